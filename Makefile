@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lkd needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[yolo,dev]"
+	touch $(READY)
+
+install: $(READY) ## Make the environment in .venv
+
+demo: $(READY) ## The main job: an oracle teaches nine cameras without labels (about 5 minutes)
+	$(BIN)/python cli.py fit --config configs/parking/oracle.yaml
+
+test: lint types tests ## Lint, types, doctests and tests with coverage
+
+lint: $(READY) ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY) ## Check types
+	$(BIN)/mypy
+
+tests: $(READY) ## Run doctests and tests with coverage, without the slow ones
+	$(BIN)/python -m pytest -m "not slow" --cov=lkd --cov-report=term:skip-covered
+
+test-all: $(READY) ## Run all tests, the slow ones too
+	$(BIN)/python -m pytest
+
+bench: $(READY) ## Measure what distillation costs a training step
+	$(BIN)/python benchmarks/step_cost.py
+
+clean: ## Remove the environment and what runs have written
+	rm -rf $(VENV) runs build *.egg-info
+
+.PHONY: help install demo test lint format types tests test-all bench clean

@@ -1,0 +1,87 @@
+"""`BoxDistillation`: a detector learns from a teacher's boxes, dense outputs or both, without labels."""
+
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule, Trainer
+
+from lkd.callbacks.distillation import Distillation
+from lkd.distillation import Distiller
+from lkd.losses import CWD, DenseDetection, Term
+from lkd.teachers import PseudoLabels, Teacher
+
+
+class BoxDistillation(Distillation):
+    """Distils a detector: `L = alpha L(truth) + (1 - alpha) (hard L(pseudo) + dense L_dense + feature L_cwd)`.
+
+    `L(...)` is the student's own detection loss. Hard pseudo-labels are the published method (Molo et al.,
+    VISAPP 2024) and work between any two detectors; dense targets (sigmoid cross-entropy on class scores,
+    localisation distillation on the box distributions, CIoU) need a shared anchor grid, so the teacher then
+    runs on the student's own view. With `alpha=0` nobody's labels are looked at.
+
+    Args:
+        teacher: A frozen detector.
+        alpha: Weight of the loss on the true labels. Default 0: the teacher alone.
+        hard: Weight of the loss on pseudo-labels. Default 1.
+        dense: Weight of the dense terms. Default 0.
+        feature: Weight of channel-wise distillation of the maps that enter the head. Default 0.
+        score_threshold: Pseudo-labels of a lower score are dropped. Default .45, as published.
+        iou_threshold: IoU of the suppression of doubled pseudo-labels. Default .6, as published.
+        sees: `"batch"`: the teacher labels every augmented view; `"frame"`: it labels each whole frame once,
+            and the boxes are carried into every view of it (needs lkd's detection datamodules).
+        temperature: Of the localisation distillation. Default 2.
+        student_layer: Layer of the student that returns the raw outputs; `""` is the module's own forward.
+
+    Raises:
+        ValueError: If a weight is negative, all are zero, or alpha is not in [0, 1].
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        alpha: float = 0.0,
+        hard: float = 1.0,
+        dense: float = 0.0,
+        feature: float = 0.0,
+        score_threshold: float = 0.45,
+        iou_threshold: float = 0.6,
+        sees: Literal["batch", "frame"] = "batch",
+        temperature: float = 2.0,
+        student_layer: str = "",
+    ) -> None:
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha={alpha} must be between 0 and 1; it weights the loss on true labels.")
+        if min(hard, dense, feature) < 0 or hard + dense + feature == 0:
+            raise ValueError(f"hard={hard}, dense={dense}, feature={feature}: give 0 or more, and one above 0.")
+        if sees not in ("batch", "frame"):
+            raise ValueError(f"sees={sees!r} must be 'batch' or 'frame'.")
+        terms: list[Term] = []
+        if dense > 0:
+            weight = (1 - alpha) * dense
+            terms.append(DenseDetection(temperature=temperature, weight=weight, student_layer=student_layer))
+        if feature > 0:
+            maps = f"{student_layer}:feats"
+            terms.append(CWD(weight=(1 - alpha) * feature, student_layer=maps, teacher_layer=":feats"))
+        self.teacher = teacher
+        self.labels = PseudoLabels(teacher, score_threshold, iou_threshold, sees)
+        # Pseudo-labels are computed even with hard=0: the module's step needs targets, and their loss is a
+        # useful thing to see; it then does not enter the gradient.
+        self.distiller = Distiller(
+            teacher,
+            terms,
+            alpha,
+            input_key="images",
+            relabel=self.labels,
+            relabelled_weight=(1 - alpha) * hard,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Finds where whole frames come from, then attaches."""
+        if stage == "fit" and self.labels.sees == "frame":
+            source: Any = getattr(trainer, "datamodule", None)
+            if not hasattr(source, "whole_frames"):
+                raise ValueError(
+                    f"sees='frame' needs a datamodule with whole_frames(paths), and {type(source).__name__} has "
+                    "none; use sees='batch' or one of lkd's detection datamodules."
+                )
+            self.labels.frames = source.whole_frames
+        super().setup(trainer, pl_module, stage)

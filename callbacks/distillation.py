@@ -1,0 +1,77 @@
+"""`Distillation`: the Lightning callback that attaches a teacher to any LightningModule while it is fitted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from lkd.distillation import ADAPTERS, Distiller
+from lkd.losses import Term
+from lkd.teachers import Teacher
+
+
+class Distillation(Callback):
+    """Distils a teacher into the module that a Trainer fits: `loss = alpha * L_student + sum_i w_i * term_i`.
+
+    The module needs to know nothing of it. Works with fp32, bf16 and fp16 precision, gradient accumulation
+    and DDP. Every term is logged as `distillation/<term>`, the sum as `distillation/total`; what the module
+    itself logs stays what it was, without the terms. Before the first step, one batch is run through a
+    throw-away copy of the student, which sizes the adapters and reports mistakes.
+
+    Args:
+        teacher: The frozen teacher.
+        terms: Losses from `lkd.losses`, each with its weight and the layers it taps.
+        alpha: Weight of the module's own loss, which is the hard-label loss. Default 1.
+        student_input: Layer of the student whose input the teacher is given; `""` is the module's own
+            forward, for modules whose `training_step` calls `self(x)`.
+        input_key: Key of the batch whose tensor the teacher is given instead, such as `"images"`.
+        label_key: Key or index of the labels in the batch, for terms that need them (DKD).
+
+    Raises:
+        ValueError: If a term, layer, weight or shape does not fit; before training starts.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.losses import KD
+        >>> callback = Distillation(Teacher(nn.Linear(4, 3)), [KD(temperature=2.0, weight=0.9)], alpha=0.1)
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        terms: Sequence[Term],
+        alpha: float = 1.0,
+        student_input: str = "",
+        input_key: str | None = None,
+        label_key: str | int = 1,
+    ) -> None:
+        self.teacher = teacher
+        self.distiller = Distiller(teacher, terms, alpha, student_input, input_key, label_key)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Prepares the teacher and attaches it."""
+        if stage != "fit":
+            return
+        if trainer.is_global_zero:
+            self.teacher.prepare()  # may train it; the other ranks wait and then load the file
+        trainer.strategy.barrier("lkd_teacher")
+        self.teacher.prepare()
+        trainer.fit_loop.setup_data()  # the fit would do it a moment later
+        with isolate_rng():  # looking at a batch must not change what training draws
+            example = next(iter(trainer.train_dataloader))
+            self.distiller.attach(pl_module, example)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Detaches, so that the module is as it was before."""
+        self.distiller.detach()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keeps the adapters beside the student's weights, not among them."""
+        if hasattr(pl_module, ADAPTERS):
+            checkpoint[ADAPTERS] = getattr(pl_module, ADAPTERS).state_dict()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Restores the adapters when training resumes."""
+        if hasattr(pl_module, ADAPTERS) and ADAPTERS in checkpoint:
+            getattr(pl_module, ADAPTERS).load_state_dict(checkpoint[ADAPTERS])

@@ -1,0 +1,130 @@
+"""Distillation presets: one callback for each family of knowledge, with its usual loss and weights."""
+
+from typing import Literal
+
+from lkd.callbacks.distillation import Distillation
+from lkd.losses import CWD, DKD, KD, RKD, AttentionTransfer, FitNets, LogitMatching, SimilarityPreserving, Term
+from lkd.teachers import Teacher
+
+
+class LogitDistillation(Distillation):
+    """Response knowledge: `L = alpha L_student + (1 - alpha) L_KD` (Hinton et al. 2015, section 2).
+
+    Args:
+        teacher: The frozen teacher.
+        alpha: Weight of the hard-label loss, between 0 (teacher alone, no labels) and 1. Default 0.1.
+        temperature: Softens both distributions. Default 4.
+        loss: `"kd"` (T^2 KL), `"logit_matching"` (its limit for high T; the temperature is not used) or
+            `"dkd"` (decoupled, Zhao et al. 2022; needs labels).
+        student_layer: Layer whose output are the student's logits; `""` is the module's own forward.
+        teacher_layer: Layer whose output are the teacher's logits; `""` is its output.
+        label_key: Key or index of the labels in the batch, for `"dkd"`.
+
+    Raises:
+        ValueError: If alpha is not in [0, 1].
+
+    Example:
+        >>> from torch import nn
+        >>> LogitDistillation(Teacher(nn.Linear(4, 3)), alpha=0.1, temperature=4.0).distiller.alpha
+        0.1
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        alpha: float = 0.1,
+        temperature: float = 4.0,
+        loss: Literal["kd", "logit_matching", "dkd"] = "kd",
+        student_layer: str = "",
+        teacher_layer: str = "",
+        label_key: str | int = 1,
+    ) -> None:
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha={alpha} must be between 0 and 1; it weights the hard-label loss.")
+        at = {"weight": 1 - alpha, "student_layer": student_layer, "teacher_layer": teacher_layer}
+        term: Term
+        match loss:
+            case "kd":
+                term = KD(temperature, **at)
+            case "logit_matching":
+                term = LogitMatching(**at)
+            case "dkd":
+                term = DKD(temperature, **at)
+            case _:
+                raise ValueError(f"loss={loss!r} must be 'kd', 'logit_matching' or 'dkd'.")
+        super().__init__(teacher, [term], alpha, student_input=student_layer, label_key=label_key)
+
+
+class FeatureDistillation(Distillation):
+    """Feature knowledge: the student's layers imitate the teacher's.
+
+    Args:
+        teacher: The frozen teacher.
+        layers: Student layer -> teacher layer.
+        loss: `"fitnets"` (Romero et al. 2015; weight 100 is usual), `"at"` (attention transfer, Zagoruyko
+            and Komodakis 2017; 1000) or `"cwd"` (channel-wise, Shu et al. 2021; 1 to 50). Where channels differ,
+            `"fitnets"` and `"cwd"` learn an adapter.
+        weight: Weight of the feature loss. Default 100.
+        alpha: Weight of the student's own loss. Default 1.
+        student_input: Layer of the student whose input the teacher is given; `""` is its own forward.
+
+    Raises:
+        ValueError: If a layer does not exist; near names are suggested.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3))
+        >>> _ = FeatureDistillation(Teacher(net), layers={"net.0": "0"}, loss="cwd", weight=10.0)
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        layers: dict[str, str],
+        loss: Literal["fitnets", "at", "cwd"] = "fitnets",
+        weight: float = 100.0,
+        alpha: float = 1.0,
+        student_input: str = "",
+    ) -> None:
+        kinds: dict[str, type[Term]] = {"fitnets": FitNets, "at": AttentionTransfer, "cwd": CWD}
+        if loss not in kinds:
+            raise ValueError(f"loss={loss!r} must be one of {sorted(kinds)}.")
+        if not layers:
+            raise ValueError("layers={} names no layer; give student layer: teacher layer.")
+        term = kinds[loss](weight=weight, student_layer=list(layers), teacher_layer=list(layers.values()))
+        super().__init__(teacher, [term], alpha, student_input=student_input)
+
+
+class RelationDistillation(Distillation):
+    """Relation knowledge: how the samples of a batch lie to each other.
+
+    Args:
+        teacher: The frozen teacher.
+        student_layer: Layer whose output is the student's embedding `(B, ...)`.
+        teacher_layer: Layer whose output is the teacher's; the sizes may differ.
+        loss: `"rkd"` (distances and angles, Park et al. 2019) or `"sp"` (similarity-preserving, Tung and Mori
+            2019; weight 3000 is usual).
+        weight: Weight of the relation loss. Default 1.
+        alpha: Weight of the student's own loss. Default 1.
+        student_input: Layer of the student whose input the teacher is given; `""` is its own forward.
+
+    Example:
+        >>> from torch import nn
+        >>> _ = RelationDistillation(Teacher(nn.Linear(4, 3)), student_layer="", loss="sp", weight=3000.0)
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        student_layer: str = "",
+        teacher_layer: str = "",
+        loss: Literal["rkd", "sp"] = "rkd",
+        weight: float = 1.0,
+        alpha: float = 1.0,
+        student_input: str = "",
+    ) -> None:
+        kinds: dict[str, type[Term]] = {"rkd": RKD, "sp": SimilarityPreserving}
+        if loss not in kinds:
+            raise ValueError(f"loss={loss!r} must be one of {sorted(kinds)}.")
+        term = kinds[loss](weight=weight, student_layer=student_layer, teacher_layer=teacher_layer)
+        super().__init__(teacher, [term], alpha, student_input=student_input)

@@ -1,0 +1,149 @@
+"""CNRPark-EXT as classification: is the slot in this patch busy?"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as F
+
+from lkd.datamodules.classification import ClassificationDataModule
+from lkd.datamodules.cnrpark_files import REMOTES, require
+from lkd.datamodules.cnrpark_layout import LABEL_FILES, Patch, official_list, read_patches
+from lkd.datamodules.files import find
+from lkd.datamodules.frames import read_image
+from lkd.datamodules.selection import select
+from lkd.datamodules.splits import Splits, by_time, pick
+
+log = logging.getLogger(__name__)
+SMALL = 2048  # bytes: an all-black 150x150 JPEG has about 1,000, nearly all others have more than this
+
+
+class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Loads patches from disk: an index gives (x (3, S, S), y ()), a list of indices a batch."""
+
+    def __init__(self, folder: Path, patches: Sequence[Patch], size: int) -> None:
+        self.folder, self.patches, self.size = folder, list(patches), size
+
+    def __len__(self) -> int:
+        """Number of patches."""
+        return len(self.patches)
+
+    def __getitem__(self, index: int | list[int]) -> tuple[Tensor, Tensor]:
+        """One sample or one batch."""
+        if isinstance(index, list):
+            xs, ys = zip(*(self[one] for one in index), strict=True)
+            return torch.stack(xs), torch.stack(ys)
+        patch = self.patches[index]
+        image = F.resize(read_image(self.folder / patch.path), [self.size, self.size], antialias=True)
+        return F.to_dtype(image, torch.float32, scale=True), torch.tensor(patch.label)
+
+
+def is_black(path: Path) -> bool:
+    """Whether a patch is all black; the archives hold some (39 are reported), with labels that contradict."""
+    if path.stat().st_size > SMALL:  # spares opening 145,000 files
+        return False
+    with Image.open(path) as image:
+        return bool(image.convert("L").getextrema()[1] <= 2)  # type: ignore[operator]
+
+
+class CNRParkPatches(ClassificationDataModule):
+    """Batches (x, y): x float (B, 3, S, S) in [0, 1], y int64 (B,), 0 free and 1 busy.
+
+    Args:
+        root: folder that holds `PATCHES/` and the lists of labels.
+        cameras: cameras to train and validate on, "C1".."C9"; `None` for all.
+        test_cameras: cameras to test on; `None` for the same.
+        weathers: "sunny", "overcast", "rainy"; `None` for all.
+        days: dates or ranges, see `select`; `None` for all.
+        split: "by_time" takes `fractions` of every camera's times; "official" the data set's lists train,
+            val, test.
+        exclude_shared_slots: leave out of the test what another training camera looks at: 114 of the 164
+            slots are seen by several cameras, so a test on another camera may show cars that were trained on.
+        patch_size: side S in pixels.
+        download: fetch what is missing.
+        **kwargs: see `ClassificationDataModule`.
+
+    Raises:
+        FileNotFoundError: if the patches or lists are missing.
+        ValueError: for unknown names, or a selection that leaves nothing.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        cameras: list[str] | None = None,
+        test_cameras: list[str] | None = None,
+        weathers: list[str] | None = None,
+        days: list[str] | None = None,
+        split: Literal["by_time", "official"] = "by_time",
+        exclude_shared_slots: bool = False,
+        patch_size: int = 150,
+        download: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if split not in ("by_time", "official"):
+            raise ValueError(f"split={split!r} must be 'by_time' or 'official'.")
+        self.root, self.split, self.patch_size, self.download = Path(root), split, patch_size, download
+        self.wanted_cameras, self.test_cameras = cameras, test_cameras
+        self.weathers, self.days, self.exclude_shared_slots = weathers, days, exclude_shared_slots
+        self.cameras: list[str] = []
+        self.splits = Splits([], [], [])
+
+    def prepare_data(self) -> None:
+        """Checks that everything is there, or downloads it."""
+        require(self.root, ["PATCHES"], REMOTES["patches"], self.download)
+        if self.split == "official":
+            require(self.root, official_list("train"), REMOTES["splits"], self.download)
+        else:
+            require(self.root, LABEL_FILES, REMOTES["labels"], self.download)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the lists, selects, splits, and drops black patches and leaking slots (counts are logged)."""
+        if self.split == "official":
+            parts = Splits(*(self._read(official_list(part)) for part in Splits._fields))
+        else:
+            parts = by_time(self._read(LABEL_FILES), self.fractions)
+        available = {patch.camera for part in parts for patch in part}
+        self.cameras = pick("cameras", self.wanted_cameras, available)
+        tested = (
+            self.cameras if self.test_cameras is None else pick("test_cameras", self.test_cameras, available)
+        )
+        train, val = ([patch for patch in part if patch.camera in self.cameras] for part in parts[:2])
+        test = [patch for patch in parts.test if patch.camera in tested]
+        if self.exclude_shared_slots:
+            viewers: dict[int, set[str]] = {}  # of every slot: the cameras that train on it
+            for patch in train:
+                viewers.setdefault(patch.slot, set()).add(patch.camera)
+            kept = [patch for patch in test if viewers.get(patch.slot, set()) <= {patch.camera}]
+            log.info("left out %d of %d test patches: shared slots", len(test) - len(kept), len(test))
+            test = kept
+        self.splits = Splits(*(self._without_black(part) for part in (train, val, test)))
+        for name, patches in self.splits._asdict().items():
+            self.datasets[name] = PatchDataset(self.folder, patches, self.patch_size)
+
+    @property
+    def folder(self) -> Path:
+        """The folder PATCHES, which some archives nest."""
+        if not (found := find(self.root, ["PATCHES"])):
+            raise FileNotFoundError(f"{self.root} has no folder PATCHES: put the unpacked patches there.")
+        return found[0]
+
+    def _read(self, patterns: Sequence[str]) -> list[Patch]:
+        if not (found := find(self.root, patterns)):
+            raise FileNotFoundError(
+                f"{self.root} holds no list of labels: put one of {', '.join(patterns)} there."
+            )
+        return select(read_patches(found[0]), self.weathers, self.days)
+
+    def _without_black(self, patches: list[Patch]) -> list[Patch]:
+        folder = self.folder
+        kept = [patch for patch in patches if not is_black(folder / patch.path)]
+        if len(kept) < len(patches):
+            log.warning("left out %d all-black patches of %d", len(patches) - len(kept), len(patches))
+        return kept

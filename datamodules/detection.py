@@ -1,0 +1,145 @@
+"""The base of all detection data: frames of cameras in, batches for a student (and its teacher) out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from lkd.datamodules.frames import Frame, FrameDataset, collate
+from lkd.datamodules.samplers import CameraBatchSampler
+from lkd.datamodules.splits import Splits, by_time, check_fractions, pick
+from lkd.datamodules.views import Views
+
+
+class DetectionDataModule(LightningDataModule):
+    """Template of a detection data set: a subclass writes `frames()`, and `annotate()` if labels lie apart.
+
+    Every camera's frames are split by time. Training batches are augmented and, by default, of one camera
+    each; validation, test and prediction see whole frames in order, sorted by camera. Under DDP the training
+    batches are shared out by this module's own sampler; for exact test figures evaluate on one device (see
+    Lightning's warning).
+
+    Args:
+        image_size: longer side of the student's images in pixels (then padded to multiples of 32).
+        teacher_size: longer side of the teacher's images; `None` for no `teacher_images` in the batches.
+        batch_size: frames in a batch.
+        fractions: shares (train, val, test) of every camera's frames; a val share of 0 omits validation.
+        cameras: names of the cameras to use; `None` for all.
+        unlabelled: training batches carry no `targets`, and the labels of training frames are never read.
+        crop: range of the random crop's side as a share of the frame's; (1.0, 1.0) is off.
+        flip: probability of a horizontal flip.
+        colour: strength of brightness, contrast and saturation jitter in [0, 1]; 0 is off.
+        one_camera_per_batch: every training batch holds frames of one camera only.
+        batches_per_camera: the same number of batches of every camera an epoch; `None`: every frame once.
+        num_workers: processes that load frames; the batches do not depend on their number.
+        seed: order and augmentation depend on (seed, epoch) only.
+
+    Raises:
+        ValueError: for numbers out of range, unknown cameras, or a split without any frame.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 640,
+        teacher_size: int | None = None,
+        batch_size: int = 8,
+        fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+        cameras: list[str] | None = None,
+        unlabelled: bool = False,
+        crop: tuple[float, float] = (0.5, 1.0),
+        flip: float = 0.5,
+        colour: float = 0.2,
+        one_camera_per_batch: bool = True,
+        batches_per_camera: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        self.batch_size, self.unlabelled, self.num_workers, self.seed = (
+            batch_size,
+            unlabelled,
+            num_workers,
+            seed,
+        )
+        self.fractions = check_fractions(fractions)
+        self.wanted_cameras = cameras
+        self.one_camera_per_batch, self.batches_per_camera = one_camera_per_batch, batches_per_camera
+        self.train_views = Views(image_size, teacher_size, crop, flip, colour, seed=seed)
+        self.eval_views = Views(image_size, teacher_size)
+        self.cameras: list[str] = []  # known after setup
+        self.splits = Splits([], [], [])
+        self.datasets: dict[str, FrameDataset] = {}
+
+    def frames(self) -> list[Frame]:
+        """All frames of the data set, of all cameras, in any order; boxes may be left to `annotate`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement frames() -> list[Frame].")
+
+    def annotate(self, frames: list[Frame]) -> list[Frame]:
+        """Reads the labels of these frames; frames that have none may be left out. Default: as they are."""
+        return frames
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lists the frames, splits them and reads the labels which `stage` needs ("fit", "test", ...)."""
+        frames = self.frames()
+        self.cameras = pick("cameras", self.wanted_cameras, (frame.camera for frame in frames))
+        self.splits = by_time((frame for frame in frames if frame.camera in self.cameras), self.fractions)
+        if stage in ("fit", None):
+            self.datasets["train"] = self._dataset("train", self.train_views, labelled=not self.unlabelled)
+        if stage in ("fit", "validate", None) and self.fractions[1] > 0:
+            self.datasets["val"] = self._dataset("val", self.eval_views)
+        if stage == "test" or (stage is None and self.fractions[2] > 0):
+            self.datasets["test"] = self._dataset("test", self.eval_views)
+        if stage == "predict" or (stage is None and self.fractions[2] > 0):
+            self.datasets["predict"] = self._dataset("test", self.eval_views, labelled=False)
+
+    def _dataset(self, part: str, views: Views, labelled: bool = True) -> FrameDataset:
+        frames: list[Frame] = getattr(self.splits, part)
+        frames = self.annotate(frames) if labelled else [replace(f, boxes=None, labels=None) for f in frames]
+        if not frames:
+            raise ValueError(
+                f"the {part} split is empty: fractions={self.fractions} of {sum(map(len, self.splits))} frames of "
+                f"{len(self.cameras)} cameras leave it nothing; change fractions, or add labelled frames."
+            )
+        return FrameDataset(frames, views, labelled)
+
+    def _loader(self, part: str, **kwargs: Any) -> DataLoader:
+        return DataLoader(
+            self.datasets[part],
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **kwargs,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Augmented training batches; one camera each unless `one_camera_per_batch=False`."""
+        groups: dict[str, list[int]] = {}
+        for index, frame in enumerate(self.datasets["train"].frames):
+            groups.setdefault(frame.camera if self.one_camera_per_batch else "", []).append(index)
+        sampler = CameraBatchSampler(
+            list(groups.values()),
+            self.batch_size,
+            self.batches_per_camera,
+            self.seed,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+        )
+        return self._loader("train", sampler=sampler, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader | Sequence[DataLoader]:
+        """Whole validation frames in order; an empty list if the share is 0."""
+        return self._loader("val", batch_size=self.batch_size) if self.fractions[1] > 0 else []
+
+    def test_dataloader(self) -> DataLoader:
+        """Whole test frames in order."""
+        return self._loader("test", batch_size=self.batch_size)
+
+    def predict_dataloader(self) -> DataLoader:
+        """The test frames without their labels."""
+        return self._loader("predict", batch_size=self.batch_size)

@@ -1,0 +1,148 @@
+"""Frames of fixed cameras: known before loading, streamed from disk, and collated."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lkd.datamodules.samplers import Key
+from lkd.datamodules.views import Views
+
+GREY = 114 / 255  # the padding that YOLO networks are trained with
+STRIDE = 32  # padded sides are multiples of the coarsest stride
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity: tensors have no single truth value
+class Frame:
+    """One camera frame, not yet loaded.
+
+    Args:
+        path: the image file.
+        camera: name of the camera, such as "C1".
+        time: sortable text: ISO as "2015-11-12T07:09", or a number.
+        weather: "sunny", "overcast", "rainy" or "".
+        boxes: (N, 4) float32 xyxy normalised to [0, 1], or `None` for an unlabelled frame.
+        labels: (N,) int64, or `None`.
+    """
+
+    path: Path
+    camera: str
+    time: str
+    weather: str = ""
+    boxes: Tensor | None = None
+    labels: Tensor | None = None
+
+
+def read_image(path: Path) -> Tensor:
+    """Reads an image file as (3, H, W) uint8 RGB.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file cannot be decoded; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"the image {path} is missing.") from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
+        raise ValueError(f"the image {path} is damaged and cannot be decoded ({error}).") from error
+
+
+def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
+    """Boxes (N, 4) clipped to the frame and labels (N,), without boxes of no area; empty if unlabelled.
+
+    Raises:
+        ValueError: if boxes and labels do not match, or a box is not finite.
+    """
+    if frame.boxes is None or frame.labels is None:
+        return torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    if frame.boxes.shape != (len(frame.labels), 4) or not frame.boxes.isfinite().all():
+        raise ValueError(f"boxes of {frame.path} must be finite, of shape (N, 4), with one label each.")
+    boxes = frame.boxes.float().clamp(0, 1)
+    keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return boxes[keep], frame.labels[keep].long()
+
+
+class FrameDataset(Dataset[dict[str, Any]]):
+    """Loads frames from disk one by one and turns each into a view.
+
+    It is indexed by a plain index (the view of epoch 0), by a `Key`, or by a list of keys (one batch).
+
+    Args:
+        frames: what to load.
+        views: how a frame becomes what the student and the teacher see.
+        labelled: whether samples carry a `target`.
+
+    Raises:
+        ValueError: if `labelled` and a frame has no labels.
+    """
+
+    def __init__(self, frames: Sequence[Frame], views: Views, labelled: bool = True) -> None:
+        self.frames, self.views, self.labelled = list(frames), views, labelled
+        for frame in self.frames if labelled else ():
+            if frame.boxes is None:
+                raise ValueError(
+                    f"{frame.path} has no labels, but labels are needed here (unlabelled=False)."
+                )
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.frames)
+
+    def __getitem__(self, key: int | Key | list[Key]) -> Any:
+        """A sample, or the list of samples of a batch."""
+        if isinstance(key, list):
+            return [self[one] for one in key]
+        key = key if isinstance(key, tuple) else Key(0, 0, int(key))
+        frame = self.frames[key.item]
+        boxes, labels = (
+            tidy(frame) if self.labelled else (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+        )
+        view = self.views(read_image(frame.path), boxes, labels, key)
+        sample: dict[str, Any] = {"image": view.image, "camera": frame.camera, "path": str(frame.path)}
+        if view.teacher_image is not None:
+            sample["teacher_image"] = view.teacher_image
+        if self.labelled:
+            sample["target"] = {"boxes": view.boxes, "labels": view.labels}
+        return sample
+
+
+def pad(images: Sequence[Tensor]) -> Tensor:
+    """Stacks images (3, h, w) as (B, 3, H, W), padded with grey at the bottom and right to multiples of 32.
+
+    Example:
+        >>> pad([torch.zeros(3, 24, 32), torch.zeros(3, 40, 30)]).shape
+        torch.Size([2, 3, 64, 32])
+    """
+    height, width = (-(-max(image.shape[side] for image in images) // STRIDE) * STRIDE for side in (1, 2))
+    batch = torch.full((len(images), 3, height, width), GREY)
+    for slot, image in zip(batch, images, strict=True):
+        slot[:, : image.shape[1], : image.shape[2]] = image
+    return batch
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Joins samples of a `FrameDataset` into one batch (a dict).
+
+    `images` (B, 3, H, W), `sizes` (unpadded (h, w) of each view), `cameras`, `paths`; `targets` if the data
+    set is labelled (boxes in pixels of `images`); `teacher_images` and `teacher_sizes` if there is a
+    teacher's size.
+    """
+    batch: dict[str, Any] = {}
+    for prefix in ("", "teacher_"):
+        if f"{prefix}image" in samples[0]:
+            images = [sample[f"{prefix}image"] for sample in samples]
+            batch[f"{prefix}images"] = pad(images)
+            batch[f"{prefix}sizes"] = [(image.shape[1], image.shape[2]) for image in images]
+    if "target" in samples[0]:
+        batch["targets"] = [sample["target"] for sample in samples]
+    batch["cameras"] = [sample["camera"] for sample in samples]
+    batch["paths"] = [sample["path"] for sample in samples]
+    return batch

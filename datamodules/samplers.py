@@ -1,0 +1,112 @@
+"""Batches of one camera at a time, a pure function of (seed, epoch), shared equally by the ranks."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import DistributedSampler
+
+
+class Key(NamedTuple):
+    """What the sampler hands to the dataset: everything from which the view of a frame is drawn."""
+
+    epoch: int
+    lap: int  # which pass over its camera within the epoch: a frame drawn twice is seen in two views
+    item: int  # index in the data set
+
+
+class CameraBatchSampler(DistributedSampler):
+    """Yields batches of `Key`, every batch from one group (camera), the groups interleaved in shuffled order.
+
+    Give it to a `DataLoader` as `sampler=` with `batch_size=None`. It then sits where Lightning looks:
+    Lightning calls `set_epoch` on it before every epoch (also the first one after a resume), and leaves it
+    alone under DDP because it is a `DistributedSampler` (no `use_distributed_sampler=False` needed). The
+    epoch travels inside the keys, so persistent workers are always told the current one.
+
+    Args:
+        groups: the dataset indices of every camera, e.g. `[[0, 1, 2], [3, 4]]`. Empty groups are skipped.
+        batch_size: frames in a batch. The last batch of a camera may be smaller (only without
+            `batches_per_camera`).
+        batches_per_camera: this many full batches of every camera an epoch, whatever its number of frames; a
+            camera with too few frames is passed over again in a new order. `None`: every frame once.
+        seed: the order depends on (seed, epoch) only, not on the global random state.
+        num_replicas: number of processes. All get the same number of batches; where the total does not
+            divide, the first batches of the epoch are given out twice.
+        rank: which of these processes this is.
+
+    Raises:
+        ValueError: if there is no frame at all, or a number is out of its range.
+
+    Example:
+        >>> sampler = CameraBatchSampler([[0, 1, 2], [3, 4]], batch_size=2)
+        >>> sampler.set_epoch(1)
+        >>> sorted(sorted(key.item for key in batch) for batch in sampler)
+        [[0], [1, 2], [3, 4]]
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Sequence[int]],
+        batch_size: int,
+        batches_per_camera: int | None = None,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        self.groups = [list(group) for group in groups if len(group)]
+        if not self.groups:
+            raise ValueError("groups holds no frame at all: there is nothing to draw batches from.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        if batches_per_camera is not None and batches_per_camera < 1:
+            raise ValueError(
+                f"batches_per_camera={batches_per_camera} must be at least 1, or None for all frames."
+            )
+        if seed < 0:
+            raise ValueError(f"seed={seed} must not be negative.")
+        everything = [index for group in self.groups for index in group]
+        super().__init__(everything, num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
+        self.batch_size = batch_size
+        self.batches_per_camera = batches_per_camera
+        if batches_per_camera is None:
+            total = sum(-(-len(group) // batch_size) for group in self.groups)
+        else:
+            total = batches_per_camera * len(self.groups)
+        self.batches_per_rank = -(-total // num_replicas)
+
+    def __len__(self) -> int:
+        """Number of batches of this rank in an epoch."""
+        return self.batches_per_rank
+
+    def _draw(self, group: list[int], rng: np.random.Generator) -> list[Key]:
+        """The frames of one camera for one epoch, in order."""
+        if self.batches_per_camera is None:
+            return [Key(self.epoch, 0, group[i]) for i in rng.permutation(len(group))]
+        wanted = self.batches_per_camera * self.batch_size
+        laps = -(-wanted // len(group))
+        keys = [Key(self.epoch, lap, group[i]) for lap in range(laps) for i in rng.permutation(len(group))]
+        return keys[:wanted]
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """The batches of this rank in the epoch of the last `set_epoch`."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        batches = []
+        for group in self.groups:
+            keys = self._draw(group, rng)
+            batches += [keys[i : i + self.batch_size] for i in range(0, len(keys), self.batch_size)]
+        order = [batches[i] for i in rng.permutation(len(batches))]
+        total = self.batches_per_rank * self.num_replicas
+        return iter([order[i % len(order)] for i in range(self.rank, total, self.num_replicas)])
+
+
+class IndexBatchSampler(CameraBatchSampler):
+    """The same, but batches of plain indices: for data sets whose samples are not drawn anew every epoch.
+
+    Example:
+        >>> sorted(map(len, IndexBatchSampler([range(5)], batch_size=2)))
+        [1, 2, 2]
+    """
+
+    def __iter__(self) -> Iterator[list[int]]:  # type: ignore[override]
+        """The batches of this rank in the epoch of the last `set_epoch`."""
+        return iter([[key.item for key in batch] for batch in super().__iter__()])

@@ -1,0 +1,119 @@
+"""Who goes where: natural sort, splits by time within a camera, selections with helpful errors."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+
+class Timed(Protocol):
+    """Anything with a camera and a time: a frame, a patch."""
+
+    @property
+    def camera(self) -> str:
+        """Name of the camera."""
+        ...
+
+    @property
+    def time(self) -> str:
+        """Sortable text."""
+        ...
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Splits(NamedTuple):
+    """The three parts of a data set."""
+
+    train: list
+    val: list
+    test: list
+
+
+def natural_key(text: str) -> list[str | int]:
+    """Sort key under which numbers inside a text count as numbers.
+
+    Example:
+        >>> sorted(["cam10", "cam9"], key=natural_key)
+        ['cam9', 'cam10']
+    """
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+
+
+def check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
+    """Returns (train, val, test) shares as given, or raises ValueError if they are no shares of one whole."""
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(
+            f"fractions={tuple(fractions)} must be three shares (train, val, test), none negative, of sum 1."
+        )
+    return fractions[0], fractions[1], fractions[2]
+
+
+def by_time(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Splits:
+    """Splits every camera's frames by time: the first ones train, the next validate, the last ones test.
+
+    Neighbouring frames of a fixed camera look alike, so a random split would test on what was trained on.
+    Items of one camera with the same time (the patches of one frame) stay together. Shares are rounded to
+    whole times.
+
+    Args:
+        items: frames, or anything with a `camera` and a `time` (compared in natural order).
+        fractions: shares of train, val and test; they add up to 1.
+
+    Returns:
+        The three lists, each sorted by camera and then time.
+
+    Raises:
+        ValueError: if `fractions` are not three shares of sum 1.
+
+    Example:
+        >>> from collections import namedtuple
+        >>> Shot = namedtuple("Shot", "camera time")
+        >>> parts = by_time([Shot("C1", str(t)) for t in (10, 9, 1, 2)], (0.5, 0.25, 0.25))
+        >>> [[shot.time for shot in part] for part in parts]
+        [['1', '2'], ['9'], ['10']]
+    """
+    train, val, _ = check_fractions(fractions)
+    cameras: dict[str, dict[str, list[T]]] = {}
+    for item in items:
+        cameras.setdefault(item.camera, {}).setdefault(item.time, []).append(item)
+    splits = Splits([], [], [])
+    for camera in sorted(cameras, key=natural_key):
+        times = sorted(cameras[camera], key=natural_key)
+        # round(x + 1e-9): .6 * 5 must not fall under a half because of binary fractions
+        first, second = (int(share * len(times) + 0.5 + 1e-9) for share in (train, train + val))
+        for part, chosen in zip(splits, (times[:first], times[first:second], times[second:]), strict=True):
+            part += [item for time in chosen for item in cameras[camera][time]]
+    return splits
+
+
+def pick(name: str, wanted: Sequence[str] | None, available: Iterable[str]) -> list[str]:
+    """Checks a selection against what there is.
+
+    Args:
+        name: the argument's name, for the message.
+        wanted: the selection; `None` takes everything.
+        available: what there is.
+
+    Returns:
+        The selection in natural order.
+
+    Raises:
+        ValueError: if something wanted does not exist (with the nearest names), or the selection is empty.
+
+    Example:
+        >>> pick("cameras", ["C2"], ["C1", "C2"])
+        ['C2']
+    """
+    known = sorted(set(available), key=natural_key)
+    if wanted is None:
+        return known
+    if not wanted:
+        raise ValueError(f"{name}=[] selects nothing; leave it out (null) to take all of {known}.")
+    for one in wanted:
+        if one not in known:
+            near = difflib.get_close_matches(str(one), known, n=3, cutoff=0.4)
+            hint = f"did you mean {' or '.join(near)}?" if near else "there is no similar name."
+            raise ValueError(f"{name}: {one!r} is not among {known}; {hint}")
+    return sorted(set(wanted), key=natural_key)

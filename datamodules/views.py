@@ -1,0 +1,139 @@
+"""What the student and the teacher see of a frame: one view at two sizes, a function of (seed, key)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
+
+
+class View(NamedTuple):
+    """One view of a frame, unpadded."""
+
+    image: Tensor  # (3, h, w) float32 in [0, 1], the student's
+    teacher_image: Tensor | None  # (3, H, W), the same view at the teacher's size
+    boxes: Tensor  # (N, 4) xyxy in pixels of `image`
+    labels: Tensor  # (N,)
+
+
+def fit_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Height and width after scaling the longer side to `long_side`, aspect kept.
+
+    Example:
+        >>> fit_size(750, 1000, 640)
+        (480, 640)
+    """
+    scale = long_side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+class Views:
+    """Draws one view of a frame: random crop (zoom), horizontal flip, colours; then resizes it.
+
+    Nothing is drawn from the global random state: the same seed, key and frame give the same view, bit for
+    bit, in whichever worker, order or run.
+
+    Args:
+        image_size: longer side of the student's image in pixels.
+        teacher_size: longer side of the teacher's image in pixels, cut from the same view of the original
+            frame (never from the student's smaller image); `None` for no teacher's image.
+        crop: range of the crop's side as a share of the frame's (aspect kept): (0.5, 1.0) zooms in up to 2
+            times, (1.0, 1.0) is off.
+        flip: probability of a horizontal flip.
+        colour: strength c of the colour jitter: brightness, contrast and saturation factors in [1 - c, 1 +
+            c].
+        min_visible: boxes of which a smaller share of the area than this stays inside the crop are dropped;
+            the others are clipped.
+        seed: not negative.
+
+    Raises:
+        ValueError: if a number is out of its range.
+
+    Example:
+        >>> views = Views(image_size=32, teacher_size=64, crop=(0.5, 1.0), flip=0.5, colour=0.2)
+        >>> frame = torch.zeros(3, 60, 80, dtype=torch.uint8)
+        >>> view = views(frame, torch.tensor([[0.25, 0.25, 0.75, 0.75]]), torch.tensor([0]), key=(3, 0, 17))
+        >>> view.image.shape, view.teacher_image.shape
+        (torch.Size([3, 24, 32]), torch.Size([3, 48, 64]))
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        teacher_size: int | None = None,
+        crop: tuple[float, float] = (1.0, 1.0),
+        flip: float = 0.0,
+        colour: float = 0.0,
+        min_visible: float = 0.3,
+        seed: int = 0,
+    ) -> None:
+        for name, size in (("image_size", image_size), ("teacher_size", teacher_size)):
+            if size is not None and size < 1:
+                raise ValueError(f"{name}={size} must be at least 1 pixel.")
+        if len(crop) != 2 or not 0 < crop[0] <= crop[1] <= 1:
+            raise ValueError(
+                f"crop={tuple(crop)} must be a range (low, high) of the side with 0 < low <= high <= 1."
+            )
+        for name, share in (("flip", flip), ("colour", colour), ("min_visible", min_visible)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}={share} must lie in [0, 1].")
+        if seed < 0:
+            raise ValueError(f"seed={seed} must not be negative.")
+        self.image_size, self.teacher_size = image_size, teacher_size
+        self.crop, self.flip, self.colour = crop, flip, colour
+        self.min_visible, self.seed = min_visible, seed
+
+    def __call__(self, image: Tensor, boxes: Tensor, labels: Tensor, key: Sequence[int] = ()) -> View:
+        """Draws the view that belongs to `key`.
+
+        Args:
+            image: (3, H, W) uint8.
+            boxes: (N, 4) float32 xyxy, normalised to [0, 1].
+            labels: (N,).
+            key: numbers, none negative, that name this view, such as (epoch, lap, index).
+        """
+        height, width = image.shape[-2:]
+        # All numbers are always drawn, so that switching one augmentation off leaves the others as they were.
+        scale, down, right, mirror, *jitter = np.random.default_rng([self.seed, *key]).random(7).tolist()
+        scale = self.crop[0] + (self.crop[1] - self.crop[0]) * scale
+        h, w = max(1, round(scale * height)), max(1, round(scale * width))
+        top, left = int(down * (height - h + 1)), int(right * (width - w + 1))
+        pixels = boxes * torch.tensor([width, height, width, height])
+        size = (height, width)
+        moving = tv_tensors.BoundingBoxes(pixels, format="XYXY", canvas_size=size)
+        if (h, w) != size:
+            image, moving = F.crop(image, top, left, h, w), F.crop(moving, top, left, h, w)
+            keep = _area(moving) >= self.min_visible * _area(pixels)
+            keep &= _area(moving) > 0
+            moving, labels = tv_tensors.wrap(moving[keep], like=moving), labels[keep]
+        if mirror < self.flip:
+            image, moving = F.horizontal_flip(image), F.horizontal_flip(moving)
+        # The size follows from the frame, not from the rounded crop: all views of a camera stack into one
+        # batch.
+        small = fit_size(height, width, self.image_size)
+        factors = [1 + self.colour * (2 * number - 1) for number in jitter]
+        teacher = None
+        if self.teacher_size is not None:
+            teacher = self._finish(image, fit_size(height, width, self.teacher_size), factors)
+        moved = F.resize(moving, list(small)).as_subclass(Tensor)
+        return View(self._finish(image, small, factors), teacher, moved, labels)
+
+    def _finish(self, image: Tensor, size: tuple[int, int], factors: list[float]) -> Tensor:
+        """Resizes to `size` (h, w) and changes the colours."""
+        image = F.to_dtype(F.resize(image, list(size), antialias=True), torch.float32, scale=True)
+        if self.colour == 0:
+            return image
+        brightness, contrast, saturation = factors
+        image = F.adjust_saturation(F.adjust_brightness(image, brightness), saturation)
+        # Contrast about mid-grey, not about the picture's mean as v2 has it: a mean depends on the size (two
+        # views) and, in its last bit, on the number of threads (workers).
+        return ((image - 0.5) * contrast + 0.5).clamp(0, 1)
+
+
+def _area(boxes: Tensor) -> Tensor:
+    """Areas (N,) of xyxy boxes (N, 4)."""
+    plain = boxes.as_subclass(Tensor)
+    return (plain[:, 2] - plain[:, 0]) * (plain[:, 3] - plain[:, 1])

@@ -1,0 +1,72 @@
+"""The command line. Bare help and mistakes in the order of options are answered before the slow imports."""
+
+import netrc
+import os
+import sys
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+HELP = """\
+usage: python cli.py {fit,validate,test,predict} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+
+Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
+
+  fit        train, distil, and report on the test data
+  validate   measure on the validation data
+  test       measure on the test data and report
+  predict    run on the predict data
+
+  python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, on a rendered world
+  python cli.py fit --config configs/classification/digits.yaml --distillation.alpha=0.5
+                                                                     overrides stand AFTER --config
+  python cli.py fit --help                                           all options
+  python cli.py fit --model.help Detector                            options of one class
+  python cli.py fit --config X.yaml --print_config                   what would run
+"""
+_PARTS = ("--model", "--data", "--trainer", "--distillation", "--seed_everything", "--ckpt_path", "--test_after_fit")
+
+
+def misplaced_override(args: Sequence[str]) -> str | None:
+    """The first override that stands before a `--config`, whose file would silently win over it.
+
+    Example:
+        >>> misplaced_override(["fit", "--model.lr=1", "--config", "x.yaml"])
+        '--model.lr=1'
+        >>> misplaced_override(["fit", "--config", "x.yaml", "--model.lr=1"])
+    """
+    configs = [i for i, a in enumerate(args) if a in ("--config", "-c") or a.startswith("--config=")]
+    before = args[: configs[-1]] if configs else []
+    return next((a for a in before if a.startswith(_PARTS)), None)
+
+
+def has_wandb_account() -> bool:
+    """Whether W&B knows who we are: an API key in the environment or in the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the command line.
+
+    Args:
+        args: The arguments after the program's name; default those of the process.
+
+    Raises:
+        SystemExit: With code 2 and one sentence, if the arguments are wrong.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP)
+        return
+    if late := misplaced_override(args):
+        sys.exit(f"{late} stands before --config, whose file would silently win; put overrides after --config.")
+    if not has_wandb_account():
+        os.environ.setdefault("WANDB_MODE", "offline")  # runs, instead of asking for a login
+    from lkd.lightning_cli import run
+
+    run(args)

@@ -1,0 +1,278 @@
+"""The mechanism of distillation: attaches a teacher and loss terms to any LightningModule, and detaches them."""
+
+import copy
+import functools
+import inspect
+import types
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+
+from lkd.losses import Term
+from lkd.taps import Taps, find_layer
+from lkd.teachers import Teacher
+
+ADAPTERS = "distillation_adapters"
+"""Name of the child of the student that holds the adapters while distillation is attached."""
+
+Relabel = Callable[[Any], Any]
+
+
+class Distiller:
+    """Adds distillation to the `training_step` of a module that knows nothing of it.
+
+    The total loss is `alpha * L_student + relabelled_weight * L_relabelled + sum_i weight_i * term_i`.
+    **alpha weights the student's own (hard-label) loss**, as in `L = alpha L_student + (1 - alpha) L_KD`.
+
+    The wrapper is a bound method that looks its module up at call time, so a deep copy of an attached
+    module trains the copy. Layers are tapped only while a step runs. Adapters are a child of the module
+    (so that optimizers, DDP and devices see them) that its `state_dict` leaves out.
+
+    Args:
+        teacher: The frozen teacher.
+        terms: The losses and where they are tapped.
+        alpha: Weight of the student's own loss, 0 or more.
+        student_input: Layer of the student whose input the teacher is given; `""` is the module's own
+            forward. Ignored when `input_key` is set.
+        input_key: Key of the batch whose tensor the teacher is given instead.
+        label_key: Key or index of the batch under which terms that need labels find them.
+        relabel: Turns the batch into one with the teacher's labels, for hard pseudo-labels.
+        relabelled_weight: Weight of the student's own loss on the relabelled batch.
+
+    Raises:
+        ValueError: If there is nothing to learn from, or a weight is negative.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        terms: Sequence[Term],
+        alpha: float = 0.5,
+        student_input: str = "",
+        input_key: str | None = None,
+        label_key: str | int = 1,
+        relabel: Relabel | None = None,
+        relabelled_weight: float = 0.0,
+    ) -> None:
+        if not terms and relabel is None:
+            raise ValueError("terms=[] leaves nothing to distil; give at least one term, such as KD().")
+        if alpha < 0:
+            raise ValueError(f"alpha={alpha} must be 0 or more; it weights the student's own loss.")
+        self.teacher = teacher
+        self.terms = name_terms(terms)
+        self.alpha = alpha
+        self.student_input = student_input
+        self.input_key = input_key
+        self.label_key = label_key
+        self.relabel = relabel
+        self.relabelled_weight = relabelled_weight
+        self._undo: list[Callable[[], Any]] = []
+
+    def attach(self, module: LightningModule, example: Any) -> None:
+        """Checks the configuration on one batch, creates the adapters and wraps the module's step.
+
+        The batch is run through a throw-away copy of the student, so neither its weights, buffers nor logs
+        change, and every mistake of the configuration shows before training starts.
+
+        Args:
+            module: The student, any LightningModule with automatic optimization.
+            example: A batch as its train dataloader yields it.
+
+        Raises:
+            ValueError: If a layer does not exist or does not run, shapes or class counts do not fit, or the
+                module optimizes by hand.
+        """
+        if not module.automatic_optimization:
+            raise ValueError(
+                f"{type(module).__name__} sets automatic_optimization=False, but distillation changes the loss "
+                "that training_step returns; leave automatic_optimization on."
+            )
+        for term in self.terms.values():
+            for layer in as_list(term.student_layer):
+                find_layer(module, layer, "student_layer")
+        adapters = self._rehearse(module, example)
+        self._wrap(module, "training_step", self._distilled_step)
+        if len(adapters):
+            module.add_module(ADAPTERS, adapters)
+            self._undo.append(lambda: delattr(module, ADAPTERS))
+            self._wrap(module, "configure_optimizers", self._optimizers_with_adapters)
+            for handle in (
+                module.register_state_dict_post_hook(_drop_adapters),
+                module.register_load_state_dict_post_hook(_forgive_adapters),
+            ):
+                self._undo.append(handle.remove)
+
+    def detach(self) -> None:
+        """Takes everything back that `attach` did."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _wrap(self, module: LightningModule, name: str, wrapper: Callable[..., Any]) -> None:
+        before = module.__dict__.get(name)
+        bound = getattr(module, name)
+        # A deep copy of the module must run its own step, hence the function and not the bound method.
+        inner = getattr(bound, "__func__", None) or (lambda _, *args, **kwargs: bound(*args, **kwargs))
+
+        @functools.wraps(inner)  # Lightning reads the user's signature to decide what to pass
+        def method(self: LightningModule, *args: Any, **kwargs: Any) -> Any:
+            return wrapper(self, inner, *args, **kwargs)
+
+        setattr(module, name, types.MethodType(method, module))
+        self._undo.append(lambda: setattr(module, name, before) if before else delattr(module, name))
+
+    def _distilled_step(self, module: LightningModule, inner: Callable[..., Any], batch: Any, *args: Any) -> Any:
+        adapters = getattr(module, ADAPTERS, {})
+        output, logs = self._loss(module, inner, batch, args, lambda name, *_: _entry(adapters, name))
+        if output is None:
+            return None
+        size = logs.pop("batch_size")
+        for name, value in logs.items():
+            module.log(f"distillation/{name}", value, batch_size=size)
+        return output
+
+    def _loss(
+        self, module: LightningModule, inner: Callable[..., Any], batch: Any, args: tuple[Any, ...], adapter_of: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        layers = [self.student_input] if self.terms and self.input_key is None else []
+        for term in self.terms.values():
+            layers += as_list(term.student_layer)
+        logs: dict[str, Any] = {}
+        total: Any = 0.0
+        output: Any = None
+        with Taps(module, layers, "student_layer") as student:
+            if self.alpha > 0 or self.relabel is None:
+                output = inner(module, batch, *args)
+                if output is None:
+                    return None, {}
+                if self.alpha > 0:
+                    total = self.alpha * _loss_of(output)
+            if self.relabel is not None:
+                output = inner(module, self.relabel(batch), *args)
+                logs["relabelled"] = _loss_of(output).detach()
+                if self.relabelled_weight > 0:
+                    total = total + self.relabelled_weight * _loss_of(output)
+        if self.terms:
+            seen = batch[self.input_key] if self.input_key else student.input(self.student_input)
+            teacher = self.teacher.tapped(
+                seen, [layer for term in self.terms.values() for layer in as_list(term.teacher_layer)]
+            )
+            for name, term in self.terms.items():
+                ours = student.output(term.student_layer)
+                one = isinstance(term.teacher_layer, str)
+                theirs = teacher[term.teacher_layer] if one else [teacher[a] for a in term.teacher_layer]
+                labels = self._labels(batch, term)
+                value = term(ours, theirs, labels=labels, adapter=adapter_of(name, term, ours, theirs))
+                logs[name] = value.detach()
+                total = total + term.weight * value
+            logs["batch_size"] = len(seen)
+        else:
+            logs["batch_size"] = _batch_size(batch)
+        logs["total"] = total.detach()
+        if not bool(torch.isfinite(logs["total"])):
+            values = ", ".join(f"{k}={float(v):.4g}" for k, v in logs.items() if k != "batch_size")
+            raise FloatingPointError(
+                f"the distillation loss is not finite ({values}); lower the learning rate or the term's weight, "
+                "or look for bad values in the batch."
+            )
+        return ({**output, "loss": total} if isinstance(output, dict) else total), logs
+
+    def _labels(self, batch: Any, term: Term) -> Tensor | None:
+        if not term.needs_labels:
+            return None
+        try:
+            return batch[self.label_key]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"label_key={self.label_key!r}: the batch has no such entry, and {type(term).__name__} needs labels."
+            ) from error
+
+    def _rehearse(self, module: LightningModule, example: Any) -> nn.ModuleDict:
+        """One step of a copy of the student: makes the adapters, and lets every mistake speak now."""
+        clone = copy.deepcopy(module)
+        clone.trainer = module._trainer
+        clone.log = clone.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+        adapters = nn.ModuleDict()
+
+        def make(name: str, term: Term, student: Any, teacher: Any) -> nn.Module | None:
+            adapter = term.adapter(student, teacher)
+            if adapter is not None:
+                adapters[name] = adapter
+            return adapter
+
+        args = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(torch.initial_seed())  # the run's seed, whatever was drawn from it before
+            self._loss(clone, clone.training_step.__func__, example, args, make)
+        return adapters
+
+    def _optimizers_with_adapters(self, module: LightningModule, inner: Callable[..., Any]) -> Any:
+        """Lets the student's first optimizer train the adapters too, if it does not yet.
+
+        They join the first parameter group, because a group of their own would not be known to a scheduler
+        that was made with the optimizer.
+        """
+        configured = inner(module)
+        optimizer = _first_optimizer(configured)
+        known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        missing = [p for p in getattr(module, ADAPTERS).parameters() if id(p) not in known]
+        optimizer.param_groups[0]["params"].extend(missing)
+        return configured
+
+
+def name_terms(terms: Sequence[Term]) -> dict[str, Term]:
+    """Names every term after its class, with a number where a class occurs again.
+
+    Example:
+        >>> from lkd.losses import KD
+        >>> list(name_terms([KD(), KD(temperature=1.0)]))
+        ['kd', 'kd_2']
+    """
+    named: dict[str, Term] = {}
+    for term in terms:
+        base = type(term).__name__.lower()
+        count = 1 + sum(n.split("_")[0] == base for n in named)
+        named[base if count == 1 else f"{base}_{count}"] = term
+    return named
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    """A single layer address as a list of one."""
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _entry(adapters: Any, name: str) -> nn.Module | None:
+    return adapters[name] if name in adapters else None
+
+
+def _loss_of(output: Any) -> Tensor:
+    loss = output.get("loss") if isinstance(output, dict) else output
+    if not isinstance(loss, Tensor):
+        raise ValueError(f"training_step returned {type(output).__name__} without a loss tensor to distil into.")
+    return loss
+
+
+def _batch_size(batch: Any) -> int:
+    found: list[int] = []
+    apply_to_collection(batch, Tensor, lambda t: found.append(len(t)) if t.ndim else None)
+    return found[0] if found else 1
+
+
+def _first_optimizer(configured: Any) -> torch.optim.Optimizer:
+    while not isinstance(configured, torch.optim.Optimizer):
+        configured = configured["optimizer"] if isinstance(configured, dict) else configured[0]
+    return configured
+
+
+def _drop_adapters(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for key in [k for k in state if k.startswith(f"{prefix}{ADAPTERS}.")]:
+        del state[key]
+
+
+def _forgive_adapters(module: nn.Module, incompatible: Any) -> None:
+    incompatible.missing_keys[:] = [k for k in incompatible.missing_keys if f"{ADAPTERS}." not in k]

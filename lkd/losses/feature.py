@@ -1,0 +1,236 @@
+"""Distillation of intermediate features: FitNets, attention transfer and channel-wise distillation."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lkd.losses.adapters import adapt, channels, match_channels
+from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
+from lkd.losses.term import Term
+
+
+def fitnets_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Compute the mean squared difference of two features.
+
+    Maps of different sizes meet at the smaller height and the smaller width: the larger one is averaged down.
+
+    Romero et al.: FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv:1412.6550, Equation 3.
+
+    Args:
+        student: Features `(B, C)`, `(B, N, C)` or `(B, C, H, W)`.
+        teacher: Features with the same C; no gradient flows into them.
+
+    Returns:
+        The loss, a scalar of at least float32.
+
+    Raises:
+        ValueError: If kinds, channels or numbers of tokens differ.
+
+    Example:
+        >>> import torch
+        >>> fitnets_loss(torch.ones(1, 2, 4, 4), torch.zeros(1, 2, 2, 2))
+        tensor(1.)
+    """
+    return F.mse_loss(*_same_width(*_same_size(*prepare(student, teacher))))
+
+
+def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) -> Tensor:
+    """Compute the mean squared difference of normalised attention maps.
+
+    The map of a feature is the mean of |feature|^p over the channels, as a vector of length 1; channels may
+    differ between student and teacher, and the scale of a feature does not matter. Sizes meet as in
+    `fitnets_loss`.
+
+    Zagoruyko and Komodakis: Paying More Attention to Attention, ICLR 2017, arXiv:1612.03928, Section 3.1. The
+    mean over positions, not the sum, follows the authors' code, for which a weight of 1000 is customary.
+
+    Args:
+        student: Maps `(B, C, H, W)`.
+        teacher: Maps `(B, C', H', W')`; no gradient flows into them.
+        p: Power, at least 1 (below it the gradient is infinite at 0).
+
+    Returns:
+        The loss, a scalar of at least float32.
+
+    Raises:
+        ValueError: If the features are no maps or p is below 1.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.arange(16.0).reshape(1, 4, 2, 2)
+        >>> attention_transfer_loss(maps, 4 * maps)
+        tensor(0.)
+    """
+    if p < 1:
+        raise ValueError(f"p must be at least 1, got {p}")
+    student, teacher = _same_size(*_maps(*prepare(student, teacher)))
+    ours, theirs = (F.normalize(x.abs().pow(p).mean(1).flatten(1)) for x in (student, teacher))
+    return F.mse_loss(ours, theirs)
+
+
+def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
+    """Compute the KL between the spatial softmax of each channel, times `tau² / (C B)`.
+
+    Each channel says where it is active; its offset does not matter. Sizes meet as in `fitnets_loss`.
+
+    Shu et al.: Channel-wise Knowledge Distillation for Dense Prediction, ICCV 2021, arXiv:2011.13256,
+    Section 3.2.
+
+    Args:
+        student: Maps `(B, C, H, W)`.
+        teacher: Maps with the same C; no gradient flows into them.
+        tau: Temperature of the softmax over the H x W positions, above 0.
+
+    Returns:
+        The loss, a scalar of at least float32.
+
+    Raises:
+        ValueError: If the features are no maps, the channels differ, or tau is not above 0.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.arange(8.0).reshape(1, 2, 2, 2)
+        >>> cwd_loss(maps, maps + 5.0)
+        tensor(0.)
+    """
+    check_positive("tau", tau)
+    student, teacher = _same_width(*_same_size(*_maps(*prepare(student, teacher))))
+    ours, theirs = (F.log_softmax(x.flatten(2) / tau, dim=2).flatten(0, 1) for x in (student, teacher))
+    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
+
+
+class FitNets(Term):
+    """Mean squared difference of features, `fitnets_loss`, through a linear adapter; layers are averaged.
+
+    Args:
+        weight: Factor of the loss.
+        student_layer: Layer, or layers, of the student.
+        teacher_layer: Their counterparts in the teacher.
+        seed: Seed of the adapter's initial weights.
+
+    Example:
+        >>> import torch
+        >>> term = FitNets(weight=100.0, student_layer="stage2", teacher_layer="stage2")
+        >>> student, teacher = torch.zeros(2, 8, 4, 4), torch.zeros(2, 16, 4, 4)
+        >>> term(student, teacher, adapter=term.adapter(student, teacher)).item()
+        0.0
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        student_layer: str | list[str] = "",
+        teacher_layer: str | list[str] = "",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(weight, student_layer, teacher_layer)
+        self.seed = seed
+
+    def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList | None:
+        """Build a 1x1 convolution (maps) or linear layer (vectors, tokens) where the widths differ."""
+        return match_channels(student, teacher, seed=self.seed)
+
+    def forward(
+        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
+    ) -> Tensor:
+        """Compute the mean of `fitnets_loss` over the layers."""
+        return mean_over_levels(fitnets_loss, adapt(student, adapter), teacher)
+
+
+class AttentionTransfer(Term):
+    """Difference of attention maps, `attention_transfer_loss`; the layers (stages) are averaged.
+
+    Args:
+        p: Power, at least 1.
+        weight: Factor of the loss; 1000 is customary.
+        student_layer: Layer, or layers, of the student.
+        teacher_layer: Their counterparts in the teacher; no adapter is needed.
+
+    Example:
+        >>> import torch
+        >>> stages = [torch.ones(2, 8, 4, 4), torch.ones(2, 16, 2, 2)]
+        >>> AttentionTransfer()(stages, stages)
+        tensor(0.)
+    """
+
+    def __init__(
+        self,
+        p: float = 2.0,
+        weight: float = 1.0,
+        student_layer: str | list[str] = "",
+        teacher_layer: str | list[str] = "",
+    ) -> None:
+        super().__init__(weight, student_layer, teacher_layer)
+        self.p = p
+
+    def forward(
+        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
+    ) -> Tensor:
+        """Compute the mean of `attention_transfer_loss` over the layers."""
+        return mean_over_levels(lambda s, t: attention_transfer_loss(s, t, self.p), student, teacher)
+
+
+class CWD(Term):
+    """Channel-wise distillation of maps, `cwd_loss`, through 1x1 adapters; the layers are averaged.
+
+    Args:
+        tau: Temperature of the spatial softmax, above 0.
+        weight: Factor of the loss.
+        student_layer: Layer, or layers, of the student.
+        teacher_layer: Their counterparts in the teacher.
+        seed: Seed of the adapters' initial weights.
+
+    Example:
+        >>> import torch
+        >>> CWD(tau=4.0)([torch.ones(2, 8, 4, 4)], [torch.zeros(2, 8, 4, 4)])
+        tensor(0.)
+    """
+
+    def __init__(
+        self,
+        tau: float = 1.0,
+        weight: float = 1.0,
+        student_layer: str | list[str] = "",
+        teacher_layer: str | list[str] = "",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(weight, student_layer, teacher_layer)
+        self.tau = check_positive("tau", tau)
+        self.seed = seed
+
+    def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList | None:
+        """Build 1x1 convolutions where the widths differ, without the bias that the loss would ignore."""
+        return match_channels(student, teacher, bias=False, seed=self.seed)
+
+    def forward(
+        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
+    ) -> Tensor:
+        """Compute the mean of `cwd_loss` over the layers."""
+        return mean_over_levels(lambda s, t: cwd_loss(s, t, self.tau), adapt(student, adapter), teacher)
+
+
+def _maps(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    for name, value in (("student", student), ("teacher", teacher)):
+        if value.dim() != 4:
+            raise ValueError(f"the {name}'s features must be maps (B, C, H, W), got {tuple(value.shape)}")
+    return student, teacher
+
+
+def _same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Average-pool maps to the smaller height and width of the two."""
+    if student.dim() != 4 or teacher.dim() != 4 or student.shape[2:] == teacher.shape[2:]:
+        return student, teacher
+    height, width = (min(s, t) for s, t in zip(student.shape[2:], teacher.shape[2:], strict=True))
+    return F.adaptive_avg_pool2d(student, (height, width)), F.adaptive_avg_pool2d(teacher, (height, width))
+
+
+def _same_width(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    if student.dim() == teacher.dim() and channels(student) != channels(teacher):
+        raise ValueError(
+            f"student has {channels(student)} channels, teacher {channels(teacher)}: "
+            "pass the term's adapter, which maps one to the other"
+        )
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"student features {tuple(student.shape)} and teacher's {tuple(teacher.shape)} do not match"
+        )
+    return student, teacher

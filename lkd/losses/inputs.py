@@ -1,0 +1,111 @@
+"""What every loss does to its inputs before it compares them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Tapped = Tensor | list[Tensor]
+"""One tapped tensor, or one tensor for each of several layers."""
+
+
+def prepare(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Raise both to float32 (float64 stays), cut the teacher's graph and compare the batch sizes.
+
+    Softmax, KL and norms lose their small differences in half precision, so every loss is computed in
+    float32 even where mixed precision produced its inputs; the gradient returns in the input's own type.
+
+    Args:
+        student: What the student computed, any shape `(B, ...)`.
+        teacher: What the teacher computed on the same inputs, `(B, ...)`.
+
+    Returns:
+        The student's tensor with its graph, and the teacher's without one.
+
+    Raises:
+        TypeError: If one of them is no tensor.
+        ValueError: If the batch sizes differ or there is no batch dimension.
+
+    Example:
+        >>> s, t = prepare(torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(2, 3, requires_grad=True))
+        >>> s.dtype, t.requires_grad
+        (torch.float32, False)
+    """
+    for name, value in (("student", student), ("teacher", teacher)):
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"a loss compares tensors, but the {name} gave a {type(value).__name__}: "
+                "name the entry to take, as in 'layer:key'"
+            )
+        if value.dim() < 2:
+            raise ValueError(
+                f"the {name}'s tensor must have a batch and a feature dimension, got {value.shape}"
+            )
+    if len(student) != len(teacher):
+        raise ValueError(
+            f"the student's batch has {len(student)} samples, the teacher's {len(teacher)}: "
+            "both must see the same inputs"
+        )
+    return full_precision(student), full_precision(teacher.detach())
+
+
+def full_precision(value: Tensor) -> Tensor:
+    """Return `value` in float32, or as it is in float64.
+
+    Example:
+        >>> full_precision(torch.zeros(1, dtype=torch.float16)).dtype
+        torch.float32
+    """
+    return value if value.dtype == torch.float64 else value.float()
+
+
+def levels(value: Tapped) -> list[Tensor]:
+    """Return the tapped tensors as a list, one entry a layer.
+
+    Example:
+        >>> len(levels(torch.zeros(1, 2)))
+        1
+    """
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def mean_over_levels(loss: Callable[[Tensor, Tensor], Tensor], student: Tapped, teacher: Tapped) -> Tensor:
+    """Average `loss` over pairs of layers.
+
+    Args:
+        loss: Function of a student's and a teacher's tensor that returns a scalar.
+        student: A tensor, or a list with one tensor a layer.
+        teacher: The teacher's counterpart, as many layers.
+
+    Returns:
+        The mean loss, a scalar.
+
+    Raises:
+        ValueError: If the numbers of layers differ or are zero.
+
+    Example:
+        >>> mean_over_levels(lambda s, t: (s - t).sum(), [torch.ones(1, 1), torch.ones(1, 3)],
+        ...                  [torch.zeros(1, 1), torch.zeros(1, 3)])
+        tensor(2.)
+    """
+    ours, theirs = levels(student), levels(teacher)
+    if len(ours) != len(theirs) or not ours:
+        raise ValueError(
+            f"the student has {len(ours)} layers to compare, the teacher {len(theirs)}: "
+            "student_layer and teacher_layer must name equally many, at least one"
+        )
+    return torch.stack([loss(s, t) for s, t in zip(ours, theirs, strict=True)]).mean()
+
+
+def check_positive(name: str, value: float) -> float:
+    """Return `value`, or raise ValueError if it is not above 0.
+
+    Example:
+        >>> check_positive("temperature", 0.0)
+        Traceback (most recent call last):
+        ...
+        ValueError: temperature must be above 0, got 0.0
+    """
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, got {value}")
+    return value

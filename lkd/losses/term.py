@@ -1,0 +1,67 @@
+"""A weighted distillation loss and where its inputs are tapped."""
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+
+class Term(nn.Module):
+    """Base class of the terms that are added to a student's loss.
+
+    A subclass implements `forward`, and `adapter` where student and teacher may differ in width. It holds no
+    parameters: whoever attaches the term asks `adapter` for them once, from example tensors, and owns them.
+
+    A layer is named by `""`, the output of the model itself; by `"a.b"`, a submodule; by `"a.b:key"`, the
+    entry `key` of its dict output; or by a list of such names, several layers (stages).
+
+    Args:
+        weight: Factor that the attaching mechanism multiplies the loss by.
+        student_layer: Layer, or layers, of the student to compare.
+        teacher_layer: Their counterparts in the teacher.
+
+    Example:
+        >>> class Difference(Term):
+        ...     def forward(self, student, teacher, labels=None, adapter=None):
+        ...         return (student - teacher).abs().mean()
+        >>> term = Difference(weight=2.0, student_layer="body.3", teacher_layer="body.7")
+        >>> term.weight, term.student_layer, term.teacher_layer, term.needs_labels
+        (2.0, 'body.3', 'body.7', False)
+    """
+
+    needs_labels: ClassVar[bool] = False
+
+    def __init__(
+        self, weight: float = 1.0, student_layer: str | list[str] = "", teacher_layer: str | list[str] = ""
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.student_layer = student_layer
+        self.teacher_layer = teacher_layer
+
+    def adapter(self, student: Any, teacher: Any) -> nn.Module | None:
+        """Build the trainable map this term needs between student and teacher.
+
+        Args:
+            student: Example of what the student's layers give: a tensor or a list of tensors.
+            teacher: The same of the teacher.
+
+        Returns:
+            The module to train along with the student, or None where none is needed.
+        """
+        return None
+
+    def forward(
+        self, student: Any, teacher: Any, labels: Tensor | None = None, adapter: nn.Module | None = None
+    ) -> Tensor:
+        """Compute the loss, not yet multiplied by `weight`.
+
+        Args:
+            student: What the student's layers gave: a tensor, a list of tensors, or raw detector outputs.
+            teacher: The same of the teacher, on the same inputs.
+            labels: Class labels `(B,)`; only terms with `needs_labels` read them.
+            adapter: What `adapter` returned.
+
+        Returns:
+            The loss, a scalar.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement forward")

@@ -1,0 +1,5 @@
+"""What a run reports."""
+
+from lkd.metrics.detection import DetectionTable
+
+__all__ = ["DetectionTable"]

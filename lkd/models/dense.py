@@ -1,0 +1,111 @@
+"""Dense detector outputs: the anchor grid, box decoding and non-maximum suppression, in plain torch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+Outputs = dict[str, Any]
+Detections = list[dict[str, Tensor]]
+
+
+def grid(feats: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Centres and strides of the cells of feature maps, level by level, row by row.
+
+    Args:
+        feats: One map `(B, C, h, w)` per level.
+        strides: Pixels per cell of each level.
+
+    Returns:
+        `anchors (A, 2)`, the cell centres as x, y in pixels, and `strides (A,)` in pixels.
+
+    Example:
+        >>> anchors, strides = grid([torch.zeros(1, 8, 1, 2)], [16])
+        >>> anchors.tolist(), strides.tolist()
+        ([[8.0, 8.0], [24.0, 8.0]], [16.0, 16.0])
+    """
+    centres, pixels = [], []
+    for feat, stride in zip(feats, strides, strict=True):
+        height, width = feat.shape[-2:]
+        x = (torch.arange(width, device=feat.device, dtype=torch.float32) + 0.5) * stride
+        y = (torch.arange(height, device=feat.device, dtype=torch.float32) + 0.5) * stride
+        centres.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=1))
+        pixels.append(torch.full((height * width,), float(stride), device=feat.device))
+    return torch.cat(centres), torch.cat(pixels)
+
+
+def decode_boxes(outputs: Outputs) -> Tensor:
+    """Boxes of all anchors from raw outputs, in pixels.
+
+    The four sides are distances from the cell centre in units of its stride. With a distribution per side
+    (DFL, Li et al. 2020, arXiv:2006.04388, eq. 3-5) the distance is its expectation.
+
+    Args:
+        outputs: `boxes (B, 4 * reg_max, A)` (logits of the distributions, or plain distances when `reg_max`
+            is 1), `anchors (A, 2)` in pixels and `strides (A,)`.
+
+    Returns:
+        `(B, A, 4)` float32, x1, y1, x2, y2. Not clipped, differentiable.
+
+    Example:
+        >>> outputs = {"boxes": torch.ones(1, 4, 1), "anchors": torch.tensor([[8.0, 8.0]]),
+        ...            "strides": torch.tensor([4.0])}
+        >>> decode_boxes(outputs).tolist()
+        [[[4.0, 4.0, 12.0, 12.0]]]
+    """
+    batch, channels, count = outputs["boxes"].shape
+    sides = outputs["boxes"].float().view(batch, 4, channels // 4, count)
+    if channels > 4:
+        bins = torch.arange(channels // 4, device=sides.device, dtype=sides.dtype)
+        distances = torch.einsum("bska,k->bas", sides.softmax(dim=2), bins)
+    else:
+        distances = sides.squeeze(2).transpose(1, 2)
+    distances = distances * outputs["strides"].unsqueeze(1)
+    left_top, right_bottom = distances.split(2, dim=2)
+    return torch.cat((outputs["anchors"] - left_top, outputs["anchors"] + right_bottom), dim=2)
+
+
+@torch.no_grad()
+def detections(
+    outputs: Outputs,
+    score_threshold: float = 0.25,
+    iou_threshold: float = 0.6,
+    max_detections: int = 300,
+    class_agnostic: bool = False,
+) -> Detections:
+    """Detections from raw outputs: best class of each anchor, threshold, then non-maximum suppression.
+
+    Args:
+        outputs: Raw outputs with `scores (B, nc, A)` class logits and what `decode_boxes` needs.
+        score_threshold: Anchors whose best class scores no more than this are dropped.
+        iou_threshold: Of two boxes that overlap more than this the one with the lower score is dropped.
+        max_detections: The most boxes kept in an image. Suppression looks at the ten times as many best
+            anchors.
+        class_agnostic: Suppress across classes too. Default: only within a class.
+
+    Returns:
+        One dict an image: `boxes (N, 4)` xyxy pixels clipped to the input, `scores (N,)` descending,
+        `labels (N,)` int64.
+
+    Example:
+        >>> outputs = {"scores": torch.tensor([[[3.0, 2.0, -9.0]]]), "boxes": torch.ones(1, 4, 3),
+        ...            "anchors": torch.tensor([[8.0, 8.0], [9.0, 8.0], [24.0, 8.0]]),
+        ...            "strides": torch.full((3,), 8.0)}
+        >>> detections(outputs)[0]["boxes"].tolist()
+        [[0.0, 0.0, 16.0, 12.0]]
+    """
+    anchors, strides = outputs["anchors"], outputs["strides"]
+    limit = (anchors + strides.unsqueeze(1) / 2).amax(dim=0).repeat(2)  # width, height of the input
+    found = []
+    best, classes = outputs["scores"].float().sigmoid().max(dim=1)
+    for boxes, scores, labels in zip(decode_boxes(outputs), best, classes, strict=True):
+        kept = torch.nonzero(scores > score_threshold).squeeze(1)
+        kept = kept[scores[kept].argsort(descending=True, stable=True)[: 10 * max_detections]]
+        boxes = boxes[kept].clamp(min=0).minimum(limit)
+        groups = torch.zeros_like(labels[kept]) if class_agnostic else labels[kept]
+        kept_again = batched_nms(boxes, scores[kept], groups, iou_threshold)[:max_detections]
+        kept = kept[kept_again]
+        found.append({"boxes": boxes[kept_again], "scores": scores[kept], "labels": labels[kept]})
+    return found

@@ -1,0 +1,125 @@
+"""The classifier as a LightningModule."""
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from lkd.modules.optimize import configure
+
+
+class Classifier(LightningModule):
+    """Trains, evaluates and applies an image classifier with the cross entropy.
+
+    Batches are tuples of `x (B, C, H, W)` and `y (B,)` int64. Logs `train/loss`, `val/loss`, `val/acc`,
+    `test/loss` and `test/acc`. `predict_step` returns logits `(B, num_classes)`.
+
+    A checkpoint rebuilds a network given by its timm name, or through LightningCLI; another module has to be
+    passed
+    again: `Classifier.load_from_checkpoint(path, network=...)`. Optimizer and scheduler are not part of it.
+
+    Args:
+        network: A module that maps `(B, C, H, W)` to logits `(B, num_classes)`, or the name of a timm model,
+            which starts from random weights.
+        num_classes: Number of classes.
+        in_channels: Channels of the input, for timm models.
+        optimizer: Makes the optimizer; biases and norms get no weight decay.
+        scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
+
+    Raises:
+        ValueError: An unknown timm name.
+
+    Example:
+        >>> classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), num_classes=3)
+        >>> classifier(torch.zeros(2, 1, 2, 2)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | str,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=0.001, weight_decay=0.01),
+        scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"])
+        if isinstance(network, str) or "_instantiator" in self.hparams:
+            # a name, or LightningCLI's own description of the module: both are plain data
+            self.save_hyperparameters(ignore=["optimizer", "scheduler"])
+        if isinstance(network, str):
+            if not timm.is_model(network):
+                near = (
+                    ", ".join(difflib.get_close_matches(network, timm.list_models()))
+                    or "see timm.list_models()"
+                )
+                raise ValueError(f"network={network!r} is no timm model; near ones: {near}.")
+            network = timm.create_model(network, num_classes=num_classes, in_chans=in_channels)
+        self.network = network
+        self.num_classes = num_classes
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(B, num_classes)` of `x (B, C, H, W)`."""
+        return self.network(x)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy, mean over the batch."""
+        if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < self.num_classes):
+            raise ValueError(
+                f"labels from {int(labels.min())} to {int(labels.max())}: num_classes is {self.num_classes}."
+            )
+        return nn.functional.cross_entropy(logits, labels)
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Loss of a labelled batch."""
+        x, y = _labelled(batch)
+        loss = self.loss(self(x), y)
+        if not bool(loss.isfinite()):
+            raise FloatingPointError("the loss is not finite: lower the learning rate or check the inputs.")
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int = 0) -> None:
+        """Loss and accuracy of a validation batch."""
+        self._evaluate(batch, "val", self.val_accuracy)
+
+    def test_step(self, batch: Any, batch_idx: int = 0) -> None:
+        """Loss and accuracy of a test batch."""
+        self._evaluate(batch, "test", self.test_accuracy)
+
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Logits of a batch, labelled or not."""
+        return self(batch if isinstance(batch, Tensor) else batch[0])
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
+        return configure(self, self.optimizer, self.scheduler)
+
+    def _evaluate(self, batch: Any, stage: str, accuracy: MulticlassAccuracy) -> None:
+        x, y = _labelled(batch)
+        logits = self(x)
+        accuracy.update(logits, y)
+        self.log(f"{stage}/loss", self.loss(logits, y), batch_size=len(x), sync_dist=True)
+        self.log(f"{stage}/acc", accuracy, prog_bar=True, batch_size=len(x))
+
+
+def _labelled(batch: Any) -> tuple[Tensor, Tensor]:
+    if (
+        isinstance(batch, list | tuple)
+        and len(batch) == 2
+        and all(isinstance(part, Tensor) for part in batch)
+    ):
+        return batch[0], batch[1]
+    raise ValueError(
+        "the batch is no (x, y) tuple of images and labels: unlabelled data needs distillation, "
+        "attached as a callback with alpha=0."
+    )

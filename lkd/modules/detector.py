@@ -1,0 +1,178 @@
+"""The detector as a LightningModule."""
+
+from typing import Any, Self
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lkd.metrics.detection import DetectionTable
+from lkd.models.dense import Detections, Outputs
+from lkd.models.per_camera import PerCamera
+from lkd.models.yolo import YOLO
+from lkd.modules.optimize import configure
+
+
+class Detector(LightningModule):
+    """Trains, evaluates and applies a YOLO detector, or one copy of it per camera.
+
+    Batches are dicts with `images (B, 3, H, W)`, `targets` (one dict of `boxes` and `labels` an image) and
+    `cameras`. Logs `train/loss`, its terms `train/box`, `train/cls`, `train/dfl`, and for validation (`val/`)
+    and test (`test/`) `map50`, `map`, and with several cameras `map50/<camera>`.
+
+    A checkpoint holds the architecture, so `Detector.load_from_checkpoint(path, weights_only=True)` needs no
+    `.pt`. Optimizer and scheduler are not part of it. Warm-up and averaging are callbacks (`WarmUp`, `EMA`).
+
+    Args:
+        network: What `lkd.models.YOLO` takes: a yaml name, the path of a `.pt`, or an architecture dict.
+        num_classes: Number of classes that the detector has (after `class_map`).
+        class_map: `{source class: class}` of pre-trained weights, such as `{2: 0, 5: 0, 7: 0}` (COCO's
+            vehicles).
+        cameras: One copy of the network for each of these cameras (`lkd.models.PerCamera`). Under DDP this
+            needs `strategy: ddp_find_unused_parameters_true`.
+        freeze: Number of first layers (10 is YOLOv8's backbone) whose weights and batch statistics stay
+            fixed.
+        freeze_batchnorm: Keep all running batch statistics fixed (for small batches); scale and shift still
+            train.
+        score_threshold: Lowest score of a detection. The default suits mAP; use .25 or so for pictures.
+        iou_threshold: Overlap above which the lower of two detections is dropped.
+        max_detections: The most detections in an image.
+        optimizer: Makes the optimizer; biases and norms get no weight decay.
+        scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
+
+    Raises:
+        ValueError: Classes, cameras or layers that do not fit.
+
+    Example:
+        >>> detector = Detector("yolov8n.yaml", num_classes=1)  # doctest: +SKIP
+        >>> detector.detect(torch.zeros(1, 3, 64, 64))[0]["boxes"].shape[1]  # doctest: +SKIP
+        4
+    """
+
+    def __init__(
+        self,
+        network: str | dict[str, Any],
+        num_classes: int = 1,
+        class_map: dict[int, int] | None = None,
+        cameras: list[str] | None = None,
+        freeze: int = 0,
+        freeze_batchnorm: bool = False,
+        score_threshold: float = 0.001,
+        iou_threshold: float = 0.6,
+        max_detections: int = 300,
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(
+            params, lr=0.002, weight_decay=0.0005
+        ),
+        scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["optimizer", "scheduler"])
+        yolo = YOLO(network, num_classes, class_map)
+        self.hparams["network"] = yolo.architecture  # so a checkpoint can be rebuilt without the .pt
+        depth = len(yolo.net.model)
+        if not 0 <= freeze <= depth:
+            raise ValueError(f"freeze={freeze} must be between 0 and the network's {depth} layers.")
+        self.freeze_layers, self.freeze_batchnorm = freeze, freeze_batchnorm
+        for layer in yolo.net.model[:freeze]:
+            layer.requires_grad_(False)
+        self.network: YOLO | PerCamera = PerCamera(yolo, cameras) if cameras else yolo
+        self.thresholds = (score_threshold, iou_threshold, max_detections)
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.val_table = DetectionTable(cameras, max_detections)
+        self.test_table = DetectionTable(cameras, max_detections)
+        self.train()
+
+    def networks(self) -> list[YOLO]:
+        """The network, or all copies of it."""
+        copies = self.network.copies.values() if isinstance(self.network, PerCamera) else [self.network]
+        return [copy for copy in copies if isinstance(copy, YOLO)]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode; frozen layers and frozen batch norms stay in eval mode."""
+        super().train(mode)
+        for yolo in self.networks():
+            yolo.net.model[: self.freeze_layers].eval()
+            if self.freeze_batchnorm:
+                for module in yolo.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()
+        return self
+
+    def forward(self, images: Tensor, cameras: list[str] | None = None) -> Outputs:
+        """Raw outputs of images `(B, 3, H, W)`; see `lkd.models.YOLO.forward`."""
+        return self.network(images, cameras) if isinstance(self.network, PerCamera) else self.network(images)
+
+    def loss(self, outputs: Outputs, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Supervised terms `box`, `cls` and `dfl`, mean per image; see `lkd.models.YOLO.loss`."""
+        return self.networks()[0].loss(outputs, targets)
+
+    def decode(self, outputs: Outputs) -> Detections:
+        """Detections of raw outputs with this module's thresholds."""
+        return self.networks()[0].decode(outputs, *self.thresholds)
+
+    def detect(self, images: Tensor, cameras: list[str] | None = None) -> Detections:
+        """Detections of images: dicts of `boxes (N, 4)` xyxy pixels, `scores (N,)` and `labels (N,)`."""
+        return self.decode(self(images, cameras))
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int = 0) -> Tensor:
+        """Loss of a labelled batch."""
+        if "targets" not in batch:
+            raise ValueError(
+                "the training data is unlabelled (no `targets` in the batch): attach BoxDistillation, "
+                "or set unlabelled=false in the datamodule."
+            )
+        terms = self.loss(self(batch["images"], batch.get("cameras")), batch["targets"])
+        loss = torch.stack(list(terms.values())).sum()
+        if not bool(loss.isfinite()):
+            values = ", ".join(f"{name}={float(value):.4g}" for name, value in terms.items())
+            raise FloatingPointError(
+                f"the loss is not finite ({values}): lower the learning rate or check the images."
+            )
+        size = len(batch["images"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int = 0) -> None:
+        """Adds a batch to the validation table."""
+        self._evaluate(batch, "val", self.val_table)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int = 0) -> Any:
+        """Adds a batch to the test table; returns its detections."""
+        return self._evaluate(batch, "test", self.test_table)
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int = 0) -> Detections:
+        """Detections of a batch."""
+        return self.detect(batch["images"], batch.get("cameras"))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation table."""
+        self._log_table("val", self.val_table)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test table."""
+        self._log_table("test", self.test_table)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
+        return configure(self, self.optimizer, self.scheduler)
+
+    def _evaluate(self, batch: dict[str, Any], stage: str, table: DetectionTable) -> Detections:
+        found = self.detect(batch["images"], batch.get("cameras"))
+        if "targets" not in batch:
+            raise ValueError(f"{stage} data needs labels: there is no `targets` in the batch.")
+        table.update(found, batch["targets"], batch.get("cameras"))
+        return found
+
+    def _log_table(self, stage: str, table: DetectionTable) -> None:
+        rows = table.compute()
+        table.reset()
+        for row in rows:
+            if row["camera"] == "all":
+                # sync_dist: the table is the same on all ranks, and Lightning wants to be told so
+                self.log(f"{stage}/map50", row["map50"], prog_bar=True, sync_dist=True)
+                self.log(f"{stage}/map", row["map"], sync_dist=True)
+            else:
+                self.log(f"{stage}/map50/{row['camera']}", row["map50"], sync_dist=True)

@@ -1,0 +1,6 @@
+"""Teachers: where distillation targets come from."""
+
+from lkd.teachers.pseudo_labels import PseudoLabels, detect_in_view
+from lkd.teachers.teacher import Teacher
+
+__all__ = ["PseudoLabels", "Teacher", "detect_in_view"]

@@ -1,0 +1,137 @@
+"""Hard pseudo-labels: the teacher's boxes in place of the annotator's."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from lkd.teachers.teacher import Teacher
+
+Detections = list[dict[str, Tensor]]
+
+
+class PseudoLabels:
+    """Gives a detection batch the teacher's boxes as its targets.
+
+    As in Molo et al., "Teacher-Student Models for AI Vision at the Edge: A Car Parking Case Study" (VISAPP
+    2024), where for every augmented batch the teacher's boxes above a score, after non-maximum suppression,
+    are what the student's ordinary loss is computed against.
+
+    Args:
+        teacher: Any detector; see `Teacher.detect`.
+        score_threshold: Boxes of a lower score are left out.
+        iou_threshold: Of two boxes that overlap more than this, the surer stays.
+        sees: `"batch"`: the teacher runs on every batch, on the same augmented view (at the teacher's own
+            resolution where the batch has `teacher_images`), as published. `"frame"`: the teacher runs once
+            on each whole frame, and its boxes are carried into every later view of it, which costs one
+            forward a frame in the whole training.
+        frames: For `"frame"`: returns the whole frames `(N, 3, H, W)` at the teacher's resolution, and their
+            unpadded sizes, for a list of paths.
+
+    Raises:
+        ValueError: If a threshold is not in [0, 1].
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        score_threshold: float = 0.45,
+        iou_threshold: float = 0.6,
+        sees: Literal["batch", "frame"] = "batch",
+        frames: Callable[[list[str]], tuple[Tensor, list[tuple[int, int]]]] | None = None,
+    ) -> None:
+        for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}={value} must be between 0 and 1.")
+        self.teacher = teacher
+        self.score_threshold = score_threshold
+        self.iou_threshold = iou_threshold
+        self.sees = sees
+        self.frames = frames
+        self._known: dict[str, dict[str, Tensor]] = {}  # path -> boxes as fractions of the frame
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with `targets` from the teacher; the annotator's, if any, are not looked at."""
+        if self.sees == "frame":
+            found = self._from_frames(batch)
+        else:
+            found = [self._keep(f) for f in detect_in_view(self.teacher, batch)]
+        device = batch["images"].device
+        targets = [{"boxes": f["boxes"].to(device), "labels": f["labels"].to(device)} for f in found]
+        return {**batch, "targets": targets}
+
+
+    def _from_frames(self, batch: dict[str, Any]) -> Detections:
+        new = [p for p in dict.fromkeys(batch["paths"]) if p not in self._known]
+        if new:
+            assert self.frames is not None
+            images, sizes = self.frames(new)
+            for path, f, (h, w) in zip(
+                new, self.teacher.detect(images.to(batch["images"].device)), sizes, strict=True
+            ):
+                kept = self._keep(f)
+                self._known[path] = {**kept, "boxes": kept["boxes"] / kept["boxes"].new_tensor([w, h, w, h])}
+        views = zip(batch["paths"], batch["views"], batch["sizes"], strict=True)
+        return [into_view(self._known[path], view, size) for path, view, size in views]
+
+    def _keep(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Drops unsure and doubled boxes; an empty answer keeps the shapes (0, 4) and (0,)."""
+        sure = found["scores"] >= self.score_threshold
+        boxes, scores, labels = (found[k][sure] for k in ("boxes", "scores", "labels"))
+        if len(boxes) == 0:
+            return {"boxes": boxes.reshape(0, 4).float(), "scores": scores.float(), "labels": labels.long()}
+        kept = batched_nms(boxes.float(), scores.float(), labels, self.iou_threshold)
+        return {"boxes": boxes[kept].float(), "scores": scores[kept].float(), "labels": labels[kept].long()}
+
+
+def detect_in_view(teacher: Teacher, batch: dict[str, Any]) -> Detections:
+    """The teacher's detections on a batch, in pixels of the student's view.
+
+    Where the batch has `teacher_images`, the teacher sees those: the same view at its own resolution.
+    """
+    if "teacher_images" not in batch:
+        return teacher.detect(batch["images"])
+    scaled = []
+    sizes = zip(batch["sizes"], batch["teacher_sizes"], strict=True)
+    for found, ((h, w), (teacher_h, teacher_w)) in zip(
+        teacher.detect(batch["teacher_images"]), sizes, strict=True
+    ):
+        scale = found["boxes"].new_tensor([w / teacher_w, h / teacher_h] * 2)
+        scaled.append({**found, "boxes": found["boxes"] * scale})
+    return scaled
+
+
+def into_view(
+    found: dict[str, Tensor], view: Tensor, size: tuple[int, int], min_visible: float = 0.3
+) -> dict[str, Tensor]:
+    """Carries boxes of a whole frame into a cropped and flipped view of it.
+
+    Args:
+        found: `boxes` (N, 4) xyxy as fractions of the frame, and tensors of length N beside it.
+        view: (5,): the crop `x0, y0, x1, y1` as fractions of the frame, and 1 if it was flipped
+            left to right.
+        size: Height and width of the view in pixels.
+        min_visible: Boxes that keep less than this share of their area are dropped.
+
+    Returns:
+        The same dict with boxes in pixels of the view, and without the dropped ones.
+
+    Example:
+        >>> whole = {"boxes": torch.tensor([[0.5, 0.5, 0.75, 0.75]]), "labels": torch.tensor([0])}
+        >>> into_view(whole, torch.tensor([0.5, 0.5, 1.0, 1.0, 1.0]), (100, 200))["boxes"]
+        tensor([[100.,   0., 200.,  50.]])
+    """
+    x0, y0, x1, y1, flipped = view.tolist()
+    h, w = size
+    boxes = found["boxes"]
+    scale = boxes.new_tensor([w / (x1 - x0), h / (y1 - y0)] * 2)
+    moved = (boxes - boxes.new_tensor([x0, y0] * 2)) * scale
+    if flipped:
+        moved = torch.stack([w - moved[:, 2], moved[:, 1], w - moved[:, 0], moved[:, 3]], dim=1)
+    low, high = moved.new_zeros(4), moved.new_tensor([w, h, w, h])
+    clipped = moved.clamp(low, high)
+    area = (moved[:, 2:] - moved[:, :2]).prod(1)
+    seen = (clipped[:, 2:] - clipped[:, :2]).prod(1) >= min_visible * area
+    return {**{k: v[seen] for k, v in found.items()}, "boxes": clipped[seen]}

@@ -1,0 +1,47 @@
+"""A teacher's recipe: the config that trains it, run when its checkpoint is missing or out of date."""
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+# What a launcher of several processes sets; the teacher's own run must not take itself for one of them.
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def follow(recipe: str, checkpoint: Path) -> None:
+    """Runs `fit` with a config, unless the checkpoint it makes is there and of the same config.
+
+    The run is a process of its own, so that its memory is given back and one Trainer lives in a process.
+    Which recipe made a checkpoint is kept beside it, as the SHA-256 of the config in `<checkpoint>.recipe`.
+    A checkpoint of another recipe is set aside as `<checkpoint>.old`; one without a record is the user's own
+    and is taken as it is.
+
+    Args:
+        recipe: Path of the config; it must save its checkpoint at `checkpoint`.
+        checkpoint: The file that is wanted.
+
+    Raises:
+        RuntimeError: If the run fails or leaves no such file.
+    """
+    digest = hashlib.sha256(Path(recipe).read_bytes()).hexdigest()
+    record = checkpoint.with_name(checkpoint.name + ".recipe")
+    if checkpoint.is_file():
+        if not record.is_file() or record.read_text().strip() == digest:
+            return
+        log.warning("The teacher %s was made by another version of %s: training it again.", checkpoint, recipe)
+        checkpoint.replace(checkpoint.with_name(checkpoint.name + ".old"))
+    else:
+        log.info("There is no teacher %s yet: training it by %s.", checkpoint, recipe)
+    environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
+    command = [sys.executable, "-m", "lkd", "fit", "--config", recipe]
+    code = subprocess.run(command, env=environment, check=False).returncode
+    if code != 0:
+        raise RuntimeError(f"training the teacher failed with exit code {code}: {' '.join(command)}")
+    if not checkpoint.is_file():
+        raise RuntimeError(f"recipe={recipe!r} ran but saved no {checkpoint}; make its ModelCheckpoint write there.")
+    record.write_text(digest + "\n")

@@ -1,0 +1,84 @@
+"""Where a teacher's model is loaded from: a checkpoint, YOLO weights, a timm name or a callable."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+
+class _Called(nn.Module):
+    """A plain callable in the shape of a module."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, inputs: Tensor) -> Any:
+        return self.function(inputs)
+
+
+def load(
+    source: str | nn.Module | Callable[[Tensor], Any],
+    class_map: dict[int, int] | None = None,
+    pretrained: bool = True,
+    num_classes: int | None = None,
+) -> nn.Module:
+    """Loads a model from what a user names.
+
+    Args:
+        source: A module, a callable, the path of a `.ckpt` or `.pt` file, or a timm name.
+        class_map: For `.pt`: source class -> target class.
+        pretrained: For timm: fetch the published weights.
+        num_classes: For timm: the number of classes.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the name is not known, or the checkpoint does not say which class it is of.
+        TypeError: If the source is something else.
+
+    Example:
+        >>> load("resnet10t", pretrained=False, num_classes=3)(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 3])
+    """
+    if isinstance(source, nn.Module):
+        return source
+    if not isinstance(source, str):
+        if callable(source):
+            return _Called(source)
+        raise TypeError(f"model={source!r} must be a module, a callable, a path or the name of a timm model.")
+    if source.endswith((".ckpt", ".pt")):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"model={source!r} does not exist; train it first or give another path.")
+        if source.endswith(".ckpt"):
+            return _checkpoint(source)
+        from lkd.models.yolo import YOLO
+
+        return YOLO(source, class_map=class_map)
+    import timm
+
+    if not timm.is_model(source):
+        near = difflib.get_close_matches(source, timm.list_models(), n=3) or ["resnet18"]
+        raise ValueError(
+            f"model={source!r} is neither a .ckpt or .pt file nor a timm model; did you mean {' or '.join(near)}?"
+        )
+    extra = {} if num_classes is None else {"num_classes": num_classes}
+    return timm.create_model(source, pretrained=pretrained, **extra)
+
+
+def _checkpoint(path: str) -> LightningModule:
+    import lkd.modules  # noqa: F401  (the checkpoint names its class by a dotted path of these)
+
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if "_class_path" not in checkpoint.get("hyper_parameters", {}):
+        raise ValueError(
+            f"model={path!r} does not say which LightningModule it is of (only checkpoints of the command line "
+            "do); load it with YourModule.load_from_checkpoint and give the module to Teacher."
+        )
+    return LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,274 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.plugins import MixedPrecision
+from torch import nn
+
+from lkd.callbacks import Distillation, FeatureDistillation, LogitDistillation, RelationDistillation
+from lkd.distillation import ADAPTERS
+from lkd.losses import DKD, KD, FitNets, LogitMatching
+from lkd.teachers import Teacher
+
+from .plain import Plain, digits, quick_trainer, seeded
+
+
+def reference_step(student, teacher, batches, lr, alpha, temperature, accumulate=1):
+    """The same training, written out by hand."""
+    student.train()
+    teacher.eval()
+    for start in range(0, len(batches), accumulate):
+        student.zero_grad()
+        for x, y in batches[start : start + accumulate]:
+            z = student.net(x)
+            with torch.no_grad():
+                t = teacher(x)
+            p, q = F.log_softmax(z / temperature, 1), F.softmax(t / temperature, 1)
+            kd = temperature**2 * (q * (q.log() - p)).sum(1).mean()
+            loss = alpha * F.cross_entropy(z, y) + (1 - alpha) * kd
+            (loss / accumulate).backward()
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter -= lr * parameter.grad
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_training_equals_the_loss_written_by_hand(precision, accumulate):
+    student, teacher = seeded(0, Plain), seeded(1, lambda: Plain(width=32))
+    by_hand = copy.deepcopy(student)
+    plugins = []
+    if precision == "16-mixed":  # on a CPU Lightning makes bf16 of it unless a scaler is given
+        plugins = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))]
+    options = {"plugins": plugins} if plugins else {"precision": precision}
+    callback = LogitDistillation(Teacher(teacher), alpha=0.3, temperature=3.0)
+    quick_trainer(callbacks=[callback], accumulate_grad_batches=accumulate, **options).fit(student, digits())
+    reference_step(by_hand, copy.deepcopy(teacher), list(digits()), 0.1, 0.3, 3.0, accumulate)
+    tolerance = 1e-6 if precision == "32-true" else 2e-2
+    for ours, theirs in zip(student.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
+
+
+def test_gradient_of_the_term_reaches_the_student_without_labels():
+    student = seeded(0, Plain)
+    before = copy.deepcopy(student.net[1].weight)
+    quick_trainer(callbacks=[LogitDistillation(Teacher(Plain(32)), alpha=0.0)]).fit(student, digits())
+    assert (student.net[1].weight - before).abs().max() > 1e-4
+
+
+def test_teacher_keeps_weights_buffers_and_eval_mode():
+    teacher = Plain(32)
+    before = copy.deepcopy(teacher.state_dict())
+    wrapped = Teacher(teacher)
+    quick_trainer(callbacks=[LogitDistillation(wrapped)]).fit(Plain(), digits())
+    for key, value in teacher.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert not wrapped.train().training and not teacher.training
+    assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+
+
+def test_module_is_as_it_was_after_fit():
+    student = Plain()
+    keys, attributes = list(student.state_dict()), set(vars(student))
+    callback = FeatureDistillation(Teacher(Plain(32)), layers={"net.1": "net.1"})
+    quick_trainer(callbacks=[callback]).fit(student, digits())
+    assert list(student.state_dict()) == keys
+    assert (set(vars(student)) - attributes).isdisjoint({"training_step", "configure_optimizers", ADAPTERS})
+    assert ADAPTERS not in dict(student.named_children())
+    assert not student._forward_hooks and not student.net[1]._forward_hooks
+
+
+def test_a_deep_copy_of_an_attached_module_trains_itself():
+    student, callback = Plain(), LogitDistillation(Teacher(Plain(32)))
+    callback.distiller.attach(student, next(iter(digits())))
+    clone = copy.deepcopy(student)
+    clone.log = lambda *args, **kwargs: None
+    clone.training_step(next(iter(digits())), 0).backward()
+    assert clone.net[1].weight.grad is not None and student.net[1].weight.grad is None
+
+
+def test_adapters_are_sized_trained_and_left_out_of_the_student(tmp_path):
+    student, wide = Plain(16), Plain(48)
+    seen = {}
+
+    class Look(Distillation):
+        def on_train_start(self, trainer, pl_module):
+            seen["before"] = copy.deepcopy(getattr(pl_module, ADAPTERS).state_dict())
+
+        def on_train_end(self, trainer, pl_module):
+            seen["after"] = copy.deepcopy(getattr(pl_module, ADAPTERS).state_dict())
+
+    terms = [FitNets(weight=10.0, student_layer="net.1", teacher_layer="net.1")]
+    trainer = quick_trainer(
+        callbacks=[Look(Teacher(wide), terms)], enable_checkpointing=True, default_root_dir=tmp_path
+    )
+    trainer.fit(student, digits())
+    assert any(v.shape == (48, 16) for v in seen["before"].values())
+    assert all(not torch.equal(seen["before"][k], seen["after"][k]) for k in seen["before"])
+    file = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)
+    Plain(16).load_state_dict(file["state_dict"])  # strict: no adapter among the student's weights
+    assert set(file[ADAPTERS]) == set(seen["after"])
+
+
+def test_adapters_join_an_optimizer_that_does_not_take_all_parameters():
+    class Own(Plain):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.net.parameters(), lr=self.lr)
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+    student = Own(16)
+    callback = FeatureDistillation(Teacher(Plain(48)), layers={"net.1": "net.1"}, weight=1.0)
+    trainer = quick_trainer(callbacks=[callback], max_epochs=2)
+    held = []
+    student.on_train_start = lambda: held.extend(
+        p for g in trainer.optimizers[0].param_groups for p in g["params"]
+    )
+    trainer.fit(student, digits())
+    assert len(held) == len(list(student.parameters())) + 2
+
+
+@pytest.mark.parametrize("preset", ["logit", "feature", "relation", "dkd"])
+def test_resumed_training_is_bit_identical(tmp_path, preset):
+    def callback():
+        teacher = Teacher(seeded(1, lambda: Plain(32)))
+        match preset:
+            case "logit":
+                return LogitDistillation(teacher)
+            case "dkd":
+                return LogitDistillation(teacher, loss="dkd")
+            case "feature":
+                return FeatureDistillation(teacher, layers={"net.1": "net.1"}, weight=1.0)
+            case _:
+                return RelationDistillation(teacher, student_layer="net.1", teacher_layer="net.1")
+
+    def train(epochs, ckpt=None):
+        student = seeded(0, Plain)
+        trainer = quick_trainer(
+            callbacks=[callback()], max_epochs=epochs, enable_checkpointing=True, default_root_dir=tmp_path
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            trainer.fit(student, digits(), ckpt_path=ckpt)
+        return student, trainer.checkpoint_callback.best_model_path
+
+    whole, _ = train(4)
+    _, half = train(2)
+    resumed, _ = train(4, half)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_every_term_is_logged():
+    terms = [KD(weight=0.5), LogitMatching(weight=0.1), DKD(weight=0.1)]
+    trainer = quick_trainer(callbacks=[Distillation(Teacher(Plain(32)), terms, alpha=0.5)])
+    trainer.fit(Plain(), digits())
+    logged = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    by_hand = (
+        0.5 * logged["train/loss"]
+        + 0.5 * logged["distillation/kd"]
+        + 0.1 * logged["distillation/logitmatching"]
+        + 0.1 * logged["distillation/dkd"]
+    )
+    assert logged["distillation/total"] == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_two_callbacks_add_up_and_both_detach():
+    student, batch = seeded(0, Plain), next(iter(digits()))
+    student.log = lambda *args, **kwargs: None
+    student.eval()  # batch norm with fixed statistics, so that every step computes the same
+    own = student.training_step(batch, 0)
+    first = Distillation(Teacher(Plain(32)), [KD(weight=1.0)], alpha=1.0).distiller
+    second = Distillation(Teacher(Plain(24)), [KD(weight=1.0)], alpha=1.0).distiller
+    first.attach(student, batch)
+    with_first = student.training_step(batch, 0)
+    second.attach(student, batch)
+    with_both = student.training_step(batch, 0)
+    assert with_both > with_first > own
+    second.detach()
+    assert torch.equal(student.training_step(batch, 0), with_first)
+    first.detach()
+    assert torch.equal(student.training_step(batch, 0), own)
+
+
+def test_looking_at_a_batch_does_not_change_what_training_draws():
+    def order(callbacks):
+        seen = []
+
+        class Watch(Plain):
+            def training_step(self, batch, batch_idx):
+                seen.append(batch[1].tolist())
+                return super().training_step(batch, batch_idx)
+
+        torch.manual_seed(3)
+        quick_trainer(callbacks=callbacks).fit(Watch(), digits(shuffle=True))
+        return seen[-4:]
+
+    with torch.random.fork_rng():
+        assert order([]) == order([LogitDistillation(Teacher(Plain(32)))])
+
+
+class Test:
+    """Bad input gets one clear sentence before training starts."""
+
+    def fit(self, callback, student=None, loader=None):
+        student = student or Plain()
+        student.optimizer_step = lambda *args, **kwargs: pytest.fail("training had started")
+        quick_trainer(callbacks=[callback]).fit(student, loader or digits())
+
+    def test_class_counts_differ(self):
+        with pytest.raises(ValueError, match=r"10 classes.*7|7.*10 classes"):
+            self.fit(LogitDistillation(Teacher(Plain(classes=7))))
+
+    def test_student_layer_does_not_exist(self):
+        with pytest.raises(ValueError, match=r"student_layer='net\.11'.*'net\.1'"):
+            self.fit(FeatureDistillation(Teacher(Plain()), layers={"net.11": "net.1"}))
+
+    def test_teacher_layer_does_not_exist(self):
+        with pytest.raises(ValueError, match=r"teacher_layer='nett\.1'.*'net\.1'"):
+            self.fit(FeatureDistillation(Teacher(Plain()), layers={"net.1": "nett.1"}))
+
+    def test_layer_that_does_not_run(self):
+        student = Plain()
+        student.unused = nn.Linear(1, 1)
+        with pytest.raises(ValueError, match="'unused' did not run"):
+            self.fit(FeatureDistillation(Teacher(Plain()), layers={"unused": "net.1"}), student)
+
+    def test_forward_that_is_never_called(self):
+        class Direct(Plain):
+            def training_step(self, batch, batch_idx):
+                return F.cross_entropy(self.net(batch[0]), batch[1])
+
+        with pytest.raises(ValueError, match="forward of the module itself did not run"):
+            self.fit(LogitDistillation(Teacher(Plain())), Direct())
+        trainer = quick_trainer(callbacks=[LogitDistillation(Teacher(Plain()), student_layer="net")])
+        trainer.fit(Direct(), digits())  # with the layer named it works
+
+    def test_nan(self):
+        x = torch.full((4, 1, 8, 8), float("nan"))
+        with pytest.raises(FloatingPointError, match="not finite"):
+            self.fit(LogitDistillation(Teacher(Plain())), loader=[(x, torch.zeros(4, dtype=torch.long))])
+
+    def test_labels_are_missing(self):
+        class NoLabels(Plain):
+            def training_step(self, batch, batch_idx):
+                return self(batch["x"]).mean()
+
+        loader = [{"x": torch.zeros(4, 1, 8, 8)}]
+        with pytest.raises(ValueError, match="label_key=1.*DKD needs labels"):
+            self.fit(LogitDistillation(Teacher(Plain()), loss="dkd"), NoLabels(), loader)
+
+    def test_manual_optimization(self):
+        student = Plain()
+        student.automatic_optimization = False
+        with pytest.raises(ValueError, match="automatic_optimization"):
+            self.fit(LogitDistillation(Teacher(Plain())), student)
+
+    @pytest.mark.parametrize("alpha", [-0.1, 1.1])
+    def test_alpha(self, alpha):
+        with pytest.raises(ValueError, match=f"alpha={alpha} must be between 0 and 1"):
+            LogitDistillation(Teacher(Plain()), alpha=alpha)
+
+    def test_no_terms(self):
+        with pytest.raises(ValueError, match="nothing to distil"):
+            Distillation(Teacher(Plain()), [])
