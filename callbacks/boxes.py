@@ -11,7 +11,9 @@ from lkd.teachers import PseudoLabels, Teacher
 
 
 class BoxDistillation(Distillation):
-    """Distils a detector: `L = alpha L(truth) + (1 - alpha) (hard L(pseudo) + dense L_dense + feature L_cwd)`.
+    """Distils a detector from boxes, dense outputs and features, with or without labels.
+
+    `L = alpha L(truth) + (1 - alpha) (hard L(pseudo) + dense L_dense + feature L_cwd)`.
 
     `L(...)` is the student's own detection loss. Hard pseudo-labels are the published method (Molo et al.,
     VISAPP 2024) and work between any two detectors; dense targets (sigmoid cross-entropy on class scores,
@@ -51,7 +53,9 @@ class BoxDistillation(Distillation):
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be between 0 and 1; it weights the loss on true labels.")
         if min(hard, dense, feature) < 0 or hard + dense + feature == 0:
-            raise ValueError(f"hard={hard}, dense={dense}, feature={feature}: give 0 or more, and one above 0.")
+            raise ValueError(
+                f"hard={hard}, dense={dense}, feature={feature}: give 0 or more, and one above 0."
+            )
         if sees not in ("batch", "frame"):
             raise ValueError(f"sees={sees!r} must be 'batch' or 'frame'.")
         terms: list[Term] = []
@@ -78,10 +82,10 @@ class BoxDistillation(Distillation):
         """Finds where whole frames come from, then attaches."""
         if stage == "fit" and self.labels.sees == "frame":
             source: Any = getattr(trainer, "datamodule", None)
-            if not hasattr(source, "whole_frames"):
+            if not hasattr(source, "serve_whole_frames"):
                 raise ValueError(
-                    f"sees='frame' needs a datamodule with whole_frames(paths), and {type(source).__name__} has "
-                    "none; use sees='batch' or one of lkd's detection datamodules."
+                    f"sees='frame' needs a datamodule with serve_whole_frames(), and {type(source).__name__} "
+                    "has none; use sees='batch' or one of lkd's detection datamodules."
                 )
-            self.labels.frames = source.whole_frames
+            self.labels.frames = source.serve_whole_frames()
         super().setup(trainer, pl_module, stage)

@@ -1,7 +1,7 @@
-"""`Distillation`: the Lightning callback that attaches a teacher to any LightningModule while it is fitted."""
+"""`Distillation`: the callback that attaches a teacher to any LightningModule while it is fitted."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -59,19 +59,23 @@ class Distillation(Callback):
         self.teacher.prepare()
         trainer.fit_loop.setup_data()  # the fit would do it a moment later
         with isolate_rng():  # looking at a batch must not change what training draws
-            example = next(iter(trainer.train_dataloader))
+            example = next(iter(cast(Iterable[Any], trainer.train_dataloader)))
             self.distiller.attach(pl_module, example)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Detaches, so that the module is as it was before."""
         self.distiller.detach()
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Keeps the adapters beside the student's weights, not among them."""
         if hasattr(pl_module, ADAPTERS):
             checkpoint[ADAPTERS] = getattr(pl_module, ADAPTERS).state_dict()
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Restores the adapters when training resumes."""
         if hasattr(pl_module, ADAPTERS) and ADAPTERS in checkpoint:
             getattr(pl_module, ADAPTERS).load_state_dict(checkpoint[ADAPTERS])

@@ -38,7 +38,9 @@ def side_by_side(image: Tensor, found: Mapping[str, Tensor], title: str) -> Imag
             drawn = draw_bounding_boxes(pixels, boxes.cpu() * scale, colors=COLOURS.get(role, "red"), width=2)
         panel = Image.new("RGB", (drawn.shape[2], drawn.shape[1] + 22), "white")
         panel.paste(to_pil_image(drawn), (0, 22))
-        ImageDraw.Draw(panel).text((4, 3), f"{title} {role}: {len(boxes)}", fill="black", font=ImageFont.load_default(14))
+        ImageDraw.Draw(panel).text(
+            (4, 3), f"{title} {role}: {len(boxes)}", fill="black", font=ImageFont.load_default(14)
+        )
         panels.append(panel)
     sheet = Image.new("RGB", (sum(p.width for p in panels), panels[0].height), "white")
     for i, panel in enumerate(panels):

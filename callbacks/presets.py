@@ -3,7 +3,17 @@
 from typing import Literal
 
 from lkd.callbacks.distillation import Distillation
-from lkd.losses import CWD, DKD, KD, RKD, AttentionTransfer, FitNets, LogitMatching, SimilarityPreserving, Term
+from lkd.losses import (
+    CWD,
+    DKD,
+    KD,
+    RKD,
+    AttentionTransfer,
+    FitNets,
+    LogitMatching,
+    SimilarityPreserving,
+    Term,
+)
 from lkd.teachers import Teacher
 
 
@@ -41,17 +51,17 @@ class LogitDistillation(Distillation):
     ) -> None:
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be between 0 and 1; it weights the hard-label loss.")
-        at = {"weight": 1 - alpha, "student_layer": student_layer, "teacher_layer": teacher_layer}
         term: Term
         match loss:
             case "kd":
-                term = KD(temperature, **at)
+                term = KD(temperature)
             case "logit_matching":
-                term = LogitMatching(**at)
+                term = LogitMatching()
             case "dkd":
-                term = DKD(temperature, **at)
+                term = DKD(temperature)
             case _:
                 raise ValueError(f"loss={loss!r} must be 'kd', 'logit_matching' or 'dkd'.")
+        term.weight, term.student_layer, term.teacher_layer = 1 - alpha, student_layer, teacher_layer
         super().__init__(teacher, [term], alpha, student_input=student_layer, label_key=label_key)
 
 
@@ -62,8 +72,8 @@ class FeatureDistillation(Distillation):
         teacher: The frozen teacher.
         layers: Student layer -> teacher layer.
         loss: `"fitnets"` (Romero et al. 2015; weight 100 is usual), `"at"` (attention transfer, Zagoruyko
-            and Komodakis 2017; 1000) or `"cwd"` (channel-wise, Shu et al. 2021; 1 to 50). Where channels differ,
-            `"fitnets"` and `"cwd"` learn an adapter.
+            and Komodakis 2017; 1000) or `"cwd"` (channel-wise, Shu et al. 2021; 1 to 50). Where channels
+            differ, `"fitnets"` and `"cwd"` learn an adapter.
         weight: Weight of the feature loss. Default 100.
         alpha: Weight of the student's own loss. Default 1.
         student_input: Layer of the student whose input the teacher is given; `""` is its own forward.

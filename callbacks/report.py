@@ -1,7 +1,7 @@
 """`DetectionReport`: the table Role x camera, the pictures and the curves of a detection run."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
@@ -20,9 +20,9 @@ COLUMNS = {"precision": "Precision", "recall": "Recall", "map50": "mAP50", "map"
 class DetectionReport(Callback):
     """Measures teacher and student on each camera of the test data and writes what a reader wants to see.
 
-    Into the folder `report/` of the run: `table.csv` and `table.md` (Role x camera x Precision, Recall, mAP50,
-    mAP50-95; precision and recall at the best F1), one picture a camera with truth, teacher and student side
-    by side, and `curves.png`. W&B gets the table and the pictures.
+    Into the folder `report/` of the run: `table.csv` and `table.md` (Role x camera x Precision, Recall,
+    mAP50, mAP50-95; precision and recall at the best F1), one picture a camera with truth, teacher and
+    student side by side, and `curves.png`. W&B gets the table and the pictures.
 
     Args:
         teacher: The teacher to measure; default that of the run's `Distillation` callback, if there is one.
@@ -65,7 +65,7 @@ class DetectionReport(Callback):
         cameras = getattr(getattr(trainer, "datamodule", None), "cameras", None)
         if not cameras:
             raise ValueError("DetectionReport needs a datamodule with a list `cameras`; use one of lkd's.")
-        attached = [c.teacher for c in trainer.callbacks if isinstance(c, Distillation)]
+        attached = [c.teacher for c in cast(Any, trainer).callbacks if isinstance(c, Distillation)]
         self._teacher = self.teacher or next(iter(attached), None)
         roles = ["Teacher", "Student"] if self._teacher else ["Student"]
         self._tables = {role: DetectionTable(cameras).to(pl_module.device) for role in roles}

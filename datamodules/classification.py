@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from lkd.datamodules.samplers import IndexBatchSampler
+from lkd.datamodules.samplers import EpochLoader, IndexBatchSampler
 from lkd.datamodules.splits import check_fractions
 
 
@@ -47,7 +47,8 @@ class ClassificationDataModule(LightningDataModule):
         self.datasets: dict[str, Dataset[Any]] = {}
 
     def _loader(self, part: str, **kwargs: Any) -> DataLoader:
-        return DataLoader(
+        loader = EpochLoader if part == "train" else DataLoader
+        return loader(
             self._filled(part),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -17,6 +17,7 @@ from lkd.datamodules.detection import DetectionDataModule
 from lkd.datamodules.files import read_yolo
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.selection import select
+from lkd.datamodules.splits import pick
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +66,8 @@ class CNRParkEXT(DetectionDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if task not in ("detection", "patches") or targets not in ("busy_slots", "cars"):
-            raise ValueError(
-                f"task={task!r} must be 'detection' or 'patches', targets={targets!r} 'busy_slots' or 'cars'."
-            )
+        pick("task", [task], ("detection", "patches"))
+        pick("targets", [targets], ("busy_slots", "cars"))
         self.root, self.targets, self.weathers, self.days = Path(root), targets, weathers, days
         self.download = download
         self._busy: dict[tuple[str, str], Tensor] | None = None  # read when first needed
@@ -118,7 +117,7 @@ class CNRParkEXT(DetectionDataModule):
         """The full frames of the chosen weathers and days, without boxes."""
         if not (frames := full_frames(self.root)):
             raise FileNotFoundError(
-                f"{self.root} holds no FULL_IMAGE_<W>x<H>/<WEATHER>/<DATE>/camera<N>/*.jpg."
+                f"{self.root} holds no FULL_IMAGE_<W>x<H>/<WEATHER>/<DATE>/camera<N>/*.jpg"
             )
         return select(frames, self.weathers, self.days)
 

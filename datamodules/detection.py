@@ -1,15 +1,17 @@
 """The base of all detection data: frames of cameras in, batches for a student (and its teacher) out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lkd.datamodules.frames import Frame, FrameDataset, collate
-from lkd.datamodules.samplers import CameraBatchSampler
+from lkd.datamodules.frames import Frame, FrameDataset, collate, pad, read_image
+from lkd.datamodules.samplers import CameraBatchSampler, EpochLoader
 from lkd.datamodules.splits import Splits, by_time, check_fractions, pick
 from lkd.datamodules.views import Views
 
@@ -60,12 +62,8 @@ class DetectionDataModule(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
-        self.batch_size, self.unlabelled, self.num_workers, self.seed = (
-            batch_size,
-            unlabelled,
-            num_workers,
-            seed,
-        )
+        self.batch_size, self.unlabelled = batch_size, unlabelled
+        self.num_workers, self.seed = num_workers, seed
         self.fractions = check_fractions(fractions)
         self.wanted_cameras = cameras
         self.one_camera_per_batch, self.batches_per_camera = one_camera_per_batch, batches_per_camera
@@ -97,18 +95,36 @@ class DetectionDataModule(LightningDataModule):
         if stage == "predict" or (stage is None and self.fractions[2] > 0):
             self.datasets["predict"] = self._dataset("test", self.eval_views, labelled=False)
 
+    def serve_whole_frames(self) -> Callable[[list[str]], tuple[Tensor, list[tuple[int, int]]]]:
+        """For a teacher that labels each frame once: training batches then carry no `teacher_images`.
+
+        Returns:
+            A function of paths that gives the whole frames `(N, 3, H, W)` at the teacher's size, padded, and
+            the (h, w) of each without the padding.
+        """
+        self.train_views.teacher_size = None
+        views = Views(self.eval_views.teacher_size or self.eval_views.image_size)
+
+        def load(paths: list[str]) -> tuple[Tensor, list[tuple[int, int]]]:
+            nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+            images = [views(read_image(Path(path)), *nothing).image for path in paths]
+            return pad(images), [(image.shape[1], image.shape[2]) for image in images]
+
+        return load
+
     def _dataset(self, part: str, views: Views, labelled: bool = True) -> FrameDataset:
         frames: list[Frame] = getattr(self.splits, part)
         frames = self.annotate(frames) if labelled else [replace(f, boxes=None, labels=None) for f in frames]
         if not frames:
             raise ValueError(
-                f"the {part} split is empty: fractions={self.fractions} of {sum(map(len, self.splits))} frames of "
-                f"{len(self.cameras)} cameras leave it nothing; change fractions, or add labelled frames."
+                f"the {part} split is empty: fractions={self.fractions} of {sum(map(len, self.splits))} "
+                f"frames of {len(self.cameras)} cameras leave it nothing; change them, or add frames."
             )
         return FrameDataset(frames, views, labelled)
 
     def _loader(self, part: str, **kwargs: Any) -> DataLoader:
-        return DataLoader(
+        loader = EpochLoader if part == "train" else DataLoader
+        return loader(
             self.datasets[part],
             collate_fn=collate,
             num_workers=self.num_workers,

@@ -107,6 +107,7 @@ class FrameDataset(Dataset[dict[str, Any]]):
         )
         view = self.views(read_image(frame.path), boxes, labels, key)
         sample: dict[str, Any] = {"image": view.image, "camera": frame.camera, "path": str(frame.path)}
+        sample["view"] = view.window
         if view.teacher_image is not None:
             sample["teacher_image"] = view.teacher_image
         if self.labelled:
@@ -131,9 +132,9 @@ def pad(images: Sequence[Tensor]) -> Tensor:
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Joins samples of a `FrameDataset` into one batch (a dict).
 
-    `images` (B, 3, H, W), `sizes` (unpadded (h, w) of each view), `cameras`, `paths`; `targets` if the data
-    set is labelled (boxes in pixels of `images`); `teacher_images` and `teacher_sizes` if there is a
-    teacher's size.
+    `images` (B, 3, H, W), `sizes` (unpadded (h, w) of each view), `views` (B, 5: crop x0, y0, x1, y1 as
+    shares of the frame, and 1 if flipped), `cameras`, `paths`; `targets` if the data set is labelled (boxes
+    in pixels of `images`); `teacher_images` and `teacher_sizes` if there is a teacher's size.
     """
     batch: dict[str, Any] = {}
     for prefix in ("", "teacher_"):
@@ -143,6 +144,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
             batch[f"{prefix}sizes"] = [(image.shape[1], image.shape[2]) for image in images]
     if "target" in samples[0]:
         batch["targets"] = [sample["target"] for sample in samples]
+    batch["views"] = torch.stack([sample["view"] for sample in samples])
     batch["cameras"] = [sample["camera"] for sample in samples]
     batch["paths"] = [sample["path"] for sample in samples]
     return batch

@@ -1,7 +1,6 @@
 """The drawn car park: cameras with exact boxes of every car, made on the spot, read as CNRPark-EXT is."""
 
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 from lkd.datamodules.cnrpark import CNRParkEXT
@@ -11,8 +10,7 @@ CAMERAS = [f"C{number}" for number in range(1, 10)]
 
 
 class ParkingWorld(CNRParkEXT):
-    """Draws a car park seen by up to nine fixed cameras into `root` (once), and reads it as `CNRParkEXT`
-    does.
+    """A car park seen by up to nine fixed cameras, drawn into `root` once and read as `CNRParkEXT` does.
 
     The same arguments draw the same world. A world that is already there is used if it was drawn with the
     same `frames`, `world_seed` and `size` and holds the cameras asked for; cameras that it lacks are drawn
@@ -47,26 +45,32 @@ class ParkingWorld(CNRParkEXT):
             raise ValueError(f"frames={frames} and size={tuple(size)} must be at least 1.")
         self.drawn_cameras = pick("cameras", cameras, CAMERAS)
         super().__init__(root, task=task, targets=targets, cameras=self.drawn_cameras, **kwargs)
-        self.world = {"frames": frames, "seed": world_seed, "size": list(size), "patches": task == "patches"}
+        self.world: dict[str, Any] = {"frames": frames, "seed": world_seed, "size": list(size)}
+        self.with_patches = task == "patches"
 
     def prepare_data(self) -> None:
         """Draws what is not there yet."""
         from lkd.datamodules.world import write_world  # needed only where a world is drawn
 
         note = self.root / "world.json"  # written last: a root without it holds nothing, or half a world
-        cameras, world = self.drawn_cameras, dict(self.world)
+        cameras, patches = self.drawn_cameras, self.with_patches
         if note.is_file():
             there = json.loads(note.read_text())
-            done, with_patches = there.pop("cameras"), there.pop("patches")
-            if there != {name: value for name, value in world.items() if name != "patches"}:
+            done, done_patches = there.pop("cameras"), there.pop("patches")
+            if there != self.world:
                 raise ValueError(
                     f"{self.root} holds another world ({there}): choose another root, or delete it."
                 )
-            if set(cameras) <= set(done) and with_patches >= world["patches"]:
+            if set(cameras) <= set(done) and done_patches >= patches:
                 return
-            cameras = sorted({*cameras, *done}, key=natural_key)
-            world["patches"] = world["patches"] or with_patches
-        note.unlink(missing_ok=True)
-        frames, seed, (width, height) = world["frames"], world["seed"], world["size"]
-        write_world(self.root, cameras, frames, seed, size=(width, height), patches=world["patches"])
-        Path(note).write_text(json.dumps({"cameras": cameras, **world}))
+            cameras, patches = sorted({*cameras, *done}, key=natural_key), patches or done_patches
+            note.unlink()
+        write_world(
+            self.root,
+            cameras,
+            self.world["frames"],
+            self.world["seed"],
+            size=tuple(self.world["size"]),
+            patches=patches,
+        )
+        note.write_text(json.dumps({**self.world, "cameras": cameras, "patches": patches}))

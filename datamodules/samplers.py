@@ -1,10 +1,10 @@
 """Batches of one camera at a time, a pure function of (seed, epoch), shared equally by the ranks."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 
 class Key(NamedTuple):
@@ -18,7 +18,7 @@ class Key(NamedTuple):
 class CameraBatchSampler(DistributedSampler):
     """Yields batches of `Key`, every batch from one group (camera), the groups interleaved in shuffled order.
 
-    Give it to a `DataLoader` as `sampler=` with `batch_size=None`. It then sits where Lightning looks:
+    Give it to an `EpochLoader` as `sampler=` with `batch_size=None`. It then sits where Lightning looks:
     Lightning calls `set_epoch` on it before every epoch (also the first one after a resume), and leaves it
     alone under DDP because it is a `DistributedSampler` (no `use_distributed_sampler=False` needed). The
     epoch travels inside the keys, so persistent workers are always told the current one.
@@ -40,8 +40,8 @@ class CameraBatchSampler(DistributedSampler):
     Example:
         >>> sampler = CameraBatchSampler([[0, 1, 2], [3, 4]], batch_size=2)
         >>> sampler.set_epoch(1)
-        >>> sorted(sorted(key.item for key in batch) for batch in sampler)
-        [[0], [1, 2], [3, 4]]
+        >>> sorted(len(batch) for batch in sampler)
+        [1, 2, 2]
     """
 
     def __init__(
@@ -110,3 +110,15 @@ class IndexBatchSampler(CameraBatchSampler):
     def __iter__(self) -> Iterator[list[int]]:  # type: ignore[override]
         """The batches of this rank in the epoch of the last `set_epoch`."""
         return iter([[key.item for key in batch] for batch in super().__iter__()])
+
+
+class EpochLoader(DataLoader):
+    """A `DataLoader` that begins an epoch when its first batch is asked for, not when the iterator is made.
+
+    On resume Lightning makes the first iterator before it tells the sampler the epoch, and workers would at
+    once begin to load the batches of epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches, from the epoch known at the first one."""
+        yield from super().__iter__()

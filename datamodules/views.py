@@ -17,6 +17,7 @@ class View(NamedTuple):
     teacher_image: Tensor | None  # (3, H, W), the same view at the teacher's size
     boxes: Tensor  # (N, 4) xyxy in pixels of `image`
     labels: Tensor  # (N,)
+    window: Tensor  # (5,): the crop x0, y0, x1, y1 as shares of the frame, and 1 if it was flipped
 
 
 def fit_size(height: int, width: int, long_side: int) -> tuple[int, int]:
@@ -109,7 +110,10 @@ class Views:
             keep = _area(moving) >= self.min_visible * _area(pixels)
             keep &= _area(moving) > 0
             moving, labels = tv_tensors.wrap(moving[keep], like=moving), labels[keep]
-        if mirror < self.flip:
+        flipped = mirror < self.flip
+        corners = (left / width, top / height, (left + w) / width, (top + h) / height)
+        window = torch.tensor([*corners, float(flipped)])
+        if flipped:
             image, moving = F.horizontal_flip(image), F.horizontal_flip(moving)
         # The size follows from the frame, not from the rounded crop: all views of a camera stack into one
         # batch.
@@ -119,7 +123,7 @@ class Views:
         if self.teacher_size is not None:
             teacher = self._finish(image, fit_size(height, width, self.teacher_size), factors)
         moved = F.resize(moving, list(small)).as_subclass(Tensor)
-        return View(self._finish(image, small, factors), teacher, moved, labels)
+        return View(self._finish(image, small, factors), teacher, moved, labels, window)
 
     def _finish(self, image: Tensor, size: tuple[int, int], factors: list[float]) -> Tensor:
         """Resizes to `size` (h, w) and changes the colours."""

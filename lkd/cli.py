@@ -16,14 +16,22 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   test       measure on the test data and report
   predict    run on the predict data
 
-  python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, on a rendered world
+  python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
   python cli.py fit --config configs/classification/digits.yaml --distillation.alpha=0.5
                                                                      overrides stand AFTER --config
   python cli.py fit --help                                           all options
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
 """
-_PARTS = ("--model", "--data", "--trainer", "--distillation", "--seed_everything", "--ckpt_path", "--test_after_fit")
+_PARTS = (
+    "--model",
+    "--data",
+    "--trainer",
+    "--distillation",
+    "--seed_everything",
+    "--ckpt_path",
+    "--test_after_fit",
+)
 
 
 def misplaced_override(args: Sequence[str]) -> str | None:
@@ -59,14 +67,16 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With code 2 and one sentence, if the arguments are wrong.
     """
-    args = list(sys.argv[1:] if args is None else args)
-    if not args or args[0] in ("-h", "--help"):
+    given = list(sys.argv[1:] if args is None else args)
+    if not given or given[0] in ("-h", "--help"):
         print(HELP)
         return
-    if late := misplaced_override(args):
-        sys.exit(f"{late} stands before --config, whose file would silently win; put overrides after --config.")
+    if late := misplaced_override(given):
+        sys.exit(
+            f"{late} stands before --config, whose file would silently win; put overrides after --config."
+        )
     if not has_wandb_account():
         os.environ.setdefault("WANDB_MODE", "offline")  # runs, instead of asking for a login
     from lkd.lightning_cli import run
 
-    run(args)
+    run(None if args is None else given)

@@ -1,4 +1,4 @@
-"""The mechanism of distillation: attaches a teacher and loss terms to any LightningModule, and detaches them."""
+"""The mechanism of distillation: attaches a teacher and loss terms to any module, and detaches them."""
 
 import copy
 import functools
@@ -125,7 +125,9 @@ class Distiller:
         setattr(module, name, types.MethodType(method, module))
         self._undo.append(lambda: setattr(module, name, before) if before else delattr(module, name))
 
-    def _distilled_step(self, module: LightningModule, inner: Callable[..., Any], batch: Any, *args: Any) -> Any:
+    def _distilled_step(
+        self, module: LightningModule, inner: Callable[..., Any], batch: Any, *args: Any
+    ) -> Any:
         adapters = getattr(module, ADAPTERS, {})
         output, logs = self._loss(module, inner, batch, args, lambda name, *_: _entry(adapters, name))
         if output is None:
@@ -136,7 +138,12 @@ class Distiller:
         return output
 
     def _loss(
-        self, module: LightningModule, inner: Callable[..., Any], batch: Any, args: tuple[Any, ...], adapter_of: Any
+        self,
+        module: LightningModule,
+        inner: Callable[..., Any],
+        batch: Any,
+        args: tuple[Any, ...],
+        adapter_of: Any,
     ) -> tuple[Any, dict[str, Any]]:
         layers = [self.student_input] if self.terms and self.input_key is None else []
         for term in self.terms.values():
@@ -163,8 +170,8 @@ class Distiller:
             )
             for name, term in self.terms.items():
                 ours = student.output(term.student_layer)
-                one = isinstance(term.teacher_layer, str)
-                theirs = teacher[term.teacher_layer] if one else [teacher[a] for a in term.teacher_layer]
+                tapped = [teacher[layer] for layer in as_list(term.teacher_layer)]
+                theirs = tapped[0] if isinstance(term.teacher_layer, str) else tapped
                 labels = self._labels(batch, term)
                 value = term(ours, theirs, labels=labels, adapter=adapter_of(name, term, ours, theirs))
                 logs[name] = value.detach()
@@ -195,7 +202,8 @@ class Distiller:
         """One step of a copy of the student: makes the adapters, and lets every mistake speak now."""
         clone = copy.deepcopy(module)
         clone.trainer = module._trainer
-        clone.log = clone.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+        for name in ("log", "log_dict"):
+            setattr(clone, name, lambda *args, **kwargs: None)
         adapters = nn.ModuleDict()
 
         def make(name: str, term: Term, student: Any, teacher: Any) -> nn.Module | None:
@@ -208,7 +216,13 @@ class Distiller:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(torch.initial_seed())  # the run's seed, whatever was drawn from it before
-            self._loss(clone, clone.training_step.__func__, example, args, make)
+            self._loss(
+                clone,
+                clone.training_step.__func__,  # type: ignore[attr-defined]
+                example,
+                args,
+                make,
+            )
         return adapters
 
     def _optimizers_with_adapters(self, module: LightningModule, inner: Callable[..., Any]) -> Any:
@@ -253,7 +267,9 @@ def _entry(adapters: Any, name: str) -> nn.Module | None:
 def _loss_of(output: Any) -> Tensor:
     loss = output.get("loss") if isinstance(output, dict) else output
     if not isinstance(loss, Tensor):
-        raise ValueError(f"training_step returned {type(output).__name__} without a loss tensor to distil into.")
+        raise ValueError(
+            f"training_step returned {type(output).__name__} without a loss tensor to distil into."
+        )
     return loss
 
 

@@ -1,6 +1,8 @@
 """lkd's LightningCLI: Lightning's own, with a `distillation` section and a test after `fit`."""
 
+import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -10,12 +12,17 @@ from lightning.pytorch.loggers import WandbLogger
 import lkd.callbacks
 import lkd.datamodules
 import lkd.losses
-import lkd.modules  # noqa: F401  (imported, all of these: their classes can then be named by their short names)
+import lkd.modules  # all imported here, so that their classes have short names in a config
 from lkd import __version__
 
 
 class SaveConfig(SaveConfigCallback):
     """Saves the configuration beside the logs, and sends it to every logger (W&B's config among them)."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Saves, unless the run logs nowhere: the working directory is no place for it."""
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Runs on rank zero, before training."""
@@ -23,6 +30,23 @@ class SaveConfig(SaveConfigCallback):
         config.pop("config", None)
         for logger in trainer.loggers:
             logger.log_hyperparams({"cli": config})
+
+
+class _Shared:
+    """A callable argument (an optimizer's, say) that deep copies of its module share.
+
+    The parser's own partials hold the whole CLI, and with it the trainer; a copy of a module, as averaging
+    and distillation make one, would copy all that.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
+        return self
 
 
 class CLI(LightningCLI):
@@ -36,6 +60,14 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="Measure on the test data when fit is done."
         )
+
+    def instantiate_classes(self) -> None:
+        """Makes the objects of the configuration."""
+        super().instantiate_classes()
+        for module in self.model.modules():
+            for name, value in list(vars(module).items()):
+                if isinstance(value, functools.partial):
+                    setattr(module, name, _Shared(value))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
@@ -61,11 +93,11 @@ def _say_where(logger: WandbLogger) -> None:
         print(f"W&B run: {run.url}")
 
 
-def run(args: list[str]) -> CLI:
+def run(args: list[str] | None = None) -> CLI:
     """Runs one command.
 
     Args:
-        args: The subcommand and its options.
+        args: The subcommand and its options; default those of the process.
 
     Returns:
         The CLI with its `trainer`, `model` and `datamodule`.

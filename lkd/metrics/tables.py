@@ -16,10 +16,10 @@ def text(value: Any) -> str:
 
     Example:
         >>> text(0.51239), text(-1.0), text("C1")
-        ('0.512', '–', 'C1')
+        ('0.512', '-', 'C1')
     """
     if value is None or (isinstance(value, float) and (value < 0 or value != value)):
-        return "–"  # noqa: RUF001 (an en dash is what a typeset table has here)
+        return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

@@ -32,10 +32,10 @@ def _ultralytics() -> Any:
     """
     if "ultralytics.nn.tasks" in sys.modules:
         return sys.modules["ultralytics.nn.tasks"]
-    environment, save, print_options = dict(os.environ), torch.save, copy.copy(torch._tensor_str.PRINT_OPTS)
+    environment, save = dict(os.environ), torch.save
     os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0"}
     try:
-        with warnings.catch_warnings(), numpy.printoptions():
+        with warnings.catch_warnings(), numpy.printoptions(), torch._tensor_str.printoptions():
             from ultralytics.nn import tasks
             from ultralytics.utils import SETTINGS
     except ModuleNotFoundError as error:
@@ -43,7 +43,7 @@ def _ultralytics() -> Any:
             raise
         raise ImportError('YOLO needs the extra: pip install "lkd[yolo]" (Ultralytics, AGPL-3.0).') from error
     finally:
-        torch.save, torch._tensor_str.PRINT_OPTS = save, print_options
+        torch.save = save
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ |= environment

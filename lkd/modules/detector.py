@@ -126,7 +126,7 @@ class Detector(LightningModule):
         terms = self.loss(self(batch["images"], batch.get("cameras")), batch["targets"])
         loss = torch.stack(list(terms.values())).sum()
         if not bool(loss.isfinite()):
-            values = ", ".join(f"{name}={float(value):.4g}" for name, value in terms.items())
+            values = ", ".join(f"{name}={value.item():.4g}" for name, value in terms.items())
             raise FloatingPointError(
                 f"the loss is not finite ({values}): lower the learning rate or check the images."
             )

@@ -62,7 +62,6 @@ class PseudoLabels:
         targets = [{"boxes": f["boxes"].to(device), "labels": f["labels"].to(device)} for f in found]
         return {**batch, "targets": targets}
 
-
     def _from_frames(self, batch: dict[str, Any]) -> Detections:
         new = [p for p in dict.fromkeys(batch["paths"]) if p not in self._known]
         if new:

@@ -10,7 +10,15 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 # What a launcher of several processes sets; the teacher's own run must not take itself for one of them.
-_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_RANK_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
 
 
 def follow(recipe: str, checkpoint: Path) -> None:
@@ -33,7 +41,9 @@ def follow(recipe: str, checkpoint: Path) -> None:
     if checkpoint.is_file():
         if not record.is_file() or record.read_text().strip() == digest:
             return
-        log.warning("The teacher %s was made by another version of %s: training it again.", checkpoint, recipe)
+        log.warning(
+            "The teacher %s was made by another version of %s: training it again.", checkpoint, recipe
+        )
         checkpoint.replace(checkpoint.with_name(checkpoint.name + ".old"))
     else:
         log.info("There is no teacher %s yet: training it by %s.", checkpoint, recipe)
@@ -43,5 +53,7 @@ def follow(recipe: str, checkpoint: Path) -> None:
     if code != 0:
         raise RuntimeError(f"training the teacher failed with exit code {code}: {' '.join(command)}")
     if not checkpoint.is_file():
-        raise RuntimeError(f"recipe={recipe!r} ran but saved no {checkpoint}; make its ModelCheckpoint write there.")
+        raise RuntimeError(
+            f"recipe={recipe!r} ran but saved no {checkpoint}; make its ModelCheckpoint write there."
+        )
     record.write_text(digest + "\n")

@@ -66,9 +66,10 @@ def load(
     if not timm.is_model(source):
         near = difflib.get_close_matches(source, timm.list_models(), n=3) or ["resnet18"]
         raise ValueError(
-            f"model={source!r} is neither a .ckpt or .pt file nor a timm model; did you mean {' or '.join(near)}?"
+            f"model={source!r} is neither a .ckpt or .pt file nor a timm model; "
+            f"did you mean {' or '.join(near)}?"
         )
-    extra = {} if num_classes is None else {"num_classes": num_classes}
+    extra: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     return timm.create_model(source, pretrained=pretrained, **extra)
 
 

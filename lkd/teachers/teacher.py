@@ -121,7 +121,13 @@ class Teacher(LightningModule):
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Any:
         """`Trainer.predict` on batches that are a tensor, a tuple that starts with it or a dict of images."""
-        inputs = batch["images"] if isinstance(batch, dict) else batch[0] if isinstance(batch, (list, tuple)) else batch
+        inputs = (
+            batch["images"]
+            if isinstance(batch, dict)
+            else batch[0]
+            if isinstance(batch, (list, tuple))
+            else batch
+        )
         return self.detect(inputs) if isinstance(batch, dict) else self(inputs)
 
     @property

@@ -34,8 +34,13 @@ def main():
     student = seeded(0, lambda: (WithUnused if unused else Plain)(16))
     terms = [KD(weight=0.5), FitNets(weight=1.0, student_layer="net.1", teacher_layer="net.1")]
     Trainer(
-        accelerator="cpu", devices=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, max_epochs=2,
+        accelerator="cpu",
+        devices=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        max_epochs=2,
         strategy=DDPStrategy(find_unused_parameters=unused, process_group_backend="gloo"),
         callbacks=[Keep(Teacher(seeded(1, lambda: Plain(32))), terms, alpha=0.5)],
     ).fit(student, digits(batch_size=8))

@@ -38,8 +38,12 @@ def digits(count=64, batch_size=16, shuffle=False):
 
 def quick_trainer(**kwargs):
     defaults = {
-        "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
-        "enable_model_summary": False, "max_epochs": 1,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "max_epochs": 1,
     }
     return Trainer(**(defaults | kwargs))
 

@@ -255,7 +255,7 @@ class Test:
                 return self(batch["x"]).mean()
 
         loader = [{"x": torch.zeros(4, 1, 8, 8)}]
-        with pytest.raises(ValueError, match="label_key=1.*DKD needs labels"):
+        with pytest.raises(ValueError, match=r"label_key=1.*DKD needs labels"):
             self.fit(LogitDistillation(Teacher(Plain()), loss="dkd"), NoLabels(), loader)
 
     def test_manual_optimization(self):

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from lkd.datamodules.frames import GREY, Frame, FrameDataset, collate, read_image
+from lkd.datamodules.samplers import Key
+from lkd.datamodules.views import Views
+
+
+def frame(path, boxes=((0.0, 0.0, 0.5, 0.5),), camera="C1"):
+    boxes = torch.tensor(boxes).reshape(-1, 4)
+    return Frame(path, camera, "1", boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64))
+
+
+@pytest.fixture
+def picture(tmp_path):
+    Image.new("RGB", (80, 60), (255, 0, 0)).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def test_boxes_are_clipped_and_degenerate_ones_dropped(picture):
+    boxes = [(-0.5, -0.5, 0.5, 0.5), (0.5, 0.1, 0.5, 0.9), (1.2, 0.0, 1.4, 1.0), (0.9, 0.9, 0.1, 0.1)]
+    sample = FrameDataset([frame(picture, boxes)], Views(80))[0]
+    assert sample["target"]["boxes"].tolist() == [[0, 0, 40, 30]]
+    assert sample["target"]["labels"].tolist() == [0]
+
+
+def test_frame_without_objects(picture):
+    target = FrameDataset([frame(picture, [])], Views(80))[0]["target"]
+    assert target["boxes"].shape == (0, 4) and target["labels"].shape == (0,)
+    assert target["labels"].dtype == torch.int64
+
+
+def test_batch_is_padded_with_grey_at_the_bottom_and_right(picture, tmp_path):
+    Image.new("RGB", (40, 80), (0, 0, 255)).save(tmp_path / "b.png")
+    batch = collate(
+        FrameDataset([frame(picture), frame(tmp_path / "b.png", [], "C2")], Views(70, 140))[
+            [Key(0, 0, 0), Key(0, 0, 1)]
+        ]
+    )
+    assert batch["images"].shape == (2, 3, 96, 96) and batch["sizes"] == [(52, 70), (70, 35)]
+    assert batch["teacher_images"].shape == (2, 3, 160, 160) and batch["teacher_sizes"] == [
+        (105, 140),
+        (140, 70),
+    ]
+    first, second = batch["images"]
+    assert torch.equal(first[:, :52, :70], torch.tensor([1.0, 0, 0])[:, None, None].expand(3, 52, 70))
+    assert (
+        (first[:, 52:] == GREY).all()
+        and (first[:, :, 70:] == GREY).all()
+        and (second[:, :, 35:] == GREY).all()
+    )
+    assert batch["cameras"] == ["C1", "C2"] and batch["paths"] == [str(picture), str(tmp_path / "b.png")]
+    assert [len(target["boxes"]) for target in batch["targets"]] == [1, 0]
+
+
+def test_no_targets_when_unlabelled(picture):
+    batch = collate([FrameDataset([Frame(picture, "C1", "1")], Views(64), labelled=False)[0]])
+    assert set(batch) == {"images", "sizes", "views", "cameras", "paths"}
+
+
+def test_labels_needed_but_missing(picture):
+    with pytest.raises(ValueError, match=r"a\.png has no labels"):
+        FrameDataset([Frame(picture, "C1", "1")], Views(64))
+
+
+def test_damaged_and_missing_images_are_named(tmp_path):
+    (tmp_path / "noise.jpg").write_bytes(b"not a picture")
+    Image.effect_noise((200, 200), 50).save(tmp_path / "whole.jpg")
+    (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:3000])
+    for name in ("noise.jpg", "half.jpg"):
+        with pytest.raises(ValueError, match=f"{name} is damaged"):
+            read_image(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"gone\.jpg is missing"):
+        read_image(tmp_path / "gone.jpg")
+
+
+def test_grey_pictures_become_rgb(tmp_path):
+    Image.new("L", (8, 6), 100).save(tmp_path / "grey.png")
+    assert read_image(tmp_path / "grey.png").shape == (3, 6, 8)
+
+
+@pytest.mark.parametrize("boxes", [[(0.0, 0.0, float("nan"), 1.0)], [(0.0, 0.0, float("inf"), 1.0)]])
+def test_boxes_that_are_not_finite(picture, boxes):
+    with pytest.raises(ValueError, match="must be finite"):
+        FrameDataset([frame(picture, boxes)], Views(64))[0]
+
+
+def test_frames_are_streamed():
+    """A data set of files that do not exist is no error until one is read."""
+    dataset = FrameDataset([frame(Path("nowhere.jpg"))] * 1000, Views(64))
+    assert len(dataset) == 1000
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        dataset[999]

@@ -1,0 +1,79 @@
+"""The module around the drawn world; a stand-in draws nothing, so that only the glue is under test."""
+
+import json
+import sys
+import types
+
+import pytest
+from PIL import Image
+
+from lkd.datamodules import ParkingWorld
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Replaces the renderer by one that notes its calls and writes the layout."""
+    calls = []
+
+    def write_world(root, cameras, frames, seed, size=(480, 360), patches=False):
+        calls.append((list(cameras), frames, seed, tuple(size), patches))
+        for camera in cameras:
+            below = f"SUNNY/2015-11-12/camera{camera[1:]}"
+            for kind in (f"FULL_IMAGE_{size[0]}x{size[1]}", "labels"):
+                (root / kind / below).mkdir(parents=True, exist_ok=True)
+            for i in range(frames):
+                Image.new("RGB", size).save(
+                    root / f"FULL_IMAGE_{size[0]}x{size[1]}" / below / f"2015-11-12_{i:04d}.jpg"
+                )
+                (root / "labels" / below / f"2015-11-12_{i:04d}.txt").write_text("0 .5 .5 .2 .2\n")
+
+    monkeypatch.setitem(sys.modules, "lkd.datamodules.world", types.SimpleNamespace(write_world=write_world))
+    return calls
+
+
+def world(root, **kwargs):
+    module = ParkingWorld(str(root / "world"), frames=4, size=(64, 48), image_size=32, **kwargs)
+    module.prepare_data()
+    return module
+
+
+def test_drawn_once_and_read(drawn, tmp_path):
+    module = world(tmp_path, cameras=["C2", "C1"], fractions=(0.5, 0.25, 0.25))
+    module.setup("fit")
+    assert drawn == [(["C1", "C2"], 4, 0, (64, 48), False)]
+    assert module.cameras == ["C1", "C2"] and [len(part) for part in module.splits] == [4, 2, 2]
+    assert module.datasets["train"].frames[0].boxes.shape == (1, 4)
+    world(tmp_path, cameras=["C1"])
+    assert len(drawn) == 1
+
+
+def test_missing_cameras_are_added(drawn, tmp_path):
+    world(tmp_path, cameras=["C1"])
+    world(tmp_path, cameras=["C3"])
+    assert drawn[1][0] == ["C1", "C3"]
+    module = world(tmp_path, cameras=["C3"])
+    assert len(drawn) == 2
+    module.setup("fit")
+    assert module.cameras == ["C3"]
+
+
+def test_another_world_is_not_mixed_in(drawn, tmp_path):
+    world(tmp_path, cameras=["C1"])
+    with pytest.raises(ValueError, match="holds another world"):
+        world(tmp_path, cameras=["C1"], world_seed=1)
+
+
+def test_half_a_world_is_drawn_again(drawn, tmp_path):
+    world(tmp_path, cameras=["C1"])
+    note = tmp_path / "world" / "world.json"
+    assert json.loads(note.read_text())["cameras"] == ["C1"]
+    note.unlink()
+    world(tmp_path, cameras=["C1"])
+    assert len(drawn) == 2
+
+
+def test_bad_arguments(tmp_path):
+    with pytest.raises(ValueError, match=r"'C10' is not among .* did you mean C1"):
+        ParkingWorld(str(tmp_path), cameras=["C10"])
+    with pytest.raises(ValueError, match="frames=0"):
+        ParkingWorld(str(tmp_path), frames=0)

@@ -1,0 +1,145 @@
+import pytest
+import torch
+
+from lkd.datamodules.views import Views
+
+RED = torch.tensor([250, 10, 10], dtype=torch.uint8)
+
+
+def scene(box, height=150, width=200):
+    """Noise-free grey picture with a red rectangle, and its normalised box."""
+    image = torch.full((3, height, width), 90, dtype=torch.uint8)
+    x1, y1, x2, y2 = box
+    image[:, y1:y2, x1:x2] = RED[:, None, None]
+    return image, torch.tensor([[x1 / width, y1 / height, x2 / width, y2 / height]])
+
+
+def seen_box(image):
+    """The rectangle's box, measured in the picture: where red stands out."""
+    rows, columns = torch.where(image[0] - image[1] > 0.25)
+    return torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+
+
+@pytest.mark.parametrize("crop", [(1.0, 1.0), (0.6, 0.9)])
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("colour", [0.0, 0.3])
+def test_rectangle_stays_in_its_box_in_both_views(crop, flip, colour):
+    views = Views(120, 320, crop, flip, colour, seed=3)
+    image, boxes = scene((70, 50, 120, 110))
+    found = 0
+    for epoch in range(12):
+        view = views(image, boxes, torch.tensor([4]), key=(epoch, 0, 0))
+        assert view.image.shape == (3, 90, 120) and view.teacher_image.shape == (3, 240, 320)
+        if len(view.boxes):
+            found += 1
+            assert view.labels.tolist() == [4]
+            torch.testing.assert_close(view.boxes[0], seen_box(view.image), atol=1.01, rtol=0)
+            scaled = view.boxes[0] * (320 / 120)
+            torch.testing.assert_close(scaled, seen_box(view.teacher_image), atol=2.01, rtol=0)
+    assert found >= 9
+
+
+def test_flip_mirrors_exactly():
+    image = torch.randint(0, 255, (3, 60, 80), generator=torch.Generator().manual_seed(0)).byte()
+    none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    plain, mirrored = Views(80)(image, *none), Views(80, flip=1.0)(image, *none)
+    torch.testing.assert_close(mirrored.image, plain.image.flip(-1))
+    torch.testing.assert_close(plain.image, image / 255)
+
+
+def test_teacher_gets_the_best_resolution():
+    """One-pixel stripes survive at the frame's own size; from a smaller student's image they could not."""
+    image = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    image[:, :, ::2] = 255
+    none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    view = Views(16, 64)(image, *none)
+    torch.testing.assert_close(view.teacher_image, image / 255)
+
+
+def test_boxes_mostly_outside_the_crop_are_dropped_and_others_clipped():
+    """Boxes on a fine grid: those kept are exactly those with a visible share of at least 30 %."""
+    width, height = 200, 150
+    image = torch.zeros(3, height, width, dtype=torch.uint8)
+    image[0] = torch.arange(width).byte()  # red tells the column, green the row
+    image[1] = torch.arange(height).byte()[:, None]
+    x, y = torch.meshgrid(torch.arange(0, 180, 7), torch.arange(0, 130, 7), indexing="ij")
+    corners = torch.stack([x, y, x + 20, y + 20], -1).reshape(-1, 4).float()
+    boxes = corners / torch.tensor([width, height, width, height])
+    for seed in range(5):
+        view = Views(100, crop=(0.5, 0.5), seed=seed)(image, boxes, torch.arange(len(boxes)))
+        assert view.image.shape == (3, 75, 100)
+        left, top = round(float(view.image[0, 0, 0]) * 255), round(float(view.image[1, 0, 0]) * 255)
+        w = (corners[:, 2].clamp(max=left + 100) - corners[:, 0].clamp(min=left)).clamp(min=0)
+        h = (corners[:, 3].clamp(max=top + 75) - corners[:, 1].clamp(min=top)).clamp(min=0)
+        share = w * h / 400
+        kept = set(view.labels.tolist())  # a share of .3 itself may fall either way
+        assert (
+            set(torch.where(share > 0.301)[0].tolist()) <= kept <= set(torch.where(share > 0.299)[0].tolist())
+        )
+        assert 20 < len(kept) < len(boxes) / 2
+        assert view.boxes.min() >= 0 and view.boxes[:, 0::2].max() <= 100 and view.boxes[:, 1::2].max() <= 75
+
+
+def test_same_key_same_view_whatever_the_global_state():
+    views = Views(64, crop=(0.5, 1.0), flip=0.5, colour=0.4, seed=1)
+    image, boxes = scene((70, 50, 120, 110))
+    torch.manual_seed(0)
+    first = views(image, boxes, torch.tensor([0]), key=(2, 0, 5))
+    state = torch.random.get_rng_state()
+    torch.manual_seed(99)
+    second = views(image, boxes, torch.tensor([0]), key=(2, 0, 5))
+    assert torch.equal(first.image, second.image) and torch.equal(first.boxes, second.boxes)
+    torch.manual_seed(0)
+    views(image, boxes, torch.tensor([0]), key=(2, 0, 5))
+    assert torch.equal(torch.random.get_rng_state(), state)  # nothing was drawn
+    for other in ((3, 0, 5), (2, 1, 5), (2, 0, 6)):
+        assert not torch.equal(views(image, boxes, torch.tensor([0]), key=other).image, first.image)
+
+
+def test_window_tells_where_the_view_lies():
+    """Undoing the window by hand brings the view's box back to the frame's."""
+    views = Views(200, crop=(0.5, 1.0), flip=0.5)
+    image, boxes = scene((80, 60, 110, 90))
+    undone = 0
+    for epoch in range(10):
+        view = views(image, boxes, torch.tensor([0]), key=(epoch,))
+        if not len(view.boxes) or view.boxes.min() <= 0 or view.boxes[0, 2] >= 200 or view.boxes[0, 3] >= 150:
+            continue  # clipped
+        x1, y1, x2, y2, flipped = view.window.tolist()
+        left, top, right, bottom = (view.boxes[0] / torch.tensor([200, 150, 200, 150])).tolist()
+        if flipped:
+            left, right = 1 - right, 1 - left
+        w, h = x2 - x1, y2 - y1
+        back = torch.tensor([x1 + left * w, y1 + top * h, x1 + right * w, y1 + bottom * h])
+        torch.testing.assert_close(back, boxes[0], atol=1e-5, rtol=0)
+        undone += 1
+    assert undone >= 5
+
+
+def test_scales_cover_the_range():
+    """The zoom is uniform in the range: measured on a picture whose red tells the column."""
+    image = torch.zeros(3, 150, 200, dtype=torch.uint8)
+    image[0] = torch.arange(200).byte()
+    views = Views(200, crop=(0.5, 1.0))
+    none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    rows = [views(image, *none, key=(k,)).image[0, 0] for k in range(100)]
+    spans = [float(row[-1] - row[0]) * 255 / 199 for row in rows]
+    assert 0.49 < min(spans) < 0.54 and 0.96 < max(spans) < 1.001 and 0.7 < sum(spans) / 100 < 0.8
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"image_size": 0},
+        {"image_size": 64, "teacher_size": -1},
+        {"image_size": 64, "crop": (0.0, 1.0)},
+        {"image_size": 64, "crop": (0.9, 0.5)},
+        {"image_size": 64, "flip": 1.5},
+        {"image_size": 64, "colour": -0.1},
+        {"image_size": 64, "seed": -1},
+    ],
+)
+def test_bad_arguments(arguments):
+    bad = [name for name in arguments if name != "image_size"] or ["image_size"]
+    with pytest.raises(ValueError, match=bad[0]):
+        Views(**arguments)

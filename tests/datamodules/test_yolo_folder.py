@@ -1,0 +1,88 @@
+import csv
+import re
+from collections import Counter
+
+import pytest
+import torch
+
+from lkd.datamodules import YoloFolder
+
+
+def labelled(module):
+    return module.annotate(module.frames())
+
+
+def test_cameras_times_and_classes(yolo):
+    frames = {frame.path.stem: frame for frame in labelled(YoloFolder(str(yolo)))}
+    assert Counter(frame.camera for frame in frames.values()) == {"cam_A": 10, "cam_B": 3}
+    assert len(frames["cam_A_3"].boxes) == 0 and len(frames["cam_A_5"].boxes) == 2  # the bike is ignored
+    torch.testing.assert_close(frames["cam_A_5"].boxes[1], torch.tensor([0.35, 0.3, 0.65, 0.7]))
+    assert frames["cam_A_5"].labels.tolist() == [0, 0]
+    everything = {frame.path.stem: frame for frame in labelled(YoloFolder(str(yolo), class_map=None))}
+    assert everything["cam_A_5"].labels.tolist() == [0, 0, 3]
+    bikes = {frame.path.stem: frame for frame in labelled(YoloFolder(str(yolo), class_map={3: 1}))}
+    assert bikes["cam_A_5"].labels.tolist() == [1]
+
+
+def test_numbers_are_in_natural_order(yolo):
+    module = YoloFolder(str(yolo), cameras=["cam_A"], fractions=(1.0, 0.0, 0.0))
+    (yolo / "images" / "cam_A_9.png").rename(yolo / "images" / "cam_A_10.png")
+    (yolo / "labels" / "cam_A_9.txt").rename(yolo / "labels" / "cam_A_10.txt")
+    module.setup("fit")
+    assert [frame.path.stem for frame in module.splits.train] == [f"cam_A_{i}" for i in [*range(9), 10]]
+    times = [frame.time for frame in module.splits.train]
+    assert times == sorted(times)
+
+
+def test_empty_label_file_is_no_object_and_missing_one_an_error(yolo):
+    (yolo / "labels" / "cam_A_2.txt").write_text("\n")
+    frames = {frame.path.stem: frame for frame in labelled(YoloFolder(str(yolo)))}
+    assert frames["cam_A_2"].boxes.shape == (0, 4) and frames["cam_A_2"].labels.shape == (0,)
+    (yolo / "labels" / "cam_A_2.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"cam_A_2\.txt is missing"):
+        YoloFolder(str(yolo)).setup("fit")
+    YoloFolder(str(yolo), unlabelled=True, fractions=(1.0, 0.0, 0.0)).setup("fit")
+
+
+@pytest.mark.parametrize("line", ["0 0.5 0.5 0.1", "car 0.5 0.5 0.1 0.1", "0 a b c d"])
+def test_damaged_label_file(yolo, line):
+    (yolo / "labels" / "cam_A_2.txt").write_text(f"0 .5 .5 .1 .1\n{line}\n")
+    with pytest.raises(ValueError, match=r"cam_A_2\.txt, line 2: .* is not `class x y w h`"):
+        labelled(YoloFolder(str(yolo)))
+
+
+def test_names_without_camera_and_missing_folder(yolo, tmp_path):
+    (yolo / "images" / "cam_A_2.png").rename(yolo / "images" / "nocamera.png")
+    with pytest.raises(ValueError, match=r"nocamera\.png has no camera"):
+        YoloFolder(str(yolo)).frames()
+    with pytest.raises(FileNotFoundError, match="put the pictures"):
+        YoloFolder(str(tmp_path / "gone")).frames()
+
+
+def test_traffic_cams_agree_with_their_readme(sample):
+    """Images, cars, buses and trucks of each camera, from the table in the data's own README."""
+    root = sample("traffic_cams")
+    table = re.findall(
+        r"^\| (cam\w+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|", (root / "README.md").read_text(), re.M
+    )
+    assert len(table) == 6
+    frames = labelled(YoloFolder(str(root)))
+    assert len(frames) == 236
+    images, vehicles = Counter(), Counter()
+    for frame in frames:
+        images[frame.camera] += 1
+        vehicles[frame.camera] += len(frame.boxes)
+        assert (frame.boxes >= -1e-4).all() and (frame.boxes <= 1 + 1e-4).all()
+    for camera, count, car, bus, truck in csv.reader(",".join(row) for row in table):
+        assert images[camera] == int(count)
+        assert vehicles[camera] == int(car) + int(bus) + int(truck)
+    cars = labelled(YoloFolder(str(root), class_map={0: 0}))
+    assert sum(len(frame.boxes) for frame in cars) == 3760
+
+
+def test_traffic_cams_batches(sample):
+    module = YoloFolder(str(sample("traffic_cams")), image_size=160, teacher_size=320, batch_size=4)
+    module.setup("fit")
+    batch = next(iter(module.train_dataloader()))
+    assert batch["images"].shape == (4, 3, 96, 160) and batch["sizes"] == [(90, 160)] * 4
+    assert batch["teacher_images"].shape == (4, 3, 192, 320) and batch["teacher_sizes"] == [(180, 320)] * 4

@@ -1,0 +1,118 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import wandb
+import yaml
+
+from lkd.cli import has_wandb_account, main
+
+ROOT = Path(__file__).parents[1]
+DIGITS = str(ROOT / "configs/classification/digits.yaml")
+QUICK = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1",
+         "--trainer.limit_test_batches=1", "--trainer.enable_progress_bar=false"]  # fmt: skip
+ALONE = "--distillation=null"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [["cli.py"], ["cli.py", "--help"], ["-m", "lkd", "-h"]])
+def test_help_is_instant_because_nothing_heavy_is_imported(command):
+    code = "import sys; sys.argv = ['cli.py', '--help']; from lkd.cli import main; main()\n"
+    code += "assert not {'torch', 'lightning'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    start = time.monotonic()
+    shown = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "fit" in shown.stdout and "--config" in shown.stdout
+    assert time.monotonic() - start < 3 or "CI" in os.environ  # the issue's own bound, on a quiet machine
+
+
+def test_an_override_before_the_config_is_refused():
+    with pytest.raises(SystemExit, match=r"--distillation\.alpha=0\.3 stands before --config"):
+        main(["fit", "--distillation.alpha=0.3", "--config", DIGITS])
+
+
+def test_a_mistyped_key_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", DIGITS, ALONE, "--model.num_clases=3"])
+    assert "num_clases" in capsys.readouterr().err
+
+
+def test_overrides_after_the_config_win(folder, capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["fit", "--config", DIGITS, "--distillation.alpha=0.7", "--distillation.teacher.model=x.ckpt",
+              "--print_config"])  # fmt: skip
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert done.value.code == 0
+    assert shown["distillation"]["init_args"]["alpha"] == 0.7
+    assert shown["distillation"]["init_args"]["temperature"] == 4.0
+    assert shown["distillation"]["init_args"]["teacher"]["init_args"]["model"] == "x.ckpt"
+
+
+def test_fit_validate_test_and_predict(folder, capsys):
+    main(["fit", "--config", DIGITS, ALONE, *QUICK])
+    assert "test/acc" in capsys.readouterr().out  # measured after fit
+    checkpoint = next(folder.glob("runs/digits/*/checkpoints/*.ckpt"))
+    quick = [option for option in QUICK if "max_epochs" not in option]
+    for verb, shows in (("validate", "val/acc"), ("test", "test/acc")):
+        main([verb, "--config", DIGITS, ALONE, f"--ckpt_path={checkpoint}", *quick])
+        assert shows in capsys.readouterr().out
+    main(
+        [
+            "predict",
+            "--config",
+            DIGITS,
+            ALONE,
+            f"--ckpt_path={checkpoint}",
+            "--trainer.limit_predict_batches=1",
+        ]
+    )
+
+
+def test_no_test_after_fit_if_asked(folder, capsys):
+    main(["fit", "--config", DIGITS, ALONE, *QUICK, "--test_after_fit=false"])
+    assert "test/acc" not in capsys.readouterr().out
+
+
+def test_config_and_hyper_parameters_reach_wandb(folder, capsys):
+    overlay = str(ROOT / "configs/logging/wandb.yaml")
+    main(
+        [
+            "fit",
+            "--config",
+            DIGITS,
+            "--config",
+            overlay,
+            ALONE,
+            "--model.optimizer.init_args.lr=0.005",
+            *QUICK,
+        ]
+    )
+    config = dict(wandb.run.config)
+    wandb.finish()
+    assert config["cli"]["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.005
+    assert config["cli"]["data"]["class_path"].endswith("Digits")
+    where = next(line for line in capsys.readouterr().out.splitlines() if "ran offline" in line)
+    assert Path(where.split("offline: ")[1].split(" (")[0]).is_dir()
+
+
+@pytest.mark.parametrize(("key", "netrc_text", "expected"), [
+    ("abc", "", True), (None, "", False), (None, "machine api.wandb.ai login user password abc\n", True),
+])  # fmt: skip
+def test_wandb_account(folder, monkeypatch, key, netrc_text, expected):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    if key:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    (folder / "netrc").write_text(netrc_text)
+    (folder / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(folder / "netrc"))
+    assert has_wandb_account() is expected
