@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
+from torch import nn
 
 from lkd.callbacks.distillation import Distillation
 from lkd.distillation import Distiller
@@ -28,13 +29,16 @@ class BoxDistillation(Distillation):
         feature: Weight of channel-wise distillation of the maps that enter the head. Default 0.
         score_threshold: Pseudo-labels of a lower score are dropped. Default .45, as published.
         iou_threshold: IoU of the suppression of doubled pseudo-labels. Default .6, as published.
+        soft: Scale each pseudo-label's class target and weight by the teacher's score, so that the student
+            learns how sure the teacher is; a low `score_threshold` then does little harm. Default false.
         sees: `"batch"`: the teacher labels every augmented view; `"frame"`: it labels each whole frame once,
             and the boxes are carried into every view of it (needs lkd's detection datamodules).
         temperature: Of the localisation distillation. Default 2.
         student_layer: Layer of the student that returns the raw outputs; `""` is the module's own forward.
 
     Raises:
-        ValueError: If a weight is negative, all are zero, or alpha is not in [0, 1].
+        ValueError: If a weight is negative, all are zero, or alpha is not in [0, 1]; before training starts,
+            if teacher and student are known to have different numbers of classes.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class BoxDistillation(Distillation):
         feature: float = 0.0,
         score_threshold: float = 0.45,
         iou_threshold: float = 0.6,
+        soft: bool = False,
         sees: Literal["batch", "frame"] = "batch",
         temperature: float = 2.0,
         student_layer: str = "",
@@ -56,8 +61,6 @@ class BoxDistillation(Distillation):
             raise ValueError(
                 f"hard={hard}, dense={dense}, feature={feature}: give 0 or more, and one above 0."
             )
-        if sees not in ("batch", "frame"):
-            raise ValueError(f"sees={sees!r} must be 'batch' or 'frame'.")
         terms: list[Term] = []
         if dense > 0:
             weight = (1 - alpha) * dense
@@ -66,7 +69,7 @@ class BoxDistillation(Distillation):
             maps = f"{student_layer}:feats"
             terms.append(CWD(weight=(1 - alpha) * feature, student_layer=maps, teacher_layer=":feats"))
         self.teacher = teacher
-        self.labels = PseudoLabels(teacher, score_threshold, iou_threshold, sees)
+        self.labels = PseudoLabels(teacher, score_threshold, iou_threshold, sees, soft)
         # Pseudo-labels are computed even with hard=0: the module's step needs targets, and their loss is a
         # useful thing to see; it then does not enter the gradient.
         self.distiller = Distiller(
@@ -89,3 +92,17 @@ class BoxDistillation(Distillation):
                 )
             self.labels.frames = source.serve_whole_frames()
         super().setup(trainer, pl_module, stage)
+
+    def check(self, pl_module: LightningModule) -> None:
+        """The teacher's labels must mean something to the student."""
+        theirs, ours = _classes(self.teacher.loaded), _classes(pl_module)
+        if None not in (theirs, ours) and theirs != ours:
+            raise ValueError(
+                f"the teacher has {theirs} classes, the student {ours}: give the teacher a class_map, "
+                "such as {2: 0, 5: 0, 7: 0}, that brings its classes to the student's."
+            )
+
+
+def _classes(model: nn.Module) -> int | None:
+    """The number of classes, where the model or its hyper-parameters say it."""
+    return getattr(model, "num_classes", getattr(model, "hparams", {}).get("num_classes"))

@@ -57,13 +57,21 @@ class Distillation(Callback):
             self.teacher.prepare()  # may train it; the other ranks wait and then load the file
         trainer.strategy.barrier("lkd_teacher")
         self.teacher.prepare()
+        self.check(pl_module)
         trainer.fit_loop.setup_data()  # the fit would do it a moment later
         with isolate_rng():  # looking at a batch must not change what training draws
             example = next(iter(cast(Iterable[Any], trainer.train_dataloader)))
             self.distiller.attach(pl_module, example)
 
+    def check(self, pl_module: LightningModule) -> None:
+        """For subclasses: refuses a student that the prepared teacher does not fit. Default: takes all."""
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Detaches, so that the module is as it was before."""
+        self.distiller.detach()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Detaches too where a run breaks off: Lightning then calls no `teardown`."""
         self.distiller.detach()
 
     def on_save_checkpoint(

@@ -72,7 +72,8 @@ class DetectionReport(Callback):
         self._drawn: dict[str, list[Image.Image]] = {camera: [] for camera in cameras}
         self._seen = dict.fromkeys(cameras, 0)
         dataset = trainer.datamodule.test_dataloader().dataset  # type: ignore[attr-defined]
-        self._count = {c: sum(f.camera == c for f in dataset.frames) for c in cameras}
+        frames = getattr(dataset, "frames", [])  # where they are not known beforehand the first are drawn
+        self._count = {c: sum(f.camera == c for f in frames) for c in cameras}
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
@@ -104,9 +105,10 @@ class DetectionReport(Callback):
             for role, rows in computed.items()
             for row in rows
         ]
+        run = trainer.log_dir or trainer.default_root_dir  # on every rank too: it is broadcast
         if not trainer.is_global_zero:
             return
-        folder = Path(self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "report")
+        folder = Path(self.folder or Path(run) / "report")
         save_table(self.rows, folder / "table")
         for camera, images in self._drawn.items():
             for i, image in enumerate(images):

@@ -83,3 +83,7 @@ class ClassificationDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         """Test samples in order."""
         return self._loader("test", batch_size=self.batch_size, collate_fn=collate_pair)
+
+    def predict_dataloader(self) -> DataLoader:
+        """The test samples; a module that predicts does not look at y."""
+        return self.test_dataloader()

@@ -27,7 +27,7 @@ class CNRParkEXT(DetectionDataModule):
 
     Slots are not cars: `targets="busy_slots"` takes the (mostly square) slot boxes marked busy as cars. They
     are looser than cars, and cars outside the slots, or in slots that a frame does not label, are missing: a
-    good detector looks worse on them than it is. `"cars"` are tight boxes from `root/labels/`, which the
+    good detector looks worse on them than it is. `"cars"` are tight boxes from `root/boxes/`, which the
     procedural parking world writes. Slot labels say 0 free, 1 busy; lists with the two swapped are about, so
     use official ones.
 
@@ -99,9 +99,9 @@ class CNRParkEXT(DetectionDataModule):
         if self.targets == "busy_slots":
             require(self.root, ["camera[0-9]*.csv"], REMOTES["frames"], self.download)
             require(self.root, LABEL_FILES, REMOTES["labels"], self.download)
-        elif not (self.root / "labels").is_dir():
+        elif not (self.root / "boxes").is_dir():
             raise FileNotFoundError(
-                f"{self.root} has no labels/ with tight boxes of cars, which only the drawn world has: "
+                f"{self.root} has no boxes/ with tight boxes of cars, which only the drawn world has: "
                 "set --data.targets=busy_slots."
             )
 

@@ -119,5 +119,5 @@ def busy_boxes(root: Path) -> dict[tuple[str, str], Tensor]:
 
 
 def label_file(root: Path, frame: Frame) -> Path:
-    """The file with a frame's tight boxes: `labels/<WEATHER>/<DATE>/camera<N>/<name>.txt`."""
-    return root / "labels" / frame.path.relative_to(frame.path.parents[3]).with_suffix(".txt")
+    """The file with a frame's tight boxes: `boxes/<WEATHER>/<DATE>/camera<N>/<name>.txt`."""
+    return root / "boxes" / frame.path.relative_to(frame.path.parents[3]).with_suffix(".txt")

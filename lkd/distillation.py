@@ -1,11 +1,12 @@
 """The mechanism of distillation: attaches a teacher and loss terms to any module, and detaches them."""
 
+import contextlib
 import copy
 import functools
 import inspect
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -159,7 +160,9 @@ class Distiller:
                 if self.alpha > 0:
                     total = self.alpha * _loss_of(output)
             if self.relabel is not None:
-                output = inner(module, self.relabel(batch), *args)
+                # with both losses, what the module logs is the one on its own labels
+                with _silent(module) if self.alpha > 0 else contextlib.nullcontext():
+                    output = inner(module, self.relabel(batch), *args)
                 logs["relabelled"] = _loss_of(output).detach()
                 if self.relabelled_weight > 0:
                     total = total + self.relabelled_weight * _loss_of(output)
@@ -202,8 +205,6 @@ class Distiller:
         """One step of a copy of the student: makes the adapters, and lets every mistake speak now."""
         clone = copy.deepcopy(module)
         clone.trainer = module._trainer
-        for name in ("log", "log_dict"):
-            setattr(clone, name, lambda *args, **kwargs: None)
         adapters = nn.ModuleDict()
 
         def make(name: str, term: Term, student: Any, teacher: Any) -> nn.Module | None:
@@ -213,7 +214,12 @@ class Distiller:
             return adapter
 
         args = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with (
+            _silent(clone),
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             torch.manual_seed(torch.initial_seed())  # the run's seed, whatever was drawn from it before
             self._loss(
@@ -258,6 +264,20 @@ def name_terms(terms: Sequence[Term]) -> dict[str, Term]:
 def as_list(value: str | list[str]) -> list[str]:
     """A single layer address as a list of one."""
     return [value] if isinstance(value, str) else list(value)
+
+
+@contextlib.contextmanager
+def _silent(module: LightningModule) -> Iterator[None]:
+    """What the module logs inside goes nowhere."""
+    before: dict[str, Any] = {n: vars(module)[n] for n in ("log", "log_dict") if n in vars(module)}
+    for name in ("log", "log_dict"):
+        setattr(module, name, lambda *args, **kwargs: None)
+    try:
+        yield
+    finally:
+        for name in ("log", "log_dict"):
+            delattr(module, name)
+        vars(module).update(before)
 
 
 def _entry(adapters: Any, name: str) -> nn.Module | None:

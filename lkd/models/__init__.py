@@ -1,7 +1,7 @@
 """Networks: the YOLO adapter, one network per camera, and what dense detectors share."""
 
-from lkd.models.dense import decode_boxes, detections, grid
+from lkd.models.dense import detections, grid
 from lkd.models.per_camera import PerCamera
 from lkd.models.yolo import YOLO
 
-__all__ = ["YOLO", "PerCamera", "decode_boxes", "detections", "grid"]
+__all__ = ["YOLO", "PerCamera", "detections", "grid"]

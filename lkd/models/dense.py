@@ -1,4 +1,4 @@
-"""Dense detector outputs: the anchor grid, box decoding and non-maximum suppression, in plain torch."""
+"""Dense detector outputs: the anchor grid and non-maximum suppression, in plain torch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
+
+from lkd.losses import decode_boxes
 
 Outputs = dict[str, Any]
 Detections = list[dict[str, Tensor]]
@@ -34,37 +36,6 @@ def grid(feats: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tenso
         centres.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=1))
         pixels.append(torch.full((height * width,), float(stride), device=feat.device))
     return torch.cat(centres), torch.cat(pixels)
-
-
-def decode_boxes(outputs: Outputs) -> Tensor:
-    """Boxes of all anchors from raw outputs, in pixels.
-
-    The four sides are distances from the cell centre in units of its stride. With a distribution per side
-    (DFL, Li et al. 2020, arXiv:2006.04388, eq. 3-5) the distance is its expectation.
-
-    Args:
-        outputs: `boxes (B, 4 * reg_max, A)` (logits of the distributions, or plain distances when `reg_max`
-            is 1), `anchors (A, 2)` in pixels and `strides (A,)`.
-
-    Returns:
-        `(B, A, 4)` float32, x1, y1, x2, y2. Not clipped, differentiable.
-
-    Example:
-        >>> outputs = {"boxes": torch.ones(1, 4, 1), "anchors": torch.tensor([[8.0, 8.0]]),
-        ...            "strides": torch.tensor([4.0])}
-        >>> decode_boxes(outputs).tolist()
-        [[[4.0, 4.0, 12.0, 12.0]]]
-    """
-    batch, channels, count = outputs["boxes"].shape
-    sides = outputs["boxes"].float().view(batch, 4, channels // 4, count)
-    if channels > 4:
-        bins = torch.arange(channels // 4, device=sides.device, dtype=sides.dtype)
-        distances = torch.einsum("bska,k->bas", sides.softmax(dim=2), bins)
-    else:
-        distances = sides.squeeze(2).transpose(1, 2)
-    distances = distances * outputs["strides"].unsqueeze(1)
-    left_top, right_bottom = distances.split(2, dim=2)
-    return torch.cat((outputs["anchors"] - left_top, outputs["anchors"] + right_bottom), dim=2)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
 from lkd.models.dense import Detections, Outputs, detections, grid
@@ -79,6 +80,24 @@ def _weights(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(
             f"model={path!r} is not a readable Ultralytics detection checkpoint: {error}"
         ) from error
+
+
+class _Confident:
+    """An assigner whose class targets, and with them the weights of its anchors, are scaled by each box's confidence.
+
+    Args:
+        assigner: Gives labels, boxes and class targets `(B, A, nc)`, the foreground and the box index of each anchor.
+        confidence: `(B, N)`, padded; 1 for a box that is certain.
+    """
+
+    def __init__(self, assigner: Any, confidence: Tensor) -> None:
+        self.assigner, self.confidence = assigner, confidence
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        labels, boxes, scores, foreground, index = self.assigner(*args, **kwargs)
+        if self.confidence.shape[1]:
+            scores = scores * self.confidence.gather(1, index).unsqueeze(2)
+        return labels, boxes, scores, foreground, index
 
 
 class YOLO(nn.Module):
@@ -206,7 +225,9 @@ class YOLO(nn.Module):
 
         Args:
             outputs: What `forward` returned.
-            targets: One dict an image: `boxes (N, 4)` xyxy in pixels of the input, `labels (N,)` int64.
+            targets: One dict an image: `boxes (N, 4)` xyxy in pixels of the input, `labels (N,)` int64, and
+                optionally `scores (N,)` in [0, 1], how sure each box is (soft pseudo-labels): the class target and
+                the weight of every anchor that a box is assigned to are multiplied by it. Default 1.
 
         Returns:
             Scalars `box` (CIoU), `cls` (BCE), `dfl` (yolo26: L1 of the sides), each the mean per image.
@@ -240,8 +261,13 @@ class YOLO(nn.Module):
         # The criterion reads only this of a network. Made anew (cheap), it cannot go stale by a move.
         network = SimpleNamespace(parameters=lambda: iter([scores]), args=GAINS, model=[head])
         raw = {"scores": scores.float(), "boxes": outputs["boxes"].float(), "feats": feats}
+        criterion = _ultralytics().v8DetectionLoss(network)
+        if any("scores" in target for target in targets):
+            sure = [target.get("scores", target["labels"].new_ones(())).to(scores.device, torch.float32)
+                    .expand(len(target["labels"])) for target in targets]  # fmt: skip
+            criterion.assigner = _Confident(criterion.assigner, pad_sequence(sure, batch_first=True))
         with torch.autocast(scores.device.type, enabled=False):
-            terms, _ = _ultralytics().v8DetectionLoss(network).loss(raw, batch)
+            terms, _ = criterion.loss(raw, batch)
         return dict(zip(("box", "cls", "dfl"), terms / len(scores), strict=True))
 
     def decode(
@@ -256,5 +282,5 @@ class YOLO(nn.Module):
         return detections(outputs, score_threshold, iou_threshold, max_detections, class_agnostic)
 
     def detect(self, images: Tensor) -> Detections:
-        """Detections of images `(B, 3, H, W)` with the default thresholds of `decode`."""
-        return self.decode(self(images))
+        """Detections of images `(B, 3, H, W)` scored above .001, as mAP needs them; else `decode`'s defaults."""
+        return self.decode(self(images), score_threshold=0.001)

@@ -27,11 +27,13 @@ class PseudoLabels:
             resolution where the batch has `teacher_images`), as published. `"frame"`: the teacher runs once
             on each whole frame, and its boxes are carried into every later view of it, which costs one
             forward a frame in the whole training.
+        soft: Targets carry the teacher's `scores`, for a student whose loss weighs them (`Detector` does).
         frames: For `"frame"`: returns the whole frames `(N, 3, H, W)` at the teacher's resolution, and their
             unpadded sizes, for a list of paths.
 
     Raises:
-        ValueError: If a threshold is not in [0, 1].
+        ValueError: If a threshold is not in [0, 1], `sees` is something else, or `frames` is missing when
+            the first batch comes.
     """
 
     def __init__(
@@ -40,15 +42,19 @@ class PseudoLabels:
         score_threshold: float = 0.45,
         iou_threshold: float = 0.6,
         sees: Literal["batch", "frame"] = "batch",
+        soft: bool = False,
         frames: Callable[[list[str]], tuple[Tensor, list[tuple[int, int]]]] | None = None,
     ) -> None:
         for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}={value} must be between 0 and 1.")
+        if sees not in ("batch", "frame"):
+            raise ValueError(f"sees={sees!r} must be 'batch' or 'frame'.")
         self.teacher = teacher
         self.score_threshold = score_threshold
         self.iou_threshold = iou_threshold
         self.sees = sees
+        self.soft = soft
         self.frames = frames
         self._known: dict[str, dict[str, Tensor]] = {}  # path -> boxes as fractions of the frame
 
@@ -59,13 +65,16 @@ class PseudoLabels:
         else:
             found = [self._keep(f) for f in detect_in_view(self.teacher, batch)]
         device = batch["images"].device
-        targets = [{"boxes": f["boxes"].to(device), "labels": f["labels"].to(device)} for f in found]
-        return {**batch, "targets": targets}
+        keys = ("boxes", "labels", "scores") if self.soft else ("boxes", "labels")
+        return {**batch, "targets": [{key: f[key].to(device) for key in keys} for f in found]}
 
     def _from_frames(self, batch: dict[str, Any]) -> Detections:
         new = [p for p in dict.fromkeys(batch["paths"]) if p not in self._known]
         if new:
-            assert self.frames is not None
+            if self.frames is None:
+                raise ValueError(
+                    "sees='frame' needs frames, a function that returns the whole frames of paths."
+                )
             images, sizes = self.frames(new)
             for path, f, (h, w) in zip(
                 new, self.teacher.detect(images.to(batch["images"].device)), sizes, strict=True
@@ -112,7 +121,7 @@ def into_view(
         view: (5,): the crop `x0, y0, x1, y1` as fractions of the frame, and 1 if it was flipped
             left to right.
         size: Height and width of the view in pixels.
-        min_visible: Boxes that keep less than this share of their area are dropped.
+        min_visible: Boxes that keep less than this share of their area, or nothing, are dropped.
 
     Returns:
         The same dict with boxes in pixels of the view, and without the dropped ones.
@@ -132,5 +141,6 @@ def into_view(
     low, high = moved.new_zeros(4), moved.new_tensor([w, h, w, h])
     clipped = moved.clamp(low, high)
     area = (moved[:, 2:] - moved[:, :2]).prod(1)
-    seen = (clipped[:, 2:] - clipped[:, :2]).prod(1) >= min_visible * area
+    visible = (clipped[:, 2:] - clipped[:, :2]).prod(1)
+    seen = (visible >= min_visible * area) & (visible > 0)
     return {**{k: v[seen] for k, v in found.items()}, "boxes": clipped[seen]}

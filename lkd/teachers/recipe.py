@@ -18,6 +18,8 @@ _RANK_VARIABLES = (
     "WORLD_SIZE",
     "MASTER_ADDR",
     "MASTER_PORT",
+    "TORCHELASTIC_RUN_ID",
+    "SLURM_NTASKS",
 )
 
 
@@ -25,9 +27,9 @@ def follow(recipe: str, checkpoint: Path) -> None:
     """Runs `fit` with a config, unless the checkpoint it makes is there and of the same config.
 
     The run is a process of its own, so that its memory is given back and one Trainer lives in a process.
-    Which recipe made a checkpoint is kept beside it, as the SHA-256 of the config in `<checkpoint>.recipe`.
-    A checkpoint of another recipe is set aside as `<checkpoint>.old`; one without a record is the user's own
-    and is taken as it is.
+    Which recipe made a checkpoint is kept beside it, as the SHA-256 of the config in `<checkpoint>.recipe`,
+    or that its run did not come to its end. A checkpoint of another recipe, or of such a run, is set aside as
+    `<checkpoint>.old`; one without a record is the user's own and is taken as it is.
 
     Args:
         recipe: Path of the config; it must save its checkpoint at `checkpoint`.
@@ -42,14 +44,20 @@ def follow(recipe: str, checkpoint: Path) -> None:
         if not record.is_file() or record.read_text().strip() == digest:
             return
         log.warning(
-            "The teacher %s was made by another version of %s: training it again.", checkpoint, recipe
+            "The teacher %s was made by another version of %s, or not to its end: training it again.",
+            checkpoint,
+            recipe,
         )
         checkpoint.replace(checkpoint.with_name(checkpoint.name + ".old"))
     else:
         log.info("There is no teacher %s yet: training it by %s.", checkpoint, recipe)
     environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
     command = [sys.executable, "-m", "lkd", "fit", "--config", recipe]
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text("unfinished\n")  # a run that is killed may leave the checkpoint of an early epoch
     code = subprocess.run(command, env=environment, check=False).returncode
+    if not checkpoint.is_file():
+        record.unlink()
     if code != 0:
         raise RuntimeError(f"training the teacher failed with exit code {code}: {' '.join(command)}")
     if not checkpoint.is_file():

@@ -84,7 +84,7 @@ def test_tight_boxes_of_a_world(park):
         detection(park, targets="cars")
     for frame in detection(park).frames():
         weather, day, camera = frame.path.parts[-4:-1]
-        path = park / "labels" / weather / day / camera / f"{frame.path.stem}.txt"
+        path = park / "boxes" / weather / day / camera / f"{frame.path.stem}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("0 0.5 0.5 0.2 0.4\n")
     batch = next(iter(detection(park, targets="cars").test_dataloader()))

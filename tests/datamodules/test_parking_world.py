@@ -19,13 +19,13 @@ def drawn(monkeypatch):
         calls.append((list(cameras), frames, seed, tuple(size), patches))
         for camera in cameras:
             below = f"SUNNY/2015-11-12/camera{camera[1:]}"
-            for kind in (f"FULL_IMAGE_{size[0]}x{size[1]}", "labels"):
+            for kind in (f"FULL_IMAGE_{size[0]}x{size[1]}", "boxes"):
                 (root / kind / below).mkdir(parents=True, exist_ok=True)
             for i in range(frames):
                 Image.new("RGB", size).save(
                     root / f"FULL_IMAGE_{size[0]}x{size[1]}" / below / f"2015-11-12_{i:04d}.jpg"
                 )
-                (root / "labels" / below / f"2015-11-12_{i:04d}.txt").write_text("0 .5 .5 .2 .2\n")
+                (root / "boxes" / below / f"2015-11-12_{i:04d}.txt").write_text("0 .5 .5 .2 .2\n")
 
     monkeypatch.setitem(sys.modules, "lkd.datamodules.world", types.SimpleNamespace(write_world=write_world))
     return calls

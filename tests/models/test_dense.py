@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from lkd.models import decode_boxes, detections, grid
+from lkd.losses import decode_boxes
+from lkd.models import detections, grid
 
 
 def random_outputs(seed=0, classes=3, reg_max=8):

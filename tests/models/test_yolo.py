@@ -14,7 +14,8 @@ import torch
 
 pytest.importorskip("ultralytics", reason='needs the extra: pip install "lkd[yolo]"')
 
-from lkd.models import YOLO, decode_boxes
+from lkd.losses import decode_boxes
+from lkd.models import YOLO
 from lkd.models.yolo import _ultralytics
 
 DATA = Path(os.environ.get("LKD_DATA", "data"))
