@@ -4,13 +4,14 @@ import json
 from typing import Any, Literal
 
 from lkd.datamodules.cnrpark import CNRParkEXT
-from lkd.datamodules.splits import natural_key, pick
+from lkd.datamodules.splits import natural_key
+from lkd.datamodules.world import number, write_world
 
-CAMERAS = [f"C{number}" for number in range(1, 10)]
+CAMERAS = [f"C{number}" for number in range(1, 10)]  # the nine of the study; any other number is another lot
 
 
 class ParkingWorld(CNRParkEXT):
-    """A car park seen by up to nine fixed cameras, drawn into `root` once and read as `CNRParkEXT` does.
+    """Car parks seen by fixed cameras, drawn into `root` once and read as `CNRParkEXT` does.
 
     The same arguments draw the same world. A world that is already there is used if it was drawn with the
     same `frames`, `world_seed` and `size` and holds the cameras asked for; cameras that it lacks are drawn
@@ -18,7 +19,7 @@ class ParkingWorld(CNRParkEXT):
 
     Args:
         root: folder for the pictures and labels.
-        cameras: of "C1".."C9"; `None` for all nine.
+        cameras: names "C1" to "C999", each a camera over a lot of its own; `None` for "C1" to "C9".
         frames: pictures a camera.
         world_seed: what the world looks like; `seed` is that of training.
         size: width and height of the pictures in pixels.
@@ -43,15 +44,15 @@ class ParkingWorld(CNRParkEXT):
     ) -> None:
         if frames < 1 or min(size) < 1:
             raise ValueError(f"frames={frames} and size={tuple(size)} must be at least 1.")
-        self.drawn_cameras = pick("cameras", cameras, CAMERAS)
+        self.drawn_cameras = sorted(CAMERAS if cameras is None else set(cameras), key=natural_key)
+        for camera in self.drawn_cameras:
+            number(camera)  # says so if it is no name of a camera
         super().__init__(root, task=task, targets=targets, cameras=self.drawn_cameras, **kwargs)
         self.world: dict[str, Any] = {"frames": frames, "seed": world_seed, "size": list(size)}
         self.with_patches = task == "patches"
 
     def prepare_data(self) -> None:
         """Draws what is not there yet."""
-        from lkd.datamodules.world import write_world  # needed only where a world is drawn
-
         note = self.root / "world.json"  # written last: a root without it holds nothing, or half a world
         cameras, patches = self.drawn_cameras, self.with_patches
         if note.is_file():

@@ -58,6 +58,18 @@ def has_wandb_account() -> bool:
         return False
 
 
+def own_sentence(error: BaseException | None) -> str | None:
+    """What one of lkd's own checks said, if it is the cause of an error; such a sentence says it all."""
+    while error is not None:
+        code = error.__traceback__
+        while code is not None and code.tb_next is not None:
+            code = code.tb_next
+        if code is not None and code.tb_frame.f_globals.get("__name__", "").startswith("lkd."):
+            return f"{type(error).__name__}: {error}"
+        error = error.__cause__
+    return None
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
@@ -65,7 +77,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: The arguments after the program's name; default those of the process.
 
     Raises:
-        SystemExit: With code 2 and one sentence, if the arguments are wrong.
+        SystemExit: With one sentence, if the arguments or the data are wrong. Set `LKD_TRACEBACK=1` for the
+            traceback.
     """
     given = list(sys.argv[1:] if args is None else args)
     if not given or given[0] in ("-h", "--help"):
@@ -79,4 +92,10 @@ def main(args: Sequence[str] | None = None) -> None:
         os.environ.setdefault("WANDB_MODE", "offline")  # runs, instead of asking for a login
     from lkd.lightning_cli import run
 
-    run(None if args is None else given)
+    try:
+        run(None if args is None else given)
+    except Exception as error:
+        sentence = own_sentence(error)
+        if os.environ.get("LKD_TRACEBACK") or sentence is None:
+            raise
+        sys.exit(sentence)

@@ -2,8 +2,9 @@
 
 import functools
 import logging
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -78,7 +79,10 @@ class CLI(LightningCLI):
             type(self.datamodule).test_dataloader is not LightningDataModule.test_dataloader
         )
         if self.config["fit"]["test_after_fit"] and has_test and not self.trainer.interrupted:
-            self.trainer.test(self.model, datamodule=self.datamodule)
+            reported = any(
+                isinstance(c, lkd.callbacks.DetectionReport) for c in cast(Any, self.trainer).callbacks
+            )
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=not reported)
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
                 _say_where(logger)
@@ -102,7 +106,12 @@ def run(args: list[str] | None = None) -> CLI:
     Returns:
         The CLI with its `trainer`, `model` and `datamodule`.
     """
+    logging.basicConfig(format="%(message)s")
     logging.getLogger("lkd").setLevel(logging.INFO)
+    # Lightning's own use of torch's pytree, https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*is deprecated")
+    # An empty list is how a datamodule says that it has no validation data.
+    warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero")
     return CLI(
         LightningModule,
         LightningDataModule,

@@ -38,6 +38,8 @@ def oracle(images):
         boxes = [[x.start, y.start, x.stop, y.stop] for y, x in ndimage.find_objects(bright)]
         boxes = torch.tensor(boxes, dtype=torch.float32, device=images.device).reshape(-1, 4)
         labels = torch.zeros(len(boxes), dtype=torch.int64, device=images.device)
-        found.append({"boxes": boxes, "scores": torch.full_like(labels, 1, dtype=torch.float32) * 0.9,
-                      "labels": labels})  # fmt: skip
+        scores = 0.9 - 0.01 * torch.arange(
+            len(boxes), device=images.device
+        )  # distinct, so that sorting has one order
+        found.append({"boxes": boxes, "scores": scores, "labels": labels})
     return found

@@ -112,3 +112,16 @@ def test_wandb_account(folder, monkeypatch, key, netrc_text, expected):
     (folder / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(folder / "netrc"))
     assert has_wandb_account() is expected
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("--distillation.alpha=3", r"^ValueError: alpha=3\.0 must be between 0 and 1"),
+        ("--model.network=resnet10tt", r"^ValueError: network='resnet10tt' is no timm model; near ones: resnet10t"),
+        ("--distillation.teacher.model=gone.ckpt", r"^FileNotFoundError: model='gone\.ckpt' does not exist"),
+    ],
+)
+def test_a_wrong_value_gets_one_sentence_and_no_traceback(override, sentence):
+    with pytest.raises(SystemExit, match=sentence):
+        main(["fit", "--config", DIGITS, "--distillation.teacher.recipe=null", override])

@@ -41,11 +41,11 @@ def to_markdown(rows: Sequence[Row]) -> str:
 def save_table(rows: Sequence[Row], path: Path) -> None:
     """Writes `<path>.csv` with full precision and `<path>.md` to read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+    with path.with_name(path.name + ".csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    path.with_suffix(".md").write_text(to_markdown(rows) + "\n", encoding="utf-8")
+    path.with_name(path.name + ".md").write_text(to_markdown(rows) + "\n", encoding="utf-8")
 
 
 def print_table(rows: Sequence[Row], title: str) -> None:

@@ -44,7 +44,7 @@ def load(
         TypeError: If the source is something else.
 
     Example:
-        >>> load("resnet10t", pretrained=False, num_classes=3)(torch.zeros(1, 3, 32, 32)).shape
+        >>> load("resnet10t", pretrained=False, num_classes=3).eval()(torch.zeros(1, 3, 32, 32)).shape
         torch.Size([1, 3])
     """
     if isinstance(source, nn.Module):

@@ -80,14 +80,18 @@ def attached(callback, batch, module=None):
     """A student with the callback's distiller attached as a run does it, and what it logs."""
     module = module or student()
     logs = {}
-    module.log = lambda name, value, **_: logs.update({name: float(value)})
-    module.log_dict = lambda values, **_: logs.update({n: float(v) for n, v in values.items()})
+    module.log = lambda name, value, **_: logs.update({name: value.item()})
+    module.log_dict = lambda values, **_: logs.update({n: v.item() for n, v in values.items()})
     callback.distiller.attach(module, batch)
     return module, logs
 
 
 def own_loss(module, outputs, targets):
     return sum(module.loss(outputs, targets).values())
+
+
+def unscored(found):
+    return [{key: each[key] for key in ("boxes", "labels")} for each in found]
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
@@ -105,7 +109,7 @@ def test_loss_equals_the_one_by_hand(root, alpha, hard, dense, feature):
         theirs = teacher.eval()(batch["images"])
     parts = {
         "truth": own_loss(by_hand, outputs, batch["targets"]),
-        "hard": own_loss(by_hand, outputs, oracle(batch["images"])),
+        "hard": own_loss(by_hand, outputs, unscored(oracle(batch["images"]))),
         "dense": DenseDetection(temperature=3.0)(outputs, theirs),
         "feature": CWD()(outputs["feats"], theirs["feats"]),
     }
@@ -120,7 +124,8 @@ def test_loss_equals_the_one_by_hand(root, alpha, hard, dense, feature):
     torch.testing.assert_close(loss, wanted)
     for (name, ours), reference in zip(module.named_parameters(), by_hand.parameters(), strict=True):
         if reference.grad is not None:
-            torch.testing.assert_close(ours.grad, reference.grad, rtol=1e-3, atol=1e-4, msg=name)
+            gradient = torch.zeros_like(ours) if ours.grad is None else ours.grad
+            torch.testing.assert_close(gradient, reference.grad, rtol=1e-3, atol=1e-4, msg=name)
     assert logs["distillation/relabelled"] == pytest.approx(parts["hard"].item(), rel=1e-4)
     if dense:
         assert logs["distillation/densedetection"] == pytest.approx(parts["dense"].item(), rel=1e-4)
@@ -205,7 +210,9 @@ def test_a_callable_as_torchvision_has_them(root):
     class Torchvision(nn.Module):
         def forward(self, images):
             assert not self.training
-            return [{"boxes": f["boxes"], "labels": f["labels"], "scores": f["scores"]} for f in oracle(images)]
+            return [
+                {"boxes": f["boxes"], "labels": f["labels"], "scores": f["scores"]} for f in oracle(images)
+            ]
 
     batch = first_batch(root)
     losses = []
@@ -247,7 +254,9 @@ def test_one_student_a_camera_with_averaging_and_warm_up_resumes_bit_for_bit(roo
         assert last[key].keys() == again[key].keys() and last[key]
         assert all(torch.equal(last[key][name], again[key][name]) for name in last[key]), key
     moved = {
-        name.split(".")[2] for name, v in whole.state_dict().items() if not torch.equal(v, half["state_dict"][name])
+        name.split(".")[2]
+        for name, v in whole.state_dict().items()
+        if not torch.equal(v, half["state_dict"][name])
     }
     assert moved == {"camA", "camB"}
 
@@ -263,17 +272,10 @@ class Mistakes:
 
 
 @pytest.mark.parametrize("weights", [{"hard": 1.0}, {"hard": 0.0, "dense": 1.0}])
-@pytest.mark.parametrize("classes", [1, 3])
-def test_a_teacher_of_other_classes_is_refused_before_training(root, weights, classes):
-    teacher = YOLO(narrow(), num_classes=classes)
-    data = roads(root, unlabelled=True)
-    if classes == 1:
-        quick_trainer(callbacks=[BoxDistillation(Teacher(teacher), **weights)], max_steps=1).fit(
-            student(narrow()), datamodule=data
-        )
-        return
+def test_a_teacher_of_other_classes_is_refused_before_training(root, weights):
+    teacher = Teacher(YOLO(narrow(), num_classes=3))
     with pytest.raises(ValueError, match=r"teacher has 3 classes, the student 1.*class_map"):
-        Mistakes.fit(BoxDistillation(Teacher(teacher), **weights), data)
+        Mistakes.fit(BoxDistillation(teacher, **weights), roads(root, unlabelled=True))
 
 
 def test_a_detector_as_teacher_says_its_classes_too(root):

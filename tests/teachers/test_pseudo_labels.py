@@ -28,7 +28,9 @@ def labelled(found, **options):
 THREE = detections([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]], [0.45, 0.44, 0.9])
 
 
-@pytest.mark.parametrize(("threshold", "kept"), [(0.45, {0, 40}), (0.46, {40}), (0.0, {0, 20, 40}), (1.0, set())])
+@pytest.mark.parametrize(
+    ("threshold", "kept"), [(0.45, {0, 40}), (0.46, {40}), (0.0, {0, 20, 40}), (1.0, set())]
+)
 def test_boxes_from_the_threshold_on_are_kept(threshold, kept):
     target = labelled(THREE, score_threshold=threshold)
     assert set(target["boxes"][:, 0].tolist()) == kept
@@ -43,7 +45,9 @@ def test_of_doubled_boxes_the_surer_stays_unless_they_are_of_two_classes():
     assert len(labelled(detections(boxes, [0.6, 0.8, 0.7]), iou_threshold=0.81)["boxes"]) == 3
     two = labelled(detections(boxes, [0.6, 0.8, 0.7], [0, 1, 0]))
     assert len(two["boxes"]) == 3
-    pairs = {(row[3], label) for row, label in zip(two["boxes"].tolist(), two["labels"].tolist(), strict=True)}
+    pairs = {
+        (row[3], label) for row, label in zip(two["boxes"].tolist(), two["labels"].tolist(), strict=True)
+    }
     assert pairs == {(10, 0), (8, 1), (40, 0)}  # a box keeps its class
 
 
@@ -59,6 +63,12 @@ def test_a_teacher_that_finds_nothing_gives_empty_targets_of_the_right_shape(fou
     for target in labels(batch)["targets"]:
         assert target["boxes"].shape == (0, 4) and target["boxes"].dtype == torch.float32
         assert target["labels"].shape == (0,) and target["labels"].dtype == torch.int64
+
+
+def test_soft_labels_carry_the_scores_of_what_is_kept():
+    target = labelled(THREE, soft=True)
+    pairs = dict(zip(target["boxes"][:, 0].tolist(), target["scores"].tolist(), strict=True))
+    assert pairs == pytest.approx({0: 0.45, 40: 0.9})
 
 
 def test_labels_of_the_annotator_are_replaced_and_the_batch_is_left_alone():
@@ -156,7 +166,9 @@ def test_each_frame_is_seen_once_in_several_epochs_and_its_boxes_follow_every_vi
 def test_boxes_of_a_frame_do_not_depend_on_its_padding():
     """The frame's own size, not the padded one, is what fractions are taken of."""
     teacher = Teacher(lambda images: [detections([[60, 45, 120, 90]], [0.9])])
-    labels = PseudoLabels(teacher, sees="frame", frames=lambda paths: (torch.zeros(1, 3, 96, 128), [(90, 120)]))
+    labels = PseudoLabels(
+        teacher, sees="frame", frames=lambda paths: (torch.zeros(1, 3, 96, 128), [(90, 120)])
+    )
     batch = {"images": torch.zeros(1, 3, 32, 64), "sizes": [(30, 40)], "paths": ["x"]}
     batch["views"] = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0]])
     torch.testing.assert_close(labels(batch)["targets"][0]["boxes"], torch.tensor([[20.0, 15.0, 40.0, 30.0]]))

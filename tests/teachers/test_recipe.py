@@ -10,7 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from lkd.teachers import Teacher
 from lkd.teachers.recipe import follow

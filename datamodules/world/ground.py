@@ -1,0 +1,136 @@
+"""The ground and the backdrop of a camera: asphalt, grass, kerbs, painted lines, houses and sky."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from lkd.datamodules.world.camera import Camera
+from lkd.datamodules.world.seeds import GROUND, stream
+from lkd.datamodules.world.view import OVER, View
+
+Array = NDArray[np.float64]
+
+
+def noise(rng: np.random.Generator, x: Array, y: Array, cell: float) -> Array:
+    """Smooth noise of about unit size with features of `cell` metres, at ground points (H, W)."""
+    table = rng.normal(size=(64, 64))
+    u, v = np.nan_to_num(x / cell, posinf=0, neginf=0), np.nan_to_num(y / cell, posinf=0, neginf=0)
+    i, j = np.floor(u).astype(int), np.floor(v).astype(int)
+    s, t = u - i, v - j
+    s, t = s * s * (3 - 2 * s), t * t * (3 - 2 * t)
+    i0, i1, j0, j1 = i % 64, (i + 1) % 64, j % 64, (j + 1) % 64
+    low = table[i0, j0] * (1 - s) + table[i1, j0] * s
+    high = table[i0, j1] * (1 - s) + table[i1, j1] * s
+    return low * (1 - t) + high * t
+
+
+def draw_ground(seed: int, view: View, weather: str) -> tuple[Image.Image, Array]:
+    """The empty lot in white light, RGB, and the distance of every pixel (H, W) in metres."""
+    camera, rng = view.camera, stream(seed, view.name, 0, GROUND)
+    x, y, far = camera.ground(OVER)
+    detail = [noise(rng, x, y, cell) for cell in (0.12, 0.5, 2.5, 9.0)]
+    fine = np.clip(14 / far, 0, 1)  # what is smaller than a pixel averages out
+    patchy = detail[2] * 3.0 + detail[3] * 4.5 + (detail[0] * 5 + detail[1] * 3) * fine
+    colour = np.array(view.tint) * (0.72 if weather == "RAINY" else 1.0) + patchy[..., None]
+    for lane in view.lot.lanes:  # worn lighter where wheels roll
+        for track in (-2.0, -0.7, 0.7, 2.0):
+            colour += 5.0 * np.exp(-(((y - lane - track) / 0.5) ** 2))[..., None]
+    oil = _mask(camera, [_disc(sx, sy, 0.45) for sx, sy, _ in view.lot.slots], 0.55)
+    colour *= 1 - 0.25 * (oil * np.clip(0.5 + 0.5 * detail[1], 0, 1))[..., None]
+    if weather != "SUNNY":  # puddles and a wet sheen that mirrors the sky, the more so the flatter the view
+        wet = 1.0 if weather == "RAINY" else 0.35
+        flat = np.clip(1 - camera.height / np.maximum(far, camera.height), 0, 1) ** 2
+        pool = 1 / (1 + np.exp(-8 * (noise(rng, x, y, 4.0) + 0.4 * detail[1] - 1.75 + 0.4 * wet)))
+        sheen = wet * (0.30 * flat + pool * (0.15 + 0.45 * flat))[..., None]
+        colour = colour * (1 - 0.3 * wet * pool[..., None]) * (1 - sheen) + np.array([196, 202, 210]) * sheen
+    lines = [_stripe(*line) for line in view.lot.lines]
+    paint = _mask(camera, lines, 1.0) * np.clip(0.62 + 0.22 * detail[1] + 0.12 * detail[0], 0.15, 0.9)
+    colour += (np.array([205, 204, 198]) - colour) * paint[..., None]
+    kerb = _mask(camera, [_rectangle(*area, grow=0.16) for area in view.lot.grass], 1.0)[..., None]
+    colour += (np.array([150, 148, 142]) + detail[1][..., None] * 4 - colour) * kerb
+    blade = detail[0] * 10 * fine + detail[1] * 8 * fine + detail[2] * 6
+    mix = np.clip(0.45 + 0.22 * detail[3] + 0.2 * detail[2], 0, 1)[..., None]
+    grass = np.array([70, 92, 44]) * (1 - mix) + np.array([112, 108, 62]) * mix
+    grass = (grass + blade[..., None]) * (0.8 if weather == "RAINY" else 1.0)
+    lawn = _mask(camera, [_rectangle(*area) for area in view.lot.grass], 1.0)[..., None]
+    colour += (grass - colour) * lawn
+    image = Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8))
+    image = image.resize((camera.width, camera.height_px), Image.Resampling.NEAREST)
+    _backdrop(image, view, np.isinf(far), rng)
+    return image, np.minimum(far, 160.0)
+
+
+def _backdrop(image: Image.Image, view: View, above: NDArray[np.bool_], rng: np.random.Generator) -> None:
+    """Sky, far hills, houses with windows, and a hedge at the end of the lot."""
+    camera, end = view.camera, view.lot.end
+    rows = np.linspace(0, 1, image.height)[:, None, None]
+    sky = np.broadcast_to(np.array([214, 222, 232]) + 30 * rows, (image.height, image.width, 3)).clip(0, 255)
+    image.paste(Image.fromarray(sky.astype(np.uint8)), mask=Image.fromarray(above).resize(image.size))
+    draw = ImageDraw.Draw(image)
+    for west in np.arange(-400.0, 400.0, 9.0):
+        top = rng.uniform(5, 11)
+        tone = int(rng.integers(-10, 10))
+        _wall(draw, camera, west, west + 10, end + 90, 0, top, (98 + tone, 112 + tone, 100 + tone))
+    x0 = -150.0
+    while x0 < 150:
+        width, height, front = rng.uniform(12, 30), rng.uniform(4, 11), end + rng.uniform(20, 27)
+        if rng.random() < 0.45:
+            wall = int(rng.integers(130, 205))
+            _wall(draw, camera, x0, x0 + width, front, 0, height, (wall, wall - 8, wall - 20))
+            for z in np.arange(1.0, height - 1.6, 3.0):
+                for left in np.arange(x0 + 1, x0 + width - 1.5, 3.0):
+                    _wall(draw, camera, left, left + 1.4, front, z, z + 1.4, (70, 78, 88))
+        x0 += width + rng.uniform(3, 14)
+    for x in np.sort(rng.uniform(-120, 120, 150)):
+        green = int(rng.integers(40, 70))
+        size = rng.uniform(0.5, 2.0)
+        pixels, depth = camera.project(np.array([[x, end + 10 + rng.normal(0, 2), 0.6 * size]]))
+        r = size * camera.focal * camera.width / max(float(depth[0]), 1.0)
+        if (
+            depth[0] > 1
+            and (abs(pixels[0] - np.array(image.size) / 2) < np.array(image.size) / 2 + 2 * r).all()
+        ):
+            for shade, share in ((0.65, 1.0), (0.85, 0.7), (1.0, 0.6), (1.15, 0.45)):
+                for _ in range(int(6 / share)):
+                    turn = rng.uniform(0, 2 * np.pi)
+                    px, py = pixels[0] + r * (1 - share * 0.6) * np.array([np.cos(turn), np.sin(turn)])
+                    py, s = py - r * (shade - 0.8) * 0.6, r * share * 0.45
+                    fill = (int((green - 6) * shade), int((green + 12) * shade), int((green - 18) * shade))
+                    draw.ellipse((px - s, py - s, px + s, py + s), fill=fill)
+
+
+def _wall(
+    draw: ImageDraw.ImageDraw, camera: Camera, x0: float, x1: float, y: float, z0: float, z1: float,
+    fill: tuple[int, int, int],
+) -> None:  # fmt: skip
+    polygon = camera.polygon(np.array([[x0, y, z0], [x1, y, z0], [x1, y, z1], [x0, y, z1]]))
+    if polygon:
+        draw.polygon(polygon, fill=fill)
+
+
+def _mask(camera: Camera, areas: list[Array], strength: float) -> Array:
+    """Where the ground polygons `areas`, each (N, 2) in metres, are: (H, W) in [0, strength]."""
+    mask = Image.new("L", (camera.width, camera.height_px))
+    draw = ImageDraw.Draw(mask)
+    for area in areas:
+        polygon = camera.polygon(np.concatenate([area, np.zeros((len(area), 1))], 1))
+        if polygon:
+            draw.polygon(polygon, fill=255)
+    return np.asarray(mask.reduce(OVER)) / 255 * strength
+
+
+def _rectangle(x0: float, y0: float, x1: float, y1: float, grow: float = 0.0) -> Array:
+    x0, y0, x1, y1 = x0 - grow, y0 - grow, x1 + grow, y1 + grow
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+
+
+def _stripe(x0: float, y0: float, x1: float, y1: float, width: float = 0.13) -> Array:
+    along = np.array([x1 - x0, y1 - y0])
+    aside = np.array([-along[1], along[0]]) / np.linalg.norm(along) * width / 2
+    a, b = np.array([x0, y0]), np.array([x1, y1])
+    return np.stack([a - aside, b - aside, b + aside, a + aside])
+
+
+def _disc(x: float, y: float, radius: float) -> Array:
+    turns = np.arange(10) * np.pi / 5
+    return np.stack([x + radius * np.cos(turns), y + radius * np.sin(turns)], -1)

@@ -1,0 +1,145 @@
+"""Painting polyhedra: flat shading by sun and sky, back faces left out, far objects first."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from lkd.datamodules.world.camera import NEAR, Camera, Points
+from lkd.datamodules.world.mesh import GLASS, LAMP, PAINT, TAIL, Mesh
+from lkd.datamodules.world.weather import Light
+
+Array = NDArray[np.float64]
+COLOURS = np.array(  # of the materials of mesh.py; the first is the car's own
+    [
+        [0, 0, 0],
+        [20, 24, 28],
+        [24, 24, 25],
+        [225, 225, 215],
+        [150, 22, 20],
+        [205, 205, 195],
+        [30, 31, 32],
+        [128, 130, 133],
+        [190, 148, 124],
+    ],
+    dtype=float,
+)
+SHEEN = np.array([0.16, 0.36, 0.0, 0.3, 0.1, 0.0, 0.02, 0.1, 0.0])  # how much of the sky a face mirrors
+
+
+@dataclass(frozen=True)
+class Solid:
+    """A polyhedron standing on the ground: middle (x, y) in metres, heading in radians, RGB paint."""
+
+    mesh: Mesh
+    x: float
+    y: float
+    heading: float
+    paint: tuple[float, float, float]
+    lights: bool = False  # switched on
+    scale: float = 1.0
+
+    @cached_property
+    def points(self) -> Array:
+        """Its points in the world, (V, 3) in metres."""
+        placed: Array = self.mesh.points * self.scale @ self.turn + np.array([self.x, self.y, 0.0])
+        return placed
+
+    @cached_property
+    def turn(self) -> Array:
+        """Turns rows from its own frame into the world, (3, 3)."""
+        c, s = np.cos(self.heading), np.sin(self.heading)
+        return np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True)
+class Drawable:
+    """A solid as a camera sees it: polygons in pixels, in painting order, with their colours."""
+
+    polygons: list[Points]
+    colours: list[tuple[int, int, int]]
+    outline: list[Points]  # polygons whose union is the silhouette
+    reach: tuple[float, float, float, float]  # xyxy of all of it in pixels
+
+    def paint(self, draw: ImageDraw.ImageDraw) -> None:
+        """Paints it onto a picture."""
+        for polygon, colour in zip(self.polygons, self.colours, strict=True):
+            draw.polygon(polygon, fill=colour)
+
+    def silhouette(self) -> tuple[Image.Image, tuple[int, int]]:
+        """Its outline, unclipped, as a mask of 0 and 255 and the pixel of the mask's upper left corner."""
+        left, top = int(np.floor(self.reach[0])) - 1, int(np.floor(self.reach[1])) - 1
+        mask = Image.new("L", (int(self.reach[2]) - left + 3, int(self.reach[3]) - top + 3))
+        draw = ImageDraw.Draw(mask)
+        for polygon in self.outline:
+            draw.polygon([(x - left, y - top) for x, y in polygon], fill=255)
+        return mask, (left, top)
+
+
+def look(solid: Solid, camera: Camera, light: Light) -> Drawable | None:
+    """How `solid` looks from `camera` in `light`; `None` if it is out of view."""
+    if not camera.sees(solid.x, solid.y, 3.5):
+        return None
+    mesh, points = solid.mesh, solid.points
+    pixels, depth = camera.project(points)
+    (left, top), (right, bottom) = pixels.min(0), pixels.max(0)
+    if depth.min() < NEAR or right < 0 or bottom < 0 or left >= camera.width or top >= camera.height_px:
+        return None
+    towards, normals = points[mesh.corners[:, 0]] - camera.position, mesh.normals @ solid.turn
+    facing = np.flatnonzero((towards * normals).sum(1) < 0)
+    colours = _shade(solid, mesh.material[facing], normals[facing], towards[facing], light)
+    colours = np.clip(colours, 0, 255).astype(int)
+    xy = [(x, y) for x, y in pixels.tolist()]
+    polygons = [[xy[i] for i in mesh.faces[face]] for face in facing]
+    return Drawable(
+        polygons,
+        [(r, g, b) for r, g, b in colours.tolist()],
+        [polygon for polygon, face in zip(polygons, facing, strict=True) if mesh.solid[face]],
+        (left, top, right, bottom),
+    )
+
+
+def upside_down(solid: Solid) -> Solid:
+    """Its mirror image in the ground."""
+    return replace(solid, mesh=_mirror(solid.mesh))
+
+
+@lru_cache
+def _mirror(mesh: Mesh) -> Mesh:
+    return replace(mesh, points=mesh.points * np.array([1.0, 1.0, -1.0]), corners=mesh.corners[:, ::-1])
+
+
+def _shade(solid: Solid, material: NDArray[np.int64], normals: Array, towards: Array, light: Light) -> Array:
+    """Colours (F, 3) of faces of these materials and normals that are seen in the directions `towards`."""
+    paint = np.array(solid.paint)
+    base = np.where((material == PAINT)[:, None], paint, COLOURS[material])
+    up = normals[:, 2:]
+    diffuse = light.sky * (0.62 + 0.38 * up) + light.sun * np.clip(normals @ light.to_sun, 0, None)[:, None]
+    towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
+    mirrored = towards - 2 * (towards * normals).sum(1, keepdims=True) * normals
+    # what a face mirrors: the sky above, the asphalt below; and the sun where it stands
+    seen = np.where(mirrored[:, 2:] > 0, light.air * np.clip(0.45 + mirrored[:, 2:], 0, 1), 60 * light.sky)
+    glint = np.clip(mirrored @ light.to_sun, 0, 1)[:, None] ** 24 * light.sun * 200
+    sheen = SHEEN[material][:, None]
+    colours: Array = base * diffuse * (1 - sheen) + (seen + glint) * sheen
+    if solid.lights:
+        colours[material == LAMP] = (255, 252, 235)
+        colours[material == TAIL] = (235, 40, 30)
+    colours[material == GLASS] *= 0.9
+    return colours
+
+
+def shadow(solid: Solid, camera: Camera, to_sun: Array) -> list[Points]:
+    """The polygons, in pixels, of the shadow that `solid` casts on the ground."""
+    if not camera.sees(solid.x, solid.y, 9.0):
+        return []
+    points, mesh = solid.points, solid.mesh
+    points = points - to_sun * (points[:, 2:] / to_sun[2])
+    pixels, depth = camera.project(points)
+    if depth.min() < NEAR:
+        return []
+    xy = [(x, y) for x, y in pixels.tolist()]
+    lit = np.flatnonzero(mesh.solid & (mesh.normals @ solid.turn @ to_sun > 0))
+    return [[xy[i] for i in mesh.faces[face]] for face in lit]

@@ -1,0 +1,110 @@
+"""What stands in the lot when a frame is taken."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lkd.datamodules.world.cars import car_mesh
+from lkd.datamodules.world.paint import Solid
+from lkd.datamodules.world.props import make_props
+from lkd.datamodules.world.seeds import CARS, DAY, FRAME, PROPS, stream
+from lkd.datamodules.world.view import View, number
+from lkd.datamodules.world.weather import PER_DAY, Light, make_light
+
+PAINTS = (  # RGB and how many of a hundred cars wear it
+    ((226, 228, 230), 24), ((34, 35, 38), 17), ((158, 162, 166), 17), ((92, 96, 101), 13), ((40, 58, 104), 8),
+    ((150, 24, 26), 8), ((62, 110, 168), 4), ((70, 78, 60), 2), ((196, 182, 150), 3), ((214, 176, 40), 2),
+    ((108, 66, 44), 2),
+)  # fmt: skip
+SHARES = {
+    "hatchback": 0.27, "small": 0.18, "sedan": 0.16, "estate": 0.1, "suv": 0.13, "van": 0.05, "minivan": 0.08,
+    "pickup": 0.03,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One moment in front of a camera.
+
+    Args:
+        view: the camera and its lot.
+        light: weather and time of day.
+        cars: every car, parked or driving.
+        props: people, containers and trolleys.
+        index: of the frame.
+    """
+
+    view: View
+    light: Light
+    cars: list[Solid]
+    props: list[Solid]
+    index: int
+
+
+def parked(seed: int, view: View, index: int) -> list[int]:
+    """For every slot of the lot the car in it, as a number of that day, or -1.
+
+    Cars come and go during the day: a slot stays as it was for most of the steps.
+    """
+    day, step = divmod(index, PER_DAY)
+    rng = stream(seed, view.name, day, DAY)
+    levels = np.clip(rng.uniform(0.2, 0.9) + np.cumsum(rng.normal(0, 0.13, PER_DAY)), 0.2, 0.9)
+    count = len(view.lot.slots)
+    wish, car = rng.uniform(size=count), np.arange(count)
+    for now in range(step + 1):
+        leaves = rng.uniform(size=count) < (0.3 if now else 0)
+        wish = np.where(leaves, rng.uniform(size=count), wish)
+        car = np.where(leaves, car + count, car)
+    return [int(number) for number in np.where(wish < levels[step], car, -1)]
+
+
+def occupancy(seed: int, view: View, index: int) -> tuple[list[int], list[int]]:
+    """For every listed slot: is it busy, and is the car in it another one than a frame ago (both 0 or 1)."""
+    now = parked(seed, view, index)
+    before = parked(seed, view, index - 1) if index % PER_DAY else now
+    busy = [int(now[slot] >= 0) for slot in view.listed]
+    return busy, [int(now[slot] >= 0 and now[slot] != before[slot]) for slot in view.listed]
+
+
+def make_scene(seed: int, view: View, index: int) -> Scene:
+    """The scene of frame `index`; it depends on nothing else."""
+    light = make_light(seed, view.name, number(view.name), index)
+    cars = []
+    for slot, key in enumerate(parked(seed, view, index)):
+        if key >= 0:
+            x, y, heading = view.lot.slots[slot]
+            rng = stream(seed, f"{view.name} {index // PER_DAY}", key, CARS)
+            cars.append(_car(rng, x + rng.normal(0, 0.1), y + rng.normal(0, 0.16), heading, lights=False))
+    rng = stream(seed, view.name, index, FRAME)
+    for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.35, 0.35, 0.2, 0.1]))):
+        driver = _driver(rng, view, light)
+        if all(
+            (driver.x - car.x) ** 2 + (driver.y - car.y) ** 2 > 5.2**2 or abs(driver.y - car.y) > 3.6
+            for car in cars
+        ):
+            cars.append(driver)
+    props = make_props(stream(seed, view.name, index, PROPS), view.lot, cars)
+    return Scene(view, light, cars, props, index)
+
+
+def _car(rng: np.random.Generator, x: float, y: float, heading: float, lights: bool) -> Solid:
+    kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    shares = np.array([share for _, share in PAINTS], dtype=float)
+    paint = (
+        np.array(PAINTS[int(rng.choice(len(PAINTS), p=shares / shares.sum()))][0])
+        + rng.normal(0, 2.5, 3)
+        + rng.normal(0, 7)
+    )
+    if kind == "van" and rng.random() < 0.7:
+        paint = np.array([224.0, 225, 224])
+    turn = np.pi * (rng.random() < 0.3) + rng.normal(0, 0.025)
+    red, green, blue = paint.clip(16, 240)
+    return Solid(car_mesh(kind), x, y, heading + turn, (red, green, blue), lights, rng.uniform(0.97, 1.04))
+
+
+def _driver(rng: np.random.Generator, view: View, light: Light) -> Solid:
+    lane, side = float(rng.choice(view.lot.lanes)), int(rng.choice([-1, 1]))
+    x, y = rng.uniform(-25, 25), lane - side * 1.3
+    car = _car(rng, x, y, 0.0, lights=light.weather == "RAINY" or rng.random() < 0.3)
+    heading = (0.0 if side > 0 else np.pi) + rng.normal(0, 0.04)
+    return Solid(car.mesh, x, y, heading, car.paint, car.lights, car.scale)

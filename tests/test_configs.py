@@ -1,0 +1,189 @@
+"""Every YAML under configs/ runs to its end, shrunk, on generated data at the very paths that it names."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+pytest.importorskip("ultralytics", reason='needs the extra: pip install "lkd[yolo]"')
+
+from lkd.cli import main
+from lkd.models import YOLO
+from lkd.models.yolo import _ultralytics
+
+from .roads import write_roads
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(
+    path.relative_to(ROOT)
+    for path in (ROOT / "configs").rglob("*.yaml")
+    # sweeps are run by test_sweeps.py; logging/ holds overlays, which are nothing by themselves
+    if path.relative_to(ROOT / "configs").parts[0] not in ("sweeps", "logging")
+)
+SMALL_TRAINER = {
+    "trainer.limit_train_batches": 2,
+    "trainer.limit_val_batches": 1,
+    "trainer.limit_test_batches": 4,
+    "trainer.log_every_n_steps": 1,
+    "trainer.enable_progress_bar": False,
+}
+SMALL_FRAMES = {"data.image_size": 64, "data.teacher_size": 96, "data.batch_size": 2}
+
+
+def weights():
+    """`data/weights/*.pt` as Ultralytics writes them: an 80-class network, untrained and narrow."""
+    tasks, folder = _ultralytics(), Path("data/weights")
+    folder.mkdir(parents=True)
+    for name in ("yolov8n", "yolo11n"):
+        architecture = YOLO(f"{name}.yaml").architecture
+        depth = architecture["scales"]["n"][0]
+        architecture = {**architecture, "nc": 80, "scales": {"n": [depth, 0.0625, 1024]}}
+        network = tasks.DetectionModel(architecture, verbose=False).half()
+        torch.save({"model": network, "ema": None, "train_args": {}}, folder / f"{name}.pt")
+
+
+def traffic():
+    weights()
+    write_roads(Path("data/traffic_cams"), count=5)
+
+
+def cnrpark():
+    """One camera on one day, two slots."""
+    weights()
+    root, day, labels = Path("data/cnrpark_ext"), "2015-11-12", []
+    frames = root / "FULL_IMAGE_100x75" / "SUNNY" / day / "camera1"
+    frames.mkdir(parents=True)
+    (root / "LABELS").mkdir()
+    (root / "camera1.csv").write_text("SlotId,X,Y,W,H\n1,259,194,259,194\n2,1500,900,259,194\n")
+    for hour in range(3):
+        Image.new("RGB", (100, 75), (9, 9, 9)).save(frames / f"{day}_{hour:02d}07.jpg")
+        labels += [f"SUNNY/{day}/camera1/S_{day}_{hour:02d}.07_C01_{slot}.jpg {slot - 1}" for slot in (1, 2)]
+    (root / "LABELS" / "all.txt").write_text("\n".join(labels) + "\n")
+
+
+def pklot():
+    """Two frames of one lot, each with a mask of one car."""
+    weights()
+    sequence = Path("data/pklot/sequence0")
+    for folder in ("frames", "bounding_boxes", "masks"):
+        (sequence / folder).mkdir(parents=True)
+    for name in ("2013-02-22_06_25_00", "2013-02-22_06_30_00"):
+        Image.new("RGB", (100, 50)).save(sequence / "frames" / f"{name}.jpg")
+        (sequence / "bounding_boxes" / f"{name}.xml").write_text('<parking id="lotA"></parking>')
+        mask = Image.new("RGB", (100, 50))
+        mask.paste((1, 1, 1), (20, 10, 50, 30))
+        mask.save(sequence / "masks" / f"{name}.png")
+
+
+def two_cameras(config):
+    """The first two of a config's own cameras."""
+    return config["data"]["init_args"].get("cameras", ["C1", "C2"])[:2]
+
+
+SMALL_WORLD = {**SMALL_FRAMES, "data.frames": 6, "data.size": [96, 72], "data.cameras": two_cameras}
+
+# Folder under configs/ -> (verb, what makes the data in the working directory, overrides of its own: values,
+# or functions of the config). A new folder needs a line here; configs that only measure are run by `test`.
+SHRINK = {
+    "classification": ("fit", lambda: None, {"model.network": "test_resnet"}),
+    "traffic": ("fit", traffic, SMALL_FRAMES),
+    "cnrpark": ("test", cnrpark, SMALL_FRAMES),
+    "pklot": ("test", pklot, SMALL_FRAMES),
+    "parking": ("fit", weights, SMALL_WORLD),
+}
+
+
+def how_to_shrink(path, config=None):
+    folder = path.parts[1]
+    if folder not in SHRINK:
+        pytest.fail(f"{path}: add a line for {folder!r} to SHRINK, so that this config is run too")
+    verb, make, overrides = SHRINK[folder]
+    epochs = {"trainer.max_epochs": 1} if verb == "fit" else {}
+    overrides = {name: v(config) if callable(v) else v for name, v in overrides.items()}
+    return verb, make, {**overrides, **epochs, **SMALL_TRAINER}
+
+
+def shrunk_recipe(recipe):
+    """Writes the config of a teacher, shrunk, where the student's config looks for it."""
+    path = Path(recipe)
+    config = yaml.safe_load((ROOT / path).read_text())
+    for name, value in how_to_shrink(path, config)[2].items():
+        section, key = name.split(".")
+        place = config[section]
+        place.get("init_args", place)[key] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(config))
+
+
+def words(overrides):
+    return [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in overrides.items()
+    ]
+
+
+def check_results(config):
+    """The logs, and the report if one was asked for, are where the config says."""
+    trainer = config["trainer"]
+    where = trainer["logger"]["init_args"]
+    (logs,) = Path(where["save_dir"], where["name"]).glob("version_0")
+    with (logs / "metrics.csv").open(newline="") as file:
+        names = {name for row in csv.DictReader(file) for name, value in row.items() if value}
+    assert any(name.startswith("test/") for name in names), "the test after the run is missing"
+    if any(callback["class_path"] == "DetectionReport" for callback in trainer.get("callbacks", [])):
+        with (logs / "report/table.csv").open(newline="") as file:
+            roles = {row["Role"] for row in csv.DictReader(file)}
+        assert roles == ({"Teacher", "Student"} if config.get("distillation") else {"Student"})
+    return names
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
+    config = yaml.safe_load((ROOT / path).read_text())
+    verb, make, overrides = how_to_shrink(path, config)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    make()
+    teacher = (config.get("distillation") or {}).get("init_args", {}).get("teacher", {})
+    if "recipe" in teacher:
+        shrunk_recipe(teacher["recipe"])
+    main([verb, "--config", str(ROOT / path), *words(overrides)])
+    names = check_results(config)
+    if verb == "fit":
+        assert any(name.startswith("train/") for name in names)
+    if "recipe" in teacher:
+        assert Path(teacher["model"]).is_file()
+    assert not [p for p in (tmp_path / "data").rglob("*.log")] and not (tmp_path / "lightning_logs").exists()
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) >= 5 and Path("configs/traffic/oracle.yaml") in CONFIGS
+
+
+def test_a_config_that_nobody_taught_to_shrink_is_noticed():
+    for name in ("configs/new/one.yaml", "configs/one.yaml"):
+        with pytest.raises(pytest.fail.Exception, match="SHRINK"):
+            how_to_shrink(Path(name))
+
+
+def test_traffic_cameras_on_real_frames_with_real_weights(tmp_path, monkeypatch):
+    data = Path(os.environ.get("LKD_DATA", "data")).resolve()
+    if not (data / "traffic_cams").is_dir() or not (data / "weights/yolo11n.pt").is_file():
+        pytest.skip(f"no traffic_cams and weights in {data}: set LKD_DATA to where they are")
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(data)
+    overrides = {"data.image_size": 160, "data.teacher_size": 320, "trainer.max_epochs": 1, **SMALL_TRAINER}
+    overrides |= {"trainer.limit_train_batches": 3}
+    path = ROOT / "configs/traffic/oracle.yaml"
+    main(["fit", "--config", str(path), *words(overrides)])
+    check_results(yaml.safe_load(path.read_text()))
+    report = Path("runs/traffic_oracle/version_0/report/table.csv")
+    with report.open(newline="") as file:
+        rows = {(row["Role"], row["Camera"]): row["mAP50"] for row in csv.DictReader(file)}
+    seen = [float(rows[role, "all"]) for role in ("Teacher", "Student")]
+    assert min(seen) > 0.1  # both do find vehicles
