@@ -70,8 +70,8 @@ class BoxDistillation(Distillation):
             terms.append(CWD(weight=(1 - alpha) * feature, student_layer=maps, teacher_layer=":feats"))
         self.teacher = teacher
         self.labels = PseudoLabels(teacher, score_threshold, iou_threshold, sees, soft)
-        # Pseudo-labels are computed even with hard=0: the module's step needs targets, and their loss is a
-        # useful thing to see; it then does not enter the gradient.
+        # With alpha=0 pseudo-labels are computed even at hard=0: the module's step needs targets, and their loss is
+        # a useful thing to see; it then does not enter the gradient.
         self.distiller = Distiller(
             teacher,
             terms,

@@ -52,26 +52,26 @@ class ParkingWorld(CNRParkEXT):
         self.with_patches = task == "patches"
 
     def prepare_data(self) -> None:
-        """Draws what is not there yet."""
-        note = self.root / "world.json"  # written last: a root without it holds nothing, or half a world
-        cameras, patches = self.drawn_cameras, self.with_patches
-        if note.is_file():
-            there = json.loads(note.read_text())
-            done, done_patches = there.pop("cameras"), there.pop("patches")
-            if there != self.world:
-                raise ValueError(
-                    f"{self.root} holds another world ({there}): choose another root, or delete it."
-                )
-            if set(cameras) <= set(done) and done_patches >= patches:
-                return
-            cameras, patches = sorted({*cameras, *done}, key=natural_key), patches or done_patches
-            note.unlink()
-        write_world(
-            self.root,
-            cameras,
-            self.world["frames"],
-            self.world["seed"],
-            size=tuple(self.world["size"]),
-            patches=patches,
+        """Draws what is not there yet; a drawing that was interrupted goes on."""
+        note = self.root / "world.json"  # what is drawn here, and which cameras of it are complete
+        there = (
+            json.loads(note.read_text())
+            if note.is_file()
+            else {**self.world, "cameras": [], "patches": False}
         )
-        note.write_text(json.dumps({**self.world, "cameras": cameras, "patches": patches}))
+        done, done_patches = there.pop("cameras"), there.pop("patches")
+        if there != self.world:
+            raise ValueError(f"{self.root} holds another world ({there}): choose another root, or delete it.")
+        if set(self.drawn_cameras) <= set(done) and done_patches >= self.with_patches:
+            return
+        cameras = sorted({*self.drawn_cameras, *done}, key=natural_key)
+        patches = self.with_patches or done_patches
+        self._note(done, done_patches)  # from the first frame on, so that no other world can be mixed in
+        world = self.world
+        write_world(self.root, cameras, world["frames"], world["seed"], tuple(world["size"]), patches)
+        self._note(cameras, patches)
+
+    def _note(self, cameras: list[str], patches: bool) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**self.world, "cameras": cameras, "patches": patches})
+        (self.root / "world.json").write_text(text)

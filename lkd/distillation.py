@@ -159,7 +159,8 @@ class Distiller:
                     return None, {}
                 if self.alpha > 0:
                     total = self.alpha * _loss_of(output)
-            if self.relabel is not None:
+            # with alpha=0 the relabelled step runs even at weight 0: the terms need the student's outputs
+            if self.relabel is not None and (self.relabelled_weight > 0 or self.alpha == 0):
                 # with both losses, what the module logs is the one on its own labels
                 with _silent(module) if self.alpha > 0 else contextlib.nullcontext():
                     output = inner(module, self.relabel(batch), *args)

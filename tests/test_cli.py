@@ -118,7 +118,10 @@ def test_wandb_account(folder, monkeypatch, key, netrc_text, expected):
     ("override", "sentence"),
     [
         ("--distillation.alpha=3", r"^ValueError: alpha=3\.0 must be between 0 and 1"),
-        ("--model.network=resnet10tt", r"^ValueError: network='resnet10tt' is no timm model; near ones: resnet10t"),
+        (
+            "--model.network=resnet10tt",
+            r"^ValueError: network='resnet10tt' is no timm model; near ones: resnet10t",
+        ),
         ("--distillation.teacher.model=gone.ckpt", r"^FileNotFoundError: model='gone\.ckpt' does not exist"),
     ],
 )

@@ -59,11 +59,16 @@ def parked(seed: int, view: View, index: int) -> list[int]:
 
 
 def occupancy(seed: int, view: View, index: int) -> tuple[list[int], list[int]]:
-    """For every listed slot: is it busy, and is the car in it another one than a frame ago (both 0 or 1)."""
+    """For every listed slot: is it busy, and has its car taken the place of another since the last frame.
+
+    As in the official list, a car that comes to a free slot is no change of occupants. Cars do not stay overnight.
+    """
     now = parked(seed, view, index)
-    before = parked(seed, view, index - 1) if index % PER_DAY else now
+    before = parked(seed, view, index - 1) if index else [-1] * len(now)
+    overnight = index % PER_DAY == 0
     busy = [int(now[slot] >= 0) for slot in view.listed]
-    return busy, [int(now[slot] >= 0 and now[slot] != before[slot]) for slot in view.listed]
+    changed = [now[s] >= 0 and before[s] >= 0 and (overnight or now[s] != before[s]) for s in view.listed]
+    return busy, [int(change) for change in changed]
 
 
 def make_scene(seed: int, view: View, index: int) -> Scene:

@@ -1,5 +1,6 @@
 """The detector as a LightningModule."""
 
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -30,6 +31,8 @@ class Detector(LightningModule):
         num_classes: Number of classes that the detector has (after `class_map`).
         class_map: `{source class: class}` of pre-trained weights, such as `{2: 0, 5: 0, 7: 0}` (COCO's
             vehicles).
+        start: Path of a `.ckpt` of another Detector of the same architecture (one without `cameras`), whose
+            weights every copy starts from. It is read when `fit` begins, so a teacher's recipe may make it first.
         cameras: One copy of the network for each of these cameras (`lkd.models.PerCamera`). Under DDP this
             needs `strategy: ddp_find_unused_parameters_true`.
         freeze: Number of first layers (10 is YOLOv8's backbone) whose weights and batch statistics stay
@@ -56,6 +59,7 @@ class Detector(LightningModule):
         network: str | dict[str, Any],
         num_classes: int = 1,
         class_map: dict[int, int] | None = None,
+        start: str | None = None,
         cameras: list[str] | None = None,
         freeze: int = 0,
         freeze_batchnorm: bool = False,
@@ -82,7 +86,24 @@ class Detector(LightningModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.val_table = DetectionTable(cameras, max_detections)
         self.test_table = DetectionTable(cameras, max_detections)
+        self.start = start
         self.train()
+
+    def setup(self, stage: str) -> None:
+        """Reads the weights to start from; a checkpoint that training resumes from comes after and wins."""
+        if stage != "fit" or self.start is None:
+            return
+        if not Path(self.start).is_file():
+            raise FileNotFoundError(
+                f"start={self.start!r} does not exist; train it first or give another path."
+            )
+        state = torch.load(self.start, map_location="cpu", weights_only=True)["state_dict"]
+        weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        for network in self.networks():
+            try:
+                network.load_state_dict(weights)
+            except RuntimeError as error:
+                raise ValueError(f"start={self.start!r} does not fit this network: {error}") from error
 
     def networks(self) -> list[YOLO]:
         """The network, or all copies of it."""

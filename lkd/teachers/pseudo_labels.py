@@ -95,20 +95,19 @@ class PseudoLabels:
 
 
 def detect_in_view(teacher: Teacher, batch: dict[str, Any]) -> Detections:
-    """The teacher's detections on a batch, in pixels of the student's view.
+    """The teacher's detections on a batch, in pixels of the student's view and clipped to it.
 
     Where the batch has `teacher_images`, the teacher sees those: the same view at its own resolution.
     """
-    if "teacher_images" not in batch:
-        return teacher.detect(batch["images"])
-    scaled = []
-    sizes = zip(batch["sizes"], batch["teacher_sizes"], strict=True)
-    for found, ((h, w), (teacher_h, teacher_w)) in zip(
-        teacher.detect(batch["teacher_images"]), sizes, strict=True
-    ):
-        scale = found["boxes"].new_tensor([w / teacher_w, h / teacher_h] * 2)
-        scaled.append({**found, "boxes": found["boxes"] * scale})
-    return scaled
+    found = teacher.detect(batch.get("teacher_images", batch["images"]))
+    images = batch["images"]
+    sizes = batch.get("sizes", [images.shape[-2:]] * len(images))
+    teacher_sizes = batch["teacher_sizes"] if "teacher_images" in batch else sizes
+    moved = []
+    for one, (h, w), (teacher_h, teacher_w) in zip(found, sizes, teacher_sizes, strict=True):
+        boxes = one["boxes"] * one["boxes"].new_tensor([w / teacher_w, h / teacher_h] * 2)
+        moved.append({**one, "boxes": boxes.clamp(boxes.new_zeros(4), boxes.new_tensor([w, h, w, h]))})
+    return moved
 
 
 def into_view(

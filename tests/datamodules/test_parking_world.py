@@ -1,8 +1,6 @@
 """The module around the drawn world; a stand-in draws nothing, so that only the glue is under test."""
 
 import json
-import sys
-import types
 
 import pytest
 from PIL import Image
@@ -27,7 +25,7 @@ def drawn(monkeypatch):
                 )
                 (root / "boxes" / below / f"2015-11-12_{i:04d}.txt").write_text("0 .5 .5 .2 .2\n")
 
-    monkeypatch.setitem(sys.modules, "lkd.datamodules.world", types.SimpleNamespace(write_world=write_world))
+    monkeypatch.setattr("lkd.datamodules.parking_world.write_world", write_world)
     return calls
 
 
@@ -67,13 +65,24 @@ def test_half_a_world_is_drawn_again(drawn, tmp_path):
     world(tmp_path, cameras=["C1"])
     note = tmp_path / "world" / "world.json"
     assert json.loads(note.read_text())["cameras"] == ["C1"]
-    note.unlink()
+    note.write_text(json.dumps({**json.loads(note.read_text()), "cameras": []}))  # as a killed run leaves it
     world(tmp_path, cameras=["C1"])
     assert len(drawn) == 2
 
 
+def test_a_killed_drawing_leaves_its_mark(monkeypatch, tmp_path):
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lkd.datamodules.parking_world.write_world", die)
+    with pytest.raises(KeyboardInterrupt):
+        world(tmp_path, cameras=["C1"])
+    with pytest.raises(ValueError, match="holds another world"):
+        world(tmp_path, cameras=["C1"], world_seed=1)
+
+
 def test_bad_arguments(tmp_path):
-    with pytest.raises(ValueError, match=r"'C10' is not among .* did you mean C1"):
-        ParkingWorld(str(tmp_path), cameras=["C10"])
+    with pytest.raises(ValueError, match=r"'G1' must be C and a number"):
+        ParkingWorld(str(tmp_path), cameras=["G1"])
     with pytest.raises(ValueError, match="frames=0"):
         ParkingWorld(str(tmp_path), frames=0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import lkd.datamodules.world as world.render as render_module
+import lkd.datamodules.world.render as render_module
 from lkd.datamodules.world import write_world
 from lkd.datamodules.world.render import OVER, SMALLEST, VISIBLE, render
 from lkd.datamodules.world.scene import make_scene, occupancy, parked
@@ -25,7 +25,7 @@ def snapshot(root):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
-    write_world(root, ["C1", "G2"], frames=7, seed=3, size=SIZE, patches=True)
+    write_world(root, ["C1", "C102"], frames=7, seed=3, size=SIZE, patches=True)
     return root
 
 
@@ -37,13 +37,13 @@ def test_a_frame_alone_is_the_frame_of_the_loop(root):
     for index in (6, 2):  # backwards, and in this process before and after others
         alone = np.asarray(frame(3, "C1", index).image)
         assert (alone == np.asarray(frame(3, "C1", index).image)).all()
-    frame(3, "G2", 4)
+    frame(3, "C102", 4)
     assert (alone == np.asarray(frame(3, "C1", 2).image)).all()
     assert not (alone == np.asarray(frame(4, "C1", 2).image)).all()
 
 
 def test_order_and_company_do_not_change_a_byte(root, tmp_path):
-    write_world(tmp_path, ["G2"], frames=7, seed=3, size=SIZE, patches=True)
+    write_world(tmp_path, ["C102"], frames=7, seed=3, size=SIZE, patches=True)
     there = snapshot(root)
     mine = {k: v for k, v in snapshot(tmp_path).items() if "/camera102/" in f"/{k}" or k == "camera102.csv"}
     assert len(mine) > 14
@@ -108,6 +108,14 @@ def test_a_slot_is_busy_exactly_if_a_car_is_parked_in_it(index):
         aligned = [c for c in scene.cars if abs(np.sin(c.heading - heading)) < 0.2]
         assert label == any(np.hypot(c.x - x, c.y - y) < 0.9 for c in aligned)
     assert all(b >= c for b, c in zip(busy, changed, strict=True))
+    if index == 0:
+        assert not any(changed)
+    else:
+        was, _ = occupancy(0, view, index - 1)
+        came = [b and not w for b, w in zip(busy, was, strict=True)]
+        assert not any(
+            c and a for c, a in zip(changed, came, strict=True)
+        )  # coming to a free slot is no change
 
 
 def test_occupancy_lasts_through_the_day_and_varies():
@@ -182,7 +190,7 @@ def test_what_is_missing_is_drawn_again_and_nothing_else(root, tmp_path):
     for path in gone:
         path.unlink()
     kept = {path: path.stat().st_mtime_ns for path in copy.glob("FULL*/*/*/*/*.jpg")}
-    write_world(copy, ["C1", "G2"], frames=7, seed=3, size=SIZE, patches=True)
+    write_world(copy, ["C1", "C102"], frames=7, seed=3, size=SIZE, patches=True)
     assert snapshot(copy) == snapshot(root)
     assert sum(path.stat().st_mtime_ns != time for path, time in kept.items()) == 2
 
@@ -214,4 +222,4 @@ def test_bad_arguments_are_named_before_anything_is_written(arguments, match, tm
 
 
 def test_numbers_of_cameras():
-    assert [number(name) for name in ("C1", "C12", "G1")] == [1, 12, 101]
+    assert [number(name) for name in ("C1", "C12", "C101")] == [1, 12, 101]

@@ -285,3 +285,24 @@ def test_command_line_run_resume_and_reload(tmp_path):
     for loader in (Detector, LightningModule):
         again = loader.load_from_checkpoint(tmp_path / "end.ckpt", weights_only=True).eval()
         assert torch.equal(again(x, ["C1"] * 2)["scores"], resumed.model.eval()(x, ["C1"] * 2)["scores"])
+
+
+def test_every_student_starts_from_another_detectors_weights(tmp_path):
+    other = Detector("yolov8n.yaml")
+    torch.save({"state_dict": other.state_dict()}, tmp_path / "teacher.ckpt")
+    students = Detector("yolov8n.yaml", cameras=["C1", "C2"], start=str(tmp_path / "teacher.ckpt"))
+    weight = other.network.net.model[0].conv.weight
+    assert not torch.equal(students.networks()[0].net.model[0].conv.weight, weight)  # not before fit
+    students.setup("fit")
+    for student in students.networks():
+        for ours, theirs in zip(student.parameters(), other.network.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_weights_to_start_from_that_are_missing_or_do_not_fit(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"start='gone\.ckpt' does not exist"):
+        Detector("yolov8n.yaml", start="gone.ckpt").setup("fit")
+    Detector("yolov8n.yaml", start="gone.ckpt").setup("test")  # only training starts from it
+    torch.save({"state_dict": Detector("yolov8n.yaml", num_classes=3).state_dict()}, tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match="does not fit this network"):
+        Detector("yolov8n.yaml", start=str(tmp_path / "x.ckpt")).setup("fit")
