@@ -19,6 +19,12 @@ install: $(READY) ## Make the environment in .venv
 demo: $(READY) ## The main job: an oracle teaches nine cameras without labels (about 5 minutes)
 	$(BIN)/python cli.py fit --config configs/parking/oracle.yaml
 
+demo-short: $(READY) ## The main job with a few frames and steps, for CI
+	$(BIN)/python benchmarks/short_demo.py
+
+docs: $(READY) ## Check that every link and config the docs name exists
+	$(BIN)/python -m pytest tests/test_docs.py -q
+
 test: lint types tests ## Lint, types, doctests and tests with coverage
 
 lint: $(READY) ## Check style and format
@@ -44,4 +50,4 @@ bench: $(READY) ## Measure what distillation costs a training step
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info
 
-.PHONY: help install demo test lint format types tests test-all bench clean
+.PHONY: help install demo demo-short docs test lint format types tests test-all bench clean

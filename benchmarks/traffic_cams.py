@@ -31,11 +31,15 @@ def run(arm: str, seed: int, config: str, folder: Path, extra: list[str]) -> lis
     where = folder / arm.replace(" ", "") / f"seed{seed}"
     table = where / "table.csv"
     if not table.is_file():
-        command = [sys.executable, "cli.py", "fit", "--config", config, f"--seed_everything={seed}",
-                   f"--data.seed={seed}", *ARMS[arm], "--trainer.logger.name=traffic_study_runs", *extra]  # fmt: skip
-        command += [
-            f"--trainer.callbacks.folder={where}"
-        ]  # DetectionReport is the last callback of the config
+        # DetectionReport is the last callback of the config; the teacher is the same in every run
+        command = [
+            *(sys.executable, "cli.py", "fit", "--config", config, *ARMS[arm], *extra),
+            *(f"--seed_everything={seed}", f"--data.seed={seed}", "--trainer.logger.name=traffic_study_runs"),
+            *(
+                f"--trainer.callbacks.folder={where}",
+                f"--trainer.callbacks.measure_teacher={arm == 'before'}",
+            ),
+        ]
         print(f"{arm}, seed {seed}: {' '.join(command)}", flush=True)
         subprocess.run(command, check=True)
     with table.open(encoding="utf-8") as file:
@@ -51,8 +55,8 @@ def summary(results: dict[str, list[list[dict[str, str]]]], role: str) -> list[d
             values = [
                 float(r[metric]) for run in runs for r in run if r["Role"] == role and r["Camera"] == "all"
             ]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            row[metric] = f"{statistics.mean(values):.3f} ± {spread:.3f}"
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            row[metric] = f"{statistics.mean(values):.3f}{spread}"
         rows.append(row)
     return rows
 
@@ -83,7 +87,10 @@ def main() -> None:
     parser.add_argument("--config", default="configs/traffic/oracle.yaml")
     parser.add_argument("--folder", type=Path, default=Path("runs/traffic_study"))
     args, extra = parser.parse_known_args()
-    results = {arm: [run(arm, s, args.config, args.folder, extra) for s in args.seeds] for arm in args.arms}
+    results = {}
+    for arm in args.arms:  # the start is the same for every seed
+        seeds = args.seeds[:1] if arm == "before" else args.seeds
+        results[arm] = [run(arm, seed, args.config, args.folder, extra) for seed in seeds]
     table = summary(results, "Student")
     save_table(table, args.folder / "summary")
     print_table(table, f"Six traffic cameras, mean ± deviation over seeds {args.seeds}")

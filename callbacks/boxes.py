@@ -1,6 +1,6 @@
 """`BoxDistillation`: a detector learns from a teacher's boxes, dense outputs or both, without labels."""
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
@@ -92,6 +92,12 @@ class BoxDistillation(Distillation):
                 )
             self.labels.frames = source.serve_whole_frames()
         super().setup(trainer, pl_module, stage)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Detaches; the datamodule serves views again."""
+        if stage == "fit" and self.labels.sees == "frame":
+            cast(Any, trainer).datamodule.serve_views()
+        super().teardown(trainer, pl_module, stage)
 
     def check(self, pl_module: LightningModule) -> None:
         """The teacher's labels must mean something to the student."""

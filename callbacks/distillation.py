@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.distillation import ADAPTERS, Distiller
@@ -22,7 +23,8 @@ class Distillation(Callback):
     Args:
         teacher: The frozen teacher.
         terms: Losses from `lkd.losses`, each with its weight and the layers it taps.
-        alpha: Weight of the module's own loss, which is the hard-label loss. Default 1.
+        alpha: Weight of the module's own loss, which is the hard-label loss. Default 1. At 0 the module's step is
+            not run, only its forward on the first entry of the batch (or on `input_key`), so no labels are needed.
         student_input: Layer of the student whose input the teacher is given; `""` is the module's own
             forward, for modules whose `training_step` calls `self(x)`.
         input_key: Key of the batch whose tensor the teacher is given instead, such as `"images"`.
@@ -53,6 +55,13 @@ class Distillation(Callback):
         """Prepares the teacher and attaches it."""
         if stage != "fit":
             return
+        if trainer.precision not in ("32-true", "64-true", "16-mixed", "bf16-mixed"):
+            raise ValueError(
+                f"precision={trainer.precision!r} does not go with distillation; use 'bf16-mixed' or such."
+            )
+        if is_overridden("configure_model", pl_module):
+            pl_module.configure_model()  # Lightning calls it later, and again, as its documentation says
+        self.distiller.check_layers(pl_module)  # before a teacher may be trained for minutes
         if trainer.is_global_zero:
             self.teacher.prepare()  # may train it; the other ranks wait and then load the file
         trainer.strategy.barrier("lkd_teacher")
@@ -61,7 +70,7 @@ class Distillation(Callback):
         trainer.fit_loop.setup_data()  # the fit would do it a moment later
         with isolate_rng():  # looking at a batch must not change what training draws
             example = next(iter(cast(Iterable[Any], trainer.train_dataloader)))
-            self.distiller.attach(pl_module, example)
+            self.distiller.attach(pl_module, trainer.strategy.batch_to_device(example, pl_module.device))
 
     def check(self, pl_module: LightningModule) -> None:
         """For subclasses: refuses a student that the prepared teacher does not fit. Default: takes all."""

@@ -71,10 +71,10 @@ class FeatureDistillation(Distillation):
     Args:
         teacher: The frozen teacher.
         layers: Student layer -> teacher layer.
-        loss: `"fitnets"` (Romero et al. 2015; weight 100 is usual), `"at"` (attention transfer, Zagoruyko
-            and Komodakis 2017; 1000) or `"cwd"` (channel-wise, Shu et al. 2021; 1 to 50). Where channels
+        loss: `"fitnets"` (Romero et al. 2015), `"at"` (attention transfer, Zagoruyko
+            and Komodakis 2017) or `"cwd"` (channel-wise, Shu et al. 2021). Where channels
             differ, `"fitnets"` and `"cwd"` learn an adapter.
-        weight: Weight of the feature loss. Default 100.
+        weight: Weight of the feature loss. Default what is usual: 100, 1000 or 10.
         alpha: Weight of the student's own loss. Default 1.
         student_input: Layer of the student whose input the teacher is given; `""` is its own forward.
 
@@ -92,15 +92,17 @@ class FeatureDistillation(Distillation):
         teacher: Teacher,
         layers: dict[str, str],
         loss: Literal["fitnets", "at", "cwd"] = "fitnets",
-        weight: float = 100.0,
+        weight: float | None = None,
         alpha: float = 1.0,
         student_input: str = "",
     ) -> None:
         kinds: dict[str, type[Term]] = {"fitnets": FitNets, "at": AttentionTransfer, "cwd": CWD}
+        usual = {"fitnets": 100.0, "at": 1000.0, "cwd": 10.0}
         if loss not in kinds:
             raise ValueError(f"loss={loss!r} must be one of {sorted(kinds)}.")
         if not layers:
             raise ValueError("layers={} names no layer; give student layer: teacher layer.")
+        weight = usual[loss] if weight is None else weight
         term = kinds[loss](weight=weight, student_layer=list(layers), teacher_layer=list(layers.values()))
         super().__init__(teacher, [term], alpha, student_input=student_input)
 

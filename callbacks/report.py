@@ -26,6 +26,7 @@ class DetectionReport(Callback):
 
     Args:
         teacher: The teacher to measure; default that of the run's `Distillation` callback, if there is one.
+        measure_teacher: Measure and draw the teacher too, which costs its forward on the test data. Default true.
         pictures: Frames to draw for each camera. Default 1, the middle of its test data.
         score_threshold: Detections of a lower score are not drawn. Default .3.
         folder: Where to write; default `report/` in the run's log folder.
@@ -34,6 +35,7 @@ class DetectionReport(Callback):
     def __init__(
         self,
         teacher: Teacher | None = None,
+        measure_teacher: bool = True,
         pictures: int = 1,
         score_threshold: float = 0.3,
         folder: str | None = None,
@@ -41,6 +43,7 @@ class DetectionReport(Callback):
         if pictures < 0:
             raise ValueError(f"pictures={pictures} must be 0 or more.")
         self.teacher = teacher
+        self.measure_teacher = measure_teacher
         self.pictures = pictures
         self.score_threshold = score_threshold
         self.folder = folder
@@ -66,7 +69,7 @@ class DetectionReport(Callback):
         if not cameras:
             raise ValueError("DetectionReport needs a datamodule with a list `cameras`; use one of lkd's.")
         attached = [c.teacher for c in cast(Any, trainer).callbacks if isinstance(c, Distillation)]
-        self._teacher = self.teacher or next(iter(attached), None)
+        self._teacher = (self.teacher or next(iter(attached), None)) if self.measure_teacher else None
         roles = ["Teacher", "Student"] if self._teacher else ["Student"]
         self._tables = {role: DetectionTable(cameras).to(pl_module.device) for role in roles}
         self._drawn: dict[str, list[Image.Image]] = {camera: [] for camera in cameras}

@@ -102,7 +102,7 @@ class DetectionDataModule(LightningDataModule):
             A function of paths that gives the whole frames `(N, 3, H, W)` at the teacher's size, padded, and
             the (h, w) of each without the padding.
         """
-        self.train_views.teacher_size = None
+        self.train_views.teacher_size = None  # until `serve_views`
         views = Views(self.eval_views.teacher_size or self.eval_views.image_size)
 
         def load(paths: list[str]) -> tuple[Tensor, list[tuple[int, int]]]:
@@ -111,6 +111,10 @@ class DetectionDataModule(LightningDataModule):
             return pad(images), [(image.shape[1], image.shape[2]) for image in images]
 
         return load
+
+    def serve_views(self) -> None:
+        """Training batches carry `teacher_images` again, if there is a teacher's size."""
+        self.train_views.teacher_size = self.eval_views.teacher_size
 
     def _dataset(self, part: str, views: Views, labelled: bool = True) -> FrameDataset:
         frames: list[Frame] = getattr(self.splits, part)

@@ -24,10 +24,11 @@ CHUNK = 1 << 20
 
 
 class Remote(NamedTuple):
-    """A file to download. Where the hash is `None` none is published, and the file is taken as it comes."""
+    """A file to download. Where its hash or size (in bytes) is not known it is taken as it comes."""
 
     url: str
     sha256: str | None = None
+    size: int | None = None
 
 
 def sha256_of(path: Path) -> str:
@@ -53,7 +54,7 @@ def download(remote: Remote, folder: Path, attempts: int = 3, timeout: float = 3
 
     Raises:
         ConnectionError: if the file could not be had; a second call resumes.
-        ValueError: if the hash is wrong; the file is then removed.
+        ValueError: if size or hash are wrong; the file is then removed.
     """
     name = urllib.parse.unquote(remote.url.rsplit("/", 1)[-1])
     target, part = folder / name, folder / f"{name}.part"
@@ -71,6 +72,11 @@ def download(remote: Remote, folder: Path, attempts: int = 3, timeout: float = 3
                 raise ConnectionError(
                     f"cannot download {remote.url} ({reason}); run again, or put the file at {target}."
                 ) from error
+    if remote.size and (size := part.stat().st_size) != remote.size:
+        part.unlink()
+        raise ValueError(
+            f"{remote.url} has {size} bytes instead of {remote.size}; the file was removed, run again."
+        )
     if remote.sha256 and (found := sha256_of(part)) != remote.sha256:
         part.unlink()
         raise ValueError(

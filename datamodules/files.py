@@ -31,7 +31,7 @@ def find(root: Path, patterns: Sequence[str], depth: int = 2) -> list[Path]:
 
 def read_lines(path: Path) -> list[str]:
     """Non-empty lines of a text file, which may be gzipped (`.gz`)."""
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
         return [line for line in (raw.strip() for raw in file) if line]
 
 
@@ -56,7 +56,7 @@ def read_yolo(path: Path, class_map: dict[int, int] | None = None) -> tuple[Tens
             f"the label file {path} is missing; write an empty file for a frame without objects."
         )
     boxes, labels = [], []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not (words := line.split()):
             continue
         try:

@@ -101,9 +101,10 @@ class PKLot(DetectionDataModule):
 
 def _camera(xml: Path) -> str:
     """The id of the parking, the first thing in the file."""
-    for _, element in ElementTree.iterparse(xml, events=("start",)):
-        return element.get("id") or xml.parent.parent.name
-    return xml.parent.parent.name
+    try:
+        return ElementTree.parse(xml).getroot().get("id") or xml.parent.parent.name
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{xml} is damaged: {error}.") from error
 
 
 def _slot_boxes(xml: Path, picture: Path) -> Tensor:

@@ -4,6 +4,7 @@ import netrc
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 HELP = """\
@@ -52,19 +53,35 @@ def has_wandb_account() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    files = (
+        [os.environ["NETRC"]] if "NETRC" in os.environ else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    )
+    return any(netrc.netrc(file).authenticators(host) for file in files if Path(file).is_file())
 
 
 def own_sentence(error: BaseException | None) -> str | None:
-    """What one of lkd's own checks said, if it is the cause of an error; such a sentence says it all."""
+    """What one of lkd's own checks said, if it is the cause of an error; such a sentence says it all.
+
+    Only the kinds that checks raise: a KeyError or the like is a bug, and a bug needs its traceback.
+    """
+    kinds = (
+        ValueError,
+        TypeError,
+        FileNotFoundError,
+        ConnectionError,
+        ImportError,
+        ArithmeticError,
+        RuntimeError,
+    )
     while error is not None:
         code = error.__traceback__
         while code is not None and code.tb_next is not None:
             code = code.tb_next
-        if code is not None and code.tb_frame.f_globals.get("__name__", "").startswith("lkd."):
+        if (
+            code is not None
+            and isinstance(error, kinds)
+            and code.tb_frame.f_globals.get("__name__", "").startswith("lkd.")
+        ):
             return f"{type(error).__name__}: {error}"
         error = error.__cause__
     return None

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from lkd.finite import require_finite
 from lkd.losses import Term
 from lkd.taps import Taps, find_layer
 from lkd.teachers import Teacher
@@ -37,7 +38,8 @@ class Distiller:
     Args:
         teacher: The frozen teacher.
         terms: The losses and where they are tapped.
-        alpha: Weight of the student's own loss, 0 or more.
+        alpha: Weight of the student's own loss, 0 or more. At 0, and without `relabel`, the module's step is not
+            run at all but its forward (or the layer `student_input`) on the batch's inputs: no label is needed.
         student_input: Layer of the student whose input the teacher is given; `""` is the module's own
             forward. Ignored when `input_key` is set.
         input_key: Key of the batch whose tensor the teacher is given instead.
@@ -93,9 +95,7 @@ class Distiller:
                 f"{type(module).__name__} sets automatic_optimization=False, but distillation changes the loss "
                 "that training_step returns; leave automatic_optimization on."
             )
-        for term in self.terms.values():
-            for layer in as_list(term.student_layer):
-                find_layer(module, layer, "student_layer")
+        self.check_layers(module)
         adapters = self._rehearse(module, example)
         self._wrap(module, "training_step", self._distilled_step)
         if len(adapters):
@@ -107,6 +107,16 @@ class Distiller:
                 module.register_load_state_dict_post_hook(_forgive_adapters),
             ):
                 self._undo.append(handle.remove)
+
+    def check_layers(self, module: LightningModule) -> None:
+        """Looks for the student's layers.
+
+        Raises:
+            ValueError: If a layer does not exist; near names are suggested.
+        """
+        for term in self.terms.values():
+            for layer in as_list(term.student_layer):
+                find_layer(module, layer, "student_layer")
 
     def detach(self) -> None:
         """Takes everything back that `attach` did."""
@@ -153,12 +163,13 @@ class Distiller:
         total: Any = 0.0
         output: Any = None
         with Taps(module, layers, "student_layer") as student:
-            if self.alpha > 0 or self.relabel is None:
+            if self.alpha > 0:
                 output = inner(module, batch, *args)
                 if output is None:
                     return None, {}
-                if self.alpha > 0:
-                    total = self.alpha * _loss_of(output)
+                total = self.alpha * _loss_of(output)
+            elif self.relabel is None:  # the teacher alone: a step that wants labels is not run
+                find_layer(module, self.student_input, "student_input")(self._inputs(batch))
             # with alpha=0 the relabelled step runs even at weight 0: the terms need the student's outputs
             if self.relabel is not None and (self.relabelled_weight > 0 or self.alpha == 0):
                 # with both losses, what the module logs is the one on its own labels
@@ -183,14 +194,18 @@ class Distiller:
             logs["batch_size"] = len(seen)
         else:
             logs["batch_size"] = _batch_size(batch)
+        require_finite(module, total, {k: v for k, v in logs.items() if k != "batch_size"})
         logs["total"] = total.detach()
-        if not bool(torch.isfinite(logs["total"])):
-            values = ", ".join(f"{k}={float(v):.4g}" for k, v in logs.items() if k != "batch_size")
-            raise FloatingPointError(
-                f"the distillation loss is not finite ({values}); lower the learning rate or the term's weight, "
-                "or look for bad values in the batch."
-            )
         return ({**output, "loss": total} if isinstance(output, dict) else total), logs
+
+    def _inputs(self, batch: Any) -> Any:
+        if self.input_key is not None:
+            return batch[self.input_key]
+        if isinstance(batch, dict):
+            raise ValueError(
+                f"input_key=None: with alpha=0 and a dict as batch, name its images, one of {list(batch)}."
+            )
+        return batch[0] if isinstance(batch, (list, tuple)) else batch
 
     def _labels(self, batch: Any, term: Term) -> Tensor | None:
         if not term.needs_labels:

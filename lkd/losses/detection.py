@@ -23,12 +23,12 @@ Raw = Mapping[str, Any]
 def dense_class_loss(student: Raw, teacher: Raw) -> Tensor:
     """Compute the cross-entropy of sigmoids with soft targets, weighted by their distance.
 
-    `q |p - t| BCE(p, t)` with p, t the sigmoids of both, summed over classes and anchors. A softmax over
-    classes would be constant, and its KL 0, for a detector of one class.
+    `sum |p - t| BCE(p, t) / max(sum q, 1)` with p, t the sigmoids of both, summed over classes and anchors, and
+    q the teacher's highest score of an anchor. All anchors count: where the teacher sees nothing, the
+    student learns to see nothing. A softmax over classes would be constant, and its KL 0, for one class.
 
     It is the quality focal loss with exponent 1 (Li et al.: Generalized Focal Loss, NeurIPS 2020,
-    arXiv:2006.04388) on a teacher's scores, as in CrossKD (Wang et al., CVPR 2024, arXiv:2306.11369). The
-    factor `|p - t|` takes part in the gradient.
+    arXiv:2006.04388) on a teacher's scores. The factor `|p - t|` takes part in the gradient.
 
     Args:
         student: Raw outputs with class logits `scores (B, nc, A)`.
@@ -50,7 +50,7 @@ def dense_class_loss(student: Raw, teacher: Raw) -> Tensor:
     loss = (
         F.binary_cross_entropy_with_logits(ours, target, reduction="none") * (ours.sigmoid() - target).abs()
     )
-    return _weighted_mean(loss.sum(1), target.amax(1))
+    return loss.sum() / target.amax(1).sum().clamp_min(1.0)
 
 
 def localization_loss(student: Raw, teacher: Raw, temperature: float = 2.0) -> Tensor:

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from lkd.finite import require_finite
 from lkd.modules.optimize import configure
 
 
@@ -83,8 +84,7 @@ class Classifier(LightningModule):
         """Loss of a labelled batch."""
         x, y = _labelled(batch)
         loss = self.loss(self(x), y)
-        if not bool(loss.isfinite()):
-            raise FloatingPointError("the loss is not finite: lower the learning rate or check the inputs.")
+        require_finite(self, loss, {"cross entropy": loss})
         self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
         return loss
 

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lkd.finite import require_finite
 from lkd.metrics.detection import DetectionTable
 from lkd.models.dense import Detections, Outputs
 from lkd.models.per_camera import PerCamera
@@ -91,7 +92,8 @@ class Detector(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Reads the weights to start from; a checkpoint that training resumes from comes after and wins."""
-        if stage != "fit" or self.start is None:
+        resumes = self._trainer is not None and self.trainer.ckpt_path is not None
+        if stage != "fit" or self.start is None or resumes:
             return
         if not Path(self.start).is_file():
             raise FileNotFoundError(
@@ -146,11 +148,7 @@ class Detector(LightningModule):
             )
         terms = self.loss(self(batch["images"], batch.get("cameras")), batch["targets"])
         loss = torch.stack(list(terms.values())).sum()
-        if not bool(loss.isfinite()):
-            values = ", ".join(f"{name}={value.item():.4g}" for name, value in terms.items())
-            raise FloatingPointError(
-                f"the loss is not finite ({values}): lower the learning rate or check the images."
-            )
+        require_finite(self, loss, terms)
         size = len(batch["images"])
         self.log("train/loss", loss, prog_bar=True, batch_size=size)
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=size)

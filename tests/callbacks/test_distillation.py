@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.callbacks import Distillation, FeatureDistillation, LogitDistillation, RelationDistillation
 from lkd.distillation import ADAPTERS
 from lkd.losses import DKD, KD, FitNets, LogitMatching
+from lkd.modules import Classifier
 from lkd.teachers import Teacher
 
 from .plain import Plain, digits, quick_trainer, seeded
@@ -208,6 +210,50 @@ def test_looking_at_a_batch_does_not_change_what_training_draws():
         assert order([]) == order([LogitDistillation(Teacher(Plain(32)))])
 
 
+def test_classifier_learns_from_data_without_any_labels():
+    student, x = Classifier(Plain().net), torch.rand(32, 1, 8, 8)
+    before = copy.deepcopy(student.network[1].weight)
+    loader = DataLoader(TensorDataset(x), batch_size=8)
+    quick_trainer(callbacks=[LogitDistillation(Teacher(Plain(32)), alpha=0.0)]).fit(student, loader)
+    assert (student.network[1].weight - before).abs().max() > 1e-5
+
+
+def test_batches_that_only_fit_after_the_transfer_hooks():
+    class Bytes(Plain):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return batch[0].float() / 16, batch[1]
+
+    x = torch.randint(17, (32, 1, 8, 8), dtype=torch.uint8)
+    loader = DataLoader(TensorDataset(x, torch.randint(10, (32,))), batch_size=8)
+    quick_trainer(callbacks=[LogitDistillation(Teacher(Plain(32)))]).fit(Bytes(), loader)
+
+
+def test_layers_made_in_configure_model():
+    class Late(Plain):
+        def __init__(self):
+            super().__init__()
+            del self.net
+            self.net = None
+
+        def configure_model(self):
+            if self.net is None:
+                self.net = Plain().net
+
+    quick_trainer(callbacks=[LogitDistillation(Teacher(Plain(32)))]).fit(Late(), digits())
+
+
+def test_an_fp16_overflow_is_left_to_the_scaler():
+    class Overflows(Plain):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return loss * float("inf") if batch_idx == 1 and self._trainer.training else loss
+
+    scaler = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    student = Overflows()
+    quick_trainer(callbacks=[LogitDistillation(Teacher(Plain(32)))], plugins=[scaler]).fit(student, digits())
+    assert all(p.isfinite().all() for p in student.parameters())
+
+
 class Test:
     """Bad input gets one clear sentence before training starts."""
 
@@ -257,6 +303,16 @@ class Test:
         loader = [{"x": torch.zeros(4, 1, 8, 8)}]
         with pytest.raises(ValueError, match=r"label_key=1.*DKD needs labels"):
             self.fit(LogitDistillation(Teacher(Plain()), loss="dkd"), NoLabels(), loader)
+
+    def test_a_dict_batch_without_a_name_for_its_images(self):
+        loader = [{"x": torch.zeros(4, 1, 8, 8)}]
+        with pytest.raises(ValueError, match=r"input_key=None: .* one of \['x'\]"):
+            self.fit(LogitDistillation(Teacher(Plain()), alpha=0.0), loader=loader)
+
+    def test_precision_that_is_not_supported(self):
+        trainer = quick_trainer(callbacks=[LogitDistillation(Teacher(Plain()))], precision="bf16-true")
+        with pytest.raises(ValueError, match="precision='bf16-true' does not go with distillation"):
+            trainer.fit(Plain(), digits())
 
     def test_manual_optimization(self):
         student = Plain()

@@ -147,3 +147,9 @@ def test_a_plain_file_is_left_alone(tmp_path):
     (tmp_path / "a.csv").write_text("x,y")
     unpack(tmp_path / "a.csv", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_wrong_size_removes_the_file(server, tmp_path):
+    with pytest.raises(ValueError, match=f"has {len(BODY)} bytes instead of 5"):
+        download(remote(server)._replace(size=5), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -276,3 +276,20 @@ def test_settings_do_not_sync():
     from ultralytics.utils import SETTINGS
 
     assert SETTINGS["sync"] is False
+
+
+def test_soft_pseudo_labels_lie_between_certain_boxes_and_none():
+    network, x = YOLO("yolov8n.yaml", num_classes=2), images()
+    outputs = network(x)
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    hard, none = network.loss(outputs, targets()), network.loss(outputs, [empty, empty])
+
+    def soft(score):
+        return network.loss(
+            outputs, [{**t, "scores": torch.full((len(t["labels"]),), score)} for t in targets()]
+        )
+
+    torch.testing.assert_close(soft(1.0), hard)
+    torch.testing.assert_close(soft(0.0), none)
+    half = soft(0.5)
+    assert 0 < half["box"] and half["cls"] != hard["cls"]
