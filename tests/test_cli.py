@@ -125,6 +125,18 @@ def test_wandb_account(folder, monkeypatch, key, netrc_text, expected):
         ("--distillation.teacher.model=gone.ckpt", r"^FileNotFoundError: model='gone\.ckpt' does not exist"),
     ],
 )
-def test_a_wrong_value_gets_one_sentence_and_no_traceback(override, sentence):
+def test_a_wrong_value_gets_one_sentence_and_no_traceback(folder, override, sentence):
+    config = yaml.safe_load(Path(DIGITS).read_text())
+    config["distillation"]["init_args"]["teacher"] = {"model": "test_resnet", "pretrained": False}
+    (folder / "digits.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(SystemExit, match=sentence):
-        main(["fit", "--config", DIGITS, "--distillation.teacher.recipe=null", override])
+        main(["fit", "--config", "digits.yaml", override])
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def bug(args):
+        raise KeyError("views")
+
+    monkeypatch.setattr("lkd.lightning_cli.run", bug)
+    with pytest.raises(KeyError):
+        main(["fit", "--config", DIGITS])
