@@ -85,7 +85,7 @@ def two_cameras(config):
     return config["data"]["init_args"].get("cameras", ["C1", "C2"])[:2]
 
 
-SMALL_WORLD = {**SMALL_FRAMES, "data.frames": 6, "data.size": [96, 72], "data.cameras": two_cameras}
+SMALL_WORLD = {**SMALL_FRAMES, "data.frames": 10, "data.size": [96, 72], "data.cameras": two_cameras}
 
 # Folder under configs/ -> (verb, what makes the data in the working directory, overrides of its own: values,
 # or functions of the config). A new folder needs a line here; configs that only measure are run by `test`.

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
@@ -28,12 +29,13 @@ def _ultralytics() -> Any:
     """Ultralytics' module of networks, imported without its side effects on this process.
 
     The import would set environment variables (OMP_NUM_THREADS=1 among them), look up two names on the
-    network, and replace torch.save and the print options of torch and numpy; all of it is kept out or put
-    back.
+    network, and replace torch.save, PIL's Image.open (by one that installs packages when it meets a damaged
+    picture) and the print options of torch and numpy; all of it is kept out or put back. What stays is the
+    settings file that its first import ever writes to the user's configuration folder.
     """
     if "ultralytics.nn.tasks" in sys.modules:
         return sys.modules["ultralytics.nn.tasks"]
-    environment, save = dict(os.environ), torch.save
+    environment, save, open_image = dict(os.environ), torch.save, Image.open
     os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0"}
     try:
         with warnings.catch_warnings(), numpy.printoptions(), torch._tensor_str.printoptions():
@@ -44,7 +46,7 @@ def _ultralytics() -> Any:
             raise
         raise ImportError('YOLO needs the extra: pip install "lkd[yolo]" (Ultralytics, AGPL-3.0).') from error
     finally:
-        torch.save = save
+        torch.save, Image.open = save, open_image
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ |= environment

@@ -255,9 +255,10 @@ def test_missing_extra_is_one_sentence(monkeypatch):
 def test_import_leaves_the_process_as_it_was():
     program = """
 import os, torch, numpy
+from PIL import Image
 def state():
     shown = repr(torch.full((9,), 1e-3)), repr(numpy.ones(40))
-    return dict(os.environ), torch.save, shown, torch.get_num_threads()
+    return dict(os.environ), torch.save, Image.open, shown, torch.get_num_threads()
 before = state()
 import lkd.models, sys
 assert "ultralytics" not in sys.modules
