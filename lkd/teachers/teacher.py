@@ -32,6 +32,8 @@ class Teacher(LightningModule):
             bits (needs `torchao`).
         batch_size: Largest number of samples in one forward; larger batches are split. Default no limit.
 
+    A detector with a copy per camera cannot teach, because `detect(images)` does not say whose image it is.
+
     Raises:
         ValueError: If the name or a value is not known.
         FileNotFoundError: If the path does not exist and there is no recipe.
