@@ -49,6 +49,7 @@ class DetectionReport(Callback):
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
         self._history: list[dict[str, float]] = []
+        self._validated = False
 
     def state_dict(self) -> dict[str, Any]:
         """The curves so far, so that a resumed run draws them whole."""
@@ -58,9 +59,16 @@ class DetectionReport(Callback):
         """Takes up the curves of the interrupted run."""
         self._history = state_dict["history"]
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remembers that this epoch's validation metrics are new."""
+        self._validated = not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes the epoch's losses and metrics."""
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
+        if not self._validated:  # the metrics of an earlier epoch are still there
+            values = {k: v for k, v in values.items() if not k.startswith("val/")}
+        self._validated = False
         self._history.append({"epoch": float(trainer.current_epoch), **values})
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

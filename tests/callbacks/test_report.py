@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from types import SimpleNamespace
 from unittest.mock import MagicMock, PropertyMock
 
 import numpy as np
@@ -317,3 +318,17 @@ def test_every_rank_asks_for_the_log_folder(root, tmp_path, monkeypatch):
 def test_bad_options():
     with pytest.raises(ValueError, match="pictures=-1 must be 0 or more"):
         DetectionReport(pictures=-1)
+
+
+def test_an_epoch_without_validation_repeats_no_metric():
+    report = DetectionReport()
+    trainer = SimpleNamespace(
+        callback_metrics={"train/loss": 1.0, "val/map50": 0.5}, current_epoch=0, sanity_checking=False
+    )
+    report.on_validation_end(trainer, None)
+    report.on_train_epoch_end(trainer, None)
+    trainer.current_epoch = 1
+    report.on_train_epoch_end(trainer, None)
+    first, second = report.state_dict()["history"]
+    assert first == {"epoch": 0.0, "train/loss": 1.0, "val/map50": 0.5}
+    assert second == {"epoch": 1.0, "train/loss": 1.0}
