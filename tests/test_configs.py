@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 import yaml
 from PIL import Image
 
-pytest.importorskip("ultralytics", reason='needs the extra: pip install "lkd[yolo]"')
+if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
+    pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
 
 from lkd.cli import main
 from lkd.models import YOLO

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 from torch.utils.data import DataLoader
 
-pytest.importorskip("ultralytics", reason='needs the extra: pip install "lkd[yolo]"')
+if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
+    pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
 
 from lkd.callbacks import EMA, BoxDistillation, WarmUp
 from lkd.datamodules import YoloFolder

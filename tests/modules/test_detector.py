@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningCLI
 
-pytest.importorskip("ultralytics", reason='needs the extra: pip install "lkd[yolo]"')
+if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
+    pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
 
 from lkd.metrics import DetectionTable
 from lkd.modules import Detector
