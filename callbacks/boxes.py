@@ -95,9 +95,18 @@ class BoxDistillation(Distillation):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Detaches; the datamodule serves views again."""
-        if stage == "fit" and self.labels.sees == "frame":
-            cast(Any, trainer).datamodule.serve_views()
+        self._serve_views(trainer)
         super().teardown(trainer, pl_module, stage)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The same where a run breaks off."""
+        self._serve_views(trainer)
+        super().on_exception(trainer, pl_module, exception)
+
+    def _serve_views(self, trainer: Trainer) -> None:
+        if self.labels.frames is not None:
+            cast(Any, trainer).datamodule.serve_views()
+            self.labels.frames = None
 
     def check(self, pl_module: LightningModule) -> None:
         """The teacher's labels must mean something to the student."""
