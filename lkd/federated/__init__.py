@@ -1,0 +1,46 @@
+"""Federated learning: rounds over any LightningModule."""
+
+from lkd.federated.algorithms import (
+    Algorithm,
+    Centralized,
+    FedAvg,
+    FedLin,
+    FedNova,
+    FedProx,
+    FedShuffle,
+    FedShuffleMVR,
+    Local,
+    Mime,
+    MimeLite,
+    Scaffold,
+)
+from lkd.federated.client import Client
+from lkd.federated.federation import Federation
+from lkd.federated.heterogeneity import Devices
+from lkd.federated.rules import CoordinateMedian, GeometricMedian, Krum, NormClipping, Rule, TrimmedMean
+from lkd.federated.work import LocalWork
+
+__all__ = [
+    "Algorithm",
+    "Centralized",
+    "Client",
+    "CoordinateMedian",
+    "Devices",
+    "FedAvg",
+    "FedLin",
+    "FedNova",
+    "FedProx",
+    "FedShuffle",
+    "FedShuffleMVR",
+    "Federation",
+    "GeometricMedian",
+    "Krum",
+    "Local",
+    "LocalWork",
+    "Mime",
+    "MimeLite",
+    "NormClipping",
+    "Rule",
+    "Scaffold",
+    "TrimmedMean",
+]

@@ -1,0 +1,100 @@
+"""What an algorithm is: a half that runs at the client, a half that runs at the server."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from lkd.federated.client_run import ClientRun, Lists
+from lkd.federated.tensors import Groups, Tensors
+
+if TYPE_CHECKING:
+    from lkd.federated.round import Round
+
+Weighting = Literal["samples", "uniform"]
+
+
+class Algorithm:
+    """Federated averaging (FedAvg): the base of all others, which add to it.
+
+    A subclass overrides what it changes: at the client `begin`, `correct` (once an optimizer step) and
+    `finish`; at the server `round`, which is straight-line code over the verbs of a `Round`. It keeps what
+    the server must remember in `state`, so that it is saved with every checkpoint.
+
+    Args:
+        weights: How replies are averaged: by the clients' numbers of samples, or all the same.
+    """
+
+    keeps_gradient = False
+    """Whether a client keeps the gradient of `Round.gradient` for its training in the same round."""
+    shares = True
+    """Whether anything leaves the clients."""
+
+    def __init__(self, weights: Weighting = "samples") -> None:
+        if weights not in ("samples", "uniform"):
+            raise ValueError(f"weights={weights!r} must be 'samples' or 'uniform'.")
+        self.weights = weights
+        self.state: Groups = {}
+
+    def setup(self, x: Tensors) -> None:
+        """Creates the server's state for the weights `x`; a checkpoint's may follow."""
+
+    def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
+        """Refuses a local optimizer, clipping or step-wise schedule for which the algorithm is not defined.
+
+        Raises:
+            ValueError: With what to use instead.
+        """
+
+    def begin(self, local: ClientRun) -> None:
+        """At the client, before its first step."""
+
+    def correct(self, local: ClientRun) -> None:
+        """At the client: changes `local.grads` before every optimizer step."""
+
+    def finish(self, local: ClientRun) -> Lists:
+        """At the client, after its last step: what the reply holds beside the change of the weights."""
+        return {}
+
+    def round(self, server: "Round") -> Tensors:
+        """At the server: the change of the weights, which the server's optimizer then applies."""
+        return server.mean(server.train())["delta"]
+
+    def correction(self) -> Callable[[ClientRun], None] | None:
+        """`correct`, or None where there is none, which costs a step nothing."""
+        return None if type(self).correct is Algorithm.correct else self.correct
+
+
+def require_sgd(
+    who: str, optimizer: torch.optim.Optimizer, momentum: bool = False, weight_decay: bool = True
+) -> None:
+    """Refuses anything but SGD.
+
+    Args:
+        who: The algorithm, for the message.
+        optimizer: The clients' optimizer.
+        momentum: Whether momentum (heavy ball, without dampening) is fine.
+        weight_decay: Whether weight decay is fine.
+
+    Raises:
+        ValueError: If the optimizer is another one, or has what is not fine.
+    """
+    kind = type(optimizer).__name__
+    for group in optimizer.param_groups:
+        wrong = [
+            f"{name}={group.get(name)}"
+            for name, fine in (
+                ("momentum", momentum),
+                ("weight_decay", weight_decay),
+                ("dampening", False),
+                ("nesterov", False),
+            )
+            if group.get(name) and not fine
+        ]
+        if not isinstance(optimizer, torch.optim.SGD) or wrong:
+            found = f"{kind}({', '.join(wrong)})" if wrong else kind
+            allowed = " and ".join(["SGD", *(["momentum"] if momentum else [])])
+            raise ValueError(
+                f"{who} is defined for {'plain SGD' if not momentum else allowed} at the clients, not for {found}: use "
+                f"torch.optim.SGD(lr=...) there; momentum at the server is `server_optimizer`'s."
+            )

@@ -1,0 +1,57 @@
+"""FedLin: exact convergence with clients that differ in data and in speed."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
+from lkd.federated.client_run import ClientRun
+from lkd.federated.tensors import Tensors
+
+if TYPE_CHECKING:
+    from lkd.federated.round import Round
+
+
+class FedLin(Algorithm):
+    """Local steps along `grad f_i(y) - grad f_i(x) + mean_j grad f_j(x)` at the rate `eta / tau_i`.
+
+    Mitra et al., "Linear Convergence in Federated Learning: Tackling Client Heterogeneity and Sparse Gradients",
+    NeurIPS 2021, arXiv:2102.07053, eq. (3): all clients take part in every round, and a client that makes more
+    steps makes smaller ones. Converges linearly to the exact minimiser of smooth, strongly convex objectives. With
+    mini-batches the first term is the batch's gradient, the other two stay those of the whole data. Travels: the
+    gradient at x up and their mean down, in an exchange before the training.
+
+    Args:
+        weights: How replies are averaged; the paper: uniform.
+
+    Raises:
+        ValueError: Clients that do not use plain SGD; a cohort without some client.
+    """
+
+    keeps_gradient = True
+
+    def __init__(self, weights: Weighting = "uniform") -> None:
+        super().__init__(weights)
+
+    def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
+        """The correction is that of a gradient step."""
+        require_sgd(type(self).__name__, optimizer)
+
+    def begin(self, local: ClientRun) -> None:
+        """Smaller steps for who makes more; the correction of the whole round."""
+        local.scale_rates(1 / local.planned)
+        local.correction = list(torch._foreach_sub(local.sent["mean"], local.own.pop("gradient")))
+
+    def correct(self, local: ClientRun) -> None:
+        """`g - grad f_i(x) + mean`."""
+        torch._foreach_add_(local.grads, local.correction)
+
+    def round(self, server: "Round") -> Tensors:
+        """Gradients first, then training."""
+        if len(server.cohort) < server.population:
+            raise ValueError(
+                f"FedLin needs all {server.population} clients in every round, not {len(server.cohort)}: give the data no "
+                "`cohort` (and `devices` that reply), or use Scaffold or Mime."
+            )
+        mean = server.mean(server.gradient(), "gradient")["gradient"]
+        return server.mean(server.train(send={"mean": mean}))["delta"]

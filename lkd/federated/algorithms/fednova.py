@@ -1,0 +1,81 @@
+"""FedNova: local changes are normalised before they are averaged."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
+from lkd.federated.client_run import ClientRun, Lists
+from lkd.federated.tensors import Tensors
+
+if TYPE_CHECKING:
+    from lkd.federated.round import Round
+
+
+class FedNova(Algorithm):
+    """Each client's change is divided by the weight of its steps, so that clients that step more do not pull more.
+
+    Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS
+    2020, arXiv:2007.07481, eq. (6): `x <- x + tau_eff sum_i p_i Delta_i / ||a_i||_1`. `a_i` holds the weight of every
+    local gradient in the change: ones for SGD (`||a_i||_1 = tau_i`), sums of powers of the momentum rho, or of `1 - eta
+    mu` with a proximal term. `tau_eff` is `sum_i p_i ||a_i||_1`, with mu > 0 `sum_i p_i tau_i`, as in the authors' code. The
+    local momentum is the client optimizer's own. Travels what FedAvg's does, and two numbers.
+
+    Args:
+        mu: Weight of a proximal term at the clients, as in FedProx; not with momentum.
+        weights: How replies are averaged, `p_i`.
+
+    Raises:
+        ValueError: A negative mu; clients that do not use SGD; mu together with momentum.
+    """
+
+    def __init__(self, mu: float = 0.0, weights: Weighting = "samples") -> None:
+        super().__init__(weights)
+        if mu < 0:
+            raise ValueError(f"mu={mu} must be 0 or more.")
+        self.mu = mu
+
+    def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
+        """The weights of the gradients are known for SGD alone, and one norm serves all parameters."""
+        require_sgd(type(self).__name__, optimizer, momentum=self.mu == 0)
+        for name in ("lr", "momentum"):
+            values = {float(group[name]) for group in optimizer.param_groups}
+            if len(values) > 1:
+                raise ValueError(f"FedNova needs one {name} for all parameter groups, not {sorted(values)}.")
+        if by_step:
+            raise ValueError(
+                "FedNova does not go with a scheduler of interval='step': use one that counts rounds."
+            )
+
+    def correct(self, local: ClientRun) -> None:
+        """`g + mu (y - x)`."""
+        if self.mu:
+            torch._foreach_add_(local.grads, torch._foreach_sub(local.params, local.x), alpha=self.mu)
+
+    def finish(self, local: ClientRun) -> Lists:
+        """`||a_i||_1` and the number of steps go up."""
+        group: dict[str, Any] = local.optimizer.param_groups[0]
+        keeps = 1 - float(group["lr"]) * self.mu
+        norm = counter = 0.0
+        for _ in range(local.steps):
+            if self.mu:
+                norm = keeps * norm + 1
+            else:
+                counter = float(group.get("momentum", 0.0)) * counter + 1
+                norm += counter
+        local.report = {"norm": norm, "tau": norm if self.mu == 0 else float(local.steps)}
+        return {}
+
+    def round(self, server: "Round") -> Tensors:
+        """`tau_eff` times the mean of the normalised changes."""
+
+        def normalised() -> Any:
+            for reply in server.train():
+                scale = 1 / max(reply.numbers["norm"], 1.0)
+                delta = reply.tensors["delta"]
+                reply.tensors["delta"] = {name: change * scale for name, change in delta.items()}
+                yield reply
+
+        mean = server.mean(normalised(), "delta", numbers=["tau"])
+        tau = float(mean["numbers"]["tau"])
+        return {name: change * tau for name, change in mean["delta"].items()}

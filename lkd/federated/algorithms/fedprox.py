@@ -1,0 +1,32 @@
+"""FedProx: local training that is held near the server's weights."""
+
+import torch
+
+from lkd.federated.algorithms.base import Algorithm, Weighting
+from lkd.federated.client_run import ClientRun
+
+
+class FedProx(Algorithm):
+    """FedAvg whose clients minimise `F_i(y) + mu/2 ||y - x||^2`.
+
+    Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, arXiv:1812.06127, eq. (2). The
+    gradient of the term, `mu (y - x)`, is added to each step's gradient, so the loss that is logged excludes
+    it. The paper's stragglers, whose partial work is kept, are `Devices(straggler_share=...)`. Travels what FedAvg's does.
+
+    Args:
+        mu: Weight of the term; the paper tunes it over .001 to 1. At 0 this is FedAvg.
+        weights: How replies are averaged.
+
+    Raises:
+        ValueError: A negative mu.
+    """
+
+    def __init__(self, mu: float = 0.01, weights: Weighting = "samples") -> None:
+        super().__init__(weights)
+        if mu < 0:
+            raise ValueError(f"mu={mu} must be 0 or more.")
+        self.mu = mu
+
+    def correct(self, local: ClientRun) -> None:
+        """`g + mu (y - x)`."""
+        torch._foreach_add_(local.grads, torch._foreach_sub(local.params, local.x), alpha=self.mu)

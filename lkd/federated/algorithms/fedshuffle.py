@@ -1,0 +1,104 @@
+"""FedShuffle: unbiased averaging with random reshuffling, and its momentum variance reduction."""
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from lkd.federated.algorithms.base import Algorithm, require_sgd
+from lkd.federated.client_run import ClientRun
+from lkd.federated.messages import Reply
+from lkd.federated.tensors import Tensors
+
+if TYPE_CHECKING:
+    from lkd.federated.round import Round
+
+
+class FedShuffle(Algorithm):
+    """Local epochs over reshuffled data with steps in inverse proportion to their number, and an unbiased sum.
+
+    Horvath et al., "FedShuffle: Recipes for Better Use of Local Work in Federated Learning", TMLR 2022,
+    arXiv:2204.13169, Algorithm 1: client i steps with `eta / tau_i`, and `x <- x + sum_{i in S} (p_i / pi_i) Delta_i`,
+    `pi_i` being its chance to be in the cohort. The weights are **not** normalised to one: that would move the fixed
+    point. Travels what FedAvg's does.
+
+    Args:
+        rate: What the clients' learning rate stands for: `"round"`, the sum of a client's steps, as in the paper's
+            algorithm; or `"step"`, the rate of the client with the most steps, `eta max_j tau_j / tau_i`, as in the
+            authors' code, so that rates tuned for FedAvg stay in use.
+
+    Raises:
+        ValueError: Another rate.
+    """
+
+    def __init__(self, rate: Literal["round", "step"] = "round") -> None:
+        super().__init__()
+        if rate not in ("round", "step"):
+            raise ValueError(f"rate={rate!r} must be 'round' or 'step'.")
+        self.rate = rate
+
+    def begin(self, local: ClientRun) -> None:
+        """Smaller steps for who makes more."""
+        local.scale_rates(local.numbers["most"] / local.planned)
+
+    def weight(self, server: "Round", reply: Reply) -> float:
+        """`p_i / pi_i`."""
+        client = server.client(reply)
+        return client.share / client.probability
+
+    def numbers(self, server: "Round") -> dict[str, float]:
+        """The most steps of a client of this round; 1 where the rate is the round's."""
+        return {"most": float(max(server.steps.values())) if self.rate == "step" else 1.0}
+
+    def round(self, server: "Round") -> Tensors:
+        """The unbiased sum of the changes."""
+        replies = server.train(numbers=self.numbers(server))
+        return server.sum(replies, weight=lambda reply: self.weight(server, reply))["delta"]
+
+
+class FedShuffleMVR(FedShuffle):
+    """FedShuffle with momentum variance reduction.
+
+    The same paper, Section 5: local directions `v = g_i(y; b) + a (m - g_i(x; b))`, both gradients of the same batch; at the
+    server `m <- sum_S (p_i / pi_i) grad f_i(x) + a (m - sum_S (p_i / pi_i) grad f_i(x_prev))`, of the clients' whole
+    data. Travels in addition: m and the former weights down, two gradients up.
+
+    Args:
+        a: Share of the momentum, 0 to 1; at 0 this is FedShuffle.
+        rate: See `FedShuffle`.
+
+    Raises:
+        ValueError: An `a` out of [0, 1], or clients that do not use plain SGD.
+    """
+
+    def __init__(self, a: float = 0.9, rate: Literal["round", "step"] = "round") -> None:
+        super().__init__(rate)
+        if not 0 <= a <= 1:
+            raise ValueError(f"a={a} must be from 0 to 1.")
+        self.a = a
+
+    def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
+        """The momentum is the server's."""
+        require_sgd(type(self).__name__, optimizer)
+
+    def correct(self, local: ClientRun) -> None:
+        """`g(y) + a (m - g(x))`."""
+        there = local.gradient_at(local.x)
+        torch._foreach_add_(local.grads, torch._foreach_sub(local.sent["m"], there), alpha=self.a)
+
+    def round(self, server: "Round") -> Tensors:
+        """The momentum at x, then training."""
+        here = self._gradient(server, None)
+        if self.state:
+            before = self._gradient(server, self.state["x"])
+            m = {n: g + self.a * (self.state["m"][n] - before[n]) for n, g in here.items()}
+        else:
+            m = here
+        self.state = {"m": m, "x": {name: value.clone() for name, value in server.x.items()}}
+        replies = server.train(send={"m": m}, numbers=self.numbers(server))
+        return server.sum(replies, weight=lambda reply: self.weight(server, reply))["delta"]
+
+    def _gradient(self, server: "Round", at: Tensors | None) -> Tensors:
+        gradients = server.sum(
+            server.gradient(at), "gradient", weight=lambda reply: self.weight(server, reply)
+        )
+        return gradients["gradient"]

@@ -1,0 +1,83 @@
+"""Mime and MimeLite: the server's momentum, frozen, in the clients' steps."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
+from lkd.federated.client_run import ClientRun
+from lkd.federated.tensors import Tensors, zeros_like
+
+if TYPE_CHECKING:
+    from lkd.federated.round import Round
+
+
+class MimeLite(Algorithm):
+    """Clients step with the server's momentum, which stays as it is during a round.
+
+    Karimireddy et al., "Breaking the centralized barrier for cross-device federated learning", NeurIPS 2021
+    (arXiv:2008.03606 "Mime"), Algorithm 1 with SGDm: local steps `y <- y - eta ((1 - beta) g_i(y) + beta m)`; the
+    server then sets `m <- (1 - beta) mean_S grad f_i(x) + beta m`, gradients of the clients' whole data at the old
+    weights. Travels: weights and m down; their change and a gradient up.
+
+    Args:
+        beta: The momentum. At 0 this is FedAvg.
+        weights: How replies, gradients too, are averaged.
+
+    Raises:
+        ValueError: A beta out of [0, 1), or clients that do not use plain SGD.
+    """
+
+    def __init__(self, beta: float = 0.9, weights: Weighting = "samples") -> None:
+        super().__init__(weights)
+        if not 0 <= beta < 1:
+            raise ValueError(f"beta={beta} must be at least 0 and below 1.")
+        self.beta = beta
+
+    def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
+        """The momentum is the server's."""
+        require_sgd(type(self).__name__, optimizer)
+
+    def setup(self, x: Tensors) -> None:
+        """`m = 0`."""
+        self.state = {"m": zeros_like(x)}
+
+    def correct(self, local: ClientRun) -> None:
+        """`(1 - beta) g + beta m`."""
+        torch._foreach_mul_(local.grads, 1 - self.beta)
+        torch._foreach_add_(local.grads, local.sent["m"], alpha=self.beta)
+
+    def round(self, server: "Round") -> Tensors:
+        """The gradient at x, the clients' training, then the momentum."""
+        gradient = server.mean(server.gradient(), "gradient")["gradient"]
+        delta = server.mean(server.train(send={**self.state, **self.sends(gradient)}))["delta"]
+        m = list(self.state["m"].values())
+        torch._foreach_mul_(m, self.beta)
+        torch._foreach_add_(m, list(gradient.values()), alpha=1 - self.beta)
+        return delta
+
+    def sends(self, gradient: Tensors) -> dict[str, Tensors]:
+        """What clients get beside x and m."""
+        return {}
+
+
+class Mime(MimeLite):
+    """MimeLite whose clients also remove their drift, as SVRG does: `g_i(y; b) - g_i(x; b) + c` in place of g.
+
+    The same paper, Algorithm 1: c is the gradient at x, averaged over the cohort, and both gradients are of the same
+    batch b, so a step costs two. Travels: c in addition.
+
+    Args:
+        beta: The momentum. At 0, with full batches and equal steps, this is FedLin.
+        weights: How replies, gradients too, are averaged.
+    """
+
+    def correct(self, local: ClientRun) -> None:
+        """`(1 - beta) (g(y) - g(x) + c) + beta m`."""
+        torch._foreach_sub_(local.grads, local.gradient_at(local.x))
+        torch._foreach_add_(local.grads, local.sent["c"])
+        super().correct(local)
+
+    def sends(self, gradient: Tensors) -> dict[str, Tensors]:
+        """C."""
+        return {"c": gradient}

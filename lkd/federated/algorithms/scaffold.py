@@ -1,0 +1,88 @@
+"""SCAFFOLD: control variates against client drift."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
+from lkd.federated.client_run import ClientRun, Lists
+from lkd.federated.messages import Reply
+from lkd.federated.tensors import Tensors, zeros_like
+
+if TYPE_CHECKING:
+    from lkd.federated.round import Round
+
+
+class Scaffold(Algorithm):
+    """Each client's step is corrected by the difference of the server's and its own control variate.
+
+    Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020,
+    arXiv:1910.06378, Algorithm 1: local steps `y <- y - eta (g_i(y) - c_i + c)`; then `c_i+` is the gradient at x
+    (option I, one more pass over the data) or `c_i - c + (x - y) / (K eta)` (option II). The server takes the
+    mean change of the weights, and `c <- c + (1/N) sum_S (c_i+ - c_i)` over all N registered clients. Travels:
+    the weights and c down, their changes up. Under fp16, steps that the scaler skips do not count in K.
+
+    Args:
+        option: 1 or 2, see above.
+        weights: How the weights' changes are averaged; the paper: uniform.
+
+    Raises:
+        ValueError: Another option; with option 2 also local momentum, weight decay, clipping, or a schedule over
+            local steps, for which `(x - y) / (K eta)` is not the mean gradient.
+    """
+
+    def __init__(self, option: Literal[1, 2] = 2, weights: Weighting = "uniform") -> None:
+        super().__init__(weights)
+        if option not in (1, 2):
+            raise ValueError(f"option={option} must be 1 or 2.")
+        self.option = option
+
+    def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
+        """Option 2 reads the mean gradient off the distance, so only plain SGD at a constant rate will do."""
+        if self.option == 1:
+            return
+        require_sgd("Scaffold(option=2)", optimizer, weight_decay=False)
+        if clip is not None or by_step:
+            what = f"gradient_clip_val={clip}" if clip is not None else "a scheduler with interval='step'"
+            raise ValueError(f"Scaffold(option=2) does not go with {what}; use option=1.")
+
+    def setup(self, x: Tensors) -> None:
+        """`c = 0`."""
+        self.state = {"c": zeros_like(x)}
+
+    def begin(self, local: ClientRun) -> None:
+        """`c_i = 0` at first, and the correction `c - c_i`, which stays the same during the round."""
+        local.own.setdefault("c", [torch.zeros_like(p) for p in local.params])
+        local.correction = list(torch._foreach_sub(local.sent["c"], local.own["c"]))
+
+    def correct(self, local: ClientRun) -> None:
+        """`g - c_i + c`."""
+        torch._foreach_add_(local.grads, local.correction)
+
+    def finish(self, local: ClientRun) -> Lists:
+        """The new `c_i` is kept; its change goes up."""
+        if self.option == 1:
+            new = local.full_gradient_at_x()
+        else:
+            # (x - y) / (K eta), each parameter with the rate of its group
+            new = [x - p.detach() for x, p in zip(local.x, local.params, strict=True)]
+            torch._foreach_div_(new, [max(local.steps, 1) * rate or 1.0 for rate in local.rates])
+            torch._foreach_sub_(new, local.correction)
+        change = torch._foreach_sub(new, local.own["c"])
+        local.own["c"] = list(new)
+        return {"c": list(change)}
+
+    def round(self, server: "Round") -> Tensors:
+        """Mean change of the weights; the changes of the variates over all clients."""
+
+        def replies() -> Iterator[Reply]:
+            for reply in server.train(send=self.state):
+                weight = server.weight(reply)  # the variates are summed, however the weights are averaged
+                reply.tensors["c"] = {name: change / weight for name, change in reply.tensors["c"].items()}
+                yield reply
+
+        mean = server.mean(replies(), "delta", "c")
+        share = float(mean["numbers"]["weight"]) / server.population
+        torch._foreach_add_(list(self.state["c"].values()), list(mean["c"].values()), alpha=share)
+        return mean["delta"]

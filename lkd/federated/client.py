@@ -1,0 +1,41 @@
+"""What a federation needs to know of a client: its data."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Protocol
+
+Part = Literal["train", "val", "test"]
+
+
+class Client(Protocol):
+    """A client as a dataset: `lkd.datamodules.FederatedDataModule` makes these, and so may you.
+
+    Attributes:
+        id: Its number, from 0 to the number of all clients less one.
+        name: What people call it, such as `"C1"`.
+        num_samples: Size `n_i` of its training data.
+        share: `p_i = n_i / n`, over all registered clients.
+        population: Number of all registered clients.
+        probability: `pi_i`, the chance that it is drawn into a cohort; 1 if all always take part.
+    """
+
+    id: int
+    name: str
+    num_samples: int
+    share: float
+    probability: float
+    population: int
+
+    def num_batches(self) -> int:
+        """Training batches in one local epoch."""
+
+    def train_batches(self, seed: int) -> Iterable[Any]:
+        """One shuffled and augmented pass over the training data; all randomness comes from `seed`."""
+
+    def ordered_batches(self, part: Part) -> Iterable[Any]:
+        """Every sample of a part once, in order."""
+
+    def has(self, part: Part) -> bool:
+        """Whether there is such a part."""
+
+    def pooled(self, others: Sequence["Client"]) -> "Client":
+        """One client with the data of all, for the centralized baseline."""

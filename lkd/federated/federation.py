@@ -1,0 +1,285 @@
+"""`Federation`: rounds over any LightningModule, as a LightningModule."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.client import Client, Part
+from lkd.federated.engines import LoopEngine
+from lkd.federated.heterogeneity import Devices, Fate
+from lkd.federated.loop import LocalLoop
+from lkd.federated.optimizer import LocalOptimizer
+from lkd.federated.ranks import Ranks
+from lkd.federated.round import Record, Round
+from lkd.federated.rules import Rule
+from lkd.federated.seeds import derive
+from lkd.federated.store import ClientStore
+from lkd.federated.tensors import Tensors, moved
+from lkd.federated.work import LocalWork
+from lkd.federated.worker import Worker
+from lkd.federated.wrapped import Wrapped
+
+WORK = 1
+"""Which stream of a client's randomness says how much it works; its training has the stream without a number."""
+CHECKPOINT = "federation"
+"""Key of a checkpoint under which the state of algorithm and clients is."""
+
+
+class Federation(Wrapped):
+    """Trains a LightningModule over many clients; a round is one step of a server optimizer.
+
+    The train dataloader yields cohorts (lists of clients, see `lkd.datamodules.FederatedDataModule`). In
+    `training_step` every client of the cohort trains a copy of `client` locally, and the algorithm turns what
+    comes back into a change of the weights, whose negative is the gradient of the server's optimizer: SGD with
+    lr=1 is FedAvg (McMahan et al. 2017), with momentum FedAvgM, Adam is FedAdam (Reddi et al. 2021,
+    Algorithm 2). So `max_epochs` are rounds, and checkpoints, resume, schedulers, loggers and several
+    processes are Lightning's own.
+
+    `client` is any LightningModule with one optimizer. Its `training_step`, `configure_optimizers`, schedulers,
+    hooks around training steps, `validation_step`, `test_step`, `predict_step` and `self.log` work as they are;
+    what clients log is averaged over a round. A scheduler of the client with Lightning's default interval
+    counts rounds, with `interval: "step"` a client's local steps. Buffers (batch statistics) are averaged too,
+    integer ones stay.
+
+    Args:
+        client: The module that clients train; here it holds the server's weights.
+        algorithm: What is done in a round. Default: FedAvg.
+        work: How much a client trains in a round. Default: one epoch.
+        server_optimizer: Makes the server's optimizer. Default: SGD with lr 1.
+        server_scheduler: Makes its scheduler, stepped once a round. Default: constant.
+        personal: Layers that stay with each client, by name, pattern, or `"batchnorm"` (FedBN).
+        robust: A robust rule in place of the weighted mean.
+        devices: Stragglers, drop-outs and speeds of the clients' machines. Default: all reliable.
+        min_clients: Clients of a round that have to succeed; with fewer the run stops.
+        seed: All randomness of a client's work comes from (seed, round, client).
+
+    Raises:
+        ValueError: If the module, its optimizer or a number does not fit; before the first round.
+
+    Example:
+        >>> from torch import nn
+        >>> from lkd.modules import Classifier
+        >>> federation = Federation(Classifier(nn.Linear(4, 3), num_classes=3))
+        >>> federation(torch.zeros(2, 4)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        client: LightningModule,
+        algorithm: Algorithm | None = None,
+        work: LocalWork | None = None,
+        server_optimizer: OptimizerCallable = lambda params: torch.optim.SGD(params, lr=1.0),
+        server_scheduler: LRSchedulerCallable | None = None,
+        personal: list[str] | None = None,
+        robust: Rule | None = None,
+        devices: Devices | None = None,
+        min_clients: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(client)
+        if min_clients < 1:
+            raise ValueError(f"min_clients={min_clients} must be 1 or more.")
+        if seed < 0:
+            raise ValueError(f"seed={seed} must be 0 or more.")
+        self.automatic_optimization = False
+        self.algorithm = algorithm or Algorithm()
+        self.work = work or LocalWork()
+        self.server_optimizer, self.server_scheduler = server_optimizer, server_scheduler
+        self.robust, self.devices, self.min_clients, self.seed = robust, devices, min_clients, seed
+        self.personal = list(personal or []) if self.algorithm.shares else ["*"]
+        self.store = ClientStore()
+        self.records: list[Record] = []
+        self.bytes_down, self.bytes_up = 0, 0
+        self._restored: dict[str, Any] | None = None
+        self._parts: list[Any] = []  # worker and engine: no children, so no part of the state_dict
+
+    @property
+    def worker(self) -> Worker:
+        """The copy of `client` that trains; what is attached to its module takes part in every client."""
+        if not self._parts:
+            self._parts.append(Worker(self.client, self.personal))
+        return self._parts[0]
+
+    def configure_optimizers(self) -> Any:
+        """The server's optimizer and scheduler over the client module's trainable parameters."""
+        trained = [p for p in self.client.parameters() if p.requires_grad]
+        if not trained:
+            raise ValueError(f"{type(self.client).__name__} has no parameter to train: all are frozen.")
+        optimizer = self.server_optimizer(trained)
+        if self.server_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.server_scheduler(optimizer)}}
+
+    def on_fit_start(self) -> None:
+        """Prepares this process's worker and engine, and takes up what a checkpoint brought."""
+        worker = self.worker
+        worker.prepare(self.client, self.trainer)
+        self.local_optimizer = LocalOptimizer(worker.module)
+        loop = LocalLoop(worker, self.local_optimizer, self.trainer, self.work.accumulate, self.work.clip)
+        self.algorithm.check(self.local_optimizer.optimizer, self.work.clip, self.local_optimizer.by_step)
+        self.engine = LoopEngine(worker, loop, self.algorithm, self.store, self.seed)
+        self.ranks = Ranks.of(self.trainer)
+        self.algorithm.setup(self.x)
+        if self._restored is not None:
+            self._restore(self._restored)
+            self._restored = None
+
+    @property
+    def x(self) -> Tensors:
+        """The server's shared weights by name, detached and live."""
+        tensors = dict(self.client.named_parameters())
+        return {name: tensors[name].detach() for name in self.worker.shared}
+
+    @property
+    def shared_buffers(self) -> Tensors:
+        """The server's shared buffers by name, live."""
+        tensors = dict(self.client.named_buffers())
+        return {name: tensors[name] for name in self.worker.buffers}
+
+    def training_step(self, cohort: Sequence[Client], batch_idx: int) -> None:
+        """One round with this cohort, and one step of the server's optimizer."""
+        server = self._begin(cohort)
+        with isolate_rng():  # what clients draw is theirs; what runs outside sees nothing of it
+            delta = self.algorithm.round(server)
+        self._step_server(delta)
+        with torch.no_grad():
+            for name, value in server.mean_buffers().items():
+                self.shared_buffers[name].copy_(value)
+        self.local_optimizer.end_round()
+        self._report(server)
+
+    def _begin(self, cohort: Sequence[Client]) -> Round:
+        """The verbs of this round, over those of the cohort that can be reached and whose reply will arrive."""
+        index = self.global_step
+        fates = self.devices.plan(index, [client.id for client in cohort]) if self.devices else {}
+        here = [c for c in cohort if c.id not in fates or (fates[c.id].available and not fates[c.id].dropped)]
+
+        def steps(client: Client) -> int:
+            seed = derive(self.seed, index, client.id, WORK)
+            return self.work.draw(client.num_batches(), seed, fates.get(client.id, Fate()))
+
+        return Round(
+            index,
+            here,
+            cohort[0].population,
+            self.x,
+            self.shared_buffers,
+            self.engine.exchange,
+            steps,
+            uniform=self.algorithm.weights == "uniform",
+            rule=self.robust,
+            min_clients=self.min_clients,
+            ranks=self.ranks,
+            on_record=self._tell,
+        )
+
+    def _tell(self, record: Record) -> None:
+        """Callbacks with a method `on_client_end(trainer, federation, record)` hear of every client."""
+        for callback in cast(Any, self.trainer).callbacks:
+            if hasattr(callback, "on_client_end"):
+                callback.on_client_end(self.trainer, self, record)
+
+    def _step_server(self, delta: Tensors) -> None:
+        """One step of the server's optimizer, whose gradient is the negative change."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        parameters = dict(self.client.named_parameters())
+        for name, change in delta.items():
+            # fp16's scaler will divide what it never multiplied; a power of two, so this is exact
+            parameters[name].grad = -change if scaler is None else scaler.scale(-change)
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        scheduler = self.lr_schedulers()
+        if scheduler is not None:
+            cast(Any, scheduler).step()
+
+    def _report(self, server: Round) -> None:
+        """Logs the round; `records` keeps what is known of each client, for callbacks."""
+        self.records = server.all_records()
+        good = [r for r in self.records if not r.error]
+        for record in self.records:
+            if record.error:
+                rank_zero_warn(
+                    f"round {server.index}: client {record.name} failed and is left out: {record.error}"
+                )
+        self.bytes_down += sum(r.bytes_down for r in self.records)
+        self.bytes_up += sum(r.bytes_up for r in self.records)
+        values = {
+            "round/clients": float(len(good)),
+            "round/failures": float(len(self.records) - len(good)),
+            "round/client_seconds": sum(r.seconds for r in self.records),
+            "bytes/down": float(self.bytes_down),
+            "bytes/up": float(self.bytes_up),
+        }
+        for name in dict.fromkeys(name for r in good for name in r.metrics):
+            pairs = [(r.metrics[name], r.samples) for r in good if name in r.metrics]
+            values[name] = sum(v * n for v, n in pairs) / sum(n for _, n in pairs)
+        for name, value in values.items():
+            self.log(
+                name,
+                value,
+                on_step=False,
+                on_epoch=True,
+                prog_bar=name.endswith("loss"),
+                batch_size=1,
+                sync_dist=True,
+            )
+
+    def evaluate(self, clients: Sequence[Client], part: Part = "val") -> list[Record]:
+        """Measures every client's model (the server's weights and its own layers) on the client's own data.
+
+        Args:
+            clients: Who; those without that part of the data are left out.
+            part: `"val"` or `"test"`.
+
+        Returns:
+            A record for each, with `metrics`, in the order of their ids; the same on all ranks.
+        """
+        server = Round(
+            self.global_step,
+            [c for c in clients if c.has(part)],
+            len(clients),
+            self.x,
+            self.shared_buffers,
+            self.engine.exchange,
+            lambda client: 0,
+            ranks=self.ranks,
+        )
+        with isolate_rng():
+            server.evaluate(part)
+        return server.all_records()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what algorithm and clients keep; tensors and plain numbers only."""
+        parts = self.ranks.gather_objects(self.store.state_dict())
+        checkpoint[CHECKPOINT] = {
+            "algorithm": type(self.algorithm).__name__,
+            "state": self.algorithm.state,
+            "clients": {client: state for part in parts for client, state in part.items()},
+            "optimizer": self.local_optimizer.state_dict(),
+            "bytes": [self.bytes_down, self.bytes_up],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps it until the fit starts; refuses the checkpoint of another algorithm."""
+        saved = checkpoint.get(CHECKPOINT, {}).get("algorithm")
+        if saved is not None and saved != type(self.algorithm).__name__:
+            raise ValueError(
+                f"the checkpoint is of the algorithm {saved}, not of {type(self.algorithm).__name__}: resume with "
+                f"algorithm={saved}, or load its weights alone."
+            )
+        self._restored = checkpoint.get(CHECKPOINT)
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.algorithm.state = {k: moved(group, self.device) for k, group in saved["state"].items()}
+        self.store.load_state_dict(saved["clients"], self.ranks.rank, self.ranks.world_size)
+        self.local_optimizer.load_state_dict(saved["optimizer"])
+        self.bytes_down, self.bytes_up = saved["bytes"]

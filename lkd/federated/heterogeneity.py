@@ -1,0 +1,135 @@
+"""What the clients' machines do in a round: who cannot be reached, who is slow, whose reply is lost."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+STRAGGLERS, ROUND, MACHINE = range(3)  # independent streams of random numbers
+
+
+class Fate(NamedTuple):
+    """What happens to one client in one round.
+
+    Args:
+        available: Can be reached; if not, it does not start and costs nothing.
+        work: Share of the local work it manages, in (0, 1]; 1 for all but stragglers.
+        dropped: Works, and its reply does not arrive.
+        speed: Of its machine, relative to the median one; the same in every round. Its time is work / speed.
+    """
+
+    available: bool = True
+    work: float = 1.0
+    dropped: bool = False
+    speed: float = 1.0
+
+
+def epochs(number: int, fate: Fate) -> int:
+    """Local epochs that a client completes out of `number`: all, or as a straggler 1 to `number - 1`.
+
+    FedProx draws a straggler's epochs by `randint(1, number)`, whose upper end is exclusive, so that a straggler
+    never completes its work; for `work` uniform in (0, 1) this gives the same distribution. One epoch has no whole
+    part to complete: for `number=1` take `steps` of its batches instead, or stragglers differ from no one.
+
+    Args:
+        number: E, what the server asks for.
+        fate: Of the client.
+
+    Example:
+        >>> epochs(20, Fate()), epochs(20, Fate(work=0.5)), epochs(20, Fate(work=0.01)), epochs(1, Fate(work=0.5))
+        (20, 10, 1, 1)
+    """
+    return number if fate.work >= 1 else 1 + int(fate.work * (number - 1))
+
+
+def steps(number: int, fate: Fate) -> int:
+    """Optimizer steps that a client completes out of `number`: `work` of them, rounded, and at least 1.
+
+    Example:
+        >>> steps(8, Fate()), steps(8, Fate(work=0.5)), steps(8, Fate(work=0.01))
+        (8, 4, 1)
+    """
+    return max(1, round(fate.work * number))
+
+
+class Devices:
+    """Draws the fates of a round's clients. By default all are reached, finish and reply.
+
+    Stragglers are those of Li et al., "Federated Optimization in Heterogeneous Networks" (FedProx), MLSys 2020,
+    arXiv:1812.06127, Section 5.2: an exact share of every cohort, drawn anew each round. Their partial work is
+    kept (FedProx) or dropped (the FedAvg baseline there). Everything else is drawn for each client alone. All of
+    it depends on (seed, round, client) and, for stragglers, on who else is in the cohort; on nothing else.
+
+    Args:
+        straggler_share: Of every cohort of K, exactly `round(straggler_share K)` clients straggle.
+        stragglers: Whether the `"partial"` work of a straggler counts or the server does not wait: `"drop"`.
+        dropout: Chance that a client's reply is lost.
+        availability: Chance that a client can be reached.
+        speed_sigma: Spread of the machines: speeds are log-normal with median 1 and this deviation of the log.
+        min_work: A straggler's share of work is uniform in [min_work, 1).
+        seed: Not negative. Rounds of two studies with the same seed have the same stragglers.
+
+    Raises:
+        ValueError: For shares and chances out of [0, 1], and negative numbers.
+
+    Example:
+        >>> devices = Devices(straggler_share=0.5)
+        >>> fates = devices.plan(round=3, ids=[4, 8, 15, 16])
+        >>> sum(fate.work < 1 for fate in fates.values())
+        2
+        >>> fates == devices.plan(round=3, ids=[16, 15, 8, 4])
+        True
+    """
+
+    def __init__(
+        self,
+        straggler_share: float = 0.0,
+        stragglers: Literal["partial", "drop"] = "partial",
+        dropout: float = 0.0,
+        availability: float = 1.0,
+        speed_sigma: float = 0.0,
+        min_work: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        shares = {"straggler_share": straggler_share, "dropout": dropout, "availability": availability}
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}={value} must be from 0 to 1.")
+        if not 0 <= min_work < 1:
+            raise ValueError(
+                f"min_work={min_work} must be at least 0 and below 1: a share of the local work."
+            )
+        if stragglers not in ("partial", "drop"):
+            raise ValueError(f"stragglers={stragglers!r} must be 'partial' or 'drop'.")
+        if speed_sigma < 0 or seed < 0:
+            raise ValueError(f"speed_sigma={speed_sigma} and seed={seed} must not be negative.")
+        self.straggler_share, self.drop = straggler_share, stragglers == "drop"
+        self.dropout, self.availability = dropout, availability
+        self.speed_sigma, self.min_work, self.seed = speed_sigma, min_work, seed
+
+    def plan(self, round: int, ids: Sequence[int]) -> dict[int, Fate]:
+        """The fate of every client of a cohort, in ascending order of ids.
+
+        Args:
+            round: Number of the round, from 0.
+            ids: The cohort, in any order.
+        """
+        cohort = sorted(ids)
+        slow = self._stragglers(round, cohort)
+        return {client: self._fate(round, client, client in slow) for client in cohort}
+
+    def _stragglers(self, number: int, cohort: list[int]) -> set[int]:
+        count = round(self.straggler_share * len(cohort))
+        rng = np.random.default_rng([self.seed, STRAGGLERS, number])
+        return {cohort[i] for i in rng.permutation(len(cohort))[:count]} if count else set()
+
+    def _fate(self, number: int, client: int, straggles: bool) -> Fate:
+        # always three numbers, so that one option does not change what another one draws
+        reach, work, loss = np.random.default_rng([self.seed, ROUND, number, client]).random(3)
+        machine = np.random.default_rng([self.seed, MACHINE, client])
+        return Fate(
+            available=bool(reach < self.availability),
+            work=float(self.min_work + (1 - self.min_work) * work) if straggles else 1.0,
+            dropped=bool(loss < self.dropout) or (straggles and self.drop),
+            speed=float(np.exp(self.speed_sigma * machine.standard_normal())),
+        )

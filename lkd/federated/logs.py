@@ -1,0 +1,80 @@
+"""What a client's module logs, collected without a Trainer."""
+
+import numbers
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Log:
+    """Stands in for `LightningModule.log` inside a client; `compute` gives the averages of a round.
+
+    Numbers and tensors are averaged, weighted by `batch_size` (or `size`, which an evaluation sets to the
+    batch's); `reduce_fx` may be `"mean"`, `"sum"`, `"min"` or `"max"`. A torchmetrics `Metric` is computed and
+    reset at the end. Where and when Lightning would show a value (`on_step`, `prog_bar`, ...) does not count here.
+
+    Example:
+        >>> log = Log()
+        >>> log("loss", 2.0, batch_size=1)
+        >>> log("loss", torch.tensor(5.0), batch_size=2)
+        >>> log.compute()
+        {'loss': 4.0}
+    """
+
+    def __init__(self) -> None:
+        self.size = 1
+        self._values: dict[str, tuple[list[Any], list[int]]] = {}
+        self._reductions: dict[str, str] = {}
+        self._metrics: dict[str, Metric] = {}
+
+    def __call__(
+        self,
+        name: str,
+        value: Any,
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: Any = "mean",
+        batch_size: int | None = None,
+        **_: Any,
+    ) -> None:
+        """Notes a value."""
+        if isinstance(value, Metric):
+            self._metrics[name] = value
+            return
+        entry = self._values.get(name)
+        if entry is None:
+            self._check(name, value, reduce_fx)
+            entry = self._values[name] = ([], [])
+        entry[0].append(value.detach() if isinstance(value, Tensor) else value)
+        entry[1].append(batch_size or self.size)
+
+    def _check(self, name: str, value: Any, reduce_fx: Any) -> None:
+        if not isinstance(value, numbers.Number) and not (isinstance(value, Tensor) and value.numel() == 1):
+            raise ValueError(f"self.log({name!r}, ...) takes a number or a scalar tensor, not {value!r:.80}.")
+        reduction = getattr(reduce_fx, "__name__", reduce_fx)
+        if reduction not in ("mean", "sum", "min", "max"):
+            raise ValueError(
+                f"self.log({name!r}, reduce_fx={reduction!r}): a client's log knows mean, sum, min and max."
+            )
+        self._reductions[name] = reduction
+
+    def compute(self) -> dict[str, float]:
+        """The values by name; forgets them."""
+        result = {name: self._reduce(name, *entry) for name, entry in self._values.items()}
+        for name, metric in self._metrics.items():
+            result[name] = float(metric.compute())
+            metric.reset()
+        self._values.clear()
+        self._metrics.clear()
+        return result
+
+    def _reduce(self, name: str, values: list[Any], sizes: list[int]) -> float:
+        stacked = torch.stack([torch.as_tensor(value).double().reshape(()).cpu() for value in values])
+        if self._reductions[name] == "mean":
+            weights = torch.tensor(sizes, dtype=torch.float64)
+            return float((stacked * weights).sum() / weights.sum())
+        return float(getattr(stacked, self._reductions[name])())

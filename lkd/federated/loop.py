@@ -1,0 +1,235 @@
+"""The lean loop of local training: the module's own `training_step`, without a Trainer."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.data import extract_batch_size
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
+
+from lkd.federated.client_run import ClientRun
+from lkd.federated.optimizer import LocalOptimizer
+from lkd.federated.worker import Worker
+
+HOOKS = (
+    "on_train_start",
+    "on_train_epoch_start",
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+    "on_train_epoch_end",
+    "on_train_end",
+)
+"""Hooks of the client's module that local training calls."""
+
+
+class LocalLoop:
+    """Trains the worker's module, client after client.
+
+    Args:
+        worker: The module.
+        local: Its optimizer.
+        trainer: The federation's Trainer, whose device and precision hold for the clients too.
+        accumulate: Batches in an optimizer step.
+        clip: Largest norm of a step's gradient; None for no clipping.
+
+    Raises:
+        ValueError: If the module's `training_step` takes an iterator.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        local: LocalOptimizer,
+        trainer: Trainer,
+        accumulate: int = 1,
+        clip: float | None = None,
+    ) -> None:
+        module = worker.module
+        arguments = inspect.signature(module.training_step).parameters
+        if "dataloader_iter" in arguments:
+            raise ValueError(
+                f"{type(module).__name__}.training_step(dataloader_iter): a client steps over batches."
+            )
+        self.worker, self.local, self.trainer = worker, local, trainer
+        self.accumulate, self.clip = accumulate, clip
+        self._with_index = len(arguments) > 1
+        self._context = trainer.precision_plugin.train_step_context
+        self._hooks = {name: getattr(module, name) for name in HOOKS if is_overridden(name, module)}
+        transfers = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+        self._moves = (
+            module.device.type != "cpu"
+            or trainer.precision == "64-true"
+            or any(is_overridden(hook, module) for hook in transfers)
+        )
+        self._batches: list[tuple[Any, int]] = []  # of the step under way
+        self._rng: list[Tensor] = []  # before it
+        worker.serve("optimizers", local.optimizer)
+        worker.serve("lr_schedulers", local.scheduler)
+
+    def train(
+        self,
+        batches: Iterator[tuple[bool, Any]],
+        local: ClientRun,
+        correct: Callable[[ClientRun], None] | None = None,
+    ) -> None:
+        """Makes `local.planned` optimizer steps.
+
+        Args:
+            batches: Batches without end, each with whether it is the last of its epoch.
+            local: The client.
+            correct: Changes `local.grads` before each step: after unscaling and accumulation, before clipping.
+        """
+        module, optimizer, hook = self.worker.module, self.local.optimizer, self._hook
+        scheduler = self.local.scheduler if self.local.by_step else None
+        # a client's own, like its optimizer: a scale that depends on other clients would not be reproducible
+        scaler = torch.amp.GradScaler(module.device.type) if self.trainer.precision == "16-mixed" else None
+        module.train()
+        hook("on_train_start")
+        index, ends = 0, True
+        for _ in range(local.planned):
+            if ends:
+                hook("on_train_epoch_start")
+            index, ends = self._gather(batches, index)
+            if correct is not None:
+                self._rng = self._rng_state()
+            for batch, number in self._batches:
+                hook("on_train_batch_start", batch, number)
+                output, loss = self._forward(batch, number)
+                if loss is not None:
+                    (loss if scaler is None else scaler.scale(loss)).backward()
+                hook("on_train_batch_end", output, batch, number)
+            if scaler is not None:
+                scaler.unscale_(optimizer)
+            if correct is not None:
+                correct(local)
+            if self.clip is not None:
+                torch.nn.utils.clip_grad_norm_(module.parameters(), self.clip)
+            hook("on_before_optimizer_step", optimizer)
+            local.steps += self._step(optimizer, scaler)
+            hook("on_before_zero_grad", optimizer)
+            optimizer.zero_grad(set_to_none=True)
+            if scheduler is not None and local.steps % self.local.frequency == 0:
+                scheduler.step()
+            if ends:
+                hook("on_train_epoch_end")
+        hook("on_train_end")
+        self._batches = []
+
+    def _hook(self, name: str, *args: Any) -> None:
+        if name in self._hooks:
+            self._hooks[name](*args)
+
+    def _gather(self, batches: Iterator[tuple[bool, Any]], index: int) -> tuple[int, bool]:
+        """The batches of one optimizer step; fewer at the end of an epoch."""
+        self._batches, ends = [], False
+        while not ends and len(self._batches) < self.accumulate:
+            ends, batch = next(batches)
+            self._batches.append((self.on_device(batch), index))
+            index += 1
+        return index, ends
+
+    def on_device(self, batch: Any) -> Any:
+        """A batch where the module is, in its precision; nothing to do for fp32 on a CPU."""
+        if not self._moves:
+            return batch
+        batch = self.trainer.precision_plugin.convert_input(batch)
+        return self.trainer.strategy.batch_to_device(batch, self.worker.module.device)
+
+    def _forward(self, batch: Any, index: int) -> tuple[Any, Tensor | None]:
+        step = self.worker.module.training_step
+        output: Any
+        with self._context():
+            output = step(batch, index) if self._with_index else step(batch)
+        loss = output["loss"] if isinstance(output, dict) else output
+        if loss is not None and len(self._batches) > 1:
+            loss = loss / len(self._batches)
+        return output, loss
+
+    def _step(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> bool:
+        """Steps, and says whether fp16 let it."""
+        if scaler is None:
+            optimizer.step()
+            return True
+        before = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        return scaler.get_scale() >= before
+
+    def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
+        """See `Local.gradient_at`."""
+        after = self._rng_state()
+        self._set_rng(self._rng)
+        try:
+            with self.worker.undisturbed(), self._moved_to(point):
+                losses = [self._forward(batch, number)[1] for batch, number in self._batches]
+                return self._gradient([loss for loss in losses if loss is not None])
+        finally:
+            self._set_rng(after)
+
+    @contextlib.contextmanager
+    def _moved_to(self, point: list[Tensor]) -> Iterator[None]:
+        """The shared parameters have other values inside."""
+        data = [p.data for p in self.worker.parameters]
+        here = [tensor.clone() for tensor in data]
+        for tensor, value in zip(data, point, strict=True):
+            tensor.copy_(value)
+        try:
+            yield
+        finally:
+            for tensor, value in zip(data, here, strict=True):
+                tensor.copy_(value)
+
+    def _gradient(self, losses: list[Tensor]) -> list[Tensor]:
+        parameters = self.worker.parameters
+        if not losses:
+            return [torch.zeros_like(p) for p in parameters]
+        found = torch.autograd.grad(torch.stack(losses).sum(), parameters, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+    def full_gradient(self, batches: Iterable[Any], point: list[Tensor]) -> list[Tensor]:
+        """The gradient at a point, mean over all samples of these batches; leaves no trace."""
+        total = [torch.zeros_like(p) for p in self.worker.parameters]
+        samples = 0
+        self.worker.module.train()
+        with torch.enable_grad(), self.worker.undisturbed(), self._moved_to(point):
+            for index, given in enumerate(batches):
+                batch = self.on_device(given)
+                size = extract_batch_size(batch)
+                self._batches = [(batch, index)]
+                _, loss = self._forward(batch, index)
+                torch._foreach_add_(total, self._gradient([] if loss is None else [loss]), alpha=size)
+                samples += size
+        return [gradient / samples for gradient in total]
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[Any], part: str) -> dict[str, float]:
+        """What the module's validation (`"val"`) or test steps log on these batches."""
+        stage = "validation" if part == "val" else "test"
+        module, log = self.worker.module, self.worker.log
+        module.eval()
+        step = getattr(module, f"{stage}_step")
+        with_index = len(inspect.signature(step).parameters) > 1
+        getattr(module, f"on_{stage}_epoch_start")()
+        for index, given in enumerate(batches):
+            batch = self.on_device(given)
+            log.size = extract_batch_size(batch)
+            with self.trainer.precision_plugin.val_step_context():
+                step(batch, index) if with_index else step(batch)
+        log.size = 1
+        getattr(module, f"on_{stage}_epoch_end")()
+        return log.compute()
+
+    def _rng_state(self) -> list[Tensor]:
+        device = self.worker.module.device
+        return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+
+    def _set_rng(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if len(states) > 1:
+            torch.cuda.set_rng_state(states[1], self.worker.module.device)

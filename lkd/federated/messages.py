@@ -1,0 +1,42 @@
+"""The only things that pass between server and clients."""
+
+from dataclasses import dataclass, field
+
+from lkd.federated.tensors import Groups, num_bytes
+
+
+@dataclass
+class Message:
+    """Tensors by group and name, and numbers that need no tensor.
+
+    Attributes:
+        tensors: Such as `{"x": {...}, "c": {...}}`.
+        numbers: Such as `{"steps": 5.0}`.
+    """
+
+    tensors: Groups = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes on the wire: its tensors, and eight bytes a number."""
+        return num_bytes(self.tensors) + 8 * len(self.numbers)
+
+
+@dataclass
+class Reply(Message):
+    """A client's answer, or why there is none.
+
+    Attributes:
+        client: Id of the client.
+        error: What went wrong, in one sentence; empty if nothing did.
+        cause: The exception, where the client is in this process.
+        seconds: How long the client worked.
+        metrics: What its module logged.
+    """
+
+    client: int = -1
+    error: str = ""
+    cause: Exception | None = None
+    seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)

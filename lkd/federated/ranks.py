@@ -1,0 +1,52 @@
+"""The processes of one job: who works on which client, and how they join what they have."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """Clients are split by id, so that what a client keeps stays on its rank.
+
+    Args:
+        rank: Which process this is.
+        world_size: How many there are.
+        device: Where tensors have to be to be exchanged.
+
+    Example:
+        >>> Ranks(rank=1, world_size=2).owns(3), Ranks().gather_objects("a")
+        (True, ['a'])
+    """
+
+    def __init__(self, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu") -> None:
+        self.rank, self.world_size, self.device = rank, world_size, device
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> "Ranks":
+        """The processes of a Trainer."""
+        return cls(trainer.global_rank, trainer.world_size, trainer.strategy.root_device)
+
+    def owns(self, client: int) -> bool:
+        """Whether a client lives here."""
+        return client % self.world_size == self.rank
+
+    def gather_tensors(self, tensor: Tensor) -> Sequence[Tensor]:
+        """The tensors of all ranks, of one shape, in rank order."""
+        if self.world_size == 1:
+            return [tensor]
+        received = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        torch.distributed.all_gather(received, tensor)
+        return received
+
+    def gather_objects(self, value: T) -> list[T]:
+        """The objects of all ranks, which are processes of our own job, in rank order."""
+        if self.world_size == 1:
+            return [value]
+        received: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(received, value)
+        return received

@@ -1,0 +1,97 @@
+"""Robust aggregation as rules that a config names; what each does, and why none weights by samples, is in `robust`."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from lkd.federated.robust import clip_norms, coordinate_median, geometric_median, krum, trimmed_mean
+
+
+class Rule(ABC):
+    """How the server joins the updates of a round: `rule(updates (K, P)) -> (P,)`.
+
+    A subclass, yours too, is named in a config by `class_path`.
+    """
+
+    @abstractmethod
+    def __call__(self, updates: Tensor) -> Tensor:
+        """Joins `updates (K, P)`, a client a row in ascending order of ids, to one `(P,)`."""
+
+
+class CoordinateMedian(Rule):
+    """See `coordinate_median`."""
+
+    def __call__(self, updates: Tensor) -> Tensor:
+        """`(K, P)` -> `(P,)`."""
+        return coordinate_median(updates)
+
+
+class TrimmedMean(Rule):
+    """See `trimmed_mean`.
+
+    Args:
+        trim: Share of the clients that is cut at each end, for every coordinate.
+    """
+
+    def __init__(self, trim: float = 0.2) -> None:
+        trimmed_mean(torch.zeros(1, 1), trim)  # says now what is wrong, not after the first round
+        self.trim = trim
+
+    def __call__(self, updates: Tensor) -> Tensor:
+        """`(K, P)` -> `(P,)`."""
+        return trimmed_mean(updates, self.trim)
+
+
+class Krum(Rule):
+    """See `krum`.
+
+    Args:
+        byzantine: How many clients of a round may be wrong.
+        keep: How many updates are averaged; more than 1 is Multi-Krum.
+    """
+
+    def __init__(self, byzantine: int, keep: int = 1) -> None:
+        if byzantine < 0 or keep < 1:
+            raise ValueError(f"byzantine={byzantine} must be 0 or more, and keep={keep} 1 or more.")
+        self.byzantine, self.keep = byzantine, keep
+
+    def __call__(self, updates: Tensor) -> Tensor:
+        """`(K, P)` -> `(P,)`."""
+        return krum(updates, self.byzantine, self.keep)
+
+
+class GeometricMedian(Rule):
+    """See `geometric_median`.
+
+    Args:
+        iterations: Weiszfeld rounds at most.
+        tolerance: Ends them earlier.
+        smoothing: Distance below which an update pulls less.
+    """
+
+    def __init__(self, iterations: int = 100, tolerance: float = 1e-6, smoothing: float = 1e-6) -> None:
+        geometric_median(torch.zeros(1, 1), iterations, tolerance, smoothing)
+        self.iterations, self.tolerance, self.smoothing = iterations, tolerance, smoothing
+
+    def __call__(self, updates: Tensor) -> Tensor:
+        """`(K, P)` -> `(P,)`."""
+        return geometric_median(updates, self.iterations, self.tolerance, self.smoothing)
+
+
+class NormClipping(Rule):
+    """Clips the updates (see `clip_norms`), then joins them by another rule.
+
+    Args:
+        max_norm: Longest update; default the median of the round's norms.
+        rule: What joins them; default the mean, in which the clients count equally.
+    """
+
+    def __init__(self, max_norm: float | None = None, rule: Rule | None = None) -> None:
+        clip_norms(torch.zeros(1, 1), max_norm)
+        self.max_norm, self.rule = max_norm, rule
+
+    def __call__(self, updates: Tensor) -> Tensor:
+        """`(K, P)` -> `(P,)`."""
+        clipped = clip_norms(updates, self.max_norm)
+        return trimmed_mean(clipped, 0.0) if self.rule is None else self.rule(clipped)

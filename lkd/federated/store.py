@@ -1,0 +1,50 @@
+"""What clients keep between rounds: control variates, personal layers."""
+
+import torch
+from torch import Tensor
+
+from lkd.federated.tensors import Groups, Tensors, moved
+
+
+class ClientStore:
+    """State of those clients that have some, on the CPU; the others cost nothing.
+
+    Example:
+        >>> store = ClientStore()
+        >>> store.put(3, {"c": {"w": torch.ones(2)}})
+        >>> store.get(3)["c"]["w"], store.get(4)
+        (tensor([1., 1.]), {})
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[int, Groups] = {}
+
+    def get(self, client: int) -> Groups:
+        """A client's groups of tensors; empty for one that has none yet."""
+        return self._states.get(client, {})
+
+    def put(self, client: int, groups: Groups) -> None:
+        """Keeps copies."""
+        if any(groups.values()):
+            self._states[client] = {name: moved(group, "cpu") for name, group in groups.items()}
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def state_dict(self) -> dict[int, Groups]:
+        """All states by client."""
+        return dict(self._states)
+
+    def load_state_dict(self, states: dict[int, Groups], rank: int = 0, world_size: int = 1) -> None:
+        """Takes the states of the clients that live on this rank (`id % world_size == rank`)."""
+        self._states = {client: s for client, s in states.items() if client % world_size == rank}
+
+
+def as_lists(groups: Groups, names: list[str], device: torch.device) -> dict[str, list[Tensor]]:
+    """Groups as lists in the order of `names`."""
+    return {key: [group[name].to(device) for name in names] for key, group in groups.items()}
+
+
+def as_tensors(lists: dict[str, list[Tensor]], names: list[str]) -> dict[str, Tensors]:
+    """The way back."""
+    return {key: dict(zip(names, tensors, strict=True)) for key, tensors in lists.items()}

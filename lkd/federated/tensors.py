@@ -1,0 +1,42 @@
+"""Named tensors: what a model is made of, and what travels between clients and server."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+"""Tensors by the name of the parameter or buffer that they belong to."""
+
+Groups = dict[str, Tensors]
+"""Several of them by what they mean, such as `{"delta": ..., "c": ...}`: the payload of a message."""
+
+
+def zeros_like(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Zeros of the same names, shapes, types and devices."""
+    return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+
+
+def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> Tensors:
+    """Detached copies on `device`; always copies, so that neither side sees the other's later edits."""
+    return {name: tensor.detach().to(device, copy=True) for name, tensor in tensors.items()}
+
+
+def num_bytes(groups: Mapping[str, Mapping[str, Tensor]]) -> int:
+    """Bytes of all tensors of a message.
+
+    Example:
+        >>> num_bytes({"delta": {"weight": torch.zeros(3, 2), "bias": torch.zeros(2)}})
+        32
+    """
+    return sum(tensor.nbytes for group in groups.values() for tensor in group.values())
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no value is NaN or infinite."""
+    floats = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
+    if not floats:
+        return True
+    norms = torch.stack([norm.float() for norm in torch._foreach_norm(floats)])
+    # the norm of large finite values may overflow, so only a finite one is an answer
+    return bool(norms.isfinite().all()) or all(bool(tensor.isfinite().all()) for tensor in floats)

@@ -1,0 +1,144 @@
+"""The copy of a client's module on which the clients of one process train, one after the other."""
+
+import contextlib
+import copy
+import fnmatch
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchmetrics import Metric
+
+from lkd.federated.logs import Log
+from lkd.federated.tensors import Tensors, moved
+
+UNCALLED = (
+    "backward",
+    "configure_gradient_clipping",
+    "lr_scheduler_step",
+    "optimizer_step",
+    "optimizer_zero_grad",
+)
+"""Hooks that a lean local loop does not call; a module that writes its own is refused, not misled."""
+
+
+class Worker:
+    """Holds the module, and knows which of its tensors are shared, and which are a client's own.
+
+    Args:
+        module: The client's LightningModule; it is copied.
+        personal: Patterns of parameter and buffer names (`fnmatch`, or a prefix such as `"network.head"`) that
+            never leave the client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al. 2021).
+
+    Raises:
+        ValueError: If the module cannot be a client, or a pattern matches nothing.
+    """
+
+    def __init__(self, module: LightningModule, personal: Sequence[str] = ()) -> None:
+        if not module.automatic_optimization:
+            raise ValueError(
+                f"{type(module).__name__} optimizes by hand; a client leaves that to its federation."
+            )
+        for hook in UNCALLED:
+            if is_overridden(hook, module, LightningModule):
+                raise ValueError(
+                    f"{type(module).__name__} has a {hook} of its own, which local training does not call."
+                )
+        self.module: LightningModule = copy.deepcopy(module)
+        self.log = Log()
+        self.module.log = self.log  # type: ignore[assignment, method-assign]
+        for part in self.module.modules():
+            if isinstance(part, Metric):  # clients of different ranks must never mix their figures
+                part.distributed_available_fn = _never
+        self.patterns = list(personal)
+        self._own_names(module)
+
+    def _own_names(self, module: LightningModule) -> None:
+        """Splits names into shared and personal ones; what `module` does not have is the worker's own."""
+        named = dict(self.module.named_parameters())
+        known = module.state_dict(keep_vars=True)
+        norms = [n for n, m in module.named_modules() if isinstance(m, _BatchNorm)]
+        wanted = [p for p in self.patterns if p != "batchnorm"] + (
+            norms if "batchnorm" in self.patterns else []
+        )
+        for pattern in self.patterns:
+            if pattern == "batchnorm" and not norms:
+                raise ValueError(
+                    f"personal={self.patterns}: {type(module).__name__} has no batch normalisation."
+                )
+            if pattern != "batchnorm" and not any(_matches(name, [pattern]) for name in known):
+                raise ValueError(f"personal={self.patterns}: no parameter or buffer is called {pattern!r}.")
+        trained = [n for n, p in named.items() if p.requires_grad]
+        self.shared = [n for n in trained if n in known and not _matches(n, wanted)]
+        self.buffers = [
+            n
+            for n, t in known.items()
+            if n not in named and t.is_floating_point() and not _matches(n, wanted)
+        ]
+        everything = [*self.module.state_dict(), *trained]
+        travels = {*self.shared, *self.buffers}
+        self.own = [
+            n
+            for n in dict.fromkeys(everything)
+            if n not in travels and (_matches(n, wanted) or n not in known)
+        ]
+
+    def prepare(self, source: LightningModule, trainer: Trainer) -> None:
+        """Takes over weights, device and precision before the first round."""
+        self.module.trainer = trainer
+        self.module.load_state_dict(source.state_dict(), strict=False)
+        self.module.to(source.device)
+        trainer.precision_plugin.convert_module(self.module)
+        self._own_names(source)
+        self.tensors = dict(self.module.named_parameters()) | self.module.state_dict(keep_vars=True)
+        self._rest = {
+            n: t.detach().clone() for n, t in self.tensors.items() if n not in {*self.shared, *self.buffers}
+        }
+        self.parameters = [self.tensors[name] for name in self.shared]
+        if not self.parameters and not self.own:
+            raise ValueError(f"{type(source).__name__} has no parameter to train: all are frozen.")
+
+    @torch.no_grad()
+    def load(self, x: Tensors, buffers: Tensors, own: Tensors | None) -> None:
+        """Becomes a client: the server's tensors, and the client's own (at first those of the start)."""
+        values = {**self._rest, **x, **buffers, **(own or {})}
+        for name, value in values.items():
+            self.tensors[name].copy_(value)
+        for parameter in self.module.parameters():
+            parameter.grad = None
+
+    def take(self, names: Sequence[str], device: torch.device | str | None = None) -> Tensors:
+        """Copies of tensors by name."""
+        return moved({n: self.tensors[n] for n in names}, device or self.module.device)
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Buffers and logs are afterwards as they were, so that a look at another point leaves no trace."""
+        buffers = [(b, b.clone()) for b in self.module.buffers()]
+        self.module.log = _nothing  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            self.module.log = self.log  # type: ignore[assignment, method-assign]
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+
+    def serve(self, name: str, value: Any) -> None:
+        """Lets a method of the module, such as `optimizers`, answer with this instead of asking the Trainer."""
+        setattr(self.module, name, lambda *args, **kwargs: value)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """A log that nobody reads."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, p) or name.startswith(f"{p}.") for p in patterns)
