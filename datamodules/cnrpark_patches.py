@@ -15,7 +15,7 @@ from lkd.datamodules.classification import ClassificationDataModule
 from lkd.datamodules.cnrpark_files import REMOTES, require
 from lkd.datamodules.cnrpark_layout import LABEL_FILES, Patch, official_list, read_patches
 from lkd.datamodules.files import find
-from lkd.datamodules.frames import read_image
+from lkd.datamodules.frames import frame_columns, read_image
 from lkd.datamodules.selection import select
 from lkd.datamodules.splits import Splits, by_time, pick
 
@@ -28,6 +28,12 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, folder: Path, patches: Sequence[Patch], size: int) -> None:
         self.folder, self.patches, self.size = folder, list(patches), size
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """Label, slot, camera, weather, day and time of every patch."""
+        labels, slots = ([getattr(patch, name) for patch in self.patches] for name in ("label", "slot"))
+        return {"label": labels, "slot": slots, **frame_columns(self.patches)}
 
     def __len__(self) -> int:
         """Number of patches."""

@@ -87,7 +87,9 @@ class DetectionDataModule(LightningDataModule):
         self.cameras = pick("cameras", self.wanted_cameras, (frame.camera for frame in frames))
         self.splits = by_time((frame for frame in frames if frame.camera in self.cameras), self.fractions)
         if stage in ("fit", None):
-            self.datasets["train"] = self._dataset("train", self.train_views, labelled=not self.unlabelled)
+            train = self._dataset("train", self.train_views, labelled=not self.unlabelled)
+            train.plain = FrameDataset(train.frames, self.eval_views, train.labelled)
+            self.datasets["train"] = train
         if stage in ("fit", "validate", None) and self.fractions[1] > 0:
             self.datasets["val"] = self._dataset("val", self.eval_views)
         if stage == "test" or (stage is None and self.fractions[2] > 0):

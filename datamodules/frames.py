@@ -1,5 +1,6 @@
 """Frames of fixed cameras: known before loading, streamed from disk, and collated."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,21 @@ def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
     return boxes[keep], frame.labels[keep].long()
 
 
+def frame_columns(frames: Sequence[Any]) -> dict[str, list[str]]:
+    """Metadata of frames or patches: lists `camera`, `time`, and `weather` and `day` where they are known.
+
+    Example:
+        >>> frame_columns([Frame(Path("a.jpg"), "C1", "2015-11-12T07:09", "sunny")])
+        {'camera': ['C1'], 'time': ['2015-11-12T07:09'], 'weather': ['sunny'], 'day': ['2015-11-12']}
+    """
+    columns = {"camera": [frame.camera for frame in frames], "time": [frame.time for frame in frames]}
+    if any(frame.weather for frame in frames):
+        columns["weather"] = [frame.weather for frame in frames]
+    if all(re.match(r"\d{4}-\d\d-\d\dT", time) for time in columns["time"]):
+        columns["day"] = [time[:10] for time in columns["time"]]
+    return columns
+
+
 class FrameDataset(Dataset[dict[str, Any]]):
     """Loads frames from disk one by one and turns each into a view.
 
@@ -86,11 +102,17 @@ class FrameDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, frames: Sequence[Frame], views: Views, labelled: bool = True) -> None:
         self.frames, self.views, self.labelled = list(frames), views, labelled
+        self.plain: FrameDataset | None = None  # of training frames: the same, as evaluation sees them
         for frame in self.frames if labelled else ():
             if frame.boxes is None:
                 raise ValueError(
                     f"{frame.path} has no labels, but labels are needed here (unlabelled=False)."
                 )
+
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """Camera, weather, day and time of every frame, as far as they are known of any."""
+        return frame_columns(self.frames)
 
     def __len__(self) -> int:
         """Number of frames."""

@@ -15,6 +15,7 @@ from lkd.federated.client import Client, Part
 from lkd.federated.engines import LoopEngine
 from lkd.federated.heterogeneity import Devices, Fate
 from lkd.federated.loop import LocalLoop
+from lkd.federated.mean import RunningSum
 from lkd.federated.optimizer import LocalOptimizer
 from lkd.federated.ranks import Ranks
 from lkd.federated.round import Record, Round
@@ -99,6 +100,7 @@ class Federation(Wrapped):
         self.records: list[Record] = []
         self.bytes_down, self.bytes_up = 0, 0
         self._restored: dict[str, Any] | None = None
+        self._sums: dict[str, RunningSum] = {}
         self._parts: list[Any] = []  # worker and engine: no children, so no part of the state_dict
 
     @property
@@ -147,7 +149,8 @@ class Federation(Wrapped):
     def training_step(self, cohort: Sequence[Client], batch_idx: int) -> None:
         """One round with this cohort, and one step of the server's optimizer."""
         server = self._begin(cohort)
-        with isolate_rng():  # what clients draw is theirs; what runs outside sees nothing of it
+        # what clients draw is theirs; what runs outside sees nothing of it
+        with isolate_rng(include_cuda=self.device.type == "cuda"):
             delta = self.algorithm.round(server)
         self._step_server(delta)
         with torch.no_grad():
@@ -178,6 +181,7 @@ class Federation(Wrapped):
             rule=self.robust,
             min_clients=self.min_clients,
             ranks=self.ranks,
+            sums=self._sums,
             on_record=self._tell,
         )
 
@@ -212,26 +216,20 @@ class Federation(Wrapped):
                 )
         self.bytes_down += sum(r.bytes_down for r in self.records)
         self.bytes_up += sum(r.bytes_up for r in self.records)
-        values = {
+        books = {
             "round/clients": float(len(good)),
             "round/failures": float(len(self.records) - len(good)),
             "round/client_seconds": sum(r.seconds for r in self.records),
             "bytes/down": float(self.bytes_down),
             "bytes/up": float(self.bytes_up),
         }
+        for logger in self.trainer.loggers:  # `self.log` costs more than a round of small clients
+            logger.log_metrics(books, step=self.global_step)
         for name in dict.fromkeys(name for r in good for name in r.metrics):
             pairs = [(r.metrics[name], r.samples) for r in good if name in r.metrics]
-            values[name] = sum(v * n for v, n in pairs) / sum(n for _, n in pairs)
-        for name, value in values.items():
-            self.log(
-                name,
-                value,
-                on_step=False,
-                on_epoch=True,
-                prog_bar=name.endswith("loss"),
-                batch_size=1,
-                sync_dist=True,
-            )
+            mean = sum(v * n for v, n in pairs) / sum(n for _, n in pairs)
+            bar = name.endswith("loss")
+            self.log(name, mean, on_step=False, on_epoch=True, prog_bar=bar, batch_size=1, sync_dist=True)
 
     def evaluate(self, clients: Sequence[Client], part: Part = "val") -> list[Record]:
         """Measures every client's model (the server's weights and its own layers) on the client's own data.

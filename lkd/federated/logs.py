@@ -73,7 +73,10 @@ class Log:
         return result
 
     def _reduce(self, name: str, values: list[Any], sizes: list[int]) -> float:
-        stacked = torch.stack([torch.as_tensor(value).double().reshape(()).cpu() for value in values])
+        if all(isinstance(value, Tensor) for value in values):
+            stacked = torch.stack([value.reshape(()) for value in values]).double().cpu()
+        else:
+            stacked = torch.tensor([float(value) for value in values], dtype=torch.float64)
         if self._reductions[name] == "mean":
             weights = torch.tensor(sizes, dtype=torch.float64)
             return float((stacked * weights).sum() / weights.sum())

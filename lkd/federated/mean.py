@@ -9,6 +9,8 @@ from lkd.federated.tensors import Tensors
 
 Gather = Callable[[Tensor], Sequence[Tensor]]
 """Gives every rank the tensors of all ranks, in rank order."""
+CHUNK = 1 << 15
+"""Values that are worked on at once: what stays in a processor's cache is summed several times as fast."""
 
 
 class RunningSum:
@@ -21,7 +23,7 @@ class RunningSum:
     is the same for any order and any split over ranks.
 
     Args:
-        like: Names, shapes, types and devices of what will be added.
+        like: Names, shapes, types and devices (one for all) of what will be added.
 
     Example:
         >>> total = RunningSum({"w": torch.zeros(1)})
@@ -32,13 +34,25 @@ class RunningSum:
     """
 
     def __init__(self, like: Tensors) -> None:
-        self._like = {name: (tensor.shape, tensor.dtype, tensor.device) for name, tensor in like.items()}
-        device = next(iter(like.values())).device if like else torch.device("cpu")
-        # the last two entries are the sum of the weights and the number of clients
-        self._ones = [torch.ones((), dtype=torch.float64, device=device) for _ in range(2)]
-        zeros = [torch.zeros(t.shape, dtype=torch.float64, device=t.device) for t in like.values()]
-        self._high = zeros + [torch.zeros_like(one) for one in self._ones]
-        self._low = [torch.zeros_like(tensor) for tensor in self._high]
+        self._like = {name: (tensor.shape, tensor.dtype) for name, tensor in like.items()}
+        self._device = next((tensor.device for tensor in like.values()), torch.device("cpu"))
+        size = sum(tensor.numel() for tensor in like.values())
+        # the last two values are the sum of the weights and the number of clients
+        self._high, self._low, self._values = (
+            self._zeros(size + 2),
+            self._zeros(size + 2),
+            self._zeros(size + 2),
+        )
+        self._total, self._virtual = self._zeros(min(CHUNK, size + 2)), self._zeros(min(CHUNK, size + 2))
+
+    def _zeros(self, size: int) -> Tensor:
+        return torch.zeros(size, dtype=torch.float64, device=self._device)
+
+    def reset(self) -> "RunningSum":
+        """Begins anew; large blocks of new memory cost more than the sum itself."""
+        self._high.zero_()
+        self._low.zero_()
+        return self
 
     @property
     def weight(self) -> float:
@@ -57,28 +71,42 @@ class RunningSum:
             ValueError: If names or shapes are not the expected ones.
         """
         found = {name: tensor.shape for name, tensor in tensors.items()}
-        wanted = {name: shape for name, (shape, _, _) in self._like.items()}
+        wanted = {name: shape for name, (shape, _) in self._like.items()}
         if found != wanted:
             wrong = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
             raise ValueError(
                 f"a reply's tensors {wrong[:3]} do not have the names and shapes that are summed."
             )
-        values = [tensors[name].detach().double() for name in self._like]
-        weighted = torch._foreach_mul([*values, self._ones[0]], weight)
-        self._accumulate([*weighted, self._ones[1]])
+        for name, place in self._split(self._values).items():
+            place.copy_(tensors[name])
+        self._values[-2:] = 1.0
+        self._values[:-1] *= weight
+        self._accumulate(self._values)
 
-    def _accumulate(self, values: list[Tensor]) -> None:
-        """Knuth's error-free `high + value`, whose error goes to `low`; then what of `low` fits goes up."""
-        total = list(torch._foreach_add(self._high, values))
-        virtual = list(torch._foreach_sub(total, self._high))
-        error = torch._foreach_sub(values, virtual)
-        torch._foreach_sub_(virtual, total)
-        torch._foreach_add_(virtual, self._high)  # high - (total - virtual)
-        torch._foreach_add_(error, virtual)
-        torch._foreach_add_(self._low, error)
-        self._high = list(torch._foreach_add(total, self._low))
-        torch._foreach_sub_(total, self._high)
-        torch._foreach_add_(self._low, total)
+    def _split(self, flat: Tensor) -> Tensors:
+        """The tensors, as views of a flat vector."""
+        pieces = flat[:-2].split([shape.numel() for shape, _ in self._like.values()]) if self._like else ()
+        return {n: p.view(shape) for p, (n, (shape, _)) in zip(pieces, self._like.items(), strict=True)}
+
+    def _accumulate(self, values: Tensor) -> None:
+        """Knuth's error-free `high + values`, whose error goes to `low`; then what of `low` fits goes up.
+
+        Overwrites `values`.
+        """
+        for value, high, low in zip(
+            values.split(CHUNK), self._high.split(CHUNK), self._low.split(CHUNK), strict=True
+        ):
+            total, virtual = self._total[: len(value)], self._virtual[: len(value)]
+            torch.add(high, value, out=total)
+            torch.sub(total, high, out=virtual)
+            value -= virtual
+            virtual -= total
+            virtual += high  # high - (total - virtual)
+            value += virtual
+            low += value
+            torch.add(total, low, out=high)
+            total -= high
+            low += total
 
     def gather(self, gather: Gather, device: torch.device | str) -> None:
         """Joins the sums of all ranks in one exchange; a rank without a client takes part too.
@@ -87,25 +115,17 @@ class RunningSum:
             gather: The exchange.
             device: Where its tensors have to be.
         """
-        flat = torch.cat([tensor.flatten().to(device) for tensor in (*self._high, *self._low)])
-        shapes, places = [t.shape for t in self._high], [t.device for t in self._high]
-        for tensor in (*self._high, *self._low):
-            tensor.zero_()
-        for received in gather(flat):
-            pieces = received.split([shape.numel() for shape in shapes] * 2)
-            parts = [
-                piece.view(shape).to(place)
-                for piece, shape, place in zip(pieces, shapes * 2, places * 2, strict=True)
-            ]
-            self._accumulate(parts[: len(shapes)])
-            self._accumulate(parts[len(shapes) :])
+        received = gather(torch.cat([self._high, self._low]).to(device))
+        self._high.zero_()
+        self._low.zero_()
+        for part in received:
+            high, low = part.to(self._device, copy=True).chunk(2)
+            self._accumulate(high)
+            self._accumulate(low)
 
     def sum(self) -> Tensors:
         """The weighted sum, in the types of the tensors that came in."""
-        return {
-            name: high.to(dtype)
-            for (name, (_, dtype, _)), high in zip(self._like.items(), self._high, strict=False)
-        }
+        return self._typed(self._high)
 
     def mean(self) -> Tensors:
         """The sum over the sum of the weights.
@@ -117,7 +137,7 @@ class RunningSum:
             raise ValueError(
                 f"the weights of {self.count} clients add up to {self.weight}, not to more than 0."
             )
-        return {
-            name: (high / self._high[-2]).to(dtype)
-            for (name, (_, dtype, _)), high in zip(self._like.items(), self._high, strict=False)
-        }
+        return self._typed(torch.div(self._high, self._high[-2], out=self._values))
+
+    def _typed(self, flat: Tensor) -> Tensors:
+        return {name: part.to(self._like[name][1], copy=True) for name, part in self._split(flat).items()}

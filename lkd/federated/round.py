@@ -50,6 +50,7 @@ class Round:
         rule: A robust rule for the change of the weights instead of the weighted mean.
         min_clients: Fewer successful clients than this stop the run.
         ranks: The processes.
+        sums: Accumulators of earlier rounds, to be used again.
         on_record: Told of every client that is done, for progress.
     """
 
@@ -66,6 +67,7 @@ class Round:
         rule: Rule | None = None,
         min_clients: int = 1,
         ranks: Ranks | None = None,
+        sums: dict[str, RunningSum] | None = None,
         on_record: Callable[[Record], None] = lambda record: None,
     ) -> None:
         self.index, self.population, self.x = index, population, x
@@ -77,7 +79,8 @@ class Round:
         self._ranks = ranks or Ranks()
         self.records: dict[int, Record] = {}
         self._cause: Exception | None = None
-        self._new_buffers = RunningSum(buffers)
+        self._sums = {} if sums is None else sums
+        self._new_buffers = self._sum("buffers", buffers)
         self._buffer_updates: list[tuple[int, Tensor]] = []
 
     def train(self, send: Groups | None = None, numbers: dict[str, float] | None = None) -> Iterator[Reply]:
@@ -200,11 +203,14 @@ class Round:
         result: Callable[[RunningSum], Tensors],
     ) -> Groups:
         zeros = {f"numbers/{name}": torch.zeros((), dtype=torch.float64) for name in numbers}
-        total = RunningSum({f"{g}/{n}": t for g in groups for n, t in self.x.items()} | zeros)
+        kind = " ".join((*groups, *numbers))
+        total = self._sum(kind, {f"{g}/{n}": t for g in groups for n, t in self.x.items()} | zeros)
         robust = self._rule is not None and "delta" in groups
         updates: list[tuple[int, Tensor]] = []
         for reply in replies:
-            scalars = {f"numbers/{name}": torch.tensor(reply.numbers[name]).double() for name in numbers}
+            scalars = {
+                f"numbers/{name}": torch.tensor(reply.numbers[name], dtype=torch.float64) for name in numbers
+            }
             total.add(
                 {f"{g}/{n}": reply.tensors[g][n] for g in groups for n in self.x} | scalars, weight(reply)
             )
@@ -231,6 +237,11 @@ class Round:
         if self._ranks.world_size > 1:
             self._new_buffers.gather(self._ranks.gather_tensors, self._ranks.device)
         return self._new_buffers.mean() if self._new_buffers.count else {}
+
+    def _sum(self, kind: str, like: Tensors) -> RunningSum:
+        if kind not in self._sums:
+            self._sums[kind] = RunningSum(like)
+        return self._sums[kind].reset()
 
     def _by_rule(self, updates: list[tuple[int, Tensor]], like: Tensors) -> Tensors:
         assert self._rule is not None

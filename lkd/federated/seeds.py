@@ -19,11 +19,15 @@ def derive(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def seed_everything(seed: int) -> None:
+def seed_everything(seed: int, device: torch.device) -> None:
     """Seeds the global generators of Python, NumPy and torch, for code of the user's that draws from them.
 
     Called inside `isolate_rng`, so that what runs outside of a client's work sees nothing of it.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(
+        seed
+    )  # torch.manual_seed costs a stack trace where CUDA is not in use
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)

@@ -58,22 +58,23 @@ class Point:
 
     def pooled(self, others):
         rows = [(float(h), e.tolist()) for c in (self, *others) for h, e in zip(c.h, c.e, strict=True)]
-        return Point(self.id, rows, 1, self.batch, self.replace)
+        return Point(self.id, rows, 1, replace=self.replace)
 
 
 class Cohorts(DistributedSampler):
-    """All clients every round, or `size` of them; the same on every rank."""
+    """All clients every round, or `size` of them; the same on every rank. `per_epoch` rounds make an epoch."""
 
-    def __init__(self, clients, size=None, seed=0):
+    def __init__(self, clients, size=None, seed=0, per_epoch=1):
         super().__init__(clients, num_replicas=1, rank=0, seed=seed)
-        self.size = size or len(clients)
+        self.size, self.per_epoch = size or len(clients), per_epoch
 
     def __iter__(self):
-        g = torch.Generator().manual_seed(derive(self.seed, self.epoch))
-        yield sorted(torch.randperm(len(self.dataset), generator=g)[: self.size].tolist())
+        for i in range(self.per_epoch):
+            g = torch.Generator().manual_seed(derive(self.seed, self.epoch, i))
+            yield sorted(torch.randperm(len(self.dataset), generator=g)[: self.size].tolist())
 
     def __len__(self):
-        return 1
+        return self.per_epoch
 
 
 class Clients(list):
@@ -85,9 +86,10 @@ class Clients(list):
         )
 
 
-def loader(clients, size=None, seed=0):
+def loader(clients, size=None, seed=0, per_epoch=1):
     clients = Clients(clients)
-    return DataLoader(clients, sampler=Cohorts(clients, size, seed), batch_size=None, collate_fn=list)
+    sampler = Cohorts(clients, size, seed, per_epoch)
+    return DataLoader(clients, sampler=sampler, batch_size=None, collate_fn=list)
 
 
 def trainer(rounds, **kwargs):
@@ -106,21 +108,11 @@ def two_clients():
     return [Point(0, [(1, 0.0)], 2), Point(1, [(4, 1.0)], 2)]
 
 
-class Steps(LocalWork):
-    """A number of steps for each client by its number of samples... here: by the order of the ids."""
-
-    def __init__(self, *steps, **kwargs):
-        super().__init__(steps=1, **kwargs)
-        self.by_client = steps
-
-    def draw(self, batches, seed, fate=None):
-        return self.by_client[0] if len(self.by_client) == 1 else self.by_client[batches - 1]
-
-
 def run(
     algorithm, rounds, clients=None, work=None, module=None, size=None, seed=0, trainer_args=None, **kwargs
 ):
-    """Runs a federation; returns it."""
+    """Runs a federation, all rounds in one epoch, which costs less; returns it."""
     federation = Federation(module or Quadratic(), algorithm, work, seed=seed, **kwargs)
-    trainer(rounds, **(trainer_args or {})).fit(federation, loader(clients or two_clients(), size, seed))
+    data = loader(clients or two_clients(), size, seed, per_epoch=rounds)
+    trainer(1, **(trainer_args or {})).fit(federation, data)
     return federation

@@ -60,7 +60,7 @@ class LoopEngine:
         own = self.store.get(client.id).get(OWN)
         self.worker.load(message.tensors["x"], message.tensors.get("buffers", {}), own)
         seed = derive(self.seed, int(message.numbers["round"]), client.id)
-        seed_everything(seed)
+        seed_everything(seed, self.worker.module.device)
         return seed
 
     def train(self, client: Client, message: Message) -> Reply:

@@ -1,0 +1,132 @@
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from lkd.cli import main
+from lkd.datamodules import IID, FederatedDataModule, Synthetic
+from lkd.partition import draw
+
+DATA = {
+    "class_path": "FederatedDataModule",
+    "init_args": {
+        "data": {"class_path": "Digits"},
+        "partition": {"class_path": "Shards", "init_args": {"per_client": 2}},
+        "clients": 5,
+    },
+}
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """Writes a configuration in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(**sections):
+        # making this model would fail, so none is made
+        model = {"class_path": "Classifier", "init_args": {"network": "gone", "num_classes": 10}}
+        Path("c.yaml").write_text(yaml.safe_dump({"model": model, "data": DATA, **sections}))
+        return ["partition", "--config", "c.yaml"]
+
+    return write
+
+
+def table(path):
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_table_csv_and_picture_of_what_clients_hold(config, capsys):
+    main(
+        config(trainer={"logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "x", "name": "one"}}})
+    )
+    rows = table("runs/one/partition/clients.csv")
+    assert list(rows[0]) == ["client", "name", "samples", *map(str, range(10))] and len(rows) == 5
+    for row in rows:
+        counts = [int(row[str(label)]) for label in range(10)]
+        assert sum(counts) == int(row["samples"]) and sum(count > 0 for count in counts) <= 4
+    total = sum(int(row["samples"]) for row in rows)
+    shown = capsys.readouterr().out
+    assert "5 clients" in shown and f"{total} samples" in shown and rows[3]["samples"] in shown
+    with Image.open("runs/one/partition/clients.png") as picture:
+        assert min(picture.size) > 200
+    assert sorted(map(str, Path().rglob("*.*"))) == [
+        "c.yaml", "runs/one/partition/clients.csv", "runs/one/partition/clients.png"
+    ]  # fmt: skip
+
+
+def test_options(config, capsys):
+    main([*config(), "--data.clients=3", "--trainer.max_epochs=7", "--folder=here", "--column=label"])
+    assert len(table("here/clients.csv")) == 3
+    main([*config(), "--data.clients=2"])  # no logger has a name: that of the file
+    assert len(table("runs/c/partition/clients.csv")) == 2
+
+
+def test_a_saved_configuration_of_fit_is_read(config, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", *config()[1:], "--print_config"])
+    Path("c.yaml").write_text(capsys.readouterr().out)
+    main(["partition", "--config", "c.yaml", "--folder=here"])
+    assert len(table("here/clients.csv")) == 5
+
+
+def test_many_labels_and_many_clients_fit_the_terminal(config, capsys):
+    data = {
+        "class_path": "FederatedDataModule",
+        "init_args": {
+            "data": {"class_path": "Synthetic", "init_args": {"clients": 100}},
+            "partition": {"class_path": "Natural", "init_args": {"column": "client"}},
+        },
+    }
+    main([*config(data=data), "--folder=here", "--column=client"])
+    shown = capsys.readouterr().out
+    assert "different labels" in shown and "client 59" in shown and "client 60" not in shown
+    assert len(table("here/clients.csv")) == 100
+
+
+@pytest.mark.parametrize(("options", "sentence"), [
+    (["--data=Digits"], "Digits has no clients; make it the `data` of a FederatedDataModule"),
+    (["--data.clients=5000"], "5000"),
+    (["--column=camera"], "'camera' is not among"),
+])  # fmt: skip
+def test_one_sentence(config, options, sentence):
+    with pytest.raises(SystemExit, match=sentence):
+        main([*config(), *options])
+
+
+def test_unknown_options_are_refused(config, capsys):
+    with pytest.raises(SystemExit):
+        main([*config(), "--data.cliens=5"])
+    assert "cliens" in capsys.readouterr().err
+
+
+def test_bubbles_stand_where_samples_are(tmp_path):
+    """Client 0 has only a, client 1 only b: blue on one diagonal of the upper panel."""
+    rows = [
+        {"client": 0, "name": "0", "samples": 9, "counts": {"a": 9, "b": 0}},
+        {"client": 1, "name": "1", "samples": 9, "counts": {"a": 0, "b": 9}},
+    ]
+    draw(rows, tmp_path / "clients.png")
+    with Image.open(tmp_path / "clients.png") as picture:
+        pixels = torch.tensor(list(picture.convert("RGB").get_flattened_data())).reshape(
+            *picture.size[::-1], 3
+        )
+    blue = (pixels - torch.tensor([0x34, 0x98, 0xDB])).abs().sum(-1) < 20
+    y, x = blue.nonzero().float().T
+    assert len(x) > 50 and torch.corrcoef(torch.stack([x, y]))[0, 1] < -0.8  # up to the right
+
+
+def test_without_labels_sizes_are_drawn(tmp_path):
+    draw([{"client": 0, "name": "0", "samples": 3, "counts": {}}], tmp_path / "clients.png")
+    assert (tmp_path / "clients.png").stat().st_size > 1000
+
+
+def test_the_picture_stays_small_for_many_clients(tmp_path):
+    data = FederatedDataModule(Synthetic(clients=100), IID(), clients=1000)
+    data.setup("fit")
+    draw(data.summary(), tmp_path / "clients.png")
+    with Image.open(tmp_path / "clients.png") as picture:
+        assert max(picture.size) < 3000
