@@ -1,19 +1,25 @@
-"""Callbacks: the glue between Lightning's Trainer and distillation, averaging, warm-up and reports."""
+"""Callbacks: the glue between Lightning's Trainer and distillation, averaging, warm-up, federations and reports."""
 
 from lkd.callbacks.boxes import BoxDistillation
+from lkd.callbacks.clients import ClientReport
 from lkd.callbacks.distillation import Distillation
 from lkd.callbacks.ema import EMA
 from lkd.callbacks.presets import FeatureDistillation, LogitDistillation, RelationDistillation
+from lkd.callbacks.progress import ClientProgress
 from lkd.callbacks.report import DetectionReport
+from lkd.callbacks.rounds import RoundReport
 from lkd.callbacks.warmup import WarmUp
 
 __all__ = [
     "EMA",
     "BoxDistillation",
+    "ClientProgress",
+    "ClientReport",
     "DetectionReport",
     "Distillation",
     "FeatureDistillation",
     "LogitDistillation",
     "RelationDistillation",
+    "RoundReport",
     "WarmUp",
 ]

@@ -6,6 +6,7 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
 
 from lkd.distillation import ADAPTERS, Distiller
 from lkd.losses import Term
@@ -26,11 +27,13 @@ class Distillation(Callback):
         alpha: Weight of the module's own loss, which is the hard-label loss. Default 1. At 0 the module's step is
             not run, only its forward on the first entry of the batch (or on `input_key`), so no labels are needed.
         student_input: Layer of the student whose input the teacher is given; `""` is the module's own
-            forward, for modules whose `training_step` calls `self(x)`.
+            forward, for modules whose `training_step` calls `self(x)`. One that calls `self.body(x)` and then
+            `self.head(...)` needs `"body"`.
         input_key: Key of the batch whose tensor the teacher is given instead, such as `"images"`.
         label_key: Key or index of the labels in the batch, for terms that need them (DKD).
 
     Raises:
+        TypeError: If the teacher is no `Teacher`, or the terms are no list of terms.
         ValueError: If a term, layer, weight or shape does not fit; before training starts.
 
     Example:
@@ -66,6 +69,14 @@ class Distillation(Callback):
             self.teacher.prepare()  # may train it; the other ranks wait and then load the file
         trainer.strategy.barrier("lkd_teacher")
         self.teacher.prepare()
+        ours = {id(p) for p in pl_module.parameters()}
+        if any(id(p) in ours for p in self.teacher.parameters()) and not any(
+            p.requires_grad for p in pl_module.parameters()
+        ):
+            raise ValueError(
+                "the teacher is made of the student's own weights, which it has frozen, so that nothing is left to "
+                "train; give it a copy: Teacher(copy.deepcopy(module))."
+            )
         self.check(pl_module)
         trainer.fit_loop.setup_data()  # the fit would do it a moment later
         with isolate_rng():  # looking at a batch must not change what training draws
@@ -93,6 +104,23 @@ class Distillation(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restores the adapters when training resumes."""
-        if hasattr(pl_module, ADAPTERS) and ADAPTERS in checkpoint:
-            getattr(pl_module, ADAPTERS).load_state_dict(checkpoint[ADAPTERS])
+        """Restores the adapters when training resumes.
+
+        Raises:
+            ValueError: If the run has other adapters than the checkpoint, as the optimizer's state would not fit.
+        """
+        if trainer.state.fn != "fit":
+            return
+        adapters: nn.Module = getattr(pl_module, ADAPTERS, nn.Module())
+        saved, made = checkpoint.get(ADAPTERS, {}), adapters.state_dict()
+        if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in made.items()}:
+            raise ValueError(
+                f"the checkpoint has {_named(saved)} and this run {_named(made)}: resume with the distillation that "
+                "it was trained with, or start a new run from its weights (load_from_checkpoint)."
+            )
+        adapters.load_state_dict(saved)
+
+
+def _named(adapters: dict[str, Tensor]) -> str:
+    sizes = [f"{name} {tuple(value.shape)}" for name, value in adapters.items() if value.ndim > 1]
+    return f"distillation adapters {', '.join(sizes)}" if adapters else "no distillation adapters"

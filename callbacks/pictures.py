@@ -1,7 +1,8 @@
-"""Pictures of a run: detections side by side, and curves."""
+"""Pictures of a run: detections side by side, and curves over epochs or rounds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -67,12 +68,51 @@ def curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     figure = Figure(figsize=(5.2 * len(groups), 3.6), layout="constrained")
     for i, (label, members) in enumerate(groups):
         axes = figure.add_subplot(1, len(groups), i + 1)
-        for name in members:
-            points = [(row["epoch"], row[name]) for row in history if name in row]
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-        axes.set_xlabel("epoch")
+        _lines(axes, history, "epoch", members)
         axes.set_ylabel(label)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(path)
+
+
+def over_rounds(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Draws losses (above) and other validation metrics (below), over rounds on the left and over bytes on the right.
+
+    Args:
+        history: One mapping a round: `round`, `bytes` that have travelled so far, `failures` of clients, which are
+            marked, and metric name -> value.
+        path: The PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    names = sorted({n for row in history for n in row if "/" in n})
+    losses = [n for n in names if n.endswith("loss")]
+    metrics = [n for n in names if n.startswith("val/") and n not in losses]
+    groups = [g for g in (("loss", losses), ("validation", metrics)) if g[1]]
+    if not groups:
+        return
+    figure = Figure(figsize=(10.4, 3.6 * len(groups)), layout="constrained")
+    for i, (label, members) in enumerate(groups):
+        for j, x in enumerate(("round", "bytes")):
+            axes = figure.add_subplot(len(groups), 2, 2 * i + j + 1)
+            _lines(axes, history, x, members)
+            axes.set_ylabel(label)
+            failed = [row[x] for row in history if row.get("failures")]
+            if failed:  # at the foot, whatever the scale
+                foot = axes.get_xaxis_transform()
+                axes.plot(failed, [0.02] * len(failed), "rx", transform=foot, clip_on=False, label="a client failed")
+                axes.legend(fontsize=8)
+            if x == "bytes":
+                axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def _lines(axes: Any, history: Sequence[Mapping[str, float]], x: str, names: Sequence[str]) -> None:
+    for name in names:
+        points = [(row[x], row[name]) for row in history if name in row]
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+    axes.set_xlabel(x)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)

@@ -27,10 +27,13 @@ class LogitDistillation(Distillation):
         loss: `"kd"` (T^2 KL), `"logit_matching"` (its limit for high T; the temperature is not used) or
             `"dkd"` (decoupled, Zhao et al. 2022; needs labels).
         student_layer: Layer whose output are the student's logits; `""` is the module's own forward.
+            A `training_step` that does not call `self(x)` needs `student_input` too.
         teacher_layer: Layer whose output are the teacher's logits; `""` is its output.
         label_key: Key or index of the labels in the batch, for `"dkd"`.
+        student_input: Layer of the student whose input the teacher is given; `""` is its own forward.
 
     Raises:
+        TypeError: If the teacher is no `Teacher`.
         ValueError: If alpha is not in [0, 1].
 
     Example:
@@ -48,6 +51,7 @@ class LogitDistillation(Distillation):
         student_layer: str = "",
         teacher_layer: str = "",
         label_key: str | int = 1,
+        student_input: str = "",
     ) -> None:
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be between 0 and 1; it weights the hard-label loss.")
@@ -62,7 +66,7 @@ class LogitDistillation(Distillation):
             case _:
                 raise ValueError(f"loss={loss!r} must be 'kd', 'logit_matching' or 'dkd'.")
         term.weight, term.student_layer, term.teacher_layer = 1 - alpha, student_layer, teacher_layer
-        super().__init__(teacher, [term], alpha, student_input=student_layer, label_key=label_key)
+        super().__init__(teacher, [term], alpha, student_input=student_input, label_key=label_key)
 
 
 class FeatureDistillation(Distillation):
@@ -74,11 +78,14 @@ class FeatureDistillation(Distillation):
         loss: `"fitnets"` (Romero et al. 2015), `"at"` (attention transfer, Zagoruyko
             and Komodakis 2017) or `"cwd"` (channel-wise, Shu et al. 2021). Where channels
             differ, `"fitnets"` and `"cwd"` learn an adapter.
-        weight: Weight of the feature loss. Default what is usual: 100, 1000 or 10.
+        weight: Weight of the feature loss. Default what is usual: 100, 1000 or 10. These are values for large
+            networks; on a small one start with 1 and look at the logs: `weight * distillation/<loss>` that is far
+            above the student's own loss drowns it.
         alpha: Weight of the student's own loss. Default 1.
         student_input: Layer of the student whose input the teacher is given; `""` is its own forward.
 
     Raises:
+        TypeError: If the teacher is no `Teacher`, or layers no dict.
         ValueError: If a layer does not exist; near names are suggested.
 
     Example:
@@ -100,6 +107,10 @@ class FeatureDistillation(Distillation):
         usual = {"fitnets": 100.0, "at": 1000.0, "cwd": 10.0}
         if loss not in kinds:
             raise ValueError(f"loss={loss!r} must be one of {sorted(kinds)}.")
+        if not isinstance(layers, dict):
+            raise TypeError(
+                f"layers={layers!r} must map layers of the student to the teacher's: {{'body.4': 'body.4'}}."
+            )
         if not layers:
             raise ValueError("layers={} names no layer; give student layer: teacher layer.")
         weight = usual[loss] if weight is None else weight

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 HELP = """\
-usage: python cli.py {fit,validate,test,predict} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+usage: python cli.py {fit,validate,test,predict,partition} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
 
@@ -16,6 +16,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   validate   measure on the validation data
   test       measure on the test data and report
   predict    run on the predict data
+  partition  show which client holds what, without training
 
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
   python cli.py fit --config configs/classification/digits.yaml --distillation.alpha=0.5
@@ -107,10 +108,15 @@ def main(args: Sequence[str] | None = None) -> None:
         )
     if not has_wandb_account():
         os.environ.setdefault("WANDB_MODE", "offline")  # runs, instead of asking for a login
-    from lkd.lightning_cli import run
-
     try:
-        run(None if args is None else given)
+        if given[0] == "partition":
+            from lkd import partition
+
+            partition.run(given[1:])
+        else:
+            from lkd import lightning_cli
+
+            lightning_cli.run(None if args is None else given)
     except Exception as error:
         sentence = own_sentence(error)
         if os.environ.get("LKD_TRACEBACK") or sentence is None:

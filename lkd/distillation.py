@@ -48,6 +48,7 @@ class Distiller:
         relabelled_weight: Weight of the student's own loss on the relabelled batch.
 
     Raises:
+        TypeError: If the teacher is no `Teacher`, or the terms are no list of terms.
         ValueError: If there is nothing to learn from, or a weight is negative.
     """
 
@@ -62,10 +63,16 @@ class Distiller:
         relabel: Relabel | None = None,
         relabelled_weight: float = 0.0,
     ) -> None:
+        if not isinstance(teacher, Teacher):
+            inside = repr(teacher) if isinstance(teacher, str) else type(teacher).__name__
+            raise TypeError(f"teacher={inside} must be a Teacher; wrap it: Teacher({inside}).")
+        if not isinstance(terms, Sequence) or not all(isinstance(term, Term) for term in terms):
+            raise TypeError("terms must be a list of lkd.losses.Term, such as [KD()].")
         if not terms and relabel is None:
             raise ValueError("terms=[] leaves nothing to distil; give at least one term, such as KD().")
-        if alpha < 0:
-            raise ValueError(f"alpha={alpha} must be 0 or more; it weights the student's own loss.")
+        for name, weight in (("alpha", alpha), ("relabelled_weight", relabelled_weight)):
+            if not weight >= 0:
+                raise ValueError(f"{name}={weight} must be 0 or more; it weights the student's own loss.")
         self.teacher = teacher
         self.terms = name_terms(terms)
         self.alpha = alpha
@@ -117,6 +124,7 @@ class Distiller:
         for term in self.terms.values():
             for layer in as_list(term.student_layer):
                 find_layer(module, layer, "student_layer")
+        find_layer(module, self.student_input, "student_input")
 
     def detach(self) -> None:
         """Takes everything back that `attach` did."""
@@ -156,13 +164,12 @@ class Distiller:
         args: tuple[Any, ...],
         adapter_of: Any,
     ) -> tuple[Any, dict[str, Any]]:
-        layers = [self.student_input] if self.terms and self.input_key is None else []
-        for term in self.terms.values():
-            layers += as_list(term.student_layer)
+        layers = [layer for term in self.terms.values() for layer in as_list(term.student_layer)]
+        sees = [self.student_input] if self.terms and self.input_key is None else []
         logs: dict[str, Any] = {}
         total: Any = 0.0
         output: Any = None
-        with Taps(module, layers, "student_layer") as student:
+        with Taps(module, layers, "student_layer") as student, Taps(module, sees, "student_input") as given:
             if self.alpha > 0:
                 output = inner(module, batch, *args)
                 if output is None:
@@ -179,7 +186,7 @@ class Distiller:
                 if self.relabelled_weight > 0:
                     total = total + self.relabelled_weight * _loss_of(output)
         if self.terms:
-            seen = batch[self.input_key] if self.input_key else student.input(self.student_input)
+            seen = batch[self.input_key] if self.input_key else given.input(self.student_input)
             teacher = self.teacher.tapped(
                 seen, [layer for term in self.terms.values() for layer in as_list(term.teacher_layer)]
             )
@@ -230,6 +237,18 @@ class Distiller:
             return adapter
 
         args = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
+        step = clone.training_step.__func__  # type: ignore[attr-defined]
+
+        def own_step(*given: Any) -> Any:
+            try:
+                return step(*given)
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                if self.alpha > 0:
+                    error.add_note(
+                        f"alpha={self.alpha} runs the module's own training_step; unlabelled data needs alpha=0."
+                    )
+                raise
+
         with (
             _silent(clone),
             torch.no_grad(),
@@ -238,13 +257,7 @@ class Distiller:
         ):
             warnings.simplefilter("ignore")
             torch.manual_seed(torch.initial_seed())  # the run's seed, whatever was drawn from it before
-            self._loss(
-                clone,
-                clone.training_step.__func__,  # type: ignore[attr-defined]
-                example,
-                args,
-                make,
-            )
+            self._loss(clone, own_step, example, args, make)
         return adapters
 
     def _optimizers_with_adapters(self, module: LightningModule, inner: Callable[..., Any]) -> Any:

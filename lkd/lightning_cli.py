@@ -4,17 +4,23 @@ import functools
 import logging
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import lkd.callbacks
 import lkd.datamodules
+import lkd.federated
 import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
 from lkd import __version__
+from lkd.parser import Parser
+
+log = logging.getLogger(__name__)
 
 
 class SaveConfig(SaveConfigCallback):
@@ -53,6 +59,11 @@ class _Shared:
 class CLI(LightningCLI):
     """Adds the `distillation` callback as a section of its own and `test_after_fit`."""
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Makes the parser, whose mistakes get one sentence."""
+        self.parser_class = Parser
+        return super().init_parser(**kwargs)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Declares what lkd adds to Lightning's options."""
         parser.add_lightning_class_args(
@@ -61,6 +72,19 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="Measure on the test data when fit is done."
         )
+
+    def before_instantiate_classes(self) -> None:
+        """Looks for the checkpoint, before anything that takes long."""
+        path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
+        if path is None:
+            if self.subcommand in ("validate", "test", "predict"):
+                log.warning(
+                    "No --ckpt_path: %s uses the weights that the config starts from.", self.subcommand
+                )
+        elif not (path in ("best", "last", "hpc", "registry") or ":" in path or Path(path).exists()):
+            raise FileNotFoundError(  # registry:... and s3://... are left to Lightning
+                f"ckpt_path={path!r} does not exist; give the path of a checkpoint, 'best', 'last' or 'hpc'."
+            )
 
     def instantiate_classes(self) -> None:
         """Makes the objects of the configuration."""
@@ -73,10 +97,15 @@ class CLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
 
+    def before_fit(self) -> None:
+        """Keeps quiet about layers in eval mode where the module was asked for them."""
+        if getattr(self.model, "freeze_batchnorm", False) or getattr(self.model, "freeze_layers", 0):
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start")
+
     def after_fit(self) -> None:
-        """Measures the final weights once on the test data."""
-        has_test = self.datamodule is not None and (
-            type(self.datamodule).test_dataloader is not LightningDataModule.test_dataloader
+        """Measures the final weights once on the test data, if the module can be tested."""
+        has_test = is_overridden("test_step", self.model) and (
+            self.datamodule is not None and is_overridden("test_dataloader", self.datamodule)
         )
         if self.config["fit"]["test_after_fit"] and has_test and not self.trainer.interrupted:
             reported = any(

@@ -74,6 +74,78 @@ def test_fit_validate_test_and_predict(folder, capsys):
     )
 
 
+OWN = """
+import torch
+from lightning.pytorch import LightningModule
+
+class Net(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Linear(64, 10)
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self.body(batch[0].flatten(1)), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+class Tested(Net):
+    def test_step(self, batch, batch_idx):
+        self.log("test/seen", 1.0)
+"""
+
+
+@pytest.mark.parametrize(("model", "tested"), [("Net", False), ("Tested", True)])
+def test_a_module_that_cannot_be_tested_is_only_trained(folder, monkeypatch, capsys, model, tested):
+    (folder / "own_module.py").write_text(OWN)
+    monkeypatch.syspath_prepend(folder)
+    main(["fit", "--config", DIGITS, ALONE, *QUICK, f"--model=own_module.{model}"])
+    assert ("test/seen" in capsys.readouterr().out) is tested
+
+
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_a_missing_checkpoint_is_found_out_first(monkeypatch, verb):
+    monkeypatch.setattr("lkd.lightning_cli.CLI.instantiate_classes", lambda *_: pytest.fail("too late"))
+    with pytest.raises(SystemExit, match=r"^FileNotFoundError: ckpt_path='nope\.ckpt' does not exist"):
+        main([verb, "--config", DIGITS, ALONE, "--ckpt_path=nope.ckpt"])
+
+
+@pytest.mark.parametrize("name", ["best", "last", "hpc", "registry", "registry:net", "s3://bucket/net.ckpt"])
+def test_lightnings_names_for_checkpoints_are_left_to_it(monkeypatch, name):
+    def reached(*_):
+        raise LookupError
+
+    monkeypatch.setattr("lkd.lightning_cli.CLI.instantiate_classes", reached)
+    with pytest.raises(LookupError):
+        main(["fit", "--config", DIGITS, ALONE, f"--ckpt_path={name}"])
+
+
+def test_a_test_of_the_start_says_so(folder, caplog):
+    quick = ["--trainer.limit_test_batches=1", "--trainer.enable_progress_bar=false"]
+    with caplog.at_level("WARNING", "lkd"):
+        main(["test", "--config", DIGITS, ALONE, *quick])
+    assert "No --ckpt_path: test uses the weights that the config starts from." in caplog.text
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_layers_in_eval_mode_are_no_news_where_they_are_asked_for(folder, monkeypatch, recwarn, frozen):
+    (folder / "own_frozen.py").write_text(
+        OWN
+        + f"""
+class Frozen(Net):
+    freeze_batchnorm = {frozen}
+
+    def __init__(self):
+        super().__init__()
+        self.body.eval()
+"""
+    )
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "own_frozen", raising=False)
+    main(["fit", "--config", DIGITS, ALONE, *QUICK, "--model=own_frozen.Frozen"])
+    assert any("in eval mode at the start" in str(w.message) for w in recwarn) is not frozen
+
+
 def test_no_test_after_fit_if_asked(folder, capsys):
     main(["fit", "--config", DIGITS, ALONE, *QUICK, "--test_after_fit=false"])
     assert "test/acc" not in capsys.readouterr().out

@@ -25,6 +25,13 @@ def test_named_configs_and_scripts_exist(page):
     assert not re.findall(r"\b[A-Z]+_(?:TABLE|LINK)\b", text), "a placeholder is left"
 
 
+def test_the_readme_says_where_the_data_of_every_config_comes_from():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    used = {f for c in ROOT.glob("configs/**/*.yaml") for f in re.findall(r"\bdata/\w+", c.read_text())}
+    assert {"data/weights", "data/traffic_cams"} <= used
+    assert not {folder for folder in used if f"`{folder}`" not in readme}
+
+
 def test_every_make_target_in_the_readme_exists():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.M)
     for used in re.findall(r"\bmake ([a-z][\w-]*)", (ROOT / "README.md").read_text(encoding="utf-8")):

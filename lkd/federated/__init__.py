@@ -14,6 +14,7 @@ from lkd.federated.algorithms import (
     MimeLite,
     Scaffold,
 )
+from lkd.federated.attack import Attack
 from lkd.federated.client import Client
 from lkd.federated.federation import Federation
 from lkd.federated.heterogeneity import Devices
@@ -22,6 +23,7 @@ from lkd.federated.work import LocalWork
 
 __all__ = [
     "Algorithm",
+    "Attack",
     "Centralized",
     "Client",
     "CoordinateMedian",

@@ -71,7 +71,7 @@ class ClientRun:
             group["lr"] *= factor
 
     def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
-        """The gradient of this step's batches at another point, with the same random draws.
+        """The gradient of this step's batches at another point, with the same draws from torch's generators.
 
         Weights, buffers and logs stay as they are. A torchmetrics metric that `training_step` updates sees the
         batches twice.

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.attack import Attack
 from lkd.federated.client import Client, Part
 from lkd.federated.engines import LoopEngine
 from lkd.federated.heterogeneity import Devices, Fate
@@ -58,6 +59,7 @@ class Federation(Wrapped):
         personal: Layers that stay with each client, by name, pattern, or `"batchnorm"` (FedBN).
         robust: A robust rule in place of the weighted mean.
         devices: Stragglers, drop-outs and speeds of the clients' machines. Default: all reliable.
+        attack: Clients that lie, to try `robust` on. Default: all honest.
         min_clients: Clients of a round that have to succeed; with fewer the run stops.
         seed: All randomness of a client's work comes from (seed, round, client).
 
@@ -82,6 +84,7 @@ class Federation(Wrapped):
         personal: list[str] | None = None,
         robust: Rule | None = None,
         devices: Devices | None = None,
+        attack: Attack | None = None,
         min_clients: int = 1,
         seed: int = 0,
     ) -> None:
@@ -94,7 +97,8 @@ class Federation(Wrapped):
         self.algorithm = algorithm or Algorithm()
         self.work = work or LocalWork()
         self.server_optimizer, self.server_scheduler = server_optimizer, server_scheduler
-        self.robust, self.devices, self.min_clients, self.seed = robust, devices, min_clients, seed
+        self.robust, self.devices, self.attack = robust, devices, attack
+        self.min_clients, self.seed = min_clients, seed
         self.personal = list(personal or []) if self.algorithm.shares else ["*"]
         self.store = ClientStore()
         self.records: list[Record] = []
@@ -121,6 +125,10 @@ class Federation(Wrapped):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.server_scheduler(optimizer)}}
 
     def on_fit_start(self) -> None:
+        """Makes worker and engine before the first round."""
+        self._prepare()
+
+    def _prepare(self) -> None:
         """Prepares this process's worker and engine, and takes up what a checkpoint brought."""
         worker = self.worker
         worker.prepare(self.client, self.trainer)
@@ -175,7 +183,7 @@ class Federation(Wrapped):
             cohort[0].population,
             self.x,
             self.shared_buffers,
-            self.engine.exchange,
+            self.attack.on(self.engine.exchange) if self.attack else self.engine.exchange,
             steps,
             uniform=self.algorithm.weights == "uniform",
             rule=self.robust,
@@ -241,17 +249,21 @@ class Federation(Wrapped):
         Returns:
             A record for each, with `metrics`, in the order of their ids; the same on all ranks.
         """
-        server = Round(
-            self.global_step,
-            [c for c in clients if c.has(part)],
-            len(clients),
-            self.x,
-            self.shared_buffers,
-            self.engine.exchange,
-            lambda client: 0,
-            ranks=self.ranks,
-        )
-        with isolate_rng():
+        # a validation is in inference mode, whose tensors training could not use again
+        with torch.inference_mode(False), isolate_rng(include_cuda=self.device.type == "cuda"):
+            engine = getattr(self, "engine", None)
+            if engine is None or engine.loop.trainer is not self.trainer or self._restored is not None:
+                self._prepare()  # no fit came before
+            server = Round(
+                self.global_step,
+                [c for c in clients if c.has(part)],
+                len(clients),
+                self.x,
+                self.shared_buffers,
+                self.engine.exchange,
+                lambda client: 0,
+                ranks=self.ranks,
+            )
             server.evaluate(part)
         return server.all_records()
 

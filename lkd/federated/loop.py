@@ -69,8 +69,8 @@ class LocalLoop:
         )
         self._batches: list[tuple[Any, int]] = []  # of the step under way
         self._rng: list[Tensor] = []  # before it
-        worker.serve("optimizers", local.optimizer)
-        worker.serve("lr_schedulers", local.scheduler)
+        worker.serve("optimizers", lambda: local.optimizer)
+        worker.serve("lr_schedulers", lambda: local.scheduler)
 
     def train(
         self,
@@ -88,7 +88,8 @@ class LocalLoop:
         module, optimizer, hook = self.worker.module, self.local.optimizer, self._hook
         scheduler = self.local.scheduler if self.local.by_step else None
         # a client's own, like its optimizer: a scale that depends on other clients would not be reproducible
-        scaler = torch.amp.GradScaler(module.device.type) if self.trainer.precision == "16-mixed" else None
+        scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        scaler = torch.amp.GradScaler(module.device.type) if scales else None
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         module.train()
         hook("on_train_start")

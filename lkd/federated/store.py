@@ -24,7 +24,8 @@ class ClientStore:
         return self._states.get(client, {})
 
     def put(self, client: int, groups: Groups) -> None:
-        """Keeps copies."""
+        """Keeps copies, in place of what was there."""
+        self._states.pop(client, None)
         if any(groups.values()):
             self._states[client] = {name: moved(group, "cpu") for name, group in groups.items()}
 

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -127,9 +127,9 @@ class Worker:
                 for buffer, before in buffers:
                     buffer.copy_(before)
 
-    def serve(self, name: str, value: Any) -> None:
+    def serve(self, name: str, answer: Callable[[], Any]) -> None:
         """Lets a method of the module, such as `optimizers`, answer with this instead of asking the Trainer."""
-        setattr(self.module, name, lambda *args, **kwargs: value)
+        setattr(self.module, name, lambda *args, **kwargs: answer())
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

@@ -15,9 +15,12 @@ class Term(nn.Module):
     entry `key` of its dict output; or by a list of such names, several layers (stages).
 
     Args:
-        weight: Factor that the attaching mechanism multiplies the loss by.
+        weight: Factor that the attaching mechanism multiplies the loss by, 0 or more.
         student_layer: Layer, or layers, of the student to compare.
         teacher_layer: Their counterparts in the teacher.
+
+    Raises:
+        ValueError: If the weight is negative.
 
     Example:
         >>> class Difference(Term):
@@ -34,6 +37,8 @@ class Term(nn.Module):
         self, weight: float = 1.0, student_layer: str | list[str] = "", teacher_layer: str | list[str] = ""
     ) -> None:
         super().__init__()
+        if not weight >= 0:
+            raise ValueError(f"weight={weight} of {type(self).__name__} must be 0 or more.")
         self.weight = weight
         self.student_layer = student_layer
         self.teacher_layer = teacher_layer

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich import get_console
 from rich.table import Table
 
 Row = dict[str, Any]
@@ -55,4 +55,4 @@ def print_table(rows: Sequence[Row], title: str) -> None:
         table.add_column(name, justify="right" if isinstance(value, float) else "left")
     for row in rows:
         table.add_row(*(text(v) for v in row.values()))
-    Console().print(table)
+    get_console().print(table)  # the one of Lightning's bar, which makes room for what it prints

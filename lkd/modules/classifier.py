@@ -76,7 +76,8 @@ class Classifier(LightningModule):
         """Cross entropy, mean over the batch."""
         if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < self.num_classes):
             raise ValueError(
-                f"labels from {int(labels.min())} to {int(labels.max())}: num_classes is {self.num_classes}."
+                f"labels from {int(labels.min())} to {int(labels.max())}: num_classes is {self.num_classes}, so they "
+                f"must be from 0 to {self.num_classes - 1}; set num_classes, or number the labels from 0."
             )
         return nn.functional.cross_entropy(logits, labels)
 

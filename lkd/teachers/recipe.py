@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 log = logging.getLogger(__name__)
 
 # What a launcher of several processes sets; the teacher's own run must not take itself for one of them.
@@ -29,7 +31,8 @@ def follow(recipe: str, checkpoint: Path) -> None:
     The run is a process of its own, so that its memory is given back and one Trainer lives in a process.
     Which recipe made a checkpoint is kept beside it, as the SHA-256 of the config in `<checkpoint>.recipe`,
     or that its run did not come to its end. A checkpoint of another recipe, or of such a run, is set aside as
-    `<checkpoint>.old`; one without a record is the user's own and is taken as it is.
+    `<checkpoint>.old`; one without a record is the user's own and is taken as it is. Of several runs that want
+    the same teacher one trains it, and the others wait for its lock, `<checkpoint>.lock`.
 
     Args:
         recipe: Path of the config; it must save its checkpoint at `checkpoint`.
@@ -39,21 +42,42 @@ def follow(recipe: str, checkpoint: Path) -> None:
         RuntimeError: If the run fails or leaves no such file.
     """
     digest = hashlib.sha256(Path(recipe).read_bytes()).hexdigest()
-    record = checkpoint.with_name(checkpoint.name + ".recipe")
+    if _is_there(checkpoint, digest):
+        return
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(_beside(checkpoint, ".lock"))
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        log.info("Another run is training the teacher %s: waiting for it.", checkpoint)
+        held = lock.acquire()
+    with held:
+        if not _is_there(checkpoint, digest):  # the run that was waited for may have made it
+            _train(recipe, checkpoint, digest)
+
+
+def _beside(checkpoint: Path, suffix: str) -> Path:
+    return checkpoint.with_name(checkpoint.name + suffix)
+
+
+def _is_there(checkpoint: Path, digest: str) -> bool:
+    record = _beside(checkpoint, ".recipe")
+    return checkpoint.is_file() and (not record.is_file() or record.read_text().strip() == digest)
+
+
+def _train(recipe: str, checkpoint: Path, digest: str) -> None:
+    record = _beside(checkpoint, ".recipe")
     if checkpoint.is_file():
-        if not record.is_file() or record.read_text().strip() == digest:
-            return
         log.warning(
             "The teacher %s was made by another version of %s, or not to its end: training it again.",
             checkpoint,
             recipe,
         )
-        checkpoint.replace(checkpoint.with_name(checkpoint.name + ".old"))
+        checkpoint.replace(_beside(checkpoint, ".old"))
     else:
         log.info("There is no teacher %s yet: training it by %s.", checkpoint, recipe)
     environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
     command = [sys.executable, "-m", "lkd", "fit", "--config", recipe]
-    record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text("unfinished\n")  # a run that is killed may leave the checkpoint of an early epoch
     code = subprocess.run(command, env=environment, check=False).returncode
     if not checkpoint.is_file():

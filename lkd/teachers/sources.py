@@ -40,7 +40,7 @@ def load(
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the name is not known, or the checkpoint does not say which class it is of.
+        ValueError: If the name is not known, or the file does not say which network or class it is of.
         TypeError: If the source is something else.
 
     Example:
@@ -61,6 +61,11 @@ def load(
         from lkd.models.yolo import YOLO
 
         return YOLO(source, class_map=class_map)
+    if Path(source).suffix in (".pth", ".bin", ".safetensors"):
+        raise ValueError(
+            f"model={source!r} holds weights without their network: build the network, load them into it by "
+            "load_state_dict and give that module to Teacher."
+        )
     import timm
 
     if not timm.is_model(source):
@@ -80,6 +85,6 @@ def _checkpoint(path: str) -> LightningModule:
     if "_class_path" not in checkpoint.get("hyper_parameters", {}):
         raise ValueError(
             f"model={path!r} does not say which LightningModule it is of (only checkpoints of the command line "
-            "do); load it with YourModule.load_from_checkpoint and give the module to Teacher."
+            "do); give the module: Teacher(YourModule.load_from_checkpoint(path))."
         )
     return LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)

@@ -18,9 +18,10 @@ class Teacher(LightningModule):
     """A frozen model that gives targets: always in eval mode, never in the gradient graph.
 
     Args:
-        model: What teaches. A module or callable; or a path: a Lightning checkpoint (`.ckpt`), YOLO weights
-            (`.pt`, needs the `yolo` extra; a pickle, so only from a source you trust); or the name of a timm
-            model.
+        model: What teaches. A module, which is frozen in place (no gradients, eval mode: give a copy of one that
+            shall train on), or a callable; or a path: a Lightning checkpoint that the command line made (`.ckpt`;
+            of another give `MyModule.load_from_checkpoint(path)`), YOLO weights (`.pt`, needs the `yolo` extra;
+            only from a source you trust); or the name of a timm model.
         recipe: A config of `python cli.py fit` that trains this teacher and saves it at the path `model`.
             It runs when the file is not there yet, or was made by another version of the recipe.
         class_map: For `.pt` weights: source class -> class of the student, such as `{2: 0, 5: 0, 7: 0}`
@@ -143,12 +144,21 @@ class Teacher(LightningModule):
     def _run(self, function: Any, inputs: Tensor) -> Any:
         if self.device != inputs.device:
             self.to(inputs.device)
-        with self._autocast(inputs):
-            if self.batch_size is None or len(inputs) <= self.batch_size:
-                outputs = function(inputs)
-            else:
-                chunks = inputs.split(self.batch_size)
-                outputs = _join([function(chunk) for chunk in chunks], [len(c) for c in chunks])
+        try:
+            with self._autocast(inputs):
+                if self.batch_size is None or len(inputs) <= self.batch_size:
+                    outputs = function(inputs)
+                else:
+                    chunks = inputs.split(self.batch_size)
+                    outputs = _join([function(chunk) for chunk in chunks], [len(c) for c in chunks])
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError) as error:  # what torch and timm raise where shapes do not fit
+            name = getattr(self.source, "__name__", type(self.model).__name__)
+            raise RuntimeError(
+                f"the teacher {name} failed on an input of shape {tuple(inputs.shape)}: {error} "
+                "(It is given what enters the student's forward, or the layer that student_input names.)"
+            ) from error
         return apply_to_collection(outputs, Tensor, Tensor.detach)
 
     def _autocast(self, inputs: Tensor) -> torch.autocast:

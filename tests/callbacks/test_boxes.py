@@ -311,6 +311,24 @@ def test_nan_stops_before_training(root, weights):
         Mistakes.fit(BoxDistillation(Teacher(network_teacher(narrow())), **weights), Broken())
 
 
+def test_a_run_that_breaks_off_serves_views_again(root):
+    def broken(*args, **kwargs):
+        raise RuntimeError("power cut")
+
+    data, module = roads(root, unlabelled=True, teacher_size=192), student(narrow())
+    module.optimizer_step = broken
+    callback = BoxDistillation(Teacher(network_teacher()), sees="frame")
+    with pytest.raises(RuntimeError, match="power cut"):
+        quick_trainer(callbacks=[callback]).fit(module, datamodule=data)
+    assert callback.labels.frames is None
+    assert "teacher_images" in next(iter(data.train_dataloader()))  # left out while whole frames are served
+
+
+def test_a_teacher_that_is_not_wrapped_is_refused():
+    with pytest.raises(TypeError, match=r"teacher=Oracle must be a Teacher; wrap it"):
+        BoxDistillation(network_teacher())
+
+
 def test_a_run_that_breaks_off_leaves_the_module_as_it_was(root):
     module = student(narrow())
 

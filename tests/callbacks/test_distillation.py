@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.callbacks import Distillation, FeatureDistillation, LogitDistillation, RelationDistillation
-from lkd.distillation import ADAPTERS
+from lkd.distillation import ADAPTERS, Distiller
 from lkd.losses import DKD, KD, FitNets, LogitMatching
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
@@ -161,6 +161,67 @@ def test_resumed_training_is_bit_identical(tmp_path, preset):
         assert torch.equal(a, b)
 
 
+class Resumes:
+    """A run that a later one goes on from."""
+
+    @staticmethod
+    def fit(folder, callback, epochs, checkpoint=None):
+        trainer = quick_trainer(
+            callbacks=[callback] if callback else [],
+            max_epochs=epochs,
+            enable_checkpointing=True,
+            default_root_dir=folder,
+        )
+        trainer.fit(seeded(0, lambda: Plain(16)), digits(), ckpt_path=checkpoint)
+        return trainer.checkpoint_callback.best_model_path
+
+    @staticmethod
+    def fitnets(width=48):
+        return FeatureDistillation(Teacher(Plain(width)), layers={"net.1": "net.1"}, weight=1.0)
+
+    @staticmethod
+    def logit():
+        return LogitDistillation(Teacher(Plain(48)))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (Resumes.fitnets, Resumes.logit, r"has distillation adapters fitnets.* and this run no distillation"),
+        (
+            Resumes.logit,
+            Resumes.fitnets,
+            r"has no distillation adapters and this run distillation adapters fit",
+        ),
+        (
+            lambda: None,
+            Resumes.fitnets,
+            r"has no distillation adapters and this run distillation adapters fit",
+        ),
+        (Resumes.fitnets, lambda: Resumes.fitnets(32), r"\(48, 16\) and this run .*\(32, 16\)"),
+    ],
+)
+def test_resuming_with_other_adapters_is_refused(tmp_path, first, second, words):
+    half = Resumes.fit(tmp_path, first(), 1)
+    with pytest.raises(ValueError, match=words):
+        Resumes.fit(tmp_path, second(), 2, half)
+
+
+def test_what_has_no_adapters_may_be_resumed_with_other_distillation(tmp_path):
+    half = Resumes.fit(tmp_path, None, 1)
+    assert Resumes.fit(tmp_path, Resumes.logit(), 2, half)
+
+
+def test_a_checkpoint_with_adapters_can_be_tested(tmp_path):
+    class Tested(Plain):
+        def test_step(self, batch, batch_idx):
+            self.log("test/seen", 1.0)
+
+    half = Resumes.fit(tmp_path, Resumes.fitnets(), 1)
+    trainer = quick_trainer(callbacks=[Resumes.fitnets()])
+    assert trainer.test(Tested(16), digits(), ckpt_path=half, verbose=False) == [{"test/seen": 1.0}]
+
+
 def test_every_term_is_logged():
     terms = [KD(weight=0.5), LogitMatching(weight=0.1), DKD(weight=0.1)]
     trainer = quick_trainer(callbacks=[Distillation(Teacher(Plain(32)), terms, alpha=0.5)])
@@ -287,8 +348,10 @@ class Test:
 
         with pytest.raises(ValueError, match="forward of the module itself did not run"):
             self.fit(LogitDistillation(Teacher(Plain())), Direct())
-        trainer = quick_trainer(callbacks=[LogitDistillation(Teacher(Plain()), student_layer="net")])
-        trainer.fit(Direct(), digits())  # with the layer named it works
+        with pytest.raises(ValueError, match=r"student_input='': the forward of the module .*\['net'\]"):
+            self.fit(LogitDistillation(Teacher(Plain()), student_layer="net"), Direct())
+        callback = LogitDistillation(Teacher(Plain()), student_layer="net", student_input="net")
+        quick_trainer(callbacks=[callback]).fit(Direct(), digits())  # with the layers named it works
 
     def test_nan(self):
         x = torch.full((4, 1, 8, 8), float("nan"))
@@ -324,6 +387,63 @@ class Test:
     def test_alpha(self, alpha):
         with pytest.raises(ValueError, match=f"alpha={alpha} must be between 0 and 1"):
             LogitDistillation(Teacher(Plain()), alpha=alpha)
+
+    def test_the_student_is_its_own_teacher(self):
+        for part in ("", "net"):
+            student = Plain()
+            teacher = student.get_submodule(part)
+            with pytest.raises(
+                ValueError, match=r"student's own weights.*Teacher\(copy\.deepcopy\(module\)\)"
+            ):
+                self.fit(LogitDistillation(Teacher(teacher)), student)
+        quick_trainer(callbacks=[LogitDistillation(Teacher(copy.deepcopy(student)))]).fit(Plain(), digits())
+
+    def test_a_teacher_that_takes_other_inputs(self):
+        teacher = nn.Sequential(nn.Conv2d(3, 10, 8), nn.Flatten())
+        words = r"teacher Sequential failed on an input of shape \(16, 1, 8, 8\): Given .* 3 channels.*student_input"
+        with pytest.raises(RuntimeError, match=words):
+            self.fit(LogitDistillation(Teacher(teacher)))
+
+    @pytest.mark.parametrize("alpha", [0.5, 0.0])
+    def test_data_without_labels(self, alpha):
+        loader = DataLoader(torch.rand(8, 1, 8, 8), batch_size=4)
+        if alpha == 0:
+            quick_trainer(callbacks=[LogitDistillation(Teacher(Plain()), alpha=alpha)]).fit(Plain(), loader)
+            return
+        with pytest.raises(ValueError, match="values to unpack") as caught:
+            self.fit(LogitDistillation(Teacher(Plain()), alpha=alpha), loader=loader)
+        assert "unlabelled data needs alpha=0" in caught.value.__notes__[0]
+
+    @pytest.mark.parametrize(
+        ("make", "words"),
+        [
+            (
+                lambda: LogitDistillation(Plain()),
+                r"teacher=Plain must be a Teacher; wrap it: Teacher\(Plain\)",
+            ),
+            (lambda: RelationDistillation("t.ckpt"), r"wrap it: Teacher\('t\.ckpt'\)"),
+            (lambda: Distillation(Plain(), [KD()]), "must be a Teacher"),
+            (lambda: Distillation(Teacher(Plain()), KD()), r"terms must be a list .* such as \[KD\(\)\]"),
+            (
+                lambda: Distillation(Teacher(Plain()), [nn.MSELoss()]),
+                "terms must be a list of lkd.losses.Term",
+            ),
+            (
+                lambda: FeatureDistillation(Teacher(Plain()), ["net.1"]),
+                r"layers=\['net\.1'\] must map layers",
+            ),
+        ],
+    )
+    def test_types(self, make, words):
+        with pytest.raises(TypeError, match=words):
+            make()
+
+    @pytest.mark.parametrize("weight", [-1.0, float("nan")])
+    def test_weights(self, weight):
+        with pytest.raises(ValueError, match=f"weight={weight} of KD must be 0 or more"):
+            KD(weight=weight)
+        with pytest.raises(ValueError, match=f"relabelled_weight={weight} must be 0 or more"):
+            Distiller(Teacher(Plain()), [KD()], relabelled_weight=weight)
 
     def test_no_terms(self):
         with pytest.raises(ValueError, match="nothing to distil"):

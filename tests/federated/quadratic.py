@@ -5,7 +5,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from lkd.federated import Federation, LocalWork
+from lkd.federated import Federation
 from lkd.federated.seeds import derive
 
 
@@ -50,8 +50,7 @@ class Point:
             yield self.h[chunk], self.e[chunk]
 
     def ordered_batches(self, part):
-        for h, e in zip(self.h.split(self.batch), self.e.split(self.batch), strict=True):
-            yield h, e
+        yield from zip(self.h.split(self.batch), self.e.split(self.batch), strict=True)
 
     def has(self, part):
         return part == "train"

@@ -4,6 +4,8 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,6 +118,31 @@ def test_a_teacher_of_a_run_that_broke_off_is_not_taken_for_a_finished_one(runs,
     runs.saves, runs.code, runs.killed = "whole", 0, False
     follow("recipe.yaml", CHECKPOINT)
     assert CHECKPOINT.read_text() == "whole" and OLD.read_text() == "half"
+
+
+def test_of_two_runs_one_trains_the_teacher_and_the_other_waits(folder, monkeypatch, caplog):
+    started, trained = threading.Event(), []
+
+    def run(command, **_):
+        trained.append(command)
+        CHECKPOINT.write_text("half")  # of its first epoch: not what the other run waits for
+        started.set()
+        deadline = time.monotonic() + 30
+        while "waiting for it" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        CHECKPOINT.write_text("whole")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with caplog.at_level(logging.INFO, "lkd"):
+        first = threading.Thread(target=follow, args=("recipe.yaml", CHECKPOINT))
+        first.start()
+        assert started.wait(30)
+        follow("recipe.yaml", CHECKPOINT)
+        assert CHECKPOINT.read_text() == "whole"
+        first.join()
+    assert "Another run is training the teacher runs/teacher.ckpt: waiting for it." in caplog.text
+    assert len(trained) == 1 and not OLD.exists()
 
 
 def test_the_run_does_not_take_itself_for_a_rank_of_ours(runs, monkeypatch):

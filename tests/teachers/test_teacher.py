@@ -95,6 +95,7 @@ def test_detect_takes_any_detector():
         ({"model": "resnet10tt"}, ValueError, "did you mean resnet10t"),
         ({"model": "nowhere/net.ckpt"}, FileNotFoundError, r"nowhere/net\.ckpt.*does not exist"),
         ({"model": "nowhere/net.pt"}, FileNotFoundError, r"nowhere/net\.pt.*does not exist"),
+        ({"model": "net.pth"}, ValueError, r"weights without their network: .* load_state_dict and give"),
         ({"model": nn.Identity(), "batch_size": 0}, ValueError, "batch_size=0 must be at least 1"),
         ({"model": "x.ckpt", "recipe": "nowhere.yaml"}, FileNotFoundError, r"recipe='nowhere\.yaml'"),
         ({"model": 3}, TypeError, "model=3 must be"),
@@ -105,7 +106,21 @@ def test_bad_input(kwargs, error, words):
         Teacher(**kwargs)
 
 
+def test_a_teacher_that_fails_says_on_what():
+    with pytest.raises(
+        RuntimeError, match=r"teacher Linear failed on an input of shape \(2, 5\): .*mat1"
+    ) as caught:
+        Teacher(nn.Linear(4, 3))(torch.ones(2, 5))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+    def picky(x):
+        raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(torch.OutOfMemoryError, match=r"^full$"):  # Trainers look for this one
+        Teacher(picky)(torch.ones(2, 5))
+
+
 def test_a_checkpoint_that_does_not_name_its_class(tmp_path):
     torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6.0"}, tmp_path / "x.ckpt")
-    with pytest.raises(ValueError, match="does not say which LightningModule"):
+    with pytest.raises(ValueError, match=r"does not say which LightningModule.*load_from_checkpoint\(path\)"):
         Teacher(str(tmp_path / "x.ckpt"))

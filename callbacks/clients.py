@@ -1,0 +1,206 @@
+"""`ClientReport`: how well a federation serves each of its clients, and how evenly."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from lkd.federated import Federation
+from lkd.federated.client import Client, Part
+from lkd.federated.round import Record
+from lkd.metrics.tables import Row, print_table, save_table
+
+COUNTED = ("rounds", "failures", "seconds", "bytes_down", "bytes_up")
+LOWER_IS_BETTER = ("loss", "error", "perplexity", "mae", "mse", "rmse")  # last words of a metric's name
+SHOWN = 20  # clients in the terminal; with more only the summary is printed
+
+
+class ClientReport(Callback):
+    """Measures the clients' models on the clients' own data, and writes a table with a row for each client.
+
+    A client's model has the server's weights and its own personal layers. Of every metric that the module logs
+    in validation, `clients/<metric>/mean`, `/best`, `/worst` and `/std` over the clients are logged (all clients
+    count the same; the deviation is the fairness spread), so that `ModelCheckpoint(monitor="clients/val/acc/worst",
+    mode="max")` works. A `test` run measures the clients' test data.
+
+    Into the folder `report/` of the run: `clients.csv` and `clients.md`, with the rounds in which a client took
+    part, its failures, seconds and bytes down and up over the whole run, and its last metrics. W&B gets it too.
+
+    Args:
+        every: Rounds between two measurements; the last round is always measured.
+        part: Which of the clients' data are measured while training: `"val"` or `"test"`.
+        limit: Most clients that are measured. Of a larger population, that many are drawn by chance once and stay
+            the same in all rounds and runs, so that figures can be compared; None measures all.
+        folder: Where to write; default `report/` in the run's log folder.
+
+    Raises:
+        ValueError: For a number below 1 or an unknown part; when it starts, for a module that is no federation or
+            data without `clients`.
+
+    Example:
+        >>> ClientReport(every=5, limit=50).every
+        5
+    """
+
+    def __init__(
+        self, every: int = 1, part: Part = "val", limit: int | None = 100, folder: str | None = None
+    ) -> None:
+        if every < 1 or (limit is not None and limit < 1):
+            raise ValueError(f"every={every} and limit={limit} must be 1 or more.")
+        if part not in ("val", "test"):
+            raise ValueError(f"part={part!r} must be 'val' or 'test'.")
+        self.every, self.part, self.limit, self.folder = every, part, limit, folder
+        self.rows: list[Row] = []
+        self._clients: dict[int, Row] = {}  # of those that took part or were measured
+        self._measured = 0  # the round after which this was done last
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known of the clients so far."""
+        return {"clients": self._clients, "measured": self._measured}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting where the interrupted run stopped."""
+        self._clients, self._measured = state_dict["clients"], state_dict["measured"]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Checks that there are clients to measure."""
+        if not isinstance(pl_module, Federation):
+            raise ValueError(f"ClientReport measures the clients of a Federation, not {type(pl_module).__name__}.")
+        if not hasattr(getattr(trainer, "datamodule", None), "clients"):
+            raise ValueError("ClientReport needs a datamodule with `clients`, such as FederatedDataModule.")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Adds up what the round cost its clients."""
+        for record in _federation(pl_module).records:
+            row = self._row(record)
+            done = (not record.error, bool(record.error), record.seconds, record.bytes_down, record.bytes_up)
+            for name, amount in zip(COUNTED, done, strict=True):
+                row[name] += amount
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures along with the validation, so that a checkpoint may depend on it."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._measure_if_due(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures after rounds without a validation."""
+        self._measure_if_due(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures the last weights, if that is yet to be done, and writes the table."""
+        if self._measured < pl_module.global_step:
+            self._measure(trainer, pl_module, self.part)
+        self._write(trainer)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures on the clients' test data."""
+        self._log(pl_module, self._measure(trainer, pl_module, "test"))
+        self._write(trainer)
+
+    def _measure_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        rounds = pl_module.global_step - self._measured
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if rounds >= self.every or (last and rounds > 0):
+            self._log(pl_module, self._measure(trainer, pl_module, self.part))
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule, part: Part) -> list[Record]:
+        clients = self._chosen(trainer.datamodule.clients)  # type: ignore[attr-defined]
+        records = _federation(pl_module).evaluate(clients, part)
+        if not records:
+            rank_zero_warn(
+                f"ClientReport: no client has {part} data of its own, so its table has no {part} metrics: give the "
+                "datamodule client_fractions, or partition by a column that its own splits have, too."
+            )
+        for record in records:
+            if record.error:
+                rank_zero_warn(f"client {record.name} could not be measured: {record.error}")
+            row = self._row(record)
+            row.update(name=record.name, samples=record.samples, metrics={**row["metrics"], **record.metrics})
+        self._measured = pl_module.global_step
+        return records
+
+    def _chosen(self, clients: Sequence[Client]) -> list[Client]:
+        if self.limit is None or len(clients) <= self.limit:
+            return [clients[i] for i in range(len(clients))]
+        drawn = np.random.default_rng([len(clients)]).choice(len(clients), self.limit, replace=False)
+        return [clients[i] for i in sorted(drawn.tolist())]
+
+    def _row(self, record: Record) -> Row:
+        start = {"name": record.name, "samples": record.samples, **dict.fromkeys(COUNTED, 0), "metrics": {}}
+        return self._clients.setdefault(record.client, start)
+
+    def _log(self, pl_module: LightningModule, records: Sequence[Record]) -> None:
+        for row in summary({str(r.client): r.metrics for r in records}):
+            for name in ("mean", "best", "worst", "std"):
+                pl_module.log(
+                    f"clients/{row['metric']}/{name}", row[name], on_step=False, on_epoch=True, batch_size=1, sync_dist=True
+                )
+
+    def _write(self, trainer: Trainer) -> None:
+        run = trainer.log_dir or trainer.default_root_dir  # on every rank: it is broadcast
+        if not trainer.is_global_zero or not self._clients:
+            return
+        everyone = sorted(self._clients.items())
+        metrics = list(dict.fromkeys(name for _, row in everyone for name in row["metrics"]))
+        self.rows = [
+            {
+                "client": client,
+                **{name: value for name, value in row.items() if name != "metrics"},
+                **{name: row["metrics"].get(name, math.nan) for name in metrics},
+            }
+            for client, row in everyone
+        ]
+        folder = Path(self.folder or Path(run) / "report")
+        save_table(self.rows, folder / "clients")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                data = [list(row.values()) for row in self.rows]
+                logger.log_table("report/clients", columns=list(self.rows[0]), data=data)
+        if len(self.rows) <= SHOWN:
+            columns = ("client" if everyone[0][1]["name"] == "0" else "name", "samples", *metrics)
+            print_table([{name: row[name] for name in columns} for row in self.rows], "Clients")
+        if spread := summary({row["name"]: row["metrics"] for _, row in everyone}):
+            print_table(spread, "Spread over clients")
+        print(f"Report: {folder}")
+
+
+def summary(clients: dict[str, dict[str, float]]) -> list[Row]:
+    """Mean, best, worst and deviation of every metric over the clients that have a finite value of it.
+
+    Best is the largest value, or the smallest of a metric whose name ends in a word like "loss" or "error".
+
+    Args:
+        clients: Name of the client -> name of the metric -> value.
+
+    Returns:
+        A row for every metric: `metric`, `clients` (how many), `mean`, `best`, `worst` and `std` (of the population).
+
+    Example:
+        >>> summary({"C1": {"val/acc": 0.5}, "C2": {"val/acc": 1.0}})
+        [{'metric': 'val/acc', 'clients': 2, 'mean': 0.75, 'best': 1.0, 'worst': 0.5, 'std': 0.25}]
+    """
+    rows = []
+    for name in dict.fromkeys(name for metrics in clients.values() for name in metrics):
+        values = np.array([m[name] for m in clients.values() if math.isfinite(m.get(name, math.nan))])
+        if len(values):
+            ends = [float(values.max()), float(values.min())]
+            if name.replace("/", "_").rsplit("_", 1)[-1].lower() in LOWER_IS_BETTER:
+                ends.reverse()
+            best, worst = ends
+            rows.append(
+                {"metric": name, "clients": len(values), "mean": float(values.mean()), "best": best, "worst": worst,
+                 "std": float(values.std())}
+            )  # fmt: skip
+    return rows
+
+
+def _federation(module: LightningModule) -> Federation:
+    assert isinstance(module, Federation)  # `setup` has checked it
+    return module

@@ -1,0 +1,65 @@
+"""`ClientProgress`: which client of a round is at work, below Lightning's own bar."""
+
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+
+from lkd.federated import Federation
+from lkd.federated.round import Record
+
+
+class ClientProgress(Callback):
+    """Shows a line such as `round 3: client C4   5/10` while the clients of a round train, below Lightning's bar.
+
+    It works with Lightning's Rich bar (its default where Rich is installed) and its TQDM bar, and is silent where these are: with
+    `enable_progress_bar=false` and on all ranks but the first, which counts its own clients.
+    """
+
+    def __init__(self) -> None:
+        self._tqdm: Tqdm | None = None
+        self._rich: tuple[Any, Any] | None = None  # the display, and our line in it
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """A new round."""
+        bar = cast(Any, trainer.progress_bar_callback)
+        if bar is None or not getattr(bar, "is_enabled", False):
+            return
+        ranks = cast(Federation, pl_module).ranks
+        total = sum(ranks.owns(client.id) for client in batch)
+        text = f"round {pl_module.global_step}"
+        if not isinstance(bar, RichProgressBar):
+            place = 2 * getattr(bar, "process_position", 0) + 1  # that of the validation bar, which comes later
+            self._tqdm = Tqdm(
+                desc=text, total=total, position=place, leave=False, dynamic_ncols=True, bar_format=bar.BAR_FORMAT
+            )
+        elif self._rich is None or self._rich[0] is not bar.progress:  # a display lasts for one stage
+            self._rich = bar.progress, bar.progress.add_task(text, total=total)
+        else:
+            bar.progress.reset(self._rich[1], total=total, description=text)
+
+    def on_client_end(self, trainer: Trainer, federation: Federation, record: Record) -> None:
+        """One client more is done."""
+        text = f"round {federation.global_step}: client {record.name}{' failed' if record.error else ''}"
+        if self._tqdm is not None:
+            self._tqdm.set_description(text, refresh=False)
+            self._tqdm.update()
+        elif self._rich is not None:
+            self._rich[0].update(self._rich[1], advance=1, description=text)
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Makes room for the validation bar."""
+        if self._tqdm is not None:
+            self._tqdm.close()
+            self._tqdm = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves no half line behind."""
+        self.on_train_batch_end()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets go of the display, which cannot be pickled."""
+        self._rich = None

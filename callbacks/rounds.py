@@ -1,0 +1,71 @@
+"""`RoundReport`: what the rounds brought, and what they cost."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+from lkd.callbacks.pictures import over_rounds
+from lkd.federated import Federation
+
+
+class RoundReport(Callback):
+    """Draws losses and validation metrics over rounds and, beside them, over the bytes that travelled.
+
+    Writes `rounds.png` into the folder `report/` of the run; W&B gets it too. Rounds in which clients failed are
+    marked. The figures themselves are in the CSV logger's `metrics.csv`.
+
+    Args:
+        folder: Where to write; default `report/` in the run's log folder.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = folder
+        self.history: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rounds so far, so that a resumed run draws them all."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up those of the interrupted run."""
+        self.history = state_dict["history"]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Checks that there are rounds."""
+        if not isinstance(pl_module, Federation):
+            raise ValueError(f"RoundReport draws the rounds of a Federation, not of {type(pl_module).__name__}.")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Notes the round."""
+        federation = cast(Federation, pl_module)
+        good = [record for record in federation.records if not record.error]
+        row = {
+            "round": float(federation.global_step),
+            "bytes": float(federation.bytes_down + federation.bytes_up),
+            "failures": float(len(federation.records) - len(good)),
+        }
+        for name in dict.fromkeys(name for record in good for name in record.metrics):
+            pairs = [(r.metrics[name], r.samples) for r in good if name in r.metrics]
+            row[name] = sum(value * n for value, n in pairs) / sum(n for _, n in pairs)
+        self.history.append(row)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds the validation's metrics to the round before it."""
+        if not trainer.sanity_checking and self.history:
+            found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+            self.history[-1].update(found)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws."""
+        run = trainer.log_dir or trainer.default_root_dir  # on every rank: it is broadcast
+        if not trainer.is_global_zero or not self.history:
+            return
+        path = Path(self.folder or Path(run) / "report") / "rounds.png"
+        over_rounds(self.history, path)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("report/rounds", images=[str(path)])

@@ -1,0 +1,76 @@
+"""Clients that lie about what they have learnt, to try robust aggregation on."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+
+from lkd.federated.client import Client
+from lkd.federated.messages import Message, Reply
+from lkd.federated.round import Exchange
+from lkd.federated.seeds import derive
+from lkd.federated.tensors import Tensors
+
+ATTACK = 0x61747461636B  # keeps these draws apart from those of a client's honest work
+
+
+class Attack:
+    """Some clients train honestly and then reply another change of the weights; all else in their reply is true.
+
+    Args:
+        clients: Ids of the clients that lie, in every round.
+        kind: `"sign_flip"`: the opposite of what they have learnt (Li et al., "RSA", AAAI 2019, arXiv:1811.03761);
+            `"noise"`: Gaussian noise as long as that (Blanchard et al. 2017, Section 4, draw it unscaled).
+        scale: How many times as long the false change is.
+        seed: Of the noise, which depends on (seed, round, client).
+
+    Raises:
+        ValueError: For no client, an unknown kind or a scale that is not above 0.
+
+    Example:
+        >>> attack = Attack(clients=[3], scale=2.0)
+        >>> attack.falsify({"w": torch.tensor([1.0, -2.0])}, round=0, client=3)
+        {'w': tensor([-2.,  4.])}
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[int],
+        kind: Literal["sign_flip", "noise"] = "sign_flip",
+        scale: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        if not clients or min(clients) < 0:
+            raise ValueError(f"clients={list(clients)} must be ids of one or more clients that lie.")
+        if kind not in ("sign_flip", "noise"):
+            raise ValueError(f"kind={kind!r} must be 'sign_flip' or 'noise'.")
+        if not scale > 0 or seed < 0:
+            raise ValueError(f"scale={scale} must be above 0, and seed={seed} 0 or more.")
+        self.clients, self.kind, self.scale, self.seed = set(clients), kind, scale, seed
+
+    def on(self, exchange: Exchange) -> Exchange:
+        """The same engine, with these clients' replies to `"train"` falsified."""
+
+        def hostile(verb: str, messages: dict[Client, Message]) -> Iterator[Reply]:
+            rounds = {client.id: int(message.numbers["round"]) for client, message in messages.items()}
+            for reply in exchange(verb, messages):
+                if reply.client in self.clients and "delta" in reply.tensors:
+                    delta = self.falsify(reply.tensors["delta"], rounds[reply.client], reply.client)
+                    reply.tensors["delta"] = delta
+                yield reply
+
+        return hostile
+
+    @torch.no_grad()
+    def falsify(self, delta: Tensors, round: int, client: int) -> Tensors:
+        """What a client replies in place of its change of the weights."""
+        if self.kind == "sign_flip":
+            return {name: -self.scale * change for name, change in delta.items()}
+        generator = torch.Generator().manual_seed(derive(self.seed, round, client, ATTACK))
+        noise = {n: torch.randn(t.shape, generator=generator).to(t) for n, t in delta.items()}
+        longer = _norm(delta) / _norm(noise).clamp(min=1e-12)
+        return {name: self.scale * longer.to(change) * change for name, change in noise.items()}
+
+
+def _norm(tensors: Tensors) -> torch.Tensor:
+    return torch.stack([tensor.double().square().sum() for tensor in tensors.values()]).sum().sqrt()
