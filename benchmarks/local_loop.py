@@ -98,7 +98,10 @@ def main() -> None:
     for _ in range(REPEATS):
         for name, run in runs.items():
             times[name].append(microseconds(run))
-    ratios = {n: statistics.median(t / h for t, h in zip(ts, times["by hand"], strict=True)) for n, ts in times.items()}
+    ratios = {
+        n: statistics.median(t / h for t, h in zip(ts, times["by hand"], strict=True))
+        for n, ts in times.items()
+    }
     rows = [
         {"Loop": name, "CPU us a step": round(statistics.median(ts)), "ratio": round(ratios[name], 3)}
         for name, ts in times.items()

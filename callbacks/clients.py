@@ -70,7 +70,9 @@ class ClientReport(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks that there are clients to measure."""
         if not isinstance(pl_module, Federation):
-            raise ValueError(f"ClientReport measures the clients of a Federation, not {type(pl_module).__name__}.")
+            raise ValueError(
+                f"ClientReport measures the clients of a Federation, not {type(pl_module).__name__}."
+            )
         if not hasattr(getattr(trainer, "datamodule", None), "clients"):
             raise ValueError("ClientReport needs a datamodule with `clients`, such as FederatedDataModule.")
 
@@ -140,7 +142,12 @@ class ClientReport(Callback):
         for row in summary({str(r.client): r.metrics for r in records}):
             for name in ("mean", "best", "worst", "std"):
                 pl_module.log(
-                    f"clients/{row['metric']}/{name}", row[name], on_step=False, on_epoch=True, batch_size=1, sync_dist=True
+                    f"clients/{row['metric']}/{name}",
+                    row[name],
+                    on_step=False,
+                    on_epoch=True,
+                    batch_size=1,
+                    sync_dist=True,
                 )
 
     def _write(self, trainer: Trainer) -> None:

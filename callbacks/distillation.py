@@ -9,12 +9,16 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from lkd.distillation import ADAPTERS, Distiller
+from lkd.federated import Federation
 from lkd.losses import Term
 from lkd.teachers import Teacher
 
 
 class Distillation(Callback):
     """Distils a teacher into the module that a Trainer fits: `loss = alpha * L_student + sum_i w_i * term_i`.
+
+    Under a `lkd.federated.Federation` that is the module which its clients train, each with the same teacher;
+    adapters stay with the client.
 
     The module needs to know nothing of it. Works with fp32, bf16 and fp16 precision, gradient accumulation
     and DDP. Every term is logged as `distillation/<term>`, the sum as `distillation/total`; what the module
@@ -64,24 +68,27 @@ class Distillation(Callback):
             )
         if is_overridden("configure_model", pl_module):
             pl_module.configure_model()  # Lightning calls it later, and again, as its documentation says
-        self.distiller.check_layers(pl_module)  # before a teacher may be trained for minutes
+        student = pl_module.student if isinstance(pl_module, Federation) else pl_module
+        self.distiller.check_layers(student)  # before a teacher may be trained for minutes
         if trainer.is_global_zero:
             self.teacher.prepare()  # may train it; the other ranks wait and then load the file
         trainer.strategy.barrier("lkd_teacher")
         self.teacher.prepare()
-        ours = {id(p) for p in pl_module.parameters()}
+        ours = {id(p) for p in student.parameters()}
         if any(id(p) in ours for p in self.teacher.parameters()) and not any(
-            p.requires_grad for p in pl_module.parameters()
+            p.requires_grad for p in student.parameters()
         ):
             raise ValueError(
                 "the teacher is made of the student's own weights, which it has frozen, so that nothing is left to "
                 "train; give it a copy: Teacher(copy.deepcopy(module))."
             )
-        self.check(pl_module)
+        self.check(student)
         trainer.fit_loop.setup_data()  # the fit would do it a moment later
         with isolate_rng():  # looking at a batch must not change what training draws
             example = next(iter(cast(Iterable[Any], trainer.train_dataloader)))
-            self.distiller.attach(pl_module, trainer.strategy.batch_to_device(example, pl_module.device))
+            if isinstance(pl_module, Federation):
+                example = pl_module.example(example)
+            self.distiller.attach(student, trainer.strategy.batch_to_device(example, student.device))
 
     def check(self, pl_module: LightningModule) -> None:
         """For subclasses: refuses a student that the prepared teacher does not fit. Default: takes all."""

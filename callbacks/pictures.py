@@ -101,7 +101,9 @@ def over_rounds(history: Sequence[Mapping[str, float]], path: Path) -> None:
             failed = [row[x] for row in history if row.get("failures")]
             if failed:  # at the foot, whatever the scale
                 foot = axes.get_xaxis_transform()
-                axes.plot(failed, [0.02] * len(failed), "rx", transform=foot, clip_on=False, label="a client failed")
+                axes.plot(
+                    failed, [0.02] * len(failed), "rx", transform=foot, clip_on=False, label="a client failed"
+                )
                 axes.legend(fontsize=8)
             if x == "bytes":
                 axes.xaxis.set_major_formatter(EngFormatter(unit="B"))

@@ -32,14 +32,23 @@ class ClientProgress(Callback):
         total = sum(ranks.owns(client.id) for client in batch)
         text = f"round {pl_module.global_step}"
         if not isinstance(bar, RichProgressBar):
-            place = 2 * getattr(bar, "process_position", 0) + 1  # that of the validation bar, which comes later
+            place = (
+                2 * getattr(bar, "process_position", 0) + 1
+            )  # that of the validation bar, which comes later
             self._tqdm = Tqdm(
-                desc=text, total=total, position=place, leave=False, dynamic_ncols=True, bar_format=bar.BAR_FORMAT
+                desc=text,
+                total=total,
+                position=place,
+                leave=False,
+                dynamic_ncols=True,
+                bar_format=bar.BAR_FORMAT,
             )
-        elif self._rich is None or self._rich[0] is not bar.progress:  # a display lasts for one stage
-            self._rich = bar.progress, bar.progress.add_task(text, total=total)
+            return
+        display = cast(Any, bar.progress)
+        if self._rich is None or self._rich[0] is not display:  # one lasts for a stage
+            self._rich = display, display.add_task(text, total=total)
         else:
-            bar.progress.reset(self._rich[1], total=total, description=text)
+            display.reset(self._rich[1], total=total, description=text)
 
     def on_client_end(self, trainer: Trainer, federation: Federation, record: Record) -> None:
         """One client more is done."""
@@ -61,5 +70,5 @@ class ClientProgress(Callback):
         self.on_train_batch_end()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lets go of the display, which cannot be pickled."""
+        """Lets go of the display, which ends with the stage."""
         self._rich = None

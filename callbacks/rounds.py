@@ -35,7 +35,9 @@ class RoundReport(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks that there are rounds."""
         if not isinstance(pl_module, Federation):
-            raise ValueError(f"RoundReport draws the rounds of a Federation, not of {type(pl_module).__name__}.")
+            raise ValueError(
+                f"RoundReport draws the rounds of a Federation, not of {type(pl_module).__name__}."
+            )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import tarfile
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,34 @@ def pklot():
         mask.save(sequence / "masks" / f"{name}.png")
 
 
+def clients():
+    """Roads, a tar of class folders, and patches of two cameras on a day that the config names."""
+    traffic()
+    root, labels = Path("data/cnrpark_patches"), []
+    (root / "LABELS").mkdir(parents=True)
+    for camera, hour, slot in product((1, 2), range(8, 14), (1, 2)):
+        name = f"SUNNY/2015-11-12/camera{camera}/S_2015-11-12_{hour:02d}.07_C0{camera}_{slot}.jpg"
+        (root / "PATCHES" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((150, 150), 99).convert("RGB").save(root / "PATCHES" / name)
+        labels.append(f"{name} {slot - 1}")
+    (root / "LABELS" / "all.txt").write_text("\n".join(labels) + "\n")
+    Path("data/cifar10_subset").mkdir()
+    with tarfile.open("data/cifar10_subset/cifar10_subset.tar", "w") as tar:
+        for part, label, number in product(("train", "test"), range(10), range(12)):
+            Image.new("RGB", (32, 32), (25 * label, 9, number)).save("one.png")
+            tar.add("one.png", f"{part}/class{label}/{number}.png")
+
+
+def shrunk_clients(config):
+    """Smaller frames, and fewer where they are drawn first."""
+    init = config["data"]["init_args"]["data"]
+    kind, given = init["class_path"], init["init_args"]
+    small = {"image_size": 64, "teacher_size": 96, "batch_size": 2} if "teacher_size" in given else {}
+    if kind == "ParkingWorld":
+        small |= {"frames": 10, "size": [96, 72], "cameras": ["C1", "C2"]}
+    return {f"data.data.{name}": value for name, value in small.items()}
+
+
 def two_cameras(config):
     """The first two of a config's own cameras."""
     return config["data"]["init_args"].get("cameras", ["C1", "C2"])[:2]
@@ -90,13 +120,15 @@ def two_cameras(config):
 SMALL_WORLD = {**SMALL_FRAMES, "data.frames": 10, "data.size": [96, 72], "data.cameras": two_cameras}
 
 # Folder under configs/ -> (verb, what makes the data in the working directory, overrides of its own: values,
-# or functions of the config). A new folder needs a line here; configs that only measure are run by `test`.
+# or functions of the config; or one function of it that gives them all). A new folder needs a line here; configs that
+# only measure are run by `test`.
 SHRINK = {
     "classification": ("fit", lambda: None, {"model.network": "test_resnet"}),
     "traffic": ("fit", traffic, SMALL_FRAMES),
     "cnrpark": ("test", cnrpark, SMALL_FRAMES),
     "pklot": ("test", pklot, SMALL_FRAMES),
     "parking": ("fit", weights, SMALL_WORLD),
+    "federated": ("fit", clients, shrunk_clients),
 }
 
 
@@ -106,6 +138,7 @@ def how_to_shrink(path, config=None):
         pytest.fail(f"{path}: add a line for {folder!r} to SHRINK, so that this config is run too")
     verb, make, overrides = SHRINK[folder]
     epochs = {"trainer.max_epochs": 1} if verb == "fit" else {}
+    overrides = overrides(config) if callable(overrides) else overrides
     overrides = {name: v(config) if callable(v) else v for name, v in overrides.items()}
     return verb, make, {**overrides, **epochs, **SMALL_TRAINER}
 
@@ -141,6 +174,12 @@ def check_results(config):
         with (logs / "report/table.csv").open(newline="") as file:
             roles = {row["Role"] for row in csv.DictReader(file)}
         assert roles == ({"Teacher", "Student"} if config.get("distillation") else {"Student"})
+    if any(callback["class_path"] == "ClientReport" for callback in trainer.get("callbacks", [])):
+        with (logs / "report/clients.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) > 1 and sum(int(row["rounds"]) for row in rows)
+        assert not any(int(row["failures"]) for row in rows)
+        assert (logs / "report/rounds.png").is_file()
     return names
 
 

@@ -1,17 +1,20 @@
 """Federated learning: rounds over any LightningModule."""
 
+from lkd.federated.adaptive import FedAdagrad, FedAdam, FedYogi
 from lkd.federated.algorithms import (
     Algorithm,
     Centralized,
     FedAvg,
     FedLin,
     FedNova,
+    FedNTD,
     FedProx,
     FedShuffle,
     FedShuffleMVR,
     Local,
     Mime,
     MimeLite,
+    Moon,
     Scaffold,
 )
 from lkd.federated.attack import Attack
@@ -28,12 +31,16 @@ __all__ = [
     "Client",
     "CoordinateMedian",
     "Devices",
+    "FedAdagrad",
+    "FedAdam",
     "FedAvg",
     "FedLin",
+    "FedNTD",
     "FedNova",
     "FedProx",
     "FedShuffle",
     "FedShuffleMVR",
+    "FedYogi",
     "Federation",
     "GeometricMedian",
     "Krum",
@@ -41,6 +48,7 @@ __all__ = [
     "LocalWork",
     "Mime",
     "MimeLite",
+    "Moon",
     "NormClipping",
     "Rule",
     "Scaffold",

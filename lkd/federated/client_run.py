@@ -17,6 +17,8 @@ class ClientRun:
     """The state of one client in one round.
 
     Attributes:
+        module: The module that trains.
+        names: Names of `params` in it.
         params: The shared trainable parameters `y`, live.
         x: The server's values of them.
         sent: What the server sent beside x.
@@ -38,6 +40,7 @@ class ClientRun:
         planned: int,
         ordered: Callable[[], Iterable[Any]],
     ) -> None:
+        self.module, self.names = loop.worker.module, loop.worker.shared
         self.params: list[Tensor] = loop.worker.parameters
         self.x, self.sent, self.own, self.numbers = x, sent, own, numbers
         self.planned, self.steps = planned, 0

@@ -142,6 +142,22 @@ class Federation(Wrapped):
             self._restore(self._restored)
             self._restored = None
 
+    def on_train_start(self) -> None:
+        """Lets an algorithm that changes the loss do so."""
+        if type(self.algorithm).attach is not Algorithm.attach:
+            with isolate_rng():
+                cohort = next(iter(cast(Any, self.trainer.train_dataloader)))
+                self.algorithm.attach(self.student, self.example(cohort))
+
+    @property
+    def student(self) -> LightningModule:
+        """The module that clients train; distillation that is attached to it is part of their training."""
+        return self.worker.module
+
+    def example(self, cohort: Sequence[Client]) -> Any:
+        """A training batch of a client."""
+        return next(iter(cohort[0].train_batches(self.seed)))
+
     @property
     def x(self) -> Tensors:
         """The server's shared weights by name, detached and live."""
@@ -224,10 +240,15 @@ class Federation(Wrapped):
                 )
         self.bytes_down += sum(r.bytes_down for r in self.records)
         self.bytes_up += sum(r.bytes_up for r in self.records)
+        fates = self.devices.plan(server.index, [r.client for r in good]) if self.devices else {}
         books = {
             "round/clients": float(len(good)),
             "round/failures": float(len(self.records) - len(good)),
             "round/client_seconds": sum(r.seconds for r in self.records),
+            # how long the round takes where every client is a machine of its own, fast or slow
+            "round/slowest_seconds": max(
+                (r.seconds / fates.get(r.client, Fate()).speed for r in good), default=0.0
+            ),
             "bytes/down": float(self.bytes_down),
             "bytes/up": float(self.bytes_up),
         }

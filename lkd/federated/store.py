@@ -25,9 +25,11 @@ class ClientStore:
 
     def put(self, client: int, groups: Groups) -> None:
         """Keeps copies, in place of what was there."""
-        self._states.pop(client, None)
-        if any(groups.values()):
-            self._states[client] = {name: moved(group, "cpu") for name, group in groups.items()}
+        kept = {name: moved(group, "cpu") for name, group in groups.items() if group}
+        if kept:
+            self._states[client] = kept
+        else:
+            self._states.pop(client, None)
 
     def __len__(self) -> int:
         return len(self._states)

@@ -53,6 +53,7 @@ class Worker:
         for part in self.module.modules():
             if isinstance(part, Metric):  # clients of different ranks must never mix their figures
                 part.distributed_available_fn = _never
+                part.reset()  # a copy that is made after a validation has its figures in it
         self.patterns = list(personal)
         self._own_names(module)
 
@@ -89,6 +90,7 @@ class Worker:
     def prepare(self, source: LightningModule, trainer: Trainer) -> None:
         """Takes over weights, device and precision before the first round."""
         self.module.trainer = trainer
+        self.module.setup("fit")
         self.module.load_state_dict(source.state_dict(), strict=False)
         self.module.to(source.device)
         trainer.precision_plugin.convert_module(self.module)

@@ -29,7 +29,7 @@ class Classifier(LightningModule):
             which starts from random weights.
         num_classes: Number of classes.
         in_channels: Channels of the input, for timm models.
-        optimizer: Makes the optimizer; biases and norms get no weight decay.
+        optimizer: Makes the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
         scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
 
     Raises:
@@ -46,7 +46,7 @@ class Classifier(LightningModule):
         network: nn.Module | str,
         num_classes: int = 10,
         in_channels: int = 3,
-        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=0.001, weight_decay=0.01),
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=0.001),
         scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()

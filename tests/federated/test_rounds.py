@@ -185,6 +185,11 @@ def test_nothing_of_the_clients_module_is_left_changed():
     copy.deepcopy(federation)
 
 
+def test_batch_norm_and_a_batch_of_one_stop_the_run():
+    with pytest.raises(ValueError, match="client client1 has a training batch of one sample"):
+        noisy(clients=[Samples(0, 8), Samples(1, 5)])
+
+
 class Failing(Quadratic):
     """Breaks at the client whose point is 13, and makes NaN at the one whose point is 14."""
 

@@ -5,9 +5,11 @@ from lkd.federated.algorithms.baselines import Centralized, Local
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.algorithms.fedlin import FedLin
 from lkd.federated.algorithms.fednova import FedNova
+from lkd.federated.algorithms.fedntd import FedNTD
 from lkd.federated.algorithms.fedprox import FedProx
 from lkd.federated.algorithms.fedshuffle import FedShuffle, FedShuffleMVR
 from lkd.federated.algorithms.mime import Mime, MimeLite
+from lkd.federated.algorithms.moon import Moon
 from lkd.federated.algorithms.scaffold import Scaffold
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "Centralized",
     "FedAvg",
     "FedLin",
+    "FedNTD",
     "FedNova",
     "FedProx",
     "FedShuffle",
@@ -22,5 +25,6 @@ __all__ = [
     "Local",
     "Mime",
     "MimeLite",
+    "Moon",
     "Scaffold",
 ]

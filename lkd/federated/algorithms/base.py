@@ -1,9 +1,10 @@
 """What an algorithm is: a half that runs at the client, a half that runs at the server."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from lightning.pytorch import LightningModule
 
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.tensors import Groups, Tensors
@@ -44,6 +45,14 @@ class Algorithm:
 
         Raises:
             ValueError: With what to use instead.
+        """
+
+    def attach(self, module: LightningModule, example: Any) -> None:
+        """Once, before the first round: changes the module that trains, such as its loss.
+
+        Args:
+            module: The worker's copy of the client's module.
+            example: A training batch.
         """
 
     def begin(self, local: ClientRun) -> None:

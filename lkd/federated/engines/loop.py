@@ -50,6 +50,12 @@ class LoopEngine:
             try:
                 reply = getattr(self, verb)(client, message)
             except Exception as error:
+                if "Expected more than 1 value per channel" in str(error):
+                    raise ValueError(
+                        f"client {client.name} has a training batch of one sample, on which batch normalisation is not "
+                        "defined: choose a batch_size that leaves no batch of one, a network with GroupNorm, or "
+                        "drop_last in the data's loader."
+                    ) from error
                 reply = Reply(error=f"{type(error).__name__}: {error}".splitlines()[0], cause=error)
                 self.worker.log.compute()
             reply.client, reply.seconds = client.id, time.perf_counter() - started

@@ -1,0 +1,53 @@
+"""FedNTD: clients do not forget what the server knows of the other classes."""
+
+import copy
+from typing import Any
+
+from lightning.pytorch import LightningModule
+
+from lkd.distillation import Distiller
+from lkd.federated.algorithms.base import Algorithm, Weighting
+from lkd.federated.client_run import ClientRun
+from lkd.losses import DKD
+from lkd.teachers import Teacher
+
+
+class FedNTD(Algorithm):
+    """FedAvg whose clients distil from the server's weights, over the classes that are not the true one.
+
+    Lee et al., "Preservation of the Global Knowledge by Not-True Distillation in Federated Learning", NeurIPS 2022,
+    arXiv:2106.03097, eq. (5): `L = L_CE + beta L_NTD`, the KL divergence at temperature tau between the softmaxes over
+    the not-true classes, times tau^2: the part over the other classes of decoupled distillation, which `lkd.losses.DKD`
+    computes. The client's module returns logits from its forward, and its batches hold labels. Travels what FedAvg's
+    does.
+
+    Args:
+        beta: Weight of the distillation. At 0 this is FedAvg.
+        temperature: Tau.
+        label_key: Key or index of the labels in a batch.
+        weights: How replies are averaged.
+
+    Raises:
+        ValueError: A negative beta; a module whose forward gives no logits, before the first round.
+    """
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        temperature: float = 1.0,
+        label_key: str | int = 1,
+        weights: Weighting = "samples",
+    ) -> None:
+        super().__init__(weights)
+        self.term = DKD(temperature=temperature, alpha=0.0, beta=1.0, weight=beta)
+        self.label_key = label_key
+
+    def attach(self, module: LightningModule, example: Any) -> None:
+        """The server's weights become a teacher."""
+        self.server = copy.deepcopy(module)
+        teacher = Teacher(self.server)
+        Distiller(teacher, [self.term], alpha=1.0, label_key=self.label_key).attach(module, example)
+
+    def begin(self, local: ClientRun) -> None:
+        """The teacher is what the client starts from."""
+        self.server.load_state_dict(local.module.state_dict())

@@ -1,0 +1,130 @@
+"""MOON: model-contrastive federated learning."""
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from lkd.distillation import Distiller
+from lkd.federated.algorithms.base import Algorithm, Weighting
+from lkd.federated.client_run import ClientRun, Lists
+from lkd.losses import Term
+from lkd.teachers import Teacher
+
+
+def model_contrast(z: Tensor, server: Tensor, former: Tensor, temperature: float = 0.5) -> Tensor:
+    """Pulls features to the server's and away from the client's former ones; Li et al. 2021, eq. (3).
+
+    `-log(exp(sim(z, z_glob) / tau) / (exp(sim(z, z_glob) / tau) + exp(sim(z, z_prev) / tau)))`, sim being the cosine.
+
+    Args:
+        z: Features of the model in training, `(B, ...)`; flattened to `(B, D)`.
+        server: Those of the server's weights.
+        former: Those of the client's former weights.
+        temperature: Tau, above 0.
+
+    Returns:
+        The mean over the batch.
+
+    Example:
+        >>> z = torch.tensor([[1.0, 0.0]])
+        >>> model_contrast(z, z, z)
+        tensor(0.6931)
+    """
+    near, far = (F.cosine_similarity(z.flatten(1), other.flatten(1)) for other in (server, former))
+    return F.softplus((far - near) / temperature).mean()
+
+
+class ModelContrast(Term):
+    """`model_contrast` of one layer of the student and two of its teacher.
+
+    Args:
+        temperature: Tau, above 0.
+        weight: Factor of the loss.
+        student_layer: Layer that gives z.
+        teacher_layer: Layers that give the server's and the former features.
+
+    Raises:
+        ValueError: A temperature that is not above 0.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        weight: float = 1.0,
+        student_layer: str | list[str] = "",
+        teacher_layer: str | list[str] = "",
+    ) -> None:
+        super().__init__(weight, student_layer, teacher_layer)
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature} must be above 0.")
+        self.temperature = temperature
+
+    def forward(
+        self, student: Any, teacher: Any, labels: Tensor | None = None, adapter: nn.Module | None = None
+    ) -> Tensor:
+        """The contrast."""
+        server, former = teacher
+        return model_contrast(student, server, former, self.temperature)
+
+
+class Pair(nn.Module):
+    """The server's model and the client's former one, on the same input."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.server, self.former = copy.deepcopy(module), copy.deepcopy(module)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Runs both; what is wanted is tapped."""
+        self.former(inputs)
+        return self.server(inputs)
+
+
+class Moon(Algorithm):
+    """FedAvg whose clients pull their features to the server's and away from their own former ones.
+
+    Li et al., "Model-Contrastive Federated Learning", CVPR 2021, arXiv:2103.16257, eq. (4): `L = L_CE + mu L_con`, see
+    `model_contrast`. The former features are those of the weights that the client had after its last round, at
+    first the server's; batch statistics are the server's. Travels what FedAvg's does; a client keeps one model.
+
+    Args:
+        layer: Layer of the client's module that gives the features; the authors use the output of a projection.
+        mu: Weight of the contrast. At 0 this is FedAvg. The paper tunes it over .1, 1, 5, 10.
+        temperature: Tau.
+        weights: How replies are averaged.
+
+    Raises:
+        ValueError: A layer that does not exist, a negative mu, or a temperature that is not above 0.
+    """
+
+    def __init__(
+        self, layer: str, mu: float = 1.0, temperature: float = 0.5, weights: Weighting = "samples"
+    ) -> None:
+        super().__init__(weights)
+        both = [f"server.{layer}".rstrip("."), f"former.{layer}".rstrip(".")]
+        self.term = ModelContrast(temperature, mu, student_layer=layer, teacher_layer=both)
+
+    def attach(self, module: LightningModule, example: Any) -> None:
+        """The server's and the former weights become a teacher."""
+        self.pair = Pair(module)
+        Distiller(Teacher(self.pair), [self.term], alpha=1.0).attach(module, example)
+
+    def begin(self, local: ClientRun) -> None:
+        """The client starts from the server's weights; what it had before is its own."""
+        state = local.module.state_dict()
+        self.pair.server.load_state_dict(state)
+        self.pair.former.load_state_dict(state)
+        former = local.own.get("former", local.x)
+        weights = dict(self.pair.former.named_parameters())
+        with torch.no_grad():
+            for name, value in zip(local.names, former, strict=True):
+                weights[name].copy_(value)
+
+    def finish(self, local: ClientRun) -> Lists:
+        """Remembers the weights."""
+        local.own["former"] = [p.detach().clone() for p in local.params]
+        return {}
