@@ -73,7 +73,7 @@ def main() -> None:
     """Prints the table and draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=10)  # a draw of 21,483 samples; the authors had 20,101
     parser.add_argument("--picture", type=Path, default=Path("docs/pictures/stragglers.png"))
     args = parser.parse_args()
     warnings.filterwarnings("ignore")

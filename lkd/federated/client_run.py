@@ -71,7 +71,7 @@ class ClientRun:
     def scale_rates(self, factor: float) -> None:
         """Multiplies this client's learning rates in this round."""
         for group in self.optimizer.param_groups:
-            group["lr"] *= factor
+            group["lr"] = group["lr"] * factor  # a rate that is a tensor is the next client's too
 
     def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
         """The gradient of this step's batches at another point, with the same draws from torch's generators.

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.attack import Attack
 from lkd.federated.client import Client, Part
-from lkd.federated.engines import LoopEngine
+from lkd.federated.engines import OWN, LoopEngine
 from lkd.federated.heterogeneity import Devices, Fate
 from lkd.federated.loop import LocalLoop
 from lkd.federated.mean import RunningSum
@@ -104,6 +104,7 @@ class Federation(Wrapped):
         self.records: list[Record] = []
         self.bytes_down, self.bytes_up = 0, 0
         self._restored: dict[str, Any] | None = None
+        self._attached = False
         self._sums: dict[str, RunningSum] = {}
         self._parts: list[Any] = []  # worker and engine: no children, so no part of the state_dict
 
@@ -122,32 +123,48 @@ class Federation(Wrapped):
         optimizer = self.server_optimizer(trained)
         if self.server_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.server_scheduler(optimizer)}}
+        scheduler = self.server_scheduler(optimizer)
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise ValueError(
+                "server_scheduler=ReduceLROnPlateau waits for a metric, but the server's scheduler counts rounds: use "
+                "another one."
+            )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler}}
 
     def on_fit_start(self) -> None:
-        """Makes worker and engine before the first round."""
-        self._prepare()
+        """Makes worker and engine before the first round; a fit that resumes nothing starts its algorithm anew."""
+        self.store.keep(OWN)
+        self._prepare(anew=True)
 
-    def _prepare(self) -> None:
-        """Prepares this process's worker and engine, and takes up what a checkpoint brought."""
+    def _prepare(self, anew: bool) -> None:
+        """Prepares this process's worker and engine, and takes up what a checkpoint brought.
+
+        Args:
+            anew: Whether algorithm and schedule begin; else they stay where a fit of another Trainer left them.
+        """
+        schedule = None if anew else self.local_optimizer.state_dict()
         worker = self.worker
         worker.prepare(self.client, self.trainer)
-        self.local_optimizer = LocalOptimizer(worker.module)
+        self.local_optimizer: LocalOptimizer = LocalOptimizer(worker.module)
+        if schedule is not None:
+            self.local_optimizer.load_state_dict(schedule)
         loop = LocalLoop(worker, self.local_optimizer, self.trainer, self.work.accumulate, self.work.clip)
         self.algorithm.check(self.local_optimizer.optimizer, self.work.clip, self.local_optimizer.by_step)
         self.engine = LoopEngine(worker, loop, self.algorithm, self.store, self.seed)
         self.ranks = Ranks.of(self.trainer)
-        self.algorithm.setup(self.x)
+        if anew:
+            self.algorithm.setup(self.x)
+        self._sums.clear()  # of another device or precision, it may be
         if self._restored is not None:
             self._restore(self._restored)
             self._restored = None
 
-    def on_train_start(self) -> None:
-        """Lets an algorithm that changes the loss do so."""
-        if type(self.algorithm).attach is not Algorithm.attach:
-            with isolate_rng():
-                cohort = next(iter(cast(Any, self.trainer.train_dataloader)))
-                self.algorithm.attach(self.student, self.example(cohort))
+    def _attach(self, cohort: Sequence[Client]) -> None:
+        """Lets an algorithm that changes the loss do so, once in the life of the worker."""
+        if type(self.algorithm).attach is not Algorithm.attach and not self._attached:
+            with isolate_rng(include_cuda=self.device.type == "cuda"):
+                self.algorithm.attach(self.student, self.engine.loop.on_device(self.example(cohort)))
+        self._attached = True
 
     @property
     def student(self) -> LightningModule:
@@ -172,6 +189,7 @@ class Federation(Wrapped):
 
     def training_step(self, cohort: Sequence[Client], batch_idx: int) -> None:
         """One round with this cohort, and one step of the server's optimizer."""
+        self._attach(cohort)
         server = self._begin(cohort)
         # what clients draw is theirs; what runs outside sees nothing of it
         with isolate_rng(include_cuda=self.device.type == "cuda"):
@@ -186,6 +204,11 @@ class Federation(Wrapped):
     def _begin(self, cohort: Sequence[Client]) -> Round:
         """The verbs of this round, over those of the cohort that can be reached and whose reply will arrive."""
         index = self.global_step
+        if self.attack and max(self.attack.clients) >= cohort[0].population:
+            raise ValueError(
+                f"attack.clients={sorted(self.attack.clients)}: the last of {cohort[0].population} clients is "
+                f"{cohort[0].population - 1}."
+            )
         fates = self.devices.plan(index, [client.id for client in cohort]) if self.devices else {}
         here = [c for c in cohort if c.id not in fates or (fates[c.id].available and not fates[c.id].dropped)]
 
@@ -274,7 +297,7 @@ class Federation(Wrapped):
         with torch.inference_mode(False), isolate_rng(include_cuda=self.device.type == "cuda"):
             engine = getattr(self, "engine", None)
             if engine is None or engine.loop.trainer is not self.trainer or self._restored is not None:
-                self._prepare()  # no fit came before
+                self._prepare(anew=engine is None)
             server = Round(
                 self.global_step,
                 [c for c in clients if c.has(part)],
@@ -290,6 +313,10 @@ class Federation(Wrapped):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what algorithm and clients keep; tensors and plain numbers only."""
+        if not hasattr(self, "engine"):  # nothing was trained or measured
+            if self._restored is not None:
+                checkpoint[CHECKPOINT] = self._restored
+            return
         parts = self.ranks.gather_objects(self.store.state_dict())
         checkpoint[CHECKPOINT] = {
             "algorithm": type(self.algorithm).__name__,

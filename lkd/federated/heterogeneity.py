@@ -14,7 +14,7 @@ class Fate(NamedTuple):
     Args:
         available: Can be reached; if not, it does not start and costs nothing.
         work: Share of the local work it manages, in (0, 1]; 1 for all but stragglers.
-        dropped: Works, and its reply does not arrive.
+        dropped: Its reply does not arrive, so a simulation spares its work, and counts no byte of it.
         speed: Of its machine, relative to the median one; the same in every round. Its time is work / speed.
     """
 

@@ -66,11 +66,18 @@ class Log:
         """The values by name; forgets them."""
         result = {name: self._reduce(name, *entry) for name, entry in self._values.items()}
         for name, metric in self._metrics.items():
-            result[name] = float(metric.compute())
+            value = metric.compute()
+            self._check(name, value, "mean")
+            result[name] = float(value)
             metric.reset()
+        self.clear()
+        return result
+
+    def clear(self) -> None:
+        """Forgets all values, such as those of a client that failed."""
         self._values.clear()
         self._metrics.clear()
-        return result
+        self.size = 1
 
     def _reduce(self, name: str, values: list[Any], sizes: list[int]) -> float:
         if all(isinstance(value, Tensor) for value in values):

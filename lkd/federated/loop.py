@@ -14,11 +14,14 @@ from torch import Tensor
 from lkd.federated.client_run import ClientRun
 from lkd.federated.optimizer import LocalOptimizer
 from lkd.federated.worker import Worker
+from lkd.federated.wrapped import TRANSFERS, call_step
 
 HOOKS = (
     "on_train_start",
     "on_train_epoch_start",
     "on_train_batch_start",
+    "on_before_backward",
+    "on_after_backward",
     "on_before_zero_grad",
     "on_before_optimizer_step",
     "on_train_batch_end",
@@ -61,11 +64,10 @@ class LocalLoop:
         self._with_index = len(arguments) > 1
         self._context = trainer.precision_plugin.train_step_context
         self._hooks = {name: getattr(module, name) for name in HOOKS if is_overridden(name, module)}
-        transfers = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
         self._moves = (
             module.device.type != "cpu"
-            or trainer.precision == "64-true"
-            or any(is_overridden(hook, module) for hook in transfers)
+            or trainer.precision != "32-true"
+            or any(is_overridden(hook, module) for hook in TRANSFERS)
         )
         self._batches: list[tuple[Any, int]] = []  # of the step under way
         self._rng: list[Tensor] = []  # before it
@@ -94,31 +96,36 @@ class LocalLoop:
         module.train()
         hook("on_train_start")
         index, ends = 0, True
-        for _ in range(local.planned):
+        for made in range(1, local.planned + 1):
             if ends:
                 hook("on_train_epoch_start")
             index, ends = self._gather(batches, index)
             if correct is not None:
                 self._rng = self._rng_state()
-            for batch, number in self._batches:
+            output: Any = None
+            for place, (batch, number) in enumerate(self._batches):
+                if place:
+                    hook("on_train_batch_end", output, *self._batches[place - 1])
                 hook("on_train_batch_start", batch, number)
                 output, loss = self._forward(batch, number)
                 if loss is not None:
+                    hook("on_before_backward", loss)
                     (loss if scaler is None else scaler.scale(loss)).backward()
-                hook("on_train_batch_end", output, batch, number)
+                    hook("on_after_backward")
             if scaler is not None:
                 scaler.unscale_(optimizer)
             if correct is not None:
                 correct(local)
+            hook("on_before_optimizer_step", optimizer)
             if self.clip is not None:
                 torch.nn.utils.clip_grad_norm_(module.parameters(), self.clip)
-            hook("on_before_optimizer_step", optimizer)
             local.steps += self._step(optimizer, scaler)
+            if scheduler is not None and made % self.local.frequency == 0:
+                scheduler.step()
+            hook("on_train_batch_end", output, *self._batches[-1])
             hook("on_before_zero_grad", optimizer)
             for parameter in trained:  # what zero_grad does, without its bookkeeping for the profiler
                 parameter.grad = None
-            if scheduler is not None and local.steps % self.local.frequency == 0:
-                scheduler.step()
             if ends:
                 hook("on_train_epoch_end")
         hook("on_train_end")
@@ -141,8 +148,9 @@ class LocalLoop:
         """A batch where the module is, in its precision; nothing to do for fp32 on a CPU."""
         if not self._moves:
             return batch
-        batch = self.trainer.precision_plugin.convert_input(batch)
-        return self.trainer.strategy.batch_to_device(batch, self.worker.module.device)
+        module = self.worker.module  # the strategy would ask the federation's hooks
+        batch = module.on_before_batch_transfer(self.trainer.precision_plugin.convert_input(batch), 0)
+        return module.on_after_batch_transfer(module.transfer_batch_to_device(batch, module.device, 0), 0)
 
     def _forward(self, batch: Any, index: int) -> tuple[Any, Tensor | None]:
         step = self.worker.module.training_step
@@ -217,13 +225,12 @@ class LocalLoop:
         module, log = self.worker.module, self.worker.log
         module.eval()
         step = getattr(module, f"{stage}_step")
-        with_index = len(inspect.signature(step).parameters) > 1
         getattr(module, f"on_{stage}_epoch_start")()
         for index, given in enumerate(batches):
             batch = self.on_device(given)
             log.size = extract_batch_size(batch)
             with self.trainer.precision_plugin.val_step_context():
-                step(batch, index) if with_index else step(batch)
+                call_step(step, batch, index)
         log.size = 1
         getattr(module, f"on_{stage}_epoch_end")()
         return log.compute()

@@ -95,11 +95,14 @@ class Round:
             if self._buffers:
                 self._new_buffers.add(reply.tensors["buffers"], self.weight(reply))
                 if self._rule is not None:
-                    self._buffer_updates.append((reply.client, _flatten(reply.tensors["buffers"])))
+                    change = {n: b - self._buffers[n] for n, b in reply.tensors["buffers"].items()}
+                    self._buffer_updates.append((reply.client, _flatten(change)))
             yield reply
 
     def train_pooled(self) -> Iterator[Reply]:
         """Lets one client train that holds the data of the whole cohort; it goes by the first one's id."""
+        if not self.cohort:
+            return
         first, *others = self.cohort.values()
         pooled = first.pooled(others)
         self.cohort, self.steps = {pooled.id: pooled}, {pooled.id: self._plan(pooled)}
@@ -233,7 +236,9 @@ class Round:
         if not self._buffers:
             return {}
         if self._rule is not None:
-            return self._by_rule(self._buffer_updates, self._buffers)
+            # a rule is made for changes: clipping would shrink the statistics themselves
+            changes = self._by_rule(self._buffer_updates, self._buffers)
+            return {name: self._buffers[name] + change for name, change in changes.items()}
         if self._ranks.world_size > 1:
             self._new_buffers.gather(self._ranks.gather_tensors, self._ranks.device)
         return self._new_buffers.mean() if self._new_buffers.count else {}

@@ -31,6 +31,11 @@ class ClientStore:
         else:
             self._states.pop(client, None)
 
+    def keep(self, group: str) -> None:
+        """Forgets all groups of all clients but this one."""
+        kept = {client: {group: s[group]} for client, s in self._states.items() if group in s}
+        self._states = kept
+
     def __len__(self) -> int:
         return len(self._states)
 

@@ -76,15 +76,17 @@ class Worker:
         self.shared = [n for n in trained if n in known and not _matches(n, wanted)]
         self.buffers = [
             n
-            for n, t in known.items()
-            if n not in named and t.is_floating_point() and not _matches(n, wanted)
+            for n, t in module.named_buffers()
+            if n in known and t.is_floating_point() and not _matches(n, wanted)
         ]
-        everything = [*self.module.state_dict(), *trained]
+        everything = {**named, **dict(self.module.named_buffers())}
+        # buffers that are not persistent begin anew for every client
+        begins_anew = dict(module.named_buffers()).keys() - known.keys()
         travels = {*self.shared, *self.buffers}
         self.own = [
             n
-            for n in dict.fromkeys(everything)
-            if n not in travels and (_matches(n, wanted) or n not in known)
+            for n in everything
+            if n not in travels and n not in begins_anew and (_matches(n, wanted) or n not in known)
         ]
 
     def prepare(self, source: LightningModule, trainer: Trainer) -> None:
@@ -95,7 +97,15 @@ class Worker:
         self.module.to(source.device)
         trainer.precision_plugin.convert_module(self.module)
         self._own_names(source)
-        self.tensors = dict(self.module.named_parameters()) | self.module.state_dict(keep_vars=True)
+        self.tensors: Tensors = dict(self.module.named_parameters())
+        self.tensors |= dict(self.module.named_buffers(remove_duplicate=False))
+        self._metrics = [part for part in self.module.modules() if isinstance(part, Metric)]
+        self._buffers = [
+            (part, key, f"{prefix}.{key}".lstrip("."))
+            for prefix, part in self.module.named_modules()
+            for key in part._buffers
+            if f"{prefix}.{key}".lstrip(".") in self.tensors
+        ]
         self._rest = {
             n: t.detach().clone() for n, t in self.tensors.items() if n not in {*self.shared, *self.buffers}
         }
@@ -106,28 +116,34 @@ class Worker:
     @torch.no_grad()
     def load(self, x: Tensors, buffers: Tensors, own: Tensors | None) -> None:
         """Becomes a client: the server's tensors, and the client's own (at first those of the start)."""
+        self.log.clear()
+        for metric in self._metrics:  # another client's, or those of a pass that logs nothing
+            metric.reset()
+        for part, key, name in self._buffers:  # a step may have assigned a new tensor
+            part._buffers[key] = self.tensors[name]
         values = {**self._rest, **x, **buffers, **(own or {})}
         for name, value in values.items():
             self.tensors[name].copy_(value)
         for parameter in self.module.parameters():
             parameter.grad = None
 
-    def take(self, names: Sequence[str], device: torch.device | str | None = None) -> Tensors:
+    def take(self, names: Sequence[str]) -> Tensors:
         """Copies of tensors by name."""
-        return moved({n: self.tensors[n] for n in names}, device or self.module.device)
+        now = {name: part._buffers[key] for part, key, name in self._buffers}
+        return moved({n: now.get(n, self.tensors[n]) for n in names}, self.module.device)
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Buffers and logs are afterwards as they were, so that a look at another point leaves no trace."""
-        buffers = [(b, b.clone()) for b in self.module.buffers()]
+        buffers = [(part, key, b, b.clone()) for part, key, _ in self._buffers for b in [part._buffers[key]]]
         self.module.log = _nothing  # type: ignore[method-assign]
         try:
             yield
         finally:
             self.module.log = self.log  # type: ignore[assignment, method-assign]
             with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
+                for part, key, buffer, before in buffers:
+                    part._buffers[key] = buffer.copy_(before)
 
     def serve(self, name: str, answer: Callable[[], Any]) -> None:
         """Lets a method of the module, such as `optimizers`, answer with this instead of asking the Trainer."""

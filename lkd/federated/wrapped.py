@@ -5,6 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+"""Hooks around a batch's way to the device."""
 
 
 class Wrapped(LightningModule):
@@ -22,17 +26,17 @@ class Wrapped(LightningModule):
         """The client module's forward, with the server's weights."""
         return self.client(*args, **kwargs)
 
-    def validation_step(self, batch: Any, batch_idx: int = 0) -> Any:
+    def validation_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
         """The client module's own, with the server's weights."""
-        return _call(self.client.validation_step, batch, batch_idx)
+        return call_step(self.client.validation_step, batch, batch_idx, dataloader_idx)
 
-    def test_step(self, batch: Any, batch_idx: int = 0) -> Any:
+    def test_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
         """The client module's own, with the server's weights."""
-        return _call(self.client.test_step, batch, batch_idx)
+        return call_step(self.client.test_step, batch, batch_idx, dataloader_idx)
 
-    def predict_step(self, batch: Any, batch_idx: int = 0) -> Any:
+    def predict_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
         """The client module's own, with the server's weights."""
-        return _call(self.client.predict_step, batch, batch_idx)
+        return call_step(self.client.predict_step, batch, batch_idx, dataloader_idx)
 
     def on_validation_epoch_start(self) -> None:
         """The client module's own."""
@@ -53,14 +57,30 @@ class Wrapped(LightningModule):
     def setup(self, stage: str) -> None:
         """The client module's own; what that logs goes through this module."""
         self.client.log = lambda *args, **kwargs: self.log(*args, **kwargs)  # type: ignore[method-assign]
+        # only those, for Lightning warns of each that a module beside a datamodule has
+        for hook in TRANSFERS:
+            if is_overridden(hook, self.client):
+                setattr(self, hook, self._transfer(hook))
         self.client.setup(stage)
 
     def teardown(self, stage: str) -> None:
         """The client module's own."""
         vars(self.client).pop("log", None)
+        for hook in TRANSFERS:
+            vars(self).pop(hook, None)
         self.client.teardown(stage)
 
+    def _transfer(self, hook: str) -> Callable[..., Any]:
+        """The client module's own for batches of data; a training batch here is a cohort, whose clients call it."""
 
-def _call(step: Callable[..., Any], batch: Any, index: int) -> Any:
-    """A step with or without the number of the batch, as its author wrote it."""
-    return step(batch, index) if len(inspect.signature(step).parameters) > 1 else step(batch)
+        def transfer(batch: Any, *args: Any) -> Any:
+            return batch if self.trainer.training else getattr(self.client, hook)(batch, *args)
+
+        return transfer
+
+
+def call_step(step: Callable[..., Any], batch: Any, index: int, loader: int = 0) -> Any:
+    """A step with or without the numbers of batch and loader, as its author wrote it."""
+    names = inspect.signature(step).parameters
+    given = (batch, index) if len(names) > 1 else (batch,)
+    return step(*given, dataloader_idx=loader) if "dataloader_idx" in names else step(*given)

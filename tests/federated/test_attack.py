@@ -47,3 +47,8 @@ def test_noise_is_as_long_as_asked_and_depends_on_seed_round_and_client():
 def test_bad_input(wrong, message):
     with pytest.raises(ValueError, match=message):
         Attack(**wrong)
+
+
+def test_a_liar_that_does_not_exist():
+    with pytest.raises(ValueError, match=r"attack.clients=\[9\]: the last of 2 clients is 1"):
+        run(FedAvg(), 1, attack=Attack([9]))

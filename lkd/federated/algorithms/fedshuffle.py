@@ -47,7 +47,7 @@ class FedShuffle(Algorithm):
 
     def numbers(self, server: "Round") -> dict[str, float]:
         """The most steps of a client of this round; 1 where the rate is the round's."""
-        return {"most": float(max(server.steps.values())) if self.rate == "step" else 1.0}
+        return {"most": float(max(server.steps.values(), default=1)) if self.rate == "step" else 1.0}
 
     def round(self, server: "Round") -> Tensors:
         """The unbiased sum of the changes."""
@@ -79,6 +79,10 @@ class FedShuffleMVR(FedShuffle):
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
         """The momentum is the server's."""
         require_sgd(type(self).__name__, optimizer)
+
+    def setup(self, x: Tensors) -> None:
+        """No momentum yet."""
+        self.state = {}
 
     def correct(self, local: ClientRun) -> None:
         """`g(y) + a (m - g(x))`."""

@@ -64,10 +64,12 @@ class Scaffold(Algorithm):
         """The new `c_i` is kept; its change goes up."""
         if self.option == 1:
             new = local.full_gradient_at_x()
+        elif not local.steps:  # fp16 skipped them all: nothing is known of the gradient
+            new = local.own["c"]
         else:
             # (x - y) / (K eta), each parameter with the rate of its group
             new = [x - p.detach() for x, p in zip(local.x, local.params, strict=True)]
-            torch._foreach_div_(new, [max(local.steps, 1) * rate or 1.0 for rate in local.rates])
+            torch._foreach_div_(new, [local.steps * rate or 1.0 for rate in local.rates])
             torch._foreach_sub_(new, local.correction)
         change = torch._foreach_sub(new, local.own["c"])
         local.own["c"] = list(new)

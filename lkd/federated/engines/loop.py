@@ -57,7 +57,6 @@ class LoopEngine:
                         "drop_last in the data's loader."
                     ) from error
                 reply = Reply(error=f"{type(error).__name__}: {error}".splitlines()[0], cause=error)
-                self.worker.log.compute()
             reply.client, reply.seconds = client.id, time.perf_counter() - started
             yield reply
 
@@ -94,13 +93,14 @@ class LoopEngine:
         groups = {"delta": delta, **extra}
         if not all_finite([tensor for group in (*groups.values(), *local.own.values()) for tensor in group]):
             raise FloatingPointError("the local model is not finite (NaN or infinite)")
+        metrics = self.worker.log.compute()
         # kept only once everything above went well
         own = {**as_tensors(local.own, names), OWN: self.worker.take(self.worker.own)}
         self.store.put(client.id, own)
         return Reply(
             tensors={**as_tensors(groups, names), "buffers": self.worker.take(self.worker.buffers)},
             numbers={"steps": float(local.steps), **local.report},
-            metrics=self.worker.log.compute(),
+            metrics=metrics,
         )
 
     def gradient(self, client: Client, message: Message) -> Reply:
