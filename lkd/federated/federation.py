@@ -133,6 +133,7 @@ class Federation(Wrapped):
 
     def on_fit_start(self) -> None:
         """Makes worker and engine before the first round; a fit that resumes nothing starts its algorithm anew."""
+        super().on_fit_start()
         self.store.keep(OWN)
         self._prepare(anew=True)
 
@@ -148,6 +149,11 @@ class Federation(Wrapped):
         self.local_optimizer: LocalOptimizer = LocalOptimizer(worker.module)
         if schedule is not None:
             self.local_optimizer.load_state_dict(schedule)
+        if not worker.shared and getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            raise ValueError(
+                f"precision='16-mixed': {type(self.algorithm).__name__} shares nothing, so the server's scaler has nothing to "
+                "scale; use 'bf16-mixed' or '32-true'."
+            )
         loop = LocalLoop(worker, self.local_optimizer, self.trainer, self.work.accumulate, self.work.clip)
         self.algorithm.check(self.local_optimizer.optimizer, self.work.clip, self.local_optimizer.by_step)
         self.engine = LoopEngine(worker, loop, self.algorithm, self.store, self.seed)
@@ -313,6 +319,7 @@ class Federation(Wrapped):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what algorithm and clients keep; tensors and plain numbers only."""
+        super().on_save_checkpoint(checkpoint)
         if not hasattr(self, "engine"):  # nothing was trained or measured
             if self._restored is not None:
                 checkpoint[CHECKPOINT] = self._restored
@@ -335,6 +342,7 @@ class Federation(Wrapped):
                 f"algorithm={saved}, or load its weights alone."
             )
         self._restored = checkpoint.get(CHECKPOINT)
+        super().on_load_checkpoint(checkpoint)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.algorithm.state = {k: moved(group, self.device) for k, group in saved["state"].items()}

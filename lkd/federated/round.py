@@ -81,7 +81,7 @@ class Round:
         self._cause: Exception | None = None
         self._sums = {} if sums is None else sums
         self._new_buffers = self._sum("buffers", buffers)
-        self._buffer_updates: list[tuple[int, Tensor]] = []
+        self._ruled_buffers: Tensors = {}
 
     def train(self, send: Groups | None = None, numbers: dict[str, float] | None = None) -> Iterator[Reply]:
         """Lets the clients train from x; yields the replies of this rank's clients that succeeded.
@@ -94,9 +94,6 @@ class Round:
         for reply in self._call("train", {"buffers": self._buffers, **(send or {})}, planned):
             if self._buffers:
                 self._new_buffers.add(reply.tensors["buffers"], self.weight(reply))
-                if self._rule is not None:
-                    change = {n: b - self._buffers[n] for n, b in reply.tensors["buffers"].items()}
-                    self._buffer_updates.append((reply.client, _flatten(change)))
             yield reply
 
     def train_pooled(self) -> Iterator[Reply]:
@@ -106,6 +103,7 @@ class Round:
         first, *others = self.cohort.values()
         pooled = first.pooled(others)
         self.cohort, self.steps = {pooled.id: pooled}, {pooled.id: self._plan(pooled)}
+        self._min_clients = 1
         yield from self.train()
 
     def gradient(self, at: Tensors | None = None) -> Iterator[Reply]:
@@ -175,7 +173,8 @@ class Round:
     ) -> Groups:
         """Weighted mean over the replies of all ranks; they stream, so memory is O(model).
 
-        With a robust rule, the rule decides on the group `"delta"`, whatever the weights.
+        With a robust rule, the rule decides on the group `"delta"`, with the change of the buffers, whatever the
+        weights; it protects nothing else, so nothing else may be averaged then.
 
         Args:
             replies: The replies.
@@ -185,7 +184,13 @@ class Round:
 
         Raises:
             TooFewClientsError: If fewer than `min_clients` replied.
+            ValueError: If there is a robust rule, and more to average than it protects.
         """
+        if self._rule is not None and (groups not in ((), ("delta",)) or numbers):
+            raise ValueError(
+                f"robust={type(self._rule).__name__} protects the change of the weights alone, but this algorithm also averages "
+                f"{', '.join(repr(g) for g in (*groups, *numbers) if g != 'delta')} of the clients; use FedAvg or FedProx with it."
+            )
         return self._reduce(replies, groups or ("delta",), numbers, weight or self.weight, RunningSum.mean)
 
     def sum(self, replies: Iterable[Reply], *groups: str, weight: Callable[[Reply], float]) -> Groups:
@@ -193,7 +198,7 @@ class Round:
         if self._rule is not None:
             raise ValueError(
                 f"robust={type(self._rule).__name__} takes the place of a mean, but this algorithm needs a sum whose "
-                "weights do not add up to one; use FedAvg, FedProx or FedNova with it."
+                "weights do not add up to one; use FedAvg or FedProx with it."
             )
         return self._reduce(replies, groups or ("delta",), (), weight, RunningSum.sum)
 
@@ -208,7 +213,7 @@ class Round:
         zeros = {f"numbers/{name}": torch.zeros((), dtype=torch.float64) for name in numbers}
         kind = " ".join((*groups, *numbers))
         total = self._sum(kind, {f"{g}/{n}": t for g in groups for n, t in self.x.items()} | zeros)
-        robust = self._rule is not None and "delta" in groups
+        robust = self._rule is not None
         updates: list[tuple[int, Tensor]] = []
         for reply in replies:
             scalars = {
@@ -218,7 +223,10 @@ class Round:
                 {f"{g}/{n}": reply.tensors[g][n] for g in groups for n in self.x} | scalars, weight(reply)
             )
             if robust:
-                updates.append((reply.client, _flatten(reply.tensors["delta"])))
+                buffers = reply.tensors["buffers"]
+                # the change of the buffers: a rule is made for changes, clipping would shrink the statistics themselves
+                moved = {n: buffers[n] - before for n, before in self._buffers.items()}
+                updates.append((reply.client, _flatten([*reply.tensors["delta"].values(), *moved.values()])))
         if self._ranks.world_size > 1:
             total.gather(self._ranks.gather_tensors, self._ranks.device)
         if total.count < max(1, self._min_clients):
@@ -228,7 +236,8 @@ class Round:
         found["numbers"] = {name: flat[f"numbers/{name}"] for name in numbers}
         found["numbers"]["weight"] = torch.tensor(total.weight, dtype=torch.float64)
         if robust:
-            found["delta"] = self._by_rule(updates, self.x)
+            found["delta"], changes = self._by_rule(updates)
+            self._ruled_buffers = {n: before + changes[n] for n, before in self._buffers.items()}
         return found
 
     def mean_buffers(self) -> Tensors:
@@ -236,9 +245,7 @@ class Round:
         if not self._buffers:
             return {}
         if self._rule is not None:
-            # a rule is made for changes: clipping would shrink the statistics themselves
-            changes = self._by_rule(self._buffer_updates, self._buffers)
-            return {name: self._buffers[name] + change for name, change in changes.items()}
+            return self._ruled_buffers
         if self._ranks.world_size > 1:
             self._new_buffers.gather(self._ranks.gather_tensors, self._ranks.device)
         return self._new_buffers.mean() if self._new_buffers.count else {}
@@ -248,14 +255,17 @@ class Round:
             self._sums[kind] = RunningSum(like)
         return self._sums[kind].reset()
 
-    def _by_rule(self, updates: list[tuple[int, Tensor]], like: Tensors) -> Tensors:
+    def _by_rule(self, updates: list[tuple[int, Tensor]]) -> tuple[Tensors, Tensors]:
+        """The rule's change of weights and buffers, on which it decides together."""
         assert self._rule is not None
         everyone = sorted(
             (u for part in self._ranks.gather_objects(updates) for u in part), key=lambda update: update[0]
         )
         flat = self._rule(torch.stack([update.to(self._ranks.device) for _, update in everyone]))
-        parts = flat.split([tensor.numel() for tensor in like.values()])
-        return {n: p.view_as(t).to(t) for p, (n, t) in zip(parts, like.items(), strict=True)}
+        tensors = [*self.x.items(), *self._buffers.items()]
+        parts = flat.split([tensor.numel() for _, tensor in tensors])
+        joined = [(n, p.view_as(t).to(t)) for p, (n, t) in zip(parts, tensors, strict=True)]
+        return dict(joined[: len(self.x)]), dict(joined[len(self.x) :])
 
     def all_records(self) -> list[Record]:
         """The records of all ranks, by client."""
@@ -271,5 +281,5 @@ class Round:
         )
 
 
-def _flatten(tensors: Tensors) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in tensors.values()])
+def _flatten(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])

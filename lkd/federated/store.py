@@ -48,9 +48,11 @@ class ClientStore:
         self._states = {client: s for client, s in states.items() if client % world_size == rank}
 
 
-def as_lists(groups: Groups, names: list[str], device: torch.device) -> dict[str, list[Tensor]]:
-    """Groups as lists in the order of `names`."""
-    return {key: [group[name].to(device) for name in names] for key, group in groups.items()}
+def as_lists(
+    groups: Groups, names: list[str], device: torch.device, copy: bool = False
+) -> dict[str, list[Tensor]]:
+    """Groups as lists in the order of `names`; copies, if they may be edited."""
+    return {key: [group[name].to(device, copy=copy) for name in names] for key, group in groups.items()}
 
 
 def as_tensors(lists: dict[str, list[Tensor]], names: list[str]) -> dict[str, Tensors]:

@@ -17,6 +17,7 @@ from lkd.federated.tensors import Tensors, moved
 
 UNCALLED = (
     "backward",
+    "configure_callbacks",
     "configure_gradient_clipping",
     "lr_scheduler_step",
     "optimizer_step",

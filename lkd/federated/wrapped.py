@@ -38,6 +38,26 @@ class Wrapped(LightningModule):
         """The client module's own, with the server's weights."""
         return call_step(self.client.predict_step, batch, batch_idx, dataloader_idx)
 
+    def configure_model(self) -> None:
+        """The client module's own."""
+        self.client.configure_model()
+
+    def on_fit_start(self) -> None:
+        """The client module's own."""
+        self.client.on_fit_start()
+
+    def on_fit_end(self) -> None:
+        """The client module's own."""
+        self.client.on_fit_end()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The client module's own."""
+        self.client.on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The client module's own."""
+        self.client.on_load_checkpoint(checkpoint)
+
     def on_validation_epoch_start(self) -> None:
         """The client module's own."""
         self.client.on_validation_epoch_start()

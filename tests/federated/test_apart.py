@@ -14,13 +14,18 @@ from lkd.datamodules import IID, FederatedDataModule
 from lkd.distillation import ADAPTERS, _drop_adapters
 from lkd.federated import (
     Centralized,
+    CoordinateMedian,
     Devices,
     FedAvg,
     Federation,
     FedLin,
+    FedNova,
     FedNTD,
     FedShuffle,
+    Krum,
+    Local,
     LocalWork,
+    Mime,
     MimeLite,
     Moon,
     NormClipping,
@@ -31,7 +36,7 @@ from lkd.federated.round import TooFewClientsError
 from .job import Blobs
 from .quadratic import Point, Quadratic, loader, run, trainer, two_clients
 from .test_loss_level import Net, Net3
-from .test_rounds import noisy, samples
+from .test_rounds import Noisy, noisy, samples
 
 
 class Counting(Quadratic):
@@ -265,3 +270,65 @@ def test_a_measurement_by_another_trainer_changes_nothing():
     assert torch.equal(federation.algorithm.state["c"]["net.0.weight"], before[0])
     assert federation.local_optimizer.state_dict()["rounds"] == 2
     assert federation.local_optimizer.state_dict()["groups"] == before[1]["groups"]
+
+
+class Witness(Noisy):
+    """Writes down which of its hooks are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.called = []
+
+    def configure_model(self):
+        self.called.append("configure_model")
+
+    def on_fit_start(self):
+        self.called.append("on_fit_start")
+
+    def on_fit_end(self):
+        self.called.append("on_fit_end")
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["mine"] = 1
+
+
+def test_the_clients_own_hooks_of_the_fit_and_of_checkpoints_are_called():
+    module = Witness()
+    federation, _ = noisy(rounds=1, module=module)
+    assert set(module.called) == {"configure_model", "on_fit_start", "on_fit_end"}
+    checkpoint = {}
+    federation.on_save_checkpoint(checkpoint)
+    assert checkpoint["mine"] == 1
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "what"),
+    [(Scaffold(), "'c'"), (Mime(), "'gradient'"), (FedNova(), "'tau'")],
+    ids=["c", "gradient", "tau"],
+)
+def test_a_robust_rule_is_refused_where_it_would_not_protect(algorithm, what):
+    with pytest.raises(ValueError, match=f"robust=CoordinateMedian protects .*{what}"):
+        run(algorithm, 1, robust=CoordinateMedian())
+
+
+def test_krum_takes_weights_and_buffers_of_the_same_client():
+    federation, _ = noisy(rounds=1, robust=Krum(byzantine=0), clients=samples())
+    states = [noisy(rounds=1, clients=[c])[0].client.state_dict() for c in samples()]
+    ours = federation.client.state_dict()
+    close = [all(torch.allclose(ours[k], s[k], atol=1e-6) for k in ours) for s in states]
+    assert sum(close) == 1
+
+
+def test_sharing_nothing_under_fp16_is_refused():
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    with pytest.raises(ValueError, match="Local shares nothing"):
+        noisy(Local(), trainer_args={"plugins": [plugin]})
+
+
+def test_pooled_data_is_one_client_whatever_min_clients_says():
+    run(Centralized(), 1, min_clients=2)
+
+
+def test_fednova_whose_proximal_steps_overshoot_is_refused():
+    with pytest.raises(ValueError, match=r"mu=30.0 and lr=0.05"):
+        run(FedNova(mu=30.0), 1)

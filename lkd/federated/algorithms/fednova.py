@@ -42,6 +42,11 @@ class FedNova(Algorithm):
             values = {float(group[name]) for group in optimizer.param_groups}
             if len(values) > 1:
                 raise ValueError(f"FedNova needs one {name} for all parameter groups, not {sorted(values)}.")
+        if float(optimizer.param_groups[0]["lr"]) * self.mu >= 1:
+            lr = optimizer.param_groups[0]["lr"]
+            raise ValueError(
+                f"mu={self.mu} and lr={lr}: their product must be below 1, or local steps overshoot x."
+            )
         if by_step:
             raise ValueError(
                 "FedNova does not go with a scheduler of interval='step': use one that counts rounds."

@@ -79,7 +79,7 @@ class LoopEngine:
             self.loop,
             [x[name] for name in names],
             as_lists(sent, names, device),
-            as_lists(kept, names, device),
+            as_lists(kept, names, device, copy=True),
             message.numbers,
             int(message.numbers["steps"]),
             lambda: client.ordered_batches("train"),
