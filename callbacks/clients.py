@@ -68,7 +68,9 @@ class ClientReport(Callback):
         self._clients, self._measured = state_dict["clients"], state_dict["measured"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that there are clients to measure."""
+        """Checks that there are clients to measure; a prediction measures nothing."""
+        if stage == "predict":
+            return
         if not isinstance(pl_module, Federation):
             raise ValueError(
                 f"ClientReport measures the clients of a Federation, not {type(pl_module).__name__}."

@@ -77,10 +77,10 @@ class FederatedDataModule(LightningDataModule):
                     f"{type(data).__name__} has {hook}(), which the batches of clients would not pass through: "
                     "move it into the LightningModule, or into the data set."
                 )
-        shares = tuple(client_fractions)
+        shares = tuple(client_fractions or ())  # a config's null, too, gets the sentence
         if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-6:
             raise ValueError(
-                f"client_fractions={shares} must be three shares (train, val, test) of sum 1, train above 0."
+                f"client_fractions={client_fractions} must be three shares (train, val, test) of sum 1, train above 0."
             )
         if seed < 0:
             raise ValueError(f"seed={seed} must not be negative.")

@@ -99,7 +99,8 @@ class CLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Keeps quiet about layers in eval mode where the module was asked for them."""
-        if getattr(self.model, "freeze_batchnorm", False) or getattr(self.model, "freeze_layers", 0):
+        module = getattr(self.model, "client", self.model)  # a federation's
+        if getattr(module, "freeze_batchnorm", False) or getattr(module, "freeze_layers", 0):
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start")
 
     def after_fit(self) -> None:

@@ -10,6 +10,7 @@ from lkd.cli import has_wandb_account, main
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs/classification/digits.yaml")
+FEDAVG = str(ROOT / "configs/federated/digits_fedavg.yaml")
 QUICK = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1",
          "--trainer.limit_test_batches=1", "--trainer.enable_progress_bar=false"]  # fmt: skip
 ALONE = "--distillation=null"
@@ -127,8 +128,11 @@ def test_a_test_of_the_start_says_so(folder, caplog):
     assert "No --ckpt_path: test uses the weights that the config starts from." in caplog.text
 
 
+@pytest.mark.parametrize("federated", [False, True])
 @pytest.mark.parametrize("frozen", [True, False])
-def test_layers_in_eval_mode_are_no_news_where_they_are_asked_for(folder, monkeypatch, recwarn, frozen):
+def test_layers_in_eval_mode_are_no_news_where_they_are_asked_for(
+    folder, monkeypatch, recwarn, frozen, federated
+):
     (folder / "own_frozen.py").write_text(
         OWN
         + f"""
@@ -142,7 +146,10 @@ class Frozen(Net):
     )
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "own_frozen", raising=False)
-    main(["fit", "--config", DIGITS, ALONE, *QUICK, "--model=own_frozen.Frozen"])
+    if federated:
+        main(["fit", "--config", FEDAVG, ALONE, *QUICK, "--model.client=own_frozen.Frozen"])
+    else:
+        main(["fit", "--config", DIGITS, ALONE, *QUICK, "--model=own_frozen.Frozen"])
     assert any("in eval mode at the start" in str(w.message) for w in recwarn) is not frozen
 
 

@@ -11,9 +11,19 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.attack import Attack
 from lkd.federated.client import Client, Part
 from lkd.federated.engines import OWN, LoopEngine
+from lkd.federated.given import (
+    check_cohort,
+    check_parts,
+    check_result,
+    check_resumed,
+    check_same_clients,
+    check_trainer,
+    clients_of,
+)
 from lkd.federated.heterogeneity import Devices, Fate
 from lkd.federated.loop import LocalLoop
 from lkd.federated.mean import RunningSum
@@ -65,6 +75,7 @@ class Federation(Wrapped):
 
     Raises:
         ValueError: If the module, its optimizer or a number does not fit; before the first round.
+        TypeError: If a class or a name is given where an object should be.
 
     Example:
         >>> from torch import nn
@@ -81,7 +92,7 @@ class Federation(Wrapped):
         work: LocalWork | None = None,
         server_optimizer: OptimizerCallable = lambda params: torch.optim.SGD(params, lr=1.0),
         server_scheduler: LRSchedulerCallable | None = None,
-        personal: list[str] | None = None,
+        personal: list[str] | str | None = None,
         robust: Rule | None = None,
         devices: Devices | None = None,
         attack: Attack | None = None,
@@ -93,17 +104,21 @@ class Federation(Wrapped):
             raise ValueError(f"min_clients={min_clients} must be 1 or more.")
         if seed < 0:
             raise ValueError(f"seed={seed} must be 0 or more.")
+        check_parts(algorithm, work, robust, devices, attack)
         self.automatic_optimization = False
-        self.algorithm = algorithm or Algorithm()
+        self.algorithm = FedAvg() if algorithm is None else algorithm
         self.work = work or LocalWork()
         self.server_optimizer, self.server_scheduler = server_optimizer, server_scheduler
         self.robust, self.devices, self.attack = robust, devices, attack
         self.min_clients, self.seed = min_clients, seed
-        self.personal = list(personal or []) if self.algorithm.shares else ["*"]
+        patterns = [personal] if isinstance(personal, str) else list(personal or [])
+        self.personal = patterns if self.algorithm.shares else ["*"]
         self.store = ClientStore()
         self.records: list[Record] = []
         self.bytes_down, self.bytes_up = 0, 0
         self._restored: dict[str, Any] | None = None
+        self._clients: dict[str, Any] | None = None  # of this fit, or of the one that goes on
+        self._met = False  # whether this fit's clients have been compared with those
         self._attached = False
         self._sums: dict[str, RunningSum] = {}
         self._parts: list[Any] = []  # worker and engine: no children, so no part of the state_dict
@@ -114,6 +129,12 @@ class Federation(Wrapped):
         if not self._parts:
             self._parts.append(Worker(self.client, self.personal))
         return self._parts[0]
+
+    def configure_callbacks(self) -> list[Any]:
+        """No callbacks: the first hook of a fit, and so the place to refuse what a Trainer would do by itself."""
+        if self.trainer.state.fn == "fit":
+            check_trainer(self.trainer)
+        return []
 
     def configure_optimizers(self) -> Any:
         """The server's optimizer and scheduler over the client module's trainable parameters."""
@@ -135,7 +156,13 @@ class Federation(Wrapped):
         """Makes worker and engine before the first round; a fit that resumes nothing starts its algorithm anew."""
         super().on_fit_start()
         self.store.keep(OWN)
+        self._clients, self._met = None, False
         self._prepare(anew=True)
+        if self.algorithm.shares and not self.worker.shared:
+            rank_zero_warn(
+                f"personal={self.personal} keeps every layer that trains with its client, so nothing is shared, and the server's "
+                "model stays as it is: if that is meant, say algorithm=Local()."
+            )
 
     def _prepare(self, anew: bool) -> None:
         """Prepares this process's worker and engine, and takes up what a checkpoint brought.
@@ -195,17 +222,27 @@ class Federation(Wrapped):
 
     def training_step(self, cohort: Sequence[Client], batch_idx: int) -> None:
         """One round with this cohort, and one step of the server's optimizer."""
+        self._check(cohort)
         self._attach(cohort)
         server = self._begin(cohort)
         # what clients draw is theirs; what runs outside sees nothing of it
         with isolate_rng(include_cuda=self.device.type == "cuda"):
             delta = self.algorithm.round(server)
+        check_result(self.algorithm, delta, self.x)
         self._step_server(delta)
         with torch.no_grad():
             for name, value in server.mean_buffers().items():
                 self.shared_buffers[name].copy_(value)
         self.local_optimizer.end_round()
         self._report(server)
+
+    def _check(self, cohort: Any) -> None:
+        """Refuses what is no cohort, one that is too small, and other clients than those of the run that goes on."""
+        check_cohort(cohort, self.min_clients)
+        if not self._met:
+            here = clients_of(self.trainer.train_dataloader, cohort[0].population)
+            check_same_clients(self._clients, here)
+            self._clients, self._met = here, True
 
     def _begin(self, cohort: Sequence[Client]) -> Round:
         """The verbs of this round, over those of the cohort that can be reached and whose reply will arrive."""
@@ -217,6 +254,11 @@ class Federation(Wrapped):
             )
         fates = self.devices.plan(index, [client.id for client in cohort]) if self.devices else {}
         here = [c for c in cohort if c.id not in fates or (fates[c.id].available and not fates[c.id].dropped)]
+        if self.robust is not None and len(here) < self.robust.fewest:
+            raise ValueError(
+                f"robust={type(self.robust).__name__} as it is set needs at least {self.robust.fewest} clients that reply, but "
+                f"{len(here)} take part in round {index}."
+            )
 
         def steps(client: Client) -> int:
             seed = derive(self.seed, index, client.id, WORK)
@@ -331,21 +373,33 @@ class Federation(Wrapped):
             "clients": {client: state for part in parts for client, state in part.items()},
             "optimizer": self.local_optimizer.state_dict(),
             "bytes": [self.bytes_down, self.bytes_up],
+            "server_optimizer": self._server_kind(),
+            "population": self._clients,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps it until the fit starts; refuses the checkpoint of another algorithm."""
-        saved = checkpoint.get(CHECKPOINT, {}).get("algorithm")
-        if saved is not None and saved != type(self.algorithm).__name__:
-            raise ValueError(
-                f"the checkpoint is of the algorithm {saved}, not of {type(self.algorithm).__name__}: resume with "
-                f"algorithm={saved}, or load its weights alone."
-            )
+        """Keeps it until a fit or a measurement starts."""
         self._restored = checkpoint.get(CHECKPOINT)
         super().on_load_checkpoint(checkpoint)
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        self.algorithm.state = {k: moved(group, self.device) for k, group in saved["state"].items()}
+        """Goes on from a checkpoint; of another algorithm's, only the clients' own layers are of use."""
+        resumes = self.trainer.state.fn == "fit" and self.trainer.ckpt_path is not None
+        other = saved["algorithm"] != type(self.algorithm).__name__
+        if resumes:
+            check_resumed(saved, type(self.algorithm).__name__, self._server_kind())
         self.store.load_state_dict(saved["clients"], self.ranks.rank, self.ranks.world_size)
+        # weights go anywhere, what a client kept goes to that client
+        kept = any(OWN in groups if other else groups for groups in saved["clients"].values())
+        self._clients = saved.get("population") if resumes or kept else None
+        if other:
+            self.store.keep(OWN)
+            return
+        self.algorithm.state = {k: moved(group, self.device) for k, group in saved["state"].items()}
         self.local_optimizer.load_state_dict(saved["optimizer"])
         self.bytes_down, self.bytes_up = saved["bytes"]
+
+    def _server_kind(self) -> str | None:
+        """The class of the server's optimizer, if there is one: a run that measures has none."""
+        optimizers = self.trainer.optimizers
+        return type(optimizers[0]).__name__ if optimizers else None

@@ -13,6 +13,16 @@ CHUNK = 1 << 15
 """Values that are worked on at once: what stays in a processor's cache is summed several times as fast."""
 
 
+class Averaged(dict[str, Tensors]):
+    """Means by group, which says what to do where one was not asked for."""
+
+    def __missing__(self, group: str) -> Tensors:
+        """Refuses."""
+        raise KeyError(
+            f"{group!r} was not averaged, only {list(self)}: ask for it, mean(replies, ..., {group!r})"
+        )
+
+
 class RunningSum:
     """Sum of `weight * tensors` over clients, and of the weights, in memory O(model).
 

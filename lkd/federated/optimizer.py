@@ -78,6 +78,10 @@ def parse(configured: Any, who: str) -> tuple[torch.optim.Optimizer, LRScheduler
         >>> parse(([sgd], []), "Classifier")[1:]
         (None, False, 1)
     """
+    if configured is None:
+        raise ValueError(
+            f"{who}.configure_optimizers returns None, but a client trains with an optimizer: return one."
+        )
     optimizers: Any = configured
     schedulers: Any = []
     if isinstance(configured, dict):

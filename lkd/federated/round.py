@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lkd.federated.client import Client, Part
-from lkd.federated.mean import RunningSum
+from lkd.federated.mean import Averaged, RunningSum
 from lkd.federated.messages import Message, Reply
 from lkd.federated.ranks import Ranks
 from lkd.federated.rules import Rule
@@ -219,6 +219,11 @@ class Round:
             scalars = {
                 f"numbers/{name}": torch.tensor(reply.numbers[name], dtype=torch.float64) for name in numbers
             }
+            for group in groups:
+                if group not in reply.tensors:
+                    raise ValueError(
+                        f"the replies have no group {group!r}, only {', '.join(map(repr, reply.tensors))}: `finish` has to return it."
+                    )
             total.add(
                 {f"{g}/{n}": reply.tensors[g][n] for g in groups for n in self.x} | scalars, weight(reply)
             )
@@ -232,7 +237,7 @@ class Round:
         if total.count < max(1, self._min_clients):
             raise TooFewClientsError(self._too_few(total.count)) from self._cause
         flat = result(total)
-        found: Groups = {g: {n: flat[f"{g}/{n}"] for n in self.x} for g in groups}
+        found: Groups = Averaged({g: {n: flat[f"{g}/{n}"] for n in self.x} for g in groups})
         found["numbers"] = {name: flat[f"numbers/{name}"] for name in numbers}
         found["numbers"]["weight"] = torch.tensor(total.weight, dtype=torch.float64)
         if robust:
@@ -274,10 +279,11 @@ class Round:
 
     def _too_few(self, count: int) -> str:
         errors = [f"client {r.name}: {r.error}" for r in self.all_records() if r.error]
+        none = "no more could be reached" if self.cohort else "nobody was there"
         why = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} more" if len(errors) > 3 else "")
         return (
             f"round {self.index}: {count} of {len(self.cohort)} clients succeeded, and min_clients={self._min_clients} are "
-            f"needed ({why or 'nobody was there'}); the last checkpoint is intact, and the run resumes from it."
+            f"needed ({why or none}); the last checkpoint is intact, and the run resumes from it."
         )
 
 

@@ -14,6 +14,11 @@ class Rule(ABC):
     A subclass, yours too, is named in a config by `class_path`.
     """
 
+    @property
+    def fewest(self) -> int:
+        """How many clients it needs at least; asked before a round, so that nobody trains in vain."""
+        return 1
+
     @abstractmethod
     def __call__(self, updates: Tensor) -> Tensor:
         """Joins `updates (K, P)`, a client a row in ascending order of ids, to one `(P,)`."""
@@ -56,6 +61,11 @@ class Krum(Rule):
             raise ValueError(f"byzantine={byzantine} must be 0 or more, and keep={keep} 1 or more.")
         self.byzantine, self.keep = byzantine, keep
 
+    @property
+    def fewest(self) -> int:
+        """`2 byzantine + 3`, and as many right ones as are kept."""
+        return max(2 * self.byzantine + 3, self.byzantine + self.keep)
+
     def __call__(self, updates: Tensor) -> Tensor:
         """`(K, P)` -> `(P,)`."""
         return krum(updates, self.byzantine, self.keep)
@@ -90,6 +100,11 @@ class NormClipping(Rule):
     def __init__(self, max_norm: float | None = None, rule: Rule | None = None) -> None:
         clip_norms(torch.zeros(1, 1), max_norm)
         self.max_norm, self.rule = max_norm, rule
+
+    @property
+    def fewest(self) -> int:
+        """That of the other rule."""
+        return 1 if self.rule is None else self.rule.fewest
 
     def __call__(self, updates: Tensor) -> Tensor:
         """`(K, P)` -> `(P,)`."""

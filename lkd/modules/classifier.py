@@ -120,6 +120,10 @@ def _labelled(batch: Any) -> tuple[Tensor, Tensor]:
         and all(isinstance(part, Tensor) for part in batch)
     ):
         return batch[0], batch[1]
+    if isinstance(batch, list) and batch and all(hasattr(client, "train_batches") for client in batch):
+        raise ValueError(
+            "the batch is a cohort of clients, as a FederatedDataModule gives them: wrap the module in Federation."
+        )
     raise ValueError(
         "the batch is no (x, y) tuple of images and labels: unlabelled data needs distillation, "
         "attached as a callback with alpha=0."

@@ -210,3 +210,10 @@ def test_bad_input(tmp_path):
         quick_trainer(callbacks=[ClientReport()]).fit(Plain(), digits())
     with pytest.raises(ValueError, match="needs a datamodule with `clients`"):
         quick_trainer(callbacks=[ClientReport()]).fit(federation(), DataLoader([0]))
+
+
+def test_a_prediction_measures_nothing_and_needs_no_clients():
+    trainer = quick_trainer(callbacks=[ClientReport()])
+    datamodule = data()
+    datamodule.predict_dataloader = lambda: DataLoader(torch.zeros(4, 1, 8, 8), batch_size=2)
+    assert len(trainer.predict(federation(), datamodule=datamodule)) == 2

@@ -366,6 +366,7 @@ def test_it_is_made_by_the_command_line():
         ({"clients": 3, "public": 0.999}, "public=0.999 of 60 training samples leaves the clients nothing"),
         ({"clients": 3, "public": 0.001}, "leaves the public share nothing"),
         ({"clients": 3, "client_fractions": (0.0, 0.5, 0.5)}, "client_fractions="),
+        ({"clients": 3, "client_fractions": None}, "client_fractions=None must be three shares"),
         ({"clients": 3, "client_fractions": (0.5, 0.6, 0.5)}, "client_fractions="),
         ({"clients": 3, "seed": -1}, "seed=-1"),
         ({"clients": 3, "cohorts_per_epoch": 0}, "cohorts_per_epoch=0"),

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lkd.federated import FedAvg, Federation
+from lkd.datamodules import Dirichlet, FederatedDataModule
+from lkd.federated import FedAdam, FedAvg, Federation
 
-from .job import KINDS, run
-from .quadratic import Quadratic, loader, trainer, two_clients
+from .job import KINDS, Blobs, run
+from .quadratic import loader, trainer
+from .test_rounds import Noisy, samples
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,6 +100,52 @@ def test_a_run_on_two_ranks_goes_on_with_one(tmp_path):
 
 def test_checkpoint_of_another_algorithm_is_refused(tmp_path):
     run("scaffold", tmp_path, 1)
-    other = Federation(Quadratic(), FedAvg())
+    other = Federation(Noisy(), FedAvg())
     with pytest.raises(ValueError, match="is of the algorithm Scaffold, not of FedAvg"):
-        trainer(1).fit(other, loader(two_clients()), ckpt_path=str(tmp_path / "last.ckpt"))
+        trainer(2).fit(other, loader(samples()), ckpt_path=str(tmp_path / "last.ckpt"))
+
+
+def test_weights_of_another_algorithm_can_be_loaded_and_trained(tmp_path):
+    saved = run("scaffold", tmp_path, 1)
+    other = Federation.load_from_checkpoint(tmp_path / "last.ckpt", client=Noisy())
+    assert torch.equal(other.client.net[0].weight, saved.client.net[0].weight)
+    trainer(1).fit(other, loader(samples()))
+    assert other.algorithm.state == {} and len(other.store) == 0
+
+
+def test_checkpoint_of_another_server_optimizer_is_refused(tmp_path):
+    run("fedavgm", tmp_path, 1)
+    other = Federation(Noisy(), server_optimizer=FedAdam)
+    with pytest.raises(ValueError, match="is of the server optimizer SGD, not of FedAdam"):
+        trainer(2).fit(other, loader(samples()), ckpt_path=str(tmp_path / "last.ckpt"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda: FederatedDataModule(Blobs(), Dirichlet(alpha=1.0), clients=6, cohort=3, seed=4),
+        lambda: FederatedDataModule(Blobs(), Dirichlet(alpha=1.0), clients=5, cohort=3, seed=5),
+    ],
+    ids=["number", "sizes"],
+)
+def test_checkpoint_of_other_clients_is_refused_before_any_trains(data, tmp_path):
+    run("scaffold", tmp_path, 1)
+    module = KINDS["scaffold"]()
+    with pytest.raises(ValueError, match=r"the checkpoint is of 5 clients, and these \d are not the same"):
+        trainer(2).fit(module, datamodule=data(), ckpt_path=str(tmp_path / "last.ckpt"))
+    assert module.records == []
+
+
+def test_clients_are_measured_with_their_own_layers_whatever_the_algorithm(tmp_path):
+    """`test` under another algorithm, as in a study that has one config for its tables."""
+    saved = run("fedbn", tmp_path, 1)
+    other = Federation(Noisy(), FedAvg(), personal=["batchnorm"])
+    made = trainer(1)
+    other.test_step = lambda batch, batch_idx=0: None
+    made.test(other, [torch.zeros(1)], ckpt_path=str(tmp_path / "last.ckpt"), verbose=False)
+    other.evaluate([], "test")
+    assert other.algorithm.state == {}
+    for client, state in saved.store.state_dict().items():
+        kept = other.store.get(client)
+        assert kept.keys() == {"personal"}
+        assert_same({"kept": state["personal"]}, {"kept": kept["personal"]})

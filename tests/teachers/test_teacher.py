@@ -7,6 +7,8 @@ from lightning.pytorch import Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lkd.federated import Federation
+from lkd.modules import Classifier
 from lkd.teachers import Teacher
 
 
@@ -124,3 +126,19 @@ def test_a_checkpoint_that_does_not_name_its_class(tmp_path):
     torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6.0"}, tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match=r"does not say which LightningModule.*load_from_checkpoint\(path\)"):
         Teacher(str(tmp_path / "x.ckpt"))
+
+
+def test_a_federations_checkpoint_names_the_recipe_that_works(tmp_path):
+    federation = Federation(Classifier(nn.Linear(3, 2), 2))
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.strategy.connect(federation)
+    path = str(tmp_path / "x.ckpt")
+    torch.save({**trainer._checkpoint_connector.dump_checkpoint(weights_only=True), "federation": {}}, path)
+    with pytest.raises(
+        ValueError, match=r"Teacher\(Federation.load_from_checkpoint\(path, client=YourModule"
+    ):
+        Teacher(path)
+    client = Classifier(nn.Linear(3, 2), 2)
+    teacher = Teacher(Federation.load_from_checkpoint(path, client=client).client)
+    x = torch.ones(2, 3)
+    assert torch.equal(teacher(x), federation.client(x).detach())

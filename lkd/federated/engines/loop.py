@@ -8,6 +8,7 @@ import torch
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client import Client, Part
 from lkd.federated.client_run import ClientRun
+from lkd.federated.given import check_lists
 from lkd.federated.loop import LocalLoop
 from lkd.federated.messages import Message, Reply
 from lkd.federated.seeds import derive, seed_everything
@@ -88,7 +89,11 @@ class LoopEngine:
         self.algorithm.begin(local)
         self.loop.train(passes(client, seed), local, self.algorithm.correction())
         with torch.no_grad():
-            extra = self.algorithm.finish(local)
+            who = type(self.algorithm).__name__
+            extra = check_lists(
+                self.algorithm.finish(local), f"what {who}.finish returns", local.params, True
+            )
+            check_lists(local.own, f"local.own of {who}", local.params, False)
             delta = [p.detach() - x for p, x in zip(local.params, local.x, strict=True)]
         groups = {"delta": delta, **extra}
         if not all_finite([tensor for group in (*groups.values(), *local.own.values()) for tensor in group]):

@@ -1,0 +1,163 @@
+"""Checks of what a user gives to a federation: parts, data, checkpoints, and what an algorithm of their own returns."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.attack import Attack
+from lkd.federated.client_run import Lists
+from lkd.federated.heterogeneity import Devices
+from lkd.federated.rules import Rule
+from lkd.federated.tensors import Tensors
+from lkd.federated.work import LocalWork
+
+
+def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: Any) -> None:
+    """Refuses a name or a class in place of an object.
+
+    Raises:
+        TypeError: With what to give instead.
+    """
+    for name, value, kind, example in (
+        ("algorithm", algorithm, Algorithm, "FedAvg()"),
+        ("work", work, LocalWork, "LocalWork(epochs=1)"),
+        ("robust", robust, Rule, "CoordinateMedian()"),
+        ("devices", devices, Devices, "Devices(dropout=0.1)"),
+        ("attack", attack, Attack, "Attack(...)"),
+    ):
+        if value is not None and not isinstance(value, kind):
+            found = value.__name__ if isinstance(value, type) else repr(value)
+            raise TypeError(f"{name}={found} must be an object of {kind.__name__}, such as {example}.")
+    if algorithm is not None and not (hasattr(algorithm, "weights") and hasattr(algorithm, "state")):
+        who = type(algorithm).__name__
+        raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weights` and `state`.")
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Refuses what a Trainer would do by itself at the server.
+
+    Raises:
+        ValueError: With how clients do it.
+    """
+    for name, off in (("gradient_clip_val", (None, 0)), ("accumulate_grad_batches", (1,))):
+        value = getattr(trainer, name)
+        if value not in off:
+            raise ValueError(
+                f"Trainer({name}={value}) would be the server's, whose step is a round; the clients have their own: use "
+                f"LocalWork({name}={value}), on the command line --model.work.{name}={value}."
+            )
+
+
+def check_cohort(cohort: Any, min_clients: int) -> None:
+    """Refuses a batch that is no list of clients, or too short.
+
+    Raises:
+        ValueError: With what to do.
+    """
+    if not isinstance(cohort, list) or not all(hasattr(client, "train_batches") for client in cohort):
+        raise ValueError(
+            "the train loader yields batches, not lists of clients: wrap your data in "
+            "FederatedDataModule(data, partition)."
+        )
+    if len(cohort) < min_clients:
+        raise ValueError(f"min_clients={min_clients}, but the cohort has {len(cohort)} clients.")
+
+
+def check_same_clients(saved: dict[str, Any] | None, here: dict[str, Any]) -> None:
+    """Compares what `clients_of` says of a checkpoint's clients, if there is one, and of these.
+
+    Raises:
+        ValueError: If they are not the same.
+    """
+    if saved is not None and saved != here:
+        raise ValueError(
+            f"the checkpoint is of {saved['population']} clients, and these {here['population']} are not the same "
+            "(number, names or samples): resume with the data, partition and seed it was saved with, or begin anew with its "
+            "weights alone: federation.load_state_dict(torch.load(path)['state_dict'])."
+        )
+
+
+def check_resumed(saved: dict[str, Any], algorithm: str, optimizer: str | None) -> None:
+    """Compares a checkpoint with the algorithm and the server's optimizer of the run that goes on.
+
+    Raises:
+        ValueError: If it is of another one.
+    """
+    for what, name, here in (
+        ("algorithm", "algorithm", algorithm),
+        ("server optimizer", "server_optimizer", optimizer),
+    ):
+        before = saved.get(name)
+        if before is not None and before != here:
+            raise ValueError(
+                f"the checkpoint is of the {what} {before}, not of {here}: resume with {name}={before}, or load its weights "
+                "alone: Federation.load_from_checkpoint(path, client=...)."
+            )
+
+
+def clients_of(loader: Any, population: int) -> dict[str, Any]:
+    """What tells one population from another: its size and, where the data has them, names and samples.
+
+    Args:
+        loader: The train loader; a `FederatedDataModule`'s data knows all names and sizes without making a client.
+        population: Number of all clients.
+    """
+    data = getattr(loader, "dataset", None)
+    names, sizes = getattr(data, "names", None), getattr(data, "sizes", None)
+    digest = hashlib.sha256()
+    if names is not None and sizes is not None:
+        digest.update("\n".join(names).encode())
+        digest.update(np.asarray(sizes, dtype=np.int64).tobytes())
+    return {"population": population, "digest": digest.hexdigest()}
+
+
+def check_lists(lists: Any, what: str, params: Sequence[Tensor], shapes: bool) -> Lists:
+    """What an algorithm's client half returns or keeps.
+
+    Args:
+        lists: It; None is nothing.
+        what: Where it is from, such as `"Scaffold.finish"`.
+        params: What every list has to be aligned with.
+        shapes: Whether the shapes have to be the same, too, as the server's means need it.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if lists is None:
+        return {}
+    wrong = "" if isinstance(lists, dict) else f"is a {type(lists).__name__}"
+    for name, tensors in lists.items() if not wrong else ():
+        if not isinstance(tensors, list | tuple) or not all(isinstance(t, Tensor) for t in tensors):
+            wrong = f"has a {type(tensors).__name__} as {name!r}"
+        elif len(tensors) != len(params):
+            wrong = f"has {len(tensors)} tensors as {name!r}, not {len(params)}"
+        elif shapes and any(t.shape != p.shape for t, p in zip(tensors, params, strict=True)):
+            wrong = f"has other shapes in {name!r} than local.params"
+    if wrong:
+        raise ValueError(
+            f"{what} {wrong}; it must be a dict of lists of tensors, each list aligned with local.params."
+        )
+    return lists
+
+
+def check_result(algorithm: Algorithm, delta: Any, x: Tensors) -> None:
+    """What an algorithm's `round` returns.
+
+    Raises:
+        ValueError: If it is no change of the weights `x`.
+    """
+    if (
+        not isinstance(delta, dict)
+        or delta.keys() != x.keys()
+        or any(not isinstance(change, Tensor) or change.shape != x[n].shape for n, change in delta.items())
+    ):
+        found = f"a dict of {list(delta)[:5]}" if isinstance(delta, dict) else type(delta).__name__
+        raise ValueError(
+            f"{type(algorithm).__name__}.round returned {found}, not the change of every shared weight as a dict name -> "
+            'tensor, such as server.mean(server.train())["delta"].'
+        )
