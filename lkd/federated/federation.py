@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.attack import Attack
+from lkd.federated.books import means, totals
 from lkd.federated.client import Client, Part
 from lkd.federated.engines import OWN, LoopEngine
 from lkd.federated.given import (
@@ -303,7 +304,6 @@ class Federation(Wrapped):
     def _report(self, server: Round) -> None:
         """Logs the round; `records` keeps what is known of each client, for callbacks."""
         self.records = server.all_records()
-        good = [r for r in self.records if not r.error]
         for record in self.records:
             if record.error:
                 rank_zero_warn(
@@ -311,23 +311,12 @@ class Federation(Wrapped):
                 )
         self.bytes_down += sum(r.bytes_down for r in self.records)
         self.bytes_up += sum(r.bytes_up for r in self.records)
-        fates = self.devices.plan(server.index, [r.client for r in good]) if self.devices else {}
-        books = {
-            "round/clients": float(len(good)),
-            "round/failures": float(len(self.records) - len(good)),
-            "round/client_seconds": sum(r.seconds for r in self.records),
-            # how long the round takes where every client is a machine of its own, fast or slow
-            "round/slowest_seconds": max(
-                (r.seconds / fates.get(r.client, Fate()).speed for r in good), default=0.0
-            ),
-            "bytes/down": float(self.bytes_down),
-            "bytes/up": float(self.bytes_up),
-        }
+        fates = self.devices.plan(server.index, [r.client for r in self.records]) if self.devices else {}
+        numbers = totals(self.records, {client: fate.speed for client, fate in fates.items()})
+        numbers |= {"bytes/down": float(self.bytes_down), "bytes/up": float(self.bytes_up)}
         for logger in self.trainer.loggers:  # `self.log` costs more than a round of small clients
-            logger.log_metrics(books, step=self.global_step)
-        for name in dict.fromkeys(name for r in good for name in r.metrics):
-            pairs = [(r.metrics[name], r.samples) for r in good if name in r.metrics]
-            mean = sum(v * n for v, n in pairs) / sum(n for _, n in pairs)
+            logger.log_metrics(numbers, step=self.global_step)
+        for name, mean in means(self.records).items():
             bar = name.endswith("loss")
             self.log(name, mean, on_step=False, on_epoch=True, prog_bar=bar, batch_size=1, sync_dist=True)
 

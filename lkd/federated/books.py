@@ -1,0 +1,44 @@
+"""What a round's records add up to."""
+
+from collections.abc import Sequence
+
+from lkd.federated.round import Record
+
+
+def totals(records: Sequence[Record], speeds: dict[int, float]) -> dict[str, float]:
+    """Numbers of a round for its loggers.
+
+    Args:
+        records: Of all clients of the round.
+        speeds: Speed of a client's machine, relative to this one, where it is not 1.
+
+    Returns:
+        Clients that succeeded, failures, seconds of all, and of the slowest were each a machine of its own.
+
+    Example:
+        >>> records = [Record(0, "a", 10, seconds=2.0), Record(1, "b", 10, seconds=1.0, error="OSError")]
+        >>> totals(records, {0: 0.5})["round/slowest_seconds"]
+        4.0
+    """
+    good = [record for record in records if not record.error]
+    return {
+        "round/clients": float(len(good)),
+        "round/failures": float(len(records) - len(good)),
+        "round/client_seconds": sum(record.seconds for record in records),
+        "round/slowest_seconds": max((r.seconds / speeds.get(r.client, 1.0) for r in good), default=0.0),
+    }
+
+
+def means(records: Sequence[Record]) -> dict[str, float]:
+    """What the clients that succeeded logged, averaged by their samples.
+
+    Example:
+        >>> means([Record(0, "a", 10, metrics={"loss": 1.0}), Record(1, "b", 30, metrics={"loss": 3.0})])
+        {'loss': 2.5}
+    """
+    good = [record for record in records if not record.error]
+    result = {}
+    for name in dict.fromkeys(name for record in good for name in record.metrics):
+        pairs = [(record.metrics[name], record.samples) for record in good if name in record.metrics]
+        result[name] = sum(value * n for value, n in pairs) / sum(n for _, n in pairs)
+    return result
