@@ -315,7 +315,7 @@ class Federation(Wrapped):
         numbers = totals(self.records, {client: fate.speed for client, fate in fates.items()})
         numbers |= {"bytes/down": float(self.bytes_down), "bytes/up": float(self.bytes_up)}
         for logger in self.trainer.loggers:  # `self.log` costs more than a round of small clients
-            logger.log_metrics(numbers, step=self.global_step)
+            logger.log_metrics(numbers, step=server.index)  # as Lightning numbers what a step logs
         for name, mean in means(self.records).items():
             bar = name.endswith("loss")
             self.log(name, mean, on_step=False, on_epoch=True, prog_bar=bar, batch_size=1, sync_dist=True)

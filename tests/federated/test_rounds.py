@@ -1,12 +1,14 @@
 """What a round does beside its algorithm: reproducible, failure-proof, and true to Lightning's habits."""
 
 import copy
+import csv
 import random
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
@@ -384,3 +386,13 @@ class Several(Quadratic):
 def test_modules_that_cannot_be_clients(module, message):
     with pytest.raises(ValueError, match=message):
         run(FedAvg(), 1, module=module())
+
+
+def test_books_of_a_round_have_its_step_in_every_logger(tmp_path):
+    logger = CSVLogger(tmp_path)
+    noisy(rounds=2, trainer_args={"logger": logger, "log_every_n_steps": 1})
+    with open(f"{logger.log_dir}/metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    booked = [row["step"] for row in rows if row["bytes/up"]]
+    trained = [row["step"] for row in rows if row["train/loss"]]
+    assert booked == trained == ["0", "1"]
