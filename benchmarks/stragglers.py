@@ -11,7 +11,7 @@ import argparse
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import torch
@@ -43,7 +43,7 @@ class Curve(Callback):
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures the server's weights."""
-        sets = trainer.datamodule.data.datasets  # type: ignore[attr-defined]
+        sets = cast(Any, trainer).datamodule.data.datasets
         (x, y), (test_x, test_y) = sets["train"].tensors, sets["test"].tensors
         self.losses.append(float(F.cross_entropy(pl_module(x), y)))
         self.accuracies.append(float((pl_module(test_x).argmax(1) == test_y).float().mean()))

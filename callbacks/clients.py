@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -115,7 +115,7 @@ class ClientReport(Callback):
             self._log(pl_module, self._measure(trainer, pl_module, self.part))
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, part: Part) -> list[Record]:
-        clients = self._chosen(trainer.datamodule.clients)  # type: ignore[attr-defined]
+        clients = self._chosen(cast(Any, trainer).datamodule.clients)
         records = _federation(pl_module).evaluate(clients, part)
         if not records:
             rank_zero_warn(

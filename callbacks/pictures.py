@@ -84,7 +84,7 @@ def over_rounds(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     names = sorted({n for row in history for n in row if "/" in n})
     losses = [n for n in names if n.endswith("loss")]
@@ -107,6 +107,8 @@ def over_rounds(history: Sequence[Mapping[str, float]], path: Path) -> None:
                 axes.legend(fontsize=8)
             if x == "bytes":
                 axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(path)
 

@@ -82,7 +82,7 @@ class DetectionReport(Callback):
         self._tables = {role: DetectionTable(cameras).to(pl_module.device) for role in roles}
         self._drawn: dict[str, list[Image.Image]] = {camera: [] for camera in cameras}
         self._seen = dict.fromkeys(cameras, 0)
-        dataset = trainer.datamodule.test_dataloader().dataset  # type: ignore[attr-defined]
+        dataset = cast(Any, trainer).datamodule.test_dataloader().dataset
         frames = getattr(dataset, "frames", [])  # where they are not known beforehand the first are drawn
         self._count = {c: sum(f.camera == c for f in frames) for c in cameras}
 

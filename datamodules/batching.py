@@ -102,9 +102,9 @@ class Batching(Dataset[Any]):
 
     def count(self, rows: np.ndarray) -> int:
         """Number of batches of one shuffled pass over `rows`."""
-        if self._group is not None:
+        if self.sampler is not None and self._group is not None:
             held = np.unique(self._group[rows], return_counts=True)[1]
-            each = self.sampler.batches_per_camera  # type: ignore[union-attr]
+            each = self.sampler.batches_per_camera
             return len(held) * each if each else int((-(-held // self.batch_size)).sum())
         return len(rows) // self.batch_size if self.drop_last else -(-len(rows) // self.batch_size)
 
@@ -148,7 +148,8 @@ class Batching(Dataset[Any]):
 
     def _groups(self, rows: np.ndarray) -> list[list[int]]:
         """The rows of every group, each in the given order."""
-        groups = self._group[rows]  # type: ignore[index]
+        assert self._group is not None
+        groups = self._group[rows]
         return [rows[groups == number].tolist() for number in np.unique(groups)]
 
     def _sampler(self, rows: np.ndarray) -> CameraBatchSampler:

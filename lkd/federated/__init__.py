@@ -1,22 +1,17 @@
 """Federated learning: rounds over any LightningModule."""
 
 from lkd.federated.adaptive import FedAdagrad, FedAdam, FedYogi
-from lkd.federated.algorithms import (
-    Algorithm,
-    Centralized,
-    FedAvg,
-    FedLin,
-    FedNova,
-    FedNTD,
-    FedProx,
-    FedShuffle,
-    FedShuffleMVR,
-    Local,
-    Mime,
-    MimeLite,
-    Moon,
-    Scaffold,
-)
+from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.algorithms.baselines import Centralized, Local
+from lkd.federated.algorithms.fedavg import FedAvg
+from lkd.federated.algorithms.fedlin import FedLin
+from lkd.federated.algorithms.fednova import FedNova
+from lkd.federated.algorithms.fedntd import FedNTD
+from lkd.federated.algorithms.fedprox import FedProx
+from lkd.federated.algorithms.fedshuffle import FedShuffle, FedShuffleMVR
+from lkd.federated.algorithms.mime import Mime, MimeLite
+from lkd.federated.algorithms.moon import Moon
+from lkd.federated.algorithms.scaffold import Scaffold
 from lkd.federated.attack import Attack
 from lkd.federated.client import Client
 from lkd.federated.federation import Federation

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
@@ -396,3 +397,36 @@ def test_books_of_a_round_have_its_step_in_every_logger(tmp_path):
     booked = [row["step"] for row in rows if row["bytes/up"]]
     trained = [row["step"] for row in rows if row["train/loss"]]
     assert booked == trained == ["0", "1"]
+
+
+class FailingLater(Quadratic):
+    """Every client breaks in the third round, unless it is mended."""
+
+    mended = False
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == 2 and not self.mended:
+            raise OSError("the cameras lost power")
+        return super().training_step(batch, batch_idx)
+
+
+def test_the_last_checkpoint_of_a_stopped_run_is_intact(tmp_path):
+    clients = [Point(0, [(1, 1.0)], 2), Point(1, [(4, 3.0)], 2)]
+
+    def fit(module, rounds, **kwargs):
+        checkpoint = ModelCheckpoint(tmp_path, save_last=True, save_on_train_epoch_end=True)
+        federation = Federation(module, Scaffold())
+        made = trainer(rounds, callbacks=[checkpoint], enable_checkpointing=True)
+        made.fit(federation, loader(clients), **kwargs)
+        return federation
+
+    with pytest.raises(
+        TooFewClientsError, match=r"round 2: 0 of 2 .*lost power.*the last checkpoint is intact"
+    ):
+        fit(FailingLater(), 4)
+    mended = FailingLater()
+    mended.mended = True
+    resumed = fit(mended, 4, ckpt_path=str(tmp_path / "last.ckpt"))
+    whole = Federation(Quadratic(), Scaffold())
+    trainer(4).fit(whole, loader(clients))
+    assert torch.equal(resumed.client.x, whole.client.x)
