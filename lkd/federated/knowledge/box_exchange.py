@@ -7,7 +7,7 @@ import numpy as np
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun
 from lkd.federated.knowledge.boxes import find, learn, pack, unpack
-from lkd.federated.knowledge.fusion import weighted_box_fusion
+from lkd.federated.knowledge.fusion import Confidence, weighted_box_fusion
 from lkd.federated.knowledge.outputs import draw
 from lkd.federated.reduction import Told
 from lkd.federated.tensors import Tensors
@@ -34,8 +34,9 @@ class BoxExchange(Algorithm):
         score_threshold: Boxes of a lower score are not sent.
         top: Most boxes of a frame.
         iou_threshold: Overlap above which boxes are one.
-        fused_threshold: Fused boxes of a lower score are not learnt. A box of score s that only one of N cameras
-            sees is fused to s / N.
+        fused_threshold: Fused boxes of a lower score are not learnt.
+        confidence: Score of a fused box: `"max"`, of the surest camera, who may know what the others have not learnt;
+            or `"mean"`, the paper's, where a box of score s that only one of N cameras sees is fused to s / N.
         epochs: Passes over the public frames in a round.
         batch_size: Frames in a step.
         warmup: Rounds of private training before the first exchange.
@@ -60,6 +61,7 @@ class BoxExchange(Algorithm):
         top: int = 100,
         iou_threshold: float = 0.55,
         fused_threshold: float = 0.2,
+        confidence: Confidence = "max",
         epochs: int = 1,
         batch_size: int = 8,
         warmup: int = 1,
@@ -82,6 +84,9 @@ class BoxExchange(Algorithm):
         self.topology, self.samples = topology, samples
         self.score_threshold, self.top = score_threshold, top
         self.iou_threshold, self.fused_threshold = iou_threshold, fused_threshold
+        if confidence not in ("mean", "max"):
+            raise ValueError(f"confidence={confidence!r} must be 'mean' or 'max'.")
+        self.confidence = confidence
         self.epochs, self.batch_size, self.warmup = epochs, batch_size, warmup
 
     def round(self, server: "Round") -> Tensors:
@@ -104,7 +109,8 @@ class BoxExchange(Algorithm):
 
     def _fuse(self, told: list[Told]) -> Tensors:
         """The joint boxes of some cameras, frame by frame, packed."""
-        return fuse([t.knowledge for t in told], self.iou_threshold, self.fused_threshold)
+        packed = [t.knowledge for t in told]
+        return fuse(packed, self.iou_threshold, self.fused_threshold, self.confidence)
 
     def tell_boxes(self, local: ClientRun) -> None:
         """At the camera: its boxes in the round's public frames."""
@@ -138,14 +144,17 @@ class BoxExchange(Algorithm):
         return draw(int(local.numbers["seed"]), local.round, len(local.public), self.samples)
 
 
-def fuse(packed: list[Tensors], iou_threshold: float, fused_threshold: float) -> Tensors:
+def fuse(
+    packed: list[Tensors], iou_threshold: float, fused_threshold: float, confidence: Confidence = "mean"
+) -> Tensors:
     """Weighted box fusion of several detectors' packed boxes, frame by frame.
 
     Args:
         packed: See `lkd.federated.knowledge.boxes.pack`, of the same frames.
         iou_threshold: Overlap above which boxes are one.
         fused_threshold: Fused boxes of a lower score are left out.
+        confidence: See `weighted_box_fusion`.
     """
     frames = zip(*[unpack(one) for one in packed], strict=True)
-    joint = [weighted_box_fusion(frame, iou_threshold) for frame in frames]
+    joint = [weighted_box_fusion(frame, iou_threshold, confidence) for frame in frames]
     return pack([{k: v[f["scores"] >= fused_threshold] for k, v in f.items()} for f in joint])

@@ -12,6 +12,7 @@ from lkd.federated.knowledge.box_exchange import fuse
 from lkd.federated.knowledge.boxes import find, learn
 from lkd.federated.knowledge.ensemble import as_client
 from lkd.federated.knowledge.feddf import check_whole_models
+from lkd.federated.knowledge.fusion import Confidence
 from lkd.federated.knowledge.outputs import draw
 from lkd.federated.messages import Reply
 from lkd.federated.optimizer import parse
@@ -38,6 +39,7 @@ class FedDFBoxes(Algorithm):
         top: Most boxes of a frame and client.
         iou_threshold: Overlap above which boxes are one.
         fused_threshold: Fused boxes of a lower score are not learnt.
+        confidence: Score of a fused box, see `BoxExchange`.
         batch_size: Frames in a step.
         weights: How clients' weights are averaged.
 
@@ -55,6 +57,7 @@ class FedDFBoxes(Algorithm):
         top: int = 100,
         iou_threshold: float = 0.55,
         fused_threshold: float = 0.2,
+        confidence: Confidence = "max",
         batch_size: int = 8,
         weights: Weighting = "samples",
     ) -> None:
@@ -68,6 +71,9 @@ class FedDFBoxes(Algorithm):
                 f"score_threshold={score_threshold}, fused_threshold={fused_threshold} and iou_threshold={iou_threshold} must "
                 "be shares below 1."
             )
+        if confidence not in ("mean", "max"):
+            raise ValueError(f"confidence={confidence!r} must be 'mean' or 'max'.")
+        self.confidence = confidence
         self.epochs, self.samples, self.batch_size = epochs, samples, batch_size
         self.score_threshold, self.top = score_threshold, top
         self.iou_threshold, self.fused_threshold = iou_threshold, fused_threshold
@@ -83,7 +89,8 @@ class FedDFBoxes(Algorithm):
         everyone = sorted(
             (one for part in server.gather_objects(found) for one in part), key=lambda one: one[0]
         )
-        fused = fuse([packed for _, packed in everyone], self.iou_threshold, self.fused_threshold)
+        packed = [packed for _, packed in everyone]
+        fused = fuse(packed, self.iou_threshold, self.fused_threshold, self.confidence)
         for kind in range(len(server.models)):
             delta |= self._distilled(server, kind, delta, rows, fused)
         return delta

@@ -1,6 +1,7 @@
 """Weighted box fusion: what several detectors find in one image becomes one set of boxes."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,25 +11,32 @@ Found = dict[str, Tensor]
 """Detections of an image: `boxes (N, 4)` xyxy, `scores (N,)`, `labels (N,)`."""
 
 
-def weighted_box_fusion(found: Sequence[Found], iou_threshold: float = 0.55) -> Found:
-    """Averages boxes that several models agree on, weighted by score; what few models see is scored lower.
+Confidence = Literal["mean", "max"]
+
+
+def weighted_box_fusion(
+    found: Sequence[Found], iou_threshold: float = 0.55, confidence: Confidence = "mean"
+) -> Found:
+    """Averages boxes that several models agree on, weighted by score; what few models see is scored lower, or is not.
 
     Solovyev, Wang and Gabruseva, "Weighted boxes fusion: Ensembling boxes from different object detection models", Image
     and Vision Computing 107, 2021, arXiv:1910.13302, Section 3. All models' boxes, in descending order of score, join the
     fused box of their class with the largest IoU if that is above the threshold, or else begin a new one. A fused box has
     the mean of its members' coordinates weighted by score, eq. (2), and the mean of their scores, eq. (1), times
-    `min(T, N) / N`, eq. (3), for T members and N models. Unlike suppression, it throws no box away. Its own few lines, for
-    the library of the authors needs a compiler of its own.
+    `min(T, N) / N`, eq. (3), for T members and N models; or, as an option of the authors' library has it, the score of its
+    surest member. Unlike suppression, it throws no box away. Its own few lines, for that library needs a compiler of its own.
 
     Args:
         found: What each of the N models found in the image.
         iou_threshold: Above 0 and below 1.
+        confidence: Score of a fused box: `"mean"` suits models that have learnt to see the same, `"max"` those of
+            which each knows something else, so that a box may be seen by one alone.
 
     Returns:
         Fused boxes in descending order of score.
 
     Raises:
-        ValueError: For no model, or a threshold that is out of range.
+        ValueError: For no model, a threshold that is out of range, or an unknown confidence.
 
     Example:
         >>> a = {"boxes": torch.tensor([[0.0, 0.0, 10.0, 10.0]]), "scores": torch.tensor([0.9]), "labels": torch.tensor([0])}
@@ -40,6 +48,8 @@ def weighted_box_fusion(found: Sequence[Found], iou_threshold: float = 0.55) -> 
         raise ValueError("found=[]: there is no model whose boxes could be fused.")
     if not 0 < iou_threshold < 1:
         raise ValueError(f"iou_threshold={iou_threshold} must be above 0 and below 1.")
+    if confidence not in ("mean", "max"):
+        raise ValueError(f"confidence={confidence!r} must be 'mean' or 'max'.")
     boxes = torch.cat([one["boxes"].float().reshape(-1, 4) for one in found])
     scores = torch.cat([one["scores"].float() for one in found])
     labels = torch.cat([one["labels"].long() for one in found])
@@ -59,7 +69,10 @@ def weighted_box_fusion(found: Sequence[Found], iou_threshold: float = 0.55) -> 
             fused.append(boxes[i])
             members.append([i])
     count = len(found)
-    sure = [scores[group].mean() * min(len(group), count) / count for group in members]
+    if confidence == "max":
+        sure = [scores[group].max() for group in members]
+    else:
+        sure = [scores[group].mean() * min(len(group), count) / count for group in members]
     if not fused:
         return {"boxes": boxes, "scores": scores, "labels": labels}
     result = {

@@ -120,12 +120,15 @@ def test_on_a_graph_only_neighbours_boxes_are_fused():
     assert found[2] == pytest.approx(step(step(small, (small + big) / 2), 0.1), abs=1e-4)
 
 
-def test_boxes_that_one_camera_alone_sees_are_not_learnt():
-    """Its score is divided by the three cameras, and falls below the threshold: no box, no pull."""
+@pytest.mark.parametrize("confidence", ["mean", "max"])
+def test_boxes_that_one_camera_alone_sees(confidence):
+    """By the mean, its score is divided by the three cameras and falls below the threshold; the surest one's stays."""
     kinds = {"client": OneBox(0.1), "others": [OneBox(0.4, extra=1)]}
-    _, found = run(BoxExchange(score_threshold=0.5, iou_threshold=0.9, fused_threshold=0.4), **kinds)
-    big = step(0.4, 0.1)
-    assert found[1] == pytest.approx(step(step(big, 0.1), 0.1), abs=1e-4)  # the box of the other two is
+    thresholds = {"score_threshold": 0.5, "iou_threshold": 0.9, "fused_threshold": 0.4}
+    _, found = run(BoxExchange(**thresholds, confidence=confidence), **kinds)
+    small, big = 0.1, step(0.4, 0.1)
+    learnt = small if confidence == "mean" else (small + big) / 2
+    assert found[1] == pytest.approx(step(step(big, learnt), 0.1), abs=1e-4)
 
 
 def test_nobody_to_learn_from_is_learning_from_oneself():
@@ -187,6 +190,8 @@ def test_modules_that_find_no_boxes_are_one_sentence():
         (lambda: BoxExchange(samples=0), "samples=0"),
         (lambda: FedDFBoxes(epochs=-1), "epochs=-1"),
         (lambda: FedDFBoxes(fused_threshold=1.0), "fused_threshold=1.0"),
+        (lambda: BoxExchange(confidence="box"), "confidence='box' must be 'mean' or 'max'"),
+        (lambda: FedDFBoxes(confidence="box"), "confidence='box' must be 'mean' or 'max'"),
     ],
 )
 def test_bad_numbers_are_refused(make, message):

@@ -26,8 +26,8 @@ def iou(a, b):
     return width * height / (sum(areas) - width * height)
 
 
-def by_hand(found, threshold):
-    """The paper's steps 1 to 6, with lists."""
+def by_hand(found, threshold, confidence="mean"):
+    """The paper's steps 1 to 6, with lists; or the score of the surest member."""
     everything = sorted(
         (
             (float(s), [float(v) for v in b], int(k))
@@ -52,16 +52,18 @@ def by_hand(found, threshold):
     result = []
     for c in clusters:
         mean = sum(s for s, _ in c["members"]) / len(c["members"])
-        result.append((mean * min(len(c["members"]), n) / n, c["box"], c["label"]))
+        score = mean * min(len(c["members"]), n) / n if confidence == "mean" else max(c["members"])[0]
+        result.append((score, c["box"], c["label"]))
     return sorted(result, key=lambda item: -item[0])
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("threshold", [0.3, 0.55])
-def test_fusion_is_that_written_by_hand(seed, threshold):
+@pytest.mark.parametrize("confidence", ["mean", "max"])
+def test_fusion_is_that_written_by_hand(seed, threshold, confidence):
     found = [drawn(10 * seed + i, 6 + i) for i in range(3)]
-    fused = weighted_box_fusion(found, threshold)
-    expected = by_hand(found, threshold)
+    fused = weighted_box_fusion(found, threshold, confidence)
+    expected = by_hand(found, threshold, confidence)
     assert len(fused["scores"]) == len(expected)
     assert fused["scores"].tolist() == pytest.approx([s for s, _, _ in expected], rel=1e-5)
     assert np.allclose(fused["boxes"].numpy(), np.array([b for _, b, _ in expected]), rtol=1e-5)
@@ -113,3 +115,8 @@ def test_frames_are_fused_one_by_one_and_unsure_boxes_left_out():
         sure = expected["scores"] >= 0.2
         assert torch.allclose(joint[f]["boxes"], expected["boxes"][sure], atol=2 / 65535)
         assert (expected["scores"] < 0.2).any() or sure.all()
+
+
+def test_an_unknown_confidence_is_refused():
+    with pytest.raises(ValueError, match="confidence='median' must be 'mean' or 'max'"):
+        weighted_box_fusion([drawn(0, 2)], confidence="median")
