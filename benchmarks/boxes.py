@@ -26,7 +26,7 @@ EXCHANGE = [*ONE, "--model.algorithm=BoxExchange"]
 ARMS = {
     "Local": [*ONE, "--model.algorithm=Local"],
     "BoxExchange": EXCHANGE,
-    "BoxExchange, mean score": [*EXCHANGE, "--model.algorithm.confidence=mean"],
+    "BoxExchange, surest score": [*EXCHANGE, "--model.algorithm.confidence=max"],
     "BoxExchange, ring": [*EXCHANGE, "--model.algorithm.topology=Ring"],
     "FedAvg": [*ONE, "--model.algorithm=FedAvg"],
     "FedDFBoxes": [*ONE, "--model.algorithm=FedDFBoxes"],

@@ -58,6 +58,7 @@ class PublicData:
     def labelled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
         """The same batches as the data set gives them, with labels: (x, y), or dicts.
 
+        For an algorithm that is to learn them, as `FedMD(pretrain=10)`; all others go by `batches`.
         Labels of another data set are its own: its class 3 need not be the clients' class 3.
 
         Raises:
@@ -65,7 +66,7 @@ class PublicData:
         """
         if not _has_labels(self._first()):
             name = type(self._batching.dataset).__name__
-            raise ValueError(f"the public data ({name}) have no labels, and this algorithm trains on them.")
+            raise ValueError(f"the public data ({name}) have no labels.")
         return self._fetch(rows, batch_size)
 
     def loader(self) -> DataLoader:

@@ -18,7 +18,7 @@ class Client(Protocol):
         share: `p_i = n_i / n`, over all registered clients.
         population: Number of all registered clients.
         probability: `pi_i`, the chance that it is drawn into a cohort; 1 if all always take part.
-        public: The unlabelled data that all clients have, for algorithms that exchange what is said of them; or None.
+        public: The data that all clients have, for algorithms that exchange what is said of them; or None.
     """
 
     id: int
@@ -58,4 +58,4 @@ class Public(Protocol):
         """The inputs of these samples, in this order, without labels: a tensor `(B, ...)` or a dict."""
 
     def labelled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
-        """The same as the data set gives them, with labels; ValueError where there are none."""
+        """The same with labels, as the data set gives them, for who asks for them; ValueError where there are none."""

@@ -131,7 +131,7 @@ KINDS = {
     ),
     "fedmd": lambda: Federation(
         Speaking(),
-        FedMD(samples=9, epochs=2, batch_size=3),
+        FedMD(samples=9, epochs=2, batch_size=3, pretrain=2),
         LocalWork(steps=2),
         others=[Speaking(momentum=0.9)],
     ),

@@ -35,8 +35,8 @@ class BoxExchange(Algorithm):
         top: Most boxes of a frame.
         iou_threshold: Overlap above which boxes are one.
         fused_threshold: Fused boxes of a lower score are not learnt.
-        confidence: Score of a fused box: `"max"`, of the surest camera, who may know what the others have not learnt;
-            or `"mean"`, the paper's, where a box of score s that only one of N cameras sees is fused to s / N.
+        confidence: Score of a fused box: `"mean"`, where a box of score s that only one of N cameras sees is fused to
+            s / N, or `"max"`, of the surest camera, which keeps what one alone knows, and what one alone imagines.
         epochs: Passes over the public frames in a round.
         batch_size: Frames in a step.
         warmup: Rounds of private training before the first exchange.
@@ -61,7 +61,7 @@ class BoxExchange(Algorithm):
         top: int = 100,
         iou_threshold: float = 0.55,
         fused_threshold: float = 0.2,
-        confidence: Confidence = "max",
+        confidence: Confidence = "mean",
         epochs: int = 1,
         batch_size: int = 8,
         warmup: int = 1,

@@ -57,7 +57,7 @@ class FedDFBoxes(Algorithm):
         top: int = 100,
         iou_threshold: float = 0.55,
         fused_threshold: float = 0.2,
-        confidence: Confidence = "max",
+        confidence: Confidence = "mean",
         batch_size: int = 8,
         weights: Weighting = "samples",
     ) -> None:

@@ -1,10 +1,15 @@
 """FedMD: heterogeneous clients digest the mean of their class scores on public data."""
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.federated.client_run import ClientRun
 from lkd.federated.knowledge.consensus import Of, consensus
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
@@ -14,16 +19,28 @@ from lkd.federated.tensors import Tensors
 if TYPE_CHECKING:
     from lkd.federated.round import Round
 
+PRETRAINED = "pretrained"
+"""In a client's memory, once it has learnt the labels of the public data."""
+
 
 class FedMD(PublicExchange):
     """Every round, clients tell their scores of public samples, digest the mean, and train on their own data.
 
     Li and Wang, "FedMD: Heterogenous Federated Learning via Model Distillation", 2019, arXiv:1910.03581, Algorithm 1:
-    communicate, aggregate `f(x) = 1/m sum_k f_k(x)`, distribute, digest (train towards the consensus), revisit (train
-    on private data). The authors' code digests raw logits by the mean absolute error, one pass, batch 256, 5000 samples;
-    the average of probabilities (`of="probabilities"`), learnt by the KL divergence, is not steered by a client whose
-    logits are large. The paper first trains on labelled public data: start from such weights. Travels: see
-    `PublicExchange`.
+    transfer learning (train on the labelled public data, here `pretrain`, and then on private data, here `warmup`); then,
+    in every round, communicate, aggregate `f(x) = 1/m sum_k f_k(x)`, distribute, digest (train towards the consensus),
+    revisit (train on private data). The average of probabilities (`of="probabilities"`), learnt by the KL divergence, is
+    not steered by a client whose logits are large.
+
+    As in the authors' code: each party pretrains in its own loss before it sees private data; raw logits are digested by
+    the mean absolute error, one pass, batch 256, 5000 samples; heads cover public and private classes. There, both stages
+    of transfer learning stop early, by accuracy on test data, after at most 20 epochs (batch 128) and 25 (batch 32); here
+    their lengths are given. There, a round's samples keep the proportions of the public labels, and Adam's state lives
+    on; here they are drawn without a look at labels, and the optimizer begins anew for pretraining, digestion and training.
+
+    Pretraining goes as a client's training on its own data (hooks, accumulation, clipping), only that its logs are
+    dropped; a client that is first drawn later does it then. Travels: see `PublicExchange`; pretraining adds nothing but the
+    number of the round.
 
     Args:
         samples: Public samples in a round; None for all of them.
@@ -34,6 +51,12 @@ class FedMD(PublicExchange):
         rule: A robust rule in place of the mean, such as `GeometricMedian()`.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
+        pretrain: Epochs on the labelled public data, in batches of `batch_size`, before a client's first round. At 0 nobody
+            looks at public labels. They must be classes of the clients' heads.
+
+    Raises:
+        ValueError: For numbers out of range; before anybody trains, for `pretrain` on public data without labels.
+        TypeError: For a rule that is none.
 
     Example:
         >>> import torch
@@ -51,6 +74,7 @@ class FedMD(PublicExchange):
         rule: Rule | None = None,
         layer: str = "",
         warmup: int = 1,
+        pretrain: int = 0,
     ) -> None:
         super().__init__(samples, epochs, batch_size, layer, warmup)
         if of not in ("logits", "probabilities"):
@@ -59,7 +83,9 @@ class FedMD(PublicExchange):
             raise ValueError(f"temperature={temperature} must be above 0.")
         if rule is not None and not isinstance(rule, Rule):
             raise TypeError(f"rule={rule!r} must be an object of Rule, such as GeometricMedian().")
-        self.of, self.temperature, self.rule = of, temperature, rule
+        if pretrain < 0:
+            raise ValueError(f"pretrain={pretrain} must be 0 or more.")
+        self.of, self.temperature, self.rule, self.pretrain = of, temperature, rule, pretrain
 
     def round(self, server: "Round") -> Tensors:
         """See the class."""
@@ -68,7 +94,40 @@ class FedMD(PublicExchange):
                 f"rule={type(self.rule).__name__} as it is set needs at least {self.rule.fewest} clients, but "
                 f"{len(server.cohort)} take part in round {server.index}."
             )
+        if self.pretrain:
+            self._check(server)
+            for _ in server.ask("learn_labels"):
+                pass
         return super().round(server)
+
+    def _check(self, server: "Round") -> None:
+        """Refuses public data without labels, too, where they are wanted."""
+        if self.pretrain and not self._checked:
+            try:
+                next(iter(server.public.labelled([0], 1)))
+            except ValueError as error:
+                raise ValueError(
+                    f"pretrain={self.pretrain} needs public data with labels, and 0 needs none: {error}"
+                ) from error
+        super()._check(server)
+
+    def learn_labels(self, local: ClientRun) -> None:
+        """At the client, once in its life: trains on the labelled public data as it does on its own."""
+        if PRETRAINED in local.memory:
+            return
+        loop, per_epoch = local.loop, math.ceil(len(local.public) / self.batch_size)
+        local.planned = self.pretrain * math.ceil(per_epoch / loop.accumulate)
+        loop.local.begin_client()
+        loop.train(self._labelled(local, per_epoch), local)
+        local.memory[PRETRAINED], local.keeps = torch.tensor(1), True
+
+    def _labelled(self, local: ClientRun, per_epoch: int) -> Iterator[tuple[bool, Any]]:
+        """Public batches with labels, shuffled in each epoch, each with whether it is the last of its epoch."""
+        generator = np.random.default_rng(local.seed)
+        for _ in range(self.pretrain):
+            order = generator.permutation(len(local.public))
+            for place, batch in enumerate(local.public.labelled(order, self.batch_size), 1):
+                yield place == per_epoch, batch
 
     def agree(self, server: "Round", logits: Tensor, clients: list[int]) -> Tensor:
         """The mean of what was said."""

@@ -1,14 +1,33 @@
-"""FedMD: rounds by hand, known fixed points of mutual distillation, what travels, robust rules, what is refused."""
+"""FedMD: rounds by hand, known fixed points of mutual distillation, what travels, robust rules, public labels, what is refused."""
 
 import math
+import re
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import SumMetric
 
-from lkd.federated import CoordinateMedian, FedMD, Krum, Local, TrimmedMean
+from lkd.datamodules.batching import Batching
+from lkd.datamodules.public import PublicData
+from lkd.federated import (
+    DSFL,
+    FCCL,
+    CoordinateMedian,
+    Cronus,
+    FedDF,
+    FedMD,
+    Krum,
+    KTpFL,
+    Local,
+    LocalWork,
+    TrimmedMean,
+)
 from lkd.federated.knowledge.consensus import consensus
 from lkd.federated.seeds import derive
 from lkd.modules import Classifier
@@ -39,10 +58,26 @@ def agreed(models, x, temperature):
     return sum(said) / len(said)
 
 
-def by_hand(rounds, temperature=None, warmup=1, momentum=0.0, epochs=1):
-    """All public samples in a batch. Digestion and private training each begin with an empty optimizer."""
-    models, clients = nets(), with_public()
-    x = clients[0].public.x
+class Labelled(Rows):
+    """With labels that can be learnt; notes in its `calls` which samples were asked for, and how."""
+
+    def __init__(self):
+        super().__init__()
+        self.y, self.calls = (self.x.sum(1) > 3).long(), []
+
+    def batches(self, rows, batch_size):
+        self.calls.append(("inputs", list(rows)))
+        return super().batches(rows, batch_size)
+
+    def labelled(self, rows, batch_size):
+        self.calls.append(("labels", list(rows)))
+        return ((self.x[chunk], self.y[chunk]) for chunk in torch.as_tensor(rows).split(batch_size))
+
+
+def by_hand(rounds, temperature=None, warmup=1, momentum=0.0, epochs=1, pretrain=0):
+    """All public samples in a batch. Pretraining, digestion and private training each begin with an empty optimizer."""
+    models, clients = nets(), with_public(public=Labelled())
+    x, y = clients[0].public.x, clients[0].public.y
 
     def descend(network, losses):
         optimizer = torch.optim.SGD(network.parameters(), lr=LR, momentum=momentum)
@@ -51,6 +86,10 @@ def by_hand(rounds, temperature=None, warmup=1, momentum=0.0, epochs=1):
             loss.backward()
             optimizer.step()
 
+    for network in models:
+        descend(
+            network, lambda m=network: (-m(x).log_softmax(1)[range(10), y].mean() for _ in range(pretrain))
+        )
     for r in range(rounds):
         target = agreed(models, x, temperature)
         for network, client in zip(models, clients, strict=True):
@@ -81,12 +120,24 @@ def heavy(params):
     return torch.optim.SGD(params, lr=LR, weight_decay=0.0, momentum=0.9)
 
 
-def test_momentum_of_the_digestion_does_not_reach_the_private_training():
-    def module(seed, width=5):
-        return Classifier(net(seed, width), num_classes=2, optimizer=heavy)
+def heavy_models():
+    small, wide = (
+        Classifier(net(seed, width), num_classes=2, optimizer=heavy) for seed, width in ((1, 5), (2, 7))
+    )
+    return {"module": small, "others": [wide]}
 
-    federation = federate(FedMD(epochs=3), rounds=3, module=module(1), others=[module(2, 7)])
+
+def test_momentum_of_the_digestion_does_not_reach_the_private_training():
+    federation = federate(FedMD(epochs=3), rounds=3, **heavy_models())
     assert_own(federation, by_hand(3, momentum=0.9, epochs=3))
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 9])
+def test_rounds_by_hand_after_pretraining(warmup):
+    """On labels of the public data, before anything else, once; its momentum reaches neither others nor what follows."""
+    clients = with_public(public=Labelled())
+    federation = federate(FedMD(warmup=warmup, pretrain=5), rounds=3, clients=clients, **heavy_models())
+    assert_own(federation, by_hand(3, warmup=warmup, momentum=0.9, pretrain=5))
 
 
 class Scores(LightningModule):
@@ -207,14 +258,88 @@ def test_public_batches_are_drawn_anew_and_do_not_pile_up():
 
 
 def test_same_seed_same_bits_in_any_order():
-    def made(**kwargs):
-        return federate(FedMD(samples=7, batch_size=3, warmup=0), **kwargs)
+    def made(clients=None, **kwargs):
+        clients = with_public(clients, Labelled())
+        return federate(FedMD(samples=7, batch_size=3, warmup=0, pretrain=2), clients=clients, **kwargs)
 
     one = made()
     assert_same_bits(one, made())
-    assert_same_bits(one, made(clients=with_public(samples()[::-1])))
+    assert_same_bits(one, made(clients=samples()[::-1]))
     a, b = (f.store.get(0)["personal"] for f in (one, made(seed=1)))
     assert any(not torch.equal(a[n], b[n]) for n in a)
+
+
+class Watched(Classifier):
+    """Notes the batches that it trains on, and logs how many samples they have, as a sum and as a metric."""
+
+    seen: ClassVar[list] = []
+
+    def __init__(self, network):
+        super().__init__(network, 2, optimizer=heavy)
+        self.samples = SumMetric()
+
+    def training_step(self, batch, batch_idx=0):
+        self.seen.append(batch)
+        self.samples.update(len(batch[1]))
+        self.log("train/metric", self.samples)
+        self.log("train/sum", float(len(batch[1])), reduce_fx="sum")
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_pretraining_passes_over_all_public_samples_with_their_labels(accumulate, monkeypatch):
+    """Three epochs of batches of 4, 4 and 2, in an order that differs from epoch to epoch and from client to client."""
+    monkeypatch.setattr(Watched, "seen", [])
+    clients = with_public(public=Labelled())
+    algorithm, work = FedMD(batch_size=4, pretrain=3), LocalWork(accumulate_grad_batches=accumulate)
+    federate(algorithm, 1, Watched(net(1)), clients, work, others=[Watched(net(2, 7))])
+    public, orders = clients[0].public, []
+    for epoch in range(9):
+        found = Watched.seen[3 * epoch : 3 * epoch + 3]
+        assert [len(y) for _, y in found] == [4, 4, 2]
+        x, y = (torch.cat(part) for part in zip(*found, strict=True))
+        rows = (x[:, None] == public.x).all(2).int().argmax(1)
+        assert torch.equal(y, public.y[rows])
+        orders.append(rows.tolist())
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 9
+    assert len(Watched.seen) == 3 * 9 + sum(client.num_batches() for client in clients)
+
+
+def test_what_clients_log_is_of_their_own_data():
+    federation = federate(FedMD(batch_size=4, pretrain=3), 1, Watched(net(1)), with_public(public=Labelled()))
+    for record, client in zip(federation.records, samples(), strict=True):
+        assert record.metrics["train/metric"] == record.metrics["train/sum"] == client.num_samples
+        assert record.steps == client.num_batches()
+
+
+def test_a_client_that_is_first_drawn_later_pretrains_then_and_once():
+    """Two of three clients a round. Labels come before the round's inputs, which two ask for twice."""
+    public = Labelled()
+    federation = federate(FedMD(warmup=0, pretrain=2), 6, clients=with_public(public=public), size=2)
+    asked = "".join(kind[0] for kind, _ in public.calls)
+    assert re.fullmatch("li((ll)*iiii){6}", asked) and asked.count("l") == 1 + 2 * 3
+    assert not asked.startswith("li" + "l" * 6)  # the third client was not there at first
+    assert all(federation.store.get(i)["memory"].keys() == {"pretrained"} for i in range(3))
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [FedMD(), FedMD(of="probabilities"), DSFL(), Cronus(), KTpFL(), FCCL(), FedDF(steps=2)],
+    ids=lambda algorithm: type(algorithm).__name__,
+)
+def test_nobody_else_sees_public_labels(algorithm):
+    public = Labelled()
+    federation = federate(algorithm, 3, clients=with_public(public=public))
+    assert {kind for kind, _ in public.calls} == {"inputs"}
+    assert not any(record.error for record in federation.records)
+
+
+def test_pretraining_costs_a_number_a_round():
+    public = Labelled()
+    bare, more = (federate(FedMD(pretrain=p), 3, clients=with_public(public=public)) for p in (0, 2))
+    assert more.bytes_down == bare.bytes_down + 3 * 3 * NUMBER and more.bytes_up == bare.bytes_up
+    assert all("memory" not in bare.store.get(i) for i in range(3))
 
 
 class Broken(Rows):
@@ -269,6 +394,13 @@ def three_classes():
     return federate(FedMD(), module=model(1), others=[model(2, 7, classes=3)])
 
 
+def unlabelled(pretrain=2, **models):
+    """Inputs alone, as noise is."""
+    data = TensorDataset(torch.randn(6, 3, generator=torch.Generator().manual_seed(0)))
+    public = PublicData(Batching(DataLoader(data)), np.arange(6))
+    return federate(FedMD(warmup=5, pretrain=pretrain), clients=with_public(public=public), **models)
+
+
 def no_public(empty):
     clients = samples()
     for client in clients:
@@ -284,6 +416,11 @@ def no_public(empty):
         (lambda: FedMD(epochs=0), "epochs=0 must be 1 or more"),
         (lambda: FedMD(batch_size=0), "batch_size=0 must be 1 or more"),
         (lambda: FedMD(warmup=-1), "warmup=-1 0 or more"),
+        (lambda: FedMD(pretrain=-1), "pretrain=-1 must be 0 or more"),
+        (
+            unlabelled,
+            r"pretrain=2 needs public data with labels, and 0 needs none: the public data \(TensorDataset\) have no labels",
+        ),
         (lambda: FedMD(of="votes"), "of='votes' must be 'logits' or 'probabilities'"),
         (lambda: FedMD(temperature=0.0), "temperature=0.0 must be above 0"),
         (lambda: FedMD(rule="median"), "rule='median' must be an object of Rule"),
@@ -305,14 +442,15 @@ def test_bad_input_is_refused_in_a_sentence(make, message):
         make()
 
 
-def test_bad_input_is_refused_before_anybody_trains():
-    trained = []
-
-    class Watched(Classifier):
-        def training_step(self, batch, batch_idx=0):
-            trained.append(batch)
-            return super().training_step(batch, batch_idx)
-
-    with pytest.raises(ValueError, match="different classes"):
-        federate(FedMD(warmup=5), module=Watched(net(1), 2), others=[Watched(net(2, 7, 3), 3)])
-    assert not trained
+def test_bad_input_is_refused_before_anybody_trains(monkeypatch):
+    monkeypatch.setattr(Watched, "seen", [])
+    many = {"module": Watched(net(1)), "others": [Watched(net(2, 7, 3))]}
+    clients = with_public(public=Labelled())
+    for algorithm in (FedMD(warmup=5), FedMD(warmup=5, pretrain=1)):
+        with pytest.raises(ValueError, match="different classes"):
+            federate(algorithm, clients=clients, **many)
+    with pytest.raises(ValueError, match="have no labels"):
+        unlabelled(module=Watched(net(1)))
+    assert Watched.seen == []
+    unlabelled(pretrain=0, module=Watched(net(1)))
+    assert Watched.seen
