@@ -49,6 +49,17 @@ class Attack:
             raise ValueError(f"scale={scale} must be above 0, and seed={seed} 0 or more.")
         self.clients, self.kind, self.scale, self.seed = set(clients), kind, scale, seed
 
+    def check(self, population: int) -> None:
+        """Refuses to attack clients that are not there.
+
+        Raises:
+            ValueError: If there are fewer.
+        """
+        if max(self.clients) >= population:
+            raise ValueError(
+                f"attack.clients={sorted(self.clients)}: the last of {population} clients is {population - 1}."
+            )
+
     def on(self, exchange: Exchange) -> Exchange:
         """The same engine, with these clients' replies falsified, whatever they were asked."""
 

@@ -1,8 +1,35 @@
-"""What a round's records add up to."""
+"""What a round's records add up to, and who is told."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from lkd.federated.round import Record
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from lkd.federated.records import Record
+
+if TYPE_CHECKING:
+    from lkd.federated.federation import Federation
+
+
+def report(federation: "Federation", round: int, records: Sequence[Record], speeds: dict[int, float]) -> None:
+    """Logs a round, and warns of clients that failed.
+
+    Args:
+        federation: Whose loggers are told.
+        round: Its number.
+        records: Of all clients of the round.
+        speeds: See `totals`.
+    """
+    for record in records:
+        if record.error:
+            rank_zero_warn(f"round {round}: client {record.name} failed and is left out: {record.error}")
+    numbers = totals(records, speeds)
+    numbers |= {"bytes/down": float(federation.bytes_down), "bytes/up": float(federation.bytes_up)}
+    for logger in federation.trainer.loggers:  # `self.log` costs more than a round of small clients
+        logger.log_metrics(numbers, step=round)  # as Lightning numbers what a step logs
+    for name, mean in means(records).items():
+        bar = name.endswith("loss")
+        federation.log(name, mean, on_step=False, on_epoch=True, prog_bar=bar, batch_size=1, sync_dist=True)
 
 
 def totals(records: Sequence[Record], speeds: dict[int, float]) -> dict[str, float]:

@@ -7,40 +7,38 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.attack import Attack
-from lkd.federated.books import means, totals
+from lkd.federated.books import report
 from lkd.federated.client import Client, Part
 from lkd.federated.engines import OWN, LoopEngine
 from lkd.federated.given import (
     check_cohort,
+    check_fewest,
     check_kinds,
     check_parts,
     check_result,
-    check_resumed,
-    check_same_clients,
     check_trainer,
-    clients_of,
 )
-from lkd.federated.heterogeneity import Devices, Fate
+from lkd.federated.heterogeneity import Devices
 from lkd.federated.mean import RunningSum
+from lkd.federated.plan import Plan
 from lkd.federated.ranks import Ranks
-from lkd.federated.round import Record, Round
+from lkd.federated.records import Record
+from lkd.federated.resume import Population, check_resumed
+from lkd.federated.round import Round
 from lkd.federated.rules import Rule
-from lkd.federated.seeds import derive
+from lkd.federated.server_optimizer import configure_server, server_step
 from lkd.federated.stations import Stations, modules
 from lkd.federated.store import ClientStore
 from lkd.federated.tensors import Tensors, moved
 from lkd.federated.work import LocalWork
 from lkd.federated.wrapped import Wrapped
 
-WORK = 1
-"""Which stream of a client's randomness says how much it works; its training has the stream without a number."""
 CHECKPOINT = "federation"
 """Key of a checkpoint under which the state of algorithm and clients is."""
 
@@ -127,8 +125,7 @@ class Federation(Wrapped):
         self.records: list[Record] = []
         self.bytes_down, self.bytes_up = 0, 0
         self._restored: dict[str, Any] | None = None
-        self._clients: dict[str, Any] | None = None  # of this fit, or of the one that goes on
-        self._met = False  # whether this fit's clients have been compared with those
+        self._clients = Population()  # of this fit, or of the one that goes on
         self._sums: dict[str, RunningSum] = {}
         self._stations: Stations | None = None
 
@@ -148,27 +145,13 @@ class Federation(Wrapped):
 
     def configure_optimizers(self) -> Any:
         """The server's optimizer and scheduler over the trainable parameters of all architectures."""
-        trained = [
-            p for module in (self.client, *self.others) for p in module.parameters() if p.requires_grad
-        ]
-        if not trained:
-            raise ValueError(f"{type(self.client).__name__} has no parameter to train: all are frozen.")
-        optimizer = self.server_optimizer(trained)
-        if self.server_scheduler is None:
-            return optimizer
-        scheduler = self.server_scheduler(optimizer)
-        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            raise ValueError(
-                "server_scheduler=ReduceLROnPlateau waits for a metric, but the server's scheduler counts rounds: use "
-                "another one."
-            )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler}}
+        return configure_server([self.client, *self.others], self.server_optimizer, self.server_scheduler)
 
     def on_fit_start(self) -> None:
         """Makes worker and engine before the first round; a fit that resumes nothing starts its algorithm anew."""
         super().on_fit_start()
         self.store.keep(OWN)
-        self._clients, self._met = None, False
+        self._clients = Population()
         self._prepare(anew=True)
         if self.algorithm.shares and not self.x:
             rank_zero_warn(
@@ -214,112 +197,52 @@ class Federation(Wrapped):
     def training_step(self, cohort: Sequence[Client], batch_idx: int) -> None:
         """One round with this cohort, and one step of the server's optimizer."""
         self._check(cohort)
-        server = self._begin(cohort)
+        plan = Plan(self.global_step, cohort, self.work, self.devices, self.seed)
+        check_fewest(self.robust, len(plan.present), self.global_step)
+        server = Round(
+            self.global_step,
+            plan.present,
+            cohort[0].population,
+            self.stations,
+            self.attack.on(self.engine.exchange) if self.attack else self.engine.exchange,
+            self.ranks,
+            plan.steps,
+            uniform=self.algorithm.weights == "uniform",
+            rule=self.robust,
+            min_clients=self.min_clients,
+            sums=self._sums,
+            on_record=self._tell,
+            seed=self.seed,
+        )
         # what clients draw is theirs; what runs outside sees nothing of it
         with isolate_rng(include_cuda=self.device.type == "cuda"):
             self.stations.attach(self.algorithm, cohort, self.seed)
             delta = self.algorithm.round(server)
         check_result(self.algorithm, delta, self.x)
-        self._step_server(delta, server.absent)
+        server_step(self, self.stations.parameters, delta, server.absent)
         with torch.no_grad():
             for name, value in server.mean_buffers().items():
                 self.shared_buffers[name].copy_(value)
             self.stations.end_round()
-        self._report(server)
+        self.records = server.all_records()
+        self.bytes_down += sum(record.bytes_down for record in self.records)
+        self.bytes_up += sum(record.bytes_up for record in self.records)
+        report(self, server.index, self.records, plan.speeds)
 
     def _check(self, cohort: Any) -> None:
         """Refuses what is no cohort, one that is too small, and other clients than those of the run that goes on."""
         check_cohort(cohort, self.min_clients)
-        if not self._met:
-            here = clients_of(self.trainer.train_dataloader, cohort[0].population)
-            check_same_clients(self._clients, here)
-            self.stations.check(cohort[0].population)
-            self._clients, self._met = here, True
-
-    def _begin(self, cohort: Sequence[Client]) -> Round:
-        """The verbs of this round, over those of the cohort that can be reached and whose reply will arrive."""
-        index = self.global_step
-        if self.attack and max(self.attack.clients) >= cohort[0].population:
-            raise ValueError(
-                f"attack.clients={sorted(self.attack.clients)}: the last of {cohort[0].population} clients is "
-                f"{cohort[0].population - 1}."
-            )
-        fates = self.devices.plan(index, [client.id for client in cohort]) if self.devices else {}
-        here = [c for c in cohort if c.id not in fates or (fates[c.id].available and not fates[c.id].dropped)]
-        if self.robust is not None and len(here) < self.robust.fewest:
-            raise ValueError(
-                f"robust={type(self.robust).__name__} as it is set needs at least {self.robust.fewest} clients that reply, but "
-                f"{len(here)} take part in round {index}."
-            )
-
-        def steps(client: Client) -> int:
-            seed = derive(self.seed, index, client.id, WORK)
-            return self.work.draw(client.num_batches(), seed, fates.get(client.id, Fate()))
-
-        return Round(
-            index,
-            here,
-            cohort[0].population,
-            self.x,
-            self.shared_buffers,
-            self.attack.on(self.engine.exchange) if self.attack else self.engine.exchange,
-            steps,
-            uniform=self.algorithm.weights == "uniform",
-            rule=self.robust,
-            min_clients=self.min_clients,
-            ranks=self.ranks,
-            sums=self._sums,
-            on_record=self._tell,
-            layouts=self.stations.layouts,
-            kind_of=self.stations.kind_of,
-            models=[station.source for station in self.stations],
-            loop=self.stations[0].loop,
-            seed=self.seed,
-        )
+        population = cohort[0].population
+        if self._clients.meet(self.trainer.train_dataloader, population):
+            self.stations.check(population)
+            if self.attack is not None:
+                self.attack.check(population)
 
     def _tell(self, record: Record) -> None:
         """Callbacks with a method `on_client_end(trainer, federation, record)` hear of every client."""
         for callback in cast(Any, self.trainer).callbacks:
             if hasattr(callback, "on_client_end"):
                 callback.on_client_end(self.trainer, self, record)
-
-    def _step_server(self, delta: Tensors, absent: set[str]) -> None:
-        """One step of the server's optimizer, whose gradient is the negative change.
-
-        An architecture without a client in the round has no gradient, so that momentum does not move it.
-        """
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        parameters = self.stations.parameters
-        for name, change in delta.items():
-            if name in absent and not change.any():
-                continue
-            # fp16's scaler will divide what it never multiplied; a power of two, so this is exact
-            parameters[name].grad = -change if scaler is None else scaler.scale(-change)
-        optimizer = cast(LightningOptimizer, self.optimizers())
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        scheduler = self.lr_schedulers()
-        if scheduler is not None:
-            cast(Any, scheduler).step()
-
-    def _report(self, server: Round) -> None:
-        """Logs the round; `records` keeps what is known of each client, for callbacks."""
-        self.records = server.all_records()
-        for record in self.records:
-            if record.error:
-                rank_zero_warn(
-                    f"round {server.index}: client {record.name} failed and is left out: {record.error}"
-                )
-        self.bytes_down += sum(r.bytes_down for r in self.records)
-        self.bytes_up += sum(r.bytes_up for r in self.records)
-        fates = self.devices.plan(server.index, [r.client for r in self.records]) if self.devices else {}
-        numbers = totals(self.records, {client: fate.speed for client, fate in fates.items()})
-        numbers |= {"bytes/down": float(self.bytes_down), "bytes/up": float(self.bytes_up)}
-        for logger in self.trainer.loggers:  # `self.log` costs more than a round of small clients
-            logger.log_metrics(numbers, step=server.index)  # as Lightning numbers what a step logs
-        for name, mean in means(self.records).items():
-            bar = name.endswith("loss")
-            self.log(name, mean, on_step=False, on_epoch=True, prog_bar=bar, batch_size=1, sync_dist=True)
 
     def evaluate(self, clients: Sequence[Client], part: Part = "val") -> list[Record]:
         """Measures every client's model (the server's weights and its own layers) on the client's own data.
@@ -332,17 +255,9 @@ class Federation(Wrapped):
             A record for each, with `metrics`, in the order of their ids; the same on all ranks.
         """
         with self._measuring():
+            here = [client for client in clients if client.has(part)]
             server = Round(
-                self.global_step,
-                [c for c in clients if c.has(part)],
-                len(clients),
-                self.x,
-                self.shared_buffers,
-                self.engine.exchange,
-                lambda client: 0,
-                ranks=self.ranks,
-                layouts=self.stations.layouts,
-                kind_of=self.stations.kind_of,
+                self.global_step, here, len(clients), self.stations, self.engine.exchange, self.ranks
             )
             server.evaluate(part)
         return server.all_records()
@@ -376,21 +291,18 @@ class Federation(Wrapped):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what algorithm and clients keep; tensors and plain numbers only."""
         super().on_save_checkpoint(checkpoint)
-        if not hasattr(self, "engine"):  # nothing was trained or measured
-            if self._restored is not None:
-                checkpoint[CHECKPOINT] = self._restored
-            return
-        parts = self.ranks.gather_objects(self.store.state_dict())
-        checkpoint[CHECKPOINT] = {
-            "algorithm": type(self.algorithm).__name__,
-            "state": self.algorithm.state,
-            "clients": {client: state for part in parts for client, state in part.items()},
-            "optimizer": self.stations.state_dict(),
-            "bytes": [self.bytes_down, self.bytes_up],
-            "server_optimizer": self._server_kind(),
-            "architectures": self._architectures(),
-            "population": self._clients,
-        }
+        if hasattr(self, "engine"):
+            parts = self.ranks.gather_objects(self.store.state_dict())
+            checkpoint[CHECKPOINT] = {
+                **self._run(),
+                "population": self._clients.known,
+                "state": self.algorithm.state,
+                "clients": {client: state for part in parts for client, state in part.items()},
+                "optimizer": self.stations.state_dict(),
+                "bytes": [self.bytes_down, self.bytes_up],
+            }
+        elif self._restored is not None:  # nothing was trained or measured
+            checkpoint[CHECKPOINT] = self._restored
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps it until a fit or a measurement starts."""
@@ -400,28 +312,27 @@ class Federation(Wrapped):
     def _restore(self, saved: dict[str, Any]) -> None:
         """Goes on from a checkpoint; of another algorithm's, only the clients' own layers are of use."""
         resumes = self.trainer.state.fn == "fit" and self.trainer.ckpt_path is not None
-        other = saved["algorithm"] != type(self.algorithm).__name__
         if resumes:
-            check_resumed(saved, type(self.algorithm).__name__, self._server_kind(), self._architectures())
-        self.store.load_state_dict(saved["clients"], self.ranks.rank, self.ranks.world_size)
+            check_resumed(saved, self._run())
+        same, clients = saved["algorithm"] == type(self.algorithm).__name__, saved["clients"]
+        if not same:
+            clients = {client: {OWN: groups[OWN]} for client, groups in clients.items() if OWN in groups}
+        self.store.load_state_dict(clients, self.ranks.rank, self.ranks.world_size)
         # weights go anywhere, what a client kept goes to that client
-        kept = any(OWN in groups if other else groups for groups in saved["clients"].values())
-        self._clients = saved.get("population") if resumes or kept else None
-        if other:
-            self.store.keep(OWN)
-            return
-        self.algorithm.state = {k: moved(group, self.device) for k, group in saved["state"].items()}
-        self.stations.load_state_dict(saved["optimizer"])
-        self.bytes_down, self.bytes_up = saved["bytes"]
+        self._clients = Population(saved.get("population") if resumes or any(clients.values()) else None)
+        if same:
+            self.algorithm.state = {k: moved(group, self.device) for k, group in saved["state"].items()}
+            self.stations.load_state_dict(saved["optimizer"])
+            self.bytes_down, self.bytes_up = saved["bytes"]
 
-    def _architectures(self) -> str:
-        """How many there are, and who has which."""
-        return f"{len(self.stations)} architectures, assign={self.assign}"
-
-    def _server_kind(self) -> str | None:
-        """The class of the server's optimizer, if there is one: a run that measures has none."""
+    def _run(self) -> dict[str, str | None]:
+        """What has to be the same in a run that goes on from this one; one that measures has no server's optimizer."""
         optimizers = self.trainer.optimizers
-        return type(optimizers[0]).__name__ if optimizers else None
+        return {
+            "algorithm": type(self.algorithm).__name__,
+            "server_optimizer": type(optimizers[0]).__name__ if optimizers else None,
+            "architectures": f"{len(self.stations)} architectures, assign={self.assign}",
+        }
 
 
 def _patterns(given: list[str] | str | None) -> list[str]:

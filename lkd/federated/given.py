@@ -1,10 +1,8 @@
-"""Checks of what a user gives to a federation: parts, data, checkpoints, and what an algorithm of their own returns."""
+"""Checks of what a user gives to a federation: parts, data, and what an algorithm of their own returns."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Trainer
 from torch import Tensor
 
@@ -91,57 +89,17 @@ def check_cohort(cohort: Any, min_clients: int) -> None:
         raise ValueError(f"min_clients={min_clients}, but the cohort has {len(cohort)} clients.")
 
 
-def check_same_clients(saved: dict[str, Any] | None, here: dict[str, Any]) -> None:
-    """Compares what `clients_of` says of a checkpoint's clients, if there is one, and of these.
+def check_fewest(robust: Rule | None, present: int, index: int) -> None:
+    """Refuses a round of fewer clients than a robust rule needs, before anybody trains.
 
     Raises:
-        ValueError: If they are not the same.
+        ValueError: With how many it needs.
     """
-    if saved is not None and saved != here:
+    if robust is not None and present < robust.fewest:
         raise ValueError(
-            f"the checkpoint is of {saved['population']} clients, and these {here['population']} are not the same "
-            "(number, names or samples): resume with the data, partition and seed it was saved with, or begin anew with its "
-            "weights alone: federation.load_state_dict(torch.load(path)['state_dict'])."
+            f"robust={type(robust).__name__} as it is set needs at least {robust.fewest} clients that reply, but "
+            f"{present} take part in round {index}."
         )
-
-
-def check_resumed(saved: dict[str, Any], algorithm: str, optimizer: str | None, architectures: str) -> None:
-    """Compares a checkpoint with algorithm, server's optimizer and architectures of the run that goes on.
-
-    Raises:
-        ValueError: If it is of another one.
-    """
-    for what, name, here in (
-        ("algorithm", "algorithm", algorithm),
-        ("server optimizer", "server_optimizer", optimizer),
-    ):
-        before = saved.get(name)
-        if before is not None and before != here:
-            raise ValueError(
-                f"the checkpoint is of the {what} {before}, not of {here}: resume with {name}={before}, or load its weights "
-                "alone: Federation.load_from_checkpoint(path, client=...)."
-            )
-    if (before := saved.get("architectures", architectures)) != architectures:
-        raise ValueError(
-            f"the checkpoint is of {before}, and this run has {architectures}: what a client keeps is of its own architecture, so "
-            "resume with the same."
-        )
-
-
-def clients_of(loader: Any, population: int) -> dict[str, Any]:
-    """What tells one population from another: its size and, where the data has them, names and samples.
-
-    Args:
-        loader: The train loader; a `FederatedDataModule`'s data knows all names and sizes without making a client.
-        population: Number of all clients.
-    """
-    data = getattr(loader, "dataset", None)
-    names, sizes = getattr(data, "names", None), getattr(data, "sizes", None)
-    digest = hashlib.sha256()
-    if names is not None and sizes is not None:
-        digest.update("\n".join(names).encode())
-        digest.update(np.asarray(sizes, dtype=np.int64).tobytes())
-    return {"population": population, "digest": digest.hexdigest()}
 
 
 def check_lists(lists: Any, what: str, params: Sequence[Tensor], shapes: bool) -> Lists:

@@ -1,6 +1,5 @@
 """The lean loop of local training: the module's own `training_step`, without a Trainer."""
 
-import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -177,24 +176,11 @@ class LocalLoop:
         after = self._rng_state()
         self._set_rng(self._rng)
         try:
-            with self.worker.undisturbed(), self._moved_to(point):
+            with self.worker.at(point):
                 losses = [self._forward(batch, number)[1] for batch, number in self._batches]
                 return self._gradient([loss for loss in losses if loss is not None])
         finally:
             self._set_rng(after)
-
-    @contextlib.contextmanager
-    def _moved_to(self, point: list[Tensor]) -> Iterator[None]:
-        """The shared parameters have other values inside."""
-        data = [p.data for p in self.worker.parameters]
-        here = [tensor.clone() for tensor in data]
-        for tensor, value in zip(data, point, strict=True):
-            tensor.copy_(value)
-        try:
-            yield
-        finally:
-            for tensor, value in zip(data, here, strict=True):
-                tensor.copy_(value)
 
     def _gradient(self, losses: list[Tensor]) -> list[Tensor]:
         parameters = self.worker.parameters
@@ -208,7 +194,7 @@ class LocalLoop:
         total = [torch.zeros_like(p) for p in self.worker.parameters]
         samples = 0
         self.worker.module.train()
-        with torch.enable_grad(), self.worker.undisturbed(), self._moved_to(point):
+        with torch.enable_grad(), self.worker.at(point):
             for index, given in enumerate(batches):
                 batch = self.on_device(given)
                 size = extract_batch_size(batch)

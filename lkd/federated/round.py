@@ -1,21 +1,22 @@
 """One round as an algorithm's server half sees it: verbs over the cohort, and means over the replies."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-from lightning.pytorch import LightningModule
 
 from lkd.federated.client import Client, Part, Public
 from lkd.federated.client_run import NO_PUBLIC
+from lkd.federated.fault import fault
 from lkd.federated.layout import Layout
 from lkd.federated.loop import LocalLoop
 from lkd.federated.mean import RunningSum
 from lkd.federated.messages import Message, Reply
 from lkd.federated.ranks import Ranks
+from lkd.federated.records import Record, Records
+from lkd.federated.records import TooFewClientsError as TooFewClientsError
 from lkd.federated.reduction import Reduction, Told
 from lkd.federated.rules import Rule
-from lkd.federated.tensors import Groups, Tensors, all_finite
+from lkd.federated.stations import Stations
+from lkd.federated.tensors import Groups, Tensors
 
 Exchange = Callable[[str, dict[Client, Message]], Iterator[Reply]]
 T = TypeVar("T")
@@ -25,25 +26,6 @@ Numbers = dict[str, float] | dict[int, dict[str, float]]
 """The same numbers for every client, or those of each."""
 
 
-class TooFewClientsError(RuntimeError):
-    """Fewer clients succeeded than a round needs."""
-
-
-@dataclass
-class Record:
-    """A client's part in a round, for reports; `seconds` are this process's, bytes those of its messages."""
-
-    client: int
-    name: str
-    samples: int
-    steps: int = 0
-    seconds: float = 0.0
-    bytes_down: int = 0
-    bytes_up: int = 0
-    error: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
 class Round:
     """The verbs of a round. Every rank has one, with its share of the clients; sums join the ranks.
 
@@ -51,20 +33,15 @@ class Round:
         index: Number of the round, from 0.
         cohort: All clients that work in this round, over all ranks, by id.
         population: Number of all registered clients.
-        x: The server's shared weights.
-        buffers: The server's shared buffers.
+        stations: The architectures, with the server's weights and buffers.
         exchange: The engine.
-        steps: Optimizer steps that a client is to make in this round.
+        ranks: The processes.
+        steps: Optimizer steps that a client is to make in this round. Default: none.
         uniform: Whether all clients weigh the same.
         rule: A robust rule for the change of the weights instead of the weighted mean.
         min_clients: Fewer successful clients than this stop the run.
-        ranks: The processes.
         sums: Accumulators of earlier rounds, to be used again.
         on_record: Told of every client that is done, for progress.
-        layouts: Which of the server's tensors each architecture has. Default: one, that has all.
-        kind_of: Which architecture a client has, by its id.
-        models: The server's module of each architecture.
-        loop: How this process trains, for what the server trains itself.
         seed: For what the server draws.
     """
 
@@ -73,46 +50,38 @@ class Round:
         index: int,
         cohort: Sequence[Client],
         population: int,
-        x: Tensors,
-        buffers: Tensors,
+        stations: Stations,
         exchange: Exchange,
-        steps: Callable[[Client], int],
+        ranks: Ranks,
+        steps: Callable[[Client], int] = lambda client: 0,
         uniform: bool = False,
         rule: Rule | None = None,
         min_clients: int = 1,
-        ranks: Ranks | None = None,
         sums: dict[str, RunningSum] | None = None,
         on_record: Callable[[Record], None] = lambda record: None,
-        layouts: Sequence[Layout] = (),
-        kind_of: Callable[[int], int] = lambda client: 0,
-        models: Sequence[LightningModule] = (),
-        loop: LocalLoop | None = None,
         seed: int = 0,
     ) -> None:
-        self.index, self.population, self.x, self.seed = index, population, x, seed
-        self.models, self._loop = models, loop
+        self.index, self.population, self.seed = index, population, seed
         self.cohort = {client.id: client for client in cohort}
-        self.kind_of = kind_of
-        self._plan = steps
         self.steps = {client.id: steps(client) for client in cohort}
-        self._buffers, self._exchange, self._uniform = buffers, exchange, uniform
-        self._min_clients, self._on_record = min_clients, on_record
-        self._ranks = ranks or Ranks()
-        self._layouts = layouts or [Layout({name: name for name in x}, {name: name for name in buffers})]
+        self.x, self.kind_of = stations.x, stations.kind_of
+        self.models = [station.source for station in stations]
+        self._stations, self._buffers, self._layouts = stations, stations.buffers, stations.layouts
+        self._exchange, self._plan, self._uniform = exchange, steps, uniform
+        self._ranks, self._min_clients, self._on_record = ranks, min_clients, on_record
+        self.records = Records(index, ranks)
         self._reduction = Reduction(
-            x,
-            buffers,
+            self.x,
+            self._buffers,
             self._layouts,
-            lambda reply: kind_of(reply.client),
+            lambda reply: self.kind_of(reply.client),
             self.weight,
             lambda reply: self.client(reply).num_samples,
             self._enough,
             rule,
-            self._ranks,
+            ranks,
             sums,
         )
-        self.records: dict[int, Record] = {}
-        self._cause: Exception | None = None
         self._joined_buffers: Tensors | None = None
 
     def train(
@@ -176,8 +145,7 @@ class Round:
         knowledge: Knowledge | None = None,
         chosen: Iterable[int] | None = None,
     ) -> Iterator[Reply]:
-        failed = {i for i, record in self.records.items() if record.error}
-        wanted = self.cohort.keys() if chosen is None else set(chosen)
+        wanted = (self.cohort.keys() if chosen is None else set(chosen)) - self.records.failed
         messages = {
             client: Message(
                 {g: self._layouts[self.kind_of(i)].of_client(t) for g, t in {"x": self.x, **send}.items()},
@@ -185,44 +153,17 @@ class Round:
                 _for(i, knowledge),
             )
             for i, client in self.cohort.items()
-            if i in wanted and i not in failed and self._ranks.owns(i)
+            if i in wanted and self._ranks.owns(i)
         }
         for reply in self._exchange(verb, messages):
             client = self.cohort[reply.client]
-            record = self.records.setdefault(client.id, Record(client.id, client.name, client.num_samples))
-            record.error = reply.error or self._fault(reply)
-            self._cause = self._cause or reply.cause
-            record.seconds += reply.seconds
-            record.bytes_down += messages[client].nbytes
-            if not record.error:
-                record.bytes_up += reply.nbytes
-                record.steps += int(reply.numbers.get("steps", 0))
-                record.metrics.update(reply.metrics)
-            if verb == "train" or record.error:
+            layout = self._layouts[self.kind_of(client.id)]
+            error = reply.error or fault(reply, layout, self.x, self._buffers)
+            record = self.records.enter(client, messages[client].nbytes, reply, error)
+            if verb == "train" or error:
                 self._on_record(record)
-            if not record.error:
+            if not error:
                 yield reply
-
-    def _fault(self, reply: Reply) -> str:
-        """What is wrong with a reply, in a sentence; a server believes nobody."""
-        layout = self._layouts[self.kind_of(reply.client)]
-        for group, tensors in reply.tensors.items():
-            like = layout.of_client(self._buffers if group == "buffers" else self.x)
-            if tensors.keys() != like.keys():
-                return f"its {group} does not have the server's names"
-            for name, tensor in tensors.items():
-                want = like[name]
-                if tensor.shape != want.shape or tensor.dtype != want.dtype:
-                    return (
-                        f"its {group} {name} is {tuple(tensor.shape)} of {tensor.dtype}, "
-                        f"not {tuple(want.shape)} of {want.dtype}"
-                    )
-            if not all_finite(tensors.values()):
-                return f"its {group} is not finite (NaN or infinite)"
-        for name, tensor in reply.knowledge.items():
-            if not all_finite([tensor]):
-                return f"its {name} is not finite (NaN or infinite)"
-        return ""
 
     def evaluate(self, part: Part) -> None:
         """Lets the clients measure their models on their own data; `all_records` then has the metrics."""
@@ -233,8 +174,7 @@ class Round:
     @property
     def loop(self) -> LocalLoop:
         """How this process trains: its device and precision, for what the server trains itself."""
-        assert self._loop is not None
-        return self._loop
+        return self._stations[0].loop
 
     @property
     def public(self) -> Public:
@@ -339,23 +279,12 @@ class Round:
         """Puts buffers of the server's own making in their place."""
         self._joined_buffers = {**self.mean_buffers(), **buffers}
 
-    def _enough(self, count: int) -> None:
-        if count < max(1, self._min_clients):
-            raise TooFewClientsError(self._too_few(count)) from self._cause
-
     def all_records(self) -> list[Record]:
         """The records of all ranks, by client."""
-        everyone = [r for part in self._ranks.gather_objects(list(self.records.values())) for r in part]
-        return sorted(everyone, key=lambda record: record.client)
+        return self.records.everyone()
 
-    def _too_few(self, count: int) -> str:
-        errors = [f"client {r.name}: {r.error}" for r in self.all_records() if r.error]
-        none = "no more could be reached" if self.cohort else "nobody was there"
-        why = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} more" if len(errors) > 3 else "")
-        return (
-            f"round {self.index}: {count} of {len(self.cohort)} clients succeeded, and min_clients={self._min_clients} are "
-            f"needed ({why or none}); the last checkpoint is intact, and the run resumes from it."
-        )
+    def _enough(self, succeeded: int) -> None:
+        self.records.require(self._min_clients, succeeded, len(self.cohort))
 
 
 def _for(client: int, given: Mapping[Any, Any] | None) -> dict[str, Any]:

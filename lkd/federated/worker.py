@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
 
@@ -143,13 +144,19 @@ class Worker:
         return moved({n: now.get(n, self.tensors[n]) for n in names}, self.module.device)
 
     @contextlib.contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """Buffers and logs are afterwards as they were, so that a look at another point leaves no trace."""
+    def at(self, point: Sequence[Tensor]) -> Iterator[None]:
+        """The shared parameters have other values inside; they, buffers and logs are afterwards as they were."""
+        data = [parameter.data for parameter in self.parameters]
+        here = [tensor.clone() for tensor in data]
         buffers = [(part, key, b, b.clone()) for part, key, _ in self._buffers for b in [part._buffers[key]]]
         self.module.log = _nothing  # type: ignore[method-assign]
         try:
+            for tensor, value in zip(data, point, strict=True):
+                tensor.copy_(value)
             yield
         finally:
+            for tensor, value in zip(data, here, strict=True):
+                tensor.copy_(value)
             self.module.log = self.log  # type: ignore[assignment, method-assign]
             with torch.no_grad():
                 for part, key, buffer, before in buffers:

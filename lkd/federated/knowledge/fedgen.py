@@ -15,6 +15,7 @@ from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
 from lkd.federated.knowledge.generation import Ensemble, diversity_loss, ensemble_loss, labels_like
 from lkd.federated.knowledge.inputs import labels_of
+from lkd.federated.knowledge.optimizer_memory import memory_of, remember
 from lkd.federated.messages import Reply
 from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.tensors import Tensors, moved
@@ -246,18 +247,3 @@ class FedGen(Algorithm):
             "optimizer": moved(memory_of(optimizer), "cpu"),
             "labels": {SHARES: shares.float()},
         }
-
-
-def memory_of(optimizer: torch.optim.Optimizer) -> Tensors:
-    """An optimizer's state as tensors, by the number of the parameter and their names."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}/{name}": torch.as_tensor(v) for i, each in state.items() for name, v in each.items()}
-
-
-def remember(optimizer: torch.optim.Optimizer, memory: Tensors) -> None:
-    """The way back; nothing if there is none."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in memory.items():
-        number, _, key = name.partition("/")
-        state.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

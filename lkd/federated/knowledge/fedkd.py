@@ -12,8 +12,8 @@ from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
 from lkd.federated.knowledge.inputs import labels_of
 from lkd.federated.knowledge.low_rank import compress, restore
+from lkd.federated.knowledge.shared_model import assign, check_alike, plus, tensors_of
 from lkd.federated.tensors import Tensors
-from lkd.federated.worker import matches
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 from lkd.taps import Taps, find_layer
@@ -197,40 +197,3 @@ class FedKD(Algorithm):
         current = self.state.get("current", {})
         change = {CHANGE + name: tensor for name, tensor in self.state.get("change", {}).items()}
         return {i: change if str(i) in current else x for i in server.cohort}
-
-
-def tensors_of(module: LightningModule, layer: str) -> Tensors:
-    """The trainable parameters and float buffers of a layer, live, by their names in the module."""
-    found: Tensors = {n: p for n, p in module.named_parameters() if p.requires_grad and matches(n, [layer])}
-    found |= {n: b for n, b in module.named_buffers() if b.is_floating_point() and matches(n, [layer])}
-    return found
-
-
-def plus(x: Tensors, change: Tensors) -> Tensors:
-    """The sum, by name."""
-    return {name: tensor + change[name] for name, tensor in x.items()}
-
-
-@torch.no_grad()
-def assign(tensors: Tensors, values: Tensors) -> None:
-    """Copies values, by name."""
-    for name, tensor in tensors.items():
-        tensor.copy_(values[name])
-
-
-def check_alike(models: list[Tensors], layer: str) -> None:
-    """Refuses shared models that differ.
-
-    Raises:
-        ValueError: With the first difference.
-    """
-    for kind, tensors in enumerate(models):
-        if not tensors:
-            raise ValueError(f"shared={layer!r}: this layer has no parameter to share.")
-        shapes, first = ({n: tuple(t.shape) for n, t in each.items()} for each in (tensors, models[0]))
-        wrong = sorted(n for n in shapes.keys() | first.keys() if shapes.get(n) != first.get(n))
-        if wrong:
-            raise ValueError(
-                f"{wrong[0]} of others[{kind - 1}] is {shapes.get(wrong[0])}, of client {first.get(wrong[0])}: the shared "
-                "model must be the same in all architectures."
-            )

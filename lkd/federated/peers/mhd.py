@@ -15,7 +15,7 @@ from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.peers import snapshots
 from lkd.federated.peers.collections import Collections
 from lkd.federated.peers.lessons import Lessons
-from lkd.federated.peers.pool import pick, refresh
+from lkd.federated.peers.pool import pick, questions, refresh
 from lkd.federated.peers.weights import adopt, weights_of
 from lkd.federated.tensors import Tensors
 from lkd.federated.topology import Topology
@@ -238,33 +238,3 @@ class MHD(Algorithm):
         if self.nu_emb:
             loss = loss + self.nu_emb * embedding_distance(found[-1].flatten(1), lesson.embedding)
         return loss
-
-
-def questions(
-    table: Tensor, taught: Sequence[tuple[Tensor, Tensor]], peers: Sequence[int], stale: bool = True
-) -> dict[int, Tensors]:
-    """What every peer is asked: which of its checkpoints teach in which steps, and which it has to keep.
-
-    Args:
-        table: All pools, `(K, size, 2)`.
-        taught: A pool, and the places in it that teach in each step, for every client.
-        peers: Who can answer.
-        stale: Whether checkpoints outlive the round.
-
-    Example:
-        >>> table = torch.tensor([[[1, 0]], [[0, 0]]])
-        >>> asked = questions(table, [(table[0], torch.tensor([[0]])), (table[1], torch.tensor([[0]]))], [0, 1])
-        >>> asked[1]
-        {'keep': tensor([0]), '0': tensor([0])}
-    """
-    none = torch.zeros(0, dtype=torch.long)
-    asked = {j: {"keep": table[table[..., 0] == j][:, 1].unique() if stale else none} for j in peers}
-    steps: dict[tuple[int, int], set[int]] = {}
-    for pool, chosen in taught:
-        for step, places in enumerate(chosen.tolist()):
-            for place in places:
-                j, round = pool[place].tolist()
-                steps.setdefault((j, round), set()).add(step)
-    for (j, round), which in sorted(steps.items()):
-        asked[j][str(round)] = torch.tensor(sorted(which))
-    return asked

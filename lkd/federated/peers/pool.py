@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.federated.tensors import Tensors
+
 REFRESH, PICK = 0x706F6F6C, 0x7069636B  # keep these draws apart from others of a round and client
 
 
@@ -85,3 +87,33 @@ def pick(
     count = len(able) if teachers is None else min(teachers, len(able))
     drawn = [generator.choice(able, count, replace=False) for _ in range(steps)] if count else []
     return torch.from_numpy(np.stack(drawn)) if count else torch.zeros(steps, 0, dtype=torch.long)
+
+
+def questions(
+    table: Tensor, taught: Sequence[tuple[Tensor, Tensor]], peers: Sequence[int], stale: bool = True
+) -> dict[int, Tensors]:
+    """What every peer is asked: which of its checkpoints teach in which steps, and which it has to keep.
+
+    Args:
+        table: All pools, `(K, size, 2)`.
+        taught: A pool, and the places in it that teach in each step, for every client.
+        peers: Who can answer.
+        stale: Whether checkpoints outlive the round.
+
+    Example:
+        >>> table = torch.tensor([[[1, 0]], [[0, 0]]])
+        >>> asked = questions(table, [(table[0], torch.tensor([[0]])), (table[1], torch.tensor([[0]]))], [0, 1])
+        >>> asked[1]
+        {'keep': tensor([0]), '0': tensor([0])}
+    """
+    none = torch.zeros(0, dtype=torch.long)
+    asked = {j: {"keep": table[table[..., 0] == j][:, 1].unique() if stale else none} for j in peers}
+    steps: dict[tuple[int, int], set[int]] = {}
+    for pool, chosen in taught:
+        for step, places in enumerate(chosen.tolist()):
+            for place in places:
+                j, round = pool[place].tolist()
+                steps.setdefault((j, round), set()).add(step)
+    for (j, round), which in sorted(steps.items()):
+        asked[j][str(round)] = torch.tensor(sorted(which))
+    return asked

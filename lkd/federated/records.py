@@ -1,0 +1,86 @@
+"""Who did what in a round, and whether those who succeeded are enough."""
+
+from dataclasses import dataclass, field
+
+from lkd.federated.client import Client
+from lkd.federated.messages import Reply
+from lkd.federated.ranks import Ranks
+
+
+class TooFewClientsError(RuntimeError):
+    """Fewer clients succeeded than a round needs."""
+
+
+@dataclass
+class Record:
+    """A client's part in a round, for reports; `seconds` are this process's, bytes those of its messages."""
+
+    client: int
+    name: str
+    samples: int
+    steps: int = 0
+    seconds: float = 0.0
+    bytes_down: int = 0
+    bytes_up: int = 0
+    error: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Records(dict[int, Record]):
+    """Those of a round, by client; every rank keeps those of its own clients.
+
+    Args:
+        round: Number of the round.
+        ranks: The processes.
+    """
+
+    def __init__(self, round: int, ranks: Ranks) -> None:
+        super().__init__()
+        self._round, self._ranks = round, ranks
+        self._cause: Exception | None = None
+
+    def enter(self, client: Client, sent: int, reply: Reply, error: str) -> Record:
+        """Adds to a client's record what it did when it was asked.
+
+        Args:
+            client: Who.
+            sent: Bytes of what it was sent.
+            reply: Its reply.
+            error: Why the reply is of no use; empty if it is.
+        """
+        record = self.setdefault(client.id, Record(client.id, client.name, client.num_samples))
+        record.error = error
+        self._cause = self._cause or reply.cause
+        record.seconds += reply.seconds
+        record.bytes_down += sent
+        if not error:
+            record.bytes_up += reply.nbytes
+            record.steps += int(reply.numbers.get("steps", 0))
+            record.metrics.update(reply.metrics)
+        return record
+
+    @property
+    def failed(self) -> set[int]:
+        """Clients that were of no use; nobody asks them again in this round."""
+        return {client for client, record in self.items() if record.error}
+
+    def everyone(self) -> list[Record]:
+        """The records of all ranks, by client."""
+        joined = [record for part in self._ranks.gather_objects(list(self.values())) for record in part]
+        return sorted(joined, key=lambda record: record.client)
+
+    def require(self, fewest: int, succeeded: int, asked: int) -> None:
+        """Stops the run if fewer clients, or none at all, succeeded.
+
+        Raises:
+            TooFewClientsError: With what went wrong.
+        """
+        if succeeded >= max(1, fewest):
+            return
+        errors = [f"client {r.name}: {r.error}" for r in self.everyone() if r.error]
+        why = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} more" if len(errors) > 3 else "")
+        none = "no more could be reached" if asked else "nobody was there"
+        raise TooFewClientsError(
+            f"round {self._round}: {succeeded} of {asked} clients succeeded, and min_clients={fewest} are needed "
+            f"({why or none}); the last checkpoint is intact, and the run resumes from it."
+        ) from self._cause

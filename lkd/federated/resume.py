@@ -1,0 +1,83 @@
+"""What has to be the same where a run goes on from a checkpoint: algorithm, optimizer, architectures and clients."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+
+def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
+    """Compares a checkpoint with the run that goes on from it.
+
+    Args:
+        saved: What the checkpoint holds.
+        here: Of this run, `"algorithm"`, `"server_optimizer"` and `"architectures"`.
+
+    Raises:
+        ValueError: If they are not the same.
+    """
+    for name in ("algorithm", "server_optimizer"):
+        before = saved.get(name)
+        if before is not None and before != here[name]:
+            raise ValueError(
+                f"the checkpoint is of the {name.replace('_', ' ')} {before}, not of {here[name]}: resume with {name}={before}, "
+                "or load its weights alone: Federation.load_from_checkpoint(path, client=...)."
+            )
+    before, now = saved.get("architectures"), here["architectures"]
+    if before is not None and before != now:
+        raise ValueError(
+            f"the checkpoint is of {before}, and this run has {now}: what a client keeps is of its own architecture, so "
+            "resume with the same."
+        )
+
+
+class Population:
+    """The clients of a fit, which have to be those of the checkpoint that it goes on from.
+
+    Args:
+        known: What a checkpoint says of them; None for a fit that goes on from nothing.
+
+    Example:
+        >>> clients = Population()
+        >>> clients.meet(None, 3), clients.meet(None, 3), clients.known["population"]
+        (True, False, 3)
+    """
+
+    def __init__(self, known: dict[str, Any] | None = None) -> None:
+        self.known, self._met = known, False
+
+    def meet(self, loader: Any, population: int) -> bool:
+        """Compares them with those of the checkpoint, in the first round of a fit; returns whether this is it.
+
+        Args:
+            loader: The train loader.
+            population: Number of all clients.
+
+        Raises:
+            ValueError: If they are not the same.
+        """
+        if self._met:
+            return False
+        here = _told_apart(loader, population)
+        if self.known is not None and self.known != here:
+            raise ValueError(
+                f"the checkpoint is of {self.known['population']} clients, and these {population} are not the same "
+                "(number, names or samples): resume with the data, partition and seed it was saved with, or begin anew with its "
+                "weights alone: federation.load_state_dict(torch.load(path)['state_dict'])."
+            )
+        self.known, self._met = here, True
+        return True
+
+
+def _told_apart(loader: Any, population: int) -> dict[str, Any]:
+    """What tells one population from another: its size and, where the data has them, names and samples.
+
+    A `FederatedDataModule`'s data knows all names and sizes without making a client.
+    """
+    data = getattr(loader, "dataset", None)
+    names, sizes = getattr(data, "names", None), getattr(data, "sizes", None)
+    digest = hashlib.sha256()
+    if names is not None and sizes is not None:
+        digest.update("\n".join(names).encode())
+        digest.update(np.asarray(sizes, dtype=np.int64).tobytes())
+    return {"population": population, "digest": digest.hexdigest()}
