@@ -194,11 +194,12 @@ class Distiller:
                 ours = student.output(term.student_layer)
                 tapped = [teacher[layer] for layer in as_list(term.teacher_layer)]
                 theirs = tapped[0] if isinstance(term.teacher_layer, str) else tapped
-                labels = self._labels(batch, term)
-                value = term(ours, theirs, labels=labels, adapter=adapter_of(name, term, ours, theirs))
+                given_too = {"rest": [self.teacher.part(part) for part in term.rest]} if term.rest else {}
+                adapter = adapter_of(name, term, ours, theirs)
+                value = term(ours, theirs, labels=self._labels(batch, term), adapter=adapter, **given_too)
                 logs[name] = value.detach()
                 total = total + term.weight * value
-            logs["batch_size"] = len(seen)
+            logs["batch_size"] = _batch_size(seen)
         else:
             logs["batch_size"] = _batch_size(batch)
         require_finite(module, total, {k: v for k, v in logs.items() if k != "batch_size"})

@@ -1,7 +1,7 @@
 """Taps: what named layers of any module saw and gave during one forward pass."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,6 +37,62 @@ def find_layer(model: nn.Module, address: str, argument: str) -> nn.Module:
         f"{argument}={address!r} is not a layer of {type(model).__name__}; "
         f"did you mean one of {', '.join(repr(m) for m in near)}?"
     )
+
+
+def find_part(model: nn.Module, address: str, argument: str) -> Callable[[Tensor], Any]:
+    """Finds a part of a model that can be run by itself.
+
+    Args:
+        model: The model that is searched.
+        address: `"a.b"` for a named submodule, or a method of one; `"a.b[2:]"` for what an `nn.Sequential` does
+            from its third module on.
+        argument: The name of the user's argument, for the error message.
+
+    Returns:
+        The submodule or method, or a new sequence of the very same submodules.
+
+    Raises:
+        ValueError: If there is no such part, nothing is left of the sequence, or it begins with an activation that works
+            in place: that has overwritten what the part should be given.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+        >>> find_part(net, "[1:]", "rest")
+        Sequential(
+          (0): ReLU()
+          (1): Linear(in_features=2, out_features=1, bias=True)
+        )
+    """
+    part = _cut(model, address, argument) if address.endswith(":]") else _named(model, address, argument)
+    first: Any = part
+    while isinstance(first, nn.Sequential):
+        first = first[0]
+    if getattr(first, "inplace", False):
+        raise ValueError(
+            f"{argument}={address!r} begins with a {type(first).__name__} that works in place and so overwrites the "
+            "output before it; set its inplace=False, or go on after it."
+        )
+    return part
+
+
+def _named(model: nn.Module, address: str, argument: str) -> Callable[[Tensor], Any]:
+    owner, _, name = address.rpartition(".")
+    method = getattr(dict(model.named_modules()).get(owner), name, None) if name else None
+    return method if callable(method) else find_layer(model, address, argument)
+
+
+def _cut(model: nn.Module, address: str, argument: str) -> nn.Sequential:
+    name, _, start = address.removesuffix(":]").rpartition("[")
+    whole = find_layer(model, name, argument)
+    if not isinstance(whole, nn.Sequential) or not start.isdecimal():
+        raise ValueError(
+            f"{argument}={address!r}: only an nn.Sequential can be cut, as in 'head[2:]', and {name!r} is a "
+            f"{type(whole).__name__}; name a submodule or a method that goes on from there."
+        )
+    modules = list(whole)[int(start) :]
+    if not modules:
+        raise ValueError(f"{argument}={address!r}: nothing is left, the sequence has {len(whole)} modules.")
+    return nn.Sequential(*modules)
 
 
 class Taps:
@@ -78,7 +134,9 @@ class Taps:
     def _recorder(self, name: str) -> Any:
         def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             given = (*args, *kwargs.values())
-            self._calls[name] = (next((a for a in given if isinstance(a, Tensor)), None), output)
+            kinds: tuple[type, ...] = (Tensor, dict)
+            found = (next((a for a in given if isinstance(a, kind)), None) for kind in kinds)
+            self._calls[name] = (next((a for a in found if a is not None), None), output)
 
         return record
 
@@ -93,16 +151,16 @@ class Taps:
             )
         return self._calls[name]
 
-    def input(self, address: str) -> Tensor:
-        """The first tensor that the layer was given.
+    def input(self, address: str) -> Any:
+        """The first tensor that the layer was given, or else the first dict, which is the input of several modalities.
 
         Raises:
-            ValueError: If the layer did not run, or was given no tensor.
+            ValueError: If the layer did not run, or was given neither.
         """
-        tensor = self._call(address)[0]
-        if tensor is None:
+        given = self._call(address)[0]
+        if given is None:
             raise ValueError(f"{self._argument}={address!r}: the layer was called without a tensor.")
-        return tensor
+        return given
 
     def output(self, address: str | list[str]) -> Any:
         """What the layer returned, or the list of it for a list of addresses.

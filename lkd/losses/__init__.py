@@ -11,6 +11,8 @@ from lkd.losses.contrast import nce_loss
 from lkd.losses.correlation import CorrelationCongruence, cc_loss
 from lkd.losses.crd import CRD
 from lkd.losses.crd_queue import QueueCRD
+from lkd.losses.cross_head import align_statistics, cross_predictions
+from lkd.losses.crosskd import CrossKD
 from lkd.losses.detection import DenseDetection, dense_box_loss, dense_class_loss, localization_loss
 from lkd.losses.dissimilarity import Dissimilarity, dissimilarity_loss
 from lkd.losses.dist import DIST, dist_loss
@@ -49,6 +51,7 @@ from lkd.losses.simkd import Projector, ReusedClassifier, SimKD
 from lkd.losses.standardized import Standardized, standardize
 from lkd.losses.teacher_weights import confidence_weights, entropy_weights
 from lkd.losses.term import Term
+from lkd.losses.unimodal import agreement_loss, unimodal_loss
 from lkd.losses.vid import VID, vid_loss
 
 __all__ = [
@@ -69,6 +72,7 @@ __all__ = [
     "AttentionTransfer",
     "Consistency",
     "CorrelationCongruence",
+    "CrossKD",
     "DenseDetection",
     "Dissimilarity",
     "FitNets",
@@ -82,12 +86,15 @@ __all__ = [
     "SimilarityPreserving",
     "Standardized",
     "Term",
+    "agreement_loss",
+    "align_statistics",
     "attention_transfer_loss",
     "box_masks",
     "byot_loss",
     "cc_loss",
     "confidence_weights",
     "consistency_loss",
+    "cross_predictions",
     "cwd_loss",
     "decode_boxes",
     "dense_box_loss",
@@ -123,5 +130,6 @@ __all__ = [
     "standardize",
     "structural_entropic_distance",
     "triangular_discrimination",
+    "unimodal_loss",
     "vid_loss",
 ]

@@ -1,5 +1,6 @@
 """A weighted distillation loss and where its inputs are tapped."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,6 +35,9 @@ class Term(nn.Module):
     needs_labels: bool = False
     relates_samples: bool = False
     """Whether the loss compares samples of a batch with each other, so that it is no mean over samples."""
+    rest: Sequence[str] = ()
+    """Parts of the frozen teacher that the loss runs by itself, as `lkd.teachers.Teacher.part` reads them. Where
+    there are some, `forward` is given them as `rest`, a list of functions through which gradients flow."""
 
     def __init__(
         self, weight: float = 1.0, student_layer: str | list[str] = "", teacher_layer: str | list[str] = ""

@@ -1,12 +1,15 @@
-"""Networks: the YOLO adapter, small and CIFAR networks, one network per camera, and what dense detectors share."""
+"""Networks: the YOLO adapter, small and CIFAR networks, several modalities, a network per camera, and what detectors share."""
 
 from lkd.models.cifar_resnet import CIFARResNet
 from lkd.models.dense import detections, grid
+from lkd.models.fusion import AttentionFusion, ConcatFusion, GatedFusion, MeanFusion
 from lkd.models.generator import FeatureGenerator
 from lkd.models.multi_exit import MultiExit
 from lkd.models.multi_head import MultiHead
+from lkd.models.multimodal import Multimodal
 from lkd.models.per_camera import PerCamera
 from lkd.models.private_shared import PrivateShared
+from lkd.models.sensor import SensorEncoder
 from lkd.models.small import CNN, MLP
 from lkd.models.wide_resnet import WideResNet
 from lkd.models.yolo import YOLO
@@ -15,12 +18,18 @@ __all__ = [
     "CNN",
     "MLP",
     "YOLO",
+    "AttentionFusion",
     "CIFARResNet",
+    "ConcatFusion",
     "FeatureGenerator",
+    "GatedFusion",
+    "MeanFusion",
     "MultiExit",
     "MultiHead",
+    "Multimodal",
     "PerCamera",
     "PrivateShared",
+    "SensorEncoder",
     "WideResNet",
     "detections",
     "grid",

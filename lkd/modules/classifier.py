@@ -50,9 +50,8 @@ class Classifier(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(
-            ignore=["network", "backbone", "private", "shared", "adapter", "optimizer", "scheduler"]
-        )
+        modules = ["network", "backbone", "private", "shared", "adapter", "encoders", "fusion"]
+        self.save_hyperparameters(ignore=[*modules, "optimizer", "scheduler"])
         if isinstance(network, str) or "_instantiator" in self.hparams:
             # a name, or LightningCLI's own description of the module: both are plain data
             self.save_hyperparameters(ignore=["optimizer", "scheduler"])
@@ -101,7 +100,7 @@ class Classifier(LightningModule):
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Logits of a batch, labelled or not."""
-        return self(batch if isinstance(batch, Tensor) else batch[0])
+        return self(batch if isinstance(batch, Tensor | dict) else batch[0])
 
     def configure_optimizers(self) -> Any:
         """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
@@ -111,12 +110,12 @@ class Classifier(LightningModule):
         x, y = labelled(batch)
         logits = self(x)
         accuracy.update(logits, y)
-        self.log(f"{stage}/loss", self.loss(logits, y), batch_size=len(x), sync_dist=True)
-        self.log(f"{stage}/acc", accuracy, prog_bar=True, batch_size=len(x))
+        self.log(f"{stage}/loss", self.loss(logits, y), batch_size=len(y), sync_dist=True)
+        self.log(f"{stage}/acc", accuracy, prog_bar=True, batch_size=len(y))
 
 
-def labelled(batch: Any) -> tuple[Tensor, Tensor]:
-    """The images and labels of a batch.
+def labelled(batch: Any) -> tuple[Any, Tensor]:
+    """The inputs, a tensor or a dict of several modalities, and the labels of a batch.
 
     Raises:
         ValueError: If it has none.
@@ -124,7 +123,8 @@ def labelled(batch: Any) -> tuple[Tensor, Tensor]:
     if (
         isinstance(batch, list | tuple)
         and len(batch) == 2
-        and all(isinstance(part, Tensor) for part in batch)
+        and isinstance(batch[0], Tensor | dict)
+        and isinstance(batch[1], Tensor)
     ):
         return batch[0], batch[1]
     if isinstance(batch, list) and batch and all(hasattr(client, "train_batches") for client in batch):

@@ -1,6 +1,6 @@
 """`Ensemble`: several teachers that give their outputs side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -53,7 +53,7 @@ class Ensemble(Teacher):
         """The teachers, in order."""
         return list(cast(Any, self.model))
 
-    def tapped(self, inputs: Tensor, layers: Sequence[str]) -> dict[str, Any]:
+    def tapped(self, inputs: Any, layers: Sequence[str]) -> dict[str, Any]:
         """The outputs of layers, of all teachers or of one.
 
         Raises:
@@ -69,6 +69,17 @@ class Ensemble(Teacher):
             layer: _stack([output[name] for output in outputs]) if place is None else outputs[place][name]
             for layer, (place, name) in places.items()
         }
+
+    def part(self, address: str) -> Callable[[Tensor], Any]:
+        """A part of one teacher, `"0.head[2:]"`; see `Teacher.part`.
+
+        Raises:
+            ValueError: If there is no such part or teacher, or none is named.
+        """
+        place, name = self._place(address)
+        if place is None:
+            raise ValueError(f"rest={address!r} must begin with the number of a teacher, as in '0.head[2:]'.")
+        return self.teachers[place].part(name)
 
     def _place(self, layer: str) -> tuple[int | None, str]:
         """Which teacher's layer it is, None for all, and how that teacher calls it."""

@@ -9,7 +9,8 @@ from lightning.pytorch import LightningModule
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
-from lkd.taps import Taps
+from lkd.taps import Taps, find_part
+from lkd.teachers.inputs import chunks, first_tensor, shape_of
 from lkd.teachers.recipe import follow
 from lkd.teachers.sources import load
 
@@ -88,11 +89,11 @@ class Teacher(LightningModule):
         """Stays in evaluation mode, whatever is asked."""
         return super().train(False)
 
-    def forward(self, inputs: Tensor) -> Any:
-        """The model's output for a batch `(B, ...)`, without a graph."""
+    def forward(self, inputs: Any) -> Any:
+        """The model's output for a batch `(B, ...)`, or a dict of tensors `(B, ...)`, without a graph."""
         return self.tapped(inputs, [""])[""]
 
-    def tapped(self, inputs: Tensor, layers: Sequence[str]) -> dict[str, Any]:
+    def tapped(self, inputs: Any, layers: Sequence[str]) -> dict[str, Any]:
         """The outputs of named layers of the model, `""` being the model's own output.
 
         Raises:
@@ -100,12 +101,43 @@ class Teacher(LightningModule):
         """
         model = self.loaded
 
-        def run(chunk: Tensor) -> dict[str, Any]:
+        def run(chunk: Any) -> dict[str, Any]:
             with Taps(model, layers, "teacher_layer") as taps:
                 model(chunk)
             return {layer: taps.output(layer) for layer in layers}
 
         return self._run(run, inputs)
+
+    def part(self, address: str) -> Callable[[Tensor], Any]:
+        """A part of the model as a function of its input, to which gradients flow; the weights stay frozen.
+
+        It runs where the teacher is, in the teacher's precision, and on the whole batch whatever `batch_size`.
+
+        Args:
+            address: `"a.b"` for a submodule or a method, `"a.b[2:]"` for the end of an `nn.Sequential`.
+
+        Raises:
+            ValueError: If there is no such part.
+
+        Example:
+            >>> teacher = Teacher(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)))
+            >>> teacher.part("[1:]")(torch.ones(1, 3, requires_grad=True)).requires_grad
+            True
+        """
+        part = find_part(self.loaded, address, "rest")
+
+        def run(inputs: Tensor) -> Any:
+            try:
+                with self._autocast(inputs):
+                    return part(inputs)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise RuntimeError(
+                    f"rest={address!r} of the teacher failed on an input of shape {tuple(inputs.shape)}: {error}"
+                ) from error
+
+        return run
 
     def detect(self, images: Tensor) -> list[dict[str, Tensor]]:
         """Detections for images `(B, 3, H, W)`: one dict of `boxes` (N, 4), `scores` and `labels` each.
@@ -141,22 +173,23 @@ class Teacher(LightningModule):
         return self.model
 
     @torch.no_grad()  # not inference_mode: its tensors may not take part in the student's graph
-    def _run(self, function: Any, inputs: Tensor) -> Any:
-        if self.device != inputs.device:
-            self.to(inputs.device)
+    def _run(self, function: Any, inputs: Any) -> Any:
+        example = first_tensor(inputs)
+        if self.device != example.device:
+            self.to(example.device)
         try:
-            with self._autocast(inputs):
-                if self.batch_size is None or len(inputs) <= self.batch_size:
+            with self._autocast(example):
+                if self.batch_size is None or len(example) <= self.batch_size:
                     outputs = function(inputs)
                 else:
-                    chunks = inputs.split(self.batch_size)
-                    outputs = _join([function(chunk) for chunk in chunks], [len(c) for c in chunks])
+                    parts = chunks(inputs, self.batch_size)
+                    outputs = _join([function(part) for part in parts], [len(first_tensor(p)) for p in parts])
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AssertionError) as error:  # what torch and timm raise where shapes do not fit
             name = getattr(self.source, "__name__", type(self.model).__name__)
             raise RuntimeError(
-                f"the teacher {name} failed on an input of shape {tuple(inputs.shape)}: {error} "
+                f"the teacher {name} failed on an input of shape {shape_of(inputs)}: {error} "
                 "(It is given what enters the student's forward, or the layer that student_input names.)"
             ) from error
         return apply_to_collection(outputs, Tensor, Tensor.detach)

@@ -11,7 +11,7 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import inputs_of, labels_of
+from lkd.federated.knowledge.inputs import labels_of
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.tensors import Tensors, moved
 from lkd.taps import Taps
@@ -49,7 +49,7 @@ class FD(Algorithm):
         self.gamma, self.layer, self.label_key = gamma, layer, label_key
         self._targets: Tensors = {}
         self._sums: Tensors = {}
-        self._example: Any = None  # a batch of an architecture that has not been looked at
+        self._unseen = False  # whether there is an architecture that has not been looked at
 
     def setup(self, x: Tensors) -> None:
         """Nobody has told anything yet."""
@@ -58,7 +58,7 @@ class FD(Algorithm):
     def attach(self, module: LightningModule, example: Any) -> None:
         """Adds the distillation, and counts what the module says of each class."""
         add_loss(module, self._extra, [self.layer], "train/distillation_loss")
-        self._example = example
+        self._unseen = True
 
     def begin(self, local: ClientRun) -> None:
         """Takes the targets that were sent, and begins to count anew."""
@@ -89,9 +89,9 @@ class FD(Algorithm):
 
     def round(self, server: "Round") -> Tensors:
         """Trains towards the means of the round before, and averages anew."""
-        if self._example is not None:
-            check_sizes(server, self.layer, inputs_of(self._example))
-            self._example = None
+        if self._unseen:
+            check_sizes(server, self.layer)
+            self._unseen = False
         told = server.gather(server.train(knowledge=self._for_each(server)))
         self.state = {
             "means": {str(t.client): t.knowledge["mean"] for t in told},

@@ -60,7 +60,7 @@ class FedProto(Algorithm):
             raise ValueError(f"lam={lam} must be 0 or more, and classes={classes} 1 or more.")
         self.layer, self.classes, self.lam, self.label_key = layer, classes, lam, label_key
         self._prototypes: Tensors = {}
-        self._example: Any = None  # a batch of an architecture that has not been looked at
+        self._unseen = False  # whether there is an architecture that has not been looked at
 
     def setup(self, x: Tensors) -> None:
         """No prototype yet."""
@@ -70,7 +70,7 @@ class FedProto(Algorithm):
         """Adds the distance to the prototypes."""
         check_labels(labels_of(example, self.label_key), self.classes)
         add_loss(module, self._extra, [self.layer], "train/prototype_loss")
-        self._example = example
+        self._unseen = True
 
     def begin(self, local: ClientRun) -> None:
         """Takes the prototypes that were sent."""
@@ -102,9 +102,9 @@ class FedProto(Algorithm):
 
     def round(self, server: "Round") -> Tensors:
         """Trains near the prototypes, and averages the new ones."""
-        if self._example is not None:
-            check_sizes(server, self.layer, inputs_of(self._example), "embedding sizes")
-            self._example = None
+        if self._unseen:
+            check_sizes(server, self.layer, what="embedding sizes")
+            self._unseen = False
         told = server.gather(server.train(knowledge=self.state.get("prototypes")))
         means, counts = stacked(told, "mean"), stacked(told, "count")
         weights = counts if self.weights == "samples" else (counts > 0).double()

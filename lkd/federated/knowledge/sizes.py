@@ -2,19 +2,21 @@
 
 from typing import TYPE_CHECKING, Any
 
+from lkd.federated.knowledge.inputs import inputs_of
 from lkd.federated.knowledge.outputs import outputs
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
 
 
-def check_sizes(server: "Round", layer: str, inputs: Any, what: str = "classes") -> None:
-    """Compares what a layer gives, on the same inputs, in all architectures.
+def check_sizes(server: "Round", layer: str, inputs: Any = None, what: str = "classes") -> None:
+    """Compares what a layer gives in all architectures, on the same inputs or on their clients' own.
 
     Args:
         server: The round; its own modules are asked, so nothing travels.
         layer: The layer.
-        inputs: A batch of inputs, where the modules are.
+        inputs: A batch of inputs, where the modules are. Default: for every architecture of the cohort a batch of its first
+            client, whose inputs may be of other kinds than others'.
         what: Of what the sizes are, for the message.
 
     Raises:
@@ -22,7 +24,10 @@ def check_sizes(server: "Round", layer: str, inputs: Any, what: str = "classes")
     """
     found: dict[tuple[int, ...], list[int]] = {}
     for kind, model in enumerate(server.models):
-        (given,) = outputs(model, [inputs], [layer], server.loop.trainer)
+        batch = _own(server, kind) if inputs is None else inputs
+        if batch is None:
+            continue
+        (given,) = outputs(model, [batch], [layer], server.loop.trainer)
         found.setdefault(tuple(given.shape[1:]), []).append(kind)
     if len(found) > 1:
         who = " and ".join(f"{_size(shape)} at {_who(server, kinds)}" for shape, kinds in found.items())
@@ -30,6 +35,14 @@ def check_sizes(server: "Round", layer: str, inputs: Any, what: str = "classes")
             f"layer={layer!r} gives different {what}, {who}: clients that exchange it must have the same {what} in the "
             "same order; give their modules heads (projections) of one size, over all classes."
         )
+
+
+def _own(server: "Round", kind: int) -> Any:
+    """Inputs of the first client of an architecture; None if nobody of the cohort has it."""
+    client = next((client for i, client in server.cohort.items() if server.kind_of(i) == kind), None)
+    if client is None:
+        return None
+    return inputs_of(server.loop.on_device(next(iter(client.train_batches(server.seed)))))
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,0 +1,59 @@
+"""What the heads of single modalities learn: labels, and what all modalities together say."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lkd.losses.inputs import full_precision
+from lkd.losses.logit import kd_loss
+
+
+def unimodal_loss(heads: Mapping[str, Tensor], present: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+    """Cross entropy of each modality's head on the samples that have it, mean over those samples, then over modalities.
+
+    Args:
+        heads: Logits `(B, C)` by modality; rows of samples without it do not count.
+        present: Bools `(B,)` by modality.
+        labels: `(B,)`.
+
+    Returns:
+        The loss, a scalar of at least float32; the mean is over modalities that some sample has.
+
+    Example:
+        >>> there = torch.tensor([True, False])
+        >>> unimodal_loss({"a": torch.zeros(2, 2)}, {"a": there}, torch.tensor([0, 1]))
+        tensor(0.6931)
+    """
+    return _mean(heads, present, lambda own, rows: F.cross_entropy(full_precision(own), labels[rows]))
+
+
+def agreement_loss(heads: Mapping[str, Tensor], present: Mapping[str, Tensor], fused: Tensor) -> Tensor:
+    """`KL(softmax(fused) ‖ softmax(head))` of each modality's head, averaged as in `unimodal_loss`.
+
+    Summed over classes; the fused logits teach, and learn nothing from it.
+
+    Args:
+        heads: Logits `(B, C)` by modality; rows of samples without it do not count.
+        present: Bools `(B,)` by modality.
+        fused: Logits `(B, C)`; no gradient flows into them.
+
+    Returns:
+        The loss, a scalar of at least float32.
+
+    Example:
+        >>> there = torch.tensor([True, False])
+        >>> agreement_loss({"a": torch.zeros(2, 2)}, {"a": there}, torch.zeros(2, 2))
+        tensor(0.)
+    """
+    return _mean(heads, present, lambda own, rows: kd_loss(own, fused[rows], temperature=1.0))
+
+
+def _mean(
+    heads: Mapping[str, Tensor], present: Mapping[str, Tensor], loss: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    found = [loss(logits[present[m]], present[m]) for m, logits in heads.items() if present[m].any()]
+    if not found:
+        raise ValueError(f"no sample of the batch has any of the modalities {', '.join(heads)}.")
+    return torch.stack(found).mean()
