@@ -1,4 +1,4 @@
-"""Data: cameras over car parks and roads for detection, patches and digits for classification."""
+"""Data: cameras over car parks and roads for detection, patches, digits and motion for classification."""
 
 from lkd.datamodules.classification import ClassificationDataModule
 from lkd.datamodules.cnrpark import CNRParkEXT
@@ -15,8 +15,10 @@ from lkd.datamodules.detection import DetectionDataModule
 from lkd.datamodules.digits import Digits
 from lkd.datamodules.federated import FederatedDataModule
 from lkd.datamodules.frames import Frame, FrameDataset, collate
+from lkd.datamodules.har import SmartphoneSmartwatchHAR
 from lkd.datamodules.image_folder import ImageFolderData
 from lkd.datamodules.images import ImageDataModule
+from lkd.datamodules.modality_plan import ModalityPlan
 from lkd.datamodules.noise import Noise
 from lkd.datamodules.parking_world import ParkingWorld
 from lkd.datamodules.partitions import IID, LogNormal, Natural, Partition, PowerLaw
@@ -52,6 +54,7 @@ __all__ = [
     "IndexBatchSampler",
     "Key",
     "LogNormal",
+    "ModalityPlan",
     "Natural",
     "Noise",
     "PKLot",
@@ -64,6 +67,7 @@ __all__ = [
     "Shard",
     "Shards",
     "Similarity",
+    "SmartphoneSmartwatchHAR",
     "Splits",
     "Synthetic",
     "TorchvisionData",

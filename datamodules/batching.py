@@ -1,7 +1,8 @@
 """Rows of a data set become batches as a DataLoader would make them, without a DataLoader where that is slow."""
 
+import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -99,6 +100,19 @@ class Batching(Dataset[Any]):
             self._group = np.zeros(len(data), dtype=np.int64)
             for number, rows in enumerate(self.sampler.groups):
                 self._group[rows] = number
+
+    def over(self, dataset: Dataset[Any]) -> "Batching":
+        """The same for a data set that has the same rows."""
+        twin = copy.copy(self)
+        twin.dataset = dataset
+        twin._tensors, twin._indices, twin._join = twin._as_tensors()
+        return twin
+
+    def joined(self, others: Sequence["Batching"]) -> "Batching":
+        """How batches are made of the rows of all of these, where each shows but its own modalities."""
+        if not hasattr(self.dataset, "joined"):
+            return self
+        return self.over(self.dataset.joined([other.dataset for other in others]))
 
     def count(self, rows: np.ndarray) -> int:
         """Number of batches of one shuffled pass over `rows`."""

@@ -8,7 +8,9 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Subset
 
 from lkd.datamodules.batching import Batching
-from lkd.datamodules.columns import Columns, codes
+from lkd.datamodules.columns import GROUP, Columns, codes
+from lkd.datamodules.modality_plan import ModalityPlan
+from lkd.datamodules.modality_shards import apply
 from lkd.datamodules.partitions import Natural, Partition
 from lkd.datamodules.public import PublicData
 from lkd.datamodules.shards import Part, Population, Ragged
@@ -36,6 +38,7 @@ def populate(
     fractions: Sequence[float],
     batch_size: int | None,
     seed: int,
+    plan: ModalityPlan | None = None,
 ) -> tuple[Population, Columns]:
     """Deals the data set of a loader out: public share first, then the clients' shards, then each client's own split.
 
@@ -47,6 +50,7 @@ def populate(
         fractions: shares (train, val, test) of every client's rows.
         batch_size: of the clients; `None` for the loader's own.
         seed: all rows depend on it alone.
+        plan: who has which modality of its rows; `None` where all have all.
 
     Returns:
         The clients, and the columns of the data set.
@@ -62,15 +66,18 @@ def populate(
         public.check_like(plain)
         rows, known = np.arange(columns.size), public
     else:
-        rows, held_out = hold_out(columns.size, public, holding)
+        rows, held_out = hold_out(columns.size, public, holding, groups_of(columns))
         known = PublicData(plain, held_out)
     shards, names = deal(partition, columns, rows, clients, dealing)
     parts = {"train": shards}
     if fractions[0] < 1:
         parts = split_each(shards, columns, fractions, splitting)
         check_filled(parts["train"], names)
-    population = Population(Part(batching, parts.pop("train")), names, public=known if len(known) else None)
-    population.parts |= {name: Part(plain, held) for name, held in parts.items()}
+    dealt = {name: Part(batching if name == "train" else plain, held) for name, held in parts.items()}
+    if plan is not None:
+        dealt = {name: apply(plan, part, columns, seed, name) for name, part in dealt.items()}
+    population = Population(dealt["train"], names, public=known if len(known) else None)
+    population.parts = dealt
     few = population[int(population.sizes.argmin())]
     if not few.num_batches():
         raise ValueError(
@@ -80,8 +87,17 @@ def populate(
     return population, columns
 
 
-def hold_out(size: int, public: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def groups_of(columns: Columns) -> np.ndarray:
+    """Number of the group of every row (rows,), from the column "group"; without it every row is one."""
+    return codes(columns[GROUP])[1] if GROUP in columns.cheap else np.arange(columns.size)
+
+
+def hold_out(
+    size: int, public: float, rng: np.random.Generator, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows for the clients and rows of the public share, both ascending.
+
+    Rows of one group stay together: the number of groups is that which comes nearest to the share.
 
     Raises:
         ValueError: if either would be empty though it is asked for.
@@ -89,6 +105,10 @@ def hold_out(size: int, public: float, rng: np.random.Generator) -> tuple[np.nda
     if public == 0:
         return np.arange(size), np.arange(0)
     order, count = rng.permutation(size), round(public * size)
+    if groups is not None and size and (many := int(groups.max()) + 1) < size:
+        order = np.argsort(rng.permutation(many)[groups], kind="stable")
+        ends = 1 + np.flatnonzero(np.diff(groups[order], append=-1))
+        count = int(ends[np.abs(ends - count).argmin()])
     if not 0 < count < size:
         whom = "the clients" if count else "the public share"
         raise ValueError(f"public={public} of {size} training samples leaves {whom} nothing.")
@@ -134,12 +154,18 @@ def split_each(
 ) -> dict[str, Ragged]:
     """Every client's rows as train, val and test, by time if there is a column "time", else at random.
 
-    Rows of one client with the same time stay together, and the last ones test, as in `by_time`.
+    Rows of one client with the same time stay together, and the last ones test, as in `by_time`. So do rows of one
+    group where there is a column "group", such as windows that overlap: a group's time is that of its first row.
 
     Returns:
         Rows of every client by the name of the part; parts that nobody has are left out.
     """
-    time = codes(columns["time"])[1] if "time" in columns.cheap else rng.permutation(columns.size)
+    groups = groups_of(columns)
+    begin = rng.permutation(int(groups.max()) + 1)
+    if "time" in columns.cheap:
+        begin[:] = columns.size
+        np.minimum.at(begin, groups, codes(columns["time"])[1])
+    time = begin[groups]
     parts: dict[str, list[np.ndarray]] = {"train": [], "val": [], "test": []}
     for number in range(len(shards)):
         rows = shards[number]

@@ -8,9 +8,11 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from lkd.datamodules.cohorts import AllClients, Cohort, CohortLoader, CohortSampler, UniformCohort
-from lkd.datamodules.columns import LABEL
+from lkd.datamodules.columns import LABEL, Columns
 from lkd.datamodules.dealing import check_hooks, match, populate
-from lkd.datamodules.holdings import count_labels, summarize
+from lkd.datamodules.holdings import Masks, count_labels, describe, masks, summarize
+from lkd.datamodules.modality_plan import ModalityPlan
+from lkd.datamodules.modality_shards import PARTS, apply
 from lkd.datamodules.partitions import Natural, Partition
 from lkd.datamodules.public import PublicData, open_public
 from lkd.datamodules.shards import Population
@@ -23,9 +25,9 @@ class FederatedDataModule(LightningDataModule):
     batches are made (collation, augmentation, workers) is taken from the training loader of `data`.
 
     A client has validation and test data of its own where `client_fractions` cut them from its shard (by time
-    where there is a column "time", else at random; as evaluation sees them if the training set offers `plain`,
-    the same rows without augmentation), or else, under a `Natural` partition, the rows of the validation and
-    test sets that have its value of the column.
+    where there is a column "time", else at random, rows with the same value of a column "group" together; as
+    evaluation sees them if the training set offers `plain`, the same rows without augmentation), or else, under a
+    `Natural` partition, the rows of the validation and test sets that have its value of the column.
 
     Args:
         data: any LightningDataModule with one training loader over a map-style data set.
@@ -38,7 +40,8 @@ class FederatedDataModule(LightningDataModule):
             other data, or inputs that are made up (`Noise`). 0 is none.
         client_fractions: shares (train, val, test) of every client's rows.
         cohorts_per_epoch: rounds in an epoch.
-        seed: partition, splits and cohorts depend on it alone.
+        seed: partition, splits, cohorts and what the plan draws depend on it alone.
+        plan: which client has which modality, and what is missing; `None` where all have all.
 
     Raises:
         ValueError: for numbers out of range, and in `setup` for a partition or cohort that cannot be.
@@ -63,6 +66,7 @@ class FederatedDataModule(LightningDataModule):
         client_fractions: tuple[float, float, float] = (1.0, 0.0, 0.0),
         cohorts_per_epoch: int = 1,
         seed: int = 0,
+        plan: ModalityPlan | None = None,
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
@@ -93,7 +97,7 @@ class FederatedDataModule(LightningDataModule):
         self.data, self.partition, self.num_clients = data, partition, clients
         self.cohort = UniformCohort(cohort) if isinstance(cohort, int) else cohort or AllClients()
         self.batch_size, self.public, self.client_fractions = batch_size, public, shares
-        self.cohorts_per_epoch, self.seed = cohorts_per_epoch, seed
+        self.cohorts_per_epoch, self.seed, self.plan = cohorts_per_epoch, seed, plan
         self._clients: Population | None = None
 
     def prepare_data(self) -> None:
@@ -117,7 +121,12 @@ class FederatedDataModule(LightningDataModule):
                 found["val"] = match(self.val_dataloader(), self.partition, self.names, self.batch_size)
             if stage == "test":
                 found["test"] = match(self.test_dataloader(), self.partition, self.names, self.batch_size)
-            self.clients.parts |= {name: part for name, part in found.items() if part is not None}
+            for name, part in found.items():
+                if part is not None and self.plan is not None:
+                    columns = Columns(part.batching.dataset)
+                    part = apply(self.plan, part, columns, self.seed, name, PARTS.index(name))
+                if part is not None:
+                    self.clients.parts[name] = part
 
     def teardown(self, stage: str) -> None:
         """As of `data` and `public`."""
@@ -201,7 +210,8 @@ class FederatedDataModule(LightningDataModule):
                 them, else the partition's column, else nothing.
 
         Returns:
-            A row for every client, see `lkd.datamodules.holdings.summarize`.
+            A row for every client, see `lkd.datamodules.holdings.summarize`; with a plan also what is said in
+            `lkd.datamodules.planned.describe`.
 
         Raises:
             ValueError: for an unknown column; the message names those that exist.
@@ -209,7 +219,25 @@ class FederatedDataModule(LightningDataModule):
         clients = self.clients
         if column is None:
             column = LABEL if LABEL in self._columns.cheap else self.partition.column
-        return summarize(clients, self._columns, column)
+        table = summarize(clients, self._columns, column)
+        if self.plan is not None:
+            extra = describe(clients.parts["train"])
+            table = [row | more for row, more in zip(table, extra, strict=True)]
+        return table
+
+    def masks(self, part: str = "train") -> Masks:
+        """Which modalities the clients' own samples have under the plan, and whose labels are wrong.
+
+        Args:
+            part: "train", "val" or "test".
+
+        Raises:
+            ValueError: without a plan, or where no client has such a part.
+        """
+        if self.plan is None or part not in self.clients.parts:
+            what = "plan" if self.plan is None else f"{part} data of clients"
+            raise ValueError(f"masks({part!r}): there is no {what}.")
+        return masks(self.clients.parts[part])
 
     def label_counts(self) -> np.ndarray:
         """Training samples (clients, classes) of every client and class; nothing is loaded for it.
@@ -247,6 +275,7 @@ class FederatedDataModule(LightningDataModule):
             self.client_fractions,
             self.batch_size,
             self.seed,
+            self.plan,
         )
         clients.probabilities = self.cohort.probabilities(clients)
         self._clients = clients

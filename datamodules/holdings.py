@@ -1,12 +1,12 @@
 """What every client holds, counted."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lkd.datamodules.columns import LABEL, Columns, codes
 from lkd.datamodules.columns import column as find_column
-from lkd.datamodules.shards import Population
+from lkd.datamodules.shards import Part, Population
 
 
 def summarize(clients: Population, columns: Columns, column: str | None) -> list[dict[str, Any]]:
@@ -72,3 +72,43 @@ def count_labels(clients: Population, columns: Columns) -> np.ndarray:
     owners = np.repeat(np.arange(len(clients)), rows.sizes)
     counts = np.bincount(owners * classes + labels[rows.flat], minlength=len(clients) * classes)
     return counts.reshape(len(clients), classes)
+
+
+class Masks(NamedTuple):
+    """What was drawn for n samples, in the order of the clients."""
+
+    client: np.ndarray  # (n,)
+    row: np.ndarray  # (n,) of the data set
+    modalities: tuple[str, ...]
+    present: np.ndarray  # (n, modalities) bool; False, too, for what the client does not own
+    flipped: np.ndarray  # (n,) bool: whether the label is wrong
+
+
+def masks(part: Part) -> Masks:
+    """What was drawn for a part to which a plan was applied."""
+    planned, rows = part.views[0].dataset, part.rows.flat
+    flipped = np.zeros(len(rows), dtype=bool) if planned.labels is None else planned.labels[rows] >= 0
+    client = np.repeat(np.arange(len(part.rows)), part.rows.sizes)
+    return Masks(client, rows, planned.modalities, planned.there[rows], flipped)
+
+
+def describe(part: Part) -> list[dict[str, Any]]:
+    """What a plan left, for every client.
+
+    Returns:
+        `modalities` (names of those that it owns), `missing` (for every modality of the data the share of the
+        client's samples that lack it; `None` if it does not own it) and `flipped` (number of wrong labels).
+    """
+    drawn = masks(part)
+    clients = len(part.rows)
+    sums = [np.bincount(drawn.client, have, minlength=clients) for have in (*drawn.present.T, drawn.flipped)]
+    table = []
+    for number in range(clients):
+        size = max(int(part.rows.sizes[number]), 1)
+        shown = part.of(number)[0].dataset.shown
+        lack = {
+            name: 1 - float(sums[m][number]) / size if name in shown else None
+            for m, name in enumerate(drawn.modalities)
+        }
+        table.append({"modalities": list(shown), "missing": lack, "flipped": int(sums[-1][number])})
+    return table

@@ -14,7 +14,7 @@ from lkd.datamodules.samplers import Key
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def uniforms(seed: int, keys: Sequence[Key], count: int) -> np.ndarray:
+def uniforms(seed: int, keys: Sequence[Sequence[int]] | np.ndarray, count: int) -> np.ndarray:
     """Random numbers (B, count) in [0, 1) for B keys at once, each a function of (seed, key) alone.
 
     The counter-based SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a generator an image would take longer than
@@ -22,7 +22,7 @@ def uniforms(seed: int, keys: Sequence[Key], count: int) -> np.ndarray:
 
     Args:
         seed: not negative.
-        keys: epoch, lap and item of every image.
+        keys: the same number of integers for each, not negative, such as epoch, lap and item of an image.
         count: numbers for each.
 
     Example:

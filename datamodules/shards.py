@@ -42,6 +42,12 @@ class Part(NamedTuple):
 
     batching: Batching
     rows: Ragged
+    views: Sequence[Batching] = ()  # how batches are made for each kind of client, where kinds differ
+    kinds: Sequence[int] | np.ndarray = ()  # of every client
+
+    def of(self, client: int) -> tuple[Batching, np.ndarray]:
+        """How a client's batches are made, and its rows."""
+        return self.views[self.kinds[client]] if self.views else self.batching, self.rows[client]
 
 
 class Shard:
@@ -126,7 +132,8 @@ class Shard:
         parts = {}
         for part in dict.fromkeys(part for client in members for part in client.parts):
             held = [client.parts[part] for client in members if client.has(part)]
-            parts[part] = held[0][0], np.concatenate([rows for _, rows in held])
+            batching = held[0][0].joined([other for other, _ in held[1:]])
+            parts[part] = batching, np.concatenate([rows for _, rows in held])
         return Shard(
             members[0].id, "pooled", sum(client.share for client in members), 1.0, parts, public=self.public
         )
@@ -189,7 +196,7 @@ class Population(Dataset[Any]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"there is no client {index}: the last of {len(self)} is {len(self) - 1}.")
         number = int(index) % len(self)
-        parts = {name: (part.batching, part.rows[number]) for name, part in self.parts.items()}
+        parts = {name: part.of(number) for name, part in self.parts.items()}
         return Shard(
             number,
             str(number) if self._names is None else self._names[number],

@@ -11,9 +11,10 @@ from lightning.pytorch.cli import LightningArgumentParser, Namespace
 
 from lkd.lightning_cli import CLI
 from lkd.metrics.tables import Row, print_table
+from lkd.partition_picture import SHOWN, draw
 
-SHOWN = 60  # clients in the picture, and in the terminal
 WIDTH = 45  # of the terminal, for a column each label; with more only their number is printed
+PLAN = ("modalities", "missing", "flipped")  # what rows of clients have under a modality plan
 
 
 class _PartitionCLI(CLI):
@@ -47,6 +48,8 @@ class _PartitionCLI(CLI):
 
 def run(args: list[str]) -> Path:
     """Prints the clients of a configuration and writes `clients.csv` and `clients.png`.
+
+    With a modality plan also `modalities.csv`: a line for every training sample, with what it has of the modalities.
 
     Args:
         args: Options of a `fit`, and `--folder` and `--column`.
@@ -84,6 +87,8 @@ def run(args: list[str]) -> Path:
         print(f"All clients have {len(public)} public samples beside these.")
     save(clients, folder / "clients.csv")
     draw(clients, folder / "clients.png")
+    if getattr(data, "plan", None) is not None:
+        save_masks(data.masks(), folder / "modalities.csv")
     print(f"{folder / 'clients.csv'} and {folder / 'clients.png'} hold all of it.")
     return folder
 
@@ -98,13 +103,24 @@ def _name(config: Namespace) -> str:
 
 
 def flat(clients: Sequence[Row]) -> list[Row]:
-    """Rows of `FederatedDataModule.summary` with the counts as columns.
+    """Rows of `FederatedDataModule.summary` with the counts, and shares that are missing, as columns.
 
     Example:
         >>> flat([{"client": 0, "samples": 3, "counts": {"cat": 2, "dog": 1}}])
         [{'client': 0, 'samples': 3, 'cat': 2, 'dog': 1}]
+        >>> plan = {"modalities": ["phone"], "missing": {"phone": 0.5, "watch": None}, "flipped": 1}
+        >>> flat([{"client": 0, "samples": 4, "counts": {}, **plan}])
+        [{'client': 0, 'samples': 4, 'modalities': 'phone', 'phone missing': 0.5, 'watch missing': None, 'flipped': 1}]
     """
-    return [{name: v for name, v in row.items() if name != "counts"} | row["counts"] for row in clients]
+    rows = []
+    for row in clients:
+        flattened: Row = {name: v for name, v in row.items() if name not in ("counts", *PLAN)}
+        if "missing" in row:
+            flattened["modalities"] = "+".join(row["modalities"])
+            flattened |= {f"{name} missing": share for name, share in row["missing"].items()}
+            flattened["flipped"] = row["flipped"]
+        rows.append(flattened | row["counts"])
+    return rows
 
 
 def save(clients: Sequence[Row], path: Path) -> None:
@@ -116,62 +132,31 @@ def save(clients: Sequence[Row], path: Path) -> None:
         writer.writerows(rows)
 
 
+def save_masks(drawn: Any, path: Path) -> None:
+    """Writes a line for every training sample: client, row, 0 or 1 for every modality, 1 where the label is wrong."""
+    columns = [drawn.client, drawn.row, *drawn.present.T, drawn.flipped]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["client", "row", *drawn.modalities, "flipped"])
+        writer.writerows(np.stack([column.astype(np.int64) for column in columns], axis=1).tolist())
+
+
 def _show(clients: Sequence[Row]) -> None:
     sizes = np.array([row["samples"] for row in clients])
-    rows = flat(clients[:SHOWN])
+    shown = clients[:SHOWN]
+    rows = [{name: v for name, v in row.items() if name not in PLAN} for row in shown]
     if sum(len(label) + 3 for label in clients[0]["counts"]) > WIDTH:
-        rows = [
-            {name: v for name, v in row.items() if name != "counts"}
-            | {"different labels": sum(count > 0 for count in row["counts"].values())}
-            for row in clients[:SHOWN]
-        ]
-    if all(str(row["client"]) == row["name"] for row in rows):  # nameless: the number once is enough
-        rows = [{name: v for name, v in row.items() if name != "name"} for row in rows]
-    print_table(rows, f"{len(clients)} clients" + f", the first {SHOWN}" * (len(clients) > SHOWN))
+        for row in rows:
+            row["counts"] = {"different labels": sum(count > 0 for count in row["counts"].values())}
+    nameless = all(str(row["client"]) == row["name"] for row in shown)  # the number once is enough
+    tables = {f"{len(clients)} clients": flat(rows)}
+    if "missing" in clients[0]:
+        held = [{name: row[name] for name in ("client", "name")} | row["missing"] for row in shown]
+        held = [one | {"wrong labels": row["flipped"]} for one, row in zip(held, shown, strict=True)]
+        tables["Share of the samples that lack a modality (- where it is not owned)"] = held
+    for title, table in tables.items():
+        table = [{name: v for name, v in row.items() if name != "name" or not nameless} for row in table]
+        print_table(table, title + f", the first {SHOWN}" * (len(clients) > SHOWN))
     print(
         f"{sizes.sum()} samples; a client has {sizes.min()} to {sizes.max()}, in the median {np.median(sizes):g}."
     )
-
-
-def draw(clients: Sequence[Row], path: Path) -> None:
-    """Draws who holds what: a bubble for every label and client, its area the number of samples; below, sizes.
-
-    Of many clients the first 60 are drawn above, and all of them below, by size.
-
-    Args:
-        clients: Rows of `FederatedDataModule.summary`.
-        path: The PNG to write.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    shown = clients[:SHOWN]
-    labels = list(shown[0]["counts"])
-    counts = np.array([[row["counts"][label] for row in shown] for label in labels]).reshape(
-        len(labels), len(shown)
-    )
-    cell = 0.22 if len(shown) > 20 or len(labels) > 20 else 0.32  # inches
-    size = max(4.0, cell * len(shown) + 1.5), cell * len(labels) + 2.4
-    figure = Figure(figsize=size, layout="constrained")
-    heights = [max(cell * len(labels), 0.1), 1.6]
-    above, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": heights})
-    y, x = np.nonzero(counts)
-    area = (0.9 * cell * 72) ** 2 / max(
-        counts.max(initial=0), 1
-    )  # a bubble that fills its cell has most samples
-    above.scatter(x, y, counts[y, x] * area, color="#3498db")
-    above.set(xlim=(-0.6, len(shown) - 0.4), ylim=(-0.6, len(labels) - 0.4))
-    if not labels:
-        above.set_axis_off()
-    above.set_yticks(range(len(labels)), labels, fontsize=7)
-    above.set_xticks([])
-    sizes = np.array([row["samples"] for row in clients])
-    if len(shown) == len(clients):
-        below.bar(range(len(clients)), sizes, color="#f39c12")
-        below.set_xticks(range(len(clients)), [str(row["name"]) for row in clients], rotation=90, fontsize=7)
-        below.set(xlim=(-0.6, len(shown) - 0.4), ylabel="samples")
-    else:
-        above.set_title(f"the first {len(shown)} of {len(clients)} clients", fontsize=9)
-        below.plot(np.sort(sizes)[::-1], color="#f39c12")
-        below.set(xlabel="clients by size", ylabel="samples", ylim=(0, None))
-    FigureCanvasAgg(figure).print_png(path)

@@ -20,6 +20,18 @@ DATA = {
 }
 
 
+WEARABLES = """
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+class Wearables(LightningDataModule):
+    def train_dataloader(self):
+        samples = [({"phone": torch.ones(3, 8), "watch": torch.ones(2)}, k % 3) for k in range(90)]
+        return DataLoader(samples, batch_size=8)
+"""
+
+
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """Writes a configuration in an empty working directory."""
@@ -63,6 +75,77 @@ def test_options(config, capsys):
     assert len(table("here/clients.csv")) == 3
     main([*config(), "--data.clients=2"])  # no logger has a name: that of the file
     assert len(table("runs/c/partition/clients.csv")) == 2
+
+
+def test_modalities_and_wrong_labels_of_a_plan(config, capsys, tmp_path, monkeypatch):
+    (tmp_path / "wearables_of_a_plan.py").write_text(WEARABLES)
+    monkeypatch.syspath_prepend(tmp_path)
+    plan = {"types": [["phone", "watch"], ["watch"]], "missing": 0.4, "label_noise": 0.3}
+    arguments = {"data": {"class_path": "wearables_of_a_plan.Wearables"}, "partition": {"class_path": "IID"}}
+    data = {"class_path": "FederatedDataModule", "init_args": {**arguments, "clients": 3, "plan": plan}}
+    main([*config(data=data), "--folder=here", "--column=label"])
+    rows, drawn = table("here/clients.csv"), table("here/modalities.csv")
+    columns = [
+        "client",
+        "name",
+        "samples",
+        "modalities",
+        "phone missing",
+        "watch missing",
+        "flipped",
+        "0",
+        "1",
+        "2",
+    ]
+    assert list(rows[0]) == columns
+    assert list(drawn[0]) == ["client", "row", "phone", "watch", "flipped"]
+    assert sorted(int(one["row"]) for one in drawn) == list(range(90))
+    assert [row["modalities"] for row in rows] == ["phone+watch", "watch", "phone+watch"]
+    assert rows[1]["phone missing"] == "" and float(rows[1]["watch missing"]) == 0
+    shown = capsys.readouterr().out
+    for row in rows:
+        own = [one for one in drawn if one["client"] == row["client"]]
+        assert len(own) == int(row["samples"]) == 30
+        assert int(row["flipped"]) == sum(int(one["flipped"]) for one in own) > 0
+        for name in row["modalities"].split("+"):
+            lacks = sum(one[name] == "0" for one in own) / 30
+            assert float(row[f"{name} missing"]) == pytest.approx(lacks) and f"{lacks:.3f}" in shown
+    assert 0 < float(rows[0]["phone missing"]) < 1
+    assert "lack a modality" in shown and "wrong labels" in " ".join(shown.split())
+    main([*config(data=data), "--folder=there", "--column=label", "--data.plan.missing=0.0"])
+    assert all(float(row["watch missing"]) == 0 for row in table("there/clients.csv"))
+    data["init_args"]["plan"] = {"types": [["phone", "wach"]]}
+    with pytest.raises(
+        SystemExit, match=r"types\[0\]: 'wach' is not among \['phone', 'watch'\]; did you mean watch"
+    ):
+        main(config(data=data))
+
+
+def test_the_grid_is_darker_the_more_samples_have_a_modality(tmp_path):
+    """Three clients have one modality in all samples, in some, in none; the last one does not own it."""
+    shares = (0.0, 0.5, 1.0, None)
+    rows = [
+        {
+            "client": k,
+            "name": str(k),
+            "samples": 9,
+            "counts": {},
+            "modalities": [],
+            "missing": {"a": share},
+            "flipped": 0,
+        }
+        for k, share in enumerate(shares)
+    ]
+    draw(rows, tmp_path / "clients.png")
+    with Image.open(tmp_path / "clients.png") as picture:
+        size = picture.size[::-1]
+        pixels = torch.tensor(list(picture.convert("RGB").get_flattened_data())).reshape(*size, 3)
+    green = (pixels[..., 1] > pixels[..., 0] + 8) & (pixels[..., 1] > pixels[..., 2] + 8)
+    y, _ = green.nonzero().T
+    line = pixels[y.min() + 4]  # above the numbers
+    runs = [line[i] for i in range(1, size[1]) if green[y.min() + 4, i] and not green[y.min() + 4, i - 1]]
+    shades = [run.sum().item() for run in runs]
+    assert len(shades) == 3 and shades == sorted(shades) and shades[0] + 100 < shades[1] < shades[2] - 100
 
 
 def test_public_data_are_counted(config, capsys):

@@ -20,6 +20,7 @@ from lkd import datamodules
         ("CNRParkPatches", {"split": "official", "batch_size": 3, "root": "r"}),
         ("ParkingWorld", {"cameras": "[C1, C9]", "size": "[320, 240]", "weathers": "[sunny]", "seed": 3}),
         ("Digits", {"batch_size": 7}),
+        ("SmartphoneSmartwatchHAR", {"root": "null", "modalities": "[watch_acc]", "test_subjects": "[s01]"}),
     ],
 )
 def test_arguments(name, arguments):
