@@ -20,14 +20,15 @@ from lkd.cli import main
 from lkd.models import YOLO
 from lkd.models.yolo import _ultralytics
 
+from .recordings import write_recordings
 from .roads import write_roads
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
     path.relative_to(ROOT)
     for path in (ROOT / "configs").rglob("*.yaml")
-    # sweeps are run by test_sweeps.py; logging/ holds overlays, which are nothing by themselves
-    if path.relative_to(ROOT / "configs").parts[0] not in ("sweeps", "logging")
+    # sweeps are run by test_sweeps.py, comparisons by compare/; logging/ holds overlays, nothing by themselves
+    if path.relative_to(ROOT / "configs").parts[0] not in ("sweeps", "tradeoff", "logging")
 )
 SMALL_TRAINER = {
     "trainer.limit_train_batches": 2,
@@ -141,6 +142,10 @@ def two_cameras(config):
     return config["data"]["init_args"].get("cameras", ["C1", "C2"])[:2]
 
 
+def activities():
+    write_recordings(Path("data/har_spsw"))
+
+
 SMALL_WORLD = {**SMALL_FRAMES, "data.frames": 10, "data.size": [96, 72], "data.cameras": two_cameras}
 
 # Folder under configs/ -> (verb, what makes the data in the working directory, overrides of its own: values,
@@ -154,6 +159,7 @@ SHRINK = {
     "parking": ("fit", weights, SMALL_WORLD),
     "federated": ("fit", clients, shrunk_clients),
     "knowledge": ("fit", clients, shrunk_clients),
+    "multimodal": ("fit", activities, {}),
 }
 
 

@@ -94,10 +94,11 @@ class MultimodalClient(Classifier):
             encoders, num_classes, example, embedding, fusion, completion, momentum, temperature, auxiliary
         )
         super().__init__(network, num_classes, optimizer=optimizer, scheduler=scheduler)
-        plain = ["fusion"] * isinstance(fusion, str)
-        plain += ["encoders"] * all(isinstance(encoder, str) for encoder in encoders.values())
-        if plain:
-            self.save_hyperparameters(*plain)
+        # names can rebuild the module; set by hand, for within a Federation that LightningCLI makes, it is the one that is saved
+        if isinstance(fusion, str):
+            self.hparams["fusion"] = fusion
+        if all(isinstance(encoder, str) for encoder in encoders.values()):
+            self.hparams["encoders"] = dict(encoders)
         self.unimodal, self.agreement, self.modality_dropout = unimodal, agreement, modality_dropout
         self.layers = ["network.head", *(f"network.auxiliary.{i}" for i in range(auxiliary))]
         self.val_f1, self.test_f1 = (MulticlassF1Score(num_classes, average="macro") for _ in range(2))
