@@ -210,8 +210,8 @@ class FederatedDataModule(LightningDataModule):
                 them, else the partition's column, else nothing.
 
         Returns:
-            A row for every client, see `lkd.datamodules.holdings.summarize`; with a plan also what is said in
-            `lkd.datamodules.planned.describe`.
+            A row for every client, see `lkd.datamodules.holdings.summarize`; with a plan also what `describe` says
+            there. Labels are counted as the data have them, without a plan's noise.
 
         Raises:
             ValueError: for an unknown column; the message names those that exist.
@@ -241,6 +241,8 @@ class FederatedDataModule(LightningDataModule):
 
     def label_counts(self) -> np.ndarray:
         """Training samples (clients, classes) of every client and class; nothing is loaded for it.
+
+        They are the labels that the data have, without a plan's noise.
 
         Raises:
             ValueError: where labels are not known without loading every sample, or are no class numbers.

@@ -210,8 +210,16 @@ def test_the_same_seed_draws_the_same_whatever_the_global_state(level):
     for a, b in zip(first.masks(), again.masks(), strict=True):
         assert np.array_equal(a, b)
     assert present_of(first) == present_of(again) != present_of(other)
+
+
+def test_the_global_random_state_is_left_alone():
+    class Jittery(Motion):
+        def __getitem__(self, index):
+            torch.rand(1)
+            return super().__getitem__(index)
+
     before = torch.get_rng_state()
-    federated(plan)
+    federated(ModalityPlan(missing=0.5, label_noise=0.5), data=Module(Jittery(60, flags(60))))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -338,7 +346,7 @@ def test_by_time_each_modality_is_out_for_one_stretch(rate, timed):
             else:  # this one stayed where all are out: less is missing
                 kept += 1
                 assert (~column).sum() < length
-    assert 0 < kept <= 40  # one of a client's modalities at most
+    assert (rate == 0.1 or kept) and kept <= 40  # one of a client's modalities at most
     assert len(starts) + kept == 120
     if rate == 0.1:  # few overlap, which would be others than any
         assert stats.kstest(np.array(starts) / (100 - length), "uniform").pvalue > 1e-3
