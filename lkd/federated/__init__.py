@@ -17,6 +17,7 @@ from lkd.federated.client import Client
 from lkd.federated.federation import Federation
 from lkd.federated.heterogeneity import Devices
 from lkd.federated.knowledge.box_exchange import BoxExchange
+from lkd.federated.knowledge.creamfl import CreamFL
 from lkd.federated.knowledge.cronus import Cronus
 from lkd.federated.knowledge.dsfl import DSFL
 from lkd.federated.knowledge.fccl import FCCL
@@ -32,6 +33,7 @@ from lkd.federated.knowledge.fedmd import FedMD
 from lkd.federated.knowledge.fedproto import FedProto
 from lkd.federated.knowledge.fml import FML
 from lkd.federated.knowledge.ktpfl import KTpFL
+from lkd.federated.knowledge.modal_prototypes import ModalPrototypes
 from lkd.federated.peers.gossip import DPSGD
 from lkd.federated.peers.mhd import MHD
 from lkd.federated.peers.stopping import MetaStopping
@@ -69,6 +71,7 @@ __all__ = [
     "Client",
     "Complete",
     "CoordinateMedian",
+    "CreamFL",
     "Cronus",
     "Devices",
     "ErdosRenyi",
@@ -104,6 +107,7 @@ __all__ = [
     "MetaStopping",
     "Mime",
     "MimeLite",
+    "ModalPrototypes",
     "Moon",
     "NormClipping",
     "RandomNeighbours",

@@ -24,6 +24,7 @@ from lkd.federated import (
     FD,
     FML,
     MHD,
+    CreamFL,
     Cronus,
     FedAvg,
     FedCache,
@@ -41,6 +42,7 @@ from lkd.federated import (
     LocalWork,
     MetaStopping,
     Mime,
+    ModalPrototypes,
     Ring,
     Scaffold,
     TwoHeads,
@@ -48,8 +50,10 @@ from lkd.federated import (
 from lkd.models import FeatureGenerator
 from lkd.modules import Classifier
 
+from ..modules.modalities import CLASSES, Windows
 from .knowledge.public import Speaking
 from .knowledge.two_models import net, pair
+from .knowledge.wearers import modules as sensors
 from .peers.private import two_heads_module
 from .peers.small import module as multi_head_module
 from .test_rounds import Noisy
@@ -67,6 +71,16 @@ class Blobs(LightningDataModule):
         return DataLoader(self.data, batch_size=8, shuffle=True)
 
 
+class Worn(LightningDataModule):
+    """Windows of two sensors."""
+
+    def setup(self, stage=None):
+        self.data = Windows(120, missing=0.0)
+
+    def train_dataloader(self):
+        return DataLoader(self.data, batch_size=8, shuffle=True)
+
+
 class Say(Callback):
     """A line when a round is done and its checkpoint written."""
 
@@ -76,6 +90,12 @@ class Say(Callback):
 
 def momentum(params):
     return torch.optim.SGD(params, lr=1.0, momentum=0.5)
+
+
+def worn(algorithm):
+    """Clients with both sensors, and with one."""
+    first, second = sensors((("acc", "gyro"), ("acc",)), modality_dropout=0.3)
+    return Federation(first, algorithm, LocalWork(steps=2), others=[second])
 
 
 KINDS = {
@@ -178,13 +198,17 @@ KINDS = {
         FedGKT(Classifier(net(3, features=5, noisy=True), 2), "network.2"),
         LocalWork(steps=2),
     ),
+    "modal_prototypes": lambda: worn(ModalPrototypes(CLASSES)),
+    "creamfl": lambda: worn(CreamFL(samples=9, batch_size=3)),
     "fedkd": lambda: Federation(
         pair(noisy=True), FedKD(5, 0.6, 0.9), LocalWork(steps=2), others=[pair(2, width=7, noisy=True)]
     ),
 }
 
-PUBLIC = ("cronus", "dsfl", "fccl", "feddf", "fedet", "fedmd", "ktpfl", "mhd")
+PUBLIC = ("creamfl", "cronus", "dsfl", "fccl", "feddf", "fedet", "fedmd", "ktpfl", "mhd")
 """Those that exchange what is said of public data."""
+SENSORS = ("creamfl", "modal_prototypes")
+"""Those that are for several modalities."""
 
 
 def run(kind, folder, rounds, devices=1, callbacks=()):
@@ -195,7 +219,13 @@ def run(kind, folder, rounds, devices=1, callbacks=()):
     public = 0.2 if kind in PUBLIC else 0.0
     parts = (0.7, 0.3, 0.0) if kind == "two_heads" else (1.0, 0.0, 0.0)
     data = FederatedDataModule(
-        Blobs(), Dirichlet(alpha=1.0), clients=5, cohort=cohort, seed=4, public=public, client_fractions=parts
+        Worn() if kind in SENSORS else Blobs(),
+        Dirichlet(alpha=1.0),
+        clients=5,
+        cohort=cohort,
+        seed=4,
+        public=public,
+        client_fractions=parts,
     )
     checkpoint = ModelCheckpoint(
         folder, filename="{epoch}", save_last=True, every_n_epochs=1, save_on_train_epoch_end=True

@@ -83,7 +83,7 @@ def test_killed_and_resumed_equals_uninterrupted(kind, tmp_path):
     assert_same(result(tmp_path / "whole"), result(tmp_path / "killed"))
 
 
-@pytest.mark.parametrize("kind", ["scaffold", "fedavgm", "mixed", "fedmd", "feddf", "fedproto"])
+@pytest.mark.parametrize("kind", ["scaffold", "fedavgm", "mixed", "fedmd", "feddf", "fedproto", "creamfl"])
 def test_two_ranks_equal_one(kind, tmp_path):
     """Cohorts of three of five clients: the ranks have unequal numbers of them, sometimes none."""
     process = start(kind, tmp_path / "two", 4, devices=2)

@@ -1,6 +1,6 @@
 """Trains a model to say of public data what it is told, at a client or at the server."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from lkd.federated.knowledge.outputs import minimise
 from lkd.federated.loop import LocalLoop
 from lkd.taps import Taps
 
-Compare = Callable[[Tensor, Tensor], Tensor]
-"""The loss of a batch from the model's logits `(B, C)` and the targets `(B, ...)`."""
+Compare = Callable[[Any, Tensor], Tensor]
+"""The loss of a batch from the model's logits `(B, C)`, or a list of what its layers give, and the targets `(B, ...)`."""
 
 
 def distil(
@@ -29,7 +29,7 @@ def distil(
     seed: int,
     epochs: int = 1,
     batch_size: int = 256,
-    layer: str = "",
+    layer: str | Sequence[str] = "",
     clip: float | None = None,
 ) -> int:
     """Trains on public samples, shuffled in each epoch, towards their targets.
@@ -45,13 +45,14 @@ def distil(
         seed: Of the order.
         epochs: Passes.
         batch_size: Samples in a step.
-        layer: What of the student is compared; `""` is its forward's output.
+        layer: What of the student is compared; `""` is its forward's output. Of several layers the loss gets a list.
         clip: Largest norm of a gradient.
 
     Returns:
         The number of optimizer steps.
     """
     targets = targets.detach().to(module.device)
+    layers = [layer] if isinstance(layer, str) else list(layer)
     generator = np.random.default_rng(seed)
 
     def batches() -> Iterator[tuple[Any, Tensor]]:
@@ -62,9 +63,10 @@ def distil(
                 yield loop.on_device(batch), targets[place]
 
     def step(batch: tuple[Any, Tensor]) -> Tensor:
-        with Taps(module, [layer], "layer") as taps:
+        with Taps(module, layers, "layer") as taps:
             module(batch[0])
-        return loss(taps.output(layer).float(), batch[1])
+        given = [taps.output(one).float() for one in layers]
+        return loss(given[0] if isinstance(layer, str) else given, batch[1])
 
     return minimise(module, optimizer, batches(), step, loop.trainer, clip)
 

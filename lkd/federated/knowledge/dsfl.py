@@ -99,4 +99,5 @@ class DSFL(PublicExchange):
 
     def learn(self, server: "Round", targets: Tensor, size: int) -> None:
         """The server's model distils, too."""
-        at_server(self, server, targets, size, self.server_epochs)
+        rows = self.rows(server.seed, server.index, size)
+        at_server(server, rows, targets, self.compare, self.server_epochs, self.batch_size, self.layer)

@@ -1,5 +1,6 @@
 """The pattern of federated distillation over public data: predict, agree, digest, train."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun
 from lkd.federated.knowledge.consensus import stacked
-from lkd.federated.knowledge.distil import distil
+from lkd.federated.knowledge.distil import Compare, distil
 from lkd.federated.knowledge.outputs import draw, outputs_of
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.optimizer import parse
@@ -149,26 +150,45 @@ class PublicExchange(Algorithm):
         )
 
 
-def at_server(algorithm: PublicExchange, server: "Round", targets: Tensor, size: int, epochs: int) -> None:
-    """Trains the server's model on the round's public samples towards the same targets as the clients'.
+def at_server(
+    server: "Round",
+    rows: np.ndarray,
+    targets: Tensor,
+    compare: Compare,
+    epochs: int,
+    batch_size: int,
+    layer: str | Sequence[str] = "",
+    part: int = 0,
+) -> None:
+    """Trains the server's model on public samples, as `distil` does a client's.
 
-    Its optimizer is the module's own, begun anew in every round, as a client's is; the server has no schedule.
+    Its optimizer is the module's own, begun anew every time, as a client's is; the server has no schedule.
+
+    Args:
+        server: The round.
+        rows: Numbers of the samples.
+        targets: `(N, ...)`, one for each.
+        compare: Compares a batch.
+        epochs: Passes.
+        batch_size: Samples in a step.
+        layer: What is compared.
+        part: Which training of a round this is, where there are several.
     """
     module = server.models[0]
     optimizer = parse(module.configure_optimizers(), type(module).__name__)[0]
-    seed = derive(server.seed, server.index, server.population)  # the number after the last client's
+    seed = derive(server.seed, server.index, server.population + part)  # numbers after the last client's
     seed_everything(seed, module.device)  # the same on every rank
     with torch.enable_grad():
         distil(
             module,
             optimizer,
             server.public,
-            algorithm.rows(server.seed, server.index, size),
+            rows,
             targets,
-            algorithm.compare,
+            compare,
             server.loop,
             seed,
             epochs,
-            algorithm.batch_size,
-            algorithm.layer,
+            batch_size,
+            layer,
         )

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from lkd.federated.knowledge.consensus import stacked
 from lkd.federated.knowledge.extra import add_loss
 from lkd.federated.knowledge.inputs import inputs_of, labels_of
 from lkd.federated.knowledge.outputs import outputs
+from lkd.federated.knowledge.prototypes import check_labels, class_means, joined_means, prototype_distance
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.tensors import Tensors
 from lkd.taps import Taps
@@ -81,10 +81,7 @@ class FedProto(Algorithm):
             return None
         features = taps.output(self.layer).float().flatten(1)
         labels = labels_of(batch, self.label_key)
-        known = self._prototypes["count"][labels] > 0
-        # a class that nobody has told of pulls nowhere
-        targets = torch.where(known[:, None], self._prototypes["mean"][labels], features.detach())
-        return self.lam * F.mse_loss(features, targets)
+        return self.lam * prototype_distance(features, labels, **self._prototypes)
 
     def finish(self, local: ClientRun) -> Lists:
         """Tells the mean feature of each class, of the trained model in eval mode."""
@@ -107,68 +104,6 @@ class FedProto(Algorithm):
             self._unseen = False
         told = server.gather(server.train(knowledge=self.state.get("prototypes")))
         means, counts = stacked(told, "mean"), stacked(told, "count")
-        weights = counts if self.weights == "samples" else (counts > 0).double()
-        total = weights.sum(0)
-        mean = (weights[..., None] * means).sum(0) / total.clamp_min(1e-12)[:, None]
-        new = {"mean": mean.float(), "count": counts.sum(0).float()}
-        old = self.state.get("prototypes")
-        if old is not None:  # nobody of this round has the class: the last word stands
-            kept = new["count"] == 0
-            new = {
-                n: torch.where(kept.view(-1, *[1] * (t.dim() - 1)), old[n].cpu(), t) for n, t in new.items()
-            }
-        self.state = {"prototypes": new}
+        old = self.state.get("prototypes")  # nobody of this round has a class: the last word stands
+        self.state = {"prototypes": joined_means(means, counts, self.weights == "uniform", old)}
         return {}
-
-
-def check_labels(labels: Tensor, classes: int) -> None:
-    """Refuses labels that are no class.
-
-    Raises:
-        ValueError: If there are any.
-    """
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"classes={classes}: there are labels from {low} to {high}; they must be 0 to {classes - 1}."
-        )
-
-
-def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensors:
-    """Mean feature of each class and number of its samples; zeros for a class without any.
-
-    Args:
-        features: `(N, D)`.
-        labels: `(N,)`.
-        classes: Number of classes.
-
-    Returns:
-        `mean (classes, D)` and `count (classes,)`.
-
-    Example:
-        >>> class_means(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1]), 2)["mean"].tolist()
-        [[2.0], [5.0]]
-    """
-    check_labels(labels, classes)
-    one_hot = F.one_hot(labels, classes).to(features)
-    count = one_hot.sum(0)
-    return {"mean": one_hot.T @ features / count.clamp_min(1)[:, None], "count": count}
-
-
-def nearest_prototype(features: Tensor, prototypes: Tensor, count: Tensor) -> Tensor:
-    """The class whose prototype is nearest, which is FedProto's own inference; Tan et al. 2022, eq. (8).
-
-    Args:
-        features: `(B, D)`.
-        prototypes: `(C, D)`.
-        count: `(C,)`; classes with 0 have no prototype.
-
-    Returns:
-        `(B,)`.
-
-    Example:
-        >>> nearest_prototype(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0]]), torch.ones(2))
-        tensor([1])
-    """
-    distances = torch.cdist(features, prototypes)
-    return distances.masked_fill(count == 0, float("inf")).argmin(1)

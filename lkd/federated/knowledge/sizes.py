@@ -1,6 +1,9 @@
 """Refuses, before anybody trains, clients that would exchange what does not fit together."""
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import LightningModule
 
 from lkd.federated.knowledge.inputs import inputs_of
 from lkd.federated.knowledge.outputs import outputs
@@ -9,15 +12,22 @@ if TYPE_CHECKING:
     from lkd.federated.round import Round
 
 
-def check_sizes(server: "Round", layer: str, inputs: Any = None, what: str = "classes") -> None:
+def check_sizes(
+    server: "Round",
+    layer: str,
+    inputs: Any = None,
+    what: str = "classes",
+    layers: Callable[[LightningModule], Sequence[str]] | None = None,
+) -> None:
     """Compares what a layer gives in all architectures, on the same inputs or on their clients' own.
 
     Args:
         server: The round; its own modules are asked, so nothing travels.
-        layer: The layer.
+        layer: The layer, or the name of all of them for the message.
         inputs: A batch of inputs, where the modules are. Default: for every architecture of the cohort a batch of its first
             client, whose inputs may be of other kinds than others'.
         what: Of what the sizes are, for the message.
+        layers: Those of a module, where it has several, all of one size. Default: the one.
 
     Raises:
         ValueError: If they differ; it names the clients.
@@ -27,8 +37,10 @@ def check_sizes(server: "Round", layer: str, inputs: Any = None, what: str = "cl
         batch = _own(server, kind) if inputs is None else inputs
         if batch is None:
             continue
-        (given,) = outputs(model, [batch], [layer], server.loop.trainer)
-        found.setdefault(tuple(given.shape[1:]), []).append(kind)
+        asked = [layer] if layers is None else layers(model)
+        given = outputs(model, [batch], asked, server.loop.trainer)
+        for shape in {tuple(g.shape[1:]): None for g in given}:
+            found.setdefault(shape, []).append(kind)
     if len(found) > 1:
         who = " and ".join(f"{_size(shape)} at {_who(server, kinds)}" for shape, kinds in found.items())
         raise ValueError(

@@ -1,0 +1,266 @@
+"""CreamFL: clients of different modalities exchange what they make of public samples, and contrast it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.algorithms.moon import model_contrast
+from lkd.federated.client_run import ClientRun, Lists
+from lkd.federated.knowledge.consensus import stacked
+from lkd.federated.knowledge.distil import Compare, distil
+from lkd.federated.knowledge.exchange import at_server
+from lkd.federated.knowledge.modal import check_modalities, check_pattern, modal_layers, of_each
+from lkd.federated.knowledge.outputs import draw
+from lkd.federated.knowledge.representations import (
+    complete,
+    cross_modal_scores,
+    info_nce,
+    joined,
+    pair_loss,
+    represent,
+)
+from lkd.federated.knowledge.sizes import check_sizes
+from lkd.federated.tensors import Tensors
+from lkd.losses.unit import unit
+
+if TYPE_CHECKING:
+    from lkd.federated.round import Round
+
+
+class CreamFL(Algorithm):
+    """Clients contrast their representations of public samples with the server's, which learns from an ensemble of theirs.
+
+    Yu, Liu, Wang, Xu and Liu, "Multimodal Federated Learning via Contrastive Representation Ensemble", ICLR 2023,
+    arXiv:2302.08888. Representations are unit vectors z in R^D of public samples, one in each modality that a model has.
+    The first architecture, `Federation(client=...)`, is the server's model, and needs all modalities; those of
+    clients may be any, `others` among them. In a round:
+
+    1. The server learns to tell which modalities belong to the same public sample: `pairs` times `pair_loss`.
+    2. It sends its representations G^m of the round's public samples, in all modalities m.
+    3. Clients train on their own data, and then on the public samples with the mean over their modalities a of
+       `inter mean_{b != a} -log softmax_j(z_i^a . G_j^b / T)_i` (all of the round's samples are negatives) plus
+       `intra model_contrast`: towards G_i^a, away from z_i^a of the client as it was before this round (MOON).
+    4. They tell their z. The server joins those of each modality a: sample i of client k has the weight
+       `softmax_k(mean_{b != a} log softmax_j(z_i^k . G_j^b / T')_i)`, so that who finds the sample in other modalities counts most.
+    5. Its model learns the sums: `kd` times their mean squared difference, over D, for each modality, all added.
+
+    Steps 2 to 5, both temperatures and `kd`, `inter` and `intra` are those of the authors' code; the numbers of the paper's
+    equations could not be checked. There, modalities are two, a client that has both adds its two inter-modal losses
+    instead of averaging them, contrasts follow each local epoch, and step 1 is the server's own task, image-text retrieval
+    with another loss. `pair_loss` takes its place here, because it asks for no labels, and its weight is our choice. A
+    modality of which nobody of a round tells is not distilled. In training, samples of which modality dropout takes
+    a modality away add a constant to the losses. Labels do not reach the server: of its model, encoders and projections
+    learn, and heads stay as they are.
+
+    Travels, of N public samples: N x D numbers for each modality that the client has up, N x D for each of the server's
+    down (none with `inter` and `intra` at 0); no weights. Which samples follows from the seed.
+
+    Args:
+        inter: Weight of the contrast between modalities.
+        intra: Weight of the contrast with the client's former self. With both at 0 clients train alone.
+        kd: Weight of the distillation at the server; 0 for none.
+        pairs: Weight of the server's own contrast; 0 for none.
+        temperature: T of all losses.
+        score_temperature: T' of the ensemble's weights.
+        samples: Public samples in a round, drawn anew each round, at most as many as there are; None for all of them.
+        epochs: Passes over them, of clients and server.
+        batch_size: Samples in a step.
+        layer: Layers that give the representations `(B, D)`, with `{modality}` in the place of the modality.
+        modalities: Those that take part. Default: all that a module's `network.modalities` names.
+
+    Raises:
+        ValueError: For numbers out of range, and, before anybody trains, if there are no public data, a sample of them lacks
+            a modality, representations have different sizes, the server's model lacks a client's modality, or a module does
+            not say which it has.
+
+    Example:
+        >>> CreamFL(samples=1000).temperature
+        0.5
+    """
+
+    shares = False
+    mixed = True
+
+    def __init__(
+        self,
+        inter: float = 0.5,
+        intra: float = 0.5,
+        kd: float = 0.3,
+        pairs: float = 1.0,
+        temperature: float = 0.5,
+        score_temperature: float = 1.0,
+        samples: int | None = None,
+        epochs: int = 1,
+        batch_size: int = 256,
+        layer: str = "network.projections.{modality}",
+        modalities: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__("uniform")
+        for name, weight in (("inter", inter), ("intra", intra), ("kd", kd), ("pairs", pairs)):
+            if not weight >= 0:
+                raise ValueError(f"{name}={weight} must be 0 or more.")
+        for name, value in (("temperature", temperature), ("score_temperature", score_temperature)):
+            if not value > 0:
+                raise ValueError(f"{name}={value} must be above 0.")
+        for name, number in (("samples", samples), ("epochs", epochs), ("batch_size", batch_size)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name}={number} must be 1 or more.")
+        check_pattern(layer)
+        self.inter, self.intra, self.kd, self.pairs = inter, intra, kd, pairs
+        self.temperature, self.score_temperature = temperature, score_temperature
+        self.samples, self.epochs, self.batch_size = samples, epochs, batch_size
+        self.layer, self.modalities = layer, None if modalities is None else list(modalities)
+        self._former: dict[str, Tensor] = {}
+        self._checked = False
+
+    def setup(self, x: Tensors) -> None:
+        """Clients are looked at anew."""
+        self._checked = False
+
+    def _layers(self, module: LightningModule) -> dict[str, str]:
+        return modal_layers(module, self.layer, self.modalities)
+
+    def _rows(self, seed: int, round: int, size: int) -> np.ndarray:
+        """Numbers of the round's public samples, none of them twice."""
+        return draw(seed, round, size, None if self.samples is None else min(self.samples, size))
+
+    def _represent(self, local: ClientRun) -> dict[str, Tensor]:
+        return represent(
+            local.module,
+            self._layers(local.module),
+            local.public,
+            self._rows(int(local.numbers["seed"]), local.round, len(local.public)),
+            self.batch_size,
+            local.loop,
+        )
+
+    def begin(self, local: ClientRun) -> None:
+        """At the client: what it makes of the public samples before it trains."""
+        self._former = self._represent(local) if self.intra else {}
+
+    def finish(self, local: ClientRun) -> Lists:
+        """At the client, after private training: contrasts, and tells its representations."""
+        bank, layers = of_each(local.knowledge, "global"), self._layers(local.module)
+        if layers and bank and (self.intra or len(bank) > 1):  # else there is nothing to learn
+            rows = self._rows(int(local.numbers["seed"]), local.round, len(local.public))
+            local.loop.local.begin_client()  # momentum of private training is not the contrast's
+            with torch.enable_grad():
+                distil(
+                    local.module,
+                    local.optimizer,
+                    local.public,
+                    rows,
+                    torch.arange(len(rows)),
+                    self._contrast(list(layers), bank),
+                    local.loop,
+                    local.seed,
+                    self.epochs,
+                    self.batch_size,
+                    list(layers.values()),
+                    local.loop.clip,
+                )
+        self._former = {}
+        local.tell |= {f"own/{m}": z for m, z in self._represent(local).items()}
+        return {}
+
+    def _contrast(self, modalities: list[str], bank: dict[str, Tensor]) -> Compare:
+        """The client's loss on public samples, by their places in the round."""
+
+        def loss(given: list[Tensor], places: Tensor) -> Tensor:
+            each = []
+            for m, features in zip(modalities, given, strict=True):
+                z, others = unit(features.flatten(1)), [g for b, g in bank.items() if b != m]
+                total = z.new_zeros(())
+                if self.inter and others:
+                    contrasts = [info_nce(z, g, places, self.temperature) for g in others]
+                    total = total + self.inter * torch.stack(contrasts).mean()
+                if self.intra:
+                    near, far = bank[m][places], self._former[m][places]
+                    total = total + self.intra * model_contrast(z, near, far, self.temperature)
+                each.append(total)
+            return torch.stack(each).mean()
+
+        return loss
+
+    def round(self, server: "Round") -> Tensors:
+        """The server learns pairs, clients train and contrast, the server learns their ensemble."""
+        public, model = server.public, server.models[0]
+        self._check(server)
+        layers, rows = self._layers(model), self._rows(server.seed, server.index, len(public))
+        if self.pairs and len(layers) > 1:
+            for _ in complete(model, layers, public, rows, self.batch_size, server.loop):
+                pass  # raises where modalities are missing
+            self._learn(server, rows, self._pairs, part=0)
+        bank = represent(model, layers, public, rows, self.batch_size, server.loop)
+        bank = {m: g.cpu() for m, g in bank.items()}
+        sent = {f"global/{m}": g for m, g in bank.items()} if self.inter or self.intra else {}
+        told = server.gather(server.train(knowledge=sent, numbers={"seed": float(server.seed)}))
+        targets = {}
+        for m in layers:
+            if having := [t for t in told if f"own/{m}" in t.knowledge]:
+                targets[m] = self.ensemble(m, stacked(having, f"own/{m}"), bank).float()
+        if self.kd and targets:
+            self._learn(server, rows, self._digest(list(layers), targets, model.device), part=1)
+        return {}
+
+    def ensemble(self, modality: str, told: Tensor, bank: dict[str, Tensor]) -> Tensor:
+        """What clients say in a modality, weighted by how well it finds the samples in the server's other modalities.
+
+        Args:
+            modality: Which.
+            told: `(K, N, D)`, float64.
+            bank: The server's representations `(N, D)` by modality.
+
+        Returns:
+            `(N, D)`.
+        """
+        others = [g.to(told) for b, g in bank.items() if b != modality]
+        scores = [cross_modal_scores(own, others, self.score_temperature) for own in told]
+        return joined(told, torch.stack(scores))
+
+    def _learn(self, server: "Round", rows: np.ndarray, loss: Compare, part: int) -> None:
+        layers = list(self._layers(server.models[0]).values())
+        places = torch.arange(len(rows))
+        at_server(server, rows, places, loss, self.epochs, self.batch_size, layers, part)
+
+    def _pairs(self, given: list[Tensor], places: Tensor) -> Tensor:
+        return self.pairs * pair_loss([unit(z.flatten(1)) for z in given], self.temperature)
+
+    def _digest(self, modalities: list[str], targets: dict[str, Tensor], device: torch.device) -> Compare:
+        """The server's loss on the sums, by the samples' places in the round."""
+        moved = {m: target.to(device) for m, target in targets.items()}
+
+        def loss(given: list[Tensor], places: Tensor) -> Tensor:
+            found = {m: unit(z.flatten(1)) for m, z in zip(modalities, given, strict=True)}
+            away = [F.mse_loss(found[m], target[places]) for m, target in moved.items()]
+            return self.kd * torch.stack(away).sum()
+
+        return loss
+
+    def _check(self, server: "Round") -> None:
+        """Refuses, before anybody works, representations that cannot be compared."""
+        if self._checked:
+            return
+        check_modalities(self.modalities, server.models)
+        whole = self._layers(server.models[0])
+        for kind, model in enumerate(server.models):
+            if missing := [m for m in self._layers(model) if m not in whole]:
+                raise ValueError(
+                    f"the server's model is the federation's `client`, which has no encoder for {missing[0]!r}, as "
+                    f"others[{kind - 1}] has: let `client` be a module with all modalities (`assign` says who trains which)."
+                )
+        (inputs,) = server.public.batches([0], 1)
+        check_sizes(
+            server,
+            self.layer,
+            server.loop.on_device(inputs),
+            "embedding sizes",
+            lambda model: list(self._layers(model).values()),
+        )
+        self._checked = True

@@ -1,0 +1,208 @@
+"""Prototypes of classes, one a modality, between clients that have different modalities."""
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.client_run import ClientRun, Lists
+from lkd.federated.knowledge.consensus import stacked
+from lkd.federated.knowledge.extra import add_loss
+from lkd.federated.knowledge.inputs import inputs_of, labels_of
+from lkd.federated.knowledge.modal import (
+    NETWORK,
+    check_modalities,
+    check_pattern,
+    modal_layers,
+    of_each,
+    owners,
+    present,
+)
+from lkd.federated.knowledge.outputs import outputs
+from lkd.federated.knowledge.prototypes import check_labels, class_means, joined_means, prototype_distance
+from lkd.federated.knowledge.sizes import check_sizes
+from lkd.federated.tensors import Tensors
+from lkd.taps import Taps
+
+if TYPE_CHECKING:
+    from lkd.federated.round import Round
+
+
+def mean_of_others(means: dict[str, Tensor], counts: dict[str, Tensor], modality: str) -> Tensors:
+    """The mean of a class's prototypes over all modalities but one.
+
+    Args:
+        means: Prototypes `(C, D)` by modality.
+        counts: `(C,)` by modality; a class with 0 has no prototype there.
+        modality: Which is left out.
+
+    Returns:
+        `mean (C, D)`, and `count (C,)`, of how many modalities it is; nothing where there is no other modality.
+
+    Example:
+        >>> means = {"a": torch.tensor([[1.0]]), "b": torch.tensor([[2.0]]), "c": torch.tensor([[0.0]])}
+        >>> counts = {"a": torch.tensor([5.0]), "b": torch.tensor([3.0]), "c": torch.tensor([0.0])}
+        >>> mean_of_others(means, counts, "a")
+        {'mean': tensor([[2.]]), 'count': tensor([1.])}
+    """
+    others = [m for m in means if m != modality]
+    if not others:
+        return {}
+    known = torch.stack([counts[m] > 0 for m in others]).float()
+    count = known.sum(0)
+    total = (known[..., None] * torch.stack([means[m] for m in others])).sum(0)
+    return {"mean": total / count.clamp_min(1)[:, None], "count": count}
+
+
+class ModalPrototypes(Algorithm):
+    """Clients pull each modality's embeddings to its prototypes over all clients, and to those of the other modalities.
+
+    FedProto (Tan et al., AAAI 2022, arXiv:2105.00243; see `FedProto`) for clients that have different modalities. After its
+    training, a client tells for each modality m that it has the mean embedding and the number of its samples of each class
+    that have m, of the trained model in eval mode. The server's prototype P_m[c] is their mean weighted by samples; a pair
+    of modality and class that nobody of a round has keeps its prototype. A client minimises
+
+        L + mean_m (intra mse(z_m, P_m[y]) + inter mse(z_m, Q_m[y])),
+
+    Q_m[c] being the mean of P_m'[c] over the other modalities m' that have the class. A mean squared difference is over the
+    features of those samples of the batch that have m, the mean over m over the client's modalities that some sample has.
+    A class without prototype pulls nowhere. So a client of one modality learns what others see of a class with theirs;
+    where all clients have that one modality, this is FedProto on its embeddings.
+
+    Exchanging prototypes across modalities is the idea of MFCPL (Le et al., "Cross-Modal Prototype based Multimodal
+    Federated Learning under Severely Missing Modality", arXiv:2401.13898), whose cross-modal term is a contrastive one and
+    which also averages weights; its equations could not be checked, so the terms here are FedProto's, and both weights
+    are our choice.
+
+    Travels: of each class an embedding and a count, for every modality that the client has, up; for all modalities of which
+    anybody has told, down. Embeddings of all modalities and clients must have one size.
+
+    Args:
+        classes: Number of classes.
+        intra: Weight of the distance to the modality's own prototypes.
+        inter: Weight of the distance to the other modalities'. With both at 0 this is local training.
+        layer: Layers that give the embeddings `(B, D)`, with `{modality}` in the place of the modality.
+        modalities: Those that take part. Default: all that a client's `network.modalities` names.
+        label_key: Key or index of the labels in a batch.
+
+    Raises:
+        ValueError: For numbers out of range, and, before anybody trains, embeddings of different sizes, labels out of
+            range, or modules that do not say which modalities they have.
+
+    Example:
+        >>> ModalPrototypes(classes=5, inter=0.5).layer
+        'network.projections.{modality}'
+    """
+
+    shares = False
+    mixed = True
+
+    def __init__(
+        self,
+        classes: int,
+        intra: float = 1.0,
+        inter: float = 1.0,
+        layer: str = "network.projections.{modality}",
+        modalities: Sequence[str] | None = None,
+        label_key: str | int = 1,
+    ) -> None:
+        super().__init__("samples")
+        if classes < 1:
+            raise ValueError(f"classes={classes} must be 1 or more.")
+        for name, weight in (("intra", intra), ("inter", inter)):
+            if not weight >= 0:
+                raise ValueError(f"{name}={weight} must be 0 or more.")
+        check_pattern(layer)
+        self.classes, self.intra, self.inter, self.layer = classes, intra, inter, layer
+        self.modalities = None if modalities is None else list(modalities)
+        self.label_key = label_key
+        self._own: dict[str, Tensors] = {}
+        self._others: dict[str, Tensors] = {}
+        self._unseen = False  # whether there is an architecture that has not been looked at
+
+    def setup(self, x: Tensors) -> None:
+        """No prototype yet."""
+        self.state = {}
+
+    def _layers(self, module: LightningModule) -> dict[str, str]:
+        return modal_layers(module, self.layer, self.modalities)
+
+    def attach(self, module: LightningModule, example: Any) -> None:
+        """Adds the distances to the prototypes."""
+        check_labels(labels_of(example, self.label_key), self.classes)
+        layers = [NETWORK, *self._layers(module).values()]
+        add_loss(module, functools.partial(self._extra, module), layers, "train/prototype_loss")
+        self._unseen = True
+
+    def begin(self, local: ClientRun) -> None:
+        """Takes the prototypes that were sent, and joins those of other modalities."""
+        means, counts = (of_each(local.knowledge, what) for what in ("mean", "count"))
+        self._own = {m: {"mean": means[m], "count": counts[m]} for m in means}
+        self._others = {m: mean_of_others(means, counts, m) for m in self._layers(local.module)}
+
+    def _extra(self, module: LightningModule, batch: Any, taps: Taps) -> Tensor | None:
+        if not self._own or not (self.intra or self.inter):
+            return None
+        labels, there = labels_of(batch, self.label_key), present(module, taps.input(NETWORK))
+        found = []
+        for m, layer in self._layers(module).items():
+            if not (rows := there[m]).any():
+                continue
+            features, y = owners(taps.output(layer), rows, layer), labels[rows]
+            away = features.new_zeros(())
+            for weight, prototypes in ((self.intra, self._own.get(m)), (self.inter, self._others[m])):
+                if prototypes:
+                    away = away + weight * prototype_distance(features, y, **prototypes)
+            found.append(away)
+        return torch.stack(found).mean() if found else None
+
+    @torch.no_grad()
+    def finish(self, local: ClientRun) -> Lists:
+        """Tells the mean embedding of each class and modality, of the trained model in eval mode."""
+        loop, layers = local.loop, self._layers(local.module)
+        labels: list[Tensor] = []
+        masks: dict[str, list[Tensor]] = {m: [] for m in layers}
+
+        def inputs() -> Any:
+            for given in local.client.ordered_batches("train"):
+                batch = loop.on_device(given)
+                labels.append(labels_of(batch, self.label_key))
+                there = present(local.module, inputs_of(batch))
+                for m, into in masks.items():
+                    into.append(there[m])
+                yield inputs_of(batch)
+
+        found = outputs(local.module, inputs(), list(layers.values()), loop.trainer)
+        every = torch.cat(labels)
+        for (m, layer), features in zip(layers.items(), found, strict=True):
+            rows = torch.cat(masks[m])
+            told = class_means(owners(features, rows, layer), every[rows], self.classes)
+            local.tell |= {f"{what}/{m}": tensor for what, tensor in told.items()}
+        return {}
+
+    def round(self, server: "Round") -> Tensors:
+        """Trains near the prototypes, and averages the new ones."""
+        self._check(server)
+        sent = {f"{what}/{m}": t for what, group in self.state.items() for m, t in group.items()}
+        told = server.gather(server.train(knowledge=sent))
+        means, counts = (dict(self.state.get(what, {})) for what in ("mean", "count"))
+        for m in dict.fromkeys(m for t in told for m in of_each(t.knowledge, "mean")):
+            having = [t for t in told if f"mean/{m}" in t.knowledge]
+            old = {"mean": means[m], "count": counts[m]} if m in means else None
+            new = joined_means(stacked(having, f"mean/{m}"), stacked(having, f"count/{m}"), old=old)
+            means[m], counts[m] = new["mean"], new["count"]
+        self.state = {"mean": means, "count": counts}
+        return {}
+
+    def _check(self, server: "Round") -> None:
+        """Refuses, before anybody works, embeddings that cannot be compared."""
+        if self._unseen:
+            check_modalities(self.modalities, server.models)
+            check_sizes(
+                server, self.layer, what="embedding sizes", layers=lambda m: list(self._layers(m).values())
+            )
+            self._unseen = False

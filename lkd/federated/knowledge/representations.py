@@ -1,0 +1,149 @@
+"""Representations of public samples in several modalities: made, scored against other modalities, and joined."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lkd.federated.client import Public
+from lkd.federated.knowledge.modal import present
+from lkd.federated.knowledge.outputs import outputs
+from lkd.federated.loop import LocalLoop
+from lkd.losses.unit import gram, unit
+
+
+def complete(
+    module: LightningModule,
+    modalities: Iterable[str],
+    public: Public,
+    rows: Sequence[int] | np.ndarray,
+    batch_size: int,
+    loop: LocalLoop,
+) -> Iterator[Any]:
+    """Batches of public samples that have all these modalities, where the module is.
+
+    Raises:
+        ValueError: If a sample lacks one of them.
+    """
+    names = list(modalities)
+    for given in public.batches(rows, batch_size):
+        batch = loop.on_device(given)
+        there = present(module, batch)
+        for m in names:
+            if not there[m].all():
+                raise ValueError(
+                    f"public: {int((~there[m]).sum())} of {len(there[m])} samples of a batch have no {m!r}, and this algorithm "
+                    "compares the modalities of the same samples: let the public data have all that clients have."
+                )
+        yield batch
+
+
+def represent(
+    module: LightningModule,
+    layers: Mapping[str, str],
+    public: Public,
+    rows: Sequence[int] | np.ndarray,
+    batch_size: int,
+    loop: LocalLoop,
+) -> dict[str, Tensor]:
+    """What a module makes of public samples in each modality, in eval mode, as unit vectors.
+
+    Args:
+        module: The module.
+        layers: Its layers by modality.
+        public: The samples.
+        rows: Numbers of those that are asked for.
+        batch_size: Samples at a time.
+        loop: How this process moves batches, and in which precision.
+
+    Returns:
+        `(N, D)` by modality, float32.
+
+    Raises:
+        ValueError: If a sample lacks one of the modalities.
+    """
+    inputs = complete(module, layers, public, rows, batch_size, loop)
+    found = outputs(module, inputs, list(layers.values()), loop.trainer)
+    return {m: unit(z.flatten(1)) for m, z in zip(layers, found, strict=True)}
+
+
+def info_nce(z: Tensor, bank: Tensor, places: Tensor, temperature: float = 0.5) -> Tensor:
+    """`-log softmax_j(z_i . g_j / T)` at the place of sample i, mean over the batch; all others of the bank are negatives.
+
+    Args:
+        z: Unit vectors `(B, D)`.
+        bank: Unit vectors `(N, D)`.
+        places: Which of them are the positives, `(B,)`.
+        temperature: T.
+
+    Example:
+        >>> info_nce(torch.tensor([[1.0, 0.0]]), torch.zeros(2, 2), torch.tensor([0]))
+        tensor(0.6931)
+    """
+    return F.cross_entropy(gram(z, bank.detach()) / temperature, places)
+
+
+def pair_loss(representations: Sequence[Tensor], temperature: float = 0.5) -> Tensor:
+    """`info_nce` within a batch of every modality against every other, whose gradient goes into both; mean over the pairs.
+
+    Args:
+        representations: Unit vectors `(B, D)` of the same samples, a tensor each modality, at least two.
+        temperature: T.
+
+    Example:
+        >>> pair_loss([torch.zeros(3, 2), torch.zeros(3, 2)])
+        tensor(1.0986)
+    """
+    places = torch.arange(len(representations[0]), device=representations[0].device)
+    pairs = [(a, b) for i, a in enumerate(representations) for j, b in enumerate(representations) if i != j]
+    return torch.stack([F.cross_entropy(gram(a, b) / temperature, places) for a, b in pairs]).mean()
+
+
+def cross_modal_scores(
+    own: Tensor, others: Sequence[Tensor], temperature: float = 1.0, chunk: int = 1024
+) -> Tensor:
+    """How well representations find their samples among all, in other modalities: `log softmax_j(z_i . g_j / T)_i`.
+
+    Args:
+        own: `(N, D)`, of one modality.
+        others: Representations `(N, D)` of the same samples in other modalities, over which scores are averaged;
+            without any, all scores are 0.
+        temperature: T.
+        chunk: Samples at a time: memory is that of `chunk` times N numbers.
+
+    Returns:
+        `(N,)`, 0 or less.
+
+    Example:
+        >>> cross_modal_scores(torch.zeros(2, 3), [torch.ones(2, 3)])
+        tensor([-0.6931, -0.6931])
+    """
+    scores = own.new_zeros(len(own))
+    for other in others:
+        for start in range(0, len(own), chunk):
+            part = slice(start, start + chunk)
+            logits = own[part] @ other.T / temperature
+            scores[part] += logits.diagonal(start) - logits.logsumexp(1)
+    return scores / max(len(others), 1)
+
+
+def joined(told: Tensor, scores: Tensor) -> Tensor:
+    """Sum over clients of what they say of a sample, weighted by the softmax over clients of their scores for it.
+
+    Args:
+        told: `(K, N, D)`.
+        scores: `(K, N)`.
+
+    Returns:
+        `(N, D)`, not scaled to length 1 again.
+
+    Example:
+        >>> told = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])
+        >>> joined(told, torch.tensor([[0.0], [0.0]]))
+        tensor([[0.5000, 0.5000]])
+    """
+    return (scores.softmax(0)[..., None] * told).sum(0)
