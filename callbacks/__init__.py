@@ -12,6 +12,7 @@ from lkd.callbacks.report import DetectionReport
 from lkd.callbacks.rounds import RoundReport
 from lkd.callbacks.temperature import TemperatureSchedule
 from lkd.callbacks.topology import TopologyPicture
+from lkd.callbacks.tradeoff import TradeoffLog
 from lkd.callbacks.warmup import WarmUp
 from lkd.callbacks.weight_ramp import WeightRamp
 
@@ -30,6 +31,7 @@ __all__ = [
     "RoundReport",
     "TemperatureSchedule",
     "TopologyPicture",
+    "TradeoffLog",
     "WarmUp",
     "WeightRamp",
 ]

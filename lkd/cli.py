@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 HELP = """\
 usage: python cli.py {fit,validate,test,predict,partition} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+       python cli.py compare COMPARISON.yaml [--jobs N]
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
 
@@ -17,6 +18,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   test       measure on the test data and report
   predict    run on the predict data
   partition  show which client holds what, without training
+  compare    run methods over settings and seeds, and report what they reach and what they cost
 
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
   python cli.py fit --config configs/classification/digits.yaml --distillation.alpha=0.5
@@ -113,6 +115,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd import partition
 
             partition.run(given[1:])
+        elif given[0] == "compare":
+            from lkd.compare import command
+
+            command.run(given[1:])
         else:
             from lkd import lightning_cli
 

@@ -1,0 +1,102 @@
+"""What a run has cost so far: bytes, seconds of training, FLOPs, energy."""
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from lkd.callbacks.exchanged import Exchanged
+from lkd.federated import Federation
+from lkd.metrics.energy import EnergyMeter, peak_memory
+from lkd.metrics.flops import FlopCount
+from lkd.metrics.tables import Row
+
+
+class Costs:
+    """The meters of a fit. Seconds and FLOPs are those of training alone, of the other ranks, too.
+
+    Args:
+        flops: Whether FLOPs are counted.
+    """
+
+    def __init__(self, flops: bool = True) -> None:
+        self.flops = FlopCount() if flops else None
+        self.exchanged = Exchanged()
+        self._energy = EnergyMeter()
+        self._seconds, self._since = 0.0, 0.0
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        flops = self.flops.total if self.flops else 0
+        return {"seconds": self._seconds, "flops": flops, "counts": self.exchanged.counts}
+
+    @state.setter
+    def state(self, saved: dict[str, Any]) -> None:
+        self._seconds, self.exchanged.counts = saved["seconds"], saved["counts"]
+        if self.flops:
+            self.flops.total = saved["flops"]
+
+    def begin(self, module: LightningModule, public: Any) -> None:
+        """Once, before the first step.
+
+        Args:
+            module: What trains.
+            public: The public data of a federation's clients, or None.
+        """
+        self._energy.start()
+        if isinstance(module, Federation):
+            self.exchanged.watch(module, public)
+
+    def tick(self) -> None:
+        """From here the clock runs."""
+        self._since = time.perf_counter()
+
+    def begin_step(self) -> None:
+        """What networks compute from here on is training."""
+        if self.flops:
+            self.flops.__enter__()
+
+    def end_step(self, clients: int) -> None:
+        """Ends a step, or a round with so many clients; the clock goes on for the loading of the next."""
+        if self.flops:
+            self.flops.__exit__()
+        self._seconds += time.perf_counter() - self._since
+        self.exchanged.counts["turns"] += clients
+        self.tick()
+
+    def so_far(self, trainer: Trainer, module: LightningModule) -> Row:
+        """`bytes_down`, `bytes_up`, `seconds` and `flops` until now; every rank has to ask."""
+        return {
+            "bytes_down": getattr(module, "bytes_down", 0),
+            "bytes_up": getattr(module, "bytes_up", 0),
+            "seconds": self._seconds,
+            "flops": over_ranks(trainer, float(self.flops.total)) if self.flops else None,
+        }
+
+    def in_all(self, trainer: Trainer, module: LightningModule) -> Row:
+        """The same at the end, and `energy_wh`, `peak_memory_mb` and `exchanged`."""
+        counts = {name: over_ranks(trainer, amount) for name, amount in self.exchanged.counts.items()}
+        counts["turns"] = self.exchanged.counts["turns"]  # every rank knows all records
+        return {
+            **self.so_far(trainer, module),
+            "energy_wh": self._energy.stop(),
+            "peak_memory_mb": peak_memory(),
+            "exchanged": counts,
+        }
+
+    def let_go(self) -> None:
+        """Leaves nothing behind that still counts."""
+        if self.flops:
+            self.flops.__exit__()
+        self.exchanged.stop()
+        self._energy.stop()
+
+
+def over_ranks(trainer: Trainer, amount: float) -> float:
+    """The sum of all ranks' amounts."""
+    if trainer.world_size == 1:
+        return amount
+    value = torch.tensor(amount, dtype=torch.float64, device=trainer.strategy.root_device)
+    return float(trainer.strategy.reduce(value, reduce_op="sum"))

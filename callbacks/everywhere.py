@@ -1,0 +1,142 @@
+"""Measuring models while a fit goes on: one on the shared data, and every client's on the shared data."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.data import extract_batch_size
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from lkd.federated import Federation
+from lkd.federated.client import Client, Part
+from lkd.federated.logs import Log
+from lkd.federated.records import Record
+from lkd.federated.wrapped import call_step
+from lkd.metrics.tables import Row
+
+
+class Everywhere:
+    """A client whose data of every part are those that all share.
+
+    Args:
+        client: Who it is in all other respects.
+        batches: The shared data.
+    """
+
+    def __init__(self, client: Client, batches: Iterable[Any]) -> None:
+        self._client, self._batches = client, batches
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def has(self, part: Part) -> bool:
+        """It has."""
+        return True
+
+    def ordered_batches(self, part: Part) -> Iterable[Any]:
+        """The shared data."""
+        return self._batches
+
+
+def shared_batches(trainer: Trainer, part: Part) -> Iterable[Any] | None:
+    """Validation or test data of the datamodule (of several loaders the first); None where it has none."""
+    data: Any = cast(Any, trainer).datamodule
+    name = f"{part}_dataloader"
+    if data is None or not is_overridden(name, data):
+        return None
+    loaders = getattr(data, name)()
+    return next(iter(loaders), None) if isinstance(loaders, list | tuple) else loaders
+
+
+def everywhere(
+    federation: Federation, clients: Sequence[Client], batches: Iterable[Any], part: Part
+) -> list[Record]:
+    """Every client's model on the shared data; where all clients of an architecture have the same model, once.
+
+    Args:
+        federation: The federation.
+        clients: Whose models.
+        batches: The shared data.
+        part: Whether the module's validation or test steps measure.
+
+    Returns:
+        A record for each client, by id.
+    """
+    same = all(not station.worker.own for station in federation.stations)
+    asked = clients
+    if same:
+        first = {federation.stations.kind_of(c.id): c for c in reversed(clients)}
+        asked = [first[kind] for kind in sorted(first)]
+    records = federation.evaluate([cast(Client, Everywhere(c, batches)) for c in asked], part)
+    if not same:
+        return records
+    by_kind = {federation.stations.kind_of(record.client): record for record in records}
+    return [
+        Record(c.id, c.name, c.num_samples, error=found.error, metrics=dict(found.metrics))
+        for c in clients
+        if (found := by_kind.get(federation.stations.kind_of(c.id)))
+    ]
+
+
+@torch.no_grad()
+def measured(
+    module: LightningModule, batches: Iterable[Any], part: Part, trainer: Trainer
+) -> dict[str, float]:
+    """What a module's validation or test steps log on these batches, outside of the Trainer's loops.
+
+    Args:
+        module: The module; its mode and its log are afterwards as they were.
+        batches: The data.
+        part: Which steps.
+        trainer: Whose device and precision hold.
+    """
+    stage = "validation" if part == "val" else "test"
+    if not is_overridden(f"{stage}_step", module):
+        return {}
+    training, before, log = module.training, vars(module).get("log"), Log()
+    module.log = log  # type: ignore[assignment, method-assign]
+    module.eval()
+    try:
+        getattr(module, f"on_{stage}_epoch_start")()
+        for index, given in enumerate(batches):
+            batch = module.on_before_batch_transfer(trainer.precision_plugin.convert_input(given), 0)
+            batch = module.transfer_batch_to_device(batch, module.device, 0)
+            batch = module.on_after_batch_transfer(batch, 0)
+            log.size = extract_batch_size(batch)
+            with trainer.precision_plugin.val_step_context():
+                call_step(getattr(module, f"{stage}_step"), batch, index)
+        log.size = 1
+        getattr(module, f"on_{stage}_epoch_end")()
+    finally:
+        vars(module).pop("log")
+        if before is not None:
+            vars(module)["log"] = before
+        module.train(training)
+    return log.compute()
+
+
+def chosen(trainer: Trainer, limit: int | None) -> list[Client]:
+    """Clients to measure: all, or so many of them, drawn by chance once and the same in all rounds and runs."""
+    clients = getattr(cast(Any, trainer).datamodule, "clients", [])
+    numbers = list(range(len(clients)))
+    if limit is not None and len(numbers) > limit:
+        drawn = np.random.default_rng([len(numbers)]).choice(len(numbers), limit, replace=False)
+        numbers = sorted(drawn.tolist())
+    return [clients[i] for i in numbers]
+
+
+def fingerprint(module: LightningModule) -> list[float]:
+    """Two sums of every tensor of a model; they tell whether it has changed."""
+    with torch.no_grad():
+        tensors = [t.detach().double() for t in module.state_dict().values()]
+        return [float(number) for t in tensors for number in (t.sum(), t.square().sum())]
+
+
+def with_modalities(clients: list[Row], trainer: Trainer) -> list[Row]:
+    """Says of every client which modalities it owns, where the data know."""
+    data: Any = cast(Any, trainer).datamodule
+    rows = data.summary() if clients and hasattr(data, "summary") else []
+    owned = {row["client"]: row["modalities"] for row in rows if "modalities" in row}
+    return [{**row, "modalities": owned[row["client"]]} if row["client"] in owned else row for row in clients]

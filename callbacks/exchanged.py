@@ -1,0 +1,128 @@
+"""What travels between a federation's server and its clients, by kind."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lkd.federated import Federation
+from lkd.federated.messages import Message, Reply
+
+
+class Exchanged:
+    """Counts the values in messages: weights, knowledge, and how many of them belong to a public sample.
+
+    A client that goes through public samples and tells something has told it of those samples; one that is sent
+    something, goes through public samples (more than once, it may be) and tells nothing has been sent it for those. So the
+    values of a public sample are counted, not assumed, whatever the algorithm: on the tensors that the engine passes on.
+
+    Attributes:
+        counts: `weights_down`, `weights_up`, `knowledge_down`, `knowledge_up` (values), `told`, `told_samples`,
+            `told_times`, `sent`, `sent_samples` (values of public samples, how many samples, and how many times a client
+            told of some), `turns` (a client in a round).
+    """
+
+    NAMES = (
+        "weights_down",
+        "weights_up",
+        "knowledge_down",
+        "knowledge_up",
+        "told",
+        "told_samples",
+        "told_times",
+        "sent",
+        "sent_samples",
+        "turns",
+    )
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(self.NAMES, 0.0)
+        self._passes: list[int] = []  # over public samples, of the client at work
+        self._restore: list[tuple[Any, str]] = []
+
+    def watch(self, federation: Federation, public: Any) -> None:
+        """Begins to look on.
+
+        Args:
+            federation: Whose engine passes the messages on.
+            public: The public data of its clients, or None.
+        """
+        inner = federation.engine.exchange
+
+        def exchange(verb: str, messages: Mapping[Any, Message]) -> Iterator[Reply]:
+            sent = {client.id: message for client, message in messages.items()}
+            replies = iter(inner(verb, messages))
+            while True:
+                self._passes = []  # the client works inside `next`
+                reply = next(replies, None)
+                if reply is None:
+                    return
+                if verb != "evaluate":
+                    self._add(sent[reply.client], reply)
+                yield reply
+
+        self._replace(federation.engine, "exchange", exchange)
+        for name in ("batches", "labelled") if public is not None else ():
+            self._replace(public, name, self._counting(getattr(public, name)))
+
+    def stop(self) -> None:
+        """Leaves everything as it was."""
+        for owner, name in self._restore:
+            vars(owner).pop(name, None)
+        self._restore = []
+
+    def _replace(self, owner: Any, name: str, value: Any) -> None:
+        setattr(owner, name, value)
+        self._restore.append((owner, name))
+
+    def _counting(self, method: Any) -> Any:
+        def counted(rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
+            return follow(iter(method(rows, batch_size)), len(rows), batch_size, self._passes)
+
+        def follow(batches: Iterator[Any], left: int, batch_size: int, passes: list[int]) -> Iterator[Any]:
+            passes.append(0)
+            place = len(passes) - 1
+            for batch in batches:  # as many as the client really looks at
+                passes[place] += min(batch_size, left)
+                left -= batch_size
+                yield batch
+
+        return counted
+
+    def _add(self, message: Message, reply: Reply) -> None:
+        down, up = values(message.knowledge), values(reply.knowledge)
+        found = {
+            "weights_down": sum(values(group) for group in message.tensors.values()),
+            "weights_up": sum(values(group) for group in reply.tensors.values()),
+            "knowledge_down": down,
+            "knowledge_up": up,
+        }
+        if any(self._passes) and up:
+            found |= {"told": up, "told_samples": sum(self._passes), "told_times": 1}
+        elif any(self._passes) and down:
+            found |= {"sent": down, "sent_samples": max(self._passes)}
+        for name, amount in found.items():
+            self.counts[name] += amount
+
+
+def values(tensors: Mapping[str, Tensor]) -> int:
+    """How many numbers there are in them.
+
+    Example:
+        >>> import torch
+        >>> values({"logits": torch.zeros(5, 10)})
+        50
+    """
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def weights_of_clients(federation: Federation, population: int) -> list[float]:
+    """Values that averaging would send of each client's model: what trains, and the floating-point buffers that are saved."""
+    sizes = []
+    for station in federation.stations:
+        saved = station.source.state_dict().keys()
+        trained = values({n: p for n, p in station.source.named_parameters() if p.requires_grad})
+        floats = {n: b for n, b in station.source.named_buffers() if n in saved and b.is_floating_point()}
+        sizes.append(float(trained + values(floats)))
+    return [sizes[federation.stations.kind_of(client)] for client in range(population)]

@@ -1,0 +1,197 @@
+"""`TradeoffLog`: what a run reached, and what it cost until then, as one JSON file."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lkd.callbacks.clients import summary
+from lkd.callbacks.costs import Costs
+from lkd.callbacks.everywhere import (
+    chosen,
+    everywhere,
+    fingerprint,
+    measured,
+    shared_batches,
+    with_modalities,
+)
+from lkd.callbacks.exchanged import weights_of_clients
+from lkd.federated import Federation
+from lkd.federated.client import Part
+from lkd.metrics.tables import Row
+
+FILE = "tradeoff.json"
+SPREAD = ("mean", "best", "worst", "std")
+
+
+class TradeoffLog(Callback):
+    """Measures a federation over its rounds, beside the bytes, seconds and FLOPs that it has cost until then.
+
+    Of every metric that the module logs in validation or test, such as `test/acc`: `test/acc` of the server's model on the
+    shared data; `clients/test/acc/mean`, `/best`, `/worst` and `/std` over the clients' models on the clients' own
+    data; and the same of the clients' models on the shared data, `shared/test/acc/mean` and so on, by which methods with
+    and without a server's model compare. A server's model that has not changed since the start is no result and is left
+    out. Of any other module, what its own validation logs, and its test.
+
+    Writes `tradeoff.json` into the run's folder `report/`: the curve, the test after the fit, a row for each client, sizes of
+    models and messages, seconds of training (on this machine, one client after the other, without measurements), FLOPs
+    of training (2 per multiply-accumulate, see `FlopCount`), peak memory, and energy in watt-hours, estimated, of
+    the whole fit, where codecarbon is installed (`lkd[energy]`).
+
+    Args:
+        every: Rounds between two measurements; the last round is always measured.
+        part: Which data: `"test"` or `"val"`.
+        limit: Most clients that are measured, as in `ClientReport`.
+        flops: Whether FLOPs are counted.
+        folder: Where to write; default `report/` in the run's log folder.
+
+    Raises:
+        ValueError: For a number below 1 or an unknown part.
+
+    Example:
+        >>> TradeoffLog(every=5).part
+        'test'
+    """
+
+    def __init__(
+        self,
+        every: int = 1,
+        part: Part = "test",
+        limit: int | None = 100,
+        flops: bool = True,
+        folder: str | None = None,
+    ) -> None:
+        if every < 1 or (limit is not None and limit < 1):
+            raise ValueError(f"every={every} and limit={limit} must be 1 or more.")
+        if part not in ("val", "test"):
+            raise ValueError(f"part={part!r} must be 'val' or 'test'.")
+        self.every, self.part, self.limit, self.folder = every, part, limit, folder
+        self.costs = Costs(flops)
+        self.curve: list[Row] = []
+        self.clients: list[Row] = []
+        self.result: Row = {}
+        self._measured = 0  # the round after which this was done last
+        self._start: list[float] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known so far, so that a resumed run has all of it."""
+        return {"curve": self.curve, "costs": self.costs.state, "start": self._start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where the interrupted run stopped."""
+        self.curve, self._start = state_dict["curve"], state_dict["start"]
+        self.costs.state = state_dict["costs"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins to count."""
+        data: Any = cast(Any, trainer).datamodule
+        self._measured, self.result = pl_module.global_step, {}
+        if isinstance(pl_module, Federation):
+            self._start = self._start or fingerprint(pl_module.client)
+            if data is not None and self.part == "test":
+                data.setup("test")
+        self.costs.begin(pl_module, getattr(getattr(data, "clients", None), "public", None))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here the clock runs."""
+        self.costs.tick()
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        """A step, or a round."""
+        self.costs.begin_step()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Its end."""
+        self.costs.end_step(len(getattr(pl_module, "records", [])))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A validation is no training; of a module that is no federation it is the measurement."""
+        self.costs.tick()
+        if (
+            not isinstance(pl_module, Federation)
+            and trainer.state.fn == "fit"
+            and not trainer.sanity_checking
+        ):
+            self._point(trainer, pl_module, trainer.current_epoch + 1, _floats(trainer.callback_metrics))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures a federation when it is due."""
+        rounds = pl_module.global_step - self._measured
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if isinstance(pl_module, Federation) and rounds and (rounds >= self.every or last):
+            self._measure(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures the last weights, if that is yet to be done, and writes."""
+        weights = [float(sum(p.numel() for p in pl_module.parameters() if p.requires_grad))]
+        if isinstance(pl_module, Federation):
+            if self._measured < pl_module.global_step:
+                self._measure(trainer, pl_module)
+            population = len(getattr(cast(Any, trainer).datamodule, "clients", [None]))
+            weights = weights_of_clients(pl_module, population)
+        self.result = {
+            "federation": isinstance(pl_module, Federation),
+            "algorithm": type(getattr(pl_module, "algorithm", pl_module)).__name__,
+            "weights": sum(weights) / len(weights),
+            **self.costs.in_all(trainer, pl_module),
+            "curve": self.curve,
+            "clients": with_modalities(self.clients, trainer),
+            "final": {},
+        }
+        self.costs.let_go()
+        self._write(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds the test after the fit."""
+        if self.result:  # a test without a fit has cost nothing
+            has_model = not isinstance(pl_module, Federation) or self._has_server_model(pl_module)
+            found = _floats(trainer.callback_metrics)
+            self.result["final"] = {n: v for n, v in found.items() if has_model or not n.startswith("test/")}
+            self._write(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Counts no more."""
+        self.costs.let_go()
+
+    def _measure(self, trainer: Trainer, federation: Federation) -> None:
+        batches, found = shared_batches(trainer, self.part), {}
+        if batches is not None and self._has_server_model(federation):
+            found = measured(federation.client, batches, self.part, trainer)
+        clients = chosen(trainer, self.limit)
+        kinds = {"clients": federation.evaluate(clients, self.part)}
+        if batches is not None:
+            kinds["shared"] = everywhere(federation, clients, batches, self.part)
+        for kind, records in kinds.items():
+            for row in summary({str(r.client): r.metrics for r in records}):
+                found |= {f"{kind}/{row['metric']}/{name}": row[name] for name in SPREAD}
+        metrics = {kind: {r.client: r.metrics for r in records} for kind, records in kinds.items()}
+        self.clients = [
+            {"client": c.id, "name": c.name, "samples": c.num_samples}
+            | {kind: of.get(c.id, {}) for kind, of in metrics.items()}
+            for c in clients
+        ]
+        self._measured = federation.global_step
+        self._point(trainer, federation, federation.global_step, found)
+
+    def _point(
+        self, trainer: Trainer, module: LightningModule, round: int, metrics: dict[str, float]
+    ) -> None:
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self.curve.append({"round": round, **self.costs.so_far(trainer, module), "metrics": finite})
+
+    def _has_server_model(self, federation: Federation) -> bool:
+        return fingerprint(federation.client) != self._start
+
+    def _write(self, trainer: Trainer) -> None:
+        run = trainer.log_dir or trainer.default_root_dir  # on every rank: it is broadcast
+        if trainer.is_global_zero:
+            path = Path(self.folder or Path(run) / "report") / FILE
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(self.result, indent=1) + "\n", encoding="utf-8")
+
+
+def _floats(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,160 @@
+"""The verb `compare`: methods over settings and seeds, and one report of what they reach and what they cost."""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lkd.compare import report
+from lkd.compare.grid import Grid
+from lkd.compare.job import Job
+from lkd.compare.reading import chosen, read
+from lkd.compare.resolve import Config, for_run, parse, wandb_options
+from lkd.compare.results import Results
+from lkd.compare.running import carry_out
+from lkd.compare.to_wandb import to_wandb
+
+DESCRIPTION = """\
+Runs every method of a comparison in every setting with every seed, each in a process of its own, and writes
+report.html and the same numbers as CSV. What is done is not done again unless its options have changed; an interrupted
+comparison goes on with the same command. More --KEY=VALUE are options of every run."""
+
+
+def run(args: list[str]) -> Path:
+    """Carries a comparison out.
+
+    Args:
+        args: Of the command line, after `compare`.
+
+    Returns:
+        The report.
+
+    Raises:
+        SystemExit: If a run failed, after the others are done and the report is written, or if interrupted.
+        ValueError: For a comparison that cannot be; before anything runs.
+    """
+    given, more = _options(args)
+    grid = chosen(read(given.config, given.folder, tuple(more)), given.seeds)
+    unknown = [name for name in given.only or () if name not in grid.methods]
+    if unknown:
+        raise ValueError(f"--only {unknown[0]}: the methods are {', '.join(grid.methods)}.")
+    folder = Path(grid.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return _run(grid, folder, given, args)
+    except Timeout:
+        raise ValueError(
+            f"another comparison is at work in {folder}; wait for it, or give --folder."
+        ) from None
+
+
+def _run(grid: Grid, folder: Path, given: argparse.Namespace, args: Sequence[str]) -> Path:
+    print(f"Checking {len(grid.methods)} methods in {len(grid.settings)} settings.", flush=True)
+    configs = {
+        (s, m): parse(grid.arguments(s, m), f"{m}, {s}" if s else m)
+        for m in grid.methods
+        for s in grid.settings
+    }
+    jobs = [Job(r, for_run(configs[r.setting, r.method], grid, r), folder / r.folder) for r in grid.runs]
+    todo = [] if given.report_only else _todo(jobs, given.only)
+    failed = 0
+    if todo:
+        known = {j.run.method: float(j.result["process_seconds"]) for j in jobs if j.state == "done"}
+        threads = given.threads or max(1, (os.cpu_count() or 1) // given.jobs)
+        try:
+            with _terminated_is_interrupted():
+                failed = carry_out(todo, given.jobs, threads, known)
+        except KeyboardInterrupt:
+            done = sum(job.state == "done" for job in jobs)
+            sys.exit(f"Interrupted: {done} of {len(jobs)} runs are done and stay; the same command goes on.")
+    return _report(grid, jobs, folder, args, next(iter(configs.values())), failed)
+
+
+def _report(
+    grid: Grid, jobs: Sequence[Job], folder: Path, args: Sequence[str], config: Config, failed: int
+) -> Path:
+    results = Results(grid, jobs)
+    if results.done and not any(row[grid.metric] is not None for row in results.runs):
+        raise ValueError(
+            f"metric={grid.metric!r} was not measured; there are {', '.join(sorted(results.all_metrics)) or 'none'}."
+        )
+    path = report.write(results, folder, f"python cli.py compare {shlex.join(args)}")
+    options = wandb_options(config)
+    if options is not None and results.done:
+        to_wandb(results, folder, options)
+    print(f"Report: {path}")
+    if failed:
+        sys.exit(
+            f"{failed} runs failed; the report has their last lines, and the same command tries them again."
+        )
+    return path
+
+
+def _todo(jobs: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
+    """What is to be carried out; says what is not, and why."""
+    wanted = [job for job in jobs if only is None or job.run.method in only]
+    states = {job.run: job.state for job in wanted}
+    todo = [job for job in wanted if states[job.run] != "done"]
+    if kept := len(wanted) - len(todo):
+        print(f"{kept} of {len(wanted)} runs are done and are not run again.")
+    for state, why in (("changed", "its options have changed"), ("failed", "it failed")):
+        for job in todo:
+            if states[job.run] == state:
+                print(f"{job.run} is run again: {why}.")
+    return todo
+
+
+def _options(args: Sequence[str]) -> tuple[Any, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="python cli.py compare",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", help="the YAML of the comparison")
+    parser.add_argument("--jobs", type=_positive, default=1, help="runs at a time (default 1)")
+    parser.add_argument("--threads", type=_positive, help="of each run (default: the cores, shared out)")
+    parser.add_argument(
+        "--only", action="append", metavar="METHOD", help="run this method alone; may be repeated"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", help="in place of those of the YAML")
+    parser.add_argument("--folder", help="where to write, in place of the YAML's")
+    parser.add_argument("--report-only", action="store_true", help="run nothing")
+    given, more = parser.parse_known_args(args)
+    for each in more:
+        if not each.startswith("--") or "=" not in each:
+            parser.error(f"unrecognized argument {each}; options of the runs are --KEY=VALUE")
+    return given, more
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
+    return number
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """A polite kill stops the runs as Ctrl-C does, instead of leaving them alone."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread, where signals do not arrive anyway
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,106 @@
+"""One run, and what is kept of it."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lkd.compare.grid import Run
+from lkd.compare.process import Process, stop
+from lkd.compare.resolve import Config, digest, save
+
+Start = Callable[[list[str], Path, int], Process]
+RESULT, LOG = "result.json", "log.txt"
+LINES = 8  # of the log of a run that failed
+
+
+@dataclass
+class Job:
+    """A run that may be carried out.
+
+    Attributes:
+        run: Which.
+        config: All of it.
+        folder: Where it writes.
+    """
+
+    run: Run
+    config: Config
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What came of it, whenever that was; nothing if it never came to an end."""
+        path = self.folder / RESULT
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    @property
+    def state(self) -> str:
+        """`"missing"`, `"failed"`, `"changed"` since it was carried out, or `"done"`."""
+        result = self.result
+        if not result:
+            return "missing"
+        if result["digest"] != digest(self.config):
+            return "changed"
+        return str(result["status"])
+
+
+class Running:
+    """A job under way.
+
+    Args:
+        job: Which.
+        threads: Of its process.
+        jobs: How many run at a time.
+        start: Starts a process.
+
+    Raises:
+        ValueError: If its folder holds something else.
+    """
+
+    def __init__(self, job: Job, threads: int, jobs: int, start: Start) -> None:
+        self.job, self._threads, self._jobs, self.started = job, threads, jobs, time.perf_counter()
+        _clear(job.folder)
+        path = save(job.config, job.folder)
+        self._process = start(["fit", "--config", str(path)], job.folder / LOG, threads)
+
+    def ended(self) -> dict[str, Any] | None:
+        """Its result, once the process has ended; None until then."""
+        code = self._process.code()
+        if code is None:
+            return None
+        folder = self.job.folder
+        measured = folder / "fit" / "report" / "tradeoff.json"
+        done = code == 0 and measured.is_file()
+        log = (folder / LOG).read_text(encoding="utf-8", errors="replace") if (folder / LOG).is_file() else ""
+        said = [line.rstrip() for line in log.splitlines() if line.strip()][-LINES:]
+        result = {
+            "status": "done" if done else "failed",
+            "digest": digest(self.job.config),
+            "code": code,
+            "process_seconds": time.perf_counter() - self.started,
+            "threads": self._threads,
+            "jobs": self._jobs,
+            "log": [] if done else said or [f"It ended with code {code} and said nothing."],
+            **(json.loads(measured.read_text(encoding="utf-8")) if done else {}),
+        }
+        part = folder / f"{RESULT}.part"
+        part.write_text(json.dumps(result), encoding="utf-8")
+        part.replace(folder / RESULT)  # all of it, or nothing
+        return result
+
+    def stop(self) -> None:
+        """Ends it before its time; it will be as if it had never begun."""
+        stop(self._process)
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a run of other options, or one that did not end, has left."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+        raise ValueError(
+            f"{folder} is not the folder of a run, and is left as it is; give the comparison another --folder."
+        )
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,97 @@
+"""The report of a comparison: `report.html`, and the same numbers as CSV."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from lkd import __version__
+from lkd.compare import sections
+from lkd.compare.break_even import break_even
+from lkd.compare.page import bullets, details, heading, listing, page, paragraph, title
+from lkd.compare.results import Results
+from lkd.compare.summary import in_words, summarize
+from lkd.metrics.tables import Row
+
+STATES = {
+    "missing": "have not been run yet",
+    "changed": "were run with other options, and are left out until compare has run them again",
+    "failed": "failed",
+}
+
+
+def write(results: Results, folder: Path, command: str) -> Path:
+    """Writes everything.
+
+    Args:
+        results: What is done.
+        folder: Where to.
+        command: That makes the report again.
+
+    Returns:
+        The page.
+    """
+    rows = summarize(results)
+    tables = {
+        "results": rows,
+        "runs": results.runs,
+        "curves": results.curves,
+        "clients": results.clients,
+        "break_even": break_even(results),
+    }
+    for name, of in tables.items():
+        save_csv(of, folder / f"{name}.csv")
+    path = folder / "report.html"
+    path.write_text(html(results, rows, command), encoding="utf-8")
+    return path
+
+
+def html(results: Results, rows: list[Row], command: str) -> str:
+    """The page as text.
+
+    Args:
+        results: What is done.
+        rows: Their summary.
+        command: That makes the report again.
+    """
+    grid = results.grid
+    parts = [title(grid.title), paragraph(grid.about), *_state(results)]
+    if rows:
+        parts += [heading("In short"), bullets(in_words(results, rows)), heading("Results")]
+        parts += [sections.summary_table(results, rows, setting) for setting in grid.settings]
+        parts += [sections.explained(results), *sections.pictures(results, rows)]
+        parts += [*sections.clients(results), *sections.costs(results)]
+    return page(grid.title, [*parts, heading("Made by"), listing(command), *_how(results)])
+
+
+def save_csv(rows: Sequence[Row], path: Path) -> None:
+    """Writes rows, whose columns are those of the first, with full precision; an empty cell is what there is not."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _state(results: Results) -> list[str]:
+    """What is missing, if anything is."""
+    parts = []
+    for state, text in STATES.items():
+        which = [str(run) for run, found in results.states.items() if found == state]
+        if which:
+            said = f"{len(which)} of {len(results.states)} runs {text}: {'; '.join(which)}."
+            parts.append(paragraph(said, "failed"))
+    for run, log in results.failed.items():
+        parts.append(details(f"The last lines of {run}: {log[-1]}", [listing("\n".join(log))]))
+    return parts
+
+
+def _how(results: Results) -> list[str]:
+    """How each method was run, and on what."""
+    grid, first = results.grid, next(iter(results.grid.settings))
+    lines = [f"{m}: fit {' '.join(grid.arguments(first, m))}" for m in grid.methods]
+    lines += [f"{setting}: {' '.join(more)}" for setting, more in grid.settings.items() if setting]
+    kinds = sorted({(r["threads"], r["jobs"]) for r in results.done.values()})
+    shared = "; ".join(f"{threads} threads each, {jobs} runs at a time" for threads, jobs in kinds)
+    return [
+        listing("\n".join(lines)),
+        paragraph("; ".join(filter(None, (f"lkd {__version__}", shared))) + "."),
+    ]

@@ -1,0 +1,113 @@
+"""What a run is: its configuration in full, as the parser of `fit` reads it, and what a comparison adds to it."""
+
+import contextlib
+import copy
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lkd.compare.grid import Grid, Run
+
+Config = dict[str, Any]
+SEEDED = ("seed_everything", "data.seed", "model.seed")
+DROPPED = ("ClientProgress",)  # callbacks that only show something on the terminal
+
+
+def parse(arguments: list[str], who: str) -> Config:
+    """The configuration that `fit` would run, defaults and all; nothing is made of it.
+
+    Args:
+        arguments: Of `fit`.
+        who: Whose, for messages.
+
+    Raises:
+        ValueError: For what the parser refuses, with its sentence.
+    """
+    from lkd import lightning_cli
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            lightning_cli.run(["fit", *arguments, "--print_config"])
+        except SystemExit as ended:
+            failed = ended.code not in (0, None)
+    if failed:
+        said = [line for line in err.getvalue().splitlines() if line.strip()]
+        raise ValueError(f"{who}: {said[-1].removeprefix('error: ') if said else 'the parser refuses it.'}")
+    config: Config = yaml.safe_load(out.getvalue())
+    return config
+
+
+def for_run(config: Config, grid: Grid, run: Run) -> Config:
+    """The configuration of a method with a run's seed and with the callback that measures; it says no folders.
+
+    Raises:
+        ValueError: If an option of `seeded` is not there.
+    """
+    config = copy.deepcopy(config)
+    for key in grid.seeded or SEEDED:
+        place = _place(config, key)
+        if place is not None:
+            place[key.rpartition(".")[2]] = run.seed
+        elif grid.seeded:
+            raise ValueError(f"{run}: seeded: there is no option {key} to be set to the seed.")
+    trainer = config["trainer"]
+    callbacks = [c for c in _list(trainer.get("callbacks")) if not c["class_path"].endswith(DROPPED)]
+    log = {"every": grid.every, "part": grid.part}
+    trainer["callbacks"] = [*callbacks, {"class_path": "lkd.callbacks.TradeoffLog", "init_args": log}]
+    trainer["enable_progress_bar"] = trainer["enable_model_summary"] = False
+    if not any(c["class_path"].endswith("ModelCheckpoint") for c in callbacks):
+        trainer["enable_checkpointing"] = False
+    trainer["logger"] = trainer["default_root_dir"] = None
+    return config
+
+
+def digest(config: Config) -> str:
+    """What tells one configuration from another."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def save(config: Config, folder: Path) -> Path:
+    """Writes a run's configuration, such that `fit --config` runs it and leaves its logs in `folder/fit`."""
+    logger = {"save_dir": str(folder / "fit"), "name": "", "version": ""}
+    places = {
+        "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": logger},
+        "default_root_dir": str(folder / "fit"),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    whole = {**config, "trainer": {**config["trainer"], **places}}
+    path.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def wandb_options(config: Config) -> Config | None:
+    """What the configuration gives to its WandbLogger; None if it has none."""
+    loggers = [entry for entry in _list(config["trainer"].get("logger")) if isinstance(entry, dict)]
+    found = (entry for entry in loggers if entry["class_path"].endswith("WandbLogger"))
+    return next((dict(entry.get("init_args") or {}) for entry in found), None)
+
+
+def _list(given: Any) -> list[Any]:
+    if given is None or isinstance(given, bool):
+        return []
+    return list(given) if isinstance(given, list) else [given]
+
+
+def _place(config: Config, key: str) -> Config | None:
+    """The mapping that holds an option, by its dotted name as on the command line."""
+    *sections, name = key.split(".")
+    node: Any = config
+    for section in sections:
+        node = next((inner[section] for inner in _insides(node) if section in inner), None)
+    return next((inner for inner in _insides(node) if name in inner), None)
+
+
+def _insides(node: Any) -> Iterator[Config]:
+    if isinstance(node, dict):
+        yield from (inner for inner in (node.get("init_args"), node) if isinstance(inner, dict))

@@ -1,0 +1,144 @@
+"""What runs came to, as tables: one row a run, a point of a curve, a client."""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from lkd.compare.grid import Grid, Run
+from lkd.compare.job import Job
+from lkd.metrics.tables import Row
+
+Result = dict[str, Any]
+WHICH = ("mean", "worst", "std")
+
+
+class Results:
+    """Those runs of a comparison that are done, as it is configured now.
+
+    Args:
+        grid: The comparison.
+        jobs: All its runs.
+
+    Attributes:
+        done: Result of every such run, in order.
+        states: State of every run.
+        failed: The last lines of those that failed.
+    """
+
+    def __init__(self, grid: Grid, jobs: Sequence[Job]) -> None:
+        self.grid = grid
+        self.states = {job.run: job.state for job in jobs}
+        self.done = {job.run: job.result for job in jobs if self.states[job.run] == "done"}
+        self.failed = {job.run: job.result["log"] for job in jobs if self.states[job.run] == "failed"}
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """The metric, and the same of the server's model and of the clients, where it was measured."""
+        of = self.grid.measure
+        names = [self.grid.metric, of, f"shared/{of}/mean"]
+        names += [f"clients/{of}/{which}" for which in WHICH]
+        found = set(self.all_metrics)
+        return [n for n in dict.fromkeys(names) if n in found or n == self.grid.metric]
+
+    @cached_property
+    def all_metrics(self) -> list[str]:
+        """Every metric that any run has."""
+        return list(dict.fromkeys(name for run in self.done for name in self.values(run)))
+
+    @cached_property
+    def runs(self) -> list[Row]:
+        """A row for each run that is done."""
+        rows = []
+        for run, result in self.done.items():
+            of, total = self.values(run), result["bytes_down"] + result["bytes_up"]
+            rows.append(
+                {
+                    **_names(run),
+                    **{name: of.get(name) for name in self.metrics},
+                    "rounds": result["curve"][-1]["round"] if result["curve"] else None,
+                    "bytes": None if self.is_baseline(run) else total,
+                    "seconds": result["seconds"],
+                    "flops": result["flops"],
+                    "energy_wh": result["energy_wh"],
+                    "bytes_to_target": None if self.is_baseline(run) else self.to_target(run),
+                    "weights": result["weights"],
+                    "peak_memory_mb": result["peak_memory_mb"],
+                    "process_seconds": result["process_seconds"],
+                }
+            )
+        return rows
+
+    @cached_property
+    def curves(self) -> list[Row]:
+        """A row for each measurement of each run."""
+        return [
+            {
+                **_names(run),
+                "round": point["round"],
+                "bytes_down": point["bytes_down"],
+                "bytes_up": point["bytes_up"],
+                "bytes": None if self.is_baseline(run) else point["bytes_down"] + point["bytes_up"],
+                "seconds": point["seconds"],
+                "flops": point["flops"],
+                **{name: self.read(run, point["metrics"]).get(name) for name in self.metrics},
+            }
+            for run, result in self.done.items()
+            for point in result["curve"]
+        ]
+
+    @cached_property
+    def clients(self) -> list[Row]:
+        """A row for each client of each run, with all that was measured of it."""
+        rows = []
+        for run, result in self.done.items():
+            for client in result["clients"]:
+                found = {f"{k}/{n}": v for k in ("clients", "shared") for n, v in client.get(k, {}).items()}
+                facts = {name: client[name] for name in ("client", "name", "samples")}
+                if "modalities" in client:
+                    facts["modalities"] = " + ".join(client["modalities"])
+                rows.append({**_names(run), **facts, **self.read(run, found)})
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        return [{name: row.get(name) for name in columns} for row in rows]
+
+    def values(self, run: Run) -> dict[str, float]:
+        """All metrics of a run at its end: the last measurement, and the test after the fit, which is the last word."""
+        result = self.done[run]
+        last = result["curve"][-1]["metrics"] if result["curve"] else {}
+        return self.read(run, {**last, **result["final"]})
+
+    def read(self, run: Run, metrics: dict[str, float]) -> dict[str, float]:
+        """Metrics of a run by the names that are compared.
+
+        Where there is no federation, a run's one model is what every client would be served with.
+        """
+        found = dict(metrics)
+        if measure := self.grid.methods[run.method].measure:
+            for name, value in metrics.items():
+                if match := re.fullmatch(rf"((?:\w+/)?){re.escape(measure)}((?:/\w+)?)", name):
+                    found[match[1] + self.grid.measure + match[2]] = value
+        if not self.done[run]["federation"]:
+            of = self.grid.measure
+            found |= {f"shared/{of}/{which}": found[of] for which in ("mean", "worst") if of in found}
+        return found
+
+    def to_target(self, run: Run) -> float | None:
+        """Bytes that had travelled when the metric was first found to be as good as the target; None if it never was."""
+        for point in self.done[run]["curve"]:
+            value = self.read(run, point["metrics"]).get(self.grid.metric)
+            if value is not None and self.reaches(value):
+                return float(point["bytes_down"] + point["bytes_up"])
+        return None
+
+    def reaches(self, value: float) -> bool:
+        """Whether a value is as good as the target."""
+        target = self.grid.target
+        return target is not None and (value >= target if self.grid.higher_is_better else value <= target)
+
+    def is_baseline(self, run: Run) -> bool:
+        """Whether its bytes do not count."""
+        return self.grid.methods[run.method].baseline
+
+
+def _names(run: Run) -> Row:
+    return {"setting": run.setting, "method": run.method, "seed": run.seed}

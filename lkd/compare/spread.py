@@ -1,0 +1,66 @@
+"""What every client gets, as a picture and as means."""
+
+import math
+from statistics import fmean
+
+from lkd.compare.axes import same_limits
+from lkd.compare.results import Results
+from lkd.compare.svg import INK, look, new_figure, style, to_svg
+
+
+def spread(results: Results, column: str) -> str:
+    """What every client gets: a box, and a dot for each client (mean over the seeds); a panel for each setting.
+
+    Args:
+        results: The runs.
+        column: Of their clients.
+    """
+    grid = results.grid
+    means = client_means(results, column)
+    settings = list(dict.fromkeys(setting for setting, _, _ in means))
+    with style():
+        figure, axes = new_figure(len(settings), height=0.8 + 0.32 * len(grid.methods))
+        for setting, ax in zip(settings, axes, strict=True):
+            methods = [m for m in grid.methods if any(k[:2] == (setting, m) for k in means)]
+            for y, method in enumerate(methods):
+                found = [value for key, value in means.items() if key[:2] == (setting, method)]
+                chosen = look(list(grid.methods).index(method))
+                ax.boxplot(
+                    [found],
+                    positions=[y],
+                    orientation="horizontal",
+                    widths=0.6,
+                    showfliers=False,
+                    **{
+                        part: {"color": INK, "alpha": 0.6}
+                        for part in ("boxprops", "whiskerprops", "capprops")
+                    },
+                    medianprops={"color": chosen["color"], "linewidth": 2},
+                )
+                lift = [y + 0.16 * ((i % 3) - 1) for i in range(len(found))]  # so that equal dots show
+                ax.plot(found, lift, linestyle="", markersize=4, alpha=0.8, **chosen)
+            ax.set_yticks(range(len(methods)), methods)
+            ax.invert_yaxis()
+            ax.set(xlabel=f"{column}, a dot for each client", title=setting)
+        same_limits(axes, "x")
+        return to_svg(
+            figure,
+            f"spread-{column.partition('/')[0]}",
+            f"{column} of each client, by method, as boxes and dots",
+        )
+
+
+def client_columns(results: Results) -> list[str]:
+    """What was measured of the clients by the metric compared: on the shared data, on their own; what is compared first."""
+    kinds = ["shared", "clients"] if results.grid.metric.startswith("shared/") else ["clients", "shared"]
+    columns = [f"{kind}/{results.grid.measure}" for kind in kinds]
+    return [c for c in columns if any(row.get(c) is not None for row in results.clients)]
+
+
+def client_means(results: Results, column: str) -> dict[tuple[str, str, int], float]:
+    """Means over the seeds of a column of `Results.clients`, by setting, method and client."""
+    found: dict[tuple[str, str, int], list[float]] = {}
+    for row in results.clients:
+        if row.get(column) is not None and math.isfinite(row[column]):
+            found.setdefault((row["setting"], row["method"], row["client"]), []).append(row[column])
+    return {key: fmean(values) for key, values in found.items()}

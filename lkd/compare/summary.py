@@ -1,0 +1,137 @@
+"""Mean and deviation over the seeds, and what they say in words."""
+
+from statistics import fmean, stdev
+
+from lkd.compare.results import Results
+from lkd.metrics.tables import Row
+
+COSTS = ("bytes", "seconds", "flops", "energy_wh", "bytes_to_target", "weights", "peak_memory_mb")
+
+
+def summarize(results: Results) -> list[Row]:
+    """A row for each setting and method that has a run.
+
+    Returns:
+        `setting`, `method`, `seeds` (how many are done), every metric with its sample deviation (`<name> deviation`; None for
+        one seed), the means of the costs, and `reached_target` (in how many seeds). A cost that not all runs have is
+        the mean of those that have it.
+    """
+    grid, runs, rows = results.grid, results.runs, []
+    for setting in grid.settings:
+        for method in grid.methods:
+            mine = [row for row in runs if (row["setting"], row["method"]) == (setting, method)]
+            if not mine:
+                continue
+            row: Row = {"setting": setting, "method": method, "seeds": len(mine)}
+            for name in results.metrics:
+                found = [r[name] for r in mine if r[name] is not None]
+                row[name] = fmean(found) if found else None
+                row[f"{name} deviation"] = stdev(found) if len(found) > 1 else None
+            for name in COSTS:
+                found = [r[name] for r in mine if r[name] is not None]
+                row[name] = fmean(found) if found else None
+            row["reached_target"] = sum(r["bytes_to_target"] is not None for r in mine)
+            if grid.target is None or grid.methods[method].baseline:
+                row["reached_target"] = None
+            rows.append(row)
+    return rows
+
+
+def in_words(results: Results, rows: list[Row]) -> list[str]:
+    """The best method of every setting, and who reaches the target with the fewest bytes.
+
+    Args:
+        results: The runs.
+        rows: `summarize` of them.
+    """
+    grid, said = results.grid, []
+    for setting in grid.settings:
+        where = f"{setting}: " if setting else ""
+        here = [row for row in rows if row["setting"] == setting and row[grid.metric] is not None]
+        contest = [row for row in here if not grid.methods[row["method"]].baseline]
+        if contest:
+            best = ordered(contest, grid.metric, grid.higher_is_better)[0]
+            yardsticks = [f"{r['method']} {with_deviation(r, grid.metric)}" for r in here if r not in contest]
+            beside = f" ({', '.join(yardsticks)})" if yardsticks else ""
+            said.append(
+                f"{where}{best['method']} has the best {grid.metric}, {with_deviation(best, grid.metric)}{beside}."
+            )
+        if grid.target is not None and (reached := [row for row in contest if row["reached_target"]]):
+            cheap = ordered(reached, "bytes_to_target", False)
+            first = cheap[0]
+            others = [
+                f"{r['method']} {times(r['bytes_to_target'] / first['bytes_to_target'])}" for r in cheap[1:]
+            ]
+            more = f" ({', '.join(others)} as many)" if others else ""
+            never = [row["method"] for row in contest if not row["reached_target"]]
+            end = f"; {', '.join(never)} did not reach it" if never else ""
+            few = size(first["bytes_to_target"])
+            said.append(
+                f"{where}{first['method']} reaches {grid.target:g} with the fewest bytes, {few}{more}{end}."
+            )
+        elif grid.target is not None and contest:
+            said.append(f"{where}No method reached {grid.target:g}.")
+    return said
+
+
+def ordered(rows: list[Row], name: str, descending: bool) -> list[Row]:
+    """Rows by a column."""
+    return sorted(rows, key=lambda row: row[name], reverse=descending)
+
+
+def with_deviation(row: Row, name: str) -> str:
+    """A mean with its deviation, three decimals each.
+
+    Example:
+        >>> with_deviation({"acc": 0.51, "acc deviation": 0.004}, "acc"), with_deviation({"acc": None}, "acc")
+        ('0.510 ± 0.004', '-')
+    """
+    if row[name] is None:
+        return "-"
+    spread = row.get(f"{name} deviation")
+    return f"{row[name]:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
+
+
+def times(factor: float) -> str:
+    """A factor in words.
+
+    Example:
+        >>> times(2.04), times(31.4)
+        ('2.0 times', '31 times')
+    """
+    return f"{factor:.1f} times" if factor < 10 else f"{factor:.0f} times"
+
+
+def megabytes(number: float | None) -> str:
+    """Bytes in MB (10^6), three digits.
+
+    Example:
+        >>> megabytes(1234567), megabytes(None), megabytes(144)
+        ('1.23', '-', '0.000144')
+    """
+    return "-" if number is None else three_digits(number / 1e6)
+
+
+def size(number: float) -> str:
+    """Bytes for people.
+
+    Example:
+        >>> size(144), size(104160), size(1234567), size(5e9)
+        ('144 B', '104 kB', '1.23 MB', '5 GB')
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= factor:
+            return f"{three_digits(number / factor)} {unit}"
+    return f"{three_digits(number)} B"
+
+
+def three_digits(number: float) -> str:
+    """Three significant digits without an exponent.
+
+    Example:
+        >>> three_digits(0.0012345), three_digits(12345.6), three_digits(0.0)
+        ('0.00123', '12346', '0')
+    """
+    if number >= 100 or number == 0:
+        return f"{number:.0f}"
+    return f"{float(f'{number:.3g}'):f}".rstrip("0").rstrip(".") if number < 1e-3 else f"{number:.3g}"

@@ -1,0 +1,92 @@
+"""matplotlib's figures as SVG that stands inside a page: its colours, its font, nothing from outside."""
+
+import io
+import re
+from html import escape
+from typing import Any
+
+INK = "#010203"  # stands for the page's own text colour until the figure is in the page
+COLOURS = (
+    "#0072b2",
+    "#e08a00",
+    "#009e73",
+    "#d55e00",
+    "#c05a94",
+    "#4aa3df",
+    "#8c6bb1",
+    "#9a7d0a",
+    "#3f8f29",
+    "#a04040",
+)
+MARKERS = "osD^vPX*<>"
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.framealpha": 0.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color", "ytick.color"),
+        INK,
+    ),
+}
+
+
+def style() -> Any:
+    """Within, figures look like this."""
+    import matplotlib
+
+    return matplotlib.rc_context(STYLE)
+
+
+def new_figure(panels: int, width: float = 4.4, height: float = 3.4) -> tuple[Any, list[Any]]:
+    """A figure with panels in rows of at most two, and their axes; the last row may hold one.
+
+    Args:
+        panels: How many.
+        width: Of each, in inches.
+        height: Of each.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(2, panels)
+    rows = -(-panels // columns)
+    scale = 1.6 if panels == 1 else 1.0
+    figure = Figure(figsize=(scale * width * columns, height * rows), layout="constrained")
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
+    for each in axes:
+        each.grid(alpha=0.25, color=INK, linewidth=0.6)
+        each.set_axisbelow(True)
+    return figure, axes
+
+
+def look(place: int) -> dict[str, Any]:
+    """Colour and marker of the method at this place of the list; both differ, for who cannot tell colours."""
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+
+
+def to_svg(figure: Any, name: str, alt: str) -> str:
+    """The figure as an `<svg>` element.
+
+    Args:
+        figure: matplotlib's.
+        name: Goes before all its ids, which have to be unique in the page.
+        alt: What it shows, for who does not see it.
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    out = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": None})
+    text = re.sub(r"(?s)<metadata>.*?</metadata>", "", out.getvalue())
+    text = text[text.index("<svg") :]  # without the prologue, which names a file elsewhere
+    head, _, body = text.partition(">")
+    view = re.search(r'viewBox="([^"]*)"', head)
+    assert view is not None
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", body).replace(INK, "currentColor")
+    title = f'<svg viewBox="{view[1]}" role="img" aria-label="{escape(alt)}"><title>{escape(alt)}</title>'
+    return title + body.strip()

@@ -1,0 +1,96 @@
+"""Floating-point operations of what networks compute, by torch's own formulas."""
+
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+
+class FlopCount:
+    """Counts FLOPs (2 per multiply-accumulate) of all networks that are called while it is on.
+
+    A network's first call with inputs of some shapes is counted operator by operator, with the formulas of
+    `torch.utils.flop_counter`; further calls of the same network and shapes add the same number, so that counting costs
+    next to nothing. A module that is called without a tensor by position is not such a network; those that it calls are.
+
+    A call whose output takes gradients counts three times: a backward pass costs twice its forward pass, that is at most
+    (the first layer's input and frozen layers need less). Matrix products, convolutions and attention have formulas;
+    everything else, optimizers among it, counts nothing.
+
+    Example:
+        >>> net = nn.Linear(3, 2)
+        >>> with FlopCount() as count:
+        ...     _ = net(torch.zeros(5, 3))
+        >>> count.total  # 5 * 3 * 2 products and sums, three times
+        180
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._known: WeakKeyDictionary[nn.Module, dict[Any, int]] = WeakKeyDictionary()
+        self._calls: list[Any] = []  # under way, from the outermost in: shapes of the inputs
+        self._mode: _Formulas | None = None
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> "FlopCount":
+        """Counts from here on."""
+        self._hooks = [
+            register_module_forward_pre_hook(self._before),
+            register_module_forward_hook(self._after, always_call=True),
+        ]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Counts no more; `total` stays."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks, self._calls = [], []
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        key = tuple(tensor.shape for tensor in _tensors(args))
+        outermost = not any(self._calls)
+        self._calls.append(key)
+        if key and outermost and key not in self._known.get(module, {}):
+            self._mode = _Formulas()
+            self._mode.__enter__()
+
+    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        key = self._calls.pop() if self._calls else ()  # a call that began before the counting did
+        if not key or any(self._calls):
+            return
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
+            self._known.setdefault(module, {})[key] = self._mode.total
+            self._mode = None
+        taken = any(tensor.requires_grad for tensor in _tensors(output))
+        self.total += self._known[module][key] * (3 if taken else 1)
+
+
+class _Formulas(TorchDispatchMode):
+    """Adds up what torch's formulas say of every operator."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = getattr(func, "_overloadpacket", None)
+        formula = flop_registry.get(packet)
+        if formula is None and packet is not None and func is not torch.ops.prim.device.default:
+            with self:  # an operator that is made of others, as all are in inference mode
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        output = func(*args, **kwargs)
+        if formula is not None:
+            self.total += int(formula(*args, **kwargs, out_val=output))
+        return output
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
