@@ -157,7 +157,8 @@ def test_a_teacher_that_is_the_student_itself_has_nothing_to_say():
     for teacher in (net, other):
         module = student()
         module.network.load_state_dict(net.state_dict())
-        module, logs = attached(unlabelled(copy.deepcopy(teacher)), module.eval())  # in eval mode, as the teacher is
+        module.eval()  # as the teacher is
+        module, logs = attached(unlabelled(copy.deepcopy(teacher)), module)
         module.training_step(batch(), 0)
         assert getattr(module, ADAPTERS, None) is None
         values.append(logs["distillation/crosskd"])
