@@ -20,7 +20,7 @@ from lkd.lightning_cli import run
 from lkd.metrics.detection import ALL, DetectionTable
 from lkd.metrics.tables import save_table, to_markdown
 
-FIELDS = ("arm", "seed", "camera", "frames_of", "map50", "megabytes", "seconds")
+FIELDS = ("arm", "seed", "camera", "frames_of", "map50", "megabytes", "seconds", "options")
 ONE = ["--model.others=null"]
 EXCHANGE = [*ONE, "--model.algorithm=BoxExchange"]
 ARMS = {
@@ -81,7 +81,7 @@ def train(arm: str, seed: int, data: str, extra: list[str]) -> list[dict[str, ob
                 "frames_of": row["camera"],
                 "map50": row["map50"],
             }
-            | {"megabytes": megabytes, "seconds": seconds}
+            | {"megabytes": megabytes, "seconds": seconds, "options": " ".join(extra)}
             for row in table.compute()
             if row["camera"] != ALL
         ]
@@ -125,6 +125,10 @@ def main() -> None:
     path = arguments.folder / f"{arguments.data}.csv"
     if not path.exists():
         path.write_text(",".join(FIELDS) + "\n", encoding="utf-8")
+    with path.open(encoding="utf-8", newline="") as file:
+        others = {row["options"] for row in csv.DictReader(file)} - {" ".join(extra)}
+    if others:
+        parser.error(f"{path} holds runs with other options, {sorted(others)}: give another --folder.")
     for seed in arguments.seeds:
         for arm in arms:
             with path.open(encoding="utf-8", newline="") as file:

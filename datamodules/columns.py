@@ -10,7 +10,9 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from lkd.datamodules.splits import natural_key, pick
 
 LABEL = "label"
-GROUP = "group"  # rows with the same value are never parted, such as windows that overlap
+GROUP = (
+    "group"  # rows that a public share and a client's own split keep together, such as windows that overlap
+)
 
 
 class Columns(Mapping[str, np.ndarray]):

@@ -185,7 +185,7 @@ class SmartphoneSmartwatchHAR(ClassificationDataModule):
             "execution": np.array([one.execution for one in recordings])[owners],
             "time": np.concatenate([part.time for part in cuts]),
         }
-        columns[GROUP] = columns["execution"]  # overlapping windows are never parted
+        columns[GROUP] = columns["execution"]  # overlapping windows stay together in splits
         y = torch.from_numpy(np.concatenate([part.y for part in cuts]))
         there = torch.stack(list(present.values()))
         rows = np.flatnonzero(there.any(0))

@@ -1,5 +1,7 @@
 """What is wrong with a client's reply: a server believes nobody."""
 
+import math
+
 from lkd.federated.layout import Layout
 from lkd.federated.messages import Reply
 from lkd.federated.tensors import Tensors, all_finite
@@ -9,7 +11,7 @@ def fault(reply: Reply, layout: Layout, x: Tensors, buffers: Tensors) -> str:
     """Says in a sentence why a reply is of no use; empty if it is.
 
     Args:
-        reply: Groups of tensors that are to be like the server's, and knowledge that is to be finite.
+        reply: Groups of tensors that are to be like the server's; numbers, and knowledge of any form, that are to be finite.
         layout: Which of the server's tensors the client has.
         x: The server's weights.
         buffers: Its buffers.
@@ -37,6 +39,9 @@ def fault(reply: Reply, layout: Layout, x: Tensors, buffers: Tensors) -> str:
                 )
         if not all_finite(tensors.values()):
             return f"its {group} is not finite (NaN or infinite)"
+    for name, number in reply.numbers.items():
+        if not math.isfinite(number):
+            return f"its number {name} is not finite (NaN or infinite)"
     for name, tensor in reply.knowledge.items():
         if not all_finite([tensor]):
             return f"its {name} is not finite (NaN or infinite)"

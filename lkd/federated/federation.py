@@ -147,6 +147,15 @@ class Federation(Wrapped):
         """The server's optimizer and scheduler over the trainable parameters of all architectures."""
         return configure_server([self.client, *self.others], self.server_optimizer, self.server_scheduler)
 
+    def on_test_start(self) -> None:
+        """Says so where what is tested was never trained."""
+        if not (self.algorithm.shares or self.algorithm.serves):
+            who = type(self.algorithm).__name__
+            rank_zero_warn(
+                f"{who} trains no model at the server: test/... is of the weights that clients start from. Read the clients' own "
+                "metrics, of ClientReport (clients/...) and HeadReport (heads/...); their models are in federation.models(clients)."
+            )
+
     def on_fit_start(self) -> None:
         """Makes worker and engine before the first round; a fit that resumes nothing starts its algorithm anew."""
         super().on_fit_start()

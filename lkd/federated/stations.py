@@ -169,9 +169,21 @@ class Stations(list[Station]):
 
 def modules(client: LightningModule, others: Sequence[LightningModule] | None) -> torch.nn.ModuleList:
     """The other architectures as a child of the federation, so that checkpoints hold what their clients start from."""
+    if not isinstance(client, LightningModule):
+        raise TypeError(f"client={client!r} must be a LightningModule, such as Classifier(network).")
+    if isinstance(others, torch.nn.Module) and not isinstance(others, torch.nn.ModuleList):
+        raise TypeError(f"others={type(others).__name__}(...) must be a list of LightningModules.")
     for i, other in enumerate(others or ()):
         if not isinstance(other, LightningModule):
             raise TypeError(
                 f"others[{i}]={other!r} must be a LightningModule like client, such as a Classifier."
             )
+    owners: dict[int, int] = {}
+    for i, module in enumerate((client, *(others or ()))):
+        for parameter in module.parameters():
+            if (first := owners.setdefault(id(parameter), i)) != i:
+                raise ValueError(
+                    f"others[{i - 1}] has weights of {f'others[{first - 1}]' if first else 'client'} itself, not weights like them: make "
+                    "each architecture anew, or copy it (copy.deepcopy)."
+                )
     return torch.nn.ModuleList(others or ())

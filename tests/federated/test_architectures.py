@@ -203,3 +203,25 @@ def frozen():
 def test_bad_input_is_refused_in_a_sentence(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_two_architectures_are_two_modules():
+    """One given twice would train its weights twice."""
+    module = Layers(w=0.0)
+    with pytest.raises(ValueError, match=r"others\[0\] has weights of client itself"):
+        Federation(module, others=[module])
+    other = Layers(v=0.0)
+    with pytest.raises(ValueError, match=r"others\[1\] has weights of others\[0\] itself"):
+        Federation(module, others=[other, other])
+
+
+def test_what_is_no_module_is_refused():
+    with pytest.raises(TypeError, match=r"client=Linear.* must be a LightningModule"):
+        Federation(nn.Linear(1, 1))
+    with pytest.raises(TypeError, match=r"others=Layers\(...\) must be a list"):
+        Federation(Layers(w=0.0), others=Layers(w=0.0))
+
+
+def test_a_test_of_weights_that_nobody_trained_says_so():
+    with pytest.warns(UserWarning, match="Local trains no model at the server"):
+        Federation(Layers(w=0.0), Local()).on_test_start()

@@ -36,3 +36,10 @@ def test_one_wrong_group_is_told(group, tensors, what):
 def test_knowledge_is_finite():
     reply = Reply(GOOD, knowledge={"count": torch.tensor([1]), "logits": torch.tensor([[torch.nan]])})
     assert fault(reply, LAYOUT, X, BUFFERS) == "its logits is not finite (NaN or infinite)"
+
+
+def test_a_number_that_is_none_is_no_reply():
+    """It would end the run where it is added up."""
+    assert "its number steps is not finite" in fault(
+        Reply({}, numbers={"steps": float("nan")}), LAYOUT, {}, {}
+    )

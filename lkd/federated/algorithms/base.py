@@ -30,6 +30,8 @@ class Algorithm:
     """Whether a client keeps the gradient of `Round.gradient` for its training in the same round."""
     shares = True
     """Whether weights leave the clients."""
+    serves = False
+    """Whether the server trains a model of its own though no weights leave the clients."""
     mixed = False
     """Whether clients may have different architectures."""
 

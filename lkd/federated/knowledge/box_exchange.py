@@ -12,6 +12,7 @@ from lkd.federated.knowledge.outputs import draw
 from lkd.federated.reduction import Told
 from lkd.federated.tensors import Tensors
 from lkd.federated.topology import Topology
+from lkd.federated.topology.base import check_topology
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
@@ -81,6 +82,8 @@ class BoxExchange(Algorithm):
         ):
             if number < 1:
                 raise ValueError(f"{name}={number - (name == 'warmup')} is too small.")
+        if topology is not None:
+            check_topology(topology)
         self.topology, self.samples = topology, samples
         self.score_threshold, self.top = score_threshold, top
         self.iou_threshold, self.fused_threshold = iou_threshold, fused_threshold

@@ -54,8 +54,8 @@ class CreamFL(Algorithm):
     equations could not be checked. There, modalities are two, a client that has both adds its two inter-modal losses
     instead of averaging them, contrasts follow each local epoch, and step 1 is the server's own task, image-text retrieval
     with another loss. `pair_loss` takes its place here, because it asks for no labels, and its weight is our choice. A
-    modality of which nobody of a round tells is not distilled. In training, samples of which modality dropout takes
-    a modality away add a constant to the losses. Labels do not reach the server: of its model, encoders and projections
+    modality of which nobody of a round tells is not distilled. A sample of which modality dropout takes a modality away
+    takes no part in the pairs of that modality, and adds a constant to the other losses. Labels do not reach the server: of its model, encoders and projections
     learn, and heads stay as they are.
 
     Travels, of N public samples: N x D numbers for each modality that the client has up, N x D for each of the server's

@@ -66,6 +66,7 @@ class DSFL(PublicExchange):
     """
 
     trains_first = True
+    serves = True
 
     def __init__(
         self,

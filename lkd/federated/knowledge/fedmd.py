@@ -81,6 +81,10 @@ class FedMD(PublicExchange):
             raise ValueError(f"of={of!r} must be 'logits' or 'probabilities'.")
         if not temperature > 0:
             raise ValueError(f"temperature={temperature} must be above 0.")
+        if of == "logits" and temperature != 1:
+            raise ValueError(
+                f"temperature={temperature} softens probabilities: give of='probabilities', too."
+            )
         if rule is not None and not isinstance(rule, Rule):
             raise TypeError(f"rule={rule!r} must be an object of Rule, such as GeometricMedian().")
         if pretrain < 0:

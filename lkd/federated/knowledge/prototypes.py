@@ -63,6 +63,7 @@ def joined_means(means: Tensor, counts: Tensor, uniform: bool = False, old: Tens
         >>> joined_means(means, counts)["mean"], joined_means(means, counts, uniform=True)["mean"]
         (tensor([[3.2500]]), tensor([[2.5000]]))
     """
+    counts = counts.clamp_min(0)  # nobody has fewer samples than none, whatever they say
     weights = (counts > 0).double() if uniform else counts
     mean = (weights[..., None] * means).sum(0) / weights.sum(0).clamp_min(1e-12)[:, None]
     new = {"mean": mean.float(), "count": counts.sum(0).float()}

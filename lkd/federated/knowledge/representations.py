@@ -1,5 +1,6 @@
 """Representations of public samples in several modalities: made, scored against other modalities, and joined."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -91,16 +92,21 @@ def pair_loss(representations: Sequence[Tensor], temperature: float = 0.5) -> Te
     """`info_nce` within a batch of every modality against every other, whose gradient goes into both; mean over the pairs.
 
     Args:
-        representations: Unit vectors `(B, D)` of the same samples, a tensor each modality, at least two.
+        representations: Unit vectors `(B, D)` of the same samples, a tensor each modality, at least two. Zeros stand for a
+            modality that a sample lacks, by dropout: it is neither positive nor negative in that pair of modalities.
         temperature: T.
 
     Example:
-        >>> pair_loss([torch.zeros(3, 2), torch.zeros(3, 2)])
+        >>> pair_loss([torch.ones(3, 2), torch.ones(3, 2)])
         tensor(1.0986)
     """
-    places = torch.arange(len(representations[0]), device=representations[0].device)
-    pairs = [(a, b) for i, a in enumerate(representations) for j, b in enumerate(representations) if i != j]
-    return torch.stack([F.cross_entropy(gram(a, b) / temperature, places) for a, b in pairs]).mean()
+    losses = []
+    for i, j in itertools.permutations(range(len(representations)), 2):
+        there = representations[i].any(1) & representations[j].any(1)
+        logits = gram(representations[i][there], representations[j][there]) / temperature
+        places = torch.arange(len(logits), device=logits.device)
+        losses.append(F.cross_entropy(logits, places, reduction="sum") / max(len(logits), 1))
+    return torch.stack(losses).mean()
 
 
 def cross_modal_scores(

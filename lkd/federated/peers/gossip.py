@@ -7,6 +7,7 @@ from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.peers.weights import addressed, adopt, by_sender, combine, weights_of
 from lkd.federated.tensors import Tensors, moved
 from lkd.federated.topology import Topology, metropolis_weights
+from lkd.federated.topology.base import check_topology
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
@@ -46,6 +47,7 @@ class DPSGD(Algorithm):
         super().__init__("uniform")
         if mix not in ("before", "after"):
             raise ValueError(f"mix={mix!r} must be 'before' or 'after'.")
+        check_topology(topology)
         self.topology, self.mix = topology, mix
 
     def begin(self, local: ClientRun) -> None:

@@ -19,6 +19,7 @@ from lkd.federated.peers.pool import pick, questions, refresh
 from lkd.federated.peers.weights import adopt, weights_of
 from lkd.federated.tensors import Tensors
 from lkd.federated.topology import Topology
+from lkd.federated.topology.base import check_topology
 from lkd.losses.multi_head import Choice, chain_loss, embedding_distance
 from lkd.taps import Taps, find_layer
 
@@ -101,6 +102,7 @@ class MHD(Algorithm):
                 raise ValueError(f"{name}={number} must be 1 or more.")
         if choice not in ("confident", "random", "mean", "skip"):
             raise ValueError(f"choice={choice!r} must be 'confident', 'random', 'mean' or 'skip'.")
+        check_topology(topology)
         self.topology, self.embedding = topology, embedding
         self.heads = None if heads is None else list(heads)
         self.nu_emb, self.nu_aux, self.choice = nu_emb, nu_aux, choice

@@ -19,7 +19,7 @@ from lkd.federated.peers.stopping import MetaStopping
 from lkd.federated.peers.weights import addressed, by_sender, weights_of
 from lkd.federated.tensors import Tensors
 from lkd.federated.topology import Topology
-from lkd.federated.topology.base import Edges, listed
+from lkd.federated.topology.base import Edges, check_topology, listed
 from lkd.federated.worker import matches
 from lkd.finite import require_finite
 from lkd.losses.dissimilarity import Measure
@@ -103,6 +103,7 @@ class TwoHeads(Algorithm):
         for name, value, kinds in (("measure", measure, Measure), ("strategy", strategy, Strategy)):
             if value not in get_args(kinds):
                 raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, get_args(kinds)))}.")
+        check_topology(topology)
         self.topology, self.warmup, self.alpha = topology, warmup, alpha
         self.measure, self.strategy, self.temperature = measure, strategy, temperature
         self.stopping, self.first, self.second = stopping, first, second

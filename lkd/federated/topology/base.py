@@ -9,6 +9,17 @@ Edges = list[list[int]]
 """For every client, in ascending order, the clients that it learns from."""
 
 
+def check_topology(topology: Any) -> None:
+    """Refuses a name or a class in place of a graph.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not isinstance(topology, Topology):
+        found = topology.__name__ if isinstance(topology, type) else repr(topology)
+        raise TypeError(f"topology={found} must be an object of Topology, such as Ring().")
+
+
 class Topology:
     """A directed communication graph: an edge k -> j means that k learns from j (j teaches k).
 

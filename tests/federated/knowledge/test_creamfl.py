@@ -120,6 +120,19 @@ def test_gradients():
     assert torch.autograd.gradcheck(lambda a, b: pair_loss([a, b]), (z, both))
 
 
+def test_a_sample_without_a_modality_is_in_no_pair():
+    """It neither pulls nor is pushed: the loss is that of the others, and its gradient zero."""
+    z, both = directions(4, 3), directions(4, 3, seed=2)
+    both[0] = 0
+    z.requires_grad_()
+    loss = pair_loss([z, both])
+    torch.testing.assert_close(loss, pair_loss([z[1:], both[1:]]))
+    loss.backward()
+    assert not z.grad[0].any() and z.grad[1:].any()
+    nobody = pair_loss([z.detach().requires_grad_(), torch.zeros(4, 3).double()])
+    assert float(nobody) == 0
+
+
 def say(net, x):
     """Unit vectors of all samples."""
     z, _ = embed(net, x)

@@ -454,3 +454,8 @@ def test_bad_input_is_refused_before_anybody_trains(monkeypatch):
     assert Watched.seen == []
     unlabelled(pretrain=0, module=Watched(net(1)))
     assert Watched.seen
+
+
+def test_a_temperature_of_logits_is_refused():
+    with pytest.raises(ValueError, match=r"temperature=4\.0 softens probabilities"):
+        FedMD(temperature=4.0)
