@@ -11,7 +11,7 @@ from lkd.federated import Federation
 
 
 class RoundReport(Callback):
-    """Draws losses and validation metrics over rounds and, beside them, over the bytes that travelled.
+    """Draws losses and the server's validation metrics over rounds and, beside them, over the bytes that travelled.
 
     Writes `rounds.png` into the folder `report/` of the run; W&B gets it too. Rounds in which clients failed are
     marked. The figures themselves are in the CSV logger's `metrics.csv`.
@@ -56,8 +56,8 @@ class RoundReport(Callback):
         self.history.append(row)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds the validation's metrics to the round before it."""
-        if not trainer.sanity_checking and self.history:
+        """Adds the validation's metrics to the round before it, if there is a server's model that is trained."""
+        if not trainer.sanity_checking and self.history and cast(Federation, pl_module).serves:
             found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
             self.history[-1].update(found)
 

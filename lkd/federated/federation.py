@@ -147,9 +147,14 @@ class Federation(Wrapped):
         """The server's optimizer and scheduler over the trainable parameters of all architectures."""
         return configure_server([self.client, *self.others], self.server_optimizer, self.server_scheduler)
 
+    @property
+    def serves(self) -> bool:
+        """Whether the server's model is trained: by weights that clients share, or by the server itself."""
+        return self.algorithm.shares or self.algorithm.serves
+
     def on_test_start(self) -> None:
         """Says so where what is tested was never trained."""
-        if not (self.algorithm.shares or self.algorithm.serves):
+        if not self.serves:
             who = type(self.algorithm).__name__
             rank_zero_warn(
                 f"{who} trains no model at the server: test/... is of the weights that clients start from. Read the clients' own "

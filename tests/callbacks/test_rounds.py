@@ -8,6 +8,7 @@ from PIL import Image
 
 from lkd.callbacks import RoundReport
 from lkd.callbacks.pictures import over_rounds
+from lkd.federated import Local
 
 from .federation import Flaky, data, federation, fit
 from .plain import Plain, digits, quick_trainer
@@ -37,6 +38,13 @@ def test_a_round_that_was_not_validated_repeats_no_metric(tmp_path):
     report = RoundReport(str(tmp_path))
     fit([report], 3, check_val_every_n_epoch=2)
     assert ["val/acc" in row for row in report.history] == [False, True, False]
+
+
+def test_a_server_that_nobody_trains_is_not_drawn(tmp_path):
+    report = RoundReport(str(tmp_path))
+    fit([report], 2, federation(Local()))
+    assert ["val/acc" in row for row in report.history] == [False, False]
+    assert "train/loss" in report.history[-1]
 
 
 def test_failures_are_counted_and_marked(tmp_path):
