@@ -33,7 +33,7 @@ def data(clients=4, fractions=(0.6, 0.2, 0.2), spoil=False, **kwargs):
 
         def spoiled(stage=None):
             setup(stage)
-            batching, rows = module.clients.parts["train"]
+            batching, rows, *_ = module.clients.parts["train"]
             batching.dataset.tensors[0][rows[1]] = 0
 
         module.setup = spoiled

@@ -377,4 +377,4 @@ def test_the_example_of_the_docs_runs():
     scope = {"quiet": {**QUIET, "enable_checkpointing": False}}
     exec(code, scope)
     records = scope["federation"].records
-    assert len(blocks) == 2 and not any(r.error for r in records)
+    assert len(blocks) == 3 and not any(r.error for r in records)
