@@ -229,7 +229,9 @@ def test_two_ranks_equal_one(tmp_path):  # resumed: test_exact.py, for every kin
             "personal: network.0.weight stays with each client",
         ),
         (
-            lambda: federate(FedET(), **three(others=[model(1, classes=3), model(2, classes=3)], common=None)),
+            lambda: federate(
+                FedET(), **three(others=[model(1, classes=3), model(2, classes=3)], common=None)
+            ),
             "must have the same classes",
         ),
     ],
