@@ -115,7 +115,7 @@ class ClientReport(Callback):
             self._log(pl_module, self._measure(trainer, pl_module, self.part))
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, part: Part) -> list[Record]:
-        clients = self._chosen(cast(Any, trainer).datamodule.clients)
+        clients = drawn(cast(Any, trainer).datamodule.clients, self.limit)
         records = _federation(pl_module).evaluate(clients, part)
         if not records:
             rank_zero_warn(
@@ -129,12 +129,6 @@ class ClientReport(Callback):
             row.update(name=record.name, samples=record.samples, metrics={**row["metrics"], **record.metrics})
         self._measured = pl_module.global_step
         return records
-
-    def _chosen(self, clients: Sequence[Client]) -> list[Client]:
-        if self.limit is None or len(clients) <= self.limit:
-            return [clients[i] for i in range(len(clients))]
-        drawn = np.random.default_rng([len(clients)]).choice(len(clients), self.limit, replace=False)
-        return [clients[i] for i in sorted(drawn.tolist())]
 
     def _row(self, record: Record) -> Row:
         start = {"name": record.name, "samples": record.samples, **dict.fromkeys(COUNTED, 0), "metrics": {}}
@@ -178,6 +172,24 @@ class ClientReport(Callback):
         if spread := summary({row["name"]: row["metrics"] for _, row in everyone}):
             print_table(spread, "Spread over clients")
         print(f"Report: {folder}")
+
+
+def drawn(clients: Sequence[Client], limit: int | None) -> list[Client]:
+    """Clients to measure: all, or so many of them, drawn by chance once and the same in all rounds and runs.
+
+    Args:
+        clients: All of them.
+        limit: The most; None for all.
+
+    Example:
+        >>> drawn(["a", "b"], None), len(drawn(list(range(100)), 5))
+        (['a', 'b'], 5)
+    """
+    numbers = list(range(len(clients)))
+    if limit is not None and len(numbers) > limit:
+        found = np.random.default_rng([len(numbers)]).choice(len(numbers), limit, replace=False)
+        numbers = sorted(found.tolist())
+    return [clients[i] for i in numbers]
 
 
 def summary(clients: dict[str, dict[str, float]]) -> list[Row]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.data import extract_batch_size
@@ -96,7 +95,7 @@ def measured(
     if not is_overridden(f"{stage}_step", module):
         return {}
     training, before, log = module.training, vars(module).get("log"), Log()
-    module.log = log  # type: ignore[assignment, method-assign]
+    vars(module)["log"] = log
     module.eval()
     try:
         getattr(module, f"on_{stage}_epoch_start")()
@@ -115,16 +114,6 @@ def measured(
             vars(module)["log"] = before
         module.train(training)
     return log.compute()
-
-
-def chosen(trainer: Trainer, limit: int | None) -> list[Client]:
-    """Clients to measure: all, or so many of them, drawn by chance once and the same in all rounds and runs."""
-    clients = getattr(cast(Any, trainer).datamodule, "clients", [])
-    numbers = list(range(len(clients)))
-    if limit is not None and len(numbers) > limit:
-        drawn = np.random.default_rng([len(numbers)]).choice(len(numbers), limit, replace=False)
-        numbers = sorted(drawn.tolist())
-    return [clients[i] for i in numbers]
 
 
 def fingerprint(module: LightningModule) -> list[float]:

@@ -8,10 +8,9 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lkd.callbacks.clients import summary
+from lkd.callbacks.clients import drawn, summary
 from lkd.callbacks.costs import Costs
 from lkd.callbacks.everywhere import (
-    chosen,
     everywhere,
     fingerprint,
     measured,
@@ -160,7 +159,7 @@ class TradeoffLog(Callback):
         batches, found = shared_batches(trainer, self.part), {}
         if batches is not None and self._has_server_model(federation):
             found = measured(federation.client, batches, self.part, trainer)
-        clients = chosen(trainer, self.limit)
+        clients = drawn(getattr(cast(Any, trainer).datamodule, "clients", []), self.limit)
         kinds = {"clients": federation.evaluate(clients, self.part)}
         if batches is not None:
             kinds["shared"] = everywhere(federation, clients, batches, self.part)
