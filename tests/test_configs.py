@@ -143,7 +143,9 @@ def two_cameras(config):
 
 
 def activities():
-    write_recordings(Path("data/har_spsw"))
+    write_recordings(
+        Path("data/har_spsw"), subjects=23, executions=2
+    )  # as many as there are, as configs name them
 
 
 SMALL_WORLD = {**SMALL_FRAMES, "data.frames": 10, "data.size": [96, 72], "data.cameras": two_cameras}

@@ -34,6 +34,7 @@ from lkd.federated.knowledge.fedproto import FedProto
 from lkd.federated.knowledge.fml import FML
 from lkd.federated.knowledge.ktpfl import KTpFL
 from lkd.federated.knowledge.modal_prototypes import ModalPrototypes
+from lkd.federated.knowledge.server_teacher import ServerTeacher
 from lkd.federated.peers.gossip import DPSGD
 from lkd.federated.peers.mhd import MHD
 from lkd.federated.peers.stopping import MetaStopping
@@ -114,6 +115,7 @@ __all__ = [
     "Ring",
     "Rule",
     "Scaffold",
+    "ServerTeacher",
     "SmallWorld",
     "Star",
     "TimeVarying",

@@ -45,10 +45,12 @@ from lkd.federated import (
     ModalPrototypes,
     Ring,
     Scaffold,
+    ServerTeacher,
     TwoHeads,
 )
 from lkd.models import FeatureGenerator
 from lkd.modules import Classifier
+from lkd.teachers import Teacher
 
 from ..modules.modalities import CLASSES, Windows
 from .knowledge.public import Speaking
@@ -173,6 +175,12 @@ KINDS = {
         LocalWork(steps=2),
         others=[Speaking(momentum=0.9)],
     ),
+    "server_teacher": lambda: Federation(
+        Speaking(),
+        ServerTeacher(Teacher(Speaking(momentum=0.9)), samples=9, epochs=2, batch_size=3),
+        LocalWork(steps=2),
+        others=[Speaking(momentum=0.9)],
+    ),
     "fml": lambda: Federation(
         pair(noisy=True),
         FML(),
@@ -205,7 +213,7 @@ KINDS = {
     ),
 }
 
-PUBLIC = ("creamfl", "cronus", "dsfl", "fccl", "feddf", "fedet", "fedmd", "ktpfl", "mhd")
+PUBLIC = ("creamfl", "cronus", "dsfl", "fccl", "feddf", "fedet", "fedmd", "ktpfl", "mhd", "server_teacher")
 """Those that exchange what is said of public data."""
 SENSORS = ("creamfl", "modal_prototypes")
 """Those that are for several modalities."""

@@ -88,8 +88,7 @@ class PublicExchange(Algorithm):
         if server.index < self.warmup:
             return server.mean(server.train())["delta"]
         delta = server.mean(server.train())["delta"] if self.trains_first else {}
-        told = server.gather(server.ask("predict", numbers=numbers))
-        targets = self.agree(server, stacked(told, "logits"), [t.client for t in told])
+        targets = self.targets(server, numbers)
         if isinstance(targets, dict):
             knowledge = {i: {"targets": target.float()} for i, target in targets.items()}
         else:
@@ -100,6 +99,11 @@ class PublicExchange(Algorithm):
         for _ in server.ask("digest", knowledge, numbers=numbers):
             pass
         return delta
+
+    def targets(self, server: "Round", numbers: dict[str, float]) -> Tensor | dict[int, Tensor]:
+        """Asks the clients, and makes targets of what they say."""
+        told = server.gather(server.ask("predict", numbers=numbers))
+        return self.agree(server, stacked(told, "logits"), [t.client for t in told])
 
     def _check(self, server: "Round") -> None:
         """Refuses, before anybody works, clients of other classes."""
