@@ -1,0 +1,62 @@
+"""Every method of every comparison under configs/tradeoff/ runs, shrunk, on generated data at the very paths that it names."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("ultralytics", reason='needs the extra: pip install "lkd[yolo]"')
+
+from lkd.cli import main
+from lkd.compare.reading import read
+
+from .test_configs import ROOT, how_to_shrink, keep_teacher, shrunk_recipe, words
+
+STUDIES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs/tradeoff").glob("*.yaml"))
+RUN_ELSEWHERE = ("configs/tradeoff/digits.yaml",)  # by compare/test_command.py, as a whole
+HAR_ORACLE = {"model": "runs/har_oracle/teacher.ckpt", "recipe": "configs/multimodal/har_oracle.yaml"}
+
+
+def grid_of(study, monkeypatch):
+    monkeypatch.chdir(ROOT)  # its configs are named from there
+    return read(study)
+
+
+ALIKE = {"configs/tradeoff/parking_cameras.yaml": ("FedAvg", "oracle, no labels")}
+"""Of these the rest says word for word what traffic_cameras.yaml says."""
+METHODS = [
+    (study, method)
+    for study in STUDIES
+    if study not in RUN_ELSEWHERE
+    for method in yaml.safe_load((ROOT / study).read_text())["methods"]
+    if method in ALIKE.get(study, [method])
+]
+
+
+@pytest.mark.parametrize(("study", "method"), METHODS, ids=lambda word: Path(word).stem)
+def test_method_runs_to_its_end(study, method, tmp_path, monkeypatch):
+    grid = grid_of(study, monkeypatch)
+    _, config, *overrides = grid.arguments(list(grid.settings)[-1], method)
+    given = yaml.safe_load((ROOT / config).read_text())
+    _, make, small = how_to_shrink(Path(config), given)
+    monkeypatch.chdir(tmp_path)
+    make()
+    teachers = [(given.get("distillation") or {}).get("init_args", {}).get("teacher", {})]
+    teachers += [HAR_ORACLE] if any(HAR_ORACLE["model"] in each for each in overrides) else []
+    for teacher in teachers:
+        if "recipe" in teacher and "--distillation=null" not in overrides:
+            shrunk_recipe(teacher["recipe"])
+            keep_teacher(teacher)
+    measure = ["--trainer.callbacks+=TradeoffLog", "--trainer.enable_checkpointing=false"]
+    small = {name: value for name, value in small.items() if name != "trainer.limit_val_batches"}
+    main(["fit", "--config", str(ROOT / config), *overrides, *words(small), *measure])
+    (report,) = Path("runs").glob("*/version_0/report/tradeoff.json")
+    found = yaml.safe_load(report.read_text())
+    assert (
+        grid.metric in {**found["curve"][-1]["metrics"], **found["final"]}
+        if found["curve"]
+        else found["final"]
+    )
+    for teacher in teachers:
+        if "recipe" in teacher and Path(teacher["model"]).is_file():
+            keep_teacher(teacher)
