@@ -58,6 +58,11 @@ class Planned(Dataset[Any]):
         samples = many(indices) if many else [self.dataset[index] for index in indices]
         return [self._leave(sample, _item(index)) for sample, index in zip(samples, indices, strict=True)]
 
+    def counts(self, rows: np.ndarray) -> dict[str, int]:
+        """How many of some rows have each modality, of those that are shown and those that are not."""
+        has = self.there[rows].sum(0).tolist()
+        return {name: n if name in self.shown else 0 for name, n in zip(self.modalities, has, strict=True)}
+
     def joined(self, others: Sequence["Planned"]) -> "Planned":
         """The same rows, with the modalities that any of these shows."""
         twin = copy.copy(self)

@@ -7,6 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from lkd.datamodules.batching import Batching
+from lkd.datamodules.planned import Planned
 from lkd.datamodules.public import PublicData
 
 
@@ -125,6 +126,12 @@ class Shard:
     def has(self, part: str) -> bool:
         """Whether there is any sample in "train", "val" or "test"."""
         return part in self.parts
+
+    @property
+    def present(self) -> dict[str, int]:
+        """How many training samples have each modality of the data, 0 of what it does not own; empty without a `ModalityPlan`."""
+        batching, rows = self.parts["train"]
+        return batching.dataset.counts(rows) if isinstance(batching.dataset, Planned) else {}
 
     def pooled(self, others: Sequence["Shard"]) -> "Shard":
         """One client with the samples of this one and the others, in the order of their ids."""

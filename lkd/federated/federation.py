@@ -221,7 +221,7 @@ class Federation(Wrapped):
             self.attack.on(self.engine.exchange) if self.attack else self.engine.exchange,
             self.ranks,
             plan.steps,
-            uniform=self.algorithm.weights == "uniform",
+            weighting=self.algorithm.weights,
             rule=self.robust,
             min_clients=self.min_clients,
             sums=self._sums,

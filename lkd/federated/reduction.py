@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lkd.federated.client import Client
 from lkd.federated.layout import Layout
 from lkd.federated.mean import Averaged, RunningSum
 from lkd.federated.messages import Reply
 from lkd.federated.ranks import Ranks
 from lkd.federated.rules import Rule
 from lkd.federated.tensors import Groups, Tensors, moved
+from lkd.federated.weighing import Weighing
 
 
 @dataclass
@@ -39,8 +42,8 @@ class Reduction:
         buffers: The server's buffers.
         layouts: Of every architecture.
         layout_of: Which of them the sender of a reply has.
-        weight: A reply's weight in a mean.
-        samples: Number of samples of the sender.
+        client: The sender of a reply.
+        weighing: Its weight in a mean.
         enough: Told how many clients are in a result; raises if they are too few.
         rule: A robust rule instead of the weighted mean.
         ranks: The processes.
@@ -53,8 +56,8 @@ class Reduction:
         buffers: Tensors,
         layouts: Sequence[Layout],
         layout_of: Callable[[Reply], int],
-        weight: Callable[[Reply], float],
-        samples: Callable[[Reply], int],
+        client: Callable[[Reply], Client],
+        weighing: Weighing,
         enough: Callable[[int], None],
         rule: Rule | None = None,
         ranks: Ranks | None = None,
@@ -62,14 +65,14 @@ class Reduction:
     ) -> None:
         self.rule, self._x, self._buffers = rule, x, buffers
         self._layouts, self._layout_of = layouts, layout_of
-        self._weight, self._samples, self._enough = weight, samples, enough
+        self._client, self._weighing, self._enough = client, weighing, enough
         self._ranks = ranks or Ranks()
         self._sums = {} if sums is None else sums
-        self._blocks = _blocks(list(x), [layout.weights for layout in layouts])
-        self._buffer_blocks = _blocks(list(buffers), [layout.buffers for layout in layouts])
+        self._blocks = _blocks(list(x), [layout.weights for layout in layouts], weighing)
+        self._buffer_blocks = _blocks(list(buffers), [layout.buffers for layout in layouts], weighing)
         self._new_buffers = [
-            self._sum(f"buffers {i}", {n: buffers[n] for n in names})
-            for i, (_, names) in enumerate(self._buffer_blocks)
+            self._sum(f"buffers {i}", {n: buffers[n] for n in block.names})
+            for i, block in enumerate(self._buffer_blocks)
         ]
         self._ruled_buffers: Tensors = {}
         self.absent: set[str] = set()  # weights that no client had which replied
@@ -78,9 +81,11 @@ class Reduction:
         """Takes note of the buffers that a trained client brings back."""
         layout = self._layout_of(reply)
         ours = {at: reply.tensors["buffers"][own] for own, at in self._layouts[layout].buffers.items()}
-        for (owners, names), total in zip(self._buffer_blocks, self._new_buffers, strict=True):
-            if layout in owners:
-                total.add({name: ours[name] for name in names}, self._weight(reply))
+        client = self._client(reply)
+        for block, total in zip(self._buffer_blocks, self._new_buffers, strict=True):
+            weight = self._weighing(client) * self._weighing.share(client, block.modality)
+            if layout in block.owners and weight > 0:
+                total.add({name: ours[name] for name in block.names}, weight)
 
     def mean_buffers(self) -> Tensors:
         """The buffers that came back, joined in the same way as the weights; nothing where there are none."""
@@ -106,8 +111,8 @@ class Reduction:
         kind = " ".join((*groups, *numbers))
         zeros = {f"numbers/{name}": torch.zeros((), dtype=torch.float64) for name in numbers}
         totals = []
-        for i, (_, names) in enumerate(self._blocks):
-            like = {f"{g}/{n}": self._x[n] for g in groups for n in names} | (zeros if i == 0 else {})
+        for i, block in enumerate(self._blocks):
+            like = {f"{g}/{n}": self._x[n] for g in groups for n in block.names} | (zeros if i == 0 else {})
             totals.append(self._sum(f"{kind} {i}", like))
         updates: list[tuple[int, Tensor]] = []
         for reply in replies:
@@ -119,11 +124,11 @@ class Reduction:
         first = totals[0]  # what all architectures have: the block in which every reply is
         self._enough(first.count)
         flat: Tensors = {}
-        for (_, names), total in zip(self._blocks, totals, strict=True):
-            # no client of an architecture in this round: its weights stay
-            nothing = {f"{g}/{n}": torch.zeros_like(self._x[n]) for g in groups for n in names}
+        for block, total in zip(self._blocks, totals, strict=True):
+            # no client of an architecture, or none that has any sample of a modality, in this round: its weights stay
+            nothing = {f"{g}/{n}": torch.zeros_like(self._x[n]) for g in groups for n in block.names}
             flat |= result(total) if total.count else nothing
-            self.absent |= set() if total.count else set(names)
+            self.absent |= set() if total.count else set(block.names)
         found: Groups = Averaged({g: {n: flat[f"{g}/{n}"] for n in self._x} for g in groups})
         found["numbers"] = {name: flat[f"numbers/{name}"] for name in numbers}
         found["numbers"]["weight"] = torch.tensor(first.weight, dtype=torch.float64)
@@ -149,14 +154,17 @@ class Reduction:
                 )
         theirs = {at: own for own, at in self._layouts[layout].weights.items()}
         scalars = {f"numbers/{n}": torch.tensor(reply.numbers[n], dtype=torch.float64) for n in numbers}
-        for i, ((owners, names), total) in enumerate(zip(self._blocks, totals, strict=True)):
-            if layout in owners:
-                tensors = {f"{g}/{n}": reply.tensors[g][theirs[n]] for g in groups for n in names}
-                total.add(tensors | (scalars if i == 0 else {}), weight)
+        for i, (block, total) in enumerate(zip(self._blocks, totals, strict=True)):
+            share = self._weighing.share(self._client(reply), block.modality)
+            if layout in block.owners and (share > 0 or not block.modality):
+                tensors = {f"{g}/{n}": reply.tensors[g][theirs[n]] for g in groups for n in block.names}
+                total.add(tensors | (scalars if i == 0 else {}), weight * share)
 
     def gather(self, replies: Iterable[Reply]) -> list[Told]:
         """What the clients told, all of them on every rank, by client."""
-        told = [Told(r.client, self._samples(r), moved(r.knowledge, "cpu"), r.numbers) for r in replies]
+        told = [
+            Told(r.client, self._client(r).num_samples, moved(r.knowledge, "cpu"), r.numbers) for r in replies
+        ]
         everyone = [t for part in self._ranks.gather_objects(told) for t in part]
         self._enough(len(everyone))
         return sorted(everyone, key=lambda t: t.client)
@@ -189,13 +197,20 @@ class Reduction:
         return dict(joined[: len(self._x)]), dict(joined[len(self._x) :])
 
 
-def _blocks(
-    names: Sequence[str], layouts: Sequence[dict[str, str]]
-) -> list[tuple[frozenset[int], list[str]]]:
-    """Names by the architectures that have them; first, even if there are none, those that all have."""
+class _Block(NamedTuple):
+    """Tensors of which the same clients have a say, with the same weights."""
+
+    owners: frozenset[int]  # architectures that have them
+    modality: str  # whose samples weigh them; "" for all samples
+    names: list[str]
+
+
+def _blocks(names: Sequence[str], layouts: Sequence[dict[str, str]], weighing: Weighing) -> list[_Block]:
+    """Names by who has them and what weighs them; first, even if there are none, those that all have and all samples weigh."""
     everyone = frozenset(range(len(layouts)))
-    blocks: dict[frozenset[int], list[str]] = {everyone: []}
+    blocks = {(everyone, ""): _Block(everyone, "", [])}
     having = [set(layout.values()) for layout in layouts]
     for name in names:
-        blocks.setdefault(frozenset(i for i, has in enumerate(having) if name in has), []).append(name)
-    return list(blocks.items())
+        key = frozenset(i for i, has in enumerate(having) if name in has), weighing.modality_of(name)
+        blocks.setdefault(key, _Block(*key, [])).names.append(name)
+    return list(blocks.values())

@@ -17,6 +17,7 @@ from lkd.federated.reduction import Reduction, Told
 from lkd.federated.rules import Rule
 from lkd.federated.stations import Stations
 from lkd.federated.tensors import Groups, Tensors
+from lkd.federated.weighing import Weighing, Weighting
 
 Exchange = Callable[[str, dict[Client, Message]], Iterator[Reply]]
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class Round:
         exchange: The engine.
         ranks: The processes.
         steps: Optimizer steps that a client is to make in this round. Default: none.
-        uniform: Whether all clients weigh the same.
+        weighting: How much the clients' replies count in a mean.
         rule: A robust rule for the change of the weights instead of the weighted mean.
         min_clients: Fewer successful clients than this stop the run.
         sums: Accumulators of earlier rounds, to be used again.
@@ -54,7 +55,7 @@ class Round:
         exchange: Exchange,
         ranks: Ranks,
         steps: Callable[[Client], int] = lambda client: 0,
-        uniform: bool = False,
+        weighting: Weighting = "samples",
         rule: Rule | None = None,
         min_clients: int = 1,
         sums: dict[str, RunningSum] | None = None,
@@ -67,7 +68,7 @@ class Round:
         self.x, self.kind_of = stations.x, stations.kind_of
         self.models = [station.source for station in stations]
         self._stations, self._buffers, self._layouts = stations, stations.buffers, stations.layouts
-        self._exchange, self._plan, self._uniform = exchange, steps, uniform
+        self._exchange, self._plan, self._weighing = exchange, steps, Weighing(weighting, cohort)
         self._ranks, self._min_clients, self._on_record = ranks, min_clients, on_record
         self.records = Records(index, ranks)
         self._reduction = Reduction(
@@ -75,8 +76,8 @@ class Round:
             self._buffers,
             self._layouts,
             lambda reply: self.kind_of(reply.client),
-            self.weight,
-            lambda reply: self.client(reply).num_samples,
+            self.client,
+            self._weighing,
             self._enough,
             rule,
             ranks,
@@ -196,7 +197,7 @@ class Round:
 
     def weight(self, reply: Reply) -> float:
         """A reply's weight in a mean: its client's samples, or 1."""
-        return 1.0 if self._uniform else float(self.client(reply).num_samples)
+        return self._weighing(self.client(reply))
 
     def mean(
         self,

@@ -1,18 +1,17 @@
 """What an algorithm is: a half that runs at the client, a half that runs at the server."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from lightning.pytorch import LightningModule
 
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.tensors import Groups, Tensors
+from lkd.federated.weighing import Weighting as Weighting
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
-
-Weighting = Literal["samples", "uniform"]
 
 
 class Algorithm:
@@ -23,7 +22,8 @@ class Algorithm:
     the server must remember in `state`, so that it is saved with every checkpoint.
 
     Args:
-        weights: How replies are averaged: by the clients' numbers of samples, or all the same.
+        weights: How replies are averaged: by the clients' numbers of samples, all the same, or by `"present"` samples (see
+            `lkd.federated.weighing.Weighing`).
     """
 
     keeps_gradient = False
@@ -36,8 +36,8 @@ class Algorithm:
     """Whether clients may have different architectures."""
 
     def __init__(self, weights: Weighting = "samples") -> None:
-        if weights not in ("samples", "uniform"):
-            raise ValueError(f"weights={weights!r} must be 'samples' or 'uniform'.")
+        if weights not in get_args(Weighting):
+            raise ValueError(f"weights={weights!r} must be 'samples', 'uniform' or 'present'.")
         self.weights = weights
         self.state: Groups = {}
 

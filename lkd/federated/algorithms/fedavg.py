@@ -11,7 +11,9 @@ class FedAvg(Algorithm):
     the mean gives FedAvgM, FedAdam, FedYogi and FedAdagrad. Travels: the weights and buffers, each way.
 
     Args:
-        weights: How replies are averaged: by the clients' numbers of samples, or all the same.
+        weights: How replies are averaged: by the clients' numbers of samples, all the same (`"uniform"`), or (`"present"`, for
+            clients with a `ModalityPlan`) an encoder, and whatever else bears the name of one modality, by the numbers of samples
+            that have it.
     """
 
     mixed = True

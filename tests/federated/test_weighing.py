@@ -1,0 +1,120 @@
+"""Means of encoders by the samples that have their modality: by hand, in the degenerate case, from a modality plan."""
+
+import copy
+
+import pytest
+import torch
+
+from lkd.datamodules import ModalityPlan
+from lkd.federated import FedAvg, Federation, FedProx
+from lkd.federated.weighing import Weighing
+
+from ..datamodules.test_modality_plan import NAMES, TYPES, Module, Motion, federated
+from ..modules.modalities import Wearer, client
+from .quadratic import loader, trainer
+from .test_multimodal import BOTH, ONE, descend, run
+
+
+class Telling(Wearer):
+    """A client that tells how many of its samples have each modality of the data."""
+
+    @property
+    def present(self):
+        there = self.x["present"]
+        return {m: int(there[m].sum()) if m in there else 0 for m in BOTH}
+
+
+def clients(missing=(0.7, 0.1, 0.3)):
+    owned = zip((8, 12, 20), (BOTH, ONE, BOTH), missing, strict=True)
+    return [Telling(i, n, m, missing=q) for i, (n, m, q) in enumerate(owned)]
+
+
+def by_hand(rounds, everyone):
+    server = {n: p.detach().clone() for n, p in client(BOTH, seed=1).network.named_parameters()}
+    for r in range(rounds):
+        told = []
+        for one in everyone:
+            net = copy.deepcopy(client(BOTH if one.id != 1 else ONE).network)
+            with torch.no_grad():
+                for name, p in net.named_parameters():
+                    p.copy_(server[name])
+            for x, y in one.batches_of_round(r):
+                descend(net, x, y)
+            told.append((one, {n: p.detach() for n, p in net.named_parameters()}))
+        for name in server:
+            total, weight = 0.0, 0
+            for one, weights in told:
+                if name in weights:
+                    modality = next((m for m in BOTH if f".{m}." in name), None)
+                    n = int(one.x["present"][modality].sum()) if modality else one.num_samples
+                    total, weight = total + n * weights[name], weight + n
+            server[name] = total / weight
+    return server
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_an_encoder_is_averaged_by_the_samples_that_have_its_modality(rounds):
+    federation = run(clients(), FedAvg("present"), rounds=rounds, common="*")
+    for name, value in by_hand(rounds, clients()).items():
+        found = dict(federation.client.network.named_parameters())[name].detach()
+        torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_it_is_another_mean_for_encoders_and_the_same_for_what_all_samples_go_through():
+    one, two = (run(clients(), FedAvg(w), common="*").client.network for w in ("present", "samples"))
+    same = {n: torch.equal(p, dict(two.named_parameters())[n]) for n, p in one.named_parameters()}
+    assert same["head.weight"] and not same["encoders.gyro.0.weight"] and not same["projections.acc.weight"]
+
+
+def test_where_nothing_is_missing_it_is_the_mean_by_samples_bit_for_bit():
+    complete = (0.0, 0.0, 0.0)
+    one, two = (run(clients(complete), FedProx(0.1, w), rounds=2, common="*") for w in ("present", "samples"))
+    for a, b in zip(one.client.parameters(), two.client.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_encoder_of_which_nobody_has_a_sample_stays_as_it_is():
+    everyone = clients((0.0, 0.0, 0.0))
+    for one in everyone:
+        if "gyro" in one.x:
+            one.x["gyro"], one.x["present"]["gyro"] = one.x["gyro"] * 0, one.x["present"]["gyro"] & False
+    federation = run(everyone, FedAvg("present"), common="*")
+    before = dict(client(BOTH, seed=1).network.named_parameters())
+    for name, p in federation.client.network.named_parameters():
+        assert torch.equal(p, before[name]) == (".gyro." in name or name.endswith("gyro.bias")), name
+
+
+def test_a_modality_plan_tells_what_is_in_the_batches():
+    data = federated(ModalityPlan(TYPES, missing=0.4), data=Module(Motion(60)))
+    for i in range(6):
+        one = data.clients[i]
+        seen = dict.fromkeys(NAMES, 0)
+        for x, _ in one.ordered_batches("train"):
+            for name, there in x["present"].items():
+                seen[name] += int(there.sum())
+        assert one.present == seen and set(TYPES[i % 3]) >= {m for m, n in seen.items() if n}
+    pooled = data.clients[0].pooled([data.clients[1], data.clients[2]])
+    assert pooled.present == {m: sum(data.clients[i].present[m] for i in range(3)) for m in NAMES}
+
+
+def test_clients_that_do_not_tell_are_refused_before_anybody_trains():
+    everyone = [Wearer(i, 8, BOTH) for i in range(3)]
+    federation = Federation(client(BOTH), FedAvg("present"))
+    with pytest.raises(
+        ValueError, match="weights='present' needs clients that tell .* client client0 does not"
+    ):
+        trainer(1).fit(federation, loader(everyone))
+    assert not federation.records
+
+
+def test_without_a_plan_a_client_tells_nothing():
+    data = federated(None)
+    assert data.clients[0].present == {}
+
+
+def test_names_tell_whose_a_layer_is():
+    weighing = Weighing("present", clients())
+    assert weighing.modality_of("network.encoders.gyro.0.weight") == "gyro"
+    assert weighing.modality_of("network.gyroscope.weight") == "" == weighing.modality_of("network.head.bias")
+    with pytest.raises(ValueError, match="weights='median' must be 'samples', 'uniform' or 'present'"):
+        FedAvg("median")
