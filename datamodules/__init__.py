@@ -24,17 +24,20 @@ from lkd.datamodules.parking_world import ParkingWorld
 from lkd.datamodules.partitions import IID, LogNormal, Natural, Partition, PowerLaw
 from lkd.datamodules.pklot import PKLot
 from lkd.datamodules.public import PublicData
+from lkd.datamodules.rgb_thermal import RGBThermalFolder
 from lkd.datamodules.samplers import CameraBatchSampler, IndexBatchSampler, Key
 from lkd.datamodules.shards import Population, Shard
 from lkd.datamodules.skews import Dirichlet, PrimaryLabels, Shards, Similarity
 from lkd.datamodules.splits import Splits, by_time
 from lkd.datamodules.synthetic import Synthetic
 from lkd.datamodules.torchvision_data import TorchvisionData
+from lkd.datamodules.uci_har import UCIHAR
 from lkd.datamodules.views import View, Views
 from lkd.datamodules.yolo_folder import YoloFolder
 
 __all__ = [
     "IID",
+    "UCIHAR",
     "AllClients",
     "CNRParkEXT",
     "CNRParkPatches",
@@ -64,6 +67,7 @@ __all__ = [
     "PowerLaw",
     "PrimaryLabels",
     "PublicData",
+    "RGBThermalFolder",
     "Shard",
     "Shards",
     "Similarity",

@@ -81,11 +81,15 @@ class DetectionDataModule(LightningDataModule):
         """Reads the labels of these frames; frames that have none may be left out. Default: as they are."""
         return frames
 
+    def divide(self, frames: list[Frame]) -> Splits:
+        """Which frames train, validate and test. Default: by time within each camera, as `fractions` say."""
+        return by_time(frames, self.fractions)
+
     def setup(self, stage: str | None = None) -> None:
         """Lists the frames, splits them and reads the labels which `stage` needs ("fit", "test", ...)."""
         frames = self.frames()
         self.cameras = pick("cameras", self.wanted_cameras, (frame.camera for frame in frames))
-        self.splits = by_time((frame for frame in frames if frame.camera in self.cameras), self.fractions)
+        self.splits = self.divide([frame for frame in frames if frame.camera in self.cameras])
         if stage in ("fit", None):
             train = self._dataset("train", self.train_views, labelled=not self.unlabelled)
             train.plain = FrameDataset(train.frames, self.eval_views, train.labelled)
@@ -106,10 +110,13 @@ class DetectionDataModule(LightningDataModule):
         """
         self.train_views.teacher_size = None  # until `serve_views`
         views = Views(self.eval_views.teacher_size or self.eval_views.image_size)
+        theirs: dict[str, Path] = {}  # what the teacher sees instead, where that is another file
 
         def load(paths: list[str]) -> tuple[Tensor, list[tuple[int, int]]]:
+            if not theirs:
+                theirs.update((str(f.path), f.teacher_path or f.path) for part in self.splits for f in part)
             nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-            images = [views(read_image(Path(path)), *nothing).image for path in paths]
+            images = [views(read_image(theirs.get(path, Path(path))), *nothing).image for path in paths]
             return pad(images), [(image.shape[1], image.shape[2]) for image in images]
 
         return load

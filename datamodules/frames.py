@@ -30,6 +30,8 @@ class Frame:
         weather: "sunny", "overcast", "rainy" or "".
         boxes: (N, 4) float32 xyxy normalised to [0, 1], or `None` for an unlabelled frame.
         labels: (N,) int64, or `None`.
+        teacher_path: what the teacher sees of the same moment: another sensor's picture, of the same aspect and aligned
+            with it; `None` for the same file.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Frame:
     weather: str = ""
     boxes: Tensor | None = None
     labels: Tensor | None = None
+    teacher_path: Path | None = None
 
 
 def read_image(path: Path) -> Tensor:
@@ -45,15 +48,39 @@ def read_image(path: Path) -> Tensor:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file cannot be decoded; the message names it.
+        ValueError: if the file cannot be decoded, or has more than 8 bits a channel; the message names it.
     """
     try:
         with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+            deep = image.mode.startswith(("I", "F"))  # Pillow would clip all above 255 to white
+            pixels = np.array(image.convert("RGB"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"the image {path} is missing.") from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
         raise ValueError(f"the image {path} is damaged and cannot be decoded ({error}).") from error
+    if deep:
+        raise ValueError(
+            f"the image {path} has more than 8 bits a pixel: scale it to 8 bits (0 to 255) first."
+        )
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
+    """What the teacher sees of a frame, (3, H', W') uint8, where that is another file than the student's `image`.
+
+    Raises:
+        ValueError: if the two pictures differ in shape, so that they cannot be aligned.
+    """
+    if frame.teacher_path is None:
+        return None
+    theirs = read_image(frame.teacher_path)
+    (h, w), (height, width) = theirs.shape[-2:], image.shape[-2:]
+    if abs(h * width - w * height) > width:  # more than a row beside the same aspect
+        raise ValueError(
+            f"{frame.path} ({width}x{height}) and {frame.teacher_path} ({w}x{h}) differ in shape: the student's and the "
+            "teacher's picture must be aligned with each other."
+        )
+    return theirs
 
 
 def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
@@ -127,7 +154,9 @@ class FrameDataset(Dataset[dict[str, Any]]):
         boxes, labels = (
             tidy(frame) if self.labelled else (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
         )
-        view = self.views(read_image(frame.path), boxes, labels, key)
+        image = read_image(frame.path)
+        theirs = None if self.views.teacher_size is None else read_theirs(frame, image)
+        view = self.views(image, boxes, labels, key, theirs)
         sample: dict[str, Any] = {"image": view.image, "camera": frame.camera, "path": str(frame.path)}
         sample["view"] = view.window
         if view.teacher_image is not None:

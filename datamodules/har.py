@@ -14,7 +14,8 @@ from lkd.datamodules.columns import GROUP
 from lkd.datamodules.har_drawn import draw_recordings
 from lkd.datamodules.har_files import ARCHIVE, CLASSES, RELEASE, TABLES, Recording, read_recordings
 from lkd.datamodules.modality_set import ModalitySet, Moments
-from lkd.datamodules.splits import Splits, by_time, natural_key, pick
+from lkd.datamodules.people import by_person
+from lkd.datamodules.splits import Splits, by_time, pick
 from lkd.datamodules.windows import cut
 
 log = logging.getLogger(__name__)
@@ -149,26 +150,9 @@ class SmartphoneSmartwatchHAR(ClassificationDataModule):
         if self.split == "execution":
             items = [_Timed(one.subject, one.execution, one) for one in recordings]
             return Splits(*([item.recording for item in part] for part in by_time(items, self.fractions)))
-        parts = self._people({one.subject for one in recordings})
+        everybody = {one.subject for one in recordings}
+        parts = by_person(everybody, self.fractions, self.val_subjects, self.test_subjects, self.split_seed)
         return Splits(*([one for one in recordings if one.subject in part] for part in parts))
-
-    def _people(self, everybody: set[str]) -> tuple[list[str], list[str], list[str]]:
-        """The people of every part: those named, and the draw for the parts without names."""
-        named = {"test": self.test_subjects, "val": self.val_subjects}
-        held = {
-            part: pick(f"{part}_subjects", names, everybody)
-            for part, names in named.items()
-            if names is not None
-        }
-        if both := {*held.get("val", ())} & {*held.get("test", ())}:
-            raise ValueError(f"{min(both)!r} is in val_subjects and in test_subjects: choose one.")
-        left = sorted(everybody.difference(*held.values()), key=natural_key)
-        left = np.random.default_rng(self.split_seed).permutation(left).tolist()
-        first, second = (int(share * len(everybody) + 0.5 + 1e-9) for share in np.cumsum(self.fractions)[:2])
-        for part, count in (("test", len(everybody) - second), ("val", second - first)):
-            if part not in held:
-                held[part], left = left[:count], left[count:]
-        return left, held["val"], held["test"]
 
     def _cut(self, recordings: list[Recording]) -> ModalitySet:
         """All windows that have any of the modalities, as they are."""

@@ -14,7 +14,7 @@ class View(NamedTuple):
     """One view of a frame, unpadded."""
 
     image: Tensor  # (3, h, w) float32 in [0, 1], the student's
-    teacher_image: Tensor | None  # (3, H, W), the same view at the teacher's size
+    teacher_image: Tensor | None  # (3, H, W), the same view at the teacher's size, maybe of another picture
     boxes: Tensor  # (N, 4) xyxy in pixels of `image`
     labels: Tensor  # (N,)
     window: Tensor  # (5,): the crop x0, y0, x1, y1 as shares of the frame, and 1 if it was flipped
@@ -87,7 +87,14 @@ class Views:
         self.crop, self.flip, self.colour = crop, flip, colour
         self.min_visible, self.seed = min_visible, seed
 
-    def __call__(self, image: Tensor, boxes: Tensor, labels: Tensor, key: Sequence[int] = ()) -> View:
+    def __call__(
+        self,
+        image: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        key: Sequence[int] = (),
+        theirs: Tensor | None = None,
+    ) -> View:
         """Draws the view that belongs to `key`.
 
         Args:
@@ -95,6 +102,8 @@ class Views:
             boxes: (N, 4) float32 xyxy, normalised to [0, 1].
             labels: (N,).
             key: numbers, none negative, that name this view, such as (epoch, lap, index).
+            theirs: (3, H', W') uint8, what the teacher sees of the same scene (another sensor's picture), of the same
+                aspect; `None` for `image`.
         """
         height, width = image.shape[-2:]
         # All numbers are always drawn, so that switching one augmentation off leaves the others as they were.
@@ -106,6 +115,7 @@ class Views:
         size = (height, width)
         moving = tv_tensors.BoundingBoxes(pixels, format="XYXY", canvas_size=size)
         if (h, w) != size:
+            theirs = None if theirs is None else _same_crop(theirs, size, top, left, h, w)
             image, moving = F.crop(image, top, left, h, w), F.crop(moving, top, left, h, w)
             keep = _area(moving) >= self.min_visible * _area(pixels)
             keep &= _area(moving) > 0
@@ -114,6 +124,7 @@ class Views:
         corners = (left / width, top / height, (left + w) / width, (top + h) / height)
         window = torch.tensor([*corners, float(flipped)])
         if flipped:
+            theirs = None if theirs is None else F.horizontal_flip(theirs)
             image, moving = F.horizontal_flip(image), F.horizontal_flip(moving)
         # The size follows from the frame, not from the rounded crop: all views of a camera stack into one
         # batch.
@@ -121,7 +132,8 @@ class Views:
         factors = [1 + self.colour * (2 * number - 1) for number in jitter]
         teacher = None
         if self.teacher_size is not None:
-            teacher = self._finish(image, fit_size(height, width, self.teacher_size), factors)
+            seen = image if theirs is None else theirs
+            teacher = self._finish(seen, fit_size(height, width, self.teacher_size), factors)
         moved = F.resize(moving, list(small)).as_subclass(Tensor)
         return View(self._finish(image, small, factors), teacher, moved, labels, window)
 
@@ -135,6 +147,15 @@ class Views:
         # Contrast about mid-grey, not about the picture's mean as v2 has it: a mean depends on the size (two
         # views) and, in its last bit, on the number of threads (workers).
         return ((image - 0.5) * contrast + 0.5).clamp(0, 1)
+
+
+def _same_crop(picture: Tensor, size: tuple[int, int], top: int, left: int, h: int, w: int) -> Tensor:
+    """The part of a picture that a crop of another one, of `size` (height, width), shows; exact where sizes agree."""
+    height, width = picture.shape[-2:]
+    down, right = height / size[0], width / size[1]
+    y0, x0 = min(round(top * down), height - 1), min(round(left * right), width - 1)
+    y1, x1 = round((top + h) * down), round((left + w) * right)
+    return F.crop(picture, y0, x0, max(1, y1 - y0), max(1, x1 - x0))
 
 
 def _area(boxes: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from lkd.models.yolo import _ultralytics
 
 from .recordings import write_recordings
 from .roads import write_roads
+from .uci import write_release
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
@@ -146,6 +147,7 @@ def activities():
     write_recordings(
         Path("data/har_spsw"), subjects=23, executions=2
     )  # as many as there are, as configs name them
+    write_release(Path("data/uci_har"))
 
 
 SMALL_WORLD = {**SMALL_FRAMES, "data.frames": 10, "data.size": [96, 72], "data.cameras": two_cameras}

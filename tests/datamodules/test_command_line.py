@@ -20,6 +20,17 @@ from lkd import datamodules
         ("CNRParkPatches", {"split": "official", "batch_size": 3, "root": "r"}),
         ("ParkingWorld", {"cameras": "[C1, C9]", "size": "[320, 240]", "weathers": "[sunny]", "seed": 3}),
         ("Digits", {"batch_size": 7}),
+        ("UCIHAR", {"root": "r", "acceleration": "total", "val_subjects": "[s01]", "download": "true"}),
+        (
+            "RGBThermalFolder",
+            {
+                "image": "visible",
+                "test": "{part: [test]}",
+                "classes": "{car: 1}",
+                "camera": "'{part}'",
+                "ignore": "[people]",
+            },
+        ),
         ("SmartphoneSmartwatchHAR", {"root": "null", "modalities": "[watch_acc]", "test_subjects": "[s01]"}),
     ],
 )

@@ -1,5 +1,7 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -80,6 +82,29 @@ def test_damaged_and_missing_images_are_named(tmp_path):
 def test_grey_pictures_become_rgb(tmp_path):
     Image.new("L", (8, 6), 100).save(tmp_path / "grey.png")
     assert read_image(tmp_path / "grey.png").shape == (3, 6, 8)
+
+
+def test_deep_pictures_are_refused(tmp_path):
+    """Raw thermal pictures often have 16 bits; as RGB nearly all of it would be white."""
+    Image.fromarray(np.full((4, 4), 20000, dtype=np.uint16)).save(tmp_path / "raw.png")
+    with pytest.raises(ValueError, match=r"raw\.png has more than 8 bits a pixel: scale it to 8 bits"):
+        read_image(tmp_path / "raw.png")
+
+
+@pytest.mark.parametrize("teacher_size", [None, 160])
+def test_a_teacher_may_see_another_file(picture, tmp_path, teacher_size):
+    """It is read only where there is a teacher's size."""
+    ours = replace(frame(picture), teacher_path=tmp_path / "blue.png")
+    dataset = FrameDataset([ours], Views(80, teacher_size))
+    if teacher_size is None:
+        return dataset[0]
+    with pytest.raises(FileNotFoundError, match=r"blue\.png is missing"):
+        dataset[0]
+    Image.new("RGB", (80, 60), (0, 0, 255)).save(tmp_path / "blue.png")
+    sample = dataset[0]
+    assert sample["path"] == str(picture) and sample["image"].amax((1, 2)).tolist() == [1, 0, 0]
+    assert sample["teacher_image"].amax((1, 2)).tolist() == [0, 0, 1]
+    assert sample["teacher_image"].shape == (3, 120, 160)
 
 
 @pytest.mark.parametrize("boxes", [[(0.0, 0.0, float("nan"), 1.0)], [(0.0, 0.0, float("inf"), 1.0)]])

@@ -116,6 +116,29 @@ def test_window_tells_where_the_view_lies():
     assert undone >= 5
 
 
+@pytest.mark.parametrize("factor", [1, 3])
+def test_another_picture_is_cut_alike(factor):
+    """Red tells the column and green the row of the frame: in both pictures, of whatever resolution."""
+    height, width = 60 * factor, 80 * factor
+    ours, theirs = torch.zeros(3, 60, 80, dtype=torch.uint8), torch.zeros(3, height, width, dtype=torch.uint8)
+    for picture, scale in ((ours, 1), (theirs, factor)):
+        picture[0] = (torch.arange(picture.shape[2]) // scale).byte()
+        picture[1] = (torch.arange(picture.shape[1]) // scale).byte()[:, None]
+        picture[2] = 200 * (picture is theirs)
+    views = Views(80, 80, crop=(0.3, 1.0), flip=0.5)
+    none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    flips = set()
+    for key in range(20):
+        view = views(ours, *none, key=(key,), theirs=theirs)
+        plain = views(ours, *none, key=(key,))
+        assert torch.equal(view.image, plain.image) and torch.equal(view.window, plain.window)
+        assert view.teacher_image.shape == view.image.shape and not view.image[2].any()
+        assert (view.teacher_image[2] * 255 - 200).abs().max() < 1e-3
+        assert (view.teacher_image[:2] - view.image[:2]).abs().max() * 255 < (1e-3 if factor == 1 else 1.01)
+        flips.add(bool(view.window[4]))
+    assert flips == {False, True}
+
+
 def test_scales_cover_the_range():
     """The zoom is uniform in the range: measured on a picture whose red tells the column."""
     image = torch.zeros(3, 150, 200, dtype=torch.uint8)

@@ -101,7 +101,7 @@ def test_clients_that_do_not_tell_are_refused_before_anybody_trains():
     everyone = [Wearer(i, 8, BOTH) for i in range(3)]
     federation = Federation(client(BOTH), FedAvg("present"))
     with pytest.raises(
-        ValueError, match="weights='present' needs clients that tell .* client client0 does not"
+        ValueError, match=r"weights='present' needs clients that tell .* client client0 does not"
     ):
         trainer(1).fit(federation, loader(everyone))
     assert not federation.records
