@@ -116,13 +116,6 @@ def measured(
     return log.compute()
 
 
-def fingerprint(module: LightningModule) -> list[float]:
-    """Two sums of every tensor of a model; they tell whether it has changed."""
-    with torch.no_grad():
-        tensors = [t.detach().double() for t in module.state_dict().values()]
-        return [float(number) for t in tensors for number in (t.sum(), t.square().sum())]
-
-
 def with_modalities(clients: list[Row], trainer: Trainer) -> list[Row]:
     """Says of every client which modalities it owns, where the data know."""
     data: Any = cast(Any, trainer).datamodule

@@ -12,7 +12,6 @@ from lkd.callbacks.clients import drawn, summary
 from lkd.callbacks.costs import Costs
 from lkd.callbacks.everywhere import (
     everywhere,
-    fingerprint,
     measured,
     shared_batches,
     with_modalities,
@@ -32,8 +31,7 @@ class TradeoffLog(Callback):
     Of every metric that the module logs in validation or test, such as `test/acc`: `test/acc` of the server's model on the
     shared data; `clients/test/acc/mean`, `/best`, `/worst` and `/std` over the clients' models on the clients' own
     data; and the same of the clients' models on the shared data, `shared/test/acc/mean` and so on, by which methods with
-    and without a server's model compare. A server's model that has not changed since the start is no result and is left
-    out. Of any other module, what its own validation logs, and its test.
+    and without a server's model compare. A server's model that nobody trains (`Federation.serves`) is no result and is left out. Of any other module, what its own validation logs, and its test.
 
     Writes `tradeoff.json` into the run's folder `report/`: the curve, the test after the fit, a row for each client, sizes of
     models and messages, seconds of training (on this machine, one client after the other, without measurements), FLOPs
@@ -73,25 +71,21 @@ class TradeoffLog(Callback):
         self.clients: list[Row] = []
         self.result: Row = {}
         self._measured = 0  # the round after which this was done last
-        self._start: list[float] = []
 
     def state_dict(self) -> dict[str, Any]:
         """What is known so far, so that a resumed run has all of it."""
-        return {"curve": self.curve, "costs": self.costs.state, "start": self._start}
+        return {"curve": self.curve, "costs": self.costs.state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the interrupted run stopped."""
-        self.curve, self._start = state_dict["curve"], state_dict["start"]
-        self.costs.state = state_dict["costs"]
+        self.curve, self.costs.state = state_dict["curve"], state_dict["costs"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to count."""
         data: Any = cast(Any, trainer).datamodule
         self._measured, self.result = pl_module.global_step, {}
-        if isinstance(pl_module, Federation):
-            self._start = self._start or fingerprint(pl_module.client)
-            if data is not None and self.part == "test":
-                data.setup("test")
+        if isinstance(pl_module, Federation) and data is not None and self.part == "test":
+            data.setup("test")
         self.costs.begin(pl_module, getattr(getattr(data, "clients", None), "public", None))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -146,7 +140,7 @@ class TradeoffLog(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the test after the fit."""
         if self.result:  # a test without a fit has cost nothing
-            has_model = not isinstance(pl_module, Federation) or self._has_server_model(pl_module)
+            has_model = not isinstance(pl_module, Federation) or pl_module.serves
             found = _floats(trainer.callback_metrics)
             self.result["final"] = {n: v for n, v in found.items() if has_model or not n.startswith("test/")}
             self._write(trainer)
@@ -157,7 +151,7 @@ class TradeoffLog(Callback):
 
     def _measure(self, trainer: Trainer, federation: Federation) -> None:
         batches, found = shared_batches(trainer, self.part), {}
-        if batches is not None and self._has_server_model(federation):
+        if batches is not None and federation.serves:
             found = measured(federation.client, batches, self.part, trainer)
         clients = drawn(getattr(cast(Any, trainer).datamodule, "clients", []), self.limit)
         kinds = {"clients": federation.evaluate(clients, self.part)}
@@ -180,9 +174,6 @@ class TradeoffLog(Callback):
     ) -> None:
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self.curve.append({"round": round, **self.costs.so_far(trainer, module), "metrics": finite})
-
-    def _has_server_model(self, federation: Federation) -> bool:
-        return fingerprint(federation.client) != self._start
 
     def _write(self, trainer: Trainer) -> None:
         run = trainer.log_dir or trainer.default_root_dir  # on every rank: it is broadcast

@@ -72,12 +72,17 @@ class Camera:
             return []
         return [(float(x), float(y)) for x, y in self._pixels(np.array(kept))[0]]
 
-    def ground(self, step: int) -> tuple[Array, Array, Array]:
-        """x, y and distance (H, W) in metres of the ground amid every `step` x `step` pixels; infinite in the sky."""
+    def rays(self, step: int) -> Array:
+        """Where every `step` x `step` pixels look: (H, W, 3) in the world, 1 long along the optical axis."""
         rows, columns = np.mgrid[0 : self.height_px : step, 0 : self.width : step] + step / 2
         scale = self.focal * self.width
         rays = np.stack([(columns - self.width / 2) / scale, (rows - self.height_px / 2) / scale], -1)
         rays = np.concatenate([rays, np.ones_like(rays[..., :1])], -1) @ self.axes
+        return rays
+
+    def ground(self, step: int) -> tuple[Array, Array, Array]:
+        """x, y and depth (H, W) in metres of the ground amid every `step` x `step` pixels; infinite in the sky."""
+        rays = self.rays(step)
         with np.errstate(divide="ignore"):
             far = np.where(rays[..., 2] < -1e-4, -self.height / rays[..., 2], np.inf)
         with np.errstate(invalid="ignore"):

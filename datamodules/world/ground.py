@@ -1,9 +1,12 @@
-"""The ground and the backdrop of a camera: asphalt, grass, kerbs, painted lines, houses and sky."""
+"""The ground of a camera: asphalt, grass, kerbs and painted lines."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from lkd.datamodules.world.backdrop import Shape, backdrop, paint_backdrop
 from lkd.datamodules.world.camera import Camera
 from lkd.datamodules.world.seeds import GROUND, stream
 from lkd.datamodules.world.view import OVER, View
@@ -24,8 +27,31 @@ def noise(rng: np.random.Generator, x: Array, y: Array, cell: float) -> Array:
     return low * (1 - t) + high * t
 
 
-def draw_ground(seed: int, view: View, weather: str) -> tuple[Image.Image, Array]:
-    """The empty lot in white light, RGB, and the distance of every pixel (H, W) in metres."""
+@dataclass(frozen=True)
+class Ground:
+    """The empty lot as its camera sees it; maps are (H, W), as large as the finished picture.
+
+    Args:
+        image: RGB in white light, oversampled.
+        far: depth of the ground in metres, at most 160.
+        lines: share of white paint.
+        kerb: share of kerb stones.
+        lawn: share of grass.
+        patchy: worn and mended asphalt, about -1 to 1.
+        shapes: what stands behind the lot.
+    """
+
+    image: Image.Image
+    far: Array
+    lines: Array
+    kerb: Array
+    lawn: Array
+    patchy: Array
+    shapes: list[Shape]
+
+
+def draw_ground(seed: int, view: View, weather: str) -> Ground:
+    """Draws the empty lot in one weather."""
     camera, rng = view.camera, stream(seed, view.name, 0, GROUND)
     x, y, far = camera.ground(OVER)
     detail = [noise(rng, x, y, cell) for cell in (0.12, 0.5, 2.5, 9.0)]
@@ -56,56 +82,10 @@ def draw_ground(seed: int, view: View, weather: str) -> tuple[Image.Image, Array
     colour += (grass - colour) * lawn
     image = Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8))
     image = image.resize((camera.width, camera.height_px), Image.Resampling.NEAREST)
-    _backdrop(image, view, np.isinf(far), rng)
-    return image, np.minimum(far, 160.0)
-
-
-def _backdrop(image: Image.Image, view: View, above: NDArray[np.bool_], rng: np.random.Generator) -> None:
-    """Sky, far hills, houses with windows, and a hedge at the end of the lot."""
-    camera, end = view.camera, view.lot.end
-    rows = np.linspace(0, 1, image.height)[:, None, None]
-    sky = np.broadcast_to(np.array([214, 222, 232]) + 30 * rows, (image.height, image.width, 3)).clip(0, 255)
-    image.paste(Image.fromarray(sky.astype(np.uint8)), mask=Image.fromarray(above).resize(image.size))
-    draw = ImageDraw.Draw(image)
-    for west in np.arange(-400.0, 400.0, 9.0):
-        top = rng.uniform(5, 11)
-        tone = int(rng.integers(-10, 10))
-        _wall(draw, camera, west, west + 10, end + 90, 0, top, (98 + tone, 112 + tone, 100 + tone))
-    x0 = -150.0
-    while x0 < 150:
-        width, height, front = rng.uniform(12, 30), rng.uniform(4, 11), end + rng.uniform(20, 27)
-        if rng.random() < 0.45:
-            wall = int(rng.integers(130, 205))
-            _wall(draw, camera, x0, x0 + width, front, 0, height, (wall, wall - 8, wall - 20))
-            for z in np.arange(1.0, height - 1.6, 3.0):
-                for left in np.arange(x0 + 1, x0 + width - 1.5, 3.0):
-                    _wall(draw, camera, left, left + 1.4, front, z, z + 1.4, (70, 78, 88))
-        x0 += width + rng.uniform(3, 14)
-    for x in np.sort(rng.uniform(-120, 120, 150)):
-        green = int(rng.integers(40, 70))
-        size = rng.uniform(0.5, 2.0)
-        pixels, depth = camera.project(np.array([[x, end + 10 + rng.normal(0, 2), 0.6 * size]]))
-        r = size * camera.focal * camera.width / max(float(depth[0]), 1.0)
-        if (
-            depth[0] > 1
-            and (abs(pixels[0] - np.array(image.size) / 2) < np.array(image.size) / 2 + 2 * r).all()
-        ):
-            for shade, share in ((0.65, 1.0), (0.85, 0.7), (1.0, 0.6), (1.15, 0.45)):
-                for _ in range(int(6 / share)):
-                    turn = rng.uniform(0, 2 * np.pi)
-                    px, py = pixels[0] + r * (1 - share * 0.6) * np.array([np.cos(turn), np.sin(turn)])
-                    py, s = py - r * (shade - 0.8) * 0.6, r * share * 0.45
-                    fill = (int((green - 6) * shade), int((green + 12) * shade), int((green - 18) * shade))
-                    draw.ellipse((px - s, py - s, px + s, py + s), fill=fill)
-
-
-def _wall(
-    draw: ImageDraw.ImageDraw, camera: Camera, x0: float, x1: float, y: float, z0: float, z1: float,
-    fill: tuple[int, int, int],
-) -> None:  # fmt: skip
-    polygon = camera.polygon(np.array([[x0, y, z0], [x1, y, z0], [x1, y, z1], [x0, y, z1]]))
-    if polygon:
-        draw.polygon(polygon, fill=fill)
+    shapes = backdrop(view, rng)
+    paint_backdrop(image, shapes, np.isinf(far))
+    patchy = 0.3 * (detail[2] + detail[3])
+    return Ground(image, np.minimum(far, 160.0), paint, kerb[..., 0], lawn[..., 0], patchy, shapes)
 
 
 def _mask(camera: Camera, areas: list[Array], strength: float) -> Array:

@@ -36,6 +36,11 @@ class Mesh:
         unit: Array = normals / np.linalg.norm(normals, axis=1, keepdims=True)
         return unit
 
+    @cached_property
+    def centres(self) -> Array:
+        """The middle of every face's corners, (F, 3)."""
+        return np.array([self.points[face].mean(0) for face in self.faces])
+
 
 class Builder:
     """Collects points and faces; faces are turned outwards from `centre`."""

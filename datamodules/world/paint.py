@@ -40,6 +40,7 @@ class Solid:
     paint: tuple[float, float, float]
     lights: bool = False  # switched on
     scale: float = 1.0
+    idle: float = np.inf  # minutes since its engine was stopped, 0 while it runs
 
     @cached_property
     def points(self) -> Array:
@@ -58,6 +59,10 @@ class Solid:
 class Drawable:
     """A solid as a camera sees it: polygons in pixels, in painting order, with their colours."""
 
+    solid: Solid
+    facing: NDArray[np.int64]  # which faces of its mesh the polygons are, (F,)
+    planes: Array  # outward normal of each, and its product with the way from the camera to the face, (F, 4)
+    depths: tuple[float, float]  # of its nearest and farthest point
     polygons: list[Points]
     colours: list[tuple[int, int, int]]
     outline: list[Points]  # polygons whose union is the silhouette
@@ -89,11 +94,16 @@ def look(solid: Solid, camera: Camera, light: Light) -> Drawable | None:
         return None
     towards, normals = points[mesh.corners[:, 0]] - camera.position, mesh.normals @ solid.turn
     facing = np.flatnonzero((towards * normals).sum(1) < 0)
-    colours = _shade(solid, mesh.material[facing], normals[facing], towards[facing], light)
+    normals, towards = normals[facing], towards[facing]
+    colours = _shade(solid, mesh.material[facing], normals, towards, light)
     colours = np.clip(colours, 0, 255).astype(int)
     xy = [(x, y) for x, y in pixels.tolist()]
     polygons = [[xy[i] for i in mesh.faces[face]] for face in facing]
     return Drawable(
+        solid,
+        facing,
+        np.concatenate([normals, (towards * normals).sum(1, keepdims=True)], 1),
+        (float(depth.min()), float(depth.max())),
         polygons,
         [(r, g, b) for r, g, b in colours.tolist()],
         [polygon for polygon, face in zip(polygons, facing, strict=True) if mesh.solid[face]],
@@ -129,17 +139,3 @@ def _shade(solid: Solid, material: NDArray[np.int64], normals: Array, towards: A
         colours[material == TAIL] = (235, 40, 30)
     colours[material == GLASS] *= 0.9
     return colours
-
-
-def shadow(solid: Solid, camera: Camera, to_sun: Array) -> list[Points]:
-    """The polygons, in pixels, of the shadow that `solid` casts on the ground."""
-    if not camera.sees(solid.x, solid.y, 9.0):
-        return []
-    points, mesh = solid.points, solid.mesh
-    points = points - to_sun * (points[:, 2:] / to_sun[2])
-    pixels, depth = camera.project(points)
-    if depth.min() < NEAR:
-        return []
-    xy = [(x, y) for x, y in pixels.tolist()]
-    lit = np.flatnonzero(mesh.solid & (mesh.normals @ solid.turn @ to_sun > 0))
-    return [[xy[i] for i in mesh.faces[face]] for face in lit]

@@ -1,13 +1,14 @@
 """What stands in the lot when a frame is taken."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lkd.datamodules.world.cars import car_mesh
 from lkd.datamodules.world.paint import Solid
 from lkd.datamodules.world.props import make_props
-from lkd.datamodules.world.seeds import CARS, DAY, FRAME, PROPS, stream
+from lkd.datamodules.world.seeds import CARS, FRAME, PROPS, stream
+from lkd.datamodules.world.stays import parked, since_change
 from lkd.datamodules.world.view import View, number
 from lkd.datamodules.world.weather import PER_DAY, Light, make_light
 
@@ -41,23 +42,6 @@ class Scene:
     index: int
 
 
-def parked(seed: int, view: View, index: int) -> list[int]:
-    """For every slot of the lot the car in it, as a number of that day, or -1.
-
-    Cars come and go during the day: a slot stays as it was for most of the steps.
-    """
-    day, step = divmod(index, PER_DAY)
-    rng = stream(seed, view.name, day, DAY)
-    levels = np.clip(rng.uniform(0.2, 0.9) + np.cumsum(rng.normal(0, 0.13, PER_DAY)), 0.2, 0.9)
-    count = len(view.lot.slots)
-    wish, car = rng.uniform(size=count), np.arange(count)
-    for now in range(step + 1):
-        leaves = rng.uniform(size=count) < (0.3 if now else 0)
-        wish = np.where(leaves, rng.uniform(size=count), wish)
-        car = np.where(leaves, car + count, car)
-    return [int(number) for number in np.where(wish < levels[step], car, -1)]
-
-
 def occupancy(seed: int, view: View, index: int) -> tuple[list[int], list[int]]:
     """For every listed slot: is it busy, and has its car taken the place of another since the last frame.
 
@@ -74,12 +58,8 @@ def occupancy(seed: int, view: View, index: int) -> tuple[list[int], list[int]]:
 def make_scene(seed: int, view: View, index: int) -> Scene:
     """The scene of frame `index`; it depends on nothing else."""
     light = make_light(seed, view.name, number(view.name), index)
-    cars = []
-    for slot, key in enumerate(parked(seed, view, index)):
-        if key >= 0:
-            x, y, heading = view.lot.slots[slot]
-            rng = stream(seed, f"{view.name} {index // PER_DAY}", key, CARS)
-            cars.append(_car(rng, x + rng.normal(0, 0.1), y + rng.normal(0, 0.16), heading, lights=False))
+    now, since = parked(seed, view, index), since_change(seed, view, index)
+    cars = [parked_car(seed, view, index, i, now[i], since[i]) for i in range(len(now)) if now[i] >= 0]
     rng = stream(seed, view.name, index, FRAME)
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.35, 0.35, 0.2, 0.1]))):
         driver = _driver(rng, view, light)
@@ -90,6 +70,14 @@ def make_scene(seed: int, view: View, index: int) -> Scene:
             cars.append(driver)
     props = make_props(stream(seed, view.name, index, PROPS), view.lot, cars)
     return Scene(view, light, cars, props, index)
+
+
+def parked_car(seed: int, view: View, index: int, slot: int, key: int, idle: float) -> Solid:
+    """The car number `key` of the day of frame `index`, which has stood in `slot` for `idle` minutes."""
+    x, y, heading = view.lot.slots[slot]
+    rng = stream(seed, f"{view.name} {index // PER_DAY}", key, CARS)
+    car = _car(rng, x + rng.normal(0, 0.1), y + rng.normal(0, 0.16), heading, lights=False)
+    return replace(car, idle=idle)
 
 
 def _car(rng: np.random.Generator, x: float, y: float, heading: float, lights: bool) -> Solid:
@@ -104,7 +92,8 @@ def _car(rng: np.random.Generator, x: float, y: float, heading: float, lights: b
         paint = np.array([224.0, 225, 224])
     turn = np.pi * (rng.random() < 0.3) + rng.normal(0, 0.025)
     red, green, blue = paint.clip(16, 240)
-    return Solid(car_mesh(kind), x, y, heading + turn, (red, green, blue), lights, rng.uniform(0.97, 1.04))
+    scale = rng.uniform(0.97, 1.04)
+    return Solid(car_mesh(kind), x, y, heading + turn, (red, green, blue), lights, scale, idle=0.0)
 
 
 def _driver(rng: np.random.Generator, view: View, light: Light) -> Solid:
@@ -112,4 +101,4 @@ def _driver(rng: np.random.Generator, view: View, light: Light) -> Solid:
     x, y = rng.uniform(-25, 25), lane - side * 1.3
     car = _car(rng, x, y, 0.0, lights=light.weather == "RAINY" or rng.random() < 0.3)
     heading = (0.0 if side > 0 else np.pi) + rng.normal(0, 0.04)
-    return Solid(car.mesh, x, y, heading, car.paint, car.lights, car.scale)
+    return replace(car, heading=heading)

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-CAMERA, LIGHT, CARS, DAY, PROPS, SENSOR, GROUND, FRAME = range(8)  # streams
+CAMERA, LIGHT, CARS, DAY, PROPS, SENSOR, GROUND, FRAME, HISTORY, THERMAL, RANGE = range(11)  # streams
 
 
 def stream(seed: int, name: str, index: int, kind: int) -> np.random.Generator:

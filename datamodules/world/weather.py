@@ -49,16 +49,31 @@ def moment(number: int, index: int) -> datetime:
     return start + step * STEP + timedelta(minutes=number % 20)
 
 
+def clock(number: int, index: int) -> float:
+    """The time of day, in hours, at which camera `number` takes frame `index`."""
+    at = moment(number, index)
+    return at.hour + at.minute / 60
+
+
+def daylight(hour: float) -> float:
+    """How high the sun stands: about 0 at dawn (6:24) and dusk (17:24), 1 at noon."""
+    return float(np.sin(np.pi * np.clip((hour - 6.4) / (17.4 - 6.4), 0.02, 0.98)))
+
+
+def sun_direction(seed: int, name: str, hour: float) -> Array:
+    """Unit vector (3,) from the lot of camera `name` to the sun."""
+    south = stream(seed, name, 0, LIGHT).uniform(0, 2 * np.pi)  # where south lies differs between cameras
+    azimuth, elevation = south + (hour - 12) * np.pi / 10, np.deg2rad(14 + 28 * daylight(hour))
+    to_sun = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), 0.0])
+    to_sun[2] = np.sin(elevation)
+    return to_sun
+
+
 def make_light(seed: int, name: str, number: int, index: int) -> Light:
     """The light in which camera `name` takes frame `index`."""
     weather, rng = weather_of(seed, index), stream(seed, name, index, LIGHT)
-    at = moment(number, index)
-    hour = at.hour + at.minute / 60
-    day = np.sin(np.pi * np.clip((hour - 6.4) / (17.4 - 6.4), 0.02, 0.98))  # 0 at dawn and dusk, 1 at noon
-    south = stream(seed, name, 0, LIGHT).uniform(0, 2 * np.pi)  # where south lies differs between cameras
-    azimuth, elevation = south + (hour - 12) * np.pi / 10, np.deg2rad(14 + 28 * day)
-    to_sun = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), 0.0])
-    to_sun[2] = np.sin(elevation)
+    hour = clock(number, index)
+    day, to_sun = daylight(hour), sun_direction(seed, name, hour)
     warm = np.array([1.0, 0.80 + 0.17 * day, 0.55 + 0.38 * day])
     level = rng.uniform(0.92, 1.08)
     if weather == "SUNNY":
