@@ -204,6 +204,16 @@ def keep_teacher(teacher):
             path.write_bytes(TRAINED[key])
 
 
+def teacher_of(config):
+    """What a config says of its teacher, which is that of the distillation or of the federation's algorithm."""
+    algorithm = config["model"]["init_args"].get("algorithm")
+    for user in (config.get("distillation"), algorithm):
+        if isinstance(user, dict) and "teacher" in user["init_args"]:
+            teacher = user["init_args"]["teacher"]
+            return teacher.get("init_args", teacher)
+    return {}
+
+
 def words(overrides):
     return [
         f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
@@ -240,7 +250,7 @@ def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     make()
-    teacher = (config.get("distillation") or {}).get("init_args", {}).get("teacher", {})
+    teacher = teacher_of(config)
     if "recipe" in teacher:
         shrunk_recipe(teacher["recipe"])
         keep_teacher(teacher)

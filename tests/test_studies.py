@@ -10,7 +10,7 @@ pytest.importorskip("ultralytics", reason='needs the extra: pip install "lkd[yol
 from lkd.cli import main
 from lkd.compare.reading import read
 
-from .test_configs import ROOT, how_to_shrink, keep_teacher, shrunk_recipe, words
+from .test_configs import ROOT, how_to_shrink, keep_teacher, shrunk_recipe, teacher_of, words
 
 STUDIES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs/tradeoff").glob("*.yaml"))
 RUN_ELSEWHERE = ("configs/tradeoff/digits.yaml",)  # by compare/test_command.py, as a whole
@@ -41,7 +41,7 @@ def test_method_runs_to_its_end(study, method, tmp_path, monkeypatch):
     _, make, small = how_to_shrink(Path(config), given)
     monkeypatch.chdir(tmp_path)
     make()
-    teachers = [(given.get("distillation") or {}).get("init_args", {}).get("teacher", {})]
+    teachers = [teacher_of(given)]
     teachers += [HAR_ORACLE] if any(HAR_ORACLE["model"] in each for each in overrides) else []
     for teacher in teachers:
         if "recipe" in teacher and "--distillation=null" not in overrides:
