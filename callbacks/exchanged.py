@@ -19,8 +19,8 @@ class Exchanged:
 
     Attributes:
         counts: `weights_down`, `weights_up`, `knowledge_down`, `knowledge_up` (values), `told`, `told_samples`,
-            `told_times`, `sent`, `sent_samples` (values of public samples, how many samples, and how many times a client
-            told of some), `turns` (a client in a round).
+            `told_times`, `sent`, `sent_samples`, `sent_times` (values of public samples, how many samples, and how many times
+            a client told, or was told, of some), `turns` (a client in a round).
     """
 
     NAMES = (
@@ -33,6 +33,7 @@ class Exchanged:
         "told_times",
         "sent",
         "sent_samples",
+        "sent_times",
         "turns",
     )
 
@@ -101,7 +102,7 @@ class Exchanged:
         if any(self._passes) and up:
             found |= {"told": up, "told_samples": sum(self._passes), "told_times": 1}
         elif any(self._passes) and down:
-            found |= {"sent": down, "sent_samples": max(self._passes)}
+            found |= {"sent": down, "sent_samples": max(self._passes), "sent_times": 1}
         for name, amount in found.items():
             self.counts[name] += amount
 

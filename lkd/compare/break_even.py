@@ -12,11 +12,11 @@ def break_even(results: Results) -> list[Row]:
 
     Weights cost P values a client, round and direction, predictions N times V: they are cheaper in the same
     number format if and only if N V < P. P are the values that averaging would send of a client's model (the mean over the
-    clients, where they differ), V those of a public sample, both directions averaged.
+    clients, where they differ), V those of a public sample, both directions averaged, of which one may have none.
 
     Returns:
         `method`, `weights` (P), `values_up` and `values_down` (V each way; None if no predictions travel), `samples` (N,
-        public samples that a client told of, each time that it did), `break_even` (the largest N that is cheaper),
+        public samples that a client told of, or was told of if clients tell nothing, each time), `break_even` (the largest N that is cheaper),
         `bytes_a_turn` (of a client in a round, up and down), `of_weights` (that, as a share of what the weights would be in 4
         bytes each).
     """
@@ -29,7 +29,8 @@ def break_even(results: Results) -> list[Row]:
         weights = sum(r["weights"] for r in mine) / len(mine)
         up = _per(_sum(mine, "told"), _sum(mine, "told_samples"))
         down = _per(_sum(mine, "sent"), _sum(mine, "sent_samples"))
-        both = [v for v in (up, down) if v is not None]
+        told = _per(_sum(mine, "told_samples"), _sum(mine, "told_times"))
+        both = (up or 0.0) + (down or 0.0)
         bytes_a_turn = sum(r["bytes_down"] + r["bytes_up"] for r in mine) / turns
         rows.append(
             {
@@ -37,8 +38,8 @@ def break_even(results: Results) -> list[Row]:
                 "weights": weights,
                 "values_up": up,
                 "values_down": down,
-                "samples": _per(_sum(mine, "told_samples"), _sum(mine, "told_times")),
-                "break_even": largest(weights, sum(both) / len(both)) if both else None,
+                "samples": told or _per(_sum(mine, "sent_samples"), _sum(mine, "sent_times")),
+                "break_even": largest(weights, both / 2) if both else None,
                 "bytes_a_turn": bytes_a_turn,
                 "of_weights": bytes_a_turn / (2 * 4 * weights) if weights else None,
             }
@@ -63,15 +64,17 @@ def sentences(rows: list[Row]) -> list[str]:
 
 def _with_predictions(row: Row) -> str:
     up, down = row["values_up"], row["values_down"]
-    each = f"{up:.4g} values a public sample each way"
-    if up != down:
-        ways = [f"{v:.4g} {way}" for v, way in ((up, "up"), (down, "down")) if v is not None]
-        each = f"{' and '.join(ways)} values a public sample"
+    ways = [f"{v:.4g} {way}" for v, way in ((up, "up"), (down, "down")) if v is not None]
+    each = (
+        f"{up:.4g} values a public sample each way"
+        if up == down
+        else f"{' and '.join(ways)} values a public sample"
+    )
     n = row["samples"]
     verdict = ""
     if n is not None:
         side = "cheaper" if n <= row["break_even"] else "dearer"
-        verdict = f"; here a client told of {n:,.0f} at a time, so it was {side} ({_share(row)})"
+        verdict = f"; here a client {'told' if up else 'was told'} of {n:,.0f} at a time, so it was {side} ({_share(row)})"
     return (
         f"{row['method']}: with {row['weights']:,.0f} parameters and {each}, "
         f"distillation is cheaper than exchanging weights with up to {row['break_even']:,} public samples a round{verdict}."

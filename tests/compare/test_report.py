@@ -147,6 +147,16 @@ def test_directions_that_differ_are_averaged(tmp_path):
     assert "and 10 up and 30 down values a public sample" in sentences(rows)[0]
 
 
+def test_a_teacher_that_tells_and_is_told_nothing_costs_one_direction(tmp_path):
+    """Weights travel both ways, 2 x 4074 values, its lessons one way, 30 a sample."""
+    counts = {"sent": 3000.0, "sent_samples": 100.0, "sent_times": 1.0}
+    results = results_of(a_grid(tmp_path), lambda run: a_result([0.5], exchanged=counts))
+    (row, _), path = break_even(results), write(results, tmp_path, "")
+    assert row["break_even"] == 271 and 271 * 30 < 2 * 4074 < 272 * 30
+    assert "and 30 down values a public sample" in sentences([row])[0]
+    assert "was told of 100 at a time, so it was cheaper" in sentences([row])[0] and path.is_file()
+
+
 def test_the_page_is_whole_and_stands_alone(usual_report):
     _, text = usual_report
     page = Page(text)
