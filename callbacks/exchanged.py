@@ -14,8 +14,9 @@ class Exchanged:
     """Counts the values in messages: weights, knowledge, and how many of them belong to a public sample.
 
     A client that goes through public samples and tells something has told it of those samples; one that is sent
-    something, goes through public samples (more than once, it may be) and tells nothing has been sent it for those. So the
-    values of a public sample are counted, not assumed, whatever the algorithm: on the tensors that the engine passes on.
+    something and goes through public samples (more than once, it may be) has been sent it for those; where it is sent and
+    tells at once, both are of the samples that it looked at, however often. So the values of a public sample are
+    counted, not assumed, whatever the algorithm: on the tensors that the engine passes on.
 
     Attributes:
         counts: `weights_down`, `weights_up`, `knowledge_down`, `knowledge_up` (values), `told`, `told_samples`,
@@ -39,7 +40,7 @@ class Exchanged:
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(self.NAMES, 0.0)
-        self._passes: list[int] = []  # over public samples, of the client at work
+        self._passes: list[list[int]] = []  # over public samples, of the client at work: their numbers
         self._restore: list[tuple[Any, str]] = []
 
     def watch(self, federation: Federation, public: Any) -> None:
@@ -79,14 +80,15 @@ class Exchanged:
 
     def _counting(self, method: Any) -> Any:
         def counted(rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
-            return follow(iter(method(rows, batch_size)), len(rows), batch_size, self._passes)
+            return follow(iter(method(rows, batch_size)), list(rows), batch_size, self._passes)
 
-        def follow(batches: Iterator[Any], left: int, batch_size: int, passes: list[int]) -> Iterator[Any]:
-            passes.append(0)
-            place = len(passes) - 1
+        def follow(
+            batches: Iterator[Any], rows: list[int], batch_size: int, passes: list[list[int]]
+        ) -> Iterator[Any]:
+            seen: list[int] = []
+            passes.append(seen)
             for batch in batches:  # as many as the client really looks at
-                passes[place] += min(batch_size, left)
-                left -= batch_size
+                seen += rows[len(seen) : len(seen) + batch_size]
                 yield batch
 
         return counted
@@ -99,10 +101,12 @@ class Exchanged:
             "knowledge_down": down,
             "knowledge_up": up,
         }
-        if any(self._passes) and up:
-            found |= {"told": up, "told_samples": sum(self._passes), "told_times": 1}
-        elif any(self._passes) and down:
-            found |= {"sent": down, "sent_samples": max(self._passes), "sent_times": 1}
+        if any(self._passes):
+            sizes, looked_at = [len(p) for p in self._passes], len({row for p in self._passes for row in p})
+            if up:
+                found |= {"told": up, "told_samples": looked_at if down else sum(sizes), "told_times": 1}
+            if down:
+                found |= {"sent": down, "sent_samples": looked_at if up else max(sizes), "sent_times": 1}
         for name, amount in found.items():
             self.counts[name] += amount
 

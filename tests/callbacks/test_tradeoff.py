@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -95,16 +96,17 @@ def test_values_of_a_public_sample_are_counted(tmp_path):
     assert "exchange" not in vars(module.engine) and "batches" not in vars(datamodule.clients.public)
 
 
+class Named:
+    def __init__(self, number):
+        self.id = number
+
+
 def test_samples_that_nobody_looks_at_do_not_count():
     class Public:
         def batches(self, rows, batch_size):
             return (rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
 
         labelled = batches
-
-    class Client:
-        def __init__(self, number):
-            self.id = number
 
     class Engine:
         def exchange(self, verb, messages):
@@ -116,14 +118,40 @@ def test_samples_that_nobody_looks_at_do_not_count():
                 yield Reply(client=client.id, knowledge={"a": torch.zeros(5)} if verb == "look" else {})
 
     public, watched = Public(), SimpleNamespace(engine=Engine())
-    exchanged, clients = Exchanged(), [Client(i) for i in range(4)]
+    exchanged, clients = Exchanged(), [Named(i) for i in range(4)]
     exchanged.watch(watched, public)
     for verb in ("look", "train"):
         message = Message(knowledge={"b": torch.zeros(3)})
         assert len(list(watched.engine.exchange(verb, dict.fromkeys(clients, message)))) == 4
     assert exchanged.counts["told"] == 15 and exchanged.counts["told_samples"] == 4 + 8 + 10
-    assert exchanged.counts["told_times"] == 3 and exchanged.counts["sent"] == 0
+    assert exchanged.counts["sent"] == 9 and exchanged.counts["sent_samples"] == 4 + 8 + 10
+    assert exchanged.counts["told_times"] == exchanged.counts["sent_times"] == 3
     assert exchanged.counts["knowledge_up"] == 20 and exchanged.counts["knowledge_down"] == 24
+
+
+def test_samples_that_are_looked_at_again_count_once_where_all_travels_in_one_message():
+    """As CreamFL's do: two epochs on what the server says of 6 samples, then a pass to tell one's own."""
+
+    class Public:
+        def batches(self, rows, batch_size):
+            return (rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
+
+        labelled = batches
+
+    class Engine:
+        def exchange(self, verb, messages):
+            for client in messages:
+                for _ in range(3):
+                    list(public.batches(np.array([3, 1, 4, 5, 9, 2]), 4))
+                yield Reply(client=client.id, knowledge={"z": torch.zeros(6, 64)})
+
+    public, watched = Public(), SimpleNamespace(engine=Engine())
+    exchanged = Exchanged()
+    exchanged.watch(watched, public)
+    message = Message(knowledge={"z": torch.zeros(6, 128)})
+    list(watched.engine.exchange("train", {Named(0): message}))
+    counts = exchanged.counts
+    assert counts["told"] / counts["told_samples"] == 64 and counts["sent"] / counts["sent_samples"] == 128
 
 
 def test_prototypes_are_of_no_public_sample(tmp_path):
