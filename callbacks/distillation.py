@@ -35,12 +35,13 @@ class Distillation(Callback):
         teacher: The frozen teacher.
         terms: Losses from `lkd.losses`, each with its weight and the layers it taps.
         alpha: Weight of the module's own loss, which is the hard-label loss. Default 1. At 0 the module's step is
-            not run, only its forward on the first entry of the batch (or on `input_key`), so no labels are needed.
+            not run, only its forward on the first entry of the batch (or on `student_key`), so no labels are needed.
         student_input: Layer of the student whose input the teacher is given; `""` is the module's own
             forward, for modules whose `training_step` calls `self(x)`. One that calls `self.body(x)` and then
             `self.head(...)` needs `"body"`.
         input_key: Key of the batch whose tensor the teacher is given instead, such as `"images"`.
         label_key: Key or index of the labels in the batch, for terms that need them (DKD).
+        student_key: With `alpha=0`, key of the batch whose tensor the student's forward is given. Default: `input_key`.
 
     Raises:
         TypeError: If the teacher is no `Teacher`, or the terms are no list of terms.
@@ -60,9 +61,12 @@ class Distillation(Callback):
         student_input: str = "",
         input_key: str | None = None,
         label_key: str | int = 1,
+        student_key: str | None = None,
     ) -> None:
         self.teacher = teacher
-        self.distiller = Distiller(teacher, terms, alpha, student_input, input_key, label_key)
+        self.distiller = Distiller(
+            teacher, terms, alpha, student_input, input_key, label_key, student_key=student_key
+        )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Prepares the teacher and attaches it."""

@@ -43,6 +43,8 @@ class Distiller:
         student_input: Layer of the student whose input the teacher is given; `""` is the module's own
             forward. Ignored when `input_key` is set.
         input_key: Key of the batch whose tensor the teacher is given instead.
+        student_key: Key of the batch whose tensor the student's forward is given where its step is not run. Default: as the
+            teacher.
         label_key: Key or index of the batch under which terms that need labels find them.
         relabel: Turns the batch into one with the teacher's labels, for hard pseudo-labels.
         relabelled_weight: Weight of the student's own loss on the relabelled batch.
@@ -62,6 +64,7 @@ class Distiller:
         label_key: str | int = 1,
         relabel: Relabel | None = None,
         relabelled_weight: float = 0.0,
+        student_key: str | None = None,
     ) -> None:
         if not isinstance(teacher, Teacher):
             inside = repr(teacher) if isinstance(teacher, str) else type(teacher).__name__
@@ -78,6 +81,7 @@ class Distiller:
         self.alpha = alpha
         self.student_input = student_input
         self.input_key = input_key
+        self.student_key = student_key or input_key
         self.label_key = label_key
         self.relabel = relabel
         self.relabelled_weight = relabelled_weight
@@ -207,8 +211,8 @@ class Distiller:
         return ({**output, "loss": total} if isinstance(output, dict) else total), logs
 
     def _inputs(self, batch: Any) -> Any:
-        if self.input_key is not None:
-            return batch[self.input_key]
+        if self.student_key is not None:
+            return batch[self.student_key]
         if isinstance(batch, dict):
             raise ValueError(
                 f"input_key=None: with alpha=0 and a dict as batch, name its images, one of {list(batch)}."

@@ -448,3 +448,24 @@ class Test:
     def test_no_terms(self):
         with pytest.raises(ValueError, match="nothing to distil"):
             Distillation(Teacher(Plain()), [])
+
+
+def test_without_labels_each_sees_its_own_picture():
+    """Thermal for the student, visible for the teacher: the one batch is zeros, the other ones."""
+    seen = {"student": [], "teacher": []}
+
+    class Watching(Plain):
+        def __init__(self, who):
+            super().__init__()
+            self.who = who
+
+        def forward(self, x):
+            seen[self.who].append(float(x.mean()))
+            return super().forward(x)
+
+    loader = [{"thermal": torch.zeros(4, 1, 8, 8), "visible": torch.ones(4, 1, 8, 8)}]
+    both = Distillation(
+        Teacher(Watching("teacher")), [KD()], alpha=0.0, input_key="visible", student_key="thermal"
+    )
+    quick_trainer(callbacks=[both]).fit(Watching("student"), loader)
+    assert set(seen["student"]) == {0.0} and set(seen["teacher"]) == {1.0}
