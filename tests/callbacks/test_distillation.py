@@ -467,5 +467,5 @@ def test_without_labels_each_sees_its_own_picture():
     both = Distillation(
         Teacher(Watching("teacher")), [KD()], alpha=0.0, input_key="visible", student_key="thermal"
     )
-    quick_trainer(callbacks=[both]).fit(Watching("student"), loader)
+    quick_trainer(callbacks=[both]).fit(Watching("student"), DataLoader(loader, batch_size=None))
     assert set(seen["student"]) == {0.0} and set(seen["teacher"]) == {1.0}
