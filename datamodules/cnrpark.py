@@ -39,11 +39,15 @@ class CNRParkEXT(DetectionDataModule):
         targets: "busy_slots" or "cars" (detection).
         weathers: "sunny", "overcast", "rainy"; `None` for all.
         days: dates "2015-11-12" or ranges "2015-11-12..2015-12-31"; `None` for all.
-        split: patches: "by_time" as `fractions` say, or the "official" lists train, val and test.
+        split: patches: "by_time" or "by_day" as `fractions` say, or the "official" lists train, val and test.
         test_cameras: patches: test on these cameras; `None` for those of training.
         exclude_shared_slots: patches: test without the slots that another training camera sees.
         patch_size: patches: side in pixels (`image_size` and the augmentations are for frames only).
         download: fetch what is missing (frames 1.1 GB, patches .45 GB).
+        modalities: patches: as several modalities, see `CNRParkPatches`; `None` for plain pictures.
+        gray_size: patches: side of the modality "gray" in pixels.
+        context: patches: fields of the modality "context".
+        keep_in_memory: patches: read every picture of the modalities once.
         **kwargs: see `DetectionDataModule`.
 
     Raises:
@@ -58,11 +62,15 @@ class CNRParkEXT(DetectionDataModule):
         targets: Literal["busy_slots", "cars"] = "busy_slots",
         weathers: list[str] | None = None,
         days: list[str] | None = None,
-        split: Literal["by_time", "official"] = "by_time",
+        split: Literal["by_time", "by_day", "official"] = "by_time",
         test_cameras: list[str] | None = None,
         exclude_shared_slots: bool = False,
         patch_size: int = 150,
         download: bool = False,
+        modalities: list[str] | None = None,
+        gray_size: int = 32,
+        context: list[str] | None = None,
+        keep_in_memory: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,6 +95,10 @@ class CNRParkEXT(DetectionDataModule):
                 num_workers=self.num_workers,
                 seed=self.seed,
                 download=download,
+                modalities=modalities,
+                gray_size=gray_size,
+                context=context,
+                keep_in_memory=keep_in_memory,
             )
 
     def prepare_data(self) -> None:

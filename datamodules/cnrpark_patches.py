@@ -14,10 +14,12 @@ from torchvision.transforms.v2 import functional as F
 from lkd.datamodules.classification import ClassificationDataModule
 from lkd.datamodules.cnrpark_files import REMOTES, require
 from lkd.datamodules.cnrpark_layout import LABEL_FILES, Patch, official_list, read_patches
+from lkd.datamodules.context import check_fields
 from lkd.datamodules.files import find
 from lkd.datamodules.frames import frame_columns, read_image
+from lkd.datamodules.patch_modalities import MODALITIES, ModalPatches
 from lkd.datamodules.selection import select
-from lkd.datamodules.splits import Splits, by_time, pick
+from lkd.datamodules.splits import Splits, by_day, by_time, pick
 
 log = logging.getLogger(__name__)
 SMALL = 2048  # bytes: an all-black 150x150 JPEG has about 1,000, nearly all others have more than this
@@ -60,18 +62,25 @@ def is_black(path: Path) -> bool:
 class CNRParkPatches(ClassificationDataModule):
     """Batches (x, y): x float (B, 3, S, S) in [0, 1], y int64 (B,), 0 free and 1 busy.
 
+    With `modalities` x is a dict of them (see `lkd.datamodules.patch_modalities.ModalPatches`), as multimodal clients take
+    it. Time and slot alone tell something of occupancy, so then split by day, and look at what "context" alone gives.
+
     Args:
         root: folder that holds `PATCHES/` and the lists of labels.
         cameras: cameras to train and validate on, "C1".."C9"; `None` for all.
         test_cameras: cameras to test on; `None` for the same.
         weathers: "sunny", "overcast", "rainy"; `None` for all.
         days: dates or ranges, see `select`; `None` for all.
-        split: "by_time" takes `fractions` of every camera's times; "official" the data set's lists train,
-            val, test.
+        split: "by_time" takes `fractions` of every camera's times; "by_day" of the days, the same for all cameras;
+            "official" the data set's lists train, val, test.
         exclude_shared_slots: leave out of the test what another training camera looks at: 114 of the 164
             slots are seen by several cameras, so a test on another camera may show cars that were trained on.
         patch_size: side S in pixels.
         download: fetch what is missing.
+        modalities: of "rgb", "gray", "thermal", "depth" (which drawn worlds have) and "context"; `None` for plain pictures.
+        gray_size: side of "gray" in pixels.
+        context: fields of "context": "weather", "hour", "weekday", "camera"; `None` for all.
+        keep_in_memory: read every picture once (with `modalities`; in each worker).
         **kwargs: see `ClassificationDataModule`.
 
     Raises:
@@ -86,15 +95,24 @@ class CNRParkPatches(ClassificationDataModule):
         test_cameras: list[str] | None = None,
         weathers: list[str] | None = None,
         days: list[str] | None = None,
-        split: Literal["by_time", "official"] = "by_time",
+        split: Literal["by_time", "by_day", "official"] = "by_time",
         exclude_shared_slots: bool = False,
         patch_size: int = 150,
         download: bool = False,
+        modalities: list[str] | None = None,
+        gray_size: int = 32,
+        context: list[str] | None = None,
+        keep_in_memory: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if split not in ("by_time", "official"):
-            raise ValueError(f"split={split!r} must be 'by_time' or 'official'.")
+        if split not in ("by_time", "by_day", "official"):
+            raise ValueError(f"split={split!r} must be 'by_time', 'by_day' or 'official'.")
+        if min(patch_size, gray_size) < 1:
+            raise ValueError(f"patch_size={patch_size} and gray_size={gray_size} must be at least 1 pixel.")
+        chosen = None if modalities is None else pick("modalities", modalities, MODALITIES)
+        self.modalities = chosen and [name for name in MODALITIES if name in chosen]
+        self.gray_size, self.context, self.keep_in_memory = gray_size, check_fields(context), keep_in_memory
         self.root, self.split, self.patch_size, self.download = Path(root), split, patch_size, download
         self.wanted_cameras, self.test_cameras = cameras, test_cameras
         self.weathers, self.days, self.exclude_shared_slots = weathers, days, exclude_shared_slots
@@ -114,7 +132,8 @@ class CNRParkPatches(ClassificationDataModule):
         if self.split == "official":
             parts = Splits(*(self._read(official_list(part)) for part in Splits._fields))
         else:
-            parts = by_time(self._read(LABEL_FILES), self.fractions)
+            divide = by_day if self.split == "by_day" else by_time
+            parts = divide(self._read(LABEL_FILES), self.fractions)
         available = {patch.camera for part in parts for patch in part}
         self.cameras = pick("cameras", self.wanted_cameras, available)
         tested = (
@@ -131,7 +150,20 @@ class CNRParkPatches(ClassificationDataModule):
             test = kept
         self.splits = Splits(*(self._without_black(part) for part in (train, val, test)))
         for name, patches in self.splits._asdict().items():
-            self.datasets[name] = PatchDataset(self.folder, patches, self.patch_size)
+            self.datasets[name] = self._dataset(patches)
+
+    def _dataset(self, patches: list[Patch]) -> Dataset[Any]:
+        if self.modalities is None:
+            return PatchDataset(self.folder, patches, self.patch_size)
+        sizes = {"size": self.patch_size, "gray_size": self.gray_size}
+        return ModalPatches(
+            self.folder,
+            patches,
+            self.modalities,
+            **sizes,
+            context=self.context,
+            keep=self.keep_in_memory,
+        )
 
     @property
     def folder(self) -> Path:

@@ -88,6 +88,49 @@ def by_time(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) ->
     return splits
 
 
+def by_day(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Splits:
+    """Splits by whole days, the same for all cameras: the first ones train, the next validate, the last ones test.
+
+    Cars stay for hours, and several cameras look at the same slot, so that a car of the morning may be seen again in the
+    afternoon or from elsewhere; no day is in two parts.
+
+    Args:
+        items: patches, or anything with a `camera` and a `time` that begins with its date.
+        fractions: shares of train, val and test, rounded to whole days, at least one for each share above 0.
+
+    Returns:
+        The three lists, each sorted by camera and then time.
+
+    Raises:
+        ValueError: if `fractions` are not three shares of sum 1, or there are fewer days than parts.
+
+    Example:
+        >>> from collections import namedtuple
+        >>> Shot = namedtuple("Shot", "camera time")
+        >>> shots = [Shot(camera, f"2015-11-{day}T08:00") for camera in ("C1", "C2") for day in (12, 13, 14)]
+        >>> [sorted({shot.time[:10] for shot in part}) for part in by_day(shots)]
+        [['2015-11-12'], ['2015-11-13'], ['2015-11-14']]
+    """
+    shares, found = check_fractions(fractions), list(items)
+    days = sorted({item.time[:10] for item in found})
+    parts = sum(share > 0 for share in shares)
+    if found and len(days) < parts:
+        raise ValueError(
+            f"split='by_day' with fractions={shares} needs {parts} days at least, and there are {len(days)}: {', '.join(days)}."
+        )
+    order = {day: place for place, day in enumerate(days)}
+    first = int(shares[0] * len(days) + 0.5 + 1e-9)
+    second = int((shares[0] + shares[1]) * len(days) + 0.5 + 1e-9)
+    # a day for everybody who has a share
+    second = min(max(second, (shares[0] > 0) + (shares[1] > 0)), len(days) - (shares[2] > 0))
+    first = min(max(first, int(shares[0] > 0)), second - (shares[1] > 0))
+    splits = Splits([], [], [])
+    for item in sorted(found, key=lambda one: (natural_key(one.camera), natural_key(one.time))):
+        place = order[item.time[:10]]
+        splits[(place >= first) + (place >= second)].append(item)
+    return splits
+
+
 def pick(name: str, wanted: Sequence[str] | None, available: Iterable[str]) -> list[str]:
     """Checks a selection against what there is.
 
