@@ -4,8 +4,8 @@ import json
 from typing import Any, Literal
 
 from lkd.datamodules.cnrpark import CNRParkEXT
-from lkd.datamodules.splits import natural_key
-from lkd.datamodules.world import number, write_world
+from lkd.datamodules.splits import natural_key, pick
+from lkd.datamodules.world import VIEWS, number, write_world
 
 CAMERAS = [f"C{number}" for number in range(1, 10)]  # the nine of the study; any other number is another lot
 
@@ -24,6 +24,8 @@ class ParkingWorld(CNRParkEXT):
         world_seed: what the world looks like; `seed` is that of training.
         size: width and height of the pictures in pixels.
         task: "detection" or "patches".
+        views: also draw "thermal" and "depth" pictures (see `lkd.datamodules.world.write_world`); those that `modalities`
+            name are drawn anyway.
         targets: "cars" (tight boxes) or "busy_slots".
         **kwargs: see `CNRParkEXT` and `DetectionDataModule`.
 
@@ -40,6 +42,7 @@ class ParkingWorld(CNRParkEXT):
         size: tuple[int, int] = (480, 360),
         task: Literal["detection", "patches"] = "detection",
         targets: Literal["cars", "busy_slots"] = "cars",
+        views: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         if frames < 1 or min(size) < 1:
@@ -50,6 +53,9 @@ class ParkingWorld(CNRParkEXT):
         super().__init__(root, task=task, targets=targets, cameras=self.drawn_cameras, **kwargs)
         self.world: dict[str, Any] = {"frames": frames, "seed": world_seed, "size": list(size)}
         self.with_patches = task == "patches"
+        named = (self.patches.modalities if self.patches else None) or []
+        wanted = [] if not views else pick("views", views, VIEWS)
+        self.views = [view for view in VIEWS if view in wanted or view in named]
 
     def prepare_data(self) -> None:
         """Draws what is not there yet; a drawing that was interrupted goes on."""
@@ -59,19 +65,25 @@ class ParkingWorld(CNRParkEXT):
             if note.is_file()
             else {**self.world, "cameras": [], "patches": False}
         )
-        done, done_patches = there.pop("cameras"), there.pop("patches")
+        done, done_patches, drawn = there.pop("cameras"), there.pop("patches"), there.pop("views", [])
         if there != self.world:
             raise ValueError(f"{self.root} holds another world ({there}): choose another root, or delete it.")
-        if set(self.drawn_cameras) <= set(done) and done_patches >= self.with_patches:
+        if (
+            set(self.drawn_cameras) <= set(done)
+            and done_patches >= self.with_patches
+            and set(self.views) <= set(drawn)
+        ):
             return
         cameras = sorted({*self.drawn_cameras, *done}, key=natural_key)
-        patches = self.with_patches or done_patches
-        self._note(done, done_patches)  # from the first frame on, so that no other world can be mixed in
+        patches, views = self.with_patches or done_patches, sorted({*self.views, *drawn})
+        self._note(
+            done, done_patches, drawn
+        )  # from the first frame on, so that no other world can be mixed in
         world = self.world
-        write_world(self.root, cameras, world["frames"], world["seed"], tuple(world["size"]), patches)
-        self._note(cameras, patches)
+        write_world(self.root, cameras, world["frames"], world["seed"], tuple(world["size"]), patches, views)
+        self._note(cameras, patches, views)
 
-    def _note(self, cameras: list[str], patches: bool) -> None:
+    def _note(self, cameras: list[str], patches: bool, views: list[str]) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**self.world, "cameras": cameras, "patches": patches})
+        text = json.dumps({**self.world, "cameras": cameras, "patches": patches, "views": views})
         (self.root / "world.json").write_text(text)

@@ -1,6 +1,6 @@
 """Car parks drawn on the spot: cameras, weather, and the exact box of every car."""
 
 from lkd.datamodules.world.view import number
-from lkd.datamodules.world.write import write_world
+from lkd.datamodules.world.write import VIEWS, write_world
 
-__all__ = ["number", "write_world"]
+__all__ = ["VIEWS", "number", "write_world"]

@@ -1,18 +1,24 @@
 """Draws a world onto the disk."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from lkd.datamodules.world.depth import measure_depth
 from lkd.datamodules.world.labels import frame_stem, patch_name, put, write_occupancy, write_slots, yolo_lines
-from lkd.datamodules.world.render import render
+from lkd.datamodules.world.render import paint
 from lkd.datamodules.world.scene import make_scene
+from lkd.datamodules.world.stage import Stage, set_stage
+from lkd.datamodules.world.surfaces import find_surfaces
+from lkd.datamodules.world.thermal import measure_heat
 from lkd.datamodules.world.view import View, make_view, number
 
 PATCH = 150  # side of a patch in pixels
+VIEWS = {"thermal": measure_heat, "depth": measure_depth}  # what is drawn beside RGB
 
 
 def write_world(
@@ -22,11 +28,12 @@ def write_world(
     seed: int,
     size: tuple[int, int] = (480, 360),
     patches: bool = False,
+    views: Sequence[str] = (),
 ) -> None:
     """Draws a car park, frame by frame, in the layout of CNRPark-EXT.
 
     A frame depends on the seed, its camera and its index alone, so worlds can be drawn in parts. Frames whose
-    file of boxes is there (and whose patches are, if asked for) are not drawn again.
+    file of boxes is there (and whose patches are, if asked for) are not drawn again, and views are drawn beside them.
 
     Args:
         root: where `FULL_IMAGE_<W>x<H>`, `boxes`, `LABELS`, `PATCHES` and `camera<N>.csv` go.
@@ -35,6 +42,8 @@ def write_world(
         seed: of the world, from 0.
         size: width and height of the pictures in pixels.
         patches: also cut every slot out, 150x150 pixels.
+        views: of "thermal" and "depth" (see `measure_heat` and `measure_depth`): pictures of the same moments as 8-bit PNG
+            files, `THERMAL_<W>x<H>` beside `FULL_IMAGE_<W>x<H>` and `PATCHES_THERMAL` beside `PATCHES`.
 
     Raises:
         ValueError: for no or repeated or unknown cameras, negative seeds, `frames` below 1, or pictures
@@ -56,36 +65,83 @@ def write_world(
         raise ValueError(f"size={size} must be at least 32x32 pixels, with a width of 1 to 2 heights.")
     for name in cameras:
         number(name)
-    views = [make_view(seed, name, (width, height)) for name in cameras]
-    for view in views:
-        write_slots(root, view)
-    write_occupancy(root, seed, views, frames)
+    if unknown := [name for name in views if name not in VIEWS]:
+        raise ValueError(f"views: {unknown[0]!r} is none of {', '.join(VIEWS)}.")
+    lots = [make_view(seed, name, (width, height)) for name in cameras]
+    for lot in lots:
+        write_slots(root, lot)
+    write_occupancy(root, seed, lots, frames)
     # day by day: a camera's empty lot is drawn once for each weather and kept for the frames of a day
-    jobs = [(view, index) for view in views for index in range(frames)]
-    todo = [job for job in jobs if not _done(root, seed, *job, patches)]
-    for view, index in track(todo, description="Drawing the car park", disable=not todo, transient=True):
-        _write_frame(root, seed, view, index, (width, height), patches)
+    jobs = [_Job(root, seed, lot, index, (width, height), patches) for lot in lots for index in range(frames)]
+    todo = [job for job in jobs if not job.done or any(not job.has(view) for view in views)]
+    for job in track(todo, description="Drawing the car park", disable=not todo, transient=True):
+        job.draw(views)
 
 
-def _done(root: Path, seed: int, view: View, index: int, patches: bool) -> bool:
-    if not (root / "boxes" / f"{frame_stem(seed, view.name, index)}.txt").is_file():
-        return False
-    names = [patch_name(seed, view.name, index, slot) for slot in view.slot_ids if patches]
-    return all((root / "PATCHES" / name).is_file() for name in names)
+@dataclass(frozen=True)
+class _Job:
+    """One moment of one camera, and where its pictures go."""
 
+    root: Path
+    seed: int
+    view: View
+    index: int
+    size: tuple[int, int]
+    patches: bool
 
-def _write_frame(root: Path, seed: int, view: View, index: int, size: tuple[int, int], patches: bool) -> None:
-    """Writes one picture, its patches, and last its boxes."""
-    frame, stem = render(seed, make_scene(seed, view, index)), frame_stem(seed, view.name, index)
-    if patches:
-        for slot, box in zip(view.slot_ids, view.boxes * np.array([*size, *size]), strict=True):
+    @property
+    def stem(self) -> str:
+        return frame_stem(self.seed, self.view.name, self.index)
+
+    def slots(self, kind: str = "") -> list[Path]:
+        """The patches, of "" or "_THERMAL" and so on; none unless asked for."""
+        names = [patch_name(self.seed, self.view.name, self.index, slot) for slot in self.view.slot_ids]
+        folder, ending = self.root / f"PATCHES{kind}", ".png" if kind else ".jpg"
+        return [(folder / name).with_suffix(ending) for name in names if self.patches]
+
+    def full(self, kind: str) -> Path:
+        ending = ".jpg" if kind == "FULL_IMAGE" else ".png"
+        return self.root / f"{kind}_{self.size[0]}x{self.size[1]}" / f"{self.stem}{ending}"
+
+    @property
+    def done(self) -> bool:
+        """Whether colours, patches and boxes are there."""
+        boxes = self.root / "boxes" / f"{self.stem}.txt"
+        return boxes.is_file() and all(path.is_file() for path in self.slots())
+
+    def has(self, view: str) -> bool:
+        """Whether another view is there."""
+        files = [self.full(view.upper()), *self.slots(f"_{view.upper()}")]
+        return all(path.is_file() for path in files)
+
+    def draw(self, views: Sequence[str]) -> None:
+        """Writes what is not there yet; of each view the full picture last, of all the boxes."""
+        stage = set_stage(self.seed, make_scene(self.seed, self.view, self.index))
+        if lacking := [view for view in views if not self.has(view)]:
+            surfaces = find_surfaces(stage)
+            for view in lacking:
+                # values of a sensor are not mixed: between a car and the ground behind it nothing is amid them
+                image = VIEWS[view](stage, surfaces)
+                self._write(image, view.upper(), f"_{view.upper()}", Image.Resampling.NEAREST)
+        if not self.done:
+            self._colours(stage)
+
+    def _colours(self, stage: Stage) -> None:
+        frame = paint(stage)
+        self._write(frame.image, "FULL_IMAGE", "", Image.Resampling.BILINEAR)
+        put(self.root / "boxes" / f"{self.stem}.txt", yolo_lines(frame.boxes, self.size))
+
+    def _write(self, image: Image.Image, kind: str, patches: str, way: Image.Resampling) -> None:
+        boxes = self.view.boxes * np.array([*self.size, *self.size])
+        for path, box in zip(self.slots(patches), boxes if self.patches else (), strict=True):
             left, top, right, bottom = (float(side) for side in box)
-            patch = frame.image.resize((PATCH, PATCH), Image.Resampling.BILINEAR, (left, top, right, bottom))
-            _save(patch, root / "PATCHES" / patch_name(seed, view.name, index, slot))
-    _save(frame.image, root / f"FULL_IMAGE_{size[0]}x{size[1]}" / f"{stem}.jpg")
-    put(root / "boxes" / f"{stem}.txt", yolo_lines(frame.boxes, size))
+            _save(image.resize((PATCH, PATCH), way, (left, top, right, bottom)), path)
+        _save(image, self.full(kind))
 
 
 def _save(image: Image.Image, path: Path) -> None:
+    """Writes a picture at once: nobody ever finds half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=92)
+    part = path.with_name(f"part.{path.name}")
+    image.save(part, quality=92)
+    part.replace(path)

@@ -13,8 +13,8 @@ def drawn(monkeypatch):
     """Replaces the renderer by one that notes its calls and writes the layout."""
     calls = []
 
-    def write_world(root, cameras, frames, seed, size=(480, 360), patches=False):
-        calls.append((list(cameras), frames, seed, tuple(size), patches))
+    def write_world(root, cameras, frames, seed, size=(480, 360), patches=False, views=()):
+        calls.append((list(cameras), frames, seed, tuple(size), patches, *views))
         for camera in cameras:
             below = f"SUNNY/2015-11-12/camera{camera[1:]}"
             for kind in (f"FULL_IMAGE_{size[0]}x{size[1]}", "boxes"):
@@ -53,6 +53,23 @@ def test_missing_cameras_are_added(drawn, tmp_path):
     assert len(drawn) == 2
     module.setup("fit")
     assert module.cameras == ["C3"]
+
+
+def test_views_are_drawn_where_they_are_lacking_and_stay(drawn, tmp_path):
+    world(tmp_path, cameras=["C1"])
+    note = tmp_path / "world/world.json"
+    before = json.loads(note.read_text())
+    assert before.pop("views") == []
+    note.write_text(json.dumps(before))  # as it was written before there were views
+    world(tmp_path, cameras=["C1"])
+    assert len(drawn) == 1
+    world(tmp_path, cameras=["C1"], views=["thermal"])
+    world(tmp_path, cameras=["C1"])
+    assert len(drawn) == 2 and drawn[1][5:] == ("thermal",)
+    world(tmp_path, cameras=["C2"], task="patches", modalities=["rgb", "depth"])
+    assert drawn[2] == (["C1", "C2"], 4, 0, (64, 48), True, "depth", "thermal")
+    with pytest.raises(ValueError, match=r"views: 'termal' is not among .* did you mean thermal"):
+        world(tmp_path, views=["termal"])
 
 
 def test_another_world_is_not_mixed_in(drawn, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import lkd.datamodules.world.render as render_module
+import lkd.datamodules.world.stage as stage_module
 from lkd.datamodules.world import write_world
 from lkd.datamodules.world.render import OVER, SMALLEST, VISIBLE, render
 from lkd.datamodules.world.scene import make_scene, occupancy, parked
@@ -56,8 +56,8 @@ def test_boxes_are_tight_around_each_car_alone(index, monkeypatch):
     together = render(0, scene)
     assert len(together.boxes) > 3
     assert (together.boxes[:, 2:] - together.boxes[:, :2]).min() >= SMALLEST
-    ground, far, _ = render_module._static(0, "C5", SIZE, scene.light.weather)
-    monkeypatch.setattr(render_module, "_static", lambda *_: (ground, far, []))  # no tree hides the car
+    ground, _ = stage_module._static(0, "C5", SIZE, scene.light.weather)
+    monkeypatch.setattr(stage_module, "_static", lambda *_: (ground, []))  # no tree hides the car
     for box, car in zip(together.boxes, together.cars, strict=True):
         alone = render(0, replace(scene, cars=[scene.cars[car]], props=[])).ids
         rows, columns = np.nonzero(alone)

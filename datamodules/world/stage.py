@@ -1,0 +1,66 @@
+"""A scene as its camera sees it, before anything is painted: what RGB, thermal and depth have in common."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from PIL import Image
+
+from lkd.datamodules.world.ground import Ground, draw_ground
+from lkd.datamodules.world.paint import Drawable, look
+from lkd.datamodules.world.plants import Sprite, make_sprites
+from lkd.datamodules.world.scene import Scene
+from lkd.datamodules.world.shade import cast
+from lkd.datamodules.world.view import OVER, make_view
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What there is to paint.
+
+    Args:
+        seed: of the world.
+        scene: what stands where.
+        ground: the empty lot.
+        sprites: trees and lamp posts.
+        things: all that is in view, in painting order (farthest first): a sprite, or a solid, and which of
+            `[*scene.cars, *scene.props]` it is (-1 for sprites).
+    """
+
+    seed: int
+    scene: Scene
+    ground: Ground
+    sprites: list[Sprite]
+    things: list[tuple[int, Drawable | Sprite]]
+
+    @cached_property
+    def shade(self) -> Image.Image:
+        """Where the ground lies in the shadow, a mask in the size of the finished picture."""
+        light = self.scene.light
+        solids = [*self.scene.cars, *self.scene.props]
+        return cast(self.scene.view.camera, solids, self.sprites, light.to_sun if light.sun.any() else None)
+
+
+def set_stage(seed: int, scene: Scene) -> Stage:
+    """Looks at a scene; the same scene always gives the same stage."""
+    camera = scene.view.camera
+    ground, sprites = _static(
+        seed, scene.view.name, (camera.width // OVER, camera.height_px // OVER), scene.light.weather
+    )
+    things: list[tuple[float, int, Drawable | Sprite]] = []
+    for number, solid in enumerate([*scene.cars, *scene.props]):
+        if seen := look(solid, camera, scene.light):
+            things.append((float(np.hypot(solid.x, solid.y)), number, seen))
+    things += [(float(np.hypot(*sprite.foot)), -1, sprite) for sprite in sprites]
+    things.sort(key=lambda thing: -thing[0])
+    return Stage(seed, scene, ground, sprites, [(number, thing) for _, number, thing in things])
+
+
+@lru_cache(maxsize=6)
+def _static(seed: int, name: str, size: tuple[int, int], weather: str) -> tuple[Ground, list[Sprite]]:
+    return draw_ground(seed, make_view(seed, name, size), weather), _sprites(seed, name, size)
+
+
+@lru_cache(maxsize=2)  # the same in all weathers
+def _sprites(seed: int, name: str, size: tuple[int, int]) -> list[Sprite]:
+    return make_sprites(seed, make_view(seed, name, size))
