@@ -22,7 +22,7 @@ from lkd.metrics.tables import save_table, to_markdown
 
 FIELDS = ("arm", "seed", "camera", "frames_of", "map50", "megabytes", "seconds", "options")
 ONE = ["--model.others=null"]
-EXCHANGE = [*ONE, "--model.algorithm=BoxExchange"]
+EXCHANGE = [*ONE, "--model.algorithm=BoxExchange", "--model.algorithm.topology=null"]
 ARMS = {
     "Local": [*ONE, "--model.algorithm=Local"],
     "BoxExchange": EXCHANGE,
@@ -36,7 +36,7 @@ ARMS = {
 }
 FAMILIES = {  # of the traffic cameras' config alone
     "Local, two families": ["--model.algorithm=Local"],
-    "BoxExchange, two families": ["--model.algorithm=BoxExchange"],
+    "BoxExchange, two families": ["--model.algorithm=BoxExchange", "--model.algorithm.topology=null"],
     "BoxExchange, ring, two families": [],
 }
 CONFIGS = {
