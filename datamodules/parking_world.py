@@ -3,6 +3,8 @@
 import json
 from typing import Any, Literal
 
+from filelock import FileLock
+
 from lkd.datamodules.cnrpark import CNRParkEXT
 from lkd.datamodules.splits import natural_key, pick
 from lkd.datamodules.world import VIEWS, number, write_world
@@ -58,7 +60,12 @@ class ParkingWorld(CNRParkEXT):
         self.views = [view for view in VIEWS if view in wanted or view in named]
 
     def prepare_data(self) -> None:
-        """Draws what is not there yet; a drawing that was interrupted goes on."""
+        """Draws what is not there yet; a drawing that was interrupted goes on. Of several runs one draws, and the others wait."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / "world.json.lock"):
+            self._draw()
+
+    def _draw(self) -> None:
         note = self.root / "world.json"  # what is drawn here, and which cameras of it are complete
         there = (
             json.loads(note.read_text())
@@ -84,6 +91,5 @@ class ParkingWorld(CNRParkEXT):
         self._note(cameras, patches, views)
 
     def _note(self, cameras: list[str], patches: bool, views: list[str]) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**self.world, "cameras": cameras, "patches": patches, "views": views})
         (self.root / "world.json").write_text(text)

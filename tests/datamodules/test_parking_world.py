@@ -1,6 +1,7 @@
 """The module around the drawn world; a stand-in draws nothing, so that only the glue is under test."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -70,6 +71,12 @@ def test_views_are_drawn_where_they_are_lacking_and_stay(drawn, tmp_path):
     assert drawn[2] == (["C1", "C2"], 4, 0, (64, 48), True, "depth", "thermal")
     with pytest.raises(ValueError, match=r"views: 'termal' is not among .* did you mean thermal"):
         world(tmp_path, views=["termal"])
+
+
+def test_of_two_runs_at_once_one_draws(drawn, tmp_path):
+    with ThreadPoolExecutor(2) as both:
+        modules = list(both.map(lambda _: world(tmp_path, cameras=["C1"]), range(2)))
+    assert len(drawn) == 1 and all(module.drawn_cameras == ["C1"] for module in modules)
 
 
 def test_another_world_is_not_mixed_in(drawn, tmp_path):
