@@ -70,6 +70,10 @@ class UCIHAR(ClassificationDataModule):
             raise ValueError(
                 f"fractions={self.fractions} leave nobody to train on: split='official' has a test."
             )
+        if self.fractions[0] == 0:
+            raise ValueError(
+                f"fractions={self.fractions} leave nobody to train on: the first must be above 0."
+            )
         if split_seed < 0:
             raise ValueError(f"split_seed={split_seed} must not be negative.")
         self.root, self.download = Path(root), download

@@ -80,6 +80,11 @@ class Distiller:
         self.terms = name_terms(terms)
         self.alpha = alpha
         self.student_input = student_input
+        if student_key is not None and (alpha > 0 or input_key is None):
+            raise ValueError(
+                f"student_key={student_key!r} is for alpha=0 (the module's own step knows its inputs) beside input_key, the "
+                f"teacher's: alpha={alpha}, input_key={input_key!r}."
+            )
         self.input_key = input_key
         self.student_key = student_key or input_key
         self.label_key = label_key
@@ -190,7 +195,7 @@ class Distiller:
                 if self.relabelled_weight > 0:
                     total = total + self.relabelled_weight * _loss_of(output)
         if self.terms:
-            seen = batch[self.input_key] if self.input_key else given.input(self.student_input)
+            seen = _entry_of(batch, self.input_key) if self.input_key else given.input(self.student_input)
             teacher = self.teacher.tapped(
                 seen, [layer for term in self.terms.values() for layer in as_list(term.teacher_layer)]
             )
@@ -212,7 +217,7 @@ class Distiller:
 
     def _inputs(self, batch: Any) -> Any:
         if self.student_key is not None:
-            return batch[self.student_key]
+            return _entry_of(batch, self.student_key)
         if isinstance(batch, dict):
             raise ValueError(
                 f"input_key=None: with alpha=0 and a dict as batch, name its images, one of {list(batch)}."
@@ -312,6 +317,19 @@ def _silent(module: LightningModule) -> Iterator[None]:
         for name in ("log", "log_dict"):
             delattr(module, name)
         vars(module).update(before)
+
+
+def _entry_of(batch: Any, key: str) -> Any:
+    """What a batch has under a key.
+
+    Raises:
+        ValueError: If it has none; the message names those that it has.
+    """
+    try:
+        return batch[key]
+    except (KeyError, TypeError, IndexError) as error:
+        keys = list(batch) if isinstance(batch, dict) else f"a {type(batch).__name__}"
+        raise ValueError(f"the batch has no {key!r}, it is or has {keys}.") from error
 
 
 def _entry(adapters: Any, name: str) -> nn.Module | None:

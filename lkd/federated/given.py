@@ -52,6 +52,10 @@ def check_kinds(algorithm: Algorithm, others: int, robust: Rule | None) -> None:
             f"robust={type(robust).__name__} joins weights, and {type(algorithm).__name__} shares none: leave it out, or "
             "give a rule to an algorithm that joins knowledge by one, such as FedMD(rule=...)."
         )
+    if robust is not None and algorithm.weights == "present":
+        raise ValueError(
+            f"robust={type(robust).__name__} knows no weights, so weights='present' would do nothing: leave out one of them."
+        )
     if others and robust is not None:
         raise ValueError(
             f"robust={type(robust).__name__} compares the changes of all clients, which must have one architecture: leave out "

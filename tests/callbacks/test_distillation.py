@@ -469,3 +469,25 @@ def test_without_labels_each_sees_its_own_picture():
     )
     quick_trainer(callbacks=[both]).fit(Watching("student"), DataLoader(loader, batch_size=None))
     assert set(seen["student"]) == {0.0} and set(seen["teacher"]) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"alpha": 1.0, "input_key": "a", "student_key": "b"}, "student_key='b' is for alpha=0"),
+        ({"alpha": 0.0, "student_key": "b"}, "beside input_key, the teacher's: alpha=0.0, input_key=None"),
+    ],
+)
+def test_a_students_key_that_would_do_nothing(given, message):
+    with pytest.raises(ValueError, match=message):
+        Distillation(Teacher(Plain()), [KD()], **given)
+
+
+def test_a_key_that_the_batch_does_not_have():
+    loader = DataLoader([{"thermal": torch.zeros(4, 1, 8, 8)}], batch_size=None)
+    for keys in ({"input_key": "visible"}, {"input_key": "thermal", "student_key": "thermall"}):
+        both = Distillation(Teacher(Plain()), [KD()], alpha=0.0, **keys)
+        with pytest.raises(
+            ValueError, match=r"the batch has no '(visible|thermall)', it is or has \['thermal'\]"
+        ):
+            quick_trainer(callbacks=[both]).fit(Plain(), loader)

@@ -1,12 +1,24 @@
 """Means of encoders by the samples that have their modality: by hand, in the degenerate case, from a modality plan."""
 
 import copy
+import inspect
 
 import pytest
 import torch
 
 from lkd.datamodules import ModalityPlan
-from lkd.federated import FedAvg, Federation, FedProx
+from lkd.federated import (
+    CoordinateMedian,
+    FedAvg,
+    Federation,
+    FedLin,
+    FedNova,
+    FedNTD,
+    FedProx,
+    FedShuffle,
+    MimeLite,
+    Scaffold,
+)
 from lkd.federated.weighing import Weighing
 
 from ..datamodules.test_modality_plan import NAMES, TYPES, Module, Motion, federated
@@ -110,6 +122,23 @@ def test_clients_that_do_not_tell_are_refused_before_anybody_trains():
 def test_without_a_plan_a_client_tells_nothing():
     data = federated(None)
     assert data.clients[0].present == {}
+
+
+@pytest.mark.parametrize("algorithm", [Scaffold, FedLin, FedNova, MimeLite, FedNTD, FedShuffle])
+def test_it_is_refused_where_more_than_a_plain_mean_is_made_of_weights(algorithm):
+    parameters = inspect.signature(algorithm).parameters
+    if "weights" in parameters:
+        with pytest.raises(
+            ValueError, match=f"weights='present' is for FedAvg and FedProx: .* {algorithm.__name__}"
+        ):
+            algorithm(weights="present")
+
+
+def test_a_robust_rule_knows_no_weights():
+    with pytest.raises(
+        ValueError, match="robust=CoordinateMedian knows no weights, so weights='present' would do nothing"
+    ):
+        Federation(client(BOTH), FedAvg("present"), robust=CoordinateMedian())
 
 
 def test_names_tell_whose_a_layer_is():

@@ -34,10 +34,17 @@ class Algorithm:
     """Whether the server trains a model of its own though no weights leave the clients."""
     mixed = False
     """Whether clients may have different architectures."""
+    by_modality = False
+    """Whether `weights="present"` is defined for it: of what clients reply it takes plain means of changes alone."""
 
     def __init__(self, weights: Weighting = "samples") -> None:
         if weights not in get_args(Weighting):
             raise ValueError(f"weights={weights!r} must be 'samples', 'uniform' or 'present'.")
+        if weights == "present" and not self.by_modality:
+            raise ValueError(
+                f"weights='present' is for FedAvg and FedProx: what {type(self).__name__} computes from the clients' weights holds "
+                "for one weight a client; take 'samples' or 'uniform'."
+            )
         self.weights = weights
         self.state: Groups = {}
 

@@ -17,3 +17,4 @@ class FedAvg(Algorithm):
     """
 
     mixed = True
+    by_modality = True

@@ -22,6 +22,7 @@ class FedProx(Algorithm):
     """
 
     mixed = True
+    by_modality = True
 
     def __init__(self, mu: float = 0.01, weights: Weighting = "samples") -> None:
         super().__init__(weights)
