@@ -27,7 +27,7 @@ def noise(rng: np.random.Generator, x: Array, y: Array, cell: float) -> Array:
     return low * (1 - t) + high * t
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity
 class Ground:
     """The empty lot as its camera sees it; maps are (H, W), as large as the finished picture.
 

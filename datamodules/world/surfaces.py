@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw
 
 from lkd.datamodules.world.camera import Array, Camera
 from lkd.datamodules.world.ground import Ground
-from lkd.datamodules.world.paint import Drawable
 from lkd.datamodules.world.plants import Sprite
 from lkd.datamodules.world.stage import Stage
 from lkd.datamodules.world.view import OVER
@@ -33,52 +32,57 @@ class Surfaces:
 
 def find_surfaces(stage: Stage) -> Surfaces:
     """Draws the ids in the order in which RGB is painted, then meets every pixel's ray with its plane."""
-    camera = stage.scene.view.camera
-    ids = Image.new("I", (camera.width // OVER, camera.height_px // OVER))
-    ids.paste(_backdrop(camera, stage.ground))
-    draw = ImageDraw.Draw(ids)
-    shapes = stage.ground.shapes
-    # of every id: a plane's normal, its product with the way from the camera to the plane, and bounds of depth
-    planes = [np.array([[0.0, 0, 1, -camera.height, 0, np.inf]] * FIRST)]
-    planes.append(np.array([[0.0, 1, 0, shape.y, 0, np.inf] for shape in shapes]).reshape(-1, 6))
-    number = FIRST + len(shapes)
+    camera, empty = stage.scene.view.camera, _empty(stage.scene.view.camera, stage.ground)
+    picture = Image.fromarray(empty.ids)
+    draw = ImageDraw.Draw(picture)
+    first = number = FIRST + len(stage.ground.shapes)
+    planes = [np.zeros((0, 6))]  # normal, its product with the way to the plane, least and greatest depth
     for _, thing in stage.things:
         if isinstance(thing, Sprite):
-            _paste(ids, thing, number)
+            _paste(picture, thing, number)
             planes.append(_plane(camera, thing))
             number += 1
-        else:
-            planes.append(_planes(thing))
-            for polygon in thing.polygons:
-                draw.polygon([(x / OVER, y / OVER) for x, y in polygon], fill=number)
-                number += 1
-    found = np.asarray(ids)
-    return Surfaces(found, _depth(camera, found, np.concatenate(planes).astype(np.float32)))
+            continue
+        planes.append(np.concatenate([thing.planes, np.tile(thing.depths, (len(thing.planes), 1))], 1))
+        for polygon in thing.polygons:
+            draw.polygon([(x / OVER, y / OVER) for x, y in polygon], fill=number)
+            number += 1
+    ids, depth = np.asarray(picture), empty.depth.copy()
+    changed = ids >= first
+    depth[changed] = _meet(_rays(camera)[changed], np.concatenate(planes)[ids[changed] - first])
+    return Surfaces(ids, depth)
 
 
-def _depth(camera: Camera, ids: NDArray[np.int32], planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    rays, plane = _rays(camera), planes[ids]
+@lru_cache(maxsize=2)  # a camera in one weather
+def _empty(camera: Camera, ground: Ground) -> Surfaces:
+    """The surfaces without the things of a frame."""
+    above = np.isinf(camera.ground(OVER)[2])
+    picture = Image.fromarray(np.where(above, SKY, GROUND).astype(np.int32))
+    draw = ImageDraw.Draw(picture)
+    for number, shape in enumerate(ground.shapes, FIRST):
+        shape.draw(draw, number, 1 / OVER)
+    ids = np.asarray(picture)
+    planes = np.array(
+        [[0.0, 0, 1, -camera.height, 0, np.inf]] * FIRST
+        + [[0.0, 1, 0, shape.y, 0, np.inf] for shape in ground.shapes]
+    )
+    depth = np.where(ids == SKY, np.float32(np.inf), _meet(_rays(camera), planes[ids]))
+    return Surfaces(ids, depth)
+
+
+def _meet(rays: NDArray[np.float32], planes: Array) -> NDArray[np.float32]:
+    """How far along their rays (..., 3) pixels meet planes (..., 6), each with its bounds of depth."""
+    plane = planes.astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = plane[..., 3] / (plane[..., :3] * rays).sum(-1)
     # a plane that is seen edge-on may be met far beside the face that lies in it
-    depth = np.where(np.isfinite(depth), depth, plane[..., 4]).clip(plane[..., 4], plane[..., 5])
-    far: NDArray[np.float32] = np.where(ids == SKY, np.float32(np.inf), depth)
-    return far
+    met: NDArray[np.float32] = np.where(np.isfinite(depth), depth, plane[..., 4])
+    return met.clip(plane[..., 4], plane[..., 5])
 
 
 @lru_cache(maxsize=4)
 def _rays(camera: Camera) -> NDArray[np.float32]:
     return camera.rays(OVER).astype(np.float32)
-
-
-def _backdrop(camera: Camera, ground: Ground) -> Image.Image:
-    """Ids without the things of a frame."""
-    above = np.isinf(camera.ground(OVER)[2])
-    ids = Image.fromarray(np.where(above, SKY, GROUND).astype(np.int32))
-    draw = ImageDraw.Draw(ids)
-    for number, shape in enumerate(ground.shapes, FIRST):
-        shape.draw(draw, number, 1 / OVER)
-    return ids
 
 
 def _paste(ids: Image.Image, sprite: Sprite, number: int) -> None:
@@ -95,8 +99,3 @@ def _plane(camera: Camera, sprite: Sprite) -> Array:
     normal = -foot / np.linalg.norm(foot)
     _, depth = camera.project(np.stack([foot, foot + np.array([0, 0, sprite.height + sprite.radius])]))
     return np.array([[*normal, normal @ (foot - camera.position), depth.min(), depth.max()]])
-
-
-def _planes(thing: Drawable) -> Array:
-    """Planes and bounds of depth of a solid's polygons, (F, 6)."""
-    return np.concatenate([thing.planes, np.tile(thing.depths, (len(thing.planes), 1))], 1)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ class Light:
     haze: float
 
 
+@lru_cache(maxsize=4096)  # every file name asks for it
 def weather_of(seed: int, index: int) -> str:
     """The weather of the day of frame `index`, the same for all cameras; three days hold all three."""
     turn, day = divmod(index // PER_DAY, len(WEATHERS))

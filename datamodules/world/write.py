@@ -143,5 +143,5 @@ def _save(image: Image.Image, path: Path) -> None:
     """Writes a picture at once: nobody ever finds half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"part.{path.name}")
-    image.save(part, quality=92)
+    image.save(part, quality=92, compress_level=1)  # of JPEG and of PNG: noise hardly gets smaller with more
     part.replace(path)

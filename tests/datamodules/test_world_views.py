@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lkd.datamodules import ParkingWorld
+from lkd.datamodules.world import surfaces as surfaces_module
 from lkd.datamodules.world import write as write_module
 from lkd.datamodules.world import write_world
 from lkd.datamodules.world.depth import FARTHEST, NEAREST, measure_depth
@@ -242,9 +243,34 @@ def test_the_module_serves_them(tmp_path):
     }  # fmt: skip
 
 
-def test_a_frame_without_views_is_render(worlds):
-    scene = make_scene(3, make_view(3, "C1", (160, 120)), 1)
-    assert (np.asarray(render(3, scene).image) == np.asarray(paint(set_stage(3, scene)).image)).all()
+@pytest.mark.parametrize(
+    ("index", "means"),
+    [
+        (SUNNY, [[106.42, 105.21, 84.57, 99.56], [108.26, 136.19, 125.03, 120.63], [139.61, 142.61, 105.05, 117.97]]),
+        (OVERCAST, [[100.22, 99.51, 111.62, 108.49], [100.57, 110.71, 118.56, 102.76], [114.5, 108.3, 128.04, 87.41]]),
+        (RAINY, [[89.65, 98.71, 97.14, 79.35], [94.03, 93.44, 90.19, 84.06], [82.04, 83.86, 81.36, 76.83]]),
+    ],
+)  # fmt: skip
+def test_colours_are_those_of_the_time_before_there_were_views(index, means):
+    """Means of green over blocks of 60x60 pixels, noted then; worlds on people's disks go on from there."""
+    image = np.asarray(render(0, make_scene(0, make_view(0, "C1", SIZE), index)).image).astype(float)
+    np.testing.assert_allclose(image[..., 1].reshape(3, 60, 4, 60).mean((1, 3)), means, atol=0.02)
+
+
+def test_frames_that_share_a_lot_leave_it_as_it_is():
+    """The surfaces of the empty lot are kept between frames: cars of one must not show in the next."""
+
+    def bare():
+        return find_surfaces(staged(change=lambda scene: replace(scene, cars=[], props=[])))
+
+    surfaces_module._empty.cache_clear()
+    alone = bare()
+    ids, depth = alone.ids.copy(), alone.depth.copy()
+    full = find_surfaces(staged())
+    assert (full.depth != depth).sum() > 1000
+    after = bare()
+    np.testing.assert_array_equal(after.ids, ids)
+    np.testing.assert_array_equal(after.depth, depth)
 
 
 def test_an_unknown_view(tmp_path):
