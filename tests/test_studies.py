@@ -14,7 +14,6 @@ from .test_configs import ROOT, how_to_shrink, keep_teacher, shrunk_recipe, teac
 
 STUDIES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs/tradeoff").glob("*.yaml"))
 RUN_ELSEWHERE = ("configs/tradeoff/digits.yaml",)  # by compare/test_command.py, as a whole
-HAR_ORACLE = {"model": "runs/har_oracle/teacher.ckpt", "recipe": "configs/multimodal/har_oracle.yaml"}
 
 
 def grid_of(study, monkeypatch):
@@ -42,7 +41,8 @@ def test_method_runs_to_its_end(study, method, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make()
     teachers = [teacher_of(given)]
-    teachers += [HAR_ORACLE] if any(HAR_ORACLE["model"] in each for each in overrides) else []
+    named = [each.partition("=") for each in overrides if ".teacher." in each]
+    teachers += [{name.rsplit(".", 1)[1]: value for name, _, value in named}]
     for teacher in teachers:
         if "recipe" in teacher and "--distillation=null" not in overrides:
             shrunk_recipe(teacher["recipe"])
