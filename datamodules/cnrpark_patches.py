@@ -16,8 +16,8 @@ from lkd.datamodules.cnrpark_files import REMOTES, require
 from lkd.datamodules.cnrpark_layout import LABEL_FILES, Patch, official_list, read_patches
 from lkd.datamodules.context import check_fields
 from lkd.datamodules.files import find
-from lkd.datamodules.frames import frame_columns, read_image
-from lkd.datamodules.patch_modalities import MODALITIES, ModalPatches
+from lkd.datamodules.frames import read_image
+from lkd.datamodules.patch_modalities import MODALITIES, ModalPatches, patch_columns
 from lkd.datamodules.selection import select
 from lkd.datamodules.splits import Splits, by_day, by_time, pick
 
@@ -28,14 +28,13 @@ SMALL = 2048  # bytes: an all-black 150x150 JPEG has about 1,000, nearly all oth
 class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
     """Loads patches from disk: an index gives (x (3, S, S), y ()), a list of indices a batch."""
 
-    def __init__(self, folder: Path, patches: Sequence[Patch], size: int) -> None:
-        self.folder, self.patches, self.size = folder, list(patches), size
+    def __init__(self, folder: Path, patches: Sequence[Patch], size: int, whole_days: bool = False) -> None:
+        self.folder, self.patches, self.size, self.whole_days = folder, list(patches), size, whole_days
 
     @property
     def columns(self) -> dict[str, list[Any]]:
-        """Label, slot, camera, weather, day and time of every patch."""
-        labels, slots = ([getattr(patch, name) for patch in self.patches] for name in ("label", "slot"))
-        return {"label": labels, "slot": slots, **frame_columns(self.patches)}
+        """See `patch_columns`."""
+        return patch_columns(self.patches, self.whole_days)
 
     def __len__(self) -> int:
         """Number of patches."""
@@ -63,7 +62,9 @@ class CNRParkPatches(ClassificationDataModule):
     """Batches (x, y): x float (B, 3, S, S) in [0, 1], y int64 (B,), 0 free and 1 busy.
 
     With `modalities` x is a dict of them (see `lkd.datamodules.patch_modalities.ModalPatches`), as multimodal clients take
-    it. Time and slot alone tell something of occupancy, so then split by day, and look at what "context" alone gives.
+    it. Time alone tells something of occupancy, so then split by day, and look at what "context" alone gives (it needs the list
+    of labels and no picture, so that black patches stay). Split by day, the column "group" is the day: neither a public share nor
+    a client's own split parts one.
 
     Args:
         root: folder that holds `PATCHES/` and the lists of labels.
@@ -121,7 +122,8 @@ class CNRParkPatches(ClassificationDataModule):
 
     def prepare_data(self) -> None:
         """Checks that everything is there, or downloads it."""
-        require(self.root, ["PATCHES"], REMOTES["patches"], self.download)
+        if self._pictures:
+            require(self.root, ["PATCHES"], REMOTES["patches"], self.download)
         if self.split == "official":
             require(self.root, official_list("train"), REMOTES["splits"], self.download)
         else:
@@ -153,17 +155,24 @@ class CNRParkPatches(ClassificationDataModule):
             self.datasets[name] = self._dataset(patches)
 
     def _dataset(self, patches: list[Patch]) -> Dataset[Any]:
+        whole_days = self.split == "by_day"
         if self.modalities is None:
-            return PatchDataset(self.folder, patches, self.patch_size)
-        sizes = {"size": self.patch_size, "gray_size": self.gray_size}
+            return PatchDataset(self.folder, patches, self.patch_size, whole_days)
         return ModalPatches(
-            self.folder,
+            self.folder if self._pictures else self.root,
             patches,
             self.modalities,
-            **sizes,
-            context=self.context,
-            keep=self.keep_in_memory,
+            self.patch_size,
+            self.gray_size,
+            self.context,
+            self.keep_in_memory,
+            whole_days,
         )
+
+    @property
+    def _pictures(self) -> bool:
+        """Whether any picture is asked for."""
+        return self.modalities != ["context"]
 
     @property
     def folder(self) -> Path:
@@ -180,6 +189,8 @@ class CNRParkPatches(ClassificationDataModule):
         return select(read_patches(found[0]), self.weathers, self.days)
 
     def _without_black(self, patches: list[Patch]) -> list[Patch]:
+        if not self._pictures:
+            return patches
         folder = self.folder
         kept = [patch for patch in patches if not is_black(folder / patch.path)]
         if len(kept) < len(patches):

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from lkd.datamodules.cnrpark_layout import Patch
+from lkd.datamodules.columns import GROUP
 from lkd.datamodules.context import context_of
 from lkd.datamodules.frames import frame_columns, read_image
 from lkd.modalities import PRESENT
@@ -25,6 +26,13 @@ SENSORS = {
 MODALITIES = ("rgb", "gray", *SENSORS, "context")
 
 
+def patch_columns(patches: Sequence[Patch], whole_days: bool = False) -> dict[str, list[Any]]:
+    """Label, slot, camera, weather, day and time of every patch; the day is its "group", too, if days are not to be parted."""
+    labels, slots = ([getattr(patch, name) for patch in patches] for name in ("label", "slot"))
+    columns = {"label": labels, "slot": slots, **frame_columns(patches)}
+    return columns | {GROUP: columns["day"]} if whole_days else columns
+
+
 class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
     """Samples (x, y), x a dict of modalities, y () int64: an index gives one, a list of indices a batch.
 
@@ -33,8 +41,8 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
     - "thermal" and "depth" (1, S, S) in [0, 1], where there are such files beside the patches;
     - "context" (F,), see `lkd.datamodules.context.context_of`.
 
-    A patch that lacks a sensor's file lacks the modality (`x["present"]`); the files of modalities that are not asked for are
-    not opened.
+    A patch that lacks a sensor's file lacks the modality (`x["present"]`), and one that lacks all that is asked for is left
+    out. The files of modalities that are not asked for are not opened.
 
     Args:
         folder: PATCHES.
@@ -44,6 +52,7 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
         gray_size: G.
         context: fields of the context.
         keep: hold what was read in memory (a byte a pixel).
+        whole_days: give the column "group", the day.
 
     Raises:
         FileNotFoundError: if a sensor has no file at all.
@@ -58,21 +67,29 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
         gray_size: int,
         context: Sequence[str],
         keep: bool = False,
+        whole_days: bool = False,
     ) -> None:
         self.folder, self.patches, self.modalities = folder, list(patches), list(modalities)
         self.size, self.gray_size, self.keep = size, gray_size, keep
-        self._kept: dict[tuple[str, int], Tensor] = {}
-        rows = [context_of(patch, context) for patch in self.patches] if "context" in modalities else []
-        self.context = torch.tensor(rows)
-        self.labels = torch.tensor([patch.label for patch in self.patches])
+        self._kept: dict[int, dict[str, Tensor]] = {}
         there = {name: self._files(name) for name in modalities if name in SENSORS and self.patches}
+        if len(there) == len(modalities):
+            something = np.any(list(there.values()), axis=0)
+            if lost := int((~something).sum()):
+                log.warning("left out %d patches that have no %s", lost, " nor ".join(there))
+            self.patches = [patch for patch, some in zip(self.patches, something, strict=True) if some]
+            there = {name: flags[something] for name, flags in there.items()}
         lacking = {name: flags for name, flags in there.items() if not flags.all()}
         self.present: dict[str, np.ndarray] | None = lacking or None
+        rows = [context_of(patch, context) for patch in self.patches] if "context" in modalities else []
+        self.context = torch.tensor(rows)
+        self.columns = patch_columns(self.patches, whole_days)
+        self.labels = torch.tensor(self.columns["label"])
 
     def _files(self, name: str) -> np.ndarray:
         """Which patches have a sensor's file (N,)."""
         flags = np.array([self._path(name, patch).is_file() for patch in self.patches])
-        if not flags.any():
+        if not (self.folder.parent / SENSORS[name]).is_dir():
             raise FileNotFoundError(
                 f"modality {name!r}: {self.folder.parent} has no file such as {SENSORS[name]}/"
                 f"{Path(self.patches[0].path).with_suffix('.png')}; the rendered world can draw them, CNRPark-EXT has none."
@@ -81,12 +98,6 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
             log.warning("%d of %d patches have no %s picture", lost, len(flags), name)
         return flags
 
-    @property
-    def columns(self) -> dict[str, list[Any]]:
-        """Label, slot, camera, weather, day and time of every patch."""
-        slots = [patch.slot for patch in self.patches]
-        return {"label": self.labels.tolist(), "slot": slots, **frame_columns(self.patches)}
-
     def __len__(self) -> int:
         """Number of patches."""
         return len(self.patches)
@@ -94,12 +105,13 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
     def __getitem__(self, index: int | list[int]) -> tuple[dict[str, Any], Tensor]:
         """One sample or one batch."""
         rows = index if isinstance(index, list) else [index]
+        pictures = [self._pictures(row) for row in rows]
         x: dict[str, Any] = {}
         for name in self.modalities:
             if name == "context":
                 x[name] = self.context[rows]
             else:
-                x[name] = F.to_dtype(torch.stack([self._pixels(name, row) for row in rows]), scale=True)
+                x[name] = F.to_dtype(torch.stack([found[name] for found in pictures]), scale=True)
         if self.present is not None:
             x[PRESENT] = {name: torch.from_numpy(flags[rows]) for name, flags in self.present.items()}
         if isinstance(index, list):
@@ -109,25 +121,32 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
             one[PRESENT] = {name: flags[0] for name, flags in x[PRESENT].items()}
         return one, self.labels[index]
 
-    def _pixels(self, name: str, row: int) -> Tensor:
-        """A picture (C, side, side) uint8, once read and then kept if asked to."""
-        if (name, row) not in self._kept:
-            for found, pixels in self._read(name, row).items():
-                self._kept[found, row] = pixels
-        return self._kept[name, row] if self.keep else self._kept.pop((name, row))
+    def _pictures(self, row: int) -> dict[str, Tensor]:
+        """By modality (C, side, side) uint8; read once if they are kept."""
+        if row in self._kept:
+            return self._kept[row]
+        patch, found = self.patches[row], {}
+        sides = {n: s for n, s in (("rgb", self.size), ("gray", self.gray_size)) if n in self.modalities}
+        if sides:  # one file for both
+            colours = read_image(self.folder / patch.path)
+            found = {n: F.resize(colours, [side, side], antialias=True) for n, side in sides.items()}
+        if "gray" in found:
+            luma = F.rgb_to_grayscale(found["gray"].float())  # of integers it would round down
+            found["gray"] = luma.round().to(torch.uint8)
+        for name in SENSORS:
+            if name in self.modalities:
+                found[name] = self._sensor(name, row)
+        if self.keep:
+            self._kept[row] = found
+        return found
 
-    def _read(self, name: str, row: int) -> dict[str, Tensor]:
-        """What a file holds: of the picture in colours both modalities, if both are asked for."""
-        patch = self.patches[row]
-        if name in SENSORS:
-            if self.present is not None and name in self.present and not self.present[name][row]:
-                return {name: torch.zeros(1, self.size, self.size, dtype=torch.uint8)}
-            with Image.open(self._path(name, patch)) as image:
-                grey = torch.from_numpy(np.array(image.convert("L")))[None]
-            return {name: F.resize(grey, [self.size] * 2, antialias=True)}
-        colours, sizes = read_image(self.folder / patch.path), {"rgb": self.size, "gray": self.gray_size}
-        found = {n: F.resize(colours, [s, s], antialias=True) for n, s in sizes.items() if n in self.modalities}
-        return {n: F.rgb_to_grayscale(p) if n == "gray" else p for n, p in found.items()}
+    def _sensor(self, name: str, row: int) -> Tensor:
+        """A sensor's picture (1, S, S) uint8, zeros where there is none."""
+        if self.present is not None and name in self.present and not self.present[name][row]:
+            return torch.zeros(1, self.size, self.size, dtype=torch.uint8)
+        with Image.open(self._path(name, self.patches[row])) as image:
+            grey = torch.from_numpy(np.array(image.convert("L")))[None]
+        return F.resize(grey, [self.size] * 2, antialias=True)
 
     def _path(self, name: str, patch: Patch) -> Path:
         return (self.folder.parent / SENSORS[name] / patch.path).with_suffix(".png")

@@ -4,9 +4,11 @@ import csv
 import json
 import os
 import tarfile
+from functools import cache
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it
     pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
 
 from lkd.cli import main
+from lkd.datamodules import ParkingWorld
 from lkd.models import YOLO
 from lkd.models.yolo import _ultralytics
 
@@ -150,6 +153,45 @@ def activities():
     write_release(Path("data/uci_har"))
 
 
+CAMERAS = ["C1", "C2", "C3", "C101", "C102"]
+SENSORS = {
+    "frames": 24,
+    "size": [64, 48],
+}  # four days: a public one, and one each to train, validate and test
+
+
+@cache
+def sensors():
+    """A small world with all views, drawn once for all configs, which find nothing left to draw; it goes when tests end."""
+    folder = TemporaryDirectory()
+    ParkingWorld(folder.name, CAMERAS, task="patches", views=["thermal", "depth"], **SENSORS).prepare_data()
+    return folder
+
+
+def modalities():
+    """Activities; two roots with the small world; and labels of slots on three days: the context needs no picture."""
+    activities()
+    for name in ("world_sensors", "world_sensors_general"):
+        Path("data", name).symlink_to(sensors().name)
+    root, labels = Path("data/cnrpark_ext"), []
+    for day, hour, slot in product((12, 16, 20), (8, 14), (1, 2)):
+        name = f"SUNNY/2015-11-{day}/camera1/S_2015-11-{day}_{hour:02d}.07_C01_{slot}.jpg"
+        labels.append(f"{name} {slot - 1}")
+    (root / "LABELS").mkdir(parents=True)
+    (root / "LABELS" / "all.txt").write_text("\n".join(labels) + "\n")
+
+
+def shrunk_modalities(config):
+    """Cameras of the small world, of those that a config names if it does."""
+    init, where = config["data"], "data"
+    if init["class_path"] == "FederatedDataModule":
+        init, where = init["init_args"]["data"], "data.data"
+    if init["class_path"] != "ParkingWorld":
+        return {}
+    cameras = [name for name in CAMERAS if name in init["init_args"].get("cameras", CAMERAS[:3])]
+    return {f"{where}.{name}": value for name, value in {**SENSORS, "cameras": cameras}.items()}
+
+
 SMALL_WORLD = {**SMALL_FRAMES, "data.frames": 10, "data.size": [96, 72], "data.cameras": two_cameras}
 
 # Folder under configs/ -> (verb, what makes the data in the working directory, overrides of its own: values,
@@ -163,7 +205,7 @@ SHRINK = {
     "parking": ("fit", weights, SMALL_WORLD),
     "federated": ("fit", clients, shrunk_clients),
     "knowledge": ("fit", clients, shrunk_clients),
-    "multimodal": ("fit", activities, {}),
+    "multimodal": ("fit", modalities, shrunk_modalities),
 }
 
 
@@ -257,7 +299,7 @@ def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
     main([verb, "--config", str(ROOT / path), *words(overrides)])
     names = check_results(config)
     if verb == "fit":
-        assert any(name.startswith("train/") for name in names)
+        assert any(name.startswith(("train/", "distillation/")) for name in names)
     if "recipe" in teacher:
         assert Path(teacher["model"]).is_file() and not Path(teacher["model"] + ".old").exists()
         keep_teacher(teacher)

@@ -5,60 +5,16 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from lkd.datamodules import CNRParkEXT, FederatedDataModule, ModalityPlan, Natural, ParkingWorld
+from lkd.datamodules import FederatedDataModule, ModalityPlan, Natural, ParkingWorld
 from lkd.datamodules.cnrpark_layout import Patch
 from lkd.datamodules.context import context_of, context_size
 from lkd.datamodules.splits import by_day
 
-DAYS = ("2015-11-12", "2015-11-13", "2015-11-16", "2015-11-17", "2015-11-18")
-
-
-def write_park(root, cameras=(1, 2), days=DAYS, sensors=("THERMAL",), lost=(), slots=(3, 4)):
-    """Patches of random colours, in which thermal files are as bright as the slot's number is large."""
-    labels, generator = [], np.random.default_rng(0)
-    for camera in cameras:
-        for place, day in enumerate(days):
-            weather = ("SUNNY", "OVERCAST", "RAINY")[place % 3]
-            for hour in (8, 14):
-                for slot in slots:
-                    stem = (
-                        f"{weather}/{day}/camera{camera}/{weather[0]}_{day}_{hour:02d}.30_C0{camera}_{slot}"
-                    )
-                    pixels = generator.integers(20, 256, (150, 150, 3), dtype=np.uint8)
-                    save(Image.fromarray(pixels), root / "PATCHES" / f"{stem}.jpg")
-                    for sensor in sensors:
-                        if (camera, day, hour, slot) not in lost:
-                            picture = Image.new("L", (150, 150), 10 * slot)
-                            save(picture, root / f"PATCHES_{sensor}" / f"{stem}.png")
-                    labels.append(f"{stem}.jpg {(slot + hour) % 2}")
-    (root / "LABELS").mkdir(parents=True, exist_ok=True)
-    (root / "LABELS" / "all.txt").write_text("\n".join(labels) + "\n")
-    return root
-
-
-def save(image, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=95)
-
-
-def park(root, modalities=("rgb", "gray", "thermal", "context"), **kwargs):
-    given = {
-        "task": "patches",
-        "split": "by_day",
-        "fractions": (0.6, 0.2, 0.2),
-        "patch_size": 24,
-        "gray_size": 8,
-    }
-    modalities = modalities and list(modalities)
-    data = CNRParkEXT(str(root), modalities=modalities, **{**given, "batch_size": 4, **kwargs})
-    data.prepare_data()
-    data.setup("fit")
-    return data
+from ..parks import DAYS, park, write_park
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +61,7 @@ def test_one_sample_is_a_row_of_the_batch_and_keeping_changes_nothing(root):
         for place, row in enumerate((6, 2)):
             one, label = dataset[row]
             assert label == y[place] and all(torch.equal(one[m], x[m][place]) for m in one)
-    assert not dataset._kept and len(kept._kept) == 2 * 3
+    assert not dataset._kept and set(kept._kept) == {2, 6}
 
 
 def test_workers_load_the_same(root):
@@ -198,7 +154,7 @@ def test_days_are_shared_out_and_nobody_with_a_share_goes_without(count, fractio
 def test_fewer_days_than_parts(tmp_path):
     root = write_park(tmp_path, days=DAYS[:2])
     with pytest.raises(
-        ValueError, match="split='by_day' .* needs 3 days at least, and there are 2: 2015-11-12, 2015-11-13"
+        ValueError, match=r"split='by_day' .* needs 3 days at least, and there are 2: 2015-11-12, 2015-11-13"
     ):
         park(root)
     assert len(park(root, fractions=(0.5, 0.0, 0.5)).splits.test)
@@ -246,3 +202,10 @@ def test_real_patches():
 def test_bad_input_is_refused_in_a_sentence(root, given, message):
     with pytest.raises(ValueError, match=message):
         park(root, **{"modalities": ["rgb"], **given})
+
+
+def test_a_part_of_the_days_without_a_sensor_lacks_it_and_the_others_have_it(tmp_path):
+    lost = {(camera, DAYS[4], hour, slot) for camera in (1, 2) for hour in (8, 14) for slot in (3, 4)}
+    data = park(write_park(tmp_path, lost=lost), ["gray", "thermal"])
+    train, test = (data.patches.datasets[part] for part in ("train", "test"))
+    assert train.present is None and not test.present["thermal"].any() and len(test) == len(lost)
