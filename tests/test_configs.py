@@ -169,9 +169,9 @@ def sensors():
 
 
 def modalities():
-    """Activities; two roots with the small world; and labels of slots on three days: the context needs no picture."""
+    """Activities; the small world wherever configs draw one; and labels of slots on three days: the context needs no picture."""
     activities()
-    for name in ("world_sensors", "world_sensors_general"):
+    for name in ("world_sensors", "world_sensors_general", "world_nine_days"):
         Path("data", name).symlink_to(sensors().name)
     root, labels = Path("data/cnrpark_ext"), []
     for day, hour, slot in product((12, 16, 20), (8, 14), (1, 2)):
