@@ -1,11 +1,13 @@
 """Every method of every comparison under configs/tradeoff/ runs, shrunk, on generated data at the very paths that it names."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 
-pytest.importorskip("ultralytics", reason='needs the extra: pip install "lkd[yolo]"')
+if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
+    pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
 
 from lkd.cli import main
 from lkd.compare.reading import read
