@@ -124,7 +124,8 @@ def test_samples_that_nobody_looks_at_do_not_count():
         message = Message(knowledge={"b": torch.zeros(3)})
         assert len(list(watched.engine.exchange(verb, dict.fromkeys(clients, message)))) == 4
     assert exchanged.counts["told"] == 15 and exchanged.counts["told_samples"] == 4 + 8 + 10
-    assert exchanged.counts["told_times"] == 3 and exchanged.counts["sent"] == 0  # 3 values ask for 4 or more samples
+    assert exchanged.counts["told_times"] == 3
+    assert exchanged.counts["sent"] == 0  # three values ask for four samples or more
     assert exchanged.counts["knowledge_up"] == 20 and exchanged.counts["knowledge_down"] == 24
 
 
