@@ -39,7 +39,8 @@ class Algorithm:
 
     def __init__(self, weights: Weighting = "samples") -> None:
         if weights not in get_args(Weighting):
-            raise ValueError(f"weights={weights!r} must be 'samples', 'uniform' or 'present'.")
+            others = "'samples', 'uniform' or 'present'" if self.by_modality else "'samples' or 'uniform'"
+            raise ValueError(f"weights={weights!r} must be {others}.")
         if weights == "present" and not self.by_modality:
             raise ValueError(
                 f"weights='present' is for FedAvg and FedProx: what {type(self).__name__} computes from the clients' weights holds "
