@@ -25,7 +25,7 @@ demo-short: $(READY) ## The main job with a few frames and steps, for CI
 docs: $(READY) ## Check that every link and config the docs name exists
 	$(BIN)/python -m pytest tests/test_docs.py -q
 
-test: lint types tests ## Lint, types, doctests and tests with coverage
+test: lint types tests ## Lint, types, doctests and tests
 
 lint: $(READY) ## Check style and format
 	$(BIN)/ruff check .
@@ -38,8 +38,13 @@ format: $(READY) ## Format the code
 types: $(READY) ## Check types
 	$(BIN)/mypy
 
-tests: $(READY) ## Run doctests and tests with coverage, without the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --cov=lkd --cov-report=term:skip-covered
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+tests: $(READY) ## Run doctests and tests, without the slow ones
+	$(TESTS)
+
+coverage: $(READY) ## Run the same and say which lines they miss (half as long again)
+	$(TESTS) --cov=lkd --cov-report=term-missing:skip-covered
 
 test-all: $(READY) ## Run all tests, the slow ones too
 	$(BIN)/python -m pytest
@@ -50,4 +55,4 @@ bench: $(READY) ## Measure what distillation costs a training step
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info
 
-.PHONY: help install demo demo-short docs test lint format types tests test-all bench clean
+.PHONY: help install demo demo-short docs test lint format types tests coverage test-all bench clean
