@@ -68,7 +68,8 @@ class Round:
         self.x, self.kind_of = stations.x, stations.kind_of
         self.models = [station.source for station in stations]
         self._stations, self._buffers, self._layouts = stations, stations.buffers, stations.layouts
-        self._exchange, self._plan, self._weighing = exchange, steps, Weighing(weighting, cohort)
+        self._exchange, self._plan = exchange, steps
+        self._weighing = Weighing(weighting, cohort, self.models)
         self._ranks, self._min_clients, self._on_record = ranks, min_clients, on_record
         self.records = Records(index, ranks)
         self._reduction = Reduction(

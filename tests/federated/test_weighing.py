@@ -2,9 +2,11 @@
 
 import copy
 import inspect
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from lkd.datamodules import ModalityPlan
 from lkd.federated import (
@@ -20,6 +22,7 @@ from lkd.federated import (
     Scaffold,
 )
 from lkd.federated.weighing import Weighing
+from lkd.models import Multimodal
 
 from ..datamodules.test_modality_plan import NAMES, TYPES, Module, Motion, federated
 from ..modules.modalities import Wearer, client
@@ -141,9 +144,29 @@ def test_a_robust_rule_knows_no_weights():
         Federation(client(BOTH), FedAvg("present"), robust=CoordinateMedian())
 
 
-def test_names_tell_whose_a_layer_is():
-    weighing = Weighing("present", clients())
+def test_layers_belong_to_a_modality_by_where_the_model_holds_them():
+    weighing = Weighing("present", clients(), [client(BOTH), client(ONE)])
     assert weighing.modality_of("network.encoders.gyro.0.weight") == "gyro"
     assert weighing.modality_of("network.gyroscope.weight") == "" == weighing.modality_of("network.head.bias")
+
+
+def test_a_modality_may_be_called_as_a_layer_is():
+    """A sensor on the head has no part in the layer "head", nor one called "weight" in all weights."""
+    for name in ("head", "network", "weight"):
+        encoders, shapes = {name: nn.Linear(3, 4), "chest": nn.Linear(3, 4)}, {name: [3], "chest": [3]}
+        model = nn.Module()
+        model.network = Multimodal(encoders, 2, shapes, embedding=5)
+        weighing = Weighing("present", [SimpleNamespace(present={name: 0, "chest": 100})], [model])
+        owned = {n for n, _ in model.named_parameters() if weighing.modality_of(n) == name}
+        parts = ("encoders", "projections", "heads")
+        assert owned == {f"network.{part}.{name}.{of}" for part in parts for of in ("weight", "bias")}
+
+
+def test_a_model_without_layers_by_modality_is_refused():
+    with pytest.raises(ValueError, match=r"ModuleDict by modality \(acc, gyro\).*; Linear has none"):
+        Weighing("present", clients(), [nn.Linear(2, 2)])
+
+
+def test_an_unknown_weight_is_refused():
     with pytest.raises(ValueError, match="weights='median' must be 'samples', 'uniform' or 'present'"):
         FedAvg("median")

@@ -12,8 +12,8 @@ class FedAvg(Algorithm):
 
     Args:
         weights: How replies are averaged: by the clients' numbers of samples, all the same (`"uniform"`), or (`"present"`, for
-            clients with a `ModalityPlan`) an encoder, and whatever else bears the name of one modality, by the numbers of samples
-            that have it.
+            clients with a `ModalityPlan`) an encoder, and whatever else a `ModuleDict` holds by modality, by the numbers of
+            samples that have it.
     """
 
     mixed = True
