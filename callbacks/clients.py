@@ -13,10 +13,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lkd.federated import Federation
 from lkd.federated.client import Client, Part
 from lkd.federated.round import Record
+from lkd.metrics.direction import rises
 from lkd.metrics.tables import Row, print_table, save_table
 
 COUNTED = ("rounds", "failures", "seconds", "bytes_down", "bytes_up")
-LOWER_IS_BETTER = ("loss", "error", "perplexity", "mae", "mse", "rmse")  # last words of a metric's name
 SHOWN = 20  # clients in the terminal; with more only the summary is printed
 
 
@@ -195,7 +195,7 @@ def drawn(clients: Sequence[Client], limit: int | None) -> list[Client]:
 def summary(clients: dict[str, dict[str, float]]) -> list[Row]:
     """Mean, best, worst and deviation of every metric over the clients that have a finite value of it.
 
-    Best is the largest value, or the smallest of a metric whose name ends in a word like "loss" or "error".
+    Best is the largest value, or the smallest of a metric whose name has a word like "loss" or "error".
 
     Args:
         clients: Name of the client -> name of the metric -> value.
@@ -212,7 +212,7 @@ def summary(clients: dict[str, dict[str, float]]) -> list[Row]:
         values = np.array([m[name] for m in clients.values() if math.isfinite(m.get(name, math.nan))])
         if len(values):
             ends = [float(values.max()), float(values.min())]
-            if name.replace("/", "_").rsplit("_", 1)[-1].lower() in LOWER_IS_BETTER:
+            if not rises(name):
                 ends.reverse()
             best, worst = ends
             rows.append(

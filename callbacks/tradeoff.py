@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.callbacks.clients import drawn, summary
 from lkd.callbacks.costs import Costs
@@ -108,7 +109,7 @@ class TradeoffLog(Callback):
             and trainer.state.fn == "fit"
             and not trainer.sanity_checking
         ):
-            self._point(trainer, pl_module, trainer.current_epoch + 1, _floats(trainer.callback_metrics))
+            self._point(trainer, pl_module, trainer.current_epoch + 1, trainer.callback_metrics)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures a federation when it is due."""
@@ -120,6 +121,7 @@ class TradeoffLog(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures the last weights, if that is yet to be done, and writes."""
         weights = [float(sum(p.numel() for p in pl_module.parameters() if p.requires_grad))]
+        population = 0
         if isinstance(pl_module, Federation):
             if self._measured < pl_module.global_step:
                 self._measure(trainer, pl_module)
@@ -131,6 +133,7 @@ class TradeoffLog(Callback):
             "weights": sum(weights) / len(weights),
             **self.costs.in_all(trainer, pl_module),
             "curve": self.curve,
+            "population": population,
             "clients": with_modalities(self.clients, trainer),
             "final": {},
         }
@@ -158,9 +161,14 @@ class TradeoffLog(Callback):
         if batches is not None:
             kinds["shared"] = everywhere(federation, clients, batches, self.part)
         for kind, records in kinds.items():
+            for record in records:
+                if record.error:
+                    rank_zero_warn(
+                        f"TradeoffLog: client {record.name} could not be measured and is in no mean: {record.error}"
+                    )
             for row in summary({str(r.client): r.metrics for r in records}):
                 found |= {f"{kind}/{row['metric']}/{name}": row[name] for name in SPREAD}
-        metrics = {kind: {r.client: r.metrics for r in records} for kind, records in kinds.items()}
+        metrics = {kind: {r.client: _floats(r.metrics) for r in records} for kind, records in kinds.items()}
         self.clients = [
             {"client": c.id, "name": c.name, "samples": c.num_samples}
             | {kind: of.get(c.id, {}) for kind, of in metrics.items()}
@@ -170,10 +178,9 @@ class TradeoffLog(Callback):
         self._point(trainer, federation, federation.global_step, found)
 
     def _point(
-        self, trainer: Trainer, module: LightningModule, round: int, metrics: dict[str, float]
+        self, trainer: Trainer, module: LightningModule, round: int, metrics: Mapping[str, Any]
     ) -> None:
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        self.curve.append({"round": round, **self.costs.so_far(trainer, module), "metrics": finite})
+        self.curve.append({"round": round, **self.costs.so_far(trainer, module), "metrics": _floats(metrics)})
 
     def _write(self, trainer: Trainer) -> None:
         run = trainer.log_dir or trainer.default_root_dir  # on every rank: it is broadcast
@@ -183,5 +190,6 @@ class TradeoffLog(Callback):
             path.write_text(json.dumps(self.result, indent=1) + "\n", encoding="utf-8")
 
 
-def _floats(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
+def _floats(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """As JSON can say them: None is what was measured and is not finite."""
+    return {name: float(v) if math.isfinite(v) else None for name, v in metrics.items()}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,8 +43,12 @@ class Frame:
     teacher_path: Path | None = None
 
 
-def read_image(path: Path) -> Tensor:
-    """Reads an image file as (3, H, W) uint8 RGB.
+def read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> Tensor:
+    """Reads an image file as uint8, (3, H, W) RGB or (1, H, W) grey.
+
+    Args:
+        path: the file.
+        mode: what of it, as Pillow calls it.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -53,7 +57,7 @@ def read_image(path: Path) -> Tensor:
     try:
         with Image.open(path) as image:
             deep = image.mode.startswith(("I", "F"))  # Pillow would clip all above 255 to white
-            pixels = np.array(image.convert("RGB"))
+            pixels = np.array(image.convert(mode))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"the image {path} is missing.") from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
@@ -62,7 +66,7 @@ def read_image(path: Path) -> Tensor:
         raise ValueError(
             f"the image {path} has more than 8 bits a pixel: scale it to 8 bits (0 to 255) first."
         )
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return torch.from_numpy(pixels).permute(2, 0, 1) if mode == "RGB" else torch.from_numpy(pixels)[None]
 
 
 def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:

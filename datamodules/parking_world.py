@@ -8,6 +8,7 @@ from filelock import FileLock
 from lkd.datamodules.cnrpark import CNRParkEXT
 from lkd.datamodules.splits import natural_key, pick
 from lkd.datamodules.world import VIEWS, number, write_world
+from lkd.datamodules.world.labels import put
 
 CAMERAS = [f"C{number}" for number in range(1, 10)]  # the nine of the study; any other number is another lot
 
@@ -66,12 +67,7 @@ class ParkingWorld(CNRParkEXT):
             self._draw()
 
     def _draw(self) -> None:
-        note = self.root / "world.json"  # what is drawn here, and which cameras of it are complete
-        there = (
-            json.loads(note.read_text())
-            if note.is_file()
-            else {**self.world, "cameras": [], "patches": False}
-        )
+        there = self._noted()
         done, done_patches, drawn = there.pop("cameras"), there.pop("patches"), there.pop("views", [])
         if there != self.world:
             raise ValueError(f"{self.root} holds another world ({there}): choose another root, or delete it.")
@@ -90,6 +86,22 @@ class ParkingWorld(CNRParkEXT):
         write_world(self.root, cameras, world["frames"], world["seed"], tuple(world["size"]), patches, views)
         self._note(cameras, patches, views)
 
+    def _noted(self) -> dict[str, Any]:
+        """What is drawn here, and which cameras of it are complete."""
+        note, nothing = self.root / "world.json", {**self.world, "cameras": [], "patches": False}
+        if not note.is_file():
+            return nothing
+        try:
+            there = dict(json.loads(note.read_text()))
+        except (ValueError, TypeError):
+            there = {}
+        if missing := nothing.keys() - there.keys():
+            raise ValueError(
+                f"{note} is damaged (it does not say {', '.join(sorted(missing))}): delete it, and {self.root} is drawn anew, "
+                "or choose another root."
+            )
+        return there
+
     def _note(self, cameras: list[str], patches: bool, views: list[str]) -> None:
         text = json.dumps({**self.world, "cameras": cameras, "patches": patches, "views": views})
-        (self.root / "world.json").write_text(text)
+        put(self.root / "world.json", text)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
@@ -144,9 +143,7 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
         """A sensor's picture (1, S, S) uint8, zeros where there is none."""
         if self.present is not None and name in self.present and not self.present[name][row]:
             return torch.zeros(1, self.size, self.size, dtype=torch.uint8)
-        with Image.open(self._path(name, self.patches[row])) as image:
-            grey = torch.from_numpy(np.array(image.convert("L")))[None]
-        return F.resize(grey, [self.size] * 2, antialias=True)
+        return F.resize(read_image(self._path(name, self.patches[row]), "L"), [self.size] * 2, antialias=True)
 
     def _path(self, name: str, patch: Patch) -> Path:
         return (self.folder.parent / SENSORS[name] / patch.path).with_suffix(".png")

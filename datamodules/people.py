@@ -24,7 +24,8 @@ def by_person(
         seed: of the draw.
 
     Raises:
-        ValueError: for an unknown name, or one that is in both parts.
+        ValueError: for an unknown name, one that is in both parts, or nobody left to train on; for a share above 0 that
+            comes to nobody.
 
     Example:
         >>> [len(part) for part in by_person(["s1", "s2", "s3", "s4"], (0.5, 0.25, 0.25))]
@@ -43,5 +44,15 @@ def by_person(
     first, second = (int(share * len(everybody) + 0.5 + 1e-9) for share in np.cumsum(fractions)[:2])
     for part, count in (("test", len(everybody) - second), ("val", second - first)):
         if part not in held:
+            share = fractions[("train", "val", "test").index(part)]
+            if share > 0 and not count:
+                raise ValueError(
+                    f"fractions={tuple(fractions)} leaves nobody of {len(everybody)} people to {part}: give it a larger share, or 0."
+                )
             held[part], left = left[:count], left[count:]
+    if not left:
+        raise ValueError(
+            f"nobody of {len(everybody)} people is left to train on: name fewer val_subjects and test_subjects, or give fractions="
+            f"{tuple(fractions)} a larger first share."
+        )
     return Splits(left, held["val"], held["test"])

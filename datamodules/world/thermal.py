@@ -17,7 +17,10 @@ from lkd.datamodules.world.weather import Light, clock, daylight
 
 Array = NDArray[np.float64]
 COLDEST, WARMEST = -10.0, 30.0  # degrees over the air: black and white
-NOISE, COLUMNS = 0.3, 0.15  # degrees: of pixels, and of whole columns, which uncooled sensors have
+NOISE, COLUMNS = (
+    0.3,
+    0.15,
+)  # degrees: of pixels, and of whole columns, which uncooled sensors have, before smoothing
 BEHIND = {HILL: -3.0, WALL: 1.0, WINDOW: 3.0, HEDGE: -1.0}
 SKY = {"SUNNY": -40.0, "OVERCAST": -8.0, "RAINY": -4.0}
 ENGINE = {
@@ -34,7 +37,8 @@ def measure_heat(stage: Stage, surfaces: Surfaces) -> Image.Image:
     Modelled are asphalt that the sun of the last two hours has warmed and that shade has kept cool; bodies that it warms
     where they face it, and that the clear sky cools; hoods, wheels and brakes that are hot after a drive and cool with
     the time that a car has stood; windscreens that mirror the cold sky; people, plants, houses and sky; rain, which
-    evens all of it out; a soft lens and the noise of an uncooled sensor. The colours of RGB have no part in it: a black car is
+    evens all of it out; the noise of an uncooled sensor, smoothed with the picture as cameras of this kind do on board
+    (of the .3 degrees of pixels a third is left). The colours of RGB have no part in it: a black car is
     as warm as a white one. Not modelled are paint's own warming, heat that flows, the cool place that a car leaves
     behind, and the gain control of real cameras. The numbers are our choice, for tests and studies: no physics.
 
@@ -91,7 +95,7 @@ def _faces(solid: Solid, light: Light, warmth: float) -> Array:
 
 
 def _expose(heat: Array, stage: Stage) -> Image.Image:
-    """Through lens and sensor."""
+    """As the camera gives it: noise, and its smoothing."""
     rng = stream(stage.seed, stage.scene.view.name, stage.scene.index, THERMAL)
     heat = heat + NOISE * rng.standard_normal(heat.shape) + COLUMNS * rng.standard_normal(heat.shape[1])
     value = 255 * (heat - COLDEST) / (WARMEST - COLDEST)

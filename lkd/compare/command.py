@@ -82,7 +82,7 @@ def _report(
     grid: Grid, jobs: Sequence[Job], folder: Path, args: Sequence[str], config: Config, failed: int
 ) -> Path:
     results = Results(grid, jobs)
-    if results.done and not any(row[grid.metric] is not None for row in results.runs):
+    if results.done and grid.metric not in results.all_metrics:
         raise ValueError(
             f"metric={grid.metric!r} was not measured; there are {', '.join(sorted(results.all_metrics)) or 'none'}."
         )
@@ -144,17 +144,20 @@ def _positive(text: str) -> int:
 
 @contextmanager
 def _terminated_is_interrupted() -> Iterator[None]:
-    """A polite kill stops the runs as Ctrl-C does, instead of leaving them alone."""
+    """A polite kill, or a terminal that is closed, stops the runs as Ctrl-C does, instead of leaving them alone."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]  # as nohup has it
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        before = {number: signal.signal(number, interrupt) for number in numbers}
     except ValueError:  # not in the main thread, where signals do not arrive anyway
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -63,9 +63,10 @@ class Grid:
             that there are.
         metric: What is compared, such as `test/acc`, `clients/test/acc/worst` or `shared/test/acc/mean` (see
             `lkd.callbacks.TradeoffLog`).
-        higher_is_better: Default: unless the metric's name ends in a word such as "loss" or "error".
+        higher_is_better: Default: unless the metric's name has a word such as "loss" or "error".
         target: A value of the metric; the report has the bytes that it takes.
         every: Rounds between two measurements.
+        limit: Most clients that are measured, drawn by chance once, see `lkd.callbacks.TradeoffLog`.
         folder: Where runs and report go. Default: `runs/<name of the file>`.
     """
 
@@ -81,6 +82,7 @@ class Grid:
     higher_is_better: bool = True
     target: float | None = None
     every: int = 1
+    limit: int = 100
     folder: str = "runs/compare"
 
     @property

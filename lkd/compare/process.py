@@ -1,5 +1,6 @@
 """A process for a `fit`: forked from one that has imported everything, where that is safe, or else a new one."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -68,6 +69,7 @@ class Started:
                 stderr=subprocess.STDOUT,
                 env=_environment(threads),
                 start_new_session=True,  # an interrupt is the comparison's to deal with
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         self.pid = self._process.pid
 
@@ -114,6 +116,11 @@ class Forked:
         self._process.join(seconds)
 
 
+def _end_with_parent() -> None:
+    """On Linux: lets the kernel end this process when its parent has died, even of SIGKILL, which nobody can handle."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
+
+
 def _environment(threads: int) -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(THREADS, str(threads)), "PYTHONUNBUFFERED": "1"}
 
@@ -121,6 +128,7 @@ def _environment(threads: int) -> dict[str, str]:
 def _fit(arguments: list[str], log: str, folder: str, environment: dict[str, str], threads: int) -> None:
     """In the fork: becomes what a new process would be."""
     os.setsid()
+    _end_with_parent()  # the fork server, which ends with the comparison
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from lkd.callbacks.clients import LOWER_IS_BETTER
 from lkd.compare.grid import Grid, Method
+from lkd.metrics.direction import rises
 
 EXAMPLE = "such as [--model.algorithm=FedAvg]"
 
@@ -55,26 +55,21 @@ def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()
         metric=metric,
         higher_is_better=_flag(given.get("higher_is_better", rises(metric)), f"{where}: higher_is_better"),
         target=_number(given.get("target"), f"{where}: target"),
-        every=_every(given.get("every", 1), where),
+        every=_count(given.get("every", 1), f"{where}: every", "rounds"),
+        limit=_count(given.get("limit", Grid.limit), f"{where}: limit", "clients"),
         folder=folder or str(given.get("folder") or Path("runs", path.stem)),
     )
     _check_files(grid, where)
     return grid
 
 
-def rises(metric: str) -> bool:
-    """Whether more is better of a metric, by its name.
-
-    Example:
-        >>> rises("shared/test/acc/mean"), rises("test/loss"), rises("clients/val/loss/worst")
-        (True, False, False)
-    """
-    return not any(part.rsplit("_", 1)[-1].lower() in LOWER_IS_BETTER for part in metric.split("/"))
-
-
 def chosen(grid: Grid, seeds: list[int] | None) -> Grid:
-    """The same comparison with other seeds, if any are given."""
-    return grid if seeds is None else replace(grid, seeds=tuple(dict.fromkeys(seeds)))
+    """The same comparison with other seeds, if any are given.
+
+    Raises:
+        ValueError: For a seed below 0.
+    """
+    return grid if seeds is None else replace(grid, seeds=_seeds(seeds, "--seeds"))
 
 
 def _check_files(grid: Grid, where: str) -> None:
@@ -137,9 +132,9 @@ def _seeds(given: Any, where: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(given))
 
 
-def _every(given: Any, where: str) -> int:
+def _count(given: Any, where: str, of: str) -> int:
     if type(given) is not int or given < 1:
-        raise ValueError(f"{where}: every={given!r} must be a number of rounds, 1 or more.")
+        raise ValueError(f"{where}={given!r} must be a number of {of}, 1 or more.")
     return given
 
 

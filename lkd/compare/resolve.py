@@ -58,7 +58,9 @@ def for_run(config: Config, grid: Grid, run: Run) -> Config:
             raise ValueError(f"{run}: seeded: there is no option {key} to be set to the seed.")
     trainer = config["trainer"]
     callbacks = [c for c in _list(trainer.get("callbacks")) if not c["class_path"].endswith(DROPPED)]
-    log = {"every": grid.every, "part": grid.part}
+    log: Config = {"every": grid.every, "part": grid.part}
+    if grid.limit != Grid.limit:  # said only where it matters, so that what was run before stays done
+        log["limit"] = grid.limit
     trainer["callbacks"] = [*callbacks, {"class_path": "lkd.callbacks.TradeoffLog", "init_args": log}]
     trainer["enable_progress_bar"] = trainer["enable_model_summary"] = False
     if not any(c["class_path"].endswith("ModelCheckpoint") for c in callbacks):
@@ -79,10 +81,16 @@ def save(config: Config, folder: Path) -> Path:
         "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": logger},
         "default_root_dir": str(folder / "fit"),
     }
+    trainer = copy.deepcopy(config["trainer"]) | places
+    for callback in _list(trainer.get("callbacks")):
+        if callback["class_path"].endswith("ModelCheckpoint"):  # never over another run's, or a teacher
+            callback["init_args"] = {
+                **(callback.get("init_args") or {}),
+                "dirpath": str(folder / "fit" / "checkpoints"),
+            }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
-    whole = {**config, "trainer": {**config["trainer"], **places}}
-    path.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump({**config, "trainer": trainer}, sort_keys=False), encoding="utf-8")
     return path
 
 

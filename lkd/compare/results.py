@@ -1,5 +1,6 @@
 """What runs came to, as tables: one row a run, a point of a curve, a client."""
 
+import math
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -101,20 +102,20 @@ class Results:
         columns = list(dict.fromkeys(name for row in rows for name in row))
         return [{name: row.get(name) for name in columns} for row in rows]
 
-    def values(self, run: Run) -> dict[str, float]:
+    def values(self, run: Run) -> dict[str, float | None]:
         """All metrics of a run at its end: the last measurement, and the test after the fit, which is the last word."""
         result = self.done[run]
         last = result["curve"][-1]["metrics"] if result["curve"] else {}
         return self.read(run, {**last, **result["final"]})
 
-    def read(self, run: Run, metrics: dict[str, float]) -> dict[str, float]:
-        """Metrics of a run by the names that are compared.
+    def read(self, run: Run, metrics: dict[str, float | None]) -> dict[str, float | None]:
+        """Metrics of a run by the names that are compared; None is what was measured and is not finite.
 
         Where there is no federation, a run's one model is what every client would be served with.
         """
-        found = dict(metrics)
+        found = {n: v if v is not None and math.isfinite(v) else None for n, v in metrics.items()}
         if measure := self.grid.methods[run.method].measure:
-            for name, value in metrics.items():
+            for name, value in list(found.items()):
                 if match := re.fullmatch(rf"((?:\w+/)?){re.escape(measure)}((?:/\w+)?)", name):
                     found[match[1] + self.grid.measure + match[2]] = value
         if not self.done[run]["federation"]:

@@ -49,7 +49,7 @@ def explained(results: Results) -> str:
     others = "".join(f" Of {n}, {m.measure} stands for {of}." for n, m in grid.methods.items() if m.measure)
     return paragraph(
         f"{of} is that of the server's model on the shared data (-: there is none), shared/{of} that of {WHOSE['shared']}, "
-        f"clients/{of} that of {WHOSE['clients']}; mean, worst and std are over the clients. MB (10^6 bytes) are those of the "
+        f"clients/{of} that of {WHOSE['clients']}; mean, worst and std are over {_how_many(results)}. MB (10^6 bytes) are those of the "
         "tensors that travelled, up and down, of all clients and rounds; baselines have none that count. Seconds and FLOPs are "
         "those of training, one client after the other, without measurements; energy, where it was estimated, is that of "
         f"the whole run. {'More' if grid.higher_is_better else 'Less'} is better; the best that is no baseline is bold.{others}"
@@ -182,6 +182,14 @@ def _names(results: Results, setting: str) -> dict[int, str]:
         row["client"]: row["name"] + (f" ({row['modalities']})" if row.get("modalities") else "")
         for row in rows
     }
+
+
+def _how_many(results: Results) -> str:
+    """The clients that were measured, which of a large population are not all."""
+    most = max((r.get("population", 0) for r in results.done.values()), default=0)
+    if most <= results.grid.limit:
+        return "the clients"
+    return f"{results.grid.limit} of the {most:,} clients, drawn by chance and the same in all runs"
 
 
 def _to_target(row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from statistics import fmean, stdev
 
+from lkd.compare.holes import holes
 from lkd.compare.results import Results
 from lkd.metrics.tables import Row
 
@@ -13,8 +14,8 @@ def summarize(results: Results) -> list[Row]:
 
     Returns:
         `setting`, `method`, `seeds` (how many are done), every metric with its sample deviation (`<name> deviation`; None for
-        one seed), the means of the costs, and `reached_target` (in how many seeds). A cost that not all runs have is
-        the mean of those that have it.
+        one seed), the means of the costs, and `reached_target` (in how many seeds). A metric that is not finite in a seed has
+        no mean; a cost that not all runs have is the mean of those that have it.
     """
     grid, runs, rows = results.grid, results.runs, []
     for setting in grid.settings:
@@ -25,8 +26,9 @@ def summarize(results: Results) -> list[Row]:
             row: Row = {"setting": setting, "method": method, "seeds": len(mine)}
             for name in results.metrics:
                 found = [r[name] for r in mine if r[name] is not None]
-                row[name] = fmean(found) if found else None
-                row[f"{name} deviation"] = stdev(found) if len(found) > 1 else None
+                whole = len(found) == len(mine)
+                row[name] = fmean(found) if whole else None
+                row[f"{name} deviation"] = stdev(found) if whole and len(found) > 1 else None
             for name in COSTS:
                 found = [r[name] for r in mine if r[name] is not None]
                 row[name] = fmean(found) if found else None
@@ -60,7 +62,9 @@ def in_words(results: Results, rows: list[Row]) -> list[str]:
             cheap = ordered(reached, "bytes_to_target", False)
             first = cheap[0]
             others = [
-                f"{r['method']} {times(r['bytes_to_target'] / first['bytes_to_target'])}" for r in cheap[1:]
+                f"{r['method']} {times(r['bytes_to_target'] / first['bytes_to_target'])}"
+                for r in cheap[1:]
+                if first["bytes_to_target"]  # nothing is so many times nothing
             ]
             more = f" ({', '.join(others)} as many)" if others else ""
             never = [row["method"] for row in contest if not row["reached_target"]]
@@ -71,7 +75,7 @@ def in_words(results: Results, rows: list[Row]) -> list[str]:
             )
         elif grid.target is not None and contest:
             said.append(f"{where}No method reached {grid.target:g}.")
-    return said
+    return said + holes(results)
 
 
 def ordered(rows: list[Row], name: str, descending: bool) -> list[Row]:

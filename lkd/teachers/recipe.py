@@ -29,8 +29,9 @@ def follow(recipe: str, checkpoint: Path) -> None:
     """Runs `fit` with a config, unless the checkpoint it makes is there and of the same config.
 
     The run is a process of its own, so that its memory is given back and one Trainer lives in a process.
-    Which recipe made a checkpoint is kept beside it, as the SHA-256 of the config in `<checkpoint>.recipe`,
-    or that its run did not come to its end. A checkpoint of another recipe, or of such a run, is set aside as
+    Which recipe made a checkpoint is kept beside it, in `<checkpoint>.recipe`: the SHA-256 of the config and of the
+    checkpoint, or that its run did not come to its end. A checkpoint of another recipe, of such a run, or that
+    something else has written there since, is set aside as
     `<checkpoint>.old`; one without a record is the user's own and is taken as it is. Of several runs that want
     the same teacher one trains it, and the others wait for its lock, `<checkpoint>.lock`.
 
@@ -62,14 +63,21 @@ def _beside(checkpoint: Path, suffix: str) -> Path:
 
 def _is_there(checkpoint: Path, digest: str) -> bool:
     record = _beside(checkpoint, ".recipe")
-    return checkpoint.is_file() and (not record.is_file() or record.read_text().strip() == digest)
+    return checkpoint.is_file() and (
+        not record.is_file() or record.read_text().split() == [digest, _sha256(checkpoint)]
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _train(recipe: str, checkpoint: Path, digest: str) -> None:
     record = _beside(checkpoint, ".recipe")
     if checkpoint.is_file():
         log.warning(
-            "The teacher %s was made by another version of %s, or not to its end: training it again.",
+            "The teacher %s was made by another version of %s, by another run or not to its end: training it again.",
             checkpoint,
             recipe,
         )
@@ -88,4 +96,4 @@ def _train(recipe: str, checkpoint: Path, digest: str) -> None:
         raise RuntimeError(
             f"recipe={recipe!r} ran but saved no {checkpoint}; make its ModelCheckpoint write there."
         )
-    record.write_text(digest + "\n")
+    record.write_text(f"{digest} {_sha256(checkpoint)}\n")

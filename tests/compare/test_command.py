@@ -113,6 +113,12 @@ def test_a_run_that_fails_is_told_at_the_end_and_tried_again(monkeypatch, capsys
         ({"settings": {"s": ["--data.clintz=3"]}}, [], r"^ValueError: FedAvg, s: .*clintz"),
         ({"seeded": ["data.sed"]}, [], r"^ValueError: FedAvg, seed 1: seeded: there is no option data.sed"),
         ({"meric": "x"}, [], r"^ValueError: study.yaml: 'meric' is not known; did you mean 'metric'\?"),
+        (
+            {},
+            ["--seeds", "-1"],
+            r"^ValueError: --seeds: seeds=\[-1\] must be a list of whole numbers from 0 on",
+        ),
+        ({"limit": 0}, [], r"^ValueError: study.yaml: limit=0 must be a number of clients, 1 or more"),
         ({}, ["--only", "FedProx"], r"^ValueError: --only FedProx: the methods are FedAvg, FedMD\."),
         ({}, ["--data.clintz=3"], r"^ValueError: FedAvg: .*clintz"),
     ],
@@ -174,20 +180,25 @@ def test_a_base_that_logs_to_wandb_has_the_tables_there(monkeypatch, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_comparison_says_what_is_done(monkeypatch, number):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupted_comparison_says_what_is_done(monkeypatch, name):
+    number = getattr(signal, name)
+    if number == signal.SIGHUP:  # the tests themselves may run under nohup
+        monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)
+
     def interrupted(jobs, *_):
         put_results(jobs[:1])
         os.kill(os.getpid(), number)
         time.sleep(5)
 
     monkeypatch.setattr(command, "carry_out", interrupted)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.signal(number, signal.default_int_handler)
+    signal.signal(number, before)
     with pytest.raises(
         SystemExit, match=r"^Interrupted: 1 of 2 runs are done and stay; the same command goes on\."
     ):
         main(["compare", written()])
-    assert signal.getsignal(signal.SIGTERM) is before and not Path("out/report.html").exists()
+    assert signal.signal(number, before) is before and not Path("out/report.html").exists()
 
 
 def test_the_digits_with_one_seed_and_two_rounds(tmp_path, monkeypatch):

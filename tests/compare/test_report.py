@@ -1,6 +1,7 @@
 """The report of made-up runs: figures by hand, a page that is whole and alone, and CSV with the same numbers."""
 
 import csv
+import math
 import re
 import shutil
 import subprocess
@@ -115,6 +116,54 @@ def test_less_may_be_better(tmp_path):
     rows = summarize(results)
     assert in_words(results, rows)[0].startswith("FedAvg has the best shared/test/loss/mean, 0.500 ± 0.000")
     assert [row["bytes_to_target"] for row in rows] == [None, 2000, 1000]
+
+
+def test_what_is_not_finite_is_said_and_wins_nothing(tmp_path):
+    """FedAvg has .9 with one seed and nothing with the other: no mean of the one that is left."""
+
+    def made(run):
+        broken = run.method == "FedAvg" and run.seed == 1
+        return (
+            a_result((0.5, math.nan), 1000)
+            if broken
+            else a_result((0.5, 0.9 - (run.method != "FedAvg")), 500)
+        )
+
+    results = results_of(a_grid(tmp_path), made)
+    rows = {row["method"]: row for row in summarize(results)}
+    assert rows["FedAvg"]["shared/test/acc/mean"] is None and rows["FedAvg"]["seeds"] == 2
+    said = in_words(results, list(rows.values()))
+    assert said[0].startswith("FedMD has the best")
+    assert "FedAvg: 1 of 2 seeds ended without a finite shared/test/acc/mean, so it has no mean." in said
+    assert (
+        "FedAvg: 2 of 4 figures of shared/test/acc (a client and seed) are missing or not finite"
+        in "".join(said)
+    )
+    assert "1 of 2 seeds ended without" in write(results, tmp_path, "").read_text()
+
+
+@pytest.mark.parametrize("metric", ["test/loss", "test/acc"])
+def test_a_comparison_in_which_nothing_is_finite_has_a_report(tmp_path, metric):
+    results = results_of(
+        a_grid(tmp_path, metric=f"shared/{metric}/mean"), lambda run: a_result((math.nan,), metric=metric)
+    )
+    assert (
+        f"2 of 2 seeds ended without a finite shared/{metric}/mean"
+        in write(results, tmp_path, "").read_text()
+    )
+
+
+def test_a_target_reached_without_any_bytes(tmp_path):
+    """A method that exchanges nothing and is no baseline: the others are so many times nothing."""
+    results = results_of(
+        a_grid(tmp_path, target=0.2), lambda run: a_result((0.3,), 0 if run.method == "FedMD" else 9)
+    )
+    assert "FedMD reaches 0.2 with the fewest bytes, 0 B." in in_words(results, summarize(results))
+
+
+def test_of_many_clients_the_report_says_how_many_were_measured(tmp_path):
+    results = results_of(a_grid(tmp_path), lambda run: usual(run) | {"population": 1500})
+    assert "are over 100 of the 1,500 clients, drawn by chance" in write(results, tmp_path, "").read_text()
 
 
 def test_break_even_by_hand(tmp_path):

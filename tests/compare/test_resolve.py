@@ -66,6 +66,21 @@ def test_callbacks_that_keep_checkpoints_go_on_doing_so(config):
     assert for_run(config, grid(), RUN)["trainer"]["enable_checkpointing"] is not False
 
 
+def test_a_run_keeps_its_checkpoints_in_its_own_folder(config, tmp_path):
+    """Not where a recipe's config would: the runs of all seeds would write over one teacher."""
+    config = copy.deepcopy(config)
+    kept = {
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+        "init_args": {"dirpath": "runs/teacher"},
+    }
+    config["trainer"]["callbacks"] = [kept]
+    mine = for_run(config, grid(), RUN)
+    before = copy.deepcopy(mine)
+    saved = yaml.safe_load(save(mine, tmp_path / "run").read_text())
+    assert saved["trainer"]["callbacks"][0]["init_args"]["dirpath"] == str(tmp_path / "run/fit/checkpoints")
+    assert mine == before  # and so is its digest
+
+
 def test_a_module_without_clients_has_no_seed_but_the_global_one():
     mine = for_run(parse(["--config", PLAIN], "plain"), grid(), RUN)
     assert mine["seed_everything"] == 3 and "seed" not in mine["model"]["init_args"]

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -158,3 +159,24 @@ def test_a_result_is_there_as_a_whole_or_not_at_all(jobs):
     carry_out(jobs[:1], 1, 1, {}, processes({}))
     assert not list(jobs[0].folder.glob("*.part"))
     assert json.loads((jobs[0].folder / "result.json").read_text())["status"] == "done"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own doing")
+def test_runs_end_with_a_comparison_that_is_killed(tmp_path):
+    """Of SIGKILL nothing is told; a run that went on would write where the next comparison does."""
+    parent = (
+        "import sys, pathlib, time; from lkd.compare.process import Started;"
+        "print(Started([sys.executable, '-S', '-c', 'import time; time.sleep(60)'], pathlib.Path('log'), 1).pid, flush=True);"
+        "time.sleep(60)"
+    )
+    comparison = subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, cwd=tmp_path, text=True
+    )
+    child = int(comparison.stdout.readline())
+    os.kill(child, 0)
+    comparison.kill()
+    comparison.wait()
+    until = time.monotonic() + 20
+    while Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
+        assert time.monotonic() < until  # a zombie has no command line
+        time.sleep(0.05)

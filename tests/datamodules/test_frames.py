@@ -89,6 +89,8 @@ def test_deep_pictures_are_refused(tmp_path):
     Image.fromarray(np.full((4, 4), 20000, dtype=np.uint16)).save(tmp_path / "raw.png")
     with pytest.raises(ValueError, match=r"raw\.png has more than 8 bits a pixel: scale it to 8 bits"):
         read_image(tmp_path / "raw.png")
+    with pytest.raises(ValueError, match=r"raw\.png has more than 8 bits a pixel"):
+        read_image(tmp_path / "raw.png", "L")
 
 
 @pytest.mark.parametrize("teacher_size", [None, 160])

@@ -105,6 +105,14 @@ def test_a_killed_drawing_leaves_its_mark(monkeypatch, tmp_path):
         world(tmp_path, cameras=["C1"], world_seed=1)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"frames": 4}'])
+def test_a_damaged_note_is_named(drawn, tmp_path, text):
+    world(tmp_path, cameras=["C1"])
+    (tmp_path / "world/world.json").write_text(text)
+    with pytest.raises(ValueError, match=r"world/world\.json is damaged .*: delete it, and .* is drawn anew"):
+        world(tmp_path, cameras=["C1"])
+
+
 def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match=r"'G1' must be C and a number"):
         ParkingWorld(str(tmp_path), cameras=["G1"])

@@ -5,6 +5,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -51,6 +52,25 @@ def test_a_sensors_picture_is_that_of_the_same_slot_and_moment(root):
     x, _ = dataset[list(range(len(dataset)))]
     slots = torch.tensor(dataset.columns["slot"]).float()
     torch.testing.assert_close(x["thermal"].mean((1, 2, 3)), 10 * slots / 255)
+
+
+@pytest.mark.parametrize(
+    ("picture", "sentence"),
+    [
+        (np.linspace(28000, 32000, 64, dtype=np.uint16).reshape(8, 8), r"has more than 8 bits a pixel"),
+        (None, r"is damaged and cannot be decoded"),
+    ],
+)
+def test_a_sensors_picture_that_cannot_be_read_right_is_named(tmp_path, picture, sentence):
+    """Raw thermal pictures have 16 bits: cut to 8 they would be white."""
+    root = write_park(tmp_path, cameras=(1,))
+    for path in (root / "PATCHES_THERMAL").rglob("*.png"):
+        if picture is None:
+            path.write_bytes(b"no picture")
+        else:
+            Image.fromarray(picture).save(path)
+    with pytest.raises(ValueError, match=rf"PATCHES_THERMAL/.*\.png {sentence}"):
+        next(iter(park(root).train_dataloader()))
 
 
 def test_one_sample_is_a_row_of_the_batch_and_keeping_changes_nothing(root):

@@ -86,6 +86,15 @@ def test_the_recipe_counts_by_its_text_not_by_its_date(runs):
     assert len(runs.commands) == 1
 
 
+def test_a_teacher_that_another_run_wrote_over_is_trained_again(runs, caplog):
+    """As `fit` with the recipe and one epoch does."""
+    follow("recipe.yaml", CHECKPOINT)
+    CHECKPOINT.write_text("one epoch")
+    follow("recipe.yaml", CHECKPOINT)
+    assert CHECKPOINT.read_text() == "trained" and OLD.read_text() == "one epoch"
+    assert len(runs.commands) == 2 and "by another run" in caplog.text
+
+
 def test_a_users_own_checkpoint_is_taken_as_it_is(runs):
     CHECKPOINT.parent.mkdir()
     CHECKPOINT.write_text("my own")

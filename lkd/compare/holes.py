@@ -1,0 +1,30 @@
+"""What has no finite figure, said in words: a mean over what is left would praise a method for what it broke."""
+
+from lkd.compare.results import Results
+
+
+def holes(results: Results) -> list[str]:
+    """A sentence for each method and setting with seeds, or clients, whose metric is not finite.
+
+    Args:
+        results: The runs.
+    """
+    grid, said = results.grid, []
+    kinds = [f"{kind}/{grid.measure}" for kind in ("shared", "clients")]
+    for setting in grid.settings:
+        for method in grid.methods:
+            who = f"{setting}: {method}" if setting else method
+            runs = [r for r in results.runs if (r["setting"], r["method"]) == (setting, method)]
+            if lost := sum(row[grid.metric] is None for row in runs):
+                said.append(
+                    f"{who}: {lost} of {len(runs)} seeds ended without a finite {grid.metric}, so it has no mean."
+                )
+            mine = [r for r in results.clients if (r["setting"], r["method"]) == (setting, method)]
+            for name in kinds:
+                known = [row.get(name) is not None for row in mine]
+                if any(known) and not all(known):
+                    said.append(
+                        f"{who}: {known.count(False)} of {len(known)} figures of {name} (a client and seed) are missing or not "
+                        "finite, and in no mean over clients."
+                    )
+    return said
