@@ -75,8 +75,8 @@ class ModalityPlan:
         if assign is not None and not all(0 <= kind <= last for kind in assign):
             raise ValueError(f"assign={list(assign)} must give each client a type from 0 to {last}.")
         for name, rate in (("missing", missing), ("label_noise", label_noise)):
-            if not 0 <= rate <= 1:
-                raise ValueError(f"{name}={rate} must lie in [0, 1].")
+            if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+                raise ValueError(f"{name}={rate!r} must lie in [0, 1].")
         if level not in get_args(Level):
             raise ValueError(f"level={level!r} must be one of {', '.join(map(repr, get_args(Level)))}.")
         self.types = None if types is None else [list(names) for names in types]

@@ -87,9 +87,11 @@ def run(args: list[str]) -> Path:
         print(f"All clients have {len(public)} public samples beside these.")
     save(clients, folder / "clients.csv")
     draw(clients, folder / "clients.png")
+    written = [folder / "clients.csv", folder / "clients.png"]
     if getattr(data, "plan", None) is not None:
-        save_masks(data.masks(), folder / "modalities.csv")
-    print(f"{folder / 'clients.csv'} and {folder / 'clients.png'} hold all of it.")
+        written.append(folder / "modalities.csv")
+        save_masks(data.masks(), written[-1])
+    print(f"{', '.join(map(str, written[:-1]))} and {written[-1]} hold all of it.")
     return folder
 
 

@@ -18,7 +18,7 @@ from lkd.compare.job import Job
 from lkd.compare.reading import chosen, read
 from lkd.compare.resolve import Config, for_run, parse, wandb_options
 from lkd.compare.results import Results
-from lkd.compare.running import carry_out
+from lkd.compare.running import carry_out, count
 from lkd.compare.to_wandb import to_wandb
 
 DESCRIPTION = """\
@@ -57,7 +57,10 @@ def run(args: list[str]) -> Path:
 
 
 def _run(grid: Grid, folder: Path, given: argparse.Namespace, args: Sequence[str]) -> Path:
-    print(f"Checking {len(grid.methods)} methods in {len(grid.settings)} settings.", flush=True)
+    print(
+        f"Checking {count(len(grid.methods), 'method')} in {count(len(grid.settings), 'setting')}.",
+        flush=True,
+    )
     configs = {
         (s, m): parse(grid.arguments(s, m), f"{m}, {s}" if s else m)
         for m in grid.methods
@@ -71,7 +74,9 @@ def _run(grid: Grid, folder: Path, given: argparse.Namespace, args: Sequence[str
         threads = given.threads or max(1, (os.cpu_count() or 1) // given.jobs)
         try:
             with _terminated_is_interrupted():
-                failed = carry_out(todo, given.jobs, threads, known)
+                failed = carry_out(
+                    todo, given.jobs, threads, known, look=lambda job: _check_metric(grid, [job])
+                )
         except KeyboardInterrupt:
             done = sum(job.state == "done" for job in jobs)
             sys.exit(f"Interrupted: {done} of {len(jobs)} runs are done and stay; the same command goes on.")
@@ -83,9 +88,7 @@ def _report(
 ) -> Path:
     results = Results(grid, jobs)
     if results.done and grid.metric not in results.all_metrics:
-        raise ValueError(
-            f"metric={grid.metric!r} was not measured; there are {', '.join(sorted(results.all_metrics)) or 'none'}."
-        )
+        raise _unmeasured(results)
     path = report.write(results, folder, f"python cli.py compare {shlex.join(args)}")
     options = wandb_options(config)
     if options is not None and results.done:
@@ -93,9 +96,21 @@ def _report(
     print(f"Report: {path}")
     if failed:
         sys.exit(
-            f"{failed} runs failed; the report has their last lines, and the same command tries them again."
+            f"{count(failed, 'run')} failed; the report has the last lines, and the same command tries again."
         )
     return path
+
+
+def _check_metric(grid: Grid, jobs: Sequence[Job]) -> None:
+    """Refuses a metric of which these runs have measured nothing: a misspelt one after the first run, not the last."""
+    results = Results(grid, jobs)
+    if not any(f"/{grid.measure}/" in f"/{name}/" for name in results.all_metrics):
+        raise _unmeasured(results)
+
+
+def _unmeasured(results: Results) -> ValueError:
+    found = ", ".join(sorted(results.all_metrics)) or "none"
+    return ValueError(f"metric={results.grid.metric!r} was not measured; there are {found}.")
 
 
 def _todo(jobs: Sequence[Job], only: Sequence[str] | None) -> list[Job]:

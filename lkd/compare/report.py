@@ -1,6 +1,7 @@
 """The report of a comparison: `report.html`, and the same numbers as CSV."""
 
 import csv
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from lkd import __version__
 from lkd.compare import sections
 from lkd.compare.break_even import break_even
 from lkd.compare.page import bullets, details, heading, listing, page, paragraph, title
+from lkd.compare.resolve import SEEDED
 from lkd.compare.results import Results
 from lkd.compare.summary import in_words, summarize
 from lkd.metrics.tables import Row
@@ -87,8 +89,11 @@ def _state(results: Results) -> list[str]:
 def _how(results: Results) -> list[str]:
     """How each method was run, and on what."""
     grid, first = results.grid, next(iter(results.grid.settings))
-    lines = [f"{m}: fit {' '.join(grid.arguments(first, m))}" for m in grid.methods]
-    lines += [f"{setting}: {' '.join(more)}" for setting, more in grid.settings.items() if setting]
+    lines = [f"{m}: fit {shlex.join(grid.arguments(first, m))}" for m in grid.methods]
+    if len(grid.settings) > 1:
+        lines.append(f"These are with {first!r}, whose options are the last; the settings' are:")
+    lines += [f"{setting}: {shlex.join(more)}" for setting, more in grid.settings.items() if setting]
+    lines.append(f"Seeds {', '.join(map(str, grid.seeds))} go to {', '.join(grid.seeded or SEEDED)}.")
     kinds = sorted({(r["threads"], r["jobs"]) for r in results.done.values()})
     shared = "; ".join(f"{threads} threads each, {jobs} runs at a time" for threads, jobs in kinds)
     return [

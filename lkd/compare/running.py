@@ -1,7 +1,7 @@
 """Carries runs out, several at a time if asked, and says how far it is."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from lkd.compare.job import Job, Running, Start
@@ -36,7 +36,12 @@ class Progress:
 
 
 def carry_out(
-    todo: Sequence[Job], jobs: int, threads: int, known: dict[str, float], start: Start = start_process
+    todo: Sequence[Job],
+    jobs: int,
+    threads: int,
+    known: dict[str, float],
+    start: Start = start_process,
+    look: Callable[[Job], None] = lambda job: None,
 ) -> int:
     """Carries jobs out.
 
@@ -46,6 +51,7 @@ def carry_out(
         threads: Of each.
         known: Seconds that a method's runs took before.
         start: Starts a process.
+        look: Sees every run that is done; what it raises ends the others.
 
     Returns:
         How many failed.
@@ -66,6 +72,8 @@ def carry_out(
                     failed += result["status"] == "failed"
                     why = result["log"][-1] if result["log"] else ""
                     progress.tell(running, result["process_seconds"], why, active, waiting)
+                    if result["status"] == "done":
+                        look(running.job)
     finally:
         for running in active:
             running.stop()
@@ -92,6 +100,16 @@ def left(
     rest = sum(mean.get(m, anyone) for m in waiting)
     rest += sum(max(0.0, mean.get(m, anyone) - so_far) for m, so_far in begun)
     return rest / jobs
+
+
+def count(number: int, of: str) -> str:
+    """So many of something.
+
+    Example:
+        >>> count(1, "run"), count(2, "run")
+        ('1 run', '2 runs')
+    """
+    return f"{number} {of}{'' if number == 1 else 's'}"
 
 
 def span(seconds: float) -> str:

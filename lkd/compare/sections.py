@@ -52,7 +52,7 @@ def explained(results: Results) -> str:
         f"clients/{of} that of {WHOSE['clients']}; mean, worst and std are over {_how_many(results)}. MB (10^6 bytes) are those of the "
         "tensors that travelled, up and down, of all clients and rounds; baselines have none that count. Seconds and FLOPs are "
         "those of training, one client after the other, without measurements; energy, where it was estimated, is that of "
-        f"the whole run. {'More' if grid.higher_is_better else 'Less'} is better; the best that is no baseline is bold.{others}"
+        f"the whole run. {'More' if grid.higher_is_better else 'Less'} is better; the row of the best that is no baseline is bold.{others}"
     )
 
 

@@ -70,8 +70,10 @@ def in_words(results: Results, rows: list[Row]) -> list[str]:
             never = [row["method"] for row in contest if not row["reached_target"]]
             end = f"; {', '.join(never)} did not reach it" if never else ""
             few = size(first["bytes_to_target"])
+            some = [row for row in cheap if row["reached_target"] < row["seeds"]]
+            partly = "".join(f"; {r['method']} in {r['reached_target']} of {r['seeds']} seeds" for r in some)
             said.append(
-                f"{where}{first['method']} reaches {grid.target:g} with the fewest bytes, {few}{more}{end}."
+                f"{where}{first['method']} reaches {grid.target:g} with the fewest bytes, {few}{more}{partly}{end}."
             )
         elif grid.target is not None and contest:
             said.append(f"{where}No method reached {grid.target:g}.")

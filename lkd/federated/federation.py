@@ -26,6 +26,7 @@ from lkd.federated.given import (
 )
 from lkd.federated.heterogeneity import Devices
 from lkd.federated.mean import RunningSum
+from lkd.federated.owned import check_owned
 from lkd.federated.plan import Plan
 from lkd.federated.ranks import Ranks
 from lkd.federated.records import Record
@@ -150,14 +151,30 @@ class Federation(Wrapped):
     @property
     def serves(self) -> bool:
         """Whether the server's model is trained: by weights that clients share, or by the server itself."""
-        return self.algorithm.shares or self.algorithm.serves
+        return self.algorithm.serves or (self.algorithm.shares and (not self.others or self._first_is_shared))
+
+    @property
+    def _first_is_shared(self) -> bool:
+        """Whether a client has the first architecture, or layers in common with it."""
+        return self.assign is None or 0 in self.assign or bool(self.common)
 
     def on_test_start(self) -> None:
         """Says so where what is tested was never trained."""
+        self._own_up("test")
+
+    def on_validation_start(self) -> None:
+        """Says so where what is validated in a fit is not trained."""
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._own_up("val")
+
+    def _own_up(self, part: str) -> None:
         if not self.serves:
             who = type(self.algorithm).__name__
+            why = f"{who} trains no model at the server"
+            if self.algorithm.shares:
+                why = f"no client has the first architecture (assign={self.assign}), and others have no layers in common with it"
             rank_zero_warn(
-                f"{who} trains no model at the server: test/... is of the weights that clients start from. Read the clients' own "
+                f"{why}: {part}/... is of the weights that clients start from. Read the clients' own "
                 "metrics, of ClientReport (clients/...) and HeadReport (heads/...); their models are in federation.models(clients)."
             )
 
@@ -249,6 +266,7 @@ class Federation(Wrapped):
         population = cohort[0].population
         if self._clients.meet(self.trainer.train_dataloader, population):
             self.stations.check(population)
+            check_owned(self.stations, getattr(cast(Any, self.trainer).datamodule, "clients", cohort))
             if self.attack is not None:
                 self.attack.check(population)
 

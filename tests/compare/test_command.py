@@ -90,13 +90,13 @@ def test_runs_are_those_of_a_direct_fit_and_are_not_run_again(capsys):
 def test_a_run_that_fails_is_told_at_the_end_and_tried_again(monkeypatch, capsys):
     broken = ["--model.algorithm=FedProto", "--model.algorithm.layer=nowhere", "--model.algorithm.classes=10"]
     study = written(methods={"broken": {"overrides": broken}, "FedAvg": None})
-    with pytest.raises(SystemExit, match=r"^1 runs failed; the report has their last lines"):
+    with pytest.raises(SystemExit, match=r"^1 run failed; the report has the last lines"):
         main(["compare", study, "--jobs", "2"])
     assert "broken, seed 1: FAILED: ValueError: layer='nowhere' is not a layer" in capsys.readouterr().out
     assert "layer=&#x27;nowhere&#x27; is not a layer" in Path("out/report.html").read_text()
     assert [row["method"] for row in rows("runs")] == ["FedAvg"]
     tried = []
-    monkeypatch.setattr(command, "carry_out", lambda jobs, *_: tried.extend(jobs) or 0)
+    monkeypatch.setattr(command, "carry_out", lambda jobs, *_, **__: tried.extend(jobs) or 0)
     main(["compare", study])
     assert [str(job.run) for job in tried] == ["broken, seed 1"]
     assert "broken, seed 1 is run again: it failed." in capsys.readouterr().out
@@ -124,7 +124,7 @@ def test_a_run_that_fails_is_told_at_the_end_and_tried_again(monkeypatch, capsys
     ],
 )
 def test_mistakes_are_found_before_anything_runs(monkeypatch, changes, arguments, sentence):
-    monkeypatch.setattr(command, "carry_out", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(command, "carry_out", lambda *_, **__: pytest.fail("too late"))
     with pytest.raises(SystemExit, match=sentence):
         main(["compare", written(**changes), *arguments])
     assert not list(Path("out").rglob("config.yaml"))
@@ -137,7 +137,7 @@ def test_options_of_the_command_itself(arguments, capsys):
     assert ended.value.code == 2 and "error:" in capsys.readouterr().err
 
 
-def put_results(jobs, *_):
+def put_results(jobs, *_, **__):
     """In place of real runs."""
     for job in jobs:
         write(job, usual(job.run))
@@ -152,8 +152,16 @@ def test_a_metric_that_nobody_measured_is_told_with_those_that_are(monkeypatch):
         main(["compare", written(metric="test/f1")])
 
 
+def test_a_misspelt_metric_ends_the_comparison_after_its_first_run():
+    with pytest.raises(
+        SystemExit, match=r"^ValueError: metric='shared/test/accuracy/mean' was not measured; there"
+    ):
+        main(["compare", written(metric="shared/test/accuracy/mean")])
+    assert len(list(Path("out").rglob("result.json"))) == 1  # of two
+
+
 def test_two_comparisons_do_not_share_a_folder(monkeypatch):
-    def meanwhile(*_):
+    def meanwhile(*_, **__):
         with pytest.raises(SystemExit, match=r"^ValueError: another comparison is at work in out"):
             main(["compare", written()])
         return put_results(*_)
@@ -186,7 +194,7 @@ def test_an_interrupted_comparison_says_what_is_done(monkeypatch, name):
     if number == signal.SIGHUP:  # the tests themselves may run under nohup
         monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)
 
-    def interrupted(jobs, *_):
+    def interrupted(jobs, *_, **__):
         put_results(jobs[:1])
         os.kill(os.getpid(), number)
         time.sleep(5)

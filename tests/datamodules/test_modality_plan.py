@@ -765,6 +765,7 @@ def test_it_is_made_by_the_command_line():
         ({"types": [["present"]]}, r"types\[0\]: 'present' cannot name a modality"),
         ({"missing": 1.1}, r"missing=1.1 must lie in \[0, 1\]"),
         ({"missing": -0.1}, r"missing=-0.1 must lie"),
+        ({"missing": "0.3"}, r"missing='0.3' must lie"),
         ({"missing": float("nan")}, r"missing=nan must lie"),
         ({"label_noise": 2}, r"label_noise=2 must lie in \[0, 1\]"),
         ({"level": "subject"}, "level='subject' must be one of 'sample', 'client', 'time'"),

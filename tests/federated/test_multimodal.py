@@ -257,3 +257,14 @@ def test_different_embeddings_are_refused_before_anybody_trains():
         match=r"different embedding sizes, 8 at client, others\[1\] \(client .*\) and 5 at others\[0\]",
     ):
         trainer(1).fit(federation, loader(clients))
+
+
+def test_a_first_architecture_that_nobody_has_is_no_result():
+    federation = Federation(client(BOTH), FedAvg(), others=[client(ONE)], assign=[1, 1, 1])
+    assert not federation.serves
+    assert Federation(client(BOTH), FedAvg(), others=[client(ONE)], assign=[1, 1, 1], common="*").serves
+    assert Federation(client(BOTH), FedAvg(), others=[client(ONE)]).serves
+    with pytest.warns(
+        UserWarning, match=r"no client has the first architecture \(assign=\[1, 1, 1\]\).*: val/... is of"
+    ):
+        federation._own_up("val")

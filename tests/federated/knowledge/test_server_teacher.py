@@ -208,6 +208,13 @@ def test_bad_input_is_refused_in_a_sentence(make, message):
         make()
 
 
+def test_what_is_wrong_with_the_clients_is_said_before_a_teacher_is_trained(monkeypatch):
+    taught = teacher()
+    monkeypatch.setattr(taught, "prepare", lambda: pytest.fail("too early"))
+    with pytest.raises(ValueError, match="public data, and there are none"):
+        federate(ServerTeacher(taught), clients=without_public())
+
+
 def test_a_model_is_no_teacher():
     with pytest.raises(
         TypeError, match=r"teacher=Sequential must be a Teacher; wrap it: Teacher\(Sequential\)"

@@ -1,0 +1,44 @@
+"""Clients whose architecture sees nothing of what they have are refused before anybody trains."""
+
+import pytest
+
+from lkd.federated import FedAvg, Federation
+
+from ..modules.modalities import client
+from .quadratic import loader, trainer
+from .test_multimodal import BOTH, ONE
+from .test_weighing import clients
+
+GYRO = ("gyro",)
+
+
+def fit(first, other, assign):
+    """The first and the last client have both sensors, the second acc alone."""
+    federation = Federation(client(first), FedAvg(), others=[client(other)], assign=assign)
+    everyone = clients()
+    trainer(1).fit(federation, loader(everyone))
+    return federation
+
+
+def test_an_architecture_for_other_modalities_is_refused():
+    with pytest.raises(
+        ValueError,
+        match=r"client client1 has samples with acc, .* \(others\[0\]\) sees, which are gyro: give",
+    ):
+        fit(BOTH, GYRO, [0, 1, 0])
+
+
+def test_one_that_cannot_see_all_samples_is_refused():
+    """It owns gyro, too, but in some samples only."""
+    with pytest.raises(
+        ValueError,
+        match=r"client client0 has samples with acc, gyro, but some .* \(client\) sees, which are gyro",
+    ):
+        fit(GYRO, ONE, [0, 1, 0])
+
+
+def test_one_that_sees_less_than_a_client_has_is_allowed():
+    everyone = clients(missing=(0.0, 0.0, 0.0))
+    federation = Federation(client(GYRO), FedAvg(), others=[client(ONE)], assign=[0, 1, 0])
+    trainer(1).fit(federation, loader(everyone))
+    assert not [record.error for record in federation.records if record.error]
