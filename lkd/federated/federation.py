@@ -21,6 +21,7 @@ from lkd.federated.given import (
     check_fewest,
     check_kinds,
     check_parts,
+    check_public,
     check_result,
     check_trainer,
 )
@@ -183,7 +184,10 @@ class Federation(Wrapped):
         super().on_fit_start()
         self.store.keep(OWN)
         self._clients = Population()
-        self._prepare(anew=True)
+        clients = getattr(cast(Any, self.trainer).datamodule, "clients", ())
+        check_public(self.algorithm, clients)
+        check_owned(self.stations, clients)
+        self._prepare(anew=True)  # which may train a teacher first
         if self.algorithm.shares and not self.x:
             rank_zero_warn(
                 f"personal={self.personal} keeps every layer that trains with its client, so nothing is shared, and the server's "
@@ -266,7 +270,7 @@ class Federation(Wrapped):
         population = cohort[0].population
         if self._clients.meet(self.trainer.train_dataloader, population):
             self.stations.check(population)
-            check_owned(self.stations, getattr(cast(Any, self.trainer).datamodule, "clients", cohort))
+            check_owned(self.stations, cohort)
             if self.attack is not None:
                 self.attack.check(population)
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.attack import Attack
-from lkd.federated.client_run import Lists
+from lkd.federated.client import Client
+from lkd.federated.client_run import NO_PUBLIC, Lists
 from lkd.federated.heterogeneity import Devices
 from lkd.federated.rules import Rule
 from lkd.federated.tensors import Tensors
@@ -34,6 +35,16 @@ def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: An
     if algorithm is not None and not (hasattr(algorithm, "weights") and hasattr(algorithm, "state")):
         who = type(algorithm).__name__
         raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weights` and `state`.")
+
+
+def check_public(algorithm: Algorithm, clients: Sequence[Client]) -> None:
+    """Refuses clients without public data where the algorithm is about them.
+
+    Raises:
+        ValueError: With how to get some.
+    """
+    if algorithm.public and len(clients) and not len(clients[0].public or ()):
+        raise ValueError(NO_PUBLIC)
 
 
 def check_kinds(algorithm: Algorithm, others: int, robust: Rule | None) -> None:

@@ -1,9 +1,13 @@
 """Clients whose architecture sees nothing of what they have are refused before anybody trains."""
 
 import pytest
+from torch import nn
 
+from lkd.datamodules import IID, FederatedDataModule, ModalityPlan
 from lkd.federated import FedAvg, Federation
+from lkd.modules import MultimodalClient
 
+from ..datamodules.test_modality_plan import TYPES, Module, Motion
 from ..modules.modalities import client
 from .quadratic import loader, trainer
 from .test_multimodal import BOTH, ONE
@@ -35,6 +39,19 @@ def test_one_that_cannot_see_all_samples_is_refused():
         match=r"client client0 has samples with acc, gyro, but some .* \(client\) sees, which are gyro",
     ):
         fit(GYRO, ONE, [0, 1, 0])
+
+
+def test_all_clients_of_a_datamodule_are_looked_at_before_anything_is_set_up(monkeypatch):
+    """The last of six has other sensors than the rest; in the first round it would not even take part."""
+    plan = ModalityPlan(TYPES, assign=[1, 1, 1, 1, 1, 2])
+    data = FederatedDataModule(Module(Motion(60)), IID(), clients=6, plan=plan, cohort=1)
+    model = MultimodalClient({"acc": nn.Flatten()}, 4, {"acc": [3, 8]})
+    algorithm = FedAvg()
+    monkeypatch.setattr(algorithm, "setup", lambda x: pytest.fail("too late"))
+    with pytest.raises(
+        ValueError, match=r"client 5 has samples with rgb, tag, .* which are acc: give ModalityPlan"
+    ):
+        trainer(1).fit(Federation(model, algorithm), data)
 
 
 def test_one_that_sees_less_than_a_client_has_is_allowed():

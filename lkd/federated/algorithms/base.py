@@ -34,6 +34,8 @@ class Algorithm:
     """Whether the server trains a model of its own though no weights leave the clients."""
     mixed = False
     """Whether clients may have different architectures."""
+    public = False
+    """Whether it exchanges what is said of public data, which have to be there then."""
     by_modality = False
     """Whether `weights="present"` is defined for it: of what clients reply it takes plain means of changes alone."""
 

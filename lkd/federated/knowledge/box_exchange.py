@@ -53,6 +53,7 @@ class BoxExchange(Algorithm):
 
     shares = False
     mixed = True
+    public = True
 
     def __init__(
         self,

@@ -86,6 +86,7 @@ class CreamFL(Algorithm):
 
     shares = False
     mixed = True
+    public = True
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class PublicExchange(Algorithm):
     shares = False
     mixed = True
     trains_first = False
+    public = True
     """Whether clients train before the exchange, or digest and then train."""
 
     def __init__(

@@ -49,6 +49,7 @@ class FedDF(Algorithm):
     """
 
     mixed = True
+    public = True
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class FedDFBoxes(Algorithm):
     """
 
     mixed = True
+    public = True
 
     def __init__(
         self,

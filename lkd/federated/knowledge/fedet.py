@@ -123,6 +123,7 @@ class FedET(Algorithm):
     """
 
     mixed = True
+    public = True
 
     def __init__(
         self,

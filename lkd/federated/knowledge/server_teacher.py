@@ -8,6 +8,7 @@ from torch import Tensor
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
 from lkd.federated.knowledge.outputs import outputs
+from lkd.federated.tensors import Tensors
 from lkd.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class ServerTeacher(PublicExchange):
             raise ValueError(f"temperature={temperature} must be above 0.")
         self.teacher, self.temperature = teacher, temperature
 
+    def setup(self, x: Tensors) -> None:
+        """Loads the teacher, or trains it where a recipe says how."""
+        super().setup(x)
+        self.teacher.prepare()
+
     def targets(self, server: "Round", numbers: dict[str, float]) -> Tensor:
         """The teacher's softened probabilities of the round's samples; nobody is asked."""
         rows = self.rows(server.seed, server.index, len(server.public))
@@ -80,11 +86,10 @@ class ServerTeacher(PublicExchange):
         return (logits.float() / self.temperature).softmax(-1)
 
     def _check(self, server: "Round") -> None:
-        """Loads the teacher, or trains it where a recipe says how, once the rest is in order; refuses one of other classes."""
+        """Refuses a teacher of other classes, too."""
         if self._checked:
             return
         super()._check(server)
-        self.teacher.prepare()
         (batch,) = server.public.batches([0], 1)
         (ours,) = outputs(server.models[0], [server.loop.on_device(batch)], [self.layer], server.loop.trainer)
         taught, learnt = tuple(self._say(server, batch).shape[1:]), tuple(ours.shape[1:])

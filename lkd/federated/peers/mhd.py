@@ -73,6 +73,7 @@ class MHD(Algorithm):
 
     shares = False
     mixed = True
+    public = True
 
     def __init__(
         self,

@@ -4,14 +4,28 @@ import pytest
 import torch
 from torch import nn
 
-from lkd.federated import Local, ServerTeacher
+from lkd.datamodules import FederatedDataModule, Natural, Synthetic
+from lkd.federated import Federation, Local, ServerTeacher
 from lkd.modules import MultimodalClient
 from lkd.teachers import Teacher
 
+from ..quadratic import trainer
 from ..test_exact import assert_same, finish, result, start
 from ..test_exact import run as run_job
 from ..test_rounds import samples
-from .public import NUMBER, Rows, assert_own, descend, federate, net, nets, own, train_privately, with_public
+from .public import (
+    NUMBER,
+    Rows,
+    assert_own,
+    descend,
+    federate,
+    model,
+    net,
+    nets,
+    own,
+    train_privately,
+    with_public,
+)
 
 T = 2.5
 
@@ -208,11 +222,12 @@ def test_bad_input_is_refused_in_a_sentence(make, message):
         make()
 
 
-def test_what_is_wrong_with_the_clients_is_said_before_a_teacher_is_trained(monkeypatch):
+def test_that_there_are_no_public_data_is_said_before_a_teacher_is_trained(monkeypatch):
     taught = teacher()
     monkeypatch.setattr(taught, "prepare", lambda: pytest.fail("too early"))
+    data = FederatedDataModule(Synthetic(clients=2), Natural("client"))
     with pytest.raises(ValueError, match="public data, and there are none"):
-        federate(ServerTeacher(taught), clients=without_public())
+        trainer(1).fit(Federation(model(), ServerTeacher(taught)), data)
 
 
 def test_a_model_is_no_teacher():
