@@ -65,10 +65,8 @@ def main() -> None:
     slots, places = codes(np.array([slot for one in sets for slot in one.columns["slot"]]))
     hot = np.eye(len(slots), dtype=np.float32)[places]
     slot_x, slot_test_x = np.hstack([x, hot[: len(x)]]), np.hstack([test_x, hot[len(x) :]])
-    timed, without = (
-        np.r_[3:7],
-        np.r_[:5, 7 : x.shape[1]],
-    )  # weather, hour, weekday, camera have 3, 2, 2, 9 numbers
+    # weather, hour, weekday, camera have 3, 2, 2, 9 numbers
+    timed, without = np.r_[3:7], np.r_[:5, 7 : x.shape[1]]
     mlps = [mlp(seed) for seed in options.seeds]
     arms = {
         "majority": hits([majority], (x, y), (test_x, test_y)),

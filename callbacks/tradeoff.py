@@ -166,6 +166,8 @@ class TradeoffLog(Callback):
                     rank_zero_warn(
                         f"TradeoffLog: client {record.name} could not be measured and is in no mean: {record.error}"
                     )
+            # what nobody has a finite value of was measured all the same
+            found |= {f"{kind}/{m}/{name}": math.nan for r in records for m in r.metrics for name in SPREAD}
             for row in summary({str(r.client): r.metrics for r in records}):
                 found |= {f"{kind}/{row['metric']}/{name}": row[name] for name in SPREAD}
         metrics = {kind: {r.client: _floats(r.metrics) for r in records} for kind, records in kinds.items()}

@@ -20,7 +20,7 @@ COLDEST, WARMEST = -10.0, 30.0  # degrees over the air: black and white
 NOISE, COLUMNS = (
     0.3,
     0.15,
-)  # degrees: of pixels, and of whole columns, which uncooled sensors have, before smoothing
+)  # degrees, before smoothing: of pixels, and of whole columns, as uncooled sensors have
 BEHIND = {HILL: -3.0, WALL: 1.0, WINDOW: 3.0, HEDGE: -1.0}
 SKY = {"SUNNY": -40.0, "OVERCAST": -8.0, "RAINY": -4.0}
 ENGINE = {

@@ -6,6 +6,8 @@ from lkd.compare.results import Results
 def holes(results: Results) -> list[str]:
     """A sentence for each method and setting with seeds, or clients, whose metric is not finite.
 
+    What a method does not have at all, such as a server's model, is no hole.
+
     Args:
         results: The runs.
     """
@@ -14,8 +16,8 @@ def holes(results: Results) -> list[str]:
     for setting in grid.settings:
         for method in grid.methods:
             who = f"{setting}: {method}" if setting else method
-            runs = [r for r in results.runs if (r["setting"], r["method"]) == (setting, method)]
-            if lost := sum(row[grid.metric] is None for row in runs):
+            runs = [run for run in results.done if (run.setting, run.method) == (setting, method)]
+            if lost := sum(results.values(run).get(grid.metric, 0.0) is None for run in runs):
                 said.append(
                     f"{who}: {lost} of {len(runs)} seeds ended without a finite {grid.metric}, so it has no mean."
                 )

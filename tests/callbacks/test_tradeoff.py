@@ -1,6 +1,7 @@
 """TradeoffLog: figures against models evaluated here and counts by hand; it changes no training."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lkd.callbacks import ClientReport, TradeoffLog
 from lkd.callbacks.exchanged import Exchanged
 from lkd.datamodules import IID, Digits, FederatedDataModule
-from lkd.federated import Centralized, FedAvg, FedMD, FedProto, Local, LocalWork
+from lkd.federated import Centralized, FedAvg, Federation, FedMD, FedProto, Local, LocalWork
 from lkd.federated.messages import Message, Reply
 from lkd.models import MLP
 from lkd.modules import Classifier
@@ -261,3 +262,21 @@ def test_an_interrupted_fit_counts_no_more(tmp_path):
 def test_wrong_options(given, sentence):
     with pytest.raises(ValueError, match=sentence):
         TradeoffLog(**given)
+
+
+def test_what_nobody_has_a_finite_value_of_was_measured_all_the_same(tmp_path, monkeypatch):
+    """Else a method whose clients have all diverged would look as if it had no such metric."""
+    evaluate = Federation.evaluate
+
+    def broken(self, clients, part="val"):
+        records = evaluate(self, clients, part)
+        for record in records:
+            record.metrics["test/loss"] = math.nan
+        return records
+
+    monkeypatch.setattr(Federation, "evaluate", broken)
+    result = run(tmp_path, Local(), rounds=1)[0]
+    metrics = result["curve"][-1]["metrics"]
+    assert metrics["clients/test/loss/mean"] is metrics["shared/test/loss/worst"] is None
+    assert 0 <= metrics["clients/test/acc/mean"] <= 1
+    assert {client["clients"]["test/loss"] for client in result["clients"]} == {None}

@@ -153,6 +153,15 @@ def test_a_comparison_in_which_nothing_is_finite_has_a_report(tmp_path, metric):
     )
 
 
+def test_what_a_method_does_not_have_is_no_hole(tmp_path):
+    """A method without a server's model has no test/acc."""
+    results = results_of(
+        a_grid(tmp_path, metric="test/acc", target=None),
+        lambda run: usual(run) | ({"final": {"test/acc": 0.5}} if run.method == "FedAvg" else {}),
+    )
+    assert in_words(results, summarize(results)) == ["FedAvg has the best test/acc, 0.500 ± 0.000."]
+
+
 def test_a_target_reached_without_any_bytes(tmp_path):
     """A method that exchanges nothing and is no baseline: the others are so many times nothing."""
     results = results_of(

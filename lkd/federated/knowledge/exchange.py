@@ -42,8 +42,8 @@ class PublicExchange(Algorithm):
 
     shares = False
     mixed = True
-    trains_first = False
     public = True
+    trains_first = False
     """Whether clients train before the exchange, or digest and then train."""
 
     def __init__(
