@@ -2,10 +2,23 @@
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+
+class Call(NamedTuple):
+    """What a module was called with: all of its positional and keyword arguments.
+
+    Example:
+        >>> given = Call((1,), {"scale": 2})
+        >>> (lambda x, scale: x * scale)(*given.args, **given.kwargs)
+        2
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 def find_layer(model: nn.Module, address: str, argument: str) -> nn.Module:
