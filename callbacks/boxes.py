@@ -66,8 +66,8 @@ class BoxDistillation(Distillation):
             weight = (1 - alpha) * dense
             terms.append(DenseDetection(temperature=temperature, weight=weight, student_layer=student_layer))
         if feature > 0:
-            maps = f"{student_layer}:feats"
-            terms.append(CWD(weight=(1 - alpha) * feature, student_layer=maps, teacher_layer=":feats"))
+            maps = f"{student_layer}:feats:*"
+            terms.append(CWD(weight=(1 - alpha) * feature, student_layer=maps, teacher_layer=":feats:*"))
         self.teacher = teacher
         self.labels = PseudoLabels(teacher, score_threshold, iou_threshold, sees, soft)
         # With alpha=0 pseudo-labels are computed even at hard=0: the module's step needs targets, and their loss is

@@ -1,14 +1,19 @@
 """`Distillation`: the callback that attaches a teacher to any LightningModule while it is fitted."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from lkd.distillation import ADAPTERS, Distiller
+from lkd.adapting import ADAPTERS, SHAPES, may_adapt, pairs_of
+from lkd.batches import Key
+from lkd.callbacks.example import example_batch
+from lkd.distillation import Distiller
 from lkd.federated import Federation
 from lkd.losses import Term
 from lkd.teachers import Teacher
@@ -28,20 +33,24 @@ class Distillation(Callback):
 
     The module needs to know nothing of it. Works with fp32, bf16 and fp16 precision, gradient accumulation
     and DDP. Every term is logged as `distillation/<term>`, the sum as `distillation/total`; what the module
-    itself logs stays what it was, without the terms. Before the first step, one batch is run through a
-    throw-away copy of the student, which sizes the adapters and reports mistakes.
+    itself logs stays what it was, without the terms.
+
+    Nothing is rehearsed: the first step compares what the running fit gives, and a mistake ends the fit there, before any
+    weight has changed. Adapters are sized by one forward when the optimizer is made, or else by the first step: where the
+    data is a stream or several loaders, or the step reads before its forward what only a hook makes.
 
     Args:
         teacher: The frozen teacher.
         terms: Losses from `lkd.losses`, each with its weight and the layers it taps.
         alpha: Weight of the module's own loss, which is the hard-label loss. Default 1. At 0 the module's step is
             not run, only its forward on the first entry of the batch (or on `student_key`), so no labels are needed.
-        student_input: Layer of the student whose input the teacher is given; `""` is the module's own
-            forward, for modules whose `training_step` calls `self(x)`. One that calls `self.body(x)` and then
-            `self.head(...)` needs `"body"`.
-        input_key: Key of the batch whose tensor the teacher is given instead, such as `"images"`.
+        student_input: Layer of the student whose call the teacher repeats, with all positional and keyword arguments; `""`
+            is the module's own forward, or the only outermost layer with weights that runs in its place. A `training_step` that calls
+            `self.body(x)` and then `self.head(...)` needs `"body"`.
+        input_key: Key or index of the batch's entry that the teacher is given instead, such as `"images"`; or several, given by
+            name where the teacher's forward has parameters of these names, and else in this order.
         label_key: Key or index of the labels in the batch, for terms that need them (DKD).
-        student_key: With `alpha=0`, key of the batch whose tensor the student's forward is given. Default: `input_key`.
+        student_key: With `alpha=0`, the same for the student's forward. Default: `input_key`.
 
     Raises:
         TypeError: If the teacher is no `Teacher`, or the terms are no list of terms.
@@ -53,15 +62,18 @@ class Distillation(Callback):
         >>> callback = Distillation(Teacher(nn.Linear(4, 3)), [KD(temperature=2.0, weight=0.9)], alpha=0.1)
     """
 
+    _saved: tuple[dict[str, Tensor], dict[str, list[Any]]] | None = None
+    """Adapters of a checkpoint, and the shapes that they were made from."""
+
     def __init__(
         self,
         teacher: Teacher,
         terms: Sequence[Term],
         alpha: float = 1.0,
         student_input: str = "",
-        input_key: str | None = None,
-        label_key: str | int = 1,
-        student_key: str | None = None,
+        input_key: Key | list[Key] | None = None,
+        label_key: Key = 1,
+        student_key: Key | list[Key] | None = None,
     ) -> None:
         self.teacher = teacher
         self.distiller = Distiller(
@@ -76,31 +88,64 @@ class Distillation(Callback):
             raise ValueError(
                 f"precision={trainer.precision!r} does not go with distillation; use 'bf16-mixed' or such."
             )
-        if is_overridden("configure_model", pl_module):
-            pl_module.configure_model()  # Lightning calls it later, and again, as its documentation says
+        self._saved = None
+        self.distiller.thaws = any(isinstance(c, BaseFinetuning) for c in cast(Any, trainer).callbacks)
         students = pl_module.students if isinstance(pl_module, Federation) else [pl_module]
         for student in students:
-            self.distiller.check_layers(student)  # before a teacher may be trained for minutes
+            if not any(is_overridden(hook, student) for hook in ("setup", "configure_model")):
+                self.distiller.check_layers(student)  # before a teacher may be trained for minutes
         if trainer.is_global_zero:
             self.teacher.prepare()  # may train it; the other ranks wait and then load the file
         trainer.strategy.barrier("lkd_teacher")
         self.teacher.prepare()
-        ours = [p for student in students for p in student.parameters()]
+        for student in students:
+            self.distiller.attach(student, ready=functools.partial(self.ready, trainer, student))
+
+    def ready(self, trainer: Trainer, student: LightningModule) -> None:
+        """Checks a student whose optimizer is about to be made, and makes its adapters if its data can be looked at.
+
+        Args:
+            trainer: Of the fit.
+            student: The module, or one that clients of a federation train.
+
+        Raises:
+            ValueError: If a layer does not exist, or teacher and student do not fit.
+        """
+        if hasattr(student, ADAPTERS):
+            return
+        self.distiller.check_layers(student)
+        ours = list(student.parameters())
         shared = {id(p) for p in ours} & {id(p) for p in self.teacher.parameters()}
         if shared and not any(p.requires_grad for p in ours):
             raise ValueError(
                 "the teacher is made of the student's own weights, which it has frozen, so that nothing is left to "
                 "train; give it a copy: Teacher(copy.deepcopy(module))."
             )
-        for student in students:
-            self.check(student)
+        self.check(student)
+        federation = cast(Any, trainer).lightning_module
+        if isinstance(
+            federation, Federation
+        ):  # a client's mistake would be a failed client, round after round
+            batch = self._batch_of_a_client(trainer, federation, student)
+            self.distiller.adopt(student, self.distiller.look(student, batch), batch)
+            return
+        if may_adapt(self.distiller.terms.values()):
+            try:
+                pairs = self.distiller.look(student, example_batch(trainer, student))
+            except (
+                Exception
+            ):  # whatever it is, it is no mistake yet: the first step makes the adapters, or fails
+                pairs = None
+            if pairs is not None:
+                self.distiller.adopt(student, pairs)
+        if self._saved is not None:
+            self._restore(student)
+
+    def _batch_of_a_client(self, trainer: Trainer, federation: Federation, student: LightningModule) -> Any:
         trainer.fit_loop.setup_data()  # the fit would do it a moment later
         with isolate_rng():  # looking at a batch must not change what training draws
-            example = next(iter(cast(Iterable[Any], trainer.train_dataloader)))
-            if isinstance(pl_module, Federation):
-                example = pl_module.example(example)
-            for student in students:
-                self.distiller.attach(student, trainer.strategy.batch_to_device(example, student.device))
+            cohort = next(iter(cast(Iterable[Any], trainer.train_dataloader)))
+            return trainer.strategy.batch_to_device(federation.example(cohort), student.device)
 
     def check(self, pl_module: LightningModule) -> None:
         """For subclasses: refuses a student that the prepared teacher does not fit. Default: takes all."""
@@ -113,12 +158,22 @@ class Distillation(Callback):
         """Detaches too where a run breaks off: Lightning then calls no `teardown`."""
         self.distiller.detach()
 
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Averages the gradients of the adapters over the ranks; they are no part of what DDP has wrapped."""
+        if trainer.world_size > 1 and not isinstance(pl_module, Federation):
+            adapters: nn.Module = getattr(pl_module, ADAPTERS, nn.Module())
+            for parameter in adapters.parameters():
+                if parameter.grad is not None:
+                    mean = trainer.strategy.reduce(parameter.grad, reduce_op="mean")
+                    parameter.grad.copy_(cast(Tensor, mean))
+
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keeps the adapters beside the student's weights, not among them."""
-        if hasattr(pl_module, ADAPTERS):
-            checkpoint[ADAPTERS] = getattr(pl_module, ADAPTERS).state_dict()
+        if len(adapters := vars(pl_module).get(ADAPTERS, ())):
+            checkpoint[ADAPTERS] = adapters.state_dict()
+            checkpoint[SHAPES] = self.distiller.shapes
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -128,10 +183,22 @@ class Distillation(Callback):
         Raises:
             ValueError: If the run has other adapters than the checkpoint, as the optimizer's state would not fit.
         """
-        if trainer.state.fn != "fit":
+        if trainer.state.fn != "fit" or isinstance(pl_module, Federation):
             return
-        adapters: nn.Module = getattr(pl_module, ADAPTERS, nn.Module())
-        saved, made = checkpoint.get(ADAPTERS, {}), adapters.state_dict()
+        self._saved = checkpoint.get(ADAPTERS, {}), checkpoint.get(SHAPES, {})
+        if hasattr(
+            pl_module, ADAPTERS
+        ):  # some strategies read the checkpoint after they have made the optimizer
+            self._restore(pl_module)
+
+    def _restore(self, student: LightningModule) -> None:
+        """Fills the adapters from the checkpoint, by whose shapes they are made if nothing else has made them."""
+        assert self._saved is not None
+        saved, shapes = self._saved
+        if not hasattr(student, ADAPTERS) and saved:
+            self.distiller.adopt(student, pairs_of(shapes, self.distiller.terms, student.device))
+        adapters: nn.Module = getattr(student, ADAPTERS, nn.Module())
+        made = adapters.state_dict()
         if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in made.items()}:
             raise ValueError(
                 f"the checkpoint has {_named(saved)} and this run {_named(made)}: resume with the distillation that "

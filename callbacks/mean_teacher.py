@@ -7,10 +7,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
+from lkd.addresses import find_layer
 from lkd.callbacks.distillation import Distillation
 from lkd.federated import Federation
 from lkd.losses import Consistency, Term
-from lkd.taps import find_layer
 from lkd.teachers import EMATeacher, Teacher
 
 KEY = "mean_teacher"

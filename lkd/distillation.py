@@ -2,27 +2,60 @@
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import inspect
 import types
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from lkd.adapting import ADAPTERS, Pair, make_adapters, may_adapt, shapes_of, train_along
+from lkd.addresses import find_layer, parse
+from lkd.batches import Key, entry, named, size
+from lkd.compared import compared
 from lkd.finite import require_finite
 from lkd.losses import Term
-from lkd.taps import Taps, find_layer
+from lkd.own_losses import OwnLosses, Relabel, Step, silent
+from lkd.taps import Reached, Taps
 from lkd.teachers import Teacher
+from lkd.unchanged import unchanged
 
-ADAPTERS = "distillation_adapters"
-"""Name of the child of the student that holds the adapters while distillation is attached."""
 
-Relabel = Callable[[Any], Any]
+@dataclasses.dataclass
+class Known:
+    """What the steps of a module have shown so far.
+
+    Args:
+        step: The module's own `training_step`, as a function of it.
+        root: Layer that stands for its forward; None before the first step.
+        layouts: Orders of dimensions, by argument and address.
+        ran: Whether a step has come to its end.
+        moves: Whether a gradient reaches all that is compared.
+    """
+
+    step: Step
+    root: str | None = None
+    layouts: dict[tuple[str, str], str | None] = dataclasses.field(default_factory=dict)
+    ran: bool = False
+    moves: bool = False
+
+
+@dataclasses.dataclass
+class Passed:
+    """What the student's half of a step gave."""
+
+    output: Any
+    total: Any
+    logs: dict[str, Tensor]
+    outputs: Taps
+    inputs: Taps
 
 
 class Distiller:
@@ -32,19 +65,18 @@ class Distiller:
     **alpha weights the student's own (hard-label) loss**, as in `L = alpha L_student + (1 - alpha) L_KD`.
 
     The wrapper is a bound method that looks its module up at call time, so a deep copy of an attached
-    module trains the copy. Layers are tapped only while a step runs. Adapters are a child of the module
-    (so that optimizers, DDP and devices see them) that its `state_dict` leaves out.
+    module trains the copy. Layers are tapped only while a step runs. Adapters are an attribute of the module and no
+    child, so its weights stay its own; its first optimizer trains them too.
 
     Args:
         teacher: The frozen teacher.
         terms: The losses and where they are tapped.
         alpha: Weight of the student's own loss, 0 or more. At 0, and without `relabel`, the module's step is not
             run at all but its forward (or the layer `student_input`) on the batch's inputs: no label is needed.
-        student_input: Layer of the student whose input the teacher is given; `""` is the module's own
-            forward. Ignored when `input_key` is set.
-        input_key: Key of the batch whose tensor the teacher is given instead.
-        student_key: Key of the batch whose tensor the student's forward is given where its step is not run. Default: as the
-            teacher.
+        student_input: Layer of the student whose call the teacher repeats, with all positional and keyword arguments; `""`
+            is the module's own forward, or the only outermost layer that runs in its place. Ignored when `input_key` is set.
+        input_key: Key or index of the batch's entry that the teacher is given instead, or several of them.
+        student_key: The same for the student's forward where its step is not run. Default: as the teacher.
         label_key: Key or index of the batch under which terms that need labels find them.
         relabel: Turns the batch into one with the teacher's labels, for hard pseudo-labels.
         relabelled_weight: Weight of the student's own loss on the relabelled batch.
@@ -60,11 +92,11 @@ class Distiller:
         terms: Sequence[Term],
         alpha: float = 0.5,
         student_input: str = "",
-        input_key: str | None = None,
-        label_key: str | int = 1,
+        input_key: Key | Sequence[Key] | None = None,
+        label_key: Key = 1,
         relabel: Relabel | None = None,
         relabelled_weight: float = 0.0,
-        student_key: str | None = None,
+        student_key: Key | Sequence[Key] | None = None,
     ) -> None:
         if not isinstance(teacher, Teacher):
             inside = repr(teacher) if isinstance(teacher, str) else type(teacher).__name__
@@ -73,56 +105,66 @@ class Distiller:
             raise TypeError("terms must be a list of lkd.losses.Term, such as [KD()].")
         if not terms and relabel is None:
             raise ValueError("terms=[] leaves nothing to distil; give at least one term, such as KD().")
-        for name, weight in (("alpha", alpha), ("relabelled_weight", relabelled_weight)):
-            if not weight >= 0:
-                raise ValueError(f"{name}={weight} must be 0 or more; it weights the student's own loss.")
+        if student_key is not None and alpha > 0:
+            raise ValueError(
+                f"student_key={student_key!r} is for alpha=0: with alpha={alpha} the module's own step knows its inputs."
+            )
         self.teacher = teacher
         self.terms = name_terms(terms)
-        self.alpha = alpha
-        self.student_input = student_input
-        if student_key is not None and (alpha > 0 or input_key is None):
-            raise ValueError(
-                f"student_key={student_key!r} is for alpha=0 (the module's own step knows its inputs) beside input_key, the "
-                f"teacher's: alpha={alpha}, input_key={input_key!r}."
-            )
-        self.input_key = input_key
-        self.student_key = student_key or input_key
-        self.label_key = label_key
-        self.relabel = relabel
-        self.relabelled_weight = relabelled_weight
+        self.student_input, self.input_key, self.label_key = student_input, input_key, label_key
+        self.own = OwnLosses(
+            alpha,
+            relabel,
+            relabelled_weight,
+            student_input,
+            input_key if student_key is None else student_key,
+        )
+        self.thaws = False
+        """Whether somebody unfreezes layers during the run, so that one without a gradient may be compared until then."""
+        self.shapes: dict[str, list[Any]] = {}
+        """What the adapters were made from, for a checkpoint."""
         self._undo: list[Callable[[], Any]] = []
 
-    def attach(self, module: LightningModule, example: Any) -> None:
-        """Checks the configuration on one batch, creates the adapters and wraps the module's step.
-
-        The batch is run through a throw-away copy of the student, so neither its weights, buffers nor logs
-        change, and every mistake of the configuration shows before training starts.
+    def attach(
+        self, module: LightningModule, example: Any = None, ready: Callable[[], Any] | None = None
+    ) -> None:
+        """Wraps the module's step; adapters are made at its first loss, if not before.
 
         Args:
             module: The student, any LightningModule with automatic optimization.
-            example: A batch as its train dataloader yields it.
+            example: A batch that makes the adapters and checks the configuration right now: for loops of one's own,
+                which take the optimizer from `module.configure_optimizers()` afterwards.
+            ready: Called when the module's optimizer is about to be made: its layers are there, on their device and in
+                their precision.
 
         Raises:
-            ValueError: If a layer does not exist or does not run, shapes or class counts do not fit, or the
-                module optimizes by hand.
+            ValueError: If the module optimizes by hand or is compiled; with an example, if a layer does not exist or does
+                not run, or shapes or class counts do not fit.
         """
         if not module.automatic_optimization:
             raise ValueError(
                 f"{type(module).__name__} sets automatic_optimization=False, but distillation changes the loss "
                 "that training_step returns; leave automatic_optimization on."
             )
-        self.check_layers(module)
-        adapters = self._rehearse(module, example)
-        self._wrap(module, "training_step", self._distilled_step)
-        if len(adapters):
-            module.add_module(ADAPTERS, adapters)
-            self._undo.append(lambda: delattr(module, ADAPTERS))
-            self._wrap(module, "configure_optimizers", self._optimizers_with_adapters)
-            for handle in (
-                module.register_state_dict_post_hook(_drop_adapters),
-                module.register_load_state_dict_post_hook(_forgive_adapters),
-            ):
-                self._undo.append(handle.remove)
+        if getattr(module, "_compiler_ctx", None) is not None:  # Lightning's mark
+            raise ValueError(
+                f"torch.compile({type(module).__name__}) hides its layers from distillation; fit the module itself, and compile "
+                "only what no address enters, such as self.backbone = torch.compile(self.backbone)."
+            )
+        if not self._undo:
+            self._known: weakref.WeakKeyDictionary[nn.Module, Known] = weakref.WeakKeyDictionary()
+        step = self._wrap(module, "training_step", self._distilled_step)
+        self._wrap(module, "configure_optimizers", functools.partial(self._optimizers, ready))
+        self._undo.append(functools.partial(_drop_adapters, module))
+        self._known[module] = Known(step)
+        if example is not None:
+            self.check_layers(module)
+            self.adopt(module, self.look(module, example), example)
+
+    def detach(self) -> None:
+        """Takes everything back that `attach` did."""
+        while self._undo:
+            self._undo.pop()()
 
     def check_layers(self, module: LightningModule) -> None:
         """Looks for the student's layers.
@@ -135,16 +177,47 @@ class Distiller:
                 find_layer(module, layer, "student_layer")
         find_layer(module, self.student_input, "student_input")
 
-    def detach(self) -> None:
-        """Takes everything back that `attach` did."""
-        while self._undo:
-            self._undo.pop()()
+    def look(self, module: LightningModule, batch: Any) -> list[Pair]:
+        """What student and teacher give on a batch. Only the forward of the student's step runs; nothing of it stays.
 
-    def _wrap(self, module: LightningModule, name: str, wrapper: Callable[..., Any]) -> None:
+        Args:
+            module: A student to which this is attached.
+            batch: A training batch on its device.
+
+        Raises:
+            ValueError: If a layer does not run, or the teacher does not fit.
+        """
+        args = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
+        with silent(module), unchanged(module), _precision(module), torch.enable_grad():
+            passed = self._pass(module, self._known[module].step, batch, args, only_look=True)
+            if passed is None:
+                raise ValueError(f"{type(module).__name__}.training_step skips the batch: it returned None.")
+            return self._pairs(module, passed, batch)
+
+    def adopt(self, module: LightningModule, pairs: Sequence[Pair], batch: Any = None) -> nn.ModuleDict:
+        """Makes the module's adapters.
+
+        Args:
+            module: The student.
+            pairs: What `look` found.
+            batch: If given, every loss is computed once, so that mistakes speak now.
+        """
+        adapters = make_adapters(module, pairs)
+        self.shapes = shapes_of(pairs)
+        vars(module)[ADAPTERS] = (
+            adapters  # no child: in no parameters(), in no state_dict, in no average of weights
+        )
+        if batch is not None:
+            with isolate_rng(), _precision(module), torch.no_grad():
+                for pair in pairs:  # on copies: what adapters remember begins with the first step
+                    self._value(pair, batch, copy.deepcopy(_entry(adapters, pair.name)))
+        return adapters
+
+    def _wrap(self, module: LightningModule, name: str, wrapper: Step) -> Step:
         before = module.__dict__.get(name)
         bound = getattr(module, name)
         # A deep copy of the module must run its own step, hence the function and not the bound method.
-        inner = getattr(bound, "__func__", None) or (lambda _, *args, **kwargs: bound(*args, **kwargs))
+        inner: Step = getattr(bound, "__func__", None) or (lambda _, *args, **kwargs: bound(*args, **kwargs))
 
         @functools.wraps(inner)  # Lightning reads the user's signature to decide what to pass
         def method(self: LightningModule, *args: Any, **kwargs: Any) -> Any:
@@ -152,135 +225,128 @@ class Distiller:
 
         setattr(module, name, types.MethodType(method, module))
         self._undo.append(lambda: setattr(module, name, before) if before else delattr(module, name))
+        return inner
 
-    def _distilled_step(
-        self, module: LightningModule, inner: Callable[..., Any], batch: Any, *args: Any
-    ) -> Any:
-        adapters = getattr(module, ADAPTERS, {})
-        output, logs = self._loss(module, inner, batch, args, lambda name, *_: _entry(adapters, name))
-        if output is None:
+    def _distilled_step(self, module: LightningModule, inner: Step, batch: Any, *args: Any) -> Any:
+        passed = self._pass(module, inner, batch, args)
+        if passed is None:
             return None
-        size = logs.pop("batch_size")
-        for name, value in logs.items():
-            module.log(f"distillation/{name}", value, batch_size=size)
-        return output
+        self._known[module].ran = True
+        logs, total = passed.logs, passed.total
+        pairs = self._pairs(module, passed, batch)
+        adapters = getattr(module, ADAPTERS, None)
+        if adapters is None and may_adapt(self.terms.values()):
+            adapters = self._adopt_late(module, pairs)
+        for pair in pairs:
+            value = self._value(pair, batch, _entry(adapters, pair.name))
+            logs[pair.name] = value.detach()
+            total = total + pair.term.weight * value
+        require_finite(module, total, logs)
+        samples = size([pair.student for pair in pairs if not pair.term.raw] or batch)
+        for name, value in {**logs, "total": total.detach()}.items():
+            module.log(f"distillation/{name}", value, batch_size=samples)
+        return {**passed.output, "loss": total} if isinstance(passed.output, dict) else total
 
-    def _loss(
-        self,
-        module: LightningModule,
-        inner: Callable[..., Any],
-        batch: Any,
-        args: tuple[Any, ...],
-        adapter_of: Any,
-    ) -> tuple[Any, dict[str, Any]]:
+    def _pass(
+        self, module: LightningModule, step: Step, batch: Any, args: tuple[Any, ...], only_look: bool = False
+    ) -> Passed | None:
+        """The student's half; with `only_look` it ends as soon as all tapped layers have run."""
+        known = self._known.setdefault(
+            module, Known(step)
+        )  # a deep copy of the student has shown nothing yet
+        root = known.root if known.root is not None else self.own.root(module)
         layers = [layer for term in self.terms.values() for layer in as_list(term.student_layer)]
         sees = [self.student_input] if self.terms and self.input_key is None else []
-        logs: dict[str, Any] = {}
-        total: Any = 0.0
-        output: Any = None
-        with Taps(module, layers, "student_layer") as student, Taps(module, sees, "student_input") as given:
-            if self.alpha > 0:
-                output = inner(module, batch, *args)
-                if output is None:
-                    return None, {}
-                total = self.alpha * _loss_of(output)
-            elif self.relabel is None:  # the teacher alone: a step that wants labels is not run
-                find_layer(module, self.student_input, "student_input")(self._inputs(batch))
-            # with alpha=0 the relabelled step runs even at weight 0: the terms need the student's outputs
-            if self.relabel is not None and (self.relabelled_weight > 0 or self.alpha == 0):
-                # with both losses, what the module logs is the one on its own labels
-                with _silent(module) if self.alpha > 0 else contextlib.nullcontext():
-                    output = inner(module, self.relabel(batch), *args)
-                logs["relabelled"] = _loss_of(output).detach()
-                if self.relabelled_weight > 0:
-                    total = total + self.relabelled_weight * _loss_of(output)
+
+        def seen() -> None:
+            if only_look and outputs.complete and inputs.complete:
+                raise Reached
+
+        outputs = Taps(module, layers, "student_layer", root, seen)
+        inputs = Taps(module, sees, "student_input", root, seen)
+        with outputs, inputs:
+            try:
+                own = self.own.of(module, step, batch, args, root)
+            except Reached:
+                if not only_look:  # another distillation of the same module is looking
+                    raise
+                own = None, 0.0, {}
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                if self.own.alpha > 0 and not known.ran:
+                    error.add_note(
+                        f"alpha={self.own.alpha} runs the module's own training_step; unlabelled data needs alpha=0."
+                    )
+                raise
+        return None if own is None else Passed(*own, outputs, inputs)
+
+    def _pairs(self, module: LightningModule, passed: Passed, batch: Any) -> list[Pair]:
+        """What every term compares: the student's outputs, and the teacher's on the same input."""
+        known, pairs = self._known[module], []
         if self.terms:
-            seen = _entry_of(batch, self.input_key) if self.input_key else given.input(self.student_input)
-            teacher = self.teacher.tapped(
-                seen, [layer for term in self.terms.values() for layer in as_list(term.teacher_layer)]
-            )
-            for name, term in self.terms.items():
-                ours = student.output(term.student_layer)
-                tapped = [teacher[layer] for layer in as_list(term.teacher_layer)]
-                theirs = tapped[0] if isinstance(term.teacher_layer, str) else tapped
-                given_too = {"rest": [self.teacher.part(part) for part in term.rest]} if term.rest else {}
-                adapter = adapter_of(name, term, ours, theirs)
-                value = term(ours, theirs, labels=self._labels(batch, term), adapter=adapter, **given_too)
-                logs[name] = value.detach()
-                total = total + term.weight * value
-            logs["batch_size"] = _batch_size(seen)
-        else:
-            logs["batch_size"] = _batch_size(batch)
-        require_finite(module, total, {k: v for k, v in logs.items() if k != "batch_size"})
-        logs["total"] = total.detach()
-        return ({**output, "loss": total} if isinstance(output, dict) else total), logs
+            if self.input_key is None:
+                given = passed.inputs.call(self.student_input)
+            else:
+                given = named(batch, self.input_key, self.teacher.loaded)
+            layers = [layer for term in self.terms.values() for layer in as_list(term.teacher_layer)]
+            theirs = self.teacher.tapped(given, layers)
+        for name, term in self.terms.items():
+            ours: list[Any] = []
+            for address in as_list(term.student_layer):
+                value = passed.outputs.output(address)
+                at = (
+                    f"{passed.outputs.root}{address}"
+                    if parse(address).module == "" and passed.outputs.root
+                    else address
+                )
+                ours.append(compared(module, at, value, "student_layer", term, known.layouts))
+            taught = [
+                compared(*self.teacher.owner(address), theirs[address], "teacher_layer", term, known.layouts)
+                for address in as_list(term.teacher_layer)
+            ]
+            unknown = [name for _, names in (*ours, *taught) for name in names]
+            sides = [[value for value, _ in side] for side in (ours, taught)]
+            student = sides[0] if isinstance(term.student_layer, list) else sides[0][0]
+            teacher = sides[1] if isinstance(term.teacher_layer, list) else sides[1][0]
+            pairs.append(Pair(name, term, student, teacher, unknown))
+        known.root = passed.outputs.root if passed.outputs.root is not None else passed.inputs.root
+        if torch.is_grad_enabled() and not (known.moves or self.thaws):
+            _require_gradient(pairs)
+            known.moves = True
+        return pairs
 
-    def _inputs(self, batch: Any) -> Any:
-        if self.student_key is not None:
-            return _entry_of(batch, self.student_key)
-        if isinstance(batch, dict):
-            raise ValueError(
-                f"input_key=None: with alpha=0 and a dict as batch, name its images, one of {list(batch)}."
-            )
-        return batch[0] if isinstance(batch, (list, tuple)) else batch
+    def _value(self, pair: Pair, batch: Any, adapter: nn.Module | None) -> Tensor:
+        term = pair.term
+        parts = {"rest": [self.teacher.part(part) for part in term.rest]} if term.rest else {}
+        return term(pair.student, pair.teacher, labels=self._labels(batch, term), adapter=adapter, **parts)
 
-    def _labels(self, batch: Any, term: Term) -> Tensor | None:
+    def _labels(self, batch: Any, term: Term) -> Any:
         if not term.needs_labels:
             return None
         try:
-            return batch[self.label_key]
-        except (KeyError, IndexError, TypeError) as error:
+            return entry(batch, self.label_key)
+        except ValueError as error:
             raise ValueError(
                 f"label_key={self.label_key!r}: the batch has no such entry, and {type(term).__name__} needs labels."
             ) from error
 
-    def _rehearse(self, module: LightningModule, example: Any) -> nn.ModuleDict:
-        """One step of a copy of the student: makes the adapters, and lets every mistake speak now."""
-        clone = copy.deepcopy(module)
-        clone.trainer = module._trainer
-        adapters = nn.ModuleDict()
-
-        def make(name: str, term: Term, student: Any, teacher: Any) -> nn.Module | None:
-            adapter = term.adapter(student, teacher)
-            if adapter is not None:
-                adapters[name] = adapter
-            return copy.deepcopy(adapter)  # its statistics, too, are those of before the first step
-
-        args = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
-        step = clone.training_step.__func__  # type: ignore[attr-defined]
-
-        def own_step(*given: Any) -> Any:
-            try:
-                return step(*given)
-            except (ValueError, TypeError, KeyError, IndexError) as error:
-                if self.alpha > 0:
-                    error.add_note(
-                        f"alpha={self.alpha} runs the module's own training_step; unlabelled data needs alpha=0."
-                    )
-                raise
-
-        with (
-            _silent(clone),
-            torch.no_grad(),
-            torch.random.fork_rng(devices=[]),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            torch.manual_seed(torch.initial_seed())  # the run's seed, whatever was drawn from it before
-            self._loss(clone, own_step, example, args, make)
+    def _adopt_late(self, module: LightningModule, pairs: Sequence[Pair]) -> nn.ModuleDict:
+        """At the first loss of a run whose forward could not be looked at before."""
+        if module._trainer is None:
+            raise ValueError(
+                "the adapters of the distillation have no optimizer yet: outside of a Trainer, attach with an example batch, "
+                "and take the optimizer from configure_optimizers() afterwards."
+            )
+        adapters = self.adopt(module, pairs)
+        train_along(module.trainer.optimizers, adapters)
         return adapters
 
-    def _optimizers_with_adapters(self, module: LightningModule, inner: Callable[..., Any]) -> Any:
-        """Lets the student's first optimizer train the adapters too, if it does not yet.
-
-        They join the first parameter group, because a group of their own would not be known to a scheduler
-        that was made with the optimizer.
-        """
+    def _optimizers(self, ready: Callable[[], Any] | None, module: LightningModule, inner: Step) -> Any:
+        """The module's own optimizers, of which the first trains the adapters too, as far as they are made."""
+        if ready is not None:
+            ready()
         configured = inner(module)
-        optimizer = _first_optimizer(configured)
-        known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        missing = [p for p in getattr(module, ADAPTERS).parameters() if id(p) not in known]
-        optimizer.param_groups[0]["params"].extend(missing)
+        if len(adapters := getattr(module, ADAPTERS, nn.ModuleDict())):
+            train_along(configured, adapters)
         return configured
 
 
@@ -305,62 +371,28 @@ def as_list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-@contextlib.contextmanager
-def _silent(module: LightningModule) -> Iterator[None]:
-    """What the module logs inside goes nowhere."""
-    before: dict[str, Any] = {n: vars(module)[n] for n in ("log", "log_dict") if n in vars(module)}
-    for name in ("log", "log_dict"):
-        setattr(module, name, lambda *args, **kwargs: None)
-    try:
-        yield
-    finally:
-        for name in ("log", "log_dict"):
-            delattr(module, name)
-        vars(module).update(before)
+def _drop_adapters(module: nn.Module) -> None:
+    if hasattr(module, ADAPTERS):
+        delattr(module, ADAPTERS)
 
 
-def _entry_of(batch: Any, key: str) -> Any:
-    """What a batch has under a key.
+def _require_gradient(pairs: Sequence[Pair]) -> None:
+    """Refuses to compare what no gradient can change: the loss would be logged, and move nothing."""
+    for pair in pairs:
+        found: list[Tensor] = []
+        apply_to_collection(pair.student, Tensor, found.append)
+        if not any(tensor.requires_grad for tensor in found):
+            raise ValueError(
+                f"student_layer={pair.term.student_layer!r} of {type(pair.term).__name__} gives what no gradient reaches, so that its loss "
+                "moves nothing: the layer and those before it are frozen, or run under no_grad (or in a reentrant checkpoint); "
+                "unfreeze it, or name a later layer."
+            )
 
-    Raises:
-        ValueError: If it has none; the message names those that it has.
-    """
-    try:
-        return batch[key]
-    except (KeyError, TypeError, IndexError) as error:
-        keys = list(batch) if isinstance(batch, dict) else f"a {type(batch).__name__}"
-        raise ValueError(f"the batch has no {key!r}, it is or has {keys}.") from error
+
+def _precision(module: LightningModule) -> contextlib.AbstractContextManager[Any]:
+    plugin = getattr(module._trainer, "precision_plugin", None)
+    return contextlib.nullcontext() if plugin is None else plugin.train_step_context()
 
 
 def _entry(adapters: Any, name: str) -> nn.Module | None:
-    return adapters[name] if name in adapters else None
-
-
-def _loss_of(output: Any) -> Tensor:
-    loss = output.get("loss") if isinstance(output, dict) else output
-    if not isinstance(loss, Tensor):
-        raise ValueError(
-            f"training_step returned {type(output).__name__} without a loss tensor to distil into."
-        )
-    return loss
-
-
-def _batch_size(batch: Any) -> int:
-    found: list[int] = []
-    apply_to_collection(batch, Tensor, lambda t: found.append(len(t)) if t.ndim else None)
-    return found[0] if found else 1
-
-
-def _first_optimizer(configured: Any) -> torch.optim.Optimizer:
-    while not isinstance(configured, torch.optim.Optimizer):
-        configured = configured["optimizer"] if isinstance(configured, dict) else configured[0]
-    return configured
-
-
-def _drop_adapters(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    for key in [k for k in state if k.startswith(f"{prefix}{ADAPTERS}.")]:
-        del state[key]
-
-
-def _forgive_adapters(module: nn.Module, incompatible: Any) -> None:
-    incompatible.missing_keys[:] = [k for k in incompatible.missing_keys if f"{ADAPTERS}." not in k]
+    return adapters[name] if adapters is not None and name in adapters else None

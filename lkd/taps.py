@@ -1,11 +1,14 @@
-"""Taps: what named layers of any module saw and gave during one forward pass."""
+"""Taps: what named layers of any module were given, and gave, during one forward pass."""
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from torchmetrics import Metric
+
+from lkd.addresses import entry_of, find_layer, parse
 
 
 class Call(NamedTuple):
@@ -21,91 +24,8 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
 
-def find_layer(model: nn.Module, address: str, argument: str) -> nn.Module:
-    """Finds the submodule that a layer address names.
-
-    Args:
-        model: The model that is searched.
-        address: `""` for the model itself, `"a.b"` for a named submodule; what follows a `:` is the key of
-            an entry of its dict output and is ignored here.
-        argument: The name of the user's argument, for the error message.
-
-    Returns:
-        The submodule.
-
-    Raises:
-        ValueError: If there is no such layer; near names are suggested.
-
-    Example:
-        >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-        >>> find_layer(net, "1", "student_layer")
-        ReLU()
-    """
-    name = address.partition(":")[0]
-    modules = dict(model.named_modules())
-    if name in modules:
-        return modules[name]
-    near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5) or list(modules)[1:6]
-    raise ValueError(
-        f"{argument}={address!r} is not a layer of {type(model).__name__}; "
-        f"did you mean one of {', '.join(repr(m) for m in near)}?"
-    )
-
-
-def find_part(model: nn.Module, address: str, argument: str) -> Callable[[Tensor], Any]:
-    """Finds a part of a model that can be run by itself.
-
-    Args:
-        model: The model that is searched.
-        address: `"a.b"` for a named submodule, or a method of one; `"a.b[2:]"` for what an `nn.Sequential` does
-            from its third module on.
-        argument: The name of the user's argument, for the error message.
-
-    Returns:
-        The submodule or method, or a new sequence of the very same submodules.
-
-    Raises:
-        ValueError: If there is no such part, nothing is left of the sequence, or it begins with an activation that works
-            in place: that has overwritten what the part should be given.
-
-    Example:
-        >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
-        >>> find_part(net, "[1:]", "rest")
-        Sequential(
-          (0): ReLU()
-          (1): Linear(in_features=2, out_features=1, bias=True)
-        )
-    """
-    part = _cut(model, address, argument) if address.endswith(":]") else _named(model, address, argument)
-    first: Any = part
-    while isinstance(first, nn.Sequential):
-        first = first[0]
-    if getattr(first, "inplace", False):
-        raise ValueError(
-            f"{argument}={address!r} begins with a {type(first).__name__} that works in place and so overwrites the "
-            "output before it; set its inplace=False, or go on after it."
-        )
-    return part
-
-
-def _named(model: nn.Module, address: str, argument: str) -> Callable[[Tensor], Any]:
-    owner, _, name = address.rpartition(".")
-    method = getattr(dict(model.named_modules()).get(owner), name, None) if name else None
-    return method if callable(method) else find_layer(model, address, argument)
-
-
-def _cut(model: nn.Module, address: str, argument: str) -> nn.Sequential:
-    name, _, start = address.removesuffix(":]").rpartition("[")
-    whole = find_layer(model, name, argument)
-    if not isinstance(whole, nn.Sequential) or not start.isdecimal():
-        raise ValueError(
-            f"{argument}={address!r}: only an nn.Sequential can be cut, as in 'head[2:]', and {name!r} is a "
-            f"{type(whole).__name__}; name a submodule or a method that goes on from there."
-        )
-    modules = list(whole)[int(start) :]
-    if not modules:
-        raise ValueError(f"{argument}={address!r}: nothing is left, the sequence has {len(whole)} modules.")
-    return nn.Sequential(*modules)
+class Reached(Exception):  # noqa: N818  (no error: it ends a forward that has shown what was wanted)
+    """All tapped layers have run."""
 
 
 class Taps:
@@ -116,8 +36,12 @@ class Taps:
 
     Args:
         model: The module to listen to.
-        addresses: Layer addresses as `find_layer` reads them.
+        addresses: Layer addresses as `lkd.addresses.parse` reads them; `""` is the model itself, whether `model(x)` is
+            called or `model.forward(x)`.
         argument: The name of the user's argument, for error messages.
+        root: Submodule that stands for `""`. None for the model itself, or else, if its forward does not run, for
+            the only outermost submodule with weights that does; `root` is its name then.
+        seen: Called whenever a tapped layer has run.
 
     Example:
         >>> import torch
@@ -128,41 +52,120 @@ class Taps:
         (torch.Size([4, 3]), torch.Size([4, 2]))
     """
 
-    def __init__(self, model: nn.Module, addresses: Iterable[str], argument: str = "layer") -> None:
-        self._model = model
-        self._argument = argument
-        self._layers = {a.partition(":")[0]: find_layer(model, a, argument) for a in addresses}
-        self._calls: dict[str, tuple[Any, Any]] = {}
-        self._handles: list[RemovableHandle] = []
+    def __init__(
+        self,
+        model: nn.Module,
+        addresses: Iterable[str],
+        argument: str = "layer",
+        root: str | None = "",
+        seen: Callable[[], None] | None = None,
+    ) -> None:
+        self._model, self._argument, self.root, self._notify = model, argument, root, seen
+        layers = {parse(a, argument).module: find_layer(model, a, argument) for a in addresses}
+        self._searches = "" in layers and root is None
+        if root and "" in layers:
+            layers[""] = find_layer(model, root, argument)
+        self._layers = layers
+        self._calls: dict[str, tuple[Call, Any]] = {}
+        self._outermost: dict[str, tuple[Call, Any]] = {}
+        self._undo: list[Any] = []
 
     def __enter__(self) -> "Taps":
         for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(self._recorder(name), with_kwargs=True))
+            if layer is self._model and not isinstance(layer, torch.jit.ScriptModule):
+                self._watch_forward(name)
+            self._hook(layer.register_forward_hook(self._recorder(self._calls, name), with_kwargs=True))
+        if self._searches:
+            self._watch_submodules()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        while self._undo:
+            self._undo.pop()()
 
-    def _recorder(self, name: str) -> Any:
+    @property
+    def complete(self) -> bool:
+        """Whether every tapped layer has run."""
+        return len(self._calls) == len(self._layers)
+
+    def _hook(self, handle: RemovableHandle) -> None:
+        self._undo.append(handle.remove)
+
+    def _recorder(self, calls: dict[str, tuple[Call, Any]], name: str) -> Any:
         def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            given = (*args, *kwargs.values())
-            kinds: tuple[type, ...] = (Tensor, dict)
-            found = (next((a for a in given if isinstance(a, kind)), None) for kind in kinds)
-            self._calls[name] = (next((a for a in found if a is not None), None), output)
+            calls[name] = Call(args, kwargs), output
+            if self._notify is not None and calls is self._calls:
+                self._notify()
 
         return record
 
-    def _call(self, address: str) -> tuple[Any, Any]:
-        name = address.partition(":")[0]
+    def _watch_forward(self, name: str) -> None:
+        """A step may call `self.forward(x)`, which runs no hook."""
+        model: Any = self._model
+        forward, own = model.forward, vars(model).get("forward")
+        record = self._recorder(self._calls, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            record(model, args, kwargs, output)
+            return output
+
+        model.forward = watched
+        self._undo.append(lambda: setattr(model, "forward", own) if own else delattr(model, "forward"))
+
+    def _watch_submodules(self) -> None:
+        """Knows which submodules with weights run inside of no other one."""
+        running: list[str] = []
+
+        def enter(name: str) -> Any:
+            return lambda *_: running.append(name)
+
+        def leave(name: str) -> Any:
+            record = self._recorder(self._outermost, name)
+
+            def left(*call: Any) -> None:
+                running.pop()
+                if not running:
+                    record(*call)
+
+            return left
+
+        for name, layer in self._model.named_modules():
+            if name and not isinstance(layer, Metric) and any(True for _ in layer.parameters()):
+                self._hook(layer.register_forward_pre_hook(enter(name)))
+                self._hook(layer.register_forward_hook(leave(name), with_kwargs=True))
+
+    def _call(self, address: str) -> tuple[Call, Any]:
+        name = parse(address, self._argument).module
+        if name not in self._calls and name == "" and self._searches and len(self._outermost) == 1:
+            self.root, self._calls[""] = next(iter(self._outermost.items()))
         if name not in self._calls:
-            where = f"layer {name!r}" if name else "the forward of the module itself"
-            children = [n for n, _ in self._model.named_children()]
-            raise ValueError(
-                f"{self._argument}={address!r}: {where} did not run during the step; name a layer that does, "
-                f"such as one of {children}."
-            )
+            raise ValueError(self._missing(address, name))
+        if self._searches and name == "" and self.root is None:
+            self.root = ""
         return self._calls[name]
+
+    def _missing(self, address: str, name: str) -> str:
+        if self._searches and name == "":
+            ran = list(self._outermost) or "none of its layers"
+            return (
+                f"{self._argument}={address!r}: the forward of {type(self._model).__name__} itself did not run during the step, but {ran} "
+                "did; name the layer that gives what is compared as student_layer, and the one that is given the teacher's input as "
+                "student_input."
+            )
+        where = f"layer {name!r}" if name else "the forward of the module itself"
+        return (
+            f"{self._argument}={address!r}: {where} did not run during the step; name a layer that does, "
+            f"such as one of {[n for n, _ in self._model.named_children()]}."
+        )
+
+    def call(self, address: str) -> Call:
+        """All that the layer was called with.
+
+        Raises:
+            ValueError: If the layer did not run.
+        """
+        return self._call(address)[0]
 
     def input(self, address: str) -> Any:
         """The first tensor that the layer was given, or else the first dict, which is the input of several modalities.
@@ -170,10 +173,13 @@ class Taps:
         Raises:
             ValueError: If the layer did not run, or was given neither.
         """
-        given = self._call(address)[0]
-        if given is None:
-            raise ValueError(f"{self._argument}={address!r}: the layer was called without a tensor.")
-        return given
+        call = self.call(address)
+        given = (*call.args, *call.kwargs.values())
+        for kind in (Tensor, dict):
+            for value in given:
+                if isinstance(value, kind):
+                    return value
+        raise ValueError(f"{self._argument}={address!r}: the layer was called without a tensor.")
 
     def output(self, address: str | list[str]) -> Any:
         """What the layer returned, or the list of it for a list of addresses.
@@ -183,11 +189,4 @@ class Taps:
         """
         if isinstance(address, list):
             return [self.output(a) for a in address]
-        value = self._call(address)[1]
-        key = address.partition(":")[2]
-        if not key:
-            return value
-        if not isinstance(value, dict) or key not in value:
-            has = sorted(value) if isinstance(value, dict) else type(value).__name__
-            raise ValueError(f"{self._argument}={address!r}: the output has no entry {key!r}, it is {has}.")
-        return value[key]
+        return entry_of(self._call(address)[1], address, self._argument)

@@ -56,7 +56,8 @@ class Station:
         """
         schedule = None if anew else self.local.state_dict()
         self.worker.prepare(self.source, trainer)
-        self.local: LocalOptimizer = LocalOptimizer(self.worker.module)
+        self.local: LocalOptimizer = LocalOptimizer(self.worker.module)  # which makes distillation's adapters
+        self.worker.index(self.source)
         if schedule is not None:
             self.local.load_state_dict(schedule)
         self.loop = LocalLoop(self.worker, self.local, trainer, work.accumulate, work.clip)

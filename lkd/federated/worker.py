@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
 
+from lkd.adapting import ADAPTERS
 from lkd.federated.logs import Log
 from lkd.federated.tensors import Tensors, moved
 
@@ -98,6 +99,18 @@ class Worker:
         self.module.load_state_dict(source.state_dict(), strict=False)
         self.module.to(source.device)
         trainer.precision_plugin.convert_module(self.module)
+
+    def index(self, source: LightningModule) -> None:
+        """Knows every tensor by its name, once all layers are there.
+
+        Raises:
+            ValueError: If nothing trains.
+        """
+        adapters = vars(self.module).pop(ADAPTERS, None)
+        if (
+            adapters is not None
+        ):  # what distillation has added is a client's own, like any layer that the server has not
+            self.module.add_module(ADAPTERS, adapters)
         self._own_names(source)
         self.tensors: Tensors = dict(self.module.named_parameters())
         self.tensors |= dict(self.module.named_buffers(remove_duplicate=False))

@@ -146,6 +146,8 @@ class DenseDetection(Term):
         True
     """
 
+    raw = True
+
     def __init__(
         self,
         temperature: float = 2.0,

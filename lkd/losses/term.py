@@ -12,8 +12,9 @@ class Term(nn.Module):
     A subclass implements `forward`, and `adapter` where student and teacher may differ in width. It holds no
     parameters: whoever attaches the term asks `adapter` for them once, from example tensors, and owns them.
 
-    A layer is named by `""`, the output of the model itself; by `"a.b"`, a submodule; by `"a.b:key"`, the
-    entry `key` of its dict output; or by a list of such names, several layers (stages).
+    A layer is named by `""`, the output of the model itself; by `"a.b"`, a submodule; by `"a.b:key"` or `"a.b:0"`, an
+    entry of its dict, tuple or list; or by a list of such names, several layers (stages). `"a.b@NHWC"` says where the
+    channels are, if lkd cannot see it (see `lkd.addresses.parse`). One name is one tensor.
 
     Args:
         weight: Factor that the attaching mechanism multiplies the loss by, 0 or more.
@@ -35,6 +36,8 @@ class Term(nn.Module):
     needs_labels: bool = False
     relates_samples: bool = False
     """Whether the loss compares samples of a batch with each other, so that it is no mean over samples."""
+    raw: bool = False
+    """Whether the loss takes what a layer gives as it is, a dict or a tuple, and not one tensor a name."""
     rest: Sequence[str] = ()
     """Parts of the frozen teacher that the loss runs by itself, as `lkd.teachers.Teacher.part` reads them. Where
     there are some, `forward` is given them as `rest`, a list of functions through which gradients flow."""

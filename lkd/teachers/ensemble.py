@@ -70,6 +70,11 @@ class Ensemble(Teacher):
             for layer, (place, name) in places.items()
         }
 
+    def owner(self, address: str) -> tuple[nn.Module | None, str]:
+        """The teacher that a layer is in; None for what all of them give."""
+        place, name = self._place(address)
+        return (None, address) if place is None else self.teachers[place].owner(name)
+
     def part(self, address: str) -> Callable[[Tensor], Any]:
         """A part of one teacher, `"0.head[2:]"`; see `Teacher.part`.
 

@@ -9,7 +9,8 @@ from lightning.pytorch import LightningModule
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
-from lkd.taps import Taps, find_part
+from lkd.addresses import find_part
+from lkd.taps import Call, Taps
 from lkd.teachers.inputs import chunks, first_tensor, shape_of
 from lkd.teachers.recipe import follow
 from lkd.teachers.sources import load
@@ -103,10 +104,17 @@ class Teacher(LightningModule):
 
         def run(chunk: Any) -> dict[str, Any]:
             with Taps(model, layers, "teacher_layer") as taps:
-                model(chunk)
+                if isinstance(chunk, Call):
+                    model(*chunk.args, **chunk.kwargs)
+                else:
+                    model(chunk)
             return {layer: taps.output(layer) for layer in layers}
 
         return self._run(run, inputs)
+
+    def owner(self, address: str) -> tuple[nn.Module | None, str]:
+        """The model that a layer is in, and how that model calls it; None for what no layer gives."""
+        return self.loaded, address
 
     def part(self, address: str) -> Callable[[Tensor], Any]:
         """A part of the model as a function of its input, to which gradients flow; the weights stay frozen.

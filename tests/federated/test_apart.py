@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lkd.adapting import ADAPTERS
 from lkd.datamodules import IID, FederatedDataModule
-from lkd.distillation import ADAPTERS, _drop_adapters
 from lkd.federated import (
     Centralized,
     CoordinateMedian,
@@ -242,7 +242,6 @@ def test_statistics_of_adapters_stay_with_their_clients():
     federation = Federation(Net(), FedAvg(), LocalWork(steps=2))
     student = federation.students[0]
     student.add_module(ADAPTERS, nn.BatchNorm1d(6))
-    student.register_state_dict_post_hook(_drop_adapters)
     step = student.training_step
 
     def with_adapter(batch, batch_idx):

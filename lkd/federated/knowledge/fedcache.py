@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
@@ -17,7 +18,7 @@ from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.knowledge.places import places
 from lkd.federated.tensors import Tensors, moved
 from lkd.losses.logit import kd_loss
-from lkd.taps import Taps, find_layer
+from lkd.taps import Taps
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round

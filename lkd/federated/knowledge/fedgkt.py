@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
@@ -22,7 +23,7 @@ from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.tensors import Tensors, moved
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
-from lkd.taps import Taps, find_layer
+from lkd.taps import Taps
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
@@ -16,7 +17,7 @@ from lkd.federated.knowledge.shared_model import assign, check_alike, plus, tens
 from lkd.federated.tensors import Tensors
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
-from lkd.taps import Taps, find_layer
+from lkd.taps import Taps
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.extra import add_loss
 from lkd.federated.knowledge.inputs import labels_of
@@ -13,7 +14,7 @@ from lkd.federated.tensors import Tensors
 from lkd.federated.worker import matches
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
-from lkd.taps import Taps, find_layer
+from lkd.taps import Taps
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round

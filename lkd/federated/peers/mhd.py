@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
@@ -21,7 +22,7 @@ from lkd.federated.tensors import Tensors
 from lkd.federated.topology import Topology
 from lkd.federated.topology.base import check_topology
 from lkd.losses.multi_head import Choice, chain_loss, embedding_distance
-from lkd.taps import Taps, find_layer
+from lkd.taps import Taps
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.func import functional_call
 
+from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun
 from lkd.federated.knowledge.inputs import inputs_of, labels_of
@@ -24,7 +25,6 @@ from lkd.federated.worker import matches
 from lkd.finite import require_finite
 from lkd.losses.dissimilarity import Measure
 from lkd.losses.inputs import full_precision
-from lkd.taps import find_layer
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round

@@ -1,0 +1,134 @@
+"""Adapters of a distillation: made from what student and teacher give, trained along, kept in checkpoints."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from lkd.losses import Term
+
+ADAPTERS = "distillation_adapters"
+"""Name of the attribute of the student that holds the adapters while distillation is attached."""
+SHAPES = "distillation_shapes"
+"""Key of a checkpoint under which the shapes are that the adapters were made from."""
+
+
+@dataclasses.dataclass
+class Pair:
+    """A term, and what it compares.
+
+    Args:
+        name: Of the term.
+        term: The loss.
+        student: A tensor, a list of tensors, or raw outputs.
+        teacher: The teacher's counterpart.
+        unknown: Addresses of sequences of which nothing tells whether channels come first.
+    """
+
+    name: str
+    term: Term
+    student: Any
+    teacher: Any
+    unknown: Sequence[str] = ()
+
+
+def may_adapt(terms: Iterable[Term]) -> bool:
+    """Whether one of the terms may need an adapter.
+
+    Example:
+        >>> from lkd.losses import KD, FitNets
+        >>> may_adapt([KD()]), may_adapt([KD(), FitNets()])
+        (False, True)
+    """
+    return any(type(term).adapter is not Term.adapter for term in terms)
+
+
+def make_adapters(module: LightningModule, pairs: Sequence[Pair]) -> nn.ModuleDict:
+    """Makes the adapters that the terms need, in the precision of the module's run.
+
+    Global random state is neither read nor moved, so all ranks of a run make the same ones.
+
+    Args:
+        module: The student.
+        pairs: What the terms compare, of one batch.
+
+    Raises:
+        ValueError: If an adapter depends on which dimension of a sequence holds the channels, and nothing tells.
+    """
+    adapters = nn.ModuleDict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for pair in pairs:
+            if not may_adapt([pair.term]):
+                continue
+            if pair.unknown and _differ(pair.student, pair.teacher):
+                raise ValueError(
+                    f"{' and '.join(pair.unknown)}: nothing tells which dimension of this sequence holds the channels; say "
+                    "it behind the address, '@NLC' where they come last, '@NCL' where they come first."
+                )
+            adapter = pair.term.adapter(pair.student, pair.teacher)
+            if adapter is not None:
+                adapters[pair.name] = adapter
+    precision = getattr(module._trainer, "precision_plugin", None)
+    return adapters if precision is None else precision.convert_module(adapters)
+
+
+def _differ(student: Any, teacher: Any) -> bool:
+    ours, theirs = ([value] if isinstance(value, Tensor) else value for value in (student, teacher))
+    return [tensor.shape[1:] for tensor in ours] != [tensor.shape[1:] for tensor in theirs]
+
+
+def shapes_of(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
+    """Shapes of what the terms with adapters compare, as plain lists: enough to make the same adapters again.
+
+    Example:
+        >>> from lkd.losses import FitNets
+        >>> shapes_of([Pair("fitnets", FitNets(), [torch.zeros(2, 3)], torch.zeros(2, 4))])
+        {'fitnets': [[[2, 3]], [2, 4]]}
+    """
+
+    def shape(value: Any) -> list[Any]:
+        return list(value.shape) if isinstance(value, Tensor) else [shape(v) for v in value]
+
+    return {p.name: [shape(p.student), shape(p.teacher)] for p in pairs if may_adapt([p.term])}
+
+
+def pairs_of(
+    shapes: dict[str, list[Any]], terms: dict[str, Term], device: torch.device | None = None
+) -> list[Pair]:
+    """Pairs of zeros in these shapes.
+
+    Example:
+        >>> from lkd.losses import FitNets
+        >>> pairs_of({"fitnets": [[[2, 3]], [2, 4]]}, {"fitnets": FitNets()})[0].student[0].shape
+        torch.Size([2, 3])
+    """
+
+    def zeros(shape: list[Any]) -> Any:
+        if all(isinstance(n, int) for n in shape):
+            return torch.zeros(shape, device=device)
+        return [zeros(one) for one in shape]
+
+    return [
+        Pair(name, terms[name], *(zeros(s) for s in both)) for name, both in shapes.items() if name in terms
+    ]
+
+
+def train_along(configured: Any, adapters: nn.ModuleDict) -> None:
+    """Lets the first optimizer train the adapters too, if it does not yet.
+
+    They join the first parameter group, because a group of their own would not be known to a scheduler
+    that was made with the optimizer.
+
+    Args:
+        configured: An optimizer, or what `configure_optimizers` returns in any of Lightning's forms.
+        adapters: The adapters.
+    """
+    optimizer = configured
+    while not isinstance(optimizer, torch.optim.Optimizer):
+        optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer[0]
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    optimizer.param_groups[0]["params"].extend(p for p in adapters.parameters() if id(p) not in known)

@@ -1,0 +1,199 @@
+"""Addresses of layers: a submodule, an entry of what it gives, and where its channels are."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+LAYOUTS = ("NHWC", "NCHW", "NLC", "NCL")
+
+
+class Address(NamedTuple):
+    """The parts of an address such as `"body.3:features:0@NHWC"`."""
+
+    module: str
+    keys: tuple[str, ...]
+    layout: str
+
+
+def parse(address: str, argument: str = "layer") -> Address:
+    """Takes an address apart.
+
+    Args:
+        address: `"a.b"` for a submodule, `""` for the model itself; after a `:` the key, attribute or index of an entry
+            of its output, several in a row for entries of entries, `*` for all entries of a list; after an `@` the order of
+            its dimensions, where lkd cannot see it: `NHWC` or `NCHW` for maps, `NLC` or `NCL` for sequences.
+        argument: The name of the user's argument, for the error message.
+
+    Raises:
+        ValueError: For an unknown layout.
+
+    Example:
+        >>> parse("body.3:features:0@NHWC")
+        Address(module='body.3', keys=('features', '0'), layout='NHWC')
+    """
+    path, _, layout = address.partition("@")
+    if "@" in address and layout not in LAYOUTS:
+        raise ValueError(f"{argument}={address!r}: after the @ stands one of {', '.join(LAYOUTS)}.")
+    name, *keys = path.split(":")
+    return Address(name, tuple(keys), layout)
+
+
+def find_layer(model: nn.Module, address: str, argument: str) -> nn.Module:
+    """Finds the submodule that a layer address names.
+
+    Args:
+        model: The model that is searched.
+        address: As `parse` reads it; entries of its output and the layout are ignored here.
+        argument: The name of the user's argument, for the error message.
+
+    Returns:
+        The submodule.
+
+    Raises:
+        ValueError: If there is no such layer (near names are suggested), or it lies inside of something compiled.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        >>> find_layer(net, "1", "student_layer")
+        ReLU()
+    """
+    name = parse(address, argument).module
+    layer = model
+    for part, inner in _path(model, name):
+        if inner is None:
+            modules = [n for n, _ in model.named_modules()]
+            near = difflib.get_close_matches(name, modules, n=3, cutoff=0.5) or modules[1:6]
+            raise ValueError(
+                f"{argument}={address!r} is not a layer of {type(model).__name__}; "
+                f"did you mean one of {', '.join(repr(m) for m in near)}?"
+            )
+        if part == "_orig_mod" or inner._compiled_call_impl is not None:
+            raise ValueError(
+                f"{argument}={address!r} lies inside of what torch.compile has made of {type(model).__name__}'s layers, where "
+                "nothing can be tapped; compile it in parts that the address does not enter, or not at all."
+            )
+        layer = inner
+    return layer
+
+
+def _path(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module | None]]:
+    """The modules on the way to a name, the model first; None where the way ends too early."""
+    yield "", model
+    layer: nn.Module | None = model
+    for part in name.split(".") if name else ():
+        layer = layer._modules.get(part) if layer is not None else None
+        yield part, layer
+
+
+def find_part(model: nn.Module, address: str, argument: str) -> Callable[[Tensor], Any]:
+    """Finds a part of a model that can be run by itself.
+
+    Args:
+        model: The model that is searched.
+        address: `"a.b"` for a named submodule, or a method of one; `"a.b[2:]"` for what an `nn.Sequential` does
+            from its third module on.
+        argument: The name of the user's argument, for the error message.
+
+    Returns:
+        The submodule or method, or a new sequence of the very same submodules.
+
+    Raises:
+        ValueError: If there is no such part, nothing is left of the sequence, or it begins with an activation that works
+            in place: that has overwritten what the part should be given.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+        >>> find_part(net, "[1:]", "rest")
+        Sequential(
+          (0): ReLU()
+          (1): Linear(in_features=2, out_features=1, bias=True)
+        )
+    """
+    part = _cut(model, address, argument) if address.endswith(":]") else _named(model, address, argument)
+    first: Any = part
+    while isinstance(first, nn.Sequential):
+        first = first[0]
+    if getattr(first, "inplace", False):
+        raise ValueError(
+            f"{argument}={address!r} begins with a {type(first).__name__} that works in place and so overwrites the "
+            "output before it; set its inplace=False, or go on after it."
+        )
+    return part
+
+
+def _named(model: nn.Module, address: str, argument: str) -> Callable[[Tensor], Any]:
+    owner, _, name = address.rpartition(".")
+    method = getattr(dict(model.named_modules()).get(owner), name, None) if name else None
+    return method if callable(method) else find_layer(model, address, argument)
+
+
+def _cut(model: nn.Module, address: str, argument: str) -> nn.Sequential:
+    name, _, start = address.removesuffix(":]").rpartition("[")
+    whole = find_layer(model, name, argument)
+    if not isinstance(whole, nn.Sequential) or not start.isdecimal():
+        raise ValueError(
+            f"{argument}={address!r}: only an nn.Sequential can be cut, as in 'head[2:]', and {name!r} is a "
+            f"{type(whole).__name__}; name a submodule or a method that goes on from there."
+        )
+    modules = list(whole)[int(start) :]
+    if not modules:
+        raise ValueError(f"{argument}={address!r}: nothing is left, the sequence has {len(whole)} modules.")
+    return nn.Sequential(*modules)
+
+
+def entry_of(value: Any, address: str, argument: str) -> Any:
+    """The entry of a layer's output that an address names; the whole output where it names none.
+
+    Args:
+        value: What the layer gave: a tensor, or a dict, tuple, list or dataclass, nested as it may be.
+        address: As `parse` reads it.
+        argument: The name of the user's argument, for the error message.
+
+    Raises:
+        ValueError: If there is no such entry; the message says what there is.
+
+    Example:
+        >>> entry_of(("logits", {"features": 3}), ":1:features", "student_layer")
+        3
+    """
+    for key in parse(address, argument).keys:
+        try:
+            value = _entry(value, key)
+        except (KeyError, IndexError, AttributeError):
+            raise ValueError(
+                f"{argument}={address!r}: the output has no entry {key!r}, it is {described(value)}."
+            ) from None
+    return value
+
+
+def _entry(value: Any, key: str) -> Any:
+    if isinstance(value, tuple | list) and key == "*":
+        return list(value)
+    if isinstance(value, tuple | list) and key.lstrip("-").isdecimal():
+        return value[int(key)]
+    if isinstance(value, dict):
+        return value[int(key)] if key not in value and key.isdecimal() else value[key]
+    if hasattr(value, "_fields") or dataclasses.is_dataclass(value):  # a named tuple too
+        return getattr(value, key)
+    raise KeyError(key)
+
+
+def described(value: Any) -> str:
+    """What a layer's output is, in a few words.
+
+    Example:
+        >>> import torch
+        >>> described((torch.zeros(2, 3), [1]))
+        'a tuple of a tensor (2, 3), a list of an int'
+    """
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)}"
+    kind = type(value).__name__
+    if isinstance(value, dict):
+        return f"a {kind} with {sorted(map(str, value))}"
+    if isinstance(value, tuple | list) and value:
+        return f"a {kind} of {', '.join(described(v) for v in value[:4])}{', ...' if len(value) > 4 else ''}"
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

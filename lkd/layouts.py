@@ -1,0 +1,99 @@
+"""Which dimension of a layer's output holds the channels, and how it comes where the losses look for it."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from lkd.addresses import find_layer, parse
+
+FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.MaxPool1d, nn.AvgPool1d)
+MAPS = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.MaxPool2d, nn.AvgPool2d)
+WIDTHS = ("out_features", "out_channels", "num_features", "normalized_shape", "embedding_dim", "embed_dim")
+"""Attributes by which layers with weights tell how many channels they give."""
+
+
+def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "layer") -> str | None:
+    """The order of dimensions of what a layer gave: NCHW, NHWC, NCL or NLC; None where nothing tells.
+
+    What the address says after its `@` holds. Else the layer's kind tells (a convolution has its channels first, a linear
+    layer last), the width of the last layer with weights in it, timm's `output_fmt`, and the shape: maps whose first
+    two dimensions agree, and not the last two, are taken for no NCHW.
+
+    Args:
+        model: The model.
+        address: The layer, as `lkd.addresses.parse` reads it.
+        value: Its output `(B, C, H, W)`, `(B, H, W, C)`, `(B, N, C)` or `(B, C, T)`.
+        argument: The name of the user's argument, for error messages.
+
+    Raises:
+        ValueError: If the address says a layout of another number of dimensions.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Conv1d(3, 8, 1), nn.ReLU())
+        >>> layout_of(net, "0", torch.zeros(2, 8, 50)), layout_of(net, "1", torch.zeros(2, 8, 50))
+        ('NCL', None)
+    """
+    said = parse(address, argument).layout
+    if said:
+        if len(said) != value.dim():
+            raise ValueError(
+                f"{argument}={address!r}: {said} has {len(said)} dimensions, the output is {tuple(value.shape)}."
+            )
+        return said
+    if value.dim() not in (3, 4):
+        return None
+    layer = find_layer(model, address, argument)
+    first, last = ("NCL", "NLC") if value.dim() == 3 else ("NCHW", "NHWC")
+    if isinstance(layer, FIRST if value.dim() == 3 else MAPS):
+        return first
+    width = _width(layer)
+    square = value.dim() == 4 and value.shape[2] == value.shape[3] != value.shape[1]
+    if width == value.shape[1] != value.shape[-1]:
+        return first
+    if width == value.shape[-1] != value.shape[1] and not square:
+        return last
+    if value.dim() == 4:
+        if (told := _told(model, address)) is not None:
+            return told
+        return None if value.shape[1] == value.shape[2] != value.shape[3] else "NCHW"
+    return None
+
+
+def canonical(value: Tensor, layout: str | None) -> Tensor:
+    """Maps as `(B, C, H, W)` and sequences as `(B, N, C)`, which is how the losses take them.
+
+    Example:
+        >>> import torch
+        >>> canonical(torch.zeros(2, 7, 5, 16), "NHWC").shape, canonical(torch.zeros(2, 8, 50), "NCL").shape
+        (torch.Size([2, 16, 7, 5]), torch.Size([2, 50, 8]))
+    """
+    if layout == "NHWC":
+        return value.permute(0, 3, 1, 2)
+    return value.transpose(1, 2) if layout == "NCL" else value
+
+
+def _width(layer: nn.Module) -> int | None:
+    """The channels of the last layer with weights inside, itself included."""
+    width: int | None = None
+    for inner in layer.modules():
+        if isinstance(inner, nn.RNNBase):
+            width = (inner.proj_size or inner.hidden_size) * (2 if inner.bidirectional else 1)
+        elif next(inner.parameters(recurse=False), None) is not None:
+            found: Any = next((getattr(inner, name) for name in WIDTHS if hasattr(inner, name)), None)
+            found = found[-1] if isinstance(found, tuple | list) and found else found
+            width = found if isinstance(found, int) else width
+    return width
+
+
+def _told(model: nn.Module, address: str) -> str | None:
+    """What timm's `output_fmt` says, of the layer or of the nearest module around it."""
+    name = parse(address).module
+    while True:
+        told = getattr(find_layer(model, name, "layer"), "output_fmt", None)
+        told = getattr(told, "value", told)
+        if told in ("NCHW", "NHWC"):
+            return str(told)
+        if not name:
+            return None
+        name = name.rpartition(".")[0]

@@ -1,0 +1,135 @@
+"""The student's half of a distilled step: its own losses, or its forward where nobody has labels."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lkd.addresses import find_layer
+from lkd.batches import Key, first, named
+
+Relabel = Callable[[Any], Any]
+Step = Callable[..., Any]
+
+
+class OwnLosses:
+    """Runs a module's own step on its labels, on the teacher's, on both, or its forward alone.
+
+    Args:
+        alpha: Weight of the loss on its own labels, 0 or more.
+        relabel: Turns the batch into one with the teacher's labels.
+        relabelled_weight: Weight of the loss on that, 0 or more.
+        student_input: Layer that is called where no step is run: with `alpha=0` and without `relabel`.
+        student_key: Key or index of the batch's entry that it is given, or several. Default: the batch, if that is a tensor,
+            or its first entry.
+
+    Raises:
+        ValueError: If a weight is negative, or a key is given where the module's own step knows its inputs.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.5,
+        relabel: Relabel | None = None,
+        relabelled_weight: float = 0.0,
+        student_input: str = "",
+        student_key: Key | Sequence[Key] | None = None,
+    ) -> None:
+        for name, weight in (("alpha", alpha), ("relabelled_weight", relabelled_weight)):
+            if not weight >= 0:
+                raise ValueError(f"{name}={weight} must be 0 or more; it weights the student's own loss.")
+        self.alpha, self.relabel, self.relabelled_weight = alpha, relabel, relabelled_weight
+        self.student_input, self.student_key = student_input, student_key
+
+    @property
+    def runs_step(self) -> bool:
+        """Whether the module's own step runs at all."""
+        return self.alpha > 0 or self.relabel is not None
+
+    def of(
+        self, module: LightningModule, step: Step, batch: Any, args: tuple[Any, ...], root: str | None
+    ) -> tuple[Any, Any, dict[str, Tensor]] | None:
+        """The step's output, the weighted sum of the losses, and those to log; None if the step skips the batch.
+
+        Args:
+            module: The student.
+            step: Its own `training_step`, as a function of the module.
+            batch: The batch.
+            args: What the step is given beside it.
+            root: Layer that stands for the module's own forward.
+        """
+        logs: dict[str, Tensor] = {}
+        total: Any = 0.0
+        output: Any = None
+        if self.alpha > 0:
+            output = step(module, batch, *args)
+            if output is None:
+                return None
+            total = self.alpha * loss_of(output)
+        elif self.relabel is None:  # the teacher alone: a step that wants labels is not run
+            layer = find_layer(module, self.student_input or root or "", "student_input")
+            call = first(batch, layer) if self.student_key is None else named(batch, self.student_key, layer)
+            layer(*call.args, **call.kwargs)
+        # with alpha=0 the relabelled step runs even at weight 0: the terms need the student's outputs
+        if self.relabel is not None and (self.relabelled_weight > 0 or self.alpha == 0):
+            # with both losses, what the module logs is the one on its own labels
+            with silent(module) if self.alpha > 0 else contextlib.nullcontext():
+                output = step(module, self.relabel(batch), *args)
+            if output is None:
+                return None
+            logs["relabelled"] = loss_of(output).detach()
+            if self.relabelled_weight > 0:
+                total = total + self.relabelled_weight * loss_of(output)
+        return output, total, logs
+
+    def root(self, module: nn.Module) -> str | None:
+        """Layer that stands for the forward of a module that has none; None if it has one, or if its step will tell.
+
+        Raises:
+            ValueError: If the forward would be called, there is none, and not just one layer in its place.
+        """
+        owner = next(c for c in type(module).__mro__ if "forward" in vars(c))
+        if self.runs_step or self.student_input or owner.__name__ not in ("LightningModule", "Module"):
+            return None
+        layers = [
+            n
+            for n, c in module.named_children()
+            if not isinstance(c, Metric) and any(True for _ in c.parameters())
+        ]
+        if len(layers) != 1:
+            raise ValueError(
+                f"student_input='': {type(module).__name__} has no forward, which alpha=0 would call; name the layer that is given "
+                f"the batch's input as student_input, and the one whose output is compared as student_layer, of {layers}."
+            )
+        return layers[0]
+
+
+def loss_of(output: Any) -> Tensor:
+    """The loss that a `training_step` returned.
+
+    Raises:
+        ValueError: If it has returned none.
+    """
+    loss = output.get("loss") if isinstance(output, dict) else output
+    if not isinstance(loss, Tensor):
+        raise ValueError(
+            f"training_step returned {type(output).__name__} without a loss tensor to distil into."
+        )
+    return loss
+
+
+@contextlib.contextmanager
+def silent(module: LightningModule) -> Iterator[None]:
+    """What the module logs inside goes nowhere."""
+    before: dict[str, Any] = {n: vars(module)[n] for n in ("log", "log_dict") if n in vars(module)}
+    for name in ("log", "log_dict"):
+        setattr(module, name, lambda *args, **kwargs: None)
+    try:
+        yield
+    finally:
+        for name in ("log", "log_dict"):
+            delattr(module, name)
+        vars(module).update(before)
