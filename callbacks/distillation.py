@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BaseFinetuning
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from lkd.callbacks.example import example_batch
 from lkd.distillation import Distiller
 from lkd.federated import Federation
 from lkd.losses import Term
+from lkd.packages import overrides
 from lkd.teachers import Teacher
 
 
@@ -92,7 +92,7 @@ class Distillation(Callback):
         self.distiller.thaws = any(isinstance(c, BaseFinetuning) for c in cast(Any, trainer).callbacks)
         students = pl_module.students if isinstance(pl_module, Federation) else [pl_module]
         for student in students:
-            if not any(is_overridden(hook, student) for hook in ("setup", "configure_model")):
+            if not any(overrides(student, hook) for hook in ("setup", "configure_model")):
                 self.distiller.check_layers(student)  # before a teacher may be trained for minutes
         if trainer.is_global_zero:
             self.teacher.prepare()  # may train it; the other ranks wait and then load the file
@@ -171,7 +171,7 @@ class Distillation(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keeps the adapters beside the student's weights, not among them."""
-        if len(adapters := vars(pl_module).get(ADAPTERS, ())):
+        if len(adapters := getattr(pl_module, ADAPTERS, nn.ModuleDict())):
             checkpoint[ADAPTERS] = adapters.state_dict()
             checkpoint[SHAPES] = self.distiller.shapes
 

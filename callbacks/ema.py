@@ -18,15 +18,14 @@ class EMA(WeightAveraging):
     Checkpoints keep the current weights beside it, so that a resumed run continues exactly.
 
     Built on Lightning's `WeightAveraging`, but the copy is made when fit starts instead of in `setup`: by
-    then the module is on its device, and other callbacks (`Distillation`) have added what they add in their
-    `setup`, so the order of callbacks does not matter.
+    then the module has its layers and is on its device.
 
     Args:
         decay: The final decay, in [0, 1).
         tau: Steps over which the decay ramps up; 0 for no ramp.
 
     Raises:
-        ValueError: A decay or tau outside its range.
+        ValueError: A decay or tau outside its range; a module of `pytorch_lightning`.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -43,6 +42,11 @@ class EMA(WeightAveraging):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts counting; the copy is made later."""
+        if not isinstance(pl_module, LightningModule):
+            raise ValueError(
+                f"EMA is built on the package lightning, and {type(pl_module).__name__} on pytorch_lightning: import its LightningModule "
+                "and Trainer from lightning.pytorch."
+            )
         self._latest_update_step = trainer.global_step
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -6,7 +6,6 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.data import extract_batch_size
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lkd.federated import Federation
 from lkd.federated.client import Client, Part
@@ -14,6 +13,7 @@ from lkd.federated.logs import Log
 from lkd.federated.records import Record
 from lkd.federated.wrapped import call_step
 from lkd.metrics.tables import Row
+from lkd.packages import overrides
 
 
 class Everywhere:
@@ -43,7 +43,7 @@ def shared_batches(trainer: Trainer, part: Part) -> Iterable[Any] | None:
     """Validation or test data of the datamodule (of several loaders the first); None where it has none."""
     data: Any = cast(Any, trainer).datamodule
     name = f"{part}_dataloader"
-    if data is None or not is_overridden(name, data):
+    if data is None or not overrides(data, name):
         return None
     loaders = getattr(data, name)()
     return next(iter(loaders), None) if isinstance(loaders, list | tuple) else loaders
@@ -92,7 +92,7 @@ def measured(
         trainer: Whose device and precision hold.
     """
     stage = "validation" if part == "val" else "test"
-    if not is_overridden(f"{stage}_step", module):
+    if not overrides(module, f"{stage}_step"):
         return {}
     training, before, log = module.training, vars(module).get("log"), Log()
     vars(module)["log"] = log

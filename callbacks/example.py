@@ -3,9 +3,10 @@
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, IterableDataset
+
+from lkd.packages import overrides
 
 
 def example_batch(trainer: Trainer, module: LightningModule) -> Any:
@@ -26,7 +27,7 @@ def example_batch(trainer: Trainer, module: LightningModule) -> Any:
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         raise LookupError(f"{type(loader).__name__} cannot be looked at")
     hooks: list[Any] = [h for h in (module, getattr(trainer, "datamodule", None)) if h is not None]
-    if any(is_overridden("on_before_batch_transfer", h) for h in hooks):
+    if any(overrides(h, "on_before_batch_transfer") for h in hooks):
         raise LookupError("on_before_batch_transfer runs with training")
     with isolate_rng():
         if loader.batch_sampler is None:

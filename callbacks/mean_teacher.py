@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from lkd.addresses import find_layer
@@ -55,30 +54,30 @@ class MeanTeacher(Distillation):
             Teacher(nn.Identity()), terms, alpha, student_input=student_input, label_key=label_key
         )
         self.decay = decay
-        self._restored = False
         self._seen = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Copies the student and attaches the copy as its teacher."""
-        if stage != "fit":
-            return
+        """Attaches; the teacher is made when all layers of the student are there."""
         if isinstance(pl_module, Federation):
             raise ValueError(
                 "MeanTeacher averages one module over its steps, but a federation's clients start anew every round; "
                 "distil from a Teacher there."
             )
-        if is_overridden("configure_model", pl_module):
-            pl_module.configure_model()
-        teacher = EMATeacher(self._followed(pl_module), self.decay)
-        self.teacher = self.distiller.teacher = teacher
-        self._restored = False
+        self._average: dict[str, Any] | None = None
         super().setup(trainer, pl_module, stage)
 
+    def ready(self, trainer: Trainer, student: LightningModule) -> None:
+        """Copies the student, as its teacher."""
+        self.teacher = self.distiller.teacher = EMATeacher(self._followed(student), self.decay)
+        super().ready(trainer, student)
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the weights that the fit starts from: since `setup` the module may have loaded some."""
+        """Takes up a checkpoint's average, or begins with the weights that the fit starts from."""
         self.average.to(pl_module.device)
-        if not self._restored:
+        if self._average is None:
             self.average.start(self._followed(pl_module))
+        else:
+            self.average.restore(self._average)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Knows where the count of steps starts."""
@@ -105,13 +104,12 @@ class MeanTeacher(Distillation):
     ) -> None:
         """Restores the average; a checkpoint without one starts it from its weights."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
-        if trainer.state.fn == "fit" and KEY in checkpoint:
-            self.average.restore(checkpoint[KEY])
-            self._restored = True
+        if trainer.state.fn == "fit":
+            self._average = checkpoint.get(KEY)
 
     @property
     def average(self) -> EMATeacher:
-        """The teacher, once `setup` has made it."""
+        """The teacher, once the fit has made it."""
         assert isinstance(self.teacher, EMATeacher)
         return self.teacher
 

@@ -1,7 +1,7 @@
 """Adapters of a distillation: made from what student and teacher give, trained along, kept in checkpoints."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,44 @@ def make_adapters(module: LightningModule, pairs: Sequence[Pair]) -> nn.ModuleDi
                 adapters[pair.name] = adapter
     precision = getattr(module._trainer, "precision_plugin", None)
     return adapters if precision is None else precision.convert_module(adapters)
+
+
+def hold(module: nn.Module, adapters: nn.ModuleDict, as_child: bool = False) -> Callable[[], None]:
+    """Makes the adapters an attribute of the module: in none of its parameters, state or averages of weights.
+
+    Args:
+        module: The student.
+        adapters: Its adapters.
+        as_child: Whether they are among its parameters nevertheless, though not in its state: for callbacks that look up by name
+            all that an optimizer trains.
+
+    Returns:
+        What takes that back.
+    """
+    handles = []
+    if as_child:
+        module.add_module(ADAPTERS, adapters)
+        handles.append(module.register_state_dict_post_hook(_leave_out))
+        handles.append(module.register_load_state_dict_post_hook(_do_not_miss))
+    else:
+        vars(module)[ADAPTERS] = adapters
+
+    def undo() -> None:
+        if hasattr(module, ADAPTERS):
+            delattr(module, ADAPTERS)
+        for handle in handles:
+            handle.remove()
+
+    return undo
+
+
+def _leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for key in [key for key in state if key.startswith(f"{prefix}{ADAPTERS}.")]:
+        del state[key]
+
+
+def _do_not_miss(module: nn.Module, keys: Any) -> None:
+    keys.missing_keys[:] = [key for key in keys.missing_keys if f"{ADAPTERS}." not in key]
 
 
 def _differ(student: Any, teacher: Any) -> bool:

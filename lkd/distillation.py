@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
-from lkd.adapting import ADAPTERS, Pair, make_adapters, may_adapt, shapes_of, train_along
+from lkd.adapting import ADAPTERS, Pair, hold, make_adapters, may_adapt, shapes_of, train_along
 from lkd.addresses import find_layer, parse
 from lkd.batches import Key, entry, named, size
 from lkd.compared import compared
@@ -155,7 +155,6 @@ class Distiller:
             self._known: weakref.WeakKeyDictionary[nn.Module, Known] = weakref.WeakKeyDictionary()
         step = self._wrap(module, "training_step", self._distilled_step)
         self._wrap(module, "configure_optimizers", functools.partial(self._optimizers, ready))
-        self._undo.append(functools.partial(_drop_adapters, module))
         self._known[module] = Known(step)
         if example is not None:
             self.check_layers(module)
@@ -204,9 +203,7 @@ class Distiller:
         """
         adapters = make_adapters(module, pairs)
         self.shapes = shapes_of(pairs)
-        vars(module)[ADAPTERS] = (
-            adapters  # no child: in no parameters(), in no state_dict, in no average of weights
-        )
+        self._undo.append(hold(module, adapters, as_child=self.thaws))
         if batch is not None:
             with isolate_rng(), _precision(module), torch.no_grad():
                 for pair in pairs:  # on copies: what adapters remember begins with the first step
@@ -369,11 +366,6 @@ def name_terms(terms: Sequence[Term]) -> dict[str, Term]:
 def as_list(value: str | list[str]) -> list[str]:
     """A single layer address as a list of one."""
     return [value] if isinstance(value, str) else list(value)
-
-
-def _drop_adapters(module: nn.Module) -> None:
-    if hasattr(module, ADAPTERS):
-        delattr(module, ADAPTERS)
 
 
 def _require_gradient(pairs: Sequence[Pair]) -> None:

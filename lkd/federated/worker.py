@@ -106,10 +106,9 @@ class Worker:
         Raises:
             ValueError: If nothing trains.
         """
-        adapters = vars(self.module).pop(ADAPTERS, None)
-        if (
-            adapters is not None
-        ):  # what distillation has added is a client's own, like any layer that the server has not
+        # what distillation has added is a client's own, like any layer that the server does not have
+        if len(adapters := vars(self.module).get(ADAPTERS, ())):
+            del vars(self.module)[ADAPTERS]
             self.module.add_module(ADAPTERS, adapters)
         self._own_names(source)
         self.tensors: Tensors = dict(self.module.named_parameters())

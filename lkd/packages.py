@@ -1,0 +1,57 @@
+"""Lightning under both of its names: modules of `pytorch_lightning` are as good as those of `lightning`."""
+
+from typing import Any
+
+from lightning_utilities.core.overrides import is_overridden
+
+CORES = (
+    "lightning.pytorch.core",
+    "pytorch_lightning.core",
+    "lightning.pytorch.callbacks",
+    "pytorch_lightning.callbacks",
+)
+
+
+def base_of(instance: Any) -> type | None:
+    """The class of Lightning's own that an object is of, such as `LightningModule`; None if it is of none.
+
+    Example:
+        >>> from lightning.pytorch import LightningDataModule
+        >>> class Data(LightningDataModule):
+        ...     pass
+        >>> base_of(Data()).__name__, base_of(3)
+        ('LightningDataModule', None)
+    """
+    bases = (c for c in type(instance).__mro__ if c.__module__.startswith(CORES))
+    return next((c for c in bases if c.__name__.startswith("Lightning") or c.__name__ == "Callback"), None)
+
+
+def is_module(value: Any) -> bool:
+    """Whether it is a LightningModule of either package.
+
+    Example:
+        >>> from lightning.pytorch import LightningModule
+        >>> is_module(LightningModule()), is_module("resnet18")
+        (True, False)
+    """
+    return getattr(base_of(value), "__name__", None) == "LightningModule"
+
+
+def overrides(instance: Any, method: str) -> bool:
+    """Whether an object has a method, and not just the one that it has from Lightning.
+
+    Args:
+        instance: A module, data module or callback of either package, or anything else.
+        method: Its name.
+
+    Example:
+        >>> from lightning.pytorch import LightningModule
+        >>> class Student(LightningModule):
+        ...     def training_step(self, batch): ...
+        >>> overrides(Student(), "training_step"), overrides(Student(), "setup")
+        (True, False)
+    """
+    base = base_of(instance)
+    if base is None or not hasattr(base, method):
+        return hasattr(instance, method)
+    return is_overridden(method, instance, base)
