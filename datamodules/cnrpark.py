@@ -14,10 +14,10 @@ from lkd.datamodules.cnrpark_files import REMOTES, require
 from lkd.datamodules.cnrpark_layout import LABEL_FILES, busy_boxes, full_frames, label_file
 from lkd.datamodules.cnrpark_patches import CNRParkPatches
 from lkd.datamodules.detection import DetectionDataModule
-from lkd.datamodules.files import read_yolo
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.selection import select
 from lkd.datamodules.splits import pick
+from lkd.datamodules.yolo_labels import read_yolo
 
 log = logging.getLogger(__name__)
 

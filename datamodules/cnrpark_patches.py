@@ -16,8 +16,8 @@ from lkd.datamodules.cnrpark_files import REMOTES, require
 from lkd.datamodules.cnrpark_layout import LABEL_FILES, Patch, official_list, read_patches
 from lkd.datamodules.context import check_fields
 from lkd.datamodules.files import find
-from lkd.datamodules.frames import read_image
 from lkd.datamodules.patch_modalities import MODALITIES, ModalPatches, patch_columns
+from lkd.datamodules.pictures import read_image
 from lkd.datamodules.selection import select
 from lkd.datamodules.splits import Splits, by_day, by_time, pick
 

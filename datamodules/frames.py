@@ -4,14 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lkd.datamodules.pictures import read_image
 from lkd.datamodules.samplers import Key
 from lkd.datamodules.views import Views
 
@@ -41,32 +40,6 @@ class Frame:
     boxes: Tensor | None = None
     labels: Tensor | None = None
     teacher_path: Path | None = None
-
-
-def read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> Tensor:
-    """Reads an image file as uint8, (3, H, W) RGB or (1, H, W) grey.
-
-    Args:
-        path: the file.
-        mode: what of it, as Pillow calls it.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file cannot be decoded, or has more than 8 bits a channel; the message names it.
-    """
-    try:
-        with Image.open(path) as image:
-            deep = image.mode.startswith(("I", "F"))  # Pillow would clip all above 255 to white
-            pixels = np.array(image.convert(mode))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"the image {path} is missing.") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
-        raise ValueError(f"the image {path} is damaged and cannot be decoded ({error}).") from error
-    if deep:
-        raise ValueError(
-            f"the image {path} has more than 8 bits a pixel: scale it to 8 bits (0 to 255) first."
-        )
-    return torch.from_numpy(pixels).permute(2, 0, 1) if mode == "RGB" else torch.from_numpy(pixels)[None]
 
 
 def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:

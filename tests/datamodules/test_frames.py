@@ -1,12 +1,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from lkd.datamodules.frames import GREY, Frame, FrameDataset, collate, read_image
+from lkd.datamodules.frames import GREY, Frame, FrameDataset, collate
 from lkd.datamodules.samplers import Key
 from lkd.datamodules.views import Views
 
@@ -66,31 +65,6 @@ def test_no_targets_when_unlabelled(picture):
 def test_labels_needed_but_missing(picture):
     with pytest.raises(ValueError, match=r"a\.png has no labels"):
         FrameDataset([Frame(picture, "C1", "1")], Views(64))
-
-
-def test_damaged_and_missing_images_are_named(tmp_path):
-    (tmp_path / "noise.jpg").write_bytes(b"not a picture")
-    Image.effect_noise((200, 200), 50).save(tmp_path / "whole.jpg")
-    (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:3000])
-    for name in ("noise.jpg", "half.jpg"):
-        with pytest.raises(ValueError, match=f"{name} is damaged"):
-            read_image(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match=r"gone\.jpg is missing"):
-        read_image(tmp_path / "gone.jpg")
-
-
-def test_grey_pictures_become_rgb(tmp_path):
-    Image.new("L", (8, 6), 100).save(tmp_path / "grey.png")
-    assert read_image(tmp_path / "grey.png").shape == (3, 6, 8)
-
-
-def test_deep_pictures_are_refused(tmp_path):
-    """Raw thermal pictures often have 16 bits; as RGB nearly all of it would be white."""
-    Image.fromarray(np.full((4, 4), 20000, dtype=np.uint16)).save(tmp_path / "raw.png")
-    with pytest.raises(ValueError, match=r"raw\.png has more than 8 bits a pixel: scale it to 8 bits"):
-        read_image(tmp_path / "raw.png")
-    with pytest.raises(ValueError, match=r"raw\.png has more than 8 bits a pixel"):
-        read_image(tmp_path / "raw.png", "L")
 
 
 @pytest.mark.parametrize("teacher_size", [None, 160])
