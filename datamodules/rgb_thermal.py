@@ -135,7 +135,7 @@ class RGBThermalFolder(DetectionDataModule):
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
         """Reads the label files; leaves out frames that have none, and those with ignore regions if asked (counted)."""
-        labelled, missing = [], []
+        labelled, missing, objects = [], [], 0
         for frame in frames:
             path = self._base / self.labels.format(**self._places[frame.path])
             if not path.is_file():
@@ -146,10 +146,11 @@ class RGBThermalFolder(DetectionDataModule):
                 self._left_out.add("frames with ignore regions", path)
                 continue
             labelled.append(replace(frame, boxes=found.boxes, labels=found.labels))
+            objects += len(found.boxes)
         if missing and len(missing) == len(frames):
             raise FileNotFoundError(f"none of {len(frames)} frames has a label file, such as {missing[0]}.")
         for path in missing:
             self._left_out.add("frames without a label file", path)
-        self._left_out.check_classes(f"classes={self.classes}", sum(len(one.labels) for one in labelled))
+        self._left_out.check_classes(f"classes={self.classes}", objects)
         self._left_out.say(f"{type(self).__name__} in {self.root}")
         return labelled

@@ -116,7 +116,7 @@ class YoloFolder(DetectionDataModule):
                 f"the label file {missing[0]} is missing, one of {len(missing)}; write an empty file for a frame without "
                 "objects."
             )
-        labelled = []
+        labelled, objects = [], 0
         for frame in frames:
             boxes, labels = read_yolo(
                 files[frame.path],
@@ -127,6 +127,7 @@ class YoloFolder(DetectionDataModule):
                 self._left_out,
             )
             labelled.append(replace(frame, boxes=boxes, labels=labels))
-        self._left_out.check_classes(f"class_map={self.class_map}", sum(len(one.labels) for one in labelled))
+            objects += len(boxes)
+        self._left_out.check_classes(f"class_map={self.class_map}", objects)
         self._left_out.say(f"{type(self).__name__} in {self.root}")
         return labelled
