@@ -82,6 +82,8 @@ def _boxes_of_camera(path: Path) -> dict[int, Tensor]:
             raise ValueError(f"{place}: SlotId, X, Y, W and H must be numbers.") from error
         box = torch.tensor([x, y, x + w, y + h]) / torch.tensor([*SENSOR, *SENSOR])
         check_box(box.tolist(), f"{place} (in a {SENSOR[0]}x{SENSOR[1]} picture)")
+        if w == 0 or h == 0:
+            raise ValueError(f"{place}: the box has no area.")
         if slot in boxes:
             raise ValueError(f"{place}: slot {slot} has a box already.")
         boxes[slot] = box

@@ -65,9 +65,9 @@ def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> Layout:
 
 def _folders(root: Path, left_out: LeftOut) -> dict[str, dict[Path, PurePath]]:
     """The pictures of each part, by the folders alone."""
-    places = [(part, root / name / "images") for name, part in PARTS.items()]
-    if (root / "images").is_dir() or not any(place.is_dir() for _, place in places):
-        places = [("", check_folder(root / "images", "the pictures <camera>_<number>.jpg"))]
+    places = [("", root / "images"), *((part, root / name / "images") for name, part in PARTS.items())]
+    if not any(place.is_dir() for _, place in places):
+        check_folder(root / "images", "the pictures <camera>_<number>.jpg")
     parts: dict[str, dict[Path, PurePath]] = {}
     for part, place in places:
         if place.is_dir():
