@@ -21,11 +21,26 @@ def picture(tmp_path):
     return tmp_path / "a.png"
 
 
-def test_boxes_are_clipped_and_degenerate_ones_dropped(picture):
-    boxes = [(-0.5, -0.5, 0.5, 0.5), (0.5, 0.1, 0.5, 0.9), (1.2, 0.0, 1.4, 1.0), (0.9, 0.9, 0.1, 0.1)]
-    sample = FrameDataset([frame(picture, boxes)], Views(80))[0]
-    assert sample["target"]["boxes"].tolist() == [[0, 0, 40, 30]]
-    assert sample["target"]["labels"].tolist() == [0]
+def test_boxes_are_clipped_and_degenerate_ones_counted(picture):
+    boxes = [(-0.5, -0.5, 0.5, 0.5), (0.5, 0.1, 0.5, 0.9)]
+    with pytest.warns(UserWarning, match=r"left out 1 boxes without area \(such as .*a\.png\)"):
+        dataset = FrameDataset([frame(picture, boxes)], Views(80))
+    assert dataset[0]["target"]["boxes"].tolist() == [[0, 0, 40, 30]]
+    assert dataset[0]["target"]["labels"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((10.0, 20.0, 40.0, 50.0), "outside the picture"),  # in pixels: clipped they would vanish
+        ((1.2, 0.0, 1.4, 1.0), "outside the picture"),
+        ((0.9, 0.9, 0.1, 0.1), "negative width or height"),
+    ],
+)
+def test_wrong_boxes_are_refused_before_anything_is_loaded(picture, box, message):
+    with pytest.raises(ValueError, match=rf"a\.png, box 1 \(x1, y1, x2, y2 as shares.*{message}"):
+        FrameDataset([frame(picture, [(0.0, 0.0, 0.5, 0.5), box])], Views(80))
+    assert len(FrameDataset([frame(picture, [box])], Views(80), labelled=False)) == 1
 
 
 def test_frame_without_objects(picture):
