@@ -1,6 +1,5 @@
 """CNRPark-EXT: nine cameras over one car park, as car detection or as patches; real or drawn."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,11 @@ from lkd.datamodules.cnrpark_files import REMOTES, require
 from lkd.datamodules.cnrpark_layout import LABEL_FILES, busy_boxes, full_frames, label_file
 from lkd.datamodules.cnrpark_patches import CNRParkPatches
 from lkd.datamodules.detection import DetectionDataModule
-from lkd.datamodules.files import read_yolo
 from lkd.datamodules.frames import Frame
+from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.selection import select
 from lkd.datamodules.splits import pick
-
-log = logging.getLogger(__name__)
+from lkd.datamodules.yolo_labels import read_yolo
 
 
 class CNRParkEXT(DetectionDataModule):
@@ -77,7 +75,7 @@ class CNRParkEXT(DetectionDataModule):
         pick("task", [task], ("detection", "patches"))
         pick("targets", [targets], ("busy_slots", "cars"))
         self.root, self.targets, self.weathers, self.days = Path(root), targets, weathers, days
-        self.download = download
+        self.download, self._left_out = download, LeftOut()
         self._busy: dict[tuple[str, str], Tensor] | None = None  # read when first needed
         self.patches: CNRParkPatches | None = None
         if task == "patches":
@@ -127,27 +125,29 @@ class CNRParkEXT(DetectionDataModule):
 
     def frames(self) -> list[Frame]:
         """The full frames of the chosen weathers and days, without boxes."""
-        if not (frames := full_frames(self.root)):
+        frames = full_frames(self.root, self._left_out)
+        self._left_out.say(f"{type(self).__name__} in {self.root}")
+        if not frames:
             raise FileNotFoundError(
                 f"{self.root} holds no FULL_IMAGE_<W>x<H>/<WEATHER>/<DATE>/camera<N>/*.jpg"
             )
         return select(frames, self.weathers, self.days)
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
-        """Reads tight boxes or busy slots; leaves out frames without any labelled slot (logged)."""
+        """Reads tight boxes or busy slots; leaves out frames without any labelled slot, and counts them."""
         if self.targets == "busy_slots" and self._busy is None:
-            self._busy = busy_boxes(self.root)
+            self._busy = busy_boxes(self.root, self._left_out)
         labelled = []
         for frame in frames:
             if self._busy is None:
-                boxes, _ = read_yolo(label_file(self.root, frame))
+                boxes, _ = read_yolo(label_file(self.root, frame), left_out=self._left_out)
             elif (frame.camera, frame.time) in self._busy:
                 boxes = self._busy[frame.camera, frame.time]
             else:
+                self._left_out.add("frames in which no slot is labelled", frame.path)
                 continue
             labelled.append(replace(frame, boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64)))
-        if len(labelled) < len(frames):
-            log.warning("left out %d frames in which no slot is labelled", len(frames) - len(labelled))
+        self._left_out.say(f"{type(self).__name__} in {self.root}")
         return labelled
 
     def train_dataloader(self) -> DataLoader:

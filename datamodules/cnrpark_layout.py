@@ -2,15 +2,17 @@
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lkd.datamodules.files import IMAGES, find, read_lines
+from lkd.datamodules.files import find, is_hidden, is_image, read_text
 from lkd.datamodules.frames import Frame
+from lkd.datamodules.labelled_boxes import check_box
+from lkd.datamodules.left_out import LeftOut
 
 SENSOR = (2592, 1944)  # cameraN.csv counts in pixels of this picture, whatever the size of the frames
 LABEL_FILES = (
@@ -47,60 +49,101 @@ class Patch(NamedTuple):
     label: int  # 0 free, 1 busy
 
 
-def full_frames(root: Path) -> list[Frame]:
+def full_frames(root: Path, left_out: LeftOut | None = None) -> list[Frame]:
     """The frames below the largest `FULL_IMAGE_<W>x<H>/`, without boxes; empty if there is none."""
     folders = find(root, ["FULL_IMAGE_*"])
     folders.sort(key=lambda folder: [int(side) for side in re.findall(r"\d+", folder.name)])
     frames = []
     for path in sorted(folders[-1].glob("*/*/camera*/*")) if folders else ():
-        if path.suffix.lower() in IMAGES and (match := _FRAME.search(path.as_posix())):
+        if is_hidden(path.relative_to(folders[-1])) or not is_image(path, left_out):
+            continue
+        if match := _FRAME.search(path.as_posix()):
             weather, camera, day, hour, minute = match.groups()
             frames.append(Frame(path, f"C{int(camera)}", f"{day}T{hour}:{minute}", weather.lower()))
+        elif left_out is not None:
+            left_out.add("pictures of other names than <WEATHER>/<DATE>/camera<N>/<DATE>_<HHMM>.jpg", path)
     return frames
 
 
 def slot_boxes(root: Path) -> dict[str, dict[int, Tensor]]:
     """Per camera the boxes (4,) xyxy normalised of its slots, from `cameraN.csv` (`SlotId,X,Y,W,H`)."""
-    cameras = {}
-    for path in find(root, ["camera[0-9]*.csv"]):
-        boxes = {}
-        for row in csv.DictReader(read_lines(path)):
-            x, y, w, h = (float(row[name]) for name in "XYWH")
-            boxes[int(row["SlotId"])] = torch.tensor([x, y, x + w, y + h]) / torch.tensor([*SENSOR, *SENSOR])
-        cameras[f"C{int(path.stem.removeprefix('camera'))}"] = boxes
-    return cameras
+    return {
+        f"C{int(path.stem.removeprefix('camera'))}": _boxes_of_camera(path)
+        for path in find(root, ["camera[0-9]*.csv"])
+    }
 
 
-def read_patches(path: Path) -> list[Patch]:
+def _boxes_of_camera(path: Path) -> dict[int, Tensor]:
+    boxes: dict[int, Tensor] = {}
+    for place, row in _rows(path, ("SlotId", *"XYWH")):
+        try:
+            slot, (x, y, w, h) = int(row["SlotId"]), (float(row[name]) for name in "XYWH")
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{place}: SlotId, X, Y, W and H must be numbers.") from error
+        box = torch.tensor([x, y, x + w, y + h]) / torch.tensor([*SENSOR, *SENSOR])
+        check_box(box.tolist(), f"{place} (in a {SENSOR[0]}x{SENSOR[1]} picture)")
+        if w == 0 or h == 0:
+            raise ValueError(f"{place}: the box has no area.")
+        if slot in boxes:
+            raise ValueError(f"{place}: slot {slot} has a box already.")
+        boxes[slot] = box
+    return boxes
+
+
+def _rows(path: Path, columns: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file, each after its file and line."""
+    reader = csv.DictReader(read_text(path).splitlines())
+    if missing := set(columns) - set(reader.fieldnames or ()):
+        raise ValueError(
+            f"{path}, line 1: has no column {' and '.join(sorted(missing))}, but {reader.fieldnames}."
+        )
+    for row in reader:
+        yield f"{path}, line {reader.line_num}", row
+
+
+def read_patches(path: Path, left_out: LeftOut | None = None) -> list[Patch]:
     """Reads a list of labelled patches: lines `<patch> <0 or 1>`, or the official CSV, also gzipped.
 
     1 is busy. Lists with the labels inverted have been seen in public; nothing in a list tells, so take the
-    official ones. Rows of CNRPark A and B (other slots, other cameras) are passed over.
+    official ones. Rows of CNRPark A and B (other slots, other cameras) and repeated lines are passed over and counted.
 
     Raises:
-        ValueError: for a line of another form; the message names it.
+        ValueError: for a line of another form, or two of one patch that differ; the message names file and line.
     """
-    lines = read_lines(path)
-    if lines and lines[0].startswith("camera,"):
-        pairs: Iterable[Sequence[str]] = [
-            (row["image_url"], row["occupancy"]) for row in csv.DictReader(lines)
-        ]
-    else:
-        pairs = [line.rsplit(maxsplit=1) for line in lines]
-    patches = []
-    for pair in pairs:
-        if (match := _PATCH.search(pair[0])) and len(pair) == 2 and pair[1] in ("0", "1"):
+    left_out = LeftOut() if left_out is None else left_out
+    patches: dict[str, Patch] = {}
+    for place, name, state in _labelled(path):
+        if (match := _PATCH.search(name)) and state in ("0", "1"):
             weather, day, hour, minute, camera, slot = match.groups()
             time = f"{day}T{hour}:{minute}"
-            patches.append(Patch(match[0], f"C{int(camera)}", time, weather.lower(), int(slot), int(pair[1])))
-        elif not re.search(r"(^|/)[AB]/(free|busy)/", pair[0]):
+            patch = Patch(match[0], f"C{int(camera)}", time, weather.lower(), int(slot), int(state))
+            if patches.setdefault(patch.path, patch) is not patch:
+                if patches[patch.path].label != patch.label:
+                    raise ValueError(f"{place}: {patch.path} is both free and busy.")
+                left_out.add("repeated lines", place)
+        elif re.search(r"(^|/)[AB]/(free|busy)/", name):
+            left_out.add("patches of CNRPark A and B, which are other slots", place)
+        else:
             raise ValueError(
-                f"{path}: {' '.join(pair)!r} is not `<WEATHER>/<DATE>/camera<N>/<patch>.jpg <0 or 1>`."
+                f"{place}: '{name} {state}' is not `<WEATHER>/<DATE>/camera<N>/<patch>.jpg <0 or 1>`."
             )
-    return patches
+    return list(patches.values())
 
 
-def busy_boxes(root: Path) -> dict[tuple[str, str], Tensor]:
+def _labelled(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Of every patch of a list the file and line, its name, and its label as it is written."""
+    text = read_text(path)
+    if text.startswith("camera,"):
+        for place, row in _rows(path, ("image_url", "occupancy")):
+            yield place, row["image_url"] or "", (row["occupancy"] or "").strip()
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            name, *state = line.strip().rsplit(maxsplit=1)
+            yield f"{path}, line {number}", name, " ".join(state)
+
+
+def busy_boxes(root: Path, left_out: LeftOut | None = None) -> dict[tuple[str, str], Tensor]:
     """Boxes (N, 4) xyxy normalised of the busy slots, for every (camera, time) with any labelled slot.
 
     Raises:
@@ -111,10 +154,12 @@ def busy_boxes(root: Path) -> dict[tuple[str, str], Tensor]:
         missing = " or ".join(LABEL_FILES) if slots else "camera1.csv"
         raise FileNotFoundError(f"{root} holds no {missing}: without it there are no busy slots.")
     busy: dict[tuple[str, str], list[Tensor]] = {}
-    for patch in read_patches(lists[0]):
+    for patch in read_patches(lists[0], left_out):
         if patch.slot in slots.get(patch.camera, {}):
             boxes = busy.setdefault((patch.camera, patch.time), [])
             boxes += [slots[patch.camera][patch.slot]] * patch.label
+        elif left_out is not None:
+            left_out.add("labelled slots of which cameraN.csv has no box", patch.path)
     return {key: torch.stack(boxes) if boxes else torch.zeros(0, 4) for key, boxes in busy.items()}
 
 

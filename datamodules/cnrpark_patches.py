@@ -16,8 +16,9 @@ from lkd.datamodules.cnrpark_files import REMOTES, require
 from lkd.datamodules.cnrpark_layout import LABEL_FILES, Patch, official_list, read_patches
 from lkd.datamodules.context import check_fields
 from lkd.datamodules.files import find
-from lkd.datamodules.frames import read_image
+from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.patch_modalities import MODALITIES, ModalPatches, patch_columns
+from lkd.datamodules.pictures import read_image
 from lkd.datamodules.selection import select
 from lkd.datamodules.splits import Splits, by_day, by_time, pick
 
@@ -52,6 +53,8 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
 
 def is_black(path: Path) -> bool:
     """Whether a patch is all black; the archives hold some (39 are reported), with labels that contradict."""
+    if not path.is_file():
+        raise FileNotFoundError(f"the image {path} is missing.")
     if path.stat().st_size > SMALL:  # spares opening 145,000 files
         return False
     with Image.open(path) as image:
@@ -118,7 +121,7 @@ class CNRParkPatches(ClassificationDataModule):
         self.wanted_cameras, self.test_cameras = cameras, test_cameras
         self.weathers, self.days, self.exclude_shared_slots = weathers, days, exclude_shared_slots
         self.cameras: list[str] = []
-        self.splits = Splits([], [], [])
+        self.splits, self._left_out = Splits([], [], []), LeftOut()
 
     def prepare_data(self) -> None:
         """Checks that everything is there, or downloads it."""
@@ -130,7 +133,7 @@ class CNRParkPatches(ClassificationDataModule):
             require(self.root, LABEL_FILES, REMOTES["labels"], self.download)
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the lists, selects, splits, and drops black patches and leaking slots (counts are logged)."""
+        """Reads the lists, selects, splits, and drops black patches and leaking slots, which are counted."""
         if self.split == "official":
             parts = Splits(*(self._read(official_list(part)) for part in Splits._fields))
         else:
@@ -151,6 +154,7 @@ class CNRParkPatches(ClassificationDataModule):
             log.info("left out %d of %d test patches: shared slots", len(test) - len(kept), len(test))
             test = kept
         self.splits = Splits(*(self._without_black(part) for part in (train, val, test)))
+        self._left_out.say(f"{type(self).__name__} in {self.root}")
         for name, patches in self.splits._asdict().items():
             self.datasets[name] = self._dataset(patches)
 
@@ -186,13 +190,13 @@ class CNRParkPatches(ClassificationDataModule):
             raise FileNotFoundError(
                 f"{self.root} holds no list of labels: put one of {', '.join(patterns)} there."
             )
-        return select(read_patches(found[0]), self.weathers, self.days)
+        return select(read_patches(found[0], self._left_out), self.weathers, self.days)
 
     def _without_black(self, patches: list[Patch]) -> list[Patch]:
         if not self._pictures:
             return patches
         folder = self.folder
-        kept = [patch for patch in patches if not is_black(folder / patch.path)]
-        if len(kept) < len(patches):
-            log.warning("left out %d all-black patches of %d", len(patches) - len(kept), len(patches))
-        return kept
+        black = {patch.path for patch in patches if is_black(folder / patch.path)}
+        for path in sorted(black):
+            self._left_out.add("all-black patches", path)
+        return [patch for patch in patches if patch.path not in black]

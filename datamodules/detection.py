@@ -10,7 +10,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lkd.datamodules.frames import Frame, FrameDataset, collate, pad, read_image
+from lkd.datamodules.frames import Frame, FrameDataset, collate, pad
+from lkd.datamodules.pictures import read_image
 from lkd.datamodules.samplers import CameraBatchSampler, EpochLoader
 from lkd.datamodules.splits import Splits, by_time, check_fractions, pick
 from lkd.datamodules.views import Views

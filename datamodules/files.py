@@ -1,13 +1,23 @@
-"""Small helpers around files: what must exist, what lies at unsure depth, gzipped text, YOLO boxes."""
+"""Small helpers around files: what must exist, what lies at unsure depth, pictures in folders, text in any encoding."""
 
+import codecs
 import gzip
-from collections.abc import Collection, Sequence
-from pathlib import Path
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
 
-import torch
-from torch import Tensor
+from lkd.datamodules.left_out import LeftOut
 
-IMAGES = (".jpg", ".jpeg", ".png")
+IMAGES = (".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
+NOTES = (".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".names", ".cache", ".db", ".ini")
+PARTS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}  # folders' names
 
 
 def check_folder(path: Path, what: str) -> Path:
@@ -29,46 +39,68 @@ def find(root: Path, patterns: Sequence[str], depth: int = 2) -> list[Path]:
     return []
 
 
-def read_lines(path: Path) -> list[str]:
-    """Non-empty lines of a text file, which may be gzipped (`.gz`)."""
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        return [line for line in (raw.strip() for raw in file) if line]
-
-
-def read_yolo(path: Path, class_map: dict[int, int] | None = None) -> tuple[Tensor, Tensor]:
-    """Reads a YOLO label file: one line `class x y w h` an object, centre and size normalised.
-
-    An empty file is a frame without objects.
-
-    Args:
-        path: the text file.
-        class_map: class in the file -> class here; other classes are left out. `None` keeps all as they are.
-
-    Returns:
-        Boxes (N, 4) float32 xyxy normalised to [0, 1], and labels (N,) int64.
+def read_text(path: Path) -> str:
+    """The text of a file, which may be gzipped (`.gz`): UTF-8, with or without a byte-order mark, or UTF-16 with one.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: for a line that is not of this form; the message names file and line.
+        ValueError: if it is neither, or damaged; the message names the file, and the line.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"the label file {path} is missing; write an empty file for a frame without objects."
-        )
-    boxes, labels = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not (words := line.split()):
-            continue
+    data = path.read_bytes()
+    if path.suffix == ".gz":
         try:
-            name, x, y, w, h = int(words[0]), *map(float, words[1:5])
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {line!r} is not `class x y w h`.") from error
-        if class_map is None or name in class_map:
-            boxes.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-            labels.append(name if class_map is None else class_map[name])
-    return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.tensor(labels, dtype=torch.int64)
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} is damaged and cannot be unpacked ({error}).") from error
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path}, line {line}: is not text in UTF-8 ({error.reason}); save it so."
+        ) from error
 
 
-def list_images(folder: Path, suffixes: Collection[str] = IMAGES) -> list[Path]:
-    """Image files directly in `folder`, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+def read_lines(path: Path) -> list[str]:
+    """Non-empty lines of a text file, without the space around them; see `read_text`."""
+    return [line for raw in read_text(path).splitlines() if (line := raw.strip())]
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a path, below the folder that is read, is one of those that systems leave there: `._a.jpg`, `__MACOSX`.
+
+    Example:
+        >>> [is_hidden(PurePath(path)) for path in ("cam/a.jpg", "cam/._a.jpg", ".thumbs/a.jpg", "__MACOSX/a.jpg")]
+        [False, True, True, True]
+    """
+    return any(part.startswith(".") or part in ("__MACOSX", "@eaDir") for part in path.parts)
+
+
+def is_image(path: PurePath, left_out: LeftOut | None = None) -> bool:
+    """Whether a file, by its name, is a picture that can be read; counts files that are neither that nor notes."""
+    if path.suffix.lower() in IMAGES:
+        return True
+    if left_out is not None and path.suffix.lower() not in NOTES:
+        left_out.add(f"files with the suffix {path.suffix or '(none)'}, which is not read", path)
+    return False
+
+
+def list_images(folder: Path, left_out: LeftOut | None = None, deep: bool = False) -> list[Path]:
+    """Image files in `folder`, sorted by path; hidden files are passed over.
+
+    Args:
+        folder: where.
+        left_out: counts the files that are neither pictures nor notes (labels, lists, ...).
+        deep: look into the folders below, too, through links.
+    """
+    files = walk(folder) if deep else (path for path in folder.iterdir() if path.is_file())
+    found = (path for path in files if not is_hidden(path.relative_to(folder)))
+    return sorted(path for path in found if is_image(path, left_out))
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder, through links; one that leads back to a folder above it is not followed."""
+    for top, folders, names in os.walk(folder, followlinks=True):
+        above = {Path(top).resolve(), *Path(top).resolve().parents}
+        folders[:] = [name for name in folders if Path(top, name).resolve() not in above]
+        yield from (Path(top, name) for name in names)

@@ -4,14 +4,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lkd.datamodules.labelled_boxes import check_box
+from lkd.datamodules.left_out import LeftOut
+from lkd.datamodules.pictures import read_image
 from lkd.datamodules.samplers import Key
 from lkd.datamodules.views import Views
 
@@ -43,32 +44,6 @@ class Frame:
     teacher_path: Path | None = None
 
 
-def read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> Tensor:
-    """Reads an image file as uint8, (3, H, W) RGB or (1, H, W) grey.
-
-    Args:
-        path: the file.
-        mode: what of it, as Pillow calls it.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file cannot be decoded, or has more than 8 bits a channel; the message names it.
-    """
-    try:
-        with Image.open(path) as image:
-            deep = image.mode.startswith(("I", "F"))  # Pillow would clip all above 255 to white
-            pixels = np.array(image.convert(mode))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"the image {path} is missing.") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for damaged files
-        raise ValueError(f"the image {path} is damaged and cannot be decoded ({error}).") from error
-    if deep:
-        raise ValueError(
-            f"the image {path} has more than 8 bits a pixel: scale it to 8 bits (0 to 255) first."
-        )
-    return torch.from_numpy(pixels).permute(2, 0, 1) if mode == "RGB" else torch.from_numpy(pixels)[None]
-
-
 def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
     """What the teacher sees of a frame, (3, H', W') uint8, where that is another file than the student's `image`.
 
@@ -88,18 +63,31 @@ def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
 
 
 def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
-    """Boxes (N, 4) clipped to the frame and labels (N,), without boxes of no area; empty if unlabelled.
-
-    Raises:
-        ValueError: if boxes and labels do not match, or a box is not finite.
-    """
+    """Boxes (N, 4) clipped to the frame and labels (N,), without boxes of no area; empty if unlabelled."""
     if frame.boxes is None or frame.labels is None:
         return torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-    if frame.boxes.shape != (len(frame.labels), 4) or not frame.boxes.isfinite().all():
-        raise ValueError(f"boxes of {frame.path} must be finite, of shape (N, 4), with one label each.")
     boxes = frame.boxes.float().clamp(0, 1)
     keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return boxes[keep], frame.labels[keep].long()
+
+
+def check_labels(frames: Sequence[Frame]) -> None:
+    """Refuses frames whose labels are missing or wrong, as those of one's own `frames()` may be; counts boxes of no area.
+
+    Raises:
+        ValueError: if boxes and labels do not match, or a box is not finite, of negative size or not in the frame.
+    """
+    left_out = LeftOut()
+    for frame in frames:
+        if frame.boxes is None or frame.labels is None:
+            raise ValueError(f"{frame.path} has no labels, but labels are needed here (unlabelled=False).")
+        if frame.boxes.shape != (len(frame.labels), 4) or not frame.boxes.isfinite().all():
+            raise ValueError(f"boxes of {frame.path} must be finite, of shape (N, 4), with one label each.")
+        for number, box in enumerate(frame.boxes.tolist()):
+            check_box(box, f"{frame.path}, box {number} (x1, y1, x2, y2 as shares of the frame)")
+        if lost := len(frame.labels) - len(tidy(frame)[1]):
+            left_out.add("boxes without area", frame.path, lost)
+    left_out.say("FrameDataset")
 
 
 def frame_columns(frames: Sequence[Any]) -> dict[str, list[str]]:
@@ -128,17 +116,14 @@ class FrameDataset(Dataset[dict[str, Any]]):
         labelled: whether samples carry a `target`.
 
     Raises:
-        ValueError: if `labelled` and a frame has no labels.
+        ValueError: if `labelled` and a frame has no labels, or wrong ones (see `check_labels`).
     """
 
     def __init__(self, frames: Sequence[Frame], views: Views, labelled: bool = True) -> None:
         self.frames, self.views, self.labelled = list(frames), views, labelled
         self.plain: FrameDataset | None = None  # of training frames: the same, as evaluation sees them
-        for frame in self.frames if labelled else ():
-            if frame.boxes is None:
-                raise ValueError(
-                    f"{frame.path} has no labels, but labels are needed here (unlabelled=False)."
-                )
+        if labelled:
+            check_labels(self.frames)
 
     @property
     def columns(self) -> dict[str, list[str]]:

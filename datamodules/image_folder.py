@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lkd.datamodules.image_files import ImageFiles
 from lkd.datamodules.images import ImageDataModule
+from lkd.datamodules.left_out import LeftOut
 
 LIMIT = 8 << 30  # bytes of images that are taken into memory
 
@@ -44,6 +45,7 @@ class ImageFolderData(ImageDataModule):
         if test is not None and not 0 < test < 1:
             raise ValueError(f"test={test} must be a share of the images, above 0 and below 1.")
         self.root, self.image_size, self.test, self.in_memory = Path(root), image_size, test, in_memory
+        self._left_out = LeftOut()
 
     def prepare_data(self) -> None:
         """Checks that there are images."""
@@ -51,7 +53,8 @@ class ImageFolderData(ImageDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Lists the images, splits them, and decodes them if they are kept in memory."""
-        files = ImageFiles(self.root, self.image_size)
+        files = ImageFiles(self.root, self.image_size, self._left_out)
+        self._left_out.say(f"{type(self).__name__} in {self.root}")
         labels, self.classes = files.labels, files.classes
         rows = self._split(files.parts)
         strange = set(labels[rows["test"]]) | set(labels[rows["val"]])

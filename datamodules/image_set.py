@@ -138,7 +138,10 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
         if isinstance(self.images, Tensor):
             pixels = self.images[torch.from_numpy(rows)]
         else:
-            pixels = torch.stack([self.images[row] for row in rows.tolist()])
+            read = [self.images[row] for row in rows.tolist()]
+            if len(sizes := {tuple(one.shape) for one in read}) > 1:
+                raise ValueError(f"images have several sizes, such as {sorted(sizes)[:2]}: give image_size.")
+            pixels = torch.stack(read)
         if keyed and self.augmented:
             pixels = crop_and_flip(pixels, uniforms(self.seed, index, 3), self.padding, self.flip)
         return ((pixels.float() / 255) - self.mean) / self.std, self.labels[items]

@@ -14,7 +14,8 @@ from torchvision.transforms.v2 import functional as F
 from lkd.datamodules.cnrpark_layout import Patch
 from lkd.datamodules.columns import GROUP
 from lkd.datamodules.context import context_of
-from lkd.datamodules.frames import frame_columns, read_image
+from lkd.datamodules.frames import frame_columns
+from lkd.datamodules.pictures import read_image
 from lkd.modalities import PRESENT
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from string import Formatter
 
-from lkd.datamodules.files import find
+from lkd.datamodules.files import find, is_hidden
 
 Places = tuple[tuple[str, str], ...]  # name and what stands there, by name
 
@@ -62,9 +62,10 @@ class PathPattern:
         return None
 
     def files(self, base: Path) -> dict[Places, Path]:
-        """All files of this pattern, sorted by path."""
+        """All files of this pattern, sorted by path; hidden ones, such as `._a.jpg`, are passed over."""
         found = {}
         for path in sorted(base.glob(self.glob)):
-            if places := self.match(path.relative_to(base).as_posix()):
+            below = path.relative_to(base)
+            if not is_hidden(below) and (places := self.match(below.as_posix())):
                 found[places] = path
         return found

@@ -1,5 +1,6 @@
 """PKLot frames with rotated slots and car masks, as selected and annotated by the University of Padua."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,9 @@ from torch import Tensor
 from lkd.datamodules.detection import DetectionDataModule
 from lkd.datamodules.files import check_folder, list_images
 from lkd.datamodules.frames import Frame
+from lkd.datamodules.labelled_boxes import LabelledBoxes
+from lkd.datamodules.left_out import LeftOut
+from lkd.datamodules.pictures import image_size
 
 
 def mask_boxes(path: Path) -> Tensor:
@@ -35,12 +39,36 @@ def mask_boxes(path: Path) -> Tensor:
     return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
 
 
-def read_slots(path: Path) -> list[tuple[list[tuple[float, float]], bool]]:
-    """The slots of a PKLot XML file: contour points (x, y) in pixels, and whether the slot is occupied."""
+def read_slots(
+    path: Path, left_out: LeftOut | None = None
+) -> list[tuple[list[tuple[float, float]], bool | None]]:
+    """The slots of a PKLot XML file: contour points (x, y) in pixels, and whether the slot is occupied.
+
+    A slot of which the file does not say that (the release has some) is `None`, neither busy nor free, and counted.
+
+    Raises:
+        ValueError: for a damaged file, a slot of less than three points, or another state; the message names file and slot.
+    """
     slots = []
-    for space in ElementTree.parse(path).getroot().iter("space"):
-        points = [(float(point.get("x", 0)), float(point.get("y", 0))) for point in space.iter("point")]
-        slots.append((points, space.get("occupied") == "1"))
+    for number, space in enumerate(_root(path).iter("space"), 1):
+        place = f"{path}, space {space.get('id', number)}"
+        try:
+            points = [
+                (float(point.get("x", "")), float(point.get("y", "")))
+                for point in space.iter()
+                if point.tag.lower() == "point"
+            ]
+        except ValueError as error:
+            raise ValueError(f"{place}: a point of the contour has no x or y that is a number.") from error
+        if len(points) < 3 or not all(math.isfinite(side) for point in points for side in point):
+            raise ValueError(
+                f"{place}: the contour must have three points (x, y) at least, of finite numbers."
+            )
+        if (state := space.get("occupied")) not in (None, "0", "1"):
+            raise ValueError(f"{place}: occupied={state!r} must be 0 or 1.")
+        if state is None and left_out is not None:
+            left_out.add("slots that are said to be neither busy nor free", place)
+        slots.append((points, None if state is None else state == "1"))
     return slots
 
 
@@ -70,6 +98,7 @@ class PKLot(DetectionDataModule):
         if targets not in ("masks", "slots"):
             raise ValueError(f"targets={targets!r} must be 'masks' or 'slots'.")
         self.root, self.targets = Path(root), targets
+        self._left_out = LeftOut()
 
     def frames(self) -> list[Frame]:
         """All frames; the camera is the parking's id in the XML, so sequences may share a camera."""
@@ -90,29 +119,41 @@ class PKLot(DetectionDataModule):
         for frame in frames:
             sequence, name = frame.path.parent.parent, frame.path.stem
             if self.targets == "slots":
-                boxes = _slot_boxes(sequence / "bounding_boxes" / f"{name}.xml", frame.path)
+                boxes = _slot_boxes(sequence / "bounding_boxes" / f"{name}.xml", frame.path, self._left_out)
             elif (mask := sequence / "masks" / f"{name}.png").is_file():
                 boxes = mask_boxes(mask)
             else:
+                self._left_out.add("frames without a mask", frame.path)
                 continue
             labelled.append(replace(frame, boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64)))
+        self._left_out.say(f"{type(self).__name__} in {self.root}")
         return labelled
+
+
+def _root(xml: Path) -> ElementTree.Element:
+    """The root of a PKLot XML file, a parking."""
+    try:
+        root = ElementTree.parse(xml).getroot()
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        raise ValueError(f"{xml} is damaged: {error}.") from error
+    if root.tag != "parking":
+        raise ValueError(f"{xml} is no slot file of PKLot: it is a <{root.tag}>, where <parking> must be.")
+    return root
 
 
 def _camera(xml: Path) -> str:
     """The id of the parking, the first thing in the file."""
-    try:
-        return ElementTree.parse(xml).getroot().get("id") or xml.parent.parent.name
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{xml} is damaged: {error}.") from error
+    return _root(xml).get("id") or xml.parent.parent.name
 
 
-def _slot_boxes(xml: Path, picture: Path) -> Tensor:
+def _slot_boxes(xml: Path, picture: Path, left_out: LeftOut) -> Tensor:
     """Axis-aligned boxes (N, 4) xyxy normalised of the busy slots."""
     if not xml.is_file():
         raise FileNotFoundError(f"the slot file {xml} of {picture} is missing.")
-    with Image.open(picture) as image:
-        scale = torch.tensor([*image.size, *image.size], dtype=torch.float32)
-    contours = [torch.tensor(points) for points, busy in read_slots(xml) if busy]
-    boxes = [torch.cat([points.amin(0), points.amax(0)]) for points in contours]
-    return torch.stack(boxes) / scale if boxes else torch.zeros(0, 4)
+    (width, height), found = image_size(picture), LabelledBoxes(left_out)
+    for number, (points, busy) in enumerate(read_slots(xml, left_out), 1):
+        xs, ys = ([point[side] / scale for point in points] for side, scale in ((0, width), (1, height)))
+        if busy:
+            place = f"{xml}, contour {number} in a {width}x{height} picture"
+            found.add((min(xs), min(ys), max(xs), max(ys)), 0, "car", place, row=number)
+    return found.tensors()[0]

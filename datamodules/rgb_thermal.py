@@ -1,6 +1,5 @@
 """Pairs of a visible and a thermal picture: the student sees one, its teacher may see the other."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,17 +8,17 @@ from lkd.datamodules.box_files import read_boxes
 from lkd.datamodules.detection import DetectionDataModule
 from lkd.datamodules.files import check_folder
 from lkd.datamodules.frames import Frame
-from lkd.datamodules.path_pattern import PathPattern, Places
+from lkd.datamodules.left_out import LeftOut
+from lkd.datamodules.path_pattern import PathPattern
 from lkd.datamodules.splits import Splits, by_time, pick
 
-log = logging.getLogger(__name__)
 SENSORS = ("visible", "thermal")
 
 
 class RGBThermalFolder(DetectionDataModule):
     """Aligned frames of a visible and a thermal camera, as LLVIP, KAIST and FLIR-aligned have them.
 
-    Only frames that both cameras have are used, whatever the student sees; the others are counted in a log line. Thermal
+    Only frames that both cameras have are used, whatever the student sees; the others are counted. Thermal
     pictures are grey and become three equal channels. With `teacher_image` the batches' `teacher_images` are views of
     the other camera's picture (same crop, same flip): a detector trained on visible pictures teaches a thermal student
     without labels (cross-modal distillation, after Gupta, Hoffman and Malik, CVPR 2016).
@@ -90,11 +89,11 @@ class RGBThermalFolder(DetectionDataModule):
         self.ignore, self.ignored = ignore or [], ignored
         if self.other and self.eval_views.teacher_size is None:
             self.train_views.teacher_size = self.eval_views.teacher_size = self.eval_views.image_size
-        self._base = self.root
+        self._base, self._left_out = self.root, LeftOut()
         self._places: dict[Path, dict[str, str]] = {}  # of every picture that the student may see
 
     def frames(self) -> list[Frame]:
-        """All pairs, without their labels; pictures that lack the other are counted in a log line."""
+        """All pairs, without their labels; pictures that lack the other are counted."""
         check_folder(self.root, f"files like {self.patterns['visible'].text}")
         self._base = self.patterns["visible"].base(self.root) or self.root
         found = {sensor: pattern.files(self._base) for sensor, pattern in self.patterns.items()}
@@ -102,7 +101,11 @@ class RGBThermalFolder(DetectionDataModule):
         if not both:
             counts = " and ".join(f"{len(found[s])} files like {self.patterns[s].text}" for s in SENSORS)
             raise FileNotFoundError(f"{self.root} holds {counts}, but no pair of them.")
-        _log_orphans(found["visible"], found["thermal"])
+        for sensor, other in (SENSORS, SENSORS[::-1]):
+            for places, path in found[sensor].items():
+                if places not in found[other]:
+                    self._left_out.add(f"{sensor} pictures without a {other} one", path)
+        self._left_out.say(f"{type(self).__name__} in {self.root}")
         frames = []
         for places in both:
             path, known = found[self.image][places], dict(places)
@@ -131,36 +134,23 @@ class RGBThermalFolder(DetectionDataModule):
         )
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
-        """Reads the label files; leaves out frames that have none, and those with ignore regions if asked (logged)."""
-        labelled, missing, regions = [], [], 0
+        """Reads the label files; leaves out frames that have none, and those with ignore regions if asked (counted)."""
+        labelled, missing, objects = [], [], 0
         for frame in frames:
             path = self._base / self.labels.format(**self._places[frame.path])
             if not path.is_file():
                 missing.append(path)
                 continue
-            found = read_boxes(path, frame.path, self.classes, self.ignore)
+            found = read_boxes(path, frame.path, self.classes, self.ignore, self._left_out)
             if found.ignored and self.ignored == "leave_out":
-                regions += 1
+                self._left_out.add("frames with ignore regions", path)
                 continue
             labelled.append(replace(frame, boxes=found.boxes, labels=found.labels))
+            objects += len(found.boxes)
         if missing and len(missing) == len(frames):
             raise FileNotFoundError(f"none of {len(frames)} frames has a label file, such as {missing[0]}.")
-        if missing:
-            log.warning("left out %d frames without a label file, such as %s", len(missing), missing[0])
-        if regions:
-            log.info("left out %d of %d frames with ignore regions", regions, len(frames))
+        for path in missing:
+            self._left_out.add("frames without a label file", path)
+        self._left_out.check_classes(f"classes={self.classes}", objects)
+        self._left_out.say(f"{type(self).__name__} in {self.root}")
         return labelled
-
-
-def _log_orphans(visible: dict[Places, Path], thermal: dict[Places, Path]) -> None:
-    """One line about the pictures of either camera that lack the other's."""
-    alone = [
-        f"{len(paths)} {name} pictures without a {other} one, such as {paths[0]}"
-        for name, other, paths in (
-            ("visible", "thermal", [path for places, path in visible.items() if places not in thermal]),
-            ("thermal", "visible", [path for places, path in thermal.items() if places not in visible]),
-        )
-        if paths
-    ]
-    if alone:
-        log.warning("left out %s", ", and ".join(alone))

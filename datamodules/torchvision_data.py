@@ -115,8 +115,21 @@ class _Converted(Sequence[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
         image = self.dataset[index][0]
+        if not isinstance(image, Tensor) and image.mode.startswith(("I", "F")):
+            raise ValueError(
+                f"image {index} has more than 8 bits a channel: scale it to 8 bits (0 to 255) first."
+            )
         pixels = image if isinstance(image, Tensor) else F.pil_to_tensor(image.convert("RGB"))
+        _check_bytes(pixels.dtype, type(self.dataset).__name__)
         return pixels if self.size is None else F.resize(pixels, [self.size, self.size], antialias=True)
+
+
+def _check_bytes(dtype: object, name: str) -> None:
+    """Refuses pixels that are no bytes, such as those that a transform has scaled: they would be scaled again."""
+    if dtype != torch.uint8:
+        raise ValueError(
+            f"{name} gives pixels as {dtype}: they must be bytes, 0 to 255 (without ToTensor, for instance)."
+        )
 
 
 def _class(name: str) -> type:
@@ -140,6 +153,7 @@ def _images(dataset: Any, size: int | None) -> Tensor | Sequence[Tensor]:
     if size is not None or not isinstance(data, Tensor | np.ndarray):
         return _Converted(dataset, size)
     pixels = torch.as_tensor(data)
+    _check_bytes(pixels.dtype, type(dataset).__name__)
     if pixels.ndim == 3:  # grey
         return pixels[:, None]
     return pixels.permute(0, 3, 1, 2).contiguous() if pixels.shape[-1] in (1, 3) else pixels
@@ -150,4 +164,15 @@ def _labels(dataset: Any) -> np.ndarray:
     listed = getattr(dataset, "targets", getattr(dataset, "labels", None))
     if listed is None:
         listed = [dataset[index][1] for index in range(len(dataset))]
-    return np.asarray(listed, dtype=np.int64)
+    labels = np.asarray(listed)
+    if (
+        labels.ndim != 1
+        or labels.dtype.kind not in "iufb"
+        or (labels != np.floor(labels)).any()
+        or (len(labels) and labels.min() < 0)
+    ):
+        raise ValueError(
+            f"{type(dataset).__name__} must have one class an image, 0, 1, ..., but its labels are {labels.dtype} of shape "
+            f"{labels.shape}, the first {labels[:1].tolist()}."
+        )
+    return labels.astype(np.int64)

@@ -115,10 +115,10 @@ def test_ignore_regions_are_no_objects(picture):
         ("a.xml", "<annotation><object>", r"a\.xml is damaged"),
         (
             "a.xml",
-            "<a><object><name>person</name></object></a>",
-            r"a\.xml is damaged: an object has no <name>, or no <bndbox>",
+            "<annotation><object><name>person</name></object></annotation>",
+            r"a\.xml, object 1 has no <name>, or no <bndbox>",
         ),
-        ("a.xml", voc([("person", ("left", 1, 2, 3), 0)]), r"a\.xml is damaged: could not convert"),
+        ("a.xml", voc([("person", ("left", 1, 2, 3), 0)]), r"a\.xml, object 1 \(person\): could not convert"),
         (
             "a.txt",
             "% bbGt version=3\nperson 1 2 3\n",

@@ -220,7 +220,7 @@ def test_one_sentence_for_wrong_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no .*gone"):
         made(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match="holds no image in a class folder"):
-        made(folder(tmp_path / "none", suffix=".bmp"))
+        made(folder(tmp_path / "none", suffix=".gif"))
     with pytest.raises(ValueError, match="not a plain tar: decompress it"):
         made(packed(root, "w:gz"))
     with pytest.raises(ValueError, match="no folder test: give a share"):

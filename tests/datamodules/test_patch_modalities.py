@@ -57,7 +57,7 @@ def test_a_sensors_picture_is_that_of_the_same_slot_and_moment(root):
 @pytest.mark.parametrize(
     ("picture", "sentence"),
     [
-        (np.linspace(28000, 32000, 64, dtype=np.uint16).reshape(8, 8), r"has more than 8 bits a pixel"),
+        (np.linspace(28000, 32000, 64, dtype=np.uint16).reshape(8, 8), r"has more than 8 bits a channel"),
         (None, r"is damaged and cannot be decoded"),
     ],
 )
