@@ -127,15 +127,11 @@ class Distillation(Callback):
             federation, Federation
         ):  # a client's mistake would be a failed client, round after round
             batch = self._batch_of_a_client(trainer, federation, student)
-            self.distiller.adopt(student, self.distiller.look(student, batch), batch)
+            self.distiller.adopt(student, self.distiller.look(student, batch) or [], batch)
             return
         if may_adapt(self.distiller.terms.values()):
-            try:
-                pairs = self.distiller.look(student, example_batch(trainer, student))
-            except (
-                Exception
-            ):  # whatever it is, it is no mistake yet: the first step makes the adapters, or fails
-                pairs = None
+            batch = example_batch(trainer, student)
+            pairs = None if batch is None else self.distiller.look(student, batch, must=False)
             if pairs is not None:
                 self.distiller.adopt(student, pairs)
         if self._saved is not None:

@@ -18,22 +18,23 @@ def example_batch(trainer: Trainer, module: LightningModule) -> Any:
         trainer: While it makes the module's optimizers, or later.
         module: The module that it fits.
 
-    Raises:
-        LookupError: If the data has no numbers, as streams and several loaders at once, or is changed by hooks that only run
-            with training.
+    Returns:
+        The batch, or None where the data cannot be looked at yet: it has no numbers, as streams and several loaders at once, or
+        hooks that only run with training make or change it.
     """
-    trainer.fit_loop.setup_data()  # the fit would do it a moment later
-    loader: Any = trainer.train_dataloader
-    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-        raise LookupError(f"{type(loader).__name__} cannot be looked at")
-    hooks: list[Any] = [h for h in (module, getattr(trainer, "datamodule", None)) if h is not None]
-    if any(overrides(h, "on_before_batch_transfer") for h in hooks):
-        raise LookupError("on_before_batch_transfer runs with training")
-    with isolate_rng():
-        if loader.batch_sampler is None:
-            batch = loader.collate_fn(loader.dataset[0])
-        else:
+    hooks = [hook for hook in (module, getattr(trainer, "datamodule", None)) if hook is not None]
+    if any(overrides(hook, "on_before_batch_transfer") for hook in hooks):
+        return None
+    try:
+        trainer.fit_loop.setup_data()  # the fit would do it a moment later
+        loader: Any = trainer.train_dataloader
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            return None
+        with isolate_rng():
             count = min(loader.batch_size or 2, len(loader.dataset))  # type: ignore[arg-type]
-            batch = loader.collate_fn([loader.dataset[k] for k in range(count)])
-        batch = trainer.precision_plugin.convert_input(batch)
-        return trainer.strategy.batch_to_device(batch, module.device, 0)
+            alone = loader.batch_sampler is None
+            samples: Any = loader.dataset[0] if alone else [loader.dataset[k] for k in range(count)]
+            batch = trainer.precision_plugin.convert_input(loader.collate_fn(samples))
+            return trainer.strategy.batch_to_device(batch, module.device, 0)
+    except Exception:  # whatever it is, training will meet it too, or its hooks will have prevented it
+        return None

@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+from lkd.batches import Key
 from lkd.callbacks.distillation import Distillation
 from lkd.losses import (
     CWD,
@@ -38,10 +39,12 @@ class LogitDistillation(Distillation):
             `"triangular"`, `"sed"` or `"msed"` (Molo et al. 2024).
         standardize: Whether both logits are standardised first (Sun et al. 2024). Default no.
         student_layer: Layer whose output are the student's logits; `""` is the module's own forward.
-            A `training_step` that does not call `self(x)` needs `student_input` too.
+            Where several layers run in its place, `student_input` is needed too.
         teacher_layer: Layer whose output are the teacher's logits; `""` is its output.
         label_key: Key or index of the labels in the batch, for `"dkd"` and `"nkd"`.
-        student_input: Layer of the student whose input the teacher is given; `""` is its own forward.
+        student_input: As of `Distillation`.
+        input_key: As of `Distillation`: what of the batch the teacher is given in place of the student's own call.
+        student_key: As of `Distillation`, for `alpha=0`.
 
     Raises:
         TypeError: If the teacher is no `Teacher`.
@@ -49,7 +52,7 @@ class LogitDistillation(Distillation):
 
     Example:
         >>> from torch import nn
-        >>> LogitDistillation(Teacher(nn.Linear(4, 3)), alpha=0.1, temperature=4.0).distiller.alpha
+        >>> LogitDistillation(Teacher(nn.Linear(4, 3)), alpha=0.1, temperature=4.0).distiller.own.alpha
         0.1
     """
 
@@ -64,6 +67,8 @@ class LogitDistillation(Distillation):
         label_key: str | int = 1,
         student_input: str = "",
         standardize: bool = False,
+        input_key: Key | list[Key] | None = None,
+        student_key: Key | list[Key] | None = None,
     ) -> None:
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be between 0 and 1; it weights the hard-label loss.")
@@ -90,7 +95,7 @@ class LogitDistillation(Distillation):
         if standardize:
             term = Standardized(term)
         term.weight, term.student_layer, term.teacher_layer = 1 - alpha, student_layer, teacher_layer
-        super().__init__(teacher, [term], alpha, student_input=student_input, label_key=label_key)
+        super().__init__(teacher, [term], alpha, student_input, input_key, label_key, student_key)
 
 
 class FeatureDistillation(Distillation):
@@ -106,7 +111,9 @@ class FeatureDistillation(Distillation):
             networks; on a small one start with 1 and look at the logs: `weight * distillation/<loss>` that is far
             above the student's own loss drowns it.
         alpha: Weight of the student's own loss. Default 1.
-        student_input: Layer of the student whose input the teacher is given; `""` is its own forward.
+        student_input: As of `Distillation`.
+        input_key: As of `Distillation`: what of the batch the teacher is given in place of the student's own call.
+        student_key: As of `Distillation`, for `alpha=0`.
 
     Raises:
         TypeError: If the teacher is no `Teacher`, or layers no dict.
@@ -126,6 +133,8 @@ class FeatureDistillation(Distillation):
         weight: float | None = None,
         alpha: float = 1.0,
         student_input: str = "",
+        input_key: Key | list[Key] | None = None,
+        student_key: Key | list[Key] | None = None,
     ) -> None:
         kinds: dict[str, type[Term]] = {"fitnets": FitNets, "at": AttentionTransfer, "cwd": CWD}
         usual = {"fitnets": 100.0, "at": 1000.0, "cwd": 10.0}
@@ -139,7 +148,7 @@ class FeatureDistillation(Distillation):
             raise ValueError("layers={} names no layer; give student layer: teacher layer.")
         weight = usual[loss] if weight is None else weight
         term = kinds[loss](weight=weight, student_layer=list(layers), teacher_layer=list(layers.values()))
-        super().__init__(teacher, [term], alpha, student_input=student_input)
+        super().__init__(teacher, [term], alpha, student_input, input_key=input_key, student_key=student_key)
 
 
 class RelationDistillation(Distillation):
@@ -153,7 +162,9 @@ class RelationDistillation(Distillation):
             2019; weight 3000 is usual).
         weight: Weight of the relation loss. Default 1.
         alpha: Weight of the student's own loss. Default 1.
-        student_input: Layer of the student whose input the teacher is given; `""` is its own forward.
+        student_input: As of `Distillation`.
+        input_key: As of `Distillation`: what of the batch the teacher is given in place of the student's own call.
+        student_key: As of `Distillation`, for `alpha=0`.
 
     Example:
         >>> from torch import nn
@@ -169,9 +180,11 @@ class RelationDistillation(Distillation):
         weight: float = 1.0,
         alpha: float = 1.0,
         student_input: str = "",
+        input_key: Key | list[Key] | None = None,
+        student_key: Key | list[Key] | None = None,
     ) -> None:
         kinds: dict[str, type[Term]] = {"rkd": RKD, "sp": SimilarityPreserving}
         if loss not in kinds:
             raise ValueError(f"loss={loss!r} must be one of {sorted(kinds)}.")
         term = kinds[loss](weight=weight, student_layer=student_layer, teacher_layer=teacher_layer)
-        super().__init__(teacher, [term], alpha, student_input=student_input)
+        super().__init__(teacher, [term], alpha, student_input, input_key=input_key, student_key=student_key)

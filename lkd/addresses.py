@@ -196,4 +196,4 @@ def described(value: Any) -> str:
         return f"a {kind} with {sorted(map(str, value))}"
     if isinstance(value, tuple | list) and value:
         return f"a {kind} of {', '.join(described(v) for v in value[:4])}{', ...' if len(value) > 4 else ''}"
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"

@@ -158,7 +158,7 @@ class Distiller:
         self._known[module] = Known(step)
         if example is not None:
             self.check_layers(module)
-            self.adopt(module, self.look(module, example), example)
+            self.adopt(module, self.look(module, example) or [], example)
 
     def detach(self) -> None:
         """Takes everything back that `attach` did."""
@@ -176,22 +176,28 @@ class Distiller:
                 find_layer(module, layer, "student_layer")
         find_layer(module, self.student_input, "student_input")
 
-    def look(self, module: LightningModule, batch: Any) -> list[Pair]:
+    def look(self, module: LightningModule, batch: Any, must: bool = True) -> list[Pair] | None:
         """What student and teacher give on a batch. Only the forward of the student's step runs; nothing of it stays.
 
         Args:
             module: A student to which this is attached.
             batch: A training batch on its device.
+            must: Whether the student's step has to come to its forward. If not, None says that it does not yet.
 
         Raises:
-            ValueError: If a layer does not run, or the teacher does not fit.
+            ValueError: If a layer does not run, or student and teacher do not fit.
         """
         args = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
         with silent(module), unchanged(module), _precision(module), torch.enable_grad():
-            passed = self._pass(module, self._known[module].step, batch, args, only_look=True)
-            if passed is None:
+            try:
+                passed = self._pass(module, self._known[module].step, batch, args, only_look=True)
+            except Exception:  # it may need what only hooks of the running fit make
+                if must:
+                    raise
+                return None
+            if passed is None and must:
                 raise ValueError(f"{type(module).__name__}.training_step skips the batch: it returned None.")
-            return self._pairs(module, passed, batch)
+            return None if passed is None else self._pairs(module, passed, batch)
 
     def adopt(self, module: LightningModule, pairs: Sequence[Pair], batch: Any = None) -> nn.ModuleDict:
         """Makes the module's adapters.

@@ -341,14 +341,14 @@ def test_a_visible_teacher_labels_thermal_frames(llvip, sees):
 
     data = ready(llvip[0], teacher_image="visible", unlabelled=True, crop=(0.8, 1.0))
     callback = BoxDistillation(Teacher(oracle), alpha=0.0, hard=1.0, sees=sees)
-    labels, found = callback.distiller.relabel, []
+    labels, found = callback.distiller.own.relabel, []
 
     def noted(batch):
         batch = labels(batch)
         found.extend(len(target["boxes"]) for target in batch["targets"])
         return batch
 
-    callback.distiller.relabel = noted
+    callback.distiller.own.relabel = noted
     student = seeded(0, lambda: Detector(narrow(), num_classes=1))
     trainer = quick_trainer(callbacks=[callback])
     trainer.fit(student, datamodule=data)
