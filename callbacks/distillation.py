@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lkd.adapting import ADAPTERS, SHAPES, may_adapt, pairs_of
 from lkd.batches import Key
-from lkd.callbacks.example import example_batch
+from lkd.callbacks.example import example_batch, without_loggers
 from lkd.distillation import Distiller
 from lkd.federated import Federation
 from lkd.losses import Term
@@ -131,7 +131,8 @@ class Distillation(Callback):
             return
         if may_adapt(self.distiller.terms.values()):
             batch = example_batch(trainer, student)
-            pairs = None if batch is None else self.distiller.look(student, batch, must=False)
+            with without_loggers(trainer):
+                pairs = None if batch is None else self.distiller.look(student, batch, must=False)
             if pairs is not None:
                 self.distiller.adopt(student, pairs)
         if self._saved is not None:

@@ -1,5 +1,7 @@
 """A training batch to look at before training, without taking anything from what training will see."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -38,3 +40,13 @@ def example_batch(trainer: Trainer, module: LightningModule) -> Any:
             return trainer.strategy.batch_to_device(batch, module.device, 0)
     except Exception:  # whatever it is, training will meet it too, or its hooks will have prevented it
         return None
+
+
+@contextlib.contextmanager
+def without_loggers(trainer: Trainer) -> Iterator[None]:
+    """A step that writes to a logger by hand finds none inside."""
+    loggers, trainer.loggers = trainer.loggers, []
+    try:
+        yield
+    finally:
+        trainer.loggers = loggers

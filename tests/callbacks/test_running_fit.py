@@ -1,10 +1,13 @@
 """Distillation attaches to the fit as it runs: whatever trains without it trains with it, on the same batches."""
 
+import csv
+
 import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import BackboneFinetuning
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -198,6 +201,22 @@ def test_adapters_are_there_when_training_starts_and_are_no_weights_of_the_stude
     student = Looks()
     quick_trainer(callbacks=[features()]).fit(student, digits())
     assert not hasattr(student, ADAPTERS)
+
+
+def test_a_step_that_writes_to_its_logger_by_hand_writes_as_without_it(tmp_path):
+    class Writes(Plain):
+        def training_step(self, batch, batch_idx):
+            self.logger.log_metrics({"seen": batch[0].sum()}, step=batch_idx)
+            return super().training_step(batch, batch_idx)
+
+    def seen(name, *callbacks):
+        logger = CSVLogger(tmp_path, name=name)
+        quick_trainer(logger=logger, log_every_n_steps=1, callbacks=list(callbacks)).fit(Writes(), digits())
+        with open(f"{logger.log_dir}/metrics.csv", newline="") as file:
+            return [row["seen"] for row in csv.DictReader(file) if row["seen"]]
+
+    assert len(seen("plain")) == 4
+    assert seen("plain") == seen("distilled", features())
 
 
 def late(epochs, folder, checkpoint=None, extra=()):
