@@ -89,14 +89,18 @@ def cnrpark():
 
 
 def pklot():
-    """Two frames of one lot, each with a mask of one car."""
+    """Two frames of one lot, each with a mask of two cars that touch."""
     weights()
     sequence = Path("data/pklot/sequence0")
+    corners = "".join(f'<point x="{{{side}}}" y="{y}" />' for side, y in ((0, 8), (1, 8), (1, 32), (0, 32)))
+    slot = f'<space occupied="1"><contour>{corners}</contour></space>'
     for folder in ("frames", "bounding_boxes", "masks"):
         (sequence / folder).mkdir(parents=True)
     for name in ("2013-02-22_06_25_00", "2013-02-22_06_30_00"):
         Image.new("RGB", (100, 50)).save(sequence / "frames" / f"{name}.jpg")
-        (sequence / "bounding_boxes" / f"{name}.xml").write_text('<parking id="lotA"></parking>')
+        (sequence / "bounding_boxes" / f"{name}.xml").write_text(
+            f'<parking id="lotA">{slot.format(20, 35)}{slot.format(35, 50)}</parking>'
+        )
         mask = Image.new("RGB", (100, 50))
         mask.paste((1, 1, 1), (20, 10, 50, 30))
         mask.save(sequence / "masks" / f"{name}.png")
