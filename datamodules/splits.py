@@ -88,6 +88,34 @@ def by_time(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) ->
     return splits
 
 
+def complete(parts: Splits, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Splits:
+    """Cuts a part that is empty from the end, in time, of the one before it: val from train, test from val.
+
+    Args:
+        parts: as they are given; each is sorted by camera and then time.
+        fractions: shares of train, val and test, by which a part is cut in two.
+
+    Raises:
+        ValueError: if `fractions` are not three shares of sum 1.
+
+    Example:
+        >>> from collections import namedtuple
+        >>> Shot = namedtuple("Shot", "camera time")
+        >>> given = Splits([Shot("C1", "1")], [Shot("C1", str(t)) for t in range(2, 6)], [])
+        >>> [[shot.time for shot in part] for part in complete(given)]
+        [['1'], ['2', '3'], ['4', '5']]
+    """
+    first, second, third = check_fractions(fractions)
+    train, val, test = (by_time(part, (1.0, 0.0, 0.0)).train for part in parts)
+    if not val and not test:
+        return by_time(train, fractions)
+    if not val and first + second > 0:
+        train, val, _ = by_time(train, (first / (first + second), second / (first + second), 0.0))
+    if not test and second + third > 0:
+        _, val, test = by_time(val, (0.0, second / (second + third), third / (second + third)))
+    return Splits(train, val, test)
+
+
 def by_day(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Splits:
     """Splits by whole days, the same for all cameras: the first ones train, the next validate, the last ones test.
 
