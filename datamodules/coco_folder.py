@@ -93,6 +93,11 @@ class CocoFolder(DetectionDataModule):
             for path, found in sorted(self._found.items(), key=lambda item: order.index(item[1].part))
         ]
         frames = drop_copies(frames, self._left_out)
+        if len(frames) > 1 and len({frame.camera for frame in frames}) == len(frames):
+            rank_zero_warn(
+                f"each of the {len(frames)} pictures in {self.root} is of another camera, going by name={self.pattern.text!r} and "
+                f"names such as {frames[0].path.name}: say by name and camera what the camera is."
+            )
         self._left_out.say(f"{type(self).__name__} in {self.root}")
         return frames
 

@@ -365,3 +365,36 @@ def test_names_with_backslashes(tmp_path):
     path = write(tmp_path / "one.json", listing)
     path.write_text(path.read_text().replace("train/a_1", "train\\\\a_1"))
     assert labelled(tmp_path)["a_1.jpg"].camera == "a"
+
+
+def test_names_that_the_default_pattern_takes_for_as_many_cameras_are_said(tmp_path):
+    images = [entry(k, f"yard_{k}_jpg.rf.{k}a.jpg") for k in range(3)]
+    write(tmp_path / "one.json", content(images, [box(1, 1, [1, 1, 9, 9])]))
+    with pytest.warns(UserWarning, match="each of the 3 pictures .* is of another camera"):
+        CocoFolder(str(tmp_path)).frames()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frames = CocoFolder(str(tmp_path), name="{camera}_{frame}_jpg.rf.{hash}.jpg").frames()
+    assert {frame.camera for frame in frames} == {"yard"}
+
+
+def test_one_file_a_camera(tmp_path):
+    for camera in ("cam1", "cam2"):
+        write(
+            tmp_path / "frames" / camera / "x.json", content([entry(1, "7.jpg")], [box(1, 1, [1, 1, 9, 9])])
+        )
+        (tmp_path / "frames" / camera / "x.json").rename(tmp_path / f"{camera}.json")
+    module = CocoFolder(str(tmp_path), "*.json", "frames/{file}", "{camera}/{frame}.jpg")
+    assert [(frame.camera, frame.time) for frame in module.frames()] == [("cam1", "7"), ("cam2", "7")]
+
+
+def test_a_test_picture_that_is_also_learnt_from_is_left_out_of_the_test(tmp_path):
+    images = [entry(k, f"a_{k}.jpg") for k in range(3)]
+    for part in ("test", "train"):
+        write(tmp_path / part / "one.json", content(images, [box(k, k, [1, 1, 9, 9]) for k in range(3)]))
+    Image.new("RGB", (80, 60), (1, 2, 3)).save(tmp_path / "test" / "a_2.jpg")
+    files = {part: f"{part}/one.json" for part in ("test", "train")}
+    module = CocoFolder(str(tmp_path), files, fractions=(0.5, 0.0, 0.5))
+    with pytest.warns(UserWarning, match=r"2 pictures that are copies of others \(such as .*test/a_0\.jpg"):
+        module.setup()
+    assert [len(part) for part in module.splits] == [3, 0, 1]
