@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import tarfile
 from functools import cache
 from importlib.util import find_spec
@@ -355,7 +356,7 @@ def test_a_config_that_nobody_taught_to_shrink_is_noticed():
 
 
 def test_the_study_on_its_nine_sample_frames(tmp_path, monkeypatch):
-    """One frame a camera and day: five days are learnt from, two are tested."""
+    """One frame a camera and day: five days, so five cameras, are learnt from, and two others are tested."""
     data = Path(os.environ.get("LKD_DATA", "data")).resolve()
     if not (data / "cnrpark_ext").is_dir() or not (data / "weights/yolo11n.pt").is_file():
         pytest.skip(f"no cnrpark_ext and weights in {data}: set LKD_DATA to where they are")
@@ -366,6 +367,7 @@ def test_the_study_on_its_nine_sample_frames(tmp_path, monkeypatch):
         "data.teacher_size": 640,
         "trainer.max_epochs": 1,
         "trainer.limit_train_batches": 1.0,
+        "trainer.check_val_every_n_epoch": 1,  # a checkpoint is saved after it
     }
     path = ROOT / "configs/cnrpark/oracle.yaml"
     main(["fit", "--config", str(path), *words(overrides)])
@@ -374,6 +376,17 @@ def test_the_study_on_its_nine_sample_frames(tmp_path, monkeypatch):
         rows = {(row["Role"], row["Camera"]): float(row["mAP50"] or "nan") for row in csv.DictReader(file)}
     assert {camera for _, camera in rows} == {*(f"C{k}" for k in range(1, 10)), "all"}
     assert min(rows[role, "all"] for role in ("Teacher", "Student")) > 0.1  # both do find cars
+    (path,) = Path("runs/cnrpark_oracle/version_0/checkpoints").glob("*.ckpt")
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    bias = {
+        name.split(".")[2]: value
+        for name, value in weights.items()
+        if re.search(r"copies\.C\d\.net\.model\.22\.cv3\.0\.2\.bias$", name)
+    }
+    assert len(bias) == 9
+    assert {name for name, value in bias.items() if not torch.equal(value, bias["C9"])} == {
+        *("C1", "C2", "C3", "C7", "C8")  # the cameras of the first five days; the others are as they began
+    }
 
 
 def test_traffic_cameras_on_real_frames_with_real_weights(tmp_path, monkeypatch):
