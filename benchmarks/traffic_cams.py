@@ -1,9 +1,10 @@
-"""Six real traffic cameras: students taught by pseudo-labels, dense targets or both, and by labels.
+"""Cameras of an oracle study: students taught by pseudo-labels, dense targets or both, and by labels.
 
-    python benchmarks/traffic_cams.py --seeds 0 1 2
+    python benchmarks/traffic_cams.py --seeds 0 1 2                     # six real traffic cameras
+    python benchmarks/traffic_cams.py --config configs/cnrpark/oracle.yaml --arms before pseudo-labels supervised
 
-Runs `fit` with configs/traffic/oracle.yaml once for each arm and seed (what is done is skipped, so an
-interrupted study goes on), and writes docs-ready tables of mean and deviation to runs/traffic_study/.
+Runs `fit` with the config once for each arm and seed (what is done is skipped, so an interrupted study goes
+on), and writes docs-ready tables of mean and deviation to runs/<folder of the config>_study/.
 """
 
 import argparse
@@ -34,7 +35,11 @@ def run(arm: str, seed: int, config: str, folder: Path, extra: list[str]) -> lis
         # DetectionReport is the last callback of the config; the teacher is the same in every run
         command = [
             *(sys.executable, "cli.py", "fit", "--config", config, *ARMS[arm], *extra),
-            *(f"--seed_everything={seed}", f"--data.seed={seed}", "--trainer.logger.name=traffic_study_runs"),
+            *(
+                f"--seed_everything={seed}",
+                f"--data.seed={seed}",
+                f"--trainer.logger.name={folder.name}_runs",
+            ),
             *(
                 f"--trainer.callbacks.folder={where}",
                 f"--trainer.callbacks.measure_teacher={arm == 'before'}",
@@ -85,17 +90,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--config", default="configs/traffic/oracle.yaml")
-    parser.add_argument("--folder", type=Path, default=Path("runs/traffic_study"))
+    parser.add_argument("--folder", type=Path, help="default runs/<folder of the config>_study")
     args, extra = parser.parse_known_args()
+    folder = args.folder or Path("runs", f"{Path(args.config).parent.name}_study")
     results = {}
     for arm in args.arms:  # the start is the same for every seed
         seeds = args.seeds[:1] if arm == "before" else args.seeds
-        results[arm] = [run(arm, seed, args.config, args.folder, extra) for seed in seeds]
+        results[arm] = [run(arm, seed, args.config, folder, extra) for seed in seeds]
     table = summary(results, "Student")
-    save_table(table, args.folder / "summary")
-    print_table(table, f"Six traffic cameras, mean ± deviation over seeds {args.seeds}")
+    save_table(table, folder / "summary")
+    print_table(table, f"{args.config}, mean ± deviation over seeds {args.seeds}")
     cameras = by_camera(results)
-    save_table(cameras, args.folder / "cameras")
+    save_table(cameras, folder / "cameras")
     print_table(cameras, "mAP50 by camera")
 
 

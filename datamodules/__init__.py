@@ -3,6 +3,7 @@
 from lkd.datamodules.classification import ClassificationDataModule
 from lkd.datamodules.cnrpark import CNRParkEXT
 from lkd.datamodules.cnrpark_patches import CNRParkPatches
+from lkd.datamodules.coco_folder import CocoFolder
 from lkd.datamodules.cohorts import (
     AllClients,
     Cohort,
@@ -43,6 +44,7 @@ __all__ = [
     "CNRParkPatches",
     "CameraBatchSampler",
     "ClassificationDataModule",
+    "CocoFolder",
     "Cohort",
     "CohortSampler",
     "DetectionDataModule",

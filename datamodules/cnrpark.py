@@ -16,7 +16,7 @@ from lkd.datamodules.detection import DetectionDataModule
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.selection import select
-from lkd.datamodules.splits import pick
+from lkd.datamodules.splits import Splits, by_day, pick
 from lkd.datamodules.yolo_labels import read_yolo
 
 
@@ -37,7 +37,8 @@ class CNRParkEXT(DetectionDataModule):
         targets: "busy_slots" or "cars" (detection).
         weathers: "sunny", "overcast", "rainy"; `None` for all.
         days: dates "2015-11-12" or ranges "2015-11-12..2015-12-31"; `None` for all.
-        split: patches: "by_time" or "by_day" as `fractions` say, or the "official" lists train, val and test.
+        split: "by_time", or "by_day" (whole days, the same for all cameras), as `fractions` say; or, patches only, the
+            "official" lists train, val and test.
         test_cameras: patches: test on these cameras; `None` for those of training.
         exclude_shared_slots: patches: test without the slots that another training camera sees.
         patch_size: patches: side in pixels (`image_size` and the augmentations are for frames only).
@@ -74,8 +75,10 @@ class CNRParkEXT(DetectionDataModule):
         super().__init__(**kwargs)
         pick("task", [task], ("detection", "patches"))
         pick("targets", [targets], ("busy_slots", "cars"))
+        if task == "detection":
+            pick("split", [split], ("by_time", "by_day"))  # the official lists are of patches
         self.root, self.targets, self.weathers, self.days = Path(root), targets, weathers, days
-        self.download, self._left_out = download, LeftOut()
+        self.split, self.download, self._left_out = split, download, LeftOut()
         self._busy: dict[tuple[str, str], Tensor] | None = None  # read when first needed
         self.patches: CNRParkPatches | None = None
         if task == "patches":
@@ -132,6 +135,10 @@ class CNRParkEXT(DetectionDataModule):
                 f"{self.root} holds no FULL_IMAGE_<W>x<H>/<WEATHER>/<DATE>/camera<N>/*.jpg"
             )
         return select(frames, self.weathers, self.days)
+
+    def divide(self, frames: list[Frame]) -> Splits:
+        """By time within each camera, or by whole days."""
+        return by_day(frames, self.fractions) if self.split == "by_day" else super().divide(frames)
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
         """Reads tight boxes or busy slots; leaves out frames without any labelled slot, and counts them."""

@@ -1,5 +1,6 @@
 """PKLot frames with rotated slots and car masks, as selected and annotated by the University of Padua."""
 
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from PIL import Image
-from scipy import ndimage
 from torch import Tensor
 
+from lkd.datamodules.car_masks import cut_cars, read_mask
 from lkd.datamodules.detection import DetectionDataModule
 from lkd.datamodules.files import check_folder, list_images
 from lkd.datamodules.frames import Frame
@@ -19,24 +19,7 @@ from lkd.datamodules.labelled_boxes import LabelledBoxes
 from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.pictures import image_size
 
-
-def mask_boxes(path: Path) -> Tensor:
-    """Boxes (N, 4) xyxy normalised of a mask: one for each connected component (8 neighbours) of a class.
-
-    Masks hold 0 background, 1 parked car, 2 car elsewhere. Cars that touch in the picture share a component
-    and thus a box; a car behind a pole or another car may be two.
-    """
-    with Image.open(path) as image:
-        mask = np.asarray(image.convert("RGB"))[..., 0]
-    height, width = mask.shape
-    boxes = []
-    for value in (1, 2):
-        components, _ = ndimage.label(mask == value, structure=np.ones((3, 3)))
-        for rows, columns in ndimage.find_objects(components):
-            boxes.append(
-                [columns.start / width, rows.start / height, columns.stop / width, rows.stop / height]
-            )
-    return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+log = logging.getLogger(__name__)
 
 
 def read_slots(
@@ -75,11 +58,11 @@ def read_slots(
 class PKLot(DetectionDataModule):
     """`root/<sequence>/{frames,bounding_boxes,masks}`, one class (car).
 
-    Boxes are not drawn tightly round cars in this set; two makeshifts are offered. `"masks"`: the components
-    of the car masks, tight, but touching cars count as one (in the sample 103 boxes for 99 busy slots and
-    one car elsewhere); a frame without mask is unlabelled and left out where labels are needed. `"slots"`:
-    the axis-aligned box round the contour of each busy rotated slot, larger than the car; cars outside slots
-    are missing.
+    Boxes are not drawn tightly round cars in this set; two makeshifts are offered. `"masks"`: the parts of the
+    car masks, tight, cut by the slots where cars touch (see `lkd.datamodules.car_masks.cut_cars`); frames
+    without a mask, and those with a part that is too large for one car and cannot be cut, are left out where
+    labels are needed, and counted. `"slots"`: the axis-aligned box round the contour of each busy rotated
+    slot, larger than the car; cars outside slots are missing.
 
     Args:
         root: folder that holds the sequences.
@@ -88,7 +71,7 @@ class PKLot(DetectionDataModule):
 
     Raises:
         FileNotFoundError: if there are no frames, or a slot file is missing.
-        ValueError: for an unknown `targets`.
+        ValueError: for an unknown `targets`, or a mask that does not fit its frame or has no slots to be cut by.
     """
 
     def __init__(
@@ -114,18 +97,28 @@ class PKLot(DetectionDataModule):
         return frames
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
-        """Reads masks or slots; leaves out frames without a mask."""
-        labelled = []
+        """Reads masks or slots; leaves out frames without a mask of single cars, and counts them."""
+        labelled, cut, joined = [], 0, 0
         for frame in frames:
-            sequence, name = frame.path.parent.parent, frame.path.stem
+            xml = frame.path.parents[1] / "bounding_boxes" / f"{frame.path.stem}.xml"
             if self.targets == "slots":
-                boxes = _slot_boxes(sequence / "bounding_boxes" / f"{name}.xml", frame.path, self._left_out)
-            elif (mask := sequence / "masks" / f"{name}.png").is_file():
-                boxes = mask_boxes(mask)
-            else:
+                boxes = _slot_boxes(xml, frame.path, self._left_out)
+            elif not (path := frame.path.parents[1] / "masks" / f"{frame.path.stem}.png").is_file():
                 self._left_out.add("frames without a mask", frame.path)
                 continue
+            else:
+                cars = cut_cars(_mask_of(frame.path, path), _slots_of(xml, frame.path))
+                cut, joined, boxes = cut + cars.cut, joined + cars.joined, cars.boxes
+                if cars.uncut:
+                    self._left_out.add(
+                        "frames in which cars touch that stand on no two busy slots", frame.path
+                    )
+                    continue
             labelled.append(replace(frame, boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64)))
+        if cut or joined:
+            log.info(
+                "cut %d parts of masks in which cars touch, and joined the parts of %d cars", cut, joined
+            )
         self._left_out.say(f"{type(self).__name__} in {self.root}")
         return labelled
 
@@ -146,12 +139,31 @@ def _camera(xml: Path) -> str:
     return _root(xml).get("id") or xml.parent.parent.name
 
 
-def _slot_boxes(xml: Path, picture: Path, left_out: LeftOut) -> Tensor:
-    """Axis-aligned boxes (N, 4) xyxy normalised of the busy slots."""
+def _slots_of(
+    xml: Path, picture: Path, left_out: LeftOut | None = None
+) -> list[tuple[list[tuple[float, float]], bool | None]]:
+    """The slots of a picture."""
     if not xml.is_file():
         raise FileNotFoundError(f"the slot file {xml} of {picture} is missing.")
+    if not (slots := read_slots(xml, left_out)):
+        raise ValueError(f"{xml} has no slot, so cars that touch in a mask cannot be told apart.")
+    return slots
+
+
+def _mask_of(picture: Path, path: Path) -> np.ndarray:
+    """The mask of a picture, which must be of its size."""
+    mask, size = read_mask(path), image_size(picture)
+    if mask.shape != size[::-1]:
+        raise ValueError(
+            f"the mask {path} is {mask.shape[1]}x{mask.shape[0]}, its frame {size[0]}x{size[1]}."
+        )
+    return mask
+
+
+def _slot_boxes(xml: Path, picture: Path, left_out: LeftOut) -> Tensor:
+    """Axis-aligned boxes (N, 4) xyxy normalised of the busy slots."""
     (width, height), found = image_size(picture), LabelledBoxes(left_out)
-    for number, (points, busy) in enumerate(read_slots(xml, left_out), 1):
+    for number, (points, busy) in enumerate(_slots_of(xml, picture, left_out), 1):
         xs, ys = ([point[side] / scale for point in points] for side, scale in ((0, width), (1, height)))
         if busy:
             place = f"{xml}, contour {number} in a {width}x{height} picture"

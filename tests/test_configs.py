@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import tarfile
 from functools import cache
 from importlib.util import find_spec
@@ -75,28 +76,48 @@ def traffic():
 
 
 def cnrpark():
-    """One camera on one day, two slots."""
+    """Two cameras on five days, two slots, of which one is busy; and some of it as the study published it."""
     weights()
-    root, day, labels = Path("data/cnrpark_ext"), "2015-11-12", []
-    frames = root / "FULL_IMAGE_100x75" / "SUNNY" / day / "camera1"
-    frames.mkdir(parents=True)
-    (root / "LABELS").mkdir()
-    (root / "camera1.csv").write_text("SlotId,X,Y,W,H\n1,259,194,259,194\n2,1500,900,259,194\n")
-    for hour in range(3):
-        Image.new("RGB", (100, 75), (9, 9, 9)).save(frames / f"{day}_{hour:02d}07.jpg")
-        labels += [f"SUNNY/{day}/camera1/S_{day}_{hour:02d}.07_C01_{slot}.jpg {slot - 1}" for slot in (1, 2)]
+    root, labels, images = Path("data/cnrpark_ext"), [], []
+    (root / "LABELS").mkdir(parents=True)
+    (root / "published/test").mkdir(parents=True)
+    for camera, day, hour in product((1, 2), ("12", "13", "16", "17", "18"), ("0807", "1407")):
+        folder = root / "FULL_IMAGE_100x75" / "SUNNY" / f"2015-11-{day}" / f"camera{camera}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (root / f"camera{camera}.csv").write_text("SlotId,X,Y,W,H\n1,259,194,259,194\n2,1500,900,518,388\n")
+        picture = Image.effect_noise((100, 75), 9 + camera).convert("RGB")
+        picture.paste((250, 250, 250), (58, 35, 78, 50))
+        picture.save(folder / f"2015-11-{day}_{hour}.jpg")
+        name = f"2015-11-{day}_{hour[:2]}.{hour[2:]}_C0{camera}"
+        labels += [f"SUNNY/2015-11-{day}/camera{camera}/S_{name}_{slot}.jpg {slot - 1}" for slot in (1, 2)]
+        name = f"2015-11-{day}_{hour}_C0{camera}_jpg.rf.0a1b.jpg"
+        picture.resize((64, 64)).save(root / "published/test" / name)
+        images.append({"id": len(images), "file_name": name, "width": 64, "height": 64})
     (root / "LABELS" / "all.txt").write_text("\n".join(labels) + "\n")
+    boxes = [{"id": k, "image_id": k, "category_id": 1, "bbox": [37, 30, 13, 13]} for k in range(len(images))]
+    published = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "car"}]}
+    (root / "published/test/_annotations.coco.json").write_text(json.dumps(published))
+
+
+def shrunk_cnrpark(config):
+    """Two of the nine students."""
+    per_camera = "cameras" in config["model"]["init_args"]
+    return {**SMALL_FRAMES, **({"model.cameras": ["C1", "C2"]} if per_camera else {})}
 
 
 def pklot():
-    """Two frames of one lot, each with a mask of one car."""
+    """Two frames of one lot, each with a mask of two cars that touch."""
     weights()
     sequence = Path("data/pklot/sequence0")
+    corners = "".join(f'<point x="{{{side}}}" y="{y}" />' for side, y in ((0, 8), (1, 8), (1, 32), (0, 32)))
+    slot = f'<space occupied="1"><contour>{corners}</contour></space>'
     for folder in ("frames", "bounding_boxes", "masks"):
         (sequence / folder).mkdir(parents=True)
     for name in ("2013-02-22_06_25_00", "2013-02-22_06_30_00"):
         Image.new("RGB", (100, 50)).save(sequence / "frames" / f"{name}.jpg")
-        (sequence / "bounding_boxes" / f"{name}.xml").write_text('<parking id="lotA"></parking>')
+        (sequence / "bounding_boxes" / f"{name}.xml").write_text(
+            f'<parking id="lotA">{slot.format(20, 35)}{slot.format(35, 50)}</parking>'
+        )
         mask = Image.new("RGB", (100, 50))
         mask.paste((1, 1, 1), (20, 10, 50, 30))
         mask.save(sequence / "masks" / f"{name}.png")
@@ -196,12 +217,12 @@ SMALL_WORLD = {**SMALL_FRAMES, "data.frames": 10, "data.size": [96, 72], "data.c
 
 # Folder under configs/ -> (verb, what makes the data in the working directory, overrides of its own: values,
 # or functions of the config; or one function of it that gives them all). A new folder needs a line here; configs that
-# only measure are run by `test`.
+# say no number of epochs only measure and are run by `test`.
 SHRINK = {
     "classification": ("fit", cifar, shrunk_classifier),
     "traffic": ("fit", traffic, SMALL_FRAMES),
-    "cnrpark": ("test", cnrpark, SMALL_FRAMES),
-    "pklot": ("test", pklot, SMALL_FRAMES),
+    "cnrpark": ("fit", cnrpark, shrunk_cnrpark),
+    "pklot": ("fit", pklot, SMALL_FRAMES),
     "parking": ("fit", weights, SMALL_WORLD),
     "federated": ("fit", clients, shrunk_clients),
     "knowledge": ("fit", clients, shrunk_clients),
@@ -214,6 +235,7 @@ def how_to_shrink(path, config=None):
     if folder not in SHRINK:
         pytest.fail(f"{path}: add a line for {folder!r} to SHRINK, so that this config is run too")
     verb, make, overrides = SHRINK[folder]
+    verb = verb if config is None or "max_epochs" in config["trainer"] else "test"
     epochs = {"trainer.max_epochs": 1} if verb == "fit" else {}
     overrides = overrides(config) if callable(overrides) else overrides
     overrides = {name: v(config) if callable(v) else v for name, v in overrides.items()}
@@ -306,6 +328,23 @@ def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
     assert not [p for p in (tmp_path / "data").rglob("*.log")] and not (tmp_path / "lightning_logs").exists()
 
 
+def test_the_twins_of_the_oracle_learn_from_labels_and_have_the_same_table(tmp_path, monkeypatch):
+    """The command that configs/cnrpark/oracle.yaml gives for them, on the same days and cameras."""
+    path = Path("configs/cnrpark/oracle.yaml")
+    config = yaml.safe_load((ROOT / path).read_text())
+    monkeypatch.chdir(tmp_path)
+    _, make, small = how_to_shrink(path, config)
+    make()
+    twins = ["--distillation=null", "--data.unlabelled=false"]
+    assert all(word in (ROOT / path).read_text() for word in twins)
+    main(["fit", "--config", str(ROOT / path), *words({**small, "trainer.limit_test_batches": 1.0}), *twins])
+    names = check_results({**config, "distillation": None})
+    assert "train/loss" in " ".join(names) and not any(name.startswith("distillation/") for name in names)
+    with Path("runs/cnrpark_oracle/version_0/report/table.csv").open(newline="") as file:
+        rows = {row["Camera"]: row["mAP50"] for row in csv.DictReader(file)}
+    assert rows.keys() == {"C1", "C2", "all"} and all(rows.values())
+
+
 def test_there_are_configs():
     assert len(CONFIGS) >= 5 and Path("configs/traffic/oracle.yaml") in CONFIGS
 
@@ -314,6 +353,40 @@ def test_a_config_that_nobody_taught_to_shrink_is_noticed():
     for name in ("configs/new/one.yaml", "configs/one.yaml"):
         with pytest.raises(pytest.fail.Exception, match="SHRINK"):
             how_to_shrink(Path(name))
+
+
+def test_the_study_on_its_nine_sample_frames(tmp_path, monkeypatch):
+    """One frame a camera and day: five days, so five cameras, are learnt from, and two others are tested."""
+    data = Path(os.environ.get("LKD_DATA", "data")).resolve()
+    if not (data / "cnrpark_ext").is_dir() or not (data / "weights/yolo11n.pt").is_file():
+        pytest.skip(f"no cnrpark_ext and weights in {data}: set LKD_DATA to where they are")
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(data)
+    overrides = {
+        **SMALL_TRAINER,
+        "data.teacher_size": 640,
+        "trainer.max_epochs": 1,
+        "trainer.limit_train_batches": 1.0,
+        "trainer.check_val_every_n_epoch": 1,  # a checkpoint is saved after it
+    }
+    path = ROOT / "configs/cnrpark/oracle.yaml"
+    main(["fit", "--config", str(path), *words(overrides)])
+    check_results(yaml.safe_load(path.read_text()))
+    with Path("runs/cnrpark_oracle/version_0/report/table.csv").open(newline="") as file:
+        rows = {(row["Role"], row["Camera"]): float(row["mAP50"] or "nan") for row in csv.DictReader(file)}
+    assert {camera for _, camera in rows} == {*(f"C{k}" for k in range(1, 10)), "all"}
+    assert min(rows[role, "all"] for role in ("Teacher", "Student")) > 0.1  # both do find cars
+    (path,) = Path("runs/cnrpark_oracle/version_0/checkpoints").glob("*.ckpt")
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    bias = {
+        name.split(".")[2]: value
+        for name, value in weights.items()
+        if re.search(r"copies\.C\d\.net\.model\.22\.cv3\.0\.2\.bias$", name)
+    }
+    assert len(bias) == 9
+    assert {name for name, value in bias.items() if not torch.equal(value, bias["C9"])} == {
+        *("C1", "C2", "C3", "C7", "C8")  # the cameras of the first five days; the others are as they began
+    }
 
 
 def test_traffic_cameras_on_real_frames_with_real_weights(tmp_path, monkeypatch):

@@ -112,6 +112,19 @@ def test_selection_by_camera_weather_and_day(park):
             detection(park, **arguments)
 
 
+def test_frames_are_split_by_whole_days(park):
+    """Two days: all cameras learn from the first and are tested on the second."""
+    module = detection(park, split="by_day", fractions=(0.5, 0.0, 0.5))
+    days = [{(frame.camera, frame.time[:10]) for frame in part} for part in module.splits]
+    assert days == [
+        {("C1", "2015-11-12"), ("C2", "2015-11-12")},
+        set(),
+        {("C1", "2015-12-22"), ("C2", "2015-12-22")},
+    ]
+    with pytest.raises(ValueError, match="split: 'official' is not among"):
+        detection(park, split="official")
+
+
 def test_patches(park):
     module = patches(park)
     assert [len(part) for part in module.splits] == [16, 8, 8] and module.cameras == ["C1", "C2"]

@@ -17,6 +17,15 @@ from lkd import datamodules
             "CNRParkEXT",
             {"task": "patches", "days": "[2015-11-12..2015-11-30]", "fractions": "[0.5, 0.2, 0.3]"},
         ),
+        (
+            "CocoFolder",
+            {
+                "annotations": "{train: 'a/*.json', test: 'b/*.json'}",
+                "classes": "{car: 0}",
+                "camera": "'C{number}'",
+            },
+        ),
+        ("CocoFolder", {"annotations": "'**/*.json'", "name": "'{number}.jpg'", "images": "'{part}2017'"}),
         ("CNRParkPatches", {"split": "official", "batch_size": 3, "root": "r"}),
         ("ParkingWorld", {"cameras": "[C1, C9]", "size": "[320, 240]", "weathers": "[sunny]", "seed": 3}),
         ("Digits", {"batch_size": 7}),
