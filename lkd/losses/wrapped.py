@@ -33,3 +33,4 @@ class WrappedTerm(Term):
         self.term = term
         self.needs_labels = term.needs_labels
         self.relates_samples = term.relates_samples
+        self.of_sigmoids = term.of_sigmoids
