@@ -27,6 +27,8 @@ def join(parts: list[Any], sizes: list[int], layer: str = "") -> Any:
         torch.Size([3, 3])
     """
     first = parts[0]
+    if len(parts) == 1:
+        return first
     if isinstance(first, Tensor):
         if all(p.ndim and len(p) == n for p, n in zip(parts, sizes, strict=True)):
             return torch.cat(parts)

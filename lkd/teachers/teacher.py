@@ -148,8 +148,11 @@ class Teacher(LightningModule):
                 self._ask(model, call)
             return {layer: taps.output(layer) for layer in layers}
 
-        parts, sizes = self._run(run, inputs)
-        return {layer: join([part[layer] for part in parts], sizes, layer) for layer in layers}
+        def whole(parts: list[Any], sizes: list[int]) -> dict[str, Any]:
+            return {layer: join([part[layer] for part in parts], sizes, layer) for layer in layers}
+
+        outputs: dict[str, Any] = self._run(run, whole, inputs)
+        return outputs
 
     def part(self, address: str) -> Callable[[Tensor], Any]:
         """A part of the model as a function of its input, to which gradients flow; the weights stay frozen.
@@ -189,14 +192,18 @@ class Teacher(LightningModule):
             TypeError: If the model neither has `detect` nor returns detections when called.
         """
         function = getattr(self.loaded, "detect", self.loaded)
-        parts, sizes = self._run(lambda call: self._ask(function, call), images)
-        found = [sample for part in parts if isinstance(part, list) for sample in part]
-        if len(found) != sum(sizes) or not all(isinstance(f, dict) and "boxes" in f for f in found):
-            raise TypeError(
-                f"the teacher {self._name} gives no detections; it needs a method detect(images) or must return a list with one "
-                "dict of boxes, scores and labels for each image."
-            )
-        return found
+
+        def whole(parts: list[Any], sizes: list[int]) -> list[dict[str, Tensor]]:
+            found = [sample for part in parts if isinstance(part, list) for sample in part]
+            if len(found) != sum(sizes) or not all(isinstance(f, dict) and "boxes" in f for f in found):
+                raise TypeError(
+                    f"the teacher {self._name} gives no detections; it needs a method detect(images) or must return a list with "
+                    "one dict of boxes, scores and labels for each image."
+                )
+            return found
+
+        outputs: list[dict[str, Tensor]] = self._run(lambda call: self._ask(function, call), whole, images)
+        return outputs
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Any:
         """`Trainer.predict` on batches that are a tensor, a tuple that starts with it or a dict of images."""
@@ -221,8 +228,10 @@ class Teacher(LightningModule):
         return self.model.name if isinstance(self.model, Called) else type(self.model).__name__
 
     @torch.no_grad()  # not inference_mode: its tensors may not take part in the student's graph
-    def _run(self, function: Callable[[Call], Any], inputs: Any) -> tuple[list[Any], list[int]]:
-        """What the function gives for the parts of a batch, and how many samples they have."""
+    def _run(
+        self, function: Callable[[Call], Any], whole: Callable[[list[Any], list[int]], Any], inputs: Any
+    ) -> Any:
+        """What `whole` makes of what the function gives for the parts of a batch, and of their numbers of samples."""
         model, call = self.loaded, as_call(inputs)
         self.eval()  # whoever shares the model may have set it to training
         device = device_of(call)
@@ -235,8 +244,8 @@ class Teacher(LightningModule):
         call = to_own(model, call)
         with running(model, self.precision, device.type):
             parts = chunks(call, self.batch_size) if self.batch_size else [(call, batch_length(call) or 1)]
-            outputs = [function(part) for part, _ in parts]
-        return [on_tensors(Tensor.detach, output) for output in outputs], [size for _, size in parts]
+            outputs = whole([function(part) for part, _ in parts], [size for _, size in parts])
+        return on_tensors(Tensor.detach, outputs)
 
     def _ask(self, function: Callable[..., Any], call: Call) -> Any:
         """Calls the model; what it cannot take is said in one sentence."""
@@ -254,8 +263,11 @@ class Teacher(LightningModule):
                 ) from error
             types = dtypes_of(self.loaded)
             other = f" Its weights are {types}; see precision." if types not in ([], [torch.float32]) else ""
+            said = shorten(
+                str(error).rpartition("RuntimeError: ")[2], 400
+            )  # what comes before is TorchScript's
             raise RuntimeError(
-                f"the teacher {self._name} failed on an input of shape {shown(call)}: {shorten(str(error), 400)}{other} "
+                f"the teacher {self._name} failed on an input of shape {shown(call)}: {said}{other} "
                 "(It is given what enters the student's forward, or the layer that student_input names, or what input_key "
                 "names.)"
             ) from error
