@@ -1,10 +1,8 @@
 """`Teacher`: any model, frozen, as the source of distillation targets."""
 
-import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
@@ -12,12 +10,13 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lkd.taps import Call, Taps, find_part
+from lkd.teachers.asking import ask
 from lkd.teachers.callables import Called
-from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved, shown
+from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
 from lkd.teachers.nested import on_tensors
 from lkd.teachers.normalization import Normalization, Statistics
 from lkd.teachers.outputs import join
-from lkd.teachers.precision import Precision, check_precision, dtypes_of, running, set_precision, to_own
+from lkd.teachers.precision import Precision, check_precision, running, set_precision, to_own
 from lkd.teachers.recipe import follow
 from lkd.teachers.scripted import require_eval, require_layers
 from lkd.teachers.sources import load
@@ -145,7 +144,7 @@ class Teacher(LightningModule):
 
         def run(call: Call) -> dict[str, Any]:
             with Taps(model, layers, "teacher_layer") as taps:
-                self._ask(model, call)
+                ask(model, call, self._name, model)
             return {layer: taps.output(layer) for layer in layers}
 
         def whole(parts: list[Any], sizes: list[int]) -> dict[str, Any]:
@@ -202,7 +201,9 @@ class Teacher(LightningModule):
                 )
             return found
 
-        outputs: list[dict[str, Tensor]] = self._run(lambda call: self._ask(function, call), whole, images)
+        outputs: list[dict[str, Tensor]] = self._run(
+            lambda call: ask(function, call, self._name, self.loaded), whole, images
+        )
         return outputs
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Any:
@@ -246,41 +247,3 @@ class Teacher(LightningModule):
             parts = chunks(call, self.batch_size) if self.batch_size else [(call, batch_length(call) or 1)]
             outputs = whole([function(part) for part, _ in parts], [size for _, size in parts])
         return on_tensors(Tensor.detach, outputs)
-
-    def _ask(self, function: Callable[..., Any], call: Call) -> Any:
-        """Calls the model; what it cannot take is said in one sentence."""
-        try:
-            return function(*call.args, **call.kwargs)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, AssertionError, TypeError, AttributeError, LookupError) as error:
-            # what torch and timm raise where shapes or arguments do not fit
-            misfit = _misfit(function, call) if isinstance(error, TypeError) else None
-            if misfit is not None:
-                raise TypeError(
-                    f"the teacher {self._name} cannot be called with {shown(call)}, which is what the student's forward was "
-                    f"given: {misfit}; name what of the batch the teacher is given, input_key='...' (several are allowed)."
-                ) from error
-            types = dtypes_of(self.loaded)
-            other = f" Its weights are {types}; see precision." if types not in ([], [torch.float32]) else ""
-            said = shorten(
-                str(error).rpartition("RuntimeError: ")[2], 400
-            )  # what comes before is TorchScript's
-            raise RuntimeError(
-                f"the teacher {self._name} failed on an input of shape {shown(call)}: {said}{other} "
-                "(It is given what enters the student's forward, or the layer that student_input names, or what input_key "
-                "names.)"
-            ) from error
-
-
-def _misfit(function: Callable[..., Any], call: Call) -> str | None:
-    """Why a function cannot take these arguments; None if it can, or does not say."""
-    called = function.function if isinstance(function, Called) else function
-    called = called.forward if isinstance(called, nn.Module) else called
-    try:
-        inspect.signature(called).bind(*call.args, **call.kwargs)
-    except TypeError as error:
-        return str(error)
-    except ValueError:
-        return None
-    return None

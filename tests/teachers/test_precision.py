@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.callbacks import Distillation
 from lkd.losses import KD, FitNets, LogitMatching
-from lkd.teachers import PseudoLabels, Teacher
+from lkd.teachers import EMATeacher, PseudoLabels, Teacher
 from lkd.teachers.precision import running
 
 X, Y = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 3
@@ -85,6 +85,14 @@ def test_a_fit_in_any_precision(precision, dtype):
     trainer.fit(student, DataLoader(TensorDataset(X, Y), batch_size=8))
     assert trainer.callback_metrics["distillation/kd"].isfinite()
     assert teacher.loaded[0].weight.dtype == dtype
+
+
+def test_an_average_follows_a_student_that_a_trainer_made_double():
+    student = net()
+    teacher = EMATeacher(student, decay=0.9)
+    student.double()[0].weight.data.fill_(3.0)
+    teacher.update(student)  # the mean of both, for the first step
+    torch.testing.assert_close(teacher.loaded[0].weight, (net()[0].weight + 3.0).detach() / 2)
 
 
 def test_tensors_that_the_model_makes_are_of_its_type():
