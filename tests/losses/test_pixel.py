@@ -3,8 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from lkd.callbacks import Distillation
 from lkd.losses import KD, PixelKD, kd_loss, pixel_kd_loss
+from lkd.teachers import Teacher
 
 
 def maps(seed, *size):
@@ -80,3 +85,34 @@ def test_bad_input():
         PixelKD(ignore_index=255)(maps(0, 3, 3), maps(0, 3, 3), torch.zeros(2, 5, 3, 3))
     with pytest.raises(ValueError, match=r"got \(2, 5, 3, 3\) .*give PixelKD for maps"):
         KD()(maps(0, 3, 3), maps(0, 3, 3))
+
+
+class Segmenter(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        return {"out": self.net(x)}
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self(batch[0])["out"], batch[1], ignore_index=255)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_segmenter_is_distilled_with_its_label_maps():
+    torch.manual_seed(0)
+    x, y = torch.rand(4, 3, 6, 6), torch.randint(4, (4, 6, 6))
+    y[:, :3] = 255
+    teacher = Teacher(nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(2)), batch_size=3)
+    term = PixelKD(resize=True, ignore_index=255, student_layer=":out")
+    student = Segmenter()
+    expected = term(student(x)["out"], teacher(x), y).item()
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[Distillation(teacher, [term])],
+    )  # fmt: skip
+    trainer.fit(student, DataLoader(TensorDataset(x, y), batch_size=4))
+    assert trainer.callback_metrics["distillation/pixelkd"].item() == pytest.approx(expected, rel=1e-5)
