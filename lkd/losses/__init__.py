@@ -43,10 +43,12 @@ from lkd.losses.multi_teacher import MultiTeacher, mean_probabilities
 from lkd.losses.mutual import mutual_losses
 from lkd.losses.nkd import NKD, nkd_loss
 from lkd.losses.nst import NST, nst_loss
+from lkd.losses.pixel import PixelKD, pixel_kd_loss
 from lkd.losses.pkd import PKD, pkd_loss
 from lkd.losses.pkt import PKT, pkt_loss
 from lkd.losses.relation import RKD, SimilarityPreserving, rkd_angle_loss, rkd_distance_loss, sp_loss
 from lkd.losses.review import ReviewKD, hcl_loss
+from lkd.losses.sigmoid import SigmoidKD, sigmoid_kd_loss
 from lkd.losses.simkd import Projector, ReusedClassifier, SimKD
 from lkd.losses.standardized import Standardized, standardize
 from lkd.losses.teacher_weights import confidence_weights, entropy_weights
@@ -78,10 +80,12 @@ __all__ = [
     "FitNets",
     "LogitMatching",
     "MultiTeacher",
+    "PixelKD",
     "Projector",
     "QueueCRD",
     "ReusedClassifier",
     "ReviewKD",
+    "SigmoidKD",
     "SimKD",
     "SimilarityPreserving",
     "Standardized",
@@ -121,10 +125,12 @@ __all__ = [
     "nce_loss",
     "nkd_loss",
     "nst_loss",
+    "pixel_kd_loss",
     "pkd_loss",
     "pkt_loss",
     "rkd_angle_loss",
     "rkd_distance_loss",
+    "sigmoid_kd_loss",
     "soft_cross_entropy",
     "sp_loss",
     "standardize",

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from lkd.losses.inputs import Tapped, mean_over_levels
-from lkd.losses.scores import prepare_logits
+from lkd.losses.scores import prepare_classes
 from lkd.losses.term import Term
 
 
@@ -15,21 +15,21 @@ def consistency_loss(student: Tensor, teacher: Tensor) -> Tensor:
     their weight of 100 with ten classes is 10 here.
 
     Args:
-        student: Logits `(B, C)`.
+        student: Logits `(B, C)`, at least two classes.
         teacher: Logits `(B, C)`; no gradient flows into them.
 
     Returns:
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If the shapes do not match, or there is one class only.
 
     Example:
         >>> import torch
         >>> consistency_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[100.0, 0.0]]))
         tensor(0.5000)
     """
-    student, teacher = prepare_logits(student, teacher)
+    student, teacher = prepare_classes(student, teacher)
     return (student.softmax(1) - teacher.softmax(1)).square().sum(1).mean()
 
 

@@ -15,7 +15,7 @@ from lkd.losses.divergence import (
     triangular_discrimination,
 )
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
-from lkd.losses.scores import prepare_logits, prepare_teachers
+from lkd.losses.scores import prepare_classes, prepare_teachers, require_classes
 from lkd.losses.term import Term
 
 Measure = Literal["ce", "kl", "js", "triangular", "sed", "msed"]
@@ -53,7 +53,7 @@ def dissimilarity_loss(
     and so is the default temperature.
 
     Args:
-        student: Logits `(B, C)`.
+        student: Logits `(B, C)`, at least two classes.
         teacher: Logits `(B, C)`, or for `"msed"` of several teachers `(B, K, C)`; no gradient flows into them.
         measure: One of the above. Default `"js"`.
         temperature: T, above 0.
@@ -62,7 +62,7 @@ def dissimilarity_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the measure is not known, the shapes do not match or the temperature is not above 0.
+        ValueError: If the measure is not known, the shapes do not match, there is one class only, or the temperature is not above 0.
 
     Example:
         >>> import torch
@@ -76,9 +76,10 @@ def dissimilarity_loss(
     if measure == "msed":
         teachers = teacher[:, None] if isinstance(teacher, Tensor) and teacher.dim() == 2 else teacher
         student, teachers = prepare_teachers(student, teachers)
+        require_classes(student)
         distance = multivariate_sed(_log_p(student, temperature), _log_p(teachers, temperature))
     elif measure in PAIRWISE:
-        student, teacher = prepare_logits(student, teacher)
+        student, teacher = prepare_classes(student, teacher)
         distance = PAIRWISE[measure](_log_p(student, temperature), _log_p(teacher, temperature))
     else:
         raise ValueError(f"measure={measure!r} must be one of {', '.join(map(repr, get_args(Measure)))}")

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
-from lkd.losses.scores import prepare_logits
+from lkd.losses.scores import prepare_classes
 from lkd.losses.term import Term
 
 EPS = 1e-8
@@ -45,9 +45,7 @@ def dist_loss(
         tensor(0.7502)
     """
     check_positive("temperature", temperature)
-    student, teacher = prepare_logits(student, teacher)
-    if student.shape[1] < 2:
-        raise ValueError("dist_loss needs at least 2 classes, got 1: use a loss on sigmoids")
+    student, teacher = prepare_classes(student, teacher)
     p, q = (student / temperature).softmax(1), (teacher / temperature).softmax(1)
     rows, columns = _correlations(p, q), _correlations(p.T, q.T)
     return (beta * (1 - rows.mean()) + gamma * (1 - columns.mean())) * temperature**2

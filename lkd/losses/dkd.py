@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lkd.losses.divergence import kl_divergence
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
-from lkd.losses.scores import check_labels, prepare_logits
+from lkd.losses.scores import check_labels, prepare_classes
 from lkd.losses.term import Term
 
 
@@ -45,9 +45,7 @@ def dkd_loss(
         tensor(4.1034)
     """
     check_positive("temperature", temperature)
-    student, teacher = prepare_logits(student, teacher)
-    if student.shape[1] < 2:
-        raise ValueError("dkd_loss needs at least 2 classes, got 1: use a loss on sigmoids")
+    student, teacher = prepare_classes(student, teacher)
     check_labels(labels, len(student))
     (pair_s, others_s), (pair_t, others_t) = (
         split_target(logits / temperature, labels) for logits in (student, teacher)

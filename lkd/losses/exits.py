@@ -41,7 +41,7 @@ def byot_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If there are fewer than two exits, the numbers or shapes differ, or a weight is out of range.
+        ValueError: If there are fewer than two exits or classes, the numbers or shapes differ, or a weight is out of range.
 
     Example:
         >>> import torch

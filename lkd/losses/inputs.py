@@ -10,7 +10,7 @@ Tapped = Tensor | list[Tensor]
 
 
 def prepare(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Raise both to float32 (float64 stays), cut the teacher's graph and compare the batch sizes.
+    """Raise both to float32 (float64 if one is in it), cut the teacher's graph and compare the batch sizes.
 
     Softmax, KL and norms lose their small differences in half precision, so every loss is computed in
     float32 even where mixed precision produced its inputs; the gradient returns in the input's own type.
@@ -46,7 +46,8 @@ def prepare(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             f"the student's batch has {len(student)} samples, the teacher's {len(teacher)}: "
             "both must see the same inputs"
         )
-    return full_precision(student), full_precision(teacher.detach())
+    kept = torch.promote_types(full_precision(student).dtype, full_precision(teacher.detach()).dtype)
+    return student.to(kept), teacher.detach().to(kept)
 
 
 def full_precision(value: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lkd.losses.divergence import kl_divergence
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
-from lkd.losses.scores import prepare_logits
+from lkd.losses.scores import prepare_classes, prepare_logits
 from lkd.losses.term import Term
 
 
@@ -19,7 +19,7 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tenso
     to 4 (its gradient and the limit, there of the soft cross-entropy, without T²).
 
     Args:
-        student: Logits `(B, C)`.
+        student: Logits `(B, C)`, at least two classes; `sigmoid_kd_loss` takes one.
         teacher: Logits `(B, C)`; no gradient flows into them.
         temperature: T, above 0.
 
@@ -27,7 +27,7 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tenso
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the shapes do not match or the temperature is not above 0.
+        ValueError: If the shapes do not match, there is one class only, or the temperature is not above 0.
 
     Example:
         >>> import torch
@@ -35,7 +35,7 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tenso
         tensor(1.5232)
     """
     check_positive("temperature", temperature)
-    student, teacher = prepare_logits(student, teacher)
+    student, teacher = prepare_classes(student, teacher)
     log_p, log_q = F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1)
     return kl_divergence(log_p, log_q).mean() * temperature**2
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkd.losses.inputs import full_precision
+from lkd.losses.scores import require_classes
 
 Choice = Literal["confident", "random", "mean", "skip"]
 
@@ -109,11 +110,15 @@ def chain_loss(
     Returns:
         The loss, a scalar; 0 without auxiliary heads.
 
+    Raises:
+        ValueError: If there is one class only.
+
     Example:
         >>> heads = [torch.zeros(1, 2), torch.zeros(1, 2)]
         >>> chain_loss(heads, torch.tensor([[[[50.0, 0.0]], [[0.0, 0.0]]]]))
         tensor(0.6931)
     """
+    require_classes(heads[0])
     total = heads[0].new_zeros(())
     for k in range(1, len(heads)):
         target, weight = chain_target(teachers[:, k - 1], heads[k - 1], heads[k], choice, generator)

@@ -63,7 +63,8 @@ class MultiTeacher(WrappedTerm):
     Raises:
         TypeError: If the inner term is no term.
         ValueError: If a value is not known, weights are negative or do not sum to 1, the term has no temperature
-            at which probabilities could be averaged, or it compares samples with each other (DIST) where their
+            at which probabilities could be averaged, it is one on sigmoids and they would be averaged or weighed over
+            classes, or it compares samples with each other (DIST) where their
             losses were to be weighted one by one.
 
     Example:
@@ -94,6 +95,11 @@ class MultiTeacher(WrappedTerm):
         if combine == "probabilities" and _temperature(term) is None:
             raise ValueError(
                 f"combine='probabilities': {name} has no temperature, so it compares no probabilities; use 'logits' or 'losses'."
+            )
+        if term.of_sigmoids and (combine == "probabilities" or weighting in ("entropy", "confidence")):
+            raise ValueError(
+                f"combine={combine!r}, weighting={weighting!r}: {name} takes each logit as a probability of its own, and here the "
+                "teachers' logits go through a softmax over classes; use combine='losses' or 'logits' with fixed weights."
             )
         if combine == "losses" and weighting in ("entropy", "confidence") and term.relates_samples:
             raise ValueError(

@@ -29,7 +29,7 @@ def mutual_losses(logits: Sequence[Tensor], labels: Tensor, temperature: float =
         The K losses `(K,)`, of at least float32.
 
     Raises:
-        ValueError: If there are fewer than two peers, their shapes differ, or the temperature is not above 0.
+        ValueError: If there are fewer than two peers or classes, their shapes differ, or the temperature is not above 0.
 
     Example:
         >>> peers = [torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])]

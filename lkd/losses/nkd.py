@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from lkd.losses.divergence import soft_cross_entropy
 from lkd.losses.dkd import split_target
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
-from lkd.losses.scores import check_labels, prepare_logits
+from lkd.losses.scores import check_labels, prepare_classes
 from lkd.losses.term import Term
 
 
@@ -43,9 +43,7 @@ def nkd_loss(
         tensor(1.9104)
     """
     check_positive("temperature", temperature)
-    student, teacher = prepare_logits(student, teacher)
-    if student.shape[1] < 2:
-        raise ValueError("nkd_loss needs at least 2 classes, got 1: use a loss on sigmoids")
+    student, teacher = prepare_classes(student, teacher)
     check_labels(labels, len(student))
     target = -teacher.softmax(1).gather(1, labels[:, None]) * F.log_softmax(student, 1).gather(
         1, labels[:, None]

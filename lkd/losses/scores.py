@@ -25,6 +25,10 @@ def prepare_logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         ...
         ValueError: student has 3 classes, teacher 4: distilling logits needs the same classes in the same order
     """
+    if isinstance(student, Tensor) and student.dim() == 1:
+        raise ValueError(
+            f"logits must have the shape (B, C), got {tuple(student.shape)} of the student: give SigmoidKD for one logit"
+        )
     student, teacher = prepare(student, teacher)
     if student.dim() != 2 or teacher.dim() != 2:
         several = student.dim() == 2 and teacher.dim() == 3
@@ -34,7 +38,7 @@ def prepare_logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             + (
                 ": where that is several teachers' (B, K, C), wrap the term in MultiTeacher"
                 if several
-                else ""
+                else ": give PixelKD for maps (B, C, H, W), SigmoidKD for one logit (B,), and flatten tokens into the batch"
             )
         )
     if student.shape != teacher.shape:
@@ -43,6 +47,45 @@ def prepare_logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             "distilling logits needs the same classes in the same order"
         )
     return student, teacher
+
+
+def prepare_classes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Do what `prepare_logits` does, for logits that go through a softmax.
+
+    Args:
+        student: Logits `(B, C)`, at least two classes.
+        teacher: Logits `(B, C)`.
+
+    Returns:
+        Both in float32 at least, the teacher's without a graph.
+
+    Raises:
+        ValueError: If a shape is another, or there is one class only.
+
+    Example:
+        >>> import torch
+        >>> prepare_classes(torch.zeros(2, 1), torch.zeros(2, 1))
+        Traceback (most recent call last):
+        ...
+        ValueError: a softmax over 1 class is always 1 and can teach nothing: give at least 2 classes, or SigmoidKD for one logit
+    """
+    student, teacher = prepare_logits(student, teacher)
+    require_classes(student)
+    return student, teacher
+
+
+def require_classes(logits: Tensor, dim: int = 1) -> None:
+    """Raise ValueError if logits have one class only, as their softmax is then constant.
+
+    Example:
+        >>> import torch
+        >>> require_classes(torch.zeros(2, 2))
+    """
+    if logits.shape[dim] < 2:
+        raise ValueError(
+            f"a softmax over {logits.shape[dim]} class is always 1 and can teach nothing: give at least 2 classes, or SigmoidKD "
+            "for one logit"
+        )
 
 
 def prepare_teachers(student: Tensor, teachers: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lkd.losses.inputs import Tapped, mean_over_levels, prepare
+from lkd.losses.scores import require_classes
+from lkd.losses.term import Term
 from lkd.losses.wrapped import WrappedTerm
 
 EPS = 1e-7
@@ -32,8 +34,7 @@ def standardize(logits: Tensor) -> Tensor:
         >>> standardize(torch.tensor([[1.0, 2.0, 3.0]]))
         tensor([[-1.0000,  0.0000,  1.0000]])
     """
-    if logits.shape[-1] < 2:
-        raise ValueError("standardize needs at least 2 classes, got 1: use a loss on sigmoids")
+    require_classes(logits, -1)
     centred = logits - logits.mean(-1, keepdim=True)
     # the norm, unlike torch.std, has a gradient where all logits are equal
     norm = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
@@ -52,6 +53,7 @@ class Standardized(WrappedTerm):
 
     Raises:
         TypeError: If it is no term.
+        ValueError: If it is one on sigmoids, whose labels have no common scale.
 
     Example:
         >>> from lkd.losses import KD
@@ -60,6 +62,13 @@ class Standardized(WrappedTerm):
         tensor(True)
     """
 
+    def __init__(self, term: Term) -> None:
+        super().__init__(term)
+        if term.of_sigmoids:
+            raise ValueError(
+                f"term={type(term).__name__} takes each logit by itself, and standardizing mixes them: leave Standardized out."
+            )
+
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
@@ -67,6 +76,8 @@ class Standardized(WrappedTerm):
 
         def loss(ours: Tensor, theirs: Tensor) -> Tensor:
             ours, theirs = prepare(ours, theirs)
+            if ours.dim() != 2:
+                raise ValueError(f"Standardized takes logits (B, C), got {tuple(ours.shape)} of the student")
             return self.term(standardize(ours), standardize(theirs), labels=labels)
 
         return mean_over_levels(loss, student, teacher)

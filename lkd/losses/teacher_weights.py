@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lkd.losses.divergence import soft_cross_entropy
 from lkd.losses.inputs import full_precision
-from lkd.losses.scores import check_labels
+from lkd.losses.scores import check_labels, require_classes
 
 
 def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
         Weights `(B, K)` without a graph; 1 for a single teacher.
 
     Raises:
-        ValueError: If the labels are no integers, one a sample.
+        ValueError: If the labels are no integers, one a sample, or there is one class only.
 
     Example:
         >>> teachers = torch.tensor([[[4.0, 0.0], [0.0, 4.0]]])
@@ -34,6 +34,7 @@ def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
     """
     check_labels(labels, len(teachers))
     logits = full_precision(teachers.detach())
+    require_classes(logits, 2)
     count = logits.shape[1]
     if count == 1:
         return logits.new_ones(len(logits), 1)
@@ -57,12 +58,16 @@ def entropy_weights(teachers: Tensor) -> Tensor:
     Returns:
         Weights `(B, K)` without a graph; 1 for a single teacher.
 
+    Raises:
+        ValueError: If there is one class only.
+
     Example:
         >>> teachers = torch.tensor([[[100.0, 0.0], [0.0, 0.0]]])
         >>> entropy_weights(teachers)
         tensor([[1., 0.]])
     """
     logits = full_precision(teachers.detach())
+    require_classes(logits, 2)
     count = logits.shape[1]
     if count == 1:
         return logits.new_ones(len(logits), 1)

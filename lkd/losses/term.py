@@ -38,6 +38,8 @@ class Term(nn.Module):
     """Whether the loss compares samples of a batch with each other, so that it is no mean over samples."""
     raw: bool = False
     """Whether the loss takes what a layer gives as it is, a dict or a tuple, and not one tensor a name."""
+    of_sigmoids: bool = False
+    """Whether it takes each logit as a probability of its own, so that no softmax over them may come before it."""
     rest: Sequence[str] = ()
     """Parts of the frozen teacher that the loss runs by itself, as `lkd.teachers.Teacher.part` reads them. Where
     there are some, `forward` is given them as `rest`, a list of functions through which gradients flow."""

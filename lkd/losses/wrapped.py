@@ -34,3 +34,4 @@ class WrappedTerm(Term):
         self.needs_labels = term.needs_labels
         self.relates_samples = term.relates_samples
         self.raw = term.raw
+        self.of_sigmoids = term.of_sigmoids

@@ -38,6 +38,29 @@ def grid(feats: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tenso
     return torch.cat(centres), torch.cat(pixels)
 
 
+def check_targets(boxes: Tensor, labels: Tensor, num_classes: int) -> None:
+    """Raises ValueError if a box is not finite, or a label is no class.
+
+    Args:
+        boxes: `(N, 4)`, of all images.
+        labels: `(N,)`, of all images.
+        num_classes: Number of classes.
+
+    Example:
+        >>> check_targets(torch.zeros(2, 4), torch.tensor([0, 3]), 2)
+        Traceback (most recent call last):
+        ...
+        ValueError: targets: labels [3] are outside the classes 0..1.
+    """
+    if not bool(boxes.isfinite().all()):
+        raise ValueError("targets: a box is not finite (NaN or infinite).")
+    if labels.is_floating_point() and len(labels):
+        raise ValueError(f"targets: labels are {labels.dtype}, but classes are integers (int64).")
+    outside = labels[(labels < 0) | (labels >= num_classes)].unique().tolist()
+    if outside:
+        raise ValueError(f"targets: labels {outside} are outside the classes 0..{num_classes - 1}.")
+
+
 @torch.no_grad()
 def detections(
     outputs: Outputs,

@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from pathlib import Path
+from textwrap import shorten
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
-from lkd.models.dense import Detections, Outputs, detections, grid
+from lkd.models.dense import Detections, Outputs, check_targets, detections, grid
 
+HEADS = ("Detect", "v10Detect")
+"""What gives raw boxes and scores on a grid, and nothing beside them."""
 GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # YOLOv8's weights of the three terms
 
 
@@ -59,7 +62,7 @@ def _bundled(name: str) -> dict[str, Any]:
     tasks = _ultralytics()
     if not Path(name).is_file():
         known = {path.name for path in (Path(tasks.__file__).parents[1] / "cfg" / "models").rglob("*.yaml")}
-        if re.sub(r"(?<=\d)[nsmlx](?=[-.])", "", name) not in known:
+        if not known & {name, re.sub(r"(?<=\d)[nsmlx](?=[-.])", "", name)}:
             sized = {re.sub(r"(?<=\d)(?=[-.])", size, each, count=1) for each in known for size in "nsmlx"}
             near = difflib.get_close_matches(name, sorted(sized), n=3) or ["yolo11n.yaml", "yolov8n.yaml"]
             raise ValueError(
@@ -74,14 +77,33 @@ def _weights(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise FileNotFoundError(
             f"model={path!r}: no such file; give a local .pt (weights are never downloaded)."
         )
+    load = _ultralytics().torch_safe_load
+    why, network = "it holds no network", None
     try:
-        checkpoint, _ = _ultralytics().torch_safe_load(path, safe_only=True)
-        network = checkpoint.get("ema") or checkpoint["model"]
-        return network.yaml, network.float().state_dict()
-    except (TypeError, KeyError, AttributeError) as error:
+        # an absolute path: a damaged file that is named as a published one would be replaced by a download
+        checkpoint, _ = load(str(Path(path).resolve()), safe_only=True)
+        network = checkpoint.get("ema") or checkpoint.get("model")
+    except (TypeError, AttributeError, ImportError, RuntimeError, ValueError, OSError) as error:
+        why = shorten(str(error).removeprefix("ERROR ❌️ ").removeprefix(f"{Path(path).resolve()} "), 200)
+    if network is None or not hasattr(network, "yaml"):
         raise ValueError(
-            f"model={path!r} is not a readable Ultralytics detection checkpoint: {error}"
-        ) from error
+            f"model={path!r} is not a readable Ultralytics checkpoint ({why}); of another network give the module: build it, load "
+            "its weights by load_state_dict and Teacher(module)."
+        )
+    return network.yaml, network.float().state_dict()
+
+
+def _require_boxes(architecture: dict[str, Any], model: Any) -> None:
+    """Raises ValueError if the last layer gives other than boxes, before such a network is built."""
+    try:
+        head = architecture["head"][-1][2]
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"model={model!r} is no architecture: it has no list `head` of layers.") from error
+    if head not in HEADS:
+        raise ValueError(
+            f"model={model!r} has the head {head}; lkd needs {' or '.join(HEADS)}, which give boxes on a grid and need no text; "
+            "another detector can teach boxes as a module with a method detect(images), Teacher(module)."
+        )
 
 
 class _Confident:
@@ -103,7 +125,7 @@ class _Confident:
 
 
 class YOLO(nn.Module):
-    """A YOLO detector (v8, 11, and 26 by its one-to-many branch) behind lkd's detector protocol.
+    """A YOLO detector (v3 to 12, and v10 and 26 by their one-to-many branch) behind lkd's detector protocol.
 
     Args:
         model: A bundled yaml name (`"yolov8n.yaml"`: random weights), the path of a yaml or of `.pt` weights,
@@ -124,7 +146,7 @@ class YOLO(nn.Module):
     Raises:
         ImportError: The extra `lkd[yolo]` is not installed.
         FileNotFoundError: A `.pt` file does not exist.
-        ValueError: An unknown yaml, not a detection network, or classes that do not fit.
+        ValueError: An unknown yaml, a head that gives other than boxes, weights that do not fit, or classes.
 
     Example:
         >>> network = YOLO("yolov8n.yaml", num_classes=1).eval()  # doctest: +SKIP
@@ -157,15 +179,18 @@ class YOLO(nn.Module):
         if state is None and not pairs and num_classes is not None:
             architecture["nc"] = num_classes
         self.architecture = architecture
+        _require_boxes(architecture, model)
         self.net = _ultralytics().DetectionModel(copy.deepcopy(architecture), verbose=False)
-        if type(self.head).__name__ != "Detect":
-            raise ValueError(
-                f"model={model!r} has the head {type(self.head).__name__}; lkd needs a plain Detect."
-            )
         if state is not None:
-            self.net.load_state_dict(state)
+            try:
+                self.net.load_state_dict(state)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"model={model!r}: its weights are not of its own architecture, as after fusing for export; give the weights "
+                    "before that."
+                ) from error
         for name in [name for name in self.head._modules if name.startswith("one2one_")]:
-            delattr(self.head, name)  # yolo26: the one-to-many branch carries boxes like the other families
+            delattr(self.head, name)  # v10, 26: the one-to-many branch carries boxes like the other families
         self.groups = self._map_classes(pairs)
         self.num_classes = len(self.groups)
         if num_classes not in (None, self.num_classes):
@@ -217,7 +242,7 @@ class YOLO(nn.Module):
             )
         raw = self.net(images)
         scores = raw["scores"]
-        if self.num_classes < scores.shape[1]:
+        if self.groups != [[row] for row in range(scores.shape[1])]:
             scores = torch.stack([scores[:, rows].amax(dim=1) for rows in self.groups], dim=1)
         anchors, strides = grid(raw["feats"], self.strides)
         return {**raw, "scores": scores, "anchors": anchors, "strides": strides}
@@ -242,11 +267,7 @@ class YOLO(nn.Module):
             raise ValueError(f"targets holds {len(targets)} dicts, but the batch has {len(scores)} images.")
         boxes = torch.cat([target["boxes"] for target in targets]).to(scores.device, torch.float32)
         labels = torch.cat([target["labels"] for target in targets]).to(scores.device)
-        if not bool(boxes.isfinite().all()):
-            raise ValueError("targets: a box is not finite (NaN or infinite).")
-        outside = labels[(labels < 0) | (labels >= self.num_classes)].unique().tolist()
-        if outside:
-            raise ValueError(f"targets: labels {outside} are outside the classes 0..{self.num_classes - 1}.")
+        check_targets(boxes, labels, self.num_classes)
         width, height = (feats[0].shape[axis] * self.strides[0] for axis in (3, 2))
         batch = {
             "cls": labels.float(),

@@ -75,11 +75,7 @@ class Classifier(LightningModule):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy, mean over the batch."""
-        if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < self.num_classes):
-            raise ValueError(
-                f"labels from {int(labels.min())} to {int(labels.max())}: num_classes is {self.num_classes}, so they "
-                f"must be from 0 to {self.num_classes - 1}; set num_classes, or number the labels from 0."
-            )
+        check_classes(labels, self.num_classes)
         return nn.functional.cross_entropy(logits, labels)
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
@@ -109,9 +105,33 @@ class Classifier(LightningModule):
     def _evaluate(self, batch: Any, stage: str, accuracy: MulticlassAccuracy) -> None:
         x, y = labelled(batch)
         logits = self(x)
-        accuracy.update(logits, y)
         self.log(f"{stage}/loss", self.loss(logits, y), batch_size=len(y), sync_dist=True)
+        accuracy.update(logits, y)
         self.log(f"{stage}/acc", accuracy, prog_bar=True, batch_size=len(y))
+
+
+def check_classes(labels: Tensor, num_classes: int) -> None:
+    """Raises ValueError if labels are outside the classes; probabilities `(B, C)` are not looked at.
+
+    Example:
+        >>> check_classes(torch.tensor([1, 2]), 2)
+        Traceback (most recent call last):
+        ...
+        ValueError: labels from 1 to 2: num_classes is 2, so they must be from 0 to 1; set num_classes, or number the labels from 0.
+    """
+    if labels.is_floating_point() and labels.ndim > 1:
+        return
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}, but classes are int64 of shape (B,); convert them where "
+            "the data set gives them."
+        )
+    low, high = torch.stack(labels.aminmax()).tolist() if len(labels) else (0, 0)
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"labels from {low} to {high}: num_classes is {num_classes}, so they must be from 0 to {num_classes - 1}; set "
+            "num_classes, or number the labels from 0."
+        )
 
 
 def labelled(batch: Any) -> tuple[Any, Tensor]:

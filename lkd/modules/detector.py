@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lkd.finite import require_finite
 from lkd.metrics.detection import DetectionTable
-from lkd.models.dense import Detections, Outputs
+from lkd.models.dense import Detections, Outputs, check_targets
 from lkd.models.per_camera import PerCamera
 from lkd.models.yolo import YOLO
 from lkd.modules.optimize import configure
@@ -182,6 +182,10 @@ class Detector(LightningModule):
         found = self.detect(batch["images"], batch.get("cameras"))
         if "targets" not in batch:
             raise ValueError(f"{stage} data needs labels: there is no `targets` in the batch.")
+        boxes, labels = (
+            torch.cat([target[key] for target in batch["targets"]]) for key in ("boxes", "labels")
+        )
+        check_targets(boxes, labels, self.networks()[0].num_classes)
         table.update(found, batch["targets"], batch.get("cameras"))
         return found
 

@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
 from lkd.losses.mutual import mutual_losses
-from lkd.modules.classifier import labelled
+from lkd.modules.classifier import check_classes, labelled
 from lkd.modules.optimize import configure
 
 
@@ -60,7 +60,7 @@ class MutualLearning(LightningModule):
         if "_instantiator" in self.hparams:  # LightningCLI's own description of the peers: plain data
             self.save_hyperparameters(ignore=["optimizer", "scheduler"])
         self.peers = nn.ModuleList(peers)
-        self.temperature = temperature
+        self.num_classes, self.temperature = num_classes, temperature
         self.optimizer, self.scheduler = optimizer, scheduler
         names = [*map(str, range(len(peers))), "ensemble"]
         self.val_accuracy, self.test_accuracy = (
@@ -75,6 +75,7 @@ class MutualLearning(LightningModule):
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The sum of the peers' losses on a labelled batch."""
         x, y = labelled(batch)
+        check_classes(y, self.num_classes)
         losses = mutual_losses(self(x), y, self.temperature)
         parts = {f"train/loss_{k}": loss.detach() for k, loss in enumerate(losses)}
         require_finite(self, losses.sum(), parts)
@@ -100,6 +101,7 @@ class MutualLearning(LightningModule):
 
     def _evaluate(self, batch: Any, stage: str, accuracies: Any) -> None:
         x, y = labelled(batch)
+        check_classes(y, self.num_classes)
         outputs = self(x)
         for (name, metric), output in zip(accuracies.items(), [*outputs, _mean(outputs)], strict=True):
             metric.update(output, y)

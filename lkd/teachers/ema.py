@@ -61,7 +61,7 @@ class EMATeacher(Teacher):
         decay = min(self.decay, 1 - 1 / (self.updates + 1))
         theirs = _values(student)
         for name, mine in _values(self.loaded).items():
-            current = theirs[name].to(mine.device)
+            current = theirs[name].to(mine)  # the student may be in double precision by now
             if mine.is_floating_point():
                 mine.lerp_(current, 1 - decay)
             else:

@@ -41,11 +41,8 @@ class Ensemble(Teacher):
 
     def prepare(self) -> "Ensemble":
         """Loads every teacher, and trains those first that have a recipe and no checkpoint yet."""
-        if self.model is None:
-            super().prepare()  # in the constructor, where no training may start
-        else:
-            for teacher in self.teachers:
-                teacher.prepare()
+        for teacher in self.teachers:
+            teacher.prepare()
         return self
 
     @property
@@ -54,7 +51,7 @@ class Ensemble(Teacher):
         return list(cast(Any, self.model))
 
     def tapped(self, inputs: Any, layers: Sequence[str]) -> dict[str, Any]:
-        """The outputs of layers, of all teachers or of one.
+        """The outputs of layers, of all teachers or of one; `inputs` as of `Teacher.tapped`.
 
         Raises:
             ValueError: If there is no such layer or teacher, or the teachers' shapes differ.
@@ -74,6 +71,16 @@ class Ensemble(Teacher):
         """The teacher that a layer is in; None for what all of them give."""
         place, name = self._place(address)
         return (None, address) if place is None else self.teachers[place].owner(name)
+
+    def detect(self, images: Any) -> list[dict[str, Tensor]]:
+        """Refuses: detectors find different boxes, which cannot be stacked.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            "an Ensemble stacks class scores, and boxes cannot be stacked; give one detector: Teacher(...)."
+        )
 
     def part(self, address: str) -> Callable[[Tensor], Any]:
         """A part of one teacher, `"0.head[2:]"`; see `Teacher.part`.

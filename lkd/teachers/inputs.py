@@ -1,47 +1,133 @@
-"""Inputs of a teacher: a tensor, or a dict of tensors, as several modalities are."""
+"""What a teacher is given: any call, with tensors of a batch anywhere in it."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from lightning_utilities.core.apply_func import apply_to_collection
+import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from lkd.taps import Call
+from lkd.teachers.nested import children, leaves, on_tensors, tensors
+
+_PLAIN = (Tensor, bool, int, float, complex, str, bytes, torch.device, torch.dtype, type(None))
 
 
-def first_tensor(inputs: Any) -> Tensor:
-    """The tensor itself, or the first one of a dict, which may hold further dicts.
+def as_call(inputs: Any) -> Call:
+    """The call itself, or one whose only argument the inputs are.
+
+    Example:
+        >>> as_call({"rgb": 1})
+        Call(args=({'rgb': 1},), kwargs={})
+    """
+    return inputs if isinstance(inputs, Call) else Call((inputs,), {})
+
+
+def device_of(call: Call) -> torch.device | None:
+    """Where the inputs are: the first device that is not the CPU (lengths stay there), else the CPU, None if nothing says.
+
+    Example:
+        >>> device_of(Call((None, {"x": torch.zeros(2)}), {})), device_of(Call((3,), {}))
+        (device(type='cpu'), None)
+    """
+    found = [tensor.device for tensor in tensors(call)] or list(_devices(call))
+    return next((device for device in found if device.type != "cpu"), found[0] if found else None)
+
+
+def _devices(value: Any, depth: int = 4) -> Iterator[torch.device]:
+    """Devices of objects such as graphs: what they say, or that of the tensors inside."""
+    for leaf in leaves(value):
+        if isinstance(leaf, Tensor):
+            yield leaf.device
+        elif isinstance(device := getattr(leaf, "device", None), torch.device):
+            yield device
+        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type):
+            yield from _devices(vars(leaf), depth - 1)
+
+
+def moved(call: Call, device: torch.device) -> Call:
+    """The call with every object moved that has a method `to` and is no tensor: a graph, for instance."""
+
+    def move(value: Any) -> Any:
+        entries = children(value)
+        if entries is None:
+            return value.to(device) if hasattr(value, "to") and not isinstance(value, Tensor) else value
+        return value
+
+    return Call(tuple(move(value) for value in call.args), {k: move(v) for k, v in call.kwargs.items()})
+
+
+def batch_length(call: Call) -> int | None:
+    """The number of samples: the length of the first tensor that has one above 1; None if there is none.
+
+    Example:
+        >>> batch_length(Call((torch.tensor(0.5), torch.zeros(1, 4)), {"x": torch.zeros(8, 4)}))
+        8
+    """
+    lengths = [len(tensor) for tensor in tensors(call) if tensor.ndim]
+    return next((length for length in lengths if length > 1), max(lengths, default=None))
+
+
+def chunks(call: Call, size: int) -> list[tuple[Call, int]]:
+    """Cuts every tensor of the batch's length into parts of `size` samples, the last one smaller; all else stays whole.
+
+    Returns:
+        Each part and how many samples it has.
 
     Raises:
-        TypeError: If there is none.
+        ValueError: If something would have to be cut that is no tensor.
 
     Example:
-        >>> import torch
-        >>> first_tensor({"rgb": torch.zeros(2, 3), "present": {}}).shape
-        torch.Size([2, 3])
+        >>> call = Call(({"rgb": torch.arange(3)},), {"scale": torch.tensor(2.0)})
+        >>> [(part.args[0]["rgb"].tolist(), length) for part, length in chunks(call, 2)]
+        [([0, 1], 2), ([2], 1)]
     """
-    found: list[Tensor] = []
-    apply_to_collection(inputs, Tensor, found.append)
-    if not found:
-        raise TypeError(f"a teacher is given a tensor or a dict of tensors, not a {type(inputs).__name__}.")
-    return found[0]
+    length = batch_length(call) or 1
+    if length <= size:
+        return [(call, length)]
+    for whole in _uncut(call):
+        raise ValueError(
+            f"batch_size={size}: the teacher is given a {type(whole).__name__}, which cannot be cut into parts of {size} "
+            "samples; leave batch_size out."
+        )
+
+    def part(start: int) -> Call:
+        def cut(tensor: Tensor) -> Tensor:
+            batched = tensor.ndim > 0 and len(tensor) == length
+            return tensor[start : start + size] if batched else tensor
+
+        cut_call: Call = on_tensors(cut, call)
+        return cut_call
+
+    return [(part(start), min(size, length - start)) for start in range(0, length, size)]
 
 
-def chunks(inputs: Any, size: int) -> list[Any]:
-    """Cuts a batch, and every tensor of a dict, into parts of `size` samples; the last one may be smaller.
+def _uncut(value: Any) -> Iterator[Any]:
+    """What holds samples, as far as anybody can tell, and is no tensor."""
+    entries = None if isinstance(value, PackedSequence) else children(value)
+    for entry in entries.values() if entries is not None else []:
+        yield from _uncut(entry)
+    if entries is None and not isinstance(value, _PLAIN):
+        yield value
+
+
+def shown(call: Call) -> str:
+    """Shapes and types, for people.
 
     Example:
-        >>> import torch
-        >>> [part["rgb"].tolist() for part in chunks({"rgb": torch.arange(3)}, 2)]
-        [[0, 1], [2]]
+        >>> shown(Call((torch.zeros(2, 3), None), {"mask": {"a": torch.zeros(2)}, "scale": 2}))
+        "(2, 3), None, mask={'a': (2,)}, scale=2"
     """
-    starts = range(0, len(first_tensor(inputs)), size)
-    return [apply_to_collection(inputs, Tensor, lambda t, i=i: t[i : i + size]) for i in starts]
+    named = [(f"{key}=", value) for key, value in call.kwargs.items()]
+    return ", ".join(f"{name}{_shape(value)}" for name, value in [*(("", a) for a in call.args), *named])
 
 
-def shape_of(inputs: Any) -> Any:
-    """Shapes, for people.
-
-    Example:
-        >>> import torch
-        >>> shape_of({"rgb": torch.zeros(2, 3)})
-        {'rgb': (2, 3)}
-    """
-    return apply_to_collection(inputs, Tensor, lambda t: tuple(t.shape))
+def _shape(value: Any) -> Any:
+    entries = children(value)
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    if entries is None:
+        return value if isinstance(value, (int, float, str, type(None))) else type(value).__name__
+    if isinstance(value, (list, tuple)):
+        return [_shape(entry) for entry in entries.values()]
+    return {key: _shape(entry) for key, entry in entries.items()}

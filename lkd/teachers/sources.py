@@ -3,26 +3,19 @@
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import nn
 
-
-class _Called(nn.Module):
-    """A plain callable in the shape of a module."""
-
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, inputs: Tensor) -> Any:
-        return self.function(inputs)
+from lkd.teachers.callables import Called
+from lkd.teachers.checkpoint import read
 
 
 def load(
-    source: str | nn.Module | Callable[[Tensor], Any],
+    source: str | nn.Module | Callable[..., Any],
     class_map: dict[int, int] | None = None,
     pretrained: bool = True,
     num_classes: int | None = None,
@@ -47,14 +40,16 @@ def load(
         >>> load("resnet10t", pretrained=False, num_classes=3).eval()(torch.zeros(1, 3, 32, 32)).shape
         torch.Size([1, 3])
     """
+    if isinstance(source, torch.jit.ScriptModule):
+        return Called(source.__call__)  # it takes no hooks, by which outputs are recorded
     if isinstance(source, nn.Module):
         return source
     if not isinstance(source, str):
         if callable(source):
-            return _Called(source)
+            return Called(source)
         raise TypeError(f"model={source!r} must be a module, a callable, a path or the name of a timm model.")
     if source.endswith((".ckpt", ".pt")):
-        if not Path(source).is_file():
+        if not Path(source).exists():
             raise FileNotFoundError(f"model={source!r} does not exist; train it first or give another path.")
         if source.endswith(".ckpt"):
             return _checkpoint(source)
@@ -81,15 +76,22 @@ def load(
 def _checkpoint(path: str) -> LightningModule:
     import lkd.modules  # noqa: F401  (the checkpoint names its class by a dotted path of these)
 
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = read(path)
     if "federation" in checkpoint:
         raise ValueError(
             f"model={path!r} is of a federation, which does not say how its client module is made; give the module: "
             "Teacher(Federation.load_from_checkpoint(path, client=YourModule()).client)."
         )
-    if "_class_path" not in checkpoint.get("hyper_parameters", {}):
+    made_by = checkpoint.get("hyper_parameters") or {}
+    if "_class_path" not in made_by:
         raise ValueError(
             f"model={path!r} does not say which LightningModule it is of (only checkpoints of the command line "
             "do); give the module: Teacher(YourModule.load_from_checkpoint(path))."
         )
-    return LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    try:
+        return LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except (ValueError, TypeError, ImportError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"model={path!r} is of a {made_by['_class_path']}, which could not be made from it ({shorten(str(error), 200)}); give the "
+            "module: Teacher(YourModule.load_from_checkpoint(path))."
+        ) from error

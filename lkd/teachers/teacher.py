@@ -1,27 +1,43 @@
 """`Teacher`: any model, frozen, as the source of distillation targets."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from lkd.addresses import find_part
 from lkd.taps import Call, Taps
-from lkd.teachers.inputs import chunks, first_tensor, shape_of
+from lkd.teachers.asking import ask
+from lkd.teachers.callables import Called
+from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
+from lkd.teachers.nested import on_tensors
+from lkd.teachers.normalization import Normalization, Statistics
+from lkd.teachers.outputs import join
+from lkd.teachers.precision import Precision, check_precision, running, set_precision, to_own
 from lkd.teachers.recipe import follow
+from lkd.teachers.scripted import require_eval, require_layers
 from lkd.teachers.sources import load
 
 
 class Teacher(LightningModule):
     """A frozen model that gives targets: always in eval mode, never in the gradient graph.
 
+    It is given what the student's forward was given, all positional and keyword arguments, on the student's device.
+    Floating-point inputs are brought into the type of its own weights. Where student and teacher want different inputs:
+
+    - other statistics: `mean`, `std` and `student_mean`, `student_std`, below;
+    - another size, crop or augmentation, or other arguments: put a second input into the batch and name it by
+      `Distillation(input_key=...)`.
+
     Args:
         model: What teaches. A module, which is frozen in place (no gradients, eval mode: give a copy of one that
-            shall train on), or a callable; or a path: a Lightning checkpoint that the command line made (`.ckpt`;
+            shall train on); or a callable: a method of a module (`clip.encode_image`), a `functools.partial`, a
+            function that uses modules, which are found where it closes over them or names them, and are its layers
+            `module` or `module.0`, `module.1`; or a path: a Lightning checkpoint that the command line made (`.ckpt`;
             of another give `MyModule.load_from_checkpoint(path)`), YOLO weights (`.pt`, needs the `yolo` extra;
             only from a source you trust); or the name of a timm model.
         recipe: A config of `python cli.py fit` that trains this teacher and saves it at the path `model`.
@@ -30,10 +46,17 @@ class Teacher(LightningModule):
             for car, bus and truck of COCO as one class.
         pretrained: For a timm name: fetch its published weights.
         num_classes: For a timm name: the number of classes, default that of the weights.
-        precision: `None` follows the trainer's autocast, `"32"` switches autocast off for the teacher,
-            `"bf16"` runs it in bfloat16 autocast, `"int8"` stores the weights of its linear layers in 8
-            bits (needs `torchao`).
-        batch_size: Largest number of samples in one forward; larger batches are split. Default no limit.
+        precision: `None` follows the trainer's autocast (weights in another type than float32 run in their own),
+            `"32"` switches autocast off for the teacher, `"bf16"` runs it in bfloat16 autocast, `"int8"` stores the
+            weights of its linear layers in 8 bits (needs `torchao`).
+        batch_size: Largest number of samples in one forward; larger batches are split: every tensor in them as long as
+            the first. Default no limit.
+        mean: What the teacher's images are centred by, one number a channel or one for all. Default: the batch comes as
+            the teacher wants it.
+        std: What they are divided by.
+        student_mean: What the batch has been centred by, for the student: taken back first. With `mean` left out, the
+            teacher is given what lies in [0, 1].
+        student_std: What it has been divided by.
 
     A detector with a copy per camera cannot teach, because `detect(images)` does not say whose image it is.
 
@@ -49,20 +72,28 @@ class Teacher(LightningModule):
 
     def __init__(
         self,
-        model: str | nn.Module | Callable[[Tensor], Any],
+        model: str | os.PathLike[str] | nn.Module | Callable[..., Any],
         recipe: str | None = None,
         class_map: dict[int, int] | None = None,
         pretrained: bool = True,
         num_classes: int | None = None,
-        precision: Literal["32", "bf16", "int8"] | None = None,
+        precision: Precision | None = None,
         batch_size: int | None = None,
+        mean: Statistics | None = None,
+        std: Statistics | None = None,
+        student_mean: Statistics | None = None,
+        student_std: Statistics | None = None,
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1, or None for no limit.")
         if recipe is not None and not Path(recipe).is_file():
             raise FileNotFoundError(f"recipe={recipe!r} does not exist; give the path of a config for `fit`.")
-        self.source = model
+        check_precision(precision)
+        statistics = (mean, std, student_mean, student_std)
+        self.normalization = None if statistics == (None,) * 4 else Normalization(*statistics)
+        source = os.fspath(model) if isinstance(model, os.PathLike) else model
+        self.source = source if isinstance(source, str) else None
         self.recipe = recipe
         self.class_map = class_map
         self.pretrained = pretrained
@@ -70,47 +101,58 @@ class Teacher(LightningModule):
         self.precision = precision
         self.batch_size = batch_size
         self.model: nn.Module | None = None
-        if not (isinstance(model, str) and recipe):
-            self.prepare()
+        if not (self.source and recipe):
+            self._take(source)
 
     def prepare(self) -> "Teacher":
         """Loads the teacher, and trains it first where a recipe says how. Does nothing the second time."""
-        if self.model is None:
-            source = self.source
-            if isinstance(source, str) and self.recipe:
-                follow(self.recipe, Path(source))
-            self.model = load(source, self.class_map, self.pretrained, self.num_classes)
-            if self.precision == "int8":
-                quantize_linear(self.model)
-            self.model.requires_grad_(False)
-            self.eval()
+        if self.model is None and self.source is not None:
+            if self.recipe:
+                follow(self.recipe, Path(self.source))
+            self._take(self.source)
         return self
+
+    def _take(self, source: str | nn.Module | Callable[..., Any]) -> None:
+        model = load(source, self.class_map, self.pretrained, self.num_classes)
+        set_precision(model, self.precision)
+        for parameter in model.parameters():  # scripted modules have no requires_grad_
+            parameter.requires_grad = False
+        require_eval(model)
+        self.model = model
 
     def train(self, mode: bool = True) -> "Teacher":
         """Stays in evaluation mode, whatever is asked."""
         return super().train(False)
 
     def forward(self, inputs: Any) -> Any:
-        """The model's output for a batch `(B, ...)`, or a dict of tensors `(B, ...)`, without a graph."""
+        """The model's output for a batch `(B, ...)`, a dict of tensors `(B, ...)` or a `Call`, without a graph."""
         return self.tapped(inputs, [""])[""]
 
     def tapped(self, inputs: Any, layers: Sequence[str]) -> dict[str, Any]:
         """The outputs of named layers of the model, `""` being the model's own output.
 
+        Args:
+            inputs: The model's only argument, or a `lkd.taps.Call` with all that it is called with.
+            layers: Layer addresses.
+
         Raises:
             ValueError: If there is no such layer.
+            TypeError: If the model cannot be called like that.
         """
         model = self.loaded
+        if isinstance(model, Called):
+            require_layers(model, layers)
 
-        def run(chunk: Any) -> dict[str, Any]:
+        def run(call: Call) -> dict[str, Any]:
             with Taps(model, layers, "teacher_layer") as taps:
-                if isinstance(chunk, Call):
-                    model(*chunk.args, **chunk.kwargs)
-                else:
-                    model(chunk)
+                ask(model, call, self._name, model)
             return {layer: taps.output(layer) for layer in layers}
 
-        return self._run(run, inputs)
+        def whole(parts: list[Any], sizes: list[int]) -> dict[str, Any]:
+            return {layer: join([part[layer] for part in parts], sizes, layer) for layer in layers}
+
+        outputs: dict[str, Any] = self._run(run, whole, inputs)
+        return outputs
 
     def owner(self, address: str) -> tuple[nn.Module | None, str]:
         """The model that a layer is in, and how that model calls it; None for what no layer gives."""
@@ -136,8 +178,8 @@ class Teacher(LightningModule):
 
         def run(inputs: Tensor) -> Any:
             try:
-                with self._autocast(inputs):
-                    return part(inputs)
+                with running(self.loaded, self.precision, inputs.device.type):
+                    return part(to_own(self.loaded, inputs))
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
@@ -153,14 +195,21 @@ class Teacher(LightningModule):
         Raises:
             TypeError: If the model neither has `detect` nor returns detections when called.
         """
-        model = self.loaded
-        found = self._run(getattr(model, "detect", model), images)
-        if not (isinstance(found, list) and all(isinstance(f, dict) and "boxes" in f for f in found)):
-            raise TypeError(
-                f"the teacher {type(model).__name__} gives no detections; it needs a method detect(images) or "
-                "must return a list of dicts with boxes, scores and labels."
-            )
-        return found
+        function = getattr(self.loaded, "detect", self.loaded)
+
+        def whole(parts: list[Any], sizes: list[int]) -> list[dict[str, Tensor]]:
+            found = [sample for part in parts if isinstance(part, list) for sample in part]
+            if len(found) != sum(sizes) or not all(isinstance(f, dict) and "boxes" in f for f in found):
+                raise TypeError(
+                    f"the teacher {self._name} gives no detections; it needs a method detect(images) or must return a list with "
+                    "one dict of boxes, scores and labels for each image."
+                )
+            return found
+
+        outputs: list[dict[str, Tensor]] = self._run(
+            lambda call: ask(function, call, self._name, self.loaded), whole, images
+        )
+        return outputs
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Any:
         """`Trainer.predict` on batches that are a tensor, a tuple that starts with it or a dict of images."""
@@ -180,64 +229,26 @@ class Teacher(LightningModule):
         assert self.model is not None
         return self.model
 
+    @property
+    def _name(self) -> str:
+        return self.model.name if isinstance(self.model, Called) else type(self.model).__name__
+
     @torch.no_grad()  # not inference_mode: its tensors may not take part in the student's graph
-    def _run(self, function: Any, inputs: Any) -> Any:
-        example = first_tensor(inputs)
-        if self.device != example.device:
-            self.to(example.device)
-        try:
-            with self._autocast(example):
-                if self.batch_size is None or len(example) <= self.batch_size:
-                    outputs = function(inputs)
-                else:
-                    parts = chunks(inputs, self.batch_size)
-                    outputs = _join([function(part) for part in parts], [len(first_tensor(p)) for p in parts])
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, AssertionError) as error:  # what torch and timm raise where shapes do not fit
-            name = getattr(self.source, "__name__", type(self.model).__name__)
-            raise RuntimeError(
-                f"the teacher {name} failed on an input of shape {shape_of(inputs)}: {error} "
-                "(It is given what enters the student's forward, or the layer that student_input names.)"
-            ) from error
-        return apply_to_collection(outputs, Tensor, Tensor.detach)
-
-    def _autocast(self, inputs: Tensor) -> torch.autocast:
-        kind = inputs.device.type
-        if self.precision in ("32", "bf16"):
-            return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16")
-        dtype = torch.get_autocast_dtype(kind)
-        return torch.autocast(kind, dtype, enabled=torch.is_autocast_enabled(kind))
-
-
-def _join(parts: list[Any], sizes: list[int]) -> Any:
-    """Joins the outputs of chunks; what does not grow with the batch (such as anchors) is taken once."""
-    first = parts[0]
-    if isinstance(first, Tensor):
-        batched = all(p.ndim and len(p) == n for p, n in zip(parts, sizes, strict=True))
-        return torch.cat(parts) if batched else first
-    if isinstance(first, dict):
-        return {k: _join([p[k] for p in parts], sizes) for k in first}
-    if isinstance(first, (list, tuple)):
-        if first and isinstance(first[0], dict):  # detections: a list with one entry a sample
-            return [sample for part in parts for sample in part]
-        return type(first)(_join(list(column), sizes) for column in zip(*parts, strict=True))
-    return first
-
-
-def quantize_linear(model: nn.Module) -> None:
-    """Stores the weights of all linear layers in 8 bits, in place.
-
-    Raises:
-        ValueError: If the model has no linear layer to speak of.
-        ModuleNotFoundError: If torchao is not installed.
-    """
-    if not any(isinstance(m, nn.Linear) for m in model.modules()):
-        raise ValueError(
-            f'precision="int8" stores linear layers in 8 bits, and {type(model).__name__} has none; use "bf16".'
-        )
-    try:
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
-    except ImportError as error:
-        raise ModuleNotFoundError('precision="int8" needs torchao: pip install "lkd[int8]".') from error
-    quantize_(model, Int8WeightOnlyConfig())
+    def _run(
+        self, function: Callable[[Call], Any], whole: Callable[[list[Any], list[int]], Any], inputs: Any
+    ) -> Any:
+        """What `whole` makes of what the function gives for the parts of a batch, and of their numbers of samples."""
+        model, call = self.loaded, as_call(inputs)
+        self.eval()  # whoever shares the model may have set it to training
+        device = device_of(call)
+        if device is None:
+            device, call = self.device, moved(call, self.device)
+        elif self.device != device:
+            self.to(device)
+        if self.normalization is not None:
+            call = self.normalization(call)
+        call = to_own(model, call)
+        with running(model, self.precision, device.type):
+            parts = chunks(call, self.batch_size) if self.batch_size else [(call, batch_length(call) or 1)]
+            outputs = whole([function(part) for part, _ in parts], [size for _, size in parts])
+        return on_tensors(Tensor.detach, outputs)

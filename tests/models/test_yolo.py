@@ -45,7 +45,7 @@ def targets():
     ]
 
 
-@pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml"])
+@pytest.mark.parametrize("name", ["yolov8n.yaml", "yolov10n.yaml", "yolo11n.yaml", "yolo26n.yaml"])
 def test_outputs_agree_with_ultralytics_own_decoding(name):
     network = YOLO(name, num_classes=2).eval()
     x = images()
@@ -60,9 +60,8 @@ def test_outputs_agree_with_ultralytics_own_decoding(name):
     assert outputs["boxes"].shape == (2, 4 * reg_max, anchors)
     assert [f.shape[-2:] for f in outputs["feats"]] == [(8, 12), (4, 6), (2, 3)]
     centre, size = own[:, :2].transpose(1, 2), own[:, 2:4].transpose(1, 2)
-    torch.testing.assert_close(
-        decode_boxes(outputs), torch.cat((centre - size / 2, centre + size / 2), dim=2)
-    )
+    corners = torch.cat((centre - size / 2, centre + size / 2), dim=2)
+    torch.testing.assert_close(decode_boxes(outputs), corners, atol=1e-4, rtol=1e-4)  # of a pixel
     torch.testing.assert_close(outputs["scores"].sigmoid(), own[:, 4:])
 
 
@@ -120,6 +119,7 @@ def test_loss_is_the_mean_per_image():
         (lambda t: t[0].update(labels=torch.tensor([0, 2])), r"labels \[2\] are outside the classes 0..1"),
         (lambda t: t[0].update(labels=torch.tensor([0, -1])), r"labels \[-1\] are outside"),
         (lambda t: t[0]["boxes"].mul_(float("nan")), "not finite"),
+        (lambda t: t[0].update(labels=torch.tensor([0.5, 1.0])), "labels are torch.float32"),
         (lambda t: t.pop(), "holds 1 dicts"),
     ],
 )
@@ -216,12 +216,78 @@ def test_bad_arguments(arguments, error, message):
 
 def test_bad_weights(tmp_path):
     (tmp_path / "text.pt").write_text("no checkpoint")
-    torch.save({"state": 1}, tmp_path / "other.pt")
-    for name in ("text.pt", "other.pt"):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "state.pt")
+    torch.save([1], tmp_path / "list.pt")
+    torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "scripted.pt")
+    (tmp_path / "empty.pt").touch()
+    for name in ("text.pt", "state.pt", "list.pt", "scripted.pt", "empty.pt"):
         with pytest.raises(ValueError, match="not a readable"):
             YOLO(str(tmp_path / name))
     with pytest.raises(ValueError, match=r"num_classes=1, but .* gives 80"):
         YOLO(weights(), num_classes=1)
+
+
+def saved(path, name, kind="DetectionModel", classes=3, change=lambda model: model):
+    """A checkpoint as Ultralytics writes it, of random weights."""
+    torch.manual_seed(0)
+    model = change(getattr(_ultralytics(), kind)(name, nc=classes, verbose=False))
+    torch.save({"epoch": -1, "model": None, "ema": model}, path)
+    return model.float().eval()
+
+
+@pytest.mark.parametrize("name", ["yolov10n.yaml", "yolo26n.yaml"])
+def test_weights_with_two_branches_answer_by_the_one_to_many(tmp_path, name):
+    path, x = str(tmp_path / "x.pt"), images()
+    own = saved(path, name, change=lambda model: model.half())
+    own.model[-1].training = True
+    network = YOLO(path, class_map={2: 0, 0: 1}).eval()
+    with torch.no_grad():
+        raw, ours = own(x)["one2many"], network(x)
+    torch.testing.assert_close(ours["scores"], raw["scores"][:, [2, 0]])
+    torch.testing.assert_close(ours["boxes"], raw["boxes"])
+    again = YOLO(network.architecture).eval()
+    again.load_state_dict(network.state_dict())
+    torch.testing.assert_close(again(x)["scores"], ours["scores"])
+
+
+def test_a_class_map_may_change_the_order_alone():
+    network = YOLO("yolov8n.yaml", num_classes=2).eval()
+    swapped = YOLO(network.architecture, class_map={0: 1, 1: 0}).eval()
+    swapped.load_state_dict(network.state_dict())
+    torch.testing.assert_close(swapped(images())["scores"], network(images())["scores"].flip(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "head"),
+    [
+        ("yolo11n-seg.yaml", "SegmentationModel", "Segment"),
+        ("yolo26n-pose.yaml", "PoseModel", "Pose26"),
+        ("yolo11n-obb.yaml", "OBBModel", "OBB"),
+        ("yolo11n-cls.yaml", "ClassificationModel", "Classify"),
+        ("yolov8s-world.yaml", "WorldModel", "WorldDetect"),
+        ("yoloe-11s.yaml", "YOLOEModel", "YOLOEDetect"),
+        ("yolov8n-rtdetr.yaml", "RTDETRDetectionModel", "RTDETRDecoder"),
+    ],
+)
+def test_heads_that_give_other_than_boxes_on_a_grid_are_named(tmp_path, name, kind, head):
+    saved(tmp_path / "x.pt", name, kind, classes=80)
+    for model in (name, str(tmp_path / "x.pt")):
+        with pytest.raises(ValueError, match=rf"has the head {head}; lkd needs Detect or v10Detect"):
+            YOLO(model)
+
+
+def test_fused_weights_are_refused(tmp_path):
+    saved(tmp_path / "x.pt", "yolov10n.yaml", change=lambda model: model.eval().fuse(verbose=False))
+    with pytest.raises(ValueError, match="as after fusing for export; give the weights before that"):
+        YOLO(str(tmp_path / "x.pt"))
+
+
+def test_a_damaged_file_with_a_published_name_is_neither_removed_nor_downloaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("yolo11n.pt").touch()
+    with pytest.raises(ValueError, match=r"not a readable Ultralytics checkpoint \(.*empty"):
+        YOLO("yolo11n.pt")
+    assert Path("yolo11n.pt").is_file()
 
 
 def test_weights_cannot_run_code(tmp_path):

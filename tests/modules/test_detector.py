@@ -191,8 +191,9 @@ def test_unlabelled_batch_and_bad_labels():
     with pytest.raises(ValueError, match="needs labels"):
         detector.validation_step({"images": data["images"], "cameras": data["cameras"]})
     data["targets"][0]["labels"] += 1
-    with pytest.raises(ValueError, match=r"labels \[1\] are outside the classes 0..0"):
-        detector.training_step(data)
+    for step in (detector.training_step, detector.validation_step, detector.test_step):
+        with pytest.raises(ValueError, match=r"labels \[1\] are outside the classes 0..0"):
+            step(data)
 
 
 def test_images_with_nan_stop_training():

@@ -1,0 +1,65 @@
+"""Calls a teacher; what it cannot take is said in one sentence."""
+
+import inspect
+from collections.abc import Callable
+from textwrap import shorten
+from typing import Any
+
+import torch
+from torch import nn
+
+from lkd.taps import Call
+from lkd.teachers.callables import Called
+from lkd.teachers.inputs import shown
+from lkd.teachers.precision import dtypes_of
+
+
+def ask(function: Callable[..., Any], call: Call, name: str, model: nn.Module) -> Any:
+    """What the function gives for a call.
+
+    Args:
+        function: The model, or its method `detect`.
+        call: All that it is called with.
+        name: What the teacher is called, for error messages.
+        model: The model.
+
+    Raises:
+        TypeError: If its signature has no place for these arguments.
+        RuntimeError: If it fails on them, as torch does where shapes or types do not fit.
+
+    Example:
+        >>> net = nn.Linear(2, 3)
+        >>> ask(net, Call((torch.zeros(1, 2),), {}), "Linear", net).shape
+        torch.Size([1, 3])
+    """
+    try:
+        return function(*call.args, **call.kwargs)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError, TypeError, AttributeError, LookupError) as error:
+        misfit = _misfit(function, call) if isinstance(error, TypeError) else None
+        if misfit is not None:
+            raise TypeError(
+                f"the teacher {name} cannot be called with {shown(call)}, which is what the student's forward was given: "
+                f"{misfit}; name what of the batch the teacher is given, input_key='...' (several are allowed)."
+            ) from error
+        types = dtypes_of(model)
+        other = f" Its weights are {types}; see precision." if types not in ([], [torch.float32]) else ""
+        said = shorten(str(error).rpartition("RuntimeError: ")[2], 400)  # what comes before is TorchScript's
+        raise RuntimeError(
+            f"the teacher {name} failed on an input of shape {shown(call)}: {said}{other} (It is given what enters the "
+            "student's forward, or the layer that student_input names, or what input_key names.)"
+        ) from error
+
+
+def _misfit(function: Callable[..., Any], call: Call) -> str | None:
+    """Why a function cannot take these arguments; None if it can, or does not say."""
+    called = function.function if isinstance(function, Called) else function
+    called = called.forward if isinstance(called, nn.Module) else called
+    try:
+        inspect.signature(called).bind(*call.args, **call.kwargs)
+    except TypeError as error:
+        return str(error)
+    except ValueError:
+        return None
+    return None

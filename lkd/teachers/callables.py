@@ -1,0 +1,141 @@
+"""Callables as teachers: the modules behind them are found, so that they can be frozen, moved and put into eval mode."""
+
+import dis
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+
+class Called(nn.Module):
+    """A callable in the shape of a module, with the modules that it uses as its child `module`.
+
+    Args:
+        function: A bound method of a module, a `functools.partial`, a function or a callable object.
+
+    Raises:
+        TypeError: If it is a class, or a method of a scripted module, which does not say whose it is.
+
+    Example:
+        >>> net = nn.Linear(2, 3)
+        >>> Called(lambda x: net(x).softmax(-1)).module is net
+        True
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        if isinstance(function, type):
+            raise TypeError(
+                f"model={function.__name__} is a class; give an instance of it: {function.__name__}(...)."
+            )
+        if isinstance(function, (torch._C.ScriptMethod, torch._C.ScriptFunction)):
+            raise TypeError(
+                f"model={function.name} is scripted and does not say which module it belongs to; give the scripted "
+                f"module, or lambda x: module.{function.name}(x)."
+            )
+        self.function = function
+        found = list(_modules(function, set()))
+        inner = {id(child) for module in found for child in list(module.modules())[1:]}
+        outer = [module for module in found if id(module) not in inner]
+        self.module = outer[0] if len(outer) == 1 else nn.ModuleList(outer) if outer else None
+
+    @property
+    def name(self) -> str:
+        """What the callable is called."""
+        named = self.function
+        while isinstance(named, functools.partial):
+            named = named.func
+        owner = getattr(named, "__self__", None)
+        if isinstance(owner, nn.Module):
+            whose = getattr(owner, "original_name", type(owner).__name__)
+            return whose if named.__name__ == "_wrapped_call_impl" else f"{whose}.{named.__name__}"
+        return getattr(named, "__qualname__", type(named).__name__)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls it.
+
+        Raises:
+            ValueError: If a module runs that was not found and is not frozen or not in eval mode.
+        """
+        known = set(self.modules())
+
+        def check(module: nn.Module, _: Any) -> None:
+            if module not in known and _may_change(module):
+                raise ValueError(
+                    f"model={self.name} runs a {type(module).__name__} that lkd cannot see, and which is not frozen or not "
+                    "in eval mode: give the module itself or its bound method, as in Teacher(clip.encode_image)."
+                )
+
+        handle = register_module_forward_pre_hook(check)
+        try:
+            return self.function(*args, **kwargs)
+        finally:
+            handle.remove()
+
+
+def _may_change(module: nn.Module) -> bool:
+    """Whether it wants gradients, or answers otherwise in training; functions in the shape of modules do not."""
+    own = any(p.requires_grad for p in module.parameters(recurse=False))
+    plain = type(module).__module__.startswith("torch.nn.") and not isinstance(
+        module, (_DropoutNd, _NormBase)
+    )
+    return own or (module.training and not plain)
+
+
+def _modules(value: Any, seen: set[int], inside: bool = True) -> Iterator[nn.Module]:
+    """The modules that a callable holds, is bound to, closes over or names.
+
+    Args:
+        value: The callable, or what it holds.
+        seen: Ids of what was looked at.
+        inside: Whether to look at the attributes of an object; those of its attributes are not.
+    """
+    if id(value) in seen or isinstance(value, (type, types.ModuleType)):
+        return
+    seen.add(id(value))
+    held: list[Any] = []
+    if isinstance(value, nn.Module):
+        yield value
+    elif isinstance(value, functools.partial):
+        held = [value.func, *value.args, *value.keywords.values()]
+    elif isinstance(value, types.MethodType):
+        held = [value.__self__, value.__func__]
+    elif isinstance(value, types.FunctionType):
+        held = list(_used(value))
+    elif isinstance(value, Mapping):
+        held = list(value.values())
+    elif isinstance(value, (list, tuple, set)):
+        held = list(value)
+    elif inside and hasattr(value, "__dict__"):
+        held, inside = [*vars(value).values(), vars(type(value)).get("__call__")], False
+    for each in held:
+        yield from _modules(each, seen, inside)
+
+
+def _used(function: types.FunctionType) -> Iterator[Any]:
+    """What a function closes over, has as defaults and names of its own file; functions of other files are not followed."""
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    yield from [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    for name in _globals(function.__code__):
+        value = function.__globals__.get(name)
+        if not isinstance(value, types.FunctionType) or value.__globals__ is function.__globals__:
+            yield value
+
+
+def _globals(code: types.CodeType) -> Iterator[str]:
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "LOAD_GLOBAL":
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _globals(constant)

@@ -1,0 +1,95 @@
+"""Tensors inside of dicts, tuples, lists and dataclasses, found and changed wherever they are."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def children(value: Any) -> dict[Any, Any] | None:
+    """The entries of a dict, a tuple, a list or a dataclass by key, place or name; None of anything else.
+
+    Example:
+        >>> children(("a", "b")), children(3)
+        ({0: 'a', 1: 'b'}, None)
+    """
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    return None
+
+
+def rebuild(value: Any, entries: dict[Any, Any]) -> Any:
+    """A collection of the type of `value` with other entries under the same keys.
+
+    Example:
+        >>> from collections import namedtuple
+        >>> rebuild(namedtuple("Output", "logits state")(1, 2), {0: 3, 1: 4})
+        Output(logits=3, state=4)
+    """
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return value._make(entries.values())
+    if isinstance(value, (list, tuple)):
+        return type(value)(entries.values())
+    result = copy.copy(value)
+    for key, entry in entries.items():
+        if isinstance(value, Mapping):
+            result[key] = entry
+        else:
+            object.__setattr__(result, key, entry)  # a frozen dataclass too
+    return result
+
+
+def apply(function: Callable[[Any], Any], value: Any) -> Any:
+    """`value` with the function applied to whatever is no collection.
+
+    Example:
+        >>> apply(lambda leaf: 2 * leaf, {"a": (1, [2])})
+        {'a': (2, [4])}
+    """
+    entries = children(value)
+    if entries is None:
+        return function(value)
+    return rebuild(value, {key: apply(function, entry) for key, entry in entries.items()})
+
+
+def on_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """`value` with the function applied to its tensors; all else is passed through.
+
+    Example:
+        >>> import torch
+        >>> on_tensors(len, {"images": torch.zeros(2, 3), "names": ["a"]})
+        {'images': 2, 'names': ['a']}
+    """
+    return apply(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, value)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Whatever is no collection, in order.
+
+    Example:
+        >>> list(leaves({"a": (1, [2]), "b": None}))
+        [1, 2, None]
+    """
+    entries = children(value)
+    if entries is None:
+        yield value
+    else:
+        for entry in entries.values():
+            yield from leaves(entry)
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """The tensors, in order.
+
+    Example:
+        >>> import torch
+        >>> tensors({"a": 1, "b": torch.tensor([2.0])})
+        [tensor([2.])]
+    """
+    return [leaf for leaf in leaves(value) if isinstance(leaf, Tensor)]

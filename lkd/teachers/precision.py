@@ -1,0 +1,122 @@
+"""The precision that a teacher runs in."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lkd.teachers.nested import on_tensors, tensors
+
+Precision = Literal["32", "bf16", "int8"]
+
+
+def dtypes_of(model: nn.Module) -> list[torch.dtype]:
+    """The floating-point types of a model's weights (of its buffers if it has none), in the order in which they come.
+
+    Example:
+        >>> dtypes_of(nn.Sequential(nn.Linear(1, 1).half(), nn.Linear(1, 1))), dtypes_of(nn.ReLU())
+        ([torch.float16, torch.float32], [])
+    """
+    for values in (model.parameters(), model.buffers()):
+        found = list(dict.fromkeys(value.dtype for value in values if value.is_floating_point()))
+        if found:
+            return found
+    return []
+
+
+def check_precision(precision: Any) -> None:
+    """Raises ValueError if a precision is not known.
+
+    Example:
+        >>> check_precision("16-true")
+        Traceback (most recent call last):
+        ...
+        ValueError: precision='16-true' of the teacher must be '32', 'bf16', 'int8' or None; weights of another type run in it.
+    """
+    if precision not in (None, *get_args(Precision)):
+        raise ValueError(
+            f"precision={precision!r} of the teacher must be '32', 'bf16', 'int8' or None; weights of another type run in it."
+        )
+
+
+def set_precision(model: nn.Module, precision: Precision | None) -> None:
+    """Brings a model into a precision, in place, or refuses one that its weights are not of.
+
+    Raises:
+        ValueError: If `"32"` or `"bf16"` are asked of weights of another type, or `"int8"` where nothing is to be stored so.
+        ModuleNotFoundError: If torchao is not installed.
+    """
+    allowed = {
+        "32": {torch.float32},
+        "bf16": {torch.float32, torch.bfloat16},
+        "int8": {torch.float32, torch.bfloat16, torch.float16},
+    }
+    other = [dtype for dtype in dtypes_of(model) if precision and dtype not in allowed[precision]]
+    if other:
+        raise ValueError(
+            f"precision={precision!r}, but the teacher {type(model).__name__} has weights in {other[0]}; give model.float(), or "
+            "leave precision out: then it runs in its own."
+        )
+    if precision == "int8":
+        _quantize_linear(model)
+
+
+@contextlib.contextmanager
+def running(model: nn.Module, precision: Precision | None, kind: str) -> Iterator[None]:
+    """Sets autocast, and the type of the tensors that a model makes, for as long as it runs.
+
+    Weights in float32 follow the autocast around them, unless a precision is asked for; others run in their own type
+    without any. Under `precision="64-true"`, a Trainer makes float64 the type of new tensors: a teacher in float32 makes them
+    in float32.
+
+    Args:
+        model: The teacher's model.
+        precision: As of `Teacher`.
+        kind: The device's type.
+    """
+    dtypes = dtypes_of(model)
+    default = torch.get_default_dtype()
+    enabled, lower = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    if precision in ("32", "bf16"):
+        enabled, lower = precision == "bf16", torch.bfloat16
+    elif dtypes and set(dtypes) != {torch.float32}:
+        enabled = False
+    if dtypes:
+        torch.set_default_dtype(torch.float64 if dtypes == [torch.float64] else torch.float32)
+    try:
+        with torch.autocast(kind, lower, enabled=enabled):
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+def to_own(model: nn.Module, inputs: Any) -> Any:
+    """Inputs in the type of the model's first weights; what is no floating-point tensor is passed through.
+
+    Example:
+        >>> to_own(nn.Linear(1, 1).double(), (torch.zeros(1), torch.arange(1)))
+        (tensor([0.], dtype=torch.float64), tensor([0]))
+    """
+    dtypes = dtypes_of(model)
+    if not dtypes or all(t.dtype == dtypes[0] for t in tensors(inputs) if t.is_floating_point()):
+        return inputs
+
+    def change(tensor: Tensor) -> Tensor:
+        return tensor.to(dtypes[0]) if tensor.is_floating_point() else tensor
+
+    return on_tensors(change, inputs)
+
+
+def _quantize_linear(model: nn.Module) -> None:
+    """Stores the weights of all linear layers in 8 bits, in place."""
+    if not any(isinstance(m, nn.Linear) for m in model.modules()):
+        raise ValueError(
+            f'precision="int8" stores linear layers in 8 bits, and {type(model).__name__} has none; use "bf16".'
+        )
+    try:
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+    except ImportError as error:
+        raise ModuleNotFoundError('precision="int8" needs torchao: pip install "lkd[int8]".') from error
+    quantize_(model, Int8WeightOnlyConfig())
