@@ -84,7 +84,8 @@ def _path(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module | None]]
     yield "", model
     layer: nn.Module | None = model
     for part in name.split(".") if name else ():
-        layer = layer._modules.get(part) if layer is not None else None
+        inner = layer._modules if layer is not None else {}  # a scripted module's is no dict
+        layer = inner[part] if part in inner else None
         yield part, layer
 
 

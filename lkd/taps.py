@@ -1,5 +1,6 @@
 """Taps: what named layers of any module were given, and gave, during one forward pass."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -105,6 +106,7 @@ class Taps:
         forward, own = model.forward, vars(model).get("forward")
         record = self._recorder(self._calls, name)
 
+        @functools.wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
             output = forward(*args, **kwargs)
             record(model, args, kwargs, output)

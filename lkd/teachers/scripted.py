@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lkd.taps import find_layer
+from lkd.addresses import find_layer
 
 
 def require_eval(model: nn.Module) -> None:
