@@ -166,6 +166,8 @@ def train_along(configured: Any, adapters: nn.ModuleDict) -> None:
         adapters: The adapters.
     """
     optimizer = configured
+    if not configured:  # Lightning trains without an optimizer, too
+        return
     while not isinstance(optimizer, torch.optim.Optimizer):
         optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer[0]
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -84,6 +84,11 @@ class SkipsAtFirst(Plain):
         return super().training_step(batch, batch_idx) if batch_idx else None
 
 
+class WithoutOptimizer(Plain):
+    def configure_optimizers(self):
+        return None
+
+
 class HoldsALock(Plain):
     def __init__(self):
         super().__init__()
@@ -104,6 +109,7 @@ class HoldsALock(Plain):
         started_by("on_train_batch_start"),
         SkipsAtFirst,
         HoldsALock,
+        WithoutOptimizer,
     ],
 )
 def test_what_trains_without_it_trains_with_it(make, callback):
