@@ -187,7 +187,8 @@ class LocalLoop:
         if not losses:
             return [torch.zeros_like(p) for p in parameters]
         found = torch.autograd.grad(torch.stack(losses).sum(), parameters, allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+        dense = [g.to_dense() if g is not None and g.is_sparse else g for g in found]
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, dense, strict=True)]
 
     def full_gradient(self, batches: Iterable[Any], point: list[Tensor]) -> list[Tensor]:
         """The gradient at a point, mean over all samples of these batches; leaves no trace."""
