@@ -23,11 +23,10 @@ def settle(module: nn.Module) -> None:
 
     Example:
         >>> layer = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3)).eval()
-        >>> layer.parametrizations.weight[0]._u.mul_(0.5) is None
-        False
+        >>> _ = layer.parametrizations.weight[0]._u.mul_(0.5)  # as a mean would
         >>> settle(layer)
-        >>> torch.linalg.matrix_norm(layer.weight, 2).round(decimals=2)
-        tensor(1.)
+        >>> round(float(torch.linalg.matrix_norm(layer.weight, 2)), 2)
+        1.0
     """
     for part in module.modules():
         named: Any = part.parametrizations if parametrize.is_parametrized(part) else {}
