@@ -1,5 +1,6 @@
 """Lightning objects that a config nests know their own arguments, not those of the object around them."""
 
+import sys
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -28,6 +29,19 @@ def note(parser: ArgumentParser, config: Namespace, objects: Namespace) -> None:
     _latest.set(_Made(parser, config, objects))
 
 
+def class_path(class_type: type) -> str:
+    """Where a class is found, by the shortest path that leads there: files may move, public names stay.
+
+    Example:
+        >>> class_path(LightningModule)
+        'lightning.pytorch.LightningModule'
+    """
+    parts, name = class_type.__module__.split("."), class_type.__qualname__
+    packages = [".".join(parts[: end + 1]) for end in range(len(parts))]
+    here = (p for p in packages if getattr(sys.modules.get(p), name, None) is class_type)
+    return f"{next(here, class_type.__module__)}.{name}"
+
+
 def make(class_type: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
     """Makes a Lightning object whose `save_hyperparameters` saves the arguments that the config gives to it.
 
@@ -44,8 +58,7 @@ def make(class_type: type, *args: Any, applied_instantiation_links: dict[str, An
     linked = [id(value) for value in applied_instantiation_links.values()]
     own = kwargs | _plain({key: value for key, value in kwargs.items() if id(value) not in linked})
     own = {key: value for key, value in own.items() if not _no_data(value)}
-    path = f"{class_type.__module__}.{class_type.__qualname__}"
-    with _given_hyperparameters_context({"_class_path": path, **own}, INSTANTIATOR):
+    with _given_hyperparameters_context({"_class_path": class_path(class_type), **own}, INSTANTIATOR):
         return class_type(*args, **kwargs)
 
 
