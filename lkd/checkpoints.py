@@ -29,10 +29,12 @@ def describe(module: LightningModule) -> dict[str, Any] | None:
 
     Example:
         >>> describe(LightningModule())["class_path"]
-        'lightning.pytorch.LightningModule'
+        'lightning.LightningModule'
     """
     saved = {name: value for name, value in dict(module.hparams).items() if name[:1] != "_"}
-    parameters = list(inspect.signature(type(module).__init__).parameters.values())[1:]
+    init = type(module).__init__
+    takes = init is not LightningModule.__init__  # which takes anything, and ignores it
+    parameters = list(inspect.signature(init).parameters.values())[1:] if takes else []
     named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     free = any(p.kind == p.VAR_POSITIONAL for p in parameters)
     if free or not named <= {*saved, *TRAINING} or not _is_plain(saved):

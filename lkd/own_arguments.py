@@ -34,7 +34,7 @@ def class_path(class_type: type) -> str:
 
     Example:
         >>> class_path(LightningModule)
-        'lightning.pytorch.LightningModule'
+        'lightning.LightningModule'
     """
     parts, name = class_type.__module__.split("."), class_type.__qualname__
     packages = [".".join(parts[: end + 1]) for end in range(len(parts))]

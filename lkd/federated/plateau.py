@@ -38,7 +38,7 @@ class Plateau:
 
     def begin(self, kept: Tensors) -> None:
         """Takes up what a client kept; a new one begins."""
-        state = {name: tensor.tolist() for name, tensor in (kept or self._start).items()}
+        state: dict[str, Any] = {name: tensor.tolist() for name, tensor in (kept or self._start).items()}
         for name in COUNTS:
             setattr(self._scheduler, name, state[name] if name == "best" else int(state[name]))
         for group, rate in zip(self.configured.optimizer.param_groups, state["rates"], strict=True):
