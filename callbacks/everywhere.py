@@ -1,6 +1,6 @@
 """Measuring models while a fit goes on: one on the shared data, and every client's on the shared data."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,6 +14,7 @@ from lkd.federated.records import Record
 from lkd.federated.wrapped import call_step
 from lkd.metrics.tables import Row
 from lkd.packages import overrides
+from lkd.transfers import hooks_of, stage, through_data, through_module
 
 
 class Everywhere:
@@ -46,7 +47,19 @@ def shared_batches(trainer: Trainer, part: Part) -> Iterable[Any] | None:
     if data is None or not overrides(data, name):
         return None
     loaders = getattr(data, name)()
-    return next(iter(loaders), None) if isinstance(loaders, list | tuple) else loaders
+    loader = next(iter(loaders), None) if isinstance(loaders, list | tuple) else loaders
+    return _Carried(loader, trainer) if loader is not None and hooks_of(data) else loader
+
+
+class _Carried(Iterable[Any]):
+    """Batches of a loader that have been through the hooks of the datamodule, as in the Trainer's own loops."""
+
+    def __init__(self, loader: Iterable[Any], trainer: Trainer) -> None:
+        self._loader, self._trainer = loader, trainer
+
+    def __iter__(self) -> Iterator[Any]:
+        data = cast(Any, self._trainer).datamodule
+        return (through_data(batch, data, self._trainer) for batch in self._loader)
 
 
 def everywhere(
@@ -91,23 +104,22 @@ def measured(
         part: Which steps.
         trainer: Whose device and precision hold.
     """
-    stage = "validation" if part == "val" else "test"
-    if not overrides(module, f"{stage}_step"):
+    kind = "validation" if part == "val" else "test"
+    if not overrides(module, f"{kind}_step"):
         return {}
     training, before, log = module.training, vars(module).get("log"), Log()
     vars(module)["log"] = log
     module.eval()
     try:
-        getattr(module, f"on_{stage}_epoch_start")()
-        for index, given in enumerate(batches):
-            batch = module.on_before_batch_transfer(trainer.precision_plugin.convert_input(given), 0)
-            batch = module.transfer_batch_to_device(batch, module.device, 0)
-            batch = module.on_after_batch_transfer(batch, 0)
-            log.size = extract_batch_size(batch)
-            with trainer.precision_plugin.val_step_context():
-                call_step(getattr(module, f"{stage}_step"), batch, index)
-        log.size = 1
-        getattr(module, f"on_{stage}_epoch_end")()
+        with stage(trainer, "validating" if part == "val" else "testing"):
+            getattr(module, f"on_{kind}_epoch_start")()
+            for index, given in enumerate(batches):
+                batch = through_module(given, module, trainer)
+                log.size = extract_batch_size(batch)
+                with trainer.precision_plugin.val_step_context():
+                    call_step(getattr(module, f"{kind}_step"), batch, index)
+            log.size = 1
+            getattr(module, f"on_{kind}_epoch_end")()
     finally:
         vars(module).pop("log")
         if before is not None:

@@ -88,6 +88,7 @@ class Batching(Dataset[Any]):
         self.collate: Callable[..., Any] = loader.collate_fn
         if self.sampler is None and self.collate is default_convert:  # samples were not batched before
             self.collate = default_collate
+        self.carry: Callable[[Any], Any] | None = None  # what happens to a batch on its way to a client
         self.workers: dict[str, Any] = {}
         if loader.num_workers:
             names = ("num_workers", "pin_memory", "timeout", "worker_init_fn", "prefetch_factor")
@@ -205,16 +206,19 @@ class Batching(Dataset[Any]):
             order = self._indices[order]
         for block in order.split(size * BLOCK):
             parts = [tensor[block].split(size) for tensor in self._tensors or ()]
-            yield from map(self._join, zip(*parts, strict=True))
+            yield from self._carried(map(self._join, zip(*parts, strict=True)))
 
     def _fetch_all(self, tasks: list[Task]) -> Iterator[Any]:
         if not self.workers or not tasks:
-            return map(self.__getitem__, tasks)
+            return self._carried(map(self.__getitem__, tasks))
         generator = torch.Generator().manual_seed(tasks[0].seed)  # else it draws from the global state
         loader = DataLoader(
             self, batch_size=None, sampler=tasks, collate_fn=_same, generator=generator, **self.workers
         )
-        return iter(loader)
+        return self._carried(iter(loader))
+
+    def _carried(self, batches: Iterator[Any]) -> Iterator[Any]:
+        return batches if self.carry is None else map(self.carry, batches)
 
     def _as_tensors(self) -> tuple[tuple[Tensor, ...] | None, Tensor | None, Callable[..., Any]]:
         """The tensors of a `TensorDataset` (or a subset of one), where collating them changes nothing."""

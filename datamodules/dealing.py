@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Subset
 
 from lkd.datamodules.batching import Batching
@@ -16,18 +15,6 @@ from lkd.datamodules.public import PublicData
 from lkd.datamodules.shards import Part, Population, Ragged
 
 PUBLIC, DEAL, SPLIT = range(3)  # streams of random numbers made from the seed
-
-HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-
-
-def check_hooks(data: LightningDataModule) -> None:
-    """Complains about a data module that changes batches on their way to the device."""
-    for hook in HOOKS:
-        if getattr(type(data), hook) is not getattr(LightningDataModule, hook):
-            raise ValueError(
-                f"{type(data).__name__} has {hook}(), which the batches of clients would not pass through: "
-                "move it into the LightningModule, or into the data set."
-            )
 
 
 def populate(

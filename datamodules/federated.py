@@ -1,6 +1,8 @@
 """A federation as data: the training set of any LightningDataModule, dealt out to clients."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,14 @@ from torch.utils.data import DataLoader
 
 from lkd.datamodules.cohorts import AllClients, Cohort, CohortLoader, CohortSampler, UniformCohort
 from lkd.datamodules.columns import LABEL, Columns
-from lkd.datamodules.dealing import check_hooks, match, populate
+from lkd.datamodules.dealing import match, populate
 from lkd.datamodules.holdings import Masks, count_labels, describe, masks, summarize
 from lkd.datamodules.modality_plan import ModalityPlan
 from lkd.datamodules.modality_shards import PARTS, apply
 from lkd.datamodules.partitions import Natural, Partition
 from lkd.datamodules.public import PublicData, open_public
-from lkd.datamodules.shards import Population
+from lkd.datamodules.shards import Part, Population, Shard
+from lkd.transfers import hooks_of, stage, through_data
 
 
 class FederatedDataModule(LightningDataModule):
@@ -28,6 +31,9 @@ class FederatedDataModule(LightningDataModule):
     where there is a column "time", else at random, rows with the same value of a column "group" together; as
     evaluation sees them if the training set offers `plain`, the same rows without augmentation), or else, under a
     `Natural` partition, the rows of the validation and test sets that have its value of the column.
+
+    Hooks of `data` around a batch's way to the device run at the clients, and for the global model's data; those of a
+    `public` module run for what is public, which is seen as in a validation, whoever learns from it.
 
     Args:
         data: any LightningDataModule with one training loader over a map-style data set.
@@ -54,6 +60,9 @@ class FederatedDataModule(LightningDataModule):
         >>> next(iter(data.train_dataloader()))
         [Shard(7, '7', train=108), Shard(9, '9', train=107)]
     """
+
+    carries_batches = True
+    """Batches of clients have been through the hooks of `data`."""
 
     def __init__(
         self,
@@ -83,8 +92,8 @@ class FederatedDataModule(LightningDataModule):
             raise ValueError(
                 f"public={public} must be a share of the training set in [0, 1), or a data module."
             )
-        for module in self._sources:
-            check_hooks(module)
+        for hook in hooks_of(data):  # only those, for Lightning takes a module's where its data has none
+            setattr(self, hook, partial(self._unless_cohort, getattr(data, hook)))
         shares = tuple(client_fractions or ())  # a config's null, too, gets the sentence
         if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-6:
             raise ValueError(
@@ -127,6 +136,7 @@ class FederatedDataModule(LightningDataModule):
                     part = apply(self.plan, part, columns, self.seed, name, PARTS.index(name))
                 if part is not None:
                     self.clients.parts[name] = part
+                    self._carry(part, plain=True)
 
     def teardown(self, stage: str) -> None:
         """As of `data` and `public`."""
@@ -281,3 +291,31 @@ class FederatedDataModule(LightningDataModule):
         )
         clients.probabilities = self.cohort.probabilities(clients)
         self._clients = clients
+        for name, part in clients.parts.items():
+            self._carry(part, plain=name != "train")
+        if clients.public is not None and hooks_of(self._sources[-1]):
+            clients.public.carry_by(partial(_carried, data=self._sources[-1], plain=True))
+
+    def _carry(self, part: Part, plain: bool) -> None:
+        """Sends the batches of clients through the hooks of `data`.
+
+        Args:
+            part: of all clients.
+            plain: whether the hooks see a validation even while training goes on.
+        """
+        for batching in (part.batching, *part.views) if hooks_of(self.data) else ():
+            batching.carry = partial(_carried, data=self.data, plain=plain)
+
+    def _unless_cohort(self, hook: Callable[..., Any], batch: Any, *args: Any) -> Any:
+        """A hook of `data` for batches of data: a cohort's clients carry their own."""
+        cohort = isinstance(batch, list) and batch and all(isinstance(one, Shard) for one in batch)
+        return batch if cohort else hook(batch, *args)
+
+
+def _carried(batch: Any, data: LightningDataModule, plain: bool) -> Any:
+    trainer = data.trainer
+    if trainer is None:  # somebody looks at the batches, without a fit
+        return batch
+    measures = trainer.evaluating or trainer.predicting
+    with stage(trainer, "validating") if plain and not measures else nullcontext():
+        return through_data(batch, data, trainer)

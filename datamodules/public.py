@@ -1,6 +1,6 @@
 """Public data: samples that all clients have, and exchange what they say of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,10 +69,16 @@ class PublicData:
             raise ValueError(f"the public data ({name}) have no labels.")
         return self._fetch(rows, batch_size)
 
+    def carry_by(self, carry: Callable[[Any], Any]) -> None:
+        """Lets all batches go through this, with their labels where they have some, before they are given away."""
+        self._batching.carry = carry
+
     def loader(self) -> DataLoader:
         """All inputs in order, as `batches` gives them, in batches of the data's own size."""
         tasks = self._batching.tasks(self._rows, self._batching.batch_size)
-        return DataLoader(_Inputs(self._batching, tasks), batch_size=None, **self._batching.workers)
+        # what carries a batch to the device cannot do so from another process
+        workers = self._batching.workers if self._batching.carry is None else {}
+        return DataLoader(_Inputs(self._batching, tasks), batch_size=None, **workers)
 
     def check_like(self, clients: Batching) -> None:
         """Compares one sample with one of the clients'.
@@ -119,7 +125,8 @@ class _Inputs(Dataset[Any]):
         return len(self.tasks)
 
     def __getitem__(self, number: int) -> Any:
-        return inputs(self.batching[self.tasks[number]])
+        batch, carry = self.batching[self.tasks[number]], self.batching.carry
+        return inputs(batch if carry is None else carry(batch))
 
 
 def open_public(data: LightningDataModule, batch_size: int | None = None) -> PublicData:

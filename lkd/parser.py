@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import get_loader, set_loader
+from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
+
+from lkd import own_arguments
 
 MODE = "yaml_with_none"
 _WITH_SHORT_NAMES = ("lkd.", "lightning.pytorch.callbacks", "lightning.pytorch.loggers", "torch.optim")
@@ -36,10 +38,20 @@ set_loader(MODE, _load, exceptions=(yaml.YAMLError,))
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser, whose errors are one sentence and which takes `None` for `null`."""
+    """Lightning's parser, whose errors are one sentence and which takes `None` for `null`.
+
+    Modules and data modules that it makes, at any depth, save their own hyperparameters.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"parser_mode": MODE, **kwargs})
+
+    def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
+        """Makes the objects of a configuration; the parsers of nested classes come by here, too."""
+        kwargs["instantiators"] = own_arguments.INSTANTIATORS
+        made = super().instantiate(namespace, *args, **kwargs)
+        own_arguments.note(self, namespace, made)
+        return made
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Ends the program with code 2; `LKD_TRACEBACK=1` shows all that the parser has to say.

@@ -1,5 +1,6 @@
 """Federated learning: rounds over any LightningModule."""
 
+from lkd.checkpoints import load_client
 from lkd.federated.adaptive import FedAdagrad, FedAdam, FedYogi
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.baselines import Centralized, Local
@@ -122,4 +123,5 @@ __all__ = [
     "Topology",
     "TrimmedMean",
     "TwoHeads",
+    "load_client",
 ]

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lkd.federated.tensors import as_real
+
 
 class FedAdam(torch.optim.Optimizer):
     """Adam on the mean change of the weights: FedAdam.
@@ -54,14 +56,17 @@ class FedAdam(torch.optim.Optimizer):
             for x in group["params"]:
                 if x.grad is None:
                     continue
-                state = self.state[x]
+                state, weights = (
+                    self.state[x],
+                    as_real(x),
+                )  # complex ones as two, as in torch's own optimizers
                 if not state:
-                    state["m"] = torch.zeros_like(x)
-                    state["v"] = torch.full_like(x, group["tau"] ** 2)
-                delta = -x.grad
+                    state["m"] = torch.zeros_like(weights)
+                    state["v"] = torch.full_like(weights, group["tau"] ** 2)
+                delta = -as_real(x.grad)
                 state["m"].lerp_(delta, 1 - group["beta1"])
                 self.square(state["v"], delta.square(), group["beta2"])
-                x.add_(group["lr"] * state["m"] / (state["v"].sqrt() + group["tau"]))
+                weights.add_(group["lr"] * state["m"] / (state["v"].sqrt() + group["tau"]))
         return loss
 
     def square(self, v: Tensor, delta2: Tensor, beta2: float) -> None:

@@ -9,7 +9,7 @@ from lkd.federated.client import Client
 from lkd.federated.messages import Message, Reply
 from lkd.federated.round import Exchange
 from lkd.federated.seeds import derive
-from lkd.federated.tensors import Tensors
+from lkd.federated.tensors import Tensors, as_real, as_type, is_inexact
 
 Kind = Literal["sign_flip", "scale", "noise"]
 ATTACK = 0x61747461636B  # keeps these draws apart from those of a client's honest work
@@ -70,9 +70,7 @@ class Attack:
                     who = (rounds[reply.client], reply.client)
                     if "delta" in reply.tensors:
                         reply.tensors["delta"] = self.falsify(reply.tensors["delta"], *who)
-                    tables = {
-                        n: t for n, t in reply.knowledge.items() if t.is_floating_point() and t.dim() > 1
-                    }
+                    tables = {n: t for n, t in reply.knowledge.items() if is_inexact(t) and t.dim() > 1}
                     if reply.knowledge and not tables and not reply.tensors.get("delta"):
                         raise ValueError(
                             f"attack: what clients tell here, {', '.join(map(repr, reply.knowledge))}, is no table of numbers that "
@@ -90,11 +88,12 @@ class Attack:
             factor = self.scale if self.kind == "scale" else -self.scale
             return {name: factor * tensor for name, tensor in told.items()}
         generator = torch.Generator().manual_seed(derive(self.seed, round, client, ATTACK))
-        noise = {n: torch.randn(t.shape, generator=generator).to(t) for n, t in told.items()}
+        drawn = {n: torch.randn(as_real(t).shape, generator=generator) for n, t in told.items()}
+        noise = {n: as_type(drawn[n], t.dtype).to(t.device) for n, t in told.items()}
         longer = _norm(told) / _norm(noise).clamp(min=1e-12)
         return {name: self.scale * longer.to(tensor) * tensor for name, tensor in noise.items()}
 
 
 def _norm(tensors: Tensors) -> torch.Tensor:
-    squares = [tensor.double().square().sum() for tensor in tensors.values()]
+    squares = [as_real(tensor).double().square().sum() for tensor in tensors.values()]
     return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())

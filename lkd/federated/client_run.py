@@ -82,10 +82,12 @@ class ClientRun:
 
     @property
     def grads(self) -> list[Tensor]:
-        """The gradients of `params`, live; a parameter that the loss does not reach has zeros."""
+        """The gradients of `params`, live and dense; a parameter that the loss does not reach has zeros."""
         for p in self.params:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
+            elif p.grad.is_sparse:  # of an embedding: what an algorithm adds to it is not
+                p.grad = p.grad.to_dense()
         return [p.grad for p in self.params]  # type: ignore[misc]
 
     @property

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from lkd.checkpoints import FEDERATION, describe
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.attack import Attack
@@ -40,9 +41,6 @@ from lkd.federated.store import ClientStore
 from lkd.federated.tensors import Tensors, moved
 from lkd.federated.work import LocalWork
 from lkd.federated.wrapped import Wrapped
-
-CHECKPOINT = "federation"
-"""Key of a checkpoint under which the state of algorithm and clients is."""
 
 
 class Federation(Wrapped):
@@ -329,8 +327,12 @@ class Federation(Wrapped):
         super().on_save_checkpoint(checkpoint)
         if hasattr(self, "engine"):
             parts = self.ranks.gather_objects(self.store.state_dict())
-            checkpoint[CHECKPOINT] = {
+            checkpoint[FEDERATION] = {
                 **self._run(),
+                "modules": [describe(station.source) for station in self.stations],
+                "assign": self.assign,
+                "serves": self.serves,
+                "shares": self.algorithm.shares,
                 "population": self._clients.known,
                 "state": self.algorithm.state,
                 "clients": {client: state for part in parts for client, state in part.items()},
@@ -338,11 +340,11 @@ class Federation(Wrapped):
                 "bytes": [self.bytes_down, self.bytes_up],
             }
         elif self._restored is not None:  # nothing was trained or measured
-            checkpoint[CHECKPOINT] = self._restored
+            checkpoint[FEDERATION] = self._restored
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps it until a fit or a measurement starts."""
-        self._restored = checkpoint.get(CHECKPOINT)
+        self._restored = checkpoint.get(FEDERATION)
         super().on_load_checkpoint(checkpoint)
 
     def _restore(self, saved: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The lean loop of local training: the module's own `training_step`, without a Trainer."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,7 +14,8 @@ from torch import Tensor
 from lkd.federated.client_run import ClientRun
 from lkd.federated.optimizer import LocalOptimizer
 from lkd.federated.worker import Worker
-from lkd.federated.wrapped import TRANSFERS, call_step
+from lkd.federated.wrapped import call_step
+from lkd.transfers import check_hooks, hooks_of, stage, through_module
 
 HOOKS = (
     "on_train_start",
@@ -41,7 +43,7 @@ class LocalLoop:
         clip: Largest norm of a step's gradient; None for no clipping.
 
     Raises:
-        ValueError: If the module's `training_step` takes an iterator.
+        ValueError: If the module's `training_step` takes an iterator, or its hooks do not go with the data's.
     """
 
     def __init__(
@@ -63,11 +65,8 @@ class LocalLoop:
         self._with_index = len(arguments) > 1
         self._context = trainer.precision_plugin.train_step_context
         self._hooks = {name: getattr(module, name) for name in HOOKS if is_overridden(name, module)}
-        self._moves = (
-            module.device.type != "cpu"
-            or trainer.precision != "32-true"
-            or any(is_overridden(hook, module) for hook in TRANSFERS)
-        )
+        check_hooks(module, trainer)
+        self._moves = module.device.type != "cpu" or trainer.precision != "32-true" or bool(hooks_of(module))
         self._batches: list[tuple[Any, int]] = []  # of the step under way
         self._rng: list[Tensor] = []  # before it
         worker.serve("optimizers", lambda: local.optimizer)
@@ -147,9 +146,12 @@ class LocalLoop:
         """A batch where the module is, in its precision; nothing to do for fp32 on a CPU."""
         if not self._moves:
             return batch
-        module = self.worker.module  # the strategy would ask the federation's hooks
-        batch = module.on_before_batch_transfer(self.trainer.precision_plugin.convert_input(batch), 0)
-        return module.on_after_batch_transfer(module.transfer_batch_to_device(batch, module.device, 0), 0)
+        module, trainer = self.worker.module, self.trainer  # the strategy would ask the federation's hooks
+        looks = (
+            trainer.training and not module.training
+        )  # at data to be measured on, in the middle of a round
+        with stage(trainer, "validating") if looks else contextlib.nullcontext():
+            return through_module(batch, module, trainer)
 
     def _forward(self, batch: Any, index: int) -> tuple[Any, Tensor | None]:
         step = self.worker.module.training_step
@@ -187,7 +189,8 @@ class LocalLoop:
         if not losses:
             return [torch.zeros_like(p) for p in parameters]
         found = torch.autograd.grad(torch.stack(losses).sum(), parameters, allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+        dense = [g.to_dense() if g is not None and g.is_sparse else g for g in found]
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, dense, strict=True)]
 
     def full_gradient(self, batches: Iterable[Any], point: list[Tensor]) -> list[Tensor]:
         """The gradient at a point, mean over all samples of these batches; leaves no trace."""
@@ -207,18 +210,19 @@ class LocalLoop:
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Any], part: str) -> dict[str, float]:
         """What the module's validation (`"val"`) or test steps log on these batches."""
-        stage = "validation" if part == "val" else "test"
+        kind = "validation" if part == "val" else "test"
         module, log = self.worker.module, self.worker.log
         module.eval()
-        step = getattr(module, f"{stage}_step")
-        getattr(module, f"on_{stage}_epoch_start")()
-        for index, given in enumerate(batches):
-            batch = self.on_device(given)
-            log.size = extract_batch_size(batch)
-            with self.trainer.precision_plugin.val_step_context():
-                call_step(step, batch, index)
-        log.size = 1
-        getattr(module, f"on_{stage}_epoch_end")()
+        step = getattr(module, f"{kind}_step")
+        with stage(self.trainer, "validating" if part == "val" else "testing"):
+            getattr(module, f"on_{kind}_epoch_start")()
+            for index, given in enumerate(batches):
+                batch = self.on_device(given)
+                log.size = extract_batch_size(batch)
+                with self.trainer.precision_plugin.val_step_context():
+                    call_step(step, batch, index)
+            log.size = 1
+            getattr(module, f"on_{kind}_epoch_end")()
         return log.compute()
 
     def _rng_state(self) -> list[Tensor]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lkd.federated.tensors import Tensors
+from lkd.federated.tensors import Tensors, as_real, as_type
 
 Gather = Callable[[Tensor], Sequence[Tensor]]
 """Gives every rank the tensors of all ranks, in rank order."""
@@ -30,7 +30,7 @@ class RunningSum:
     the same mean in one. Each sum is therefore kept as an unevaluated pair of float64, `high + low` (Dekker,
     "A floating-point technique for extending the available precision", Numer. Math. 1971; the error-free sum
     is Knuth's): its error is about 1e-32 of the largest term, so the value rounded to the model's precision
-    is the same for any order and any split over ranks.
+    is the same for any order and any split over ranks. Complex numbers are two real ones.
 
     Args:
         like: Names, shapes, types and devices (one for all) of what will be added.
@@ -46,7 +46,8 @@ class RunningSum:
     def __init__(self, like: Tensors) -> None:
         self._like = {name: (tensor.shape, tensor.dtype) for name, tensor in like.items()}
         self._device = next((tensor.device for tensor in like.values()), torch.device("cpu"))
-        size = sum(tensor.numel() for tensor in like.values())
+        self._shapes = [as_real(tensor).shape for tensor in like.values()]
+        size = sum(shape.numel() for shape in self._shapes)
         # the last two values are the sum of the weights and the number of clients
         self._high, self._low, self._values = (
             self._zeros(size + 2),
@@ -88,15 +89,15 @@ class RunningSum:
                 f"a reply's tensors {wrong[:3]} do not have the names and shapes that are summed."
             )
         for name, place in self._split(self._values).items():
-            place.copy_(tensors[name])
+            place.copy_(as_real(tensors[name]))
         self._values[-2:] = 1.0
         self._values[:-1] *= weight
         self._accumulate(self._values)
 
     def _split(self, flat: Tensor) -> Tensors:
-        """The tensors, as views of a flat vector."""
-        pieces = flat[:-2].split([shape.numel() for shape, _ in self._like.values()]) if self._like else ()
-        return {n: p.view(shape) for p, (n, (shape, _)) in zip(pieces, self._like.items(), strict=True)}
+        """The tensors, as views of a flat vector of real numbers."""
+        pieces = flat[:-2].split([shape.numel() for shape in self._shapes]) if self._like else ()
+        return {n: p.view(shape) for n, p, shape in zip(self._like, pieces, self._shapes, strict=True)}
 
     def _accumulate(self, values: Tensor) -> None:
         """Knuth's error-free `high + values`, whose error goes to `low`; then what of `low` fits goes up.
@@ -150,4 +151,4 @@ class RunningSum:
         return self._typed(torch.div(self._high, self._high[-2], out=self._values))
 
     def _typed(self, flat: Tensor) -> Tensors:
-        return {name: part.to(self._like[name][1], copy=True) for name, part in self._split(flat).items()}
+        return {name: as_type(part, self._like[name][1]) for name, part in self._split(flat).items()}

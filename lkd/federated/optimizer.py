@@ -5,7 +5,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+from lkd.federated.configured import configure
+from lkd.federated.fault import RefusalError
+from lkd.federated.plateau import Plateau
+from lkd.federated.tensors import Tensors
+
+NO_FIT = 1000  # steps of a whole training, where there is none: nobody takes them
 
 
 class LocalOptimizer:
@@ -13,42 +20,99 @@ class LocalOptimizer:
 
     Every client starts with an empty optimizer state (as in all algorithms here). A scheduler with Lightning's
     default interval, `"epoch"`, counts rounds; with `interval: "step"` it counts a client's local steps and
-    begins anew for every client.
+    begins anew for every client. One that is made for a whole training, with `trainer.estimated_stepping_batches`, goes
+    on where the client's round is: that number is the steps that the client makes in all rounds. A plateau is each
+    client's own.
 
     Args:
         module: The module on which clients train.
 
     Raises:
-        ValueError: For several optimizers or schedulers, or one that waits for a metric.
+        ValueError: For several optimizers or schedulers, or a cycle that is over before the rounds are.
     """
 
     def __init__(self, module: LightningModule) -> None:
-        self.module = module
+        self.module, self._trainer = module, module.trainer
         self.rounds = 0
-        self._make()
+        self._whole = False
+        self._make(self._asked)
+        self.plateau = Plateau.of(self.configured)
         self._groups = self._snapshot()
+        self._round, self._planned = 0, 1
+        self._kept: Tensors = {}
+        if isinstance(self.scheduler, OneCycleLR) and not self.by_step and self._fits:
+            rounds = int(self._all_rounds() // self.frequency)
+            if self.scheduler.total_steps < rounds:
+                raise ValueError(
+                    f"{type(module).__name__} uses OneCycleLR(total_steps={self.scheduler.total_steps}), whose steps are rounds "
+                    f"here, and there are {rounds}: take self.trainer.estimated_stepping_batches."
+                )
 
-    def _make(self) -> None:
-        self.optimizer, self.scheduler, self.by_step, self.frequency = parse(
-            self.module.configure_optimizers(), type(self.module).__name__
-        )
+    @property
+    def _fits(self) -> bool:
+        return self._trainer.state.fn == "fit"
+
+    def _all_rounds(self) -> float:
+        return self._trainer.estimated_stepping_batches if self._fits else NO_FIT
+
+    def _asked(self) -> float:
+        self._whole = True
+        return self._all_rounds()
+
+    def _make(self, steps: Any) -> None:
+        self.configured = configure(self.module, steps)
+        self.optimizer: torch.optim.Optimizer = self.configured.optimizer
+        self.scheduler: LRScheduler | None = self.configured.scheduler
+        self.by_step, self.frequency = self.configured.by_step, self.configured.frequency
 
     def _snapshot(self) -> list[dict[str, Any]]:
         return [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
 
+    def enter(self, round: int, planned: int, kept: Tensors) -> None:
+        """Says whose work begins.
+
+        Args:
+            round: Number of the round.
+            planned: Steps that the client makes in it; where it makes none of its own, the round counts as one.
+            kept: What the client keeps of its plateau.
+        """
+        self._round, self._planned, self._kept = round, max(planned, 1), kept
+
     def begin_client(self) -> None:
         """An empty state and the hyper-parameters of this round."""
         if self.by_step:  # a scheduler cannot be rewound
-            self._make()
+            self._make(lambda: self._all_rounds() * self._planned)
+            self._go_on()
             return
         self.optimizer.state.clear()
         for group, values in zip(self.optimizer.param_groups, self._groups, strict=True):
             group.update(values)
+        if self.plateau is not None:
+            self.plateau.begin(self._kept)
+
+    def _go_on(self) -> None:
+        """Brings a schedule of a whole training to where this round begins."""
+        whole, steps = self._whole, self._planned // self.frequency
+        if isinstance(self.scheduler, OneCycleLR) and not whole:
+            total, rounds = self.scheduler.total_steps, self._all_rounds()
+            whole = total == rounds * steps
+            if total not in (steps, rounds * steps):
+                raise RefusalError(
+                    f"{type(self.module).__name__} uses OneCycleLR(total_steps={total}), but a client makes {steps} steps in a "
+                    f"round, {rounds * steps} in all: take self.trainer.estimated_stepping_batches, which is the latter for "
+                    "every client."
+                )
+        if whole and self.scheduler is not None:
+            with warnings.catch_warnings():  # of steps without the optimizer's
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                for _ in range(self._round * steps):
+                    self.scheduler.step()
 
     def end_round(self) -> None:
         """Steps a scheduler that counts rounds."""
         self.rounds += 1
-        if self.scheduler is None or self.by_step or self.rounds % self.frequency:
+        done = self.rounds % self.frequency == 0
+        if self.scheduler is None or self.by_step or self.plateau is not None or not done:
             return
         for group, values in zip(self.optimizer.param_groups, self._groups, strict=True):
             group.update(values)
@@ -59,7 +123,8 @@ class LocalOptimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """The scheduler's place and the hyper-parameters that it has come to."""
-        schedule = self.scheduler.state_dict() if self.scheduler is not None and not self.by_step else None
+        counts = self.scheduler is not None and not self.by_step and self.plateau is None
+        schedule = self.scheduler.state_dict() if counts and self.scheduler is not None else None
         return {"rounds": self.rounds, "groups": self._groups, "scheduler": schedule}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -68,46 +133,3 @@ class LocalOptimizer:
         if state["scheduler"] is not None and self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
             self._groups = state["groups"]
-
-
-def parse(configured: Any, who: str) -> tuple[torch.optim.Optimizer, LRScheduler | None, bool, int]:
-    """The optimizer, scheduler, whether it counts steps, and its frequency, in any of Lightning's forms.
-
-    Example:
-        >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-        >>> parse(([sgd], []), "Classifier")[1:]
-        (None, False, 1)
-    """
-    if configured is None:
-        raise ValueError(
-            f"{who}.configure_optimizers returns None, but a client trains with an optimizer: return one."
-        )
-    optimizers: Any = configured
-    schedulers: Any = []
-    if isinstance(configured, dict):
-        optimizers, schedulers = configured["optimizer"], configured.get("lr_scheduler", [])
-    elif isinstance(configured, tuple) and len(configured) == 2 and isinstance(configured[0], list | tuple):
-        optimizers, schedulers = configured
-    elif isinstance(configured, list | tuple) and len(configured) == 1:
-        return parse(configured[0], who)
-    optimizers = list(optimizers) if isinstance(optimizers, list | tuple) else [optimizers]
-    schedulers = list(schedulers) if isinstance(schedulers, list | tuple) else [schedulers]
-    if len(optimizers) != 1 or not isinstance(optimizers[0], torch.optim.Optimizer) or len(schedulers) > 1:
-        raise ValueError(
-            f"{who}.configure_optimizers gives {len(optimizers)} optimizers and {len(schedulers)} schedulers: a client "
-            "of a federation trains with one optimizer and at most one scheduler."
-        )
-    entry = schedulers[0] if schedulers else None
-    config: dict[str, Any] = entry if isinstance(entry, dict) else {"scheduler": entry}
-    scheduler = config["scheduler"]
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise ValueError(
-            f"{who} uses ReduceLROnPlateau, but a client has no metric to wait for; use a scheduler that counts "
-            "rounds, or give the federation a server_scheduler."
-        )
-    return (
-        optimizers[0],
-        scheduler,
-        config.get("interval", "epoch") == "step",
-        int(config.get("frequency", 1)),
-    )

@@ -13,7 +13,7 @@ from lkd.federated.mean import Averaged, RunningSum
 from lkd.federated.messages import Reply
 from lkd.federated.ranks import Ranks
 from lkd.federated.rules import Rule
-from lkd.federated.tensors import Groups, Tensors, moved
+from lkd.federated.tensors import Groups, Tensors, as_real, as_type, moved
 from lkd.federated.weighing import Weighing
 
 
@@ -179,10 +179,13 @@ class Reduction:
         return self._sums[kind].reset()
 
     def _update(self, reply: Reply) -> Tensor:
-        """A client's change of weights and buffers, for the rule: statistics themselves would be shrunk by clipping."""
+        """A client's change of weights and buffers, for the rule: statistics themselves would be shrunk by clipping.
+
+        Complex numbers are two real coordinates, so that distances and norms are theirs.
+        """
         buffers = reply.tensors["buffers"]
         changes = [buffers[n] - before for n, before in self._buffers.items()]
-        return torch.cat([t.flatten() for t in (*reply.tensors["delta"].values(), *changes)])
+        return torch.cat([as_real(t).flatten() for t in (*reply.tensors["delta"].values(), *changes)])
 
     def _by_rule(self, updates: list[tuple[int, Tensor]]) -> tuple[Tensors, Tensors]:
         """The rule's change of weights and buffers, on which it decides together."""
@@ -192,8 +195,11 @@ class Reduction:
         )
         flat = self.rule(torch.stack([update.to(self._ranks.device) for _, update in everyone]))
         tensors = [*self._x.items(), *self._buffers.items()]
-        parts = flat.split([tensor.numel() for _, tensor in tensors])
-        joined = [(n, p.view_as(t).to(t)) for p, (n, t) in zip(parts, tensors, strict=True)]
+        parts = flat.split([as_real(tensor).numel() for _, tensor in tensors])
+        joined = [
+            (n, as_type(p.view_as(as_real(t)).to(t.device), t.dtype))
+            for p, (n, t) in zip(parts, tensors, strict=True)
+        ]
         return dict(joined[: len(self._x)]), dict(joined[len(self._x) :])
 
 

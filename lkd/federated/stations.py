@@ -9,6 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client import Client
 from lkd.federated.layout import Layout
+from lkd.federated.memory import check_memory
+from lkd.federated.spectral import settle
 from lkd.federated.station import Station
 from lkd.federated.tensors import Tensors
 from lkd.federated.work import LocalWork
@@ -46,6 +48,8 @@ class Stations(list[Station]):
                 f"assign={self._assign} must give each client an architecture from 0 (client) to {len(self) - 1} (the "
                 "last of others)."
             )
+        for station in self:
+            check_memory(station.source)
         self._check_common(common)
 
     def _check_common(self, common: Sequence[str]) -> None:
@@ -152,6 +156,7 @@ class Stations(list[Station]):
         """Schedules that count rounds go on; layers that are common are learnt in the first architecture."""
         for station in self:
             station.local.end_round()
+            settle(station.source)
             station.keep_common(self[0].source)
 
     def state_dict(self) -> list[dict[str, Any]]:

@@ -22,6 +22,33 @@ def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> Tensors:
     return {name: tensor.detach().to(device, copy=True) for name, tensor in tensors.items()}
 
 
+def is_inexact(tensor: Tensor) -> bool:
+    """Whether values are floating or complex: what is averaged; counters and indices stay as they are."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def as_real(tensor: Tensor) -> Tensor:
+    """A view of real numbers: complex ones `(...)` as pairs `(..., 2)`, others as they are.
+
+    Example:
+        >>> as_real(torch.tensor([1 + 2j]))
+        tensor([[1., 2.]])
+    """
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def as_type(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Copies of real numbers in another type; the way back from `as_real` where that is a complex one.
+
+    Example:
+        >>> as_type(torch.tensor([[1.0, 2.0]], dtype=torch.float64), torch.complex64)
+        tensor([1.+2.j])
+    """
+    if not dtype.is_complex:
+        return values.to(dtype, copy=True)
+    return torch.view_as_complex(values.to(dtype.to_real(), copy=True).contiguous())
+
+
 def num_bytes(groups: Mapping[str, Mapping[str, Tensor]]) -> int:
     """Bytes of all tensors of a message.
 
@@ -34,7 +61,7 @@ def num_bytes(groups: Mapping[str, Mapping[str, Tensor]]) -> int:
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether no value is NaN or infinite."""
-    floats = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
+    floats = [as_real(tensor) for tensor in tensors if is_inexact(tensor) and tensor.numel()]
     if not floats:
         return True
     norms = torch.stack([norm.float() for norm in torch._foreach_norm(floats)])

@@ -15,7 +15,7 @@ from torchmetrics import Metric
 
 from lkd.adapting import ADAPTERS
 from lkd.federated.logs import Log
-from lkd.federated.tensors import Tensors, moved
+from lkd.federated.tensors import Tensors, is_inexact, moved
 
 UNCALLED = (
     "backward",
@@ -75,12 +75,13 @@ class Worker:
                 )
             if pattern != "batchnorm" and not any(matches(name, [pattern]) for name in known):
                 raise ValueError(f"personal={self.patterns}: no parameter or buffer is called {pattern!r}.")
+        weights = {id(p) for p in module.parameters()}  # which a buffer may be, too: they travel once
         trained = [n for n, p in named.items() if p.requires_grad]
         self.shared = [n for n in trained if n in known and not matches(n, wanted)]
         self.buffers = [
             n
             for n, t in module.named_buffers()
-            if n in known and t.is_floating_point() and not matches(n, wanted)
+            if n in known and is_inexact(t) and id(t) not in weights and not matches(n, wanted)
         ]
         everything = {**named, **dict(self.module.named_buffers())}
         # buffers that are not persistent begin anew for every client

@@ -5,10 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
-TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-"""Hooks around a batch's way to the device."""
+from lkd.transfers import HOOKS, hooks_of
 
 
 class Wrapped(LightningModule):
@@ -78,15 +76,14 @@ class Wrapped(LightningModule):
         """The client module's own; what that logs goes through this module."""
         self.client.log = lambda *args, **kwargs: self.log(*args, **kwargs)  # type: ignore[method-assign]
         # only those, for Lightning warns of each that a module beside a datamodule has
-        for hook in TRANSFERS:
-            if is_overridden(hook, self.client):
-                setattr(self, hook, self._transfer(hook))
+        for hook in hooks_of(self.client):
+            setattr(self, hook, self._transfer(hook))
         self.client.setup(stage)
 
     def teardown(self, stage: str) -> None:
         """The client module's own."""
         vars(self.client).pop("log", None)
-        for hook in TRANSFERS:
+        for hook in HOOKS:
             vars(self).pop(hook, None)
         self.client.teardown(stage)
 

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lkd.checkpoints import server_state
 from lkd.finite import require_finite
 from lkd.metrics.detection import DetectionTable
 from lkd.models.dense import Detections, Outputs, check_targets
@@ -99,13 +100,17 @@ class Detector(LightningModule):
             raise FileNotFoundError(
                 f"start={self.start!r} does not exist; train it first or give another path."
             )
-        state = torch.load(self.start, map_location="cpu", weights_only=True)["state_dict"]
+        state = server_state(torch.load(self.start, map_location="cpu", weights_only=True))
         weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
         for network in self.networks():
             try:
                 network.load_state_dict(weights)
             except RuntimeError as error:
                 raise ValueError(f"start={self.start!r} does not fit this network: {error}") from error
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Starts from the checkpoint's weights then, not from others."""
+        self.start = None
 
     def networks(self) -> list[YOLO]:
         """The network, or all copies of it."""

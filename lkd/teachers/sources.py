@@ -75,13 +75,11 @@ def load(
 
 def _checkpoint(path: str) -> LightningModule:
     import lkd.modules  # noqa: F401  (the checkpoint names its class by a dotted path of these)
+    from lkd.checkpoints import FEDERATION, load_client
 
     checkpoint = read(path)
-    if "federation" in checkpoint:
-        raise ValueError(
-            f"model={path!r} is of a federation, which does not say how its client module is made; give the module: "
-            "Teacher(Federation.load_from_checkpoint(path, client=YourModule()).client)."
-        )
+    if FEDERATION in checkpoint:
+        return load_client(path)
     made_by = checkpoint.get("hyper_parameters") or {}
     if "_class_path" not in made_by:
         raise ValueError(

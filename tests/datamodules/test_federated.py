@@ -400,10 +400,3 @@ def test_partitions_and_loaders_that_are_wrong():
 
     with pytest.raises(ValueError, match="Several gives a list"):
         federated(Several(), IID(), 3)
-
-    class Hooked(Plain):
-        def on_after_batch_transfer(self, batch, dataloader_idx):
-            return batch
-
-    with pytest.raises(ValueError, match=r"Hooked has on_after_batch_transfer\(\)"):
-        federated(Hooked(), IID(), 3)

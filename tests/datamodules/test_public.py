@@ -265,11 +265,6 @@ class Stream(IterableDataset):
         return iter(range(3))
 
 
-class Hooked(Plain):
-    def on_after_batch_transfer(self, batch, dataloader_idx):
-        return batch
-
-
 class Several(Plain):
     def train_dataloader(self):
         return [super().train_dataloader()]
@@ -291,7 +286,6 @@ DATA = Plain()
         (Noise([3, 4, 4]), r"inputs of shape \(3, 4, 4\), and the clients' data of shape \(2,\)"),
         (Plain(Stream()), "public=Plain is a stream"),
         (Several(), "public=Several gives a list to train on"),
-        (Hooked(), r"Hooked has on_after_batch_transfer\(\)"),
         (DATA, "a data module of its own"),
         (FederatedDataModule(Plain(), IID(), 3), "a data module of its own"),
     ],

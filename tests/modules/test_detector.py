@@ -302,6 +302,20 @@ def test_every_student_starts_from_another_detectors_weights(tmp_path):
             assert torch.equal(ours, theirs)
 
 
+def test_a_detector_starts_from_the_server_of_a_federation_and_not_anew_where_it_is_loaded(tmp_path):
+    other = Detector("yolov8n.yaml")
+    state = {f"client.{name}": tensor for name, tensor in other.state_dict().items()}
+    torch.save({"state_dict": state, "federation": {}}, tmp_path / "federation.ckpt")
+    detector = Detector("yolov8n.yaml", start=str(tmp_path / "federation.ckpt"))
+    detector.setup("fit")
+    weight = detector.network.net.model[0].conv.weight
+    assert torch.equal(weight, other.network.net.model[0].conv.weight)
+    again = Detector("yolov8n.yaml", start=str(tmp_path / "federation.ckpt"))
+    again.on_load_checkpoint({})
+    again.setup("fit")
+    assert not torch.equal(again.network.net.model[0].conv.weight, weight)
+
+
 def test_weights_to_start_from_that_are_missing_or_do_not_fit(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"start='gone\.ckpt' does not exist"):
         Detector("yolov8n.yaml", start="gone.ckpt").setup("fit")

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client import Client, Part
 from lkd.federated.client_run import ClientRun
+from lkd.federated.fault import RefusalError
 from lkd.federated.given import check_lists
 from lkd.federated.messages import Message, Reply
 from lkd.federated.seeds import derive, seed_everything
@@ -21,6 +22,8 @@ OWN = "personal"
 """Group of a client's state that holds its personal layers; the others are its algorithm's."""
 MEMORY = "memory"
 """Group that holds what the algorithm keeps there by names of its own."""
+SCHEDULE = "schedule"
+"""Group that holds what a scheduler that waits for the client's own metric has come to."""
 VERBS = ("train", "gradient", "evaluate")
 """What the engine does by itself; any other verb is a method of the algorithm."""
 
@@ -62,6 +65,8 @@ class LoopEngine:
                 reply = (
                     getattr(self, verb)(client, message) if verb in VERBS else self.ask(verb, client, message)
                 )
+            except RefusalError:
+                raise
             except Exception as error:
                 if "Expected more than 1 value per channel" in str(error):
                     raise ValueError(
@@ -87,7 +92,9 @@ class LoopEngine:
         station, seed = self._enter(client, message)
         names, device = station.worker.shared, station.module.device
         state = self.store.get(client.id)
-        kept = {k: g for k, g in state.items() if k not in (OWN, MEMORY)}
+        kept = {k: g for k, g in state.items() if k not in (OWN, MEMORY, SCHEDULE)}
+        rounds, steps = int(message.numbers["round"]), int(message.numbers.get("steps", 0))
+        station.local.enter(rounds, steps, state.get(SCHEDULE, {}))
         sent = {k: g for k, g in message.tensors.items() if k not in ("x", "buffers")}
         return station, ClientRun(
             station.loop,
@@ -101,11 +108,26 @@ class LoopEngine:
             {name: tensor.to(device) for name, tensor in state.get(MEMORY, {}).items()},
         )
 
-    def _keep(self, station: Station, local: ClientRun) -> None:
-        """What the client keeps for its next round."""
+    def _keep(self, station: Station, local: ClientRun, schedule: Tensors | None = None) -> None:
+        """What the client keeps for its next round; without a schedule that of before."""
         own = station.worker.take(station.worker.own)
+        if schedule is None:
+            schedule = self.store.get(local.client.id).get(SCHEDULE, {})
         state: Groups = {**as_tensors(local.own, station.worker.shared), OWN: own, MEMORY: local.memory}
-        self.store.put(local.client.id, state)
+        self.store.put(local.client.id, {**state, SCHEDULE: schedule})
+
+    def _schedule(self, station: Station, client: Client, round: int, metrics: dict[str, float]) -> Tensors:
+        """Steps the plateau of a client that has one on what it logged, or on its own validation."""
+
+        def measured() -> dict[str, float]:
+            if not client.has("val"):
+                return {}
+            return station.loop.evaluate(client.ordered_batches("val"), "val")
+
+        if station.local.plateau is None:
+            return {}
+        who = f"{type(station.module).__name__} of client {client.name}"
+        return station.local.plateau.end(round, metrics, measured, who)
 
     def show(self, client: Client, x: Tensors, buffers: Tensors) -> LightningModule:
         """The client's model, until another client's turn."""
@@ -136,9 +158,11 @@ class LoopEngine:
         if not all_finite([tensor for group in everything for tensor in group]):
             raise FloatingPointError("the local model is not finite (NaN or infinite)")
         metrics = station.worker.log.compute()
-        self._keep(station, local)  # only once everything above went well
+        buffers = station.worker.take(station.worker.buffers)
+        schedule = self._schedule(station, client, local.round, metrics)
+        self._keep(station, local, schedule)  # only once everything above went well
         return Reply(
-            tensors={**as_tensors(groups, names), "buffers": station.worker.take(station.worker.buffers)},
+            tensors={**as_tensors(groups, names), "buffers": buffers},
             numbers={"steps": float(local.steps), **local.report},
             knowledge=local.tell,
             metrics=metrics,

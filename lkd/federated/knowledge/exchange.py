@@ -9,11 +9,11 @@ from torch import Tensor
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun
+from lkd.federated.configured import parse
 from lkd.federated.knowledge.consensus import stacked
 from lkd.federated.knowledge.distil import Compare, distil
 from lkd.federated.knowledge.outputs import draw, outputs_of
 from lkd.federated.knowledge.sizes import check_sizes
-from lkd.federated.optimizer import parse
 from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.tensors import Tensors
 

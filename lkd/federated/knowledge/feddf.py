@@ -14,7 +14,7 @@ from lkd.federated.knowledge.fit import fit
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.rules import Rule
 from lkd.federated.seeds import derive, seed_everything
-from lkd.federated.tensors import Tensors, zeros_like
+from lkd.federated.tensors import Tensors, is_inexact, zeros_like
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
@@ -155,7 +155,7 @@ def check_whole_models(server: "Round", who: str, guarded: bool = False) -> None
     for model, layout in zip(server.models, layouts, strict=True):
         trained = [n for n, p in model.named_parameters() if p.requires_grad]
         own = [n for n in trained if n not in layout.weights]
-        kept = model.state_dict().keys() & {n for n, b in model.named_buffers() if b.is_floating_point()}
+        kept = model.state_dict().keys() & {n for n, b in model.named_buffers() if is_inexact(b)}
         own += sorted(kept - layout.buffers.keys())
         if own:
             raise ValueError(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting
+from lkd.federated.configured import parse
 from lkd.federated.knowledge.box_exchange import fuse
 from lkd.federated.knowledge.boxes import find, learn
 from lkd.federated.knowledge.ensemble import as_client
@@ -15,7 +16,6 @@ from lkd.federated.knowledge.feddf import check_whole_models
 from lkd.federated.knowledge.fusion import Confidence
 from lkd.federated.knowledge.outputs import draw
 from lkd.federated.messages import Reply
-from lkd.federated.optimizer import parse
 from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.tensors import Tensors
 

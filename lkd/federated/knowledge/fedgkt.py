@@ -13,11 +13,11 @@ from torch import Tensor
 from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
+from lkd.federated.configured import parse
 from lkd.federated.knowledge.extra import add_loss
 from lkd.federated.knowledge.inputs import labels_of
 from lkd.federated.knowledge.outputs import minimise, outputs
 from lkd.federated.knowledge.places import places
-from lkd.federated.optimizer import parse
 from lkd.federated.reduction import Told
 from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.tensors import Tensors, moved

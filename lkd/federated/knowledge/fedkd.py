@@ -183,8 +183,8 @@ class FedKD(Algorithm):
         weights = [1.0 if self.weights == "uniform" else float(t.samples) for t in told]
         changes = [restore(t.knowledge, x) for t in told]
         total = {
-            name: torch.stack([w * c[name].double() for w, c in zip(weights, changes, strict=True)]).sum(0)
-            for name in x
+            name: torch.stack([w * c[name].to(high) for w, c in zip(weights, changes, strict=True)]).sum(0)
+            for name, high in ((n, torch.promote_types(t.dtype, torch.float64)) for n, t in x.items())
         }
         change = compress({n: (t / sum(weights)).to(x[n]) for n, t in total.items()}, energy)
         new = plus(x, restore(change, x))

@@ -57,7 +57,8 @@ def compress(tensors: Mapping[str, Tensor], energy: float) -> Tensors:
 
 
 def _factors(tensor: Tensor, energy: float) -> tuple[Tensor, Tensor] | None:
-    matrix = tensor.detach().flatten(1).double()
+    matrix = tensor.detach().flatten(1)
+    matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float64))
     u, values, v = torch.linalg.svd(matrix, full_matrices=False)
     k = rank_of(values, energy)
     if k * sum(matrix.shape) >= matrix.numel():

@@ -3,14 +3,14 @@
 import torch
 from lightning.pytorch import LightningModule
 
-from lkd.federated.tensors import Tensors
+from lkd.federated.tensors import Tensors, is_inexact
 from lkd.federated.worker import matches
 
 
 def tensors_of(module: LightningModule, layer: str) -> Tensors:
     """The trainable parameters and float buffers of a layer, live, by their names in the module."""
     found: Tensors = {n: p for n, p in module.named_parameters() if p.requires_grad and matches(n, [layer])}
-    found |= {n: b for n, b in module.named_buffers() if b.is_floating_point() and matches(n, [layer])}
+    found |= {n: b for n, b in module.named_buffers() if is_inexact(b) and matches(n, [layer])}
     return found
 
 

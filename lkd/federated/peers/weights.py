@@ -7,17 +7,17 @@ from torch import Tensor
 
 from lkd.federated.client_run import ClientRun
 from lkd.federated.peers.snapshots import state
-from lkd.federated.tensors import Tensors, moved
+from lkd.federated.tensors import Tensors, is_inexact, moved
 
 
 def weights_of(local: ClientRun) -> Tensors:
-    """Copies of the client's parameters that train, and of its floating buffers; what is frozen is everywhere the same."""
+    """Copies of the client's parameters that train, and of its floating and complex buffers; what is frozen is everywhere the same."""
     module = local.module
     saved = module.state_dict(
         keep_vars=True
     ).keys()  # buffers that are not persistent begin anew in every round
     weights = {n: p for n, p in module.named_parameters() if p.requires_grad}
-    buffers = {n: b for n, b in module.named_buffers() if b.is_floating_point() and n in saved}
+    buffers = {n: b for n, b in module.named_buffers() if is_inexact(b) and n in saved}
     return moved({**weights, **buffers}, "cpu")
 
 
@@ -44,9 +44,9 @@ def combine(parts: Mapping[int, Tensors], weights: Mapping[int, float]) -> Tenso
     first = min(weights)
     total: Tensors = {}
     for name, like in parts[first].items():
-        value = torch.zeros_like(like, dtype=torch.float64)
+        value = torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float64))
         for j, weight in sorted(weights.items()):
-            value += weight * parts[j][name].double()
+            value += weight * parts[j][name].to(value.dtype)
         total[name] = value.to(like.dtype)
     return total
 

@@ -1,0 +1,171 @@
+"""A federation's checkpoint as the model of its server or of a client: how its modules are made is in it, where they say so."""
+
+import inspect
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+
+from lkd.own_arguments import class_path
+from lkd.parser import Parser
+
+FEDERATION = "federation"
+"""Key of a checkpoint under which the state of algorithm and clients is."""
+TRAINING = ("optimizer", "scheduler", "lr_scheduler")
+"""Arguments of modules that change how they train, not what they compute."""
+
+
+def describe(module: LightningModule) -> dict[str, Any] | None:
+    """How a module is made: its class and its hyperparameters, if they are plain data and all that it was given.
+
+    Args:
+        module: One that called `save_hyperparameters`, or whose class takes no argument.
+
+    Returns:
+        `{"class_path": ..., "init_args": ..., "config": whether nested classes are described in it}`; None if unknown.
+
+    Example:
+        >>> describe(LightningModule())["class_path"]
+        'lightning.LightningModule'
+    """
+    saved = {name: value for name, value in dict(module.hparams).items() if name[:1] != "_"}
+    init = type(module).__init__
+    takes = init is not LightningModule.__init__  # which takes anything, and ignores it
+    parameters = list(inspect.signature(init).parameters.values())[1:] if takes else []
+    named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    free = any(p.kind == p.VAR_POSITIONAL for p in parameters)
+    if free or not named <= {*saved, *TRAINING} or not _is_plain(saved):
+        return None
+    return {
+        "class_path": class_path(type(module)),
+        "init_args": saved,
+        "config": "_class_path" in module.hparams,
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(type(key) in (str, int) and _is_plain(each) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(each) for each in value)
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def server_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint by their names in its module; of a federation's those of the server's model."""
+    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
+    return _under("client.", state) if FEDERATION in checkpoint else state
+
+
+def _under(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+
+
+def load_client(
+    path: str, client: int | None = None, module: LightningModule | None = None
+) -> LightningModule:
+    """Loads a model out of a federation's checkpoint.
+
+    Modules are made again by their class and what `save_hyperparameters` saved. In a config it is named as a class is:
+    `client: {class_path: lkd.federated.load_client, init_args: {path: x.ckpt}}` starts a federation from it.
+
+    Args:
+        path: The checkpoint.
+        client: Id of a client, whose own layers it has then; None for the server's model.
+        module: What to load it into, where the checkpoint does not say how its modules are made.
+
+    Returns:
+        The module, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is of no federation, there is no such model in it, or the module is unknown or another one.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path={path!r} does not exist; give the path of a federation's checkpoint.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"path={path!r} is damaged, or no checkpoint of a federation.") from error
+    if not isinstance(checkpoint, dict) or FEDERATION not in checkpoint:
+        raise ValueError(f"path={path!r} is no checkpoint of a federation: it has no entry {FEDERATION!r}.")
+    saved = checkpoint[FEDERATION]
+    kind = _kind(saved, client, path)
+    state = _under(f"others.{kind - 1}." if kind else "client.", checkpoint["state_dict"])
+    if module is None:
+        module = _make((saved.get("modules") or [None] * (kind + 1))[kind], path)
+    module.configure_model()
+    module.on_load_checkpoint({**checkpoint, "state_dict": state})
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        who = type(module).__name__
+        raise ValueError(f"path={path!r} does not fit {who}: {' '.join(str(error).split())}") from error
+    if client is not None:
+        own = {
+            **saved["optimizer"][kind].get("start", {}),
+            **saved["clients"].get(client, {}).get("personal", {}),
+        }
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        with torch.no_grad():
+            for name in own.keys() & tensors.keys():  # adapters of a distillation are not the module's
+                tensors[name].copy_(own[name])
+    return module
+
+
+def _kind(saved: dict[str, Any], client: int | None, path: str) -> int:
+    """The architecture of what is asked for."""
+    who = saved["algorithm"]
+    if client is None:
+        if not saved.get("serves", True):
+            raise ValueError(
+                f"path={path!r}: {who} trained no model at the server; name the client whose model it shall be: "
+                f"load_client({path!r}, client=0)."
+            )
+        return 0
+    population = (saved.get("population") or {}).get("population")
+    if client < 0 or (population is not None and client >= population):
+        raise ValueError(f"client={client}: {path!r} is of {population} clients, numbered from 0.")
+    if not saved.get("shares", True) and client not in saved["clients"]:
+        raise ValueError(
+            f"client={client} has not trained yet, and {who} shares no weights, so that {path!r} has no model of it."
+        )
+    assign = saved.get("assign")
+    return int(assign[client]) if assign is not None else client % len(saved["optimizer"])
+
+
+def _make(described: dict[str, Any] | None, path: str) -> LightningModule:
+    if described is None:
+        raise ValueError(
+            f"path={path!r} does not say how its module is made, which calls no self.save_hyperparameters(), or saves objects or "
+            f"not all arguments: give one, load_client({path!r}, module=YourModule(...)), and that to whoever needs it, such as Teacher."
+        )
+    import lkd.modules  # noqa: F401  (so that its classes are found)
+
+    name, arguments = described["class_path"], described["init_args"]
+    module, _, attribute = name.rpartition(".")
+    # only what is imported already: a stranger's file must not choose what runs
+    found = getattr(sys.modules.get(module), attribute, None)
+    if not (isinstance(found, type) and issubclass(found, LightningModule)):
+        raise ValueError(
+            f"path={path!r} is of {name}, which is no LightningModule that is imported here: import it first, or give the module, "
+            f"load_client({path!r}, module={attribute}(...))."
+        )
+    try:
+        return _by_config(name, arguments) if described["config"] else found(**arguments)
+    except Exception as error:
+        raise ValueError(
+            f"path={path!r}: {name} could not be made of {arguments} ({' '.join(str(error).split())}): give the module, "
+            f"load_client({path!r}, module={attribute}(...))."
+        ) from error
+
+
+def _by_config(name: str, arguments: dict[str, Any]) -> LightningModule:
+    parser = Parser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningModule, "module", fail_untyped=False)
+    config = parser.parse_object({"module": {"class_path": name, "dict_kwargs": arguments}})
+    made: LightningModule = parser.instantiate(config).module
+    return made

@@ -1,0 +1,81 @@
+"""Lightning objects that a config nests know their own arguments, not those of the object around them."""
+
+import sys
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
+
+INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
+"""How `load_from_checkpoint` makes a module of a config again; one of those that Lightning trusts."""
+
+
+class _Made(NamedTuple):
+    """Arguments that a parser has made into objects, which the class takes that is made next."""
+
+    parser: ArgumentParser
+    config: Namespace
+    objects: Namespace
+
+
+_latest: ContextVar[_Made | None] = ContextVar("_latest", default=None)
+
+
+def note(parser: ArgumentParser, config: Namespace, objects: Namespace) -> None:
+    """Remembers what a parser has just made."""
+    _latest.set(_Made(parser, config, objects))
+
+
+def class_path(class_type: type) -> str:
+    """Where a class is found, by the shortest path that leads there: files may move, public names stay.
+
+    Example:
+        >>> class_path(LightningModule)
+        'lightning.LightningModule'
+    """
+    parts, name = class_type.__module__.split("."), class_type.__qualname__
+    packages = [".".join(parts[: end + 1]) for end in range(len(parts))]
+    here = (p for p in packages if getattr(sys.modules.get(p), name, None) is class_type)
+    return f"{next(here, class_type.__module__)}.{name}"
+
+
+def make(class_type: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
+    """Makes a Lightning object whose `save_hyperparameters` saves the arguments that the config gives to it.
+
+    LightningCLI lets every module and data module of a config, however deep, save those of the outermost one: a nested
+    one lacks its own or, where names are the same, has the others' values. What is saved is plain data, as at the
+    outermost: a class is its `class_path` and `init_args`; a default that is no data, such as a lambda, is left out.
+
+    Args:
+        class_type: Its class.
+        *args: What is given by position.
+        applied_instantiation_links: Values that come from other objects.
+        **kwargs: Its arguments.
+    """
+    linked = [id(value) for value in applied_instantiation_links.values()]
+    own = kwargs | _plain({key: value for key, value in kwargs.items() if id(value) not in linked})
+    own = {key: value for key, value in own.items() if not _no_data(value)}
+    with _given_hyperparameters_context({"_class_path": class_path(class_type), **own}, INSTANTIATOR):
+        return class_type(*args, **kwargs)
+
+
+def _plain(objects: dict[str, Any]) -> dict[str, Any]:
+    """Objects as the config has them; those that are not of the latest parser, such as free `**kwargs`, are left out."""
+    made = _latest.get()
+    if made is None:
+        return {}
+    names = [key for key, value in objects.items() if key in made.objects and made.objects[key] is value]
+    config = Namespace({key: made.config[key] for key in names})
+    text = made.parser.dump(config, skip_none=False, skip_validation=True, format="yaml")
+    return {key: value for key, value in yaml.safe_load(text).items() if key in names}
+
+
+def _no_data(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("Unable to serialize instance ")
+
+
+INSTANTIATORS = [(make, LightningModule, True), (make, LightningDataModule, True)]
+"""For `instantiate` of a parser: who makes what."""
