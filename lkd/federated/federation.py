@@ -145,6 +145,19 @@ class Federation(Wrapped):
             check_trainer(self.trainer)
         return []
 
+    def setup(self, stage: str) -> None:
+        """That of all architectures."""
+        super().setup(stage)
+        for other in cast(list[LightningModule], list(self.others)):
+            other.trainer = self.trainer
+            other.setup(stage)
+
+    def configure_model(self) -> None:
+        """That of all architectures."""
+        super().configure_model()
+        for other in cast(list[LightningModule], list(self.others)):
+            other.configure_model()
+
     def configure_optimizers(self) -> Any:
         """The server's optimizer and scheduler over the trainable parameters of all architectures."""
         return configure_server([self.client, *self.others], self.server_optimizer, self.server_scheduler)

@@ -12,6 +12,7 @@ from lkd.federated.client import Client
 from lkd.federated.client_run import NO_PUBLIC, Lists
 from lkd.federated.heterogeneity import Devices
 from lkd.federated.rules import Rule
+from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors
 from lkd.federated.work import LocalWork
 
@@ -30,8 +31,7 @@ def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: An
         ("attack", attack, Attack, "Attack(...)"),
     ):
         if value is not None and not isinstance(value, kind):
-            found = value.__name__ if isinstance(value, type) else repr(value)
-            raise TypeError(f"{name}={found} must be an object of {kind.__name__}, such as {example}.")
+            raise TypeError(f"{name}={shown(value)} must be an object of {kind.__name__}, such as {example}.")
     if algorithm is not None and not (hasattr(algorithm, "weights") and hasattr(algorithm, "state")):
         who = type(algorithm).__name__
         raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weights` and `state`.")

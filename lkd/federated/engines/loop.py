@@ -80,6 +80,7 @@ class LoopEngine:
         station.worker.load(message.tensors["x"], message.tensors.get("buffers", {}), own)
         seed = derive(self.seed, int(message.numbers["round"]), client.id)
         seed_everything(seed, station.module.device)
+        station.worker.seed(seed)
         return station, seed
 
     def _run(self, client: Client, message: Message) -> tuple[Station, ClientRun]:

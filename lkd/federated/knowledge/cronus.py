@@ -8,6 +8,7 @@ from torch import Tensor
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
 from lkd.federated.rules import Rule
+from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Cronus(PublicExchange):
         super().__init__(samples, epochs, batch_size, layer, warmup)
         filtered_mean(torch.zeros(1, 1), epsilon)  # says now what is wrong, not after the first round
         if rule is not None and not isinstance(rule, Rule):
-            raise TypeError(f"rule={rule!r} must be an object of Rule, such as GeometricMedian().")
+            raise TypeError(f"rule={shown(rule)} must be an object of Rule, such as GeometricMedian().")
         self.epsilon, self.rule = epsilon, rule
 
     def round(self, server: "Round") -> Tensors:

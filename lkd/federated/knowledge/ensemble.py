@@ -1,6 +1,5 @@
 """What the models that clients sent say together, without keeping the models."""
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.copies import copied
 from lkd.federated.knowledge.consensus import Of, consensus
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.messages import Reply
@@ -59,7 +59,7 @@ class Ensemble:
     ) -> None:
         self._server, self._layer, self._batch_size = server, layer, batch_size
         self._of, self._temperature, self._rule = of, temperature, rule
-        self._models = [copy.deepcopy(model) for model in server.models]
+        self._models = [copied(model, "client") for model in server.models]
         self._said: list[tuple[int, Tensor]] = []
 
     def listen(self, replies: Iterable[Reply]) -> Iterator[Reply]:

@@ -1,12 +1,12 @@
 """FCCL: clients correlate their logits with everybody's on public data, and do not forget on their own."""
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.copies import copied
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.exchange import PublicExchange
 from lkd.federated.knowledge.extra import add_loss
@@ -111,7 +111,7 @@ class FCCL(PublicExchange):
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Adds the divergences from the client's former models."""
-        self._former.append((module, {name: copy.deepcopy(module).eval() for name in FORMER}))
+        self._former.append((module, {name: copied(module, "client").eval() for name in FORMER}))
         add_loss(module, self._extra, [self.layer], "train/former_loss")
 
     def agree(self, server: "Round", logits: Tensor, clients: list[int]) -> Tensor:

@@ -1,11 +1,11 @@
 """FedDF: the server distils the ensemble of its clients' models into its own."""
 
-import copy
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.consensus import Of
 from lkd.federated.knowledge.distil import soft_cross_entropy
@@ -112,7 +112,7 @@ class FedDF(Algorithm):
         self, server: "Round", kind: int, start: Tensors, buffers: Tensors, targets: Tensor
     ) -> Tensors:
         """The change of one architecture's weights; its buffers go to the server, too."""
-        layout, student = server.layout(kind), copy.deepcopy(server.models[kind])
+        layout, student = server.layout(kind), copied(server.models[kind], "client")
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         for own, at in layout.weights.items():
             tensors[own].add_(start[at])

@@ -1,6 +1,5 @@
 """Fed-ET: small models of clients teach the server's large one, which gives its representation back."""
 
-import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.ensemble import Ensemble
@@ -185,7 +185,7 @@ class FedET(Algorithm):
     @torch.no_grad()
     def _transferred(self, server: "Round", mean: Tensors, targets: Tensor) -> Tensors:
         """The change of the large model's weights; its buffers go to the server, too."""
-        layout, student, public = server.layout(0), copy.deepcopy(server.models[0]), server.public
+        layout, student, public = server.layout(0), copied(server.models[0], "client"), server.public
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         for own, at in layout.weights.items():
             tensors[own].add_(mean[at])

@@ -19,6 +19,7 @@ from lkd.federated.knowledge.places import places
 from lkd.federated.optimizer import parse
 from lkd.federated.reduction import Told
 from lkd.federated.seeds import derive, seed_everything
+from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors, moved
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
@@ -103,7 +104,7 @@ class FedGKT(Algorithm):
     ) -> None:
         super().__init__()
         if not isinstance(server, LightningModule):
-            raise TypeError(f"server={server!r} must be a LightningModule, such as a Classifier.")
+            raise TypeError(f"server={shown(server)} must be a LightningModule, such as a Classifier.")
         if alpha < 0 or not temperature > 0:
             raise ValueError(f"alpha={alpha} must be 0 or more, temperature={temperature} above 0.")
         for name, number in (("epochs", epochs), ("batch_size", batch_size)):

@@ -14,6 +14,7 @@ from lkd.federated.knowledge.consensus import Of, consensus
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
 from lkd.federated.rules import Rule
+from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class FedMD(PublicExchange):
                 f"temperature={temperature} softens probabilities: give of='probabilities', too."
             )
         if rule is not None and not isinstance(rule, Rule):
-            raise TypeError(f"rule={rule!r} must be an object of Rule, such as GeometricMedian().")
+            raise TypeError(f"rule={shown(rule)} must be an object of Rule, such as GeometricMedian().")
         if pretrain < 0:
             raise ValueError(f"pretrain={pretrain} must be 0 or more.")
         self.of, self.temperature, self.rule, self.pretrain = of, temperature, rule, pretrain
