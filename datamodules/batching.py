@@ -74,9 +74,11 @@ class Batching(Dataset[Any]):
     ) -> None:
         data: Any = loader.dataset if dataset is None else dataset
         self.dataset: Any = data
-        if isinstance(data, IterableDataset):
+        if isinstance(data, IterableDataset) or not hasattr(type(data), "__len__"):
+            what = "is a stream" if isinstance(data, IterableDataset) else "has no length, __len__"
             raise ValueError(
-                f"{type(data).__name__} is a stream: clients need a data set with numbered samples."
+                f"{type(data).__name__} {what}: clients need a data set with numbered samples, which has __len__ and "
+                "__getitem__; read a stream into a list first."
             )
         sampler: Any = loader.sampler
         self.sampler = sampler if isinstance(sampler, CameraBatchSampler) else None
