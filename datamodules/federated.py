@@ -142,9 +142,11 @@ class FederatedDataModule(LightningDataModule):
                     self.clients.parts[name] = part
 
     def teardown(self, stage: str) -> None:
-        """As of `data` and `public`."""
+        """As of `data` and `public`; worker processes of clients end."""
         for module in self._sources:
             module.teardown(stage)
+        if self._clients is not None:
+            self._clients.dismiss()
 
     def state_dict(self) -> dict[str, Any]:
         """That of `data`."""

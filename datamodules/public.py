@@ -74,6 +74,10 @@ class PublicData:
         tasks = self._batching.tasks(self._rows, self._batching.batch_size)
         return DataLoader(_Inputs(self._batching, tasks), batch_size=None, **self._batching.workers)
 
+    def dismiss(self) -> None:
+        """Ends the worker processes; the next pass starts others."""
+        self._batching.dismiss()
+
     def check_like(self, clients: Batching) -> None:
         """Compares one sample with one of the clients'.
 

@@ -188,6 +188,14 @@ class Population(Dataset[Any]):
         """Names of all clients."""
         return list(map(str, range(len(self)) if self._names is None else self._names))
 
+    def dismiss(self) -> None:
+        """Ends the worker processes of all data; the next pass starts others."""
+        for part in self.parts.values():
+            for batching in (part.batching, *part.views):
+                batching.dismiss()
+        if self.public is not None:
+            self.public.dismiss()
+
     def __len__(self) -> int:
         """Number of clients."""
         return len(self.sizes)
