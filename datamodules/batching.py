@@ -128,6 +128,19 @@ class Batching(Dataset[Any]):
             return len(held) * each if each else int((-(-held // self.batch_size)).sum())
         return len(rows) // self.batch_size if self.drop_last else -(-len(rows) // self.batch_size)
 
+    def smallest(self, rows: np.ndarray, ordered: bool = False) -> int:
+        """Samples of the smallest batch of one pass over `rows`, shuffled or in order; 0 if there is none."""
+        held = np.array([len(rows)])
+        if self.sampler is not None and self._group is not None:
+            if self.sampler.batches_per_camera and not ordered:
+                return self.batch_size
+            held = np.unique(self._group[rows], return_counts=True)[1]
+        full = held >= self.batch_size
+        if self.drop_last and self._group is None and not ordered:
+            return self.batch_size if full.any() else 0
+        rest = held % self.batch_size
+        return int(np.where(full & (rest == 0), self.batch_size, rest).min(initial=self.batch_size))
+
     def shuffled(self, rows: np.ndarray, seed: int) -> Iterator[Any]:
         """One pass in an order, and with augmentations, that depend on `seed` alone."""
         seed &= (1 << 63) - 1

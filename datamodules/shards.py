@@ -95,6 +95,11 @@ class Shard:
         batching, rows = self.parts["train"]
         return batching.count(rows)
 
+    def smallest_batch(self, ordered: bool = False) -> int:
+        """Samples of the smallest batch of `train_batches`, or of `ordered_batches("train")`."""
+        batching, rows = self.parts["train"]
+        return batching.smallest(rows, ordered)
+
     def train_batches(self, seed: int) -> Iterable[Any]:
         """One shuffled and augmented pass; a function of `seed` alone."""
         batching, rows = self.parts["train"]

@@ -201,6 +201,7 @@ class Federation(Wrapped):
         check_public(self.algorithm, clients)
         check_owned(self.stations, clients)
         self._prepare(anew=True)  # which may train a teacher first
+        self.engine.expect(clients, self.work)
         if self.algorithm.shares and not self.x:
             rank_zero_warn(
                 f"personal={self.personal} keeps every layer that trains with its client, so nothing is shared, and the server's "

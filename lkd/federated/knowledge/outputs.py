@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lkd.federated.client_run import ClientRun
+from lkd.federated.lone import watching
 from lkd.taps import Taps
 
 
@@ -101,10 +102,10 @@ def minimise(
     scales = getattr(trainer.precision_plugin, "scaler", None) is not None
     scaler = torch.amp.GradScaler(module.device.type, enabled=scales)
     module.train()
-    steps = 0
+    steps, told = 0, "a step on public or generated samples has a batch of one sample"
     for batch in batches:
         module.zero_grad()  # of those parameters, too, that the optimizer does not have
-        with trainer.precision_plugin.forward_context():
+        with trainer.precision_plugin.forward_context(), watching(module, _unknown, told):
             value = loss(batch)
         scaler.scale(value).backward()
         if clip is not None:
@@ -117,3 +118,7 @@ def minimise(
         steps += 1
     module.zero_grad()
     return steps
+
+
+def _unknown() -> None:
+    """How many samples a batch has, where it does not matter."""
