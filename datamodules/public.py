@@ -55,6 +55,10 @@ class PublicData:
         """
         return map(inputs, self._fetch(rows, batch_size))
 
+    def whole(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
+        """The same batches as the data set gives them, with labels or without, for who knows which entries are inputs."""
+        return self._fetch(rows, batch_size)
+
     def labelled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
         """The same batches as the data set gives them, with labels: (x, y), or dicts.
 

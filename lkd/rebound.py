@@ -18,7 +18,7 @@ def rebound(value: Any, memo: dict[int, Any]) -> Any:
         [2]
     """
     if isinstance(value, weakref.ProxyTypes):
-        target = value.__init__.__self__  # type: ignore[misc]
+        target = value.__init__.__self__
         return weakref.proxy(memo[id(target)]) if id(target) in memo else value
     if isinstance(value, weakref.ref):
         target = value()
@@ -51,7 +51,7 @@ def _function(value: types.FunctionType, memo: dict[int, Any]) -> types.Function
     made = types.FunctionType(
         value.__code__, value.__globals__, value.__name__, tuple(rest[: len(defaults)]) or None, closure
     )
-    made.__kwdefaults__ = dict(zip(named, rest[len(defaults) :], strict=True)) or None  # type: ignore[assignment]
+    made.__kwdefaults__ = dict(zip(named, rest[len(defaults) :], strict=True)) or None
     made.__qualname__, made.__doc__ = value.__qualname__, value.__doc__
     made.__dict__.update(value.__dict__)
     return made

@@ -13,6 +13,7 @@ from lkd.federated.client_run import ClientRun
 from lkd.federated.knowledge.consensus import Of, consensus
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
+from lkd.federated.knowledge.inputs import Keys
 from lkd.federated.rules import Rule
 from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors
@@ -54,6 +55,7 @@ class FedMD(PublicExchange):
         warmup: Rounds of private training before the first exchange.
         pretrain: Epochs on the labelled public data, in batches of `batch_size`, before a client's first round. At 0 nobody
             looks at public labels. They must be classes of the clients' heads.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range; before anybody trains, for `pretrain` on public data without labels.
@@ -76,8 +78,9 @@ class FedMD(PublicExchange):
         layer: str = "",
         warmup: int = 1,
         pretrain: int = 0,
+        input_key: Keys | None = None,
     ) -> None:
-        super().__init__(samples, epochs, batch_size, layer, warmup)
+        super().__init__(samples, epochs, batch_size, layer, warmup, input_key)
         if of not in ("logits", "probabilities"):
             raise ValueError(f"of={of!r} must be 'logits' or 'probabilities'.")
         if not temperature > 0:
