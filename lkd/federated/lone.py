@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -17,9 +18,13 @@ class LoneSampleError(ValueError):
     """A batch of one sample would give a layer a single value, whose variance does not exist."""
 
 
+def _unknown() -> None:
+    """How many samples a batch has, where it does not matter."""
+
+
 @contextlib.contextmanager
 def watching(
-    module: nn.Module, samples: Callable[[], int | None], told: str, lone: str | None = None
+    module: nn.Module, told: str, lone: str | None = None, samples: Callable[[], int | None] = _unknown
 ) -> Iterator[None]:
     """Refuses single values in the layers of a module that normalize over them, while it is open.
 
@@ -28,10 +33,10 @@ def watching(
 
     Args:
         module: What trains.
-        samples: Number of samples of the batch under way, or None where it is not known.
         told: What has the batch, for the message: `"client C1 has a training batch of one sample"`.
         lone: The same of somebody who will have such a batch: said as soon as a batch of many samples shows that a layer
             gets one value a sample.
+        samples: Number of samples of the batch under way, or None where it is not known.
 
     Raises:
         LoneSampleError: With the layer.
@@ -55,6 +60,29 @@ def watching(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@torch.no_grad()
+def try_one(module: nn.Module, forward: Callable[[], Any], told: str) -> None:
+    """Runs a module in train mode on one sample, to see whether it can be; its buffers stay as they are.
+
+    Args:
+        module: The module.
+        forward: Runs it.
+        told: See `watching`.
+
+    Raises:
+        LoneSampleError: If it cannot.
+    """
+    training, before = module.training, [buffer.clone() for buffer in module.buffers()]
+    module.train()
+    try:
+        with watching(module, told):
+            forward()
+    finally:
+        module.train(training)
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            buffer.copy_(value)
 
 
 def normalizes(module: nn.Module) -> bool:

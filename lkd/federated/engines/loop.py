@@ -119,7 +119,7 @@ class LoopEngine:
         told = f"client {client.name} has a training batch of one sample"
         with contextlib.ExitStack() as stack:
             if lone is not None or 1 in (size(False), size(True)):
-                stack.enter_context(watching(station.module, station.loop.samples, told, lone))
+                stack.enter_context(watching(station.module, told, lone, station.loop.samples))
             yield
         self._lone.pop(whose, None)  # the module takes them
 

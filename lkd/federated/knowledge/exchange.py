@@ -1,5 +1,6 @@
 """The pattern of federated distillation over public data: predict, agree, digest, train."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun
 from lkd.federated.knowledge.consensus import stacked
 from lkd.federated.knowledge.distil import Compare, distil
-from lkd.federated.knowledge.inputs import Keys
+from lkd.federated.knowledge.inputs import Keys, public_calls, run
 from lkd.federated.knowledge.outputs import draw, outputs_of
 from lkd.federated.knowledge.sizes import check_sizes
+from lkd.federated.lone import try_one
 from lkd.federated.optimizer import parse
 from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.tensors import Tensors
@@ -113,6 +115,12 @@ class PublicExchange(Algorithm):
         """Refuses, before anybody works, clients of other classes."""
         if not self._checked:
             check_sizes(server, self.layer, public=True, input_key=self.input_key)
+            rows = self.rows(server.seed, 0, len(server.public))
+            if len(rows) % self.batch_size == 1:
+                told = f"batch_size={self.batch_size} of {len(rows)} public samples leaves a batch of one"
+                for model in server.models:
+                    (call,) = public_calls(model, server.public, [0], 1, server.loop, self.input_key)
+                    try_one(model, functools.partial(run, model, call), told)
             self._checked = True
 
     def rows(self, seed: int, round: int, size: int) -> np.ndarray:

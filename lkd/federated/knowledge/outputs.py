@@ -107,7 +107,7 @@ def minimise(
     scaler = torch.amp.GradScaler(module.device.type, enabled=scales)
     module.train()
     steps = 0
-    with watching(module, _unknown, "a step on public or generated samples has a batch of one"):
+    with watching(module, "a step on public or generated samples has a batch of one"):
         for batch in batches:
             module.zero_grad()  # of those parameters, too, that the optimizer does not have
             with trainer.precision_plugin.forward_context():
@@ -123,7 +123,3 @@ def minimise(
             steps += 1
     module.zero_grad()
     return steps
-
-
-def _unknown() -> None:
-    """How many samples a batch has, where it does not matter."""

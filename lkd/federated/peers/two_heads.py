@@ -19,7 +19,7 @@ from lkd.federated.peers.stopping import MetaStopping
 from lkd.federated.peers.weights import addressed, by_sender, weights_of
 from lkd.federated.tensors import Tensors
 from lkd.federated.topology import Topology
-from lkd.federated.topology.base import Edges, check_topology, listed
+from lkd.federated.topology.base import Edges, check_topology
 from lkd.federated.worker import matches
 from lkd.finite import require_finite
 from lkd.losses.dissimilarity import Measure
@@ -110,6 +110,7 @@ class TwoHeads(Algorithm):
         self.measure, self.strategy, self.temperature = measure, strategy, temperature
         self.stopping, self.first, self.second = stopping, first, second
         self.label_key, self.input_key = label_key, input_key
+        self.validates = stopping is not None
         self._teachers: list[Tensors] | None = None  # None in the first phase
         self._itself: Tensors = {}
 
@@ -140,8 +141,6 @@ class TwoHeads(Algorithm):
     def round(self, server: "Round") -> Tensors:
         """Second heads travel, are measured, and train."""
         edges = self.topology.edges(server.population, server.index)
-        if self.stopping is not None:
-            check_validation(server)
         if server.index < self.warmup:
             return server.mean(server.train())["delta"]
         ledger = Ledger(server.population, self.state)
@@ -252,20 +251,6 @@ class TwoHeads(Algorithm):
         module.log("train/distillation_loss", soft.detach(), batch_size=len(labels))
         module.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(labels))
         return loss
-
-
-def check_validation(server: "Round") -> None:
-    """Refuses clients without validation data.
-
-    Raises:
-        ValueError: With how they get some.
-    """
-    without = [client.name for client in server.cohort.values() if not client.has("val")]
-    if without:
-        raise ValueError(
-            f"stopping needs validation data at every client, and {listed(without)} has none: "
-            "FederatedDataModule(client_fractions=[0.8, 0.1, 0.1]) cuts a tenth from every client's."
-        )
 
 
 def _held(local: ClientRun) -> dict[int, Tensors]:
