@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import FederatedDataModule, FixedCohort, Partition
-from lkd.federated import FedAvg, Federation, FedGKT, FedLin, FedMD, LocalWork
+from lkd.federated import Centralized, FedAvg, Federation, FedGKT, FedLin, FedMD, LocalWork
 from lkd.federated.lone import LoneSampleError, lone_clients, watching
 from lkd.modules import Classifier
 
@@ -120,6 +120,19 @@ def test_who_never_has_such_a_batch():
     rows = TensorDataset(torch.randn(17, 3), torch.arange(17) % 2)
     batched = FederatedDataModule(DataLoader(rows, batch_sampler=sampler), Sizes(8, 9))
     assert fit(norm(), batched) is None
+
+
+def test_the_pooled_client_has_batches_of_its_own():
+    assert fit(norm(), data(8, 9, 9), algorithm=Centralized()) is None
+    assert "pooled" in fit(norm(), data(8, 9, 4), algorithm=Centralized())
+
+
+def test_pretraining_on_public_labels():
+    public = TensorDataset(torch.randn(9, 3), torch.arange(9) % 2)
+    given = FederatedDataModule(data(8, 8).data, Sizes(8, 8), public=public, batch_size=4)
+    body = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    found = fit(Classifier(body, 2), given, algorithm=FedMD(samples=8, batch_size=4, pretrain=1))
+    assert found.startswith("batch_size=4 of 9 public samples leaves a batch of one")
 
 
 def test_clients_with_one_sample_and_batches_of_one():

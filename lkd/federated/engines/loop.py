@@ -115,7 +115,10 @@ class LoopEngine:
     def _watching(self, verb: str, station: Station, client: Client) -> Iterator[None]:
         """Refuses batches of one sample, and those of others that are known of, where the module cannot take them."""
         whose = (verb, self.kind_of(client.id))
-        lone, size = self._lone.get(whose), getattr(client, "smallest_batch", lambda ordered: 1)
+        lone = (
+            self._lone.get(whose) if client.population > 1 else None
+        )  # a pooled client has nobody beside it
+        size = getattr(client, "smallest_batch", lambda ordered: 1)
         told = f"client {client.name} has a training batch of one sample"
         with contextlib.ExitStack() as stack:
             if lone is not None or 1 in (size(False), size(True)):

@@ -14,6 +14,7 @@ from lkd.federated.knowledge.consensus import Of, consensus
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
 from lkd.federated.knowledge.inputs import Keys
+from lkd.federated.lone import watching
 from lkd.federated.rules import Rule
 from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors
@@ -126,7 +127,9 @@ class FedMD(PublicExchange):
         loop, per_epoch = local.loop, math.ceil(len(local.public) / self.batch_size)
         local.planned = self.pretrain * math.ceil(per_epoch / loop.accumulate)
         loop.local.begin_client()
-        loop.train(self._labelled(local, per_epoch), local)
+        told = f"batch_size={self.batch_size} of {len(local.public)} public samples leaves a batch of one"
+        with watching(local.module, told):
+            loop.train(self._labelled(local, per_epoch), local)
         local.memory[PRETRAINED], local.keeps = torch.tensor(1), True
 
     def _labelled(self, local: ClientRun, per_epoch: int) -> Iterator[tuple[bool, Any]]:
