@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 from torch.utils.data._utils.collate import default_convert
 
 from lkd.datamodules.classification import collate_pair
+from lkd.datamodules.crew import Crew
 from lkd.datamodules.samplers import CameraBatchSampler, IndexBatchSampler, Key
 
 BLOCK = 64  # batches that are gathered from tensors at once
@@ -53,7 +54,8 @@ class Batching(Dataset[Any]):
     epoch of the keys) and any ordinary loader over a map-style data set, whose sampler is left aside. With
     `num_workers=0` batches are fetched in plain Python; tensors are gathered many batches at once. Where
     samples may draw from the global random states (transforms), these are seeded from (seed, number of the
-    batch) around every batch and put back, so that batches depend on neither them nor the workers.
+    batch) around every batch and put back, so that batches depend on neither them nor the workers,
+    which stay from pass to pass, see `Crew`.
 
     Args:
         loader: where data set, collation, batch size, `drop_last` and workers are taken from.
@@ -74,9 +76,11 @@ class Batching(Dataset[Any]):
     ) -> None:
         data: Any = loader.dataset if dataset is None else dataset
         self.dataset: Any = data
-        if isinstance(data, IterableDataset):
+        if isinstance(data, IterableDataset) or not hasattr(type(data), "__len__"):
+            what = "is a stream" if isinstance(data, IterableDataset) else "has no length, __len__"
             raise ValueError(
-                f"{type(data).__name__} is a stream: clients need a data set with numbered samples."
+                f"{type(data).__name__} {what}: clients need a data set with numbered samples, which has __len__ and "
+                "__getitem__; read a stream into a list first."
             )
         sampler: Any = loader.sampler
         self.sampler = sampler if isinstance(sampler, CameraBatchSampler) else None
@@ -101,12 +105,14 @@ class Batching(Dataset[Any]):
             self._group = np.zeros(len(data), dtype=np.int64)
             for number, rows in enumerate(self.sampler.groups):
                 self._group[rows] = number
+        self._crew = self._hire()
 
     def over(self, dataset: Dataset[Any]) -> "Batching":
         """The same for a data set that has the same rows."""
         twin = copy.copy(self)
         twin.dataset = dataset
         twin._tensors, twin._indices, twin._join = twin._as_tensors()
+        twin._crew = twin._hire()
         return twin
 
     def joined(self, others: Sequence["Batching"]) -> "Batching":
@@ -122,6 +128,19 @@ class Batching(Dataset[Any]):
             each = self.sampler.batches_per_camera
             return len(held) * each if each else int((-(-held // self.batch_size)).sum())
         return len(rows) // self.batch_size if self.drop_last else -(-len(rows) // self.batch_size)
+
+    def smallest(self, rows: np.ndarray, ordered: bool = False) -> int:
+        """Samples of the smallest batch of one pass over `rows`, shuffled or in order; 0 if there is none."""
+        held = np.array([len(rows)])
+        if self.sampler is not None and self._group is not None:
+            if self.sampler.batches_per_camera and not ordered:
+                return self.batch_size
+            held = np.unique(self._group[rows], return_counts=True)[1]
+        full = held >= self.batch_size
+        if self.drop_last and self._group is None and not ordered:
+            return self.batch_size if full.any() else 0
+        rest = held % self.batch_size
+        return int(np.where(full & (rest == 0), self.batch_size, rest).min(initial=self.batch_size))
 
     def shuffled(self, rows: np.ndarray, seed: int) -> Iterator[Any]:
         """One pass in an order, and with augmentations, that depend on `seed` alone."""
@@ -211,14 +230,21 @@ class Batching(Dataset[Any]):
     def _fetch_all(self, tasks: list[Task]) -> Iterator[Any]:
         if not self.workers or not tasks:
             return self._carried(map(self.__getitem__, tasks))
-        generator = torch.Generator().manual_seed(tasks[0].seed)  # else it draws from the global state
-        loader = DataLoader(
-            self, batch_size=None, sampler=tasks, collate_fn=_same, generator=generator, **self.workers
-        )
-        return self._carried(iter(loader))
+        return self._carried(self._crew.fetch(tasks))
 
     def _carried(self, batches: Iterator[Any]) -> Iterator[Any]:
         return batches if self.carry is None else map(self.carry, batches)
+
+    def _hire(self) -> Crew:
+        """Workers that know all of this but themselves: with a reference back they would outlive the last of others."""
+        bare = copy.copy(self)
+        bare.carry = None  # happens here, to what the workers give
+        vars(bare).pop("_crew", None)
+        return Crew(bare, self.workers)
+
+    def dismiss(self) -> None:
+        """Ends the worker processes; the next pass starts others."""
+        self._crew.dismiss()
 
     def _as_tensors(self) -> tuple[tuple[Tensor, ...] | None, Tensor | None, Callable[..., Any]]:
         """The tensors of a `TensorDataset` (or a subset of one), where collating them changes nothing."""
@@ -229,7 +255,3 @@ class Batching(Dataset[Any]):
         join = self.collate if self.sampler else PAIRS.get(self.collate)
         usable = type(base) is TensorDataset and join is not None and not self._keyed
         return (base.tensors if usable else None), indices, join or self.collate
-
-
-def _same(batch: Any) -> Any:
-    return batch

@@ -48,6 +48,10 @@ def populate(
     batching = Batching(loader, batch_size)
     plain = Batching(loader, batch_size, getattr(batching.dataset, "plain", None))
     columns = Columns(batching.dataset)
+    if not columns.size:
+        raise ValueError(
+            f"the training set, {type(batching.dataset).__name__}, is empty: there is nothing to deal out."
+        )
     holding, dealing, splitting = (np.random.default_rng([seed, k]) for k in (PUBLIC, DEAL, SPLIT))
     if isinstance(public, PublicData):
         public.check_like(plain)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from lkd.datamodules.cohorts import AllClients, Cohort, CohortLoader, CohortSampler, UniformCohort
 from lkd.datamodules.columns import LABEL, Columns
 from lkd.datamodules.dealing import match, populate
+from lkd.datamodules.given import as_module
 from lkd.datamodules.holdings import Masks, count_labels, describe, masks, summarize
 from lkd.datamodules.modality_plan import ModalityPlan
 from lkd.datamodules.modality_shards import PARTS, apply
@@ -36,7 +37,8 @@ class FederatedDataModule(LightningDataModule):
     `public` module run for what is public, which is seen as in a validation, whoever learns from it.
 
     Args:
-        data: any LightningDataModule with one training loader over a map-style data set.
+        data: any LightningDataModule with one training loader over a map-style data set; or such a data set (with
+            `batch_size`), a loader, or a pair (train, val) of data sets or loaders.
         partition: who gets which rows.
         clients: number of clients; leave it out where the partition finds it.
         cohort: who takes part in a round; a number is that many drawn uniformly, `None` is everybody.
@@ -80,8 +82,19 @@ class FederatedDataModule(LightningDataModule):
         super().__init__()
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        if isinstance(data, FederatedDataModule):
+            raise ValueError(
+                "data is a FederatedDataModule, whose clients cannot be dealt out again: give the data module that it was given."
+            )
+        if not isinstance(partition, Partition):
+            found = partition.__name__ if isinstance(partition, type) else type(partition).__name__
+            raise TypeError(
+                f"partition={found} must be an object of Partition, such as IID() or Dirichlet(0.5)."
+            )
+        data = as_module(data, batch_size, "data")
         self._sources = [data]
-        if isinstance(public, LightningDataModule):
+        if not isinstance(public, int | float):
+            public = as_module(public, batch_size, "public")
             if public is data or isinstance(public, FederatedDataModule):
                 raise ValueError(
                     "public must be a data module of its own, other than the clients' and without clients; for a "
@@ -139,9 +152,11 @@ class FederatedDataModule(LightningDataModule):
                     self._carry(part, plain=True)
 
     def teardown(self, stage: str) -> None:
-        """As of `data` and `public`."""
+        """As of `data` and `public`; worker processes of clients end."""
         for module in self._sources:
             module.teardown(stage)
+        if self._clients is not None:
+            self._clients.dismiss()
 
     def state_dict(self) -> dict[str, Any]:
         """That of `data`."""

@@ -55,6 +55,10 @@ class PublicData:
         """
         return map(inputs, self._fetch(rows, batch_size))
 
+    def whole(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
+        """The same batches as the data set gives them, with labels or without, for who knows which entries are inputs."""
+        return self._fetch(rows, batch_size)
+
     def labelled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
         """The same batches as the data set gives them, with labels: (x, y), or dicts.
 
@@ -79,6 +83,10 @@ class PublicData:
         # what carries a batch to the device cannot do so from another process
         workers = self._batching.workers if self._batching.carry is None else {}
         return DataLoader(_Inputs(self._batching, tasks), batch_size=None, **workers)
+
+    def dismiss(self) -> None:
+        """Ends the worker processes; the next pass starts others."""
+        self._batching.dismiss()
 
     def check_like(self, clients: Batching) -> None:
         """Compares one sample with one of the clients'.

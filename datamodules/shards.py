@@ -95,6 +95,11 @@ class Shard:
         batching, rows = self.parts["train"]
         return batching.count(rows)
 
+    def smallest_batch(self, ordered: bool = False) -> int:
+        """Samples of the smallest batch of `train_batches`, or of `ordered_batches("train")`."""
+        batching, rows = self.parts["train"]
+        return batching.smallest(rows, ordered)
+
     def train_batches(self, seed: int) -> Iterable[Any]:
         """One shuffled and augmented pass; a function of `seed` alone."""
         batching, rows = self.parts["train"]
@@ -187,6 +192,14 @@ class Population(Dataset[Any]):
     def names(self) -> list[str]:
         """Names of all clients."""
         return list(map(str, range(len(self)) if self._names is None else self._names))
+
+    def dismiss(self) -> None:
+        """Ends the worker processes of all data; the next pass starts others."""
+        for part in self.parts.values():
+            for batching in (part.batching, *part.views):
+                batching.dismiss()
+        if self.public is not None:
+            self.public.dismiss()
 
     def __len__(self) -> int:
         """Number of clients."""

@@ -57,5 +57,8 @@ class Public(Protocol):
     def batches(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
         """The inputs of these samples, in this order, without labels: a tensor `(B, ...)` or a dict."""
 
+    def whole(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
+        """The same as the data set gives them, with labels or without; where it is left out, `batches` are asked."""
+
     def labelled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
         """The same with labels, as the data set gives them, for who asks for them; ValueError where there are none."""

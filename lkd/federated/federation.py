@@ -19,10 +19,10 @@ from lkd.federated.client import Client, Part
 from lkd.federated.engines import OWN, LoopEngine
 from lkd.federated.given import (
     check_cohort,
+    check_data,
     check_fewest,
     check_kinds,
     check_parts,
-    check_public,
     check_result,
     check_trainer,
 )
@@ -143,6 +143,19 @@ class Federation(Wrapped):
             check_trainer(self.trainer)
         return []
 
+    def setup(self, stage: str) -> None:
+        """That of all architectures."""
+        super().setup(stage)
+        for other in cast(list[LightningModule], list(self.others)):
+            other.trainer = self.trainer
+            other.setup(stage)
+
+    def configure_model(self) -> None:
+        """That of all architectures."""
+        super().configure_model()
+        for other in cast(list[LightningModule], list(self.others)):
+            other.configure_model()
+
     def configure_optimizers(self) -> Any:
         """The server's optimizer and scheduler over the trainable parameters of all architectures."""
         return configure_server([self.client, *self.others], self.server_optimizer, self.server_scheduler)
@@ -183,9 +196,10 @@ class Federation(Wrapped):
         self.store.keep(OWN)
         self._clients = Population()
         clients = getattr(cast(Any, self.trainer).datamodule, "clients", ())
-        check_public(self.algorithm, clients)
+        check_data(self.algorithm, clients)
         check_owned(self.stations, clients)
         self._prepare(anew=True)  # which may train a teacher first
+        self.engine.expect(clients, self.work)
         if self.algorithm.shares and not self.x:
             rank_zero_warn(
                 f"personal={self.personal} keeps every layer that trains with its client, so nothing is shared, and the server's "
@@ -265,6 +279,7 @@ class Federation(Wrapped):
     def _check(self, cohort: Any) -> None:
         """Refuses what is no cohort, one that is too small, and other clients than those of the run that goes on."""
         check_cohort(cohort, self.min_clients)
+        check_data(self.algorithm, cohort)
         population = cohort[0].population
         if self._clients.meet(self.trainer.train_dataloader, population):
             self.stations.check(population)

@@ -12,7 +12,9 @@ from lkd.federated.client import Client
 from lkd.federated.client_run import NO_PUBLIC, Lists
 from lkd.federated.heterogeneity import Devices
 from lkd.federated.rules import Rule
+from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors
+from lkd.federated.topology.base import listed
 from lkd.federated.work import LocalWork
 
 
@@ -30,21 +32,28 @@ def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: An
         ("attack", attack, Attack, "Attack(...)"),
     ):
         if value is not None and not isinstance(value, kind):
-            found = value.__name__ if isinstance(value, type) else repr(value)
-            raise TypeError(f"{name}={found} must be an object of {kind.__name__}, such as {example}.")
+            raise TypeError(f"{name}={shown(value)} must be an object of {kind.__name__}, such as {example}.")
     if algorithm is not None and not (hasattr(algorithm, "weights") and hasattr(algorithm, "state")):
         who = type(algorithm).__name__
         raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weights` and `state`.")
 
 
-def check_public(algorithm: Algorithm, clients: Sequence[Client]) -> None:
-    """Refuses clients without public data where the algorithm is about them.
+def check_data(algorithm: Algorithm, clients: Sequence[Client]) -> None:
+    """Refuses clients without public data, or without validation data of their own, where the algorithm is about them.
 
     Raises:
         ValueError: With how to get some.
     """
     if algorithm.public and len(clients) and not len(clients[0].public or ()):
         raise ValueError(NO_PUBLIC)
+    if algorithm.validates:
+        without = [clients[k].name for k in range(len(clients)) if not clients[k].has("val")]
+        if without:
+            raise ValueError(
+                f"{type(algorithm).__name__} with stopping needs validation data at every client, and {listed(without)} "
+                f"{'have' if len(without) > 1 else 'has'} none: FederatedDataModule(client_fractions=[0.8, 0.1, 0.1]) cuts a tenth "
+                "from every client's, where that is a sample at least."
+            )
 
 
 def check_kinds(algorithm: Algorithm, others: int, robust: Rule | None) -> None:
@@ -99,6 +108,15 @@ def check_cohort(cohort: Any, min_clients: int) -> None:
         raise ValueError(
             "the train loader yields batches, not lists of clients: wrap your data in "
             "FederatedDataModule(data, partition)."
+        )
+    ids = [client.id for client in cohort]
+    population = cohort[0].population if cohort else 0
+    if len(set(ids)) < len(ids) or any(
+        c.population != population or not 0 <= c.id < population for c in cohort
+    ):
+        raise ValueError(
+            f"the cohort has the ids {ids[:5]} in populations of {sorted({c.population for c in cohort})}: every client needs an "
+            "id of its own, from 0 to the number of all clients less one, and all the same population."
         )
     if len(cohort) < min_clients:
         raise ValueError(f"min_clients={min_clients}, but the cohort has {len(cohort)} clients.")

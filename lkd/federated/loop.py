@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.data import extract_batch_size
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
@@ -68,6 +69,7 @@ class LocalLoop:
         check_hooks(module, trainer)
         self._moves = module.device.type != "cpu" or trainer.precision != "32-true" or bool(hooks_of(module))
         self._batches: list[tuple[Any, int]] = []  # of the step under way
+        self._now: Any = None  # the one that is looked at
         self._rng: list[Tensor] = []  # before it
         worker.serve("optimizers", lambda: local.optimizer)
         worker.serve("lr_schedulers", lambda: local.scheduler)
@@ -155,6 +157,7 @@ class LocalLoop:
 
     def _forward(self, batch: Any, index: int) -> tuple[Any, Tensor | None]:
         step = self.worker.module.training_step
+        self._now = batch
         output: Any
         with self._context():
             output = step(batch, index) if self._with_index else step(batch)
@@ -162,6 +165,13 @@ class LocalLoop:
         if loss is not None and len(self._batches) > 1:
             loss = loss / len(self._batches)
         return output, loss
+
+    def samples(self) -> int | None:
+        """How many samples the batch under way has; None where it does not say."""
+        try:
+            return extract_batch_size(self._now)
+        except MisconfigurationException:
+            return None
 
     def _step(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> bool:
         """Steps, and says whether fp16 let it."""

@@ -21,12 +21,18 @@ class Station:
         personal: Patterns of the layers that never leave a client.
         prefix: Goes before the names of its tensors at the server.
         common: Patterns of the layers that keep their names there, as they are another architecture's too.
+        argument: The user's argument that the module was given as, for messages.
     """
 
     def __init__(
-        self, source: LightningModule, personal: Sequence[str], prefix: str = "", common: Sequence[str] = ()
+        self,
+        source: LightningModule,
+        personal: Sequence[str],
+        prefix: str = "",
+        common: Sequence[str] = (),
+        argument: str = "client",
     ) -> None:
-        self.source, self.worker = source, Worker(source, personal)
+        self.source, self.worker = source, Worker(source, personal, argument)
         self._prefix, self._common = prefix, list(common)
         self.attached = False
 

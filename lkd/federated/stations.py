@@ -10,6 +10,7 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client import Client
 from lkd.federated.layout import Layout
 from lkd.federated.memory import check_memory
+from lkd.federated.shown import shown
 from lkd.federated.spectral import settle
 from lkd.federated.station import Station
 from lkd.federated.tensors import Tensors
@@ -40,7 +41,9 @@ class Stations(list[Station]):
         common: Sequence[str],
     ) -> None:
         stations = [Station(client, personal)]
-        stations += [Station(m, personal, f"others.{i}.", common) for i, m in enumerate(others)]
+        stations += [
+            Station(m, personal, f"others.{i}.", common, f"others[{i}]") for i, m in enumerate(others)
+        ]
         super().__init__(stations)
         self._assign = None if assign is None else list(assign)
         if self._assign is not None and not all(0 <= kind < len(self) for kind in self._assign):
@@ -174,15 +177,11 @@ class Stations(list[Station]):
 
 def modules(client: LightningModule, others: Sequence[LightningModule] | None) -> torch.nn.ModuleList:
     """The other architectures as a child of the federation, so that checkpoints hold what their clients start from."""
-    if not isinstance(client, LightningModule):
-        raise TypeError(f"client={client!r} must be a LightningModule, such as Classifier(network).")
+    _check_module("client", client)
     if isinstance(others, torch.nn.Module) and not isinstance(others, torch.nn.ModuleList):
-        raise TypeError(f"others={type(others).__name__}(...) must be a list of LightningModules.")
+        raise TypeError(f"others={shown(others)} must be a list of LightningModules.")
     for i, other in enumerate(others or ()):
-        if not isinstance(other, LightningModule):
-            raise TypeError(
-                f"others[{i}]={other!r} must be a LightningModule like client, such as a Classifier."
-            )
+        _check_module(f"others[{i}]", other)
     owners: dict[int, int] = {}
     for i, module in enumerate((client, *(others or ()))):
         for parameter in module.parameters():
@@ -192,3 +191,12 @@ def modules(client: LightningModule, others: Sequence[LightningModule] | None) -
                     "each architecture anew, or copy it (copy.deepcopy)."
                 )
     return torch.nn.ModuleList(others or ())
+
+
+def _check_module(argument: str, given: Any) -> None:
+    if isinstance(given, LightningModule):
+        return
+    right = "such as Classifier(network)"
+    if isinstance(getattr(given, "_orig_mod", None), LightningModule):
+        right = "and is copied: give the module itself, and compile its network, as self.net = torch.compile(self.net)"
+    raise TypeError(f"{argument}={shown(given)} must be a LightningModule, {right}.")

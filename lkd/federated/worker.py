@@ -1,7 +1,6 @@
 """The copy of a client's module on which the clients of one process train, one after the other."""
 
 import contextlib
-import copy
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,10 +10,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
 from lkd.adapting import ADAPTERS
+from lkd.copies import copied, held_by
 from lkd.federated.logs import Log
+from lkd.federated.seeds import GENERATORS, seed_generators
 from lkd.federated.tensors import Tensors, is_inexact, moved
 
 UNCALLED = (
@@ -35,12 +37,15 @@ class Worker:
         module: The client's LightningModule; it is copied.
         personal: Patterns of parameter and buffer names (`fnmatch`, or a prefix such as `"network.head"`) that
             never leave the client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al. 2021).
+        argument: The user's argument that it was given as, for messages.
 
     Raises:
         ValueError: If the module cannot be a client, or a pattern matches nothing.
     """
 
-    def __init__(self, module: LightningModule, personal: Sequence[str] = ()) -> None:
+    def __init__(
+        self, module: LightningModule, personal: Sequence[str] = (), argument: str = "client"
+    ) -> None:
         if not module.automatic_optimization:
             raise ValueError(
                 f"{type(module).__name__} optimizes by hand; a client leaves that to its federation."
@@ -50,7 +55,7 @@ class Worker:
                 raise ValueError(
                     f"{type(module).__name__} has a {hook} of its own, which local training does not call."
                 )
-        self.module: LightningModule = copy.deepcopy(module)
+        self.module: LightningModule = copied(module, argument)
         self.log = Log()
         self.module.log = self.log  # type: ignore[assignment, method-assign]
         for part in self.module.modules():
@@ -97,7 +102,19 @@ class Worker:
         """Takes over weights, device and precision before the first round."""
         self.module.trainer = trainer
         self.module.setup("fit")
-        self.module.load_state_dict(source.state_dict(), strict=False)
+        self.module.configure_model()  # for a copy from before the source's was called; it must bear a second call
+        weights = source.state_dict()
+        if lacks := [name for name in weights if name not in self.module.state_dict()]:
+            raise ValueError(
+                f"{type(source).__name__}.setup made {lacks[0]} in the module at the server and not in the clients' copy: make the "
+                "same layers whenever setup is called, or make them in __init__."
+            )
+        if lazy := [n for n, p in self.module.named_parameters() if is_lazy(p)]:
+            raise ValueError(
+                f"{type(source).__name__} has a lazy layer, {lazy[0]}, whose size is not known yet: run a batch through the module "
+                "before it is given to a Federation."
+            )
+        self.module.load_state_dict(weights, strict=False)
         self.module.to(source.device)
         trainer.precision_plugin.convert_module(self.module)
 
@@ -114,6 +131,7 @@ class Worker:
         self._own_names(source)
         self.tensors: Tensors = dict(self.module.named_parameters())
         self.tensors |= dict(self.module.named_buffers(remove_duplicate=False))
+        self._generators = [h.value for h in held_by(self.module) if isinstance(h.value, GENERATORS)]
         self._metrics = [part for part in self.module.modules() if isinstance(part, Metric)]
         self._buffers = [
             (part, key, f"{prefix}.{key}".lstrip("."))
@@ -141,6 +159,10 @@ class Worker:
             self.tensors[name].copy_(value)
         for parameter in self.module.parameters():
             parameter.grad = None
+
+    def seed(self, seed: int) -> None:
+        """Seeds the generators that the module holds."""
+        seed_generators(self._generators, seed)
 
     def start(self, source: LightningModule) -> Tensors:
         """What a new client starts from, where `source`, which the server may have trained, differs by now."""

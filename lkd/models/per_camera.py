@@ -1,11 +1,12 @@
 """One copy of a network per camera."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from lkd.copies import copied
 
 SHARED = ("anchors", "strides")  # entries of raw detector outputs that all images of a batch have in common
 
@@ -41,7 +42,7 @@ class PerCamera(nn.Module):
                 raise ValueError(
                     f"cameras: {camera!r} cannot name a module; use a name like 'C1', without dots."
                 )
-            self.copies[camera] = copy.deepcopy(network)
+            self.copies[camera] = copied(network, "network")
 
     def forward(self, images: Tensor, cameras: Sequence[str] | None = None) -> Any:
         """Outputs of images `(B, ...)` in their order, as the network gives them.

@@ -1,11 +1,11 @@
 """The mean teacher: a moving average of the student that it teaches."""
 
-import copy
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from lkd.copies import copied
 from lkd.teachers.teacher import Teacher
 
 
@@ -51,7 +51,7 @@ class EMATeacher(Teacher):
     ) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay} must be in [0, 1).")
-        super().__init__(copy.deepcopy(student), precision=precision, batch_size=batch_size)
+        super().__init__(copied(student, "student"), precision=precision, batch_size=batch_size)
         self.decay, self.updates = decay, 0
 
     @torch.no_grad()

@@ -2,10 +2,12 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from lkd.datamodules import IID, FederatedDataModule
 from lkd.federated import (
     Algorithm,
     CoordinateMedian,
@@ -17,16 +19,20 @@ from lkd.federated import (
     FedShuffle,
     Krum,
     Local,
+    MetaStopping,
     Mime,
     NormClipping,
+    Ring,
     Scaffold,
+    TwoHeads,
 )
 from lkd.federated.round import TooFewClientsError
 from lkd.modules import Classifier
 
 from .job import Blobs
+from .peers.private import two_heads_module
 from .quadratic import Point, Quadratic, loader, run, trainer, two_clients
-from .test_rounds import Noisy, samples
+from .test_rounds import Noisy, Samples, samples
 
 
 class Idle(Point):
@@ -192,3 +198,28 @@ def test_finish_may_return_nothing():
 def test_own_algorithms_are_told_what_they_return_wrongly(algorithm, error, message):
     with pytest.raises(error, match=message):
         run(algorithm, 1)
+
+
+@pytest.mark.parametrize(
+    ("ids", "populations"), [((0, 0), (2, 2)), ((0, 2), (2, 2)), ((0, 1), (2, 3)), ((-1, 1), (2, 2))]
+)
+def test_clients_whose_ids_are_not_their_own(ids, populations):
+    clients = [Samples(i, 8, n) for i, n in zip(ids, populations, strict=True)]
+    with pytest.raises(ValueError, match=r"every client needs an id of its own, from 0 to"):
+        trainer(1).fit(Federation(Noisy()), loader(clients))
+
+
+def test_a_client_without_validation_data_is_found_whenever_it_takes_part(monkeypatch):
+    """Client 2 of three has one sample, of which none is for validation, and takes no part in the first rounds."""
+    data = FederatedDataModule(Blobs(), Last(), cohort=1, client_fractions=(0.7, 0.3, 0.0))
+    algorithm = TwoHeads(Ring(), warmup=9, stopping=MetaStopping())
+    monkeypatch.setattr(algorithm, "setup", lambda x: pytest.fail("too late"))
+    with pytest.raises(ValueError, match="needs validation data at every client, and client 2 has none"):
+        trainer(1).fit(Federation(two_heads_module(), algorithm), datamodule=data)
+
+
+class Last(IID):
+    """A single sample for the last of three clients."""
+
+    def __call__(self, columns, size, clients, rng):
+        return [np.arange(60), np.arange(60, size - 1), np.arange(size - 1, size)]

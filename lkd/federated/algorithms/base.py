@@ -36,6 +36,8 @@ class Algorithm:
     """Whether clients may have different architectures."""
     public = False
     """Whether it exchanges what is said of public data, which have to be there then."""
+    validates = False
+    """Whether every client needs validation data of its own."""
     by_modality = False
     """Whether `weights="present"` is defined for it: of what clients reply it takes plain means of changes alone."""
 

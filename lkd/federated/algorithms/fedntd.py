@@ -1,10 +1,10 @@
 """FedNTD: clients do not forget what the server knows of the other classes."""
 
-import copy
 from typing import Any
 
 from lightning.pytorch import LightningModule
 
+from lkd.copies import copied
 from lkd.distillation import Distiller
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client_run import ClientRun
@@ -44,7 +44,7 @@ class FedNTD(Algorithm):
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """The server's weights become a teacher."""
-        self.server = copy.deepcopy(module)
+        self.server = copied(module, "client")
         teacher = Teacher(self.server)
         Distiller(teacher, [self.term], alpha=1.0, label_key=self.label_key).attach(module, example)
 

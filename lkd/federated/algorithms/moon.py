@@ -1,6 +1,5 @@
 """MOON: model-contrastive federated learning."""
 
-import copy
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from lkd.copies import copied
 from lkd.distillation import Distiller
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client_run import ClientRun, Lists
@@ -76,7 +76,7 @@ class Pair(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.server, self.former = copy.deepcopy(module), copy.deepcopy(module)
+        self.server, self.former = copied(module, "client"), copied(module, "client")
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Runs both; what is wanted is tapped."""

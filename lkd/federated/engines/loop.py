@@ -1,5 +1,6 @@
 """The in-process engine: clients work one after the other on this process's stations."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -11,12 +12,13 @@ from lkd.federated.client import Client, Part
 from lkd.federated.client_run import ClientRun
 from lkd.federated.fault import RefusalError
 from lkd.federated.given import check_lists
+from lkd.federated.lone import LoneSampleError, lone_clients, normalizes, watching
 from lkd.federated.messages import Message, Reply
 from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.station import Station
 from lkd.federated.store import ClientStore, as_lists, as_tensors
 from lkd.federated.tensors import Groups, Tensors, all_finite
-from lkd.federated.work import passes
+from lkd.federated.work import LocalWork, passes
 
 OWN = "personal"
 """Group of a client's state that holds its personal layers; the others are its algorithm's."""
@@ -49,6 +51,17 @@ class LoopEngine:
     ) -> None:
         self.stations, self.kind_of = stations, kind_of
         self.algorithm, self.store, self.seed = algorithm, store, seed
+        self._lone: dict[tuple[str, int], str] = {}
+
+    def expect(self, clients: Sequence[Client], work: LocalWork) -> None:
+        """Learns who of all clients will have a batch of one sample, to refuse it in the first round.
+
+        Args:
+            clients: All of them.
+            work: What is asked of them.
+        """
+        kinds = [kind for kind, station in enumerate(self.stations) if normalizes(station.module)]
+        self._lone = lone_clients(kinds, self.kind_of, clients, work)
 
     def exchange(self, verb: str, messages: Mapping[Client, Message]) -> Iterator[Reply]:
         """Sends every client its message and yields the replies in the order of the clients.
@@ -65,15 +78,9 @@ class LoopEngine:
                 reply = (
                     getattr(self, verb)(client, message) if verb in VERBS else self.ask(verb, client, message)
                 )
-            except RefusalError:
+            except (RefusalError, LoneSampleError):  # of what was given: the run cannot go on
                 raise
             except Exception as error:
-                if "Expected more than 1 value per channel" in str(error):
-                    raise ValueError(
-                        f"client {client.name} has a training batch of one sample, on which batch normalisation is not "
-                        "defined: choose a batch_size that leaves no batch of one, a network with GroupNorm, or "
-                        "drop_last in the data's loader."
-                    ) from error
                 reply = Reply(error=f"{type(error).__name__}: {error}".splitlines()[0], cause=error)
             reply.client, reply.seconds = client.id, time.perf_counter() - started
             yield reply
@@ -85,6 +92,7 @@ class LoopEngine:
         station.worker.load(message.tensors["x"], message.tensors.get("buffers", {}), own)
         seed = derive(self.seed, int(message.numbers["round"]), client.id)
         seed_everything(seed, station.module.device)
+        station.worker.seed(seed)
         return station, seed
 
     def _run(self, client: Client, message: Message) -> tuple[Station, ClientRun]:
@@ -107,6 +115,21 @@ class LoopEngine:
             {name: tensor.to(device) for name, tensor in message.knowledge.items()},
             {name: tensor.to(device) for name, tensor in state.get(MEMORY, {}).items()},
         )
+
+    @contextlib.contextmanager
+    def _watching(self, verb: str, station: Station, client: Client) -> Iterator[None]:
+        """Refuses batches of one sample, and those of others that are known of, where the module cannot take them."""
+        whose = (verb, self.kind_of(client.id))
+        lone = (
+            self._lone.get(whose) if client.population > 1 else None
+        )  # a pooled client has nobody beside it
+        size = getattr(client, "smallest_batch", lambda ordered: 1)
+        told = f"client {client.name} has a training batch of one sample"
+        with contextlib.ExitStack() as stack:
+            if lone is not None or 1 in (size(False), size(True)):
+                stack.enter_context(watching(station.module, told, lone, station.loop.samples))
+            yield
+        self._lone.pop(whose, None)  # the module takes them
 
     def _keep(self, station: Station, local: ClientRun, schedule: Tensors | None = None) -> None:
         """What the client keeps for its next round; without a schedule that of before."""
@@ -143,7 +166,8 @@ class LoopEngine:
         names = station.worker.shared
         station.local.begin_client()
         self.algorithm.begin(local)
-        station.loop.train(passes(client, local.seed), local, self.algorithm.correction())
+        with self._watching("train", station, client):
+            station.loop.train(passes(client, local.seed), local, self.algorithm.correction())
         with torch.no_grad():
             who = type(self.algorithm).__name__
             extra = check_lists(
@@ -181,7 +205,8 @@ class LoopEngine:
         station, _ = self._enter(client, message)
         names = station.worker.shared
         x = [message.tensors["x"][name] for name in names]
-        gradient = station.loop.full_gradient(client.ordered_batches("train"), x)
+        with self._watching("gradient", station, client):
+            gradient = station.loop.full_gradient(client.ordered_batches("train"), x)
         kept = self.store.get(client.id)
         if self.algorithm.keeps_gradient:
             self.store.put(client.id, {**kept, "gradient": dict(zip(names, gradient, strict=True))})

@@ -256,11 +256,10 @@ class CreamFL(Algorithm):
                     f"the server's model is the federation's `client`, which has no encoder for {missing[0]!r}, as "
                     f"others[{kind - 1}] has: let `client` be a module with all modalities (`assign` says who trains which)."
                 )
-        (inputs,) = server.public.batches([0], 1)
         check_sizes(
             server,
             self.layer,
-            server.loop.on_device(inputs),
+            True,
             "embedding sizes",
             lambda model: list(self._layers(model).values()),
         )

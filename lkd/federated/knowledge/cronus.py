@@ -7,7 +7,9 @@ from torch import Tensor
 
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
+from lkd.federated.knowledge.inputs import Keys
 from lkd.federated.rules import Rule
+from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class Cronus(PublicExchange):
         batch_size: Samples in a step.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range; before anybody trains, if the rule needs more clients than there are.
@@ -94,11 +97,12 @@ class Cronus(PublicExchange):
         batch_size: int = 256,
         layer: str = "",
         warmup: int = 1,
+        input_key: Keys | None = None,
     ) -> None:
-        super().__init__(samples, epochs, batch_size, layer, warmup)
+        super().__init__(samples, epochs, batch_size, layer, warmup, input_key)
         filtered_mean(torch.zeros(1, 1), epsilon)  # says now what is wrong, not after the first round
         if rule is not None and not isinstance(rule, Rule):
-            raise TypeError(f"rule={rule!r} must be an object of Rule, such as GeometricMedian().")
+            raise TypeError(f"rule={shown(rule)} must be an object of Rule, such as GeometricMedian().")
         self.epsilon, self.rule = epsilon, rule
 
     def round(self, server: "Round") -> Tensors:

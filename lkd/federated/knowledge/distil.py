@@ -10,9 +10,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.federated.client import Public
+from lkd.federated.knowledge.inputs import Keys, public_calls, run
 from lkd.federated.knowledge.outputs import minimise
 from lkd.federated.loop import LocalLoop
-from lkd.taps import Taps
+from lkd.taps import Call, Taps
 
 Compare = Callable[[Any, Tensor], Tensor]
 """The loss of a batch from the model's logits `(B, C)`, or a list of what its layers give, and the targets `(B, ...)`."""
@@ -31,6 +32,7 @@ def distil(
     batch_size: int = 256,
     layer: str | Sequence[str] = "",
     clip: float | None = None,
+    input_key: Keys | None = None,
 ) -> int:
     """Trains on public samples, shuffled in each epoch, towards their targets.
 
@@ -47,6 +49,7 @@ def distil(
         batch_size: Samples in a step.
         layer: What of the student is compared; `""` is its forward's output. Of several layers the loss gets a list.
         clip: Largest norm of a gradient.
+        input_key: Entries of a public batch that the student's forward is given, see `call_of`.
 
     Returns:
         The number of optimizer steps.
@@ -55,16 +58,17 @@ def distil(
     layers = [layer] if isinstance(layer, str) else list(layer)
     generator = np.random.default_rng(seed)
 
-    def batches() -> Iterator[tuple[Any, Tensor]]:
+    def batches() -> Iterator[tuple[Call, Tensor]]:
         for _ in range(epochs):
             order = generator.permutation(len(rows))
             places = torch.from_numpy(order).to(module.device).split(batch_size)
-            for place, batch in zip(places, public.batches(rows[order], batch_size), strict=True):
-                yield loop.on_device(batch), targets[place]
+            calls = public_calls(module, public, rows[order], batch_size, loop, input_key)
+            for place, call in zip(places, calls, strict=True):
+                yield call, targets[place]
 
-    def step(batch: tuple[Any, Tensor]) -> Tensor:
+    def step(batch: tuple[Call, Tensor]) -> Tensor:
         with Taps(module, layers, "layer") as taps:
-            module(batch[0])
+            run(module, batch[0])
         given = [taps.output(one).float() for one in layers]
         return loss(given[0] if isinstance(layer, str) else given, batch[1])
 

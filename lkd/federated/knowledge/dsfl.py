@@ -7,6 +7,7 @@ from torch import Tensor
 from lkd.federated.knowledge.consensus import consensus
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange, at_server
+from lkd.federated.knowledge.inputs import Keys
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
@@ -55,6 +56,7 @@ class DSFL(PublicExchange):
         batch_size: Samples in a step.
         server_epochs: Passes of the server's model; 0 leaves it as it is. Default: as the clients.
         layer: Layer that gives the logits; `""` is the module's output.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range or another aggregation.
@@ -77,8 +79,9 @@ class DSFL(PublicExchange):
         batch_size: int = 100,
         server_epochs: int | None = None,
         layer: str = "",
+        input_key: Keys | None = None,
     ) -> None:
-        super().__init__(samples, epochs, batch_size, layer, warmup=0)
+        super().__init__(samples, epochs, batch_size, layer, 0, input_key)
         if aggregation not in get_args(Aggregation):
             raise ValueError(f"aggregation={aggregation!r} must be 'entropy_reduction' or 'mean'.")
         if not temperature > 0:
@@ -101,4 +104,13 @@ class DSFL(PublicExchange):
     def learn(self, server: "Round", targets: Tensor, size: int) -> None:
         """The server's model distils, too."""
         rows = self.rows(server.seed, server.index, size)
-        at_server(server, rows, targets, self.compare, self.server_epochs, self.batch_size, self.layer)
+        at_server(
+            server,
+            rows,
+            targets,
+            self.compare,
+            self.server_epochs,
+            self.batch_size,
+            self.layer,
+            input_key=self.input_key,
+        )

@@ -1,6 +1,5 @@
 """What the models that clients sent say together, without keeping the models."""
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,9 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.copies import copied
 from lkd.federated.knowledge.consensus import Of, consensus
+from lkd.federated.knowledge.inputs import Keys, public_calls
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.messages import Reply
 from lkd.federated.rules import Rule
@@ -46,6 +47,7 @@ class Ensemble:
         of: What is averaged.
         temperature: Of the softmax.
         rule: A robust rule in place of the average.
+        input_key: Entries of a public batch that the models' forward is given, see `call_of`.
     """
 
     def __init__(
@@ -56,10 +58,11 @@ class Ensemble:
         of: Of,
         temperature: float,
         rule: Rule | None = None,
+        input_key: Keys | None = None,
     ) -> None:
         self._server, self._layer, self._batch_size = server, layer, batch_size
-        self._of, self._temperature, self._rule = of, temperature, rule
-        self._models = [copy.deepcopy(model) for model in server.models]
+        self._of, self._temperature, self._rule, self._input_key = of, temperature, rule, input_key
+        self._models = [copied(model, "client") for model in server.models]
         self._said: list[tuple[int, Tensor]] = []
 
     def listen(self, replies: Iterable[Reply]) -> Iterator[Reply]:
@@ -73,7 +76,7 @@ class Ensemble:
         server = self._server
         model = as_client(server, self._models, reply)
         loop, public = server.loop, server.public
-        given = (loop.on_device(b) for b in public.batches(range(len(public)), self._batch_size))
+        given = public_calls(model, public, range(len(public)), self._batch_size, loop, self._input_key)
         (logits,) = outputs(model, given, [self._layer], loop.trainer)
         self._said.append((reply.client, logits.cpu()))
 

@@ -1,5 +1,6 @@
 """The pattern of federated distillation over public data: predict, agree, digest, train."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from lkd.federated.client_run import ClientRun
 from lkd.federated.configured import parse
 from lkd.federated.knowledge.consensus import stacked
 from lkd.federated.knowledge.distil import Compare, distil
+from lkd.federated.knowledge.inputs import Keys, public_calls, run
 from lkd.federated.knowledge.outputs import draw, outputs_of
 from lkd.federated.knowledge.sizes import check_sizes
+from lkd.federated.lone import try_one
 from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.tensors import Tensors
 
@@ -34,6 +37,7 @@ class PublicExchange(Algorithm):
         batch_size: Samples in a step of that.
         layer: Layer of the client's module that gives the logits; `""` is its forward's output.
         warmup: Rounds of private training before the first exchange: what untrained models say is worth nothing.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers below 1 (`warmup`: 0), and, before anybody trains, if there are no public data or clients
@@ -53,6 +57,7 @@ class PublicExchange(Algorithm):
         batch_size: int = 256,
         layer: str = "",
         warmup: int = 1,
+        input_key: Keys | None = None,
     ) -> None:
         super().__init__("uniform")
         for name, number in (("samples", samples or 1), ("epochs", epochs), ("batch_size", batch_size)):
@@ -61,7 +66,7 @@ class PublicExchange(Algorithm):
         if samples == 0 or warmup < 0:
             raise ValueError(f"samples={samples} must be 1 or more, and warmup={warmup} 0 or more.")
         self.samples, self.epochs, self.batch_size = samples, epochs, batch_size
-        self.layer, self.warmup = layer, warmup
+        self.layer, self.warmup, self.input_key = layer, warmup, input_key
         self._checked = False
 
     def setup(self, x: Tensors) -> None:
@@ -109,8 +114,13 @@ class PublicExchange(Algorithm):
     def _check(self, server: "Round") -> None:
         """Refuses, before anybody works, clients of other classes."""
         if not self._checked:
-            (inputs,) = server.public.batches([0], 1)
-            check_sizes(server, self.layer, server.loop.on_device(inputs))
+            check_sizes(server, self.layer, public=True, input_key=self.input_key)
+            rows = self.rows(server.seed, 0, len(server.public))
+            if len(rows) % self.batch_size == 1:
+                told = f"batch_size={self.batch_size} of {len(rows)} public samples leaves a batch of one"
+                for model in server.models:
+                    (call,) = public_calls(model, server.public, [0], 1, server.loop, self.input_key)
+                    try_one(model, functools.partial(run, model, call), told)
             self._checked = True
 
     def rows(self, seed: int, round: int, size: int) -> np.ndarray:
@@ -123,7 +133,7 @@ class PublicExchange(Algorithm):
     def predict(self, local: ClientRun) -> None:
         """At the client: logits of the round's samples."""
         rows = self.rows(int(local.numbers["seed"]), local.round, len(local.public))
-        (local.tell["logits"],) = outputs_of(local, rows, [self.layer], self.batch_size)
+        (local.tell["logits"],) = outputs_of(local, rows, [self.layer], self.batch_size, self.input_key)
 
     def begin(self, local: ClientRun) -> None:
         """At the client, before private training: digests what it was sent."""
@@ -152,6 +162,7 @@ class PublicExchange(Algorithm):
             self.batch_size,
             self.layer,
             local.loop.clip,
+            self.input_key,
         )
 
 
@@ -164,6 +175,7 @@ def at_server(
     batch_size: int,
     layer: str | Sequence[str] = "",
     part: int = 0,
+    input_key: Keys | None = None,
 ) -> None:
     """Trains the server's model on public samples, as `distil` does a client's.
 
@@ -178,6 +190,7 @@ def at_server(
         batch_size: Samples in a step.
         layer: What is compared.
         part: Which training of a round this is, where there are several.
+        input_key: Entries of a public batch that the forward is given, see `call_of`.
     """
     module = server.models[0]
     optimizer = parse(module.configure_optimizers(), type(module).__name__)[0]
@@ -196,4 +209,5 @@ def at_server(
             epochs,
             batch_size,
             layer,
+            input_key=input_key,
         )

@@ -1,16 +1,16 @@
 """FCCL: clients correlate their logits with everybody's on public data, and do not forget on their own."""
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.copies import copied
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.exchange import PublicExchange
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import inputs_of
+from lkd.federated.knowledge.inputs import Keys, call_of, run
 from lkd.federated.peers.snapshots import state
 from lkd.federated.tensors import moved
 from lkd.losses.divergence import kl_divergence
@@ -79,6 +79,7 @@ class FCCL(PublicExchange):
         batch_size: Samples in a step; correlations are over these.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range.
@@ -98,8 +99,9 @@ class FCCL(PublicExchange):
         batch_size: int = 256,
         layer: str = "",
         warmup: int = 1,
+        input_key: Keys | None = None,
     ) -> None:
-        super().__init__(samples, epochs, batch_size, layer, warmup)
+        super().__init__(samples, epochs, batch_size, layer, warmup, input_key)
         for name, value in (("lam", lam), ("inter", inter), ("intra", intra)):
             if not value >= 0:
                 raise ValueError(f"{name}={value} must be 0 or more.")
@@ -111,7 +113,7 @@ class FCCL(PublicExchange):
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Adds the divergences from the client's former models."""
-        self._former.append((module, {name: copy.deepcopy(module).eval() for name in FORMER}))
+        self._former.append((module, {name: copied(module, "client").eval() for name in FORMER}))
         add_loss(module, self._extra, [self.layer], "train/former_loss")
 
     def agree(self, server: "Round", logits: Tensor, clients: list[int]) -> Tensor:
@@ -155,7 +157,7 @@ class FCCL(PublicExchange):
         total = log_p.new_zeros(())
         for which, model in self._active.items():
             with torch.no_grad(), Taps(model, [self.layer], "layer") as asked:
-                model(inputs_of(batch))
+                run(model, call_of(model, batch, self.input_key))
             log_q = asked.output(self.layer).float().log_softmax(-1)
             total = total + self.weights_of[which] * kl_divergence(log_p, log_q).mean()
         return total

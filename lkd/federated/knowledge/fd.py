@@ -11,7 +11,7 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import labels_of
+from lkd.federated.knowledge.inputs import Keys, labels_of
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.tensors import Tensors, moved
 from lkd.taps import Taps
@@ -34,6 +34,7 @@ class FD(Algorithm):
         gamma: Weight of the distillation. At 0 this is local training. Default 1.
         layer: Layer that gives the logits; `""` is the module's output.
         label_key: Key or index of the labels in a batch.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For a negative gamma, and, before anybody trains, if clients have other classes.
@@ -42,11 +43,17 @@ class FD(Algorithm):
     shares = False
     mixed = True
 
-    def __init__(self, gamma: float = 1.0, layer: str = "", label_key: str | int = 1) -> None:
+    def __init__(
+        self,
+        gamma: float = 1.0,
+        layer: str = "",
+        label_key: str | int = 1,
+        input_key: Keys | None = None,
+    ) -> None:
         super().__init__()
         if gamma < 0:
             raise ValueError(f"gamma={gamma} must be 0 or more.")
-        self.gamma, self.layer, self.label_key = gamma, layer, label_key
+        self.gamma, self.layer, self.label_key, self.input_key = gamma, layer, label_key, input_key
         self._targets: Tensors = {}
         self._sums: Tensors = {}
         self._unseen = False  # whether there is an architecture that has not been looked at
@@ -90,7 +97,7 @@ class FD(Algorithm):
     def round(self, server: "Round") -> Tensors:
         """Trains towards the means of the round before, and averages anew."""
         if self._unseen:
-            check_sizes(server, self.layer)
+            check_sizes(server, self.layer, input_key=self.input_key, label_key=self.label_key)
             self._unseen = False
         told = server.gather(server.train(knowledge=self._for_each(server)))
         self.state = {

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,13 +12,13 @@ from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import labels_of
+from lkd.federated.knowledge.inputs import Keys, call_of, labels_of
 from lkd.federated.knowledge.neighbours import mean_of_rows, nearest_of_class
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.knowledge.places import places
 from lkd.federated.tensors import Tensors, moved
 from lkd.losses.logit import kd_loss
-from lkd.taps import Taps
+from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
@@ -47,6 +47,7 @@ class FedCache(Algorithm):
         temperature: T.
         layer: Layer that gives the logits; `""` is the module's output.
         label_key: Key or index of the labels in a batch.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range, a layer that does not exist, or clients of other classes.
@@ -67,6 +68,7 @@ class FedCache(Algorithm):
         temperature: float = 3.0,
         layer: str = "",
         label_key: str | int = 1,
+        input_key: Keys | None = None,
     ) -> None:
         super().__init__("uniform")
         if related < 1:
@@ -74,7 +76,7 @@ class FedCache(Algorithm):
         if not alpha >= 0 or not temperature > 0:
             raise ValueError(f"alpha={alpha} must be 0 or more, temperature={temperature} above 0.")
         self.encoder, self.related, self.alpha, self.temperature = encoder, related, alpha, temperature
-        self.layer, self.label_key = layer, label_key
+        self.layer, self.input_key, self.label_key = layer, input_key, label_key
         self._start = copy.deepcopy(encoder.state_dict())
         self._knowledge: Tensors = {}
         self._places: Iterator[Tensor] = iter(())
@@ -108,19 +110,19 @@ class FedCache(Algorithm):
         """Tells the logits of all training samples, in order; the first time hashes and labels, too."""
         loop, labels = local.loop, []
 
-        def inputs() -> Any:
+        def inputs(module: nn.Module) -> Iterator[Call]:
             for given in local.client.ordered_batches("train"):
                 batch = loop.on_device(given)
                 labels.append(labels_of(batch, self.label_key))
-                yield batch[0] if isinstance(batch, list | tuple) else batch
+                yield call_of(module, batch, self.input_key, self.label_key)
 
-        (logits,) = outputs(local.module, inputs(), [self.layer], loop.trainer)
+        (logits,) = outputs(local.module, inputs(local.module), [self.layer], loop.trainer)
         local.tell = {"logits": logits}
         if HASHED not in local.memory:
             local.tell["labels"] = torch.cat(labels)
-            encoder = cast(LightningModule, self.encoder.to(local.module.device))
+            encoder = self.encoder.to(local.module.device)
             encoder.load_state_dict(self.state["encoder"])
-            (codes,) = outputs(encoder, inputs(), [""], loop.trainer)
+            (codes,) = outputs(encoder, inputs(encoder), [""], loop.trainer)
             local.tell["codes"] = codes.flatten(1)
             local.memory[HASHED] = torch.tensor(1)
         return {}

@@ -1,16 +1,17 @@
 """FedDF: the server distils the ensemble of its clients' models into its own."""
 
-import copy
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.consensus import Of
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.ensemble import Ensemble
 from lkd.federated.knowledge.fit import fit
+from lkd.federated.knowledge.inputs import Keys
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.rules import Rule
 from lkd.federated.seeds import derive, seed_everything
@@ -42,6 +43,7 @@ class FedDF(Algorithm):
         check: Steps between two looks at them.
         layer: Layer that gives the logits; `""` is the module's output.
         weights: How clients' weights are averaged.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range, and, before anybody trains, if there are no public data, clients have other
@@ -64,6 +66,7 @@ class FedDF(Algorithm):
         check: int = 100,
         layer: str = "",
         weights: Weighting = "samples",
+        input_key: Keys | None = None,
     ) -> None:
         super().__init__(weights)
         for name, value in (("batch_size", batch_size), ("patience", patience), ("check", check)):
@@ -79,7 +82,7 @@ class FedDF(Algorithm):
             raise ValueError(f"of={of!r} must be 'logits' or 'probabilities'.")
         self.steps, self.batch_size, self.lr, self.temperature = steps, batch_size, lr, temperature
         self.of, self.average, self.patience, self.check_every = of, average, patience, check
-        self.rule, self.layer, self._checked = rule, layer, False
+        self.rule, self.layer, self.input_key, self._checked = rule, layer, input_key, False
 
     def setup(self, x: Tensors) -> None:
         """Clients are looked at anew."""
@@ -90,7 +93,9 @@ class FedDF(Algorithm):
         if not self.steps:
             return super().round(server)
         self._check(server)
-        ensemble = Ensemble(server, self.layer, self.batch_size, self.of, self.temperature, self.rule)
+        ensemble = Ensemble(
+            server, self.layer, self.batch_size, self.of, self.temperature, self.rule, self.input_key
+        )
         mean = server.mean(ensemble.listen(server.train()))["delta"]
         start = mean if self.average else zeros_like(mean)
         targets, buffers = ensemble.answer(), server.mean_buffers() if self.average else {}
@@ -103,8 +108,7 @@ class FedDF(Algorithm):
         """Refuses what cannot be distilled, before anybody works."""
         check_whole_models(server, "FedDF", self.rule is not None)
         if not self._checked:
-            (inputs,) = server.public.batches([0], 1)
-            check_sizes(server, self.layer, server.loop.on_device(inputs))
+            check_sizes(server, self.layer, public=True, input_key=self.input_key)
             self._checked = True
 
     @torch.no_grad()
@@ -112,7 +116,7 @@ class FedDF(Algorithm):
         self, server: "Round", kind: int, start: Tensors, buffers: Tensors, targets: Tensor
     ) -> Tensors:
         """The change of one architecture's weights; its buffers go to the server, too."""
-        layout, student = server.layout(kind), copy.deepcopy(server.models[kind])
+        layout, student = server.layout(kind), copied(server.models[kind], "client")
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         for own, at in layout.weights.items():
             tensors[own].add_(start[at])
@@ -134,6 +138,7 @@ class FedDF(Algorithm):
             self.patience,
             self.check_every,
             self.layer,
+            self.input_key,
         )
         server.set_buffers({at: tensors[own] for own, at in layout.buffers.items()})
         return {at: tensors[own] - server.x[at] for own, at in layout.weights.items()}

@@ -1,12 +1,12 @@
 """FedDF for detectors: the server's detector learns the fused boxes of its clients'."""
 
-import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.configured import parse
 from lkd.federated.knowledge.box_exchange import fuse
@@ -98,7 +98,7 @@ class FedDFBoxes(Algorithm):
 
     def _listen(self, server: "Round", rows: np.ndarray, found: list[tuple[int, Tensors]]) -> Iterator[Reply]:
         """Passes the clients' replies on, and looks through each one's detector at the public frames."""
-        models = [copy.deepcopy(model) for model in server.models]
+        models = [copied(model, "client") for model in server.models]
         for reply in server.train():
             model = as_client(server, models, reply)
             said = find(
@@ -111,7 +111,7 @@ class FedDFBoxes(Algorithm):
         self, server: "Round", kind: int, delta: Tensors, rows: np.ndarray, fused: Tensors
     ) -> Tensors:
         """The change of one architecture's weights; its buffers go to the server, too."""
-        layout, student = server.layout(kind), copy.deepcopy(server.models[kind])
+        layout, student = server.layout(kind), copied(server.models[kind], "client")
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         buffers = server.mean_buffers()
         with torch.no_grad():

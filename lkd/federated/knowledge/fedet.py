@@ -1,22 +1,23 @@
 """Fed-ET: small models of clients teach the server's large one, which gives its representation back."""
 
-import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.ensemble import Ensemble
+from lkd.federated.knowledge.inputs import Keys, public_calls, run
 from lkd.federated.knowledge.outputs import draw, minimise
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.tensors import Tensors
-from lkd.taps import Taps
+from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
@@ -112,6 +113,7 @@ class FedET(Algorithm):
         momentum: Its momentum, which begins anew in every round.
         layer: Layer that gives the logits; `""` is the module's output.
         weights: How clients' weights are averaged.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range; before anybody trains, if there are no public data, clients have other
@@ -134,6 +136,7 @@ class FedET(Algorithm):
         momentum: float = 0.9,
         layer: str = "",
         weights: Weighting = "samples",
+        input_key: Keys | None = None,
     ) -> None:
         super().__init__(weights)
         if not lam >= 0:
@@ -144,6 +147,7 @@ class FedET(Algorithm):
             raise ValueError(f"lr={lr} must be above 0, and momentum={momentum} at least 0 and below 1.")
         self.lam, self.steps, self.batch_size = lam, steps, batch_size
         self.lr, self.momentum, self.layer = lr, momentum, layer
+        self.input_key = input_key
         self._checked = False
 
     def setup(self, x: Tensors) -> None:
@@ -155,7 +159,7 @@ class FedET(Algorithm):
         self._check(server)
         if not self.steps:
             return super().round(server)
-        ensemble = Ensemble(server, self.layer, self.batch_size, "logits", 1.0)
+        ensemble = Ensemble(server, self.layer, self.batch_size, "logits", 1.0, input_key=self.input_key)
         mean = server.mean(ensemble.listen(server.train()))["delta"]
         labels, others = consensus_and_diversity(ensemble.logits())
         return mean | self._transferred(server, mean, torch.cat([labels, others], 1).float())
@@ -178,14 +182,13 @@ class FedET(Algorithm):
                     f"personal: {own[0]} stays with each client, so that the server cannot ask the clients' models, as "
                     "FedET does; leave it out, or exchange what clients say, as FedMD does."
                 )
-        (inputs,) = server.public.batches([0], 1)
-        check_sizes(server, self.layer, server.loop.on_device(inputs))
+        check_sizes(server, self.layer, public=True, input_key=self.input_key)
         self._checked = True
 
     @torch.no_grad()
     def _transferred(self, server: "Round", mean: Tensors, targets: Tensor) -> Tensors:
         """The change of the large model's weights; its buffers go to the server, too."""
-        layout, student, public = server.layout(0), copy.deepcopy(server.models[0]), server.public
+        layout, student, public = server.layout(0), copied(server.models[0], "client"), server.public
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         for own, at in layout.weights.items():
             tensors[own].add_(mean[at])
@@ -195,14 +198,15 @@ class FedET(Algorithm):
         targets = targets.to(student.device)
         rows = draw(server.seed, server.index, len(public), self.steps * self.batch_size)
 
-        def batches() -> Iterator[tuple[Any, Tensor]]:
+        def batches() -> Iterator[tuple[Call, Tensor]]:
             places = np.array_split(rows, self.steps)
-            for chosen, batch in zip(places, public.batches(rows, self.batch_size), strict=True):
-                yield server.loop.on_device(batch), targets[torch.from_numpy(chosen)]
+            calls = public_calls(student, public, rows, self.batch_size, server.loop, self.input_key)
+            for chosen, call in zip(places, calls, strict=True):
+                yield call, targets[torch.from_numpy(chosen)]
 
-        def step(batch: tuple[Any, Tensor]) -> Tensor:
+        def step(batch: tuple[Call, Tensor]) -> Tensor:
             with Taps(student, [self.layer], "layer") as taps:
-                student(batch[0])
+                run(student, batch[0])
             labels, others = batch[1].chunk(2, 1)
             return ensemble_transfer_loss(taps.output(self.layer).float(), labels, others, self.lam)
 

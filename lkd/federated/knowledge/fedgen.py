@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lkd.addresses import find_layer
+from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
@@ -219,7 +220,7 @@ class FedGen(Algorithm):
         shares, random = counts.sum(0) / counts.sum(), torch.Generator().manual_seed(seed)
         said = [
             (
-                copy.deepcopy(server.models[server.kind_of(i)].get_submodule(self.head)).eval(),
+                copied(server.models[server.kind_of(i)].get_submodule(self.head), "head").eval(),
                 moved(head, device),
             )
             for i, head, _ in heads

@@ -15,15 +15,16 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.configured import parse
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import labels_of
+from lkd.federated.knowledge.inputs import Keys, call_of, labels_of, run
 from lkd.federated.knowledge.outputs import minimise, outputs
 from lkd.federated.knowledge.places import places
 from lkd.federated.reduction import Told
 from lkd.federated.seeds import derive, seed_everything
+from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors, moved
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
-from lkd.taps import Taps
+from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
@@ -77,6 +78,7 @@ class FedGKT(Algorithm):
         epochs: The server's passes over all features in a round.
         batch_size: Of the server.
         label_key: Key or index of the labels in a batch.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range, a layer that does not exist, or features of different shapes.
@@ -101,10 +103,11 @@ class FedGKT(Algorithm):
         epochs: int = 1,
         batch_size: int = 64,
         label_key: str | int = 1,
+        input_key: Keys | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(server, LightningModule):
-            raise TypeError(f"server={server!r} must be a LightningModule, such as a Classifier.")
+            raise TypeError(f"server={shown(server)} must be a LightningModule, such as a Classifier.")
         if alpha < 0 or not temperature > 0:
             raise ValueError(f"alpha={alpha} must be 0 or more, temperature={temperature} above 0.")
         for name, number in (("epochs", epochs), ("batch_size", batch_size)):
@@ -112,7 +115,8 @@ class FedGKT(Algorithm):
                 raise ValueError(f"{name}={number} must be 1 or more.")
         self.server, self.features, self.layer = server, features, layer
         self.alpha, self.temperature = alpha, temperature
-        self.epochs, self.batch_size, self.label_key = epochs, batch_size, label_key
+        self.epochs, self.batch_size = epochs, batch_size
+        self.input_key, self.label_key = input_key, label_key
         self._start = copy.deepcopy(server.state_dict())
         self._targets: Tensor | None = None
         self._places: Iterator[Tensor] = iter(())
@@ -144,7 +148,7 @@ class FedGKT(Algorithm):
             for given in local.client.ordered_batches("train"):
                 batch = loop.on_device(given)
                 labels.append(labels_of(batch, self.label_key))
-                yield batch[0] if isinstance(batch, list | tuple) else batch
+                yield call_of(local.module, batch, self.input_key, self.label_key)
 
         features, logits = outputs(local.module, inputs(), [self.features, self.layer], loop.trainer)
         local.tell = {"features": features, "logits": logits, "labels": torch.cat(labels)}
@@ -191,8 +195,8 @@ class FedGKT(Algorithm):
             minimise(self.server, optimizer, batches(), loss, server.loop.trainer)
 
     def _answer(self, server: "Round", features: Tensor) -> Tensor:
-        batches = (part.to(self.server.device) for part in features.split(self.batch_size))
-        return outputs(self.server, batches, [""], server.loop.trainer)[0].cpu()
+        calls = (Call((part.to(self.server.device),), {}) for part in features.split(self.batch_size))
+        return outputs(self.server, calls, [""], server.loop.trainer)[0].cpu()
 
     @torch.no_grad()
     def predict(self, module: LightningModule, x: Any) -> Tensor:
@@ -200,12 +204,12 @@ class FedGKT(Algorithm):
 
         Args:
             module: The client's module, see `Federation.models`.
-            x: An input batch.
+            x: An input batch, or a `Call` where the forward takes several.
 
         Returns:
             Logits `(B, C)`.
         """
         with Taps(module.eval(), [self.features], "features") as taps:
-            module(x)
+            run(module, x if isinstance(x, Call) else Call((x,), {}))
         self.server.load_state_dict(self.state["server"])
         return self.server.eval()(taps.output(self.features))

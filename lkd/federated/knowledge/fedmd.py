@@ -13,7 +13,10 @@ from lkd.federated.client_run import ClientRun
 from lkd.federated.knowledge.consensus import Of, consensus
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
+from lkd.federated.knowledge.inputs import Keys
+from lkd.federated.lone import watching
 from lkd.federated.rules import Rule
+from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class FedMD(PublicExchange):
         warmup: Rounds of private training before the first exchange.
         pretrain: Epochs on the labelled public data, in batches of `batch_size`, before a client's first round. At 0 nobody
             looks at public labels. They must be classes of the clients' heads.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range; before anybody trains, for `pretrain` on public data without labels.
@@ -75,8 +79,9 @@ class FedMD(PublicExchange):
         layer: str = "",
         warmup: int = 1,
         pretrain: int = 0,
+        input_key: Keys | None = None,
     ) -> None:
-        super().__init__(samples, epochs, batch_size, layer, warmup)
+        super().__init__(samples, epochs, batch_size, layer, warmup, input_key)
         if of not in ("logits", "probabilities"):
             raise ValueError(f"of={of!r} must be 'logits' or 'probabilities'.")
         if not temperature > 0:
@@ -86,7 +91,7 @@ class FedMD(PublicExchange):
                 f"temperature={temperature} softens probabilities: give of='probabilities', too."
             )
         if rule is not None and not isinstance(rule, Rule):
-            raise TypeError(f"rule={rule!r} must be an object of Rule, such as GeometricMedian().")
+            raise TypeError(f"rule={shown(rule)} must be an object of Rule, such as GeometricMedian().")
         if pretrain < 0:
             raise ValueError(f"pretrain={pretrain} must be 0 or more.")
         self.of, self.temperature, self.rule, self.pretrain = of, temperature, rule, pretrain
@@ -122,7 +127,9 @@ class FedMD(PublicExchange):
         loop, per_epoch = local.loop, math.ceil(len(local.public) / self.batch_size)
         local.planned = self.pretrain * math.ceil(per_epoch / loop.accumulate)
         loop.local.begin_client()
-        loop.train(self._labelled(local, per_epoch), local)
+        told = f"batch_size={self.batch_size} of {len(local.public)} public samples leaves a batch of one"
+        with watching(local.module, told):
+            loop.train(self._labelled(local, per_epoch), local)
         local.memory[PRETRAINED], local.keeps = torch.tensor(1), True
 
     def _labelled(self, local: ClientRun, per_epoch: int) -> Iterator[tuple[bool, Any]]:

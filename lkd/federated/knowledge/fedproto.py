@@ -10,7 +10,7 @@ from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.consensus import stacked
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import inputs_of, labels_of
+from lkd.federated.knowledge.inputs import Keys, call_of, labels_of
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.knowledge.prototypes import check_labels, class_means, joined_means, prototype_distance
 from lkd.federated.knowledge.sizes import check_sizes
@@ -39,6 +39,7 @@ class FedProto(Algorithm):
         lam: Weight of the distance. At 0 this is local training. The paper takes 1 on MNIST and FEMNIST, .1 on CIFAR-10.
         label_key: Key or index of the labels in a batch.
         weights: How prototypes are averaged: by the clients' samples of the class, or all the same.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For a negative lam, and, before anybody trains, features of different sizes or labels out of range.
@@ -54,11 +55,13 @@ class FedProto(Algorithm):
         lam: float = 1.0,
         label_key: str | int = 1,
         weights: Weighting = "samples",
+        input_key: Keys | None = None,
     ) -> None:
         super().__init__(weights)
         if lam < 0 or classes < 1:
             raise ValueError(f"lam={lam} must be 0 or more, and classes={classes} 1 or more.")
-        self.layer, self.classes, self.lam, self.label_key = layer, classes, lam, label_key
+        self.layer, self.classes, self.lam = layer, classes, lam
+        self.input_key, self.label_key = input_key, label_key
         self._prototypes: Tensors = {}
         self._unseen = False  # whether there is an architecture that has not been looked at
 
@@ -91,7 +94,7 @@ class FedProto(Algorithm):
             for given in local.client.ordered_batches("train"):
                 batch = loop.on_device(given)
                 labels.append(labels_of(batch, self.label_key))
-                yield inputs_of(batch)
+                yield call_of(local.module, batch, self.input_key, self.label_key)
 
         (features,) = outputs(local.module, inputs(), [self.layer], loop.trainer)
         local.tell = class_means(features.flatten(1), torch.cat(labels), self.classes)
@@ -100,7 +103,9 @@ class FedProto(Algorithm):
     def round(self, server: "Round") -> Tensors:
         """Trains near the prototypes, and averages the new ones."""
         if self._unseen:
-            check_sizes(server, self.layer, what="embedding sizes")
+            check_sizes(
+                server, self.layer, what="embedding sizes", input_key=self.input_key, label_key=self.label_key
+            )
             self._unseen = False
         told = server.gather(server.train(knowledge=self.state.get("prototypes")))
         means, counts = stacked(told, "mean"), stacked(told, "count")

@@ -1,7 +1,6 @@
 """Distils into a model at the server, and knows when to stop."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,9 +9,10 @@ from torch import Tensor
 
 from lkd.federated.client import Public
 from lkd.federated.knowledge.distil import Compare
+from lkd.federated.knowledge.inputs import Keys, public_calls, run
 from lkd.federated.knowledge.outputs import minimise, outputs
 from lkd.federated.loop import LocalLoop
-from lkd.taps import Taps
+from lkd.taps import Call, Taps
 
 APART = 10
 """One public sample of so many is kept apart, to see whether distillation still helps."""
@@ -32,6 +32,7 @@ def fit(
     patience: int = 1000,
     check: int = 100,
     layer: str = "",
+    input_key: Keys | None = None,
 ) -> None:
     """Adam with cosine annealing; the student ends with its best weights and buffers on samples kept apart.
 
@@ -51,6 +52,7 @@ def fit(
         patience: Steps without a lower loss after which it stops.
         check: Steps between two looks.
         layer: What of the student is compared.
+        input_key: Entries of a public batch that the student's forward is given, see `call_of`.
     """
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(targets))
@@ -59,18 +61,19 @@ def fit(
         apart = rest
     targets = targets.detach().float().to(student.device)
 
-    def batches(many: int) -> Iterator[tuple[Any, Tensor]]:
+    def batches(many: int) -> Iterator[tuple[Call, Tensor]]:
         rows = [generator.choice(rest, min(batch_size, len(rest)), replace=False) for _ in range(many)]
-        for chosen, batch in zip(rows, public.batches(np.concatenate(rows), len(rows[0])), strict=True):
-            yield loop.on_device(batch), targets[torch.from_numpy(chosen)]
+        calls = public_calls(student, public, np.concatenate(rows), len(rows[0]), loop, input_key)
+        for chosen, call in zip(rows, calls, strict=True):
+            yield call, targets[torch.from_numpy(chosen)]
 
-    def step(batch: tuple[Any, Tensor]) -> Tensor:
+    def step(batch: tuple[Call, Tensor]) -> Tensor:
         with Taps(student, [layer], "layer") as taps:
-            student(batch[0])
+            run(student, batch[0])
         return loss(taps.output(layer).float(), batch[1])
 
     def apart_loss() -> float:
-        given = (loop.on_device(batch) for batch in public.batches(apart, batch_size))
+        given = public_calls(student, public, apart, batch_size, loop, input_key)
         (found,) = outputs(student, given, [layer], loop.trainer)
         return float(loss(found, targets[torch.from_numpy(apart)]))
 

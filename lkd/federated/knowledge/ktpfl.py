@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
+from lkd.federated.knowledge.inputs import Keys
 from lkd.federated.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class KTpFL(PublicExchange):
         batch_size: Samples in a step.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range.
@@ -124,8 +126,9 @@ class KTpFL(PublicExchange):
         batch_size: int = 256,
         layer: str = "",
         warmup: int = 1,
+        input_key: Keys | None = None,
     ) -> None:
-        super().__init__(samples, epochs, batch_size, layer, warmup)
+        super().__init__(samples, epochs, batch_size, layer, warmup, input_key)
         for name, value in (("lam", lam), ("rho", rho), ("lr", lr)):
             if not value >= 0:
                 raise ValueError(f"{name}={value} must be 0 or more.")

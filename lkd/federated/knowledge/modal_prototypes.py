@@ -26,7 +26,7 @@ from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.knowledge.prototypes import check_labels, class_means, joined_means, prototype_distance
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.tensors import Tensors
-from lkd.taps import Taps
+from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
@@ -174,7 +174,7 @@ class ModalPrototypes(Algorithm):
                 there = present(local.module, inputs_of(batch))
                 for m, into in masks.items():
                     into.append(there[m])
-                yield inputs_of(batch)
+                yield Call((inputs_of(batch),), {})
 
         found = outputs(local.module, inputs(), list(layers.values()), loop.trainer)
         every = torch.cat(labels)

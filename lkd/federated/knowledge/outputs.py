@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from lkd.federated.client_run import ClientRun
-from lkd.taps import Taps
+from lkd.federated.knowledge.inputs import Keys, public_calls, run
+from lkd.federated.lone import watching
+from lkd.taps import Call, Taps
 
 
 def draw(seed: int, round: int, size: int, samples: int | None) -> np.ndarray:
@@ -34,13 +36,13 @@ def draw(seed: int, round: int, size: int, samples: int | None) -> np.ndarray:
 
 @torch.no_grad()
 def outputs(
-    module: LightningModule, batches: Iterable[Any], layers: Sequence[str], trainer: Trainer
+    module: nn.Module, calls: Iterable[Call], layers: Sequence[str], trainer: Trainer
 ) -> list[Tensor]:
     """What layers give on inputs, in eval mode, in float32, joined along the batch.
 
     Args:
-        module: The module; its forward takes an input batch.
-        batches: Input batches, where the module is.
+        module: The module.
+        calls: What its forward is called with, where the module is.
         layers: Addresses as `lkd.taps.Taps` reads them; `""` is what the module's forward returns.
         trainer: Whose precision holds.
 
@@ -51,9 +53,9 @@ def outputs(
     module.eval()
     found: list[list[Tensor]] = [[] for _ in layers]
     try:
-        for batch in batches:
+        for call in calls:
             with trainer.precision_plugin.forward_context(), Taps(module, layers, "layer") as taps:
-                module(batch)
+                run(module, call)
             for layer, into in zip(layers, found, strict=True):
                 value = taps.output(layer)
                 if not isinstance(value, Tensor):
@@ -67,12 +69,15 @@ def outputs(
 
 
 def outputs_of(
-    local: ClientRun, rows: Sequence[int] | np.ndarray, layers: Sequence[str], batch_size: int
+    local: ClientRun,
+    rows: Sequence[int] | np.ndarray,
+    layers: Sequence[str],
+    batch_size: int,
+    input_key: Keys | None = None,
 ) -> list[Tensor]:
     """`outputs` of a client's model on samples of the public data, by their numbers."""
-    loop = local.loop
-    batches = (loop.on_device(batch) for batch in local.public.batches(rows, batch_size))
-    return outputs(local.module, batches, layers, loop.trainer)
+    calls = public_calls(local.module, local.public, rows, batch_size, local.loop, input_key)
+    return outputs(local.module, calls, layers, local.loop.trainer)
 
 
 def minimise(
@@ -102,18 +107,19 @@ def minimise(
     scaler = torch.amp.GradScaler(module.device.type, enabled=scales)
     module.train()
     steps = 0
-    for batch in batches:
-        module.zero_grad()  # of those parameters, too, that the optimizer does not have
-        with trainer.precision_plugin.forward_context():
-            value = loss(batch)
-        scaler.scale(value).backward()
-        if clip is not None:
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
-        scaler.step(optimizer)
-        scaler.update()
-        if scheduler is not None:
-            scheduler.step()
-        steps += 1
+    with watching(module, "a step on public or generated samples has a batch of one"):
+        for batch in batches:
+            module.zero_grad()  # of those parameters, too, that the optimizer does not have
+            with trainer.precision_plugin.forward_context():
+                value = loss(batch)
+            scaler.scale(value).backward()
+            if clip is not None:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
+            scaler.step(optimizer)
+            scaler.update()
+            if scheduler is not None:
+                scheduler.step()
+            steps += 1
     module.zero_grad()
     return steps

@@ -15,6 +15,7 @@ from lkd.federated.knowledge.modal import present
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.loop import LocalLoop
 from lkd.losses.unit import gram, unit
+from lkd.taps import Call
 
 
 def complete(
@@ -67,8 +68,9 @@ def represent(
     Raises:
         ValueError: If a sample lacks one of the modalities.
     """
-    inputs = complete(module, layers, public, rows, batch_size, loop)
-    found = outputs(module, inputs, list(layers.values()), loop.trainer)
+    complete_ones = complete(module, layers, public, rows, batch_size, loop)
+    calls = (Call((batch,), {}) for batch in complete_ones)
+    found = outputs(module, calls, list(layers.values()), loop.trainer)
     return {m: unit(z.flatten(1)) for m, z in zip(layers, found, strict=True)}
 
 

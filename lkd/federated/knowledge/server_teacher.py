@@ -1,12 +1,15 @@
 """An oracle at the edge server: a trained model says what public samples are, and clients of any architecture learn it."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
+from lkd.federated.knowledge.inputs import Keys, public_calls
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.tensors import Tensors
 from lkd.teachers import Teacher
@@ -34,6 +37,7 @@ class ServerTeacher(PublicExchange):
         temperature: T, above 0.
         layer: Layer of the client's module that gives the logits; `""` is its forward's output.
         warmup: Rounds of private training before the first lesson.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         TypeError: For a teacher that is no `Teacher`.
@@ -55,8 +59,9 @@ class ServerTeacher(PublicExchange):
         temperature: float = 2.0,
         layer: str = "",
         warmup: int = 0,
+        input_key: Keys | None = None,
     ) -> None:
-        super().__init__(samples, epochs, batch_size, layer, warmup)
+        super().__init__(samples, epochs, batch_size, layer, warmup, input_key)
         if not isinstance(teacher, Teacher):
             inside = repr(teacher) if isinstance(teacher, str) else type(teacher).__name__
             raise TypeError(f"teacher={inside} must be a Teacher; wrap it: Teacher({inside}).")
@@ -71,28 +76,34 @@ class ServerTeacher(PublicExchange):
 
     def targets(self, server: "Round", numbers: dict[str, float]) -> Tensor:
         """The teacher's softened probabilities of the round's samples; nobody is asked."""
-        rows = self.rows(server.seed, server.index, len(server.public))
-        return torch.cat([self._say(server, batch) for batch in server.public.batches(rows, self.batch_size)])
+        return self._say(server, self.rows(server.seed, server.index, len(server.public)))
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
         """`T^2` times the cross entropy with the teacher's probabilities."""
         return soft_cross_entropy(logits, targets, self.temperature)
 
-    def _say(self, server: "Round", batch: Any) -> Tensor:
-        """Softened probabilities of a batch, wherever the clients train."""
-        loop = server.loop
-        with loop.trainer.precision_plugin.forward_context():
-            logits = self.teacher.to(server.models[0].device)(loop.on_device(batch))
-        return (logits.float() / self.temperature).softmax(-1)
+    def _say(self, server: "Round", rows: Sequence[int] | np.ndarray) -> Tensor:
+        """Softened probabilities of public samples, wherever the clients train."""
+        loop, teacher, said = server.loop, self.teacher.to(server.models[0].device), []
+        for call in public_calls(teacher.loaded, server.public, rows, self.batch_size, loop, self.input_key):
+            given = [*call.args, *call.kwargs.values()]
+            if len(given) > 1:
+                raise ValueError(
+                    f"the teacher, {type(teacher.loaded).__name__}, takes {len(given)} inputs of a public sample, and a Teacher "
+                    "is given one: let its forward take one, such as a dict."
+                )
+            with loop.trainer.precision_plugin.forward_context():
+                said.append((teacher(given[0]).float() / self.temperature).softmax(-1))
+        return torch.cat(said)
 
     def _check(self, server: "Round") -> None:
         """Refuses a teacher of other classes, too."""
         if self._checked:
             return
         super()._check(server)
-        (batch,) = server.public.batches([0], 1)
-        (ours,) = outputs(server.models[0], [server.loop.on_device(batch)], [self.layer], server.loop.trainer)
-        taught, learnt = tuple(self._say(server, batch).shape[1:]), tuple(ours.shape[1:])
+        calls = public_calls(server.models[0], server.public, [0], 1, server.loop, self.input_key)
+        (ours,) = outputs(server.models[0], calls, [self.layer], server.loop.trainer)
+        taught, learnt = tuple(self._say(server, [0]).shape[1:]), tuple(ours.shape[1:])
         if taught != learnt:
             raise ValueError(
                 f"the teacher tells {taught} numbers of a sample, and layer={self.layer!r} of the clients gives {learnt}: both "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import LightningModule
 
-from lkd.federated.knowledge.inputs import inputs_of
+from lkd.federated.knowledge.inputs import Keys, call_of, public_calls
 from lkd.federated.knowledge.outputs import outputs
 
 if TYPE_CHECKING:
@@ -15,30 +15,37 @@ if TYPE_CHECKING:
 def check_sizes(
     server: "Round",
     layer: str,
-    inputs: Any = None,
+    public: bool = False,
     what: str = "classes",
     layers: Callable[[LightningModule], Sequence[str]] | None = None,
+    input_key: Keys | None = None,
+    label_key: str | int = 1,
 ) -> None:
     """Compares what a layer gives in all architectures, on the same inputs or on their clients' own.
 
     Args:
         server: The round; its own modules are asked, so nothing travels.
         layer: The layer, or the name of all of them for the message.
-        inputs: A batch of inputs, where the modules are. Default: for every architecture of the cohort a batch of its first
+        public: Whether they look at a public sample. Default: for every architecture of the cohort at a batch of its first
             client, whose inputs may be of other kinds than others'.
         what: Of what the sizes are, for the message.
         layers: Those of a module, where it has several, all of one size. Default: the one.
+        input_key: Entries of the batch that the forward is given, see `call_of`.
+        label_key: Entry of the labels.
 
     Raises:
         ValueError: If they differ; it names the clients.
     """
     found: dict[tuple[int, ...], list[int]] = {}
     for kind, model in enumerate(server.models):
-        batch = _own(server, kind) if inputs is None else inputs
-        if batch is None:
+        if public:
+            calls = list(public_calls(model, server.public, [0], 1, server.loop, input_key))
+        elif (batch := _own(server, kind)) is not None:
+            calls = [call_of(model, batch, input_key, label_key)]
+        else:
             continue
         asked = [layer] if layers is None else layers(model)
-        given = outputs(model, [batch], asked, server.loop.trainer)
+        given = outputs(model, calls, asked, server.loop.trainer)
         for shape in {tuple(g.shape[1:]): None for g in given}:
             found.setdefault(shape, []).append(kind)
     if len(found) > 1:
@@ -50,11 +57,11 @@ def check_sizes(
 
 
 def _own(server: "Round", kind: int) -> Any:
-    """Inputs of the first client of an architecture; None if nobody of the cohort has it."""
+    """A batch of the first client of an architecture; None if nobody of the cohort has it."""
     client = next((client for i, client in server.cohort.items() if server.kind_of(i) == kind), None)
     if client is None:
         return None
-    return inputs_of(server.loop.on_device(next(iter(client.train_batches(server.seed)))))
+    return server.loop.on_device(next(iter(client.train_batches(server.seed))))
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,7 +1,7 @@
 """What a head says, in a client's own model or in another client's, and how unlike it is to others."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lkd.federated.client_run import ClientRun
-from lkd.federated.knowledge.inputs import inputs_of, labels_of
+from lkd.federated.knowledge.inputs import Keys, call_of, labels_of
 from lkd.federated.tensors import Tensors
 from lkd.losses.dissimilarity import Measure, dissimilarity_loss
 from lkd.losses.inputs import full_precision
-from lkd.taps import Taps
+from lkd.taps import Call, Taps
 
 Strategy = Literal["holistic", "pairwise"]
 
@@ -49,23 +49,27 @@ def neighbours_loss(
     return torch.stack([dissimilarity_loss(student, t, measure, temperature) for t in targets]).sum()
 
 
-def look(module: LightningModule, tensors: Tensors, layer: str, inputs: Any) -> tuple[Tensor, Tensor]:
+def look(module: LightningModule, tensors: Tensors, layer: str, call: Call) -> tuple[Tensor, Tensor]:
     """What a layer sees and gives in a model that has other tensors of some names than the module.
 
     Args:
         module: The module, in the mode in which it is; nothing of it changes but statistics in training mode.
         tensors: Parameters and buffers by name; the others are the module's.
         layer: Its address.
-        inputs: Of the module's forward.
+        call: What the module's forward is called with.
     """
     with Taps(module, [layer], "layer") as taps:
-        functional_call(module, tensors, (inputs,))
+        functional_call(module, tensors, call.args, call.kwargs)
     return taps.input(layer), taps.output(layer)
 
 
 @torch.no_grad()
 def validation_losses(
-    local: ClientRun, models: Mapping[int, Tensors], layer: str, label_key: str | int
+    local: ClientRun,
+    models: Mapping[int, Tensors],
+    layer: str,
+    label_key: str | int,
+    input_key: Keys | None = None,
 ) -> dict[int, float]:
     """Cross entropy of a head of several models on this client's validation data, mean over the samples.
 
@@ -74,15 +78,17 @@ def validation_losses(
         models: Tensors of each model, see `look`.
         layer: The head.
         label_key: Key or index of the labels in a batch.
+        input_key: Entries of it that the forward is given, see `call_of`.
     """
     totals, samples = dict.fromkeys(models, 0.0), 0
     module = local.module.eval()
     for given in local.client.ordered_batches("val"):
         batch = local.loop.on_device(given)
         labels = labels_of(batch, label_key)
+        call = call_of(module, batch, input_key, label_key)
         samples += len(labels)
         for j, tensors in models.items():
             with local.loop.trainer.precision_plugin.val_step_context():
-                logits = look(module, tensors, layer, inputs_of(batch))[1]
+                logits = look(module, tensors, layer, call)[1]
             totals[j] += float(F.cross_entropy(full_precision(logits), labels, reduction="sum"))
     return {j: total / samples for j, total in totals.items()}

@@ -1,18 +1,19 @@
 """What a client's teachers said, put in the order of its steps."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lkd.federated.tensors import Tensors
+from lkd.taps import Call
 
 
 class Lesson(NamedTuple):
-    """One step's public batch, and what teachers say of it: embeddings `(T, B, D)`, heads `(T, m + 1, B, C)`."""
+    """What the module is called with in a step for its public batch, and what teachers say of it: embeddings `(T, B, D)`, heads `(T, m + 1, B, C)`."""
 
-    inputs: Any
+    call: Call
     embedding: Tensor
     heads: Tensor
 
@@ -22,28 +23,28 @@ class Lessons:
 
     Args:
         knowledge: What `Lessons.of` put together.
-        inputs: Gives the public batches of the round, in order.
+        calls: Gives what the module's forward is called with for the public batches of the round, in order.
         seed: Of what a lesson draws.
     """
 
-    def __init__(self, knowledge: Tensors, inputs: Callable[[], Iterator[Any]], seed: int) -> None:
-        self._knowledge, self._inputs = knowledge, inputs
-        self._batches, self._step = inputs(), 0
+    def __init__(self, knowledge: Tensors, calls: Callable[[], Iterator[Call]], seed: int) -> None:
+        self._knowledge, self._calls = knowledge, calls
+        self._batches, self._step = calls(), 0
         self.generator = torch.Generator().manual_seed(seed)
 
     def next(self) -> Lesson | None:
         """The next step's; None where no teacher answered."""
         steps = len(self._knowledge["valid"])
         if self._step == steps:
-            self._batches, self._step = self._inputs(), 0
-        inputs, step = next(self._batches), self._step
+            self._batches, self._step = self._calls(), 0
+        call, step = next(self._batches), self._step
         self._step += 1
         valid = self._knowledge["valid"][step]
         if not valid.any():
             return None
         embedding = self._knowledge.get("embedding")
         return Lesson(
-            inputs,
+            call,
             torch.empty(0) if embedding is None else embedding[step][valid],
             self._knowledge["heads"][step][valid],
         )

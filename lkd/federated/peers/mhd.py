@@ -11,6 +11,7 @@ from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
+from lkd.federated.knowledge.inputs import Keys, public_calls, run
 from lkd.federated.knowledge.outputs import draw, outputs_of
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.peers import snapshots
@@ -22,7 +23,7 @@ from lkd.federated.tensors import Tensors
 from lkd.federated.topology import Topology
 from lkd.federated.topology.base import check_topology
 from lkd.losses.multi_head import Choice, chain_loss, embedding_distance
-from lkd.taps import Taps
+from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round
@@ -61,6 +62,7 @@ class MHD(Algorithm):
         collections: Clients that are one node of the graph together: a collection of models trained by federated
             learning, whose weights are averaged after every round (this travels, too), and whose first member speaks
             for it. Lists of ids that name every client once. Default: every client is a node.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range; before the first round, if there are no public data, if a layer does not
@@ -89,6 +91,7 @@ class MHD(Algorithm):
         teachers: int | None = 1,
         batch_size: int = 64,
         collections: list[list[int]] | None = None,
+        input_key: Keys | None = None,
     ) -> None:
         super().__init__("uniform")
         for name, weight in (("nu_emb", nu_emb), ("nu_aux", nu_aux)):
@@ -109,7 +112,7 @@ class MHD(Algorithm):
         self.heads = None if heads is None else list(heads)
         self.nu_emb, self.nu_aux, self.choice = nu_emb, nu_aux, choice
         self.pool, self.refresh, self.teachers, self.batch_size = pool, refresh, teachers, batch_size
-        self.collections = collections
+        self.collections, self.input_key = collections, input_key
         self._lessons: Lessons | None = None
         self._checked = False
 
@@ -161,7 +164,6 @@ class MHD(Algorithm):
     def _check(self, server: "Round", nodes: int) -> None:
         """Refuses, before anybody trains, a graph or sizes that do not fit."""
         if not self._checked:
-            (inputs,) = server.public.batches([0], 1)
             self.topology.check(nodes)
             heads = [len(self._layers(model)) - bool(self.nu_emb) for model in server.models]
             if len(set(heads)) > 1:
@@ -170,7 +172,7 @@ class MHD(Algorithm):
                 )
             for layer in self._layers(server.models[0]):
                 what = "embedding sizes" if layer == self.embedding else "classes"
-                check_sizes(server, layer, server.loop.on_device(inputs), what)
+                check_sizes(server, layer, True, what, input_key=self.input_key)
             self._checked = True
 
     def _layers(self, module: LightningModule) -> list[str]:
@@ -198,7 +200,7 @@ class MHD(Algorithm):
             if name == "keep" or not snapshots.become(local, int(name), kept):
                 continue
             taught = rows[steps.cpu().numpy()]
-            found = outputs_of(local, taught.reshape(-1), layers, 4 * self.batch_size)
+            found = outputs_of(local, taught.reshape(-1), layers, 4 * self.batch_size, self.input_key)
             shape = (*taught.shape, -1)
             heads = found[:-1] if self.nu_emb else found
             local.tell[f"{name}/heads"] = torch.stack([h.view(shape) for h in heads], 1)
@@ -211,12 +213,14 @@ class MHD(Algorithm):
         """At the client: what the neighbours said, step by step, with the samples that they said it of."""
         self._lessons = None
         if "valid" in local.knowledge:
-            loop, rows = local.loop, self._rows(local)
+            rows = self._rows(local)
 
-            def inputs() -> Iterator[Any]:
-                return (loop.on_device(b) for b in local.public.batches(rows, self.batch_size))
+            def calls() -> Iterator[Call]:
+                return public_calls(
+                    local.module, local.public, rows, self.batch_size, local.loop, self.input_key
+                )
 
-            self._lessons = Lessons(local.knowledge, inputs, local.seed)
+            self._lessons = Lessons(local.knowledge, calls, local.seed)
 
     def finish(self, local: ClientRun) -> Lists:
         """A member of a collection tells its weights to the others."""
@@ -235,7 +239,7 @@ class MHD(Algorithm):
             return None
         layers = self._layers(module)
         with Taps(module, layers, "heads") as taps:
-            module(lesson.inputs)
+            run(module, lesson.call)
         found = [taps.output(layer) for layer in layers]
         heads = found[:-1] if self.nu_emb else found
         loss = self.nu_aux * chain_loss(heads, lesson.heads, self.choice, self._lessons.generator)

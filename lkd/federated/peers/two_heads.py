@@ -12,7 +12,7 @@ from torch.func import functional_call
 from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun
-from lkd.federated.knowledge.inputs import inputs_of, labels_of
+from lkd.federated.knowledge.inputs import Keys, call_of, labels_of
 from lkd.federated.peers.heads import Strategy, look, neighbours_loss, validation_losses
 from lkd.federated.peers.ledger import Ledger
 from lkd.federated.peers.snapshots import state
@@ -20,7 +20,7 @@ from lkd.federated.peers.stopping import MetaStopping
 from lkd.federated.peers.weights import addressed, by_sender, weights_of
 from lkd.federated.tensors import Tensors
 from lkd.federated.topology import Topology
-from lkd.federated.topology.base import Edges, check_topology, listed
+from lkd.federated.topology.base import Edges, check_topology
 from lkd.federated.worker import matches
 from lkd.finite import require_finite
 from lkd.losses.dissimilarity import Measure
@@ -66,7 +66,8 @@ class TwoHeads(Algorithm):
             validation data at every client. None: never.
         first: Layer that is the first head; its input is the embedding.
         second: Layer that is the second head, of the same shape.
-        label_key: Key or index of the labels in a batch, whose inputs are its first entry, or all of it if it is a dict.
+        label_key: Key or index of the labels in a batch.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range and unknown names; before anybody trains, if a layer does not exist, the heads
@@ -92,6 +93,7 @@ class TwoHeads(Algorithm):
         first: str = "network.heads.0",
         second: str = "network.heads.1",
         label_key: str | int = 1,
+        input_key: Keys | None = None,
     ) -> None:
         super().__init__("uniform")
         if warmup < 0:
@@ -107,7 +109,8 @@ class TwoHeads(Algorithm):
         self.topology, self.warmup, self.alpha = topology, warmup, alpha
         self.measure, self.strategy, self.temperature = measure, strategy, temperature
         self.stopping, self.first, self.second = stopping, first, second
-        self.label_key = label_key
+        self.label_key, self.input_key = label_key, input_key
+        self.validates = stopping is not None
         self._teachers: list[Tensors] | None = None  # None in the first phase
         self._itself: Tensors = {}
 
@@ -125,7 +128,8 @@ class TwoHeads(Algorithm):
                 f"and {shapes[1]}: give a MultiHeadClassifier(heads=1)."
             )
         with torch.no_grad():
-            look(module.eval(), {}, self.second, inputs_of(example))  # says now that a head does not run
+            call = call_of(module, example, self.input_key, self.label_key)
+            look(module.eval(), {}, self.second, call)  # says now that a head does not run
         step = module.training_step
 
         @functools.wraps(step)  # the local loop reads the user's signature to decide what to pass
@@ -137,8 +141,6 @@ class TwoHeads(Algorithm):
     def round(self, server: "Round") -> Tensors:
         """Second heads travel, are measured, and train."""
         edges = self.topology.edges(server.population, server.index)
-        if self.stopping is not None:
-            check_validation(server)
         if server.index < self.warmup:
             return server.mean(server.train())["delta"]
         ledger = Ledger(server.population, self.state)
@@ -212,7 +214,7 @@ class TwoHeads(Algorithm):
         held = {**_held(local), local.client.id: {}}
         if judged:
             models = {j: held[j] for j in judged}
-            losses = validation_losses(local, models, self.second, self.label_key)
+            losses = validation_losses(local, models, self.second, self.label_key, self.input_key)
             local.report = {f"loss {j}": loss for j, loss in losses.items()}
 
     def begin(self, local: ClientRun) -> None:
@@ -234,11 +236,12 @@ class TwoHeads(Algorithm):
     def _step(self, module: LightningModule, batch: Any) -> Tensor:
         """The loss of the second head."""
         assert self._teachers is not None
-        inputs, labels = inputs_of(batch), labels_of(batch, self.label_key)
+        call = call_of(module, batch, self.input_key, self.label_key)
+        labels = labels_of(batch, self.label_key)
         head = module.get_submodule(self.second)
         with torch.no_grad():
-            embedding, _ = look(module.eval(), {}, self.second, inputs)
-            said = [look(module, model, self.second, inputs)[1] for model in self._teachers]
+            embedding, _ = look(module.eval(), {}, self.second, call)
+            said = [look(module, model, self.second, call)[1] for model in self._teachers]
             said.append(functional_call(head, self._itself, (embedding,)))
         logits = head.train()(embedding)
         hard = F.cross_entropy(full_precision(logits), labels)
@@ -248,20 +251,6 @@ class TwoHeads(Algorithm):
         module.log("train/distillation_loss", soft.detach(), batch_size=len(labels))
         module.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(labels))
         return loss
-
-
-def check_validation(server: "Round") -> None:
-    """Refuses clients without validation data.
-
-    Raises:
-        ValueError: With how they get some.
-    """
-    without = [client.name for client in server.cohort.values() if not client.has("val")]
-    if without:
-        raise ValueError(
-            f"stopping needs validation data at every client, and {listed(without)} has none: "
-            "FederatedDataModule(client_fractions=[0.8, 0.1, 0.1]) cuts a tenth from every client's."
-        )
 
 
 def _held(local: ClientRun) -> dict[int, Tensors]:

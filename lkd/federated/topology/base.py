@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from lkd.federated.shown import shown
 from lkd.federated.topology.layout import Point, circle
 
 Edges = list[list[int]]
@@ -16,8 +17,7 @@ def check_topology(topology: Any) -> None:
         TypeError: If it is none.
     """
     if not isinstance(topology, Topology):
-        found = topology.__name__ if isinstance(topology, type) else repr(topology)
-        raise TypeError(f"topology={found} must be an object of Topology, such as Ring().")
+        raise TypeError(f"topology={shown(topology)} must be an object of Topology, such as Ring().")
 
 
 class Topology:

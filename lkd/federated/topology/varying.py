@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lkd.federated.shown import shown
 from lkd.federated.topology.base import Edges, Topology
 from lkd.federated.topology.layout import Point
 
@@ -54,9 +55,8 @@ class TimeVarying(Topology):
 def _check_list(topologies: Sequence[Topology]) -> None:
     if not isinstance(topologies, list | tuple) or not topologies:
         raise ValueError(
-            f"topologies={topologies!r} must be a list of at least one, such as [Ring(), Star()]."
+            f"topologies={shown(topologies)} must be a list of at least one, such as [Ring(), Star()]."
         )
     for topology in topologies:
         if not isinstance(topology, Topology):
-            found = topology.__name__ if isinstance(topology, type) else repr(topology)
-            raise TypeError(f"topologies: {found} must be an object of Topology, such as Ring().")
+            raise TypeError(f"topologies: {shown(topology)} must be an object of Topology, such as Ring().")

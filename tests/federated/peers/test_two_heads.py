@@ -479,6 +479,6 @@ def test_modules_without_two_heads_are_refused_before_anybody_trains(module, arg
 
 def test_stopping_without_validation_data_is_refused_before_anybody_trains():
     federation = Federation(two_heads_module(), TwoHeads(Ring(), 5, stopping=MetaStopping()))
-    with pytest.raises(ValueError, match=r"stopping needs validation data at every client, and .* has none"):
+    with pytest.raises(ValueError, match=r"stopping needs validation data at every client, and .* none"):
         trainer(1).fit(federation, loader(samples()))
     assert len(federation.store) == 0

@@ -1,0 +1,113 @@
+"""Processes that fetch batches and stay: clients make many short passes, and starting processes for each takes longer than it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+DEPTH = 6  # of objects within objects that are looked at
+FEW = 64  # entries of a list or dict that are looked at one by one
+
+
+class Crew:
+    """Runs passes over tasks in worker processes, which stay from one pass to the next, also from client to client.
+
+    Where an attribute of the data set (or of what it holds, such as its transforms) was changed since they were
+    started, they are started anew, so that batches are those of the data set as it is. What is written into an
+    array or a long list in place is not seen. A pass that begins while another one is under way has processes of its own.
+
+    Args:
+        source: gives a batch for a task.
+        options: of `torch.utils.data.DataLoader`, with `num_workers`.
+    """
+
+    def __init__(self, source: Dataset[Any], options: Mapping[str, Any]) -> None:
+        self._source, self._options = source, options
+        self._idle: tuple[DataLoader, Any] | None = None
+
+    def fetch(self, tasks: Sequence[Any]) -> Iterator[Any]:
+        """The batches of these tasks, in order."""
+        now = look(self._source)
+        loader, seen = self._idle or (None, None)
+        self._idle = None
+        if loader is None or seen != now:
+            loader = self._start()
+        pending: Any = loader.sampler
+        pending.tasks = tasks
+        try:
+            yield from loader
+        except Exception:
+            loader = None
+            raise
+        finally:  # a pass may be given up before its end
+            self._idle = None if loader is None else (loader, now)
+
+    def dismiss(self) -> None:
+        """Ends the processes; the next pass starts others."""
+        self._idle = None
+
+    def _start(self) -> DataLoader:
+        return DataLoader(
+            self._source,
+            batch_size=None,
+            sampler=_Tasks(),
+            collate_fn=_same,
+            persistent_workers=True,
+            generator=torch.Generator().manual_seed(0),  # else it draws from the global state
+            **self._options,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the processes, for a copy."""
+        return {**vars(self), "_idle": None}
+
+
+class _Tasks(Sampler[Any]):
+    """The tasks of the pass that begins."""
+
+    def __init__(self) -> None:
+        self.tasks: Sequence[Any] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+def look(value: Any, depth: int = DEPTH) -> Any:
+    """What an object holds, so that two looks differ where an attribute of it was changed in between.
+
+    Args:
+        value: anything.
+        depth: of objects within objects.
+
+    Example:
+        >>> data = type("Data", (), {})()
+        >>> data.size = 32
+        >>> before = look(data)
+        >>> data.size = 64
+        >>> look(data) == before
+        False
+    """
+    if value is None or isinstance(value, bool | int | float | str | bytes | np.generic):
+        return value
+    if isinstance(value, Tensor):
+        return id(value), value._version
+    inside: Any = ()
+    if isinstance(value, Mapping):
+        inside = value.items()
+    elif isinstance(value, list | tuple | set | frozenset):
+        inside = dict(enumerate(value)).items() if len(value) <= FEW else range(len(value))
+    elif hasattr(value, "__dict__") and not isinstance(value, type | Crew):
+        inside = vars(value).items()
+    if not depth or len(inside) > FEW:
+        return id(value), len(inside)
+    return id(value), tuple((str(key), look(one, depth - 1)) for key, one in inside)

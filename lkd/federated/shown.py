@@ -1,0 +1,23 @@
+"""How a message shows what a user gave: never a whole module, tensor or list."""
+
+from typing import Any
+
+
+def shown(value: Any) -> str:
+    """A name, number or text as it is; of anything else its class.
+
+    Args:
+        value: Anything.
+
+    Example:
+        >>> from torch import nn
+        >>> shown("krum"), shown(nn.Linear), shown(nn.Linear(2, 2))
+        ("'krum'", 'Linear', 'Linear(...)')
+    """
+    if isinstance(value, type):
+        return value.__name__
+    if value is None or isinstance(value, str | int | float):
+        return repr(value)
+    if (inside := getattr(value, "_orig_mod", None)) is not None:
+        return f"torch.compile({shown(inside)})"
+    return f"{type(value).__name__}(...)"
