@@ -117,14 +117,17 @@ class Classifier(LightningModule):
 def labelled(batch: Any) -> tuple[Any, Tensor]:
     """The inputs, a tensor or a dict of several modalities, and the labels of a batch.
 
+    A third entry `(B, 2)` of labels and sample numbers, which is for a distillation term (`CRD`), is left to it.
+
     Raises:
         ValueError: If it has none.
     """
     if (
         isinstance(batch, list | tuple)
-        and len(batch) == 2
+        and len(batch) in (2, 3)
         and isinstance(batch[0], Tensor | dict)
         and isinstance(batch[1], Tensor)
+        and all(_numbers(each, batch[1]) for each in batch[2:])
     ):
         return batch[0], batch[1]
     if isinstance(batch, list) and batch and all(hasattr(client, "train_batches") for client in batch):
@@ -135,3 +138,8 @@ def labelled(batch: Any) -> tuple[Any, Tensor]:
         "the batch is no (x, y) tuple of images and labels: unlabelled data needs distillation, "
         "attached as a callback with alpha=0."
     )
+
+
+def _numbers(entry: Any, labels: Tensor) -> bool:
+    """Whether a batch's entry holds its labels and the numbers of its samples, `(B, 2)` integers."""
+    return isinstance(entry, Tensor) and entry.shape == (len(labels), 2) and not entry.is_floating_point()
