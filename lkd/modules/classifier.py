@@ -15,7 +15,7 @@ from lkd.modules.optimize import configure
 
 
 class Classifier(LightningModule):
-    """Trains, evaluates and applies an image classifier with the cross entropy.
+    """Trains, evaluates and applies an image classifier with the cross entropy, or another criterion.
 
     Batches are tuples of `x (B, C, H, W)` and `y (B,)` int64. Logs `train/loss`, `val/loss`, `val/acc`,
     `test/loss` and `test/acc`. `predict_step` returns logits `(B, num_classes)`.
@@ -31,6 +31,8 @@ class Classifier(LightningModule):
         in_channels: Channels of the input, for timm models.
         optimizer: Makes the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
         scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
+        criterion: Loss of logits `(B, num_classes)` and labels `(B,)`, such as `torch.nn.MultiMarginLoss()`. Default: the
+            cross entropy.
 
     Raises:
         ValueError: An unknown timm name.
@@ -48,9 +50,10 @@ class Classifier(LightningModule):
         in_channels: int = 3,
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=0.001),
         scheduler: LRSchedulerCallable | None = None,
+        criterion: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        modules = ["network", "backbone", "private", "shared", "adapter", "encoders", "fusion"]
+        modules = ["network", "backbone", "private", "shared", "adapter", "encoders", "fusion", "criterion"]
         self.save_hyperparameters(ignore=[*modules, "optimizer", "scheduler"])
         if isinstance(network, str) or "_instantiator" in self.hparams:
             # a name, or LightningCLI's own description of the module: both are plain data
@@ -64,6 +67,7 @@ class Classifier(LightningModule):
                 raise ValueError(f"network={network!r} is no timm model; near ones: {near}.")
             network = timm.create_model(network, num_classes=num_classes, in_chans=in_channels)
         self.network = network
+        self.criterion = criterion or nn.CrossEntropyLoss()
         self.num_classes = num_classes
         self.optimizer, self.scheduler = optimizer, scheduler
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -74,19 +78,19 @@ class Classifier(LightningModule):
         return self.network(x)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy, mean over the batch."""
+        """The criterion's, mean over the batch."""
         if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < self.num_classes):
             raise ValueError(
                 f"labels from {int(labels.min())} to {int(labels.max())}: num_classes is {self.num_classes}, so they "
                 f"must be from 0 to {self.num_classes - 1}; set num_classes, or number the labels from 0."
             )
-        return nn.functional.cross_entropy(logits, labels)
+        return self.criterion(logits, labels)
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Loss of a labelled batch."""
         x, y = labelled(batch)
         loss = self.loss(self(x), y)
-        require_finite(self, loss, {"cross entropy": loss})
+        require_finite(self, loss, {type(self.criterion).__name__: loss})
         self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
         return loss
 
