@@ -106,6 +106,10 @@ class Classifier(LightningModule):
         """Logits of a batch, labelled or not."""
         return self(batch if isinstance(batch, Tensor | dict) else batch[0])
 
+    def check_labels(self, batch: Any) -> None:
+        """Raises ValueError if a batch has no labels, without which it cannot be measured on it."""
+        labelled(batch)
+
     def configure_optimizers(self) -> Any:
         """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
         return configure(self, self.optimizer, self.scheduler)
