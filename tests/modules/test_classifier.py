@@ -179,6 +179,16 @@ def test_numbers_of_samples_are_left_to_the_distillation():
     assert torch.equal(loss, module.training_step((x, y)))
 
 
+def test_another_criterion_is_trained_and_measured():
+    x, y = torch.randn(4, 1, 4, 4), torch.tensor([0, 2, 1, 1])
+    module = Classifier(linear(), num_classes=3, criterion=nn.MultiMarginLoss(margin=2.0))
+    logits = module(x)
+    right = logits.gather(1, y[:, None])
+    wrong = (2 - right + logits).clamp_min(0).sum(1) - 2  # less that of the right class itself
+    torch.testing.assert_close(module.training_step((x, y)), (wrong / 3).mean())
+    assert "criterion" not in module.hparams and not [name for name in module.state_dict() if "criterion" in name]
+
+
 def test_unknown_timm_name_suggests_near_ones():
     with pytest.raises(ValueError, match=r"'resnet_18' is no timm model; near ones: .*resnet18"):
         Classifier("resnet_18")
