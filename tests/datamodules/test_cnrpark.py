@@ -161,7 +161,9 @@ def test_black_patches_are_dropped_and_counted(park, caplog):
 
 def test_a_patch_that_is_missing_is_named_before_training(park):
     next((park / "PATCHES" / "SUNNY").rglob("*_00.07_C01_1.jpg")).unlink()
-    with pytest.raises(FileNotFoundError, match=r"names the patch .*_00\.07_C01_1\.jpg, which is not there: unpack"):
+    with pytest.raises(
+        FileNotFoundError, match=r"names the patch .*_00\.07_C01_1\.jpg, which is not there: unpack"
+    ):
         patches(park)
 
 

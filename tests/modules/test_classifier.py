@@ -186,7 +186,9 @@ def test_another_criterion_is_trained_and_measured():
     right = logits.gather(1, y[:, None])
     wrong = (2 - right + logits).clamp_min(0).sum(1) - 2  # less that of the right class itself
     torch.testing.assert_close(module.training_step((x, y)), (wrong / 3).mean())
-    assert "criterion" not in module.hparams and not [name for name in module.state_dict() if "criterion" in name]
+    assert "criterion" not in module.hparams and not [
+        name for name in module.state_dict() if "criterion" in name
+    ]
 
 
 def test_unknown_timm_name_suggests_near_ones():
