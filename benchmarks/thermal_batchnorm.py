@@ -3,9 +3,9 @@
     python benchmarks/thermal_batchnorm.py --weights data/weights
 
 COCO's yolo11n sees the visible frames at 640 px; COCO's yolov8n learns its boxes on the thermal frames at 256 px, without
-labels, with its batch statistics frozen or trained, for 2 epochs (30 steps) or 20. Six rendered cameras, the first half of
-each one's frames in time to learn from, the other half the test. Prints, as a Markdown table, mAP50 and mAP50-95 of the last
-weights, mean and deviation over the seeds, and those of teacher and start. The frames are drawn first (half a minute).
+labels, with its batch statistics frozen or trained, for 2, 6 and 20 epochs (30, 90 and 300 steps). Six rendered cameras, the
+first half of each one's frames in time to learn from, the other half the test. Prints, as a Markdown table, mAP50 and mAP50-95
+of the last weights, mean and deviation over the seeds, and those of teacher and start. The frames are drawn first.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def main() -> None:
     """Draws, trains and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, nargs="+", default=[2, 20])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[2, 6, 20])
     parser.add_argument("--lr", type=float, default=0.0005)
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--cameras", nargs="+", default=[f"C{k}" for k in range(1, 7)])

@@ -306,6 +306,17 @@ def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
     assert not [p for p in (tmp_path / "data").rglob("*.log")] and not (tmp_path / "lightning_logs").exists()
 
 
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("configs/classification/cifar100_*_*_*.yaml")), ids=lambda p: p.stem
+)
+def test_the_published_figure_stands_beside_the_loss_that_runs(path):
+    """The first word of a config is the term that it trains with."""
+    text = path.read_text()
+    distillation = yaml.safe_load(text)["distillation"]
+    terms = distillation["init_args"].get("terms", [{"class_path": "KD"}])
+    assert text.split()[1].strip(",") == terms[0]["class_path"]
+
+
 def test_there_are_configs():
     assert len(CONFIGS) >= 5 and Path("configs/traffic/oracle.yaml") in CONFIGS
 
