@@ -53,10 +53,13 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
 
 def is_black(path: Path) -> bool:
     """Whether a patch is all black; the archives hold some (39 are reported), with labels that contradict."""
-    if not path.is_file():
-        raise FileNotFoundError(f"the image {path} is missing.")
-    if path.stat().st_size > SMALL:  # spares opening 145,000 files
-        return False
+    try:
+        if path.stat().st_size > SMALL:  # spares opening 145,000 files
+            return False
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the list of labels names the patch {path}, which is not there: unpack all of the patches, or select others."
+        ) from error
     with Image.open(path) as image:
         return bool(image.convert("L").getextrema()[1] <= 2)  # type: ignore[operator]
 

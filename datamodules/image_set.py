@@ -68,7 +68,7 @@ def crop_and_flip(pixels: Tensor, numbers: np.ndarray, padding: int, flip: float
     return torch.where(mirrored, crops.flip(3), crops)
 
 
-class ImageSet(Dataset[tuple[Tensor, Tensor]]):
+class ImageSet(Dataset[tuple[Tensor, ...]]):
     """Images (C, H, W) float32 with their labels: an index gives (x, y), a list of indices a batch of both.
 
     A `Key` in place of an index gives the view of that epoch, augmented.
@@ -82,6 +82,7 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
         padding: pixels around the image out of which a crop is taken.
         flip: chance of a mirrored view.
         seed: of the views, not negative.
+        numbered: whether samples have a third entry (2,) int64, the label and the sample's number in this set.
 
     Attributes:
         columns: the label of every sample, for partitions.
@@ -103,8 +104,9 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
         padding: int = 0,
         flip: float = 0.0,
         seed: int = 0,
+        numbered: bool = False,
     ) -> None:
-        self.images = images
+        self.images, self.numbered = images, numbered
         self.rows = np.arange(len(images)) if rows is None else rows
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)[self.rows])
         self.columns = {"label": self.labels.numpy()}
@@ -122,16 +124,15 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def plain(self) -> "ImageSet":
-        """The same images without augmentation."""
+        """The same images without augmentation and numbers."""
         twin = copy.copy(self)
-        twin.padding, twin.flip = 0, 0.0
+        twin.padding, twin.flip, twin.numbered = 0, 0.0, False
         return twin
 
-    def __getitem__(self, index: Any) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
         """One sample or one batch."""
         if not isinstance(index, list):
-            x, y = self[[index]]
-            return x[0], y[0]
+            return tuple(entry[0] for entry in self[[index]])
         keyed = isinstance(index[0], Key)
         items = [key.item for key in index] if keyed else index
         rows = self.rows[items]
@@ -144,4 +145,5 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
             pixels = torch.stack(read)
         if keyed and self.augmented:
             pixels = crop_and_flip(pixels, uniforms(self.seed, index, 3), self.padding, self.flip)
-        return ((pixels.float() / 255) - self.mean) / self.std, self.labels[items]
+        x, y = ((pixels.float() / 255) - self.mean) / self.std, self.labels[items]
+        return (x, y, torch.stack([y, torch.tensor(items)], 1)) if self.numbered else (x, y)

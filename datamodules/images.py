@@ -24,6 +24,8 @@ class ImageDataModule(ClassificationDataModule):
         batch_size: samples in a batch.
         num_workers: processes that load samples.
         seed: of the held-out share, the order and the augmentation, which depends on (seed, epoch, image) only.
+        numbered: training batches are `(x, y, numbers)` with numbers (B, 2) int64, the label and the number of the image
+            among the training images, for a loss with a memory of every sample (`lkd.losses.CRD`, `label_key: 2`).
 
     Raises:
         ValueError: for a number out of its range.
@@ -39,6 +41,7 @@ class ImageDataModule(ClassificationDataModule):
         batch_size: int = 128,
         num_workers: int = 0,
         seed: int = 0,
+        numbered: bool = False,
     ) -> None:
         if not 0 <= val < 1:
             raise ValueError(f"val={val} must be a share of the training images, at least 0 and below 1.")
@@ -48,11 +51,14 @@ class ImageDataModule(ClassificationDataModule):
         if (mean is None) != (std is None) or (std is not None and min(std) <= 0):
             raise ValueError(f"mean={mean} and std={std} must be given together, std above 0.")
         self.val, self.mean, self.std, self.padding, self.flip = val, mean, std, padding, flip
+        self.numbered = numbered
         self.classes: list[str] = []
 
     def _fill(self, part: str, images: Any, labels: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Makes the data set of a part."""
-        views: dict[str, Any] = {"padding": self.padding, "flip": self.flip} if part == "train" else {}
+        views: dict[str, Any] = {}
+        if part == "train":
+            views = {"padding": self.padding, "flip": self.flip, "numbered": self.numbered}
         self.datasets[part] = ImageSet(
             images, labels, rows, self.mean or (0.0,), self.std or (1.0,), seed=self.seed, **views
         )

@@ -70,8 +70,7 @@ def own_sentence(error: BaseException | None) -> str | None:
     kinds = (
         ValueError,
         TypeError,
-        FileNotFoundError,
-        ConnectionError,
+        OSError,
         ImportError,
         ArithmeticError,
         RuntimeError,

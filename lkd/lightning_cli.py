@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, Namespace, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -19,6 +19,7 @@ import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
 from lkd import __version__
 from lkd.parser import Parser
+from lkd.preflight import Preflight, check_folders
 
 log = logging.getLogger(__name__)
 
@@ -98,17 +99,31 @@ class CLI(LightningCLI):
         return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
 
     def before_fit(self) -> None:
-        """Keeps quiet about layers in eval mode where the module was asked for them."""
+        """Looks ahead first, and keeps quiet about layers in eval mode where the module was asked for them."""
+        check_folders(self.trainer)
+        callbacks: list[Any] = cast(Any, self.trainer).callbacks
+        callbacks.insert(0, Preflight(self.make_data if self._tests_after_fit else None))
         module = getattr(self.model, "client", self.model)  # a federation's
         if getattr(module, "freeze_batchnorm", False) or getattr(module, "freeze_layers", 0):
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start")
 
+    def make_data(self) -> LightningDataModule:
+        """Another data module of the same configuration."""
+        parser = LightningArgumentParser()
+        parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+        config = self.config.get(str(self.subcommand), self.config)
+        return cast(
+            LightningDataModule, parser.instantiate_classes(Namespace(data=config["data"].clone()))["data"]
+        )
+
+    @property
+    def _tests_after_fit(self) -> bool:
+        has_data = self.datamodule is not None and is_overridden("test_dataloader", self.datamodule)
+        return self.config["fit"]["test_after_fit"] and has_data and is_overridden("test_step", self.model)
+
     def after_fit(self) -> None:
         """Measures the final weights once on the test data, if the module can be tested."""
-        has_test = is_overridden("test_step", self.model) and (
-            self.datamodule is not None and is_overridden("test_dataloader", self.datamodule)
-        )
-        if self.config["fit"]["test_after_fit"] and has_test and not self.trainer.interrupted:
+        if self._tests_after_fit and not self.trainer.interrupted:
             reported = any(
                 isinstance(c, lkd.callbacks.DetectionReport) for c in cast(Any, self.trainer).callbacks
             )

@@ -41,9 +41,7 @@ class _PartitionCLI(CLI):
 
     def instantiate_classes(self) -> None:
         """Makes the data."""
-        parser = LightningArgumentParser()
-        parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
-        self.datamodule = parser.instantiate_classes(Namespace(data=self.config["data"]))["data"]
+        self.datamodule = self.make_data()
 
 
 def run(args: list[str]) -> Path:

@@ -345,6 +345,17 @@ def test_the_twins_of_the_oracle_learn_from_labels_and_have_the_same_table(tmp_p
     assert rows.keys() == {"C1", "C2", "all"} and all(rows.values())
 
 
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("configs/classification/cifar100_*_*_*.yaml")), ids=lambda p: p.stem
+)
+def test_the_published_figure_stands_beside_the_loss_that_runs(path):
+    """The first word of a config is the term that it trains with."""
+    text = path.read_text()
+    distillation = yaml.safe_load(text)["distillation"]
+    terms = distillation["init_args"].get("terms", [{"class_path": "KD"}])
+    assert text.split()[1].strip(",") == terms[0]["class_path"]
+
+
 def test_there_are_configs():
     assert len(CONFIGS) >= 5 and Path("configs/traffic/oracle.yaml") in CONFIGS
 

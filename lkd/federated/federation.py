@@ -35,6 +35,7 @@ from lkd.federated.records import Record
 from lkd.federated.resume import Population, check_resumed
 from lkd.federated.round import Round
 from lkd.federated.rules import Rule
+from lkd.federated.served import untrained
 from lkd.federated.server_optimizer import configure_server, server_step
 from lkd.federated.stations import Stations, modules
 from lkd.federated.store import ClientStore
@@ -162,8 +163,9 @@ class Federation(Wrapped):
 
     @property
     def serves(self) -> bool:
-        """Whether the server's model is trained: by weights that clients share, or by the server itself."""
-        return self.algorithm.serves or (self.algorithm.shares and (not self.others or self._first_is_shared))
+        """Whether the server's model, or a part of it, is trained: by weights that clients share, or by the server itself."""
+        serves = bool(self.algorithm.serves)
+        return serves or (self.algorithm.shares and (not self.others or self._first_is_shared))
 
     @property
     def _first_is_shared(self) -> bool:
@@ -171,24 +173,17 @@ class Federation(Wrapped):
         return self.assign is None or 0 in self.assign or bool(self.common)
 
     def on_test_start(self) -> None:
-        """Says so where what is tested was never trained."""
+        """Says so where what is tested was never trained, or not in all its parts."""
         self._own_up("test")
 
     def on_validation_start(self) -> None:
-        """Says so where what is validated in a fit is not trained."""
+        """Says so where what is validated in a fit is not trained, or not in all its parts."""
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self._own_up("val")
 
     def _own_up(self, part: str) -> None:
-        if not self.serves:
-            who = type(self.algorithm).__name__
-            why = f"{who} trains no model at the server"
-            if self.algorithm.shares:
-                why = f"no client has the first architecture (assign={self.assign}), and others have no layers in common with it"
-            rank_zero_warn(
-                f"{why}: {part}/... is of the weights that clients start from. Read the clients' own "
-                "metrics, of ClientReport (clients/...) and HeadReport (heads/...); their models are in federation.models(clients)."
-            )
+        if why := untrained(self, part):
+            rank_zero_warn(why)
 
     def on_fit_start(self) -> None:
         """Makes worker and engine before the first round; a fit that resumes nothing starts its algorithm anew."""

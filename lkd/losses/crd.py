@@ -20,7 +20,7 @@ class CRD(Term):
     **It needs to know which sample is which.** `labels` is `(B, 2)`: the class and the index of every sample,
     from 0 to num_data - 1. A data set gives it as a third entry of its item, next to image and label,
     `torch.tensor([label, index])`, with `label_key=2` in `Distillation` and a `training_step` that ignores
-    the third entry. Where the data has no indices, take `QueueCRD`.
+    the third entry: lkd's image sets with `numbered=True`, and its classifiers. Where the data has no indices, take `QueueCRD`.
 
     As in the authors' code, the positive is the memory's and so an epoch old. What differs: classes become known
     when their sample is first seen, so until then a negative may be of the same class; and scores come from one

@@ -15,7 +15,7 @@ from lkd.modules.optimize import configure
 
 
 class Classifier(LightningModule):
-    """Trains, evaluates and applies an image classifier with the cross entropy.
+    """Trains, evaluates and applies an image classifier with the cross entropy, or another criterion.
 
     Batches are tuples of `x (B, C, H, W)` and `y (B,)` int64. Logs `train/loss`, `val/loss`, `val/acc`,
     `test/loss` and `test/acc`. `predict_step` returns logits `(B, num_classes)`.
@@ -31,6 +31,8 @@ class Classifier(LightningModule):
         in_channels: Channels of the input, for timm models.
         optimizer: Makes the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
         scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
+        criterion: Loss of logits `(B, num_classes)` and labels `(B,)`, such as `torch.nn.MultiMarginLoss()`. Default: the
+            cross entropy.
 
     Raises:
         ValueError: An unknown timm name.
@@ -48,9 +50,10 @@ class Classifier(LightningModule):
         in_channels: int = 3,
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=0.001),
         scheduler: LRSchedulerCallable | None = None,
+        criterion: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        modules = ["network", "backbone", "private", "shared", "adapter", "encoders", "fusion"]
+        modules = ["network", "backbone", "private", "shared", "adapter", "encoders", "fusion", "criterion"]
         self.save_hyperparameters(ignore=[*modules, "optimizer", "scheduler"])
         if isinstance(network, str) or "_instantiator" in self.hparams:
             # a name, or LightningCLI's own description of the module: both are plain data
@@ -64,6 +67,7 @@ class Classifier(LightningModule):
                 raise ValueError(f"network={network!r} is no timm model; near ones: {near}.")
             network = timm.create_model(network, num_classes=num_classes, in_chans=in_channels)
         self.network = network
+        self.criterion = criterion or nn.CrossEntropyLoss()
         self.num_classes = num_classes
         self.optimizer, self.scheduler = optimizer, scheduler
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -74,15 +78,15 @@ class Classifier(LightningModule):
         return self.network(x)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy, mean over the batch."""
+        """The criterion's, mean over the batch."""
         check_classes(labels, self.num_classes)
-        return nn.functional.cross_entropy(logits, labels)
+        return self.criterion(logits, labels)
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Loss of a labelled batch."""
         x, y = labelled(batch)
         loss = self.loss(self(x), y)
-        require_finite(self, loss, {"cross entropy": loss})
+        require_finite(self, loss, {type(self.criterion).__name__: loss})
         self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
         return loss
 
@@ -97,6 +101,10 @@ class Classifier(LightningModule):
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Logits of a batch, labelled or not."""
         return self(batch if isinstance(batch, Tensor | dict) else batch[0])
+
+    def check_labels(self, batch: Any) -> None:
+        """Raises ValueError if a batch has no labels, without which it cannot be measured on it."""
+        labelled(batch)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
@@ -137,14 +145,17 @@ def check_classes(labels: Tensor, num_classes: int) -> None:
 def labelled(batch: Any) -> tuple[Any, Tensor]:
     """The inputs, a tensor or a dict of several modalities, and the labels of a batch.
 
+    A third entry `(B, 2)` of labels and sample numbers, which is for a distillation term (`CRD`), is left to it.
+
     Raises:
         ValueError: If it has none.
     """
     if (
         isinstance(batch, list | tuple)
-        and len(batch) == 2
+        and len(batch) in (2, 3)
         and isinstance(batch[0], Tensor | dict)
         and isinstance(batch[1], Tensor)
+        and all(_numbers(each, batch[1]) for each in batch[2:])
     ):
         return batch[0], batch[1]
     if isinstance(batch, list) and batch and all(hasattr(client, "train_batches") for client in batch):
@@ -155,3 +166,8 @@ def labelled(batch: Any) -> tuple[Any, Tensor]:
         "the batch is no (x, y) tuple of images and labels: unlabelled data needs distillation, "
         "attached as a callback with alpha=0."
     )
+
+
+def _numbers(entry: Any, labels: Tensor) -> bool:
+    """Whether a batch's entry holds its labels and the numbers of its samples, `(B, 2)` integers."""
+    return isinstance(entry, Tensor) and entry.shape == (len(labels), 2) and not entry.is_floating_point()

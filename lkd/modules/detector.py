@@ -179,18 +179,22 @@ class Detector(LightningModule):
         """Logs the test table."""
         self._log_table("test", self.test_table)
 
-    def configure_optimizers(self) -> Any:
-        """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
-        return configure(self, self.optimizer, self.scheduler)
-
-    def _evaluate(self, batch: dict[str, Any], stage: str, table: DetectionTable) -> Detections:
-        found = self.detect(batch["images"], batch.get("cameras"))
+    def check_labels(self, batch: dict[str, Any], stage: str = "test") -> None:
+        """Raises ValueError if a batch has no labels, without which nothing can be measured on it, or others than its classes."""
         if "targets" not in batch:
             raise ValueError(f"{stage} data needs labels: there is no `targets` in the batch.")
         boxes, labels = (
             torch.cat([target[key] for target in batch["targets"]]) for key in ("boxes", "labels")
         )
         check_targets(boxes, labels, self.networks()[0].num_classes)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
+        return configure(self, self.optimizer, self.scheduler)
+
+    def _evaluate(self, batch: dict[str, Any], stage: str, table: DetectionTable) -> Detections:
+        found = self.detect(batch["images"], batch.get("cameras"))
+        self.check_labels(batch, stage)
         table.update(found, batch["targets"], batch.get("cameras"))
         return found
 

@@ -95,6 +95,10 @@ class MutualLearning(LightningModule):
         """The peers' mean probabilities `(B, num_classes)`, for a batch labelled or not."""
         return _mean(self(batch if isinstance(batch, Tensor) else batch[0]))
 
+    def check_labels(self, batch: Any) -> None:
+        """Raises ValueError if a batch has no labels, without which it cannot be measured on it."""
+        labelled(batch)
+
     def configure_optimizers(self) -> Any:
         """The optimizer over all peers (two groups: with and without weight decay), and the scheduler."""
         return configure(self, self.optimizer, self.scheduler)

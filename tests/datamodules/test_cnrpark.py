@@ -171,6 +171,14 @@ def test_black_patches_are_dropped_and_counted(park):
     assert len(module.splits.train) == 15
 
 
+def test_a_patch_that_is_missing_is_named_before_training(park):
+    next((park / "PATCHES" / "SUNNY").rglob("*_00.07_C01_1.jpg")).unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"names the patch .*_00\.07_C01_1\.jpg, which is not there: unpack"
+    ):
+        patches(park)
+
+
 def test_damaged_list(park):
     with (park / "LABELS" / "all.txt").open("a") as file:
         file.write("SUNNY/2015-11-12/camera1/S_2015-11-12_07.09_C01_184.jpg 2\n")

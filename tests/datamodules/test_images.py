@@ -363,3 +363,17 @@ def test_known_statistics_are_those_of_the_real_pictures():
     member = tarfile.open(tar).extractfile("test/truck/0199.jpg").read()
     last = np.array(Image.open(io.BytesIO(member))).transpose(2, 0, 1)
     assert np.array_equal((data.datasets["test"][1999][0] * 255).round().byte().numpy(), last)
+
+
+def test_numbered_batches_say_which_image_is_which(tmp_path):
+    """For a loss with a memory of every sample: in training only, and the same number in every epoch."""
+    data = made(folder(tmp_path / "set"), numbered=True, padding=1)
+    seen = {}
+    for _ in range(2):
+        for x, y, numbers in data.train_dataloader():
+            assert numbers.dtype == torch.int64 and torch.equal(numbers[:, 0], y) and len(x) == len(y)
+            seen |= {int(number): int(label) for label, number in numbers}
+    assert sorted(seen) == list(range(len(data.datasets["train"])))
+    assert all(int(data.datasets["train"].labels[number]) == label for number, label in seen.items())
+    assert all(len(batch) == 2 for batch in [*data.val_dataloader(), *data.test_dataloader()])
+    assert len(data.datasets["train"].plain[0]) == 2 and len(made(tmp_path / "set").datasets["train"][0]) == 2

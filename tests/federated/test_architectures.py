@@ -225,3 +225,15 @@ def test_what_is_no_module_is_refused():
 def test_a_test_of_weights_that_nobody_trained_says_so():
     with pytest.warns(UserWarning, match="Local trains no model at the server"):
         Federation(Layers(w=0.0), Local()).on_test_start()
+
+
+def test_personal_layers_are_named_where_the_servers_model_is_tested():
+    with pytest.warns(
+        UserWarning, match=r"the server's model has the start in v, which train at the clients alone"
+    ):
+        Federation(Layers(w=0.0, v=0.0), FedAvg(), personal=["v"]).on_test_start()
+
+
+def test_a_model_that_is_shared_as_a_whole_is_tested_without_a_word(recwarn):
+    Federation(Layers(w=0.0, v=0.0), FedAvg()).on_test_start()
+    assert not recwarn.list

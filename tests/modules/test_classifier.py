@@ -160,11 +160,35 @@ def test_command_line_takes_a_timm_name():
             r"labels from 0 to 3: num_classes is 3, .* from 0 to 2; set",
         ),
         ((torch.full((2, 1, 4, 4), torch.nan), torch.tensor([0, 1])), FloatingPointError, "not finite"),
+        (  # a weight for each sample would be passed over
+            (torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]), torch.ones(2)),
+            ValueError,
+            r"no \(x, y\) tuple of images and labels",
+        ),
     ],
 )
 def test_bad_batches(batch, error, message):
     with pytest.raises(error, match=message):
         Classifier(linear(), num_classes=3).training_step(batch)
+
+
+def test_numbers_of_samples_are_left_to_the_distillation():
+    x, y = torch.randn(2, 1, 4, 4), torch.tensor([0, 2])
+    module = Classifier(linear(), num_classes=3)
+    loss = module.training_step((x, y, torch.tensor([[0, 17], [2, 4]])))
+    assert torch.equal(loss, module.training_step((x, y)))
+
+
+def test_another_criterion_is_trained_and_measured():
+    x, y = torch.randn(4, 1, 4, 4), torch.tensor([0, 2, 1, 1])
+    module = Classifier(linear(), num_classes=3, criterion=nn.MultiMarginLoss(margin=2.0))
+    logits = module(x)
+    right = logits.gather(1, y[:, None])
+    wrong = (2 - right + logits).clamp_min(0).sum(1) - 2  # less that of the right class itself
+    torch.testing.assert_close(module.training_step((x, y)), (wrong / 3).mean())
+    assert "criterion" not in module.hparams and not [
+        name for name in module.state_dict() if "criterion" in name
+    ]
 
 
 def test_unknown_timm_name_suggests_near_ones():

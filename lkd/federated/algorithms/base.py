@@ -30,8 +30,8 @@ class Algorithm:
     """Whether a client keeps the gradient of `Round.gradient` for its training in the same round."""
     shares = True
     """Whether weights leave the clients."""
-    serves = False
-    """Whether the server trains a model of its own though no weights leave the clients."""
+    serves: bool | list[str] = False
+    """Whether the server's model is trained though no weights leave the clients: all of it, or layers by name or pattern."""
     mixed = False
     """Whether clients may have different architectures."""
     public = False

@@ -60,7 +60,10 @@ class FedShuffleMVR(FedShuffle):
 
     The same paper, Section 5: local directions `v = g_i(y; b) + a (m - g_i(x; b))`, both gradients of the same batch; at the
     server `m <- sum_S (p_i / pi_i) grad f_i(x) + a (m - sum_S (p_i / pi_i) grad f_i(x_prev))`, of the clients' whole
-    data. Travels in addition: m and the former weights down, two gradients up.
+    data. Here m is formed before the round's training, of gradients at the very x that clients start from, as the same
+    equations allow; in the authors' notebook (`toy_experiments.ipynb`) it is formed after, so that its clients use the
+    momentum of the round before, and none in the first round. Travels in addition: m and the former weights down, two
+    gradients up.
 
     Args:
         a: Share of the momentum, 0 to 1; at 0 this is FedShuffle.

@@ -82,6 +82,10 @@ class FedKD(Algorithm):
     weights that they remember, or all its weights to a client that did not take part in the round before. Clients'
     modules hold both models, as `PrivateSharedClassifier` does; the module's own loss is the private one's. All layers
     are personal to the Federation, so that it needs no `personal`; `server_optimizer` and `robust` have no part in it.
+    The server's model has the trained shared model (of `PrivateSharedClassifier` read `acc_shared`) beside a private one
+    that stays as it started.
+    The server's model has the trained shared model (of `PrivateSharedClassifier` read `acc_shared`) beside a private one
+    that stays the untrained start.
 
     Args:
         rounds: Rounds of the whole run, over which the energy rises.
@@ -128,6 +132,8 @@ class FedKD(Algorithm):
         self.rounds, self.start, self.end = rounds, start, end
         self.hidden, self.attention = hidden, attention
         self.private, self.shared, self.adapter, self.label_key = private, shared, adapter, label_key
+        self.serves = [shared]
+        self.serves = [shared]
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Lets the two models teach each other."""

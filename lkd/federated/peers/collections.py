@@ -1,6 +1,6 @@
 """Clients that are one node of a communication graph together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lkd.federated.peers.weights import combine
 from lkd.federated.reduction import Told
@@ -36,6 +36,22 @@ class Collections(list[list[int]]):
     def of(self, client: int) -> int:
         """The node of a client."""
         return self._node[client]
+
+    def check(self, kind_of: Callable[[int], int]) -> None:
+        """Refuses a collection of several architectures, whose weights have no mean.
+
+        Args:
+            kind_of: Number of a client's architecture.
+
+        Raises:
+            ValueError: With how to give its members one.
+        """
+        for members in self:
+            if len(kinds := {kind_of(k) for k in members}) > 1:
+                raise ValueError(
+                    f"collections: clients {members} average their weights, but have the architectures {sorted(kinds)}; give "
+                    "all of a collection one, by Federation(assign=[...])."
+                )
 
     def means(self, told: Sequence[Told]) -> dict[int, Tensors]:
         """For each client of a collection that took part, the mean of those that did, weighted by samples."""

@@ -61,7 +61,7 @@ class MHD(Algorithm):
         batch_size: Public samples in a step.
         collections: Clients that are one node of the graph together: a collection of models trained by federated
             learning, whose weights are averaged after every round (this travels, too), and whose first member speaks
-            for it. Lists of ids that name every client once. Default: every client is a node.
+            for it. Lists of ids that name every client once; all of a list have one architecture. Default: every client is a node.
         input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
 
     Raises:
@@ -129,7 +129,7 @@ class MHD(Algorithm):
     def round(self, server: "Round") -> Tensors:
         """Pools and teachers are drawn, peers answer, clients train with the answers, collections average."""
         peers = Collections(self.collections, server.population)
-        self._check(server, len(peers))
+        self._check(server, peers)
         edges = self.topology.edges(len(peers), server.index)
         present = [node for node, members in enumerate(peers) if members[0] in server.cohort]
         old = self.state.get("pool", {}).get("entries")
@@ -161,10 +161,11 @@ class MHD(Algorithm):
             pass
         return {}
 
-    def _check(self, server: "Round", nodes: int) -> None:
+    def _check(self, server: "Round", peers: Collections) -> None:
         """Refuses, before anybody trains, a graph or sizes that do not fit."""
         if not self._checked:
-            self.topology.check(nodes)
+            self.topology.check(len(peers))
+            peers.check(server.kind_of)
             heads = [len(self._layers(model)) - bool(self.nu_emb) for model in server.models]
             if len(set(heads)) > 1:
                 raise ValueError(

@@ -283,3 +283,19 @@ def test_hidden_states_of_other_sizes_need_an_adapter():
         RuntimeError, match=r"private layer gives \(4, 5\), the shared one \(4, 4\); give .* adapter"
     ):
         federate(FedKD(1, hidden=HIDDEN))
+
+
+def test_what_the_server_has_trained_is_the_shared_model():
+    """And it says of which of its two models figures are worth reading."""
+    federation = federate(FedKD(2), 2, module=pair(1))
+    before = pair(1).network
+    for name, private in before.private.named_parameters():
+        assert torch.equal(private, dict(federation.client.network.private.named_parameters())[name])
+    moved = zip(before.shared.parameters(), federation.client.network.shared.parameters(), strict=True)
+    assert all(not torch.equal(one, other) for one, other in moved)
+    assert federation.serves
+    with pytest.warns(
+        UserWarning, match=r"has the start in network\.private\.0, .*: what comes .* in test/"
+    ) as said:
+        federation.on_test_start()
+    assert "network.shared" not in str(said[0].message)

@@ -328,6 +328,15 @@ def test_collections_name_every_client_once():
         run(MHD(Edges([[1], [0]]), batch_size=BATCH, collections=[[0, 1]]), rounds=1)
 
 
+def test_a_collection_of_two_architectures_is_refused():
+    """Clients 0 and 1 take turns at the two."""
+    algorithm = MHD(Edges([[1], [0]]), batch_size=BATCH, collections=[[0, 1], [2]])
+    with pytest.raises(
+        ValueError, match=r"clients \[0, 1\] average their weights, but have the architectures \[0, 1\]; give"
+    ):
+        run(algorithm, rounds=1, client=module(), others=[module(width=9, seed=1)])
+
+
 def test_pools_are_filled_then_one_entry_gives_way():
     edges = [[1, 2, 3], [0], [0], [0]]
     first = refresh(None, edges, range(4), 2, 0, 2, seed=0)

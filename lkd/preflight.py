@@ -1,0 +1,139 @@
+"""`Preflight`: what would only be found after hours of training is found before it."""
+
+import difflib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.seed import isolate_rng
+
+Make = Callable[[], LightningDataModule]
+
+
+class Preflight(Callback):
+    """Looks, before anything is trained, at the test data and the monitored metrics of a run that tests after it fits.
+
+    As the first of a Trainer's callbacks it runs when the data are there and before a teacher is trained. The test data
+    are set up in a data module of their own, so that nothing of the fit's is touched, and their first batch is loaded; a
+    module with `check_labels(batch)`, as lkd's have, says whether it can be tested on it.
+
+    A metric that `ModelCheckpoint`, `EarlyStopping` or a plateau scheduler watches is looked for in what the validation
+    check before training logged. Where that logged others of the same first word, such as `val/acc` and not
+    `val/accuracy`, a module of lkd's logs no such metric at all; of another module it is a warning, since that may log less
+    in the check.
+
+    Args:
+        make_data: Makes the test's data module; None looks at no test data.
+
+    Raises:
+        OSError: For test data that are not there; before training.
+        ValueError: For test data without labels, or a metric that nothing logs; before training.
+    """
+
+    def __init__(self, make_data: Make | None = None) -> None:
+        self.make_data = make_data
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Looks at the test data."""
+        wanted = self.make_data is not None and trainer.limit_test_batches != 0
+        if stage == "fit" and trainer.is_global_zero and wanted:
+            with isolate_rng():
+                check_test_data(cast(Make, self.make_data)(), pl_module, trainer)
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks for what is monitored among what was logged."""
+        logged = sorted(trainer.callback_metrics)
+        for who, monitor in _monitors(trainer):
+            alike = [name for name in logged if _first_word(name) == _first_word(monitor)]
+            # what is logged of a camera or a sensor may not have been seen yet
+            known = any(monitor == name or monitor.startswith((f"{name}/", f"{name}_")) for name in logged)
+            if known or not alike:
+                continue
+            near = difflib.get_close_matches(monitor, alike, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(alike[:8])}."
+            sentence = (
+                f"monitor={monitor!r} of {who}: the validation before training logged no such metric; {hint}"
+            )
+            if not type(getattr(pl_module, "client", pl_module)).__module__.startswith("lkd."):
+                rank_zero_warn(sentence)
+            else:
+                raise ValueError(sentence)
+
+
+def check_test_data(data: LightningDataModule, module: LightningModule, trainer: Trainer) -> None:
+    """Sets test data up and loads the first batch of each loader, as a test would.
+
+    Args:
+        data: A data module of its own.
+        module: What will be tested; its `check_labels`, or that of a federation's `client`, is shown the batch.
+        trainer: Of the run.
+
+    Raises:
+        OSError: If they are not there.
+        ValueError: If there are none, or they have no labels.
+    """
+    data.trainer = trainer
+    check = getattr(getattr(module, "client", module), "check_labels", None)
+    try:
+        data.setup("test")
+        for loader in _loaders(data.test_dataloader()):
+            batch = next(iter(loader), None)
+            if batch is not None and check is not None:
+                check(batch)
+    except (OSError, ValueError) as error:
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(
+            f"the test after fit would fail ({error}); --test_after_fit=false trains without it."
+        ) from error
+    except (
+        Exception
+    ) as error:  # a data module that needs more than its arguments and setup("test") is none of our business
+        rank_zero_warn(f"The data of the test after fit could not be looked at before training: {error!r}")
+
+
+def check_folders(trainer: Trainer) -> None:
+    """Refuses folders of loggers and callbacks (`dirpath`, `folder`) that are none and cannot become any.
+
+    Raises:
+        OSError: With the folder and who wants it.
+    """
+    for who, folder in _folders(trainer):
+        if folder is None or "://" in str(folder):  # s3://... is the file system's own to say
+            continue
+        there = Path(folder).absolute()
+        while not there.exists():
+            there = there.parent
+        if not there.is_dir():
+            raise NotADirectoryError(f"{who}={str(folder)!r} cannot be written: {there} is a file.")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(f"{who}={str(folder)!r} cannot be written: no permission in {there}.")
+
+
+def _folders(trainer: Trainer) -> Iterator[tuple[str, Any]]:
+    for logger in trainer.loggers:
+        yield f"save_dir of {type(logger).__name__}", logger.save_dir
+    for callback in cast(Any, trainer).callbacks:
+        for name in ("dirpath", "folder"):
+            yield f"{name} of {type(callback).__name__}", getattr(callback, name, None)
+
+
+def _loaders(given: Any) -> list[Any]:
+    if isinstance(given, dict):
+        return list(given.values())
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _monitors(trainer: Trainer) -> Iterator[tuple[str, str]]:
+    for callback in cast(Any, trainer).callbacks:
+        if isinstance(monitor := getattr(callback, "monitor", None), str):
+            yield type(callback).__name__, monitor
+    for config in trainer.lr_scheduler_configs:
+        if config.reduce_on_plateau and config.monitor:
+            yield type(config.scheduler).__name__, config.monitor
+
+
+def _first_word(name: str) -> str:
+    return name.replace("_", "/").partition("/")[0]
