@@ -13,15 +13,22 @@ from lkd.federated import (
     DSFL,
     FCCL,
     FD,
+    MHD,
+    FedCache,
     FedDF,
     Federation,
+    FedET,
     FedGKT,
     FedMD,
     FedProto,
     LocalWork,
+    Ring,
+    ServerTeacher,
+    TwoHeads,
 )
 from lkd.federated.knowledge.inputs import call_of, labels_of
 from lkd.modules import Classifier
+from lkd.teachers import Teacher
 
 from ..test_rounds import trainer
 
@@ -135,10 +142,11 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.body, self.head, self.second = nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(4, 2)
 
     def forward(self, x, mask):
-        return self.head(self.body(x * mask).relu())
+        embedding = self.body(x * mask).relu()
+        return self.head(embedding) + 0 * self.second(embedding)
 
 
 class Masked(LightningModule):
@@ -219,6 +227,13 @@ FORMS = {
 }
 
 
+class Encoder(nn.Module):
+    """Sees what the network sees."""
+
+    def forward(self, x, mask=None):
+        return x if mask is None else x * mask
+
+
 def server():
     torch.manual_seed(1)
     return Classifier(nn.Linear(4, 2), num_classes=2)
@@ -228,12 +243,16 @@ PUBLIC = {
     "fedmd": lambda keys: FedMD(batch_size=4, warmup=0, **keys),
     "dsfl": lambda keys: DSFL(batch_size=4, **keys),
     "feddf": lambda keys: FedDF(steps=3, batch_size=4, **keys),
+    "fedet": lambda keys: FedET(steps=3, batch_size=4, layer="net", **keys),
+    "mhd": lambda keys: MHD(Ring(), heads=["net", "net.head"], embedding="net.body", batch_size=4, **keys),
     "fccl": lambda keys: FCCL(batch_size=4, warmup=0, layer="net", **keys),
 }
 OWN = {
     "fedproto": lambda keys: FedProto("net.body", 2, **keys),
     "fd": lambda keys: FD(layer="net", **keys),
     "fedgkt": lambda keys: FedGKT(server(), "net.body", layer="net", **keys),
+    "fedcache": lambda keys: FedCache(Encoder(), related=2, layer="net", **keys),
+    "two_heads": lambda keys: TwoHeads(Ring(), warmup=1, first="net.head", second="net.second", **keys),
 }
 
 
@@ -243,7 +262,16 @@ def weights(make, form, keys):
     module = Joined() if read is None else Masked(read)
     keys = {**(inputs if keys != "labels" else {}), **(labels if keys != "inputs" else {})}
     data = FederatedDataModule(Rows(form_of), IID(), clients=2, batch_size=4, public=public)
-    federation = Federation(module, make(keys), LocalWork(epochs=1), seed=1)
+    algorithm = make(keys)
+    if isinstance(algorithm, FedET):
+        others = {
+            "others": [type(module)(*([read] if read else []))],
+            "assign": [1, 1],
+            "common": ["net.body"],
+        }
+    else:
+        others = {}
+    federation = Federation(module, algorithm, LocalWork(epochs=1), seed=1, **others)
     trainer(2).fit(federation, datamodule=data)
     assert not [r.error for r in federation.records if r.error]
     kept = {
@@ -271,3 +299,31 @@ def test_every_form_gives_the_same_numbers(algorithm, form):
     assert found.keys() == expected.keys() and len(found) >= 4
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, msg=name)
+
+
+class Whole(nn.Module):
+    """A teacher that sees a dict."""
+
+    def forward(self, batch):
+        return (batch["x"] * batch["mask"])[:, :2]
+
+
+class Joint(nn.Module):
+    def forward(self, x):
+        return x[:, :2]
+
+
+def test_a_teacher_at_the_server_sees_one_input():
+    def taught(teacher, form, keys):
+        def make(_):
+            return ServerTeacher(Teacher(teacher), batch_size=4, **keys)
+
+        return weights(make, form, "inputs")
+
+    found, expected = taught(Whole(), FORMS["dict"], {}), taught(Joint(), PLAIN, {})
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)
+    with pytest.raises(
+        ValueError, match="the teacher, Net, takes 2 inputs of a public sample, and a Teacher is given one"
+    ):
+        taught(Net(), FORMS["several"], {"input_key": [0, 1]})
