@@ -19,6 +19,7 @@ from lkd.datamodules.modality_shards import PARTS, apply
 from lkd.datamodules.partitions import Natural, Partition
 from lkd.datamodules.public import PublicData, open_public
 from lkd.datamodules.shards import Part, Population, Shard
+from lkd.packages import is_data_module
 from lkd.transfers import hooks_of, stage, through_data
 
 
@@ -289,7 +290,7 @@ class FederatedDataModule(LightningDataModule):
                 f"the train_dataloader() of {type(self.data).__name__} gives a {type(loader).__name__}: "
                 "clients need exactly one DataLoader."
             )
-        if isinstance(self.public, LightningDataModule):
+        if is_data_module(self.public):
             self.public.setup("fit")
             public: float | PublicData = open_public(self.public, self.batch_size)
         else:

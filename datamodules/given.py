@@ -5,6 +5,8 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from lkd.packages import is_data_module
+
 EXAMPLE = "such as Digits(), a data set, a DataLoader, or a pair (train, val) of these"
 
 
@@ -47,16 +49,13 @@ def as_module(given: Any, batch_size: int | None, argument: str) -> LightningDat
         >>> len(as_module(TensorDataset(torch.arange(6)), 2, "data").train_dataloader())
         3
     """
-    if isinstance(given, LightningDataModule):
+    if is_data_module(given):
         return given
     parts = given if isinstance(given, list | tuple) and len(given) == 2 else [given]
     if all(isinstance(part, Dataset | DataLoader) or _like_data(part) for part in parts):
         return Given(*[_loader(part, batch_size, argument) for part in parts])
     found = given.__name__ if isinstance(given, type) else type(given).__name__
-    right = f"must be a LightningDataModule, {EXAMPLE}"
-    if any(base.__module__.startswith("pytorch_lightning") for base in type(given).__mro__):
-        right = "is of the package pytorch_lightning: make it a LightningDataModule of lightning.pytorch, whose Trainer trains here"
-    raise TypeError(f"{argument}={found} {right}.")
+    raise TypeError(f"{argument}={found} must be a LightningDataModule, {EXAMPLE}.")
 
 
 def _like_data(part: Any) -> bool:

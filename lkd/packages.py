@@ -1,7 +1,8 @@
 """Lightning under both of its names: modules of `pytorch_lightning` are as good as those of `lightning`."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning_utilities.core.overrides import is_overridden
 
 CORES = (
@@ -26,7 +27,7 @@ def base_of(instance: Any) -> type | None:
     return next((c for c in bases if c.__name__.startswith("Lightning") or c.__name__ == "Callback"), None)
 
 
-def is_module(value: Any) -> bool:
+def is_module(value: Any) -> TypeGuard[LightningModule]:
     """Whether it is a LightningModule of either package.
 
     Example:
@@ -35,6 +36,17 @@ def is_module(value: Any) -> bool:
         (True, False)
     """
     return getattr(base_of(value), "__name__", None) == "LightningModule"
+
+
+def is_data_module(value: Any) -> TypeGuard[LightningDataModule]:
+    """Whether it is a LightningDataModule of either package.
+
+    Example:
+        >>> from lightning.pytorch import LightningDataModule
+        >>> is_data_module(LightningDataModule()), is_data_module([1, 2])
+        (True, False)
+    """
+    return getattr(base_of(value), "__name__", None) == "LightningDataModule"
 
 
 def overrides(instance: Any, method: str) -> bool:

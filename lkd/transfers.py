@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from lkd.packages import base_of, overrides
 
 HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 """Hooks around a batch's way to the device, in their order."""
@@ -19,7 +20,7 @@ def hooks_of(owner: LightningModule | LightningDataModule | None) -> list[str]:
         >>> hooks_of(LightningDataModule())
         []
     """
-    return [] if owner is None else [hook for hook in HOOKS if is_overridden(hook, owner)]
+    return [] if owner is None else [hook for hook in HOOKS if overrides(owner, hook)]
 
 
 def through_data(batch: Any, data: LightningDataModule, trainer: Trainer) -> Any:
@@ -36,7 +37,7 @@ def through_module(batch: Any, module: LightningModule, trainer: Trainer) -> Any
     """
     theirs = hooks_of(_data(trainer))
     before, to_device, after = (
-        partial(getattr(LightningModule, hook), module) if hook in theirs else getattr(module, hook)
+        partial(getattr(base_of(module), hook), module) if hook in theirs else getattr(module, hook)
         for hook in HOOKS
     )
     batch = before(trainer.precision_plugin.convert_input(batch), 0)

@@ -9,13 +9,13 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.data import extract_batch_size
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from lkd.federated.client_run import ClientRun
 from lkd.federated.optimizer import LocalOptimizer
 from lkd.federated.worker import Worker
 from lkd.federated.wrapped import call_step
+from lkd.packages import overrides
 from lkd.transfers import check_hooks, hooks_of, stage, through_module
 
 HOOKS = (
@@ -65,7 +65,7 @@ class LocalLoop:
         self.accumulate, self.clip = accumulate, clip
         self._with_index = len(arguments) > 1
         self._context = trainer.precision_plugin.train_step_context
-        self._hooks = {name: getattr(module, name) for name in HOOKS if is_overridden(name, module)}
+        self._hooks = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
         check_hooks(module, trainer)
         self._moves = module.device.type != "cpu" or trainer.precision != "32-true" or bool(hooks_of(module))
         self._batches: list[tuple[Any, int]] = []  # of the step under way

@@ -16,6 +16,7 @@ from lkd.federated.station import Station
 from lkd.federated.tensors import Tensors
 from lkd.federated.work import LocalWork
 from lkd.federated.worker import matches
+from lkd.packages import is_module
 
 
 class Stations(list[Station]):
@@ -194,9 +195,9 @@ def modules(client: LightningModule, others: Sequence[LightningModule] | None) -
 
 
 def _check_module(argument: str, given: Any) -> None:
-    if isinstance(given, LightningModule):
+    if is_module(given):
         return
     right = "such as Classifier(network)"
-    if isinstance(getattr(given, "_orig_mod", None), LightningModule):
+    if is_module(getattr(given, "_orig_mod", None)):
         right = "and is copied: give the module itself, and compile its network, as self.net = torch.compile(self.net)"
     raise TypeError(f"{argument}={shown(given)} must be a LightningModule, {right}.")

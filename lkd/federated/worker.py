@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
@@ -18,6 +17,7 @@ from lkd.copies import copied, held_by
 from lkd.federated.logs import Log
 from lkd.federated.seeds import GENERATORS, seed_generators
 from lkd.federated.tensors import Tensors, is_inexact, moved
+from lkd.packages import overrides
 
 UNCALLED = (
     "backward",
@@ -51,7 +51,7 @@ class Worker:
                 f"{type(module).__name__} optimizes by hand; a client leaves that to its federation."
             )
         for hook in UNCALLED:
-            if is_overridden(hook, module, LightningModule):
+            if overrides(module, hook):
                 raise ValueError(
                     f"{type(module).__name__} has a {hook} of its own, which local training does not call."
                 )

@@ -74,6 +74,10 @@ class Wrapped(LightningModule):
 
     def setup(self, stage: str) -> None:
         """The client module's own; what that logs goes through this module."""
+        if not isinstance(
+            self.client, LightningModule
+        ):  # of pytorch_lightning, which Lightning gives no trainer
+            self.client.trainer = self.trainer
         self.client.log = lambda *args, **kwargs: self.log(*args, **kwargs)  # type: ignore[method-assign]
         # only those, for Lightning warns of each that a module beside a datamodule has
         for hook in hooks_of(self.client):

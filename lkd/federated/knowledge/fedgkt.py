@@ -24,6 +24,7 @@ from lkd.federated.shown import shown
 from lkd.federated.tensors import Tensors, moved
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
+from lkd.packages import is_module
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class FedGKT(Algorithm):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(server, LightningModule):
+        if not is_module(server):
             raise TypeError(f"server={shown(server)} must be a LightningModule, such as a Classifier.")
         if alpha < 0 or not temperature > 0:
             raise ValueError(f"alpha={alpha} must be 0 or more, temperature={temperature} above 0.")
