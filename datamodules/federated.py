@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -294,7 +294,7 @@ class FederatedDataModule(LightningDataModule):
             self.public.setup("fit")
             public: float | PublicData = open_public(self.public, self.batch_size)
         else:
-            public = self.public
+            public = cast(float, self.public)
         clients, self._columns = populate(
             loader,
             self.partition,

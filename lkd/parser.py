@@ -102,6 +102,14 @@ def _suggest(message: str, options: set[str]) -> str:
     """Adds near names, once, where the name of a class or an option is wrong."""
     if "did you mean" in message or "there is no class" in message:
         return message
+    if "pytorch_lightning" in sys.modules and (
+        found := re.search(r"does not correspond to a subclass of Lightning\w+$", message, re.MULTILINE)
+    ):
+        return message.replace(
+            found[0],
+            f"{found[0]} of the package lightning, which configs take; it may be of pytorch_lightning: import from "
+            "lightning.pytorch instead, or give it in Python, as Federation(MyModule())",
+        )
     if found := re.search(r"Expected a dot import path string: (\w+)", message):
         loaded = [name for name in list(sys.modules) if name.startswith(_WITH_SHORT_NAMES)]
         near = _near(found[1], _classes(loaded)) or "; one of your own needs its dotted path."
