@@ -9,10 +9,10 @@ from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from lkd.adapting import ADAPTERS, SHAPES, may_adapt, pairs_of
 from lkd.batches import Key
 from lkd.callbacks.example import example_batch, without_loggers
 from lkd.distillation import Distiller
+from lkd.distillation.adapters import ADAPTERS, SHAPES, may_adapt, pairs_of
 from lkd.federated import Federation
 from lkd.losses import Term
 from lkd.packages import overrides

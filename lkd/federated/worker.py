@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
-from lkd.adapting import ADAPTERS
 from lkd.copies import copied, held_by
+from lkd.distillation.adapters import ADAPTERS
 from lkd.federated.logs import Log
 from lkd.federated.seeds import GENERATORS, seed_generators
 from lkd.federated.tensors import Tensors, is_inexact, moved

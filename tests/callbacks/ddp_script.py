@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
-from lkd.adapting import ADAPTERS
 from lkd.callbacks import Distillation
+from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import KD, FitNets
 from lkd.teachers import Teacher
 from tests.callbacks.plain import Plain, digits, seeded

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
     pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
 
-from lkd.adapting import ADAPTERS
 from lkd.callbacks import EMA, BoxDistillation, WarmUp
 from lkd.datamodules import YoloFolder
+from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import CWD, DenseDetection
 from lkd.models import YOLO
 from lkd.modules import Detector

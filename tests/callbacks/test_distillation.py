@@ -7,9 +7,9 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lkd.adapting import ADAPTERS
 from lkd.callbacks import Distillation, FeatureDistillation, LogitDistillation, RelationDistillation
 from lkd.distillation import Distiller
+from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import DKD, KD, FitNets, LogitMatching
 from lkd.modules import Classifier
 from lkd.teachers import Teacher

@@ -12,8 +12,8 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lkd.adapting import ADAPTERS
 from lkd.callbacks import EMA, Distillation, FeatureDistillation, LogitDistillation
+from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import KD, FitNets
 from lkd.teachers import Teacher
 from tests.callbacks.plain import Plain, digits, quick_trainer, seeded

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from lkd.adapting import ADAPTERS
 from lkd.datamodules import IID, FederatedDataModule
+from lkd.distillation.adapters import ADAPTERS
 from lkd.federated import (
     Centralized,
     CoordinateMedian,

@@ -12,8 +12,8 @@ from scipy.special import expit, log_softmax, softmax
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lkd.adapting import ADAPTERS
 from lkd.callbacks import Distillation
+from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import CrossKD, FitNets, align_statistics, cross_predictions
 from lkd.teachers import Ensemble, Teacher
 

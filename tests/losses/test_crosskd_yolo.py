@@ -11,9 +11,9 @@ from torch import nn
 if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
     pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
 
-from lkd.adapting import ADAPTERS
 from lkd.callbacks import Distillation
 from lkd.datamodules import YoloFolder
+from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import CrossKD
 from lkd.models import YOLO
 from lkd.modules import Detector

@@ -9,8 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lkd.adapting import ADAPTERS
 from lkd.callbacks import Distillation
+from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import (
     CRD,
     FGD,

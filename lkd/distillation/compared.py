@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lkd.addresses import described, parse
-from lkd.layouts import canonical, layout_of
+from lkd.distillation.layouts import canonical, layout_of
 from lkd.losses import Term
 
 

@@ -16,13 +16,13 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
-from lkd.adapting import ADAPTERS, Pair, hold, make_adapters, may_adapt, shapes_of, train_along
 from lkd.addresses import find_layer, parse
 from lkd.batches import Key, entry, named, size
-from lkd.compared import compared
+from lkd.distillation.adapters import ADAPTERS, Pair, hold, make_adapters, may_adapt, shapes_of, train_along
+from lkd.distillation.compared import compared
+from lkd.distillation.own_losses import OwnLosses, Relabel, Step, silent
 from lkd.finite import require_finite
 from lkd.losses import Term
-from lkd.own_losses import OwnLosses, Relabel, Step, silent
 from lkd.taps import Reached, Taps
 from lkd.teachers import Teacher
 from lkd.unchanged import unchanged

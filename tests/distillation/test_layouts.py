@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lkd.callbacks import FeatureDistillation
-from lkd.layouts import canonical, layout_of
+from lkd.distillation.layouts import canonical, layout_of
 from lkd.teachers import Teacher
 from tests.callbacks.plain import quick_trainer
 from tests.pictures import Pictures, pictures
@@ -129,7 +129,7 @@ def test_an_adapter_maps_channels_to_channels():
 
 
 def test_sequences_of_which_nothing_tells_are_refused_only_where_it_matters():
-    from lkd.adapting import Pair, make_adapters
+    from lkd.distillation.adapters import Pair, make_adapters
     from lkd.losses import FitNets
     from lkd.modules import Classifier
 
