@@ -98,10 +98,22 @@ def public_calls(
     loop: LocalLoop,
     input_key: Keys | None = None,
 ) -> Iterator[Call]:
-    """`call_of` for batches of public samples, moved to the module's device, without their labels.
+    """`call_of` for batches of public samples, see `public_batches`."""
+    batches = public_batches(public, rows, batch_size, loop, input_key)
+    return (call_of(module, batch, input_key) for batch in batches)
+
+
+def public_batches(
+    public: Public,
+    rows: Sequence[int] | np.ndarray,
+    batch_size: int,
+    loop: LocalLoop,
+    input_key: Keys | None = None,
+) -> Iterator[Any]:
+    """Batches of public samples where the module is, without their labels unless it is told what are the inputs.
 
     Raises:
-        ValueError: As `call_of`; or if the public data give their inputs alone, and `input_key` names some.
+        ValueError: If the public data give their inputs alone, and `input_key` names some.
     """
     whole = getattr(public, "whole", None)
     if whole is None and input_key is not None:
@@ -113,7 +125,7 @@ def public_calls(
         batch = loop.on_device(given)
         if isinstance(batch, Mapping) and input_key is None:
             batch = {name: value for name, value in batch.items() if name not in LABELS}
-        yield call_of(module, batch, input_key)
+        yield batch
 
 
 def labels_of(batch: Any, key: str | int) -> Tensor:
