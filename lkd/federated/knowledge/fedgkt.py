@@ -13,7 +13,8 @@ from torch import Tensor
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import Keys, call_of, labels_of, run
+from lkd.federated.knowledge.inputs import Keys, call_of, run
+from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.knowledge.outputs import minimise, outputs
 from lkd.federated.knowledge.places import places
 from lkd.federated.optimizer import parse
