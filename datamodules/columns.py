@@ -4,18 +4,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from lkd.datamodules.batching import seeded
-from lkd.datamodules.entries import LABEL, class_of, entries, find_label
+from lkd.datamodules.entries import LABEL, entries, find_label
+from lkd.datamodules.known import HOW, as_column, known_columns
 from lkd.datamodules.splits import natural_key, pick
 
 GROUP = (
     "group"  # rows that a public share and a client's own split keep together, such as windows that overlap
 )
-HOW = "give the data set a dict `columns` with a value for each sample, such as dataset.columns = {%r: [0, 1, 1]}"
 
 
 class Columns(Mapping[str, np.ndarray]):
@@ -31,6 +29,8 @@ class Columns(Mapping[str, np.ndarray]):
         dataset: any map-style data set.
 
     Example:
+        >>> import torch
+        >>> from torch.utils.data import TensorDataset
         >>> columns = Columns(TensorDataset(torch.zeros(3, 2), torch.tensor([5, 7, 5])))
         >>> columns["label"]
         array([5, 7, 5])
@@ -42,7 +42,7 @@ class Columns(Mapping[str, np.ndarray]):
         self._base = Columns(dataset.dataset) if isinstance(dataset, Subset) else None
         self._parts = [Columns(d) for d in dataset.datasets] if isinstance(dataset, ConcatDataset) else []
         self._made: dict[str, np.ndarray] = {}
-        self._known = _known(dataset)
+        self._known = known_columns(dataset)
         self._names: list[str] | None = None  # of what the samples say
         self._loaded: dict[str, list[Any]] | None = None
 
@@ -71,11 +71,11 @@ class Columns(Mapping[str, np.ndarray]):
                 return self._base[name][np.asarray(self.dataset.indices)]  # type: ignore[attr-defined]
             if self._parts:
                 return np.concatenate([part[name] for part in self._parts])
-            return _classes(self._known[name], name)
+            return as_column(self._known[name], name)
         if name not in self:
             raise KeyError(name)
         found = name if name in self._of_samples else find_label(self._of_samples)
-        return _classes(self._load()[str(found)], name)
+        return as_column(self._load()[str(found)], name)
 
     @property
     def _of_samples(self) -> list[str]:
@@ -119,53 +119,6 @@ class Columns(Mapping[str, np.ndarray]):
         return name == LABEL and find_label(self._of_samples) is not None
 
 
-class _ByName(Mapping[str, Any]):
-    """Columns of a data set that takes their names as an index."""
-
-    def __init__(self, dataset: Any) -> None:
-        # a transform would be given one column alone
-        self._dataset = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
-        self._names = {name: name for name in dataset.column_names}
-        if LABEL not in self._names and (label := find_label(list(self._names))):
-            self._names[LABEL] = label
-
-    def __getitem__(self, name: str) -> Any:
-        return list(self._dataset[self._names[name]])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def _known(dataset: Any) -> Mapping[str, Any]:
-    """Columns that need no loading."""
-    known = getattr(dataset, "columns", None)
-    names = getattr(dataset, "column_names", None)
-    if not isinstance(known, Mapping):
-        known = _ByName(dataset) if isinstance(names, list) and hasattr(dataset, "features") else {}
-    if LABEL in known:
-        return known
-    if isinstance(dataset, TensorDataset) and len(dataset.tensors) > 1:
-        return {**known, LABEL: last} if _is_label(last := dataset.tensors[-1]) else known
-    labels = getattr(dataset, "targets", None)
-    if labels is None and hasattr(getattr(dataset, "labels", None), "__len__"):
-        labels = dataset.labels if len(dataset.labels) == len(dataset) else None
-    return known if labels is None or callable(labels) else {**known, LABEL: labels}
-
-
-def _is_label(last: Tensor) -> bool:
-    """Whether the last tensor of a data set is one of class numbers, as they are or one-hot."""
-    if last.ndim == 1 and not last.is_floating_point():
-        return True
-    return (
-        last.ndim == 2
-        and last.shape[1] > 1
-        and bool(((last == 0) | (last == 1)).all() and (last.sum(1) == 1).all())
-    )
-
-
 def column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """The column `name`, or a ValueError with the names that there are and how to give others.
 
@@ -197,30 +150,3 @@ def codes(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
     place = np.empty(len(unique), dtype=np.int64)
     place[order] = np.arange(len(unique))
     return [unique[i].item() for i in order], place[inverse.reshape(-1)]
-
-
-def _classes(values: Any, name: str) -> np.ndarray:
-    """The values (rows,) of a column; a label's as class numbers or texts.
-
-    Raises:
-        ValueError: for labels that are none.
-    """
-    if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
-        values = torch.stack(list(values))
-    array = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if name != LABEL or not len(array):
-        return array
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    hot = [class_of(row) for row in array] if array.ndim == 2 else []
-    if hot and None not in hot:
-        return np.array(hot, dtype=np.int64)
-    if array.ndim == 1 and array.dtype.kind == "f" and (array == np.round(array)).all():
-        return array.astype(np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iubU":
-        row = next((row for row, one in enumerate(hot) if one is None), 0)
-        raise ValueError(
-            f"labels such as {array[row]!s:.60} are no classes, of which each sample has one: {HOW % LABEL}, or take a "
-            "partition that needs none, such as IID()."
-        )
-    return array

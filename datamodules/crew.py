@@ -1,6 +1,7 @@
 """Processes that fetch batches and stay: clients make many short passes, and starting processes for each takes longer than it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-DEPTH = 6  # of objects within objects that are looked at
+DEPTH = 8  # of objects within objects that are looked at
 FEW = 64  # entries of a list or dict that are looked at one by one
 
 
@@ -82,12 +83,11 @@ def _same(batch: Any) -> Any:
     return batch
 
 
-def look(value: Any, depth: int = DEPTH) -> Any:
+def look(value: Any) -> Any:
     """What an object holds, so that two looks differ where an attribute of it was changed in between.
 
     Args:
         value: anything.
-        depth: of objects within objects.
 
     Example:
         >>> data = type("Data", (), {})()
@@ -97,6 +97,10 @@ def look(value: Any, depth: int = DEPTH) -> Any:
         >>> look(data) == before
         False
     """
+    return _look(value, DEPTH, set())
+
+
+def _look(value: Any, depth: int, seen: set[int]) -> Any:
     if value is None or isinstance(value, bool | int | float | str | bytes | np.generic):
         return value
     if isinstance(value, Tensor):
@@ -106,8 +110,9 @@ def look(value: Any, depth: int = DEPTH) -> Any:
         inside = value.items()
     elif isinstance(value, list | tuple | set | frozenset):
         inside = dict(enumerate(value)).items() if len(value) <= FEW else range(len(value))
-    elif hasattr(value, "__dict__") and not isinstance(value, type | Crew):
+    elif hasattr(value, "__dict__") and not isinstance(value, type | ModuleType | Crew):
         inside = vars(value).items()
-    if not depth or len(inside) > FEW:
+    if not depth or len(inside) > FEW or id(value) in seen:
         return id(value), len(inside)
-    return id(value), tuple((str(key), look(one, depth - 1)) for key, one in inside)
+    seen.add(id(value))
+    return id(value), tuple((str(key), _look(one, depth - 1, seen)) for key, one in inside)

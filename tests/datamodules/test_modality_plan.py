@@ -824,7 +824,7 @@ class Flags(Motion):
         (
             ModalityPlan(label_noise=0.1),
             Motion(60, label=np.arange(60) / 2),
-            "must have the class numbers 0, 1",
+            r"labels such as 0\.0 are no classes",
         ),
     ],
 )

@@ -13,10 +13,10 @@ from lkd.federated.client_run import ClientRun
 from lkd.federated.configured import parse
 from lkd.federated.knowledge.consensus import stacked
 from lkd.federated.knowledge.distil import Compare, distil
-from lkd.federated.knowledge.inputs import Keys, public_calls, run
+from lkd.federated.knowledge.inputs import Keys, call_of, public_batches, run
 from lkd.federated.knowledge.outputs import draw, outputs_of
 from lkd.federated.knowledge.sizes import check_sizes
-from lkd.federated.lone import try_one
+from lkd.federated.lone import normalizes, try_one
 from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.tensors import Tensors
 
@@ -118,9 +118,9 @@ class PublicExchange(Algorithm):
             rows = self.rows(server.seed, 0, len(server.public))
             if len(rows) % self.batch_size == 1:
                 told = f"batch_size={self.batch_size} of {len(rows)} public samples leaves a batch of one"
-                for model in server.models:
-                    (call,) = public_calls(model, server.public, [0], 1, server.loop, self.input_key)
-                    try_one(model, functools.partial(run, model, call), told)
+                (one,) = public_batches(server.public, [0], 1, server.loop, self.input_key)
+                for model in filter(normalizes, server.models):
+                    try_one(model, functools.partial(run, model, call_of(model, one, self.input_key)), told)
             self._checked = True
 
     def rows(self, seed: int, round: int, size: int) -> np.ndarray:

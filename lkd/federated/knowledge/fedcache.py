@@ -12,7 +12,8 @@ from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import Keys, call_of, labels_of
+from lkd.federated.knowledge.inputs import Keys, call_of
+from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.knowledge.neighbours import mean_of_rows, nearest_of_class
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.knowledge.places import places

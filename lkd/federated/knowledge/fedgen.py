@@ -16,7 +16,7 @@ from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
 from lkd.federated.knowledge.generation import Ensemble, diversity_loss, ensemble_loss, labels_like
-from lkd.federated.knowledge.inputs import labels_of
+from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.knowledge.optimizer_memory import memory_of, remember
 from lkd.federated.messages import Reply
 from lkd.federated.seeds import derive, seed_everything

@@ -11,7 +11,7 @@ from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import labels_of
+from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.knowledge.low_rank import compress, restore
 from lkd.federated.knowledge.shared_model import assign, check_alike, plus, tensors_of
 from lkd.federated.tensors import Tensors

@@ -9,7 +9,7 @@ from torch import Tensor
 from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import labels_of
+from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.tensors import Tensors
 from lkd.federated.worker import matches
 from lkd.losses.inputs import full_precision

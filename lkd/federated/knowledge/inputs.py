@@ -1,4 +1,4 @@
-"""What a module's forward is given of a batch, and which part of it are the labels."""
+"""What a module's forward is given of a batch."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import nn
 
 from lkd.federated.client import Public
+from lkd.federated.knowledge.labels import LABELS, entry
 from lkd.federated.loop import LocalLoop
 from lkd.taps import Call
 
 Keys = str | int | list[str | int]
 """Entries of a batch: keys of a dict, places in a tuple, attributes of anything else."""
-
-LABELS = ("labels", "label", "targets", "target")
-"""What dicts call their labels."""
 
 
 def inputs_of(batch: Any) -> Any:
@@ -98,10 +96,22 @@ def public_calls(
     loop: LocalLoop,
     input_key: Keys | None = None,
 ) -> Iterator[Call]:
-    """`call_of` for batches of public samples, moved to the module's device, without their labels.
+    """`call_of` for batches of public samples, see `public_batches`."""
+    batches = public_batches(public, rows, batch_size, loop, input_key)
+    return (call_of(module, batch, input_key) for batch in batches)
+
+
+def public_batches(
+    public: Public,
+    rows: Sequence[int] | np.ndarray,
+    batch_size: int,
+    loop: LocalLoop,
+    input_key: Keys | None = None,
+) -> Iterator[Any]:
+    """Batches of public samples where the module is, without their labels unless it is told what are the inputs.
 
     Raises:
-        ValueError: As `call_of`; or if the public data give their inputs alone, and `input_key` names some.
+        ValueError: If the public data give their inputs alone, and `input_key` names some.
     """
     whole = getattr(public, "whole", None)
     if whole is None and input_key is not None:
@@ -113,63 +123,7 @@ def public_calls(
         batch = loop.on_device(given)
         if isinstance(batch, Mapping) and input_key is None:
             batch = {name: value for name, value in batch.items() if name not in LABELS}
-        yield call_of(module, batch, input_key)
-
-
-def labels_of(batch: Any, key: str | int) -> Tensor:
-    """The labels `(B,)` of a batch, class numbers; of a dict by themselves where it calls them so.
-
-    Raises:
-        ValueError: If it has none under that key, or they are no class numbers.
-
-    Example:
-        >>> import torch
-        >>> labels_of((torch.zeros(2, 3), torch.tensor([0, 1])), 1)
-        tensor([0, 1])
-    """
-    if isinstance(batch, Mapping) and key not in batch:
-        called = [name for name in LABELS if name in batch]
-        key = called[0] if key == 1 and len(called) == 1 else key
-    labels = entry(batch, key, "label_key", ", and this algorithm needs labels")
-    if isinstance(labels, Tensor) and labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels.squeeze(1)
-    if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.is_floating_point():
-        what = (
-            f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-        )
-        raise ValueError(
-            f"label_key={key!r} of the batch is a {what}, and this algorithm needs class numbers (B,): name the labels, or let "
-            "the data give them so."
-        )
-    return labels
-
-
-def entry(batch: Any, key: str | int, argument: str, why: str = "") -> Any:
-    """An entry of a batch.
-
-    Args:
-        batch: A dict, tuple, or object with attributes.
-        key: Which.
-        argument: The user's argument, for the message.
-        why: What it is for, for the message.
-
-    Raises:
-        ValueError: If there is no such entry; the message names those that there are.
-    """
-    try:
-        if isinstance(key, str) and not isinstance(batch, Mapping):
-            return getattr(batch, key)
-        if isinstance(batch, Tensor):
-            raise TypeError
-        return batch[key]
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        has = (
-            f"a dict of {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
-        )
-        many = f" of {len(batch)}" if isinstance(batch, list | tuple) else ""
-        raise ValueError(
-            f"{argument}={key!r}: the batch has no such entry, it is {has}{many}{why}."
-        ) from error
+        yield batch
 
 
 def _arguments(module: nn.Module) -> tuple[list[str], list[str]]:

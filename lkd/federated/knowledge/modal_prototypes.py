@@ -12,7 +12,8 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.consensus import stacked
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import inputs_of, labels_of
+from lkd.federated.knowledge.inputs import inputs_of
+from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.knowledge.modal import (
     NETWORK,
     check_modalities,

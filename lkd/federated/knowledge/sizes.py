@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import LightningModule
 
-from lkd.federated.knowledge.inputs import Keys, call_of, public_calls
+from lkd.federated.knowledge.inputs import Keys, call_of, public_batches
 from lkd.federated.knowledge.outputs import outputs
 
 if TYPE_CHECKING:
@@ -37,15 +37,14 @@ def check_sizes(
         ValueError: If they differ; it names the clients.
     """
     found: dict[tuple[int, ...], list[int]] = {}
+    sample = next(public_batches(server.public, [0], 1, server.loop, input_key)) if public else None
     for kind, model in enumerate(server.models):
-        if public:
-            calls = list(public_calls(model, server.public, [0], 1, server.loop, input_key))
-        elif (batch := _own(server, kind)) is not None:
-            calls = [call_of(model, batch, input_key, label_key)]
-        else:
+        batch = sample if public else _own(server, kind)
+        if batch is None:
             continue
+        call = call_of(model, batch, input_key, label_key)
         asked = [layer] if layers is None else layers(model)
-        given = outputs(model, calls, asked, server.loop.trainer)
+        given = outputs(model, [call], asked, server.loop.trainer)
         for shape in {tuple(g.shape[1:]): None for g in given}:
             found.setdefault(shape, []).append(kind)
     if len(found) > 1:

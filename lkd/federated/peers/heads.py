@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lkd.federated.client_run import ClientRun
-from lkd.federated.knowledge.inputs import Keys, call_of, labels_of
+from lkd.federated.knowledge.inputs import Keys, call_of
+from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.tensors import Tensors
 from lkd.losses.dissimilarity import Measure, dissimilarity_loss
 from lkd.losses.inputs import full_precision

@@ -26,7 +26,8 @@ from lkd.federated import (
     ServerTeacher,
     TwoHeads,
 )
-from lkd.federated.knowledge.inputs import call_of, labels_of
+from lkd.federated.knowledge.inputs import call_of
+from lkd.federated.knowledge.labels import labels_of
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
 

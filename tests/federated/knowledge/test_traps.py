@@ -9,6 +9,7 @@ from lkd.federated.knowledge.distil import distil, soft_cross_entropy
 from lkd.federated.knowledge.ensemble import Ensemble
 from lkd.federated.knowledge.extra import add_loss
 from lkd.federated.knowledge.outputs import outputs
+from lkd.taps import Call
 
 from .public import Rows, model, net
 from .test_feddf import Loop
@@ -124,5 +125,6 @@ def test_predictions_are_made_in_eval_mode_and_leave_no_graph():
     student.network.insert(2, torch.nn.Dropout(0.5))
     student.train()
     loop, x = Loop(), Rows().x
-    first, second = (outputs(student, [x[:6], x[6:]], [""], loop.trainer)[0] for _ in range(2))
+    calls = [Call((part,), {}) for part in (x[:6], x[6:])]
+    first, second = (outputs(student, calls, [""], loop.trainer)[0] for _ in range(2))
     assert torch.equal(first, second) and not first.requires_grad and student.training
