@@ -118,7 +118,7 @@ def load_client(
 
 def _kind(saved: dict[str, Any], client: int | None, path: str) -> int:
     """The architecture of what is asked for."""
-    who = saved["algorithm"]
+    who = saved.get("algorithm")
     if client is None:
         if not saved.get("serves", True):
             raise ValueError(

@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lkd.federated import Federation
+from lkd.federated import Federation, load_client
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
 
@@ -135,10 +135,12 @@ def test_a_federations_checkpoint_names_the_recipe_that_works(tmp_path):
     path = str(tmp_path / "x.ckpt")
     torch.save({**trainer._checkpoint_connector.dump_checkpoint(weights_only=True), "federation": {}}, path)
     with pytest.raises(
-        ValueError, match=r"Teacher\(Federation.load_from_checkpoint\(path, client=YourModule"
+        ValueError, match=r"load_client\('.*', module=YourModule\(\.\.\.\)\), and that to .* Teacher"
     ):
-        Teacher(path)
-    client = Classifier(nn.Linear(3, 2), 2)
-    teacher = Teacher(Federation.load_from_checkpoint(path, client=client).client)
+        Teacher(path)  # of a version that did not say how its modules are made
     x = torch.ones(2, 3)
-    assert torch.equal(teacher(x), federation.client(x).detach())
+    for client in (
+        Federation.load_from_checkpoint(path, client=Classifier(nn.Linear(3, 2), 2)).client,
+        load_client(path, module=Classifier(nn.Linear(3, 2), 2)),
+    ):
+        assert torch.equal(Teacher(client)(x), federation.client(x).detach())
