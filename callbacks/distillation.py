@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from lkd.batches import Key
+from lkd.batches import Keys
 from lkd.callbacks.example import example_batch, without_loggers
 from lkd.distillation import Distiller
 from lkd.distillation.adapters import ADAPTERS, SHAPES, may_adapt, pairs_of
@@ -71,9 +71,9 @@ class Distillation(Callback):
         terms: Sequence[Term],
         alpha: float = 1.0,
         student_input: str = "",
-        input_key: Key | list[Key] | None = None,
-        label_key: Key = 1,
-        student_key: Key | list[Key] | None = None,
+        input_key: Keys | None = None,
+        label_key: str | int = 1,
+        student_key: Keys | None = None,
     ) -> None:
         self.teacher = teacher
         self.distiller = Distiller(

@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from lkd.batches import Key
+from lkd.batches import Keys
 from lkd.callbacks.distillation import Distillation
 from lkd.losses import (
     CWD,
@@ -67,8 +67,8 @@ class LogitDistillation(Distillation):
         label_key: str | int = 1,
         student_input: str = "",
         standardize: bool = False,
-        input_key: Key | list[Key] | None = None,
-        student_key: Key | list[Key] | None = None,
+        input_key: Keys | None = None,
+        student_key: Keys | None = None,
     ) -> None:
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be between 0 and 1; it weights the hard-label loss.")
@@ -133,8 +133,8 @@ class FeatureDistillation(Distillation):
         weight: float | None = None,
         alpha: float = 1.0,
         student_input: str = "",
-        input_key: Key | list[Key] | None = None,
-        student_key: Key | list[Key] | None = None,
+        input_key: Keys | None = None,
+        student_key: Keys | None = None,
     ) -> None:
         kinds: dict[str, type[Term]] = {"fitnets": FitNets, "at": AttentionTransfer, "cwd": CWD}
         usual = {"fitnets": 100.0, "at": 1000.0, "cwd": 10.0}
@@ -180,8 +180,8 @@ class RelationDistillation(Distillation):
         weight: float = 1.0,
         alpha: float = 1.0,
         student_input: str = "",
-        input_key: Key | list[Key] | None = None,
-        student_key: Key | list[Key] | None = None,
+        input_key: Keys | None = None,
+        student_key: Keys | None = None,
     ) -> None:
         kinds: dict[str, type[Term]] = {"rkd": RKD, "sp": SimilarityPreserving}
         if loss not in kinds:

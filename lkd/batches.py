@@ -1,99 +1,114 @@
-"""What of a batch a network is given: named entries, or the first one."""
+"""What of a batch a network's forward is given, in any form that users' batches have."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning.pytorch import LightningModule
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from lkd.taps import Call
 
-Key = str | int
-"""Key of a dict batch, or index of a tuple."""
+Keys = str | int | list[str | int]
+"""Entries of a batch: keys of a dict, places in a tuple, attributes of anything else."""
+
+LABELS = ("labels", "label", "targets", "target")
+"""What dicts call their labels."""
 
 
-def entry(batch: Any, key: Key) -> Any:
-    """What a batch has under a key or index.
+def call_of(module: nn.Module, batch: Any, input_key: Keys | None = None, label_key: str | int = 1) -> Call:
+    """What a module's forward is called with for a batch.
+
+    Without `input_key` that is the x of a pair (x, y), or of (y, x) where `label_key` is 0. A dict, as batch or as x, is
+    passed by name where forward has arguments of the names of its entries, and else as it is; a tuple of inputs as x is
+    passed one by one where forward takes several. So is the entry that `input_key` names.
+
+    Args:
+        module: Whose forward it is.
+        batch: The batch, where the module is.
+        input_key: The entry that is the input, x; of several, each goes to the argument of its name where forward has
+            arguments of all these names, else they go in this order.
+        label_key: Entry of the labels.
 
     Raises:
-        ValueError: If it has none; the message names those that it has.
+        ValueError: If the batch has no such entry, if it does not tell what forward's arguments are to be, or if the module
+            has no forward.
 
     Example:
-        >>> entry({"image": 1, "label": 2}, "label"), entry(("image", "label"), 0)
-        (2, 'image')
+        >>> class Net(nn.Module):
+        ...     def forward(self, ids, mask): ...
+        >>> call_of(Net(), {"ids": 1, "mask": 2, "labels": 3}).kwargs
+        {'ids': 1, 'mask': 2}
+        >>> call_of(Net(), (1, 2, 3), input_key=[0, 1]).args
+        (1, 2)
+    """
+    takes, needs = _arguments(module)
+    if isinstance(input_key, list | tuple):
+        values = {key: entry(batch, key, "input_key") for key in input_key}
+        if all(key in takes for key in input_key):
+            return Call((), {str(key): value for key, value in values.items()})
+        return Call(tuple(values.values()), {})
+    x = batch
+    if input_key is not None:
+        x = entry(batch, input_key, "input_key")
+    elif isinstance(batch, list | tuple) and batch:
+        if len(batch) > 2 and len(takes) > 1:
+            raise _unclear(module, takes, f"a batch of {len(batch)} entries", list(range(len(takes))))
+        x = batch[1 if label_key == 0 and len(batch) > 1 else 0]
+    if isinstance(x, Mapping):
+        named = {name: x[name] for name in takes if name in x}
+        if takes == ["**"]:
+            return Call(
+                (), {str(name): value for name, value in x.items() if name not in (*LABELS, label_key)}
+            )
+        if named and all(name in named for name in needs):
+            return Call((), named)
+    if len(needs) > 1:
+        if isinstance(x, list | tuple) and len(x) >= len(needs):
+            return Call(tuple(x), {})
+        has = f"a dict of {', '.join(map(str, x))}" if isinstance(x, Mapping) else f"a {type(x).__name__}"
+        keys = list(x)[: len(needs)] if isinstance(x, Mapping) else list(range(len(needs)))
+        raise _unclear(module, takes, has, keys)
+    return Call((x,), {})
+
+
+def entry(batch: Any, key: str | int, argument: str, why: str = "") -> Any:
+    """An entry of a batch.
+
+    Args:
+        batch: A dict, tuple, or object with attributes.
+        key: Which.
+        argument: The user's argument, for the message.
+        why: What it is for, for the message.
+
+    Raises:
+        ValueError: If there is no such entry; the message names those that there are.
     """
     try:
+        if isinstance(key, str) and not isinstance(batch, Mapping):
+            return getattr(batch, key)
+        if isinstance(batch, Tensor):
+            raise TypeError
         return batch[key]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        keys = list(batch) if hasattr(batch, "keys") else f"a {type(batch).__name__}"
-        if isinstance(batch, list | tuple):
-            keys = f"a {type(batch).__name__} of {len(batch)} entries"
-        raise ValueError(f"the batch has no {key!r}, it is or has {keys}.") from error
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        has = (
+            f"a dict of {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
+        )
+        many = f" of {len(batch)}" if isinstance(batch, list | tuple) else ""
+        raise ValueError(
+            f"{argument}={key!r}: the batch has no such entry, it is {has}{many}{why}."
+        ) from error
 
 
-def named(batch: Any, keys: Key | Sequence[Key], network: nn.Module) -> Call:
-    """A call of a network with entries of a batch.
-
-    Args:
-        batch: The batch.
-        keys: One key, for the only argument; or several, which are given by name where the network's forward has
-            parameters of these names, and else one after the other.
-        network: Whose forward is called.
-
-    Raises:
-        ValueError: If the batch has no such entry.
-
-    Example:
-        >>> named({"a": 1, "b": 2}, ["b", "a"], nn.Bilinear(1, 1, 1))
-        Call(args=(2, 1), kwargs={})
-    """
-    if isinstance(keys, str | int):
-        return Call((entry(batch, keys),), {})
-    given = {key: entry(batch, key) for key in keys}
-    parameters = inspect.signature(network.forward).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if all(isinstance(key, str) and (key in parameters or takes_any) for key in keys):
-        return Call((), {str(key): value for key, value in given.items()})
-    return Call(tuple(given.values()), {})
-
-
-def first(batch: Any, network: nn.Module) -> Call:
-    """A call of a network with a batch that says nothing of itself: a tensor, or a tuple that begins with the input.
-
-    Args:
-        batch: The batch.
-        network: Whose forward is called.
-
-    Raises:
-        ValueError: If the batch is a dict, if its first entry looks like labels, or the forward wants more of it.
+def begins_with_labels(batch: Sequence[Any]) -> bool:
+    """Whether a tuple begins with class numbers, and something larger follows.
 
     Example:
         >>> import torch
-        >>> first((torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)), nn.Linear(3, 1)).args[0].shape
-        torch.Size([2, 3])
+        >>> begins_with_labels((torch.tensor([1, 2]), torch.zeros(2, 3)))
+        True
     """
-    if hasattr(batch, "keys"):
-        raise ValueError(
-            f"input_key=None: with alpha=0 and a dict as batch, name its images, one of {list(batch.keys())}."
-        )
-    call = Call((batch[0] if isinstance(batch, list | tuple) else batch,), {})
-    if isinstance(batch, list | tuple) and _are_labels(batch):
-        raise ValueError(
-            f"input_key=None: the batch begins with integers {tuple(batch[0].shape)}, which look like labels; name the entry "
-            "that holds the inputs, such as input_key=1."
-        )
-    try:
-        inspect.signature(network.forward).bind(*call.args)
-    except TypeError as error:
-        raise ValueError(
-            f"input_key=None: the forward of {type(network).__name__} takes more than the batch's first entry ({error}); name the "
-            "entries that it takes, such as input_key=[0, 1]."
-        ) from error
-    return call
-
-
-def _are_labels(batch: Sequence[Any]) -> bool:
     head, *rest = batch
     return (
         isinstance(head, Tensor)
@@ -114,3 +129,26 @@ def size(batch: Any) -> int:
     found: list[int] = []
     apply_to_collection(batch, Tensor, lambda t: found.append(len(t)) if t.ndim else None)
     return found[0] if found else 1
+
+
+def _arguments(module: nn.Module) -> tuple[list[str], list[str]]:
+    """Names of what a forward takes of inputs, and of what it cannot do without; `["**"]` for any name and nothing else."""
+    if type(module).forward in (LightningModule.forward, nn.Module.forward) and "forward" not in vars(module):
+        raise ValueError(
+            f"{type(module).__name__} has no forward, which this algorithm calls on inputs: give it one, such as "
+            "def forward(self, x): return self.network(x)."
+        )
+    given = inspect.signature(module.forward).parameters.values()
+    named = [p for p in given if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if not named and any(p.kind is p.VAR_KEYWORD for p in given) and len(given) == 1:
+        return ["**"], []
+    # what has another default than None is an option, and no input
+    takes = [p.name for p in named if p.default is p.empty or p.default is None]
+    return takes, [p.name for p in named if p.default is p.empty]
+
+
+def _unclear(module: nn.Module, takes: list[str], has: str, keys: list[Any]) -> ValueError:
+    return ValueError(
+        f"{type(module).__name__}.forward takes {', '.join(takes)}, and {has} does not say which of its entries these are: "
+        f"name them, such as input_key={keys}."
+    )

@@ -17,7 +17,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from lkd.addresses import find_layer, parse
-from lkd.batches import Key, entry, named, size
+from lkd.batches import Keys, call_of, entry, size
 from lkd.distillation.adapters import ADAPTERS, Pair, hold, make_adapters, may_adapt, shapes_of, train_along
 from lkd.distillation.compared import compared
 from lkd.distillation.own_losses import OwnLosses, Relabel, Step, silent
@@ -92,11 +92,11 @@ class Distiller:
         terms: Sequence[Term],
         alpha: float = 0.5,
         student_input: str = "",
-        input_key: Key | Sequence[Key] | None = None,
-        label_key: Key = 1,
+        input_key: Keys | None = None,
+        label_key: str | int = 1,
         relabel: Relabel | None = None,
         relabelled_weight: float = 0.0,
-        student_key: Key | Sequence[Key] | None = None,
+        student_key: Keys | None = None,
     ) -> None:
         if not isinstance(teacher, Teacher):
             inside = repr(teacher) if isinstance(teacher, str) else type(teacher).__name__
@@ -289,7 +289,7 @@ class Distiller:
             if self.input_key is None:
                 given = passed.inputs.call(self.student_input)
             else:
-                given = named(batch, self.input_key, self.teacher.loaded)
+                given = call_of(self.teacher.asked, batch, self.input_key)
             layers = [layer for term in self.terms.values() for layer in as_list(term.teacher_layer)]
             theirs = self.teacher.tapped(given, layers)
         for name, term in self.terms.items():
@@ -326,7 +326,7 @@ class Distiller:
         if not term.needs_labels:
             return None
         try:
-            return entry(batch, self.label_key)
+            return entry(batch, self.label_key, "label_key")
         except ValueError as error:
             raise ValueError(
                 f"label_key={self.label_key!r}: the batch has no such entry, and {type(term).__name__} needs labels."

@@ -1,7 +1,7 @@
 """The student's half of a distilled step: its own losses, or its forward where nobody has labels."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lkd.addresses import find_layer
-from lkd.batches import Key, first, named
+from lkd.batches import Keys, begins_with_labels, call_of
+from lkd.taps import Call
 
 Relabel = Callable[[Any], Any]
 Step = Callable[..., Any]
@@ -36,7 +37,7 @@ class OwnLosses:
         relabel: Relabel | None = None,
         relabelled_weight: float = 0.0,
         student_input: str = "",
-        student_key: Key | Sequence[Key] | None = None,
+        student_key: Keys | None = None,
     ) -> None:
         for name, weight in (("alpha", alpha), ("relabelled_weight", relabelled_weight)):
             if not weight >= 0:
@@ -71,7 +72,9 @@ class OwnLosses:
             total = self.alpha * loss_of(output)
         elif self.relabel is None:  # the teacher alone: a step that wants labels is not run
             layer = find_layer(module, self.student_input or root or "", "student_input")
-            call = first(batch, layer) if self.student_key is None else named(batch, self.student_key, layer)
+            call = call_of(layer, batch, self.student_key)
+            if self.student_key is None:
+                _require_inputs(batch, call)
             layer(*call.args, **call.kwargs)
         # with alpha=0 the relabelled step runs even at weight 0: the terms need the student's outputs
         if self.relabel is not None and (self.relabelled_weight > 0 or self.alpha == 0):
@@ -105,6 +108,19 @@ class OwnLosses:
                 f"the batch's input as student_input, and the one whose output is compared as student_layer, of {layers}."
             )
         return layers[0]
+
+
+def _require_inputs(batch: Any, call: Call) -> None:
+    """Refuses to take labels, or a whole dict, for inputs that nobody has named."""
+    if isinstance(batch, Mapping) and call.args:
+        raise ValueError(
+            f"input_key=None: with alpha=0 and a dict as batch, name its images, one of {list(batch)}."
+        )
+    if isinstance(batch, list | tuple) and begins_with_labels(batch):
+        raise ValueError(
+            f"input_key=None: the batch begins with integers {tuple(batch[0].shape)}, which look like labels; name the entry "
+            "that holds the inputs, such as input_key=1."
+        )
 
 
 def loss_of(output: Any) -> Tensor:

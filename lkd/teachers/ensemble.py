@@ -67,6 +67,11 @@ class Ensemble(Teacher):
             for layer, (place, name) in places.items()
         }
 
+    @property
+    def asked(self) -> nn.Module:
+        """The first teacher's model."""
+        return self.teachers[0].asked
+
     def owner(self, address: str) -> tuple[nn.Module | None, str]:
         """The teacher that a layer is in; None for what all of them give."""
         place, name = self._place(address)

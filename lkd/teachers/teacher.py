@@ -154,6 +154,11 @@ class Teacher(LightningModule):
         outputs: dict[str, Any] = self._run(run, whole, inputs)
         return outputs
 
+    @property
+    def asked(self) -> nn.Module:
+        """The model whose forward says by its arguments what it can be given."""
+        return self.loaded
+
     def owner(self, address: str) -> tuple[nn.Module | None, str]:
         """The model that a layer is in, and how that model calls it; None for what no layer gives."""
         return self.loaded, address

@@ -133,25 +133,35 @@ def test_several_entries_of_a_batch_by_their_keys_without_labels(make, batch, ke
 
 
 @pytest.mark.parametrize(
-    ("batch", "words"),
+    ("make", "batch", "words"),
     [
-        (VIEWS, r"the batch begins with integers \(4,\), which look like labels; .* input_key=1"),
         (
-            VIEWS[1:],
-            r"the forward of TwoViews takes more than the batch's first entry \(missing .*'right'\).*input_key=\[0, 1\]",
+            Both,
+            (torch.arange(4), fixed(4, 6)),
+            r"the batch begins with integers \(4,\).* labels; .* input_key=1",
         ),
         (
+            TwoViews,
+            VIEWS,
+            r"TwoViews\.forward takes left, right, and a batch of 3 entries .*such as input_key=\[0, 1\]",
+        ),
+        (TwoViews, VIEWS[1:], r"TwoViews\.forward takes left, right, .*such as input_key=\[0, 1\]"),
+        (
+            TwoViews,
             {"left": VIEWS[1]},
-            r"input_key=None: with alpha=0 and a dict as batch, name its images, one of \['left'\]",
+            r"TwoViews\.forward takes left, right, and a dict of left .*input_key=\['left'\]",
+        ),
+        (
+            Both,
+            {"picture": VIEWS[1]},
+            r"input_key=None: .* a dict as batch, name its images, one of \['picture'\]",
         ),
     ],
 )
-def test_what_is_not_known_without_a_step_is_asked_for(batch, words):
-    callback = Distillation(Teacher(TwoViews()), [KD(student_layer="net")], alpha=0.0, student_input="net")
+def test_what_is_not_known_without_a_step_is_asked_for(make, batch, words):
+    callback = Distillation(Teacher(make()), [KD(student_layer="net")], alpha=0.0, student_input="net")
     with pytest.raises(ValueError, match=words):
-        quick_trainer(callbacks=[callback]).fit(
-            Student(TwoViews(), None), DataLoader([batch], batch_size=None)
-        )
+        quick_trainer(callbacks=[callback]).fit(Student(make(), None), DataLoader([batch], batch_size=None))
 
 
 def test_a_teacher_that_cannot_take_the_call_is_named_with_the_way_out():

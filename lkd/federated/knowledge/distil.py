@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.batches import Keys
 from lkd.federated.client import Public
-from lkd.federated.knowledge.inputs import Keys, public_calls, run
+from lkd.federated.knowledge.inputs import public_calls, run
 from lkd.federated.knowledge.outputs import minimise
 from lkd.federated.loop import LocalLoop
 from lkd.taps import Call, Taps

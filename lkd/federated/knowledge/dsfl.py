@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import Tensor
 
+from lkd.batches import Keys
 from lkd.federated.knowledge.consensus import consensus
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange, at_server
-from lkd.federated.knowledge.inputs import Keys
 
 if TYPE_CHECKING:
     from lkd.federated.round import Round

@@ -7,9 +7,10 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.batches import Keys
 from lkd.copies import copied
 from lkd.federated.knowledge.consensus import Of, consensus
-from lkd.federated.knowledge.inputs import Keys, public_calls
+from lkd.federated.knowledge.inputs import public_calls
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.messages import Reply
 from lkd.federated.rules import Rule

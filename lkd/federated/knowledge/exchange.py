@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun
 from lkd.federated.configured import parse
 from lkd.federated.knowledge.consensus import stacked
 from lkd.federated.knowledge.distil import Compare, distil
-from lkd.federated.knowledge.inputs import Keys, call_of, public_batches, run
+from lkd.federated.knowledge.inputs import public_batches, run
 from lkd.federated.knowledge.outputs import draw, outputs_of
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.lone import normalizes, try_one

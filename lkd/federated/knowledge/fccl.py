@@ -6,11 +6,12 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.batches import Keys, call_of
 from lkd.copies import copied
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.exchange import PublicExchange
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import Keys, call_of, run
+from lkd.federated.knowledge.inputs import run
 from lkd.federated.peers.snapshots import state
 from lkd.federated.tensors import moved
 from lkd.losses.divergence import kl_divergence

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.batches import Keys
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import Keys
 from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.tensors import Tensors, moved

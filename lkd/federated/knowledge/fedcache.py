@@ -9,10 +9,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lkd.addresses import find_layer
+from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import Keys, call_of
 from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.knowledge.neighbours import mean_of_rows, nearest_of_class
 from lkd.federated.knowledge.outputs import outputs

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lkd.batches import Keys
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.consensus import Of
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.ensemble import Ensemble
 from lkd.federated.knowledge.fit import fit
-from lkd.federated.knowledge.inputs import Keys
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.rules import Rule
 from lkd.federated.seeds import derive, seed_everything

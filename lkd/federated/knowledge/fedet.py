@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.batches import Keys
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.ensemble import Ensemble
-from lkd.federated.knowledge.inputs import Keys, public_calls, run
+from lkd.federated.knowledge.inputs import public_calls, run
 from lkd.federated.knowledge.outputs import draw, minimise
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.seeds import derive, seed_everything

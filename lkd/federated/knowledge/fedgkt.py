@@ -11,11 +11,12 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.addresses import find_layer
+from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.configured import parse
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import Keys, call_of, run
+from lkd.federated.knowledge.inputs import run
 from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.knowledge.outputs import minimise, outputs
 from lkd.federated.knowledge.places import places

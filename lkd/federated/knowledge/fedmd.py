@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.batches import Keys
 from lkd.federated.client_run import ClientRun
 from lkd.federated.knowledge.consensus import Of, consensus
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
-from lkd.federated.knowledge.inputs import Keys
 from lkd.federated.lone import watching
 from lkd.federated.rules import Rule
 from lkd.federated.shown import shown

@@ -6,11 +6,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.consensus import stacked
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import Keys, call_of
 from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.knowledge.prototypes import check_labels, class_means, joined_means, prototype_distance

@@ -7,9 +7,10 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.batches import Keys
 from lkd.federated.client import Public
 from lkd.federated.knowledge.distil import Compare
-from lkd.federated.knowledge.inputs import Keys, public_calls, run
+from lkd.federated.knowledge.inputs import public_calls, run
 from lkd.federated.knowledge.outputs import minimise, outputs
 from lkd.federated.loop import LocalLoop
 from lkd.taps import Call, Taps

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lkd.batches import Keys
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
-from lkd.federated.knowledge.inputs import Keys
 from lkd.federated.tensors import Tensors
 
 if TYPE_CHECKING:

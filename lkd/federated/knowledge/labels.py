@@ -5,8 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-LABELS = ("labels", "label", "targets", "target")
-"""What dicts call their labels."""
+from lkd.batches import LABELS, entry
 
 
 def labels_of(batch: Any, key: str | int) -> Tensor:
@@ -35,31 +34,3 @@ def labels_of(batch: Any, key: str | int) -> Tensor:
             "the data give them so."
         )
     return labels
-
-
-def entry(batch: Any, key: str | int, argument: str, why: str = "") -> Any:
-    """An entry of a batch.
-
-    Args:
-        batch: A dict, tuple, or object with attributes.
-        key: Which.
-        argument: The user's argument, for the message.
-        why: What it is for, for the message.
-
-    Raises:
-        ValueError: If there is no such entry; the message names those that there are.
-    """
-    try:
-        if isinstance(key, str) and not isinstance(batch, Mapping):
-            return getattr(batch, key)
-        if isinstance(batch, Tensor):
-            raise TypeError
-        return batch[key]
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        has = (
-            f"a dict of {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
-        )
-        many = f" of {len(batch)}" if isinstance(batch, list | tuple) else ""
-        raise ValueError(
-            f"{argument}={key!r}: the batch has no such entry, it is {has}{many}{why}."
-        ) from error

@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
+from lkd.batches import Keys
 from lkd.federated.client_run import ClientRun
-from lkd.federated.knowledge.inputs import Keys, public_calls, run
+from lkd.federated.knowledge.inputs import public_calls, run
 from lkd.federated.lone import watching
 from lkd.taps import Call, Taps
 

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.batches import Keys
 from lkd.federated.knowledge.distil import soft_cross_entropy
 from lkd.federated.knowledge.exchange import PublicExchange
-from lkd.federated.knowledge.inputs import Keys, public_calls
+from lkd.federated.knowledge.inputs import public_calls
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.tensors import Tensors
 from lkd.teachers import Teacher

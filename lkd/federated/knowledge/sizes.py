@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import LightningModule
 
-from lkd.federated.knowledge.inputs import Keys, call_of, public_batches
+from lkd.batches import Keys, call_of
+from lkd.federated.knowledge.inputs import public_batches
 from lkd.federated.knowledge.outputs import outputs
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.func import functional_call
 
+from lkd.batches import Keys, call_of
 from lkd.federated.client_run import ClientRun
-from lkd.federated.knowledge.inputs import Keys, call_of
 from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.tensors import Tensors
 from lkd.losses.dissimilarity import Measure, dissimilarity_loss

@@ -8,10 +8,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.addresses import find_layer
+from lkd.batches import Keys
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import Keys, public_calls, run
+from lkd.federated.knowledge.inputs import public_calls, run
 from lkd.federated.knowledge.outputs import draw, outputs_of
 from lkd.federated.knowledge.sizes import check_sizes
 from lkd.federated.peers import snapshots

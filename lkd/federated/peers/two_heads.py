@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lkd.addresses import find_layer
+from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client_run import ClientRun
-from lkd.federated.knowledge.inputs import Keys, call_of
 from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.peers.heads import Strategy, look, neighbours_loss, validation_losses
 from lkd.federated.peers.ledger import Ledger

@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 from torch.utils.data import Dataset
 
+from lkd.batches import call_of
 from lkd.datamodules import IID, FederatedDataModule
 from lkd.federated import (
     DSFL,
@@ -26,7 +27,6 @@ from lkd.federated import (
     ServerTeacher,
     TwoHeads,
 )
-from lkd.federated.knowledge.inputs import call_of
 from lkd.federated.knowledge.labels import labels_of
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
