@@ -43,6 +43,18 @@ class Recurrent(nn.Module):
         return self.head(self.cell(x, state)[0][:, -1])
 
 
+class Both(nn.Module):
+    """Gives logits and features."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        features = self.first(x)
+        return self.second(features), features
+
+
 class Graph:
     """What graph libraries hand over: an object with tensors inside."""
 
@@ -174,18 +186,6 @@ def test_a_teacher_that_cannot_take_the_call_is_named_with_the_way_out():
     trainer = quick_trainer(callbacks=[LogitDistillation(Teacher(narrow), input_key=1)])
     trainer.fit(student, loader)
     assert trainer.global_step == 1
-
-
-class Both(nn.Module):
-    """Gives logits and features."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = nn.Linear(6, 16), nn.Linear(16, 3)
-
-    def forward(self, x):
-        features = self.first(x)
-        return self.second(features), features
 
 
 def test_a_tuple_is_refused_where_a_tensor_is_meant_and_can_be_indexed():
