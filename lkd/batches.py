@@ -17,7 +17,13 @@ LABELS = ("labels", "label", "targets", "target")
 """What dicts call their labels."""
 
 
-def call_of(module: nn.Module, batch: Any, input_key: Keys | None = None, label_key: str | int = 1) -> Call:
+def call_of(
+    module: nn.Module,
+    batch: Any,
+    input_key: Keys | None = None,
+    label_key: str | int = 1,
+    argument: str = "input_key",
+) -> Call:
     """What a module's forward is called with for a batch.
 
     Without `input_key` that is the x of a pair (x, y), or of (y, x) where `label_key` is 0. A dict, as batch or as x, is
@@ -30,6 +36,7 @@ def call_of(module: nn.Module, batch: Any, input_key: Keys | None = None, label_
         input_key: The entry that is the input, x; of several, each goes to the argument of its name where forward has
             arguments of all these names, else they go in this order.
         label_key: Entry of the labels.
+        argument: What the user calls `input_key`, for messages.
 
     Raises:
         ValueError: If the batch has no such entry, if it does not tell what forward's arguments are to be, or if the module
@@ -45,13 +52,13 @@ def call_of(module: nn.Module, batch: Any, input_key: Keys | None = None, label_
     """
     takes, needs = _arguments(module)
     if isinstance(input_key, list | tuple):
-        values = {key: entry(batch, key, "input_key") for key in input_key}
+        values = {key: entry(batch, key, argument) for key in input_key}
         if all(key in takes for key in input_key):
             return Call((), {str(key): value for key, value in values.items()})
         return Call(tuple(values.values()), {})
     x = batch
     if input_key is not None:
-        x = entry(batch, input_key, "input_key")
+        x = entry(batch, input_key, argument)
     elif isinstance(batch, list | tuple) and batch:
         if len(batch) > 2 and len(takes) > 1:
             raise _unclear(module, takes, f"a batch of {len(batch)} entries", list(range(len(takes))))

@@ -72,7 +72,7 @@ class OwnLosses:
             total = self.alpha * loss_of(output)
         elif self.relabel is None:  # the teacher alone: a step that wants labels is not run
             layer = find_layer(module, self.student_input or root or "", "student_input")
-            call = call_of(layer, batch, self.student_key)
+            call = call_of(layer, batch, self.student_key, argument="student_key or input_key")
             if self.student_key is None:
                 _require_inputs(batch, call)
             layer(*call.args, **call.kwargs)

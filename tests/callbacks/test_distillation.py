@@ -376,8 +376,8 @@ class Test:
             self.fit(LogitDistillation(Teacher(Plain()), loss="dkd"), NoLabels(), loader)
 
     def test_a_dict_batch_without_a_name_for_its_images(self):
-        loader = [{"x": torch.zeros(4, 1, 8, 8)}]
-        with pytest.raises(ValueError, match=r"input_key=None: .* one of \['x'\]"):
+        loader = [{"image": torch.zeros(4, 1, 8, 8)}]
+        with pytest.raises(ValueError, match=r"input_key=None: .* one of \['image'\]"):
             self.fit(LogitDistillation(Teacher(Plain()), alpha=0.0), loader=loader)
 
     def test_precision_that_is_not_supported(self):
@@ -490,6 +490,7 @@ def test_a_key_that_the_batch_does_not_have():
     for keys in ({"input_key": "visible"}, {"input_key": "thermal", "student_key": "thermall"}):
         both = Distillation(Teacher(Plain()), [KD()], alpha=0.0, **keys)
         with pytest.raises(
-            ValueError, match=r"the batch has no '(visible|thermall)', it is or has \['thermal'\]"
+            ValueError,
+            match=r"key='(visible|thermall)': the batch has no such entry, it is a dict of 'thermal'",
         ):
             quick_trainer(callbacks=[both]).fit(Plain(), loader)
