@@ -19,12 +19,13 @@ from lkd.federated.client import Client, Part
 from lkd.federated.engines import OWN, LoopEngine
 from lkd.federated.given import (
     check_cohort,
-    check_data,
     check_fewest,
     check_kinds,
     check_parts,
+    check_public,
     check_result,
     check_trainer,
+    check_validation,
 )
 from lkd.federated.heterogeneity import Devices
 from lkd.federated.mean import RunningSum
@@ -191,7 +192,8 @@ class Federation(Wrapped):
         self.store.keep(OWN)
         self._clients = Population()
         clients = getattr(cast(Any, self.trainer).datamodule, "clients", ())
-        check_data(self.algorithm, clients)
+        check_public(self.algorithm, clients)
+        check_validation(self.algorithm, clients)
         check_owned(self.stations, clients)
         self._prepare(anew=True)  # which may train a teacher first
         self.engine.expect(clients, self.work)
@@ -274,7 +276,7 @@ class Federation(Wrapped):
     def _check(self, cohort: Any) -> None:
         """Refuses what is no cohort, one that is too small, and other clients than those of the run that goes on."""
         check_cohort(cohort, self.min_clients)
-        check_data(self.algorithm, cohort)
+        check_validation(self.algorithm, cohort)
         population = cohort[0].population
         if self._clients.meet(self.trainer.train_dataloader, population):
             self.stations.check(population)

@@ -38,14 +38,22 @@ def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: An
         raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weights` and `state`.")
 
 
-def check_data(algorithm: Algorithm, clients: Sequence[Client]) -> None:
-    """Refuses clients without public data, or without validation data of their own, where the algorithm is about them.
+def check_public(algorithm: Algorithm, clients: Sequence[Client]) -> None:
+    """Refuses clients without public data where the algorithm is about them.
 
     Raises:
         ValueError: With how to get some.
     """
     if algorithm.public and len(clients) and not len(clients[0].public or ()):
         raise ValueError(NO_PUBLIC)
+
+
+def check_validation(algorithm: Algorithm, clients: Sequence[Client]) -> None:
+    """Refuses clients without validation data of their own where the algorithm needs them.
+
+    Raises:
+        ValueError: With how to get some.
+    """
     if algorithm.validates:
         without = [clients[k].name for k in range(len(clients)) if not clients[k].has("val")]
         if without:
