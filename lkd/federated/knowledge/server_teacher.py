@@ -86,15 +86,9 @@ class ServerTeacher(PublicExchange):
     def _say(self, server: "Round", rows: Sequence[int] | np.ndarray) -> Tensor:
         """Softened probabilities of public samples, wherever the clients train."""
         loop, teacher, said = server.loop, self.teacher.to(server.models[0].device), []
-        for call in public_calls(teacher.loaded, server.public, rows, self.batch_size, loop, self.input_key):
-            given = [*call.args, *call.kwargs.values()]
-            if len(given) > 1:
-                raise ValueError(
-                    f"the teacher, {type(teacher.loaded).__name__}, takes {len(given)} inputs of a public sample, and a Teacher "
-                    "is given one: let its forward take one, such as a dict."
-                )
+        for call in public_calls(teacher.asked, server.public, rows, self.batch_size, loop, self.input_key):
             with loop.trainer.precision_plugin.forward_context():
-                said.append((teacher(given[0]).float() / self.temperature).softmax(-1))
+                said.append((teacher(call).float() / self.temperature).softmax(-1))
         return torch.cat(said)
 
     def _check(self, server: "Round") -> None:

@@ -314,7 +314,7 @@ class Joint(nn.Module):
         return x[:, :2]
 
 
-def test_a_teacher_at_the_server_sees_one_input():
+def test_a_teacher_at_the_server_sees_what_its_forward_takes():
     def taught(teacher, form, keys):
         def make(_):
             return ServerTeacher(Teacher(teacher), batch_size=4, **keys)
@@ -324,7 +324,7 @@ def test_a_teacher_at_the_server_sees_one_input():
     found, expected = taught(Whole(), FORMS["dict"], {}), taught(Joint(), PLAIN, {})
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, msg=name)
-    with pytest.raises(
-        ValueError, match="the teacher, Net, takes 2 inputs of a public sample, and a Teacher is given one"
-    ):
-        taught(Net(), FORMS["several"], {"input_key": [0, 1]})
+    net = Net()  # takes several inputs, by name or one after the other
+    several, named = taught(net, FORMS["several"], {"input_key": [0, 1]}), taught(net, FORMS["dict"], {})
+    for name, value in named.items():
+        torch.testing.assert_close(several[name], value, msg=name)
