@@ -38,7 +38,8 @@ class Teacher(LightningModule):
             shall train on); or a callable: a method of a module (`clip.encode_image`), a `functools.partial`, a
             function that uses modules, which are found where it closes over them or names them, and are its layers
             `module` or `module.0`, `module.1`; or a path: a Lightning checkpoint that the command line made (`.ckpt`;
-            of another give `MyModule.load_from_checkpoint(path)`), YOLO weights (`.pt`, needs the `yolo` extra;
+            of another give `MyModule.load_from_checkpoint(path)`; of a federation it is the model of the server, and
+            `lkd.federated.load_client(path, client=3)` that of a client), YOLO weights (`.pt`, needs the `yolo` extra;
             only from a source you trust); or the name of a timm model.
         recipe: A config of `python cli.py fit` that trains this teacher and saves it at the path `model`.
             It runs when the file is not there yet, or was made by another version of the recipe.
