@@ -66,8 +66,13 @@ class Exchanged:
                 yield reply
 
         self._replace(federation.engine, "exchange", exchange)
-        for name in ("batches", "labelled") if public is not None else ():
-            self._replace(public, name, self._counting(getattr(public, name)))
+        for name in (
+            "batches",
+            "whole",
+            "labelled",
+        ):  # ways to go through public samples; the second need not be there
+            if hasattr(public, name):
+                self._replace(public, name, self._counting(getattr(public, name)))
 
     def stop(self) -> None:
         """Leaves everything as it was."""

@@ -136,7 +136,10 @@ class Federation(Wrapped):
         """Copies of `client` and of `others` that train; what is attached to their modules takes part in every client."""
         if self._stations is None:
             others = cast(list[LightningModule], list(self.others))
-            self._stations = Stations(self.client, others, self.assign, self.personal, self.common)
+            with torch.inference_mode(
+                False
+            ):  # a test may be the first to ask, and its tensors could not be written to
+                self._stations = Stations(self.client, others, self.assign, self.personal, self.common)
         return self._stations
 
     def configure_callbacks(self) -> list[Any]:

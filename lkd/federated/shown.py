@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from torch import Tensor, nn
+
 
 def shown(value: Any) -> str:
-    """A name, number or text as it is; of anything else its class.
+    """A name, number or text as it is, and what else fits on part of a line; of modules and the like their class.
 
     Args:
         value: Anything.
@@ -20,4 +22,6 @@ def shown(value: Any) -> str:
         return repr(value)
     if (inside := getattr(value, "_orig_mod", None)) is not None:
         return f"torch.compile({shown(inside)})"
-    return f"{type(value).__name__}(...)"
+    text = repr(value)
+    short = len(text) <= 60 and "\n" not in text and " object at 0x" not in text
+    return text if short and not isinstance(value, nn.Module | Tensor) else f"{type(value).__name__}(...)"

@@ -73,7 +73,7 @@ class Teacher(LightningModule):
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | nn.Module | Callable[..., Any],
+        model: nn.Module | Callable[..., Any] | str | os.PathLike[str],
         recipe: str | None = None,
         class_map: dict[int, int] | None = None,
         pretrained: bool = True,

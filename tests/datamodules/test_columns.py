@@ -269,7 +269,11 @@ def test_a_partition_and_a_federation_as_data():
 
 def test_data_of_the_other_lightning():
     other = pytest.importorskip("pytorch_lightning")
-    with pytest.raises(
-        TypeError, match=r"is of the package pytorch_lightning: make it .* lightning\.pytorch"
-    ):
-        FederatedDataModule(other.LightningDataModule(), IID(), clients=2)
+
+    class Data(other.LightningDataModule):
+        def train_dataloader(self):
+            return DataLoader(SET, batch_size=4)
+
+    data = FederatedDataModule(Data(), IID(), clients=2)
+    data.setup("fit")
+    assert sum(client.num_samples for client in data.clients) == len(SET)
