@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from lkd.own_arguments import class_path
+from lkd.packages import is_module_class, overrides
 from lkd.parser import Parser
 
 FEDERATION = "federation"
@@ -103,7 +104,14 @@ def load_client(
         module.load_state_dict(state)
     except RuntimeError as error:
         who = type(module).__name__
-        raise ValueError(f"path={path!r} does not fit {who}: {' '.join(str(error).split())}") from error
+        late = (
+            " If its setup() makes layers, call that first and give the module."
+            if overrides(module, "setup")
+            else ""
+        )
+        raise ValueError(
+            f"path={path!r} does not fit {who}: {' '.join(str(error).split())}.{late}"
+        ) from error
     if client is not None:
         own = {
             **saved["optimizer"][kind].get("start", {}),
@@ -149,7 +157,7 @@ def _make(described: dict[str, Any] | None, path: str) -> LightningModule:
     module, _, attribute = name.rpartition(".")
     # only what is imported already: a stranger's file must not choose what runs
     found = getattr(sys.modules.get(module), attribute, None)
-    if not (isinstance(found, type) and issubclass(found, LightningModule)):
+    if found is None or not is_module_class(found):
         raise ValueError(
             f"path={path!r} is of {name}, which is no LightningModule that is imported here: import it first, or give the module, "
             f"load_client({path!r}, module={attribute}(...))."

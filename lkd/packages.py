@@ -38,6 +38,17 @@ def is_module(value: Any) -> TypeGuard[LightningModule]:
     return getattr(base_of(value), "__name__", None) == "LightningModule"
 
 
+def is_module_class(value: Any) -> bool:
+    """Whether it is a class of LightningModules of either package.
+
+    Example:
+        >>> is_module_class(LightningModule), is_module_class(LightningModule())
+        (True, False)
+    """
+    bases = value.__mro__ if isinstance(value, type) else ()
+    return any(base.__name__ == "LightningModule" and base.__module__.startswith(CORES) for base in bases)
+
+
 def is_data_module(value: Any) -> TypeGuard[LightningDataModule]:
     """Whether it is a LightningDataModule of either package.
 
