@@ -111,7 +111,7 @@ class Distillation(Callback):
         Raises:
             ValueError: If a layer does not exist, or teacher and student do not fit.
         """
-        if hasattr(student, ADAPTERS):
+        if self.distiller.adapted(student):
             return
         self.distiller.check_layers(student)
         ours = list(student.parameters())
@@ -135,7 +135,8 @@ class Distillation(Callback):
                 pairs = None if batch is None else self.distiller.look(student, batch, must=False)
             if pairs is not None:
                 self.distiller.adopt(student, pairs)
-        if self._saved is not None:
+        learning = may_adapt(term for _, term in running_terms(trainer))
+        if self._saved is not None and (may_adapt(self.distiller.terms.values()) or not learning):
             self._restore(student)
 
     def _batch_of_a_client(self, trainer: Trainer, federation: Federation, student: LightningModule) -> Any:
@@ -168,7 +169,8 @@ class Distillation(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keeps the adapters beside the student's weights, not among them."""
-        if len(adapters := getattr(pl_module, ADAPTERS, nn.ModuleDict())):
+        adapters: nn.ModuleDict = getattr(pl_module, ADAPTERS, nn.ModuleDict())
+        if len(adapters) and may_adapt(self.distiller.terms.values()):  # of this callback, and no other one's
             checkpoint[ADAPTERS] = adapters.state_dict()
             checkpoint[SHAPES] = self.distiller.shapes
 
@@ -192,7 +194,7 @@ class Distillation(Callback):
         """Fills the adapters from the checkpoint, by whose shapes they are made if nothing else has made them."""
         assert self._saved is not None
         saved, shapes = self._saved
-        if not hasattr(student, ADAPTERS) and saved:
+        if not self.distiller.adapted(student) and saved:
             self.distiller.adopt(student, pairs_of(shapes, self.distiller.terms, student.device))
         adapters: nn.Module = getattr(student, ADAPTERS, nn.Module())
         made = adapters.state_dict()

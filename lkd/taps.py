@@ -33,7 +33,8 @@ class Taps:
     """Records the input and output of named layers while it is open.
 
     The hooks live only inside the `with` block, so nothing stays behind on the model: it can be copied,
-    pickled and compiled outside. A layer that runs several times leaves its last call.
+    pickled and compiled outside. A layer that runs several times leaves its last call, or
+    the last one with gradients, if there are any.
 
     Args:
         model: The module to listen to.
@@ -69,6 +70,7 @@ class Taps:
         self._layers = layers
         self._calls: dict[str, tuple[Call, Any]] = {}
         self._outermost: dict[str, tuple[Call, Any]] = {}
+        self._learnt: set[str] = set()
         self._undo: list[Any] = []
 
     def __enter__(self) -> "Taps":
@@ -94,6 +96,11 @@ class Taps:
 
     def _recorder(self, calls: dict[str, tuple[Call, Any]], name: str) -> Any:
         def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            learns = torch.is_grad_enabled()
+            if name in self._learnt and not learns:
+                return  # a metric on the side, which takes nothing from what is learnt
+            if learns and calls is self._calls:
+                self._learnt.add(name)
             calls[name] = Call(args, kwargs), output
             if self._notify is not None and calls is self._calls:
                 self._notify()

@@ -38,6 +38,7 @@ class Known:
         layouts: Orders of dimensions, by argument and address.
         ran: Whether a step has come to its end.
         moves: Whether a gradient reaches all that is compared.
+        adapted: Whether its adapters are made.
     """
 
     step: Step
@@ -45,6 +46,7 @@ class Known:
     layouts: dict[tuple[str, str], str | None] = dataclasses.field(default_factory=dict)
     ran: bool = False
     moves: bool = False
+    adapted: bool = False
 
 
 @dataclasses.dataclass
@@ -160,6 +162,10 @@ class Distiller:
             self.check_layers(module)
             self.adopt(module, self.look(module, example) or [], example)
 
+    def adapted(self, module: LightningModule) -> bool:
+        """Whether the adapters of a module are made."""
+        return self._known[module].adapted
+
     def detach(self) -> None:
         """Takes everything back that `attach` did."""
         while self._undo:
@@ -208,6 +214,14 @@ class Distiller:
             batch: If given, every loss is computed once, so that mistakes speak now.
         """
         adapters = make_adapters(module, pairs)
+        if len(adapters) and len(getattr(module, ADAPTERS, ())):
+            raise ValueError(
+                f"two distillation callbacks learn adapters for {type(module).__name__}; put their terms into one: "
+                "Distillation(teacher, [first, second]), with a lkd.teachers.Ensemble for several teachers."
+            )
+        self._known[module].adapted = True
+        if not len(adapters) and hasattr(module, ADAPTERS):
+            return adapters
         self.shapes = shapes_of(pairs)
         self._undo.append(hold(module, adapters, as_child=self.thaws))
         if batch is not None:
@@ -314,7 +328,7 @@ class Distiller:
         known.root = passed.outputs.root if passed.outputs.root is not None else passed.inputs.root
         if torch.is_grad_enabled() and not (known.moves or self.thaws):
             _require_gradient(pairs)
-            known.moves = True
+            known.moves = known.ran  # a look before training has not seen all of the step
         return pairs
 
     def _value(self, pair: Pair, batch: Any, adapter: nn.Module | None) -> Tensor:
@@ -379,7 +393,8 @@ def _require_gradient(pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         found: list[Tensor] = []
         apply_to_collection(pair.student, Tensor, found.append)
-        if not any(tensor.requires_grad for tensor in found):
+        moved = [tensor.requires_grad for tensor in found]
+        if not (any(moved) if pair.term.raw else all(moved)):  # raw outputs hold anchors and the like
             raise ValueError(
                 f"student_layer={pair.term.student_layer!r} of {type(pair.term).__name__} gives what no gradient reaches, so that its loss "
                 "moves nothing: the layer and those before it are frozen, or run under no_grad (or in a reentrant checkpoint); "

@@ -16,8 +16,8 @@ def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "la
     """The order of dimensions of what a layer gave: NCHW, NHWC, NCL or NLC; None where nothing tells.
 
     What the address says after its `@` holds. Else the layer's kind tells (a convolution has its channels first, a linear
-    layer last), the width of the last layer with weights in it, timm's `output_fmt`, and the shape: maps whose first
-    two dimensions agree, and not the last two, are taken for no NCHW.
+    layer last), the widths of the layers with weights in it, timm's `output_fmt`, and the shape: square maps have their channels
+    first.
 
     Args:
         model: The model.
@@ -47,16 +47,17 @@ def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "la
     first, last = ("NCL", "NLC") if value.dim() == 3 else ("NCHW", "NHWC")
     if isinstance(layer, FIRST if value.dim() == 3 else MAPS):
         return first
-    width = _width(layer)
+    widths = _widths(layer)
     square = value.dim() == 4 and value.shape[2] == value.shape[3] != value.shape[1]
-    if width == value.shape[1] != value.shape[-1]:
-        return first
-    if width == value.shape[-1] != value.shape[1] and not square:
-        return last
+    for known in (set(widths), set(widths[-1:])):
+        if value.shape[1] in known and value.shape[-1] not in known:
+            return first
+        if value.shape[-1] in known and value.shape[1] not in known and not square:
+            return last
     if value.dim() == 4:
         if (told := _told(model, address)) is not None:
             return told
-        return None if value.shape[1] == value.shape[2] != value.shape[3] else "NCHW"
+        return "NCHW" if square else None
     return None
 
 
@@ -73,17 +74,17 @@ def canonical(value: Tensor, layout: str | None) -> Tensor:
     return value.transpose(1, 2) if layout == "NCL" else value
 
 
-def _width(layer: nn.Module) -> int | None:
-    """The channels of the last layer with weights inside, itself included."""
-    width: int | None = None
+def _widths(layer: nn.Module) -> list[int]:
+    """The channels of the layers with weights inside, itself included, in order."""
+    widths: list[int] = []
     for inner in layer.modules():
         if isinstance(inner, nn.RNNBase):
-            width = (inner.proj_size or inner.hidden_size) * (2 if inner.bidirectional else 1)
+            widths.append((inner.proj_size or inner.hidden_size) * (2 if inner.bidirectional else 1))
         elif next(inner.parameters(recurse=False), None) is not None:
             found: Any = next((getattr(inner, name) for name in WIDTHS if hasattr(inner, name)), None)
             found = found[-1] if isinstance(found, tuple | list) and found else found
-            width = found if isinstance(found, int) else width
-    return width
+            widths += [found] if isinstance(found, int) else []
+    return widths
 
 
 def _told(model: nn.Module, address: str) -> str | None:

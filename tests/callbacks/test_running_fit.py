@@ -399,3 +399,42 @@ def test_late_adapters_outside_of_a_trainer_are_refused():
     distiller.attach(module)
     with pytest.raises(ValueError, match="attach with an example batch"):
         module.training_step(next(iter(digits())), 0)
+
+
+def test_a_forward_on_the_side_takes_nothing_from_what_is_learnt():
+    class Measures(Plain):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            with torch.no_grad():
+                self.log("acc", (self.net[3:](self.net[:3](batch[0])).argmax(1) == batch[1]).float().mean())
+            return 0.0 * loss
+
+    module = seeded(0, Measures)
+    before = module.net[1].weight.detach().clone()
+    quick_trainer(callbacks=[features()]).fit(module, digits())
+    assert not torch.equal(before, module.net[1].weight)
+
+
+def test_one_frozen_layer_among_several_is_refused():
+    both = FeatureDistillation(Teacher(Plain(32)), {"net.1": "net.1", "net.4": "net.4"}, weight=1.0)
+    with pytest.raises(ValueError, match="gives what no gradient reaches"):
+        quick_trainer(callbacks=[both]).fit(Frozen(), digits())
+
+
+def test_two_callbacks_with_adapters_are_refused_and_one_beside_logits_is_not(tmp_path):
+    with pytest.raises(ValueError, match="two distillation callbacks learn adapters for Plain"):
+        quick_trainer(callbacks=[features(), features()]).fit(Plain(), digits())
+    for order in ((features, logits), (logits, features)):
+
+        def fit(epochs, checkpoint=None, order=order):
+            trainer = quick_trainer(
+                callbacks=[make() for make in order],
+                max_epochs=epochs,
+                enable_checkpointing=True,
+                default_root_dir=tmp_path / order[0].__name__,
+            )
+            module = seeded(0, Plain)
+            trainer.fit(module, digits(), ckpt_path=checkpoint)
+            return module.net[1].weight, trainer.checkpoint_callback.best_model_path
+
+        assert torch.equal(fit(2)[0], fit(2, fit(1)[1])[0])
