@@ -35,8 +35,8 @@ class Distillation(Callback):
     and DDP. Every term is logged as `distillation/<term>`, the sum as `distillation/total`; what the module
     itself logs stays what it was, without the terms.
 
-    Nothing is rehearsed: the first step compares what the running fit gives, and a mistake ends the fit there, before any
-    weight has changed. Adapters are sized by one forward when the optimizer is made, or else by the first step: where the
+    No copy of the module is trained for trial: the first step compares what the running fit gives, and a mistake ends the fit
+    there, before any weight has changed. Adapters are sized by one forward when the optimizer is made, or else by the first step: where the
     data is a stream or several loaders, or the step reads before its forward what only a hook makes.
 
     Args:
