@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule
 from lkd.own_arguments import class_path
 from lkd.packages import is_module_class, overrides
 from lkd.parser import Parser
+from lkd.safe_load import load
 
 FEDERATION = "federation"
 """Key of a checkpoint under which the state of algorithm and clients is."""
@@ -88,7 +89,7 @@ def load_client(
     if not Path(path).is_file():
         raise FileNotFoundError(f"path={path!r} does not exist; give the path of a federation's checkpoint.")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = load(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f"path={path!r} is damaged, or no checkpoint of a federation.") from error
     if not isinstance(checkpoint, dict) or FEDERATION not in checkpoint:

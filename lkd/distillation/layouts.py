@@ -15,9 +15,9 @@ WIDTHS = ("out_features", "out_channels", "num_features", "normalized_shape", "e
 def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "layer") -> str | None:
     """The order of dimensions of what a layer gave: NCHW, NHWC, NCL or NLC; None where nothing tells.
 
-    What the address says after its `@` holds. Else the layer's kind tells (a convolution has its channels first, a linear
-    layer last), the widths of the layers with weights in it, timm's `output_fmt`, and the shape: square maps have their channels
-    first.
+    What the address says after its `@` holds. Else the layer's kind tells (a convolution has its channels
+    first, and so has a block of nothing but convolutions where the widths leave it open), the widths of the
+    layers with weights in it, timm's `output_fmt`, and the shape: square maps have their channels first.
 
     Args:
         model: The model.
@@ -54,11 +54,11 @@ def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "la
             return first
         if value.shape[-1] in known and value.shape[1] not in known and not square:
             return last
-    if value.dim() == 4:
-        if (told := _told(model, address)) is not None:
-            return told
-        return "NCHW" if square else None
-    return None
+    if value.dim() == 4 and (told := _told(model, address)) is not None:
+        return told
+    if _all_of(layer, FIRST if value.dim() == 3 else MAPS):
+        return first
+    return "NCHW" if square else None
 
 
 def canonical(value: Tensor, layout: str | None) -> Tensor:
@@ -85,6 +85,12 @@ def _widths(layer: nn.Module) -> list[int]:
             found = found[-1] if isinstance(found, tuple | list) and found else found
             widths += [found] if isinstance(found, int) else []
     return widths
+
+
+def _all_of(layer: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Whether there are layers with weights inside, and all of these kinds."""
+    inner = [one for one in layer.modules() if next(one.parameters(recurse=False), None) is not None]
+    return bool(inner) and all(isinstance(one, kinds) for one in inner)
 
 
 def _told(model: nn.Module, address: str) -> str | None:

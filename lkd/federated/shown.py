@@ -22,6 +22,17 @@ def shown(value: Any) -> str:
         return repr(value)
     if (inside := getattr(value, "_orig_mod", None)) is not None:
         return f"torch.compile({shown(inside)})"
+    if isinstance(value, list | tuple | dict | set) and not _plain(value):
+        return f"{type(value).__name__}(...)"
     text = repr(value)
     short = len(text) <= 60 and "\n" not in text and " object at 0x" not in text
     return text if short and not isinstance(value, nn.Module | Tensor) else f"{type(value).__name__}(...)"
+
+
+def _plain(value: Any) -> bool:
+    """Whether a collection holds names, numbers and the like alone."""
+    if isinstance(value, dict):
+        return all(_plain(key) and _plain(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple | set):
+        return all(_plain(inner) for inner in value)
+    return value is None or isinstance(value, str | int | float)

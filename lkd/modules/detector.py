@@ -16,6 +16,7 @@ from lkd.models.dense import Detections, Outputs, check_targets
 from lkd.models.per_camera import PerCamera
 from lkd.models.yolo import YOLO
 from lkd.modules.optimize import configure
+from lkd.safe_load import load
 
 
 class Detector(LightningModule):
@@ -100,7 +101,7 @@ class Detector(LightningModule):
             raise FileNotFoundError(
                 f"start={self.start!r} does not exist; train it first or give another path."
             )
-        state = server_state(torch.load(self.start, map_location="cpu", weights_only=True))
+        state = server_state(load(self.start))
         weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
         for network in self.networks():
             try:

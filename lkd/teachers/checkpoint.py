@@ -5,8 +5,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from lkd.safe_load import load
 
 
 def read(path: str) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def read(path: str) -> dict[str, Any]:
             "python -m lightning.pytorch.utilities.consolidate_checkpoint)."
         )
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = load(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, AttributeError) as error:
         if isinstance(error, pickle.UnpicklingError) and (zipfile.is_zipfile(path) or "GLOBAL" in str(error)):
             raise ValueError(

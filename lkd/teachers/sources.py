@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
+from lkd.safe_load import only_tensors
 from lkd.teachers.callables import Called
 from lkd.teachers.checkpoint import read
 
@@ -87,7 +88,8 @@ def _checkpoint(path: str) -> LightningModule:
             "do); give the module: Teacher(YourModule.load_from_checkpoint(path))."
         )
     try:
-        return LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        with only_tensors():
+            return LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (ValueError, TypeError, ImportError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"model={path!r} is of a {made_by['_class_path']}, which could not be made from it ({shorten(str(error), 200)}); give the "

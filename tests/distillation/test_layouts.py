@@ -141,3 +141,11 @@ def test_sequences_of_which_nothing_tells_are_refused_only_where_it_matters():
         ValueError, match=r"student_layer='act': nothing tells which dimension .*'@NLC'.*'@NCL'"
     ):
         make_adapters(module, [Pair("fitnets", FitNets(), same, other, ["student_layer='act'"])])
+
+
+def test_a_block_of_nothing_but_convolutions_has_its_channels_first():
+    block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+    net = nn.Sequential(block, nn.ReLU())
+    cube = torch.zeros(2, 8, 8, 8)
+    assert layout_of(net, "0", cube) == "NCHW"
+    assert layout_of(net, "1", cube) is None

@@ -1,0 +1,54 @@
+"""Reads files of torch that strangers wrote: tensors, numbers and text alone, whatever else this process has allowed."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_ONE_AT_A_TIME = threading.RLock()
+
+
+def load(path: str | Path) -> Any:
+    """What `torch.load(path, weights_only=True)` gives on the CPU, with nothing but torch's own list of safe classes.
+
+    Libraries add classes to torch's list for the life of a process (Ultralytics does, for each file that it reads),
+    and every later `weights_only=True` would take them too.
+
+    Args:
+        path: The file.
+
+    Raises:
+        pickle.UnpicklingError: If the file holds objects of other classes.
+
+    Example:
+        >>> import io, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"weight": torch.ones(2)}, f"{folder}/x.pt")
+        ...     load(f"{folder}/x.pt")
+        {'weight': tensor([1., 1.])}
+    """
+    with only_tensors():
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def only_tensors() -> Iterator[None]:
+    """Inside, torch's list of safe classes is its own; afterwards what others have added stands again."""
+    with _ONE_AT_A_TIME:
+        added = torch.serialization.get_safe_globals()
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals([one for one in added if _own(one)])
+        try:
+            yield
+        finally:
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(added)
+
+
+def _own(allowed: Any) -> bool:
+    """Whether torch itself put a class on its list: exceptions, traces and tensors, no modules."""
+    known = getattr(allowed, "__module__", "").partition(".")[0] in ("builtins", "traceback", "torch")
+    return known and not (isinstance(allowed, type) and issubclass(allowed, torch.nn.Module))
