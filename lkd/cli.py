@@ -32,6 +32,7 @@ _PARTS = (
     "--data",
     "--trainer",
     "--distillation",
+    "--more_loggers",
     "--seed_everything",
     "--ckpt_path",
     "--test_after_fit",

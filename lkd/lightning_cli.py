@@ -9,17 +9,19 @@ from typing import Any, cast
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, Namespace, SaveConfigCallback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import lkd.callbacks
 import lkd.datamodules
 import lkd.federated
+import lkd.loggers
 import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
 from lkd import __version__
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
+from lkd.run_labels import labels
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class _Shared:
 
 
 class CLI(LightningCLI):
-    """Adds the `distillation` callback as a section of its own and `test_after_fit`."""
+    """Adds the `distillation` callback and `more_loggers` as sections of their own, and `test_after_fit`."""
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Makes the parser, whose mistakes get one sentence."""
@@ -71,11 +73,23 @@ class CLI(LightningCLI):
             lkd.callbacks.Distillation, "distillation", subclass_mode=True, required=False
         )
         parser.add_argument(
+            "--more_loggers",
+            type=list[Logger],
+            default=[],
+            help="Loggers beside trainer.logger, whose folder stays the run's.",
+        )
+        parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="Measure on the test data when fit is done."
         )
 
     def before_instantiate_classes(self) -> None:
-        """Looks for the checkpoint, before anything that takes long."""
+        """Looks for the checkpoint, before anything that takes long; tells W&B what the run is called."""
+        config = self.config.get(str(self.subcommand), self.config)
+        for entry in config.get("more_loggers", []):
+            if entry.class_path.endswith("WandbRunLogger"):
+                group, tags = labels(config.clone().as_dict())
+                entry.init_args.group = entry.init_args.group or group
+                entry.init_args.tags = entry.init_args.tags or tags
         path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
         if path is None:
             if self.subcommand in ("validate", "test", "predict"):
@@ -96,6 +110,14 @@ class CLI(LightningCLI):
                     setattr(module, name, _Shared(value))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        more = self._get(self.config_init, "more_loggers", default=[])
+        own = config["logger"]
+        if more and own is not False:
+            if own is None or own is True:
+                own = CSVLogger(config["default_root_dir"] or Path.cwd())
+            config = {**config, "logger": [*(own if isinstance(own, list) else [own]), *more]}
+        elif more:
+            config = {**config, "logger": more}
         return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
 
     def before_fit(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
-    pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
+    pytest.skip('needs the extra: pip install "lightning-kd[yolo]"', allow_module_level=True)
 
 from lkd.cli import main
 from lkd.compare.reading import read

@@ -47,7 +47,9 @@ def _ultralytics() -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "ultralytics":
             raise
-        raise ImportError('YOLO needs the extra: pip install "lkd[yolo]" (Ultralytics, AGPL-3.0).') from error
+        raise ImportError(
+            'YOLO needs the extra: pip install "lightning-kd[yolo]" (Ultralytics, AGPL-3.0).'
+        ) from error
     finally:
         torch.save, Image.open = save, open_image
         for name in os.environ.keys() - environment.keys():
@@ -144,7 +146,7 @@ class YOLO(nn.Module):
         num_classes: Number of classes after mapping.
 
     Raises:
-        ImportError: The extra `lkd[yolo]` is not installed.
+        ImportError: The extra `lightning-kd[yolo]` is not installed.
         FileNotFoundError: A `.pt` file does not exist.
         ValueError: An unknown yaml, a head that gives other than boxes, weights that do not fit, or classes.
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
-    pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
+    pytest.skip('needs the extra: pip install "lightning-kd[yolo]"', allow_module_level=True)
 
 from lkd.callbacks import EMA, BoxDistillation, WarmUp
 from lkd.datamodules import YoloFolder

@@ -318,7 +318,7 @@ def test_bad_arguments(llvip, wrong, message):
 
 
 needs_yolo = pytest.mark.skipif(
-    find_spec("ultralytics") is None, reason='needs the extra: pip install "lkd[yolo]"'
+    find_spec("ultralytics") is None, reason='needs the extra: pip install "lightning-kd[yolo]"'
 )
 
 

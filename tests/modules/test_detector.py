@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer, see
 from lightning.pytorch.cli import LightningCLI
 
 if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
-    pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
+    pytest.skip('needs the extra: pip install "lightning-kd[yolo]"', allow_module_level=True)
 
 from lkd.metrics import DetectionTable
 from lkd.modules import Detector
