@@ -1,11 +1,10 @@
 """Weights & Biases for runs of lkd: a federation's rounds are its rows, and the runs of a method are its groups."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import WandbLogger
+from torch import nn
 
 from lkd.federated import Federation
 
@@ -36,7 +35,7 @@ class WandbRunLogger(WandbLogger):
     def __init__(
         self,
         project: str = "lkd",
-        save_dir: str | os.PathLike[str] = "runs",
+        save_dir: str | Path = "runs",
         name: str | None = None,
         group: str | None = None,
         tags: list[str] | None = None,
@@ -50,7 +49,7 @@ class WandbRunLogger(WandbLogger):
         self._federation: Federation | None = None
         self._round, self._row = 0, dict[str, Any]()
 
-    def log_graph(self, model: LightningModule, input_array: Any = None) -> None:
+    def log_graph(self, model: nn.Module, input_array: Any = None) -> None:
         """Notes whether a federation is trained: Lightning calls this with the module before every run."""
         self._federation = model if isinstance(model, Federation) else None
         if self._federation is not None:
