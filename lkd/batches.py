@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from lkd.nested import tensors
 from lkd.taps import Call
 
 Keys = str | int | list[str | int]
@@ -133,9 +133,7 @@ def size(batch: Any) -> int:
         >>> size({"scale": torch.tensor(1.0), "images": torch.zeros(8, 3)})
         8
     """
-    found: list[int] = []
-    apply_to_collection(batch, Tensor, lambda t: found.append(len(t)) if t.ndim else None)
-    return found[0] if found else 1
+    return next((len(tensor) for tensor in tensors(batch) if tensor.ndim), 1)
 
 
 def _arguments(module: nn.Module) -> tuple[list[str], list[str]]:

@@ -1,6 +1,5 @@
 """Adapters of a distillation: made from what student and teacher give, trained along, kept in checkpoints."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -8,31 +7,13 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from lkd.distillation.pairing import Pair
 from lkd.losses import Term
 
 ADAPTERS = "distillation_adapters"
 """Name of the attribute of the student that holds the adapters while distillation is attached."""
 SHAPES = "distillation_shapes"
 """Key of a checkpoint under which the shapes are that the adapters were made from."""
-
-
-@dataclasses.dataclass
-class Pair:
-    """A term, and what it compares.
-
-    Args:
-        name: Of the term.
-        term: The loss.
-        student: A tensor, a list of tensors, or raw outputs.
-        teacher: The teacher's counterpart.
-        unknown: Addresses of sequences of which nothing tells whether channels come first.
-    """
-
-    name: str
-    term: Term
-    student: Any
-    teacher: Any
-    unknown: Sequence[str] = ()
 
 
 def may_adapt(terms: Iterable[Term]) -> bool:

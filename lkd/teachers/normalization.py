@@ -6,9 +6,9 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
+from lkd.nested import on_tensors, tensors
 from lkd.taps import Call
 from lkd.teachers.inputs import shown
-from lkd.teachers.nested import on_tensors, tensors
 
 Statistics = float | Sequence[float]
 
