@@ -19,6 +19,7 @@ from lkd.batches import Keys, entry, size
 from lkd.distillation.adapters import ADAPTERS, hold, make_adapters, may_adapt, shapes_of, train_along
 from lkd.distillation.own_losses import OwnLosses, Relabel, Step, silent
 from lkd.distillation.pairing import Pair, name_terms, pair_up, require_gradient, student_layers
+from lkd.distillation.samples import require_samples
 from lkd.distillation.student import Known, Passed, run
 from lkd.finite import require_finite
 from lkd.losses import Term
@@ -223,6 +224,7 @@ class Distiller:
         adapters = getattr(module, ADAPTERS, None)
         if adapters is None and may_adapt(self.terms.values()):
             adapters = self._adopt_late(module, pairs)
+        require_samples(module, pairs)
         for pair in pairs:
             value = self._value(pair, passed.batch(batch), _entry(adapters, pair.name))
             logs[pair.name] = value.detach()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lkd.losses.adapters import adapt, match_channels
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
-from lkd.losses.maps import require_maps, same_size, same_width
+from lkd.losses.maps import require_maps, require_positions, same_size, same_width
 from lkd.losses.term import Term
 
 
@@ -55,7 +55,7 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) ->
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the features are no maps or p is below 1.
+        ValueError: If the features are no maps, have a single position, or p is below 1.
 
     Example:
         >>> import torch
@@ -66,6 +66,7 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) ->
     if p < 1:
         raise ValueError(f"p must be at least 1, got {p}")
     student, teacher = same_size(*require_maps(*prepare(student, teacher)))
+    student, teacher = require_positions(student, teacher, "AttentionTransfer")
     ours, theirs = (F.normalize(x.abs().pow(p).mean(1).flatten(1)) for x in (student, teacher))
     return F.mse_loss(ours, theirs)
 
@@ -87,7 +88,7 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the features are no maps, the channels differ, or tau is not above 0.
+        ValueError: If the features are no maps or have a single position, the channels differ, or tau is not above 0.
 
     Example:
         >>> import torch
@@ -97,6 +98,7 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     """
     check_positive("tau", tau)
     student, teacher = same_width(*same_size(*require_maps(*prepare(student, teacher))))
+    student, teacher = require_positions(student, teacher, "CWD")
     ours, theirs = (F.log_softmax(x.flatten(2) / tau, dim=2).flatten(0, 1) for x in (student, teacher))
     return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
 

@@ -15,7 +15,7 @@ def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Mean and standard deviation are over the batch and the positions, so the loss is `1 - r`, with r the Pearson
     correlation of a channel of the student with the teacher's, mean over the channels: 0 for equal patterns,
     1 for unrelated ones, at most 2. Offset and scale of a channel do not matter. A constant channel counts as all
-    zeros, without gradient. The deviation divides by n, not by n - 1 as in the authors' code, because
+    zeros, without gradient, and so does one position of a batch of one. The deviation divides by n, not by n - 1 as in the authors' code, because
     only then the identity is exact. Sizes meet as in `fitnets_loss`.
 
     Cao et al.: PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient,
