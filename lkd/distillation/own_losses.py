@@ -117,8 +117,9 @@ def _require_inputs(batch: Any, call: Call) -> None:
             f"input_key=None: with alpha=0 and a dict as batch, name its images, one of {list(batch)}."
         )
     if isinstance(batch, list | tuple) and begins_with_labels(batch):
+        kind = "integers" if batch[0].ndim <= 1 and not batch[0].is_floating_point() else "zeros and ones"
         raise ValueError(
-            f"input_key=None: the batch begins with integers {tuple(batch[0].shape)}, which look like labels; name the entry "
+            f"input_key=None: the batch begins with {kind} {tuple(batch[0].shape)}, which look like labels; name the entry "
             "that holds the inputs, such as input_key=1."
         )
 
