@@ -4,7 +4,6 @@ import contextlib
 import copy
 import functools
 import inspect
-import types
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from lkd.distillation.own_losses import OwnLosses, Relabel, Step, silent
 from lkd.distillation.pairing import Pair, name_terms, pair_up, require_gradient, student_layers
 from lkd.distillation.samples import require_samples
 from lkd.distillation.student import Known, Passed, run
+from lkd.distillation.wrapping import wrap
 from lkd.finite import require_finite
 from lkd.losses import Term
 from lkd.nested import shallow
@@ -199,17 +199,8 @@ class Distiller:
         return adapters
 
     def _wrap(self, module: LightningModule, name: str, wrapper: Step) -> Step:
-        before = module.__dict__.get(name)
-        bound = getattr(module, name)
-        # A deep copy of the module must run its own step, hence the function and not the bound method.
-        inner: Step = getattr(bound, "__func__", None) or (lambda _, *args, **kwargs: bound(*args, **kwargs))
-
-        @functools.wraps(inner)  # Lightning reads the user's signature to decide what to pass
-        def method(self: LightningModule, *args: Any, **kwargs: Any) -> Any:
-            return wrapper(self, inner, *args, **kwargs)
-
-        setattr(module, name, types.MethodType(method, module))
-        self._undo.append(lambda: setattr(module, name, before) if before else delattr(module, name))
+        inner, undo = wrap(module, name, wrapper)
+        self._undo.append(undo)
         return inner
 
     def _distilled_step(self, module: LightningModule, inner: Step, batch: Any, *args: Any) -> Any:

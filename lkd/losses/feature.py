@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkd.losses.adapters import adapt, match_channels
+from lkd.losses.adapted import AdaptedTerm
+from lkd.losses.adapters import adapt
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
 from lkd.losses.maps import require_maps, require_positions, same_size, same_width
 from lkd.losses.term import Term
@@ -103,7 +104,7 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
 
 
-class FitNets(Term):
+class FitNets(AdaptedTerm):
     """Mean squared difference of features, `fitnets_loss`, through a linear adapter; layers are averaged.
 
     Args:
@@ -119,20 +120,6 @@ class FitNets(Term):
         >>> term(student, teacher, adapter=term.adapter(student, teacher)).item()
         0.0
     """
-
-    def __init__(
-        self,
-        weight: float = 1.0,
-        student_layer: str | list[str] = "",
-        teacher_layer: str | list[str] = "",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(weight, student_layer, teacher_layer)
-        self.seed = seed
-
-    def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList | None:
-        """Build a 1x1 convolution (maps) or linear layer (vectors, tokens) where the widths differ."""
-        return match_channels(student, teacher, seed=self.seed)
 
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
@@ -174,7 +161,7 @@ class AttentionTransfer(Term):
         return mean_over_levels(lambda s, t: attention_transfer_loss(s, t, self.p), student, teacher)
 
 
-class CWD(Term):
+class CWD(AdaptedTerm):
     """Channel-wise distillation of maps, `cwd_loss`, through 1x1 adapters; the layers are averaged.
 
     Args:
@@ -190,6 +177,8 @@ class CWD(Term):
         tensor(0.)
     """
 
+    bias = False  # the loss would ignore it
+
     def __init__(
         self,
         tau: float = 1.0,
@@ -198,13 +187,8 @@ class CWD(Term):
         teacher_layer: str | list[str] = "",
         seed: int = 0,
     ) -> None:
-        super().__init__(weight, student_layer, teacher_layer)
+        super().__init__(weight, student_layer, teacher_layer, seed)
         self.tau = check_positive("tau", tau)
-        self.seed = seed
-
-    def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList | None:
-        """Build 1x1 convolutions where the widths differ, without the bias that the loss would ignore."""
-        return match_channels(student, teacher, bias=False, seed=self.seed)
 
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None

@@ -97,23 +97,6 @@ def require_positions(student: Tensor, teacher: Tensor, loss: str) -> tuple[Tens
     return student, teacher
 
 
-def level_pairs(student: Tapped, teacher: Tapped) -> list[tuple[Tensor, Tensor]]:
-    """Return the pairs of layers, or raise ValueError if the numbers of layers differ or are zero.
-
-    Example:
-        >>> import torch
-        >>> len(level_pairs(torch.zeros(1, 2), torch.zeros(1, 3)))
-        1
-    """
-    ours, theirs = levels(student), levels(teacher)
-    if len(ours) != len(theirs) or not ours:
-        raise ValueError(
-            f"the student has {len(ours)} layers to compare, the teacher {len(theirs)}: "
-            "student_layer and teacher_layer must name equally many, at least one"
-        )
-    return list(zip(ours, theirs, strict=True))
-
-
 def mean_over_adapted(
     loss: Callable[[Tensor, Tensor, Any], Tensor],
     student: Tapped,
