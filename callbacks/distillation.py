@@ -47,8 +47,8 @@ class Distillation(Callback):
         student_input: Layer of the student whose call the teacher repeats, with all positional and keyword arguments; `""`
             is the module's own forward, or the only outermost layer with weights that runs in its place. A `training_step` that calls
             `self.body(x)` and then `self.head(...)` needs `"body"`.
-        input_key: Key or index of the batch's entry that the teacher is given instead, such as `"images"`; or several, given by
-            name where the teacher's forward has parameters of these names, and else in this order.
+        input_key: Key or index of the batch's entry that the teacher is given instead, such as `"images"`, as the student's step
+            leaves it; or several, given by name where the teacher's forward has parameters of these names, and else in this order.
         label_key: Key or index of the labels in the batch, for terms that need them (DKD).
         student_key: With `alpha=0`, the same for the student's forward. Default: `input_key`.
 

@@ -37,8 +37,8 @@ def dkd_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the shapes do not match, there is one class only (or two, with alpha = 0), a label is no class, or the
-            temperature is not above 0.
+        ValueError: If the shapes do not match, there is one class only, a label is no class, or the temperature is not
+            above 0.
 
     Example:
         >>> student, teacher = torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([[3.0, 1.0, 0.0]])
@@ -47,10 +47,6 @@ def dkd_loss(
     """
     check_positive("temperature", temperature)
     student, teacher = prepare_classes(student, teacher)
-    if student.shape[1] == 2 and not alpha:
-        raise ValueError(
-            "alpha=0 leaves the part over the other classes, and of 2 classes there is one other"
-        )
     labels, counts = split_ignored(labels, *student.shape)
     (pair_s, others_s), (pair_t, others_t) = (
         split_target(logits / temperature, labels) for logits in (student, teacher)
@@ -94,11 +90,16 @@ class DKD(Term):
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the mean of `dkd_loss` over the layers; raise ValueError without labels."""
+        """Compute the mean of `dkd_loss` over the layers; raise ValueError without labels, or where nothing is left of it."""
         if labels is None:
             raise ValueError("DKD needs labels, got none: use KD where batches have no labels")
 
         def loss(ours: Tensor, theirs: Tensor) -> Tensor:
+            if self.weight and not self.alpha and ours.shape[-1] == 2:
+                raise ValueError(
+                    "DKD with alpha=0, as in FedNTD, distils the classes that are not the true one, and of 2 classes that is one, "
+                    "which gives no gradient"
+                )
             return dkd_loss(ours, theirs, labels, self.temperature, self.alpha, self.beta)
 
         return mean_over_levels(loss, student, teacher)

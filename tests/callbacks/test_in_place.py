@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lkd.callbacks import Distillation
+from lkd.distillation import Distiller
 from lkd.losses import DKD, KD, FitNets
 from lkd.teachers import Ensemble, Teacher
 from tests.callbacks.plain import Plain, digits, quick_trainer, seeded
@@ -129,3 +130,30 @@ def test_labels_and_inputs_that_the_step_takes_out_are_found():
     trainer = quick_trainer(callbacks=[distillation])
     trainer.fit(Pops(), dicts())
     assert trainer.callback_metrics["distillation/dkd"].isfinite()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_a_second_pass_is_given_what_the_first_one_was(alpha):
+    class Scaled(Plain):
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self(batch.pop("x")), batch.pop("label"))
+
+    class Centred(Plain):
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self(batch["x"].sub_(0.5)), batch["label"])
+
+    def relabel(batch):
+        return {**batch, "label": batch["label"].flip(0)}
+
+    def step(module):
+        distiller = Distiller(Teacher(Plain()), [], alpha, relabel=relabel, relabelled_weight=1.0)
+        module.log = lambda *_, **__: None
+        distiller.attach(module)
+        return module.training_step(next(iter(dicts())), 0)
+
+    assert step(Scaled()).isfinite()
+    if alpha:
+        with pytest.raises(ValueError, match="changes its inputs in place, so that its second pass"):
+            step(Centred())
+    else:
+        assert step(Centred()).isfinite()
