@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lkd.batches import Keys
 from lkd.callbacks.example import example_batch, without_loggers
 from lkd.distillation import Distiller
-from lkd.distillation.adapters import ADAPTERS, SHAPES, may_adapt, pairs_of
+from lkd.distillation.adapters import ADAPTERS, LAYERS, SHAPES, layers_of, may_adapt, pairs_of
 from lkd.federated import Federation
 from lkd.losses import Term
 from lkd.packages import overrides
@@ -47,8 +47,8 @@ class Distillation(Callback):
         student_input: Layer of the student whose call the teacher repeats, with all positional and keyword arguments; `""`
             is the module's own forward, or the only outermost layer with weights that runs in its place. A `training_step` that calls
             `self.body(x)` and then `self.head(...)` needs `"body"`.
-        input_key: Key or index of the batch's entry that the teacher is given instead, such as `"images"`; or several, given by
-            name where the teacher's forward has parameters of these names, and else in this order.
+        input_key: Key or index of the batch's entry that the teacher is given instead, such as `"images"`, as the student's step
+            leaves it; or several, given by name where the teacher's forward has parameters of these names, and else in this order.
         label_key: Key or index of the labels in the batch, for terms that need them (DKD).
         student_key: With `alpha=0`, the same for the student's forward. Default: `input_key`.
 
@@ -62,8 +62,8 @@ class Distillation(Callback):
         >>> callback = Distillation(Teacher(nn.Linear(4, 3)), [KD(temperature=2.0, weight=0.9)], alpha=0.1)
     """
 
-    _saved: tuple[dict[str, Tensor], dict[str, list[Any]]] | None = None
-    """Adapters of a checkpoint, and the shapes that they were made from."""
+    _saved: dict[str, Any] | None = None
+    """A checkpoint's adapters, and the shapes and layers that they were made from."""
 
     def __init__(
         self,
@@ -168,11 +168,16 @@ class Distillation(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keeps the adapters beside the student's weights, not among them."""
+        """Keeps the adapters beside the student's weights, not among them, and says that it was there.
+
+        A run that resumes without this callback is told so by Lightning.
+        """
+        checkpoint.setdefault("callbacks", {}).setdefault(self.state_key, {})
         adapters: nn.ModuleDict = getattr(pl_module, ADAPTERS, nn.ModuleDict())
         if len(adapters) and may_adapt(self.distiller.terms.values()):  # of this callback, and no other one's
             checkpoint[ADAPTERS] = adapters.state_dict()
             checkpoint[SHAPES] = self.distiller.shapes
+            checkpoint[LAYERS] = layers_of(self.distiller.terms)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -184,7 +189,7 @@ class Distillation(Callback):
         """
         if trainer.state.fn != "fit" or isinstance(pl_module, Federation):
             return
-        self._saved = checkpoint.get(ADAPTERS, {}), checkpoint.get(SHAPES, {})
+        self._saved = {key: checkpoint.get(key, {}) for key in (ADAPTERS, SHAPES, LAYERS)}
         if hasattr(
             pl_module, ADAPTERS
         ):  # some strategies read the checkpoint after they have made the optimizer
@@ -193,9 +198,9 @@ class Distillation(Callback):
     def _restore(self, student: LightningModule) -> None:
         """Fills the adapters from the checkpoint, by whose shapes they are made if nothing else has made them."""
         assert self._saved is not None
-        saved, shapes = self._saved
+        saved, layers = self._saved[ADAPTERS], layers_of(self.distiller.terms)
         if not self.distiller.adapted(student) and saved:
-            self.distiller.adopt(student, pairs_of(shapes, self.distiller.terms, student.device))
+            self.distiller.adopt(student, pairs_of(self._saved[SHAPES], self.distiller.terms, student.device))
         adapters: nn.Module = getattr(student, ADAPTERS, nn.Module())
         made = adapters.state_dict()
         if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in made.items()}:
@@ -203,6 +208,13 @@ class Distillation(Callback):
                 f"the checkpoint has {_named(saved)} and this run {_named(made)}: resume with the distillation that "
                 "it was trained with, or start a new run from its weights (load_from_checkpoint)."
             )
+        for name, was in self._saved[LAYERS].items():
+            if layers.get(name, was) != was:
+                raise ValueError(
+                    f"the checkpoint's adapter {name} lies between student_layer={was[0]!r} and teacher_layer={was[1]!r}, and this run's "
+                    f"between {layers[name][0]!r} and {layers[name][1]!r}: resume with the layers that it was trained for, or start a new "
+                    "run from its weights (load_from_checkpoint)."
+                )
         adapters.load_state_dict(saved)
 
 

@@ -10,6 +10,9 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from lkd.callbacks import Distillation
+from lkd.distillation.adapters import ADAPTERS
+
 Make = Callable[[], LightningDataModule]
 
 
@@ -30,7 +33,8 @@ class Preflight(Callback):
 
     Raises:
         OSError: For test data that are not there; before training.
-        ValueError: For test data without labels, or a metric that nothing logs; before training.
+        ValueError: For test data without labels, a metric that nothing logs, or the checkpoint of a distilled run that is to be
+            resumed without distillation; before training.
     """
 
     def __init__(self, make_data: Make | None = None) -> None:
@@ -42,6 +46,17 @@ class Preflight(Callback):
         if stage == "fit" and trainer.is_global_zero and wanted:
             with isolate_rng():
                 check_test_data(cast(Make, self.make_data)(), pl_module, trainer)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuses to resume a distilled run without its distillation, whose adapters its optimizer has trained."""
+        distilled = any(isinstance(callback, Distillation) for callback in cast(Any, trainer).callbacks)
+        if trainer.state.fn == "fit" and ADAPTERS in checkpoint and not distilled:
+            raise ValueError(
+                f"ckpt_path={str(trainer.ckpt_path)!r} is of a run with distillation, and this one has none: add the section "
+                "`distillation` that it was trained with, or start a new run from its weights (load_from_checkpoint)."
+            )
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks for what is monitored among what was logged."""

@@ -36,6 +36,8 @@ class Term(nn.Module):
     needs_labels: bool = False
     relates_samples: bool = False
     """Whether the loss compares samples of a batch with each other, so that it is no mean over samples."""
+    least_samples: int = 1
+    """The smallest batch that gives the loss a gradient."""
     raw: bool = False
     """Whether the loss takes what a layer gives as it is, a dict or a tuple, and not one tensor a name."""
     of_sigmoids: bool = False

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lkd.teachers.nested import on_tensors, tensors
+from lkd.nested import on_tensors, tensors
 
 Precision = Literal["32", "bf16", "int8"]
 

@@ -10,11 +10,12 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lkd.addresses import find_part
+from lkd.kept import Kept
+from lkd.nested import on_tensors
 from lkd.taps import Call, Taps
 from lkd.teachers.asking import ask
 from lkd.teachers.callables import Called
 from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
-from lkd.teachers.nested import on_tensors
 from lkd.teachers.normalization import Normalization, Statistics
 from lkd.teachers.outputs import join
 from lkd.teachers.precision import Precision, check_precision, running, set_precision, to_own
@@ -102,6 +103,7 @@ class Teacher(LightningModule):
         self.precision = precision
         self.batch_size = batch_size
         self.model: nn.Module | None = None
+        self._alters: bool | None = None  # whether it changes in place what it is given, as far as was seen
         if not (self.source and recipe):
             self._take(source)
 
@@ -245,6 +247,7 @@ class Teacher(LightningModule):
     ) -> Any:
         """What `whole` makes of what the function gives for the parts of a batch, and of their numbers of samples."""
         model, call = self.loaded, as_call(inputs)
+        theirs = Kept(call)
         self.eval()  # whoever shares the model may have set it to training
         device = device_of(call)
         if device is None:
@@ -254,7 +257,16 @@ class Teacher(LightningModule):
         if self.normalization is not None:
             call = self.normalization(call)
         call = to_own(model, call)
+        if self._alters is not False:  # the batch is the student's
+            call = on_tensors(torch.clone, call)
+        own = Kept(call) if self._alters is not False else theirs
         with running(model, self.precision, device.type):
             parts = chunks(call, self.batch_size) if self.batch_size else [(call, batch_length(call) or 1)]
             outputs = whole([function(part) for part, _ in parts], [size for _, size in parts])
+        if theirs.changed(theirs.value):
+            raise ValueError(
+                f"the teacher {self._name} changes in place what it is given, the student's batch, which its first forward did not; "
+                "let it make a new tensor, as x = x - mean does."
+            )
+        self._alters = self._alters or own.changed(own.value)
         return on_tensors(Tensor.detach, outputs)

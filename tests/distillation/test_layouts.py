@@ -130,7 +130,8 @@ def test_an_adapter_maps_channels_to_channels():
 
 
 def test_sequences_of_which_nothing_tells_are_refused_only_where_it_matters():
-    from lkd.distillation.adapters import Pair, make_adapters
+    from lkd.distillation.adapters import make_adapters
+    from lkd.distillation.pairing import Pair
     from lkd.losses import FitNets
     from lkd.modules import Classifier
 
