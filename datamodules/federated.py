@@ -39,7 +39,8 @@ class FederatedDataModule(LightningDataModule):
 
     Args:
         data: any LightningDataModule with one training loader over a map-style data set; or such a data set (with
-            `batch_size`), a loader, or a pair (train, val) of data sets or loaders.
+            `batch_size`), a loader, or (train, val) or (train, val, test) of data sets or loaders. Bare arrays are refused:
+            join them, `TensorDataset(X, Y)`.
         partition: who gets which rows.
         clients: number of clients; leave it out where the partition finds it.
         cohort: who takes part in a round; a number is that many drawn uniformly, `None` is everybody.
