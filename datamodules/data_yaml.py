@@ -97,7 +97,29 @@ def _names(said: dict[str, Any]) -> list[str]:
         raise ValueError(f"names={names!r} must be a list of names, or a dict of numbers and names")
     if count is not None and int(count) != len(names):
         raise ValueError(f"nc={count}, but there are {len(names)} names")
-    return [str(name) for name in names]
+    return check_names(names)
+
+
+def check_names(names: list[Any]) -> list[str]:
+    """Names of classes as texts.
+
+    Raises:
+        ValueError: if two are the same, or one is no name: empty, or what YAML makes of an unquoted `yes` or `null`.
+
+    Example:
+        >>> check_names(["car", 5])
+        ['car', '5']
+    """
+    for number, name in enumerate(names):
+        if not isinstance(name, str | int | float) or isinstance(name, bool) or not str(name).strip():
+            raise ValueError(f"the name of class {number} is {name!r}; write its name, in quotes")
+    texts = [str(name) for name in names]
+    if twice := next((name for name in texts if texts.count(name) > 1), None):
+        places = ", ".join(str(number) for number, name in enumerate(texts) if name == twice)
+        raise ValueError(
+            f"the classes {places} are all called {twice!r}; name them apart, or merge them by class_map"
+        )
+    return texts
 
 
 def _resolve(file: Path, bases: list[Path], key: str, entry: Any) -> Path:

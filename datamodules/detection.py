@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lkd.datamodules.class_numbers import check_class_numbers
 from lkd.datamodules.frames import Frame, FrameDataset, collate, pad
 from lkd.datamodules.pictures import read_image
 from lkd.datamodules.samplers import CameraBatchSampler, EpochLoader
@@ -134,7 +136,13 @@ class DetectionDataModule(LightningDataModule):
                 f"the {part} split is empty: fractions={self.fractions} of {sum(map(len, self.splits))} "
                 f"frames of {len(self.cameras)} cameras leave it nothing; change them, or add frames."
             )
-        return FrameDataset(frames, views, labelled)
+        dataset = FrameDataset(frames, views, labelled)
+        if labelled:
+            labels = [one.labels.numpy() for one in frames if one.labels is not None]
+            what = f"the {part} frames of {type(self).__name__}"
+            # pseudo-labels may take the place of those to train on
+            check_class_numbers(np.concatenate(labels), self.trainer, what, certain=part != "train")
+        return dataset
 
     def _loader(self, part: str, **kwargs: Any) -> DataLoader:
         loader = EpochLoader if part == "train" else DataLoader

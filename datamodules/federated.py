@@ -9,6 +9,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from lkd.datamodules.class_numbers import check_columns
 from lkd.datamodules.cohorts import AllClients, Cohort, CohortLoader, CohortSampler, UniformCohort
 from lkd.datamodules.columns import LABEL, Columns
 from lkd.datamodules.dealing import match, populate
@@ -306,6 +307,9 @@ class FederatedDataModule(LightningDataModule):
             self.seed,
             self.plan,
         )
+        dealt = np.concatenate([part.rows.flat for part in clients.parts.values()])
+        known = self._columns if LABEL in self._columns.cheap else {}
+        check_columns(known, self.trainer, "the clients' data", dealt)
         clients.probabilities = self.cohort.probabilities(clients)
         self._clients = clients
         for name, part in clients.parts.items():

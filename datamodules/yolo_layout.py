@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from lkd.datamodules.data_yaml import below_images, find_data_yaml, read_data_yaml
+from lkd.datamodules.data_yaml import below_images, check_names, find_data_yaml, read_data_yaml
 from lkd.datamodules.files import PARTS, check_folder, is_hidden, list_images, read_lines
 from lkd.datamodules.left_out import LeftOut
 
@@ -117,5 +117,8 @@ def _listed_names(root: Path) -> list[str]:
     """Names of the classes in `classes.txt`, one a line, as LabelImg and Label Studio write it; empty without it."""
     for path in (root / "classes.txt", root / "labels" / "classes.txt"):
         if path.is_file():
-            return read_lines(path)
+            try:
+                return check_names(read_lines(path))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}.") from error
     return []

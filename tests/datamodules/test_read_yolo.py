@@ -86,7 +86,15 @@ def test_outside(tmp_path):
 def test_clipped(tmp_path):
     folder(tmp_path, "0 1.005 0.5 0.1 0.2\n0 -0.009 .5 .1 .2\n0 .9 .5 .6 1.01\n0 0 0 1 1")
     expected = [[0.955, 0.4, 1.0, 0.6], [0.0, 0.4, 0.041, 0.6], [0.6, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 0.5]]
-    assert read(tmp_path) == (expected, [0] * 4, "")
+    boxes, labels, said = read(tmp_path)
+    assert (boxes, labels) == (expected, [0] * 4)
+    assert re.search(
+        r"left out 16 parts of boxes beyond the picture's edge \(such as .*cam_0\.txt, line 1", said
+    )
+    folder(
+        tmp_path, "0 0.0833 0.5 0.1667 0.2\n"
+    )  # four digits: what rounding puts beyond the edge is not worth a word
+    assert read(tmp_path)[2] == ""
 
 
 @TABLE.row("repeated lines, boxes without")
@@ -124,6 +132,9 @@ def test_beyond(tmp_path):
     (tmp_path / "data.yaml").unlink()
     (tmp_path / "labels" / "classes.txt").write_text("car\nbus\n")
     refuses(tmp_path, ["2 .5 .5 .1 .1"], "is of class 2, but there are names of 2")
+    (tmp_path / "labels" / "classes.txt").write_text("car\ncar\n")
+    refused(lambda: read(tmp_path), r"labels/classes\.txt: the classes 0, 1 are all called 'car'")
+    (tmp_path / "labels" / "classes.txt").write_text("car\nbus\n")
     folder(tmp_path)
     data = YoloFolder(str(tmp_path))
     _, said = heard(data.frames)
@@ -168,6 +179,9 @@ def test_names(tmp_path):
         ("names: [car, bus]\nnc: 3", "nc=3, but there are 2 names"),
         ("names: {0: car, 2: bus}", "must number the classes 0, 1, 2"),
         ("names: car", "must be a list of names"),
+        ("names: [car, bus, car]", "the classes 0, 2 are all called 'car'"),
+        ("names: [car, null]", "the name of class 1 is None; write its name, in quotes"),
+        ("names: {0: yes, 1: bus}", "the name of class 0 is True; write its name, in quotes"),
         ("nc: many", "names, nc or kpt_shape is wrong"),
         ("- car", "must be a mapping"),
         ("names: [car", "is damaged"),
