@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.datamodules.coco_file import CocoFile, Listed
-from lkd.datamodules.files import list_images
+from lkd.datamodules.files import PARTS, list_images
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.path_pattern import PathPattern
@@ -50,6 +50,31 @@ def json_files(root: Path, patterns: Mapping[str, str]) -> list[tuple[str, Path]
                 raise ValueError(f"{path} is in two parts, {found[path]!r} and {part!r}, of annotations.")
             found[path] = part
     return [(part, path) for path, part in found.items()]
+
+
+def found_files(root: Path) -> list[tuple[str, Path]]:
+    """All JSON files below a folder, each with the part that a folder's name or its own says, as Roboflow's exports have them.
+
+    Where none is called `train` there are no parts.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if some are in parts and some are not.
+    """
+    files = [(_part(path.relative_to(root)), path) for _, path in json_files(root, {"": "**/*.json"})]
+    parts = [part for part, _ in files]
+    if "train" not in parts:
+        return [("", path) for _, path in files]
+    if "" in parts:
+        raise ValueError(
+            f"{files[parts.index('')][1]} is in no part, while {files[parts.index('train')][1]} is in train: say by annotations "
+            "which files are of which part, or, by one pattern such as '**/*.json', that all are split by time."
+        )
+    return files
+
+
+def _part(path: Path) -> str:
+    return next((PARTS[name] for name in (*path.parts[:-1], path.stem) if name in PARTS), "")
 
 
 def locate(

@@ -1,6 +1,7 @@
 """The `data.yaml` that comes with YOLO data: names of the classes, and which pictures are in which part."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -38,7 +39,8 @@ def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
 
     Args:
         file: which; `None` says nothing.
-        left_out: counts files in folders of pictures that are no pictures.
+        left_out: counts files in folders of pictures that are no pictures, and pictures in `test/` and the like beside the named
+            folders.
 
     Raises:
         FileNotFoundError: for a part or a listed picture that is not there.
@@ -59,6 +61,7 @@ def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
         raise ValueError(f"{file}: names, nc or kpt_shape is wrong: {error}.") from error
     bases = [*([file.parent / str(said["path"])] if said.get("path") else []), file.parent]
     parts: dict[str, dict[Path, PurePath]] = {}
+    places: list[Path] = []
     for key, part in PARTS.items():
         if said.get(key):
             if part in parts:
@@ -66,10 +69,24 @@ def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
             entries = said[key] if isinstance(said[key], list) else [said[key]]
             parts[part] = {}
             for entry in entries:
-                parts[part] |= _pictures(_resolve(file, bases, key, entry), bases, left_out)
+                places.append(_resolve(file, bases, key, entry))
+                parts[part] |= _pictures(places[-1], bases, left_out)
             if not parts[part]:
                 raise FileNotFoundError(f"{file}: {key}={said[key]} holds no picture ({', '.join(IMAGES)}).")
+    _count_unnamed(places, parts, left_out)
     return DataYaml(file, names, keypoints, parts)
+
+
+def _count_unnamed(places: list[Path], parts: Collection[str], left_out: LeftOut) -> None:
+    """Counts pictures in folders beside the named ones that are called as a part, `test/` beside `train/`, and are not named."""
+    beside: set[Path] = set()
+    for place in places:
+        if at := max((k for k, name in enumerate(place.parts) if name in PARTS), default=0):
+            names = [name for name, part in PARTS.items() if part not in parts]
+            beside |= {Path(*place.parts[:at], name, *place.parts[at + 1 :]) for name in names}
+    for folder in sorted(beside):
+        for path in list_images(folder, deep=True) if folder.is_dir() else ():
+            left_out.add("pictures in folders of parts that data.yaml does not name", path)
 
 
 def below_images(path: PurePath) -> PurePath:

@@ -285,7 +285,11 @@ def test_parts_and_folders_of_their_own(tmp_path):
     (tmp_path / "annotations" / "._instances_train2017.json").write_bytes(b"\0\5")
     files = {part: f"annotations/*instances_{part}2017.json" for part in ("train", "val")}
     module = CocoFolder(str(tmp_path), annotations=files, images="{part}2017", fractions=(0.6, 0.2, 0.2))
-    module.setup("fit")
+    with pytest.warns(
+        UserWarning,
+        match=r"the last 2 of its 4 samples, in time, are the test, by fractions=\(0.6, 0.2, 0.2\)",
+    ):
+        module.setup("fit")
     assert [[frame.path.name for frame in part] for part in module.splits] == [
         [f"train_{k}.jpg" for k in range(4)],
         ["val_0.jpg", "val_1.jpg"],
@@ -297,6 +301,28 @@ def test_parts_and_folders_of_their_own(tmp_path):
         CocoFolder(str(tmp_path), annotations=dict.fromkeys(("train", "val"), "**/*.json")).frames()
     with pytest.raises(ValueError, match=r"may have the places \{part\} and \{file\} only"):
         CocoFolder(images="{parts}")
+
+
+def test_an_export_of_roboflow_keeps_its_parts(tmp_path):
+    for number, part in enumerate(("train", "valid", "test")):
+        listing = content([entry(k, f"cam_{number}{k}.jpg") for k in range(3)], [box(1, 0, [8, 6, 16, 12])])
+        write(tmp_path / part / "_annotations.coco.json", listing)
+
+    def sizes(**kwargs):
+        module = CocoFolder(str(tmp_path), **kwargs)
+        module.setup("test")
+        return [[frame.path.parent.name for frame in part] for part in module.splits]
+
+    assert sizes() == [["train"] * 3, ["valid"] * 3, ["test"] * 3]
+    pooled = sizes(annotations="**/*.json")  # who asks for it
+    assert [len(part) for part in pooled] == [5, 2, 2]
+    write(tmp_path / "more" / "a.json", content([entry(1, "cam_91.jpg")], [box(1, 1, [8, 6, 16, 12])]))
+    with pytest.raises(
+        ValueError, match=r"more/a\.json is in no part, while .*train/_annotations.* say by annotations"
+    ):
+        sizes()
+    (tmp_path / "train" / "_annotations.coco.json").rename(tmp_path / "train" / "a.txt")
+    assert [len(part) for part in sizes()] == [4, 2, 1]  # nothing is called train: no parts
 
 
 def test_a_picture_of_two_files_is_refused(coco):

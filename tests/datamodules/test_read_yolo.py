@@ -1,6 +1,7 @@
 """What YOLO data may look like: the rows of docs/data.md."""
 
 import re
+import warnings
 
 import pytest
 
@@ -245,12 +246,42 @@ def test_missing_part(tmp_path):
             tmp_path, count=4, images=f"images/{part}", labels=f"labels/{part}", name="cam_" + part + "{}.png"
         )
     data = YoloFolder(str(tmp_path))
-    data.setup("test")
+    with pytest.warns(UserWarning, match="no test part is given, but val is: the last 2 of its 4 samples"):
+        data.setup("test")
     assert [[f.path.stem[4:] for f in part] for part in data.splits] == [
         ["train0", "train1", "train2", "train3"],
         ["val0", "val1"],
         ["val2", "val3"],
     ]
+    whole = YoloFolder(str(tmp_path), fractions=(0.8, 0.2, 0.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole.setup("fit")
+    assert [len(part) for part in whole.splits] == [4, 4, 0]
+
+
+@TABLE.row("`test/` beside the folders")
+@pytest.mark.parametrize("places", ["images/{}", "{}/images"])
+def test_part_beside_the_named_ones(tmp_path, places):
+    for part in ("train", "valid", "test"):
+        images = places.format(part)
+        folder(
+            tmp_path,
+            count=3,
+            images=images,
+            labels=images.replace("images", "labels"),
+            name=f"cam_{part}{{}}.png",
+        )
+    yaml = f"train: {places.format('train')}\nval: {places.format('valid')}\n"
+    (tmp_path / "data.yaml").write_text(yaml)
+    frames, said = heard(YoloFolder(str(tmp_path)).frames)
+    assert len(frames) == 6
+    assert re.search(
+        r"left out 3 pictures in folders of parts that data.yaml does not name \(such as .*cam_test0\.png",
+        said,
+    )
+    (tmp_path / "data.yaml").write_text(f"{yaml}test: {places.format('test')}\n")
+    assert heard(YoloFolder(str(tmp_path)).frames)[1] == ""
 
 
 @TABLE.row("a picture in two parts")
