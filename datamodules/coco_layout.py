@@ -32,10 +32,12 @@ def json_files(root: Path, patterns: Mapping[str, str]) -> list[tuple[str, Path]
 
     Raises:
         FileNotFoundError: if a part has none.
-        ValueError: if two parts have the same.
+        ValueError: if two parts have the same, or a pattern is not of files below the folder.
     """
     found: dict[Path, str] = {}
     for part, pattern in patterns.items():
+        if Path(pattern).is_absolute():
+            raise ValueError(f"annotations={pattern!r} must be a path or pattern below root={str(root)!r}.")
         paths = [
             path
             for path in sorted(root.glob(pattern))
@@ -130,11 +132,19 @@ def frame_of(path: Path, root: Path, picture: Listed, name: PathPattern, camera:
     tail = "/".join(parts[-1 - name.text.count("/") :])
     places = name.match(tail)
     if places is None:
-        raise ValueError(f"{picture.place}: {tail!r} is not of the pattern name={name.text!r}.")
+        raise ValueError(
+            f"{picture.place}: {tail!r} is not of the pattern name={name.text!r}; say by it how the pictures are "
+            "called, such as name='{frame}.{type}' with camera='yard' where there is one camera."
+        )
     known = {**picture.entry, **dict(places)}
     try:
         return Frame(path, camera.format(**known), time.format(**known))
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise ValueError(
+            f"{picture.place}: camera={camera!r} and time={time!r} have the place {error}, which is neither in name={name.text!r} "
+            f"nor a field of this image; there are {', '.join(sorted(known))}."
+        ) from error
+    except (IndexError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{picture.place}: camera={camera!r} and time={time!r} must be made of {sorted(known)} ({error!r})."
         ) from error

@@ -1,15 +1,17 @@
 """The `data.yaml` that comes with YOLO data: names of the classes, and which pictures are in which part."""
 
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import yaml
 
-from lkd.datamodules.files import IMAGES, PARTS, is_image, list_images, read_text
+from lkd.datamodules.files import IMAGES, PARTS, is_hidden, is_image, list_images, read_text
 from lkd.datamodules.left_out import LeftOut
 
+YAML = (".yaml", ".yml")
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -24,11 +26,31 @@ class DataYaml(NamedTuple):
     ]  # part -> pictures, each with its path below the folder of pictures
 
 
-def find_data_yaml(root: Path) -> Path | None:
-    """The file itself if `root` is one, or the one of a usual name in `root`."""
-    if root.suffix in (".yaml", ".yml") and root.is_file():
-        return root
-    return next((root / name for name in FILES if (root / name).is_file()), None)
+def find_data_yaml(root: Path, left_out: LeftOut) -> Path | None:
+    """The file itself if `root` is one, or the one of a usual name in `root`.
+
+    Args:
+        root: folder or file.
+        left_out: counts files of other names that seem to be one.
+
+    Raises:
+        FileNotFoundError: if `root` is called like such a file and is not there.
+    """
+    if root.suffix in YAML:
+        if root.is_file():
+            return root
+        if not root.is_dir():
+            there = sorted(path.name for path in root.parent.glob("*.y*ml"))
+            raise FileNotFoundError(
+                f"there is no file {root} ({root.parent} has {', '.join(there) or 'no YAML file'}): set root to the data.yaml, or "
+                "to the folder of images/ and labels/."
+            )
+    if found := next((root / name for name in FILES if (root / name).is_file()), None):
+        return found
+    for path in sorted(root.glob("*.y*ml")):
+        if not is_hidden(path) and re.search(r"^(names|nc)\s*:", read_text(path), re.MULTILINE):
+            left_out.add("files like a data.yaml of another name, which root could name", path)
+    return None
 
 
 def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:

@@ -91,6 +91,8 @@ class DetectionDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Lists the frames, splits them and reads the labels which `stage` needs ("fit", "test", ...)."""
         frames = self.frames()
+        if not frames:
+            raise ValueError(f"{type(self).__name__} found no frame at all.")
         self.cameras = pick("cameras", self.wanted_cameras, (frame.camera for frame in frames))
         self.splits = self.divide([frame for frame in frames if frame.camera in self.cameras])
         if stage in ("fit", None):
@@ -132,10 +134,7 @@ class DetectionDataModule(LightningDataModule):
         frames: list[Frame] = getattr(self.splits, part)
         frames = self.annotate(frames) if labelled else [replace(f, boxes=None, labels=None) for f in frames]
         if not frames:
-            raise ValueError(
-                f"the {part} split is empty: fractions={self.fractions} of {sum(map(len, self.splits))} "
-                f"frames of {len(self.cameras)} cameras leave it nothing; change them, or add frames."
-            )
+            raise ValueError(self._why_empty(part))
         dataset = FrameDataset(frames, views, labelled)
         if labelled:
             labels = [one.labels.numpy() for one in frames if one.labels is not None]
@@ -143,6 +142,17 @@ class DetectionDataModule(LightningDataModule):
             # pseudo-labels may take the place of those to train on
             check_class_numbers(np.concatenate(labels), self.trainer, what, certain=part != "train")
         return dataset
+
+    def _why_empty(self, part: str) -> str:
+        if listed := len(getattr(self.splits, part)):
+            return (
+                f"the {part} split is empty: all its {listed} frames were left out as their labels were read."
+            )
+        sizes = ", ".join(f"{name} {len(frames)}" for name, frames in self.splits._asdict().items())
+        return (
+            f"the {part} split is empty: the frames ({sizes}) of {len(self.cameras)} cameras are divided by "
+            f"fractions={self.fractions}, or as their files and folders say; change that, or add frames."
+        )
 
     def _loader(self, part: str, **kwargs: Any) -> DataLoader:
         loader = EpochLoader if part == "train" else DataLoader

@@ -21,7 +21,9 @@ PARTS = {
 
 
 def check_folder(path: Path, what: str) -> Path:
-    """Returns `path` if it is a folder; else raises FileNotFoundError saying that `what` belongs there."""
+    """Returns `path` if it is a folder; else raises FileNotFoundError or NotADirectoryError: `what` belongs there."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file: set root to the folder that holds {what}.")
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}: put {what} there, or set root to where it is.")
     return path

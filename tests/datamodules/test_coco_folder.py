@@ -273,6 +273,48 @@ def test_nothing_there(tmp_path, coco):
         CocoFolder(str(coco), images="pictures").frames()
 
 
+@pytest.mark.parametrize(
+    ("root", "arguments", "error", "message"),
+    [
+        (
+            "",
+            {"name": "{frame}.jpg", "camera": "{location}"},
+            ValueError,
+            r"place 'location', which is neither in name='\{frame\}",
+        ),
+        (
+            "",
+            {"name": "{camera}-{frame}.jpg"},
+            ValueError,
+            r"is not of the pattern .*, such as name='\{frame\}\.\{type\}' with",
+        ),
+        (
+            "",
+            {"annotations": "/elsewhere/a.json"},
+            ValueError,
+            "annotations='/elsewhere/a.json' must be a path .* below root=",
+        ),
+        (
+            "labels.json",
+            {},
+            NotADirectoryError,
+            r"labels\.json is a file: set root to the folder that holds COCO",
+        ),
+    ],
+)
+def test_what_leads_nowhere_is_said_with_what_would(coco, root, arguments, error, message):
+    with pytest.raises(error, match=message):
+        CocoFolder(str(coco / root), **arguments).frames()
+
+
+def test_frames_that_are_all_left_out(coco):
+    change(coco, annotations=[box(k, k, [1, 1, 9, 9], iscrowd=1) for k in (10, 9, 2, 4)])
+    with pytest.raises(
+        ValueError, match="the train split is empty: all its 3 frames were left out as their labels were read"
+    ):
+        CocoFolder(str(coco), ignored="leave_out").setup("fit")
+
+
 def test_parts_and_folders_of_their_own(tmp_path):
     """The layout of COCO itself: annotations/instances_<part>2017.json beside <part>2017/."""
     for number, part in enumerate(("train", "val")):
@@ -371,7 +413,9 @@ def test_camera_and_time_by_pattern_and_by_fields(tmp_path):
     images = [entry(1, "x/1.jpg", location=7, datetime="2020-01-02"), entry(2, "x/2.jpg", location=7)]
     write(tmp_path / "traps" / "t.json", content(images, [box(1, 1, [1, 1, 9, 9])]))
     fields = {"name": "{file}.jpg", "camera": "{location}", "time": "{datetime}"}
-    with pytest.raises(ValueError, match=r"image 2 \(x/2\.jpg\): .*must be made of \['file', 'file_name'"):
+    with pytest.raises(
+        ValueError, match=r"image 2 \(x/2\.jpg\): .* place 'datetime', .* there are file, file_name"
+    ):
         CocoFolder(str(tmp_path / "traps"), **fields).frames()
     frame, _ = CocoFolder(str(tmp_path / "traps"), **{**fields, "time": "{id}"}).frames()
     assert (frame.camera, frame.time) == ("7", "1")

@@ -260,6 +260,14 @@ def test_missing_part(tmp_path):
     assert [len(part) for part in whole.splits] == [4, 4, 0]
 
 
+@TABLE.row("a file like `data.yaml`")
+def test_another_name(tmp_path):
+    folder(tmp_path, "1 .5 .5 .1 .1")
+    (tmp_path / "lot.yml").write_text("names: [car]\n")
+    assert "left out 1 files like a data.yaml of another name" in heard(YoloFolder(str(tmp_path)).frames)[1]
+    refused(lambda: read(tmp_path / "lot.yml"), "is of class 1, but there are names of 1")
+
+
 @TABLE.row("`test/` beside the folders")
 @pytest.mark.parametrize("places", ["images/{}", "{}/images"])
 def test_part_beside_the_named_ones(tmp_path, places):
