@@ -11,10 +11,10 @@ from lkd.datamodules.known import as_column
 
 
 def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bool = True) -> None:
-    """Refuses labels beyond the `num_classes` of the Trainer's module, or of a federation's clients.
+    """Refuses labels beyond the `num_classes` of the Trainer's module, or of a federation's clients, and negative ones.
 
-    lkd's modules take no such label, and it is refused. What other modules mean by `num_classes` and by a label beyond it (a
-    class that their loss ignores) is theirs to say: of those it is a warning.
+    lkd's modules take no such label, and it is refused. What other modules mean by `num_classes` and by a label beyond it is
+    theirs to say, so it is a warning; negative labels, which their loss may ignore, are none.
 
     Args:
         labels: class numbers (N,); any other labels are not looked at.
@@ -36,12 +36,18 @@ def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bo
     ):  # of one output two classes may be told apart
         return
     classes = max(known)
-    beyond = np.flatnonzero(labels >= classes)
-    if not len(beyond):
+    low, high = labels.min(), labels.max()
+    if high < classes and (low >= 0 or not ours):
         return
+    count = int(((labels >= classes) | (labels < 0)).sum())
+    how = (
+        f"set num_classes={high + 1}, or leave those classes out"
+        if high >= classes
+        else "number the classes from 0"
+    )
     sentence = (
-        f"{what}: {len(beyond)} of {len(labels)} labels are beyond num_classes={classes} of {type(modules[0]).__name__}, the highest "
-        f"is {labels.max()}: they must be from 0 to {classes - 1}; set num_classes={labels.max() + 1}, or leave those classes out."
+        f"{what}: {count} of {len(labels)} labels are beyond num_classes={classes} of {type(modules[0]).__name__}: they are from "
+        f"{low} to {high}, and must be from 0 to {classes - 1}; {how}."
     )
     if certain and ours:
         raise ValueError(sentence)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
@@ -60,8 +59,7 @@ def is_black(path: Path) -> bool:
         raise FileNotFoundError(
             f"the list of labels names the patch {path}, which is not there: unpack all of the patches, or select others."
         ) from error
-    with Image.open(path) as image:
-        return bool(image.convert("L").getextrema()[1] <= 2)  # type: ignore[operator]
+    return bool(read_image(path, "L").max() <= 2)
 
 
 class CNRParkPatches(ClassificationDataModule):

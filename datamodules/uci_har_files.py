@@ -87,9 +87,11 @@ def _column(path: Path, largest: int | None = None) -> np.ndarray:
     """Whole numbers (W,) from 1 on, one a line."""
     values = _table(path, np.int64)
     high = values.max(initial=0) if largest is None else largest
-    if values.shape[1] != 1 or not len(values) or values.min() < 1 or values.max() > high:
+    wrong = np.flatnonzero((values < 1).any(1) | (values > high).any(1))
+    if values.shape[1] != 1 or not len(values) or len(wrong):
+        where = f"line {wrong[0] + 1} is {values[wrong[0]].tolist()}: it" if len(wrong) else "it"
         raise ValueError(
-            f"{path} must have one number a line, from 1 on{f' to {largest}' if largest else ''}."
+            f"{path}, {where} must have one number a line, from 1 on{f' to {largest}' if largest else ''}."
         )
     return values[:, 0]
 
@@ -97,11 +99,12 @@ def _column(path: Path, largest: int | None = None) -> np.ndarray:
 def _signal(path: Path, count: int) -> np.ndarray:
     """Windows (W, 128) float32 of one axis."""
     values = _table(path, np.float32)
-    if values.shape != (count, LENGTH) or not np.isfinite(values).all():
+    if values.shape != (count, LENGTH):
         raise ValueError(
-            f"{path} has {values.shape[0]} lines of {values.shape[1]} numbers; {count} of {LENGTH}, all finite, "
-            "are needed."
+            f"{path} has {values.shape[0]} lines of {values.shape[1]} numbers; {count} of {LENGTH} are needed."
         )
+    if len(bad := np.flatnonzero(~np.isfinite(values).all(1))):
+        raise ValueError(f"{path}, line {bad[0] + 1}: not all of its numbers are finite.")
     return values
 
 

@@ -42,9 +42,11 @@ def federated(module, labels=(0, 1, 2, 7), **kwargs):
 def test_labels_beyond_the_classes_are_refused_before_the_first_round():
     with pytest.raises(
         ValueError,
-        match=r"the clients' data: 1 of 4 labels are beyond num_classes=3 of Classifier, the highest is 7",
+        match=r"the clients' data: 1 of 4 labels are beyond num_classes=3 of Classifier: they are from 0 to 7",
     ):
         federated(Federation(classifier(3)))
+    with pytest.raises(ValueError, match="from -1 to 2, and must be from 0 to 7; number the classes from 0"):
+        federated(Federation(classifier(8)), labels=(0, -1, 2, 0))
     federated(Federation(classifier(8)))
     federated(Federation(classifier(3), others=[classifier(8)]))  # whose clients these are is not known yet
     federated(None)
