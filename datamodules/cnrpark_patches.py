@@ -11,9 +11,10 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from lkd.datamodules.classification import ClassificationDataModule
-from lkd.datamodules.cnrpark_files import REMOTES, require
+from lkd.datamodules.cnrpark_files import REMOTES
 from lkd.datamodules.cnrpark_layout import LABEL_FILES, Patch, official_list, read_patches
 from lkd.datamodules.context import check_fields
+from lkd.datamodules.fetched import require
 from lkd.datamodules.files import find
 from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.patch_modalities import MODALITIES, ModalPatches, patch_columns

@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from lkd.datamodules.download import Remote, download, unpack
+from lkd.datamodules.download import Remote
+from lkd.datamodules.fetched import require
 from lkd.datamodules.files import find
 
 CLASSES = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")  # 1 to 6
@@ -39,19 +40,8 @@ def require_release(root: Path, fetch: bool) -> Path:
     Raises:
         FileNotFoundError: if there is neither and `fetch` is off, or the zips do not hold it.
     """
-    if not find(root, [FIRST]):
-        if not any((root / name).is_file() for name in ARCHIVES):
-            if not fetch:
-                raise FileNotFoundError(
-                    f"{root} holds no {FIRST}: set --data.download=true to fetch it, or unpack {RELEASE.url} there."
-                )
-            download(RELEASE, root)
-        for name in ARCHIVES:
-            if (root / name).is_file():
-                unpack(root / name, root)
-    if not (found := find(root, [FIRST])):
-        raise FileNotFoundError(f"the zips in {root} hold no {FIRST}: fetch {RELEASE.url} anew.")
-    return found[0].parents[2]
+    require(root, [FIRST], RELEASE, fetch, ARCHIVES)
+    return find(root, [FIRST])[0].parents[2]
 
 
 def read_half(folder: Path, half: str, acceleration: Literal["body", "total"]) -> Half:
