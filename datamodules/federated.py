@@ -219,7 +219,7 @@ class FederatedDataModule(LightningDataModule):
         return self._theirs("predict_dataloader")
 
     def public_dataloader(self) -> DataLoader:
-        """The public data in order, without labels: x of a pair (x, y), dicts without `targets`.
+        """The public data in order, without labels: x of a pair (x, y), dicts without `lkd.batches.LABELS`.
 
         Raises:
             ValueError: if there are none.
