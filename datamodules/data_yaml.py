@@ -103,7 +103,8 @@ def _count_unnamed(places: list[Path], parts: Collection[str], left_out: LeftOut
     """Counts pictures in folders beside the named ones that are called as a part, `test/` beside `train/`, and are not named."""
     beside: set[Path] = set()
     for place in places:
-        if at := max((k for k, name in enumerate(place.parts) if name in PARTS), default=0):
+        at = max((k for k, name in enumerate(place.parts) if name in PARTS), default=-1)
+        if at >= 0:
             names = [name for name, part in PARTS.items() if part not in parts]
             beside |= {Path(*place.parts[:at], name, *place.parts[at + 1 :]) for name in names}
     for folder in sorted(beside):
