@@ -18,7 +18,7 @@ def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bo
 
     Args:
         labels: class numbers (N,); any other labels are not looked at.
-        trainer: that has the module; without one nothing is known.
+        trainer: that has the module; without one nothing is known, and a prediction does not look at labels.
         what: whose labels these are, for the message.
         certain: false where something may replace the labels before the module sees them: a warning, too.
 
@@ -26,7 +26,12 @@ def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bo
         ValueError: if there is such a label.
     """
     module = getattr(trainer, "lightning_module", None)
-    if module is None or labels.dtype.kind not in "iu" or not len(labels):
+    if (
+        module is None
+        or labels.dtype.kind not in "iu"
+        or not len(labels)
+        or getattr(trainer, "predicting", False)
+    ):
         return
     modules = [getattr(module, "client", module), *getattr(module, "others", ())]
     known = [count for one in modules if isinstance(count := _num_classes(one), int)]

@@ -48,7 +48,7 @@ def find_data_yaml(root: Path, left_out: LeftOut) -> Path | None:
     if found := next((root / name for name in FILES if (root / name).is_file()), None):
         return found
     for path in sorted(root.glob("*.y*ml")):
-        if not is_hidden(path) and re.search(r"^(names|nc)\s*:", read_text(path), re.MULTILINE):
+        if not is_hidden(path) and re.search(rb"^(names|nc)\s*:", path.read_bytes(), re.MULTILINE):
             left_out.add("files like a data.yaml of another name, which root could name", path)
     return None
 

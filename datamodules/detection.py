@@ -139,8 +139,9 @@ class DetectionDataModule(LightningDataModule):
         if labelled:
             labels = [one.labels.numpy() for one in frames if one.labels is not None]
             what = f"the {part} frames of {type(self).__name__}"
-            # pseudo-labels may take the place of those to train on
-            check_class_numbers(np.concatenate(labels), self.trainer, what, certain=part != "train")
+            # pseudo-labels may take the place of those to train on, and a part may not be measured at all
+            certain = part != "train" and getattr(self.trainer, f"limit_{part}_batches", 1) != 0
+            check_class_numbers(np.concatenate(labels), self.trainer, what, certain)
         return dataset
 
     def _why_empty(self, part: str) -> str:

@@ -91,3 +91,16 @@ def test_boxes_to_measure_are_refused_and_those_to_train_on_warned_of(tmp_path):
         pytest.raises(ValueError, match="the val frames of Boxes: 2 of 2 labels"),
     ):
         data.setup("fit")
+    data.trainer.limit_val_batches = 0  # nobody validates
+    with pytest.warns(UserWarning, match="the val frames of Boxes: 2 of 2 labels"):
+        data.setup("fit")
+
+
+def test_a_prediction_does_not_look_at_labels():
+    data = Digits()
+    data.trainer = trainer(classifier(9))
+    data.setup("predict")
+    with pytest.raises(ValueError, match=r"the test data of Digits: .* beyond num_classes=9"):
+        data.test_dataloader()
+    data.trainer.predicting = True
+    assert len(data.predict_dataloader())

@@ -63,7 +63,7 @@ def test_names_without_camera_and_missing_folder(yolo, tmp_path):
 def test_root_is_something_else(yolo):
     """A data.yaml that is not there, the folder of pictures itself, a picture; a data.yaml of another name."""
     (yolo / "lot.yaml").write_text("names: [car, bus, truck, bike]\n")
-    (yolo / "args.yaml").write_text("model: yolov8n\n")
+    (yolo / "args.yaml").write_bytes("model: yolov8n  # für später\n".encode("latin-1"))
     for root, error, message in (
         (
             "dataset.yaml",
