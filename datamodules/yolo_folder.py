@@ -27,7 +27,8 @@ class YoloFolder(DetectionDataModule):
     needed.
 
     Folders `train`, `val` and `test`, or a `data.yaml` that names them, are the three parts; one that is not there is cut
-    in time from the part before it (see `lkd.datamodules.yolo_layout.read_layout`).
+    in time from the part before it (see `lkd.datamodules.yolo_layout.read_layout`). So a val without a test gives half of
+    itself to the test, in a warning; `fractions: [0.8, 0.2, 0.0]` keeps it whole.
 
     Args:
         root: folder that holds `images/` and `labels/`, or a `data.yaml`; or that file itself.

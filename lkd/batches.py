@@ -13,8 +13,8 @@ from lkd.taps import Call
 Keys = str | int | list[str | int]
 """Entries of a batch: keys of a dict, places in a tuple, attributes of anything else."""
 
-LABELS = ("labels", "label", "targets", "target")
-"""What dicts call their labels."""
+LABELS = ("label", "labels", "target", "targets", "y", "class")
+"""What batches, samples and columns call their labels, the likeliest first."""
 
 
 def call_of(
