@@ -2,11 +2,12 @@
 
 import functools
 import logging
+import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, Namespace, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
@@ -17,7 +18,9 @@ import lkd.datamodules
 import lkd.federated
 import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
-from lkd import __version__
+from lkd import __version__, child
+from lkd.checkpoint_io import Checkpoints, look
+from lkd.ending import Ending
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
 
@@ -58,7 +61,18 @@ class _Shared:
 
 
 class CLI(LightningCLI):
-    """Adds the `distillation` callback as a section of its own and `test_after_fit`."""
+    """Adds the `distillation` callback as a section of its own, `test_after_fit` and `trust`.
+
+    Args:
+        *args: Of `LightningCLI`, as `**kwargs` are.
+        **kwargs: `args` are what the command line says, default that of the process.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = kwargs.get("args")
+        self.ending = Ending(sys.argv[1:] if given is None else given)
+        with self.ending.catching():
+            super().__init__(*args, **kwargs)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Makes the parser, whose mistakes get one sentence."""
@@ -73,19 +87,24 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="Measure on the test data when fit is done."
         )
+        parser.add_argument(
+            "--trust",
+            type=list[str],
+            default=[],
+            help="Packages whose classes the checkpoint of --ckpt_path may name, as in --trust+=my_package.",
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Looks at the checkpoint first: the arguments in it become part of the configuration."""
+        options = self.config.get(self.config.get("subcommand") or "", {})
+        if look(options):
+            super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:
-        """Looks for the checkpoint, before anything that takes long."""
-        path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
-        if path is None:
-            if self.subcommand in ("validate", "test", "predict"):
-                log.warning(
-                    "No --ckpt_path: %s uses the weights that the config starts from.", self.subcommand
-                )
-        elif not (path in ("best", "last", "hpc", "registry") or ":" in path or Path(path).exists()):
-            raise FileNotFoundError(  # registry:... and s3://... are left to Lightning
-                f"ckpt_path={path!r} does not exist; give the path of a checkpoint, 'best', 'last' or 'hpc'."
-            )
+        """Says which weights are measured."""
+        options = self.config[self.subcommand] if self.subcommand else {}
+        if options.get("ckpt_path") is None and self.subcommand in ("validate", "test", "predict"):
+            log.warning("No --ckpt_path: %s uses the weights that the config starts from.", self.subcommand)
 
     def instantiate_classes(self) -> None:
         """Makes the objects of the configuration."""
@@ -96,7 +115,13 @@ class CLI(LightningCLI):
                     setattr(module, name, _Shared(value))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
-        return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
+        given = [c for c in callbacks if c is not None]
+        trainer = super()._instantiate_trainer(config, [*given, self.ending])
+        if (
+            type(trainer.strategy.checkpoint_io) is TorchCheckpointIO
+        ):  # none of the config's or the strategy's own
+            trainer.strategy.checkpoint_io = Checkpoints()
+        return trainer
 
     def before_fit(self) -> None:
         """Looks ahead first, and keeps quiet about layers in eval mode where the module was asked for them."""
@@ -157,7 +182,8 @@ def run(args: list[str] | None = None) -> CLI:
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*is deprecated")
     # An empty list is how a datamodule says that it has no validation data.
     warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero")
-    return CLI(
+    done = child.take_part()
+    cli = CLI(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -168,3 +194,6 @@ def run(args: list[str] | None = None) -> CLI:
         parser_kwargs={"version": f"lkd {__version__}"},
         args=args,
     )
+    if done is not None and cli.trainer.is_global_zero:
+        done.touch()
+    return cli

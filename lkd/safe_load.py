@@ -1,6 +1,8 @@
 """Reads files of torch that strangers wrote: tensors, numbers and text alone, whatever else this process has allowed."""
 
+import pickle
 import threading
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,11 @@ def load(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
     """
     with only_tensors(allowed):
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def holds_objects(error: Exception, path: str | Path) -> bool:
+    """Whether a file could not be read because of objects in it, and not because it is damaged."""
+    return isinstance(error, pickle.UnpicklingError) and (zipfile.is_zipfile(path) or "GLOBAL" in str(error))
 
 
 @contextmanager

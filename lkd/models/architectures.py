@@ -10,7 +10,19 @@ HEADS = ("Detect", "v10Detect")
 # of the published architectures and their relatives; none of them reads files or text
 LAYERS = (
     *("A2C2f", "AConv", "ADown", "AIFI", "Bottleneck", "BottleneckCSP", "C1", "C2", "C2PSA", "C2f", "C2fCIB"),
-    *("C2fPSA", "C3", "C3Ghost", "C3TR", "C3k2", "C3x", "CBFuse", "CBLinear", "Concat", "Conv", "ConvTranspose"),
+    *(
+        "C2fPSA",
+        "C3",
+        "C3Ghost",
+        "C3TR",
+        "C3k2",
+        "C3x",
+        "CBFuse",
+        "CBLinear",
+        "Concat",
+        "Conv",
+        "ConvTranspose",
+    ),
     *("DWConv", "DWConvTranspose2d", "ELAN1", "Focus", "GhostBottleneck", "GhostConv", "HGBlock", "HGStem"),
     *("Index", "PSA", "RepC3", "RepNCSPELAN4", "ResNetLayer", "SCDown", "SPP", "SPPELAN", "SPPF", "Silence"),
     *("nn.AvgPool2d", "nn.BatchNorm2d", "nn.Conv2d", "nn.ConvTranspose2d", "nn.Dropout", "nn.Identity"),
@@ -18,7 +30,18 @@ LAYERS = (
     *HEADS,
 )
 ACTIVATIONS = (
-    *("CELU", "ELU", "GELU", "Hardsigmoid", "Hardswish", "Identity", "LeakyReLU", "LogSigmoid", "Mish", "PReLU"),
+    *(
+        "CELU",
+        "ELU",
+        "GELU",
+        "Hardsigmoid",
+        "Hardswish",
+        "Identity",
+        "LeakyReLU",
+        "LogSigmoid",
+        "Mish",
+        "PReLU",
+    ),
     *("ReLU", "ReLU6", "SELU", "Sigmoid", "SiLU", "Softplus", "Softsign", "Tanh"),
 )
 _TEXT = re.compile(r"nc|None|True|False|nearest|bilinear|bicubic|[-+]?[\d.]+(e[-+]?\d+)?", re.IGNORECASE)
@@ -42,7 +65,9 @@ def check(architecture: Any, model: Any) -> None:
     """
     try:
         head = architecture["head"][-1][2]
-        layers = [(str(name), args) for _, _, name, args in [*architecture["backbone"], *architecture["head"]]]
+        layers = [
+            (str(name), args) for _, _, name, args in [*architecture["backbone"], *architecture["head"]]
+        ]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
             f"model={model!r} is no architecture: it needs the lists `backbone` and `head` of layers [from, repeats, name, arguments]."
