@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
+import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from lkd.safe_load import holds_objects, only_tensors
@@ -120,8 +121,6 @@ def _plain(options: Any) -> Any:
 
 
 def _write(checkpoint: dict[str, Any], target: Path) -> None:
-    import torch
-
     part = target.with_name(
         f".{target.name}.{os.getpid()}.part"
     )  # beside it: a rename is whole on one file system alone

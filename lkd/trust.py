@@ -15,6 +15,7 @@ from torch import nn
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _MODULES = (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
 _KNOWN = ("lkd.", "torch.nn.", "torch.optim.", "torchvision.", "torchmetrics.", "lightning.pytorch.", "pytorch_lightning.")  # fmt: skip
+_ROOTS = {f"{each.partition('.')[0]}." for each in _KNOWN}
 _FUNCTIONS = ("torchvision.models.", "torch.nn.functional.", "lkd.losses.", "lkd.checkpoints.load_client")
 """Public functions that give networks, activations and losses, and read nothing but checkpoints, by lkd's own means."""
 
@@ -55,7 +56,7 @@ def check(
         hyperparameters = {key: each for key, each in hyperparameters.items() if key != "_instantiator"}
     for name in _names(hyperparameters):
         root = name.partition(".")[0]
-        meant = name if name.startswith(_KNOWN) else root
+        meant = name if f"{root}." in _ROOTS else root
         if not (_is_trusted(name, trust) or name in said or _is_known(name)):
             raise ValueError(
                 f"{path!r} names {name}, which a file is not let run: it is no module, optimizer or scheduler of lkd, torch, torchvision or "
