@@ -61,9 +61,12 @@ class Checkpoints(TorchCheckpointIO):
                 _check_sums(Path(path))
             with only_tensors() if strict else nullcontext():
                 return super().load_checkpoint(path, map_location, weights_only=strict)
+        except (FileNotFoundError, PermissionError):
+            raise
         except (
             pickle.UnpicklingError,
             BadZipFile,
+            OSError,
             RuntimeError,
             EOFError,
             KeyError,
@@ -72,14 +75,14 @@ class Checkpoints(TorchCheckpointIO):
             raise ValueError(_complaint(path, error)) from error
 
 
-def look(options: Any) -> bool:
+def look(options: Any) -> dict[str, Any] | None:
     """Looks at the checkpoint that `ckpt_path` among a verb's options names, before anything that takes long.
 
     Args:
         options: Those of a verb; `weights_only` becomes true unless they say otherwise.
 
     Returns:
-        Whether the arguments in it may become part of the configuration.
+        What is in it, if its arguments may become part of the configuration; else None.
 
     Raises:
         FileNotFoundError: If it is not there.
@@ -87,7 +90,7 @@ def look(options: Any) -> bool:
     """
     path = options.get("ckpt_path")
     if path is None:
-        return False
+        return None
     if str(path).startswith(("http:", "https:")):
         raise ValueError(
             f"ckpt_path={path!r} is an address: download it first, and give the path of the file."
@@ -97,13 +100,13 @@ def look(options: Any) -> bool:
     if (
         path in ("best", "last", "hpc", "registry") or ":" in path
     ):  # registry:... and s3://... are left to Lightning
-        return False
+        return None
     if not Path(path).exists():
         raise FileNotFoundError(
             f"ckpt_path={path!r} does not exist; give the path of a checkpoint, 'best', 'last' or 'hpc'."
         )
     if not options["weights_only"]:
-        return False
+        return None
     if Path(path).is_dir():
         raise ValueError(
             f"ckpt_path={path!r} is a folder, as sharded checkpoints are, and torch unpickles what is in it, which runs code; if it is "
@@ -113,7 +116,7 @@ def look(options: Any) -> bool:
     if not isinstance(found, dict) or "state_dict" not in found:
         raise ValueError(f"ckpt_path={path!r} is no checkpoint of Lightning: it has no entry 'state_dict'.")
     check(found.get("hyper_parameters"), path, options.get("trust") or (), "--trust+={}", _plain(options))
-    return True
+    return found
 
 
 def _plain(options: Any) -> Any:

@@ -5,6 +5,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -21,8 +22,10 @@ import lkd.modules  # all imported here, so that their classes have short names 
 from lkd import __version__, child
 from lkd.checkpoint_io import Checkpoints, look
 from lkd.ending import Ending
+from lkd.one_table import carry_over
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
+from lkd.wandb_account import go_offline_if_unreachable
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +100,11 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Looks at the checkpoint first: the arguments in it become part of the configuration."""
         options = self.config.get(self.config.get("subcommand") or "", {})
-        if look(options):
+        self.logged = 0
+        if found := look(options):
+            epochs = found.get("loops") or {}
+            state = epochs.get("fit_loop", {}).get("epoch_loop.state_dict", {})
+            self.logged = state.get("_batches_that_stepped", found.get("global_step", 0))
             super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:
@@ -109,6 +116,8 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Makes the objects of the configuration."""
         super().instantiate_classes()
+        if any(isinstance(logger, WandbLogger) for logger in self.trainer.loggers):
+            go_offline_if_unreachable()
         for module in self.model.modules():
             for name, value in list(vars(module).items()):
                 if isinstance(value, functools.partial):
@@ -126,6 +135,9 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         """Looks ahead first, and keeps quiet about layers in eval mode where the module was asked for them."""
         check_folders(self.trainer)
+        goes_on = self.config["fit"].get("ckpt_path")
+        if goes_on and Path(goes_on).is_file():
+            carry_over(self.trainer, Path(goes_on), self.logged)
         callbacks: list[Any] = cast(Any, self.trainer).callbacks
         callbacks.insert(0, Preflight(self.make_data if self._tests_after_fit else None))
         module = getattr(self.model, "client", self.model)  # a federation's
