@@ -57,6 +57,7 @@ def test_verbs(arguments, words):
     ("option", "words"),
     [
         ("--trainer.accelerator=tpu", "needs a package that is not installed: .*torch_xla"),
+        ("--trainer.accelerator=gpu", r"--trainer\.accelerator=auto takes what this machine has"),
         (
             "--trainer.logger=CometLogger",
             "needs a package that is not installed: .*comet",
