@@ -84,7 +84,9 @@ class Ending(Callback):
         environment = (
             trainer.strategy.cluster_environment if hasattr(trainer.strategy, "cluster_environment") else None
         )
-        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:  # it saves and comes back
+        if (
+            isinstance(environment, SLURMEnvironment) and environment.auto_requeue and self.numbers
+        ):  # it saves and comes back
             self.numbers = [number for number in self.numbers if number != signal.SIGTERM]
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.launcher = trainer.strategy.launcher

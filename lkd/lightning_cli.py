@@ -174,7 +174,7 @@ def _say_where(logger: WandbLogger) -> None:
     run = logger.experiment
     if run.offline:
         folder = run.dir.removesuffix("/files")
-        print(f"W&B has no account here and ran offline: {folder} (upload: wandb sync {folder})")
+        print(f"W&B ran offline: {folder} (upload: wandb sync {folder})")
     else:
         print(f"W&B run: {run.url}")
 
