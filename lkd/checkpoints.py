@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lkd.own_arguments import class_path
 from lkd.packages import is_module_class, overrides
 from lkd.parser import Parser
 from lkd.safe_load import load
+from lkd.trust import check, import_trusted
 
 FEDERATION = "federation"
 """Key of a checkpoint under which the state of algorithm and clients is."""
@@ -67,7 +69,10 @@ def _under(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def load_client(
-    path: str, client: int | None = None, module: LightningModule | None = None
+    path: str,
+    client: int | None = None,
+    module: LightningModule | None = None,
+    trust: Sequence[str] = (),
 ) -> LightningModule:
     """Loads a model out of a federation's checkpoint.
 
@@ -78,6 +83,7 @@ def load_client(
         path: The checkpoint.
         client: Id of a client, whose own layers it has then; None for the server's model.
         module: What to load it into, where the checkpoint does not say how its modules are made.
+        trust: Packages or classes that the checkpoint may name beside lkd's, torch's and what is imported already.
 
     Returns:
         The module, on the CPU.
@@ -98,7 +104,7 @@ def load_client(
     kind = _kind(saved, client, path)
     state = _under(f"others.{kind - 1}." if kind else "client.", checkpoint["state_dict"])
     if module is None:
-        module = _make((saved.get("modules") or [None] * (kind + 1))[kind], path)
+        module = _make((saved.get("modules") or [None] * (kind + 1))[kind], path, trust)
     module.configure_model()
     module.on_load_checkpoint({**checkpoint, "state_dict": state})
     try:
@@ -146,7 +152,7 @@ def _kind(saved: dict[str, Any], client: int | None, path: str) -> int:
     return int(assign[client]) if assign is not None else client % len(saved["optimizer"])
 
 
-def _make(described: dict[str, Any] | None, path: str) -> LightningModule:
+def _make(described: dict[str, Any] | None, path: str, trust: Sequence[str]) -> LightningModule:
     if described is None:
         raise ValueError(
             f"path={path!r} does not say how its module is made, which calls no self.save_hyperparameters(), or saves objects or "
@@ -156,11 +162,13 @@ def _make(described: dict[str, Any] | None, path: str) -> LightningModule:
 
     name, arguments = described["class_path"], described["init_args"]
     module, _, attribute = name.rpartition(".")
+    check(arguments, path, trust)
+    import_trusted(name, trust)
     # only what is imported already: a stranger's file must not choose what runs
     found = getattr(sys.modules.get(module), attribute, None)
     if found is None or not is_module_class(found):
         raise ValueError(
-            f"path={path!r} is of {name}, which is no LightningModule that is imported here: import it first, or give the module, "
+            f"path={path!r} is of {name}, which is no LightningModule that is imported here: import it first, allow it by trust=[{module!r}], or give the module, "
             f"load_client({path!r}, module={attribute}(...))."
         )
     try:

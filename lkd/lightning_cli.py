@@ -2,11 +2,13 @@
 
 import functools
 import logging
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, Namespace, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -18,10 +20,14 @@ import lkd.federated
 import lkd.loggers
 import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
-from lkd import __version__
+from lkd import __version__, child
+from lkd.checkpoint_io import Checkpoints, look
+from lkd.ending import Ending
+from lkd.one_table import carry_over
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
 from lkd.run_labels import labels
+from lkd.wandb_account import go_offline_if_unreachable
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +66,18 @@ class _Shared:
 
 
 class CLI(LightningCLI):
-    """Adds the `distillation` callback and `more_loggers` as sections of their own, and `test_after_fit`."""
+    """Adds the `distillation` callback and `more_loggers` as sections of their own, `test_after_fit` and `trust`.
+
+    Args:
+        *args: Of `LightningCLI`, as `**kwargs` are.
+        **kwargs: `args` are what the command line says, default that of the process.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = kwargs.get("args")
+        self.ending = Ending(sys.argv[1:] if given is None else given)
+        with self.ending.catching():
+            super().__init__(*args, **kwargs)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Makes the parser, whose mistakes get one sentence."""
@@ -81,29 +98,40 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="Measure on the test data when fit is done."
         )
+        parser.add_argument(
+            "--trust",
+            type=list[str],
+            default=[],
+            help="Packages whose classes the checkpoint of --ckpt_path may name, as in --trust+=my_package.",
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Looks at the checkpoint first: the arguments in it become part of the configuration."""
+        options = self.config.get(self.config.get("subcommand") or "", {})
+        self.logged = 0
+        if found := look(options):
+            epochs = found.get("loops") or {}
+            state = epochs.get("fit_loop", {}).get("epoch_loop.state_dict", {})
+            self.logged = state.get("_batches_that_stepped", found.get("global_step", 0))
+            super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:
-        """Looks for the checkpoint, before anything that takes long; tells W&B what the run is called."""
+        """Says which weights are measured; tells W&B what the run is called."""
+        options = self.config[self.subcommand] if self.subcommand else {}
+        if options.get("ckpt_path") is None and self.subcommand in ("validate", "test", "predict"):
+            log.warning("No --ckpt_path: %s uses the weights that the config starts from.", self.subcommand)
         config = self.config.get(str(self.subcommand), self.config)
         for entry in config.get("more_loggers", []):
             if entry.class_path.endswith("WandbRunLogger"):
                 group, tags = labels(config.clone().as_dict())
                 entry.init_args.group = entry.init_args.group or group
                 entry.init_args.tags = entry.init_args.tags or tags
-        path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
-        if path is None:
-            if self.subcommand in ("validate", "test", "predict"):
-                log.warning(
-                    "No --ckpt_path: %s uses the weights that the config starts from.", self.subcommand
-                )
-        elif not (path in ("best", "last", "hpc", "registry") or ":" in path or Path(path).exists()):
-            raise FileNotFoundError(  # registry:... and s3://... are left to Lightning
-                f"ckpt_path={path!r} does not exist; give the path of a checkpoint, 'best', 'last' or 'hpc'."
-            )
 
     def instantiate_classes(self) -> None:
         """Makes the objects of the configuration."""
         super().instantiate_classes()
+        if any(isinstance(logger, WandbLogger) for logger in self.trainer.loggers):
+            go_offline_if_unreachable()
         for module in self.model.modules():
             for name, value in list(vars(module).items()):
                 if isinstance(value, functools.partial):
@@ -118,11 +146,18 @@ class CLI(LightningCLI):
             config = {**config, "logger": [*(own if isinstance(own, list) else [own]), *more]}
         elif more:
             config = {**config, "logger": more}
-        return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
+        given = [c for c in callbacks if c is not None]
+        trainer = super()._instantiate_trainer(config, [*given, self.ending])
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = Checkpoints()  # none of the config's or the strategy's own
+        return trainer
 
     def before_fit(self) -> None:
         """Looks ahead first, and keeps quiet about layers in eval mode where the module was asked for them."""
         check_folders(self.trainer)
+        goes_on = self.config["fit"].get("ckpt_path")
+        if goes_on and Path(goes_on).is_file():
+            carry_over(self.trainer, Path(goes_on), self.logged)
         callbacks: list[Any] = cast(Any, self.trainer).callbacks
         callbacks.insert(0, Preflight(self.make_data if self._tests_after_fit else None))
         module = getattr(self.model, "client", self.model)  # a federation's
@@ -159,7 +194,7 @@ def _say_where(logger: WandbLogger) -> None:
     run = logger.experiment
     if run.offline:
         folder = run.dir.removesuffix("/files")
-        print(f"W&B has no account here and ran offline: {folder} (upload: wandb sync {folder})")
+        print(f"W&B ran offline: {folder} (upload: wandb sync {folder})")
     else:
         print(f"W&B run: {run.url}")
 
@@ -179,7 +214,8 @@ def run(args: list[str] | None = None) -> CLI:
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*is deprecated")
     # An empty list is how a datamodule says that it has no validation data.
     warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero")
-    return CLI(
+    done = child.take_part()
+    cli = CLI(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -190,3 +226,6 @@ def run(args: list[str] | None = None) -> CLI:
         parser_kwargs={"version": f"lkd {__version__}"},
         args=args,
     )
+    if done is not None and cli.trainer.is_global_zero:
+        done.touch()
+    return cli

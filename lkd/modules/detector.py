@@ -1,5 +1,6 @@
 """The detector as a LightningModule."""
 
+import pickle
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,7 +102,12 @@ class Detector(LightningModule):
             raise FileNotFoundError(
                 f"start={self.start!r} does not exist; train it first or give another path."
             )
-        state = server_state(load(self.start))
+        try:
+            state = server_state(load(self.start))
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"start={self.start!r} is no checkpoint of a Detector, is damaged, or holds objects, which are not unpickled."
+            ) from error
         weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
         for network in self.networks():
             try:

@@ -3,11 +3,12 @@
 import hashlib
 import logging
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from lkd import child
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ _RANK_VARIABLES = (
 def follow(recipe: str, checkpoint: Path) -> None:
     """Runs `fit` with a config, unless the checkpoint it makes is there and of the same config.
 
-    The run is a process of its own, so that its memory is given back and one Trainer lives in a process.
+    The run is a process of its own, so that its memory is given back and one Trainer lives in a process; it ends when this
+    process does, and counts only if it came to its end.
     Which recipe made a checkpoint is kept beside it, in `<checkpoint>.recipe`: the SHA-256 of the config and of the
     checkpoint, or that its run did not come to its end. A checkpoint of another recipe, of such a run, or that
     something else has written there since, is set aside as
@@ -87,11 +89,16 @@ def _train(recipe: str, checkpoint: Path, digest: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
     command = [sys.executable, "-m", "lkd", "fit", "--config", recipe]
     record.write_text("unfinished\n")  # a run that is killed may leave the checkpoint of an early epoch
-    code = subprocess.run(command, env=environment, check=False).returncode
+    done = _beside(checkpoint, ".done")
+    code = child.run(command, environment, done)
+    whole = done.is_file()
+    done.unlink(missing_ok=True)
     if not checkpoint.is_file():
         record.unlink()
     if code != 0:
         raise RuntimeError(f"training the teacher failed with exit code {code}: {' '.join(command)}")
+    if not whole:
+        raise RuntimeError(f"training the teacher ended before its time: {' '.join(command)}")
     if not checkpoint.is_file():
         raise RuntimeError(
             f"recipe={recipe!r} ran but saved no {checkpoint}; make its ModelCheckpoint write there."

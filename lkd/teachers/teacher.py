@@ -40,8 +40,7 @@ class Teacher(LightningModule):
             function that uses modules, which are found where it closes over them or names them, and are its layers
             `module` or `module.0`, `module.1`; or a path: a Lightning checkpoint that the command line made (`.ckpt`;
             of another give `MyModule.load_from_checkpoint(path)`; of a federation it is the model of the server, and
-            `lkd.federated.load_client(path, client=3)` that of a client), YOLO weights (`.pt`, needs the `yolo` extra;
-            only from a source you trust); or the name of a timm model.
+            `lkd.federated.load_client(path, client=3)` that of a client), YOLO weights (`.pt`, needs the `yolo` extra); or the name of a timm model.
         recipe: A config of `python cli.py fit` that trains this teacher and saves it at the path `model`.
             It runs when the file is not there yet, or was made by another version of the recipe.
         class_map: For `.pt` weights: source class -> class of the student, such as `{2: 0, 5: 0, 7: 0}`
@@ -59,6 +58,8 @@ class Teacher(LightningModule):
         student_mean: What the batch has been centred by, for the student: taken back first. With `mean` left out, the
             teacher is given what lies in [0, 1].
         student_std: What it has been divided by.
+        trust: Packages or classes that a checkpoint may name beside lkd's, torch's and what is imported already, such as
+            `["my_package"]`: making the module again runs their code.
 
     A detector with a copy per camera cannot teach, because `detect(images)` does not say whose image it is.
 
@@ -85,6 +86,7 @@ class Teacher(LightningModule):
         std: Statistics | None = None,
         student_mean: Statistics | None = None,
         student_std: Statistics | None = None,
+        trust: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
@@ -100,6 +102,7 @@ class Teacher(LightningModule):
         self.class_map = class_map
         self.pretrained = pretrained
         self.num_classes = num_classes
+        self.trust = tuple(trust)
         self.precision = precision
         self.batch_size = batch_size
         self.model: nn.Module | None = None
@@ -116,7 +119,7 @@ class Teacher(LightningModule):
         return self
 
     def _take(self, source: str | nn.Module | Callable[..., Any]) -> None:
-        model = load(source, self.class_map, self.pretrained, self.num_classes)
+        model = load(source, self.class_map, self.pretrained, self.num_classes, self.trust)
         set_precision(model, self.precision)
         for parameter in model.parameters():  # scripted modules have no requires_grad_
             parameter.requires_grad = False

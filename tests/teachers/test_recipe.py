@@ -2,7 +2,6 @@
 
 import logging
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from lightning.fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 
+from lkd import child
 from lkd.teachers import Teacher
 from lkd.teachers.recipe import follow
 
@@ -39,19 +39,21 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def runs(folder, monkeypatch):
     """Replaces the teacher's run: `runs.saves` is written to the checkpoint (None: nothing)."""
-    log = SimpleNamespace(commands=[], environments=[], code=0, saves="trained", killed=False)
+    log = SimpleNamespace(commands=[], environments=[], code=0, saves="trained", killed=False, whole=True)
 
-    def run(command, env=None, check=True, **_):
+    def run(command, environment, done):
         log.commands.append(command)
-        log.environments.append(env)
+        log.environments.append(environment)
         if log.saves is not None:
             Path("runs").mkdir(exist_ok=True)
             Path("runs/teacher.ckpt").write_text(log.saves)
         if log.killed:
             raise KeyboardInterrupt
-        return SimpleNamespace(returncode=log.code)
+        if log.whole:
+            done.touch()
+        return log.code
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(child, "run", run)
     return log
 
 
@@ -118,13 +120,13 @@ def test_a_run_that_saves_nothing_is_one_clear_error(runs):
     assert CHECKPOINT.read_text() == "put there by hand"
 
 
-@pytest.mark.parametrize("how", ["failed", "killed"])
+@pytest.mark.parametrize("how", ["failed", "killed", "ended early"])
 def test_a_teacher_of_a_run_that_broke_off_is_not_taken_for_a_finished_one(runs, how):
-    runs.saves, runs.code, runs.killed = "half", 1, how == "killed"
+    runs.saves, runs.code, runs.killed, runs.whole = "half", int(how == "failed"), how == "killed", False
     with pytest.raises((RuntimeError, KeyboardInterrupt)):
         follow("recipe.yaml", CHECKPOINT)
     assert CHECKPOINT.read_text() == "half"  # say, of its first epoch
-    runs.saves, runs.code, runs.killed = "whole", 0, False
+    runs.saves, runs.code, runs.killed, runs.whole = "whole", 0, False, True
     follow("recipe.yaml", CHECKPOINT)
     assert CHECKPOINT.read_text() == "whole" and OLD.read_text() == "half"
 
@@ -132,7 +134,7 @@ def test_a_teacher_of_a_run_that_broke_off_is_not_taken_for_a_finished_one(runs,
 def test_of_two_runs_one_trains_the_teacher_and_the_other_waits(folder, monkeypatch, caplog):
     started, trained = threading.Event(), []
 
-    def run(command, **_):
+    def run(command, environment, done):
         trained.append(command)
         CHECKPOINT.write_text("half")  # of its first epoch: not what the other run waits for
         started.set()
@@ -140,9 +142,10 @@ def test_of_two_runs_one_trains_the_teacher_and_the_other_waits(folder, monkeypa
         while "waiting for it" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.01)
         CHECKPOINT.write_text("whole")
-        return SimpleNamespace(returncode=0)
+        done.touch()
+        return 0
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(child, "run", run)
     with caplog.at_level(logging.INFO, "lkd"):
         first = threading.Thread(target=follow, args=("recipe.yaml", CHECKPOINT))
         first.start()
