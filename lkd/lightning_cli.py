@@ -18,6 +18,7 @@ import lkd.federated
 import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
 from lkd import __version__
+from lkd.made_again import kept
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
 
@@ -127,7 +128,8 @@ class CLI(LightningCLI):
             reported = any(
                 isinstance(c, lkd.callbacks.DetectionReport) for c in cast(Any, self.trainer).callbacks
             )
-            self.trainer.test(self.model, datamodule=self.datamodule, verbose=not reported)
+            with kept(self.model):
+                self.trainer.test(self.model, datamodule=self.datamodule, verbose=not reported)
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
                 _say_where(logger)

@@ -135,11 +135,10 @@ class Federation(Wrapped):
     def stations(self) -> Stations:
         """Copies of `client` and of `others` that train; what is attached to their modules takes part in every client."""
         if self._stations is None:
-            others = cast(list[LightningModule], list(self.others))
             with torch.inference_mode(
                 False
             ):  # a test may be the first to ask, and its tensors could not be written to
-                self._stations = Stations(self.client, others, self.assign, self.personal, self.common)
+                self._stations = Stations(self.client, self.held[1:], self.assign, self.personal, self.common)
         return self._stations
 
     def configure_callbacks(self) -> list[Any]:
@@ -148,22 +147,14 @@ class Federation(Wrapped):
             check_trainer(self.trainer)
         return []
 
-    def setup(self, stage: str) -> None:
-        """That of all architectures."""
-        super().setup(stage)
-        for other in cast(list[LightningModule], list(self.others)):
-            other.trainer = self.trainer
-            other.setup(stage)
-
-    def configure_model(self) -> None:
-        """That of all architectures."""
-        super().configure_model()
-        for other in cast(list[LightningModule], list(self.others)):
-            other.configure_model()
+    @property
+    def held(self) -> list[LightningModule]:
+        """All architectures."""
+        return [self.client, *cast(list[LightningModule], list(self.others))]
 
     def configure_optimizers(self) -> Any:
         """The server's optimizer and scheduler over the trainable parameters of all architectures."""
-        return configure_server([self.client, *self.others], self.server_optimizer, self.server_scheduler)
+        return configure_server(self.held, self.server_optimizer, self.server_scheduler)
 
     @property
     def serves(self) -> bool:
