@@ -190,6 +190,7 @@ class Federation(Wrapped):
         check_validation(self.algorithm, clients)
         check_owned(self.stations, clients)
         self._prepare(anew=True)  # which may train a teacher first
+        self.stations.check_plateaus(clients)
         self.engine.expect(clients, self.work)
         if self.algorithm.shares and not self.x:
             rank_zero_warn(
@@ -217,6 +218,12 @@ class Federation(Wrapped):
     def students(self) -> list[LightningModule]:
         """The modules that clients train; distillation that is attached to them is part of their training."""
         return [station.module for station in self.stations]
+
+    @property
+    def monitors(self) -> list[tuple[str, str]]:
+        """Who waits for which value at the clients."""
+        found = [(s.local.plateau, type(s.source).__name__) for s in self.stations]
+        return [(f"the plateau of {who}", str(p.configured.monitor)) for p, who in found if p is not None]
 
     def example(self, cohort: Sequence[Client]) -> Any:
         """A training batch of a client."""
@@ -275,6 +282,7 @@ class Federation(Wrapped):
         if self._clients.meet(self.trainer.train_dataloader, population):
             self.stations.check(population)
             check_owned(self.stations, cohort)
+            self.stations.check_plateaus(cohort)
             if self.attack is not None:
                 self.attack.check(population)
 

@@ -150,7 +150,7 @@ class LoopEngine:
         if station.local.plateau is None:
             return {}
         who = f"{type(station.module).__name__} of client {client.name}"
-        return station.local.plateau.end(round, metrics, measured, who)
+        return station.local.plateau.end(round, station.worker.log, metrics, measured, who)
 
     def show(self, client: Client, x: Tensors, buffers: Tensors) -> LightningModule:
         """The client's model, until another client's turn."""
