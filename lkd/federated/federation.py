@@ -28,6 +28,7 @@ from lkd.federated.given import (
     check_validation,
 )
 from lkd.federated.heterogeneity import Devices
+from lkd.federated.idle import Losses
 from lkd.federated.mean import RunningSum
 from lkd.federated.owned import check_owned
 from lkd.federated.plan import Plan
@@ -130,6 +131,7 @@ class Federation(Wrapped):
         self._clients = Population()  # of this fit, or of the one that goes on
         self._sums: dict[str, RunningSum] = {}
         self._stations: Stations | None = None
+        self._losses = Losses()
 
     @property
     def stations(self) -> Stations:
@@ -184,7 +186,7 @@ class Federation(Wrapped):
         """Makes worker and engine before the first round; a fit that resumes nothing starts its algorithm anew."""
         super().on_fit_start()
         self.store.keep(OWN)
-        self._clients = Population()
+        self._clients, self._losses = Population(), Losses()
         clients = getattr(cast(Any, self.trainer).datamodule, "clients", ())
         check_public(self.algorithm, clients)
         check_validation(self.algorithm, clients)
@@ -264,12 +266,13 @@ class Federation(Wrapped):
             self.stations.attach(self.algorithm, cohort, self.seed)
             delta = self.algorithm.round(server)
         check_result(self.algorithm, delta, self.x)
+        self.records = server.all_records()
+        self._losses.check(server.index, self.records)
         server_step(self, self.stations.parameters, delta, server.absent)
         with torch.no_grad():
             for name, value in server.mean_buffers().items():
                 self.shared_buffers[name].copy_(value)
             self.stations.end_round()
-        self.records = server.all_records()
         self.bytes_down += sum(record.bytes_down for record in self.records)
         self.bytes_up += sum(record.bytes_up for record in self.records)
         report(self, server.index, self.records, plan.speeds)

@@ -13,7 +13,10 @@ class TooFewClientsError(RuntimeError):
 
 @dataclass
 class Record:
-    """A client's part in a round, for reports; `seconds` are this process's, bytes those of its messages."""
+    """A client's part in a round, for reports; `seconds` are this process's, bytes those of its messages.
+
+    `without_loss` are batches for which its module gave no loss (None); only if there are such, `batches` are all of them.
+    """
 
     client: int
     name: str
@@ -23,6 +26,8 @@ class Record:
     bytes_down: int = 0
     bytes_up: int = 0
     error: str = ""
+    without_loss: int = 0
+    batches: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -56,6 +61,8 @@ class Records(dict[int, Record]):
         if not error:
             record.bytes_up += reply.nbytes
             record.steps += int(reply.numbers.get("steps", 0))
+            record.without_loss += int(reply.numbers.get("without_loss", 0))
+            record.batches += int(reply.numbers.get("batches", 0))
             record.metrics.update(reply.metrics)
         return record
 

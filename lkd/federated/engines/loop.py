@@ -187,7 +187,7 @@ class LoopEngine:
         self._keep(station, local, schedule)  # only once everything above went well
         return Reply(
             tensors={**as_tensors(groups, names), "buffers": buffers},
-            numbers={"steps": float(local.steps), **local.report},
+            numbers={"steps": float(local.steps), **station.loop.idle(), **local.report},
             knowledge=local.tell,
             metrics=metrics,
         )
