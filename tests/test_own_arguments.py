@@ -111,7 +111,13 @@ def test_every_module_of_a_config_saves_its_own_arguments_as_plain_data():
 def test_a_base_class_saves_what_it_alone_takes():
     module = made({"class_path": f"{__name__}.Based", "init_args": {"depth": 3}})
     hparams = copy.deepcopy(module).hparams
-    assert (hparams.depth, hparams.width, hparams["lr"], hparams.get("seed"), hparams.get("no")) == (3, 12, 0.25, 77, None)
+    assert (hparams.depth, hparams.width, hparams["lr"], hparams.get("seed"), hparams.get("no")) == (
+        3,
+        12,
+        0.25,
+        77,
+        None,
+    )
     assert "lr" in hparams and "no" not in hparams and module.configure_optimizers().defaults["lr"] == 0.25
     assert dict(hparams).keys() == {"depth", "_class_path", "_instantiator"}  # of which it can be made again
     file = io.BytesIO()
@@ -119,7 +125,9 @@ def test_a_base_class_saves_what_it_alone_takes():
                 "pytorch-lightning_version": "2.6.0"}, file)  # fmt: skip
     file.seek(0)
     again = LightningModule.load_from_checkpoint(file, weights_only=True)
-    assert torch.equal(again.body[0].weight, module.body[0].weight) and describe(module)["init_args"] == {"depth": 3}
+    assert torch.equal(again.body[0].weight, module.body[0].weight) and describe(module)["init_args"] == {
+        "depth": 3
+    }
     assert made({"class_path": f"{__name__}.Child"}).hparams.rate == 0.5
 
 

@@ -164,9 +164,14 @@ def test_a_module_of_ones_own_may_log_less_in_the_check():
 
     with pytest.warns(UserWarning, match="monitor='val_map' of EarlyStopping"), pytest.raises(TrainingError):
         trainer(EarlyStopping("val_map")).fit(Own(), Digits())
-    with pytest.warns(UserWarning, match="monitor='valid_loss' of .*'val_loss'"), pytest.raises(TrainingError):
+    with (
+        pytest.warns(UserWarning, match="monitor='valid_loss' of .*'val_loss'"),
+        pytest.raises(TrainingError),
+    ):
         trainer(EarlyStopping("valid_loss")).fit(Own(), Digits())
-    with pytest.raises(ValueError, match=r"monitor='val/loss' of EarlyStopping: .* did you mean 'val_loss'\?"):
+    with pytest.raises(
+        ValueError, match=r"monitor='val/loss' of EarlyStopping: .* did you mean 'val_loss'\?"
+    ):
         trainer(EarlyStopping("val/loss")).fit(Own(), Digits())
 
 

@@ -62,7 +62,9 @@ def watching(
     except ValueError as error:  # of a function in place of a layer, such as torch.nn.functional.batch_norm
         if not str(error).startswith(FUNCTIONAL) or samples() not in (1, None):
             raise
-        raise LoneSampleError(f"{told}, on which batch normalisation is not defined ({error}): {HELP}") from error
+        raise LoneSampleError(
+            f"{told}, on which batch normalisation is not defined ({error}): {HELP}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

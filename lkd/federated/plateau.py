@@ -107,7 +107,9 @@ class Plateau:
             ValueError: With the client, unless the module says `strict: False`.
         """
         monitor = str(self.configured.monitor)
-        if re.split("[^a-z]", monitor)[0] not in ("val", "valid", "validation") or not overrides(module, "validation_step"):
+        if re.split("[^a-z]", monitor)[0] not in ("val", "valid", "validation") or not overrides(
+            module, "validation_step"
+        ):
             return
         without = [client.name for client in clients if not client.has("val")]
         if without and self.configured.strict:

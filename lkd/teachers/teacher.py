@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lkd.addresses import find_part
+from lkd.packages import is_module, overrides
 from lkd.taps import Call, Taps
 from lkd.teachers.asking import ask
 from lkd.teachers.callables import Called
@@ -21,6 +22,7 @@ from lkd.teachers.precision import Precision, check_precision, running, set_prec
 from lkd.teachers.recipe import follow
 from lkd.teachers.scripted import require_eval, require_layers
 from lkd.teachers.sources import load
+from lkd.teachers.steady import Steady
 
 
 class Teacher(LightningModule):
@@ -62,7 +64,7 @@ class Teacher(LightningModule):
     A detector with a copy per camera cannot teach, because `detect(images)` does not say whose image it is.
 
     Raises:
-        ValueError: If the name or a value is not known.
+        ValueError: If the name or a value is not known, or a module has no forward.
         FileNotFoundError: If the path does not exist and there is no recipe.
 
     Example:
@@ -102,6 +104,7 @@ class Teacher(LightningModule):
         self.precision = precision
         self.batch_size = batch_size
         self.model: nn.Module | None = None
+        self._steady = Steady()
         if not (self.source and recipe):
             self._take(source)
 
@@ -115,6 +118,12 @@ class Teacher(LightningModule):
 
     def _take(self, source: str | nn.Module | Callable[..., Any]) -> None:
         model = load(source, self.class_map, self.pretrained, self.num_classes)
+        if is_module(model) and not overrides(model, "forward") and not hasattr(model, "detect"):
+            who = type(model).__name__
+            raise ValueError(
+                f"model={who}(...) has no forward, by which a teacher is asked: write one, or give what computes its outputs, such as "
+                "Teacher(module.net) or Teacher(lambda x: module.net(x))."
+            )
         set_precision(model, self.precision)
         for parameter in model.parameters():  # scripted modules have no requires_grad_
             parameter.requires_grad = False
@@ -256,5 +265,8 @@ class Teacher(LightningModule):
         call = to_own(model, call)
         with running(model, self.precision, device.type):
             parts = chunks(call, self.batch_size) if self.batch_size else [(call, batch_length(call) or 1)]
-            outputs = whole([function(part) for part, _ in parts], [size for _, size in parts])
+            sizes = [size for _, size in parts]
+            outputs = self._steady.ask(
+                model, lambda: whole([function(part) for part, _ in parts], sizes), self._name
+            )
         return on_tensors(Tensor.detach, outputs)

@@ -28,8 +28,12 @@ def test_no_loss_at_all_is_refused_before_the_servers_step(as_dict):
         def training_step(self, batch, batch_idx):
             return {"loss": None} if as_dict else None
 
-    federation = Federation(Never(0.0, start=3.0), Scaffold(), server_optimizer=lambda p: torch.optim.SGD(p, 1.0))
-    with pytest.raises(ValueError, match=r"round 0: training_step of the clients returned no loss \(None\) for any"):
+    federation = Federation(
+        Never(0.0, start=3.0), Scaffold(), server_optimizer=lambda p: torch.optim.SGD(p, 1.0)
+    )
+    with pytest.raises(
+        ValueError, match=r"round 0: training_step of the clients returned no loss \(None\) for any"
+    ):
         trainer(2).fit(federation, loader(two_clients()))
     assert federation.client.x.item() == 3.0
 

@@ -136,7 +136,9 @@ def test_a_plateau_of_a_validation_without_data_is_refused_before_training():
         def training_step(self, batch, batch_idx):
             raise AssertionError
 
-    with pytest.raises(ValueError, match=r"Never waits with .* 'val_loss', and client client1 has no validation"):
+    with pytest.raises(
+        ValueError, match=r"Never waits with .* 'val_loss', and client client1 has no validation"
+    ):
         people = clients()
         people[1].has = lambda part: part == "train"
         trainer(1).fit(Federation(Never(waiting(monitor="val_loss"))), loader(people))
