@@ -14,7 +14,7 @@ from lkd.checkpoints import FEDERATION, describe
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.attack import Attack
-from lkd.federated.books import report
+from lkd.federated.books import advised, report
 from lkd.federated.client import Client, Part
 from lkd.federated.engines import OWN, LoopEngine
 from lkd.federated.given import (
@@ -34,7 +34,7 @@ from lkd.federated.owned import check_owned
 from lkd.federated.plan import Plan
 from lkd.federated.ranks import Ranks
 from lkd.federated.records import Record
-from lkd.federated.resume import Population, check_resumed
+from lkd.federated.resume import Population, check_resumed, check_state
 from lkd.federated.round import Round
 from lkd.federated.rules import Rule
 from lkd.federated.served import untrained
@@ -264,7 +264,8 @@ class Federation(Wrapped):
         # what clients draw is theirs; what runs outside sees nothing of it
         with isolate_rng(include_cuda=self.device.type == "cuda"):
             self.stations.attach(self.algorithm, cohort, self.seed)
-            delta = self.algorithm.round(server)
+            with advised(self.trainer):
+                delta = self.algorithm.round(server)
         check_result(self.algorithm, delta, self.x)
         self.records = server.all_records()
         self._losses.check(server.index, self.records)
@@ -363,6 +364,8 @@ class Federation(Wrapped):
         """Keeps it until a fit or a measurement starts."""
         self._restored = checkpoint.get(FEDERATION)
         super().on_load_checkpoint(checkpoint)
+        if self._restored is not None:  # else of another module, whose names are not these
+            check_state(self.held, checkpoint["state_dict"])
 
     def _restore(self, saved: dict[str, Any]) -> None:
         """Goes on from a checkpoint; of another algorithm's, only the clients' own layers are of use."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from lkd.federated.client import Client
 from lkd.federated.messages import Reply
 from lkd.federated.ranks import Ranks
+from lkd.federated.topology.base import listed
 
 
 class TooFewClientsError(RuntimeError):
@@ -84,10 +85,13 @@ class Records(dict[int, Record]):
         """
         if succeeded >= max(1, fewest):
             return
-        errors = [f"client {r.name}: {r.error}" for r in self.everyone() if r.error]
-        why = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} more" if len(errors) > 3 else "")
+        by_error: dict[str, list[str]] = {}
+        for record in self.everyone():
+            if record.error:
+                by_error.setdefault(record.error, []).append(record.name)
+        errors = [f"{listed(names)}: {error}" for error, names in by_error.items()]
+        why = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} other errors" if len(errors) > 3 else "")
         none = "no more could be reached" if asked else "nobody was there"
         raise TooFewClientsError(
-            f"round {self._round}: {succeeded} of {asked} clients succeeded, and min_clients={fewest} are needed "
-            f"({why or none}); the last checkpoint is intact, and the run resumes from it."
+            f"round {self._round}: {succeeded} of {asked} clients succeeded, and min_clients={fewest} are needed ({why or none})"
         ) from self._cause
