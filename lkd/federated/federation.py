@@ -326,8 +326,8 @@ class Federation(Wrapped):
         with self._measuring():
             for client in clients:
                 if self.ranks.owns(client.id):
-                    module = self.engine.show(client, self.x, self.shared_buffers)
-                    yield client, module.eval()
+                    with self.engine.show(client, self.x, self.shared_buffers) as module:
+                        yield client, module.eval()
 
     @contextlib.contextmanager
     def _measuring(self) -> Iterator[None]:
