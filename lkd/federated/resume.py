@@ -47,7 +47,9 @@ def check_state(modules: Sequence[LightningModule], saved: Mapping[str, Any]) ->
         ValueError: With the layer and the architecture.
     """
     for number, module in enumerate(modules):
-        prefix, argument = (f"others.{number - 1}.", f"others[{number - 1}]") if number else ("client.", "client")
+        prefix, argument = (
+            (f"others.{number - 1}.", f"others[{number - 1}]") if number else ("client.", "client")
+        )
         theirs = {name.removeprefix(prefix): t for name, t in saved.items() if name.startswith(prefix)}
         ours = {name: tensor for name, tensor in module.state_dict().items() if not is_lazy(tensor)}
         for name in (name for name in theirs if name in ours):
@@ -57,7 +59,9 @@ def check_state(modules: Sequence[LightningModule], saved: Mapping[str, Any]) ->
                     f"{name} of {argument} has the shape {tuple(before or ())} in the checkpoint and {tuple(now or ())} in this run's "
                     f"{type(module).__name__}: go on with the architecture that was saved, or begin anew."
                 )
-        if (late := [name for name in theirs if name not in module.state_dict()]) and overrides(module, "setup"):
+        if (late := [name for name in theirs if name not in module.state_dict()]) and overrides(
+            module, "setup"
+        ):
             raise ValueError(
                 f"the checkpoint has {late[0]} of {argument}, which this {type(module).__name__} has not: if its setup() makes its "
                 "layers, call that before, module.setup('fit'), and give the module then."

@@ -33,10 +33,20 @@ class Traces:
         self._module = module
         self._parts = [(prefix, part, dict(vars(part))) for prefix, part in module.named_modules()]
         self._inside = [
-            (held, dict(held)) for _, _, own in self._parts for key, held in own.items() if _is_inner(key, held)
+            (held, dict(held))
+            for _, _, own in self._parts
+            for key, held in own.items()
+            if _is_inner(key, held)
         ]
         self._parameters = [
-            (p, p.requires_grad, p.dtype, p.device, p.shape, [_copy(getattr(p, hooks, None)) for hooks in HOOKS])
+            (
+                p,
+                p.requires_grad,
+                p.dtype,
+                p.device,
+                p.shape,
+                [_copy(getattr(p, hooks, None)) for hooks in HOOKS],
+            )
             for p in module.parameters()
         ]
 
@@ -65,8 +75,12 @@ class Traces:
         found: Tensors = {}
         for prefix, part, before in self._parts:
             for key, value in _attributes(part):
-                if type(value) in NUMBERS and (type(before.get(key)) is not type(value) or before[key] != value):
-                    with contextlib.suppress(OverflowError):  # of 64 bits: it begins anew, as other attributes do
+                if type(value) in NUMBERS and (
+                    type(before.get(key)) is not type(value) or before[key] != value
+                ):
+                    with contextlib.suppress(
+                        OverflowError
+                    ):  # of 64 bits: it begins anew, as other attributes do
                         found[f"{prefix}.{key}"] = torch.tensor(value, dtype=NUMBERS[type(value)])
         return found
 
@@ -88,7 +102,12 @@ class Traces:
         inside = [name for name in contents if name in now and not _alike(contents[name], now[name])]
         for prefix, part, before in self._parts:
             for key, value in _attributes(part):
-                if key in before and before[key] is not value and type(value) not in NUMBERS and key[0] != "_":
+                if (
+                    key in before
+                    and before[key] is not value
+                    and type(value) not in NUMBERS
+                    and key[0] != "_"
+                ):
                     inside.append(f"{prefix}.{key}")
         return inside
 

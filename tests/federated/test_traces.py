@@ -58,7 +58,19 @@ def add_group(module):
     module.optimizers().add_param_group({"params": [torch.nn.Parameter(torch.ones(1))]})
 
 
-SPOILS = [freeze, half, swap, grow, hook, hook_of_a_weight, forward, no_gradients, other_type, autocast, add_group]
+SPOILS = [
+    freeze,
+    half,
+    swap,
+    grow,
+    hook,
+    hook_of_a_weight,
+    forward,
+    no_gradients,
+    other_type,
+    autocast,
+    add_group,
+]
 
 
 class Spoiled(Foreign):
@@ -143,7 +155,11 @@ def counted(rounds, people, tmp_path, resume=None):
 def test_every_client_counts_for_itself(tmp_path):
     whole = counted(3, samples(), tmp_path)
     kept = {c: s["attributes"] for c, s in whole.store.state_dict().items()}
-    assert {c: (s[".steps"].item(), s[".warm"].item()) for c, s in kept.items()} == {0: (6, True), 1: (9, True), 2: (15, True)}
+    assert {c: (s[".steps"].item(), s[".warm"].item()) for c, s in kept.items()} == {
+        0: (6, True),
+        1: (9, True),
+        2: (15, True),
+    }
     assert whole.students[0].steps == 0
     assert [model.steps for _, model in whole.models(samples())] == [6, 9, 15]
     resumed = counted(3, samples(), tmp_path / "rest", tmp_path / "epoch=0.ckpt")

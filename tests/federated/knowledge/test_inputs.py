@@ -364,7 +364,8 @@ class Image(LightningModule):
 def test_a_dict_whose_keys_are_not_the_arguments_of_forward(algorithm):
     data = FederatedDataModule(Rows(FORMS["dict"][0]), IID(), clients=2, batch_size=4, public=0.25)
     with pytest.raises(
-        ValueError, match=r"Image\.forward\(pixels\) was given the whole batch, a dict of .* input_key='\w+'\."
+        ValueError,
+        match=r"Image\.forward\(pixels\) was given the whole batch, a dict of .* input_key='\w+'\.",
     ) as error:
         trainer(1).fit(Federation(Image(), algorithm), datamodule=data)
     assert "\n" not in str(error.value)
