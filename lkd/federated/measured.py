@@ -12,6 +12,7 @@ from lkd.checkpoints import FEDERATION, describe
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client import Client, Part
 from lkd.federated.engines import OWN, LoopEngine
+from lkd.federated.given import check_synced
 from lkd.federated.mean import RunningSum
 from lkd.federated.members import Members
 from lkd.federated.ranks import Ranks
@@ -70,6 +71,7 @@ class Measured(Members):
         self.stations.prepare(self.trainer, self.work, anew, self.algorithm)
         self.engine = LoopEngine(self.stations, self.stations.kind_of, self.algorithm, self.store, self.seed)
         self.ranks = Ranks.of(self.trainer)
+        check_synced(self.students, self.ranks.world_size)
         if anew:
             self.algorithm.setup(self.x)
         self._sums.clear()  # of another device or precision, it may be

@@ -157,7 +157,7 @@ class LoopEngine:
 
     def _keep(self, station: Station, local: ClientRun, schedule: Tensors | None = None) -> None:
         """What the client keeps for its next round; without a schedule that of before."""
-        own = station.worker.take(station.worker.own)
+        own = station.worker.take([*station.worker.own, *station.worker.moving()])
         if schedule is None:
             schedule = self.store.get(local.client.id).get(SCHEDULE, {})
         state: Groups = {**as_tensors(local.own, station.worker.shared), OWN: own, MEMORY: local.memory}
