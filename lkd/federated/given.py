@@ -116,7 +116,9 @@ def check_synced(modules: Sequence[nn.Module], ranks: int) -> None:
     Raises:
         ValueError: With the layer.
     """
-    layers = ((n, m) for module in modules for n, m in module.named_modules() if isinstance(m, nn.SyncBatchNorm))
+    layers = (
+        (n, m) for module in modules for n, m in module.named_modules() if isinstance(m, nn.SyncBatchNorm)
+    )
     if ranks > 1 and (found := next(layers, None)):
         raise ValueError(
             f"{found[0]} is a SyncBatchNorm, which joins the batches of all {ranks} ranks, and every rank trains clients of its own, which "

@@ -37,7 +37,9 @@ def fit(rounds, folder=None, resume=None, **kwargs):
 
 
 def test_a_moving_target_is_kept_by_every_client(tmp_path):
-    with pytest.warns(UserWarning, match=r"Target changes target\.weight in training, which is frozen") as told:
+    with pytest.warns(
+        UserWarning, match=r"Target changes target\.weight in training, which is frozen"
+    ) as told:
         whole = fit(2, tmp_path)
     assert len([w for w in told if "is frozen" in str(w.message)]) == 1
     start, after = Target(), fit(1)

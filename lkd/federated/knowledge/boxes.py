@@ -132,7 +132,9 @@ def learn(
         for _ in range(epochs):
             order = generator.permutation(len(rows))
             places: Iterable[np.ndarray] = np.split(order, range(batch_size, len(order), batch_size))
-            for place, batch in zip(places, public_batches(public, rows[order], batch_size, loop), strict=True):
+            for place, batch in zip(
+                places, public_batches(public, rows[order], batch_size, loop), strict=True
+            ):
                 height, width = batch["images"].shape[-2:]
                 size = torch.tensor([width, height, width, height], dtype=torch.float32)
                 targets = [{"boxes": found[i]["boxes"] * size, "labels": found[i]["labels"]} for i in place]
