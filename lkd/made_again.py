@@ -33,11 +33,14 @@ def keeping(module: LightningModule, hook: str, trained: bool = True) -> Iterato
         ValueError: If a trained layer is made anew in another shape.
 
     Example:
-        >>> net = LightningModule()
-        >>> net.layer = nn.Linear(2, 2)
+        >>> class Anew(LightningModule):
+        ...     def setup(self, stage):
+        ...         self.layer = nn.Linear(2, 2)
+        >>> net = Anew()
+        >>> net.setup("fit")
         >>> before = net.layer.weight
         >>> with keeping(net, "setup"):
-        ...     net.layer = nn.Linear(2, 2)
+        ...     net.setup("test")
         >>> net.layer.weight is before, torch.equal(net.layer.weight, before)
         (False, True)
     """
