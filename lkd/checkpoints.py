@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 
-from lkd.own_arguments import class_path
+from lkd.own_arguments import class_path, is_plain
 from lkd.packages import is_module_class, overrides
 from lkd.parser import Parser
 from lkd.safe_load import load
@@ -41,21 +41,13 @@ def describe(module: LightningModule) -> dict[str, Any] | None:
     parameters = list(inspect.signature(init).parameters.values())[1:] if takes else []
     named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     free = any(p.kind == p.VAR_POSITIONAL for p in parameters)
-    if free or not named <= {*saved, *TRAINING} or not _is_plain(saved):
+    if free or not named <= {*saved, *TRAINING} or not is_plain(saved):
         return None
     return {
         "class_path": class_path(type(module)),
         "init_args": saved,
         "config": "_class_path" in module.hparams,
     }
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(type(key) in (str, int) and _is_plain(each) for key, each in value.items())
-    if isinstance(value, list | tuple):
-        return all(_is_plain(each) for each in value)
-    return value is None or type(value) in (bool, int, float, str)
 
 
 def server_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

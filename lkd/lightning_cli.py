@@ -23,6 +23,7 @@ import lkd.modules  # all imported here, so that their classes have short names 
 from lkd import __version__, child
 from lkd.checkpoint_io import Checkpoints, look
 from lkd.ending import Ending
+from lkd.made_again import kept
 from lkd.one_table import carry_over
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
@@ -184,7 +185,8 @@ class CLI(LightningCLI):
             reported = any(
                 isinstance(c, lkd.callbacks.DetectionReport) for c in cast(Any, self.trainer).callbacks
             )
-            self.trainer.test(self.model, datamodule=self.datamodule, verbose=not reported)
+            with kept(self.model):
+                self.trainer.test(self.model, datamodule=self.datamodule, verbose=not reported)
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
                 _say_where(logger)

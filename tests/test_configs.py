@@ -292,7 +292,8 @@ def check_results(config):
     (logs,) = Path(where["save_dir"], where["name"]).glob("version_0")
     with (logs / "metrics.csv").open(newline="") as file:
         names = {name for row in csv.DictReader(file) for name, value in row.items() if value}
-    assert any(name.startswith("test/") for name in names), "the test after the run is missing"
+    tested = "test/" if config.get("test_after_fit", True) else "clients/test/"
+    assert any(name.startswith(tested) for name in names), "the test after the run is missing"
     if any(callback["class_path"] == "DetectionReport" for callback in trainer.get("callbacks", [])):
         with (logs / "report/table.csv").open(newline="") as file:
             roles = {row["Role"] for row in csv.DictReader(file)}

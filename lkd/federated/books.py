@@ -1,11 +1,13 @@
 """What a round's records add up to, and who is told."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from lkd.federated.records import Record
+from lkd.federated.records import Record, TooFewClientsError
 
 if TYPE_CHECKING:
     from lkd.federated.federation import Federation
@@ -30,6 +32,28 @@ def report(federation: "Federation", round: int, records: Sequence[Record], spee
     for name, mean in means(records).items():
         bar = name.endswith("loss")
         federation.log(name, mean, on_step=False, on_epoch=True, prog_bar=bar, batch_size=1, sync_dist=True)
+
+
+@contextlib.contextmanager
+def advised(trainer: Trainer) -> Iterator[None]:
+    """Within, a round may find too few clients; if there is a checkpoint, the message says that the run can go on from it.
+
+    Args:
+        trainer: The federation's.
+
+    Raises:
+        TooFewClientsError: As within.
+    """
+    try:
+        yield
+    except TooFewClientsError as error:
+        callbacks: list[Any] = list(trainer.checkpoint_callbacks)
+        paths = [getattr(c, "last_model_path", "") or getattr(c, "best_model_path", "") for c in callbacks]
+        if path := next(filter(None, paths), None):
+            raise TooFewClientsError(
+                f"{error}; the last checkpoint is intact, and the run goes on from it: ckpt_path={path!r}."
+            ) from error.__cause__
+        raise
 
 
 def totals(records: Sequence[Record], speeds: dict[int, float]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.attack import Attack
@@ -104,6 +104,26 @@ def check_trainer(trainer: Trainer) -> None:
                 f"Trainer({name}={value}) would be the server's, whose step is a round; the clients have their own: use "
                 f"LocalWork({name}={value}), on the command line --model.work.{name}={value}."
             )
+
+
+def check_synced(modules: Sequence[nn.Module], ranks: int) -> None:
+    """Refuses batch statistics that are joined over ranks, where each rank trains other clients.
+
+    Args:
+        modules: Those that train.
+        ranks: Number of processes.
+
+    Raises:
+        ValueError: With the layer.
+    """
+    layers = (
+        (n, m) for module in modules for n, m in module.named_modules() if isinstance(m, nn.SyncBatchNorm)
+    )
+    if ranks > 1 and (found := next(layers, None)):
+        raise ValueError(
+            f"{found[0]} is a SyncBatchNorm, which joins the batches of all {ranks} ranks, and every rank trains clients of its own, which "
+            "must not see each other's: use BatchNorm, and leave out Trainer(sync_batchnorm=True)."
+        )
 
 
 def check_cohort(cohort: Any, min_clients: int) -> None:

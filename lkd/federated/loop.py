@@ -71,6 +71,7 @@ class LocalLoop:
         self._batches: list[tuple[Any, int]] = []  # of the step under way
         self._now: Any = None  # the one that is looked at
         self._rng: list[Tensor] = []  # before it
+        self._without_loss, self._trained = 0, 0
         worker.serve("optimizers", lambda: local.optimizer)
         worker.serve("lr_schedulers", lambda: local.scheduler)
 
@@ -95,7 +96,7 @@ class LocalLoop:
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         module.train()
         hook("on_train_start")
-        index, ends = 0, True
+        index, ends, self._without_loss = 0, True, 0
         for made in range(1, local.planned + 1):
             if ends:
                 hook("on_train_epoch_start")
@@ -103,23 +104,27 @@ class LocalLoop:
             if correct is not None:
                 self._rng = self._rng_state()
             output: Any = None
+            losses = 0
             for place, (batch, number) in enumerate(self._batches):
                 if place:
                     hook("on_train_batch_end", output, *self._batches[place - 1])
                 hook("on_train_batch_start", batch, number)
                 output, loss = self._forward(batch, number)
-                if loss is not None:
+                if loss is None:
+                    self._without_loss += 1
+                else:
+                    losses += 1
                     hook("on_before_backward", loss)
                     (loss if scaler is None else scaler.scale(loss)).backward()
                     hook("on_after_backward")
-            if scaler is not None:
+            if scaler is not None and losses:  # of no gradient it would complain
                 scaler.unscale_(optimizer)
             if correct is not None:
                 correct(local)
             hook("on_before_optimizer_step", optimizer)
             if self.clip is not None:
                 torch.nn.utils.clip_grad_norm_(module.parameters(), self.clip)
-            local.steps += self._step(optimizer, scaler)
+            local.steps += self._step(optimizer, scaler if losses else None)
             if scheduler is not None and made % self.local.frequency == 0:
                 scheduler.step()
             hook("on_train_batch_end", output, *self._batches[-1])
@@ -129,7 +134,12 @@ class LocalLoop:
             if ends:
                 hook("on_train_epoch_end")
         hook("on_train_end")
-        self._batches = []
+        self._batches, self._trained = [], index
+
+    def idle(self) -> dict[str, float]:
+        """Of the training that is over: batches for which `training_step` gave no loss, of how many; nothing if it always did."""
+        counts = {"without_loss": float(self._without_loss), "batches": float(self._trained)}
+        return counts if self._without_loss else {}
 
     def _hook(self, name: str, *args: Any) -> None:
         if name in self._hooks:

@@ -1,9 +1,14 @@
 """What has to be the same where a run goes on from a checkpoint: algorithm, optimizer, architectures and clients."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from lightning.pytorch import LightningModule
+from torch.nn.parameter import is_lazy
+
+from lkd.packages import overrides
 
 
 def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
@@ -29,6 +34,38 @@ def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
             f"the checkpoint is of {before}, and this run has {now}: what a client keeps is of its own architecture, so "
             "resume with the same."
         )
+
+
+def check_state(modules: Sequence[LightningModule], saved: Mapping[str, Any]) -> None:
+    """Refuses weights of other shapes, and those of layers that a module has not made yet.
+
+    Args:
+        modules: The first architecture and the others.
+        saved: A federation's weights by name.
+
+    Raises:
+        ValueError: With the layer and the architecture.
+    """
+    for number, module in enumerate(modules):
+        prefix, argument = (
+            (f"others.{number - 1}.", f"others[{number - 1}]") if number else ("client.", "client")
+        )
+        theirs = {name.removeprefix(prefix): t for name, t in saved.items() if name.startswith(prefix)}
+        ours = {name: tensor for name, tensor in module.state_dict().items() if not is_lazy(tensor)}
+        for name in (name for name in theirs if name in ours):
+            before, now = (getattr(t[name], "shape", None) for t in (theirs, ours))
+            if before != now:
+                raise ValueError(
+                    f"{name} of {argument} has the shape {tuple(before or ())} in the checkpoint and {tuple(now or ())} in this run's "
+                    f"{type(module).__name__}: go on with the architecture that was saved, or begin anew."
+                )
+        if (late := [name for name in theirs if name not in module.state_dict()]) and overrides(
+            module, "setup"
+        ):
+            raise ValueError(
+                f"the checkpoint has {late[0]} of {argument}, which this {type(module).__name__} has not: if its setup() makes its "
+                "layers, call that before, module.setup('fit'), and give the module then."
+            )
 
 
 class Population:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lkd.addresses import find_part
 from lkd.kept import Kept
 from lkd.nested import on_tensors
+from lkd.packages import is_module, overrides
 from lkd.taps import Call, Taps
 from lkd.teachers.asking import ask
 from lkd.teachers.callables import Called
@@ -22,6 +23,7 @@ from lkd.teachers.precision import Precision, check_precision, running, set_prec
 from lkd.teachers.recipe import follow
 from lkd.teachers.scripted import require_eval, require_layers
 from lkd.teachers.sources import load
+from lkd.teachers.steady import Steady
 
 
 class Teacher(LightningModule):
@@ -64,7 +66,7 @@ class Teacher(LightningModule):
     A detector with a copy per camera cannot teach, because `detect(images)` does not say whose image it is.
 
     Raises:
-        ValueError: If the name or a value is not known.
+        ValueError: If the name or a value is not known, or a module has no forward.
         FileNotFoundError: If the path does not exist and there is no recipe.
 
     Example:
@@ -107,6 +109,7 @@ class Teacher(LightningModule):
         self.batch_size = batch_size
         self.model: nn.Module | None = None
         self._alters: bool | None = None  # whether it changes in place what it is given, as far as was seen
+        self._steady = Steady()
         if not (self.source and recipe):
             self._take(source)
 
@@ -120,6 +123,12 @@ class Teacher(LightningModule):
 
     def _take(self, source: str | nn.Module | Callable[..., Any]) -> None:
         model = load(source, self.class_map, self.pretrained, self.num_classes, self.trust)
+        if is_module(model) and not overrides(model, "forward") and not hasattr(model, "detect"):
+            who = type(model).__name__
+            raise ValueError(
+                f"model={who}(...) has no forward, by which a teacher is asked: write one, or give what computes its outputs, such as "
+                "Teacher(module.net) or Teacher(lambda x: module.net(x))."
+            )
         set_precision(model, self.precision)
         for parameter in model.parameters():  # scripted modules have no requires_grad_
             parameter.requires_grad = False
@@ -260,16 +269,21 @@ class Teacher(LightningModule):
         if self.normalization is not None:
             call = self.normalization(call)
         call = to_own(model, call)
-        if self._alters is not False:  # the batch is the student's
-            call = on_tensors(torch.clone, call)
-        own = Kept(call) if self._alters is not False else theirs
-        with running(model, self.precision, device.type):
-            parts = chunks(call, self.batch_size) if self.batch_size else [(call, batch_length(call) or 1)]
+        alters = self._alters is not False  # as far as is known: the batch is the student's
+
+        def answer() -> Any:
+            given = on_tensors(torch.clone, call) if alters else call
+            own = Kept(given) if alters else theirs
+            parts = chunks(given, self.batch_size) if self.batch_size else [(given, batch_length(given) or 1)]
             outputs = whole([function(part) for part, _ in parts], [size for _, size in parts])
+            self._alters = bool(self._alters) or (alters and own.changed(own.value))
+            return outputs
+
+        with running(model, self.precision, device.type):
+            outputs = self._steady.ask(model, answer, self._name)
         if theirs.changed(theirs.value):
             raise ValueError(
                 f"the teacher {self._name} changes in place what it is given, the student's batch, which its first forward did not; "
                 "let it make a new tensor, as x = x - mean does."
             )
-        self._alters = self._alters or own.changed(own.value)
         return on_tensors(Tensor.detach, outputs)

@@ -224,6 +224,17 @@ def test_too_few_clients_stop_the_run_with_their_reasons():
         run(FedAvg(), 2, clients, module=Failing(), min_clients=2)
 
 
+def test_one_bug_of_all_clients_is_said_once_and_no_checkpoint_is_promised():
+    with pytest.raises(TooFewClientsError) as stopped:
+        run(FedAvg(), 2, [Point(i, [(1, 13.0)], 7) for i in range(7)], module=Failing())
+    said = str(stopped.value)
+    assert (
+        said.count("no space left") == 1
+        and "clients client0, client1, client2" in said
+        and "checkpoint" not in said
+    )
+
+
 def test_clients_that_cannot_be_reached_or_whose_reply_is_lost_do_not_count():
     clients = [Point(i, [(1, float(i))], 4) for i in range(4)]
     devices = Devices(availability=0.5, dropout=0.3, seed=3)
@@ -421,7 +432,8 @@ def test_the_last_checkpoint_of_a_stopped_run_is_intact(tmp_path):
         return federation
 
     with pytest.raises(
-        TooFewClientsError, match=r"round 2: 0 of 2 .*lost power.*the last checkpoint is intact"
+        TooFewClientsError,
+        match=r"round 2: 0 of 2 .*lost power.*the last checkpoint is intact.*last\.ckpt'\.$",
     ):
         fit(FailingLater(), 4)
     mended = FailingLater()
