@@ -98,5 +98,6 @@ def _checkpoint(path: str, trust: Sequence[str]) -> LightningModule:
     except (ValueError, TypeError, ImportError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"model={path!r} is of a {made_by['_class_path']}, which could not be made from it ({shorten(str(error), 200)}); give the "
-            "module: Teacher(YourModule.load_from_checkpoint(path))."
+            "module: Teacher(YourModule.load_from_checkpoint(path)), or, where its setup makes layers, one that has been set up and "
+            "filled by load_state_dict."
         ) from error
