@@ -35,6 +35,8 @@ _PARTS = (
     "--seed_everything",
     "--ckpt_path",
     "--test_after_fit",
+    "--supervised_twin",
+    "--save_as",
 )
 
 

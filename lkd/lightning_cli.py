@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ import lkd.modules  # all imported here, so that their classes have short names 
 from lkd import __version__
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
+from lkd.twin import SupervisedTwin
+from lkd.whereabouts import command, earlier, keep_last, tell
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +76,24 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="Measure on the test data when fit is done."
         )
+        parser.add_argument(
+            "--supervised_twin", type=bool, default=False,
+            help="Also train the same student on the labels of the same frames, in a run beside this one, for its report.",
+        )  # fmt: skip
+        parser.add_argument(
+            "--save_as", type=str | None, default=None,
+            help="Path where the weights are saved when fit is done, unless a ModelCheckpoint of the run has saved there.",
+        )  # fmt: skip
 
     def before_instantiate_classes(self) -> None:
         """Looks for the checkpoint, before anything that takes long."""
         path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
         if path is None:
             if self.subcommand in ("validate", "test", "predict"):
+                there = earlier(self.config[self.subcommand].trainer)
+                hint = f" Trained ones are there: --ckpt_path={there}" if there else ""
                 log.warning(
-                    "No --ckpt_path: %s uses the weights that the config starts from.", self.subcommand
+                    "No --ckpt_path: %s uses the weights that the config starts from.%s", self.subcommand, hint
                 )
         elif not (path in ("best", "last", "hpc", "registry") or ":" in path or Path(path).exists()):
             raise FileNotFoundError(  # registry:... and s3://... are left to Lightning
@@ -96,6 +109,8 @@ class CLI(LightningCLI):
                     setattr(module, name, _Shared(value))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        if config.get("enable_progress_bar") is None and not sys.stdout.isatty():
+            config["enable_progress_bar"] = False  # a line an epoch instead
         return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
 
     def before_fit(self) -> None:
@@ -103,6 +118,12 @@ class CLI(LightningCLI):
         check_folders(self.trainer)
         callbacks: list[Any] = cast(Any, self.trainer).callbacks
         callbacks.insert(0, Preflight(self.make_data if self._tests_after_fit else None))
+        if self.config["fit"]["supervised_twin"]:
+            callbacks.insert(1, SupervisedTwin())
+        if self.trainer.progress_bar_callback is None:
+            callbacks.append(lkd.callbacks.EpochLines())
+        keep_last(self.trainer)
+        self._saved_as = _date(self.config["fit"]["save_as"])
         module = getattr(self.model, "client", self.model)  # a federation's
         if getattr(module, "freeze_batchnorm", False) or getattr(module, "freeze_layers", 0):
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start")
@@ -122,7 +143,10 @@ class CLI(LightningCLI):
         return self.config["fit"]["test_after_fit"] and has_data and is_overridden("test_step", self.model)
 
     def after_fit(self) -> None:
-        """Measures the final weights once on the test data, if the module can be tested."""
+        """Saves, and measures the final weights once on the test data, if the module can be tested."""
+        path = self.config["fit"]["save_as"]
+        if path is not None and not self.trainer.interrupted and _date(path) == self._saved_as:
+            self.trainer.save_checkpoint(path)
         if self._tests_after_fit and not self.trainer.interrupted:
             reported = any(
                 isinstance(c, lkd.callbacks.DetectionReport) for c in cast(Any, self.trainer).callbacks
@@ -131,6 +155,22 @@ class CLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
                 _say_where(logger)
+        tell(self.trainer, command("test", self._given) if self._tests_after_fit else None)
+
+    def after_validate(self) -> None:
+        """Says where the results are."""
+        tell(self.trainer)
+
+    after_test = after_predict = after_validate
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Keeps what was given, for the command that comes next."""
+        self._given = sys.argv[1:] if args is None else list(args)
+        super().parse_arguments(parser, args)
+
+
+def _date(path: str | None) -> int | None:
+    return Path(path).stat().st_mtime_ns if path is not None and Path(path).exists() else None
 
 
 def _say_where(logger: WandbLogger) -> None:
