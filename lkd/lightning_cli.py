@@ -93,7 +93,9 @@ class CLI(LightningCLI):
                 there = earlier(self.config[self.subcommand].trainer)
                 hint = f" Trained ones are there: --ckpt_path={there}" if there else ""
                 log.warning(
-                    "No --ckpt_path: %s uses the weights that the config starts from.%s", self.subcommand, hint
+                    "No --ckpt_path: %s uses the weights that the config starts from.%s",
+                    self.subcommand,
+                    hint,
                 )
         elif not (path in ("best", "last", "hpc", "registry") or ":" in path or Path(path).exists()):
             raise FileNotFoundError(  # registry:... and s3://... are left to Lightning

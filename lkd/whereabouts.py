@@ -43,7 +43,9 @@ def tell(trainer: Trainer, next_command: str | None = None) -> None:
         saved.sort(key=lambda callback: callback.monitor is None)
         if saved:
             best = link_best(Path(saved[0].best_model_path))
-            chosen = f"by {saved[0].monitor}" if saved[0].monitor else "the last: no ModelCheckpoint has a monitor"
+            chosen = (
+                f"by {saved[0].monitor}" if saved[0].monitor else "the last: no ModelCheckpoint has a monitor"
+            )
             lines.append(f"  best checkpoint: {_short(best)} ({chosen})")
             if next_command:
                 lines.append(f"  measure it again: {next_command} --ckpt_path={shlex.quote(_short(best))}")

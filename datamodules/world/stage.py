@@ -45,7 +45,7 @@ def set_stage(seed: int, scene: Scene) -> Stage:
     """Looks at a scene; the same scene always gives the same stage."""
     camera = scene.view.camera
     size = camera.width // OVER, camera.height_px // OVER
-    ground, sprites = _static(seed, scene.view.name, size, scene.view.heights, scene.light.weather)
+    ground, sprites = _static(seed, scene.view.name, size, scene.light.weather, scene.view.heights)
     things: list[tuple[float, int, Drawable | Sprite]] = []
     for number, solid in enumerate([*scene.cars, *scene.props]):
         if seen := look(solid, camera, scene.light):
@@ -57,14 +57,12 @@ def set_stage(seed: int, scene: Scene) -> Stage:
 
 @lru_cache(maxsize=6)
 def _static(
-    seed: int, name: str, size: tuple[int, int], heights: tuple[float, float], weather: str
+    seed: int, name: str, size: tuple[int, int], weather: str, heights: tuple[float, float]
 ) -> tuple[Ground, list[Sprite]]:
     view = make_view(seed, name, size, heights)
     return draw_ground(seed, view, weather), _sprites(seed, name, size, heights)
 
 
 @lru_cache(maxsize=2)  # the same in all weathers
-def _sprites(
-    seed: int, name: str, size: tuple[int, int], heights: tuple[float, float]
-) -> list[Sprite]:
+def _sprites(seed: int, name: str, size: tuple[int, int], heights: tuple[float, float]) -> list[Sprite]:
     return make_sprites(seed, make_view(seed, name, size, heights))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
 from lkd.datamodules.world.depth import measure_depth
 from lkd.datamodules.world.labels import frame_stem, patch_name, put, write_occupancy, write_slots, yolo_lines
+from lkd.datamodules.world.progress import announced
 from lkd.datamodules.world.render import paint
 from lkd.datamodules.world.scene import make_scene
 from lkd.datamodules.world.stage import Stage, set_stage
@@ -78,7 +78,7 @@ def write_world(
     # day by day: a camera's empty lot is drawn once for each weather and kept for the frames of a day
     jobs = [_Job(root, seed, lot, index, (width, height), patches) for lot in lots for index in range(frames)]
     todo = [job for job in jobs if not job.done or any(not job.has(view) for view in views)]
-    for job in track(todo, description="Drawing the car park", disable=not todo, transient=True):
+    for job in announced(todo, f"Drawing {len(cameras)} cameras into {root}"):
         job.draw(views)
 
 
