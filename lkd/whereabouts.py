@@ -6,21 +6,31 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 def keep_last(trainer: Trainer) -> None:
-    """Has every `ModelCheckpoint` keep `last.ckpt`, too: a link where all that it saves is the last, else a file.
+    """Has a run keep `last.ckpt`, too: a link where a `ModelCheckpoint` saves the last anyway, else a file beside the best.
 
-    One that says `save_last`, or saves somewhere that has no links, is left alone.
+    Where one says `save_last`, or saves somewhere that has no links, nothing is changed.
     """
-    for callback in _checkpoints(trainer):
-        where = callback.dirpath or (trainer.loggers[0].save_dir if trainer.loggers else None)
-        if callback.save_last is None and "://" not in str(where or trainer.default_root_dir):
-            callback.save_last = "link" if callback.monitor is None else True
+    found = _checkpoints(trainer)
+    where = [c.dirpath for c in found] + [logger.save_dir for logger in trainer.loggers]
+    if any("://" in str(place) for place in [*where, trainer.default_root_dir]):
+        return
+    if any(callback.save_last is not None for callback in found):
+        return
+    plain = [callback for callback in found if callback.monitor is None]
+    for callback in plain:
+        callback.save_last = "link"
+    if (
+        found and not plain
+    ):  # one with a monitor saves nothing, as last either, where the epoch is none of the best
+        last = ModelCheckpoint(found[0].dirpath, "last", enable_version_counter=False)
+        cast(Any, trainer).callbacks.append(last)
 
 
 def tell(trainer: Trainer, next_command: str | None = None) -> None:
@@ -37,8 +47,9 @@ def tell(trainer: Trainer, next_command: str | None = None) -> None:
     if trainer.state.fn == "fit" or next_command:
         saved = [callback for callback in _checkpoints(trainer) if Path(callback.best_model_path).is_file()]
         for callback in saved:
-            if Path(callback.last_model_path).is_file():
-                lines.append(f"  last checkpoint: {_short(callback.last_model_path)}")
+            last = callback.last_model_path or ("" if callback.monitor else callback.best_model_path)
+            if Path(last).is_file():
+                lines.append(f"  last checkpoint: {_short(last)}")
         # without a monitor "best" is the last that was saved
         saved.sort(key=lambda callback: callback.monitor is None)
         if saved:
