@@ -40,7 +40,7 @@ def bars(rows: Sequence[dict[str, Any]], folder: Path, trained: str) -> None:
         axes.bar(left, heights, width * 0.94, color=COLOURS[role], label=names[role])
     if teacher := found.get("Teacher"):
         for i, camera in enumerate(cameras):
-            label = "teacher" if i == 0 else None
+            label = "teacher" if i == 0 else "_"  # once in the legend
             axes.hlines(teacher[camera], i - 0.42, i + 0.42, color=TEACHER, linewidth=2, label=label)
     axes.set_xticks(range(len(cameras)), cameras)
     axes.set(xlabel="camera", ylabel=f"{METRIC} on test frames", ylim=(0, 1))

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -26,7 +26,7 @@ class SupervisedTwin(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Looks whether there can be a twin, before a teacher is trained."""
-        if stage == "fit" and not trainer.loggers and not trainer.fast_dev_run:
+        if stage == "fit" and not trainer.loggers and not cast(Any, trainer).fast_dev_run:
             raise ValueError(
                 "supervised_twin=true writes into the run's folder, and there is none with "
                 "logger=false: give a logger."
@@ -35,7 +35,7 @@ class SupervisedTwin(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Trains it."""
         run = trainer.log_dir  # on every rank: it is broadcast
-        if trainer.is_global_zero and run is not None and not trainer.fast_dev_run:
+        if trainer.is_global_zero and run is not None and not cast(Any, trainer).fast_dev_run:
             config = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
             path = Path(run) / "twin.yaml"
             path.write_text(yaml.safe_dump(twin_of(config, run), sort_keys=False), encoding="utf-8")

@@ -41,7 +41,7 @@ def tell(trainer: Trainer, next_command: str | None = None) -> None:
         next_command: With the name of a checkpoint to come behind it; None prints none.
     """
     run = trainer.log_dir  # on every rank: it is broadcast
-    if not trainer.is_global_zero or trainer.fast_dev_run:
+    if not trainer.is_global_zero or cast(Any, trainer).fast_dev_run:
         return
     lines = [f"Results: {run}"] if run is not None and Path(run).is_dir() else []
     if trainer.state.fn == "fit" or next_command:
