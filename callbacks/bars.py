@@ -9,6 +9,19 @@ COLOURS = {"Before": "#b8bec5", "Student": "#f39c12", "Twin": "#27ae60"}
 TEACHER = "#3498db"
 
 
+def by_camera(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """mAP50 with a row for each camera and a column for each role.
+
+    Example:
+        >>> by_camera([{"Role": "Teacher", "Camera": "C1", "mAP50": 0.8}, {"Role": "Student", "Camera": "C1", "mAP50": 0.7}])
+        [{'Camera': 'C1', 'Teacher': 0.8, 'Student': 0.7}]
+    """
+    table: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        table.setdefault(row["Camera"], {"Camera": row["Camera"]})[row["Role"]] = row[METRIC]
+    return list(table.values())
+
+
 def bars(rows: Sequence[dict[str, Any]], folder: Path, trained: str) -> None:
     """Draws mAP50 by camera, a bar for each role of the student and a line for the teacher, as `bars.png` and `bars.svg`.
 
@@ -31,7 +44,7 @@ def bars(rows: Sequence[dict[str, Any]], folder: Path, trained: str) -> None:
         return
     names = {"Before": "student before", "Student": f"student, {trained}", "Twin": "twin, trained on labels"}
     cameras = list(found["Student"])
-    figure = Figure(figsize=(max(5.0, 0.85 * len(cameras) + 1.2), 4.0), layout="constrained")
+    figure = Figure(figsize=(min(max(5.0, 0.85 * len(cameras) + 1.2), 24.0), 4.0), layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / len(roles)
     for place, role in enumerate(roles):

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from lkd.callbacks import start
-from lkd.callbacks.bars import bars
+from lkd.callbacks.bars import METRIC, bars, by_camera
 from lkd.callbacks.distillation import Distillation
 from lkd.callbacks.pictures import curves, side_by_side
 from lkd.metrics import DetectionTable
@@ -169,7 +169,13 @@ class DetectionReport(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 self._to_wandb(logger)
-        print_table(self.rows, "Test frames by role and camera")
+        if len({row["Role"] for row in self.rows}) > 1:
+            print_table(
+                by_camera(self.rows),
+                f"{METRIC} on test frames; precision, recall and mAP50-95 are in {folder}/table.md",
+            )
+        else:
+            print_table(self.rows, "Test frames by camera")
         print(f"Report: {folder}")
 
     def _to_wandb(self, logger: WandbLogger) -> None:
