@@ -31,6 +31,12 @@ class EpochLines(Callback):
         """Starts the clock."""
         self._began = time.monotonic()
 
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints where training begins, if that was measured on all validation data."""
+        if trainer.num_sanity_val_steps == float("inf"):
+            logged = trainer.progress_bar_metrics or trainer.callback_metrics
+            self._say(trainer, "before training", {name: float(value) for name, value in logged.items()})
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remembers that the validation's metrics are of this epoch."""
         self._validated = not trainer.sanity_checking
@@ -40,10 +46,13 @@ class EpochLines(Callback):
         logged = trainer.progress_bar_metrics or trainer.callback_metrics
         shown = {k: float(v) for k, v in logged.items() if self._validated or not k.startswith("val")}
         self._validated = False
+        seconds = f" ({time.monotonic() - self._began:.0f} s)"
+        self._say(trainer, place(trainer, pl_module), shown, seconds)
+
+    def _say(self, trainer: Trainer, where: str, metrics: dict[str, float], end: str = "") -> None:
         if trainer.is_global_zero:
-            said = ", ".join(f"{name} {value:.3f}" for name, value in list(shown.items())[: self.metrics])
-            seconds = f"({time.monotonic() - self._began:.0f} s)"
-            print(" ".join(filter(None, (f"{place(trainer, pl_module)}:", said, seconds))), flush=True)
+            said = ", ".join(f"{name} {value:.3f}" for name, value in list(metrics.items())[: self.metrics])
+            print(f"{where}: {said}{end}", flush=True)
 
 
 def place(trainer: Trainer, module: LightningModule) -> str:

@@ -32,9 +32,14 @@ class Logs(LightningModule):
 
 def test_a_line_an_epoch_has_no_metric_of_an_earlier_one(capsys):
     data = torch.utils.data.DataLoader([0, 1])
-    quick_trainer(max_epochs=2, check_val_every_n_epoch=2, callbacks=[EpochLines()]).fit(Logs(), data, data)
-    lines = [line.rpartition(" (")[0] for line in capsys.readouterr().out.splitlines() if "epoch" in line]
-    assert lines == ["epoch 1/2: train/loss 2.000", "epoch 2/2: train/loss 2.000, val/acc 0.250"]
+    options = {"max_epochs": 2, "check_val_every_n_epoch": 2, "num_sanity_val_steps": -1}
+    quick_trainer(callbacks=[EpochLines()], **options).fit(Logs(), data, data)
+    first, *lines = capsys.readouterr().out.splitlines()
+    lines = [line.rpartition(" (")[0] for line in lines if "epoch" in line]
+    assert first == "before training: val/acc 0.250" and lines == [
+        "epoch 1/2: train/loss 2.000",
+        "epoch 2/2: train/loss 2.000, val/acc 0.250",
+    ]
 
 
 def test_a_federation_counts_rounds(capsys):
