@@ -180,8 +180,8 @@ class FederatedDataModule(Relay):
         """What every client holds.
 
         Args:
-            column: whose values are counted; `None` for the labels where no sample has to be loaded for
-                them, else the partition's column, else nothing.
+            column: whose values are counted; `None` for the labels where no sample has to be loaded for them, else the
+                partition's column, else nothing.
 
         Returns:
             A row for every client, see `lkd.datamodules.holdings.summarize`; with a plan also what `describe` says
@@ -190,14 +190,15 @@ class FederatedDataModule(Relay):
         Raises:
             ValueError: for an unknown column; the message names those that exist.
         """
-        clients = self.clients
-        if column is None:
-            column = LABEL if LABEL in self._columns.cheap else self.partition.column
-        table = summarize(clients, self._columns, column)
-        if self.plan is not None:
-            extra = describe(clients.parts["train"])
-            table = [row | more for row, more in zip(table, extra, strict=True)]
-        return table
+        table = summarize(self.clients, self._columns, column or self.counted)
+        if self.plan is None:
+            return table
+        return [row | more for row, more in zip(table, describe(self.clients.parts["train"]), strict=True)]
+
+    @property
+    def counted(self) -> str | None:
+        """The column that `summary` counts if none is named."""
+        return LABEL if LABEL in self._columns.cheap else self.partition.column
 
     def masks(self, part: str = "train") -> Masks:
         """Which modalities the clients' own samples have under the plan, and whose labels are wrong.

@@ -40,6 +40,8 @@ _PARTS = (
     "--ckpt_path",
     "--test_after_fit",
     "--trust",
+    "--supervised_twin",
+    "--save_as",
 )
 
 

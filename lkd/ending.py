@@ -16,6 +16,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from lkd.whereabouts import command
+
 NAME = "interrupted.ckpt"
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -129,31 +131,13 @@ class Ending(Callback):
         if any(isinstance(callback, Checkpoint) for callback in cast(Any, trainer).callbacks):
             path = _folder(trainer) / NAME
             trainer.save_checkpoint(path)
-            _report(
-                f"Saved {path} at step {trainer.global_step}. Go on by:\n  {resume_command(self.command, path)}"
-            )
+            again = f"{command('fit', self.command)} --ckpt_path {shlex.quote(str(path))}"
+            _report(f"Saved {path} at step {trainer.global_step}. Go on by:\n  {again}")
         else:
             _report(
                 f"Ended at step {trainer.global_step}; nothing is saved, as enable_checkpointing=false has it."
             )
         raise Ended(number)
-
-
-def resume_command(command: Sequence[str], path: Path) -> str:
-    """The command that goes on from a checkpoint.
-
-    Example:
-        >>> resume_command(["fit", "--config", "x.yaml", "--ckpt_path=old.ckpt"], Path("runs/a.ckpt"))
-        '... fit --config x.yaml --ckpt_path runs/a.ckpt'
-    """
-    program = Path(sys.argv[0])
-    called = {"__main__.py": "python -m lkd", "lkd": "lkd"}.get(program.name, f"python {program}")
-    kept, skip = [], False
-    for each in command:
-        if not skip and not each.startswith("--ckpt_path"):
-            kept.append(each)
-        skip = each == "--ckpt_path"
-    return f"{called} {shlex.join([*kept, '--ckpt_path', str(path)])}"
 
 
 def _folder(trainer: Trainer) -> Path:

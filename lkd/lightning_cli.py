@@ -28,7 +28,9 @@ from lkd.one_table import carry_over
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
 from lkd.run_labels import labels
+from lkd.twin import SupervisedTwin
 from lkd.wandb_account import go_offline_if_unreachable
+from lkd.whereabouts import command, earlier, keep_last, tell
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,18 @@ class CLI(LightningCLI):
             "--test_after_fit", type=bool, default=True, help="Measure on the test data when fit is done."
         )
         parser.add_argument(
+            "--supervised_twin",
+            type=bool,
+            default=False,
+            help="Also train the same student on the labels of the same frames, in a run beside this one, for its report.",
+        )
+        parser.add_argument(
+            "--save_as",
+            type=str | None,
+            default=None,
+            help="Path where the weights are saved when fit is done, unless a ModelCheckpoint of the run has saved there.",
+        )
+        parser.add_argument(
             "--trust",
             type=list[str],
             default=[],
@@ -118,13 +132,16 @@ class CLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Says which weights are measured; tells W&B what the run is called."""
-        options = self.config[self.subcommand] if self.subcommand else {}
+        options = self.config.get(str(self.subcommand), self.config)
         if options.get("ckpt_path") is None and self.subcommand in ("validate", "test", "predict"):
-            log.warning("No --ckpt_path: %s uses the weights that the config starts from.", self.subcommand)
-        config = self.config.get(str(self.subcommand), self.config)
-        for entry in config.get("more_loggers", []):
+            there = earlier(options.trainer)
+            hint = f" Trained ones are there: --ckpt_path={there}" if there else ""
+            log.warning(
+                "No --ckpt_path: %s uses the weights that the config starts from.%s", self.subcommand, hint
+            )
+        for entry in options.get("more_loggers", []):
             if entry.class_path.endswith("WandbRunLogger"):
-                group, tags = labels(config.clone().as_dict())
+                group, tags = labels(options.clone().as_dict())
                 entry.init_args.group = entry.init_args.group or group
                 entry.init_args.tags = entry.init_args.tags or tags
 
@@ -147,6 +164,8 @@ class CLI(LightningCLI):
             config = {**config, "logger": [*(own if isinstance(own, list) else [own]), *more]}
         elif more:
             config = {**config, "logger": more}
+        if config.get("enable_progress_bar") is None and not sys.stdout.isatty():
+            config = {**config, "enable_progress_bar": False}  # a line an epoch instead
         given = [c for c in callbacks if c is not None]
         trainer = super()._instantiate_trainer(config, [*given, self.ending])
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -161,6 +180,12 @@ class CLI(LightningCLI):
             carry_over(self.trainer, Path(goes_on), self.logged)
         callbacks: list[Any] = cast(Any, self.trainer).callbacks
         callbacks.insert(0, Preflight(self.make_data if self._tests_after_fit else None))
+        if self.config["fit"]["supervised_twin"]:
+            callbacks.insert(1, SupervisedTwin())
+        if self.trainer.progress_bar_callback is None:
+            callbacks.append(lkd.callbacks.EpochLines())
+        keep_last(self.trainer)
+        self._saved_as = _date(self.config["fit"]["save_as"])
         module = getattr(self.model, "client", self.model)  # a federation's
         if getattr(module, "freeze_batchnorm", False) or getattr(module, "freeze_layers", 0):
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start")
@@ -180,7 +205,10 @@ class CLI(LightningCLI):
         return self.config["fit"]["test_after_fit"] and has_data and is_overridden("test_step", self.model)
 
     def after_fit(self) -> None:
-        """Measures the final weights once on the test data, if the module can be tested."""
+        """Saves, and measures the final weights once on the test data, if the module can be tested."""
+        path = self.config["fit"]["save_as"]
+        if path is not None and not self.trainer.interrupted and _date(path) == self._saved_as:
+            self.trainer.save_checkpoint(path)
         if self._tests_after_fit and not self.trainer.interrupted:
             reported = any(
                 isinstance(c, lkd.callbacks.DetectionReport) for c in cast(Any, self.trainer).callbacks
@@ -190,6 +218,23 @@ class CLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
                 _say_where(logger)
+        again = command("test", self._given, without=("--ckpt_path", "--save_as"))
+        tell(self.trainer, again if self._tests_after_fit else None)
+
+    def after_validate(self) -> None:
+        """Says where the results are."""
+        tell(self.trainer)
+
+    after_test = after_predict = after_validate
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Keeps what was given, for the command that comes next."""
+        self._given = sys.argv[1:] if args is None else list(args)
+        super().parse_arguments(parser, args)
+
+
+def _date(path: str | None) -> int | None:
+    return Path(path).stat().st_mtime_ns if path is not None and Path(path).exists() else None
 
 
 def _say_where(logger: WandbLogger) -> None:

@@ -77,14 +77,15 @@ def run(args: list[str]) -> Path:
         )
     data.prepare_data()
     data.setup("fit")
-    clients = data.summary(cli.config["column"])
+    column = cli.config["column"]
+    clients = data.summary(column)
     folder = Path(cli.config["folder"] or Path("runs", _name(cli.config), "partition"))
     folder.mkdir(parents=True, exist_ok=True)
     _show(clients)
     if (public := getattr(getattr(data, "clients", None), "public", None)) is not None:
         print(f"All clients have {len(public)} public samples beside these.")
     save(clients, folder / "clients.csv")
-    draw(clients, folder / "clients.png")
+    draw(clients, folder / "clients.png", column or data.counted or "")
     written = [folder / "clients.csv", folder / "clients.png"]
     if getattr(data, "plan", None) is not None:
         written.append(folder / "modalities.csv")

@@ -50,6 +50,11 @@ def for_run(config: Config, grid: Grid, run: Run) -> Config:
         ValueError: If an option of `seeded` is not there.
     """
     config = copy.deepcopy(config)
+    for name in (
+        "supervised_twin",
+        "save_as",
+    ):  # of a run that is looked at by itself; a twin is a method here
+        config.pop(name, None)
     for key in grid.seeded or SEEDED:
         place = _place(config, key)
         if place is not None:

@@ -18,6 +18,7 @@ from lkd.models.per_camera import PerCamera
 from lkd.models.yolo import YOLO
 from lkd.modules.optimize import configure
 from lkd.safe_load import load
+from lkd.teachers.recipe import follow, require_recipe
 
 
 class Detector(LightningModule):
@@ -36,7 +37,9 @@ class Detector(LightningModule):
         class_map: `{source class: class}` of pre-trained weights, such as `{2: 0, 5: 0, 7: 0}` (COCO's
             vehicles).
         start: Path of a `.ckpt` of another Detector of the same architecture (one without `cameras`), whose
-            weights every copy starts from. It is read when `fit` begins, so a teacher's recipe may make it first.
+            weights every copy starts from. It is read when `fit` begins, so a recipe may make it first.
+        start_recipe: A config of `python cli.py fit` that trains what is at `start`, if it is not there or was made by another
+            version of the recipe; see `lkd.teachers.Teacher`.
         cameras: One copy of the network for each of these cameras (`lkd.models.PerCamera`). Under DDP this
             needs `strategy: ddp_find_unused_parameters_true`.
         freeze: Number of first layers (10 is YOLOv8's backbone) whose weights and batch statistics stay
@@ -64,6 +67,7 @@ class Detector(LightningModule):
         num_classes: int = 1,
         class_map: dict[int, int] | None = None,
         start: str | None = None,
+        start_recipe: str | None = None,
         cameras: list[str] | None = None,
         freeze: int = 0,
         freeze_batchnorm: bool = False,
@@ -76,7 +80,10 @@ class Detector(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["optimizer", "scheduler"])
+        if start_recipe is not None and start is None:
+            raise ValueError(f"start_recipe={start_recipe!r} makes what is at start: give its path, too.")
+        require_recipe("start_recipe", start_recipe)
+        self.save_hyperparameters(ignore=["optimizer", "scheduler", "start_recipe"])
         yolo = YOLO(network, num_classes, class_map)
         self.hparams["network"] = yolo.architecture  # so a checkpoint can be rebuilt without the .pt
         depth = len(yolo.net.model)
@@ -90,7 +97,7 @@ class Detector(LightningModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.val_table = DetectionTable(cameras, max_detections)
         self.test_table = DetectionTable(cameras, max_detections)
-        self.start = start
+        self.start, self.start_recipe = start, start_recipe
         self.train()
 
     def setup(self, stage: str) -> None:
@@ -98,6 +105,8 @@ class Detector(LightningModule):
         resumes = self._trainer is not None and self.trainer.ckpt_path is not None
         if stage != "fit" or self.start is None or resumes:
             return
+        if self.start_recipe is not None:
+            follow(self.start_recipe, Path(self.start))
         if not Path(self.start).is_file():
             raise FileNotFoundError(
                 f"start={self.start!r} does not exist; train it first or give another path."

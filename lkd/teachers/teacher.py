@@ -20,7 +20,7 @@ from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
 from lkd.teachers.normalization import Normalization, Statistics
 from lkd.teachers.outputs import join
 from lkd.teachers.precision import Precision, check_precision, running, set_precision, to_own
-from lkd.teachers.recipe import follow
+from lkd.teachers.recipe import follow, require_recipe
 from lkd.teachers.scripted import require_eval, require_layers
 from lkd.teachers.sources import load
 from lkd.teachers.steady import Steady
@@ -93,8 +93,7 @@ class Teacher(LightningModule):
         super().__init__()
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1, or None for no limit.")
-        if recipe is not None and not Path(recipe).is_file():
-            raise FileNotFoundError(f"recipe={recipe!r} does not exist; give the path of a config for `fit`.")
+        require_recipe("recipe", recipe)
         check_precision(precision)
         statistics = (mean, std, student_mean, student_std)
         self.normalization = None if statistics == (None,) * 4 else Normalization(*statistics)
