@@ -54,11 +54,11 @@ def test_a_run_that_learns_from_labels_has_no_twin():
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A Trainer's run whose twin is only written down."""
-    done = SimpleNamespace(code=0, configs=[])
+    done = SimpleNamespace(wrong=None, configs=[])
 
-    def fit(config, *options):
+    def fit(config, mark, *options):
         done.configs.append(yaml.safe_load(Path(config).read_text()))
-        return done.code
+        return done.wrong
 
     monkeypatch.setattr("lkd.twin.fit", fit)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(RUN))
@@ -80,7 +80,7 @@ def test_it_runs_before_the_run_itself(run, tmp_path):
 
 
 def test_a_twin_that_fails_ends_the_run_before_it_trains(run):
-    run.code = 2
+    run.wrong = "failed with exit code 2"
     with pytest.raises(RuntimeError, match=r"failed with exit code 2; it is fit --config .*twin\.yaml"):
         run.start()
 
