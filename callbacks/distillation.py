@@ -64,6 +64,8 @@ class Distillation(Callback):
 
     _saved: dict[str, Any] | None = None
     """A checkpoint's adapters, and the shapes and layers that they were made from."""
+    _left: dict[str, Any] | None = None
+    """The same of the last fit, for `trainer.save_checkpoint` after it."""
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class Distillation(Callback):
             raise ValueError(
                 f"precision={trainer.precision!r} does not go with distillation; use 'bf16-mixed' or such."
             )
-        self._saved = None
+        self._saved = self._left = None
         self.distiller.thaws = any(isinstance(c, BaseFinetuning) for c in cast(Any, trainer).callbacks)
         students = pl_module.students if isinstance(pl_module, Federation) else [pl_module]
         for student in students:
@@ -150,11 +152,11 @@ class Distillation(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Detaches, so that the module is as it was before."""
-        self.distiller.detach()
+        self._detach(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Detaches too where a run breaks off: Lightning then calls no `teardown`."""
-        self.distiller.detach()
+        self._detach(pl_module)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Averages the gradients of the adapters over the ranks; they are no part of what DDP has wrapped."""
@@ -173,11 +175,19 @@ class Distillation(Callback):
         A run that resumes without this callback is told so by Lightning.
         """
         checkpoint.setdefault("callbacks", {}).setdefault(self.state_key, {})
+        checkpoint.update(self._learnt(pl_module) or self._left or {})
+
+    def _learnt(self, pl_module: LightningModule) -> dict[str, Any]:
         adapters: nn.ModuleDict = getattr(pl_module, ADAPTERS, nn.ModuleDict())
-        if len(adapters) and may_adapt(self.distiller.terms.values()):  # of this callback, and no other one's
-            checkpoint[ADAPTERS] = adapters.state_dict()
-            checkpoint[SHAPES] = self.distiller.shapes
-            checkpoint[LAYERS] = layers_of(self.distiller.terms)
+        if not len(adapters) or not may_adapt(self.distiller.terms.values()):  # or another callback's
+            return {}
+        layers = layers_of(self.distiller.terms)
+        return {ADAPTERS: adapters.state_dict(), SHAPES: self.distiller.shapes, LAYERS: layers}
+
+    def _detach(self, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Federation):
+            self._left = self._learnt(pl_module) or self._left
+        self.distiller.detach()
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

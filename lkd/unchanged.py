@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from lkd.kept import version
 
@@ -27,6 +28,8 @@ HELD = (
     collections.Counter,
 )
 """Collections whose entries are put back, and what is in these, too."""
+DRAWS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+"""Generators of random numbers."""
 LARGE = 2**28
 """Bytes from which on a tensor or an array is taken for data, of which no copy is made."""
 
@@ -71,6 +74,44 @@ def unchanged(module: nn.Module) -> Iterator[None]:
                     owner._buffers[key] = buffer.copy_(before)
                 for owner, kept in attributes:
                     _restore(vars(owner), kept)
+
+
+@contextlib.contextmanager
+def unopened(data: Any) -> Iterator[None]:
+    """Gives a data set, and those inside, their attributes and generators back after a look at samples.
+
+    A file that is opened with the first sample would else be one for all workers that are forked later, whose reads mix.
+
+    Args:
+        data: The data set.
+
+    Example:
+        >>> class Lines(torch.utils.data.Dataset):
+        ...     file = None
+        ...     def __getitem__(self, k):
+        ...         self.file = self.file or object()
+        >>> lines = Lines()
+        >>> with unopened(lines):
+        ...     lines[0]
+        >>> lines.file is None
+        True
+    """
+    kept, waiting, seen = [], [data], set[int]()
+    while waiting:
+        owner = waiting.pop()
+        if id(owner) in seen or not hasattr(owner, "__dict__"):
+            continue
+        seen.add(id(owner))
+        values = {k: (v, _back(v, seen) if isinstance(v, DRAWS) else None) for k, v in vars(owner).items()}
+        kept.append((owner, values))
+        for value, _ in values.values():
+            several = value if isinstance(value, list | tuple) and len(value) < 1000 else [value]
+            waiting += [inner for inner in several if isinstance(inner, Dataset)]
+    try:
+        yield
+    finally:
+        for owner, values in kept:
+            _restore(vars(owner), values)
 
 
 def _restore(now: dict[str, Any], kept: dict[str, tuple[Any, Callable[[], Any] | None]]) -> None:

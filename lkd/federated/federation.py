@@ -128,11 +128,13 @@ class Federation(Measured):
     def on_test_start(self) -> None:
         """Says so where what is tested was never trained, or not in all its parts."""
         self._own_up("test")
+        super().on_test_start()
 
     def on_validation_start(self) -> None:
         """Says so where what is validated in a fit is not trained, or not in all its parts."""
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self._own_up("val")
+        super().on_validation_start()
 
     def _own_up(self, part: str) -> None:
         if why := untrained(self, part):

@@ -110,6 +110,7 @@ class LocalLoop:
                     hook("on_train_batch_end", output, *self._batches[place - 1])
                 hook("on_train_batch_start", batch, number)
                 output, loss = self._forward(batch, number)
+                output = self._outputs(output, loss)
                 if loss is None:
                     self._without_loss += 1
                 else:
@@ -171,10 +172,16 @@ class LocalLoop:
         output: Any
         with self._context():
             output = step(batch, index) if self._with_index else step(batch)
-        loss = output["loss"] if isinstance(output, dict) else output
+        loss = output.get("loss") if isinstance(output, dict) else output
         if loss is not None and len(self._batches) > 1:
             loss = loss / len(self._batches)
         return output, loss
+
+    def _outputs(self, output: Any, loss: Tensor | None) -> dict[str, Any]:
+        """What hooks are given of a step: a dict, whatever it has returned, as a Trainer makes it."""
+        if loss is None or "on_train_batch_end" not in self._hooks:
+            return {}
+        return {**(output if isinstance(output, dict) else {}), "loss": loss.detach().clone()}
 
     def samples(self) -> int | None:
         """How many samples the batch under way has; None where it does not say."""
@@ -235,14 +242,18 @@ class LocalLoop:
         module.eval()
         step = getattr(module, f"{kind}_step")
         with stage(self.trainer, "validating" if part == "val" else "testing"):
+            getattr(module, f"on_{kind}_start")()
             getattr(module, f"on_{kind}_epoch_start")()
             for index, given in enumerate(batches):
                 batch = self.on_device(given)
                 log.size = extract_batch_size(batch)
+                getattr(module, f"on_{kind}_batch_start")(batch, index)
                 with self.trainer.precision_plugin.val_step_context():
-                    call_step(step, batch, index)
+                    output = call_step(step, batch, index)
+                getattr(module, f"on_{kind}_batch_end")(output, batch, index)
             log.size = 1
             getattr(module, f"on_{kind}_epoch_end")()
+            getattr(module, f"on_{kind}_end")()
         return log.compute()
 
     def _rng_state(self) -> list[Tensor]:

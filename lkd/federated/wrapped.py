@@ -66,22 +66,6 @@ class Wrapped(LightningModule):
         """The client module's own."""
         self.client.on_load_checkpoint(checkpoint)
 
-    def on_validation_epoch_start(self) -> None:
-        """The client module's own."""
-        self.client.on_validation_epoch_start()
-
-    def on_validation_epoch_end(self) -> None:
-        """The client module's own."""
-        self.client.on_validation_epoch_end()
-
-    def on_test_epoch_start(self) -> None:
-        """The client module's own."""
-        self.client.on_test_epoch_start()
-
-    def on_test_epoch_end(self) -> None:
-        """The client module's own."""
-        self.client.on_test_epoch_end()
-
     def setup(self, stage: str) -> None:
         """That of the modules held; what the client module logs goes through this one."""
         self.client.log = lambda *args, **kwargs: self.log(*args, **kwargs)  # type: ignore[method-assign]
@@ -107,6 +91,19 @@ class Wrapped(LightningModule):
             return batch if self.trainer.training else getattr(self.client, hook)(batch, *args)
 
         return transfer
+
+
+def _passed_on(hook: str) -> Callable[..., None]:
+    def call(self: Wrapped, *args: Any) -> None:
+        getattr(self.client, hook)(*args)
+
+    call.__doc__ = "The client module's own."
+    return call
+
+
+for _part in ("validation", "test", "predict"):
+    for _when in ("start", "epoch_start", "batch_start", "batch_end", "epoch_end", "end"):
+        setattr(Wrapped, f"on_{_part}_{_when}", _passed_on(f"on_{_part}_{_when}"))
 
 
 def call_step(step: Callable[..., Any], batch: Any, index: int, loader: int = 0) -> Any:
