@@ -5,9 +5,9 @@ from typing import Literal, get_args
 
 import torch
 
+from lkd.federated.calls import Exchange
 from lkd.federated.client import Client
 from lkd.federated.messages import Message, Reply
-from lkd.federated.round import Exchange
 from lkd.federated.seeds import derive
 from lkd.federated.tensors import Tensors, as_real, as_type, is_inexact
 

@@ -16,11 +16,13 @@ from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.attack import Attack
 from lkd.federated.books import report
 from lkd.federated.client import Client, Part
+from lkd.federated.clock import Clock
 from lkd.federated.engines import OWN, LoopEngine
 from lkd.federated.given import (
     check_cohort,
     check_fewest,
     check_kinds,
+    check_outlier_factor,
     check_parts,
     check_public,
     check_result,
@@ -78,6 +80,9 @@ class Federation(Wrapped):
         others: Modules of further architectures. Default: all clients train copies of `client`.
         assign: Architecture of every client, by its id: 0 is `client`, 1 the first of `others`. Default: in turns.
         common: Layers that the architectures have in common, by name or pattern; else each has its own weights.
+        outlier_factor: A reply whose change of the weights is more times as long as the median of the round's is left out
+            like one that fails; see `lkd.federated.outliers`. None: however long. Default: 1000.
+        client_timeout: Seconds that a client may take for an answer; looked at between its batches. Default: any time.
 
     Raises:
         ValueError: If the module, its optimizer or a number does not fit; before the first round.
@@ -107,6 +112,8 @@ class Federation(Wrapped):
         others: list[LightningModule] | None = None,
         assign: list[int] | None = None,
         common: list[str] | str | None = None,
+        outlier_factor: float | None = 1000.0,
+        client_timeout: float | None = None,
     ) -> None:
         super().__init__(client)
         if min_clients < 1:
@@ -114,6 +121,8 @@ class Federation(Wrapped):
         if seed < 0:
             raise ValueError(f"seed={seed} must be 0 or more.")
         check_parts(algorithm, work, robust, devices, attack)
+        self.outlier_factor = check_outlier_factor(outlier_factor)
+        self._clock = Clock(client_timeout)
         self.automatic_optimization = False
         self.algorithm = FedAvg() if algorithm is None else algorithm
         self.work = work or LocalWork()
@@ -125,6 +134,7 @@ class Federation(Wrapped):
         check_kinds(self.algorithm, len(self.others), robust)
         self.store = ClientStore()
         self.records: list[Record] = []
+        self.told: set[str] = set()  # metrics that were warned of
         self.bytes_down, self.bytes_up = 0, 0
         self._restored: dict[str, Any] | None = None
         self._clients = Population()  # of this fit, or of the one that goes on
@@ -213,7 +223,9 @@ class Federation(Wrapped):
             anew: Whether algorithm and schedule begin; else they stay where a fit of another Trainer left them.
         """
         self.stations.prepare(self.trainer, self.work, anew, self.algorithm)
-        self.engine = LoopEngine(self.stations, self.stations.kind_of, self.algorithm, self.store, self.seed)
+        self.engine = LoopEngine(
+            self.stations, self.stations.kind_of, self.algorithm, self.store, self.seed, self._clock
+        )
         self.ranks = Ranks.of(self.trainer)
         if anew:
             self.algorithm.setup(self.x)
@@ -260,15 +272,17 @@ class Federation(Wrapped):
             sums=self._sums,
             on_record=self._tell,
             seed=self.seed,
+            outlier_factor=self.outlier_factor,
         )
         # what clients draw is theirs; what runs outside sees nothing of it
         with isolate_rng(include_cuda=self.device.type == "cuda"):
             self.stations.attach(self.algorithm, cohort, self.seed)
             delta = self.algorithm.round(server)
         check_result(self.algorithm, delta, self.x)
-        server_step(self, self.stations.parameters, delta, server.absent)
+        buffers = server.mean_buffers()
+        server_step(self, self.stations.parameters, delta, buffers, server.absent)
         with torch.no_grad():
-            for name, value in server.mean_buffers().items():
+            for name, value in buffers.items():
                 self.shared_buffers[name].copy_(value)
             self.stations.end_round()
         self.records = server.all_records()

@@ -80,7 +80,10 @@ class Records(dict[int, Record]):
         errors = [f"client {r.name}: {r.error}" for r in self.everyone() if r.error]
         why = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} more" if len(errors) > 3 else "")
         none = "no more could be reached" if asked else "nobody was there"
+        resumes = "the last checkpoint is intact, and the run resumes from it"
+        if self._round and len(errors) == asked and all("not finite" in error for error in errors):
+            resumes = "where all clients fail so, it may be the server's weights: resume from an earlier checkpoint than the last"
         raise TooFewClientsError(
             f"round {self._round}: {succeeded} of {asked} clients succeeded, and min_clients={fewest} are needed "
-            f"({why or none}); the last checkpoint is intact, and the run resumes from it."
+            f"({why or none}); {resumes}."
         ) from self._cause

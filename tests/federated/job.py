@@ -24,6 +24,7 @@ from lkd.federated import (
     FD,
     FML,
     MHD,
+    Attack,
     CreamFL,
     Cronus,
     FedAvg,
@@ -105,6 +106,13 @@ KINDS = {
         Noisy(momentum=0.9), FedAvg(), LocalWork(epochs=(1, 3)), server_optimizer=momentum
     ),
     "scaffold": lambda: Federation(Noisy(), Scaffold(), LocalWork(steps=3)),
+    "outlier": lambda: Federation(
+        Noisy(momentum=0.9),
+        FedAvg(),
+        LocalWork(epochs=(1, 3)),
+        server_optimizer=momentum,
+        attack=Attack([1, 4], "scale", 1e30),
+    ),
     "fedbn": lambda: Federation(Noisy(), Mime(), LocalWork(steps=2), personal=["batchnorm"]),
     "mvr": lambda: Federation(Noisy(interval="epoch"), FedShuffleMVR(), LocalWork(epochs=2)),
     "fedlin": lambda: Federation(Noisy(), FedLin(), LocalWork(steps=2)),
