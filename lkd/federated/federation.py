@@ -37,7 +37,8 @@ from lkd.federated.ranks import Ranks
 from lkd.federated.records import Record
 from lkd.federated.resume import Population, check_resumed
 from lkd.federated.round import Round
-from lkd.federated.rules import Rule
+from lkd.federated.rules import Rule, reseed
+from lkd.federated.seeds import derive
 from lkd.federated.served import untrained
 from lkd.federated.server_optimizer import configure_server, server_step
 from lkd.federated.stations import Stations, modules
@@ -258,6 +259,7 @@ class Federation(Wrapped):
         self._check(cohort)
         plan = Plan(self.global_step, cohort, self.work, self.devices, self.seed)
         check_fewest(self.robust, len(plan.present), self.global_step)
+        reseed([self.robust, getattr(self.algorithm, "rule", None)], derive(self.seed, self.global_step))
         server = Round(
             self.global_step,
             plan.present,
