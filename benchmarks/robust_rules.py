@@ -114,7 +114,7 @@ def main() -> None:
         print_table(
             table, f"{args.liars} of {CLIENTS} lie, {shared}: mean (lowest) accuracy of {args.seeds} seeds"
         )
-        save_table(table, Path("runs/robust_rules") / shared.replace(" ", "_"))
+        save_table(table, Path("runs/robust_rules") / f"{args.liars}_{shared.replace(' ', '_')}")
 
 
 if __name__ == "__main__":

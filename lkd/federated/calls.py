@@ -6,7 +6,7 @@ from typing import Any
 from lkd.federated.client import Client
 from lkd.federated.fault import fault
 from lkd.federated.messages import Message, Reply
-from lkd.federated.outliers import Size, harmless, middles, outlier, sizes
+from lkd.federated.outliers import Own, Size, harmless, middles, outlier, sizes
 from lkd.federated.ranks import Ranks
 from lkd.federated.records import Record, Records
 from lkd.federated.stations import Stations
@@ -79,6 +79,8 @@ class Calls:
             )
             for i, client in asked.items()
         }
+        layouts = {kind: self._layouts[kind] for kind in {self._kind_of(i) for i in asked}}
+        own = {k: Own.of(lay.of_client(self._x), lay.of_client(self._buffers)) for k, lay in layouts.items()}
         measured: list[dict[str, Size]] = []
         held: list[tuple[Reply, dict[str, Size]]] = []
 
@@ -96,9 +98,8 @@ class Calls:
             layout = self._layouts[self._kind_of(reply.client)]
             error = reply.error or fault(reply, layout, self._x, self._buffers)
             if not error and self._factor is not None:
-                ours = layout.of_client(self._x), layout.of_client(self._buffers)
                 steps = numbers.get(reply.client, {}).get("steps", 1.0)
-                found = sizes(reply, self._factor, *ours, steps)
+                found = sizes(reply, self._factor, own[self._kind_of(reply.client)], steps)
                 measured.append(found)
                 if not harmless(found):
                     _copy(reply)

@@ -29,11 +29,24 @@ class Size(NamedTuple):
     factor: float
 
 
+class Own(NamedTuple):
+    """What the server itself has: the norms of weights and buffers (1 at least), and the buffers."""
+
+    weights: float
+    statistics: float
+    buffers: Tensors
+
+    @classmethod
+    def of(cls, x: Tensors, buffers: Tensors) -> "Own":
+        """Of the weights and buffers that clients of one architecture have."""
+        return cls(max(1.0, norm(x)), max(1.0, norm(buffers)), buffers)
+
+
 Middles = Mapping[str, tuple[int, float]]
 """How many replies have a part that is not zero, and the median of their sizes."""
 
 
-def sizes(reply: Reply, factor: float, x: Tensors, buffers: Tensors, steps: float = 1.0) -> dict[str, Size]:
+def sizes(reply: Reply, factor: float, own: Own, steps: float = 1.0) -> dict[str, Size]:
     """How large the parts of a reply are, by what they are called in a message.
 
     The change of the weights may be `factor` times as long as the median, and is harmless up to the length of the weights
@@ -43,20 +56,18 @@ def sizes(reply: Reply, factor: float, x: Tensors, buffers: Tensors, steps: floa
     Args:
         reply: It.
         factor: See `Federation`.
-        x: The server's weights that this client has.
-        buffers: Its buffers.
+        own: What the server has of this client's architecture.
         steps: Optimizer steps that the client was to make; what is counted or summed over them is in proportion.
     """
-    weights, statistics = max(1.0, norm(x)), max(1.0, norm(buffers))
     found: dict[str, Size] = {}
     for group, tensors in reply.tensors.items():
         if group == "buffers":
-            changed = {name: tensor - buffers[name] for name, tensor in tensors.items()}
-            found[group] = Size(norm(changed), factor * statistics, True, factor**2)
+            changed = {name: tensor - own.buffers[name] for name, tensor in tensors.items()}
+            found[group] = Size(norm(changed), factor * own.statistics, True, factor**2)
         elif group == "delta":
-            found[group] = Size(norm(tensors), weights, True, factor)
+            found[group] = Size(norm(tensors), own.weights, True, factor)
         else:
-            found[group] = Size(norm(tensors), factor * weights, True, factor**2)
+            found[group] = Size(norm(tensors), factor * own.weights, True, factor**2)
     for name, number in reply.numbers.items():
         found[f"number {name}"] = Size(abs(float(number)), 100 * max(1.0, steps), False, factor**2)
     for name, tensor in reply.knowledge.items():

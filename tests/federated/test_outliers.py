@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lkd.federated import Attack, CoordinateMedian, FedAvg, Federation, Krum, LocalWork, Scaffold
 from lkd.federated.messages import Reply
-from lkd.federated.outliers import harmless, middles, outlier, sizes
+from lkd.federated.outliers import Own, harmless, middles, outlier, sizes
 from lkd.federated.round import TooFewClientsError
 from lkd.federated.server_optimizer import SpoiledModelError
 
@@ -154,7 +154,7 @@ def test_knowledge_and_numbers_are_compared_where_there_is_a_median():
         reply = Reply(
             {}, {"loss": loss}, {"logits": torch.full((count, 3), logits), "ids": torch.tensor([10**12])}
         )
-        return sizes(reply, 1e3, {}, {})
+        return sizes(reply, 1e3, Own.of({}, {}))
 
     honest = [measured(2.0, 0.5, 4), measured(30.0, 900.0, 400), measured(0.1, 2.0, 1)]
     assert not any(outlier(one, middles(honest), 1e3) for one in honest)
