@@ -19,6 +19,7 @@ from lkd.federated.given import (
     check_cohort,
     check_fewest,
     check_kinds,
+    check_outlier_factor,
     check_parts,
     check_public,
     check_result,
@@ -33,7 +34,8 @@ from lkd.federated.plan import Plan
 from lkd.federated.records import Record
 from lkd.federated.resume import Population
 from lkd.federated.round import Round
-from lkd.federated.rules import Rule
+from lkd.federated.rules import Rule, reseed
+from lkd.federated.seeds import derive
 from lkd.federated.served import untrained
 from lkd.federated.server_optimizer import configure_server, server_step
 from lkd.federated.work import LocalWork
@@ -72,6 +74,9 @@ class Federation(Measured):
         others: Modules of further architectures. Default: all clients train copies of `client`.
         assign: Architecture of every client, by its id: 0 is `client`, 1 the first of `others`. Default: in turns.
         common: Layers that the architectures have in common, by name or pattern; else each has its own weights.
+        outlier_factor: A reply whose change of the weights is more times as long as the median of the round's is left out
+            like one that fails; see `lkd.federated.outliers`. None: however long. Default: 1000.
+        client_timeout: Seconds that a client may take for an answer; looked at between its batches. Default: any time.
 
     Raises:
         ValueError: If the module, its optimizer or a number does not fit; before the first round.
@@ -101,12 +106,17 @@ class Federation(Measured):
         others: list[LightningModule] | None = None,
         assign: list[int] | None = None,
         common: list[str] | str | None = None,
+        outlier_factor: float | None = 1000.0,
+        client_timeout: float | None = None,
     ) -> None:
         check_parts(algorithm, work, robust, devices, attack)
         method = FedAvg() if algorithm is None else algorithm
-        super().__init__(client, method, work or LocalWork(), seed, personal, others, assign, common)
+        super().__init__(
+            client, method, work or LocalWork(), seed, personal, others, assign, common, client_timeout
+        )
         if min_clients < 1:
             raise ValueError(f"min_clients={min_clients} must be 1 or more.")
+        self.outlier_factor = check_outlier_factor(outlier_factor)
         self.automatic_optimization = False
         self.server_optimizer, self.server_scheduler = server_optimizer, server_scheduler
         self.robust, self.devices, self.attack = robust, devices, attack
@@ -114,6 +124,7 @@ class Federation(Measured):
         check_kinds(self.algorithm, len(self.others), robust)
         self.records: list[Record] = []
         self._losses = Losses()
+        self.told: set[str] = set()  # metrics that were warned of
 
     def configure_callbacks(self) -> list[Any]:
         """No callbacks: the first hook of a fit, and so the place to refuse what a Trainer would do by itself."""
@@ -167,6 +178,7 @@ class Federation(Measured):
         self._check(cohort)
         plan = Plan(self.global_step, cohort, self.work, self.devices, self.seed)
         check_fewest(self.robust, len(plan.present), self.global_step)
+        reseed([self.robust, getattr(self.algorithm, "rule", None)], derive(self.seed, self.global_step))
         server = Round(
             self.global_step,
             plan.present,
@@ -181,6 +193,7 @@ class Federation(Measured):
             sums=self._sums,
             on_record=self._tell,
             seed=self.seed,
+            outlier_factor=self.outlier_factor,
         )
         # what clients draw is theirs; what runs outside sees nothing of it
         with isolate_rng(include_cuda=self.device.type == "cuda"):
@@ -190,9 +203,10 @@ class Federation(Measured):
         check_result(self.algorithm, delta, self.x)
         self.records = server.all_records()
         self._losses.check(server.index, self.records)
-        server_step(self, self.stations.parameters, delta, server.absent)
+        buffers = server.mean_buffers()
+        server_step(self, self.stations.parameters, delta, buffers, server.absent)
         with torch.no_grad():
-            for name, value in server.mean_buffers().items():
+            for name, value in buffers.items():
                 self.shared_buffers[name].copy_(value)
             self.stations.end_round()
         self.bytes_down += sum(record.bytes_down for record in self.records)

@@ -91,6 +91,20 @@ def check_kinds(algorithm: Algorithm, others: int, robust: Rule | None) -> None:
         )
 
 
+def check_outlier_factor(factor: float | None) -> float | None:
+    """Refuses a factor by which the median itself would be an outlier.
+
+    Raises:
+        ValueError: If it is not above 1.
+    """
+    if factor is not None and not factor > 1:
+        raise ValueError(
+            f"outlier_factor={factor} must be above 1: how many times as long as the median a client's change may be; None for "
+            "any length."
+        )
+    return factor
+
+
 def check_trainer(trainer: Trainer) -> None:
     """Refuses what a Trainer would do by itself at the server.
 

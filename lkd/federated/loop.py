@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lkd.federated.client_run import ClientRun
+from lkd.federated.clock import Clock
 from lkd.federated.optimizer import LocalOptimizer
 from lkd.federated.worker import Worker
 from lkd.federated.wrapped import call_step
@@ -63,6 +64,7 @@ class LocalLoop:
             )
         self.worker, self.local, self.trainer = worker, local, trainer
         self.accumulate, self.clip = accumulate, clip
+        self.clock = Clock()  # the engine's takes its place
         self._with_index = len(arguments) > 1
         self._context = trainer.precision_plugin.train_step_context
         self._hooks = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
@@ -132,6 +134,7 @@ class LocalLoop:
             hook("on_before_zero_grad", optimizer)
             for parameter in trained:  # what zero_grad does, without its bookkeeping for the profiler
                 parameter.grad = None
+            self.clock.check()
             if ends:
                 hook("on_train_epoch_end")
         hook("on_train_end")
@@ -156,7 +159,11 @@ class LocalLoop:
         return index, ends
 
     def on_device(self, batch: Any) -> Any:
-        """A batch where the module is, in its precision; nothing to do for fp32 on a CPU."""
+        """A batch where the module is, in its precision; nothing to do for fp32 on a CPU.
+
+        Every batch comes by here, of private and of public data, so a client that is late is found here.
+        """
+        self.clock.check()
         if not self._moves:
             return batch
         module, trainer = self.worker.module, self.trainer  # the strategy would ask the federation's hooks

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lkd.checkpoints import FEDERATION, describe
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client import Client, Part
+from lkd.federated.clock import Clock
 from lkd.federated.engines import OWN, LoopEngine
 from lkd.federated.given import check_synced
 from lkd.federated.mean import RunningSum
@@ -36,9 +37,10 @@ class Measured(Members):
         others: Modules of further architectures.
         assign: Architecture of every client.
         common: Layers that the architectures have in common.
+        client_timeout: Seconds that a client may take for an answer.
 
     Raises:
-        ValueError: If the seed is below 0.
+        ValueError: If the seed is below 0, or the time not above.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Measured(Members):
         others: list[LightningModule] | None,
         assign: list[int] | None,
         common: list[str] | str | None,
+        client_timeout: float | None,
     ) -> None:
         super().__init__(client, algorithm, personal, others, assign, common)
         if seed < 0:
             raise ValueError(f"seed={seed} must be 0 or more.")
         self.work, self.seed = work, seed
         self.store = ClientStore()
+        self._clock = Clock(client_timeout)
         self.bytes_down, self.bytes_up = 0, 0
         self._restored: dict[str, Any] | None = None
         self._clients = Population()  # of this fit, or of the one that goes on
@@ -69,7 +73,9 @@ class Measured(Members):
             anew: Whether algorithm and schedule begin; else they stay where a fit of another Trainer left them.
         """
         self.stations.prepare(self.trainer, self.work, anew, self.algorithm)
-        self.engine = LoopEngine(self.stations, self.stations.kind_of, self.algorithm, self.store, self.seed)
+        self.engine = LoopEngine(
+            self.stations, self.stations.kind_of, self.algorithm, self.store, self.seed, self._clock
+        )
         self.ranks = Ranks.of(self.trainer)
         check_synced(self.students, self.ranks.world_size)
         if anew:

@@ -9,7 +9,16 @@ from lkd.federated.topology.base import listed
 
 
 class TooFewClientsError(RuntimeError):
-    """Fewer clients succeeded than a round needs."""
+    """Fewer clients succeeded than a round needs.
+
+    Args:
+        message: What went wrong.
+        spoilt: Whether all failed so that the server's weights may be to blame.
+    """
+
+    def __init__(self, message: str, spoilt: bool = False) -> None:
+        super().__init__(message)
+        self.spoilt = spoilt
 
 
 @dataclass
@@ -92,6 +101,8 @@ class Records(dict[int, Record]):
         errors = [f"{listed(names)}: {error}" for error, names in by_error.items()]
         why = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} other errors" if len(errors) > 3 else "")
         none = "no more could be reached" if asked else "nobody was there"
+        failed = sum(map(len, by_error.values()))
         raise TooFewClientsError(
-            f"round {self._round}: {succeeded} of {asked} clients succeeded, and min_clients={fewest} are needed ({why or none})"
+            f"round {self._round}: {succeeded} of {asked} clients succeeded, and min_clients={fewest} are needed ({why or none})",
+            spoilt=bool(self._round and failed == asked and all("not finite" in error for error in by_error)),
         ) from self._cause

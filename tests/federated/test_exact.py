@@ -18,7 +18,7 @@ from .quadratic import loader, trainer
 from .test_rounds import Noisy, samples
 
 ROOT = Path(__file__).parents[2]
-KEEP_NOTHING = ("feddf", "fedavgm", "fedlin", "mixed", "mvr", "fedet")
+KEEP_NOTHING = ("feddf", "fedavgm", "fedlin", "mixed", "mvr", "fedet", "outlier")
 """Kinds whose clients have nothing of their own."""
 
 
@@ -83,7 +83,7 @@ def test_killed_and_resumed_equals_uninterrupted(kind, tmp_path):
     assert_same(result(tmp_path / "whole"), result(tmp_path / "killed"))
 
 
-@pytest.mark.parametrize("kind", ["scaffold", "fedavgm", "mixed", "fedmd", "feddf", "fedproto", "creamfl"])
+@pytest.mark.parametrize("kind", ["scaffold", "outlier", "mixed", "fedmd", "feddf", "fedproto", "creamfl"])
 def test_two_ranks_equal_one(kind, tmp_path):
     """Cohorts of three of five clients: the ranks have unequal numbers of them, sometimes none."""
     process = start(kind, tmp_path / "two", 4, devices=2)

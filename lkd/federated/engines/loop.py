@@ -1,6 +1,7 @@
 """The in-process engine: clients work one after the other on this process's stations."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -10,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client import Client, Part
 from lkd.federated.client_run import ClientRun
+from lkd.federated.clock import Clock
 from lkd.federated.fault import RefusalError
 from lkd.federated.given import check_lists
 from lkd.federated.lone import LoneSampleError, lone_clients, normalizes, watching
@@ -42,6 +44,7 @@ class LoopEngine:
         algorithm: Its client half runs here.
         store: What clients keep.
         seed: With the round and the client, where all randomness of a client's work comes from.
+        clock: How long a client may take for an answer. Default: any time.
     """
 
     def __init__(
@@ -51,8 +54,11 @@ class LoopEngine:
         algorithm: Algorithm,
         store: ClientStore,
         seed: int,
+        clock: Clock | None = None,
     ) -> None:
-        self.stations, self.kind_of = stations, kind_of
+        self.stations, self.kind_of, self._clock = stations, kind_of, clock or Clock()
+        for station in stations:
+            station.loop.clock = self._clock
         self.algorithm, self.store, self.seed = algorithm, store, seed
         self._lone: dict[tuple[str, int], str] = {}
         self._looked: set[int] = set()  # architectures whose first training was looked at
@@ -77,9 +83,11 @@ class LoopEngine:
             messages: What each is sent. Numbers: `round`; for training also `steps`.
         """
         for client, message in messages.items():
-            started = time.perf_counter()
+            started, before = time.perf_counter(), self.store.get(client.id)
             try:
-                reply = self._answer(verb, client, message)
+                with self._clock.running():
+                    reply = self._answer(verb, client, message)
+                reply.undo = functools.partial(self.store.put, client.id, before)
             except (RefusalError, LoneSampleError):  # of what was given: the run cannot go on
                 raise
             except Exception as error:
