@@ -1,12 +1,14 @@
 """Replies that are finite and far too large: left out by name, and no honest client with them."""
 
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lkd.federated import Attack, CoordinateMedian, FedAvg, Federation, Krum, LocalWork, Scaffold
+from lkd.federated.books import advised
 from lkd.federated.messages import Reply
 from lkd.federated.outliers import Own, harmless, middles, outlier, sizes
 from lkd.federated.round import TooFewClientsError
@@ -187,8 +189,15 @@ class LostLater(Quadratic):
 
 
 def test_where_all_fail_by_values_the_last_checkpoint_is_not_praised():
-    with pytest.raises(TooFewClientsError, match="resume from an earlier checkpoint than the last"):
+    with pytest.raises(TooFewClientsError) as stopped:
         run(FedAvg(), 2, clients(), module=LostLater())
+    assert stopped.value.spoilt
+    saved = SimpleNamespace(checkpoint_callbacks=[SimpleNamespace(last_model_path="x.ckpt")])
+    with (
+        pytest.raises(TooFewClientsError, match=r"resume from an earlier checkpoint than 'x\.ckpt'"),
+        advised(saved),
+    ):
+        raise stopped.value
 
 
 def test_a_change_that_is_not_finite_is_not_taken():
