@@ -89,7 +89,8 @@ def _samples_second(model: nn.Module, address: str) -> bool:
         if isinstance(layer, nn.RNNBase | nn.MultiheadAttention) and keys[:1] == ("1",):
             return isinstance(layer, nn.RNNBase)  # states and attention maps, whatever batch_first says
         if isinstance(inner, ORDERED):
-            return not (inner.self_attn if hasattr(inner, "self_attn") else inner).batch_first
+            of: Any = getattr(inner, "self_attn", inner)
+            return not of.batch_first
         if not name:
             return False
         name = name.rpartition(".")[0]
