@@ -18,6 +18,7 @@ from lkd.batches import Keys, entry, size
 from lkd.distillation.adapters import ADAPTERS, hold, make_adapters, may_adapt, shapes_of, train_along
 from lkd.distillation.own_losses import OwnLosses, Relabel, Step, silent
 from lkd.distillation.pairing import Pair, name_terms, pair_up, require_gradient, student_layers
+from lkd.distillation.probabilities import refuse_probabilities
 from lkd.distillation.samples import require_samples
 from lkd.distillation.student import Known, Passed, run
 from lkd.distillation.wrapping import wrap
@@ -209,9 +210,11 @@ class Distiller:
         passed = self._pass(module, known, batch, args)
         if passed is None:
             return None
-        known.ran = True
+        first, known.ran = not known.ran, True
         logs, total = passed.logs, passed.total
         pairs = self._pairs(module, passed, batch)
+        if first:
+            refuse_probabilities(pairs)
         adapters = getattr(module, ADAPTERS, None)
         if adapters is None and may_adapt(self.terms.values()):
             adapters = self._adopt_late(module, pairs)

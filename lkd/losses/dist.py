@@ -71,6 +71,7 @@ class DIST(Term):
     """
 
     relates_samples = True
+    of_softmax = True
 
     def __init__(
         self,

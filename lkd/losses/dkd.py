@@ -72,6 +72,7 @@ class DKD(Term):
     """
 
     needs_labels = True
+    of_softmax = True
 
     def __init__(
         self,

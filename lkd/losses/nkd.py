@@ -71,6 +71,7 @@ class NKD(Term):
     """
 
     needs_labels = True
+    of_softmax = True
 
     def __init__(
         self,

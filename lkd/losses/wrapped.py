@@ -35,4 +35,5 @@ class WrappedTerm(Term):
         self.relates_samples = term.relates_samples
         self.least_samples = term.least_samples
         self.raw = term.raw
+        self.of_softmax = term.of_softmax
         self.of_sigmoids = term.of_sigmoids
