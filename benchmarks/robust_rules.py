@@ -1,6 +1,6 @@
 """What robust rules keep of the accuracy: rules x attacks x how much the clients' data differ.
 
-    python benchmarks/robust_rules.py      # about five minutes on one core
+    python benchmarks/robust_rules.py      # seven minutes on one core
 
 Ten clients share scikit-learn's digits, evenly or by Dirichlet, and four of them lie in every round: the opposite of what
 they have learnt, as long or three times as long, or noise three times as long. An MLP of 64 hidden units, 20 rounds of two

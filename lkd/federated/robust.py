@@ -2,6 +2,12 @@
 
 A row is one client's update, flattened. No rule weights by the number of samples: that number is what a client
 says of itself, and one that may lie about its update may claim any weight along with it. Rows should be finite.
+
+The papers' guarantees are for honest updates that are alike, as those of clients with i.i.d. data. They bound how far the
+result is from the honest mean by how much the honest updates differ, and those of clients with unlike data differ much: a
+median then loses accuracy to four liars of ten that it would not lose to two (docs/results.md has the figures).
+`lkd.federated.mixing` is for such clients.
+
 All results have the updates' type; sums and distances are taken in float64.
 """
 
@@ -20,7 +26,8 @@ def coordinate_median(updates: Tensor) -> Tensor:
     """Median of every coordinate; of an even number of clients the mean of the middle two.
 
     Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018, arXiv:1803.01498, Definition 1.
-    Holds while fewer than half of the clients are wrong.
+    Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data; the nearer to half, and the more
+    their data differ, the slower it learns.
 
     Args:
         updates: `(K, P)`, a client a row.
@@ -39,8 +46,8 @@ def coordinate_median(updates: Tensor) -> Tensor:
 def trimmed_mean(updates: Tensor, trim: float = 0.2) -> Tensor:
     """Mean of every coordinate without its `floor(trim K)` smallest and as many largest values.
 
-    Yin et al., 2018, arXiv:1803.01498, Definition 2. Holds while at most that many clients are wrong; with fewer
-    than `1 / trim` clients nothing is cut, and it is the plain mean.
+    Yin et al., 2018, arXiv:1803.01498, Definition 2. Holds while at most that many clients are wrong and the
+    honest ones have i.i.d. data; with fewer than `1 / trim` clients nothing is cut, and it is the plain mean.
 
     Args:
         updates: `(K, P)`, a client a row.
@@ -68,7 +75,8 @@ def krum(updates: Tensor, byzantine: int, keep: int = 1) -> Tensor:
 
     A client's score is the sum of its squared distances to the `K - byzantine - 2` nearest others; the lowest
     wins, of equal ones the first row. Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant
-    Gradient Descent", NeurIPS 2017, arXiv:1703.02757, Section 4 and, for Multi-Krum, Section 7.
+    Gradient Descent", NeurIPS 2017, arXiv:1703.02757, Section 4 and, for Multi-Krum, Section 7. Its guarantee is for i.i.d. data,
+    too: where clients differ, Krum learns of one client's data alone, and both leave out honest ones that are unlike the others.
 
     Args:
         updates: `(K, P)`, a client a row.
@@ -108,7 +116,7 @@ def geometric_median(
 
     Every round weights each update by `1 / max(smoothing, distance)`, starting from the mean. Pillutla, Kakade,
     Harchaoui, "Robust Aggregation for Federated Learning", IEEE TSP 2022, arXiv:1912.13445, Algorithm 2; the
-    clients count equally here. Holds while fewer than half of the clients are wrong.
+    clients count equally here. Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data.
 
     Args:
         updates: `(K, P)`, a client a row.
