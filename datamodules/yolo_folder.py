@@ -114,7 +114,7 @@ class YoloFolder(DetectionDataModule):
         files = {picture.path: picture.label for picture in self._layout.pictures}
         if missing := [files[frame.path] for frame in frames if not files[frame.path].is_file()]:
             raise FileNotFoundError(
-                f"the label file {missing[0]} is missing, one of {len(missing)}; write an empty file for a frame without "
+                f"the label file {missing[0]} is missing, one of {len(missing)} that are (of {len(frames)} frames); write an empty file for a frame without "
                 "objects."
             )
         labelled, objects = [], 0

@@ -190,8 +190,8 @@ class Taps:
             ran = list(self._outermost_ran) or "none of its layers"
             return (
                 f"{self._argument}={address!r}: the forward of {type(self.model).__name__} itself did not run during the step, but {ran} "
-                "did; name the layer that gives what is compared as student_layer, and the one that is given the teacher's input as "
-                "student_input."
+                "did; name the one that is given the teacher's input as student_input and, if you have not yet, the one that gives what "
+                "is compared as student_layer."
             )
         where = f"layer {name!r}" if name else "the forward of the module itself"
         if name == "" and self.root:  # found by an earlier step

@@ -262,12 +262,7 @@ class Distiller:
     def _labels(self, batch: Any, term: Term) -> Any:
         if not term.needs_labels:
             return None
-        try:
-            return entry(batch, self.label_key, "label_key")
-        except ValueError as error:
-            raise ValueError(
-                f"label_key={self.label_key!r}: the batch has no such entry, and {type(term).__name__} needs labels."
-            ) from error
+        return entry(batch, self.label_key, "label_key", f", and {type(term).__name__} needs labels")
 
     def _adopt_late(self, module: LightningModule, pairs: Sequence[Pair]) -> nn.ModuleDict:
         """At the first loss of a run whose forward could not be looked at before."""

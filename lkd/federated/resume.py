@@ -96,9 +96,10 @@ class Population:
         if self._met:
             return False
         here = _told_apart(loader, population)
-        if self.known is not None and self.known != here:
+        known = self.known or {}  # a file of an earlier version does not know the rows
+        if any(here.get(key) != value for key, value in known.items()):
             raise ValueError(
-                f"the checkpoint is of {self.known['population']} clients, and these {population} are not the same "
+                f"the checkpoint is of {known['population']} clients, and these {population} are not the same "
                 "(number, names or samples): resume with the data, partition and seed it was saved with, or begin anew with its "
                 "weights alone: federation.load_state_dict(torch.load(path)['state_dict'])."
             )
@@ -107,9 +108,10 @@ class Population:
 
 
 def _told_apart(loader: Any, population: int) -> dict[str, Any]:
-    """What tells one population from another: its size and, where the data has them, names and samples.
+    """What tells one population from another: its size and, where the data has them, names, sizes and samples.
 
-    A `FederatedDataModule`'s data knows all names and sizes without making a client.
+    A `FederatedDataModule`'s data knows all names, sizes and rows without making a client. Sizes alone do not tell: equal
+    shares of another seed are other samples.
     """
     data = getattr(loader, "dataset", None)
     names, sizes = getattr(data, "names", None), getattr(data, "sizes", None)
@@ -117,4 +119,7 @@ def _told_apart(loader: Any, population: int) -> dict[str, Any]:
     if names is not None and sizes is not None:
         digest.update("\n".join(names).encode())
         digest.update(np.asarray(sizes, dtype=np.int64).tobytes())
-    return {"population": population, "digest": digest.hexdigest()}
+    told = {"population": population, "digest": digest.hexdigest()}
+    if isinstance(rows := getattr(data, "row_digest", None), str):
+        told["rows"] = rows
+    return told

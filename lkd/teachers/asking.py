@@ -49,9 +49,11 @@ def ask(function: Callable[..., Any], call: Call, name: str, model: nn.Module) -
         late = [hook for hook in ("setup", "configure_model") if is_module(model) and overrides(model, hook)]
         if isinstance(error, AttributeError) and late:
             other = f" If its {late[0]}() makes its layers, call that first, and load its weights then."
-        said = shorten(str(error).rpartition("RuntimeError: ")[2], 400)  # what comes before is TorchScript's
+        said = shorten(str(error).rpartition("RuntimeError: ")[2], 400).rstrip(
+            "."
+        )  # what comes before is TorchScript's
         raise RuntimeError(
-            f"the teacher {name} failed on an input of shape {shown(call)}: {said}{other} (It is given what enters the "
+            f"the teacher {name} failed on an input of shape {shown(call)}: {said}.{other} (It is given what enters the "
             "student's forward, or the layer that student_input names, or what input_key names.)"
         ) from error
 

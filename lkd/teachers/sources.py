@@ -51,6 +51,11 @@ def load(
     if not isinstance(source, str):
         if callable(source):
             return Called(source)
+        if isinstance(source, dict):
+            raise TypeError(
+                "model is a dict; if it holds weights (a state_dict), build their network, load them into it by "
+                "load_state_dict and give that module."
+            )
         raise TypeError(f"model={source!r} must be a module, a callable, a path or the name of a timm model.")
     if source.endswith((".ckpt", ".pt")):
         if not Path(source).exists():
