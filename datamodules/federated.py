@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from lkd.datamodules.class_numbers import check_columns
@@ -121,6 +122,7 @@ class FederatedDataModule(Relay):
     def setup(self, stage: str | None = None) -> None:
         """Sets `data` up, deals its training set out, and finds the clients' own validation and test rows."""
         super().setup(stage)
+        self._say_who_takes_cohorts(stage)
         if stage in ("validate", "test") and self._clients is None:
             self.data.setup("fit")  # who the clients are is a matter of the training set
             self._deal()
@@ -140,6 +142,16 @@ class FederatedDataModule(Relay):
                 if part is not None:
                     self.clients.parts[name] = part
                     carry(part, self.data, plain=True)
+
+    def _say_who_takes_cohorts(self, stage: str | None) -> None:
+        """Warns where a plain module is trained: its batches would be lists of clients."""
+        module = self.trainer.lightning_module if self.trainer is not None and stage == "fit" else None
+        if module is not None and not hasattr(type(module), "stations"):
+            who = type(module).__name__
+            rank_zero_warn(
+                f"FederatedDataModule gives {who} lists of clients as training batches: if it is the clients' module, train "
+                f"Federation({who}(...))."
+            )
 
     def teardown(self, stage: str) -> None:
         """As of `data` and `public`; worker processes of clients end."""
