@@ -39,7 +39,7 @@ def prepare_logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             + (
                 ": where that is several teachers' (B, K, C), wrap the term in MultiTeacher"
                 if several
-                else ": give PixelKD for maps (B, C, H, W), SigmoidKD for one logit (B,), and flatten tokens into the batch"
+                else ": give PixelKD for maps (B, C, H, W), SigmoidKD for one logit (B,), and a Term of your own for tokens (B, T, C), which flattens them"
             )
         )
     if student.shape != teacher.shape:
