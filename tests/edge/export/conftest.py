@@ -1,0 +1,4 @@
+import pytest
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
