@@ -33,11 +33,10 @@ def to_graph(network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence
     """
     for name in ("onnx", "onnxscript"):
         optional(name)
-    batch = torch.export.Dim("batch")
     # of a batch of one, export would take the one for a constant
     examples = tuple(torch.cat([x, x])[: max(2, len(x))] for x in inputs.values())
     with _quiet(), torch.no_grad():
-        program = _traced(network, examples, tuple({0: batch} for _ in examples))
+        program = _traced(network, examples)
         try:
             made = torch.onnx.export(
                 program,
@@ -54,7 +53,10 @@ def to_graph(network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence
     return _named_batch(made.model_proto)
 
 
-def _traced(network: nn.Module, examples: tuple[Tensor, ...], shapes: Any) -> Any:
+def _traced(network: nn.Module, examples: tuple[Tensor, ...]) -> Any:
+    batch, shapes = torch.export.Dim("batch"), torch.export.ShapesCollection()
+    for example in examples:
+        shapes[example] = {0: batch}
     running: list[str] = []
     handles = []
     for name, layer in network.named_modules():
@@ -73,7 +75,7 @@ def _traced(network: nn.Module, examples: tuple[Tensor, ...], shapes: Any) -> An
             ) from error
         raise ValueError(
             f"it cannot be exported ({why}): the file must take any number of samples, and some layer fixes it, as "
-            "x.view(2, -1) would; use the shape of its input, as in x.flatten(1)."
+            "x.view(2, -1) or len(x) would; use x.shape[0], or x.flatten(1)."
         ) from error
     finally:
         for handle in handles:
@@ -92,10 +94,10 @@ def _unknown(error: BaseException, program: Any) -> str:
     names = re.findall(r"op='([\w.]+)'", said[-1])
     operator = names[0] if names else (node or "an operator")
     stack: dict[str, Any] = {}
-    for graph in (program.run_decompositions().graph, program.graph):
-        for one in graph.nodes:
-            if one.name == node or (names and names[0] in str(one.target)):
-                stack = stack or one.meta.get("nn_module_stack", {})
+    short = operator.rpartition(".")[2]  # which the exporter may have made of another that has it in its name
+    for one in [*program.graph.nodes, *program.run_decompositions().graph.nodes]:
+        if one.op == "call_function" and (one.name == node or short in str(one.target)):
+            stack = stack or one.meta.get("nn_module_stack", {})
     where = list(stack.values())[-1] if stack else None
     layer = f"the layer {_short(where[0])!r} ({str(where[1]).rpartition('.')[2]})" if where else "a layer"
     return f"{layer} uses {operator}, which cannot be exported to ONNX ({_first_line(said[-1])}): use another operator there."

@@ -1,5 +1,6 @@
 """Whose terms a file is under: of the code, of the weights that it started from, of its teacher and of its data."""
 
+import functools
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, metadata, packages_distributions
 from typing import Any
@@ -49,13 +50,22 @@ def _code(module: LightningModule) -> str:
     return "; ".join(f"{package}: {_license(package)}" for package in packages)
 
 
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Which reads all that is installed."""
+    return packages_distributions()
+
+
 def _license(package: str) -> str:
     if package == "lkd":
         return "Apache-2.0"
     try:
-        found = metadata(packages_distributions()[package][0])
-    except (KeyError, PackageNotFoundError):
-        return NOT_STATED
+        found = metadata(package)
+    except PackageNotFoundError:  # of another name than its distribution, or a module of the user's own
+        owners = _distributions().get(package)
+        if not owners:
+            return NOT_STATED
+        found = metadata(owners[0])
     named = [line.rpartition(" :: ")[2] for line in found.get_all("Classifier") or [] if line.startswith("License")]
     text = found.get("License-Expression") or next(iter(named), "") or found.get("License") or NOT_STATED
     return str(text).splitlines()[0]

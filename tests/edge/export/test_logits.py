@@ -96,21 +96,20 @@ def test_an_array_that_the_file_does_not_take_is_refused(made, x):
     (0.5, {}, r"the file's logits differ from the module's by .*, and tolerance=0\.001"),
     (50.0, {"tolerance": 1e9}, r"test/loss of the file is .*: worse by .*, and max_drop=0\.01"),
 ])  # fmt: skip
-def test_a_file_that_is_not_as_good_is_not_left(tmp_path, made, monkeypatch, disturbed, options, sentence):
+def test_a_file_that_is_not_as_good_is_not_left(tmp_path, quick, monkeypatch, disturbed, options, sentence):
     original = Exported.run
 
     def run(self, inputs):
         return {"logits": original(self, inputs)["logits"] + disturbed * np.eye(3, dtype=np.float32)[0]}
 
     monkeypatch.setattr(Exported, "run", run)
-    monkeypatch.setattr("lkd.edge.export.files.to_graph", lambda *_: onnx.load(made[1]))  # exporting takes long
     path = save(classifier(), tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match=sentence):
         export(classifier(), Samples(), path, str(tmp_path / "out"), **options)
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_module_of_somebodys_own_stays_as_it_is(tmp_path):
+def test_a_module_of_somebodys_own_stays_as_it_is(tmp_path, quick):
     torch.manual_seed(0)
     module = Plain()
     (file,) = export(module, Samples(), save(module, tmp_path / "x.ckpt"), str(tmp_path / "out"))
