@@ -39,7 +39,9 @@ def detector(seed=0, **kwargs):
 
 def classifier(seed=0):
     torch.manual_seed(seed)
-    return Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 3)), num_classes=3)
+    return Classifier(
+        nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 3)), num_classes=3
+    )
 
 
 class Samples(LightningDataModule):

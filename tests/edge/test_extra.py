@@ -10,7 +10,9 @@ def test_a_missing_library_is_one_sentence_with_the_command(monkeypatch):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(importlib, "import_module", gone)
-    with pytest.raises(ImportError, match=r'onnxruntime is not installed: pip install "lightning-kd\[edge\]"'):
+    with pytest.raises(
+        ImportError, match=r'onnxruntime is not installed: pip install "lightning-kd\[edge\]"'
+    ):
         optional("onnxruntime")
 
 

@@ -60,9 +60,7 @@ def passing(boxes, classes):
     make = onnx.helper
     shapes = {"b": ["batch", boxes, 4], "s": ["batch", boxes, classes]}
     inputs = [make.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
-    outputs = [
-        make.make_tensor_value_info(name, 1, shapes[name[0]]) for name in ("boxes", "scores")
-    ]
+    outputs = [make.make_tensor_value_info(name, 1, shapes[name[0]]) for name in ("boxes", "scores")]
     nodes = [make.make_node("Identity", [name[0]], [name]) for name in ("boxes", "scores")]
     graph = make.make_graph(nodes, "passing", inputs, outputs)
     return make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=10)

@@ -139,7 +139,9 @@ def _kind(
     module, plain = student.module, student.ckpt_path is not None
     if isinstance(module, Detector):
         if plain and only is not None and not isinstance(module.network, PerCamera):
-            raise ValueError(f"only={list(only)}: this detector is one network for all cameras, and one file.")
+            raise ValueError(
+                f"only={list(only)}: this detector is one network for all cameras, and one file."
+            )
         cameras = only if plain else None  # of a federation they are clients
         return Boxes(module, nms, input_size, cameras, score_threshold, iou_threshold)
     who = type(module).__name__

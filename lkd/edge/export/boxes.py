@@ -61,7 +61,10 @@ class Boxes(Kind):
     ) -> None:
         super().__init__(module)
         score, iou, most = module.thresholds
-        score, iou = score if score_threshold is None else score_threshold, iou if iou_threshold is None else iou_threshold
+        score, iou = (
+            score if score_threshold is None else score_threshold,
+            iou if iou_threshold is None else iou_threshold,
+        )
         for argument, number in (("score_threshold", score), ("iou_threshold", iou)):
             if not 0 <= number <= 1:
                 raise ValueError(f"{argument}={number} must lie in [0, 1].")
@@ -98,7 +101,9 @@ class Boxes(Kind):
         copies = self._copies()
         if self.only is not None and isinstance(self.module.network, PerCamera):
             if strange := sorted(set(self.only) - copies.keys()):
-                raise ValueError(f"only={list(self.only)}: there is no {', '.join(strange)}, but {', '.join(copies)}.")
+                raise ValueError(
+                    f"only={list(self.only)}: there is no {', '.join(strange)}, but {', '.join(copies)}."
+                )
             copies = {name: copies[name] for name in self.only}
         if unseen := [name for name in copies if name not in self.images]:
             who = f" of {', '.join(unseen)}" if any(unseen) else ""

@@ -41,7 +41,9 @@ class _Export(Verb):
         there, here = found.pop("_class_path", None), self.config["model"]["class_path"]
         if there is None:
             return
-        if there.rpartition(".")[2] == here.rpartition(".")[2]:  # another class is refused in a sentence later
+        if (
+            there.rpartition(".")[2] == here.rpartition(".")[2]
+        ):  # another class is refused in a sentence later
             model = {"class_path": here, "dict_kwargs": found}
             self.config = self.parser.parse_object({"model": model}, self.config)
 

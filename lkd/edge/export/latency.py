@@ -30,7 +30,7 @@ def latency(path: Path, inputs: Mapping[str, Array], threads: int) -> dict[str, 
         file.run(one)
     taken: list[float] = []
     begin = time.perf_counter()
-    while len(taken) < RUNS and time.perf_counter() - begin < SECONDS or not taken:
+    while (len(taken) < RUNS and time.perf_counter() - begin < SECONDS) or not taken:
         start = time.perf_counter()
         file.run(one)
         taken.append(time.perf_counter() - start)

@@ -46,7 +46,9 @@ def licenses(
 
 
 def _code(module: LightningModule) -> str:
-    packages = sorted({type(layer).__module__.partition(".")[0] for layer in module.modules()} - {"torchmetrics"})
+    packages = sorted(
+        {type(layer).__module__.partition(".")[0] for layer in module.modules()} - {"torchmetrics"}
+    )
     return "; ".join(f"{package}: {_license(package)}" for package in packages)
 
 
@@ -60,14 +62,16 @@ def _license(package: str) -> str:
     if package == "lkd":
         return "Apache-2.0"
     try:
-        found = metadata(package)
+        said = metadata(package).json
     except PackageNotFoundError:  # of another name than its distribution, or a module of the user's own
         owners = _distributions().get(package)
         if not owners:
             return NOT_STATED
-        found = metadata(owners[0])
-    named = [line.rpartition(" :: ")[2] for line in found.get_all("Classifier") or [] if line.startswith("License")]
-    text = found.get("License-Expression") or next(iter(named), "") or found.get("License") or NOT_STATED
+        said = metadata(owners[0]).json
+    named = [
+        str(one).rpartition(" :: ")[2] for one in said.get("classifier", []) if str(one).startswith("License")
+    ]
+    text = said.get("license_expression") or next(iter(named), "") or said.get("license") or NOT_STATED
     return str(text).splitlines()[0]
 
 
@@ -77,4 +81,6 @@ def _files(value: Any) -> list[str]:
         value = list(value.values())
     if isinstance(value, list | tuple):
         return [name for each in value for name in _files(each)]
-    return [value] if isinstance(value, str) and value.endswith((".pt", ".pth", ".ckpt", ".safetensors")) else []
+    return (
+        [value] if isinstance(value, str) and value.endswith((".pt", ".pth", ".ckpt", ".safetensors")) else []
+    )

@@ -215,7 +215,11 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for words in (".*does not have many workers", ".*Be aware that when using `ckpt_path`", ".*LeafSpec"):
+            for words in (
+                ".*does not have many workers",
+                ".*Be aware that when using `ckpt_path`",
+                ".*LeafSpec",
+            ):
                 warnings.filterwarnings("ignore", message=words)
             yield
     finally:

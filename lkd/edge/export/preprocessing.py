@@ -9,11 +9,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lkd.edge.export.kind import Part
 from lkd.edge.exported import PRESENT
 
-_UNKNOWN = object()
-
 
 def described_inputs(
-    part: Part, kind: str, data: LightningDataModule, mean: Sequence[float] | None, std: Sequence[float] | None
+    part: Part,
+    kind: str,
+    data: LightningDataModule,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
 ) -> list[dict[str, Any]]:
     """Inputs of a file: name, shape, dtype, layout, normalization, and how pictures are resized.
 
@@ -67,10 +69,9 @@ def _normalization(
     moments = (getattr(source, "moments", None) or {}).get(name)
     if mean is None and moments is not None:
         return {"scale": scale, "mean": moments.mean.tolist(), "std": moments.std.tolist()}
-    known = getattr(source, "mean", _UNKNOWN) if mean is None else mean
-    if known is _UNKNOWN:
+    if mean is None and not hasattr(source, "mean"):
         return None
-    means = list(known or [0.0])
+    means = list((source.mean if mean is None else mean) or [0.0])
     stds = list((std if mean is not None else getattr(source, "std", None)) or [1.0])
     fits = all(len(numbers) in (1, shape[0]) for numbers in (means, stds)) and min(stds) > 0
     if not fits and mean is not None:
@@ -97,7 +98,9 @@ def class_names(given: Sequence[str] | None, data: LightningDataModule, count: i
     """
     if given is not None:
         if len(given) != count:
-            raise ValueError(f"classes={list(given)} are {len(given)} names, but the student has {count} classes.")
+            raise ValueError(
+                f"classes={list(given)} are {len(given)} names, but the student has {count} classes."
+            )
         return list(given)
     source = getattr(data, "data", data)
     mapped: Mapping[int, int] | None = getattr(source, "class_map", None)

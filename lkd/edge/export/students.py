@@ -106,7 +106,10 @@ class _Again(Iterable[Any]):
 
 def _names(kinds: dict[int, int], names: Sequence[str] | None) -> dict[str, int]:
     """Clients by a name that a file can have; the number where names are not known or not told apart."""
-    known = {client: names[client] if names is not None and client < len(names) else str(client) for client in kinds}
+    known = {
+        client: names[client] if names is not None and client < len(names) else str(client)
+        for client in kinds
+    }
     safe = {client: re.sub(r"[^\w.-]+", "_", name) for client, name in known.items()}
     if len(set(safe.values())) < len(safe):
         safe = {client: str(client) for client in kinds}

@@ -61,9 +61,7 @@ suppression (float[batch, {boxes}, 4] boxes, float[batch, {boxes}, {classes}] sc
 """
 
 
-def with_suppression(
-    graph: Any, score_threshold: float, iou_threshold: float, max_detections: int
-) -> Any:
+def with_suppression(graph: Any, score_threshold: float, iou_threshold: float, max_detections: int) -> Any:
     """A graph that gives detections in place of boxes and scores.
 
     Args:

@@ -41,7 +41,7 @@ class Graphs:
         self.known = self.known or to_graph(network, inputs, outputs)
         graph, state = copy.deepcopy(self.known), network.state_dict()
         biases = [t for t in graph.graph.initializer if re.fullmatch(r".*cv3\.\d\.2\.bias", t.name)]
-        assert len(biases) == 3
+        assert biases  # equal ones are one
         for tensor in biases:
             tensor.CopyFrom(onnx.numpy_helper.from_array(state[tensor.name].numpy(), tensor.name))
         return graph
@@ -117,8 +117,8 @@ def test_each_camera_gets_a_file_with_its_own_figures(tmp_path, roads):
     cards = [Exported(file).card for file in files]
     assert [card["metrics"]["samples"] for card in cards] == [3, 3]
     x = np.random.default_rng(0).random((1, 3, 64, 64), dtype=np.float32)
-    counts = [len(Exported(file)(x)[0]["scores"]) for file in files]
-    assert counts[0] != counts[1]
+    best = [Exported(file)(x)[0]["scores"][0] for file in files]
+    assert best[1] > best[0] + 0.01
     (only,) = export(fresh, data(roads), path, str(tmp_path / "one"), only=["camB"], **options)
     assert Exported(only).card["metrics"] == cards[1]["metrics"]
     for wrong, sentence in [({"only": ["camC"]}, r"only=\['camC'\]: there is no camC, but camA, camB")]:
@@ -138,7 +138,9 @@ def test_sizes():
     kind.input_size = None
     assert kind.parts()[0].inputs["images"].shape == (2, 3, 64, 64)  # the largest of either side
     kind.input_size = (32, 96)
-    with pytest.raises(ValueError, match=r"do not fit into the file's input of 32x96: give input_size=\[64, 96\]"):
+    with pytest.raises(
+        ValueError, match=r"do not fit into the file's input of 32x96: give input_size=\[64, 96\]"
+    ):
         kind.parts()
     kind.input_size = (65, 96)
     with pytest.raises(ValueError, match=r"input_size=\[65, 96\]: height and width must be multiples of 32"):

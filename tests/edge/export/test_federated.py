@@ -22,7 +22,9 @@ def net(width):
 
 
 def clients(fractions=(0.8, 0.0, 0.2)):
-    return FederatedDataModule(Digits(), Shards(per_client=3), clients=3, client_fractions=fractions, cohort=3)
+    return FederatedDataModule(
+        Digits(), Shards(per_client=3), clients=3, client_fractions=fractions, cohort=3
+    )
 
 
 def trained(tmp_path, **options):
@@ -76,7 +78,9 @@ def test_clients_that_differ_get_a_file_each_measured_on_their_own_data(tmp_path
     )
     assert only.name == "student_1.onnx" and same(only, load_client(path, 1, net(widths[1])))
     assert Exported(only).card["metrics"]["samples"] == 360  # it has none of its own here
-    with pytest.raises(ValueError, match=r"only=\['9'\]: the checkpoint has no model of 9; it has server, 0, 1, 2"):
+    with pytest.raises(
+        ValueError, match=r"only=\['9'\]: the checkpoint has no model of 9; it has server, 0, 1, 2"
+    ):
         export(federation, clients(), path, only=["9"])
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lkd.edge import Exported
 from lkd.edge.export import export
-from lkd.modules import Classifier, MutualLearning
+from lkd.modules import MutualLearning
 
 from ..students import Plain, Samples, classifier, save
 
@@ -49,7 +49,9 @@ def test_the_card_is_measured_on_the_file(made):
     card = Exported(made[1]).card
     assert card["metrics"]["file"]["test/acc"] == pytest.approx(0.9)
     assert card["metrics"]["checkpoint"].keys() == card["metrics"]["file"].keys() == {"test/acc", "test/loss"}
-    assert card["metrics"]["samples"] == card["parity"]["samples"] == 10 and card["parity"]["difference"] < 1e-5
+    assert (
+        card["metrics"]["samples"] == card["parity"]["samples"] == 10 and card["parity"]["difference"] < 1e-5
+    )
     assert card["size"] == {"bytes": made[1].stat().st_size, "parameters": 12 * 8 + 8 + 8 * 3 + 3}
     assert 0 < card["latency"]["p50_ms"] <= card["latency"]["p95_ms"] and card["latency"]["threads"] == 1
     assert card["latency"]["cpu"] and len(card["provenance"]["checkpoint"]["sha256"]) == 64
@@ -173,7 +175,9 @@ def test_what_a_file_cannot_stand_in_for_is_refused(tmp_path, module, data, sent
 def test_a_checkpoint_of_another_class_or_shape_is_refused(tmp_path):
     other = {"hyper_parameters": {"_class_path": "lkd.modules.Detector"}}
     path = save(classifier(), tmp_path / "x.ckpt", **other)
-    with pytest.raises(ValueError, match=r"is of the class lkd\.modules\.Detector, and the model is lkd\.modules\.Classifier"):
+    with pytest.raises(
+        ValueError, match=r"is of the class lkd\.modules\.Detector, and the model is lkd\.modules\.Classifier"
+    ):
         export(classifier(), Samples(), path)
     path = save(Plain(), tmp_path / "plain.ckpt")
     with pytest.raises(ValueError, match=r"plain\.ckpt' does not fit Classifier: .*network\.1\.weight"):

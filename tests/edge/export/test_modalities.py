@@ -16,8 +16,6 @@ MODALITIES = ("acc", "gyro", "context")
 
 
 class Wearables(LightningDataModule):
-    moments: dict = {}
-
     def test_dataloader(self):
         return Windows(12, MODALITIES).loader()
 

@@ -64,4 +64,6 @@ def test_what_is_worse_is_refused(before, after, sentence):
 
 
 def test_what_is_better_or_a_little_worse_passes():
-    check_drop({"test/acc": 0.9, "test/loss": 0.2, "x": float("nan")}, {"test/acc": 0.99, "test/loss": 0.24}, 0.05)
+    check_drop(
+        {"test/acc": 0.9, "test/loss": 0.2, "x": float("nan")}, {"test/acc": 0.99, "test/loss": 0.24}, 0.05
+    )

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lkd.datamodules import Digits, FederatedDataModule, IID, ImageFolderData, YoloFolder
+from lkd.datamodules import IID, Digits, FederatedDataModule, ImageFolderData, YoloFolder
 from lkd.datamodules.modality_set import Moments
 from lkd.edge.export.kind import Part
 from lkd.edge.export.preprocessing import class_names, described_inputs
@@ -33,12 +33,18 @@ def test_data_say_how_they_are_normalized(tmp_path):
 
 def test_moments_of_signals():
     class Wearables(Samples):
-        moments = {"acc": Moments(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))}
+        @property
+        def moments(self):
+            return {"acc": Moments(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))}
 
     with pytest.warns(UserWarning, match="Wearables does not say how gyro is normalized"):
         acc, gyro = described(Wearables(), acc=(2, 50), gyro=(2, 50))
     assert gyro["normalization"] is None
-    assert acc["layout"] == "NCT" and acc["normalization"] == {"scale": 1.0, "mean": [1.0, 2.0], "std": [3.0, 4.0]}
+    assert acc["layout"] == "NCT" and acc["normalization"] == {
+        "scale": 1.0,
+        "mean": [1.0, 2.0],
+        "std": [3.0, 4.0],
+    }
 
 
 def test_what_nobody_says_is_null_with_a_warning_and_can_be_given():
