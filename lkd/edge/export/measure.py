@@ -15,7 +15,6 @@ from lkd.metrics import DetectionTable
 from lkd.metrics.direction import rises
 from lkd.modules import Detector
 from lkd.packages import overrides
-from lkd.safe_load import only_tensors
 
 Metrics = dict[str, float]
 ROW = ("map50", "map", "precision", "recall")
@@ -74,7 +73,7 @@ def measured(
         test: On what.
         method: What stands in for the kind's method.
         as_it_is: Whether all of the module's test runs, and not only what is of that method's answer.
-        ckpt_path: A checkpoint that Lightning is to load first.
+        ckpt_path: A checkpoint that Lightning is to load first; it has been read with torch's own list of safe classes before.
 
     Raises:
         ValueError: If nothing is logged, or the test runs layers past the method for which a file is to stand in.
@@ -82,19 +81,19 @@ def measured(
     module, tables = kind.module, _Tables()
     step = None if as_it_is else kind.step()
     replaced = {**kind.settings(), kind.method: method, **({"test_step": step} if step else {})}
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_test_batches=test.limit,
-        callbacks=[tables] if isinstance(module, Detector) else [],
-    )
     whole = as_it_is and kind.step() is None and not tables.used(module)  # all of it will be the file's
     guard = _no_layer_runs(module, kind) if whole else contextlib.nullcontext()
-    with only_tensors(), _quiet(), _replaced(module, replaced), guard:
+    with _quiet(), _replaced(module, replaced), guard:
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_test_batches=test.limit,
+            callbacks=[tables] if isinstance(module, Detector) else [],
+        )
         try:
             logged = trainer.test(
                 module, ckpt_path=ckpt_path, verbose=False, weights_only=True, **test.given()
