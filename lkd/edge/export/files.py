@@ -11,7 +11,6 @@ from lkd.edge.export.boxes import Boxes
 from lkd.edge.export.card import write_card
 from lkd.edge.export.graph import OPSET, to_graph
 from lkd.edge.export.kind import Kind, Part, arrays
-from lkd.edge.export.latency import latency
 from lkd.edge.export.measure import Metrics, check_drop, measured
 from lkd.edge.export.parity import Parity
 from lkd.edge.export.preprocessing import class_names, described_inputs
@@ -19,6 +18,7 @@ from lkd.edge.export.students import Student
 from lkd.edge.export.tail import with_suppression
 from lkd.edge.exported import KEY, VERSION, Exported
 from lkd.edge.extra import optional
+from lkd.edge.latency import latency
 
 
 def write_files(
