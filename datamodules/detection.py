@@ -46,6 +46,8 @@ class DetectionDataModule(LightningDataModule):
         ValueError: for numbers out of range, unknown cameras, or a split without any frame.
     """
 
+    mean = std = None  # pixels are in [0, 1], and nothing else is done to them
+
     def __init__(
         self,
         image_size: int = 640,

@@ -123,6 +123,24 @@ def load_client(
     return module
 
 
+def own_models(path: str) -> dict[int, int]:
+    """Clients of a federation's checkpoint whose models differ from the server's, by id: their architecture.
+
+    They do where layers are personal, where there are several architectures, or where no weights are shared; then those
+    that have not trained yet are left out. Empty where all clients have the server's model, and for other checkpoints.
+    """
+    saved = load(path).get(FEDERATION) or {}
+    population = (saved.get("population") or {}).get("population")
+    if population is None:
+        return {}
+    shares = saved.get("shares", True)
+    kept = saved["clients"]
+    if shares and len(saved["optimizer"]) == 1 and not any(one.get("personal") for one in kept.values()):
+        return {}
+    ids = range(population) if shares else sorted(kept)
+    return {client: _kind(saved, client, path) for client in ids}
+
+
 def _kind(saved: dict[str, Any], client: int | None, path: str) -> int:
     """The architecture of what is asked for."""
     who = saved.get("algorithm")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from lkd.wandb_account import has_account
 
 HELP = """\
-usage: python cli.py {fit,validate,test,predict,partition} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+usage: python cli.py {fit,validate,test,predict,partition,export} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
        python cli.py compare COMPARISON.yaml [--jobs N]
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
@@ -19,6 +19,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   test       measure on the test data and report
   predict    run on the predict data
   partition  show which client holds what, without training
+  export     write a trained student as a file that runs without lkd, measured as that file
   compare    run methods over settings and seeds, and report what they reach and what they cost
 
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
@@ -151,6 +152,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd import partition
 
             partition.run(given[1:])
+        elif given[0] == "export":
+            from lkd.edge.export import command as exporting
+
+            exporting.run(given[1:])
         elif given[0] == "compare":
             from lkd.compare import command
 
