@@ -21,7 +21,9 @@ from lkd.teachers import Teacher
 
 DIGITS = str(Path(__file__).parents[1] / "configs/classification/digits.yaml")
 NET = {"nc": 2, "backbone": [[-1, 1, "Conv", [16, 3, 2]]], "head": [[[0], 1, "Detect", ["nc"]]]}
-yolo = pytest.mark.skipif(find_spec("ultralytics") is None, reason='needs the extra: pip install "lkd[yolo]"')
+yolo = pytest.mark.skipif(
+    find_spec("ultralytics") is None, reason='needs the extra: pip install "lightning-kd[yolo]"'
+)
 
 
 @pytest.fixture
