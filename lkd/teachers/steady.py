@@ -39,10 +39,14 @@ class Steady:
             (m, k, b, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None
         ]
         drawn = None if self._looked else _states()
+        on = {
+            id(m) for m in model.modules() if getattr(m, "training", False)
+        }  # whose eval() leaves it so, as heads of YOLO do
         given = answer()
         if drawn is not None:
             self._looked = True
-            self._look(model, answer, given, name, drew=not _same(drawn, _states()))
+            switched = [m for m in model.modules() if getattr(m, "training", False) and id(m) not in on]
+            self._look(switched, answer, given, name, drew=not _same(drawn, _states()))
             changed = [(m, k) for m, k, _, before in buffers if _changed(m._buffers[k], before)]
             self._drifts = bool(changed)
             if changed:
@@ -57,11 +61,12 @@ class Steady:
                     owner._buffers[key] = buffer.copy_(before)
         return given
 
-    def _look(self, model: nn.Module, answer: Callable[[], Any], given: Any, name: str, drew: bool) -> None:
-        switched = [type(m).__name__ for m in model.modules() if getattr(m, "training", False)]
+    def _look(
+        self, switched: list[nn.Module], answer: Callable[[], Any], given: Any, name: str, drew: bool
+    ) -> None:
         if switched:
             rank_zero_warn(
-                f"the teacher {name} puts {switched[0]} into training mode in its forward, so that what it says of a sample depends on "
+                f"the teacher {name} puts {type(switched[0]).__name__} into training mode in its forward, so that what it says of a sample depends on "
                 "its batch or on chance: leave train() out there."
             )
         elif drew:

@@ -36,6 +36,15 @@ class Switching(Net):
         return super().forward(x)
 
 
+class Flagged(Net):
+    """As a YOLO whose head gives raw outputs in training mode, which is a flag there and nothing more."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.layer.training = True
+        return self
+
+
 class Counting(Net):
     def forward(self, x):
         self.seen += 1
@@ -63,6 +72,12 @@ def test_layers_that_a_forward_switches_to_training_and_what_they_learn():
     assert "puts BatchNorm1d into training mode" in said and "changes running_mean of BatchNorm1d" in said
     teacher(X)
     assert not net.norm.running_mean.any() and net.norm.num_batches_tracked == 0
+
+
+def test_a_layer_that_eval_leaves_in_training_mode_is_not_switched_by_the_forward():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Teacher(Flagged())(X)
 
 
 def test_buffers_that_a_forward_changes_are_put_back():
