@@ -29,7 +29,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
 """
-VERBS = ("fit", "validate", "test", "predict", "partition", "compare")
+VERBS = ("fit", "validate", "test", "predict", "partition", "export", "compare")
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTS = (
     "--model",

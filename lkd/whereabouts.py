@@ -94,7 +94,8 @@ def command(subcommand: str, given: Sequence[str], without: Sequence[str] = ("--
             kept.append(word)
         skip = word in without
     program = Path(sys.argv[0])
-    called = {"__main__.py": "python -m lkd", "lkd": "lkd"}.get(program.name, f"python {program}")
+    script = f"python {program}" if program.suffix == ".py" else "lkd"
+    called = "python -m lkd" if program.name == "__main__.py" else script
     return f"{called} {subcommand} {shlex.join(kept)}"
 
 

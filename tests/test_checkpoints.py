@@ -270,7 +270,7 @@ def test_on_the_command_line(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_nets.py").write_text(OWN)
     first = run(tmp_path, FIT).model
-    (path,) = map(str, tmp_path.rglob("*.ckpt"))
+    path = str(next(tmp_path.rglob("last.ckpt")))
     assert isinstance(load_client(path).net[1], nn.GELU) and same(load_client(path), first.client)
     start = {"class_path": "lkd.federated.load_client", "init_args": {"path": path, "client": 1}}
     teacher = {
@@ -289,5 +289,5 @@ def test_on_the_command_line(tmp_path, monkeypatch):
     assert describe(second.model.client) == describe(wanted) == describe(first.client)
     (callback,) = [c for c in second.trainer.callbacks if type(c).__name__ == "Distillation"]
     assert torch.equal(callback.teacher(X), first.client.eval()(X))
-    (again,) = map(str, (tmp_path / "second").rglob("*.ckpt"))
+    again = str(next((tmp_path / "second").rglob("last.ckpt")))
     assert same(load_client(again), second.model.client)

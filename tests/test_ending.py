@@ -124,6 +124,8 @@ def test_a_signal_saves_and_the_command_that_is_printed_goes_on(fit, tmp_path):
 def test_each_signal_has_its_exit_code_and_one_in_the_middle_of_an_epoch_saves_too(
     fit, tmp_path, number, code
 ):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip("the signal is ignored here, as SIGHUP under nohup is, and stays so")
     ended = fit(number=number, step=3)
     assert ended.returncode == code and "Saved saved/interrupted.ckpt at step 3." in ended.said.replace(
         f"{tmp_path}/", ""

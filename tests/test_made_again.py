@@ -95,7 +95,7 @@ def test_the_command_line_measures_what_it_has_trained(tmp_path, monkeypatch):
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(config))
     with pytest.warns(UserWarning, match=r"Anew\.setup makes net\.0\.weight, .* put back: make layers once"):
         run = lightning_cli.run(["fit", "--config", "x.yaml"])
-    (path,) = tmp_path.rglob("*.ckpt")
+    path = next(tmp_path.rglob("last.ckpt"))
     trained = torch.load(path, weights_only=True)["state_dict"]
     assert all(torch.equal(trained[name], value) for name, value in run.model.state_dict().items())
     net = run.model.net.eval()

@@ -173,7 +173,7 @@ def test_clients_of_a_federation_on_the_command_line(config, tmp_path):
     assert all(m.hparams.seed == 77 for m in (federation.client, *federation.others))
     assert dict(federation.hparams) == {}  # a resumed run follows its config, not the checkpoint
     assert (cli.datamodule.data.hparams.batch_size, cli.datamodule.data.hparams.seed) == (4, 5)
-    (file,) = tmp_path.rglob("*.ckpt")
+    file = next(tmp_path.rglob("last.ckpt"))
     loaded = Federation.load_from_checkpoint(file, client=Net(8), others=[Net(4), Net(5)], weights_only=True)
     assert torch.equal(loaded.client.body[0].weight, federation.client.body[0].weight)
     lightning_cli.run(["fit", "--config", config, f"--ckpt_path={file}", "--trainer.max_epochs=2"])

@@ -12,7 +12,7 @@ if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it
 from lkd.cli import main
 from lkd.compare.reading import read
 
-from .test_configs import ROOT, how_to_shrink, keep_teacher, shrunk_recipe, teacher_of, words
+from .test_configs import ROOT, how_to_shrink, keep, shrunk_recipe, teacher_of, words
 
 STUDIES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs/tradeoff").glob("*.yaml"))
 RUN_ELSEWHERE = ("configs/tradeoff/digits.yaml",)  # by compare/test_command.py, as a whole
@@ -39,13 +39,15 @@ def test_method_runs_to_its_end(study, method, tmp_path, monkeypatch):
     _, make, small = how_to_shrink(Path(config), given)
     monkeypatch.chdir(tmp_path)
     make()
+    Path("configs").mkdir(exist_ok=True)
+    Path("configs/networks").symlink_to(ROOT / "configs/networks")
     teachers = [teacher_of(given)]
     named = [each.partition("=") for each in overrides if ".teacher." in each]
     teachers += [{name.rsplit(".", 1)[1]: value for name, _, value in named}]
     for teacher in teachers:
         if "recipe" in teacher and "--distillation=null" not in overrides:
             shrunk_recipe(teacher["recipe"])
-            keep_teacher(teacher)
+            keep(teacher["model"], teacher["recipe"])
     measure = ["--trainer.callbacks+=TradeoffLog", "--trainer.enable_checkpointing=false"]
     small = {name: value for name, value in small.items() if name != "trainer.limit_val_batches"}
     main(["fit", "--config", str(ROOT / config), *overrides, *words(small), *measure])
@@ -56,4 +58,4 @@ def test_method_runs_to_its_end(study, method, tmp_path, monkeypatch):
     assert measured.get(grid.metric if found["federation"] else grid.measure) is not None
     for teacher in teachers:
         if "recipe" in teacher and Path(teacher["model"]).is_file():
-            keep_teacher(teacher)
+            keep(teacher["model"], teacher["recipe"])

@@ -104,4 +104,5 @@ def test_the_newest_run_of_the_configuration_is_offered(here):
 
 def test_the_next_command_has_the_options_but_no_checkpoint():
     given = ["fit", "--config", "a b.yaml", "--ckpt_path=x", "--save_as", "y", "--data.seed=1"]
-    assert command("test", given).endswith(" test --config 'a b.yaml' --data.seed=1")
+    without = ("--ckpt_path", "--save_as")
+    assert command("test", given, without).endswith(" test --config 'a b.yaml' --data.seed=1")

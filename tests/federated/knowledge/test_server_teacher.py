@@ -227,7 +227,7 @@ def test_that_there_are_no_public_data_is_said_before_a_teacher_is_trained(monke
     monkeypatch.setattr(taught, "prepare", lambda: pytest.fail("too early"))
     data = FederatedDataModule(Synthetic(clients=2), Natural("client"))
     with pytest.raises(ValueError, match="public data, and there are none"):
-        trainer(1).fit(Federation(model(), ServerTeacher(taught)), data)
+        trainer(1).fit(Federation(model(classes=10), ServerTeacher(taught)), data)
 
 
 def test_a_model_is_no_teacher():
