@@ -52,7 +52,7 @@ class EpochLines(Callback):
     def _say(self, trainer: Trainer, where: str, metrics: dict[str, float], end: str = "") -> None:
         if trainer.is_global_zero:
             said = ", ".join(f"{name} {value:.3f}" for name, value in list(metrics.items())[: self.metrics])
-            print(f"{where}: {said}{end}", flush=True)
+            print(f"{where}{': ' if said else ''}{said}{end}", flush=True)
 
 
 def place(trainer: Trainer, module: LightningModule) -> str:

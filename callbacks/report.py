@@ -38,22 +38,22 @@ class DetectionReport(Callback):
 
     Args:
         teacher: The teacher to measure; default that of the run's `Distillation` callback, if there is one.
-        before: Measure the student on the test data before it is trained, too; it needs a `predict_step` that gives the
-            detections of a batch. Default false.
         measure_teacher: Measure and draw the teacher too, which costs its forward on the test data. Default true.
         pictures: Frames to draw for each camera. Default 1, the middle of its test data.
         score_threshold: Detections of a lower score are not drawn. Default .3.
         folder: Where to write; default `report/` in the run's log folder.
+        before: Measure the student on the test data before it is trained, too; it needs a `predict_step` that gives the
+            detections of a batch. Default false.
     """
 
     def __init__(
         self,
         teacher: Teacher | None = None,
         measure_teacher: bool = True,
-        before: bool = False,
         pictures: int = 1,
         score_threshold: float = 0.3,
         folder: str | None = None,
+        before: bool = False,
     ) -> None:
         if pictures < 0:
             raise ValueError(f"pictures={pictures} must be 0 or more.")

@@ -112,10 +112,20 @@ def look(options: Any) -> dict[str, Any] | None:
             f"ckpt_path={path!r} is a folder, as sharded checkpoints are, and torch unpickles what is in it, which runs code; if it is "
             "your own, add --weights_only=false."
         )
+    found = read(path)
+    check(found.get("hyper_parameters"), path, options.get("trust") or (), "--trust+={}", _plain(options))
+    return found
+
+
+def read(path: str) -> dict[str, Any]:
+    """What is in a checkpoint: tensors, numbers and text.
+
+    Raises:
+        ValueError: If it is damaged, holds objects, or is none of Lightning.
+    """
     found = Checkpoints().load_checkpoint(path)
     if not isinstance(found, dict) or "state_dict" not in found:
         raise ValueError(f"ckpt_path={path!r} is no checkpoint of Lightning: it has no entry 'state_dict'.")
-    check(found.get("hyper_parameters"), path, options.get("trust") or (), "--trust+={}", _plain(options))
     return found
 
 

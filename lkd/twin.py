@@ -1,6 +1,7 @@
 """`SupervisedTwin`: the same student trained on labels, beside a run in which a teacher takes their place."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,8 @@ class SupervisedTwin(Callback):
     """Trains a run's twin before the run itself: the same configuration without the distillation, on labelled data.
 
     The twin is a process of its own. It writes to `twin/` in the run's folder, where `DetectionReport` finds its figures, and
-    its configuration is `twin.yaml` there. Nothing of it enters the run.
+    its configuration is `twin.yaml` there. Nothing of it enters the run. A run that goes on takes the twin that was trained
+    before, if it is of the same configuration.
 
     Raises:
         ValueError: If the run distils nothing, or logs nowhere.
@@ -37,14 +39,38 @@ class SupervisedTwin(Callback):
         run = trainer.log_dir  # on every rank: it is broadcast
         if trainer.is_global_zero and run is not None and not cast(Any, trainer).fast_dev_run:
             config = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
-            path = Path(run) / "twin.yaml"
-            path.write_text(yaml.safe_dump(twin_of(config, run), sort_keys=False), encoding="utf-8")
-            log.info("Training the supervised twin by %s: the same student and frames, with labels.", path)
-            if wrong := fit(str(path), Path(run) / "twin.done"):
-                raise RuntimeError(
-                    f"the supervised twin's run {wrong}; it is fit --config {path}, and --supervised_twin=false does without it."
-                )
+            path, twin = Path(run) / "twin.yaml", twin_of(config, run)
+            path.write_text(yaml.safe_dump(twin, sort_keys=False), encoding="utf-8")
+            if (before := _trained(trainer.ckpt_path, twin)) is not None:
+                log.info("The supervised twin is that of %s.", before.parent)
+                shutil.copytree(before, Path(run) / TWIN, dirs_exist_ok=True)
+            else:
+                _train(path, Path(run))
         trainer.strategy.barrier()
+
+
+def _train(path: Path, run: Path) -> None:
+    log.info("Training the supervised twin by %s: the same student and frames, with labels.", path)
+    if wrong := fit(str(path), run / "twin.done"):
+        raise RuntimeError(
+            f"the supervised twin's run {wrong}; it is fit --config {path}, and --supervised_twin=false does without it."
+        )
+
+
+def _trained(checkpoint: Any, twin: dict[str, Any]) -> Path | None:
+    """The folder of a twin of the same configuration, by the run that goes on; None if there is no whole one."""
+    if checkpoint is None:
+        return None
+    for run in Path(checkpoint).absolute().parents[:2]:
+        path, done = run / "twin.yaml", run / TWIN / "report/table.csv"
+        if path.is_file() and done.is_file():
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return run / TWIN if _without_folder(found) == _without_folder(twin) else None
+    return None
+
+
+def _without_folder(twin: dict[str, Any]) -> dict[str, Any]:
+    return {**twin, "trainer": {**twin["trainer"], "logger": None}}
 
 
 def twin_of(config: dict[str, Any], run: str) -> dict[str, Any]:

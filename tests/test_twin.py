@@ -63,11 +63,12 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr("lkd.twin.fit", fit)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(RUN))
 
-    def start(**options):
+    def start(ckpt_path=None, **options):
         options = {"logger": True, "enable_checkpointing": False, "enable_model_summary": False, **options}
         trainer = Trainer(max_epochs=1, accelerator="cpu", enable_progress_bar=False, limit_train_batches=1, limit_val_batches=0,
                           default_root_dir=tmp_path, callbacks=[SupervisedTwin()], **options)  # fmt: skip
         monkeypatch.setattr(type(trainer), "log_dir", str(tmp_path))
+        monkeypatch.setattr(type(trainer), "ckpt_path", ckpt_path)
         trainer.fit(Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), Digits())
 
     done.start = start
@@ -77,6 +78,18 @@ def run(tmp_path, monkeypatch):
 def test_it_runs_before_the_run_itself(run, tmp_path):
     run.start()
     assert run.configs == [twin_of(RUN, str(tmp_path))]
+
+
+def test_a_run_that_goes_on_takes_the_twin_of_before(run, tmp_path, monkeypatch):
+    before = tmp_path / "before"
+    (before / "twin/report").mkdir(parents=True)
+    (before / "twin/report/table.csv").write_text("Role\n")
+    for same in (True, False):
+        twin = twin_of(RUN, str(before))
+        twin["seed_everything"] += not same
+        (before / "twin.yaml").write_text(yaml.safe_dump(twin))
+        run.start(ckpt_path=before / "checkpoints/last.ckpt")
+        assert (tmp_path / "twin/report/table.csv").is_file() and len(run.configs) == (0 if same else 1)
 
 
 def test_a_twin_that_fails_ends_the_run_before_it_trains(run):

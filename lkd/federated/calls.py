@@ -94,25 +94,26 @@ class Calls:
             if not error:
                 yield reply
 
+        factor = None if verb == "evaluate" else self._factor  # a measurement changes nothing
         for reply in self._exchange(verb, messages):
             layout = self._layouts[self._kind_of(reply.client)]
             error = reply.error or fault(reply, layout, self._x, self._buffers)
-            if not error and self._factor is not None:
+            if not error and factor is not None:
                 steps = numbers.get(reply.client, {}).get("steps", 1.0)
-                found = sizes(reply, self._factor, own[self._kind_of(reply.client)], steps)
+                found = sizes(reply, factor, own[self._kind_of(reply.client)], steps)
                 measured.append(found)
                 if not harmless(found):
                     _copy(reply)
                     held.append((reply, found))
                     continue
             yield from take(reply, error)
-        if self._factor is None or verb == "evaluate":
+        if factor is None:
             return
         everyone = [one for part in self._ranks.gather_objects(measured) for one in part]
         medians = middles(everyone)
-        left = sum(not outlier(one, medians, self._factor) for one in everyone)
+        left = sum(not outlier(one, medians, factor) for one in everyone)
         for reply, found in held:
-            yield from take(reply, outlier(found, medians, self._factor) if left >= self._fewest else "")
+            yield from take(reply, outlier(found, medians, factor) if left >= self._fewest else "")
 
 
 def _copy(reply: Reply) -> None:

@@ -6,8 +6,8 @@ from typing import Any, cast
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser
 
+from lkd.checkpoint_io import look
 from lkd.edge.export import export
-from lkd.edge.export.students import read
 from lkd.edge.exported import Exported
 from lkd.metrics.tables import print_table
 from lkd.verb import Verb
@@ -37,7 +37,8 @@ class _Export(Verb):
             raise FileNotFoundError(
                 f"ckpt_path={path!r} does not exist: export needs --ckpt_path and the path of a checkpoint."
             )
-        found = {k: v for k, v in read(path).get("hyper_parameters", {}).items() if k != "_instantiator"}
+        checkpoint = look(self.config) or {}
+        found = {k: v for k, v in checkpoint.get("hyper_parameters", {}).items() if k != "_instantiator"}
         there, here = found.pop("_class_path", None), self.config["model"]["class_path"]
         if there is None:
             return

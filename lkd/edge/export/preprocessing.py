@@ -38,7 +38,7 @@ def described_inputs(
     for name, tensor in part.inputs.items():
         shape = list(tensor.shape[1:])
         entry: dict[str, Any] = {"name": name, "shape": ["batch", *shape]}
-        entry["dtype"] = str(tensor.dtype).removeprefix("torch.").replace("bool", "bool")
+        entry["dtype"] = str(tensor.dtype).removeprefix("torch.")
         if name != PRESENT:
             entry["layout"] = _layout(shape)
             entry["normalization"] = _normalization(name, shape, source, mean, std)

@@ -1,16 +1,15 @@
 """Which students a checkpoint holds, each loaded when its turn comes."""
 
-import pickle
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
+from lkd.checkpoint_io import read
 from lkd.checkpoints import FEDERATION, load_client, own_models
 from lkd.edge.export.measure import TestData
 from lkd.own_arguments import class_path
-from lkd.safe_load import load
 
 SERVER = "server"
 
@@ -114,21 +113,6 @@ def _names(kinds: dict[int, int], names: Sequence[str] | None) -> dict[str, int]
     if len(set(safe.values())) < len(safe):
         safe = {client: str(client) for client in kinds}
     return {name: client for client, name in safe.items()}
-
-
-def read(ckpt_path: str) -> dict[str, Any]:
-    """A checkpoint of Lightning.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    try:
-        checkpoint = load(ckpt_path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"ckpt_path={ckpt_path!r} is damaged, or no checkpoint of Lightning.") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"ckpt_path={ckpt_path!r} is no checkpoint of Lightning: it has no state_dict.")
-    return checkpoint
 
 
 def _check_class(checkpoint: dict[str, Any], module: LightningModule, ckpt_path: str) -> None:

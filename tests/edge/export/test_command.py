@@ -103,3 +103,17 @@ def test_an_unknown_format_is_refused(run, capsys):
     with pytest.raises(SystemExit):
         run("--format=tflite")
     assert "onnx" in capsys.readouterr().err
+
+
+def test_a_checkpoint_imports_nothing_on_its_own_word(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("marks.py").write_text("open('marker', 'w')")
+    hyper = {
+        "_class_path": "lkd.modules.Classifier",
+        "network": {"class_path": "marks.Net"},
+        "num_classes": 10,
+    }
+    save(Classifier(MLP(64, 10)), "marked.ckpt", hyper_parameters=hyper)
+    with pytest.raises(SystemExit, match=r"names marks\.Net, .*allow it by --trust\+=marks"):
+        run(ckpt="marked.ckpt")
+    assert not Path("marker").exists()
