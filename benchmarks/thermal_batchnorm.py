@@ -12,7 +12,7 @@ import argparse
 import statistics
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
@@ -28,7 +28,9 @@ SIZE, BATCH = (400, 300), 8
 PLACES = "{weather}/{day}/{camera}/{frame}"
 
 
-def pairs(root: Path, image: str, seed: int = 0, size: int = 256) -> RGBThermalFolder:
+def pairs(
+    root: Path, image: Literal["visible", "thermal"], seed: int = 0, size: int = 256
+) -> RGBThermalFolder:
     """The frames of the world as pairs."""
     return RGBThermalFolder(
         str(root),
@@ -38,7 +40,7 @@ def pairs(root: Path, image: str, seed: int = 0, size: int = 256) -> RGBThermalF
         camera="{camera}",
         time="{day}{frame}",
         classes={"car": 0},
-        image=image,  # type: ignore[arg-type]
+        image=image,
         teacher_image="visible",
         image_size=size,
         teacher_size=640,

@@ -33,11 +33,12 @@ def example_batch(trainer: Trainer, module: LightningModule) -> Any:
         loader: Any = trainer.train_dataloader
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
             return None
+        data: Any = loader.dataset  # torch's class has no length
         with isolate_rng():
-            count = min(loader.batch_size or 2, len(loader.dataset))  # type: ignore[arg-type]
+            count = min(loader.batch_size or 2, len(data))
             alone = loader.batch_sampler is None
-            with unopened(loader.dataset):
-                samples: Any = loader.dataset[0] if alone else [loader.dataset[k] for k in range(count)]
+            with unopened(data):
+                samples: Any = data[0] if alone else [data[k] for k in range(count)]
             batch = trainer.precision_plugin.convert_input(loader.collate_fn(samples))
             return trainer.strategy.batch_to_device(batch, module.device, 0)
     except Exception:  # whatever it is, training will meet it too, or its hooks will have prevented it

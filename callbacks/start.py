@@ -2,7 +2,7 @@
 
 import copy
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -33,7 +33,7 @@ def measure(trainer: Trainer, module: LightningModule) -> list[dict[str, Any]]:
             f"before=true needs the detections of a batch before training, and {type(module).__name__} has no predict_step that gives "
             "them; leave it out."
         )
-    data = copy.copy(trainer.datamodule)  # type: ignore[attr-defined]
+    data: Any = copy.copy(cast(Any, trainer).datamodule)
     training = module.training
     with isolate_rng():
         data.setup("test")

@@ -59,17 +59,18 @@ class ClassificationDataModule(LightningDataModule):
             **kwargs,
         )
 
-    def _filled(self, part: str) -> Dataset[Any]:
-        if not len(self.datasets[part]):  # type: ignore[arg-type]
+    def _filled(self, part: str) -> Any:
+        found: Any = self.datasets[part]  # torch's class has no length
+        if not len(found):
             raise ValueError(
                 f"the {part} split is empty: change fractions={self.fractions} or what is selected."
             )
-        return self.datasets[part]
+        return found
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches, shared out over the ranks."""
         sampler = IndexBatchSampler(
-            [range(len(self._filled("train")))],  # type: ignore[arg-type]
+            [range(len(self._filled("train")))],
             self.batch_size,
             seed=self.seed,
             num_replicas=self.trainer.world_size if self.trainer else 1,

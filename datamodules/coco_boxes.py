@@ -26,11 +26,11 @@ def listed_size(picture: Listed) -> Size | None:
     Raises:
         ValueError: if one of them is not above 0; the message names file and entry.
     """
-    given = [picture.entry.get(name) for name in ("width", "height")]
+    given: list[Any] = [picture.entry.get(name) for name in ("width", "height")]
     if given == [None, None]:
         return None
     try:
-        width, height = (float(one) for one in given)  # type: ignore[arg-type]
+        width, height = (float(one) for one in given)
     except (TypeError, ValueError):
         width = height = 0.0
     if not (0 < width < float("inf") and 0 < height < float("inf")):

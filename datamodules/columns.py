@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from torch.utils.data import ConcatDataset, Dataset, Subset
+from torch.utils.data import ConcatDataset, Subset
 
 from lkd.datamodules.batching import seeded
 from lkd.datamodules.entries import LABEL, entries, find_label
@@ -36,9 +36,9 @@ class Columns(Mapping[str, np.ndarray]):
         array([5, 7, 5])
     """
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
+    def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
-        self.size = len(dataset)  # type: ignore[arg-type]
+        self.size = len(dataset)
         self._base = Columns(dataset.dataset) if isinstance(dataset, Subset) else None
         self._parts = [Columns(d) for d in dataset.datasets] if isinstance(dataset, ConcatDataset) else []
         self._made: dict[str, np.ndarray] = {}
@@ -68,7 +68,7 @@ class Columns(Mapping[str, np.ndarray]):
     def _make(self, name: str) -> np.ndarray:
         if name in self.cheap:
             if self._base is not None:
-                return self._base[name][np.asarray(self.dataset.indices)]  # type: ignore[attr-defined]
+                return self._base[name][np.asarray(self.dataset.indices)]
             if self._parts:
                 return np.concatenate([part[name] for part in self._parts])
             return as_column(self._known[name], name)

@@ -1,7 +1,7 @@
 """From a partition to shards: a public share held out, rows dealt out, every client's own validation and test."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch.utils.data import DataLoader, Subset
@@ -118,7 +118,7 @@ def deal(
         ValueError: if a client gets nothing, or two get the same row.
     """
     if len(rows) < columns.size:
-        columns = Columns(Subset(columns.dataset, rows))  # type: ignore[arg-type]
+        columns = Columns(Subset(columns.dataset, cast(Sequence[int], rows)))
     dealt = Ragged(partition(columns, len(rows), clients, rng))
     names = partition.names(columns, len(rows), clients)
     if len(np.unique(dealt.flat)) < len(dealt.flat):

@@ -126,7 +126,7 @@ class FederatedDataModule(Relay):
         if stage in ("validate", "test") and self._clients is None:
             self.data.setup("fit")  # who the clients are is a matter of the training set
             self._deal()
-        self.data.setup(stage)  # type: ignore[arg-type]
+        self.data.setup(stage)
         if stage in ("fit", None):
             self._deal()
         if isinstance(self.partition, Natural) and self.client_fractions[0] == 1 and stage != "predict":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lkd.datamodules.classification import ClassificationDataModule
 from lkd.datamodules.image_set import ImageSet
@@ -72,9 +72,9 @@ class ImageDataModule(ClassificationDataModule):
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches, shared out over the ranks; their keys say from which epoch a view is."""
         dataset = self._filled("train")
-        sampler = CameraBatchSampler if dataset.augmented else IndexBatchSampler  # type: ignore[attr-defined]
+        sampler = CameraBatchSampler if dataset.augmented else IndexBatchSampler
         batches = sampler(
-            [range(len(dataset))],  # type: ignore[arg-type]
+            [range(len(dataset))],
             self.batch_size,
             seed=self.seed,
             num_replicas=self.trainer.world_size if self.trainer else 1,
@@ -84,9 +84,11 @@ class ImageDataModule(ClassificationDataModule):
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """Validation images in order; an empty list if there are none."""
-        return super().val_dataloader() if len(self.datasets["val"]) else []  # type: ignore[arg-type]
+        held_out: Any = self.datasets["val"]  # torch's class has no length
+        return super().val_dataloader() if len(held_out) else []
 
-    def _filled(self, part: str) -> Dataset[Any]:
-        if not len(self.datasets[part]):  # type: ignore[arg-type]
+    def _filled(self, part: str) -> Any:
+        found: Any = self.datasets[part]
+        if not len(found):
             raise ValueError(f"val={self.val} leaves no image in the {part} part: there are too few.")
-        return self.datasets[part]
+        return found

@@ -26,7 +26,8 @@ class Relay(LightningDataModule):
 
     def __init__(self, data: LightningDataModule, *more: LightningDataModule) -> None:
         super().__init__()
-        self.data, self._sources = data, [data, *more]
+        self.data: Any = data  # of any class, with what that has beside Lightning's hooks
+        self._sources = [data, *more]
         for hook in hooks_of(data):  # only those, for Lightning takes a module's where its data has none
             setattr(self, hook, partial(_unless_cohort, getattr(data, hook)))
 
@@ -52,7 +53,8 @@ class Relay(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """That of `data`."""
-        return self.data.state_dict()
+        state: dict[str, Any] = self.data.state_dict()
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Hands it to `data`."""
@@ -61,17 +63,20 @@ class Relay(LightningDataModule):
     @property
     def cameras(self) -> list[str]:
         """Those of `data`, if it has cameras."""
-        return self.data.cameras  # type: ignore[attr-defined]
+        cameras: list[str] = self.data.cameras
+        return cameras
 
     @property
     def serve_whole_frames(self) -> Callable[..., Any]:
         """That of `data`, if it serves frames: for a teacher that labels each frame once."""
-        return self.data.serve_whole_frames  # type: ignore[attr-defined]
+        serve: Callable[..., Any] = self.data.serve_whole_frames
+        return serve
 
     @property
     def serve_views(self) -> Callable[[], None]:
         """That of `data`, if it serves frames."""
-        return self.data.serve_views  # type: ignore[attr-defined]
+        serve: Callable[[], None] = self.data.serve_views
+        return serve
 
     def val_dataloader(self) -> Any:
         """Validation data of `data`; an empty list if it has none."""

@@ -64,8 +64,8 @@ class CameraBatchSampler(DistributedSampler):
             )
         if seed < 0:
             raise ValueError(f"seed={seed} must not be negative.")
-        everything = [index for group in self.groups for index in group]
-        super().__init__(everything, num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
+        everything: Any = [index for group in self.groups for index in group]
+        super().__init__(everything, num_replicas=num_replicas, rank=rank, seed=seed)
         self.batch_size = batch_size
         self.batches_per_camera = batches_per_camera
         if batches_per_camera is None:

@@ -79,8 +79,8 @@ class Synthetic(ClassificationDataModule):
             x = np.concatenate([x[row] for (x, _), row in zip(drawn, rows, strict=True)])
             y = np.concatenate([y[row] for (_, y), row in zip(drawn, rows, strict=True)])
             client = np.repeat(np.arange(self.clients), [row.stop - row.start for row in rows])
-            dataset = TensorDataset(torch.from_numpy(x).float(), torch.from_numpy(y))
-            dataset.columns = {"label": y, "client": client}  # type: ignore[attr-defined]
+            dataset: Any = TensorDataset(torch.from_numpy(x).float(), torch.from_numpy(y))
+            dataset.columns = {"label": y, "client": client}
             self.datasets[part] = dataset
 
     def draw(self, client: int) -> tuple[np.ndarray, np.ndarray]:

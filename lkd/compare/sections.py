@@ -162,7 +162,7 @@ def _client_by_method(results: Results, setting: str, column: str) -> str:
     rows = [
         {"client": names[n], **{m: means.get((m, n)) for m in methods}} for n in sorted({n for _, n in means})
     ]
-    columns = [Column(name, lambda row, name=name: cell(row[name])) for name in ("client", *methods)]  # type: ignore[misc]
+    columns = [Column(name, _shown(name)) for name in ("client", *methods)]
     kind = column.partition("/")[0]
     caption = f"{setting + ': ' if setting else ''}{results.label(column)}, client by method"
     return table(rows, columns, caption, f"{kind}-{as_id(setting)}")
@@ -185,10 +185,7 @@ def _client_by_part(results: Results, setting: str, method: str, column: str) ->
     numbers, names = sorted({number for of in found.values() for number in of}), _names(results, setting)
     rows = [{"client": names[i], **{name: of.get(i) for name, of in found.items()}} for i in numbers]
     columns = [Column("client", lambda row: row["client"])]
-    columns += [
-        Column(name.removeprefix(f"{column}_"), lambda row, name=name: cell(row[name]))  # type: ignore[misc]
-        for name in found
-    ]
+    columns += [Column(name.removeprefix(f"{column}_"), _shown(name)) for name in found]
     caption = f"{setting + ', ' if setting else ''}{method}: {results.label(column)}, client by part"
     return table(rows, columns, caption, f"parts-{as_id(setting)}-{as_id(method)}")
 
@@ -225,3 +222,7 @@ def _giga(value: float | None) -> str:
 
 def _few(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
+
+
+def _shown(name: str) -> Callable[[Row], str]:
+    return lambda row: cell(row[name])

@@ -88,7 +88,7 @@ class ClientRun:
                 p.grad = torch.zeros_like(p)
             elif p.grad.is_sparse:  # of an embedding: what an algorithm adds to it is not
                 p.grad = p.grad.to_dense()
-        return [p.grad for p in self.params]  # type: ignore[misc]
+        return [cast(Tensor, p.grad) for p in self.params]
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
