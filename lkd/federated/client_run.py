@@ -1,6 +1,6 @@
 """A client at work: what the client's half of an algorithm sees, and changes."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
