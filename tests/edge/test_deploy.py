@@ -1,5 +1,6 @@
 """The script of docs/deploy.md, as it stands there, in a process that has neither torch nor lkd."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from lkd.edge.export.card import write_card
 from lkd.edge.export.tail import with_suppression
 
 from .export.test_preprocessing import described
@@ -72,30 +74,51 @@ def test_a_classifier(script, tmp_path):
     assert done.stdout.split() == [wanted], done.stderr
 
 
-def test_a_detector(script, tmp_path):
+def detector(height, width):
     """One that takes the picture's first pixels for a box and its score."""
-    make = onnx.helper
     tail = with_suppression(passing(1, 1), 0.1, 0.6, 10)
-    before = onnx.parser.parse_model("""
+    before = onnx.parser.parse_model(f"""
         <ir_version: 10, opset_import: ["" : 18]>
-        pixels (float[batch, 3, 64, 64] images) => (float[batch, 1, 4] first, float[batch, 1, 1] sure)
-        <int64[3] start = {0, 0, 0}, int64[3] end = {1, 1, 4}, int64[3] last = {1, 1, 5}, int64[3] four = {0, 0, 4},
-         int64[3] axes = {1, 2, 3}, int64[3] box = {-1, 1, 4}, int64[3] one = {-1, 1, 1}, float[1] white = {255.0}>
-        {
+        pixels (float[batch, 3, {height}, {width}] images) => (float[batch, 1, 4] first, float[batch, 1, 1] sure)
+        <int64[3] start = {{0, 0, 0}}, int64[3] end = {{1, 1, 4}}, int64[3] last = {{1, 1, 5}}, int64[3] four = {{0, 0, 4}},
+         int64[3] axes = {{1, 2, 3}}, int64[3] box = {{-1, 1, 4}}, int64[3] one = {{-1, 1, 1}}, float[1] white = {{255.0}}>
+        {{
             corner = Slice (images, start, end, axes)
             shaped = Reshape (corner, box)
             first = Mul (shaped, white)
             score = Slice (images, four, last, axes)
             sure = Reshape (score, one)
-        }""")
-    graph = onnx.compose.merge_models(before, tail, [("first", "b"), ("sure", "s")])
+        }}""")
+    return onnx.compose.merge_models(before, tail, [("first", "b"), ("sure", "s")])
+
+
+def spec(folder, height, width):
     from lkd.datamodules import YoloFolder
 
-    entries = described(YoloFolder(str(tmp_path), image_size=64), kind="boxes", images=(3, 64, 64))
-    finish(graph, {"kind": "boxes", "inputs": entries, "classes": ["car"]}, tmp_path / "student.onnx")
+    data = YoloFolder(str(folder), image_size=max(height, width))
+    entries = described(data, kind="boxes", images=(3, height, width))
+    return {"kind": "boxes", "nms": "inside", "inputs": entries, "classes": ["car"]}
+
+
+def test_a_detector(script, tmp_path):
+    finish(detector(64, 64), spec(tmp_path, 64, 64), tmp_path / "student.onnx")
     pixels = np.zeros((32, 64, 3), np.uint8)  # the rest is padded
     pixels[0, :5, 0] = [3, 5, 40, 50, 204]
     Image.fromarray(pixels).save(tmp_path / "x.png")
     done = run(script, tmp_path / "student.onnx", tmp_path / "x.png")
     assert done.stdout.split() == ["car", "0.80", "3", "5", "40", "50"], done.stderr
-    assert make
+
+
+def test_with_lkd_and_without_torch(tmp_path):
+    path = tmp_path / "runs/traffic_oracle/export/student.onnx"
+    path.parent.mkdir(parents=True)
+    finish(detector(192, 320), spec(tmp_path, 192, 320), path)
+    write_card(path, {"metrics": {"file": {"map50": 0.5}}}, parameters=0)
+    (block,) = re.findall(
+        r"```python\n(import numpy as np\nfrom lkd.*?)```", PAGE.read_text(encoding="utf-8"), re.S
+    )
+    without = "import sys\nsys.modules['torch'] = None\n"
+    code = without + block.replace("student.spec", "print(student.spec").rstrip() + ")"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(PAGE.parents[1])},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.stdout.strip() == "['car'] {'map50': 0.5}", done.stderr
