@@ -13,6 +13,7 @@ from lkd.callbacks.pictures import curves, side_by_side
 from lkd.metrics import DetectionTable
 from lkd.metrics.tables import print_table, save_table
 from lkd.teachers import Teacher, detect_in_view
+from lkd.teachers.classes import understand
 
 COLUMNS = {"precision": "Precision", "recall": "Recall", "map50": "mAP50", "map": "mAP50-95"}
 
@@ -78,6 +79,8 @@ class DetectionReport(Callback):
             raise ValueError("DetectionReport needs a datamodule with a list `cameras`; use one of lkd's.")
         attached = [c.teacher for c in cast(Any, trainer).callbacks if isinstance(c, Distillation)]
         self._teacher = (self.teacher or next(iter(attached), None)) if self.measure_teacher else None
+        if self._teacher:
+            understand(self._teacher, getattr(pl_module, "client", pl_module))
         roles = ["Teacher", "Student"] if self._teacher else ["Student"]
         self._tables = {role: DetectionTable(cameras).to(pl_module.device) for role in roles}
         self._drawn: dict[str, list[Image.Image]] = {camera: [] for camera in cameras}

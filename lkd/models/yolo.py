@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
+from lkd.models.class_names import written_names
 from lkd.models.dense import Detections, Outputs, check_targets, detections, grid
 
 HEADS = ("Detect", "v10Detect")
@@ -90,7 +91,7 @@ def _weights(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"model={path!r} is not a readable Ultralytics checkpoint ({why}); of another network give the module: build it, load "
             "its weights by load_state_dict and Teacher(module)."
         )
-    return network.yaml, network.float().state_dict()
+    return {**network.yaml, "class_names": written_names(network)}, network.float().state_dict()
 
 
 def _require_boxes(architecture: dict[str, Any], model: Any) -> None:
@@ -154,6 +155,8 @@ class YOLO(nn.Module):
         torch.Size([2, 1, 84])
     """
 
+    weighs_scores = True
+
     def __init__(
         self,
         model: str | dict[str, Any],
@@ -193,6 +196,7 @@ class YOLO(nn.Module):
             delattr(self.head, name)  # v10, 26: the one-to-many branch carries boxes like the other families
         self.groups = self._map_classes(pairs)
         self.num_classes = len(self.groups)
+        self.class_names = None if pairs else architecture.get("class_names")
         if num_classes not in (None, self.num_classes):
             raise ValueError(
                 f"num_classes={num_classes}, but {'class_map' if pairs else model} gives {self.num_classes}; "
@@ -205,6 +209,11 @@ class YOLO(nn.Module):
     def head(self) -> Any:
         """The detection head, the last layer."""
         return self.net.model[-1]
+
+    @property
+    def layers(self) -> Any:
+        """From the image to the head."""
+        return self.net.model
 
     def _map_classes(self, pairs: list[list[int]]) -> list[list[int]]:
         """Keep the mapped rows of the class head; return the rows of each class."""
