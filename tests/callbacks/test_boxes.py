@@ -10,7 +10,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lkd.callbacks import EMA, BoxDistillation, WarmUp
-from lkd.datamodules import YoloFolder
 from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import CWD, DenseDetection
 from lkd.models import YOLO
@@ -19,6 +18,8 @@ from lkd.teachers import Teacher
 
 from ..detectors import both, needs_yolo
 from ..roads import oracle, write_roads
+from .detection import attached as attached_to
+from .detection import first_batch, roads
 from .plain import quick_trainer, seeded
 
 COUNT = 4  # frames a camera
@@ -68,25 +69,8 @@ def root(tmp_path_factory):
     return write_roads(tmp_path_factory.mktemp("roads"), count=COUNT)
 
 
-def roads(root, **options):
-    defaults = {"image_size": 96, "batch_size": 2, "fractions": (0.5, 0.0, 0.5), "colour": 0.0}
-    return YoloFolder(str(root), **(defaults | options))
-
-
-def first_batch(root, **options):
-    data = roads(root, **options)
-    data.setup("fit")
-    return next(iter(data.train_dataloader()))
-
-
 def attached(callback, batch, module=None):
-    """A student with the callback's distiller attached as a run does it, and what it logs."""
-    module = module or student()
-    logs = {}
-    module.log = lambda name, value, **_: logs.update({name: value.item()})
-    module.log_dict = lambda values, **_: logs.update({n: v.item() for n, v in values.items()})
-    callback.distiller.attach(module, batch)
-    return module, logs
+    return attached_to(callback, batch, module or student())
 
 
 def own_loss(module, outputs, targets):
