@@ -1,5 +1,8 @@
 """A detector of a user's own, which lkd does not know: it trains, is resumed, teaches, learns and is a client."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +18,18 @@ from lkd.teachers import Teacher
 from ..callbacks.detection import first_batch, roads
 from ..callbacks.plain import quick_trainer
 from ..roads import oracle, write_roads
+
+
+def test_the_one_of_the_docs(root):
+    """docs/detectors.md has it."""
+    page = (Path(__file__).parents[2] / "docs/detectors.md").read_text(encoding="utf-8")
+    said: dict = {}
+    exec(re.search(r"```python\n(.*?)```", page, flags=re.S)[1], said)
+    trainer = quick_trainer()
+    trainer.fit(said["detector"], datamodule=roads(root))
+    assert {"train/box", "train/cls"} <= trainer.callback_metrics.keys()
+    found = said["detector"].eval().detect(first_batch(root)["images"])
+    assert found[0]["boxes"].shape == (1, 4) and found[0]["labels"].dtype == torch.int64
 
 
 class OneBox(nn.Module):
