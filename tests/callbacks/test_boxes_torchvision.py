@@ -101,7 +101,7 @@ def test_a_dense_term_alone_says_what_works_instead(root):
     callback = Distillation(Teacher(network(seed=1)), [DenseDetection()], input_key="images")
     trainer = quick_trainer(callbacks=[callback])
     with pytest.raises(
-        ValueError, match=r"as YOLO's have them; found .*cls_logits.*pseudo-labels.*features, CWD"
+        ValueError, match=r"entries scores; found .*cls_logits.*YOLO has them.*pseudo-labels.*features, CWD"
     ):
         trainer.fit(student(), datamodule=roads(root))
     assert trainer.global_step == 0
