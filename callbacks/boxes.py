@@ -11,7 +11,7 @@ from lkd.federated import Federation
 from lkd.losses import CWD, DenseDetection, Term
 from lkd.modules import Detector
 from lkd.teachers import PseudoLabels, Teacher
-from lkd.teachers.classes import understand
+from lkd.teachers.classes import require_one_list, understand
 
 
 class BoxDistillation(Distillation):
@@ -88,7 +88,9 @@ class BoxDistillation(Distillation):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds where whole frames come from, then attaches."""
         if stage == "fit":
-            for student in pl_module.students if isinstance(pl_module, Federation) else [pl_module]:
+            students = pl_module.students if isinstance(pl_module, Federation) else [pl_module]
+            require_one_list(students)
+            for student in students:
                 self._check_student(student)
         if stage == "fit" and self.labels.sees == "frame":
             source: Any = getattr(trainer, "datamodule", None)

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 
@@ -26,7 +27,8 @@ class DetectionReport(Callback):
     student side by side, and `curves.png`. W&B gets the table and the pictures.
 
     Args:
-        teacher: The teacher to measure; default that of the run's `Distillation` callback, if there is one.
+        teacher: The teacher to measure; default that of the run's `Distillation` callback, if there is one. It answers in the student's
+            classes; where nobody says what its own are to them, the run's teacher is left out with a warning.
         measure_teacher: Measure and draw the teacher too, which costs its forward on the test data. Default true.
         pictures: Frames to draw for each camera. Default 1, the middle of its test data.
         score_threshold: Detections of a lower score are not drawn. Default .3.
@@ -80,7 +82,7 @@ class DetectionReport(Callback):
         attached = [c.teacher for c in cast(Any, trainer).callbacks if isinstance(c, Distillation)]
         self._teacher = (self.teacher or next(iter(attached), None)) if self.measure_teacher else None
         if self._teacher:
-            understand(self._teacher, getattr(pl_module, "client", pl_module))
+            self._understand(self._teacher, getattr(pl_module, "client", pl_module))
         roles = ["Teacher", "Student"] if self._teacher else ["Student"]
         self._tables = {role: DetectionTable(cameras).to(pl_module.device) for role in roles}
         self._drawn: dict[str, list[Image.Image]] = {camera: [] for camera in cameras}
@@ -88,6 +90,16 @@ class DetectionReport(Callback):
         dataset = cast(Any, trainer).datamodule.test_dataloader().dataset
         frames = getattr(dataset, "frames", [])  # where they are not known beforehand the first are drawn
         self._count = {c: sum(f.camera == c for f in frames) for c in cameras}
+
+    def _understand(self, teacher: Teacher, student: Any) -> None:
+        """Has the teacher answer in the student's classes; one that taught features alone may have no such answer."""
+        try:
+            understand(teacher, student)
+        except ValueError as error:
+            if self.teacher is not None:
+                raise
+            rank_zero_warn(f"DetectionReport leaves the teacher out: {error}")
+            self._teacher = None
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any

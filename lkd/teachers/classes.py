@@ -70,6 +70,7 @@ def understand(teacher: Any, student: Any) -> None:
     theirs, ours = names_of(teacher.loaded), names_of(student)
     counts = count_of(teacher.loaded), count_of(student)
     classes: Mapping[str, str] | None = teacher.classes
+    teacher.translation = None  # it may have taught another student
     if theirs and counts[0] not in (None, len(theirs)):
         raise ValueError(
             f"the teacher has {counts[0]} classes, but names {len(theirs)} of them: {_short(theirs)}."
@@ -102,6 +103,26 @@ def understand(teacher: Any, student: Any) -> None:
         rank_zero_warn(
             f"Nobody says how the {counts[1]} classes of teacher and student are called, so they are taken to be the same in "
             "the same order: Detector(class_names=[...]) of both makes sure."
+        )
+
+
+def require_one_list(students: Sequence[Any]) -> None:
+    """Raises ValueError if students of one teacher, who answers in one list of classes, are known to have several.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> require_one_list([SimpleNamespace(class_names=["car"]), SimpleNamespace(class_names=["van"])])
+        Traceback (most recent call last):
+        ...
+        ValueError: a teacher answers in one list of classes, but its students have ['car'] and ['van'].
+    """
+    lists: list[list[str]] = []
+    for names in filter(None, map(names_of, students)):
+        if names not in lists:
+            lists.append(names)
+    if len(lists) > 1:
+        raise ValueError(
+            f"a teacher answers in one list of classes, but its students have {' and '.join(map(_short, lists))}."
         )
 
 

@@ -180,3 +180,32 @@ def test_a_report_measures_teacher_and_student_in_the_students_classes(root, tmp
     trainer.fit(module, datamodule=data)
     trainer.test(module, datamodule=data, verbose=False)
     assert all(row["mAP50"] > 0.99 for row in report.rows if row["Role"] == "Teacher")
+
+
+def test_a_report_leaves_out_a_teacher_of_features_whose_classes_are_others(root, tmp_path):
+    teacher = Teacher(network(num_classes=3, seed=1))
+    features = Distillation(
+        teacher, [CWD(student_layer=":feats:*", teacher_layer=":feats:*")], input_key="images"
+    )
+    module, data = student(), roads(root)
+    for given, runs in ((None, True), (teacher, False)):
+        report = DetectionReport(given, folder=str(tmp_path), pictures=0)
+        trainer = quick_trainer(callbacks=[features, report])
+        if runs:
+            with pytest.warns(
+                UserWarning, match="leaves the teacher out: the teacher has 3 classes, the student 1"
+            ):
+                trainer.test(module, datamodule=data, verbose=False)
+            assert {row["Role"] for row in report.rows} == {"Student"}
+        else:
+            with pytest.raises(ValueError, match="the teacher has 3 classes"):
+                trainer.test(module, datamodule=data, verbose=False)
+
+
+def test_students_of_one_teacher_have_one_list_of_classes(root):
+    others = [Detector(network("retinanet"), class_names=["van"])]
+    federation = Federation(student(class_names=["car"]), BoxExchange(), LocalWork(), others=others)
+    with pytest.raises(
+        ValueError, match=r"one list of classes, but its students have \['car'\] and \['van'\]"
+    ):
+        BoxDistillation(Teacher(oracle)).setup(Trainer(logger=False), federation, "fit")

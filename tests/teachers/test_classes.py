@@ -54,6 +54,13 @@ def test_what_is_the_same_or_one_class_stays(theirs, ours):
         assert one.translation is None
 
 
+def test_a_teacher_who_goes_on_to_another_student_answers_anew():
+    one = teacher(COCO)
+    understand(one, student(["truck", "person", "car"], 3))
+    understand(one, student(COCO, 3))
+    assert one.translation is None
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours", "classes", "message"),
     [
