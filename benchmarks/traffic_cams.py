@@ -2,6 +2,7 @@
 
     python benchmarks/traffic_cams.py --seeds 0 1 2                     # six real traffic cameras
     python benchmarks/traffic_cams.py --config configs/cnrpark/oracle.yaml --arms before pseudo-labels supervised
+    python benchmarks/traffic_cams.py --config configs/parking/oracle.yaml --arms before pseudo-labels supervised
 
 Runs `fit` with the config once for each arm and seed (what is done is skipped, so an interrupted study goes
 on), and writes docs-ready tables of mean and deviation to runs/<folder of the config>_study/.
@@ -39,6 +40,7 @@ def run(arm: str, seed: int, config: str, folder: Path, extra: list[str]) -> lis
                 f"--seed_everything={seed}",
                 f"--data.seed={seed}",
                 f"--trainer.logger.name={folder.name}_runs",
+                "--supervised_twin=false",  # an arm of its own here
             ),
             *(
                 f"--trainer.callbacks.folder={where}",

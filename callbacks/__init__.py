@@ -5,6 +5,7 @@ from lkd.callbacks.clients import ClientReport
 from lkd.callbacks.distillation import Distillation
 from lkd.callbacks.ema import EMA
 from lkd.callbacks.heads import HeadReport
+from lkd.callbacks.lines import EpochLines
 from lkd.callbacks.mean_teacher import MeanTeacher
 from lkd.callbacks.presets import FeatureDistillation, LogitDistillation, RelationDistillation
 from lkd.callbacks.progress import ClientProgress
@@ -23,6 +24,7 @@ __all__ = [
     "ClientReport",
     "DetectionReport",
     "Distillation",
+    "EpochLines",
     "FeatureDistillation",
     "HeadReport",
     "LogitDistillation",

@@ -1,5 +1,6 @@
 """`ClientReport`: how well a federation serves each of its clients, and how evenly."""
 
+import fnmatch
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,9 +38,11 @@ class ClientReport(Callback):
         limit: Most clients that are measured. Of a larger population, that many are drawn by chance once and stay
             the same in all rounds and runs, so that figures can be compared; None measures all.
         folder: Where to write; default `report/` in the run's log folder.
+        metrics: Which metrics are reported, by name or pattern (`"test/acc*"`): of clients with different objectives, losses do not
+            compare. Default: all.
 
     Raises:
-        ValueError: For a number below 1 or an unknown part; when it starts, for a module that is no federation or
+        ValueError: For a number below 1 or an unknown part; if clients log none of `metrics`; when it starts, for a module that is no federation or
             data without `clients`.
 
     Example:
@@ -48,13 +51,18 @@ class ClientReport(Callback):
     """
 
     def __init__(
-        self, every: int = 1, part: Part = "val", limit: int | None = 100, folder: str | None = None
+        self,
+        every: int = 1,
+        part: Part = "val",
+        limit: int | None = 100,
+        folder: str | None = None,
+        metrics: list[str] | None = None,
     ) -> None:
         if every < 1 or (limit is not None and limit < 1):
             raise ValueError(f"every={every} and limit={limit} must be 1 or more.")
         if part not in ("val", "test"):
             raise ValueError(f"part={part!r} must be 'val' or 'test'.")
-        self.every, self.part, self.limit, self.folder = every, part, limit, folder
+        self.every, self.part, self.limit, self.folder, self.metrics = every, part, limit, folder, metrics
         self.rows: list[Row] = []
         self._clients: dict[int, Row] = {}  # of those that took part or were measured
         self._measured = 0  # the round after which this was done last
@@ -122,13 +130,22 @@ class ClientReport(Callback):
                 f"ClientReport: no client has {part} data of its own, so its table has no {part} metrics: give the "
                 "datamodule client_fractions, or partition by a column that its own splits have, too."
             )
+        logged = list(dict.fromkeys(name for record in records for name in record.metrics))
+        if logged and not any(map(self._reports, logged)):
+            raise ValueError(
+                f"metrics={self.metrics}: clients log none of these in {part}, only {', '.join(logged)}."
+            )
         for record in records:
+            record.metrics = {n: value for n, value in record.metrics.items() if self._reports(n)}
             if record.error:
                 rank_zero_warn(f"client {record.name} could not be measured: {record.error}")
             row = self._row(record)
             row.update(name=record.name, samples=record.samples, metrics={**row["metrics"], **record.metrics})
         self._measured = pl_module.global_step
         return records
+
+    def _reports(self, metric: str) -> bool:
+        return self.metrics is None or any(fnmatch.fnmatchcase(metric, pattern) for pattern in self.metrics)
 
     def _row(self, record: Record) -> Row:
         start = {"name": record.name, "samples": record.samples, **dict.fromkeys(COUNTED, 0), "metrics": {}}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lkd.batches import Keys
 from lkd.callbacks.example import example_batch, without_loggers
 from lkd.distillation import Distiller
-from lkd.distillation.adapters import ADAPTERS, SHAPES, may_adapt, pairs_of
+from lkd.distillation.adapters import ADAPTERS, LAYERS, SHAPES, layers_of, may_adapt, pairs_of
 from lkd.federated import Federation
 from lkd.losses import Term
 from lkd.packages import overrides
@@ -47,8 +47,8 @@ class Distillation(Callback):
         student_input: Layer of the student whose call the teacher repeats, with all positional and keyword arguments; `""`
             is the module's own forward, or the only outermost layer with weights that runs in its place. A `training_step` that calls
             `self.body(x)` and then `self.head(...)` needs `"body"`.
-        input_key: Key or index of the batch's entry that the teacher is given instead, such as `"images"`; or several, given by
-            name where the teacher's forward has parameters of these names, and else in this order.
+        input_key: Key or index of the batch's entry that the teacher is given instead, such as `"images"`, as the student's step
+            leaves it; or several, given by name where the teacher's forward has parameters of these names, and else in this order.
         label_key: Key or index of the labels in the batch, for terms that need them (DKD).
         student_key: With `alpha=0`, the same for the student's forward. Default: `input_key`.
 
@@ -62,8 +62,10 @@ class Distillation(Callback):
         >>> callback = Distillation(Teacher(nn.Linear(4, 3)), [KD(temperature=2.0, weight=0.9)], alpha=0.1)
     """
 
-    _saved: tuple[dict[str, Tensor], dict[str, list[Any]]] | None = None
-    """Adapters of a checkpoint, and the shapes that they were made from."""
+    _saved: dict[str, Any] | None = None
+    """A checkpoint's adapters, and the shapes and layers that they were made from."""
+    _left: dict[str, Any] | None = None
+    """The same of the last fit, for `trainer.save_checkpoint` after it."""
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class Distillation(Callback):
             raise ValueError(
                 f"precision={trainer.precision!r} does not go with distillation; use 'bf16-mixed' or such."
             )
-        self._saved = None
+        self._saved = self._left = None
         self.distiller.thaws = any(isinstance(c, BaseFinetuning) for c in cast(Any, trainer).callbacks)
         students = pl_module.students if isinstance(pl_module, Federation) else [pl_module]
         for student in students:
@@ -150,11 +152,11 @@ class Distillation(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Detaches, so that the module is as it was before."""
-        self.distiller.detach()
+        self._detach(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Detaches too where a run breaks off: Lightning then calls no `teardown`."""
-        self.distiller.detach()
+        self._detach(pl_module)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Averages the gradients of the adapters over the ranks; they are no part of what DDP has wrapped."""
@@ -168,11 +170,24 @@ class Distillation(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keeps the adapters beside the student's weights, not among them."""
+        """Keeps the adapters beside the student's weights, not among them, and says that it was there.
+
+        A run that resumes without this callback is told so by Lightning.
+        """
+        checkpoint.setdefault("callbacks", {}).setdefault(self.state_key, {})
+        checkpoint.update(self._learnt(pl_module) or self._left or {})
+
+    def _learnt(self, pl_module: LightningModule) -> dict[str, Any]:
         adapters: nn.ModuleDict = getattr(pl_module, ADAPTERS, nn.ModuleDict())
-        if len(adapters) and may_adapt(self.distiller.terms.values()):  # of this callback, and no other one's
-            checkpoint[ADAPTERS] = adapters.state_dict()
-            checkpoint[SHAPES] = self.distiller.shapes
+        if not len(adapters) or not may_adapt(self.distiller.terms.values()):  # or another callback's
+            return {}
+        layers = layers_of(self.distiller.terms)
+        return {ADAPTERS: adapters.state_dict(), SHAPES: self.distiller.shapes, LAYERS: layers}
+
+    def _detach(self, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Federation):
+            self._left = self._learnt(pl_module) or self._left
+        self.distiller.detach()
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -184,7 +199,7 @@ class Distillation(Callback):
         """
         if trainer.state.fn != "fit" or isinstance(pl_module, Federation):
             return
-        self._saved = checkpoint.get(ADAPTERS, {}), checkpoint.get(SHAPES, {})
+        self._saved = {key: checkpoint.get(key, {}) for key in (ADAPTERS, SHAPES, LAYERS)}
         if hasattr(
             pl_module, ADAPTERS
         ):  # some strategies read the checkpoint after they have made the optimizer
@@ -193,9 +208,9 @@ class Distillation(Callback):
     def _restore(self, student: LightningModule) -> None:
         """Fills the adapters from the checkpoint, by whose shapes they are made if nothing else has made them."""
         assert self._saved is not None
-        saved, shapes = self._saved
+        saved, layers = self._saved[ADAPTERS], layers_of(self.distiller.terms)
         if not self.distiller.adapted(student) and saved:
-            self.distiller.adopt(student, pairs_of(shapes, self.distiller.terms, student.device))
+            self.distiller.adopt(student, pairs_of(self._saved[SHAPES], self.distiller.terms, student.device))
         adapters: nn.Module = getattr(student, ADAPTERS, nn.Module())
         made = adapters.state_dict()
         if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in made.items()}:
@@ -203,6 +218,13 @@ class Distillation(Callback):
                 f"the checkpoint has {_named(saved)} and this run {_named(made)}: resume with the distillation that "
                 "it was trained with, or start a new run from its weights (load_from_checkpoint)."
             )
+        for name, was in self._saved[LAYERS].items():
+            if layers.get(name, was) != was:
+                raise ValueError(
+                    f"the checkpoint's adapter {name} lies between student_layer={was[0]!r} and teacher_layer={was[1]!r}, and this run's "
+                    f"between {layers[name][0]!r} and {layers[name][1]!r}: resume with the layers that it was trained for, or start a new "
+                    "run from its weights (load_from_checkpoint)."
+                )
         adapters.load_state_dict(saved)
 
 

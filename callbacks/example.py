@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, IterableDataset
 
 from lkd.packages import overrides
+from lkd.unchanged import unopened
 
 
 def example_batch(trainer: Trainer, module: LightningModule) -> Any:
@@ -35,7 +36,8 @@ def example_batch(trainer: Trainer, module: LightningModule) -> Any:
         with isolate_rng():
             count = min(loader.batch_size or 2, len(loader.dataset))  # type: ignore[arg-type]
             alone = loader.batch_sampler is None
-            samples: Any = loader.dataset[0] if alone else [loader.dataset[k] for k in range(count)]
+            with unopened(loader.dataset):
+                samples: Any = loader.dataset[0] if alone else [loader.dataset[k] for k in range(count)]
             batch = trainer.precision_plugin.convert_input(loader.collate_fn(samples))
             return trainer.strategy.batch_to_device(batch, module.device, 0)
     except Exception:  # whatever it is, training will meet it too, or its hooks will have prevented it

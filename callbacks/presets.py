@@ -142,7 +142,8 @@ class FeatureDistillation(Distillation):
             raise ValueError(f"loss={loss!r} must be one of {sorted(kinds)}.")
         if not isinstance(layers, dict):
             raise TypeError(
-                f"layers={layers!r} must map layers of the student to the teacher's: {{'body.4': 'body.4'}}."
+                f"layers={layers!r} must map layers of the student to the teacher's: {{'body.4': 'body.4'}}; for a "
+                "list of losses take Distillation."
             )
         if not layers:
             raise ValueError("layers={} names no layer; give student layer: teacher layer.")

@@ -1,5 +1,6 @@
 """`DetectionReport`: the table Role x camera, the pictures and the curves of a detection run."""
 
+import logging
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,13 +10,18 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 
+from lkd.callbacks import start
+from lkd.callbacks.bars import METRIC, bars, by_camera
 from lkd.callbacks.distillation import Distillation
 from lkd.callbacks.pictures import curves, side_by_side
 from lkd.metrics import DetectionTable
-from lkd.metrics.tables import print_table, save_table
+from lkd.metrics.tables import print_table, read_table, save_table
 from lkd.teachers import Teacher, detect_in_view
 from lkd.teachers.classes import understand
 
+log = logging.getLogger(__name__)
+
+TWIN = "twin"  # the folder of the supervised twin's run, in that of the run
 COLUMNS = {"precision": "Precision", "recall": "Recall", "map50": "mAP50", "map": "mAP50-95"}
 
 
@@ -24,11 +30,19 @@ class DetectionReport(Callback):
 
     Into the folder `report/` of the run: `table.csv` and `table.md` (Role x camera x Precision, Recall,
     mAP50, mAP50-95; precision and recall at the best F1), one picture a camera with truth, teacher and
-    student side by side, and `curves.png`. W&B gets the table and the pictures.
+    student side by side, and `curves.png`. With a role to compare the student to, also `bars.png` and `bars.svg`: mAP50
+    by camera. W&B gets the table and the pictures.
+
+    Roles are Teacher, Before (the student before training), Student, and Twin: the same student that `supervised_twin: true`
+    of the command line has trained on labels, if there is one.
+
+    Validation of all data before training (`num_sanity_val_steps=-1`) is where the curves begin.
 
     Args:
         teacher: The teacher to measure; default that of the run's `Distillation` callback, if there is one. It answers in the student's
             classes; where nobody says what its own are to them, the run's teacher is left out with a warning.
+        before: Measure the student on the test data before it is trained, too; it needs a `predict_step` that gives the
+            detections of a batch. Default false.
         measure_teacher: Measure and draw the teacher too, which costs its forward on the test data. Default true.
         pictures: Frames to draw for each camera. Default 1, the middle of its test data.
         score_threshold: Detections of a lower score are not drawn. Default .3.
@@ -39,6 +53,7 @@ class DetectionReport(Callback):
         self,
         teacher: Teacher | None = None,
         measure_teacher: bool = True,
+        before: bool = False,
         pictures: int = 1,
         score_threshold: float = 0.3,
         folder: str | None = None,
@@ -47,20 +62,36 @@ class DetectionReport(Callback):
             raise ValueError(f"pictures={pictures} must be 0 or more.")
         self.teacher = teacher
         self.measure_teacher = measure_teacher
+        self.before = before
         self.pictures = pictures
         self.score_threshold = score_threshold
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
         self._history: list[dict[str, float]] = []
-        self._validated = False
+        self._start: list[dict[str, Any]] = []  # rows of the student before training
+        self._fitted = self._validated = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The curves so far, so that a resumed run draws them whole."""
-        return {"history": self._history}
+        """The curves so far and what the student was before, so that a resumed run has them whole."""
+        return {"history": self._history, "start": self._start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the curves of the interrupted run."""
-        self._history = state_dict["history"]
+        self._history, self._start = state_dict["history"], state_dict.get("start", [])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures the student before its training, unless this training has begun earlier."""
+        self._fitted = True  # a test alone knows nothing of what was before
+        if self.before and trainer.ckpt_path is None:
+            self._cameras(trainer)
+            log.info("Measuring the student before its training.")
+            self._start = start.measure(trainer, pl_module)
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes where the curves begin, if all validation data were looked at."""
+        if trainer.num_sanity_val_steps == float("inf"):
+            values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+            self._history.append({"epoch": 0.0, **values})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remembers that this epoch's validation metrics are new."""
@@ -72,13 +103,11 @@ class DetectionReport(Callback):
         if not self._validated:  # the metrics of an earlier epoch are still there
             values = {k: v for k, v in values.items() if not k.startswith("val/")}
         self._validated = False
-        self._history.append({"epoch": float(trainer.current_epoch), **values})
+        self._history.append({"epoch": float(trainer.current_epoch + 1), **values})
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the cameras and the teacher."""
-        cameras = getattr(getattr(trainer, "datamodule", None), "cameras", None)
-        if not cameras:
-            raise ValueError("DetectionReport needs a datamodule with a list `cameras`; use one of lkd's.")
+        cameras = self._cameras(trainer)
         attached = [c.teacher for c in cast(Any, trainer).callbacks if isinstance(c, Distillation)]
         self._teacher = (self.teacher or next(iter(attached), None)) if self.measure_teacher else None
         if self._teacher:
@@ -100,6 +129,12 @@ class DetectionReport(Callback):
                 raise
             rank_zero_warn(f"DetectionReport leaves the teacher out: {error}")
             self._teacher = None
+
+    def _cameras(self, trainer: Trainer) -> list[str]:
+        cameras: list[str] | None = getattr(getattr(trainer, "datamodule", None), "cameras", None)
+        if not cameras:
+            raise ValueError("DetectionReport needs a datamodule with a list `cameras`; use one of lkd's.")
+        return cameras
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
@@ -126,16 +161,22 @@ class DetectionReport(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes everything."""
         computed = {role: table.compute() for role, table in self._tables.items()}  # on every rank: it syncs
+        if self._start and self._fitted:
+            computed = {"Before": self._start, **computed}
+        order = {role: computed[role] for role in ("Teacher", "Before", "Student") if role in computed}
         self.rows = [
             {"Role": role, "Camera": row["camera"], **{name: row[key] for key, name in COLUMNS.items()}}
-            for role, rows in computed.items()
+            for role, rows in order.items()
             for row in rows
         ]
         run = trainer.log_dir or trainer.default_root_dir  # on every rank too: it is broadcast
         if not trainer.is_global_zero:
             return
         folder = Path(self.folder or Path(run) / "report")
+        if (twin := Path(run) / TWIN / "report/table.csv").is_file():
+            self.rows += [{**row, "Role": "Twin"} for row in read_table(twin) if row["Role"] == "Student"]
         save_table(self.rows, folder / "table")
+        bars(self.rows, folder, trained="distilled, no labels" if self._teacher else "trained")
         for camera, images in self._drawn.items():
             for i, image in enumerate(images):
                 image.save(folder / f"{camera}{f'_{i}' if i else ''}.jpg", quality=90)
@@ -143,7 +184,13 @@ class DetectionReport(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 self._to_wandb(logger)
-        print_table(self.rows, "Test frames by role and camera")
+        if len({row["Role"] for row in self.rows}) > 1:
+            print_table(
+                by_camera(self.rows),
+                f"{METRIC} on test frames; precision, recall and mAP50-95 are in {folder}/table.md",
+            )
+        else:
+            print_table(self.rows, "Test frames by camera")
         print(f"Report: {folder}")
 
     def _to_wandb(self, logger: WandbLogger) -> None:

@@ -37,7 +37,7 @@ class TradeoffLog(Callback):
     Writes `tradeoff.json` into the run's folder `report/`: the curve, the test after the fit, a row for each client, sizes of
     models and messages, seconds of training (on this machine, one client after the other, without measurements), FLOPs
     of training (2 per multiply-accumulate, see `FlopCount`), peak memory, and energy in watt-hours, estimated, of
-    the whole fit, where codecarbon is installed (`lkd[energy]`).
+    the whole fit, where codecarbon is installed (`lightning-kd[energy]`).
 
     Args:
         every: Rounds between two measurements; the last round is always measured.

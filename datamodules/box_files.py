@@ -97,7 +97,12 @@ def read_voc(path: Path) -> tuple[list[Mark], tuple[int, int] | None]:
         if strange := {one.tag for one in root if one.tag.lower().startswith("object")} - {"object"}:
             raise ValueError(f"<{strange.pop()}> must be <object>")
         width, height = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
-    except (ElementTree.ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
+    except (
+        ElementTree.ParseError,
+        LookupError,
+        ValueError,
+        OverflowError,
+    ) as error:  # LookupError: an unknown encoding
         raise ValueError(f"{path} is damaged: {error}.") from error
     marks = [_voc_mark(one, f"{path}, object {number}") for number, one in enumerate(root.iter("object"), 1)]
     return marks, (width, height) if min(width, height) > 0 else None

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from torch import Tensor
 
+from lkd.datamodules.pictures import read_image
+
 Contour = Sequence[tuple[float, float]]  # points (x, y) in pixels
 Slice2D = tuple[slice, slice]
 
@@ -33,10 +35,9 @@ def read_mask(path: Path) -> np.ndarray:
     """A mask (H, W) of 0 background, 1 parked car, 2 car elsewhere.
 
     Raises:
-        ValueError: if it has other values, such as one painted for the eye; the message names the file.
+        ValueError: if it is damaged, or has other values, such as one painted for the eye; the message names the file.
     """
-    with Image.open(path) as image:
-        mask = np.asarray(image.convert("RGB"))[..., 0]
+    mask = read_image(path)[0].numpy()
     if mask.max(initial=0) > ELSEWHERE:
         raise ValueError(f"the mask {path} holds the value {mask.max()}, not 0, 1 and 2 alone.")
     return mask

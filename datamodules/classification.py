@@ -7,6 +7,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from lkd.datamodules.class_numbers import check_columns
+from lkd.datamodules.known import known_columns
 from lkd.datamodules.samplers import EpochLoader, IndexBatchSampler
 from lkd.datamodules.splits import check_fractions
 
@@ -47,9 +49,10 @@ class ClassificationDataModule(LightningDataModule):
         self.datasets: dict[str, Dataset[Any]] = {}
 
     def _loader(self, part: str, **kwargs: Any) -> DataLoader:
-        loader = EpochLoader if part == "train" else DataLoader
+        loader, dataset = EpochLoader if part == "train" else DataLoader, self._filled(part)
+        check_columns(known_columns(dataset), self.trainer, f"the {part} data of {type(self).__name__}")
         return loader(
-            self._filled(part),
+            dataset,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

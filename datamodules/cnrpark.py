@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lkd.datamodules.cnrpark_files import REMOTES, require
+from lkd.datamodules.cnrpark_files import REMOTES
 from lkd.datamodules.cnrpark_layout import LABEL_FILES, busy_boxes, full_frames, label_file
 from lkd.datamodules.cnrpark_patches import CNRParkPatches
 from lkd.datamodules.detection import DetectionDataModule
+from lkd.datamodules.fetched import require
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.selection import select

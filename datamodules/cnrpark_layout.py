@@ -1,15 +1,14 @@
 """The files of CNRPark-EXT, as released, nested, gzipped, or written by the parking world."""
 
-import csv
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lkd.datamodules.files import find, is_hidden, is_image, read_text
+from lkd.datamodules.files import find, is_hidden, is_image, read_rows, read_text
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.labelled_boxes import check_box
 from lkd.datamodules.left_out import LeftOut
@@ -75,10 +74,10 @@ def slot_boxes(root: Path) -> dict[str, dict[int, Tensor]]:
 
 def _boxes_of_camera(path: Path) -> dict[int, Tensor]:
     boxes: dict[int, Tensor] = {}
-    for place, row in _rows(path, ("SlotId", *"XYWH")):
+    for place, row in read_rows(path, ("SlotId", *"XYWH")):
         try:
             slot, (x, y, w, h) = int(row["SlotId"]), (float(row[name]) for name in "XYWH")
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ValueError(f"{place}: SlotId, X, Y, W and H must be numbers.") from error
         box = torch.tensor([x, y, x + w, y + h]) / torch.tensor([*SENSOR, *SENSOR])
         check_box(box.tolist(), f"{place} (in a {SENSOR[0]}x{SENSOR[1]} picture)")
@@ -88,17 +87,6 @@ def _boxes_of_camera(path: Path) -> dict[int, Tensor]:
             raise ValueError(f"{place}: slot {slot} has a box already.")
         boxes[slot] = box
     return boxes
-
-
-def _rows(path: Path, columns: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file, each after its file and line."""
-    reader = csv.DictReader(read_text(path).splitlines())
-    if missing := set(columns) - set(reader.fieldnames or ()):
-        raise ValueError(
-            f"{path}, line 1: has no column {' and '.join(sorted(missing))}, but {reader.fieldnames}."
-        )
-    for row in reader:
-        yield f"{path}, line {reader.line_num}", row
 
 
 def read_patches(path: Path, left_out: LeftOut | None = None) -> list[Patch]:
@@ -134,8 +122,8 @@ def _labelled(path: Path) -> Iterator[tuple[str, str, str]]:
     """Of every patch of a list the file and line, its name, and its label as it is written."""
     text = read_text(path)
     if text.startswith("camera,"):
-        for place, row in _rows(path, ("image_url", "occupancy")):
-            yield place, row["image_url"] or "", (row["occupancy"] or "").strip()
+        for place, row in read_rows(path, ("image_url", "occupancy")):
+            yield place, row["image_url"], row["occupancy"].strip()
         return
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():

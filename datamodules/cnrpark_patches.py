@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from lkd.datamodules.classification import ClassificationDataModule
-from lkd.datamodules.cnrpark_files import REMOTES, require
+from lkd.datamodules.cnrpark_files import REMOTES
 from lkd.datamodules.cnrpark_layout import LABEL_FILES, Patch, official_list, read_patches
 from lkd.datamodules.context import check_fields
+from lkd.datamodules.fetched import require
 from lkd.datamodules.files import find
 from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.patch_modalities import MODALITIES, ModalPatches, patch_columns
@@ -60,8 +60,7 @@ def is_black(path: Path) -> bool:
         raise FileNotFoundError(
             f"the list of labels names the patch {path}, which is not there: unpack all of the patches, or select others."
         ) from error
-    with Image.open(path) as image:
-        return bool(image.convert("L").getextrema()[1] <= 2)  # type: ignore[operator]
+    return bool(read_image(path, "L").max() <= 2)
 
 
 class CNRParkPatches(ClassificationDataModule):

@@ -84,7 +84,6 @@ class CocoBoxes:
         self._first = self._first or place
         if min(box) < -TOLERANCE or max(box) > 1 + TOLERANCE:
             self._hanging += 1
-            self.left_out.add("parts of boxes beyond the picture's edge", place)
 
     def check(self) -> None:
         """Raises ValueError if the boxes, taken together, are not x, y, w, h in pixels."""

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.datamodules.coco_boxes import CocoBoxes, listed_size
 from lkd.datamodules.coco_file import class_names, read_coco
-from lkd.datamodules.coco_layout import Located, drop_copies, frame_of, json_files, locate
+from lkd.datamodules.coco_layout import Located, drop_copies, found_files, frame_of, json_files, locate
 from lkd.datamodules.detection import DetectionDataModule
 from lkd.datamodules.files import check_folder
 from lkd.datamodules.frames import Frame
@@ -30,7 +30,8 @@ class CocoFolder(DetectionDataModule):
         root: folder that holds all of it.
         annotations: the JSON files below `root`, as a pattern: all frames are split by time. Or a pattern for each part, such
             as `{train: train/*.json, val: valid/*.json, test: test/*.json}`: a part that is not named is cut in time from the
-            one before, as `fractions` say.
+            one before, as `fractions` say. `None` finds them all; folders or files called `train`, `val` (`valid`) and `test`,
+            as in exports of Roboflow, are then the parts.
         images: the folder below `root` that `file_name` counts from; `{part}` in it is the part, `{file}` the name of the JSON
             file without its suffix. `None` for the folder of the JSON file.
         name: pattern of the pictures' paths (of as many last folders as it has); `{place}` is any part of a name.
@@ -53,7 +54,7 @@ class CocoFolder(DetectionDataModule):
     def __init__(
         self,
         root: str = "data/coco",
-        annotations: str | dict[str, str] = "**/*.json",
+        annotations: str | dict[str, str] | None = None,
         images: str | None = None,
         name: str = "{camera}_{frame}.{type}",
         camera: str = "{camera}",
@@ -83,7 +84,8 @@ class CocoFolder(DetectionDataModule):
         """All listed pictures that are there, without their labels."""
         check_folder(self.root, "COCO's JSON files and their pictures")
         by_part = {"": self.annotations} if isinstance(self.annotations, str) else self.annotations
-        files = [(part, read_coco(path, self._left_out)) for part, path in json_files(self.root, by_part)]
+        paths = found_files(self.root) if by_part is None else json_files(self.root, by_part)
+        files = [(part, read_coco(path, self._left_out)) for part, path in paths]
         self._found = locate(files, self.root, self.images, self._left_out)
         self.names = class_names([file for _, file in files])
         pick("classes", None if self.classes is None else list(self.classes), self.names)
@@ -102,8 +104,8 @@ class CocoFolder(DetectionDataModule):
         return frames
 
     def divide(self, frames: list[Frame]) -> Splits:
-        """By time, or as `annotations` has the parts; those that it does not name are cut in time from the one before."""
-        if isinstance(self.annotations, str):
+        """By time, or as `annotations` has the parts; those that are not there are cut in time from the one before."""
+        if not any(found.part for found in self._found.values()):
             return super().divide(frames)
         parts = Splits(*([f for f in frames if self._found[f.path].part == name] for name in Splits._fields))
         return complete(parts, self.fractions)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.datamodules.coco_file import CocoFile, Listed
-from lkd.datamodules.files import list_images
+from lkd.datamodules.files import PARTS, list_images
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.path_pattern import PathPattern
@@ -32,10 +32,12 @@ def json_files(root: Path, patterns: Mapping[str, str]) -> list[tuple[str, Path]
 
     Raises:
         FileNotFoundError: if a part has none.
-        ValueError: if two parts have the same.
+        ValueError: if two parts have the same, or a pattern is not of files below the folder.
     """
     found: dict[Path, str] = {}
     for part, pattern in patterns.items():
+        if Path(pattern).is_absolute():
+            raise ValueError(f"annotations={pattern!r} must be a path or pattern below root={str(root)!r}.")
         paths = [
             path
             for path in sorted(root.glob(pattern))
@@ -50,6 +52,31 @@ def json_files(root: Path, patterns: Mapping[str, str]) -> list[tuple[str, Path]
                 raise ValueError(f"{path} is in two parts, {found[path]!r} and {part!r}, of annotations.")
             found[path] = part
     return [(part, path) for path, part in found.items()]
+
+
+def found_files(root: Path) -> list[tuple[str, Path]]:
+    """All JSON files below a folder, each with the part that a folder's name or its own says, as Roboflow's exports have them.
+
+    Where none is called `train` there are no parts.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if some are in parts and some are not.
+    """
+    files = [(_part(path.relative_to(root)), path) for _, path in json_files(root, {"": "**/*.json"})]
+    parts = [part for part, _ in files]
+    if "train" not in parts:
+        return [("", path) for _, path in files]
+    if "" in parts:
+        raise ValueError(
+            f"{files[parts.index('')][1]} is in no part, while {files[parts.index('train')][1]} is in train: say by annotations "
+            "which files are of which part, or, by one pattern such as '**/*.json', that all are split by time."
+        )
+    return files
+
+
+def _part(path: Path) -> str:
+    return next((PARTS[name] for name in (*path.parts[:-1], path.stem) if name in PARTS), "")
 
 
 def locate(
@@ -105,11 +132,19 @@ def frame_of(path: Path, root: Path, picture: Listed, name: PathPattern, camera:
     tail = "/".join(parts[-1 - name.text.count("/") :])
     places = name.match(tail)
     if places is None:
-        raise ValueError(f"{picture.place}: {tail!r} is not of the pattern name={name.text!r}.")
+        raise ValueError(
+            f"{picture.place}: {tail!r} is not of the pattern name={name.text!r}; say by it how the pictures are "
+            "called, such as name='{frame}.{type}' with camera='yard' where there is one camera."
+        )
     known = {**picture.entry, **dict(places)}
     try:
         return Frame(path, camera.format(**known), time.format(**known))
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise ValueError(
+            f"{picture.place}: camera={camera!r} and time={time!r} have the place {error}, which is neither in name={name.text!r} "
+            f"nor a field of this image; there are {', '.join(sorted(known))}."
+        ) from error
+    except (IndexError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{picture.place}: camera={camera!r} and time={time!r} must be made of {sorted(known)} ({error!r})."
         ) from error

@@ -1,14 +1,17 @@
 """The `data.yaml` that comes with YOLO data: names of the classes, and which pictures are in which part."""
 
 import os
+import re
+from collections.abc import Collection
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import yaml
 
-from lkd.datamodules.files import IMAGES, PARTS, is_image, list_images, read_text
+from lkd.datamodules.files import IMAGES, PARTS, is_hidden, is_image, list_images, read_text
 from lkd.datamodules.left_out import LeftOut
 
+YAML = (".yaml", ".yml")
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -23,11 +26,31 @@ class DataYaml(NamedTuple):
     ]  # part -> pictures, each with its path below the folder of pictures
 
 
-def find_data_yaml(root: Path) -> Path | None:
-    """The file itself if `root` is one, or the one of a usual name in `root`."""
-    if root.suffix in (".yaml", ".yml") and root.is_file():
-        return root
-    return next((root / name for name in FILES if (root / name).is_file()), None)
+def find_data_yaml(root: Path, left_out: LeftOut) -> Path | None:
+    """The file itself if `root` is one, or the one of a usual name in `root`.
+
+    Args:
+        root: folder or file.
+        left_out: counts files of other names that seem to be one.
+
+    Raises:
+        FileNotFoundError: if `root` is called like such a file and is not there.
+    """
+    if root.suffix in YAML:
+        if root.is_file():
+            return root
+        if not root.is_dir():
+            there = sorted(path.name for path in root.parent.glob("*.y*ml"))
+            raise FileNotFoundError(
+                f"there is no file {root} ({root.parent} has {', '.join(there) or 'no YAML file'}): set root to the data.yaml, or "
+                "to the folder of images/ and labels/."
+            )
+    if found := next((root / name for name in FILES if (root / name).is_file()), None):
+        return found
+    for path in sorted(root.glob("*.y*ml")):
+        if not is_hidden(path) and re.search(rb"^(names|nc)\s*:", path.read_bytes(), re.MULTILINE):
+            left_out.add("files like a data.yaml of another name, which root could name", path)
+    return None
 
 
 def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
@@ -38,7 +61,8 @@ def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
 
     Args:
         file: which; `None` says nothing.
-        left_out: counts files in folders of pictures that are no pictures.
+        left_out: counts files in folders of pictures that are no pictures, and pictures in `test/` and the like beside the named
+            folders.
 
     Raises:
         FileNotFoundError: for a part or a listed picture that is not there.
@@ -59,6 +83,7 @@ def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
         raise ValueError(f"{file}: names, nc or kpt_shape is wrong: {error}.") from error
     bases = [*([file.parent / str(said["path"])] if said.get("path") else []), file.parent]
     parts: dict[str, dict[Path, PurePath]] = {}
+    places: list[Path] = []
     for key, part in PARTS.items():
         if said.get(key):
             if part in parts:
@@ -66,10 +91,25 @@ def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
             entries = said[key] if isinstance(said[key], list) else [said[key]]
             parts[part] = {}
             for entry in entries:
-                parts[part] |= _pictures(_resolve(file, bases, key, entry), bases, left_out)
+                places.append(_resolve(file, bases, key, entry))
+                parts[part] |= _pictures(places[-1], bases, left_out)
             if not parts[part]:
                 raise FileNotFoundError(f"{file}: {key}={said[key]} holds no picture ({', '.join(IMAGES)}).")
+    _count_unnamed(places, parts, left_out)
     return DataYaml(file, names, keypoints, parts)
+
+
+def _count_unnamed(places: list[Path], parts: Collection[str], left_out: LeftOut) -> None:
+    """Counts pictures in folders beside the named ones that are called as a part, `test/` beside `train/`, and are not named."""
+    beside: set[Path] = set()
+    for place in places:
+        at = max((k for k, name in enumerate(place.parts) if name in PARTS), default=-1)
+        if at >= 0:
+            names = [name for name, part in PARTS.items() if part not in parts]
+            beside |= {Path(*place.parts[:at], name, *place.parts[at + 1 :]) for name in names}
+    for folder in sorted(beside):
+        for path in list_images(folder, deep=True) if folder.is_dir() else ():
+            left_out.add("pictures in folders of parts that data.yaml does not name", path)
 
 
 def below_images(path: PurePath) -> PurePath:
@@ -97,7 +137,29 @@ def _names(said: dict[str, Any]) -> list[str]:
         raise ValueError(f"names={names!r} must be a list of names, or a dict of numbers and names")
     if count is not None and int(count) != len(names):
         raise ValueError(f"nc={count}, but there are {len(names)} names")
-    return [str(name) for name in names]
+    return check_names(names)
+
+
+def check_names(names: list[Any]) -> list[str]:
+    """Names of classes as texts.
+
+    Raises:
+        ValueError: if two are the same, or one is no name: empty, or what YAML makes of an unquoted `yes` or `null`.
+
+    Example:
+        >>> check_names(["car", 5])
+        ['car', '5']
+    """
+    for number, name in enumerate(names):
+        if not isinstance(name, str | int | float) or isinstance(name, bool) or not str(name).strip():
+            raise ValueError(f"the name of class {number} is {name!r}; write its name, in quotes")
+    texts = [str(name) for name in names]
+    if twice := next((name for name in texts if texts.count(name) > 1), None):
+        places = ", ".join(str(number) for number, name in enumerate(texts) if name == twice)
+        raise ValueError(
+            f"the classes {places} are all called {twice!r}; name them apart, or merge them by class_map"
+        )
+    return texts
 
 
 def _resolve(file: Path, bases: list[Path], key: str, entry: Any) -> Path:

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lkd.datamodules.class_numbers import check_class_numbers
 from lkd.datamodules.frames import Frame, FrameDataset, collate, pad
 from lkd.datamodules.pictures import read_image
 from lkd.datamodules.samplers import CameraBatchSampler, EpochLoader
@@ -43,6 +45,8 @@ class DetectionDataModule(LightningDataModule):
     Raises:
         ValueError: for numbers out of range, unknown cameras, or a split without any frame.
     """
+
+    mean = std = None  # pixels are in [0, 1], and nothing else is done to them
 
     def __init__(
         self,
@@ -89,6 +93,8 @@ class DetectionDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Lists the frames, splits them and reads the labels which `stage` needs ("fit", "test", ...)."""
         frames = self.frames()
+        if not frames:
+            raise ValueError(f"{type(self).__name__} found no frame at all.")
         self.cameras = pick("cameras", self.wanted_cameras, (frame.camera for frame in frames))
         self.splits = self.divide([frame for frame in frames if frame.camera in self.cameras])
         if stage in ("fit", None):
@@ -130,11 +136,26 @@ class DetectionDataModule(LightningDataModule):
         frames: list[Frame] = getattr(self.splits, part)
         frames = self.annotate(frames) if labelled else [replace(f, boxes=None, labels=None) for f in frames]
         if not frames:
-            raise ValueError(
-                f"the {part} split is empty: fractions={self.fractions} of {sum(map(len, self.splits))} "
-                f"frames of {len(self.cameras)} cameras leave it nothing; change them, or add frames."
+            raise ValueError(self._why_empty(part))
+        dataset = FrameDataset(frames, views, labelled)
+        if labelled:
+            labels = [one.labels.numpy() for one in frames if one.labels is not None]
+            what = f"the {part} frames of {type(self).__name__}"
+            # pseudo-labels may take the place of those to train on, and a part may not be measured at all
+            certain = part != "train" and getattr(self.trainer, f"limit_{part}_batches", 1) != 0
+            check_class_numbers(np.concatenate(labels), self.trainer, what, certain)
+        return dataset
+
+    def _why_empty(self, part: str) -> str:
+        if listed := len(getattr(self.splits, part)):
+            return (
+                f"the {part} split is empty: all its {listed} frames were left out as their labels were read."
             )
-        return FrameDataset(frames, views, labelled)
+        sizes = ", ".join(f"{name} {len(frames)}" for name, frames in self.splits._asdict().items())
+        return (
+            f"the {part} split is empty: the frames ({sizes}) of {len(self.cameras)} cameras are divided by "
+            f"fractions={self.fractions}, or as their files and folders say; change that, or add frames."
+        )
 
     def _loader(self, part: str, **kwargs: Any) -> DataLoader:
         loader = EpochLoader if part == "train" else DataLoader

@@ -23,6 +23,9 @@ class Digits(ClassificationDataModule):
         (torch.Size([64, 1, 8, 8]), torch.Size([64]))
     """
 
+    mean = std = None  # pixels over `scale`, and nothing else
+    scale = 16
+
     def setup(self, stage: str | None = None) -> None:
         """Splits the pictures."""
         pictures, digits = load_digits(return_X_y=True)

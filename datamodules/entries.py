@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from lkd.batches import LABELS
+
 LABEL = "label"
-NAMES = (LABEL, "labels", "target", "targets", "y", "class")  # of the label, the likeliest first
 
 
 def entries(sample: Any) -> dict[str, Any]:
@@ -34,8 +35,8 @@ def find_label(names: Sequence[str]) -> str | None:
         >>> find_label(["index", "meta.label", "labels"])
         'labels'
     """
-    labels = [name for name in names if name.rpartition(".")[2] in NAMES]
-    return min(labels, key=lambda n: (n.count("."), NAMES.index(n.rpartition(".")[2])), default=None)
+    labels = [name for name in names if name.rpartition(".")[2] in LABELS]
+    return min(labels, key=lambda n: (n.count("."), LABELS.index(n.rpartition(".")[2])), default=None)
 
 
 def _named(sample: Any) -> Mapping[str, Any]:
@@ -52,7 +53,7 @@ def _named(sample: Any) -> Mapping[str, Any]:
         return _named(sample[1]) or {LABEL: sample[1]}
     if isinstance(sample, Tensor | np.ndarray | np.generic | str | int | float | None):
         return {}
-    return {name: getattr(sample, name) for name in NAMES if hasattr(sample, name)}
+    return {name: getattr(sample, name) for name in LABELS if hasattr(sample, name)}
 
 
 def _flat(parts: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -62,7 +63,7 @@ def _flat(parts: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) or hasattr(value, "_asdict") or dataclasses.is_dataclass(value):
             yield from _flat(_named(value), f"{name}.")
-        elif (single := _single(value, key in NAMES)) is not None:
+        elif (single := _single(value, key in LABELS)) is not None:
             yield name, single
 
 

@@ -1,14 +1,14 @@
 """A federation as data: the training set of any LightningDataModule, dealt out to clients."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import DataLoader
 
+from lkd.datamodules.class_numbers import check_columns
 from lkd.datamodules.cohorts import AllClients, Cohort, CohortLoader, CohortSampler, UniformCohort
 from lkd.datamodules.columns import LABEL, Columns
 from lkd.datamodules.dealing import match, populate
@@ -18,12 +18,13 @@ from lkd.datamodules.modality_plan import ModalityPlan
 from lkd.datamodules.modality_shards import PARTS, apply
 from lkd.datamodules.partitions import Natural, Partition
 from lkd.datamodules.public import PublicData, open_public
-from lkd.datamodules.shards import Part, Population, Shard
+from lkd.datamodules.relay import Relay, carried, carry
+from lkd.datamodules.shards import Population
 from lkd.packages import is_data_module
-from lkd.transfers import hooks_of, stage, through_data
+from lkd.transfers import hooks_of
 
 
-class FederatedDataModule(LightningDataModule):
+class FederatedDataModule(Relay):
     """Deals the training set of `data` out to clients; training batches are cohorts, lists of clients.
 
     Validation, test and prediction data are those of `data`: they measure the global model. How a client's
@@ -39,7 +40,8 @@ class FederatedDataModule(LightningDataModule):
 
     Args:
         data: any LightningDataModule with one training loader over a map-style data set; or such a data set (with
-            `batch_size`), a loader, or a pair (train, val) of data sets or loaders.
+            `batch_size`), a loader, or (train, val) or (train, val, test) of data sets or loaders. Bare arrays are refused:
+            join them, `TensorDataset(X, Y)`.
         partition: who gets which rows.
         clients: number of clients; leave it out where the partition finds it.
         cohort: who takes part in a round; a number is that many drawn uniformly, `None` is everybody.
@@ -64,9 +66,6 @@ class FederatedDataModule(LightningDataModule):
         [Shard(7, '7', train=108), Shard(9, '9', train=107)]
     """
 
-    carries_batches = True
-    """Batches of clients have been through the hooks of `data`."""
-
     def __init__(
         self,
         data: LightningDataModule,
@@ -80,7 +79,6 @@ class FederatedDataModule(LightningDataModule):
         seed: int = 0,
         plan: ModalityPlan | None = None,
     ) -> None:
-        super().__init__()
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
         if isinstance(data, FederatedDataModule):
@@ -92,8 +90,7 @@ class FederatedDataModule(LightningDataModule):
             raise TypeError(
                 f"partition={found} must be an object of Partition, such as IID() or Dirichlet(0.5)."
             )
-        data = as_module(data, batch_size, "data")
-        self._sources = [data]
+        data, more = as_module(data, batch_size, "data"), []
         if not isinstance(public, int | float):
             public = as_module(public, batch_size, "public")
             if public is data or isinstance(public, FederatedDataModule):
@@ -101,13 +98,11 @@ class FederatedDataModule(LightningDataModule):
                     "public must be a data module of its own, other than the clients' and without clients; for a "
                     "part of the clients' data give a share, public=0.1."
                 )
-            self._sources.append(public)
+            more.append(public)
         elif not 0 <= public < 1:
             raise ValueError(
                 f"public={public} must be a share of the training set in [0, 1), or a data module."
             )
-        for hook in hooks_of(data):  # only those, for Lightning takes a module's where its data has none
-            setattr(self, hook, partial(self._unless_cohort, getattr(data, hook)))
         shares = tuple(client_fractions or ())  # a config's null, too, gets the sentence
         if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-6:
             raise ValueError(
@@ -117,21 +112,17 @@ class FederatedDataModule(LightningDataModule):
             raise ValueError(f"seed={seed} must not be negative.")
         if cohorts_per_epoch < 1:
             raise ValueError(f"cohorts_per_epoch={cohorts_per_epoch} must be at least 1.")
-        self.data, self.partition, self.num_clients = data, partition, clients
+        super().__init__(data, *more)
+        self.partition, self.num_clients = partition, clients
         self.cohort = UniformCohort(cohort) if isinstance(cohort, int) else cohort or AllClients()
         self.batch_size, self.public, self.client_fractions = batch_size, public, shares
         self.cohorts_per_epoch, self.seed, self.plan = cohorts_per_epoch, seed, plan
         self._clients: Population | None = None
 
-    def prepare_data(self) -> None:
-        """As of `data` and `public`."""
-        for module in self._sources:
-            module.prepare_data()
-
     def setup(self, stage: str | None = None) -> None:
         """Sets `data` up, deals its training set out, and finds the clients' own validation and test rows."""
-        for module in self._sources:
-            module.trainer = self.trainer
+        super().setup(stage)
+        self._say_who_takes_cohorts(stage)
         if stage in ("validate", "test") and self._clients is None:
             self.data.setup("fit")  # who the clients are is a matter of the training set
             self._deal()
@@ -150,27 +141,23 @@ class FederatedDataModule(LightningDataModule):
                     part = apply(self.plan, part, columns, self.seed, name, PARTS.index(name))
                 if part is not None:
                     self.clients.parts[name] = part
-                    self._carry(part, plain=True)
+                    carry(part, self.data, plain=True)
+
+    def _say_who_takes_cohorts(self, stage: str | None) -> None:
+        """Warns where a plain module is trained: its batches would be lists of clients."""
+        module = self.trainer.lightning_module if self.trainer is not None and stage == "fit" else None
+        if module is not None and not hasattr(type(module), "stations"):
+            who = type(module).__name__
+            rank_zero_warn(
+                f"FederatedDataModule gives {who} lists of clients as training batches: if it is the clients' module, train "
+                f"Federation({who}(...))."
+            )
 
     def teardown(self, stage: str) -> None:
         """As of `data` and `public`; worker processes of clients end."""
-        for module in self._sources:
-            module.teardown(stage)
+        super().teardown(stage)
         if self._clients is not None:
             self._clients.dismiss()
-
-    def state_dict(self) -> dict[str, Any]:
-        """That of `data`."""
-        return self.data.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hands it to `data`."""
-        self.data.load_state_dict(state_dict)
-
-    def on_exception(self, exception: BaseException) -> None:
-        """As of `data` and `public`."""
-        for module in self._sources:
-            module.on_exception(exception)
 
     @property
     def clients(self) -> Population:
@@ -184,40 +171,13 @@ class FederatedDataModule(LightningDataModule):
         """Names of all clients."""
         return self.clients.names
 
-    @property
-    def cameras(self) -> list[str]:
-        """Those of `data`, if it has cameras."""
-        return self.data.cameras  # type: ignore[attr-defined]
-
-    @property
-    def serve_whole_frames(self) -> Callable[..., Any]:
-        """That of `data`, if it serves frames: for a teacher that labels each frame once."""
-        return self.data.serve_whole_frames  # type: ignore[attr-defined]
-
-    @property
-    def serve_views(self) -> Callable[[], None]:
-        """That of `data`, if it serves frames."""
-        return self.data.serve_views  # type: ignore[attr-defined]
-
     def train_dataloader(self) -> DataLoader:
         """Cohorts: lists of clients in ascending order, the same on every rank."""
         sampler = CohortSampler(self.clients, self.cohort, self.cohorts_per_epoch, self.seed)
         return CohortLoader(sampler)
 
-    def val_dataloader(self) -> Any:
-        """Validation data of `data`; an empty list if it has none."""
-        return self._theirs("val_dataloader")
-
-    def test_dataloader(self) -> Any:
-        """Test data of `data`; an empty list if it has none."""
-        return self._theirs("test_dataloader")
-
-    def predict_dataloader(self) -> Any:
-        """Predict data of `data`; an empty list if it has none."""
-        return self._theirs("predict_dataloader")
-
     def public_dataloader(self) -> DataLoader:
-        """The public data in order, without labels: x of a pair (x, y), dicts without `targets`.
+        """The public data in order, without labels: x of a pair (x, y), dicts without `lkd.batches.LABELS`.
 
         Raises:
             ValueError: if there are none.
@@ -232,8 +192,8 @@ class FederatedDataModule(LightningDataModule):
         """What every client holds.
 
         Args:
-            column: whose values are counted; `None` for the labels where no sample has to be loaded for
-                them, else the partition's column, else nothing.
+            column: whose values are counted; `None` for the labels where no sample has to be loaded for them, else the
+                partition's column, else nothing.
 
         Returns:
             A row for every client, see `lkd.datamodules.holdings.summarize`; with a plan also what `describe` says
@@ -242,14 +202,15 @@ class FederatedDataModule(LightningDataModule):
         Raises:
             ValueError: for an unknown column; the message names those that exist.
         """
-        clients = self.clients
-        if column is None:
-            column = LABEL if LABEL in self._columns.cheap else self.partition.column
-        table = summarize(clients, self._columns, column)
-        if self.plan is not None:
-            extra = describe(clients.parts["train"])
-            table = [row | more for row, more in zip(table, extra, strict=True)]
-        return table
+        table = summarize(self.clients, self._columns, column or self.counted)
+        if self.plan is None:
+            return table
+        return [row | more for row, more in zip(table, describe(self.clients.parts["train"]), strict=True)]
+
+    @property
+    def counted(self) -> str | None:
+        """The column that `summary` counts if none is named."""
+        return LABEL if LABEL in self._columns.cheap else self.partition.column
 
     def masks(self, part: str = "train") -> Masks:
         """Which modalities the clients' own samples have under the plan, and whose labels are wrong.
@@ -275,13 +236,6 @@ class FederatedDataModule(LightningDataModule):
         """
         return count_labels(self.clients, self._columns)
 
-    def _theirs(self, name: str) -> Any:
-        """What a loader method of `data` gives, if it has one."""
-        own = name in vars(self.data) or getattr(type(self.data), name) is not getattr(
-            LightningDataModule, name
-        )
-        return getattr(self.data, name)() if own else []
-
     def _deal(self) -> None:
         """Finds the public data and makes the clients."""
         loader = self.data.train_dataloader()
@@ -305,33 +259,12 @@ class FederatedDataModule(LightningDataModule):
             self.seed,
             self.plan,
         )
+        dealt = np.concatenate([part.rows.flat for part in clients.parts.values()])
+        known = self._columns if LABEL in self._columns.cheap else {}
+        check_columns(known, self.trainer, "the clients' data", dealt)
         clients.probabilities = self.cohort.probabilities(clients)
         self._clients = clients
         for name, part in clients.parts.items():
-            self._carry(part, plain=name != "train")
+            carry(part, self.data, plain=name != "train")
         if clients.public is not None and hooks_of(self._sources[-1]):
-            clients.public.carry_by(partial(_carried, data=self._sources[-1], plain=True))
-
-    def _carry(self, part: Part, plain: bool) -> None:
-        """Sends the batches of clients through the hooks of `data`.
-
-        Args:
-            part: of all clients.
-            plain: whether the hooks see a validation even while training goes on.
-        """
-        for batching in (part.batching, *part.views) if hooks_of(self.data) else ():
-            batching.carry = partial(_carried, data=self.data, plain=plain)
-
-    def _unless_cohort(self, hook: Callable[..., Any], batch: Any, *args: Any) -> Any:
-        """A hook of `data` for batches of data: a cohort's clients carry their own."""
-        cohort = isinstance(batch, list) and batch and all(isinstance(one, Shard) for one in batch)
-        return batch if cohort else hook(batch, *args)
-
-
-def _carried(batch: Any, data: LightningDataModule, plain: bool) -> Any:
-    trainer = data.trainer
-    if trainer is None:  # somebody looks at the batches, without a fit
-        return batch
-    measures = trainer.evaluating or trainer.predicting
-    with stage(trainer, "validating") if plain and not measures else nullcontext():
-        return through_data(batch, data, trainer)
+            clients.public.carry_by(partial(carried, data=self._sources[-1], plain=True))

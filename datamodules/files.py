@@ -1,10 +1,11 @@
 """Small helpers around files: what must exist, what lies at unsure depth, pictures in folders, text in any encoding."""
 
 import codecs
+import csv
 import gzip
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from lkd.datamodules.left_out import LeftOut
@@ -21,7 +22,9 @@ PARTS = {
 
 
 def check_folder(path: Path, what: str) -> Path:
-    """Returns `path` if it is a folder; else raises FileNotFoundError saying that `what` belongs there."""
+    """Returns `path` if it is a folder; else raises FileNotFoundError or NotADirectoryError: `what` belongs there."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file: set root to the folder that holds {what}.")
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}: put {what} there, or set root to where it is.")
     return path
@@ -59,6 +62,29 @@ def read_text(path: Path) -> str:
         raise ValueError(
             f"{path}, line {line}: is not text in UTF-8 ({error.reason}); save it so."
         ) from error
+
+
+def read_rows(path: Path, columns: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file, which may be gzipped, each after its file and line.
+
+    Args:
+        path: the file; its first line names the columns.
+        columns: those that it must have.
+
+    Raises:
+        ValueError: if one is missing, or a row has more or fewer values; and as of `read_text`.
+    """
+    beyond = "\0"  # no column's name
+    reader = csv.DictReader(read_text(path).splitlines(), restkey=beyond)
+    if missing := sorted(set(columns) - set(reader.fieldnames or ())):
+        raise ValueError(f"{path}, line 1: has no column {' and '.join(missing)}, but {reader.fieldnames}.")
+    for row in reader:
+        place = f"{path}, line {reader.line_num}"
+        if any(row.pop(beyond, ())) or None in row.values():
+            raise ValueError(
+                f"{place}: has more or fewer values than the {len(reader.fieldnames or ())} columns."
+            )
+        yield place, row
 
 
 def read_lines(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lkd.datamodules.labelled_boxes import check_box
+from lkd.datamodules.labelled_boxes import BEYOND, check_box, hangs_over
 from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.pictures import read_image
 from lkd.datamodules.samplers import Key
@@ -72,10 +72,11 @@ def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
 
 
 def check_labels(frames: Sequence[Frame]) -> None:
-    """Refuses frames whose labels are missing or wrong, as those of one's own `frames()` may be; counts boxes of no area.
+    """Refuses frames whose labels are missing or wrong, as those of one's own `frames()` may be; counts boxes clipped and of no area.
 
     Raises:
-        ValueError: if boxes and labels do not match, or a box is not finite, of negative size or not in the frame.
+        ValueError: if boxes and labels do not match, a label is no class, or a box is not finite, of negative size or not in
+            the frame.
     """
     left_out = LeftOut()
     for frame in frames:
@@ -83,8 +84,14 @@ def check_labels(frames: Sequence[Frame]) -> None:
             raise ValueError(f"{frame.path} has no labels, but labels are needed here (unlabelled=False).")
         if frame.boxes.shape != (len(frame.labels), 4) or not frame.boxes.isfinite().all():
             raise ValueError(f"boxes of {frame.path} must be finite, of shape (N, 4), with one label each.")
+        if len(frame.labels) and (frame.labels.is_floating_point() or frame.labels.min() < 0):
+            raise ValueError(
+                f"labels of {frame.path} must be classes 0, 1, ..., not {frame.labels.tolist()[:8]}."
+            )
         for number, box in enumerate(frame.boxes.tolist()):
             check_box(box, f"{frame.path}, box {number} (x1, y1, x2, y2 as shares of the frame)")
+            if hangs_over(box):
+                left_out.add(BEYOND, frame.path)
         if lost := len(frame.labels) - len(tidy(frame)[1]):
             left_out.add("boxes without area", frame.path, lost)
     left_out.say("FrameDataset")

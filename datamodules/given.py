@@ -1,5 +1,6 @@
-"""Data as people have them, a data set or a loader, as the data module that a federation takes."""
+"""Data as people have them, data sets or loaders, as the data module that a federation takes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -7,20 +8,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from lkd.packages import is_data_module
 
-EXAMPLE = "such as Digits(), a data set, a DataLoader, or a pair (train, val) of these"
+EXAMPLE = "such as Digits(), a data set, a DataLoader, or (train, val) or (train, val, test) of data sets or loaders"
 
 
 class Given(LightningDataModule):
-    """A training loader, and a validation loader if there is one.
+    """A training loader, and what measures the global model, as far as there is any.
 
     Args:
         train: of the clients' data.
-        val: measures the global model.
+        val: of validation.
+        test: of the test, and of prediction.
     """
 
-    def __init__(self, train: DataLoader, val: DataLoader | None = None) -> None:
+    def __init__(
+        self, train: DataLoader, val: DataLoader | None = None, test: DataLoader | None = None
+    ) -> None:
         super().__init__()
-        self.train, self.val = train, val
+        self.train, self.val, self.test = train, val, test
 
     def train_dataloader(self) -> DataLoader:
         """The training loader."""
@@ -30,18 +34,27 @@ class Given(LightningDataModule):
         """The validation loader; an empty list without one."""
         return [] if self.val is None else self.val
 
+    def test_dataloader(self) -> Any:
+        """The test loader; an empty list without one."""
+        return [] if self.test is None else self.test
+
+    def predict_dataloader(self) -> Any:
+        """The test loader; an empty list without one."""
+        return self.test_dataloader()
+
 
 def as_module(given: Any, batch_size: int | None, argument: str) -> LightningDataModule:
     """A data module of what was given.
 
     Args:
-        given: a data module, data set, loader, or a pair (train, val) of data sets or loaders.
+        given: a data module, data set, loader, or a tuple or list (train, val) or (train, val, test) of data sets or
+            loaders, of which val may be `None`.
         batch_size: of data sets.
         argument: the user's argument, for the message.
 
     Raises:
         ValueError: for a data set without a batch size.
-        TypeError: for anything else, with what to give.
+        TypeError: for anything else, bare arrays among it, with what to give.
 
     Example:
         >>> import torch
@@ -51,11 +64,26 @@ def as_module(given: Any, batch_size: int | None, argument: str) -> LightningDat
     """
     if is_data_module(given):
         return given
-    parts = given if isinstance(given, list | tuple) and len(given) == 2 else [given]
-    if all(isinstance(part, Dataset | DataLoader) or _like_data(part) for part in parts):
-        return Given(*[_loader(part, batch_size, argument) for part in parts])
-    found = given.__name__ if isinstance(given, type) else type(given).__name__
-    raise TypeError(f"{argument}={found} must be a LightningDataModule, {EXAMPLE}.")
+    several = isinstance(given, list | tuple)
+    parts: Sequence[Any] = given if several else [given]
+    for place, part in enumerate(parts):
+        which = f"{argument}[{place}]" if several else argument
+        if _is_array(part):
+            raise TypeError(
+                f"{which} is a {type(part).__name__}, whose rows are no samples with labels: join inputs and labels in a data "
+                "set, TensorDataset(X, Y); inputs that have no labels go into a loader, DataLoader(X, batch_size=32)."
+            )
+        if not (isinstance(part, Dataset | DataLoader) or _like_data(part) or (place and part is None)):
+            found = part.__name__ if isinstance(part, type) else type(part).__name__
+            raise TypeError(f"{which}={found} must be a LightningDataModule, {EXAMPLE}.")
+    if not 1 <= len(parts) <= 3:
+        raise TypeError(f"{argument} is a {type(given).__name__} of {len(parts)}, but must be {EXAMPLE}.")
+    return Given(*[_loader(part, batch_size, argument) for part in parts])
+
+
+def _is_array(part: Any) -> bool:
+    """Whether it is a tensor, an array or a table, whose rows are no samples (x, y)."""
+    return hasattr(type(part), "__array__") and not isinstance(part, type | Dataset)
 
 
 def _like_data(part: Any) -> bool:
@@ -64,8 +92,8 @@ def _like_data(part: Any) -> bool:
     return not own and hasattr(type(part), "__getitem__") and hasattr(type(part), "__len__")
 
 
-def _loader(part: Any, batch_size: int | None, argument: str) -> DataLoader:
-    if isinstance(part, DataLoader):
+def _loader(part: Any, batch_size: int | None, argument: str) -> Any:
+    if part is None or isinstance(part, DataLoader):
         return part
     if batch_size is None:
         raise ValueError(

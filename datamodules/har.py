@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from lkd.datamodules.classification import ClassificationDataModule, collate_pair
-from lkd.datamodules.cnrpark_files import require
 from lkd.datamodules.columns import GROUP
+from lkd.datamodules.fetched import require
 from lkd.datamodules.har_drawn import draw_recordings
 from lkd.datamodules.har_files import ARCHIVE, CLASSES, RELEASE, TABLES, Recording, read_recordings
 from lkd.datamodules.modality_set import ModalitySet, Moments

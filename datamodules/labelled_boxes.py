@@ -9,12 +9,14 @@ from torch import Tensor
 from lkd.datamodules.left_out import LeftOut
 
 TOLERANCE = 0.01  # how far beyond the picture's edge numbers may lie, as a share of its side; Ultralytics has the same
+ROUNDING = 1e-4  # what numbers of four digits lose on their way through corners: not worth a word
+BEYOND = "parts of boxes beyond the picture's edge"
 
 
 class LabelledBoxes:
     """Collects boxes; drops those that are repeated, without area or of other classes, and counts them.
 
-    Boxes whose middle is in the picture are clipped to it: those of objects that the edge cuts off may be whole.
+    Boxes whose middle is in the picture are clipped to it, and counted: those of objects that the edge cuts off may be whole.
 
     Args:
         left_out: counts what is dropped.
@@ -26,7 +28,7 @@ class LabelledBoxes:
         >>> found.tensors()
         (tensor([[0.5000, 0.5000, 1.0000, 0.7500]]), tensor([2]))
         >>> print(found.left_out)
-        1 boxes without area (such as a.txt, line 2)
+        1 parts of boxes beyond the picture's edge (such as a.txt, line 1), 1 boxes without area (such as a.txt, line 2)
     """
 
     def __init__(self, left_out: LeftOut) -> None:
@@ -60,6 +62,8 @@ class LabelledBoxes:
         elif x2 <= x1 or y2 <= y1:
             self.left_out.add("boxes without area", place)
         else:
+            if hangs_over(box):
+                self.left_out.add(BEYOND, place)
             self._boxes.append([x1, y1, x2, y2])
             self._labels.append(label)
         self._rows.add(row)
@@ -68,6 +72,11 @@ class LabelledBoxes:
         """Boxes (N, 4) float32 xyxy normalised to [0, 1], and labels (N,) int64."""
         boxes = torch.tensor(self._boxes, dtype=torch.float32).reshape(-1, 4)
         return boxes, torch.tensor(self._labels, dtype=torch.int64)
+
+
+def hangs_over(box: Sequence[float]) -> bool:
+    """Whether a part of a box (shares of the picture) is beyond the picture's edge, more than by rounding."""
+    return min(box) < -ROUNDING or max(box) > 1 + ROUNDING
 
 
 def check_box(box: Sequence[float], place: str) -> None:

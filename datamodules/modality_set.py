@@ -73,13 +73,18 @@ class ModalitySet(Dataset[tuple[dict[str, Any], Tensor]]):
         """Mean and deviation of every channel of every modality, over the samples that have it.
 
         Raises:
-            ValueError: if none has it.
+            ValueError: if none has it, or one has a value that is not finite, which would spoil all of them.
         """
         found = {}
         for name, values in self.x.items():
             known = values[self.present[name]] if self.present and name in self.present else values
             if not len(known):
                 raise ValueError(f"no training sample has {name}, so it cannot be normalised.")
+            if len(bad := (~known.flatten(1).isfinite()).any(1).nonzero()):
+                raise ValueError(
+                    f"{name} of {len(bad)} of {len(known)} training samples is not finite (the first is number {int(bad[0])} of "
+                    "those that have it): leave these samples out, or mark them as absent."
+                )
             flat = known.transpose(0, 1).flatten(1).double()  # gravity is large, and the numbers are many
             std = flat.std(1, correction=0)
             # a channel that never changes stays as it is, less its mean

@@ -9,6 +9,7 @@ from lkd.datamodules.cnrpark import CNRParkEXT
 from lkd.datamodules.splits import natural_key, pick
 from lkd.datamodules.world import VIEWS, number, write_world
 from lkd.datamodules.world.labels import put
+from lkd.datamodules.world.view import HEIGHTS
 
 CAMERAS = [f"C{number}" for number in range(1, 10)]  # the nine of the study; any other number is another lot
 
@@ -17,7 +18,7 @@ class ParkingWorld(CNRParkEXT):
     """Car parks seen by fixed cameras, drawn into `root` once and read as `CNRParkEXT` does.
 
     The same arguments draw the same world. A world that is already there is used if it was drawn with the
-    same `frames`, `world_seed` and `size` and holds the cameras asked for; cameras that it lacks are drawn
+    same `frames`, `world_seed`, `size` and `heights` and holds the cameras asked for; cameras that it lacks are drawn
     in addition.
 
     Args:
@@ -26,6 +27,7 @@ class ParkingWorld(CNRParkEXT):
         frames: pictures a camera.
         world_seed: what the world looks like; `seed` is that of training.
         size: width and height of the pictures in pixels.
+        heights: lowest and highest camera, in metres above the ground.
         task: "detection" or "patches".
         views: also draw "thermal" and "depth" pictures (see `lkd.datamodules.world.write_world`); those that `modalities`
             name are drawn anyway.
@@ -43,6 +45,7 @@ class ParkingWorld(CNRParkEXT):
         frames: int = 60,
         world_seed: int = 0,
         size: tuple[int, int] = (480, 360),
+        heights: tuple[float, float] = HEIGHTS,
         task: Literal["detection", "patches"] = "detection",
         targets: Literal["cars", "busy_slots"] = "cars",
         views: list[str] | None = None,
@@ -55,6 +58,8 @@ class ParkingWorld(CNRParkEXT):
             number(camera)  # says so if it is no name of a camera
         super().__init__(root, task=task, targets=targets, cameras=self.drawn_cameras, **kwargs)
         self.world: dict[str, Any] = {"frames": frames, "seed": world_seed, "size": list(size)}
+        if tuple(heights) != HEIGHTS:  # worlds that were drawn before there was a choice say nothing of it
+            self.world["heights"] = list(heights)
         self.with_patches = task == "patches"
         named = (self.patches.modalities if self.patches else None) or []
         wanted = [] if not views else pick("views", views, VIEWS)
@@ -83,7 +88,8 @@ class ParkingWorld(CNRParkEXT):
             done, done_patches, drawn
         )  # from the first frame on, so that no other world can be mixed in
         world = self.world
-        write_world(self.root, cameras, world["frames"], world["seed"], tuple(world["size"]), patches, views)
+        size, heights = tuple(world["size"]), tuple(world.get("heights", HEIGHTS))
+        write_world(self.root, cameras, world["frames"], world["seed"], size, patches, views, heights)
         self._note(cameras, patches, views)
 
     def _noted(self) -> dict[str, Any]:
@@ -95,7 +101,7 @@ class ParkingWorld(CNRParkEXT):
             there = dict(json.loads(note.read_text()))
         except (ValueError, TypeError):
             there = {}
-        if missing := nothing.keys() - there.keys():
+        if missing := nothing.keys() - there.keys() - {"heights"}:  # which only worlds of other cameras say
             raise ValueError(
                 f"{note} is damaged (it does not say {', '.join(sorted(missing))}): delete it, and {self.root} is drawn anew, "
                 "or choose another root."

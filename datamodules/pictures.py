@@ -56,7 +56,9 @@ def decode(file: Path | BinaryIO, name: str, mode: Literal["RGB", "L"] = "RGB") 
             pixels = np.array((image if turn is None else image.transpose(turn)).convert(mode))
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all for damaged files
+    except Image.DecompressionBombError as error:
+        raise ValueError(_too_large(name, error)) from error
+    except (OSError, SyntaxError, ValueError) as error:  # all for damaged files
         raise ValueError(f"the image {name} is damaged and cannot be decoded ({error}).") from error
     if deep:
         raise ValueError(
@@ -80,9 +82,18 @@ def image_size(path: Path) -> tuple[int, int]:
             sideways = _orientation(image) >= 5
     except FileNotFoundError as error:
         raise FileNotFoundError(f"the image {path} is missing.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ValueError(_too_large(str(path), error)) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"the image {path} is damaged and cannot be opened ({error}).") from error
     return (height, width) if sideways else (width, height)
+
+
+def _too_large(name: str, error: Exception) -> str:
+    return (
+        f"the image {name} has too many pixels to be opened, as a file that is made to fill the memory has ({error}): make it "
+        "smaller, or, if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS."
+    )
 
 
 def _orientation(image: Image.Image) -> int:

@@ -8,15 +8,14 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lkd.batches import LABELS
 from lkd.datamodules.batching import Batching
-
-LABELS = ("targets", "target", "labels", "label")  # of batches that are dicts
 
 
 class PublicData:
     """Samples that go by their numbers, without augmentation; nothing of them is kept in memory.
 
-    Inputs are the x of batches (x, y), and dicts without `targets` (or `target`, `labels`, `label`).
+    Inputs are the x of batches (x, y), and dicts without what is called as labels are (`lkd.batches.LABELS`).
 
     Args:
         batching: how batches are made.

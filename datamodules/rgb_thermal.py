@@ -80,6 +80,8 @@ class RGBThermalFolder(DetectionDataModule):
                 text.format(**dict.fromkeys(places, "0"))
             except (KeyError, IndexError, ValueError) as error:
                 raise ValueError(f"{name}={text!r} must be made of the places {sorted(places)}.") from error
+        if classes is not None and (not classes or min(classes.values()) < 0):
+            raise ValueError(f"classes={classes} must map names in the label files to classes 0, 1, ...")
         if test is not None and not self.fractions[0]:
             raise ValueError(f"fractions={self.fractions} leave nothing to train on beside test={test}.")
         self.root, self.labels, self.camera, self.time = Path(root), labels, camera, time

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
 
 class Timed(Protocol):
     """Anything with a camera and a time: a frame, a patch."""
@@ -91,6 +93,8 @@ def by_time(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) ->
 def complete(parts: Splits, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Splits:
     """Cuts a part that is empty from the end, in time, of the one before it: val from train, test from val.
 
+    A val that was given and gives a part of itself to the test is worth a warning; a test share of 0 keeps it whole.
+
     Args:
         parts: as they are given; each is sorted by camera and then time.
         fractions: shares of train, val and test, by which a part is cut in two.
@@ -112,7 +116,13 @@ def complete(parts: Splits, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Spl
     if not val and first + second > 0:
         train, val, _ = by_time(train, (first / (first + second), second / (first + second), 0.0))
     if not test and second + third > 0:
+        given = bool(parts.val) and len(val)
         _, val, test = by_time(val, (0.0, second / (second + third), third / (second + third)))
+        if given and test:
+            rank_zero_warn(
+                f"no test part is given, but val is: the last {len(test)} of its {given} samples, in time, are the test, by "
+                f"fractions={tuple(fractions)}; for the whole of val let the third be 0, or name a test part."
+            )
     return Splits(train, val, test)
 
 

@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from lkd.datamodules.download import Remote, download, unpack
+from lkd.datamodules.download import Remote
+from lkd.datamodules.fetched import require
 from lkd.datamodules.files import find
 
 CLASSES = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")  # 1 to 6
@@ -39,19 +40,8 @@ def require_release(root: Path, fetch: bool) -> Path:
     Raises:
         FileNotFoundError: if there is neither and `fetch` is off, or the zips do not hold it.
     """
-    if not find(root, [FIRST]):
-        if not any((root / name).is_file() for name in ARCHIVES):
-            if not fetch:
-                raise FileNotFoundError(
-                    f"{root} holds no {FIRST}: set --data.download=true to fetch it, or unpack {RELEASE.url} there."
-                )
-            download(RELEASE, root)
-        for name in ARCHIVES:
-            if (root / name).is_file():
-                unpack(root / name, root)
-    if not (found := find(root, [FIRST])):
-        raise FileNotFoundError(f"the zips in {root} hold no {FIRST}: fetch {RELEASE.url} anew.")
-    return found[0].parents[2]
+    require(root, [FIRST], RELEASE, fetch, ARCHIVES)
+    return find(root, [FIRST])[0].parents[2]
 
 
 def read_half(folder: Path, half: str, acceleration: Literal["body", "total"]) -> Half:
@@ -87,9 +77,11 @@ def _column(path: Path, largest: int | None = None) -> np.ndarray:
     """Whole numbers (W,) from 1 on, one a line."""
     values = _table(path, np.int64)
     high = values.max(initial=0) if largest is None else largest
-    if values.shape[1] != 1 or not len(values) or values.min() < 1 or values.max() > high:
+    wrong = np.flatnonzero((values < 1).any(1) | (values > high).any(1))
+    if values.shape[1] != 1 or not len(values) or len(wrong):
+        where = f"line {wrong[0] + 1} is {values[wrong[0]].tolist()}: it" if len(wrong) else "it"
         raise ValueError(
-            f"{path} must have one number a line, from 1 on{f' to {largest}' if largest else ''}."
+            f"{path}, {where} must have one number a line, from 1 on{f' to {largest}' if largest else ''}."
         )
     return values[:, 0]
 
@@ -97,11 +89,12 @@ def _column(path: Path, largest: int | None = None) -> np.ndarray:
 def _signal(path: Path, count: int) -> np.ndarray:
     """Windows (W, 128) float32 of one axis."""
     values = _table(path, np.float32)
-    if values.shape != (count, LENGTH) or not np.isfinite(values).all():
+    if values.shape != (count, LENGTH):
         raise ValueError(
-            f"{path} has {values.shape[0]} lines of {values.shape[1]} numbers; {count} of {LENGTH}, all finite, "
-            "are needed."
+            f"{path} has {values.shape[0]} lines of {values.shape[1]} numbers; {count} of {LENGTH} are needed."
         )
+    if len(bad := np.flatnonzero(~np.isfinite(values).all(1))):
+        raise ValueError(f"{path}, line {bad[0] + 1}: not all of its numbers are finite.")
     return values
 
 

@@ -27,7 +27,8 @@ class YoloFolder(DetectionDataModule):
     needed.
 
     Folders `train`, `val` and `test`, or a `data.yaml` that names them, are the three parts; one that is not there is cut
-    in time from the part before it (see `lkd.datamodules.yolo_layout.read_layout`).
+    in time from the part before it (see `lkd.datamodules.yolo_layout.read_layout`). So a val without a test gives half of
+    itself to the test, in a warning; `fractions: [0.8, 0.2, 0.0]` keeps it whole.
 
     Args:
         root: folder that holds `images/` and `labels/`, or a `data.yaml`; or that file itself.
@@ -113,7 +114,7 @@ class YoloFolder(DetectionDataModule):
         files = {picture.path: picture.label for picture in self._layout.pictures}
         if missing := [files[frame.path] for frame in frames if not files[frame.path].is_file()]:
             raise FileNotFoundError(
-                f"the label file {missing[0]} is missing, one of {len(missing)}; write an empty file for a frame without "
+                f"the label file {missing[0]} is missing, one of {len(missing)} that are (of {len(frames)} frames); write an empty file for a frame without "
                 "objects."
             )
         labelled, objects = [], 0

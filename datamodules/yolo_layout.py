@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from lkd.datamodules.data_yaml import below_images, find_data_yaml, read_data_yaml
+from lkd.datamodules.data_yaml import below_images, check_names, find_data_yaml, read_data_yaml
 from lkd.datamodules.files import PARTS, check_folder, is_hidden, list_images, read_lines
 from lkd.datamodules.left_out import LeftOut
 
@@ -43,7 +43,7 @@ def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> Layout:
         FileNotFoundError: if there is no picture.
         ValueError: if a picture is in two parts, or in none while others are, or two share a label file.
     """
-    said = read_data_yaml(find_data_yaml(root), left_out)
+    said = read_data_yaml(find_data_yaml(root, left_out), left_out)
     folder = root.parent if root == said.file else root
     parts = said.parts or _folders(folder, left_out)
     pictures: dict[Path, Picture] = {}
@@ -67,7 +67,17 @@ def _folders(root: Path, left_out: LeftOut) -> dict[str, dict[Path, PurePath]]:
     """The pictures of each part, by the folders alone."""
     places = [("", root / "images"), *((part, root / name / "images") for name, part in PARTS.items())]
     if not any(place.is_dir() for _, place in places):
-        check_folder(root / "images", "the pictures <camera>_<number>.jpg")
+        what = "images/ with the pictures <camera>_<number>.jpg (or train/images/, ...), labels/ beside it, or a data.yaml"
+        if beside := list_images(check_folder(root, what)):
+            above = (
+                f"set root to {root.parent}"
+                if root.name == "images"
+                else f"move the pictures to {root / 'images'}"
+            )
+            raise FileNotFoundError(
+                f"{root} holds pictures such as {beside[0].name} itself, and not {what}: {above}."
+            )
+        raise FileNotFoundError(f"{root} holds no {what}: put it there, or set root to where it is.")
     parts: dict[str, dict[Path, PurePath]] = {}
     for part, place in places:
         if place.is_dir():
@@ -117,5 +127,8 @@ def _listed_names(root: Path) -> list[str]:
     """Names of the classes in `classes.txt`, one a line, as LabelImg and Label Studio write it; empty without it."""
     for path in (root / "classes.txt", root / "labels" / "classes.txt"):
         if path.is_file():
-            return read_lines(path)
+            try:
+                return check_names(read_lines(path))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}.") from error
     return []

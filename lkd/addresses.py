@@ -1,13 +1,12 @@
 """Addresses of layers: a submodule, an entry of what it gives, and where its channels are."""
 
-import dataclasses
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-LAYOUTS = ("NHWC", "NCHW", "NLC", "NCL")
+LAYOUTS = ("NHWC", "NCHW", "NLC", "NCL", "LNC")
 
 
 class Address(NamedTuple):
@@ -24,7 +23,8 @@ def parse(address: str, argument: str = "layer") -> Address:
     Args:
         address: `"a.b"` for a submodule, `""` for the model itself; after a `:` the key, attribute or index of an entry
             of its output, several in a row for entries of entries, `*` for all entries of a list; after an `@` the order of
-            its dimensions, where lkd cannot see it: `NHWC` or `NCHW` for maps, `NLC` or `NCL` for sequences.
+            its dimensions, where lkd cannot see it: `NHWC` or `NCHW` for maps, `NLC`, `NCL` or `LNC` (samples second) for
+            sequences.
         argument: The name of the user's argument, for the error message.
 
     Raises:
@@ -149,7 +149,7 @@ def entry_of(value: Any, address: str, argument: str) -> Any:
     """The entry of a layer's output that an address names; the whole output where it names none.
 
     Args:
-        value: What the layer gave: a tensor, or a dict, tuple, list or dataclass, nested as it may be.
+        value: What the layer gave: a tensor, or a mapping, tuple, list or object with attributes, nested as it may be.
         address: As `parse` reads it.
         argument: The name of the user's argument, for the error message.
 
@@ -175,11 +175,11 @@ def _entry(value: Any, key: str) -> Any:
         return list(value)
     if isinstance(value, tuple | list) and key.lstrip("-").isdecimal():
         return value[int(key)]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return value[int(key)] if key not in value and key.isdecimal() else value[key]
-    if hasattr(value, "_fields") or dataclasses.is_dataclass(value):  # a named tuple too
-        return getattr(value, key)
-    raise KeyError(key)
+    if isinstance(value, Tensor) or (isinstance(value, tuple | list) and not hasattr(value, "_fields")):
+        raise KeyError(key)
+    return getattr(value, key)  # of a named tuple, a dataclass, or an object of a class of anybody
 
 
 def described(value: Any) -> str:
@@ -193,7 +193,7 @@ def described(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)}"
     kind = type(value).__name__
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return f"a {kind} with {sorted(map(str, value))}"
     if isinstance(value, tuple | list) and value:
         return f"a {kind} of {', '.join(described(v) for v in value[:4])}{', ...' if len(value) > 4 else ''}"

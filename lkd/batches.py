@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from lkd.nested import tensors
 from lkd.taps import Call
 
 Keys = str | int | list[str | int]
 """Entries of a batch: keys of a dict, places in a tuple, attributes of anything else."""
 
-LABELS = ("labels", "label", "targets", "target")
-"""What dicts call their labels."""
+LABELS = ("label", "labels", "target", "targets", "y", "class")
+"""What batches, samples and columns call their labels, the likeliest first."""
 
 
 def call_of(
@@ -109,20 +109,32 @@ def entry(batch: Any, key: str | int, argument: str, why: str = "") -> Any:
 
 
 def begins_with_labels(batch: Sequence[Any]) -> bool:
-    """Whether a tuple begins with class numbers, and something larger follows.
+    """Whether a tuple begins with class numbers, or zeros and ones for classes, and what looks like inputs follows.
 
     Example:
         >>> import torch
         >>> begins_with_labels((torch.tensor([1, 2]), torch.zeros(2, 3)))
         True
+        >>> begins_with_labels((torch.eye(3)[:2], torch.rand(2, 3, 8, 8)))  # one-hot
+        True
     """
     head, *rest = batch
-    return (
-        isinstance(head, Tensor)
-        and head.ndim <= 1
-        and not head.is_floating_point()
-        and any(isinstance(other, Tensor) and other.ndim > 1 for other in rest)
-    )
+    others = [other for other in rest if isinstance(other, Tensor)]
+    if not isinstance(head, Tensor) or head.ndim > 2:
+        return False
+    if head.ndim <= 1 and not head.is_floating_point():
+        return any(other.ndim > 1 for other in others)
+    larger = [other for other in others if other.is_floating_point() and other.ndim > max(head.ndim, 1)]
+    beside = [other for other in others if other.is_floating_point() and other.ndim == head.ndim == 2]
+    if not (larger or beside) or not _flags(head):
+        return False
+    one_hot = head.ndim == 2 and bool((head.sum(1) == 1).all())
+    return bool(larger) or (one_hot and not any(_flags(other) for other in beside))
+
+
+def _flags(tensor: Tensor) -> bool:
+    """Whether it is all zeros and ones."""
+    return bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def size(batch: Any) -> int:
@@ -133,9 +145,7 @@ def size(batch: Any) -> int:
         >>> size({"scale": torch.tensor(1.0), "images": torch.zeros(8, 3)})
         8
     """
-    found: list[int] = []
-    apply_to_collection(batch, Tensor, lambda t: found.append(len(t)) if t.ndim else None)
-    return found[0] if found else 1
+    return next((len(tensor) for tensor in tensors(batch) if tensor.ndim), 1)
 
 
 def _arguments(module: nn.Module) -> tuple[list[str], list[str]]:

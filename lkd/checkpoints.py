@@ -3,16 +3,18 @@
 import inspect
 import pickle
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 
-from lkd.own_arguments import class_path
+from lkd.own_arguments import class_path, is_plain
 from lkd.packages import is_module_class, overrides
 from lkd.parser import Parser
 from lkd.safe_load import load
+from lkd.trust import check, import_trusted
 
 FEDERATION = "federation"
 """Key of a checkpoint under which the state of algorithm and clients is."""
@@ -39,21 +41,13 @@ def describe(module: LightningModule) -> dict[str, Any] | None:
     parameters = list(inspect.signature(init).parameters.values())[1:] if takes else []
     named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     free = any(p.kind == p.VAR_POSITIONAL for p in parameters)
-    if free or not named <= {*saved, *TRAINING} or not _is_plain(saved):
+    if free or not named <= {*saved, *TRAINING} or not is_plain(saved):
         return None
     return {
         "class_path": class_path(type(module)),
         "init_args": saved,
         "config": "_class_path" in module.hparams,
     }
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(type(key) in (str, int) and _is_plain(each) for key, each in value.items())
-    if isinstance(value, list | tuple):
-        return all(_is_plain(each) for each in value)
-    return value is None or type(value) in (bool, int, float, str)
 
 
 def server_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -67,7 +61,10 @@ def _under(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def load_client(
-    path: str, client: int | None = None, module: LightningModule | None = None
+    path: str,
+    client: int | None = None,
+    module: LightningModule | None = None,
+    trust: Sequence[str] = (),
 ) -> LightningModule:
     """Loads a model out of a federation's checkpoint.
 
@@ -78,6 +75,7 @@ def load_client(
         path: The checkpoint.
         client: Id of a client, whose own layers it has then; None for the server's model.
         module: What to load it into, where the checkpoint does not say how its modules are made.
+        trust: Packages or classes that the checkpoint may name beside lkd's, torch's and what is imported already.
 
     Returns:
         The module, on the CPU.
@@ -98,7 +96,7 @@ def load_client(
     kind = _kind(saved, client, path)
     state = _under(f"others.{kind - 1}." if kind else "client.", checkpoint["state_dict"])
     if module is None:
-        module = _make((saved.get("modules") or [None] * (kind + 1))[kind], path)
+        module = _make((saved.get("modules") or [None] * (kind + 1))[kind], path, trust)
     module.configure_model()
     module.on_load_checkpoint({**checkpoint, "state_dict": state})
     try:
@@ -125,6 +123,24 @@ def load_client(
     return module
 
 
+def own_models(path: str) -> dict[int, int]:
+    """Clients of a federation's checkpoint whose models differ from the server's, by id: their architecture.
+
+    They do where layers are personal, where there are several architectures, or where no weights are shared; then those
+    that have not trained yet are left out. Empty where all clients have the server's model, and for other checkpoints.
+    """
+    saved = load(path).get(FEDERATION) or {}
+    population = (saved.get("population") or {}).get("population")
+    if population is None:
+        return {}
+    shares = saved.get("shares", True)
+    kept = saved["clients"]
+    if shares and len(saved["optimizer"]) == 1 and not any(one.get("personal") for one in kept.values()):
+        return {}
+    ids = range(population) if shares else sorted(kept)
+    return {client: _kind(saved, client, path) for client in ids}
+
+
 def _kind(saved: dict[str, Any], client: int | None, path: str) -> int:
     """The architecture of what is asked for."""
     who = saved.get("algorithm")
@@ -146,7 +162,7 @@ def _kind(saved: dict[str, Any], client: int | None, path: str) -> int:
     return int(assign[client]) if assign is not None else client % len(saved["optimizer"])
 
 
-def _make(described: dict[str, Any] | None, path: str) -> LightningModule:
+def _make(described: dict[str, Any] | None, path: str, trust: Sequence[str]) -> LightningModule:
     if described is None:
         raise ValueError(
             f"path={path!r} does not say how its module is made, which calls no self.save_hyperparameters(), or saves objects or "
@@ -156,11 +172,13 @@ def _make(described: dict[str, Any] | None, path: str) -> LightningModule:
 
     name, arguments = described["class_path"], described["init_args"]
     module, _, attribute = name.rpartition(".")
+    check(arguments, path, trust)
+    import_trusted(name, trust)
     # only what is imported already: a stranger's file must not choose what runs
     found = getattr(sys.modules.get(module), attribute, None)
     if found is None or not is_module_class(found):
         raise ValueError(
-            f"path={path!r} is of {name}, which is no LightningModule that is imported here: import it first, or give the module, "
+            f"path={path!r} is of {name}, which is no LightningModule that is imported here: import it first, allow it by trust=[{module!r}], or give the module, "
             f"load_client({path!r}, module={attribute}(...))."
         )
     try:

@@ -1,14 +1,15 @@
 """The command line. Bare help and mistakes in the order of options are answered before the slow imports."""
 
-import netrc
+import difflib
+import errno
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from urllib.parse import urlsplit
+
+from lkd.wandb_account import has_account
 
 HELP = """\
-usage: python cli.py {fit,validate,test,predict,partition} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+usage: python cli.py {fit,validate,test,predict,partition,export} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
        python cli.py compare COMPARISON.yaml [--jobs N]
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
@@ -18,6 +19,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   test       measure on the test data and report
   predict    run on the predict data
   partition  show which client holds what, without training
+  export     write a trained student as a file that runs without lkd, measured as that file
   compare    run methods over settings and seeds, and report what they reach and what they cost
 
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
@@ -27,14 +29,20 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
 """
+VERBS = ("fit", "validate", "test", "predict", "partition", "compare")
+_FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTS = (
     "--model",
     "--data",
     "--trainer",
     "--distillation",
+    "--more_loggers",
     "--seed_everything",
     "--ckpt_path",
     "--test_after_fit",
+    "--trust",
+    "--supervised_twin",
+    "--save_as",
 )
 
 
@@ -51,15 +59,20 @@ def misplaced_override(args: Sequence[str]) -> str | None:
     return next((a for a in before if a.startswith(_PARTS)), None)
 
 
-def has_wandb_account() -> bool:
-    """Whether W&B knows who we are: an API key in the environment or in the netrc file."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    files = (
-        [os.environ["NETRC"]] if "NETRC" in os.environ else [Path.home() / ".netrc", Path.home() / "_netrc"]
+def wrong_verb(given: str) -> str | None:
+    """What to say of a first word that is no verb.
+
+    Example:
+        >>> wrong_verb("fitt")
+        "there is no verb 'fitt'; did you mean 'fit'?"
+        >>> wrong_verb("fit")
+    """
+    if given in VERBS or given.startswith("-"):
+        return None
+    near = difflib.get_close_matches(given, VERBS, n=1)
+    return f"there is no verb {given!r}; " + (
+        f"did you mean {near[0]!r}?" if near else f"there are {', '.join(VERBS)}."
     )
-    return any(netrc.netrc(file).authenticators(host) for file in files if Path(file).is_file())
 
 
 def own_sentence(error: BaseException | None) -> str | None:
@@ -76,17 +89,37 @@ def own_sentence(error: BaseException | None) -> str | None:
         RuntimeError,
     )
     while error is not None:
-        code = error.__traceback__
-        while code is not None and code.tb_next is not None:
-            code = code.tb_next
-        if (
-            code is not None
-            and isinstance(error, kinds)
-            and code.tb_frame.f_globals.get("__name__", "").startswith("lkd.")
-        ):
+        if isinstance(error, kinds) and _raised_in(error).startswith("lkd."):
             return f"{type(error).__name__}: {error}"
         error = error.__cause__
     return None
+
+
+def others_sentence(error: BaseException) -> str | None:
+    """What Lightning or the system said, if it is of the machine or the configuration and not of anybody's code."""
+    if isinstance(error, OSError) and error.errno in _FULL_OR_CLOSED:
+        return f"{error.filename or 'a file'} cannot be written or read: {error.strerror}."
+    if type(error).__name__ == "MisconfigurationException":
+        hint = (
+            "; --trainer.accelerator=auto takes what this machine has"
+            if "machine" in str(error) or "backend" in str(error)
+            else ""
+        )
+        return " ".join(str(error).split()).removesuffix(".").removesuffix("!") + hint + "."
+    cause: BaseException | None = error
+    while cause is not None:  # the parser wraps what was raised while it made an object
+        if isinstance(cause, ImportError) and _raised_in(cause).startswith("lightning."):
+            return f"what this configuration names needs a package that is not installed: {cause}"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _raised_in(error: BaseException) -> str:
+    """The module that raised an error."""
+    code = error.__traceback__
+    while code is not None and code.tb_next is not None:
+        code = code.tb_next
+    return "" if code is None else str(code.tb_frame.f_globals.get("__name__", ""))
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -103,17 +136,26 @@ def main(args: Sequence[str] | None = None) -> None:
     if not given or given[0] in ("-h", "--help"):
         print(HELP)
         return
+    if wrong := wrong_verb(given[0]):
+        sys.exit(wrong)
+    if len(given) == 1 and given[0] in VERBS:
+        what = "COMPARISON.yaml" if given[0] == "compare" else "--config CONFIG.yaml"
+        sys.exit(f"{given[0]} needs to know what to run: {given[0]} {what} (configs/ has examples).")
     if late := misplaced_override(given):
         sys.exit(
             f"{late} stands before --config, whose file would silently win; put overrides after --config."
         )
-    if not has_wandb_account():
+    if not has_account():
         os.environ.setdefault("WANDB_MODE", "offline")  # runs, instead of asking for a login
     try:
         if given[0] == "partition":
             from lkd import partition
 
             partition.run(given[1:])
+        elif given[0] == "export":
+            from lkd.edge.export import command as exporting
+
+            exporting.run(given[1:])
         elif given[0] == "compare":
             from lkd.compare import command
 
@@ -123,7 +165,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
             lightning_cli.run(None if args is None else given)
     except Exception as error:
-        sentence = own_sentence(error)
+        sentence = own_sentence(error) or others_sentence(error)
         if os.environ.get("LKD_TRACEBACK") or sentence is None:
             raise
         sys.exit(sentence)

@@ -2,24 +2,35 @@
 
 import functools
 import logging
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, Namespace, SaveConfigCallback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import lkd.callbacks
 import lkd.datamodules
 import lkd.federated
+import lkd.loggers
 import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
-from lkd import __version__
+from lkd import __version__, child
+from lkd.checkpoint_io import Checkpoints, look
+from lkd.ending import Ending
+from lkd.made_again import kept
+from lkd.one_table import carry_over
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
+from lkd.run_labels import labels
+from lkd.twin import SupervisedTwin
+from lkd.wandb_account import go_offline_if_unreachable
+from lkd.whereabouts import command, earlier, keep_last, tell
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +69,18 @@ class _Shared:
 
 
 class CLI(LightningCLI):
-    """Adds the `distillation` callback as a section of its own and `test_after_fit`."""
+    """Adds the `distillation` callback and `more_loggers` as sections of their own, `test_after_fit` and `trust`.
+
+    Args:
+        *args: Of `LightningCLI`, as `**kwargs` are.
+        **kwargs: `args` are what the command line says, default that of the process.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = kwargs.get("args")
+        self.ending = Ending(sys.argv[1:] if given is None else given)
+        with self.ending.catching():
+            super().__init__(*args, **kwargs)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Makes the parser, whose mistakes get one sentence."""
@@ -71,38 +93,99 @@ class CLI(LightningCLI):
             lkd.callbacks.Distillation, "distillation", subclass_mode=True, required=False
         )
         parser.add_argument(
+            "--more_loggers",
+            type=list[Logger],
+            default=[],
+            help="Loggers beside trainer.logger, whose folder stays the run's.",
+        )
+        parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="Measure on the test data when fit is done."
         )
+        parser.add_argument(
+            "--supervised_twin",
+            type=bool,
+            default=False,
+            help="Also train the same student on the labels of the same frames, in a run beside this one, for its report.",
+        )
+        parser.add_argument(
+            "--save_as",
+            type=str | None,
+            default=None,
+            help="Path where the weights are saved when fit is done, unless a ModelCheckpoint of the run has saved there.",
+        )
+        parser.add_argument(
+            "--trust",
+            type=list[str],
+            default=[],
+            help="Packages whose classes the checkpoint of --ckpt_path may name, as in --trust+=my_package.",
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Looks at the checkpoint first: the arguments in it become part of the configuration."""
+        options = self.config.get(self.config.get("subcommand") or "", {})
+        self.logged = 0
+        if found := look(options):
+            epochs = found.get("loops") or {}
+            state = epochs.get("fit_loop", {}).get("epoch_loop.state_dict", {})
+            self.logged = state.get("_batches_that_stepped", found.get("global_step", 0))
+            super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:
-        """Looks for the checkpoint, before anything that takes long."""
-        path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
-        if path is None:
-            if self.subcommand in ("validate", "test", "predict"):
-                log.warning(
-                    "No --ckpt_path: %s uses the weights that the config starts from.", self.subcommand
-                )
-        elif not (path in ("best", "last", "hpc", "registry") or ":" in path or Path(path).exists()):
-            raise FileNotFoundError(  # registry:... and s3://... are left to Lightning
-                f"ckpt_path={path!r} does not exist; give the path of a checkpoint, 'best', 'last' or 'hpc'."
+        """Says which weights are measured; tells W&B what the run is called."""
+        options = self.config.get(str(self.subcommand), self.config)
+        if options.get("ckpt_path") is None and self.subcommand in ("validate", "test", "predict"):
+            there = earlier(options.trainer)
+            hint = f" Trained ones are there: --ckpt_path={there}" if there else ""
+            log.warning(
+                "No --ckpt_path: %s uses the weights that the config starts from.%s", self.subcommand, hint
             )
+        for entry in options.get("more_loggers", []):
+            if entry.class_path.endswith("WandbRunLogger"):
+                group, tags = labels(options.clone().as_dict())
+                entry.init_args.group = entry.init_args.group or group
+                entry.init_args.tags = entry.init_args.tags or tags
 
     def instantiate_classes(self) -> None:
         """Makes the objects of the configuration."""
         super().instantiate_classes()
+        if any(isinstance(logger, WandbLogger) for logger in self.trainer.loggers):
+            go_offline_if_unreachable()
         for module in self.model.modules():
             for name, value in list(vars(module).items()):
                 if isinstance(value, functools.partial):
                     setattr(module, name, _Shared(value))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
-        return super()._instantiate_trainer(config, [c for c in callbacks if c is not None])
+        more = self._get(self.config_init, "more_loggers", default=[])
+        own = config["logger"]
+        if more and own is not False:
+            if own is None or own is True:
+                own = CSVLogger(config["default_root_dir"] or Path.cwd())
+            config = {**config, "logger": [*(own if isinstance(own, list) else [own]), *more]}
+        elif more:
+            config = {**config, "logger": more}
+        if config.get("enable_progress_bar") is None and not sys.stdout.isatty():
+            config = {**config, "enable_progress_bar": False}  # a line an epoch instead
+        given = [c for c in callbacks if c is not None]
+        trainer = super()._instantiate_trainer(config, [*given, self.ending])
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = Checkpoints()  # none of the config's or the strategy's own
+        return trainer
 
     def before_fit(self) -> None:
         """Looks ahead first, and keeps quiet about layers in eval mode where the module was asked for them."""
         check_folders(self.trainer)
+        goes_on = self.config["fit"].get("ckpt_path")
+        if goes_on and Path(goes_on).is_file():
+            carry_over(self.trainer, Path(goes_on), self.logged)
         callbacks: list[Any] = cast(Any, self.trainer).callbacks
         callbacks.insert(0, Preflight(self.make_data if self._tests_after_fit else None))
+        if self.config["fit"]["supervised_twin"]:
+            callbacks.insert(1, SupervisedTwin())
+        if self.trainer.progress_bar_callback is None:
+            callbacks.append(lkd.callbacks.EpochLines())
+        keep_last(self.trainer)
+        self._saved_as = _date(self.config["fit"]["save_as"])
         module = getattr(self.model, "client", self.model)  # a federation's
         if getattr(module, "freeze_batchnorm", False) or getattr(module, "freeze_layers", 0):
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start")
@@ -122,22 +205,43 @@ class CLI(LightningCLI):
         return self.config["fit"]["test_after_fit"] and has_data and is_overridden("test_step", self.model)
 
     def after_fit(self) -> None:
-        """Measures the final weights once on the test data, if the module can be tested."""
+        """Saves, and measures the final weights once on the test data, if the module can be tested."""
+        path = self.config["fit"]["save_as"]
+        if path is not None and not self.trainer.interrupted and _date(path) == self._saved_as:
+            self.trainer.save_checkpoint(path)
         if self._tests_after_fit and not self.trainer.interrupted:
             reported = any(
                 isinstance(c, lkd.callbacks.DetectionReport) for c in cast(Any, self.trainer).callbacks
             )
-            self.trainer.test(self.model, datamodule=self.datamodule, verbose=not reported)
+            with kept(self.model):
+                self.trainer.test(self.model, datamodule=self.datamodule, verbose=not reported)
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
                 _say_where(logger)
+        again = command("test", self._given, without=("--ckpt_path", "--save_as"))
+        tell(self.trainer, again if self._tests_after_fit else None)
+
+    def after_validate(self) -> None:
+        """Says where the results are."""
+        tell(self.trainer)
+
+    after_test = after_predict = after_validate
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Keeps what was given, for the command that comes next."""
+        self._given = sys.argv[1:] if args is None else list(args)
+        super().parse_arguments(parser, args)
+
+
+def _date(path: str | None) -> int | None:
+    return Path(path).stat().st_mtime_ns if path is not None and Path(path).exists() else None
 
 
 def _say_where(logger: WandbLogger) -> None:
     run = logger.experiment
     if run.offline:
         folder = run.dir.removesuffix("/files")
-        print(f"W&B has no account here and ran offline: {folder} (upload: wandb sync {folder})")
+        print(f"W&B ran offline: {folder} (upload: wandb sync {folder})")
     else:
         print(f"W&B run: {run.url}")
 
@@ -157,7 +261,8 @@ def run(args: list[str] | None = None) -> CLI:
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*is deprecated")
     # An empty list is how a datamodule says that it has no validation data.
     warnings.filterwarnings("ignore", message=r"Total length of `list` across ranks is zero")
-    return CLI(
+    done = child.take_part()
+    cli = CLI(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -168,3 +273,6 @@ def run(args: list[str] | None = None) -> CLI:
         parser_kwargs={"version": f"lkd {__version__}"},
         args=args,
     )
+    if done is not None and cli.trainer.is_global_zero:
+        done.touch()
+    return cli

@@ -1,13 +1,20 @@
 """Lightning objects that a config nests know their own arguments, not those of the object around them."""
 
+import inspect
 import sys
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
+from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
+from lightning.pytorch.core.mixins import HyperparametersMixin
+from lightning.pytorch.core.mixins.hparams_mixin import (
+    _given_hyperparameters,
+    _given_hyperparameters_context,
+)
+from lightning.pytorch.utilities.parsing import collect_init_args
 
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 """How `load_from_checkpoint` makes a module of a config again; one of those that Lightning trusts."""
@@ -58,8 +65,66 @@ def make(class_type: type, *args: Any, applied_instantiation_links: dict[str, An
     linked = [id(value) for value in applied_instantiation_links.values()]
     own = kwargs | _plain({key: value for key, value in kwargs.items() if id(value) not in linked})
     own = {key: value for key, value in own.items() if not _no_data(value)}
-    with _given_hyperparameters_context({"_class_path": class_path(class_type), **own}, INSTANTIATOR):
-        return class_type(*args, **kwargs)
+    with _given_hyperparameters_context(_Given({"_class_path": class_path(class_type), **own}), INSTANTIATOR):
+        made = class_type(*args, **kwargs)
+        inherited = _given_hyperparameters.get().inherited
+    if inherited:
+        made._hparams = _Hparams(made._hparams, inherited)
+    return made
+
+
+class _Given(dict[str, Any]):
+    """What `save_hyperparameters` saves: the config's, and what the class that calls it takes and the config's class does not.
+
+    LightningCLI leaves the latter out, so that `save_hyperparameters` in a base class knew none of the base's own arguments.
+    """
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        super().__init__(given)
+        self.inherited: dict[str, Any] = {}
+
+    def copy(self) -> "_Given":
+        return _Given(self)
+
+    def items(self) -> Any:
+        frame = inspect.currentframe()
+        assert frame is not None
+        found: dict[str, Any] = {}
+        for arguments in collect_init_args(frame, [], classes=(HyperparametersMixin,)):  # from the base on
+            found |= {key: value for key, value in arguments.items() if key not in self and is_plain(value)}
+        self.inherited |= found
+        return {**self, **found}.items()
+
+
+class _Hparams(AttributeDict):
+    """Hyperparameters whose inherited ones can be read, and are not saved: the class could not be made again of them."""
+
+    def __init__(self, saved: dict[str, Any], inherited: dict[str, Any]) -> None:
+        super().__init__({key: value for key, value in saved.items() if key not in inherited})
+        object.__setattr__(self, "_inherited", {k: v for k, v in saved.items() if k in inherited})
+
+    def __missing__(self, key: str) -> Any:
+        return vars(self).get("_inherited", {})[key]  # a copy is asked before it has any
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in vars(self).get("_inherited", {})
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self else default
+
+
+def is_plain(value: Any) -> bool:
+    """Whether it is plain data: numbers, strings and None, in lists and dicts.
+
+    Example:
+        >>> is_plain({"width": [1, 2]}), is_plain(print)
+        (True, False)
+    """
+    if isinstance(value, dict):
+        return all(type(key) in (str, int) and is_plain(each) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return all(is_plain(each) for each in value)
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _plain(objects: dict[str, Any]) -> dict[str, Any]:

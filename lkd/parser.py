@@ -116,6 +116,8 @@ def _suggest(message: str, options: set[str]) -> str:
         return message.replace(found[0], f"there is no class {found[1]!r}{near}")
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         return message.replace(found[0], found[0] + _near(found[2], _classes([found[1]])))
+    if found := re.search(r"unrecognized arguments: ([^-\s]\S*\.ya?ml)", message):
+        return f"{message.rstrip()}; did you mean '--config {found[1]}'?"
     if found := re.search(r"(?:[Oo]ption '|unrecognized arguments: --)([\w.]+)(' is not accepted)?", message):
         section = found[1].partition(".")[0]  # if it is there, a long name starts alike whatever it ends in
         near = _near(found[1], options, 0.8) if section in options else _near(section, options)

@@ -6,25 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, Namespace
+from lightning.pytorch.cli import LightningArgumentParser
 
-from lkd.lightning_cli import CLI
 from lkd.metrics.tables import Row, print_table
 from lkd.partition_picture import SHOWN, draw
+from lkd.verb import Verb
 
 WIDTH = 45  # of the terminal, for a column each label; with more only their number is printed
 PLAN = ("modalities", "missing", "flipped")  # what rows of clients have under a modality plan
 
 
-class _PartitionCLI(CLI):
-    """Reads the configuration of a `fit` whole, and makes its data alone."""
-
+class _Partition(Verb):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the options of `fit`, since its saved configurations hold them, and the verb's own."""
+        """Adds the verb's own options."""
         super().add_arguments_to_parser(parser)
-        skip: set[str | int] = {"model", "train_dataloaders", "val_dataloaders", "datamodule"}
-        parser.add_method_arguments(Trainer, "fit", skip=skip)
         parser.add_argument(
             "--folder", type=str | None, default=None, help="Where to write; default runs/<name>/partition."
         )
@@ -34,14 +29,6 @@ class _PartitionCLI(CLI):
             default=None,
             help="What to count in place of labels: camera, weather, ...",
         )
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """As Lightning's, without its warning of arguments that do not come from the process."""
-        self.config = parser.parse_args(args)
-
-    def instantiate_classes(self) -> None:
-        """Makes the data."""
-        self.datamodule = self.make_data()
 
 
 def run(args: list[str]) -> Path:
@@ -58,18 +45,7 @@ def run(args: list[str]) -> Path:
     Raises:
         ValueError: If the data has no clients.
     """
-    cli = _PartitionCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        save_config_callback=None,
-        seed_everything_default=False,
-        parser_kwargs={"prog": "python cli.py partition", "description": __doc__},
-        run=False,
-        args=args,
-    )
+    cli = _Partition.parsed("partition", __doc__, args)
     data: Any = cli.datamodule
     if not hasattr(data, "summary"):
         raise ValueError(
@@ -77,29 +53,21 @@ def run(args: list[str]) -> Path:
         )
     data.prepare_data()
     data.setup("fit")
-    clients = data.summary(cli.config["column"])
-    folder = Path(cli.config["folder"] or Path("runs", _name(cli.config), "partition"))
+    column = cli.config["column"]
+    clients = data.summary(column)
+    folder = Path(cli.config["folder"] or Path("runs", cli.name, "partition"))
     folder.mkdir(parents=True, exist_ok=True)
     _show(clients)
     if (public := getattr(getattr(data, "clients", None), "public", None)) is not None:
         print(f"All clients have {len(public)} public samples beside these.")
     save(clients, folder / "clients.csv")
-    draw(clients, folder / "clients.png")
+    draw(clients, folder / "clients.png", column or data.counted or "")
     written = [folder / "clients.csv", folder / "clients.png"]
     if getattr(data, "plan", None) is not None:
         written.append(folder / "modalities.csv")
         save_masks(data.masks(), written[-1])
     print(f"{', '.join(map(str, written[:-1]))} and {written[-1]} hold all of it.")
     return folder
-
-
-def _name(config: Namespace) -> str:
-    """Of the run: the first logger's, or the configuration file's."""
-    loggers = config["trainer"]["logger"]
-    for logger in loggers if isinstance(loggers, list) else [loggers]:
-        if isinstance(logger, Namespace) and (name := logger.get("init_args", {}).get("name")):
-            return str(name)
-    return Path(str(config["config"][0])).stem if config["config"] else "unnamed"
 
 
 def flat(clients: Sequence[Row]) -> list[Row]:

@@ -11,7 +11,7 @@ from lkd.metrics.tables import Row
 SHOWN = 60  # clients in the picture, and in the terminal
 
 
-def draw(clients: Sequence[Row], path: Path) -> None:
+def draw(clients: Sequence[Row], path: Path, counted: str = "label") -> None:
     """Draws who holds what: a bubble for every label and client, its area the number of samples; below, sizes.
 
     Under a modality plan there is a grid between the two: the darker, the more of a client's samples have the modality
@@ -22,6 +22,7 @@ def draw(clients: Sequence[Row], path: Path) -> None:
     Args:
         clients: Rows of `FederatedDataModule.summary`.
         path: The PNG to write.
+        counted: What the values are of that are counted; stands beside their axis.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -34,17 +35,19 @@ def draw(clients: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=size, layout="constrained")
     above, *between, below = figure.subplots(len(heights), 1, gridspec_kw={"height_ratios": heights})
     _bubbles(above, shown, labels, cell)
+    above.set_ylabel(counted)
     for axes in between:
         _grid(axes, shown, modalities)
     sizes = np.array([row["samples"] for row in clients])
     if len(shown) == len(clients):
         below.bar(range(len(clients)), sizes, color="#f39c12")
         below.set_xticks(range(len(clients)), [str(row["name"]) for row in clients], rotation=90, fontsize=7)
-        below.set(xlim=(-0.6, len(shown) - 0.4), ylabel="samples")
+        below.set(xlim=(-0.6, len(shown) - 0.4), xlabel="client", ylabel="training samples")
     else:
-        above.set_title(f"the first {len(shown)} of {len(clients)} clients", fontsize=9)
+        above.set_title(f"the first {len(shown)} of {len(clients)} clients", fontsize=9, loc="right")
+        above.set_xlabel("client")
         below.plot(np.sort(sizes)[::-1], color="#f39c12")
-        below.set(xlabel="clients by size", ylabel="samples", ylim=(0, None))
+        below.set(xlabel="clients by size", ylabel="training samples", ylim=(0, None))
     FigureCanvasAgg(figure).print_png(path)
 
 
@@ -55,6 +58,12 @@ def _bubbles(axes: Any, clients: Sequence[Row], labels: Sequence[str], cell: flo
     y, x = np.nonzero(counts)
     area = (0.9 * cell * 72) ** 2 / max(counts.max(initial=0), 1)  # a bubble that fills its cell has most
     axes.scatter(x, y, counts[y, x] * area, color="#3498db")
+    most = int(counts.max(initial=0))
+    for number in sorted({most, (most + 3) // 4}) if most else ():
+        axes.scatter([], [], number * area, color="#3498db", label=f"{number} samples")
+    if most:
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False}
+        axes.legend(**above, ncols=2, fontsize=7, handletextpad=1.2, borderpad=1)
     axes.set(xlim=(-0.6, len(clients) - 0.4), ylim=(-0.6, len(labels) - 0.4))
     if not labels:
         axes.set_axis_off()
@@ -73,6 +82,7 @@ def _grid(axes: Any, clients: Sequence[Row], modalities: Sequence[str]) -> None:
         color = "white" if share > 0.6 else "black"
         axes.text(column, row, f"{100 * share:.0f}", fontsize=5, ha="center", va="center", color=color)
     axes.set(xlim=(-0.6, len(clients) - 0.4), ylim=(-0.6, len(modalities) - 0.4))
-    axes.set_title("modalities: % of samples that have them, blank if not owned", fontsize=7, loc="left")
+    axes.set_title("% of samples that have a modality, blank if not owned", fontsize=7, loc="left")
+    axes.set_ylabel("modality")
     axes.set_yticks(range(len(modalities)), modalities, fontsize=7)
     axes.set_xticks([])

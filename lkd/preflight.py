@@ -10,6 +10,9 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from lkd.callbacks import Distillation
+from lkd.distillation.adapters import ADAPTERS
+
 Make = Callable[[], LightningDataModule]
 
 
@@ -23,14 +26,15 @@ class Preflight(Callback):
     A metric that `ModelCheckpoint`, `EarlyStopping` or a plateau scheduler watches is looked for in what the validation
     check before training logged. Where that logged others of the same first word, such as `val/acc` and not
     `val/accuracy`, a module of lkd's logs no such metric at all; of another module it is a warning, since that may log less
-    in the check.
+    in the check, unless only the signs between the words are others (`val_loss` and `val/loss`).
 
     Args:
         make_data: Makes the test's data module; None looks at no test data.
 
     Raises:
         OSError: For test data that are not there; before training.
-        ValueError: For test data without labels, or a metric that nothing logs; before training.
+        ValueError: For test data without labels, a metric that nothing logs, or the checkpoint of a distilled run that is to be
+            resumed without distillation; before training.
     """
 
     def __init__(self, make_data: Make | None = None) -> None:
@@ -43,11 +47,22 @@ class Preflight(Callback):
             with isolate_rng():
                 check_test_data(cast(Make, self.make_data)(), pl_module, trainer)
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuses to resume a distilled run without its distillation, whose adapters its optimizer has trained."""
+        distilled = any(isinstance(callback, Distillation) for callback in cast(Any, trainer).callbacks)
+        if trainer.state.fn == "fit" and ADAPTERS in checkpoint and not distilled:
+            raise ValueError(
+                f"ckpt_path={str(trainer.ckpt_path)!r} is of a run with distillation, and this one has none: add the section "
+                "`distillation` that it was trained with, or start a new run from its weights (load_from_checkpoint)."
+            )
+
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks for what is monitored among what was logged."""
         logged = sorted(trainer.callback_metrics)
-        for who, monitor in _monitors(trainer):
-            alike = [name for name in logged if _first_word(name) == _first_word(monitor)]
+        for who, monitor in _monitors(trainer, pl_module):
+            alike = [name for name in logged if _same_kind(name, monitor)]
             # what is logged of a camera or a sensor may not have been seen yet
             known = any(monitor == name or monitor.startswith((f"{name}/", f"{name}_")) for name in logged)
             if known or not alike:
@@ -57,10 +72,10 @@ class Preflight(Callback):
             sentence = (
                 f"monitor={monitor!r} of {who}: the validation before training logged no such metric; {hint}"
             )
-            if not type(getattr(pl_module, "client", pl_module)).__module__.startswith("lkd."):
-                rank_zero_warn(sentence)
-            else:
+            ours = type(getattr(pl_module, "client", pl_module)).__module__.startswith("lkd.")
+            if ours or any(_letters(name) == _letters(monitor) for name in alike):
                 raise ValueError(sentence)
+            rank_zero_warn(sentence)
 
 
 def check_test_data(data: LightningDataModule, module: LightningModule, trainer: Trainer) -> None:
@@ -126,7 +141,8 @@ def _loaders(given: Any) -> list[Any]:
     return list(given) if isinstance(given, list | tuple) else [given]
 
 
-def _monitors(trainer: Trainer) -> Iterator[tuple[str, str]]:
+def _monitors(trainer: Trainer, module: LightningModule) -> Iterator[tuple[str, str]]:
+    yield from getattr(module, "monitors", ())  # of a federation's clients
     for callback in cast(Any, trainer).callbacks:
         if isinstance(monitor := getattr(callback, "monitor", None), str):
             yield type(callback).__name__, monitor
@@ -135,5 +151,11 @@ def _monitors(trainer: Trainer) -> Iterator[tuple[str, str]]:
             yield type(config.scheduler).__name__, config.monitor
 
 
-def _first_word(name: str) -> str:
-    return name.replace("_", "/").partition("/")[0]
+def _same_kind(name: str, other: str) -> bool:
+    """Whether the first words are the same, or one the short form of the other, as val of valid."""
+    first, second = (n.replace("_", "/").partition("/")[0] for n in (name, other))
+    return first.startswith(second) or second.startswith(first)
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()

@@ -1,7 +1,9 @@
 """Reads files of torch that strangers wrote: tensors, numbers and text alone, whatever else this process has allowed."""
 
+import pickle
 import threading
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 _ONE_AT_A_TIME = threading.RLock()
 
 
-def load(path: str | Path) -> Any:
+def load(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
     """What `torch.load(path, weights_only=True)` gives on the CPU, with nothing but torch's own list of safe classes.
 
     Libraries add classes to torch's list for the life of a process (Ultralytics does, for each file that it reads),
@@ -19,6 +21,7 @@ def load(path: str | Path) -> Any:
 
     Args:
         path: The file.
+        allowed: What else it may name, in the form of `torch.serialization.add_safe_globals`.
 
     Raises:
         pickle.UnpicklingError: If the file holds objects of other classes.
@@ -30,17 +33,22 @@ def load(path: str | Path) -> Any:
         ...     load(f"{folder}/x.pt")
         {'weight': tensor([1., 1.])}
     """
-    with only_tensors():
+    with only_tensors(allowed):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def holds_objects(error: Exception, path: str | Path) -> bool:
+    """Whether a file could not be read because of objects in it, and not because it is damaged."""
+    return isinstance(error, pickle.UnpicklingError) and (zipfile.is_zipfile(path) or "GLOBAL" in str(error))
+
+
 @contextmanager
-def only_tensors() -> Iterator[None]:
-    """Inside, torch's list of safe classes is its own; afterwards what others have added stands again."""
+def only_tensors(allowed: Sequence[Any] = ()) -> Iterator[None]:
+    """Inside, torch's list of safe classes is its own and what is allowed here; afterwards what others have added stands again."""
     with _ONE_AT_A_TIME:
         added = torch.serialization.get_safe_globals()
         torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals([one for one in added if _own(one)])
+        torch.serialization.add_safe_globals([*(one for one in added if _own(one)), *allowed])
         try:
             yield
         finally:

@@ -1,15 +1,20 @@
 """Taps: what named layers of any module were given, and gave, during one forward pass."""
 
 import functools
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
-from torchmetrics import Metric
 
 from lkd.addresses import entry_of, find_layer, parse
+from lkd.kept import Kept
+from lkd.outermost import Hooks, Outermost
+
+NOTHING = Kept(None)
+_altered: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], bool]] = weakref.WeakKeyDictionary()
+"""Of every model: whether what its layers were given and gave was changed in place afterwards, as far as was seen."""
 
 
 class Call(NamedTuple):
@@ -29,12 +34,24 @@ class Reached(Exception):  # noqa: N818  (no error: it ends a forward that has s
     """All tapped layers have run."""
 
 
+class Ran(NamedTuple):
+    """One call of a layer."""
+
+    given: Kept
+    gave: Kept
+    key: tuple[Any, ...]
+
+
 class Taps:
-    """Records the input and output of named layers while it is open.
+    """Records the input and output of named layers while it is open, as they were when the layer ran.
 
     The hooks live only inside the `with` block, so nothing stays behind on the model: it can be copied,
     pickled and compiled outside. A layer that runs several times leaves its last call, or
     the last one with gradients, if there are any.
+
+    Dicts and lists are copied when the layer runs, so what is taken out of them later does not matter. Tensors are not, but
+    where an in-place layer comes next, as after most BatchNorms, its values would be compared. So the first pass copies what
+    is tapped, and the next ones copy what the first one has seen changed.
 
     Args:
         model: The module to listen to.
@@ -44,10 +61,11 @@ class Taps:
         root: Submodule that stands for `""`. None for the model itself, or else, if its forward does not run, for
             the only outermost submodule with weights that does; `root` is its name then.
         seen: Called whenever a tapped layer has run.
+        sides: What will be asked for: what layers were given, what they gave, or both.
 
     Example:
         >>> import torch
-        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True))
         >>> with Taps(net, ["0", ""]) as taps:
         ...     _ = net(torch.ones(4, 2))
         >>> taps.output("0").shape, taps.input("").shape
@@ -61,112 +79,139 @@ class Taps:
         argument: str = "layer",
         root: str | None = "",
         seen: Callable[[], None] | None = None,
+        sides: Sequence[Literal["given", "gave"]] = ("given", "gave"),
     ) -> None:
-        self._model, self._argument, self.root, self._notify = model, argument, root, seen
-        layers = {parse(a, argument).module: find_layer(model, a, argument) for a in addresses}
+        self._sides = sides
+        self.model, self._argument, self.root, self._notify = model, argument, root, seen
+        self._addresses: dict[str, list[str]] = {}
+        for address in addresses:
+            self._addresses.setdefault(parse(address, argument).module, []).append(address)
+        layers = {name: find_layer(model, first, argument) for name, (first, *_) in self._addresses.items()}
         self._searches = "" in layers and root is None
         if root and "" in layers:
             layers[""] = find_layer(model, root, argument)
         self._layers = layers
-        self._calls: dict[str, tuple[Call, Any]] = {}
-        self._outermost: dict[str, tuple[Call, Any]] = {}
+        self._ran: dict[str, Ran] = {}
+        self._outermost_ran: dict[str, Ran] = {}
+        self._outermost = Outermost(model)
         self._learnt: set[str] = set()
         self._undo: list[Any] = []
+        self._known = _altered.setdefault(model, {})
 
     def __enter__(self) -> "Taps":
         for name, layer in self._layers.items():
-            if layer is self._model and not isinstance(layer, torch.jit.ScriptModule):
+            if layer is self.model and not isinstance(layer, torch.jit.ScriptModule):
                 self._watch_forward(name)
-            self._hook(layer.register_forward_hook(self._recorder(self._calls, name), with_kwargs=True))
+            before, after = self._recorder(self._ran, name)
+            self._undo.append(layer.register_forward_pre_hook(before, with_kwargs=True).remove)
+            self._undo.append(layer.register_forward_hook(after, with_kwargs=True).remove)
         if self._searches:
-            self._watch_submodules()
+            watched = self._outermost.watch(functools.partial(self._recorder, self._outermost_ran))
+            self._undo += [handle.remove for handle in watched]
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         while self._undo:
             self._undo.pop()()
+        if kind is None:  # what follows a layer in a pass that breaks off was not seen
+            for ran in (*self._ran.values(), *self._outermost_ran.values()):
+                self._known.setdefault((*ran.key, "given"), ran.given.altered)
+                self._known.setdefault((*ran.key, "gave"), ran.gave.altered)
 
     @property
     def complete(self) -> bool:
         """Whether every tapped layer has run."""
-        return len(self._calls) == len(self._layers)
+        return len(self._ran) == len(self._layers)
 
-    def _hook(self, handle: RemovableHandle) -> None:
-        self._undo.append(handle.remove)
+    def _recorder(self, ran: dict[str, Ran], name: str) -> Hooks:
+        waiting: list[Kept] = []
 
-    def _recorder(self, calls: dict[str, tuple[Call, Any]], name: str) -> Any:
-        def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            learns = torch.is_grad_enabled()
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            waiting.append(self._keep(self._key(name), "given", (args, kwargs), (args, kwargs)))
+
+        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            given = waiting.pop() if waiting else Kept((args, kwargs))  # it may have been running already
+            learns, key = torch.is_grad_enabled(), self._key(name)
             if name in self._learnt and not learns:
                 return  # a metric on the side, which takes nothing from what is learnt
-            if learns and calls is self._calls:
+            if learns and ran is self._ran:
                 self._learnt.add(name)
-            calls[name] = Call(args, kwargs), output
-            if self._notify is not None and calls is self._calls:
+            named = self._addresses.get(name if ran is self._ran else "", ())
+            compared = [self._entry(output, address) for address in named]
+            ran[name] = Ran(given, self._keep(key, "gave", output, compared), key)
+            if self._notify is not None and ran is self._ran:
                 self._notify()
 
-        return record
+        return before, after
+
+    def _key(self, name: str) -> tuple[Any, ...]:
+        """Under which it is known what becomes of a layer's values: other modes have other ways."""
+        return name or self.root or "", self.model.training, torch.is_grad_enabled()
+
+    def _keep(self, key: tuple[Any, ...], side: str, value: Any, compared: Any) -> Kept:
+        if side not in self._sides:
+            return NOTHING
+        return Kept(value, compared if self._known.get((*key, side), True) else ())
+
+    def _entry(self, output: Any, address: str) -> Any:
+        try:
+            return entry_of(output, address, self._argument)
+        except ValueError:  # said when it is asked for
+            return None
 
     def _watch_forward(self, name: str) -> None:
         """A step may call `self.forward(x)`, which runs no hook."""
-        model: Any = self._model
+        model: Any = self.model
         forward, own = model.forward, vars(model).get("forward")
-        record = self._recorder(self._calls, name)
+        before, after = self._recorder(self._ran, name)
 
         @functools.wraps(forward)
         def watched(*args: Any, **kwargs: Any) -> Any:
+            before(model, args, kwargs)
             output = forward(*args, **kwargs)
-            record(model, args, kwargs, output)
+            after(model, args, kwargs, output)
             return output
 
         model.forward = watched
         self._undo.append(lambda: setattr(model, "forward", own) if own else delattr(model, "forward"))
 
-    def _watch_submodules(self) -> None:
-        """Knows which submodules with weights run inside of no other one."""
-        running: list[str] = []
-
-        def enter(name: str) -> Any:
-            return lambda *_: running.append(name)
-
-        def leave(name: str) -> Any:
-            record = self._recorder(self._outermost, name)
-
-            def left(*call: Any) -> None:
-                running.pop()
-                if not running:
-                    record(*call)
-
-            return left
-
-        for name, layer in self._model.named_modules():
-            if name and not isinstance(layer, Metric) and any(True for _ in layer.parameters()):
-                self._hook(layer.register_forward_pre_hook(enter(name)))
-                self._hook(layer.register_forward_hook(leave(name), with_kwargs=True))
-
-    def _call(self, address: str) -> tuple[Call, Any]:
+    def _call(self, address: str) -> Ran:
         name = parse(address, self._argument).module
-        if name not in self._calls and name == "" and self._searches and len(self._outermost) == 1:
-            self.root, self._calls[""] = next(iter(self._outermost.items()))
-        if name not in self._calls:
+        if name not in self._ran and name == "" and self._searches and len(self._outermost_ran) == 1:
+            self.root, self._ran[""] = next(iter(self._outermost_ran.items()))
+        if name not in self._ran:
             raise ValueError(self._missing(address, name))
         if self._searches and name == "" and self.root is None:
             self.root = ""
-        return self._calls[name]
+        return self._ran[name]
 
     def _missing(self, address: str, name: str) -> str:
         if self._searches and name == "":
-            ran = list(self._outermost) or "none of its layers"
+            ran = list(self._outermost_ran) or "none of its layers"
             return (
-                f"{self._argument}={address!r}: the forward of {type(self._model).__name__} itself did not run during the step, but {ran} "
-                "did; name the layer that gives what is compared as student_layer, and the one that is given the teacher's input as "
-                "student_input."
+                f"{self._argument}={address!r}: the forward of {type(self.model).__name__} itself did not run during the step, but {ran} "
+                "did; name the one that is given the teacher's input as student_input and, if you have not yet, the one that gives what "
+                "is compared as student_layer."
             )
         where = f"layer {name!r}" if name else "the forward of the module itself"
+        if name == "" and self.root:  # found by an earlier step
+            where = f"layer {self.root!r}, which an earlier step has called for that,"
         return (
             f"{self._argument}={address!r}: {where} did not run during the step; name a layer that does, "
-            f"such as one of {[n for n, _ in self._model.named_children()]}."
+            f"such as one of {[n for n, _ in self.model.named_children()]}."
         )
+
+    def _as_it_was(self, kept: Kept, part: Any, key: tuple[Any, ...], side: str, address: str) -> Any:
+        if not kept.changed(part):
+            return part  # and no copy, which would add a node to the graph
+        if not kept.copied(part):
+            raise ValueError(
+                f"{self._argument}={address!r}: what this layer {'was given' if side == 'given' else side} has been changed in place "
+                "since, which was not so in the first step, and what it was is lost; set inplace=False in what changes it, or name "
+                "that layer instead."
+            )
+        self._known[(*key, side)] = True
+        return kept.before(part)
 
     def call(self, address: str) -> Call:
         """All that the layer was called with.
@@ -174,7 +219,8 @@ class Taps:
         Raises:
             ValueError: If the layer did not run.
         """
-        return self._call(address)[0]
+        ran = self._call(address)
+        return Call(*self._as_it_was(ran.given, ran.given.value, ran.key, "given", address))
 
     def input(self, address: str) -> Any:
         """The first tensor that the layer was given, or else the first dict, which is the input of several modalities.
@@ -198,4 +244,10 @@ class Taps:
         """
         if isinstance(address, list):
             return [self.output(a) for a in address]
-        return entry_of(self._call(address)[1], address, self._argument)
+        ran = self._call(address)
+        part = entry_of(ran.gave.value, address, self._argument)
+        return self._as_it_was(ran.gave, part, ran.key, "gave", address)
+
+    def read_through(self, loss: Any) -> str | None:
+        """The layer without weights through which a loss reads what stands for the model's output; None if there is none."""
+        return self._outermost.used(self._ran[""].gave.value, loss) if "" in self._ran else None

@@ -2,21 +2,45 @@
 
 import collections
 import contextlib
-from collections.abc import Iterator
+import copy
+import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from lkd.kept import version
 
 OWN = frozenset(vars(nn.Module()))
 """Attributes that every module has."""
-HELD = (list, dict, set, collections.deque)
+HELD = (
+    list,
+    dict,
+    set,
+    collections.deque,
+    collections.OrderedDict,
+    collections.defaultdict,
+    collections.Counter,
+)
+"""Collections whose entries are put back, and what is in these, too."""
+DRAWS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+"""Generators of random numbers."""
+LARGE = 2**28
+"""Bytes from which on a tensor or an array is taken for data, of which no copy is made."""
 
 
 @contextlib.contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
-    """Takes back what a forward changes: batch statistics, counters, lists that grow, draws; gradients are not looked at.
+    """Takes back what a forward changes: batch statistics, counters, collections, arrays, draws; gradients are not looked at.
+
+    Attributes of the module and its submodules are put back: collections with all that is in them, tensors and arrays below
+    256 MiB, and random generators. Other objects are not looked into. What cannot be put back is told: iterators, and larger
+    tensors that have been changed.
 
     Args:
         module: The module; its parameters must not change inside.
@@ -30,7 +54,17 @@ def unchanged(module: nn.Module) -> Iterator[None]:
     """
     parts = list(module.modules())
     buffers = [(m, key, b, b.clone()) for m in parts for key, b in m._buffers.items() if b is not None]
-    attributes = [(m, {key: (v, _content(v)) for key, v in vars(m).items() if key not in OWN}) for m in parts]
+    seen: set[int] = set()
+    attributes = [
+        (m, {key: (value, _back(value, seen)) for key, value in vars(m).items() if key not in OWN})
+        for m in parts
+    ]
+    for part, kept in attributes:
+        for key, (value, _) in kept.items():
+            if isinstance(value, Iterator):
+                rank_zero_warn(
+                    f"{type(part).__name__}.{key} is an iterator: what a look at a batch before training takes from it cannot be put back."
+                )
     with isolate_rng():
         try:
             yield
@@ -38,19 +72,121 @@ def unchanged(module: nn.Module) -> Iterator[None]:
             with torch.no_grad():
                 for owner, key, buffer, before in buffers:
                     owner._buffers[key] = buffer.copy_(before)
-            for owner, kept in attributes:
-                _restore(vars(owner), kept)
+                for owner, kept in attributes:
+                    _restore(vars(owner), kept)
 
 
-def _content(value: Any) -> Any:
-    return type(value)(value) if type(value) in HELD else None
+@contextlib.contextmanager
+def unopened(data: Any) -> Iterator[None]:
+    """Gives a data set, and those inside, their attributes and generators back after a look at samples.
+
+    A file that is opened with the first sample would else be one for all workers that are forked later, whose reads mix.
+
+    Args:
+        data: The data set.
+
+    Example:
+        >>> class Lines(torch.utils.data.Dataset):
+        ...     file = None
+        ...     def __getitem__(self, k):
+        ...         self.file = self.file or object()
+        >>> lines = Lines()
+        >>> with unopened(lines):
+        ...     lines[0]
+        >>> lines.file is None
+        True
+    """
+    kept, waiting, seen = [], [data], set[int]()
+    while waiting:
+        owner = waiting.pop()
+        if id(owner) in seen or not hasattr(owner, "__dict__"):
+            continue
+        seen.add(id(owner))
+        values = {k: (v, _back(v, seen) if isinstance(v, DRAWS) else None) for k, v in vars(owner).items()}
+        kept.append((owner, values))
+        for value, _ in values.values():
+            several = value if isinstance(value, list | tuple) and len(value) < 1000 else [value]
+            waiting += [inner for inner in several if isinstance(inner, Dataset)]
+    try:
+        yield
+    finally:
+        for owner, values in kept:
+            _restore(vars(owner), values)
 
 
-def _restore(now: dict[str, Any], kept: dict[str, tuple[Any, Any]]) -> None:
+def _restore(now: dict[str, Any], kept: dict[str, tuple[Any, Callable[[], Any] | None]]) -> None:
     for key in [key for key in now if key not in OWN and key not in kept]:
         del now[key]
-    for key, (value, content) in kept.items():
+    for key, (value, back) in kept.items():
         now[key] = value
-        if content is not None:
-            value.clear()
-            value.extend(content) if hasattr(value, "extend") else value.update(content)
+        if back is not None:
+            back()
+
+
+def _back(value: Any, seen: set[int]) -> Callable[[], Any] | None:
+    """What puts the content of a value back; None for one that has none, or is known already."""
+    if id(value) in seen:
+        return None
+    seen.add(id(value))
+    if type(value) in HELD:
+        return _collection(value, seen)
+    if isinstance(value, tuple):
+        return _all(_back(entry, seen) for entry in value)
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        return _tensor(value)
+    if isinstance(value, np.ndarray) and value.flags.writeable and value.nbytes < LARGE:
+        array = value.copy()
+        return lambda: np.copyto(value, array)
+    if isinstance(value, torch.Generator):
+        state = value.get_state()
+        return lambda: value.set_state(state)
+    if isinstance(value, np.random.Generator):
+        drawn = value.bit_generator.state  # a copy
+        return lambda: setattr(value.bit_generator, "state", drawn)
+    if isinstance(value, np.random.RandomState):
+        numbers = value.get_state()
+        return lambda: value.set_state(numbers)
+    if isinstance(value, random.Random):
+        inner = value.getstate()
+        return lambda: value.setstate(inner)
+    return None
+
+
+def _collection(value: Any, seen: set[int]) -> Callable[[], None]:
+    content = copy.copy(value)
+    inner = _all(_back(entry, seen) for entry in (value.values() if isinstance(value, dict) else value))
+
+    def back() -> None:
+        value.clear()
+        value.extend(content) if hasattr(value, "extend") else value.update(content)
+        if inner is not None:
+            inner()
+
+    return back
+
+
+def _tensor(value: Tensor) -> Callable[[], None] | None:
+    if value.is_inference() or value.is_meta:
+        return None
+    before = value.detach().clone() if value.nbytes < LARGE else None
+    counted = version(value)
+
+    def back() -> None:
+        if before is not None and version(value) != counted:
+            value.copy_(before)
+        elif version(value) != counted:
+            rank_zero_warn(
+                f"a look at a batch before training has changed a tensor {tuple(value.shape)} of the module, which is too large to be put back."
+            )
+
+    return back
+
+
+def _all(backs: Iterator[Callable[[], Any] | None]) -> Callable[[], None] | None:
+    found = [back for back in backs if back is not None]
+
+    def back() -> None:
+        for one in found:
+            one()
+
+    return back if found else None

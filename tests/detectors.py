@@ -8,7 +8,7 @@ from lkd.models import TorchvisionDetector
 
 # not imported here: lkd's adapter does it without its side effects
 needs_yolo = pytest.mark.skipif(
-    find_spec("ultralytics") is None, reason='needs the extra: pip install "lkd[yolo]"'
+    find_spec("ultralytics") is None, reason='needs the extra: pip install "lightning-kd[yolo]"'
 )
 
 

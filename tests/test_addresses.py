@@ -1,6 +1,7 @@
 """Addresses of layers: what they name, in outputs of any kind, and what is refused."""
 
 import dataclasses
+from collections import UserDict
 from typing import NamedTuple
 
 import pytest
@@ -60,6 +61,20 @@ def test_entries_that_are_not_there(value, address, found):
         entry_of(value, address, "teacher_layer")
     assert f"teacher_layer={address!r}: the output has " in str(caught.value)
     assert found.lower() in str(caught.value).lower()
+
+
+class Output:
+    """What the forward of a foreign network may return."""
+
+    def __init__(self):
+        self.logits = 3
+
+
+@pytest.mark.parametrize("value", [UserDict(logits=3), Output()])
+def test_entries_of_mappings_and_objects(value):
+    assert entry_of(value, ":logits", "student_layer") == 3
+    with pytest.raises(ValueError, match=r"no entry 'scores', it is an? (UserDict|Output)"):
+        entry_of(value, ":scores", "student_layer")
 
 
 def test_a_tensor_is_never_taken_apart():

@@ -157,6 +157,52 @@ def test_a_class_that_is_not_imported_is_not_imported_for_a_file(tmp_path):
         load_client(path)
 
 
+def test_a_resumed_run_of_another_width_names_layer_shapes_and_client(tmp_path):
+    _, _, path = fit(tmp_path, Net(), others=[Net(6)])
+    for widths, argument in (((5, 6), "client"), ((4, 7), r"others\[0\]")):
+        federation = Federation(Net(widths[0]), others=[Net(widths[1])])
+        with pytest.raises(
+            ValueError, match=rf"inputs\.weight of {argument} has the shape \(\d, 3\) in .* \(\d, 3\) in"
+        ) as e:
+            trainer(3).fit(federation, loader(clients()), ckpt_path=path)
+        assert "\n" not in str(e.value)
+
+
+class Late(Net):
+    """Makes its layers in setup."""
+
+    def __init__(self, width=4):
+        LightningModule.__init__(self)
+        self.width = width
+
+    def setup(self, stage):
+        self.inputs, self.body = nn.Linear(3, self.width), nn.Identity()
+        self.norm, self.head = nn.BatchNorm1d(self.width), nn.Linear(self.width, 2)
+
+    def forward(self, x):
+        return self.head(self.norm(self.inputs(x)))
+
+
+def test_layers_of_setup_out_of_a_checkpoint(tmp_path):
+    federation, _, path = fit(tmp_path, Late())
+    with pytest.raises(
+        ValueError, match=r"does not fit Late: .* If its setup\(\) makes layers, call that first"
+    ):
+        load_client(path, module=Late())
+    with pytest.raises(
+        ValueError, match=r"the checkpoint has inputs\.weight of client.* module\.setup\('fit'\)"
+    ):
+        Federation.load_from_checkpoint(path, client=Late(), strict=False, weights_only=True)
+    module = Late()
+    module.setup("fit")
+    assert same(load_client(path, module=module), federation.client)
+    module.setup("fit")
+    assert same(
+        Federation.load_from_checkpoint(path, client=module, weights_only=True).client, federation.client
+    )
+    trainer(3).fit(Federation(Late()), loader(clients()), ckpt_path=path)
+
+
 def test_weights_by_the_modules_own_names(tmp_path):
     federation, _, path = fit(tmp_path, Net())
     state = server_state(torch.load(path, weights_only=True))

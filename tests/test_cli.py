@@ -6,7 +6,8 @@ import pytest
 import wandb
 import yaml
 
-from lkd.cli import has_wandb_account, main
+from lkd.cli import main
+from lkd.wandb_account import has_account
 
 ROOT = Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs/classification/digits.yaml")
@@ -190,7 +191,7 @@ def test_wandb_account(folder, monkeypatch, key, netrc_text, expected):
     (folder / "netrc").write_text(netrc_text)
     (folder / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(folder / "netrc"))
-    assert has_wandb_account() is expected
+    assert has_account() is expected
 
 
 @pytest.mark.parametrize(

@@ -252,15 +252,17 @@ def shrunk_recipe(recipe):
         place.get("init_args", place)[key] = value
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(config))
+    for _, other in recipes_of(config):
+        shrunk_recipe(other)
 
 
 TRAINED = {}  # checkpoints and their records of teachers that an earlier test has trained, by recipe
 
 
-def keep_teacher(teacher):
-    """Puts a teacher that was trained by the same shrunk recipe where it is looked for, or keeps a new one."""
-    for path in (Path(teacher["model"]), Path(teacher["model"] + ".recipe")):
-        key = (teacher["recipe"], path.name)
+def keep(checkpoint, recipe):
+    """Puts what was trained by the same shrunk recipe where it is looked for, or keeps it if it is new."""
+    for path in (Path(checkpoint), Path(checkpoint + ".recipe")):
+        key = (recipe, path.name)
         if path.is_file():
             TRAINED[key] = path.read_bytes()
         elif key in TRAINED:
@@ -278,6 +280,13 @@ def teacher_of(config):
     return {}
 
 
+def recipes_of(config):
+    """Checkpoints that a config has made first, by which recipe: its teacher, and what its students start from."""
+    start, teacher = config["model"]["init_args"], teacher_of(config)
+    found = [(start.get("start"), start.get("start_recipe")), (teacher.get("model"), teacher.get("recipe"))]
+    return [(checkpoint, recipe) for checkpoint, recipe in found if recipe]
+
+
 def words(overrides):
     return [
         f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
@@ -292,11 +301,14 @@ def check_results(config):
     (logs,) = Path(where["save_dir"], where["name"]).glob("version_0")
     with (logs / "metrics.csv").open(newline="") as file:
         names = {name for row in csv.DictReader(file) for name, value in row.items() if value}
-    assert any(name.startswith("test/") for name in names), "the test after the run is missing"
-    if any(callback["class_path"] == "DetectionReport" for callback in trainer.get("callbacks", [])):
+    tested = "test/" if config.get("test_after_fit", True) else "clients/test/"
+    assert any(name.startswith(tested) for name in names), "the test after the run is missing"
+    for callback in (c for c in trainer.get("callbacks", []) if c["class_path"] == "DetectionReport"):
         with (logs / "report/table.csv").open(newline="") as file:
             roles = {row["Role"] for row in csv.DictReader(file)}
-        assert roles == ({"Teacher", "Student"} if config.get("distillation") else {"Student"})
+        wanted = {"Teacher": config.get("distillation"), "Before": callback.get("init_args", {}).get("before"), "Student": True,
+                  "Twin": config.get("supervised_twin")}  # fmt: skip
+        assert roles == {role for role, asked in wanted.items() if asked}
     if any(callback["class_path"] == "ClientReport" for callback in trainer.get("callbacks", [])):
         with (logs / "report/clients.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -328,17 +340,17 @@ def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     make()
-    teacher = teacher_of(config)
-    if "recipe" in teacher:
-        shrunk_recipe(teacher["recipe"])
-        keep_teacher(teacher)
+    made = recipes_of(config)
+    for checkpoint, recipe in made:
+        shrunk_recipe(recipe)
+        keep(checkpoint, recipe)
     main([verb, "--config", str(ROOT / path), *words(overrides)])
     names = check_results(config)
     if verb == "fit":
         assert any(name.startswith(("train/", "distillation/")) for name in names)
-    if "recipe" in teacher:
-        assert Path(teacher["model"]).is_file() and not Path(teacher["model"] + ".old").exists()
-        keep_teacher(teacher)
+    for checkpoint, recipe in made:
+        assert Path(checkpoint).is_file() and not Path(checkpoint + ".old").exists()
+        keep(checkpoint, recipe)
     assert not [p for p in (tmp_path / "data").rglob("*.log")] and not (tmp_path / "lightning_logs").exists()
 
 
@@ -414,7 +426,7 @@ def test_the_study_on_its_nine_sample_frames(tmp_path, monkeypatch):
         rows = {(row["Role"], row["Camera"]): float(row["mAP50"] or "nan") for row in csv.DictReader(file)}
     assert {camera for _, camera in rows} == {*(f"C{k}" for k in range(1, 10)), "all"}
     assert min(rows[role, "all"] for role in ("Teacher", "Student")) > 0.1  # both do find cars
-    (path,) = Path("runs/cnrpark_oracle/version_0/checkpoints").glob("*.ckpt")
+    path = Path("runs/cnrpark_oracle/version_0/checkpoints/last.ckpt")
     weights = torch.load(path, weights_only=True)["state_dict"]
     bias = {
         name.split(".")[2]: value

@@ -1,5 +1,6 @@
 """Modules and data modules of a config save their own hyperparameters, at any depth."""
 
+import copy
 import io
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd import lightning_cli
+from lkd.checkpoints import describe
 from lkd.federated import Federation
 from lkd.parser import Parser
 
@@ -55,6 +57,26 @@ class Pair(LightningModule):
         self.first, self.rest = first, nn.ModuleList(rest)
 
 
+class Based(Net):
+    """Its base saves, and reads, what this class does not take."""
+
+    def __init__(self, depth: int = 2):
+        super().__init__(width=4 * depth, lr=0.25)
+
+
+class Named(LightningModule):
+    """A base that names what it saves."""
+
+    def __init__(self, rate: float = 0.5):
+        super().__init__()
+        self.save_hyperparameters("rate")
+
+
+class Child(Named):
+    def __init__(self, layers: list[int] = [1, 2]):  # noqa: B006
+        super().__init__()
+
+
 class Rows(LightningDataModule):
     def __init__(self, batch_size: int = 8, seed: int = 5):
         super().__init__()
@@ -84,6 +106,29 @@ def test_every_module_of_a_config_saves_its_own_arguments_as_plain_data():
     assert pair.rest[1].hparams.act["class_path"] == "torch.nn.GELU"
     assert pair.rest[0].hparams["_class_path"] == f"{__name__}.Net"
     yaml.safe_dump(dict(pair.rest[0].hparams))  # nothing but data
+
+
+def test_a_base_class_saves_what_it_alone_takes():
+    module = made({"class_path": f"{__name__}.Based", "init_args": {"depth": 3}})
+    hparams = copy.deepcopy(module).hparams
+    assert (hparams.depth, hparams.width, hparams["lr"], hparams.get("seed"), hparams.get("no")) == (
+        3,
+        12,
+        0.25,
+        77,
+        None,
+    )
+    assert "lr" in hparams and "no" not in hparams and module.configure_optimizers().defaults["lr"] == 0.25
+    assert dict(hparams).keys() == {"depth", "_class_path", "_instantiator"}  # of which it can be made again
+    file = io.BytesIO()
+    torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams),
+                "pytorch-lightning_version": "2.6.0"}, file)  # fmt: skip
+    file.seek(0)
+    again = LightningModule.load_from_checkpoint(file, weights_only=True)
+    assert torch.equal(again.body[0].weight, module.body[0].weight) and describe(module)["init_args"] == {
+        "depth": 3
+    }
+    assert made({"class_path": f"{__name__}.Child"}).hparams.rate == 0.5
 
 
 def test_what_is_no_data_is_left_out_and_a_partial_is_what_the_config_says():

@@ -34,6 +34,7 @@ def fails(capsys, *options, first=("fit", "--config", DIGITS)):
         ("--model.optimizer.init_args.lrr=1", "optimizer: Option 'lrr' is not accepted; did you mean 'lr'?"),
         ("--distilation.alpha=1", "error: unrecognized arguments: --distilation.alpha=1; did you mean 'distillation'?"),
         ("--trainer.max_epohcs=1", "--trainer.max_epohcs=1; did you mean 'trainer.max_epochs'"),
+        ("my.yaml", "error: unrecognized arguments: my.yaml; did you mean '--config my.yaml'?"),
         ("--trainer.foo=1", "error: unrecognized arguments: --trainer.foo=1"),
         ("--model.num_classes=many", "num_classes: Expected a <class 'int'>. Got value: many"),
         ("--config=nowhere.yaml", "error: config: File does not exist:"),

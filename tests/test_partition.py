@@ -218,6 +218,7 @@ def test_bubbles_stand_where_samples_are(tmp_path):
             *picture.size[::-1], 3
         )
     blue = (pixels - torch.tensor([0x34, 0x98, 0xDB])).abs().sum(-1) < 20
+    blue[: len(blue) // 8] = False  # the legend
     y, x = blue.nonzero().float().T
     assert len(x) > 50 and torch.corrcoef(torch.stack([x, y]))[0, 1] < -0.8  # up to the right
 
@@ -233,3 +234,25 @@ def test_the_picture_stays_small_for_many_clients(tmp_path):
     draw(data.summary(), tmp_path / "clients.png")
     with Image.open(tmp_path / "clients.png") as picture:
         assert max(picture.size) < 3000
+
+
+def test_axes_and_bubbles_are_named(tmp_path, monkeypatch):
+    """What stands at the axes and in the legend, of clients with and without values that are counted."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    seen = []
+    drawing = FigureCanvasAgg.print_png
+    monkeypatch.setattr(
+        FigureCanvasAgg, "print_png", lambda canvas, path: seen.append(canvas.figure) or drawing(canvas, path)
+    )
+    clients = [{"client": k, "name": str(k), "samples": 9, "counts": {"C1": 9 * k, "C2": 3}} for k in (0, 1)]
+    draw(clients, tmp_path / "clients.png", "camera")
+    draw([{**one, "counts": {}} for one in clients], tmp_path / "none.png", "")
+    above, below = seen[0].axes
+    assert (above.get_ylabel(), below.get_xlabel(), below.get_ylabel()) == (
+        "camera",
+        "client",
+        "training samples",
+    )
+    assert [text.get_text() for text in above.get_legend().get_texts()] == ["3 samples", "9 samples"]
+    assert seen[1].axes[0].get_legend() is None

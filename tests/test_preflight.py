@@ -164,6 +164,27 @@ def test_a_module_of_ones_own_may_log_less_in_the_check():
 
     with pytest.warns(UserWarning, match="monitor='val_map' of EarlyStopping"), pytest.raises(TrainingError):
         trainer(EarlyStopping("val_map")).fit(Own(), Digits())
+    with (
+        pytest.warns(UserWarning, match="monitor='valid_loss' of .*'val_loss'"),
+        pytest.raises(TrainingError),
+    ):
+        trainer(EarlyStopping("valid_loss")).fit(Own(), Digits())
+    with pytest.raises(
+        ValueError, match=r"monitor='val/loss' of EarlyStopping: .* did you mean 'val_loss'\?"
+    ):
+        trainer(EarlyStopping("val/loss")).fit(Own(), Digits())
+
+
+def test_what_a_federations_clients_wait_for_is_looked_for_too():
+    class Waiting(Net):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), 0.1)
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+
+    data = FederatedDataModule(Digits(), IID(), clients=2, client_fractions=[0.8, 0.2, 0.0])
+    with pytest.raises(ValueError, match=r"monitor='val_loss' of the plateau of Waiting: .*'val/loss'\?"):
+        trainer().fit(Federation(Waiting()), data)
 
 
 def test_a_folder_under_a_file_is_found_before_training(tmp_path):

@@ -61,6 +61,6 @@ def test_a_command_line_of_the_agent_runs_with_its_values(tmp_path, monkeypatch)
     assert init_args["temperature"] == chosen["distillation.temperature"]["value"]
     lr = config["cli"]["model"]["init_args"]["optimizer"]["init_args"]["lr"]
     assert lr == chosen["model.optimizer.init_args.lr"]["value"]
-    saved = next(tmp_path.glob("runs/wandb/*/checkpoints/*.ckpt"))
+    saved = next(tmp_path.glob("runs/digits/*/checkpoints/*.ckpt"))
     groups = torch.load(saved, weights_only=True)["optimizer_states"][0]["param_groups"]
     assert groups[0]["lr"] == pytest.approx(lr)

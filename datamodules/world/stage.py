@@ -44,9 +44,8 @@ class Stage:
 def set_stage(seed: int, scene: Scene) -> Stage:
     """Looks at a scene; the same scene always gives the same stage."""
     camera = scene.view.camera
-    ground, sprites = _static(
-        seed, scene.view.name, (camera.width // OVER, camera.height_px // OVER), scene.light.weather
-    )
+    size = camera.width // OVER, camera.height_px // OVER
+    ground, sprites = _static(seed, scene.view.name, size, scene.light.weather, scene.view.heights)
     things: list[tuple[float, int, Drawable | Sprite]] = []
     for number, solid in enumerate([*scene.cars, *scene.props]):
         if seen := look(solid, camera, scene.light):
@@ -57,10 +56,13 @@ def set_stage(seed: int, scene: Scene) -> Stage:
 
 
 @lru_cache(maxsize=6)
-def _static(seed: int, name: str, size: tuple[int, int], weather: str) -> tuple[Ground, list[Sprite]]:
-    return draw_ground(seed, make_view(seed, name, size), weather), _sprites(seed, name, size)
+def _static(
+    seed: int, name: str, size: tuple[int, int], weather: str, heights: tuple[float, float]
+) -> tuple[Ground, list[Sprite]]:
+    view = make_view(seed, name, size, heights)
+    return draw_ground(seed, view, weather), _sprites(seed, name, size, heights)
 
 
 @lru_cache(maxsize=2)  # the same in all weathers
-def _sprites(seed: int, name: str, size: tuple[int, int]) -> list[Sprite]:
-    return make_sprites(seed, make_view(seed, name, size))
+def _sprites(seed: int, name: str, size: tuple[int, int], heights: tuple[float, float]) -> list[Sprite]:
+    return make_sprites(seed, make_view(seed, name, size, heights))

@@ -14,6 +14,7 @@ from lkd.datamodules.world.seeds import CAMERA, stream
 Array = NDArray[np.float64]
 OVER = 2  # everything is drawn OVER times larger, then averaged down
 FEWEST, MOST = 12, 45  # slots in a camera
+HEIGHTS = (4.5, 11.0)  # metres above the ground at which cameras of car parks hang
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class View:
         listed: rows of `lot.slots` that are well inside the picture.
         boxes: of those, xyxy in [0, 1], (len(listed), 4).
         tint: RGB of dry asphalt.
+        heights: range that the camera's height was drawn from.
     """
 
     name: str
@@ -35,6 +37,7 @@ class View:
     listed: tuple[int, ...]
     boxes: Array
     tint: tuple[float, float, float]
+    heights: tuple[float, float] = HEIGHTS
 
     @property
     def slot_ids(self) -> list[int]:
@@ -59,8 +62,8 @@ def number(name: str) -> int:
 
 
 @lru_cache(maxsize=32)
-def make_view(seed: int, name: str, size: tuple[int, int]) -> View:
-    """The camera `name` of world `seed` for pictures of `size` (width, height) pixels."""
+def make_view(seed: int, name: str, size: tuple[int, int], heights: tuple[float, float] = HEIGHTS) -> View:
+    """The camera `name` of world `seed` for pictures of `size` (width, height) pixels, at one of `heights` (metres)."""
     rng = stream(seed, name, 0, CAMERA)
     side = 1 if number(name) % 2 else -1
     grey = rng.uniform(82, 118)
@@ -72,7 +75,7 @@ def make_view(seed: int, name: str, size: tuple[int, int]) -> View:
             np.deg2rad(rng.uniform(-2, 9)),
         )  # upper edge: below the horizon
         base = Camera(
-            height=rng.uniform(4.5, 11),
+            height=rng.uniform(*heights),
             tilt=upper + np.arctan(0.375 / focal),
             pan=side * np.deg2rad(rng.uniform(0, 1) ** 1.5 * 38),
             roll=np.deg2rad(rng.normal(0, 1.5)),
@@ -89,7 +92,7 @@ def make_view(seed: int, name: str, size: tuple[int, int]) -> View:
     camera = replace(base, width=size[0] * OVER, height_px=size[1] * OVER)
     # one geometry for all sizes: sizes of another aspect see more or less at the upper and lower edge
     listed, boxes = _in_view(camera, lot)
-    return View(name, camera, lot, tuple(listed), boxes, tint)
+    return View(name, camera, lot, tuple(listed), boxes, tint, heights)
 
 
 def _in_view(camera: Camera, lot: Lot) -> tuple[list[int], Array]:

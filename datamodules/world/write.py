@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
 from lkd.datamodules.world.depth import measure_depth
 from lkd.datamodules.world.labels import frame_stem, patch_name, put, write_occupancy, write_slots, yolo_lines
+from lkd.datamodules.world.progress import announced
 from lkd.datamodules.world.render import paint
 from lkd.datamodules.world.scene import make_scene
 from lkd.datamodules.world.stage import Stage, set_stage
 from lkd.datamodules.world.surfaces import find_surfaces
 from lkd.datamodules.world.thermal import measure_heat
-from lkd.datamodules.world.view import View, make_view, number
+from lkd.datamodules.world.view import HEIGHTS, View, make_view, number
 
 PATCH = 150  # side of a patch in pixels
 VIEWS = {"thermal": measure_heat, "depth": measure_depth}  # what is drawn beside RGB
@@ -29,6 +29,7 @@ def write_world(
     size: tuple[int, int] = (480, 360),
     patches: bool = False,
     views: Sequence[str] = (),
+    heights: tuple[float, float] = HEIGHTS,
 ) -> None:
     """Draws a car park, frame by frame, in the layout of CNRPark-EXT.
 
@@ -44,10 +45,11 @@ def write_world(
         patches: also cut every slot out, 150x150 pixels.
         views: of "thermal" and "depth" (see `measure_heat` and `measure_depth`): pictures of the same moments as 8-bit PNG
             files, `THERMAL_<W>x<H>` beside `FULL_IMAGE_<W>x<H>` and `PATCHES_THERMAL` beside `PATCHES`.
+        heights: lowest and highest camera in metres above the ground; 1.5 to 2.5 is what a dashboard sees, 4.5 to 11 a mast.
 
     Raises:
-        ValueError: for no or repeated or unknown cameras, negative seeds, `frames` below 1, or pictures
-            smaller than 32 pixels or of an aspect beyond 1:1 to 2:1.
+        ValueError: for no or repeated or unknown cameras, negative seeds, `frames` below 1, pictures
+            smaller than 32 pixels or of an aspect beyond 1:1 to 2:1, or heights beyond 1 to 30 metres.
 
     Example:
         >>> import tempfile
@@ -63,18 +65,20 @@ def write_world(
         raise ValueError(f"frames={frames} must be at least 1 and seed={seed} at least 0.")
     if min(size) < 32 or not 1 <= width / height <= 2:
         raise ValueError(f"size={size} must be at least 32x32 pixels, with a width of 1 to 2 heights.")
+    if not 1 <= heights[0] <= heights[1] <= 30:
+        raise ValueError(f"heights={tuple(heights)} must be lowest and highest, between 1 and 30 metres.")
     for name in cameras:
         number(name)
     if unknown := [name for name in views if name not in VIEWS]:
         raise ValueError(f"views: {unknown[0]!r} is none of {', '.join(VIEWS)}.")
-    lots = [make_view(seed, name, (width, height)) for name in cameras]
+    lots = [make_view(seed, name, (width, height), heights) for name in cameras]
     for lot in lots:
         write_slots(root, lot)
     write_occupancy(root, seed, lots, frames)
     # day by day: a camera's empty lot is drawn once for each weather and kept for the frames of a day
     jobs = [_Job(root, seed, lot, index, (width, height), patches) for lot in lots for index in range(frames)]
     todo = [job for job in jobs if not job.done or any(not job.has(view) for view in views)]
-    for job in track(todo, description="Drawing the car park", disable=not todo, transient=True):
+    for job in announced(todo, f"Drawing {len(cameras)} cameras into {root}"):
         job.draw(views)
 
 

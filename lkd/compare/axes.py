@@ -1,16 +1,27 @@
 """What the axes of all pictures have in common."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+Curve = Sequence[tuple[float, float]]
+FAR = 10.0  # from so many times the cost of the cheapest method on, costs are drawn on a logarithmic axis
 
-def scale(ax: Any, log: bool, unit: str) -> None:
-    """A logarithmic axis if asked, with numbers at some ticks whatever it spans."""
+
+def scale(ax: Any, unit: str, curves: Sequence[Curve]) -> None:
+    """The axis of costs: from nothing on, or logarithmic where methods end far from each other.
+
+    A logarithmic axis begins at a tenth of what the cheapest method cost: what lies before is the first measurements alone,
+    and would take most of the room.
+    """
     from matplotlib.ticker import EngFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 
-    if log and ax.has_data():
+    ends = [curve[-1][0] for curve in curves]
+    if ends and min(ends) > 0 and max(ends) > FAR * min(ends):
         ax.set_xscale("log")
+        first = min(x for curve in curves for x, _ in curve if x > 0)
+        ax.set_xlim(left=max(0.9 * first, min(ends) / 10))
         low, high = ax.get_xlim()
         narrow = high < 50 * low  # so that there are ticks with numbers at all
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
@@ -18,6 +29,30 @@ def scale(ax: Any, log: bool, unit: str) -> None:
         ax.xaxis.set_major_formatter(
             EngFormatter(unit=unit) if unit else LogFormatterSciNotation(minor_thresholds=(9, 9))
         )
+    elif ends:
+        ax.set_xlim(left=0)
+        if unit:
+            ax.xaxis.set_major_formatter(EngFormatter(unit=unit))
+
+
+def focus(ax: Any, curves: Sequence[Curve], lines: Sequence[float]) -> None:
+    """Leaves the first measurements out of the axis of the metric where all that comes after takes less than half of it.
+
+    Args:
+        ax: Where they are drawn.
+        curves: Points of each method.
+        lines: Values that stay in view, such as baselines and a target.
+    """
+    every = [y for curve in curves for _, y in curve] + list(lines)
+    later = [y for curve in curves for _, y in (curve[1:] or curve)] + list(lines)
+    if every and max(later) - min(later) < (max(every) - min(every)) / 2:
+        margin = 0.08 * (max(later) - min(later)) or 0.01
+        ax.set_ylim(min(later) - margin, max(later) + margin)
+
+
+def wrapped(text: str, width: int = 26) -> str:
+    """A long name in several lines."""
+    return "\n".join(textwrap.wrap(text, width)) or text
 
 
 def same_limits(axes: Sequence[Any], which: str) -> None:
@@ -33,7 +68,9 @@ def legend(figure: Any, axes: Sequence[Any]) -> None:
     for ax in axes:
         entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     if entries:
-        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=4, fontsize=8)
+        figure.legend(
+            list(entries.values()), [wrapped(name) for name in entries], loc="outside lower center", ncols=2
+        )
 
 
 def places(names: Sequence[str]) -> tuple[str, dict[str, float]]:

@@ -12,16 +12,17 @@ STYLE = """
   :root { --ink: #e2e6ea; --paper: #14171b; --line: #3a424c; --shade: #1d2228; --bad: #ff8a80; }
 }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
-  max-width: 76rem; padding: 0 1rem; }
+  max-width: 64rem; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: .3rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: .4rem 0; font-weight: 600; }
 th, td { padding: .25rem .55rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th[scope=row], th:first-child, td.text { text-align: left; }
-thead th { background: var(--shade); white-space: normal; vertical-align: bottom; }
+th[scope=row], th:first-child, td.text { text-align: left; white-space: normal; min-width: 7rem; }
+thead th { background: var(--shade); white-space: normal; vertical-align: bottom; font-weight: 500; max-width: 9rem; }
+th[title] { cursor: help; }
 tbody th { font-weight: 500; } .best { font-weight: 700; }
 .wide { overflow-x: auto; margin: .8rem 0; }
-figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; max-width: 62rem; }
+figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; max-width: 46rem; }
 figcaption { font-size: .88rem; } .failed { color: var(--bad); }
 summary { cursor: pointer; margin: .6rem 0; font-size: .9rem; }
 pre { background: var(--shade); padding: .6rem .8rem; overflow-x: auto; font-size: .82rem; }
@@ -29,10 +30,12 @@ pre { background: var(--shade); padding: .6rem .8rem; overflow-x: auto; font-siz
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, and what a row shows there."""
+    """A column of a table: its heading, what a row shows there, whether it stands out, and what the heading stands for."""
 
     heading: str
     show: Callable[[Row], str]
+    best: Callable[[Row], bool] = lambda row: False
+    raw: str = ""
 
 
 def page(title: str, parts: Sequence[str]) -> str:
@@ -88,7 +91,6 @@ def table(
     columns: Sequence[Column],
     caption: str,
     name: str,
-    best: Callable[[Row], bool] = lambda row: False,
 ) -> str:
     """Rows as a table, whose first column names them.
 
@@ -97,20 +99,21 @@ def table(
         columns: How.
         caption: Above it.
         name: Its id.
-        best: Which rows stand out.
     """
-    head = "".join(f'<th scope="col">{_breaking(column.heading)}</th>' for column in columns)
+    head = "".join(f'<th scope="col"{_tooltip(c.raw)}>{_breaking(c.heading)}</th>' for c in columns)
     body = []
     for row in rows:
-        first, *rest = (escape(column.show(row)) for column in columns)
-        kind = ' class="best"' if best(row) else ""
-        body.append(
-            f'<tr{kind}><th scope="row">{first}</th>' + "".join(f"<td>{c}</td>" for c in rest) + "</tr>"
-        )
+        first, *rest = columns
+        cells = [f"<td{' class=best' if c.best(row) else ''}>{escape(c.show(row))}</td>" for c in rest]
+        body.append(f'<tr><th scope="row">{escape(first.show(row))}</th>{"".join(cells)}</tr>')
     return (
         f'<div class="wide"><table id="{escape(name)}"><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _tooltip(text: str) -> str:
+    return f' title="{escape(text)}"' if text else ""
 
 
 def _breaking(text: str) -> str:

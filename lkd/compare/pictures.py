@@ -2,22 +2,23 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from lkd.compare.axes import legend, places, same_limits, scale
+from lkd.compare.axes import focus, legend, places, same_limits, scale, wrapped
 from lkd.compare.results import Results
 from lkd.compare.svg import INK, look, new_figure, style, to_svg
 from lkd.metrics.tables import Row
 
 AXES = {
-    "bytes": ("bytes that have travelled, up and down, all clients", "B", True),
-    "seconds": ("seconds of training on this machine", "", False),
-    "flops": ("FLOPs of training (2 per MAC)", "", True),
+    "bytes": ("bytes that have travelled, up and down, all clients", "B"),
+    "seconds": ("seconds of training on this machine", ""),
+    "flops": ("FLOPs of training (2 per MAC)", ""),
 }
 
 
-def over(results: Results, rows: Sequence[Row], x: str) -> str:
+def over(results: Results, rows: Sequence[Row], x: str, folder: Path) -> str:
     """The metric over what it cost: `"bytes"`, `"seconds"` or `"flops"`; a panel for each setting, seeds as a band.
 
     A baseline over bytes, and what was measured only once, is a horizontal line.
@@ -26,41 +27,47 @@ def over(results: Results, rows: Sequence[Row], x: str) -> str:
         results: The runs.
         rows: Their summary.
         x: Column of their curves.
+        folder: For the picture as files.
     """
-    grid, (label, unit, log) = results.grid, AXES[x]
+    grid, (label, unit) = results.grid, AXES[x]
+    metric = results.label(grid.metric)
     ends = {(row["setting"], row["method"]): row[grid.metric] for row in rows}
     settings = list(dict.fromkeys(row["setting"] for row in rows))
     curves = [row for row in results.curves if row[grid.metric] is not None]
     with style():
-        figure, axes = new_figure(len(settings))
+        figure, axes = new_figure(len(settings), legend=len(grid.methods))
         for setting, ax in zip(settings, axes, strict=True):
+            drawn, lines = [], [] if grid.target is None else [grid.target]
             for place, (method, chosen) in enumerate(grid.methods.items()):
                 mine = [r for r in curves if (r["setting"], r["method"]) == (setting, method)]
                 name = f"{method} (baseline)" if chosen.baseline else method
                 if points := mean_curve(mine, x, grid.metric):
                     _curve(ax, points, place, name)
+                    drawn.append([(at, value) for at, value, _ in points])
                 elif (end := ends.get((setting, method))) is not None:
                     ax.axhline(end, color=look(place)["color"], linestyle="--", linewidth=1.3, label=name)
+                    lines.append(end)
             if grid.target is not None:
                 ax.axhline(
                     grid.target, color=INK, linewidth=1.2, linestyle=":", label=f"target {grid.target:g}"
                 )
-            scale(ax, log, unit)
-            ax.set(xlabel=label, ylabel=grid.metric, title=setting)
+            scale(ax, unit, drawn)
+            focus(ax, drawn, lines)
+            ax.set(xlabel=label, ylabel=wrapped(metric), title=setting)
         same_limits(axes, "y")
         legend(figure, axes)
-        alt = f"{grid.metric} over {label}: a line for each method, its mean over the seeds"
-        return to_svg(figure, f"over-{x}", alt)
+        alt = f"{metric}, over {label}: a line for each method, its mean over the seeds"
+        return to_svg(figure, f"over-{x}", alt, folder)
 
 
-def over_energy(results: Results, rows: Sequence[Row]) -> str:
+def over_energy(results: Results, rows: Sequence[Row], folder: Path) -> str:
     """The metric at the end over the estimated energy of the whole run, a point for each method."""
     from matplotlib.ticker import MaxNLocator
 
-    grid = results.grid
+    grid, metric = results.grid, results.label(results.grid.metric)
     settings = list(dict.fromkeys(row["setting"] for row in rows))
     with style():
-        figure, axes = new_figure(len(settings))
+        figure, axes = new_figure(len(settings), legend=len(grid.methods))
         for setting, ax in zip(settings, axes, strict=True):
             for place, method in enumerate(grid.methods):
                 for row in rows:
@@ -68,17 +75,20 @@ def over_energy(results: Results, rows: Sequence[Row]) -> str:
                     if here and row["energy_wh"] is not None and row[grid.metric] is not None:
                         ax.plot(row["energy_wh"], row[grid.metric], linestyle="", label=method, **look(place))
             ax.xaxis.set_major_locator(MaxNLocator(5))
-            ax.set(xlabel="Wh of the whole run, estimated (codecarbon)", ylabel=grid.metric, title=setting)
+            ax.set(
+                xlabel="Wh of the whole run, estimated (codecarbon)", ylabel=wrapped(metric), title=setting
+            )
         legend(figure, axes)
-        return to_svg(figure, "over-energy", f"{grid.metric} over estimated energy, a point for each method")
+        alt = f"{metric}, over estimated energy: a point for each method"
+        return to_svg(figure, "over-energy", alt, folder)
 
 
-def over_settings(results: Results, rows: Sequence[Row]) -> str:
+def over_settings(results: Results, rows: Sequence[Row], folder: Path) -> str:
     """The metric over the settings, a line for each method, with the deviation over the seeds."""
-    grid = results.grid
+    grid, metric = results.grid, results.label(results.grid.metric)
     label, at = places(list(grid.settings))
     with style():
-        figure, (ax,) = new_figure(1)
+        figure, (ax,) = new_figure(1, legend=len(grid.methods))
         for place, (method, chosen) in enumerate(grid.methods.items()):
             mine = [r for r in rows if r["method"] == method and r[grid.metric] is not None]
             if mine:
@@ -96,9 +106,9 @@ def over_settings(results: Results, rows: Sequence[Row]) -> str:
             ax.set_xscale("log")
             ax.minorticks_off()
         ax.set_xticks(list(at.values()), [name.removeprefix(label).strip() for name in at])
-        ax.set(xlabel=label or "setting", ylabel=grid.metric)
+        ax.set(xlabel=label or "setting", ylabel=wrapped(metric))
         legend(figure, [ax])
-        return to_svg(figure, "settings", f"{grid.metric} over the settings, a line for each method")
+        return to_svg(figure, "settings", f"{metric}, over the settings: a line for each method", folder)
 
 
 def mean_curve(rows: Sequence[Row], x: str, y: str) -> list[tuple[float, float, float]]:

@@ -1,4 +1,4 @@
-"""The report of a comparison: `report.html`, and the same numbers as CSV."""
+"""The report of a comparison: `report.html`, the same numbers as CSV, and the pictures as PNG and PDF."""
 
 import csv
 import shlex
@@ -43,25 +43,26 @@ def write(results: Results, folder: Path, command: str) -> Path:
     for name, of in tables.items():
         save_csv(of, folder / f"{name}.csv")
     path = folder / "report.html"
-    path.write_text(html(results, rows, command), encoding="utf-8")
+    path.write_text(html(results, rows, command, folder / "pictures"), encoding="utf-8")
     return path
 
 
-def html(results: Results, rows: list[Row], command: str) -> str:
+def html(results: Results, rows: list[Row], command: str, pictures: Path) -> str:
     """The page as text.
 
     Args:
         results: What is done.
         rows: Their summary.
         command: That makes the report again.
+        pictures: Folder for the pictures as PNG and PDF files.
     """
     grid = results.grid
     parts = [title(grid.title), paragraph(grid.about), *_state(results)]
     if rows:
         parts += [heading("In short"), bullets(in_words(results, rows)), heading("Results")]
-        parts += [sections.summary_table(results, rows, setting) for setting in grid.settings]
-        parts += [sections.explained(results), *sections.pictures(results, rows)]
-        parts += [*sections.clients(results), *sections.costs(results)]
+        parts += [sections.summary_tables(results, rows, setting) for setting in grid.settings]
+        parts += [sections.explained(results), *sections.pictures(results, rows, pictures)]
+        parts += [*sections.clients(results, pictures), *sections.costs(results)]
     return page(grid.title, [*parts, heading("Made by"), listing(command), *_how(results)])
 
 

@@ -50,6 +50,11 @@ def for_run(config: Config, grid: Grid, run: Run) -> Config:
         ValueError: If an option of `seeded` is not there.
     """
     config = copy.deepcopy(config)
+    for name in (
+        "supervised_twin",
+        "save_as",
+    ):  # of a run that is looked at by itself; a twin is a method here
+        config.pop(name, None)
     for key in grid.seeded or SEEDED:
         place = _place(config, key)
         if place is not None:
@@ -66,6 +71,7 @@ def for_run(config: Config, grid: Grid, run: Run) -> Config:
     if not any(c["class_path"].endswith("ModelCheckpoint") for c in callbacks):
         trainer["enable_checkpointing"] = False
     trainer["logger"] = trainer["default_root_dir"] = None
+    config.pop("more_loggers", None)  # the comparison's own run has the tables
     return config
 
 
@@ -96,8 +102,9 @@ def save(config: Config, folder: Path) -> Path:
 
 def wandb_options(config: Config) -> Config | None:
     """What the configuration gives to its WandbLogger; None if it has none."""
-    loggers = [entry for entry in _list(config["trainer"].get("logger")) if isinstance(entry, dict)]
-    found = (entry for entry in loggers if entry["class_path"].endswith("WandbLogger"))
+    given = [*_list(config["trainer"].get("logger")), *_list(config.get("more_loggers"))]
+    loggers = [entry for entry in given if isinstance(entry, dict)]
+    found = (e for e in loggers if e["class_path"].endswith(("WandbLogger", "WandbRunLogger")))
     return next((dict(entry.get("init_args") or {}) for entry in found), None)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lkd.compare.grid import Grid, Run
 from lkd.compare.job import Job
+from lkd.compare.names import readable
 from lkd.metrics.tables import Row
 
 Result = dict[str, Any]
@@ -39,8 +40,19 @@ class Results:
         of = self.grid.measure
         names = [self.grid.metric, of, f"shared/{of}/mean"]
         names += [f"clients/{of}/{which}" for which in WHICH]
+        if not self.federated:  # one model serves everybody
+            names = names[:2]
         found = set(self.all_metrics)
         return [n for n in dict.fromkeys(names) if n in found or n == self.grid.metric]
+
+    def label(self, name: str) -> str:
+        """A metric in words."""
+        return readable(name, self.federated)
+
+    @property
+    def federated(self) -> bool:
+        """Whether any run is that of a federation."""
+        return any(result["federation"] for result in self.done.values())
 
     @cached_property
     def all_metrics(self) -> list[str]:

@@ -1,46 +1,64 @@
 """The sections of the report, each as HTML."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 from lkd.compare.break_even import break_even, sentences
 from lkd.compare.page import Column, bullets, cell, details, figure, heading, paragraph, table
 from lkd.compare.pictures import over, over_energy, over_settings
 from lkd.compare.results import Results
 from lkd.compare.spread import client_columns, client_means, spread
-from lkd.compare.summary import megabytes, ordered, three_digits, with_deviation
+from lkd.compare.summary import contestants, megabytes, three_digits, winners, with_deviation
 from lkd.metrics.tables import Row
 
-SEEDS = "Lines are means over the seeds, bands their deviation."
-WHOSE = {
-    "shared": "each client's model on the shared data",
-    "clients": "each client's model on the client's own data",
-}
+SEEDS = (
+    "Lines are means over the seeds, bands their deviation; the axes may begin after the first measurement."
+)
 
 
-def summary_table(results: Results, rows: list[Row], setting: str) -> str:
-    """The methods of a setting; nothing where none has run."""
+def summary_tables(results: Results, rows: list[Row], setting: str) -> str:
+    """What the methods of a setting reach, and what it costs; nothing where none has run."""
     grid = results.grid
     here = [row for row in rows if row["setting"] == setting]
     if not here:
         return ""
-    columns = [Column("method", lambda row: row["method"]), Column("seeds", lambda row: cell(row["seeds"]))]
-    columns += [Column(name, lambda row, name=name: with_deviation(row, name)) for name in results.metrics]  # type: ignore[misc]
-    columns.append(Column("MB", lambda row: megabytes(row["bytes"])))
-    if grid.target is not None:
-        columns.append(Column(f"MB to {grid.target:g}", _to_target))
-    columns.append(Column("seconds", lambda row: cell(row["seconds"], 1)))
-    if any(row["energy_wh"] is not None for row in rows):
-        columns.append(Column("Wh, estimated (codecarbon)", lambda row: cell(row["energy_wh"])))
-    if any(row["flops"] is not None for row in rows):
-        columns.append(Column("GFLOPs (2 per MAC)", lambda row: _giga(row["flops"])))
-    columns.append(Column("weights", lambda row: f"{row['weights']:,.0f}"))
-    columns.append(Column("peak MB of memory", lambda row: cell(row["peak_memory_mb"], 0)))
-    contest = [
-        row for row in here if not grid.methods[row["method"]].baseline and row[grid.metric] is not None
+    where = f"{setting}: " if setting else ""
+
+    def best(name: str, rising: bool = False) -> Callable[[Row], bool]:
+        found = winners(results, here, name, rising)
+        some = len(found) < len(contestants(results, here, name))  # where all are as good nobody stands out
+        return lambda row: some and row["method"] in found
+
+    def reached(name: str) -> Column:
+        rising = grid.higher_is_better and not name.endswith("/std")
+        return Column(results.label(name), lambda row: with_deviation(row, name), best(name, rising), name)
+
+    first = Column("method", lambda row: row["method"])
+    metrics = [
+        first,
+        Column("seeds", lambda row: cell(row["seeds"])),
+        *(reached(name) for name in results.metrics),
     ]
-    best = [row["method"] for row in ordered(contest, grid.metric, grid.higher_is_better)[:1]]
-    caption = f"{setting + ': ' if setting else ''}mean ± deviation over the seeds"
-    return table(here, columns, caption, f"results-{as_id(setting)}", lambda row: row["method"] in best)
+    costs = [first, Column("MB", lambda row: megabytes(row["bytes"]), best("bytes"), "bytes")]
+    if grid.target is not None:
+        costs.append(Column(f"MB to {grid.target:g}", _to_target, best("bytes_to_target"), "bytes_to_target"))
+    costs.append(Column("seconds", lambda row: cell(row["seconds"], 1), best("seconds"), "seconds"))
+    if any(row["energy_wh"] is not None for row in rows):
+        text = "Wh, estimated (codecarbon)"
+        costs.append(Column(text, lambda row: cell(row["energy_wh"]), best("energy_wh"), "energy_wh"))
+    if any(row["flops"] is not None for row in rows):
+        costs.append(Column("GFLOPs (2 per MAC)", lambda row: _giga(row["flops"]), best("flops"), "flops"))
+    costs.append(
+        Column("weights", lambda row: f"{row['weights']:,.0f}", best("weights"), "weights"),
+    )
+    text = "peak MB of memory"
+    costs.append(
+        Column(text, lambda row: cell(row["peak_memory_mb"], 0), best("peak_memory_mb"), "peak_memory_mb")
+    )
+    return table(
+        here, metrics, f"{where}what they reach, mean ± deviation over the seeds", f"results-{as_id(setting)}"
+    ) + table(here, costs, f"{where}what it costs, mean over the seeds", f"costs-{as_id(setting)}")
 
 
 def explained(results: Results) -> str:
@@ -48,51 +66,51 @@ def explained(results: Results) -> str:
     grid, of = results.grid, results.grid.measure
     others = "".join(f" Of {n}, {m.measure} stands for {of}." for n, m in grid.methods.items() if m.measure)
     return paragraph(
-        f"{of} is that of the server's model on the shared data (-: there is none), shared/{of} that of {WHOSE['shared']}, "
-        f"clients/{of} that of {WHOSE['clients']}; mean, worst and std are over {_how_many(results)}. MB (10^6 bytes) are those of the "
+        f"Server's model: -, where there is none. Mean, worst and deviation are over {_how_many(results)}. MB (10^6 bytes) are those of the "
         "tensors that travelled, up and down, of all clients and rounds; baselines have none that count. Seconds and FLOPs are "
         "those of training, one client after the other, without measurements; energy, where it was estimated, is that of "
-        f"the whole run. {'More' if grid.higher_is_better else 'Less'} is better; the row of the best that is no baseline is bold.{others}"
+        f"the whole run. {'More' if grid.higher_is_better else 'Less'} is better, of deviations and costs less; the best of a column among what is no baseline is bold. How a metric is logged "
+        f"is shown where the pointer rests on its name, and is its name in the CSV.{others}"
     )
 
 
-def pictures(results: Results, rows: list[Row]) -> list[str]:
-    """The metric over all that it costs, and over the settings."""
-    metric = results.grid.metric
+def pictures(results: Results, rows: list[Row], folder: Path) -> list[str]:
+    """The metric over all that it costs, and over the settings; each picture also as a PNG and a PDF in `folder`."""
+    metric = f"The {results.label(results.grid.metric)},"
     parts = [
         heading("Metric against cost"),
-        figure(over(results, rows, "bytes"), f"{metric} over the bytes that have travelled. {SEEDS}"),
-        figure(over(results, rows, "seconds"), f"{metric} over the seconds of training. {SEEDS}"),
+        figure(over(results, rows, "bytes", folder), f"{metric} over the bytes that have travelled. {SEEDS}"),
+        figure(over(results, rows, "seconds", folder), f"{metric} over the seconds of training. {SEEDS}"),
     ]
     if any(row["flops"] is not None for row in rows):
         text = f"{metric} over the floating-point operations of training. {SEEDS}"
-        parts.append(figure(over(results, rows, "flops"), text))
+        parts.append(figure(over(results, rows, "flops", folder), text))
     if any(row["energy_wh"] is not None for row in rows):
         parts.append(
-            figure(over_energy(results, rows), f"{metric} over the energy that codecarbon estimates.")
+            figure(over_energy(results, rows, folder), f"{metric} over the energy that codecarbon estimates.")
         )
     if len(results.grid.settings) > 1:
         parts += [
             heading("Settings"),
             figure(
-                over_settings(results, rows),
+                over_settings(results, rows, folder),
                 f"{metric} over the settings: means over the seeds, bars their deviation.",
             ),
         ]
     return parts
 
 
-def clients(results: Results) -> list[str]:
+def clients(results: Results, folder: Path) -> list[str]:
     """The spread over the clients, and tables: client by method, and client by part."""
     columns = client_columns(results)
     parts = [heading("Clients")]
     if not columns:
         return [*parts, paragraph("No client was measured.")]
     for place, column in enumerate(columns):
-        text = f"{results.grid.measure} of {WHOSE[column.partition('/')[0]]}, mean over the seeds."
-        parts.append(figure(spread(results, column), text))
+        text = f"The {results.label(column)}: a dot for each client, mean over the seeds."
+        parts.append(figure(spread(results, column, folder), text))
         tables = [_client_by_method(results, s, column) for s in results.grid.settings]
-        parts += tables if place == 0 else [details(f"Clients by method: {column}", tables)]
+        parts += tables if place == 0 else [details(f"Clients by method: {results.label(column)}", tables)]
     by_part = [
         _client_by_part(results, s, m, columns[0])
         for s in results.grid.settings
@@ -146,7 +164,7 @@ def _client_by_method(results: Results, setting: str, column: str) -> str:
     ]
     columns = [Column(name, lambda row, name=name: cell(row[name])) for name in ("client", *methods)]  # type: ignore[misc]
     kind = column.partition("/")[0]
-    caption = f"{setting + ': ' if setting else ''}{column}, client by method"
+    caption = f"{setting + ': ' if setting else ''}{results.label(column)}, client by method"
     return table(rows, columns, caption, f"{kind}-{as_id(setting)}")
 
 
@@ -171,7 +189,7 @@ def _client_by_part(results: Results, setting: str, method: str, column: str) ->
         Column(name.removeprefix(f"{column}_"), lambda row, name=name: cell(row[name]))  # type: ignore[misc]
         for name in found
     ]
-    caption = f"{setting + ', ' if setting else ''}{method}: {column}, client by part"
+    caption = f"{setting + ', ' if setting else ''}{method}: {results.label(column)}, client by part"
     return table(rows, columns, caption, f"parts-{as_id(setting)}-{as_id(method)}")
 
 

@@ -1,25 +1,27 @@
 """What every client gets, as a picture and as means."""
 
 import math
+from pathlib import Path
 from statistics import fmean
 
-from lkd.compare.axes import same_limits
+from lkd.compare.axes import same_limits, wrapped
 from lkd.compare.results import Results
 from lkd.compare.svg import INK, look, new_figure, style, to_svg
 
 
-def spread(results: Results, column: str) -> str:
+def spread(results: Results, column: str, folder: Path) -> str:
     """What every client gets: a box, and a dot for each client (mean over the seeds); a panel for each setting.
 
     Args:
         results: The runs.
         column: Of their clients.
+        folder: For the picture as files.
     """
     grid = results.grid
     means = client_means(results, column)
     settings = list(dict.fromkeys(setting for setting, _, _ in means))
     with style():
-        figure, axes = new_figure(len(settings), height=0.8 + 0.32 * len(grid.methods))
+        figure, axes = new_figure(len(settings), height=1.1 + 0.36 * len(grid.methods))
         for setting, ax in zip(settings, axes, strict=True):
             methods = [m for m in grid.methods if any(k[:2] == (setting, m) for k in means)]
             for y, method in enumerate(methods):
@@ -39,14 +41,15 @@ def spread(results: Results, column: str) -> str:
                 )
                 lift = [y + 0.16 * ((i % 3) - 1) for i in range(len(found))]  # so that equal dots show
                 ax.plot(found, lift, linestyle="", markersize=4, alpha=0.8, **chosen)
-            ax.set_yticks(range(len(methods)), methods)
+            ax.set_yticks(range(len(methods)), [wrapped(m, 22) for m in methods])
             ax.invert_yaxis()
-            ax.set(xlabel=f"{column}, a dot for each client", title=setting)
+            ax.set(xlabel=wrapped(results.label(column)), title=setting)
         same_limits(axes, "x")
         return to_svg(
             figure,
             f"spread-{column.partition('/')[0]}",
-            f"{column} of each client, by method, as boxes and dots",
+            f"{results.label(column)}: each client, by method, as boxes and dots",
+            folder,
         )
 
 

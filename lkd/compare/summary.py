@@ -40,7 +40,7 @@ def summarize(results: Results) -> list[Row]:
 
 
 def in_words(results: Results, rows: list[Row]) -> list[str]:
-    """The best method of every setting, and who reaches the target with the fewest bytes.
+    """The best method of every setting by each kind of metric, and who reaches the target with the fewest bytes.
 
     Args:
         results: The runs.
@@ -49,15 +49,11 @@ def in_words(results: Results, rows: list[Row]) -> list[str]:
     grid, said = results.grid, []
     for setting in grid.settings:
         where = f"{setting}: " if setting else ""
-        here = [row for row in rows if row["setting"] == setting and row[grid.metric] is not None]
-        contest = [row for row in here if not grid.methods[row["method"]].baseline]
-        if contest:
-            best = ordered(contest, grid.metric, grid.higher_is_better)[0]
-            yardsticks = [f"{r['method']} {with_deviation(r, grid.metric)}" for r in here if r not in contest]
-            beside = f" ({', '.join(yardsticks)})" if yardsticks else ""
-            said.append(
-                f"{where}{best['method']} has the best {grid.metric}, {with_deviation(best, grid.metric)}{beside}."
-            )
+        here = [row for row in rows if row["setting"] == setting]
+        # by a deviation over clients nobody wins
+        kinds = [name for name in results.metrics if not name.endswith("/std")]
+        said += [where + _winner(results, here, name) for name in kinds if contestants(results, here, name)]
+        contest = contestants(results, here, grid.metric)
         if grid.target is not None and (reached := [row for row in contest if row["reached_target"]]):
             cheap = ordered(reached, "bytes_to_target", False)
             first = cheap[0]
@@ -78,6 +74,31 @@ def in_words(results: Results, rows: list[Row]) -> list[str]:
         elif grid.target is not None and contest:
             said.append(f"{where}No method reached {grid.target:g}.")
     return said + holes(results)
+
+
+def contestants(results: Results, rows: list[Row], name: str) -> list[Row]:
+    """The rows that can win by a column: they have a figure there, and are no baselines."""
+    return [row for row in rows if row[name] is not None and not results.grid.methods[row["method"]].baseline]
+
+
+def winners(results: Results, rows: list[Row], name: str, rising: bool) -> list[str]:
+    """The methods with the best figure of a column; more than one where it is the same."""
+    contest = contestants(results, rows, name)
+    best = (max if rising else min)((row[name] for row in contest), default=None)
+    return [row["method"] for row in contest if row[name] == best]
+
+
+def _winner(results: Results, here: list[Row], name: str) -> str:
+    best = winners(results, here, name, results.grid.higher_is_better)
+    figure = next(with_deviation(row, name) for row in here if row["method"] == best[0])
+    yardsticks = [
+        f"{row['method']} {with_deviation(row, name)}"
+        for row in here
+        if results.grid.methods[row["method"]].baseline and row[name] is not None
+    ]
+    beside = f" (baselines: {', '.join(yardsticks)})" if yardsticks else ""
+    verb = "has" if len(best) == 1 else "have"
+    return f"{' and '.join(best)} {verb} the best {results.label(name)}: {figure}{beside}."
 
 
 def ordered(rows: list[Row], name: str, descending: bool) -> list[Row]:

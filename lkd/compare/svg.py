@@ -3,6 +3,7 @@
 import io
 import re
 from html import escape
+from pathlib import Path
 from typing import Any
 
 INK = "#010203"  # stands for the page's own text colour until the figure is in the page
@@ -22,7 +23,8 @@ MARKERS = "osD^vPX*<>"
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 9.0,
+    "font.size": 11.0,  # of a picture that is as wide as the page: still readable on a phone
+    "pdf.fonttype": 42,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
@@ -43,21 +45,18 @@ def style() -> Any:
     return matplotlib.rc_context(STYLE)
 
 
-def new_figure(panels: int, width: float = 4.4, height: float = 3.4) -> tuple[Any, list[Any]]:
-    """A figure with panels in rows of at most two, and their axes; the last row may hold one.
+def new_figure(panels: int, height: float = 3.2, legend: int = 0) -> tuple[Any, list[Any]]:
+    """A figure with panels one below the other, as wide as a page, and their axes.
 
     Args:
         panels: How many.
-        width: Of each, in inches.
-        height: Of each.
+        height: Of each, in inches.
+        legend: Entries of the legend below them.
     """
     from matplotlib.figure import Figure
 
-    columns = min(2, panels)
-    rows = -(-panels // columns)
-    scale = 1.6 if panels == 1 else 1.0
-    figure = Figure(figsize=(scale * width * columns, height * rows), layout="constrained")
-    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
+    figure = Figure(figsize=(6.0, height * panels + 0.2 * legend), layout="constrained")
+    axes = [figure.add_subplot(panels, 1, i + 1) for i in range(panels)]
     for each in axes:
         each.grid(alpha=0.25, color=INK, linewidth=0.6)
         each.set_axisbelow(True)
@@ -69,16 +68,24 @@ def look(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
 
 
-def to_svg(figure: Any, name: str, alt: str) -> str:
-    """The figure as an `<svg>` element.
+def to_svg(figure: Any, name: str, alt: str, folder: Path) -> str:
+    """The figure as an `<svg>` element, and as `<name>.png` and `<name>.pdf`.
 
     Args:
         figure: matplotlib's.
-        name: Goes before all its ids, which have to be unique in the page.
+        name: Of the files; it goes before all ids of the element, too, which have to be unique in the page.
         alt: What it shows, for who does not see it.
+        folder: Of the files.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+    folder.mkdir(parents=True, exist_ok=True)
+    for canvas, ending in ((FigureCanvasAgg, "png"), (FigureCanvasPdf, "pdf")):
+        canvas(figure).figure.savefig(
+            folder / f"{name}.{ending}", dpi=200, facecolor="white", bbox_inches="tight"
+        )
     out = io.StringIO()
     FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": None})
     text = re.sub(r"(?s)<metadata>.*?</metadata>", "", out.getvalue())

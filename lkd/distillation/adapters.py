@@ -1,38 +1,21 @@
 """Adapters of a distillation: made from what student and teacher give, trained along, kept in checkpoints."""
 
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from lkd.distillation.pairing import Pair
 from lkd.losses import Term
 
 ADAPTERS = "distillation_adapters"
 """Name of the attribute of the student that holds the adapters while distillation is attached."""
 SHAPES = "distillation_shapes"
 """Key of a checkpoint under which the shapes are that the adapters were made from."""
-
-
-@dataclasses.dataclass
-class Pair:
-    """A term, and what it compares.
-
-    Args:
-        name: Of the term.
-        term: The loss.
-        student: A tensor, a list of tensors, or raw outputs.
-        teacher: The teacher's counterpart.
-        unknown: Addresses of sequences of which nothing tells whether channels come first.
-    """
-
-    name: str
-    term: Term
-    student: Any
-    teacher: Any
-    unknown: Sequence[str] = ()
+LAYERS = "distillation_layers"
+"""Key of a checkpoint under which the layers are that the adapters lie between."""
 
 
 def may_adapt(terms: Iterable[Term]) -> bool:
@@ -132,6 +115,17 @@ def shapes_of(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
         return list(value.shape) if isinstance(value, Tensor) else [shape(v) for v in value]
 
     return {p.name: [shape(p.student), shape(p.teacher)] for p in pairs if may_adapt([p.term])}
+
+
+def layers_of(terms: Mapping[str, Term]) -> dict[str, list[Any]]:
+    """Layers of student and teacher of the terms with adapters.
+
+    Example:
+        >>> from lkd.losses import KD, FitNets
+        >>> layers_of({"kd": KD(), "fitnets": FitNets(student_layer="body.3", teacher_layer="body.7")})
+        {'fitnets': ['body.3', 'body.7']}
+    """
+    return {name: [t.student_layer, t.teacher_layer] for name, t in terms.items() if may_adapt([t])}
 
 
 def pairs_of(

@@ -2,10 +2,8 @@
 
 import contextlib
 import copy
-import dataclasses
 import functools
 import inspect
-import types
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,51 +11,22 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
-from lkd.addresses import find_layer, parse
-from lkd.batches import Keys, call_of, entry, size
-from lkd.distillation.adapters import ADAPTERS, Pair, hold, make_adapters, may_adapt, shapes_of, train_along
-from lkd.distillation.compared import compared
+from lkd.addresses import find_layer
+from lkd.batches import Keys, entry, size
+from lkd.distillation.adapters import ADAPTERS, hold, make_adapters, may_adapt, shapes_of, train_along
 from lkd.distillation.own_losses import OwnLosses, Relabel, Step, silent
+from lkd.distillation.pairing import Pair, name_terms, pair_up, require_gradient, student_layers
+from lkd.distillation.probabilities import refuse_probabilities
+from lkd.distillation.samples import require_samples
+from lkd.distillation.student import Known, Passed, run
+from lkd.distillation.wrapping import wrap
 from lkd.finite import require_finite
 from lkd.losses import Term
-from lkd.taps import Reached, Taps
+from lkd.nested import shallow
 from lkd.teachers import Teacher
 from lkd.unchanged import unchanged
-
-
-@dataclasses.dataclass
-class Known:
-    """What the steps of a module have shown so far.
-
-    Args:
-        step: The module's own `training_step`, as a function of it.
-        root: Layer that stands for its forward; None before the first step.
-        layouts: Orders of dimensions, by argument and address.
-        ran: Whether a step has come to its end.
-        moves: Whether a gradient reaches all that is compared.
-        adapted: Whether its adapters are made.
-    """
-
-    step: Step
-    root: str | None = None
-    layouts: dict[tuple[str, str], str | None] = dataclasses.field(default_factory=dict)
-    ran: bool = False
-    moves: bool = False
-    adapted: bool = False
-
-
-@dataclasses.dataclass
-class Passed:
-    """What the student's half of a step gave."""
-
-    output: Any
-    total: Any
-    logs: dict[str, Tensor]
-    outputs: Taps
-    inputs: Taps
 
 
 class Distiller:
@@ -177,9 +146,8 @@ class Distiller:
         Raises:
             ValueError: If a layer does not exist; near names are suggested.
         """
-        for term in self.terms.values():
-            for layer in as_list(term.student_layer):
-                find_layer(module, layer, "student_layer")
+        for layer in student_layers(self.terms.values()):
+            find_layer(module, layer, "student_layer")
         find_layer(module, self.student_input, "student_input")
 
     def look(self, module: LightningModule, batch: Any, must: bool = True) -> list[Pair] | None:
@@ -193,10 +161,11 @@ class Distiller:
         Raises:
             ValueError: If a layer does not run, or student and teacher do not fit.
         """
+        batch = shallow(batch)  # a step may take entries out
         args = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
         with silent(module), unchanged(module), _precision(module), torch.enable_grad():
             try:
-                passed = self._pass(module, self._known[module].step, batch, args, only_look=True)
+                passed = self._pass(module, self._known[module], batch, args, only_look=True)
             except Exception:  # it may need what only hooks of the running fit make
                 if must:
                     raise
@@ -231,31 +200,27 @@ class Distiller:
         return adapters
 
     def _wrap(self, module: LightningModule, name: str, wrapper: Step) -> Step:
-        before = module.__dict__.get(name)
-        bound = getattr(module, name)
-        # A deep copy of the module must run its own step, hence the function and not the bound method.
-        inner: Step = getattr(bound, "__func__", None) or (lambda _, *args, **kwargs: bound(*args, **kwargs))
-
-        @functools.wraps(inner)  # Lightning reads the user's signature to decide what to pass
-        def method(self: LightningModule, *args: Any, **kwargs: Any) -> Any:
-            return wrapper(self, inner, *args, **kwargs)
-
-        setattr(module, name, types.MethodType(method, module))
-        self._undo.append(lambda: setattr(module, name, before) if before else delattr(module, name))
+        inner, undo = wrap(module, name, wrapper)
+        self._undo.append(undo)
         return inner
 
     def _distilled_step(self, module: LightningModule, inner: Step, batch: Any, *args: Any) -> Any:
-        passed = self._pass(module, inner, batch, args)
+        # a deep copy of the student has shown nothing yet
+        known = self._known.setdefault(module, Known(inner))
+        passed = self._pass(module, known, batch, args)
         if passed is None:
             return None
-        self._known[module].ran = True
+        first, known.ran = not known.ran, True
         logs, total = passed.logs, passed.total
         pairs = self._pairs(module, passed, batch)
+        if first:
+            refuse_probabilities(pairs)
         adapters = getattr(module, ADAPTERS, None)
         if adapters is None and may_adapt(self.terms.values()):
             adapters = self._adopt_late(module, pairs)
+        require_samples(module, pairs)
         for pair in pairs:
-            value = self._value(pair, batch, _entry(adapters, pair.name))
+            value = self._value(pair, passed.batch(batch), _entry(adapters, pair.name))
             logs[pair.name] = value.detach()
             total = total + pair.term.weight * value
         require_finite(module, total, logs)
@@ -265,69 +230,27 @@ class Distiller:
         return {**passed.output, "loss": total} if isinstance(passed.output, dict) else total
 
     def _pass(
-        self, module: LightningModule, step: Step, batch: Any, args: tuple[Any, ...], only_look: bool = False
+        self,
+        module: LightningModule,
+        known: Known,
+        batch: Any,
+        args: tuple[Any, ...],
+        only_look: bool = False,
     ) -> Passed | None:
-        """The student's half; with `only_look` it ends as soon as all tapped layers have run."""
-        known = self._known.setdefault(
-            module, Known(step)
-        )  # a deep copy of the student has shown nothing yet
-        root = known.root if known.root is not None else self.own.root(module)
-        layers = [layer for term in self.terms.values() for layer in as_list(term.student_layer)]
         sees = [self.student_input] if self.terms and self.input_key is None else []
-
-        def seen() -> None:
-            if only_look and outputs.complete and inputs.complete:
-                raise Reached
-
-        outputs = Taps(module, layers, "student_layer", root, seen)
-        inputs = Taps(module, sees, "student_input", root, seen)
-        with outputs, inputs:
-            try:
-                own = self.own.of(module, step, batch, args, root)
-            except Reached:
-                if not only_look:  # another distillation of the same module is looking
-                    raise
-                own = None, 0.0, {}
-            except (ValueError, TypeError, KeyError, IndexError) as error:
-                if self.own.alpha > 0 and not known.ran:
-                    error.add_note(
-                        f"alpha={self.own.alpha} runs the module's own training_step; unlabelled data needs alpha=0."
-                    )
-                raise
-        return None if own is None else Passed(*own, outputs, inputs)
+        read = self.input_key is not None or any(term.needs_labels for term in self.terms.values())
+        return run(module, self.own, known, self.terms.values(), batch, args, sees, read, only_look)
 
     def _pairs(self, module: LightningModule, passed: Passed, batch: Any) -> list[Pair]:
-        """What every term compares: the student's outputs, and the teacher's on the same input."""
         known, pairs = self._known[module], []
         if self.terms:
-            if self.input_key is None:
-                given = passed.inputs.call(self.student_input)
-            else:
-                given = call_of(self.teacher.asked, batch, self.input_key)
-            layers = [layer for term in self.terms.values() for layer in as_list(term.teacher_layer)]
-            theirs = self.teacher.tapped(given, layers)
-        for name, term in self.terms.items():
-            ours: list[Any] = []
-            for address in as_list(term.student_layer):
-                value = passed.outputs.output(address)
-                at = (
-                    f"{passed.outputs.root}{address}"
-                    if parse(address).module == "" and passed.outputs.root
-                    else address
-                )
-                ours.append(compared(module, at, value, "student_layer", term, known.layouts))
-            taught = [
-                compared(*self.teacher.owner(address), theirs[address], "teacher_layer", term, known.layouts)
-                for address in as_list(term.teacher_layer)
-            ]
-            unknown = [name for _, names in (*ours, *taught) for name in names]
-            sides = [[value for value, _ in side] for side in (ours, taught)]
-            student = sides[0] if isinstance(term.student_layer, list) else sides[0][0]
-            teacher = sides[1] if isinstance(term.teacher_layer, list) else sides[1][0]
-            pairs.append(Pair(name, term, student, teacher, unknown))
-        known.root = passed.outputs.root if passed.outputs.root is not None else passed.inputs.root
+            given = passed.given(batch, self.teacher, self.student_input, self.input_key)
+            pairs = pair_up(self.terms, passed.outputs, self.teacher, given, known.layouts)
+        if known.root is None:
+            passed.require_guess(self.terms.values())
+            known.root = passed.outputs.root if passed.outputs.root is not None else passed.inputs.root
         if torch.is_grad_enabled() and not (known.moves or self.thaws):
-            _require_gradient(pairs)
+            require_gradient(pairs)
             known.moves = known.ran  # a look before training has not seen all of the step
         return pairs
 
@@ -339,12 +262,7 @@ class Distiller:
     def _labels(self, batch: Any, term: Term) -> Any:
         if not term.needs_labels:
             return None
-        try:
-            return entry(batch, self.label_key, "label_key")
-        except ValueError as error:
-            raise ValueError(
-                f"label_key={self.label_key!r}: the batch has no such entry, and {type(term).__name__} needs labels."
-            ) from error
+        return entry(batch, self.label_key, "label_key", f", and {type(term).__name__} needs labels")
 
     def _adopt_late(self, module: LightningModule, pairs: Sequence[Pair]) -> nn.ModuleDict:
         """At the first loss of a run whose forward could not be looked at before."""
@@ -365,41 +283,6 @@ class Distiller:
         if len(adapters := getattr(module, ADAPTERS, nn.ModuleDict())):
             train_along(configured, adapters)
         return configured
-
-
-def name_terms(terms: Sequence[Term]) -> dict[str, Term]:
-    """Names every term after its class, with a number where a class occurs again.
-
-    Example:
-        >>> from lkd.losses import KD
-        >>> list(name_terms([KD(), KD(temperature=1.0)]))
-        ['kd', 'kd_2']
-    """
-    named: dict[str, Term] = {}
-    for term in terms:
-        base = type(term).__name__.lower()
-        count = 1 + sum(n.split("_")[0] == base for n in named)
-        named[base if count == 1 else f"{base}_{count}"] = term
-    return named
-
-
-def as_list(value: str | list[str]) -> list[str]:
-    """A single layer address as a list of one."""
-    return [value] if isinstance(value, str) else list(value)
-
-
-def _require_gradient(pairs: Sequence[Pair]) -> None:
-    """Refuses to compare what no gradient can change: the loss would be logged, and move nothing."""
-    for pair in pairs:
-        found: list[Tensor] = []
-        apply_to_collection(pair.student, Tensor, found.append)
-        moved = [tensor.requires_grad for tensor in found]
-        if not (any(moved) if pair.term.raw else all(moved)):  # raw outputs hold anchors and the like
-            raise ValueError(
-                f"student_layer={pair.term.student_layer!r} of {type(pair.term).__name__} gives what no gradient reaches, so that its loss "
-                "moves nothing: the layer and those before it are frozen, or run under no_grad (or in a reentrant checkpoint); "
-                "unfreeze it, or name a later layer."
-            )
 
 
 def _precision(module: LightningModule) -> contextlib.AbstractContextManager[Any]:

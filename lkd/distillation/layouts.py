@@ -10,13 +10,15 @@ FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.Ma
 MAPS = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.MaxPool2d, nn.AvgPool2d)
 WIDTHS = ("out_features", "out_channels", "num_features", "normalized_shape", "embedding_dim", "embed_dim")
 """Attributes by which layers with weights tell how many channels they give."""
+ORDERED = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+"""Layers of sequences that have the samples in their second dimension unless they are made with `batch_first`."""
 
 
 def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "layer") -> str | None:
-    """The order of dimensions of what a layer gave: NCHW, NHWC, NCL or NLC; None where nothing tells.
+    """The order of dimensions of what a layer gave: NCHW, NHWC, NCL, NLC or LNC; None where nothing tells.
 
-    What the address says after its `@` holds. Else the layer's kind tells (a convolution has its channels
-    first, and so has a block of nothing but convolutions where the widths leave it open), the widths of the
+    What the address says after its `@` holds. Else the layer's kind tells (torch's recurrent layers and
+    transformers have the samples second unless they are `batch_first`; a convolution has its channels first, and so has a block of nothing but convolutions where the widths leave it open), the widths of the
     layers with weights in it, timm's `output_fmt`, and the shape: square maps have their channels first.
 
     Args:
@@ -43,6 +45,8 @@ def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "la
         return said
     if value.dim() not in (3, 4):
         return None
+    if value.dim() == 3 and _samples_second(model, address):
+        return "LNC"
     layer = find_layer(model, address, argument)
     first, last = ("NCL", "NLC") if value.dim() == 3 else ("NCHW", "NHWC")
     if isinstance(layer, FIRST if value.dim() == 3 else MAPS):
@@ -71,7 +75,25 @@ def canonical(value: Tensor, layout: str | None) -> Tensor:
     """
     if layout == "NHWC":
         return value.permute(0, 3, 1, 2)
+    if layout == "LNC":
+        return value.transpose(0, 1)
     return value.transpose(1, 2) if layout == "NCL" else value
+
+
+def _samples_second(model: nn.Module, address: str) -> bool:
+    """Whether one of torch's layers of sequences gives this, or holds the layer that does, and has the samples second."""
+    name, keys, _ = parse(address)
+    while True:
+        layer = find_layer(model, name, "layer")
+        inner = layer.layers[0] if isinstance(layer, nn.TransformerEncoder | nn.TransformerDecoder) else layer
+        if isinstance(layer, nn.RNNBase | nn.MultiheadAttention) and keys[:1] == ("1",):
+            return isinstance(layer, nn.RNNBase)  # states and attention maps, whatever batch_first says
+        if isinstance(inner, ORDERED):
+            ordered: Any = getattr(inner, "self_attn", inner)
+            return not ordered.batch_first
+        if not name:
+            return False
+        name = name.rpartition(".")[0]
 
 
 def _widths(layer: nn.Module) -> list[int]:

@@ -10,6 +10,7 @@ from torchmetrics import Metric
 
 from lkd.addresses import find_layer
 from lkd.batches import Keys, begins_with_labels, call_of
+from lkd.kept import Kept
 from lkd.taps import Call
 
 Relabel = Callable[[Any], Any]
@@ -61,10 +62,14 @@ class OwnLosses:
             batch: The batch.
             args: What the step is given beside it.
             root: Layer that stands for the module's own forward.
+
+        Raises:
+            ValueError: If the step changes in place what it would be given a second time.
         """
         logs: dict[str, Tensor] = {}
         total: Any = 0.0
         output: Any = None
+        before = Kept(batch if self.relabel is not None else None)
         if self.alpha > 0:
             output = step(module, batch, *args)
             if output is None:
@@ -79,8 +84,14 @@ class OwnLosses:
         # with alpha=0 the relabelled step runs even at weight 0: the terms need the student's outputs
         if self.relabel is not None and (self.relabelled_weight > 0 or self.alpha == 0):
             # with both losses, what the module logs is the one on its own labels
+            relabelled = self.relabel(before.value)
+            if before.changed(relabelled):
+                raise ValueError(
+                    "the student's step changes its inputs in place, so that its second pass, on the teacher's labels, would see others; "
+                    "let it make a new tensor, as x = x / 255 does."
+                )
             with silent(module) if self.alpha > 0 else contextlib.nullcontext():
-                output = step(module, self.relabel(batch), *args)
+                output = step(module, relabelled, *args)
             if output is None:
                 return None
             logs["relabelled"] = loss_of(output).detach()
@@ -117,8 +128,9 @@ def _require_inputs(batch: Any, call: Call) -> None:
             f"input_key=None: with alpha=0 and a dict as batch, name its images, one of {list(batch)}."
         )
     if isinstance(batch, list | tuple) and begins_with_labels(batch):
+        kind = "integers" if batch[0].ndim <= 1 and not batch[0].is_floating_point() else "zeros and ones"
         raise ValueError(
-            f"input_key=None: the batch begins with integers {tuple(batch[0].shape)}, which look like labels; name the entry "
+            f"input_key=None: the batch begins with {kind} {tuple(batch[0].shape)}, which look like labels; name the entry "
             "that holds the inputs, such as input_key=1."
         )
 

@@ -40,7 +40,16 @@ from lkd.federated.peers.gossip import DPSGD
 from lkd.federated.peers.mhd import MHD
 from lkd.federated.peers.stopping import MetaStopping
 from lkd.federated.peers.two_heads import TwoHeads
-from lkd.federated.rules import CoordinateMedian, GeometricMedian, Krum, NormClipping, Rule, TrimmedMean
+from lkd.federated.rules import (
+    Bucketing,
+    CoordinateMedian,
+    GeometricMedian,
+    Krum,
+    NearestNeighborMixing,
+    NormClipping,
+    Rule,
+    TrimmedMean,
+)
 from lkd.federated.topology import (
     Chain,
     Complete,
@@ -68,6 +77,7 @@ __all__ = [
     "Algorithm",
     "Attack",
     "BoxExchange",
+    "Bucketing",
     "Centralized",
     "Chain",
     "Client",
@@ -111,6 +121,7 @@ __all__ = [
     "MimeLite",
     "ModalPrototypes",
     "Moon",
+    "NearestNeighborMixing",
     "NormClipping",
     "RandomNeighbours",
     "Ring",

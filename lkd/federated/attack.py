@@ -5,9 +5,9 @@ from typing import Literal, get_args
 
 import torch
 
+from lkd.federated.calls import Exchange
 from lkd.federated.client import Client
 from lkd.federated.messages import Message, Reply
-from lkd.federated.round import Exchange
 from lkd.federated.seeds import derive
 from lkd.federated.tensors import Tensors, as_real, as_type, is_inexact
 
@@ -19,7 +19,8 @@ class Attack:
     """Some clients train honestly and then reply something else than what they have learnt.
 
     False are the change of the weights, and the knowledge that goes up in tables: logits or probabilities of public
-    samples `(N, C)`, means of classes `(C, D)`. Vectors, such as counts of samples, and numbers are true.
+    samples `(N, C)`, means of classes `(C, D)`. Vectors, such as counts of samples, and numbers are true. A lie that is
+    `Federation(outlier_factor=...)` times as long as what others reply is left out before a rule sees it.
 
     Args:
         clients: Ids of the clients that lie, in every round.

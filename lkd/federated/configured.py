@@ -1,5 +1,6 @@
 """What a client's module configures: one optimizer and at most one scheduler, in any of Lightning's forms."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -65,7 +66,7 @@ def parse(configured: Any, who: str) -> Configured:
         who: The module, for messages.
 
     Raises:
-        ValueError: For several optimizers or schedulers, none, or a plateau of nothing or of steps.
+        ValueError: For several optimizers or schedulers, none, one that needs a closure, or a plateau of nothing or of steps.
 
     Example:
         >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
@@ -90,6 +91,12 @@ def parse(configured: Any, who: str) -> Configured:
         raise ValueError(
             f"{who}.configure_optimizers gives {len(optimizers)} optimizers and {len(schedulers)} schedulers: a client "
             "of a federation trains with one optimizer and at most one scheduler."
+        )
+    closure = inspect.signature(optimizers[0].step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ValueError(
+            f"{who}.configure_optimizers gives {type(optimizers[0]).__name__}, whose step calls the loss again and again, and a client of a "
+            "federation computes it once a step: use another optimizer, such as torch.optim.SGD."
         )
     entry = schedulers[0] if schedulers else None
     config: dict[str, Any] = entry if isinstance(entry, dict) else {"scheduler": entry}

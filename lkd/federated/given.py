@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.attack import Attack
@@ -91,6 +91,20 @@ def check_kinds(algorithm: Algorithm, others: int, robust: Rule | None) -> None:
         )
 
 
+def check_outlier_factor(factor: float | None) -> float | None:
+    """Refuses a factor by which the median itself would be an outlier.
+
+    Raises:
+        ValueError: If it is not above 1.
+    """
+    if factor is not None and not factor > 1:
+        raise ValueError(
+            f"outlier_factor={factor} must be above 1: how many times as long as the median a client's change may be; None for "
+            "any length."
+        )
+    return factor
+
+
 def check_trainer(trainer: Trainer) -> None:
     """Refuses what a Trainer would do by itself at the server.
 
@@ -104,6 +118,26 @@ def check_trainer(trainer: Trainer) -> None:
                 f"Trainer({name}={value}) would be the server's, whose step is a round; the clients have their own: use "
                 f"LocalWork({name}={value}), on the command line --model.work.{name}={value}."
             )
+
+
+def check_synced(modules: Sequence[nn.Module], ranks: int) -> None:
+    """Refuses batch statistics that are joined over ranks, where each rank trains other clients.
+
+    Args:
+        modules: Those that train.
+        ranks: Number of processes.
+
+    Raises:
+        ValueError: With the layer.
+    """
+    layers = (
+        (n, m) for module in modules for n, m in module.named_modules() if isinstance(m, nn.SyncBatchNorm)
+    )
+    if ranks > 1 and (found := next(layers, None)):
+        raise ValueError(
+            f"{found[0]} is a SyncBatchNorm, which joins the batches of all {ranks} ranks, and every rank trains clients of its own, which "
+            "must not see each other's: use BatchNorm, and leave out Trainer(sync_batchnorm=True)."
+        )
 
 
 def check_cohort(cohort: Any, min_clients: int) -> None:

@@ -28,6 +28,7 @@ class Log:
         self._values: dict[str, tuple[list[Any], list[int]]] = {}
         self._reductions: dict[str, str] = {}
         self._metrics: dict[str, Metric] = {}
+        self.last: dict[str, Any] = {}
 
     def __call__(
         self,
@@ -63,7 +64,8 @@ class Log:
         self._reductions[name] = reduction
 
     def compute(self) -> dict[str, float]:
-        """The values by name; forgets them."""
+        """The values by name; forgets them, but for the last of each, in `last`."""
+        self.last = {name: values[-1] for name, (values, _) in self._values.items()}
         result = {name: self._reduce(name, *entry) for name, entry in self._values.items()}
         for name, metric in self._metrics.items():
             value = metric.compute()
@@ -72,6 +74,31 @@ class Log:
             metric.reset()
         self.clear()
         return result
+
+    def value(self, name: str, computed: dict[str, float]) -> float | None:
+        """What is logged under a name, or under Lightning's names of a value's mean and its last step.
+
+        Args:
+            name: Such as `"loss"`, `"loss_epoch"` or `"loss_step"`.
+            computed: What `compute` has just given.
+
+        Returns:
+            The value, or None where there is none.
+
+        Example:
+            >>> log = Log()
+            >>> log("loss", 2.0), log("loss", 5.0)
+            (None, None)
+            >>> computed = log.compute()
+            >>> log.value("loss_epoch", computed), log.value("loss_step", computed), log.value("acc", computed)
+            (3.5, 5.0, None)
+        """
+        if name in computed:
+            return computed[name]
+        base, _, suffix = name.rpartition("_")
+        if suffix == "step" and base in self.last:
+            return float(self.last[base])
+        return computed.get(base) if suffix == "epoch" else None
 
     def clear(self) -> None:
         """Forgets all values, such as those of a client that failed."""

@@ -12,6 +12,8 @@ from lkd.federated.client import Client
 from lkd.federated.work import LocalWork
 
 HELP = "choose a batch_size that leaves no batch of one, a network with GroupNorm, or drop_last in the data's loader."
+FUNCTIONAL = "Expected more than 1 "
+"""How torch's own complaint begins: values per channel, or spatial elements."""
 
 
 class LoneSampleError(ValueError):
@@ -57,6 +59,12 @@ def watching(
     handles = [m.register_forward_pre_hook(look(n), with_kwargs=True) for n, m in layers.items()]
     try:
         yield
+    except ValueError as error:  # of a function in place of a layer, such as torch.nn.functional.batch_norm
+        if not str(error).startswith(FUNCTIONAL) or samples() not in (1, None):
+            raise
+        raise LoneSampleError(
+            f"{told}, on which batch normalisation is not defined ({error}): {HELP}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

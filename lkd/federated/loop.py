@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lkd.federated.client_run import ClientRun
+from lkd.federated.clock import Clock
 from lkd.federated.optimizer import LocalOptimizer
 from lkd.federated.worker import Worker
 from lkd.federated.wrapped import call_step
@@ -63,6 +64,7 @@ class LocalLoop:
             )
         self.worker, self.local, self.trainer = worker, local, trainer
         self.accumulate, self.clip = accumulate, clip
+        self.clock = Clock()  # the engine's takes its place
         self._with_index = len(arguments) > 1
         self._context = trainer.precision_plugin.train_step_context
         self._hooks = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
@@ -71,6 +73,7 @@ class LocalLoop:
         self._batches: list[tuple[Any, int]] = []  # of the step under way
         self._now: Any = None  # the one that is looked at
         self._rng: list[Tensor] = []  # before it
+        self._without_loss, self._trained = 0, 0
         worker.serve("optimizers", lambda: local.optimizer)
         worker.serve("lr_schedulers", lambda: local.scheduler)
 
@@ -95,7 +98,7 @@ class LocalLoop:
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         module.train()
         hook("on_train_start")
-        index, ends = 0, True
+        index, ends, self._without_loss = 0, True, 0
         for made in range(1, local.planned + 1):
             if ends:
                 hook("on_train_epoch_start")
@@ -103,33 +106,44 @@ class LocalLoop:
             if correct is not None:
                 self._rng = self._rng_state()
             output: Any = None
+            losses = 0
             for place, (batch, number) in enumerate(self._batches):
                 if place:
                     hook("on_train_batch_end", output, *self._batches[place - 1])
                 hook("on_train_batch_start", batch, number)
                 output, loss = self._forward(batch, number)
-                if loss is not None:
+                output = self._outputs(output, loss)
+                if loss is None:
+                    self._without_loss += 1
+                else:
+                    losses += 1
                     hook("on_before_backward", loss)
                     (loss if scaler is None else scaler.scale(loss)).backward()
                     hook("on_after_backward")
-            if scaler is not None:
+            if scaler is not None and losses:  # of no gradient it would complain
                 scaler.unscale_(optimizer)
             if correct is not None:
                 correct(local)
             hook("on_before_optimizer_step", optimizer)
             if self.clip is not None:
                 torch.nn.utils.clip_grad_norm_(module.parameters(), self.clip)
-            local.steps += self._step(optimizer, scaler)
+            local.steps += self._step(optimizer, scaler if losses else None)
             if scheduler is not None and made % self.local.frequency == 0:
                 scheduler.step()
             hook("on_train_batch_end", output, *self._batches[-1])
             hook("on_before_zero_grad", optimizer)
             for parameter in trained:  # what zero_grad does, without its bookkeeping for the profiler
                 parameter.grad = None
+            self.clock.check()
             if ends:
                 hook("on_train_epoch_end")
         hook("on_train_end")
-        self._batches = []
+        self._batches, self._trained = [], index
+
+    def idle(self) -> dict[str, float]:
+        """Of the training that is over: batches for which `training_step` gave no loss, of how many; nothing if it always did."""
+        counts = {"without_loss": float(self._without_loss), "batches": float(self._trained)}
+        return counts if self._without_loss else {}
 
     def _hook(self, name: str, *args: Any) -> None:
         if name in self._hooks:
@@ -145,7 +159,11 @@ class LocalLoop:
         return index, ends
 
     def on_device(self, batch: Any) -> Any:
-        """A batch where the module is, in its precision; nothing to do for fp32 on a CPU."""
+        """A batch where the module is, in its precision; nothing to do for fp32 on a CPU.
+
+        Every batch comes by here, of private and of public data, so a client that is late is found here.
+        """
+        self.clock.check()
         if not self._moves:
             return batch
         module, trainer = self.worker.module, self.trainer  # the strategy would ask the federation's hooks
@@ -161,10 +179,16 @@ class LocalLoop:
         output: Any
         with self._context():
             output = step(batch, index) if self._with_index else step(batch)
-        loss = output["loss"] if isinstance(output, dict) else output
+        loss = output.get("loss") if isinstance(output, dict) else output
         if loss is not None and len(self._batches) > 1:
             loss = loss / len(self._batches)
         return output, loss
+
+    def _outputs(self, output: Any, loss: Tensor | None) -> dict[str, Any]:
+        """What hooks are given of a step: a dict, whatever it has returned, as a Trainer makes it."""
+        if loss is None or "on_train_batch_end" not in self._hooks:
+            return {}
+        return {**(output if isinstance(output, dict) else {}), "loss": loss.detach().clone()}
 
     def samples(self) -> int | None:
         """How many samples the batch under way has; None where it does not say."""
@@ -225,14 +249,18 @@ class LocalLoop:
         module.eval()
         step = getattr(module, f"{kind}_step")
         with stage(self.trainer, "validating" if part == "val" else "testing"):
+            getattr(module, f"on_{kind}_start")()
             getattr(module, f"on_{kind}_epoch_start")()
             for index, given in enumerate(batches):
                 batch = self.on_device(given)
                 log.size = extract_batch_size(batch)
+                getattr(module, f"on_{kind}_batch_start")(batch, index)
                 with self.trainer.precision_plugin.val_step_context():
-                    call_step(step, batch, index)
+                    output = call_step(step, batch, index)
+                getattr(module, f"on_{kind}_batch_end")(output, batch, index)
             log.size = 1
             getattr(module, f"on_{kind}_epoch_end")()
+            getattr(module, f"on_{kind}_end")()
         return log.compute()
 
     def _rng_state(self) -> list[Tensor]:

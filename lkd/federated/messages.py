@@ -1,5 +1,6 @@
 """The only things that pass between server and clients."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lkd.federated.tensors import Groups, Tensors, num_bytes
@@ -35,6 +36,7 @@ class Reply(Message):
         cause: The exception, where the client is in this process.
         seconds: How long the client worked.
         metrics: What its module logged.
+        undo: Puts back what the client kept before; for a reply that the server refuses. None where nothing can be put back.
     """
 
     client: int = -1
@@ -42,3 +44,4 @@ class Reply(Message):
     cause: Exception | None = None
     seconds: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
+    undo: Callable[[], None] | None = None

@@ -85,6 +85,7 @@ class LocalOptimizer:
             self._go_on()
             return
         self.optimizer.state.clear()
+        del self.optimizer.param_groups[len(self._groups) :]  # that a client has added
         for group, values in zip(self.optimizer.param_groups, self._groups, strict=True):
             group.update(values)
         if self.plateau is not None:

@@ -1,14 +1,20 @@
 """`ReduceLROnPlateau` at a client, which waits for a value of the client's own."""
 
-from collections.abc import Callable
+import difflib
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from lkd.federated.client import Client
 from lkd.federated.configured import Configured
 from lkd.federated.fault import RefusalError
+from lkd.federated.logs import Log
 from lkd.federated.tensors import Tensors
+from lkd.packages import overrides
 
 COUNTS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 """What changes in a plateau, beside the rates."""
@@ -45,13 +51,19 @@ class Plateau:
             group["lr"] = rate
 
     def end(
-        self, round: int, metrics: dict[str, float], measured: Callable[[], dict[str, float]], who: str
+        self,
+        round: int,
+        log: Log,
+        metrics: dict[str, float],
+        measured: Callable[[], dict[str, float]],
+        who: str,
     ) -> Tensors:
         """Steps it after a client's training.
 
         Args:
             round: Number of the round.
-            metrics: What the client logged in training.
+            log: The client's log.
+            metrics: What it has just computed, of the training.
             measured: Gives what its validation logs.
             who: The module and the client, for messages.
 
@@ -64,14 +76,18 @@ class Plateau:
         if (round + 1) % self.configured.frequency:
             return self.taken()
         monitor = str(self.configured.monitor)
-        if monitor not in metrics:
+        value = log.value(monitor, metrics)
+        if value is None:
             metrics = {**metrics, **measured()}
-        if monitor in metrics:
+            value = log.value(monitor, metrics)
+        if value is not None:
             scheduler: Any = self._scheduler
-            scheduler.step(metrics[monitor])
+            scheduler.step(value)
             return self.taken()
+        near = difflib.get_close_matches(monitor, metrics, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         sentence = (
-            f"{who} waits with ReduceLROnPlateau for {monitor!r}, which it does not log, only {list(metrics)}: log it in "
+            f"{who} waits with ReduceLROnPlateau for {monitor!r}, which it does not log, only {list(metrics)}{hint}: log it in "
             "training_step, or in validation_step and give clients validation data of their own (client_fractions), or use a "
             "scheduler that counts rounds."
         )
@@ -79,3 +95,26 @@ class Plateau:
             raise RefusalError(sentence)
         rank_zero_warn(sentence)
         return self.taken()
+
+    def check(self, module: LightningModule, clients: Iterable[Client]) -> None:
+        """Refuses, before anybody trains, to wait for a value of a validation where a client has no data for one.
+
+        Args:
+            module: The clients'.
+            clients: Those that have it.
+
+        Raises:
+            ValueError: With the client, unless the module says `strict: False`.
+        """
+        monitor = str(self.configured.monitor)
+        if re.split("[^a-z]", monitor)[0] not in ("val", "valid", "validation") or not overrides(
+            module, "validation_step"
+        ):
+            return
+        without = [client.name for client in clients if not client.has("val")]
+        if without and self.configured.strict:
+            raise ValueError(
+                f"{type(module).__name__} waits with ReduceLROnPlateau for {monitor!r}, and client {without[0]} has no validation data "
+                "of its own to log it on: give clients some (FederatedDataModule(client_fractions=[0.8, 0.2, 0.0])), or wait for a "
+                "value that training_step logs."
+            )

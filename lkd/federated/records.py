@@ -5,15 +5,28 @@ from dataclasses import dataclass, field
 from lkd.federated.client import Client
 from lkd.federated.messages import Reply
 from lkd.federated.ranks import Ranks
+from lkd.federated.topology.base import listed
 
 
 class TooFewClientsError(RuntimeError):
-    """Fewer clients succeeded than a round needs."""
+    """Fewer clients succeeded than a round needs.
+
+    Args:
+        message: What went wrong.
+        spoilt: Whether all failed so that the server's weights may be to blame.
+    """
+
+    def __init__(self, message: str, spoilt: bool = False) -> None:
+        super().__init__(message)
+        self.spoilt = spoilt
 
 
 @dataclass
 class Record:
-    """A client's part in a round, for reports; `seconds` are this process's, bytes those of its messages."""
+    """A client's part in a round, for reports; `seconds` are this process's, bytes those of its messages.
+
+    `without_loss` are batches for which its module gave no loss (None); only if there are such, `batches` are all of them.
+    """
 
     client: int
     name: str
@@ -23,6 +36,8 @@ class Record:
     bytes_down: int = 0
     bytes_up: int = 0
     error: str = ""
+    without_loss: int = 0
+    batches: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -56,6 +71,8 @@ class Records(dict[int, Record]):
         if not error:
             record.bytes_up += reply.nbytes
             record.steps += int(reply.numbers.get("steps", 0))
+            record.without_loss += int(reply.numbers.get("without_loss", 0))
+            record.batches += int(reply.numbers.get("batches", 0))
             record.metrics.update(reply.metrics)
         return record
 
@@ -77,10 +94,15 @@ class Records(dict[int, Record]):
         """
         if succeeded >= max(1, fewest):
             return
-        errors = [f"client {r.name}: {r.error}" for r in self.everyone() if r.error]
-        why = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} more" if len(errors) > 3 else "")
+        by_error: dict[str, list[str]] = {}
+        for record in self.everyone():
+            if record.error:
+                by_error.setdefault(record.error, []).append(record.name)
+        errors = [f"{listed(names)}: {error}" for error, names in by_error.items()]
+        why = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} other errors" if len(errors) > 3 else "")
         none = "no more could be reached" if asked else "nobody was there"
+        failed = sum(map(len, by_error.values()))
         raise TooFewClientsError(
-            f"round {self._round}: {succeeded} of {asked} clients succeeded, and min_clients={fewest} are needed "
-            f"({why or none}); the last checkpoint is intact, and the run resumes from it."
+            f"round {self._round}: {succeeded} of {asked} clients succeeded, and min_clients={fewest} are needed ({why or none})",
+            spoilt=bool(self._round and failed == asked and all("not finite" in error for error in by_error)),
         ) from self._cause

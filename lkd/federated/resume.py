@@ -1,9 +1,14 @@
 """What has to be the same where a run goes on from a checkpoint: algorithm, optimizer, architectures and clients."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from lightning.pytorch import LightningModule
+from torch.nn.parameter import is_lazy
+
+from lkd.packages import overrides
 
 
 def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
@@ -29,6 +34,38 @@ def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
             f"the checkpoint is of {before}, and this run has {now}: what a client keeps is of its own architecture, so "
             "resume with the same."
         )
+
+
+def check_state(modules: Sequence[LightningModule], saved: Mapping[str, Any]) -> None:
+    """Refuses weights of other shapes, and those of layers that a module has not made yet.
+
+    Args:
+        modules: The first architecture and the others.
+        saved: A federation's weights by name.
+
+    Raises:
+        ValueError: With the layer and the architecture.
+    """
+    for number, module in enumerate(modules):
+        prefix, argument = (
+            (f"others.{number - 1}.", f"others[{number - 1}]") if number else ("client.", "client")
+        )
+        theirs = {name.removeprefix(prefix): t for name, t in saved.items() if name.startswith(prefix)}
+        ours = {name: tensor for name, tensor in module.state_dict().items() if not is_lazy(tensor)}
+        for name in (name for name in theirs if name in ours):
+            before, now = (getattr(t[name], "shape", None) for t in (theirs, ours))
+            if before != now:
+                raise ValueError(
+                    f"{name} of {argument} has the shape {tuple(before or ())} in the checkpoint and {tuple(now or ())} in this run's "
+                    f"{type(module).__name__}: go on with the architecture that was saved, or begin anew."
+                )
+        if (late := [name for name in theirs if name not in module.state_dict()]) and overrides(
+            module, "setup"
+        ):
+            raise ValueError(
+                f"the checkpoint has {late[0]} of {argument}, which this {type(module).__name__} has not: if its setup() makes its "
+                "layers, call that before, module.setup('fit'), and give the module then."
+            )
 
 
 class Population:
@@ -59,9 +96,10 @@ class Population:
         if self._met:
             return False
         here = _told_apart(loader, population)
-        if self.known is not None and self.known != here:
+        known = self.known or {}  # a file of an earlier version does not know the rows
+        if any(here.get(key) != value for key, value in known.items()):
             raise ValueError(
-                f"the checkpoint is of {self.known['population']} clients, and these {population} are not the same "
+                f"the checkpoint is of {known['population']} clients, and these {population} are not the same "
                 "(number, names or samples): resume with the data, partition and seed it was saved with, or begin anew with its "
                 "weights alone: federation.load_state_dict(torch.load(path)['state_dict'])."
             )
@@ -70,9 +108,10 @@ class Population:
 
 
 def _told_apart(loader: Any, population: int) -> dict[str, Any]:
-    """What tells one population from another: its size and, where the data has them, names and samples.
+    """What tells one population from another: its size and, where the data has them, names, sizes and samples.
 
-    A `FederatedDataModule`'s data knows all names and sizes without making a client.
+    A `FederatedDataModule`'s data knows all names, sizes and rows without making a client. Sizes alone do not tell: equal
+    shares of another seed are other samples.
     """
     data = getattr(loader, "dataset", None)
     names, sizes = getattr(data, "names", None), getattr(data, "sizes", None)
@@ -80,4 +119,7 @@ def _told_apart(loader: Any, population: int) -> dict[str, Any]:
     if names is not None and sizes is not None:
         digest.update("\n".join(names).encode())
         digest.update(np.asarray(sizes, dtype=np.int64).tobytes())
-    return {"population": population, "digest": digest.hexdigest()}
+    told = {"population": population, "digest": digest.hexdigest()}
+    if isinstance(rows := getattr(data, "row_digest", None), str):
+        told["rows"] = rows
+    return told

@@ -2,6 +2,12 @@
 
 A row is one client's update, flattened. No rule weights by the number of samples: that number is what a client
 says of itself, and one that may lie about its update may claim any weight along with it. Rows should be finite.
+
+The papers' guarantees are for honest updates that are alike, as those of clients with i.i.d. data. They bound how far the
+result is from the honest mean by how much the honest updates differ, and those of clients with unlike data differ much: a
+median then loses accuracy to four liars of ten that it would not lose to two (docs/results.md has the figures).
+`lkd.federated.mixing` is for such clients.
+
 All results have the updates' type; sums and distances are taken in float64.
 """
 
@@ -20,7 +26,8 @@ def coordinate_median(updates: Tensor) -> Tensor:
     """Median of every coordinate; of an even number of clients the mean of the middle two.
 
     Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018, arXiv:1803.01498, Definition 1.
-    Holds while fewer than half of the clients are wrong.
+    Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data; the nearer to half, and the more
+    their data differ, the slower it learns.
 
     Args:
         updates: `(K, P)`, a client a row.
@@ -39,8 +46,8 @@ def coordinate_median(updates: Tensor) -> Tensor:
 def trimmed_mean(updates: Tensor, trim: float = 0.2) -> Tensor:
     """Mean of every coordinate without its `floor(trim K)` smallest and as many largest values.
 
-    Yin et al., 2018, arXiv:1803.01498, Definition 2. Holds while at most that many clients are wrong; with fewer
-    than `1 / trim` clients nothing is cut, and it is the plain mean.
+    Yin et al., 2018, arXiv:1803.01498, Definition 2. Holds while at most that many clients are wrong and the
+    honest ones have i.i.d. data; with fewer than `1 / trim` clients nothing is cut, and it is the plain mean.
 
     Args:
         updates: `(K, P)`, a client a row.
@@ -58,7 +65,7 @@ def trimmed_mean(updates: Tensor, trim: float = 0.2) -> Tensor:
     """
     if not 0 <= trim < 0.5:
         raise ValueError(f"trim={trim} must be at least 0 and below 0.5: it is the share cut at each end.")
-    cut = int(trim * _check(updates) + 1e-9)  # .29 * 100 is 28.999... in binary
+    cut = int(trim * check_updates(updates) + 1e-9)  # .29 * 100 is 28.999... in binary
     return _middle(updates, min(cut, (len(updates) - 1) // 2))
 
 
@@ -68,7 +75,8 @@ def krum(updates: Tensor, byzantine: int, keep: int = 1) -> Tensor:
 
     A client's score is the sum of its squared distances to the `K - byzantine - 2` nearest others; the lowest
     wins, of equal ones the first row. Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant
-    Gradient Descent", NeurIPS 2017, arXiv:1703.02757, Section 4 and, for Multi-Krum, Section 7.
+    Gradient Descent", NeurIPS 2017, arXiv:1703.02757, Section 4 and, for Multi-Krum, Section 7. Its guarantee is for i.i.d. data,
+    too: where clients differ, Krum learns of one client's data alone, and both leave out honest ones that are unlike the others.
 
     Args:
         updates: `(K, P)`, a client a row.
@@ -85,7 +93,7 @@ def krum(updates: Tensor, byzantine: int, keep: int = 1) -> Tensor:
         >>> krum(torch.tensor([[1.0], [1.1], [1.3], [0.8], [1e9]]), byzantine=1)
         tensor([1.1000])
     """
-    clients = _check(updates)
+    clients = check_updates(updates)
     if byzantine < 0 or clients < 2 * byzantine + 3:
         raise ValueError(
             f"byzantine={byzantine} needs at least {2 * max(byzantine, 0) + 3} clients that reply "
@@ -108,7 +116,7 @@ def geometric_median(
 
     Every round weights each update by `1 / max(smoothing, distance)`, starting from the mean. Pillutla, Kakade,
     Harchaoui, "Robust Aggregation for Federated Learning", IEEE TSP 2022, arXiv:1912.13445, Algorithm 2; the
-    clients count equally here. Holds while fewer than half of the clients are wrong.
+    clients count equally here. Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data.
 
     Args:
         updates: `(K, P)`, a client a row.
@@ -127,7 +135,7 @@ def geometric_median(
         >>> geometric_median(torch.tensor([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1e9]])).round(decimals=2)
         tensor([0.0000, 0.5800])
     """
-    clients = _check(updates)
+    clients = check_updates(updates)
     for name, value in (("iterations", iterations), ("tolerance", tolerance), ("smoothing", smoothing)):
         if not value > 0:
             raise ValueError(f"{name}={value} must be above 0.")
@@ -162,14 +170,14 @@ def clip_norms(updates: Tensor, max_norm: float | None = None) -> Tensor:
         tensor([[1.5000, 2.0000],
                 [0.0000, 1.0000]])
     """
-    _check(updates)
+    check_updates(updates)
     if max_norm is not None and not max_norm > 0:
         raise ValueError(f"max_norm={max_norm} must be above 0, or None for the median of the norms.")
     norms = _distances(updates, None)
     limit = norms.quantile(0.5) if max_norm is None else norms.new_tensor(max_norm)
     factors = torch.where(norms > limit, limit / norms, 1.0)
     clipped = torch.empty_like(updates)
-    for part in _columns(updates):
+    for part in columns(updates):
         clipped[:, part] = (updates[:, part].double() * factors[:, None]).to(updates.dtype)
     return clipped
 
@@ -180,9 +188,9 @@ def squared_distances(updates: Tensor) -> Tensor:
 
     From differences, not from `|a|² + |b|² - 2ab`, in which a small distance between long updates drowns.
     """
-    clients = _check(updates)
+    clients = check_updates(updates)
     pairs = updates.new_zeros(clients * (clients - 1) // 2, dtype=torch.float64)
-    for part in _columns(updates):
+    for part in columns(updates):
         pairs += F.pdist(updates[:, part].double().contiguous()) ** 2
     distances = pairs.new_zeros(clients, clients)
     row, column = torch.triu_indices(clients, clients, offset=1, device=updates.device)
@@ -190,8 +198,12 @@ def squared_distances(updates: Tensor) -> Tensor:
     return distances
 
 
-def _check(updates: Tensor) -> int:
-    """The number of rows K."""
+def check_updates(updates: Tensor) -> int:
+    """The number of rows K.
+
+    Raises:
+        ValueError: If this is no matrix with a row for each client.
+    """
     if updates.ndim != 2 or not len(updates):
         raise ValueError(
             f"updates of shape {tuple(updates.shape)} must be (K, P): one row for each of K >= 1."
@@ -199,7 +211,7 @@ def _check(updates: Tensor) -> int:
     return len(updates)
 
 
-def _columns(updates: Tensor) -> Iterator[slice]:
+def columns(updates: Tensor) -> Iterator[slice]:
     """Slices of columns with at most CHUNK numbers each."""
     width = max(1, CHUNK // len(updates))
     return (slice(start, start + width) for start in range(0, updates.shape[1], width))
@@ -207,9 +219,9 @@ def _columns(updates: Tensor) -> Iterator[slice]:
 
 def _middle(updates: Tensor, cut: int) -> Tensor:
     """Mean of every coordinate without its `cut` smallest and largest values."""
-    clients = _check(updates)
+    clients = check_updates(updates)
     result = updates.new_empty(updates.shape[1])
-    for part in _columns(updates):
+    for part in columns(updates):
         values = updates[:, part].double()
         if cut and values.device.type == "cpu":  # NumPy sorts along rows seven times as fast as torch here
             values = torch.from_numpy(np.sort(values.numpy(), axis=0))
@@ -222,7 +234,7 @@ def _middle(updates: Tensor, cut: int) -> Tensor:
 def _distances(updates: Tensor, point: Tensor | None) -> Tensor:
     """Euclidean distances `(K,)`, float64, of all rows to a point `(P,)`, or to 0."""
     squares = updates.new_zeros(len(updates), dtype=torch.float64)
-    for part in _columns(updates):
+    for part in columns(updates):
         values = updates[:, part].double()
         squares += ((values if point is None else values - point[part]) ** 2).sum(1)
     return squares.sqrt()
@@ -230,4 +242,4 @@ def _distances(updates: Tensor, point: Tensor | None) -> Tensor:
 
 def _weighted(updates: Tensor, weights: Tensor) -> Tensor:
     """Sum of the rows times `weights (K,)`, `(P,)`, float64."""
-    return torch.cat([weights @ updates[:, part].double() for part in _columns(updates)])
+    return torch.cat([weights @ updates[:, part].double() for part in columns(updates)])

@@ -1,15 +1,15 @@
 """One round as an algorithm's server half sees it: verbs over the cohort, and means over the replies."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
+from lkd.federated.calls import Calls, Exchange, Knowledge, Numbers, own_part
 from lkd.federated.client import Client, Part, Public
 from lkd.federated.client_run import NO_PUBLIC
-from lkd.federated.fault import fault
 from lkd.federated.layout import Layout
 from lkd.federated.loop import LocalLoop
 from lkd.federated.mean import RunningSum
-from lkd.federated.messages import Message, Reply
+from lkd.federated.messages import Reply
 from lkd.federated.ranks import Ranks
 from lkd.federated.records import Record, Records
 from lkd.federated.records import TooFewClientsError as TooFewClientsError
@@ -19,12 +19,7 @@ from lkd.federated.stations import Stations
 from lkd.federated.tensors import Groups, Tensors
 from lkd.federated.weighing import Weighing, Weighting
 
-Exchange = Callable[[str, dict[Client, Message]], Iterator[Reply]]
 T = TypeVar("T")
-Knowledge = Tensors | Mapping[int, Tensors]
-"""The same tensors for every client, or those of each by its id."""
-Numbers = dict[str, float] | dict[int, dict[str, float]]
-"""The same numbers for every client, or those of each."""
 
 
 class Round:
@@ -44,6 +39,7 @@ class Round:
         sums: Accumulators of earlier rounds, to be used again.
         on_record: Told of every client that is done, for progress.
         seed: For what the server draws.
+        outlier_factor: How far a reply may be from the others, see `Federation`. Default: any distance.
     """
 
     def __init__(
@@ -61,6 +57,7 @@ class Round:
         sums: dict[str, RunningSum] | None = None,
         on_record: Callable[[Record], None] = lambda record: None,
         seed: int = 0,
+        outlier_factor: float | None = None,
     ) -> None:
         self.index, self.population, self.seed = index, population, seed
         self.cohort = {client.id: client for client in cohort}
@@ -68,10 +65,12 @@ class Round:
         self.x, self.kind_of = stations.x, stations.kind_of
         self.models = [station.source for station in stations]
         self._stations, self._buffers, self._layouts = stations, stations.buffers, stations.layouts
-        self._exchange, self._plan = exchange, steps
+        self._plan = steps
         self._weighing = Weighing(weighting, cohort, self.models)
-        self._ranks, self._min_clients, self._on_record = ranks, min_clients, on_record
+        self._ranks, self._min_clients = ranks, min_clients
         self.records = Records(index, ranks)
+        fewest = 0 if rule is None else rule.fewest
+        self._calls = Calls(index, exchange, stations, ranks, self.records, on_record, outlier_factor, fewest)
         self._reduction = Reduction(
             self.x,
             self._buffers,
@@ -100,7 +99,8 @@ class Round:
             knowledge: Tensors of any name, for all or for each.
         """
         planned = {i: {"steps": float(steps), **(numbers or {})} for i, steps in self.steps.items()}
-        for reply in self._call("train", {"buffers": self._buffers, **(send or {})}, planned, knowledge):
+        groups = {"buffers": self._buffers, **(send or {})}
+        for reply in self._calls("train", self.cohort.values(), groups, planned, knowledge):
             if self._buffers:
                 self._reduction.add_buffers(reply)
             yield reply
@@ -117,7 +117,8 @@ class Round:
 
     def gradient(self, at: Tensors | None = None) -> Iterator[Reply]:
         """The clients' full gradients at x, or at another point; the group is `"gradient"`."""
-        yield from self._call("gradient", {"buffers": self._buffers, "x": self.x if at is None else at}, {})
+        groups = {"buffers": self._buffers, "x": self.x if at is None else at}
+        yield from self._calls("gradient", self.cohort.values(), groups, {})
 
     def ask(
         self,
@@ -135,42 +136,15 @@ class Round:
             to: Whom to ask. Default: the cohort.
             numbers: Numbers, for all or for each.
         """
-        chosen = self.cohort.keys() if to is None else set(to) & self.cohort.keys()
-        given: dict[int, dict[str, float]] = {i: _for(i, numbers) for i in chosen}
-        yield from self._call(method, {"buffers": self._buffers}, given, knowledge, chosen)
-
-    def _call(
-        self,
-        verb: str,
-        send: Groups,
-        numbers: dict[int, dict[str, float]],
-        knowledge: Knowledge | None = None,
-        chosen: Iterable[int] | None = None,
-    ) -> Iterator[Reply]:
-        wanted = (self.cohort.keys() if chosen is None else set(chosen)) - self.records.failed
-        messages = {
-            client: Message(
-                {g: self._layouts[self.kind_of(i)].of_client(t) for g, t in {"x": self.x, **send}.items()},
-                {"round": float(self.index), **numbers.get(i, {})},
-                _for(i, knowledge),
-            )
-            for i, client in self.cohort.items()
-            if i in wanted and self._ranks.owns(i)
-        }
-        for reply in self._exchange(verb, messages):
-            client = self.cohort[reply.client]
-            layout = self._layouts[self.kind_of(client.id)]
-            error = reply.error or fault(reply, layout, self.x, self._buffers)
-            record = self.records.enter(client, messages[client].nbytes, reply, error)
-            if verb == "train" or error:
-                self._on_record(record)
-            if not error:
-                yield reply
+        wanted = self.cohort.keys() if to is None else set(to)
+        chosen = [client for i, client in self.cohort.items() if i in wanted]
+        given: dict[int, dict[str, float]] = {client.id: own_part(client.id, numbers) for client in chosen}
+        yield from self._calls(method, chosen, {"buffers": self._buffers}, given, knowledge)
 
     def evaluate(self, part: Part) -> None:
         """Lets the clients measure their models on their own data; `all_records` then has the metrics."""
         numbers = {i: {"test": float(part == "test")} for i in self.cohort}
-        for _ in self._call("evaluate", {"buffers": self._buffers}, numbers):
+        for _ in self._calls("evaluate", self.cohort.values(), {"buffers": self._buffers}, numbers):
             pass
 
     @property
@@ -287,9 +261,3 @@ class Round:
 
     def _enough(self, succeeded: int) -> None:
         self.records.require(self._min_clients, succeeded, len(self.cohort))
-
-
-def _for(client: int, given: Mapping[Any, Any] | None) -> dict[str, Any]:
-    """What this client gets: its own part, or what all get."""
-    for_each = bool(given) and all(isinstance(key, int) for key in given or ())
-    return dict((given or {}).get(client, {}) if for_each else given or {})

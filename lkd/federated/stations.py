@@ -1,6 +1,6 @@
 """All architectures of a federation in one process, and what the server has of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -88,6 +88,16 @@ class Stations(list[Station]):
             raise ValueError(
                 f"assign has {len(self._assign)} entries, but there are {population} clients: give each its architecture."
             )
+
+    def check_plateaus(self, clients: Iterable[Client]) -> None:
+        """Refuses to wait for a value of a validation where a client has no data for one.
+
+        Raises:
+            ValueError: With the client.
+        """
+        waiting = {k: s.local.plateau for k, s in enumerate(self) if s.local.plateau is not None}
+        for kind, plateau in waiting.items():
+            plateau.check(self[kind].source, (c for c in clients if self.kind_of(c.id) == kind))
 
     def kind_of(self, client: int) -> int:
         """Which architecture a client has.

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
@@ -63,6 +64,7 @@ class Worker:
                 part.distributed_available_fn = _never
                 part.reset()  # a copy that is made after a validation has its figures in it
         self.patterns = list(personal)
+        self._told = False
         self._own_names(module)
 
     def _own_names(self, module: LightningModule) -> None:
@@ -142,6 +144,8 @@ class Worker:
         self._rest = {
             n: t.detach().clone() for n, t in self.tensors.items() if n not in {*self.shared, *self.buffers}
         }
+        frozen = {n for n, p in self.module.named_parameters() if not p.requires_grad}
+        self._frozen = [n for n in self._rest if n in frozen and n not in self.own]
         self.parameters = [self.tensors[name] for name in self.shared]
         if not self.parameters and not self.own:
             raise ValueError(f"{type(source).__name__} has no parameter to train: all are frozen.")
@@ -177,6 +181,18 @@ class Worker:
         """Copies of tensors by name."""
         now = {name: part._buffers[key] for part, key, name in self._buffers}
         return moved({n: now.get(n, self.tensors[n]) for n in names}, self.module.device)
+
+    def moving(self) -> list[str]:
+        """Frozen weights that are not those of the start any more, as a client's moving average of others is; they are its own."""
+        found = [n for n in self._frozen if not torch.equal(self.tensors[n], self._rest[n])]
+        if found and not self._told:
+            self._told = True
+            rank_zero_warn(
+                f"{type(self.module).__name__} changes {found[0]} in training, which is frozen (requires_grad=False), such as a moving "
+                "average: every client keeps its own from round to round, and the server's model has that of the start. To average it over "
+                "the clients, register it as a buffer."
+            )
+        return found
 
     @contextlib.contextmanager
     def at(self, point: Sequence[Tensor]) -> Iterator[None]:

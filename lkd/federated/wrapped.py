@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 
+from lkd.made_again import keeping
 from lkd.transfers import HOOKS, hooks_of
 
 
@@ -19,6 +20,12 @@ class Wrapped(LightningModule):
     def __init__(self, client: LightningModule) -> None:
         super().__init__()
         self.client = client
+        self._was_set_up = False
+
+    @property
+    def held(self) -> list[LightningModule]:
+        """The modules that are set up with this one."""
+        return [self.client]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The client module's forward, with the server's weights."""
@@ -37,8 +44,11 @@ class Wrapped(LightningModule):
         return call_step(self.client.predict_step, batch, batch_idx, dataloader_idx)
 
     def configure_model(self) -> None:
-        """The client module's own."""
-        self.client.configure_model()
+        """That of the modules held."""
+        for module in self.held:
+            with keeping(module, "configure_model", self._was_set_up):
+                module.configure_model()
+        self._was_set_up = True  # which comes after setup
 
     def on_fit_start(self) -> None:
         """The client module's own."""
@@ -56,33 +66,16 @@ class Wrapped(LightningModule):
         """The client module's own."""
         self.client.on_load_checkpoint(checkpoint)
 
-    def on_validation_epoch_start(self) -> None:
-        """The client module's own."""
-        self.client.on_validation_epoch_start()
-
-    def on_validation_epoch_end(self) -> None:
-        """The client module's own."""
-        self.client.on_validation_epoch_end()
-
-    def on_test_epoch_start(self) -> None:
-        """The client module's own."""
-        self.client.on_test_epoch_start()
-
-    def on_test_epoch_end(self) -> None:
-        """The client module's own."""
-        self.client.on_test_epoch_end()
-
     def setup(self, stage: str) -> None:
-        """The client module's own; what that logs goes through this module."""
-        if not isinstance(
-            self.client, LightningModule
-        ):  # of pytorch_lightning, which Lightning gives no trainer
-            self.client.trainer = self.trainer
+        """That of the modules held; what the client module logs goes through this one."""
         self.client.log = lambda *args, **kwargs: self.log(*args, **kwargs)  # type: ignore[method-assign]
         # only those, for Lightning warns of each that a module beside a datamodule has
         for hook in hooks_of(self.client):
             setattr(self, hook, self._transfer(hook))
-        self.client.setup(stage)
+        for module in self.held:
+            module.trainer = self.trainer  # Lightning gives it to children of its own kind alone
+            with keeping(module, "setup", self._was_set_up):
+                module.setup(stage)
 
     def teardown(self, stage: str) -> None:
         """The client module's own."""
@@ -98,6 +91,19 @@ class Wrapped(LightningModule):
             return batch if self.trainer.training else getattr(self.client, hook)(batch, *args)
 
         return transfer
+
+
+def _passed_on(hook: str) -> Callable[..., None]:
+    def call(self: Wrapped, *args: Any) -> None:
+        getattr(self.client, hook)(*args)
+
+    call.__doc__ = "The client module's own."
+    return call
+
+
+for _part in ("validation", "test", "predict"):
+    for _when in ("start", "epoch_start", "batch_start", "batch_end", "epoch_end", "end"):
+        setattr(Wrapped, f"on_{_part}_{_when}", _passed_on(f"on_{_part}_{_when}"))
 
 
 def call_step(step: Callable[..., Any], batch: Any, index: int, loader: int = 0) -> Any:

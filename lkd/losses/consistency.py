@@ -47,6 +47,8 @@ class Consistency(Term):
         tensor(0.)
     """
 
+    of_softmax = True
+
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lkd.losses.inputs import full_precision
 from lkd.losses.layers import linear
-from lkd.losses.unit import unit
+from lkd.losses.unit import require_directions, unit
 
 
 def nce_loss(positive: Tensor, negative: Tensor, log_noise: Tensor, counts: Tensor | None = None) -> Tensor:
@@ -78,6 +78,8 @@ class Embeddings(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Embed features `(B, ...)`, flattened from dimension 1, as unit vectors `(B, dim)` in float32."""
+        for features in (student, teacher):
+            require_directions(features.flatten(1))
         dtype = self.student.weight.dtype
         return (
             unit(full_precision(self.student(student.flatten(1).to(dtype)))),

@@ -34,7 +34,7 @@ def cc_loss(student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the batch sizes differ, gamma is not above 0 or order is below 1.
+        ValueError: If the batch sizes differ, a sample is one number, gamma is not above 0 or order is below 1.
 
     Example:
         >>> import torch
@@ -65,6 +65,7 @@ class CorrelationCongruence(Term):
     """
 
     relates_samples = True
+    least_samples = 2
 
     def __init__(
         self,

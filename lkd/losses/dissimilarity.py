@@ -103,6 +103,8 @@ class Dissimilarity(Term):
         tensor(0.)
     """
 
+    of_softmax = True
+
     def __init__(
         self,
         measure: Measure = "js",

@@ -20,7 +20,8 @@ def dist_loss(
 
     rho is `<a, b> / (|a| |b| + 1e-8)` of centred vectors, as in the authors' code: the constant weakens columns
     of classes that hardly vary in a batch. Such a column, and every column of a batch of one, counts as 1 and
-    teaches nothing.
+    teaches nothing. A correlation of two numbers is 1 or -1: rows of two classes teach nothing either, nor do columns
+    of two samples.
 
     Huang et al.: Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536. The factor T²
     is that of the authors' code.
@@ -70,6 +71,7 @@ class DIST(Term):
     """
 
     relates_samples = True
+    of_softmax = True
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class DIST(Term):
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
         self.temperature = check_positive("temperature", temperature)
+        self.least_samples = 1 if beta else 3
         self.beta = beta
         self.gamma = gamma
 

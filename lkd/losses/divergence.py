@@ -21,7 +21,7 @@ def soft_cross_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:
         tensor(0.6931)
     """
     q = log_q.exp()
-    return -torch.where(q > 0, q * log_p, 0.0).sum(-1)
+    return -torch.where(q == 0, 0.0, q * log_p).sum(-1)
 
 
 def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
         tensor(0.6931)
     """
     q = log_q.exp()
-    return torch.where(q > 0, q * (log_q - log_p), 0.0).sum(-1)
+    return torch.where(q == 0, 0.0, q * (log_q - log_p)).sum(-1)
 
 
 def js_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:

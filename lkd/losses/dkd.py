@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lkd.losses.divergence import kl_divergence
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
-from lkd.losses.scores import check_labels, prepare_classes
+from lkd.losses.scores import mean_of, prepare_classes, split_ignored
 from lkd.losses.term import Term
 
 
@@ -20,15 +20,15 @@ def dkd_loss(
 ) -> Tensor:
     """Compute decoupled KD, `T² (alpha TCKD + beta NCKD)`, mean over the batch.
 
-    TCKD is the KL of the pair (p_y, 1 - p_y), NCKD the KL of the softmax over the other classes, both at
-    temperature T. With alpha = 1 and beta = 1 - p_y of the teacher, sample by sample, it would be `kd_loss`.
+    TCKD is the KL of the pair (p_y, 1 - p_y), NCKD the KL of the softmax over the other classes (0 for the one other of
+    two), both at temperature T. With alpha = 1 and beta = 1 - p_y of the teacher, sample by sample, it would be `kd_loss`.
 
     Zhao et al.: Decoupled Knowledge Distillation, CVPR 2022, arXiv:2203.08679, Equation 7.
 
     Args:
         student: Logits `(B, C)`, at least two classes.
         teacher: Logits `(B, C)`; no gradient flows into them.
-        labels: True classes `(B,)`, int64.
+        labels: True classes `(B,)`, int64; samples with -100 are left out, as cross-entropy does.
         temperature: T, above 0.
         alpha: Weight of the target-class part.
         beta: Weight of the part over the other classes.
@@ -37,7 +37,8 @@ def dkd_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the shapes do not match, there is one class only, or the temperature is not above 0.
+        ValueError: If the shapes do not match, there is one class only, a label is no class, or the temperature is not
+            above 0.
 
     Example:
         >>> student, teacher = torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([[3.0, 1.0, 0.0]])
@@ -46,12 +47,12 @@ def dkd_loss(
     """
     check_positive("temperature", temperature)
     student, teacher = prepare_classes(student, teacher)
-    check_labels(labels, len(student))
+    labels, counts = split_ignored(labels, *student.shape)
     (pair_s, others_s), (pair_t, others_t) = (
         split_target(logits / temperature, labels) for logits in (student, teacher)
     )
     target, others = kl_divergence(pair_s, pair_t), kl_divergence(others_s, others_t)
-    return (alpha * target + beta * others).mean() * temperature**2
+    return mean_of(alpha * target + beta * others, counts) * temperature**2
 
 
 class DKD(Term):
@@ -71,6 +72,7 @@ class DKD(Term):
     """
 
     needs_labels = True
+    of_softmax = True
 
     def __init__(
         self,
@@ -89,11 +91,16 @@ class DKD(Term):
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the mean of `dkd_loss` over the layers; raise ValueError without labels."""
+        """Compute the mean of `dkd_loss` over the layers; raise ValueError without labels, or where nothing is left of it."""
         if labels is None:
             raise ValueError("DKD needs labels, got none: use KD where batches have no labels")
 
         def loss(ours: Tensor, theirs: Tensor) -> Tensor:
+            if self.weight and not self.alpha and ours.shape[-1] == 2:
+                raise ValueError(
+                    "DKD with alpha=0, as in FedNTD, distils the classes that are not the true one, and of 2 classes that is one, "
+                    "which gives no gradient"
+                )
             return dkd_loss(ours, theirs, labels, self.temperature, self.alpha, self.beta)
 
         return mean_over_levels(loss, student, teacher)

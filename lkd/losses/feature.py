@@ -3,9 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkd.losses.adapters import adapt, match_channels
+from lkd.losses.adapted import AdaptedTerm
+from lkd.losses.adapters import adapt
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
-from lkd.losses.maps import require_maps, same_size, same_width
+from lkd.losses.maps import require_maps, require_positions, same_size, same_width
 from lkd.losses.term import Term
 
 
@@ -55,7 +56,7 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) ->
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the features are no maps or p is below 1.
+        ValueError: If the features are no maps, have a single position, or p is below 1.
 
     Example:
         >>> import torch
@@ -66,6 +67,7 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) ->
     if p < 1:
         raise ValueError(f"p must be at least 1, got {p}")
     student, teacher = same_size(*require_maps(*prepare(student, teacher)))
+    student, teacher = require_positions(student, teacher, "AttentionTransfer")
     ours, theirs = (F.normalize(x.abs().pow(p).mean(1).flatten(1)) for x in (student, teacher))
     return F.mse_loss(ours, theirs)
 
@@ -87,7 +89,7 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the features are no maps, the channels differ, or tau is not above 0.
+        ValueError: If the features are no maps or have a single position, the channels differ, or tau is not above 0.
 
     Example:
         >>> import torch
@@ -97,11 +99,12 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     """
     check_positive("tau", tau)
     student, teacher = same_width(*same_size(*require_maps(*prepare(student, teacher))))
+    student, teacher = require_positions(student, teacher, "CWD")
     ours, theirs = (F.log_softmax(x.flatten(2) / tau, dim=2).flatten(0, 1) for x in (student, teacher))
     return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
 
 
-class FitNets(Term):
+class FitNets(AdaptedTerm):
     """Mean squared difference of features, `fitnets_loss`, through a linear adapter; layers are averaged.
 
     Args:
@@ -117,20 +120,6 @@ class FitNets(Term):
         >>> term(student, teacher, adapter=term.adapter(student, teacher)).item()
         0.0
     """
-
-    def __init__(
-        self,
-        weight: float = 1.0,
-        student_layer: str | list[str] = "",
-        teacher_layer: str | list[str] = "",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(weight, student_layer, teacher_layer)
-        self.seed = seed
-
-    def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList | None:
-        """Build a 1x1 convolution (maps) or linear layer (vectors, tokens) where the widths differ."""
-        return match_channels(student, teacher, seed=self.seed)
 
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
@@ -172,7 +161,7 @@ class AttentionTransfer(Term):
         return mean_over_levels(lambda s, t: attention_transfer_loss(s, t, self.p), student, teacher)
 
 
-class CWD(Term):
+class CWD(AdaptedTerm):
     """Channel-wise distillation of maps, `cwd_loss`, through 1x1 adapters; the layers are averaged.
 
     Args:
@@ -188,6 +177,8 @@ class CWD(Term):
         tensor(0.)
     """
 
+    bias = False  # the loss would ignore it
+
     def __init__(
         self,
         tau: float = 1.0,
@@ -196,13 +187,8 @@ class CWD(Term):
         teacher_layer: str | list[str] = "",
         seed: int = 0,
     ) -> None:
-        super().__init__(weight, student_layer, teacher_layer)
+        super().__init__(weight, student_layer, teacher_layer, seed)
         self.tau = check_positive("tau", tau)
-        self.seed = seed
-
-    def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList | None:
-        """Build 1x1 convolutions where the widths differ, without the bias that the loss would ignore."""
-        return match_channels(student, teacher, bias=False, seed=self.seed)
 
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None

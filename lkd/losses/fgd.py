@@ -10,9 +10,9 @@ from lkd.losses.adapters import channels
 from lkd.losses.box_masks import box_masks
 from lkd.losses.focal import focal_loss
 from lkd.losses.global_context import GlobalContext
-from lkd.losses.inputs import Tapped, check_positive, full_precision, levels
+from lkd.losses.inputs import Tapped, check_positive, full_precision, level_pairs, levels
 from lkd.losses.layers import conv2d
-from lkd.losses.maps import level_pairs, mean_over_adapted, require_maps, same_size
+from lkd.losses.maps import mean_over_adapted, require_maps, same_size
 from lkd.losses.term import Term
 
 

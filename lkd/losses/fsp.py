@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lkd.losses.adapters import adapt, match_channels
+from lkd.losses.adapted import AdaptedTerm
+from lkd.losses.adapters import adapt
 from lkd.losses.inputs import full_precision, levels, prepare
 from lkd.losses.maps import require_maps, same_size, same_width
-from lkd.losses.term import Term
 from lkd.losses.unit import gram
 
 
@@ -83,7 +83,7 @@ def fsp_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     return torch.stack(parts).mean()
 
 
-class FSP(Term):
+class FSP(AdaptedTerm):
     """Flow between consecutive layers, `fsp_loss`; where widths differ, through 1x1 adapters.
 
     The paper needs equal channels; the adapters are our addition. The usual weight of 50 belongs to a sum over
@@ -100,20 +100,6 @@ class FSP(Term):
         >>> FSP(student_layer=["body.1", "body.2"], teacher_layer=["body.1", "body.2"])(stages, stages)
         tensor(0.)
     """
-
-    def __init__(
-        self,
-        weight: float = 1.0,
-        student_layer: str | list[str] = "",
-        teacher_layer: str | list[str] = "",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(weight, student_layer, teacher_layer)
-        self.seed = seed
-
-    def adapter(self, student: list[Tensor], teacher: list[Tensor]) -> nn.ModuleList | None:
-        """Build 1x1 convolutions where the widths differ."""
-        return match_channels(student, teacher, seed=self.seed)
 
     def forward(
         self,

@@ -70,6 +70,22 @@ def levels(value: Tapped) -> list[Tensor]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
+def level_pairs(student: Tapped, teacher: Tapped) -> list[tuple[Tensor, Tensor]]:
+    """Return the pairs of layers, or raise ValueError if the numbers of layers differ or are zero.
+
+    Example:
+        >>> len(level_pairs(torch.zeros(1, 2), torch.zeros(1, 3)))
+        1
+    """
+    ours, theirs = levels(student), levels(teacher)
+    if len(ours) != len(theirs) or not ours:
+        raise ValueError(
+            f"the student has {len(ours)} layers to compare, the teacher {len(theirs)}: "
+            "student_layer and teacher_layer must name equally many, at least one"
+        )
+    return list(zip(ours, theirs, strict=True))
+
+
 def mean_over_levels(loss: Callable[[Tensor, Tensor], Tensor], student: Tapped, teacher: Tapped) -> Tensor:
     """Average `loss` over pairs of layers.
 
@@ -89,13 +105,7 @@ def mean_over_levels(loss: Callable[[Tensor, Tensor], Tensor], student: Tapped, 
         ...                  [torch.zeros(1, 1), torch.zeros(1, 3)])
         tensor(2.)
     """
-    ours, theirs = levels(student), levels(teacher)
-    if len(ours) != len(theirs) or not ours:
-        raise ValueError(
-            f"the student has {len(ours)} layers to compare, the teacher {len(theirs)}: "
-            "student_layer and teacher_layer must name equally many, at least one"
-        )
-    return torch.stack([loss(s, t) for s, t in zip(ours, theirs, strict=True)]).mean()
+    return torch.stack([loss(s, t) for s, t in level_pairs(student, teacher)]).mean()
 
 
 def check_positive(name: str, value: float) -> float:

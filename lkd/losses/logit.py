@@ -84,6 +84,8 @@ class KD(Term):
         tensor(0.)
     """
 
+    of_softmax = True
+
     def __init__(
         self,
         temperature: float = 4.0,

@@ -73,21 +73,28 @@ def same_width(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return student, teacher
 
 
-def level_pairs(student: Tapped, teacher: Tapped) -> list[tuple[Tensor, Tensor]]:
-    """Return the pairs of layers, or raise ValueError if the numbers of layers differ or are zero.
+def require_positions(student: Tensor, teacher: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+    """Return both, or raise ValueError if maps of one size have one position, where there is nothing to compare.
+
+    Args:
+        student: Maps `(B, C, H, W)`.
+        teacher: Maps `(B, C', H, W)`.
+        loss: The name of a loss that says where on a map something is.
 
     Example:
         >>> import torch
-        >>> len(level_pairs(torch.zeros(1, 2), torch.zeros(1, 3)))
-        1
+        >>> require_positions(torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1), "CWD")
+        Traceback (most recent call last):
+        ...
+        ValueError: CWD compares where on a map something is, and maps of one position (B, C, 1, 1) give it no gradient: name
+        layers before the pooling, or take FitNets, which compares values
     """
-    ours, theirs = levels(student), levels(teacher)
-    if len(ours) != len(theirs) or not ours:
+    if student.shape[2:].numel() == 1:
         raise ValueError(
-            f"the student has {len(ours)} layers to compare, the teacher {len(theirs)}: "
-            "student_layer and teacher_layer must name equally many, at least one"
+            f"{loss} compares where on a map something is, and maps of one position (B, C, 1, 1) give it no gradient: name "
+            "layers before the pooling, or take FitNets, which compares values"
         )
-    return list(zip(ours, theirs, strict=True))
+    return student, teacher
 
 
 def mean_over_adapted(

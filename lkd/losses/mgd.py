@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from lkd.losses.adapters import channels
 from lkd.losses.draws import Draws
-from lkd.losses.inputs import Tapped, mean_over_levels, prepare
+from lkd.losses.inputs import Tapped, level_pairs, mean_over_levels, prepare
 from lkd.losses.layers import conv2d
-from lkd.losses.maps import level_pairs, require_maps, same_size, same_width
+from lkd.losses.maps import require_maps, same_size, same_width
 from lkd.losses.term import Term
 
 Masked = Literal["positions", "channels"]

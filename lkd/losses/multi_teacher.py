@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
-from lkd.losses.scores import prepare_teachers
+from lkd.losses.scores import mean_of, prepare_teachers, split_ignored
 from lkd.losses.teacher_weights import confidence_weights, entropy_weights
 from lkd.losses.term import Term
 from lkd.losses.wrapped import WrappedTerm
@@ -155,7 +155,11 @@ class MultiTeacher(WrappedTerm):
 
         given = torch.zeros(len(student), device=student.device) if labels is None else labels
         each = [torch.vmap(sample)(student, teacher, given) for teacher in teachers.unbind(1)]
-        return (torch.stack(each, 1) * weights).sum(1).mean()
+        losses = (torch.stack(each, 1) * weights).sum(1)
+        counts = torch.ones_like(losses, dtype=torch.bool)
+        if self.term.needs_labels and labels is not None:  # inside of vmap nothing can be looked at
+            _, counts = split_ignored(labels, *student.shape)
+        return mean_of(losses, counts)
 
 
 def _temperature(term: Term) -> float | None:

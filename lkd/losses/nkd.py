@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from lkd.losses.divergence import soft_cross_entropy
 from lkd.losses.dkd import split_target
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
-from lkd.losses.scores import check_labels, prepare_classes
+from lkd.losses.scores import mean_of, prepare_classes, split_ignored
 from lkd.losses.term import Term
 
 
@@ -26,7 +26,7 @@ def nkd_loss(
     Args:
         student: Logits `(B, C)`, at least two classes.
         teacher: Logits `(B, C)`; no gradient flows into them.
-        labels: True classes `(B,)`, int64.
+        labels: True classes `(B,)`, int64; samples with -100 are left out, as cross-entropy does.
         temperature: T of the second part, above 0. Default 1.
         gamma: Weight of the second part. Default 1.5.
 
@@ -34,7 +34,8 @@ def nkd_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the shapes do not match, there is one class only, or the temperature is not above 0.
+        ValueError: If the shapes do not match, there is one class only, a label is no class, or the temperature is not
+            above 0.
 
     Example:
         >>> import torch
@@ -44,13 +45,13 @@ def nkd_loss(
     """
     check_positive("temperature", temperature)
     student, teacher = prepare_classes(student, teacher)
-    check_labels(labels, len(student))
+    labels, counts = split_ignored(labels, *student.shape)
     target = -teacher.softmax(1).gather(1, labels[:, None]) * F.log_softmax(student, 1).gather(
         1, labels[:, None]
     )
     _, others_s = split_target(student / temperature, labels)
     _, others_t = split_target(teacher / temperature, labels)
-    return target.mean() + gamma * temperature**2 * soft_cross_entropy(others_s, others_t).mean()
+    return mean_of(target[:, 0] + gamma * temperature**2 * soft_cross_entropy(others_s, others_t), counts)
 
 
 class NKD(Term):
@@ -70,6 +71,7 @@ class NKD(Term):
     """
 
     needs_labels = True
+    of_softmax = True
 
     def __init__(
         self,

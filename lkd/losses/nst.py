@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from lkd.losses.inputs import Tapped, mean_over_levels, prepare
-from lkd.losses.maps import require_maps, same_size
+from lkd.losses.maps import require_maps, require_positions, same_size
 from lkd.losses.term import Term
 from lkd.losses.unit import gram, unit
 
@@ -27,7 +27,7 @@ def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the features are no maps.
+        ValueError: If the features are no maps or have a single position.
 
     Example:
         >>> import torch
@@ -35,7 +35,8 @@ def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
         >>> nst_loss(left, right), nst_loss(left, -3 * left.flip(1))  # 1/2 + 1/2 - 0, and the same set
         (tensor(1.), tensor(0.))
     """
-    ours, theirs = (unit(x.flatten(2)) for x in same_size(*require_maps(*prepare(student, teacher))))
+    student, teacher = require_positions(*same_size(*require_maps(*prepare(student, teacher))), "NST")
+    ours, theirs = (unit(x.flatten(2)) for x in (student, teacher))
     within_student, within_teacher, across = (
         gram(a, b).square().mean() for a, b in ((ours, ours), (theirs, theirs), (ours, theirs))
     )

@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from lkd.losses.adapters import adapt, match_channels
+from lkd.losses.adapted import AdaptedTerm
+from lkd.losses.adapters import adapt
 from lkd.losses.inputs import Tapped, mean_over_levels, prepare
 from lkd.losses.maps import require_maps, same_size, same_width
-from lkd.losses.term import Term
 from lkd.losses.unit import unit
 
 
@@ -15,7 +15,7 @@ def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Mean and standard deviation are over the batch and the positions, so the loss is `1 - r`, with r the Pearson
     correlation of a channel of the student with the teacher's, mean over the channels: 0 for equal patterns,
     1 for unrelated ones, at most 2. Offset and scale of a channel do not matter. A constant channel counts as all
-    zeros, without gradient. The deviation divides by n, not by n - 1 as in the authors' code, because
+    zeros, without gradient, and so does one position of a batch of one. The deviation divides by n, not by n - 1 as in the authors' code, because
     only then the identity is exact. Sizes meet as in `fitnets_loss`.
 
     Cao et al.: PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient,
@@ -42,7 +42,7 @@ def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return 0.5 * (ours - theirs).square().sum(1).mean()
 
 
-class PKD(Term):
+class PKD(AdaptedTerm):
     """Pearson correlation of maps, `pkd_loss`, through 1x1 adapters; layers (pyramid levels) are averaged.
 
     The authors' configurations have a weight of 10 on each of the four or five levels, which they sum: multiply
@@ -62,20 +62,7 @@ class PKD(Term):
     """
 
     relates_samples = True
-
-    def __init__(
-        self,
-        weight: float = 1.0,
-        student_layer: str | list[str] = "",
-        teacher_layer: str | list[str] = "",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(weight, student_layer, teacher_layer)
-        self.seed = seed
-
-    def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList | None:
-        """Build 1x1 convolutions where the widths differ, without the bias that the loss would ignore."""
-        return match_channels(student, teacher, bias=False, seed=self.seed)
+    bias = False  # the loss would ignore it
 
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None

@@ -32,7 +32,7 @@ def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the batch sizes differ.
+        ValueError: If the batch sizes differ, or a sample is one number.
 
     Example:
         >>> points = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -53,6 +53,7 @@ class PKT(Term):
     """
 
     relates_samples = True
+    least_samples = 3
 
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None

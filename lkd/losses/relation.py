@@ -13,7 +13,7 @@ def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Compare the pairwise distances in a batch, each divided by the mean over all pairs of samples.
 
     Smooth L1, mean over the B x B entries. Rotating, shifting or uniformly scaling an embedding does not
-    matter. Identical samples have distance 0 and no gradient; a batch of 1 gives 0.
+    matter. Identical samples have distance 0 and no gradient; a batch of 1 or 2 gives 0.
 
     Park et al.: Relational Knowledge Distillation, CVPR 2019, arXiv:1904.05068, Section 3.2.1.
 
@@ -106,6 +106,7 @@ class RKD(Term):
     """
 
     relates_samples = True
+    least_samples = 3  # of two, the one distance is its own mean, and there is no angle
 
     def __init__(
         self,
@@ -138,6 +139,7 @@ class SimilarityPreserving(Term):
     """
 
     relates_samples = True
+    least_samples = 2
 
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkd.losses.adapters import channels
-from lkd.losses.inputs import mean_over_levels, prepare
+from lkd.losses.inputs import level_pairs, mean_over_levels, prepare
 from lkd.losses.layers import conv2d
-from lkd.losses.maps import as_maps, level_pairs, require_maps, same_width
+from lkd.losses.maps import as_maps, require_maps, same_width
 from lkd.losses.term import Term
 
 Size = torch.Size

@@ -1,5 +1,6 @@
 """What the losses on class scores do to their inputs: logits of one teacher or of several, and labels."""
 
+import torch
 from torch import Tensor
 
 from lkd.losses.inputs import prepare
@@ -38,7 +39,7 @@ def prepare_logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             + (
                 ": where that is several teachers' (B, K, C), wrap the term in MultiTeacher"
                 if several
-                else ": give PixelKD for maps (B, C, H, W), SigmoidKD for one logit (B,), and flatten tokens into the batch"
+                else ": give PixelKD for maps (B, C, H, W), SigmoidKD for one logit (B,), and a Term of your own for tokens (B, T, C), which flattens them"
             )
         )
     if student.shape != teacher.shape:
@@ -116,6 +117,55 @@ def prepare_teachers(student: Tensor, teachers: Tensor) -> tuple[Tensor, Tensor]
         )
     prepare_logits(student, teachers[:, 0])
     return student, teachers
+
+
+IGNORED = -100
+"""The label of samples that cross-entropy leaves out, and so do the losses here."""
+
+
+def split_ignored(labels: Tensor, size: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Check labels, and tell which samples count.
+
+    Args:
+        labels: Classes `(B,)`, or `IGNORED`.
+        size: B.
+        classes: Their number.
+
+    Returns:
+        Labels `(B,)` that are classes everywhere, and `(B,)` whether a sample counts.
+
+    Raises:
+        ValueError: If they are no integers, not one a sample, or others.
+
+    Example:
+        >>> split_ignored(torch.tensor([2, -100]), 2, 3)
+        (tensor([2, 0]), tensor([ True, False]))
+    """
+    check_labels(labels, size)
+    counts = labels != IGNORED
+    labels = torch.where(counts, labels, 0).long()
+    try:
+        outside = bool(((labels < 0) | (labels >= classes)).any())
+    except RuntimeError as error:  # no value of one sample can be looked at there
+        if "vmap" not in str(error):
+            raise
+        outside = False
+    if outside:
+        raise ValueError(
+            f"labels must be classes from 0 to {classes - 1}, as there are {classes} logits, or {IGNORED} for samples to leave out, "
+            f"got {int(labels.min())} to {int(labels.max())}"
+        )
+    return labels, counts
+
+
+def mean_of(losses: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean over the samples that count; 0 where none does.
+
+    Example:
+        >>> mean_of(torch.tensor([1.0, 5.0]), torch.tensor([True, False]))
+        tensor(1.)
+    """
+    return torch.where(counts, losses, 0.0).sum() / counts.sum().clamp_min(1)
 
 
 def check_labels(labels: Tensor, size: int) -> None:

@@ -46,7 +46,7 @@ class Standardized(WrappedTerm):
 
     Weight and layers are those of the inner term. The authors combine it with KD at T = 2 and weight 9 beside
     .1 of the hard-label loss. Around `MultiTeacher` it standardises each teacher by itself, before they are
-    weighed and averaged; that is the order to use.
+    weighed and averaged; that is the order to use. It takes three classes: the z-scores of two are always the same.
 
     Args:
         term: The inner term, such as KD, DKD, DIST, NKD or a dissimilarity.
@@ -78,6 +78,11 @@ class Standardized(WrappedTerm):
             ours, theirs = prepare(ours, theirs)
             if ours.dim() != 2:
                 raise ValueError(f"Standardized takes logits (B, C), got {tuple(ours.shape)} of the student")
+            if ours.shape[1] == 2:
+                raise ValueError(
+                    "Standardized with 2 classes: the z-scores of two numbers are always -0.71 and 0.71, so that the loss has no gradient; "
+                    f"give {type(self.term).__name__} by itself"
+                )
             return self.term(standardize(ours), standardize(theirs), labels=labels)
 
         return mean_over_levels(loss, student, teacher)

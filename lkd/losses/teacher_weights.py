@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lkd.losses.divergence import soft_cross_entropy
 from lkd.losses.inputs import full_precision
-from lkd.losses.scores import check_labels, require_classes
+from lkd.losses.scores import require_classes, split_ignored
 
 
 def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
@@ -25,14 +25,14 @@ def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
         Weights `(B, K)` without a graph; 1 for a single teacher.
 
     Raises:
-        ValueError: If the labels are no integers, one a sample, or there is one class only.
+        ValueError: If the labels are no classes, one a sample, or there is one class only.
 
     Example:
         >>> teachers = torch.tensor([[[4.0, 0.0], [0.0, 4.0]]])
         >>> confidence_weights(teachers, torch.tensor([0]))
         tensor([[0.9820, 0.0180]])
     """
-    check_labels(labels, len(teachers))
+    split_ignored(labels, len(teachers), teachers.shape[2])
     logits = full_precision(teachers.detach())
     require_classes(logits, 2)
     count = logits.shape[1]

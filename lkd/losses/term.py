@@ -36,8 +36,12 @@ class Term(nn.Module):
     needs_labels: bool = False
     relates_samples: bool = False
     """Whether the loss compares samples of a batch with each other, so that it is no mean over samples."""
+    least_samples: int = 1
+    """The smallest batch that gives the loss a gradient."""
     raw: bool = False
     """Whether the loss takes what a layer gives as it is, a dict or a tuple, and not one tensor a name."""
+    of_softmax: bool = False
+    """Whether it takes a softmax of what it is given, which must then be no probabilities yet."""
     of_sigmoids: bool = False
     """Whether it takes each logit as a probability of its own, so that no softmax over them may come before it."""
     rest: Sequence[str] = ()

@@ -40,10 +40,27 @@ def gram(left: Tensor, right: Tensor) -> Tensor:
 def cosines(vectors: Tensor) -> Tensor:
     """Return the cosines between all vectors `(B, D)` of a batch, `(B, B)`; 0 where one has no direction.
 
+    Raises:
+        ValueError: If D is 1.
+
     Example:
         >>> cosines(torch.tensor([[2.0, 0.0], [-1.0, 0.0]]))
         tensor([[ 1., -1.],
                 [-1.,  1.]])
     """
+    require_directions(vectors)
     directions = unit(vectors)
     return gram(directions, directions)
+
+
+def require_directions(vectors: Tensor) -> None:
+    """Raise ValueError for vectors of one number, whose cosines are 1 and -1 whatever it is.
+
+    Example:
+        >>> require_directions(torch.zeros(3, 2))
+    """
+    if vectors.shape[-1] < 2:
+        raise ValueError(
+            f"samples of one number {tuple(vectors.shape)} have no direction that a loss on cosines could compare: name a layer "
+            "that gives at least two features"
+        )

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkd.losses.adapters import channels
-from lkd.losses.inputs import Tapped, check_positive, full_precision, prepare
+from lkd.losses.inputs import Tapped, check_positive, full_precision, level_pairs, prepare
 from lkd.losses.layers import conv2d
-from lkd.losses.maps import as_maps, level_pairs, mean_over_adapted, require_maps, same_size, same_width
+from lkd.losses.maps import as_maps, mean_over_adapted, require_maps, same_size, same_width
 from lkd.losses.term import Term
 
 FLOOR = 1e-5

@@ -33,5 +33,7 @@ class WrappedTerm(Term):
         self.term = term
         self.needs_labels = term.needs_labels
         self.relates_samples = term.relates_samples
+        self.least_samples = term.least_samples
         self.raw = term.raw
+        self.of_softmax = term.of_softmax
         self.of_sigmoids = term.of_sigmoids

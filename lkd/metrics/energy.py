@@ -9,7 +9,7 @@ class EnergyMeter:
     """Estimates the energy of this process by codecarbon, offline; without codecarbon it measures nothing.
 
     codecarbon estimates from the power that the processor, GPU and memory are known to draw, and, where it may read them,
-    from the machine's own counters: a figure to compare methods on one machine with. `pip install lkd[energy]`.
+    from the machine's own counters: a figure to compare methods on one machine with. `pip install lightning-kd[energy]`.
     """
 
     def __init__(self) -> None:

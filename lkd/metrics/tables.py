@@ -48,6 +48,19 @@ def save_table(rows: Sequence[Row], path: Path) -> None:
     path.with_name(path.name + ".md").write_text(to_markdown(rows) + "\n", encoding="utf-8")
 
 
+def read_table(path: Path) -> list[Row]:
+    """The rows of a CSV that `save_table` wrote; what is a number is one."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _number(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
 def print_table(rows: Sequence[Row], title: str) -> None:
     """Prints the rows to the terminal."""
     table = Table(title=title)

@@ -163,6 +163,6 @@ class AttentionFusion(nn.Module):
         """`(B, M, D)` and `(B, M)` -> `(B, D)`."""
         tokens = torch.stack([self.tokens[name] for name in self.modalities])  # the dict sorts its names
         values = zeroed(embeddings, present) + tokens
-        query = self.query.expand(len(values), 1, -1)
+        query = self.query.expand(values.shape[0], 1, -1)  # len() is a constant to an export
         fused, _ = self.attention(query, values, values, key_padding_mask=~present, need_weights=False)
         return fused.squeeze(1)

@@ -73,6 +73,7 @@ class Multimodal(nn.Module):
             raise ValueError(f"temperature={temperature} must be above 0.")
         check_encoders(encoders, example)
         self.modalities, self.temperature = tuple(encoders), temperature
+        self.shapes = {m: tuple(example[m]) for m in encoders}
         made = {m: make_encoder(m, encoder, example[m]) for m, encoder in encoders.items()}
         self.widths = {m: feature_width(m, encoder, example[m]) for m, encoder in made.items()}
         self.encoders = nn.ModuleDict(made)

@@ -10,7 +10,6 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from textwrap import shorten
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -21,11 +20,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
-from lkd.models.class_names import written_names
+from lkd.models.architectures import check
 from lkd.models.dense import Detections, Outputs, check_targets, detections, grid
+from lkd.models.yolo_weights import read
 
-HEADS = ("Detect", "v10Detect")
-"""What gives raw boxes and scores on a grid, and nothing beside them."""
 GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # YOLOv8's weights of the three terms
 
 
@@ -48,7 +46,9 @@ def _ultralytics() -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "ultralytics":
             raise
-        raise ImportError('YOLO needs the extra: pip install "lkd[yolo]" (Ultralytics, AGPL-3.0).') from error
+        raise ImportError(
+            'YOLO needs the extra: pip install "lightning-kd[yolo]" (Ultralytics, AGPL-3.0).'
+        ) from error
     finally:
         torch.save, Image.open = save, open_image
         for name in os.environ.keys() - environment.keys():
@@ -70,41 +70,6 @@ def _bundled(name: str) -> dict[str, Any]:
                 f"model={name!r} is neither a file nor a known yaml; near ones: {', '.join(near)}."
             )
     return tasks.yaml_model_load(name)
-
-
-def _weights(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Architecture and float32 state of a `.pt`; only allow-listed classes are unpickled."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"model={path!r}: no such file; give a local .pt (weights are never downloaded)."
-        )
-    load = _ultralytics().torch_safe_load
-    why, network = "it holds no network", None
-    try:
-        # an absolute path: a damaged file that is named as a published one would be replaced by a download
-        checkpoint, _ = load(str(Path(path).resolve()), safe_only=True)
-        network = checkpoint.get("ema") or checkpoint.get("model")
-    except (TypeError, AttributeError, ImportError, RuntimeError, ValueError, OSError) as error:
-        why = shorten(str(error).removeprefix("ERROR ❌️ ").removeprefix(f"{Path(path).resolve()} "), 200)
-    if network is None or not hasattr(network, "yaml"):
-        raise ValueError(
-            f"model={path!r} is not a readable Ultralytics checkpoint ({why}); of another network give the module: build it, load "
-            "its weights by load_state_dict and Teacher(module)."
-        )
-    return {**network.yaml, "class_names": written_names(network)}, network.float().state_dict()
-
-
-def _require_boxes(architecture: dict[str, Any], model: Any) -> None:
-    """Raises ValueError if the last layer gives other than boxes, before such a network is built."""
-    try:
-        head = architecture["head"][-1][2]
-    except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"model={model!r} is no architecture: it has no list `head` of layers.") from error
-    if head not in HEADS:
-        raise ValueError(
-            f"model={model!r} has the head {head}; lkd needs {' or '.join(HEADS)}, which give boxes on a grid and need no text; "
-            "another detector can teach boxes as a module with a method detect(images), Teacher(module)."
-        )
 
 
 class _Confident:
@@ -130,8 +95,8 @@ class YOLO(nn.Module):
 
     Args:
         model: A bundled yaml name (`"yolov8n.yaml"`: random weights), the path of a yaml or of `.pt` weights,
-            or an architecture dict. Nothing is ever downloaded. Weights are read through a restricted
-            unpickler.
+            or an architecture dict. Nothing is ever downloaded, and nothing that a file names is run: weights are read without
+            making its objects, and an architecture may name the layers and activations of `lkd.models.architectures` alone.
         num_classes: Classes of a yaml or dict; default: what it says. With a `.pt` or a class map it is only
             checked.
         class_map: `{source class: class}`; the class head keeps the source rows and a class scores the
@@ -145,9 +110,9 @@ class YOLO(nn.Module):
         num_classes: Number of classes after mapping.
 
     Raises:
-        ImportError: The extra `lkd[yolo]` is not installed.
+        ImportError: The extra `lightning-kd[yolo]` is not installed.
         FileNotFoundError: A `.pt` file does not exist.
-        ValueError: An unknown yaml, a head that gives other than boxes, weights that do not fit, or classes.
+        ValueError: An unknown yaml, a head that gives other than boxes, a layer that is not known, weights that do not fit, or classes.
 
     Example:
         >>> network = YOLO("yolov8n.yaml", num_classes=1).eval()  # doctest: +SKIP
@@ -168,7 +133,7 @@ class YOLO(nn.Module):
         if isinstance(model, dict):
             architecture = copy.deepcopy(model)
         elif Path(model).suffix == ".pt":
-            architecture, state = _weights(str(model))
+            architecture, state = read(str(model))
         elif Path(model).suffix in (".yaml", ".yml"):
             architecture = _bundled(str(model))
         else:
@@ -182,7 +147,7 @@ class YOLO(nn.Module):
         if state is None and not pairs and num_classes is not None:
             architecture["nc"] = num_classes
         self.architecture = architecture
-        _require_boxes(architecture, model)
+        check(architecture, model)
         self.net = _ultralytics().DetectionModel(copy.deepcopy(architecture), verbose=False)
         if state is not None:
             try:

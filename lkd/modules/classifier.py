@@ -1,7 +1,7 @@
 """The classifier as a LightningModule."""
 
 import difflib
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -92,11 +92,11 @@ class Classifier(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int = 0) -> None:
         """Loss and accuracy of a validation batch."""
-        self._evaluate(batch, "val", self.val_accuracy)
+        self._evaluate(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int = 0) -> None:
         """Loss and accuracy of a test batch."""
-        self._evaluate(batch, "test", self.test_accuracy)
+        self._evaluate(batch, "test")
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Logits of a batch, labelled or not."""
@@ -110,12 +110,22 @@ class Classifier(LightningModule):
         """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
         return configure(self, self.optimizer, self.scheduler)
 
-    def _evaluate(self, batch: Any, stage: str, accuracy: MulticlassAccuracy) -> None:
+    def measure(self, logits: Tensor, labels: Tensor, stage: Literal["val", "test"]) -> None:
+        """Logs what can be said of logits alone, be they the module's or those of a file that it became.
+
+        Args:
+            logits: `(B, num_classes)`.
+            labels: `(B,)`.
+            stage: The first word of the metrics.
+        """
+        accuracy = self.val_accuracy if stage == "val" else self.test_accuracy
+        self.log(f"{stage}/loss", self.loss(logits, labels), batch_size=len(labels), sync_dist=True)
+        accuracy.update(logits, labels)
+        self.log(f"{stage}/acc", accuracy, prog_bar=True, batch_size=len(labels))
+
+    def _evaluate(self, batch: Any, stage: Literal["val", "test"]) -> None:
         x, y = labelled(batch)
-        logits = self(x)
-        self.log(f"{stage}/loss", self.loss(logits, y), batch_size=len(y), sync_dist=True)
-        accuracy.update(logits, y)
-        self.log(f"{stage}/acc", accuracy, prog_bar=True, batch_size=len(y))
+        self.measure(self(x), y, stage)
 
 
 def check_classes(labels: Tensor, num_classes: int) -> None:

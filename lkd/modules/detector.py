@@ -1,5 +1,6 @@
 """The detector as a LightningModule."""
 
+import pickle
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -20,6 +21,7 @@ from lkd.models.torchvision_detector import TorchvisionDetector
 from lkd.models.yolo import YOLO
 from lkd.modules.optimize import configure
 from lkd.safe_load import load
+from lkd.teachers.recipe import follow, require_recipe
 
 
 class Detector(LightningModule):
@@ -41,7 +43,9 @@ class Detector(LightningModule):
             vehicles).
         class_names: What the classes are called, in order, so that a teacher's are found by name. Default: what the network says.
         start: Path of a `.ckpt` of another Detector of the same architecture (one without `cameras`), whose
-            weights every copy starts from. It is read when `fit` begins, so a teacher's recipe may make it first.
+            weights every copy starts from. It is read when `fit` begins, so a recipe may make it first.
+        start_recipe: A config of `python cli.py fit` that trains what is at `start`, if it is not there or was made by another
+            version of the recipe; see `lkd.teachers.Teacher`.
         cameras: One copy of the network for each of these cameras (`lkd.models.PerCamera`). Under DDP this
             needs `strategy: ddp_find_unused_parameters_true`.
         freeze: Number of the network's first `layers` (10 is YOLOv8's backbone) whose weights and batch statistics
@@ -72,6 +76,7 @@ class Detector(LightningModule):
         class_map: dict[int, int] | None = None,
         class_names: list[str] | None = None,
         start: str | None = None,
+        start_recipe: str | None = None,
         cameras: list[str] | None = None,
         freeze: int = 0,
         freeze_batchnorm: bool = False,
@@ -84,9 +89,12 @@ class Detector(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler"])
+        if start_recipe is not None and start is None:
+            raise ValueError(f"start_recipe={start_recipe!r} makes what is at start: give its path, too.")
+        require_recipe("start_recipe", start_recipe)
+        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler", "start_recipe"])
         if not isinstance(network, nn.Module) or "_instantiator" in self.hparams:  # plain data
-            self.save_hyperparameters(ignore=["optimizer", "scheduler"])
+            self.save_hyperparameters(ignore=["optimizer", "scheduler", "start_recipe"])
         made = detector_network(network, num_classes, class_map)
         if type(made) in (YOLO, TorchvisionDetector):
             self.hparams["network"] = made.architecture  # so a checkpoint can be rebuilt without the .pt
@@ -110,7 +118,7 @@ class Detector(LightningModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.val_table = DetectionTable(cameras, max_detections)
         self.test_table = DetectionTable(cameras, max_detections)
-        self.start = start
+        self.start, self.start_recipe = start, start_recipe
         self.train()
 
     def setup(self, stage: str) -> None:
@@ -118,11 +126,18 @@ class Detector(LightningModule):
         resumes = self._trainer is not None and self.trainer.ckpt_path is not None
         if stage != "fit" or self.start is None or resumes:
             return
+        if self.start_recipe is not None:
+            follow(self.start_recipe, Path(self.start))
         if not Path(self.start).is_file():
             raise FileNotFoundError(
                 f"start={self.start!r} does not exist; train it first or give another path."
             )
-        state = server_state(load(self.start))
+        try:
+            state = server_state(load(self.start))
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"start={self.start!r} is no checkpoint of a Detector, is damaged, or holds objects, which are not unpickled."
+            ) from error
         weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
         for network in self.networks():
             try:

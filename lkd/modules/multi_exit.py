@@ -1,6 +1,6 @@
 """Be Your Own Teacher: a classifier whose deepest exit teaches its other exits."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -70,8 +70,8 @@ class MultiExitClassifier(Classifier):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
         return loss
 
-    def _evaluate(self, batch: Any, stage: str, accuracy: MulticlassAccuracy) -> None:
-        super()._evaluate(batch, stage, accuracy)
+    def _evaluate(self, batch: Any, stage: Literal["val", "test"]) -> None:
+        super()._evaluate(batch, stage)
         x, y = batch
         shallow = self.network.exits(x)[0][:-1]
         for i, (metric, logits) in enumerate(zip(getattr(self, f"{stage}_exits"), shallow, strict=True)):

@@ -1,6 +1,6 @@
 """The classifier of multi-headed distillation as a LightningModule."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -67,9 +67,9 @@ class MultiHeadClassifier(Classifier):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
         return loss
 
-    def _evaluate(self, batch: Any, stage: str, accuracy: MulticlassAccuracy) -> None:
+    def _evaluate(self, batch: Any, stage: Literal["val", "test"]) -> None:
         with Taps(self, self.layers) as taps:
-            super()._evaluate(batch, stage, accuracy)
+            super()._evaluate(batch, stage)
         for i, (layer, metric) in enumerate(zip(self.layers, getattr(self, f"{stage}_heads"), strict=True)):
             metric.update(taps.output(layer), batch[1])
             self.log(f"{stage}/acc_head{i}", metric, batch_size=len(batch[1]))

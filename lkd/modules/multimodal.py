@@ -1,6 +1,6 @@
 """A client that sees with several modalities, as a LightningModule."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -146,12 +146,17 @@ class MultimodalClient(Classifier):
     def _each(self, taps: Taps, kind: str) -> dict[str, Tensor]:
         return {m: taps.output(f"network.{kind}.{m}") for m in self.network.modalities}
 
-    def _evaluate(self, batch: Any, stage: str, accuracy: MulticlassAccuracy) -> None:
+    def measure(self, logits: Tensor, labels: Tensor, stage: Literal["val", "test"]) -> None:
+        """As `Classifier`'s, and the macro F1."""
+        super().measure(logits, labels, stage)
+        f1 = self.val_f1 if stage == "val" else self.test_f1
+        f1.update(logits, labels)
+        self.log(f"{stage}/f1", f1, batch_size=len(labels))
+
+    def _evaluate(self, batch: Any, stage: Literal["val", "test"]) -> None:
         with self._taps() as taps:
-            super()._evaluate(batch, stage, accuracy)
-        y, f1, metrics = batch[1], getattr(self, f"{stage}_f1"), getattr(self, f"{stage}_heads")
-        f1.update(taps.output(NETWORK), y)
-        self.log(f"{stage}/f1", f1, batch_size=len(y))
+            super()._evaluate(batch, stage)
+        y, metrics = batch[1], getattr(self, f"{stage}_heads")
         heads = self._each(taps, "heads")
         for m, rows in self._seen(taps).items():
             if rows.any():

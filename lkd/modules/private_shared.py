@@ -1,6 +1,6 @@
 """The classifier of a client that trains a network of its own and one that it shares."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -64,9 +64,9 @@ class PrivateSharedClassifier(Classifier):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
         return loss
 
-    def _evaluate(self, batch: Any, stage: str, accuracy: MulticlassAccuracy) -> None:
+    def _evaluate(self, batch: Any, stage: Literal["val", "test"]) -> None:
         with Taps(self, [PRIVATE, SHARED]) as taps:
-            super()._evaluate(batch, stage, accuracy)
+            super()._evaluate(batch, stage)
         for layer, metric in zip((PRIVATE, SHARED), getattr(self, f"{stage}_both"), strict=True):
             metric.update(taps.output(layer), batch[1])
             self.log(f"{stage}/acc_{layer.rpartition('.')[2]}", metric, batch_size=len(batch[1]))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lkd.packages import is_module, overrides
 from lkd.taps import Call
 from lkd.teachers.callables import Called
 from lkd.teachers.inputs import shown
@@ -45,9 +46,14 @@ def ask(function: Callable[..., Any], call: Call, name: str, model: nn.Module) -
             ) from error
         types = dtypes_of(model)
         other = f" Its weights are {types}; see precision." if types not in ([], [torch.float32]) else ""
-        said = shorten(str(error).rpartition("RuntimeError: ")[2], 400)  # what comes before is TorchScript's
+        late = [hook for hook in ("setup", "configure_model") if is_module(model) and overrides(model, hook)]
+        if isinstance(error, AttributeError) and late:
+            other = f" If its {late[0]}() makes its layers, call that first, and load its weights then."
+        said = shorten(str(error).rpartition("RuntimeError: ")[2], 400).rstrip(
+            "."
+        )  # what comes before is TorchScript's
         raise RuntimeError(
-            f"the teacher {name} failed on an input of shape {shown(call)}: {said}{other} (It is given what enters the "
+            f"the teacher {name} failed on an input of shape {shown(call)}: {said}.{other} (It is given what enters the "
             "student's forward, or the layer that student_input names, or what input_key names.)"
         ) from error
 

@@ -69,7 +69,9 @@ class Called(nn.Module):
             if module not in known and _may_change(module):
                 raise ValueError(
                     f"model={self.name} runs a {type(module).__name__} that lkd cannot see, and which is not frozen or not "
-                    "in eval mode: give the module itself or its bound method, as in Teacher(clip.encode_image)."
+                    "in eval mode: give the module itself or its bound method, as in Teacher(clip.encode_image); or, where the callable "
+                    "keeps it deeper, name it too: Teacher(functools.partial(lambda net, x: model(x), model.engine.net)); or freeze it: "
+                    "net.eval().requires_grad_(False)."
                 )
 
         handle = register_module_forward_pre_hook(check)

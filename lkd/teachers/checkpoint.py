@@ -1,13 +1,12 @@
 """Reads a checkpoint file without running what a stranger put into it."""
 
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from lkd.safe_load import load
+from lkd.safe_load import holds_objects, load
 
 
 def read(path: str) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def read(path: str) -> dict[str, Any]:
     try:
         checkpoint = load(path)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, AttributeError) as error:
-        if isinstance(error, pickle.UnpicklingError) and (zipfile.is_zipfile(path) or "GLOBAL" in str(error)):
+        if holds_objects(error, path):
             raise ValueError(
                 f"model={path!r} holds Python objects beside weights (a module among its hyperparameters, for instance), which "
                 "lkd does not unpickle; if you trust the file, give the module: "

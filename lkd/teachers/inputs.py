@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from lkd.nested import children, leaves, on_tensors, tensors
 from lkd.taps import Call
-from lkd.teachers.nested import children, leaves, on_tensors, tensors
 
 _PLAIN = (Tensor, bool, int, float, complex, str, bytes, torch.device, torch.dtype, type(None))
 

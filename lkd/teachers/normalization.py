@@ -6,9 +6,9 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
+from lkd.nested import on_tensors, tensors
 from lkd.taps import Call
 from lkd.teachers.inputs import shown
-from lkd.teachers.nested import on_tensors, tensors
 
 Statistics = float | Sequence[float]
 
@@ -92,7 +92,8 @@ def _pair(whose: str, mean: Statistics | None, std: Statistics | None) -> tuple[
     if not all(value > 0 for value in stds):
         raise ValueError(f"{whose}std={std} must be above 0.")
     shape = max(len(means), len(stds))
-    return tuple(torch.tensor(v, dtype=torch.float64).expand(shape) for v in (means, stds))  # type: ignore[return-value]
+    mean_each, std_each = (torch.tensor(v, dtype=torch.float64).expand(shape) for v in (means, stds))
+    return mean_each, std_each
 
 
 def _numbers(name: str, value: Statistics | None, default: float) -> list[float]:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lkd.teachers.nested import children, rebuild
+from lkd.nested import children, rebuild
 
 
 def join(parts: list[Any], sizes: list[int], layer: str = "") -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lkd.teachers.nested import on_tensors, tensors
+from lkd.nested import on_tensors, tensors
 
 Precision = Literal["32", "bf16", "int8"]
 
@@ -118,5 +118,7 @@ def _quantize_linear(model: nn.Module) -> None:
     try:
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
     except ImportError as error:
-        raise ModuleNotFoundError('precision="int8" needs torchao: pip install "lkd[int8]".') from error
+        raise ModuleNotFoundError(
+            'precision="int8" needs torchao: pip install "lightning-kd[int8]".'
+        ) from error
     quantize_(model, Int8WeightOnlyConfig())

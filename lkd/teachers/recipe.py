@@ -3,11 +3,12 @@
 import hashlib
 import logging
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from lkd import child
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,17 @@ _RANK_VARIABLES = (
 )
 
 
+def require_recipe(name: str, recipe: str | None) -> None:
+    """Raises FileNotFoundError, with the argument's name, if there is no such config."""
+    if recipe is not None and not Path(recipe).is_file():
+        raise FileNotFoundError(f"{name}={recipe!r} does not exist; give the path of a config for `fit`.")
+
+
 def follow(recipe: str, checkpoint: Path) -> None:
     """Runs `fit` with a config, unless the checkpoint it makes is there and of the same config.
 
-    The run is a process of its own, so that its memory is given back and one Trainer lives in a process.
+    The run is a process of its own, so that its memory is given back and one Trainer lives in a process; it ends when this
+    process does, and counts only if it came to its end.
     Which recipe made a checkpoint is kept beside it, in `<checkpoint>.recipe`: the SHA-256 of the config and of the
     checkpoint, or that its run did not come to its end. A checkpoint of another recipe, of such a run, or that
     something else has written there since, is set aside as
@@ -36,7 +44,7 @@ def follow(recipe: str, checkpoint: Path) -> None:
     the same teacher one trains it, and the others wait for its lock, `<checkpoint>.lock`.
 
     Args:
-        recipe: Path of the config; it must save its checkpoint at `checkpoint`.
+        recipe: Path of the config. Where it has no `ModelCheckpoint` that saves at `checkpoint`, its last weights are saved there.
         checkpoint: The file that is wanted.
 
     Raises:
@@ -50,11 +58,31 @@ def follow(recipe: str, checkpoint: Path) -> None:
     try:
         held = lock.acquire(blocking=False)
     except Timeout:
-        log.info("Another run is training the teacher %s: waiting for it.", checkpoint)
+        log.info("Another run is training %s: waiting for it.", checkpoint)
         held = lock.acquire()
     with held:
         if not _is_there(checkpoint, digest):  # the run that was waited for may have made it
             _train(recipe, checkpoint, digest)
+
+
+def fit(config: str, done: Path, *options: str) -> str | None:
+    """Runs `fit` with a config in a process of its own, which is no rank of this one's and ends when this one does.
+
+    Args:
+        config: Its path.
+        done: A file that is not there; it is the mark of a whole run while this one waits.
+        *options: More of the command line.
+
+    Returns:
+        What went wrong; None after a whole run.
+    """
+    environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
+    code = child.run([sys.executable, "-m", "lkd", "fit", "--config", config, *options], environment, done)
+    whole = done.is_file()
+    done.unlink(missing_ok=True)
+    if code:
+        return f"failed with exit code {code}"
+    return None if whole else "ended before its time"
 
 
 def _beside(checkpoint: Path, suffix: str) -> Path:
@@ -77,23 +105,20 @@ def _train(recipe: str, checkpoint: Path, digest: str) -> None:
     record = _beside(checkpoint, ".recipe")
     if checkpoint.is_file():
         log.warning(
-            "The teacher %s was made by another version of %s, by another run or not to its end: training it again.",
+            "%s was made by another version of %s, by another run or not to its end: training it again.",
             checkpoint,
             recipe,
         )
         checkpoint.replace(_beside(checkpoint, ".old"))
     else:
-        log.info("There is no teacher %s yet: training it by %s.", checkpoint, recipe)
-    environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
-    command = [sys.executable, "-m", "lkd", "fit", "--config", recipe]
+        log.info("There is no %s yet: training it by %s.", checkpoint, recipe)
     record.write_text("unfinished\n")  # a run that is killed may leave the checkpoint of an early epoch
-    code = subprocess.run(command, env=environment, check=False).returncode
+    # what the recipe's ModelCheckpoint saves there is the teacher; where it saves elsewhere, the last weights are
+    wrong = fit(recipe, _beside(checkpoint, ".done"), f"--save_as={checkpoint}")
     if not checkpoint.is_file():
         record.unlink()
-    if code != 0:
-        raise RuntimeError(f"training the teacher failed with exit code {code}: {' '.join(command)}")
+    if wrong:
+        raise RuntimeError(f"training {checkpoint} {wrong}: fit --config {recipe}")
     if not checkpoint.is_file():
-        raise RuntimeError(
-            f"recipe={recipe!r} ran but saved no {checkpoint}; make its ModelCheckpoint write there."
-        )
+        raise RuntimeError(f"recipe={recipe!r} was interrupted before it saved {checkpoint}.")
     record.write_text(f"{digest} {_sha256(checkpoint)}\n")

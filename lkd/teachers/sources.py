@@ -1,7 +1,7 @@
 """Where a teacher's model is loaded from: a checkpoint, YOLO weights, a timm name or a callable."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 from lkd.safe_load import only_tensors
 from lkd.teachers.callables import Called
 from lkd.teachers.checkpoint import read
+from lkd.trust import check, import_trusted
 
 
 def load(
@@ -20,6 +21,7 @@ def load(
     class_map: dict[int, int] | None = None,
     pretrained: bool = True,
     num_classes: int | None = None,
+    trust: Sequence[str] = (),
 ) -> nn.Module:
     """Loads a model from what a user names.
 
@@ -28,6 +30,7 @@ def load(
         class_map: For `.pt`: source class -> target class.
         pretrained: For timm: fetch the published weights.
         num_classes: For timm: the number of classes.
+        trust: For a checkpoint: packages whose classes it may name; see `lkd.trust`.
 
     Returns:
         The model.
@@ -48,12 +51,17 @@ def load(
     if not isinstance(source, str):
         if callable(source):
             return Called(source)
+        if isinstance(source, dict):
+            raise TypeError(
+                "model is a dict; if it holds weights (a state_dict), build their network, load them into it by "
+                "load_state_dict and give that module."
+            )
         raise TypeError(f"model={source!r} must be a module, a callable, a path or the name of a timm model.")
     if source.endswith((".ckpt", ".pt")):
         if not Path(source).exists():
             raise FileNotFoundError(f"model={source!r} does not exist; train it first or give another path.")
         if source.endswith(".ckpt"):
-            return _checkpoint(source)
+            return _checkpoint(source, trust)
         from lkd.models.yolo import YOLO
 
         return YOLO(source, class_map=class_map)
@@ -74,24 +82,27 @@ def load(
     return timm.create_model(source, pretrained=pretrained, **extra)
 
 
-def _checkpoint(path: str) -> LightningModule:
+def _checkpoint(path: str, trust: Sequence[str]) -> LightningModule:
     import lkd.modules  # noqa: F401  (the checkpoint names its class by a dotted path of these)
     from lkd.checkpoints import FEDERATION, load_client
 
     checkpoint = read(path)
     if FEDERATION in checkpoint:
-        return load_client(path)
+        return load_client(path, trust=trust)
     made_by = checkpoint.get("hyper_parameters") or {}
     if "_class_path" not in made_by:
         raise ValueError(
             f"model={path!r} does not say which LightningModule it is of (only checkpoints of the command line "
             "do); give the module: Teacher(YourModule.load_from_checkpoint(path))."
         )
+    check(made_by, path, trust)
     try:
+        import_trusted(made_by["_class_path"], trust)
         with only_tensors():
             return LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (ValueError, TypeError, ImportError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"model={path!r} is of a {made_by['_class_path']}, which could not be made from it ({shorten(str(error), 200)}); give the "
-            "module: Teacher(YourModule.load_from_checkpoint(path))."
+            "module: Teacher(YourModule.load_from_checkpoint(path)), or, where its setup makes layers, one that has been set up and "
+            "filled by load_state_dict."
         ) from error

@@ -10,18 +10,21 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lkd.addresses import find_part
+from lkd.kept import Kept
+from lkd.nested import on_tensors
+from lkd.packages import is_module, overrides
 from lkd.taps import Call, Taps
 from lkd.teachers.asking import ask
 from lkd.teachers.callables import Called
 from lkd.teachers.classes import Translation
 from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
-from lkd.teachers.nested import on_tensors
 from lkd.teachers.normalization import Normalization, Statistics
 from lkd.teachers.outputs import join
 from lkd.teachers.precision import Precision, check_precision, running, set_precision, to_own
-from lkd.teachers.recipe import follow
+from lkd.teachers.recipe import follow, require_recipe
 from lkd.teachers.scripted import require_eval, require_layers
 from lkd.teachers.sources import load
+from lkd.teachers.steady import Steady
 
 
 class Teacher(LightningModule):
@@ -40,8 +43,7 @@ class Teacher(LightningModule):
             function that uses modules, which are found where it closes over them or names them, and are its layers
             `module` or `module.0`, `module.1`; or a path: a Lightning checkpoint that the command line made (`.ckpt`;
             of another give `MyModule.load_from_checkpoint(path)`; of a federation it is the model of the server, and
-            `lkd.federated.load_client(path, client=3)` that of a client), YOLO weights (`.pt`, needs the `yolo` extra;
-            only from a source you trust); or the name of a timm model.
+            `lkd.federated.load_client(path, client=3)` that of a client), YOLO weights (`.pt`, needs the `yolo` extra); or the name of a timm model.
         recipe: A config of `python cli.py fit` that trains this teacher and saves it at the path `model`.
             It runs when the file is not there yet, or was made by another version of the recipe.
         class_map: For `.pt` weights: source class -> class of the student, such as `{2: 0, 5: 0, 7: 0}`
@@ -61,11 +63,13 @@ class Teacher(LightningModule):
         student_mean: What the batch has been centred by, for the student: taken back first. With `mean` left out, the
             teacher is given what lies in [0, 1].
         student_std: What it has been divided by.
+        trust: Packages or classes that a checkpoint may name beside lkd's, torch's and what is imported already, such as
+            `["my_package"]`: making the module again runs their code.
 
     A detector with a copy per camera cannot teach, because `detect(images)` does not say whose image it is.
 
     Raises:
-        ValueError: If the name or a value is not known.
+        ValueError: If the name or a value is not known, or a module has no forward.
         FileNotFoundError: If the path does not exist and there is no recipe.
 
     Example:
@@ -87,13 +91,13 @@ class Teacher(LightningModule):
         std: Statistics | None = None,
         student_mean: Statistics | None = None,
         student_std: Statistics | None = None,
+        trust: Sequence[str] = (),
         classes: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1, or None for no limit.")
-        if recipe is not None and not Path(recipe).is_file():
-            raise FileNotFoundError(f"recipe={recipe!r} does not exist; give the path of a config for `fit`.")
+        require_recipe("recipe", recipe)
         check_precision(precision)
         statistics = (mean, std, student_mean, student_std)
         self.normalization = None if statistics == (None,) * 4 else Normalization(*statistics)
@@ -105,9 +109,12 @@ class Teacher(LightningModule):
         self.translation: Translation | None = None  # once a student is known
         self.pretrained = pretrained
         self.num_classes = num_classes
+        self.trust = tuple(trust)
         self.precision = precision
         self.batch_size = batch_size
         self.model: nn.Module | None = None
+        self._alters: bool | None = None  # whether it changes in place what it is given, as far as was seen
+        self._steady = Steady()
         if not (self.source and recipe):
             self._take(source)
 
@@ -120,7 +127,13 @@ class Teacher(LightningModule):
         return self
 
     def _take(self, source: str | nn.Module | Callable[..., Any]) -> None:
-        model = load(source, self.class_map, self.pretrained, self.num_classes)
+        model = load(source, self.class_map, self.pretrained, self.num_classes, self.trust)
+        if is_module(model) and not overrides(model, "forward") and not hasattr(model, "detect"):
+            who = type(model).__name__
+            raise ValueError(
+                f"model={who}(...) has no forward, by which a teacher is asked: write one, or give what computes its outputs, such as "
+                "Teacher(module.net) or Teacher(lambda x: module.net(x))."
+            )
         set_precision(model, self.precision)
         for parameter in model.parameters():  # scripted modules have no requires_grad_
             parameter.requires_grad = False
@@ -253,6 +266,7 @@ class Teacher(LightningModule):
     ) -> Any:
         """What `whole` makes of what the function gives for the parts of a batch, and of their numbers of samples."""
         model, call = self.loaded, as_call(inputs)
+        theirs = Kept(call)
         self.eval()  # whoever shares the model may have set it to training
         device = device_of(call)
         if device is None:
@@ -262,7 +276,21 @@ class Teacher(LightningModule):
         if self.normalization is not None:
             call = self.normalization(call)
         call = to_own(model, call)
-        with running(model, self.precision, device.type):
-            parts = chunks(call, self.batch_size) if self.batch_size else [(call, batch_length(call) or 1)]
+        alters = self._alters is not False  # as far as is known: the batch is the student's
+
+        def answer() -> Any:
+            given = on_tensors(torch.clone, call) if alters else call
+            own = Kept(given) if alters else theirs
+            parts = chunks(given, self.batch_size) if self.batch_size else [(given, batch_length(given) or 1)]
             outputs = whole([function(part) for part, _ in parts], [size for _, size in parts])
+            self._alters = bool(self._alters) or (alters and own.changed(own.value))
+            return outputs
+
+        with running(model, self.precision, device.type):
+            outputs = self._steady.ask(model, answer, self._name)
+        if theirs.changed(theirs.value):
+            raise ValueError(
+                f"the teacher {self._name} changes in place what it is given, the student's batch, which its first forward did not; "
+                "let it make a new tensor, as x = x - mean does."
+            )
         return on_tensors(Tensor.detach, outputs)

@@ -166,6 +166,20 @@ def test_clients_without_data_of_their_own_are_said_so(tmp_path):
     assert [row["rounds"] for row in report.rows] == [1] * 4 and "val/acc" not in report.rows[0]
 
 
+def test_metrics_that_do_not_compare_are_left_out(tmp_path):
+    report = ClientReport(folder=str(tmp_path), metrics=["*/acc"])
+    run = fit([report], 1, federation())
+    assert "val/acc" in report.rows[0] and "val/loss" not in report.rows[0]
+    assert (
+        "clients/val/acc/worst" in run.callback_metrics
+        and "clients/val/loss/worst" not in run.callback_metrics
+    )
+    with pytest.raises(
+        ValueError, match=r"metrics=\['val/f1'\]: clients log none of these in val, only val/loss"
+    ):
+        fit([ClientReport(folder=str(tmp_path), metrics=["val/f1"])], 1, federation())
+
+
 def test_the_table_reaches_wandb(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")

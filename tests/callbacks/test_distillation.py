@@ -12,6 +12,7 @@ from lkd.distillation import Distiller
 from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import DKD, KD, FitNets, LogitMatching
 from lkd.modules import Classifier
+from lkd.preflight import Preflight
 from lkd.teachers import Teacher
 
 from .plain import Plain, digits, quick_trainer, seeded
@@ -177,8 +178,8 @@ class Resumes:
         return trainer.checkpoint_callback.best_model_path
 
     @staticmethod
-    def fitnets(width=48):
-        return FeatureDistillation(Teacher(Plain(width)), layers={"net.1": "net.1"}, weight=1.0)
+    def fitnets(width=48, layer="net.1"):
+        return FeatureDistillation(Teacher(Plain(width)), layers={layer: "net.1"}, weight=1.0)
 
     @staticmethod
     def logit():
@@ -200,12 +201,30 @@ class Resumes:
             r"has no distillation adapters and this run distillation adapters fit",
         ),
         (Resumes.fitnets, lambda: Resumes.fitnets(32), r"\(48, 16\) and this run .*\(32, 16\)"),
+        (
+            Resumes.fitnets,
+            lambda: Resumes.fitnets(layer="net.2"),
+            r"adapter fitnets .* student_layer=\['net\.1'\] .*this run's between \['net\.2'\]",
+        ),
     ],
 )
 def test_resuming_with_other_adapters_is_refused(tmp_path, first, second, words):
     half = Resumes.fit(tmp_path, first(), 1)
     with pytest.raises(ValueError, match=words):
         Resumes.fit(tmp_path, second(), 2, half)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_resuming_without_it_is_told(tmp_path):
+    half = Resumes.fit(tmp_path, Resumes.logit(), 1)
+    with pytest.warns(UserWarning, match=r"add the following callbacks: \['LogitDistillation'\]"):
+        Resumes.fit(tmp_path, None, 2, half)
+    half = Resumes.fit(tmp_path, Resumes.fitnets(), 1)
+    trainer = quick_trainer(callbacks=[Preflight()], max_epochs=2)
+    with pytest.raises(
+        ValueError, match=r"ckpt_path='.*' is of a run with distillation, and this one has none"
+    ):
+        trainer.fit(Plain(16), digits(), ckpt_path=half)
 
 
 def test_what_has_no_adapters_may_be_resumed_with_other_distillation(tmp_path):
@@ -357,7 +376,7 @@ class Test:
             def training_step(self, batch, batch_idx):
                 return F.cross_entropy(self.net[3:](self.net[:3](batch[0])), batch[1])
 
-        words = r"student_input='': the forward of Direct itself did not run .* \['net.1', .*student_layer.*student_input"
+        words = r"student_input='': the forward of Direct itself did not run .* \['net.1', .*as student_input .*as student_layer"
         with pytest.raises(ValueError, match=words):
             self.fit(LogitDistillation(Teacher(Plain())), Direct())
 
@@ -372,7 +391,7 @@ class Test:
                 return self(batch["x"]).mean()
 
         loader = [{"x": torch.zeros(4, 1, 8, 8)}]
-        with pytest.raises(ValueError, match=r"label_key=1.*DKD needs labels"):
+        with pytest.raises(ValueError, match=r"label_key=1.*a dict of 'x', and DKD needs labels"):
             self.fit(LogitDistillation(Teacher(Plain()), loss="dkd"), NoLabels(), loader)
 
     def test_a_dict_batch_without_a_name_for_its_images(self):
@@ -438,7 +457,7 @@ class Test:
             ),
             (
                 lambda: FeatureDistillation(Teacher(Plain()), ["net.1"]),
-                r"layers=\['net\.1'\] must map layers",
+                r"layers=\['net\.1'\] must map layers.* take Distillation",
             ),
         ],
     )

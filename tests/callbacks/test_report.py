@@ -239,7 +239,7 @@ def test_history_survives_a_resume(root, tmp_path):
     half, trainer = fitted(root, tmp_path / "half", 2)
     resumed, _ = fitted(root, tmp_path / "half", 4, trainer.checkpoint_callback.best_model_path)
     epochs = [row["epoch"] for row in resumed.state_dict()["history"]]
-    assert epochs == [0, 1, 2, 3] and len(half.state_dict()["history"]) == 2
+    assert epochs == [1, 2, 3, 4] and len(half.state_dict()["history"]) == 2
     assert resumed.state_dict() == whole.state_dict()
     assert {"epoch", "train/loss", "val/map50"} == set(epoch_of(whole))
 
@@ -330,5 +330,90 @@ def test_an_epoch_without_validation_repeats_no_metric():
     trainer.current_epoch = 1
     report.on_train_epoch_end(trainer, None)
     first, second = report.state_dict()["history"]
-    assert first == {"epoch": 0.0, "train/loss": 1.0, "val/map50": 0.5}
-    assert second == {"epoch": 1.0, "train/loss": 1.0}
+    assert first == {"epoch": 1.0, "train/loss": 1.0, "val/map50": 0.5}
+    assert second == {"epoch": 2.0, "train/loss": 1.0}
+
+
+class Learns(Found):
+    """Finds nothing until it has trained."""
+
+    def predict_step(self, batch, batch_idx):
+        none = torch.zeros(0)
+        found = self.detector(batch["images"])
+        if not self.weight.any():
+            found = [{"boxes": torch.zeros(0, 4), "scores": none, "labels": none.long()} for _ in found]
+        return found
+
+    def test_step(self, batch, batch_idx):
+        return self.predict_step(batch, batch_idx)
+
+
+def test_the_student_before_is_measured_on_the_test_data(root, tmp_path, capsys):
+    """And the run is the same as without."""
+    weights, drawn = [], []
+    for before in (True, False):
+        report = DetectionReport(Teacher(oracle), before=before, folder=str(tmp_path / str(before)))
+        trainer = quick_trainer(callbacks=[report], max_epochs=1)
+        module, data = Learns(), roads(root)
+        torch.manual_seed(3)
+        trainer.fit(module, datamodule=data)
+        drawn.append(torch.rand(1))
+        weights.append(module.weight.item())
+        trainer.test(module, datamodule=data, verbose=False)
+    assert weights[0] == weights[1] and torch.equal(*drawn)
+    rows = {(row["Role"], row["Camera"]): row["mAP50"] for row in read(tmp_path / "True/table.csv")}
+    assert list(dict.fromkeys(role for role, _ in rows)) == ["Teacher", "Before", "Student"]
+    assert float(rows["Before", "all"]) == 0.0 < 0.5 < float(rows["Student", "all"])
+    assert {p.name for p in (tmp_path / "True").glob("bars.*")} == {"bars.png", "bars.svg"}
+    assert "Before" not in (tmp_path / "False/table.csv").read_text()
+
+
+def test_before_counts_the_batches_that_the_test_counts(root, tmp_path):
+    seen = []
+
+    class Counts(Learns):
+        def predict_step(self, batch, batch_idx):
+            seen.append(len(batch["images"]))
+            return super().predict_step(batch, batch_idx)
+
+    for limit, batches in ((1, 1), (0.7, 2), (1.0, 3)):
+        seen.clear()
+        report = DetectionReport(before=True, measure_teacher=False, folder=str(tmp_path))
+        trainer = quick_trainer(callbacks=[report], max_epochs=1, limit_test_batches=limit)
+        trainer.fit(Counts(), datamodule=roads(root))
+        assert len(seen) == batches
+
+
+def test_a_test_alone_has_no_before(root, tmp_path):
+    """Its checkpoint knows what the student was before, on other data perhaps."""
+    report = DetectionReport(before=True, folder=str(tmp_path))
+    report.load_state_dict({"history": [], "start": [{"camera": "all"}]})
+    assert [row["Role"] for row in measured_by(root, report, Learns()).rows] == ["Student"] * 3
+    assert not (tmp_path / "bars.png").exists()  # nothing to compare it to
+
+
+def test_before_needs_predictions(root, tmp_path):
+    report = DetectionReport(before=True, folder=str(tmp_path))
+    with pytest.raises(ValueError, match="Found has no predict_step that gives them"):
+        quick_trainer(callbacks=[report], max_epochs=1).fit(Found(), datamodule=roads(root))
+
+
+def test_the_twin_of_the_run_is_a_role(root, tmp_path):
+    """Its own run's student, and not what else that run has measured."""
+    trainer = quick_trainer(callbacks=[report := DetectionReport()], default_root_dir=tmp_path)
+    twin = tmp_path / "twin/report"
+    twin.mkdir(parents=True)
+    columns = ",".join(NAMES)
+    (twin / "table.csv").write_text(f"{columns}\nBefore,camA,0,0,0,0\nStudent,camA,.5,.25,.75,nan\n")
+    trainer.test(Found(), datamodule=roads(root), verbose=False)
+    assert [row["Role"] for row in report.rows] == ["Student"] * 3 + ["Twin"]
+    assert [report.rows[-1][name] for name in NAMES[1:5]] == ["camA", 0.5, 0.25, 0.75]
+    assert "| Twin | camA | 0.500 | 0.250 | 0.750 | - |" in (tmp_path / "report/table.md").read_text()
+
+
+def test_the_curves_begin_before_training_if_all_of_the_validation_was_looked_at(root, tmp_path):
+    for steps, first in ((-1, 0.0), (1, 1.0)):
+        report = DetectionReport(folder=str(tmp_path))
+        trainer = quick_trainer(callbacks=[report], max_epochs=1, num_sanity_val_steps=steps)
+        trainer.fit(Found(), datamodule=roads(root))
+        assert report.state_dict()["history"][0]["epoch"] == first

@@ -153,6 +153,11 @@ def test_several_entries_of_a_batch_by_their_keys_without_labels(make, batch, ke
             r"the batch begins with integers \(4,\).* labels; .* input_key=1",
         ),
         (
+            Both,
+            (torch.eye(6)[:4], fixed(4, 6)),
+            r"the batch begins with zeros and ones \(4, 6\).* labels; .* input_key=1",
+        ),
+        (
             TwoViews,
             VIEWS,
             r"TwoViews\.forward takes left, right, and a batch of 3 entries .*such as input_key=\[0, 1\]",

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lkd.compare.break_even import break_even, largest, sentences
 from lkd.compare.grid import Method
+from lkd.compare.names import readable
 from lkd.compare.report import write
 from lkd.compare.results import Results
 from lkd.compare.summary import in_words, summarize
@@ -88,15 +89,20 @@ def test_the_summary_by_hand(tmp_path):
 
 def test_in_words(tmp_path):
     results = results_of(a_grid(tmp_path), usual)
-    best, cheapest = in_words(results, summarize(results))
-    assert best == "FedAvg has the best shared/test/acc/mean, 0.710 ± 0.014 (alone 0.410 ± 0.014)."
+    shared, own, worst, cheapest = in_words(results, summarize(results))
+    models = "clients' models on"
+    assert shared == (
+        f"FedAvg has the best mean accuracy, {models} shared data: 0.710 ± 0.014 (baselines: alone 0.410 ± 0.014)."
+    )
+    assert own.startswith(f"FedAvg has the best mean accuracy, {models} own data: 0.810 ± 0.014")
+    assert worst.startswith(f"FedAvg has the best worst accuracy, {models} own data: 0.510 ± 0.014")
     assert cheapest == "FedMD reaches 0.6 with the fewest bytes, 32 kB (FedAvg 4.1 times as many)."
     results = results_of(a_grid(tmp_path, target=0.65), usual)
-    assert in_words(results, summarize(results))[1] == (
+    assert in_words(results, summarize(results))[-1] == (
         "FedAvg reaches 0.65 with the fewest bytes, 130 kB; FedMD did not reach it."
     )
     results = results_of(a_grid(tmp_path, target=0.9), usual)
-    assert in_words(results, summarize(results))[1] == "No method reached 0.9."
+    assert in_words(results, summarize(results))[-1] == "No method reached 0.9."
 
 
 def test_the_first_measurement_that_reaches_the_target_counts(tmp_path):
@@ -114,7 +120,9 @@ def test_less_may_be_better(tmp_path):
     losses = {"alone": (0.9, 0.8), "FedAvg": (0.7, 0.5), "FedMD": (0.6, 0.55)}
     results = results_of(grid, lambda run: a_result(losses[run.method], metric="test/loss"))
     rows = summarize(results)
-    assert in_words(results, rows)[0].startswith("FedAvg has the best shared/test/loss/mean, 0.500 ± 0.000")
+    assert in_words(results, rows)[0].startswith(
+        "FedAvg has the best mean loss, clients' models on shared data: 0.500 ± 0.000"
+    )
     assert [row["bytes_to_target"] for row in rows] == [None, 2000, 1000]
 
 
@@ -159,7 +167,9 @@ def test_what_a_method_does_not_have_is_no_hole(tmp_path):
         a_grid(tmp_path, metric="test/acc", target=None),
         lambda run: usual(run) | ({"final": {"test/acc": 0.5}} if run.method == "FedAvg" else {}),
     )
-    assert in_words(results, summarize(results)) == ["FedAvg has the best test/acc, 0.500 ± 0.000."]
+    assert "FedAvg has the best accuracy, server's model on shared data: 0.500 ± 0.000." in in_words(
+        results, summarize(results)
+    )
 
 
 def test_a_target_reached_without_any_bytes(tmp_path):
@@ -231,12 +241,13 @@ def test_the_page_is_whole_and_stands_alone(usual_report):
 def test_the_pages_tables_have_the_numbers_of_the_csv(usual_report):
     path, text = usual_report
     tables = Page(text).tables
-    head, *body = tables["results-all"]
-    for row, shown in zip(rows_of(path.with_name("results.csv")), body, strict=True):
-        cells = dict(zip(head, shown, strict=True))
+    (head, *body), (costs, *paid) = tables["results-all"], tables["costs-all"]
+    for row, shown, spent in zip(rows_of(path.with_name("results.csv")), body, paid, strict=True):
+        cells = dict(zip(head, shown, strict=True)) | dict(zip(costs, spent, strict=True))
         assert (cells["method"], cells["seeds"]) == (row["method"], row["seeds"])
         for name in ("shared/test/acc/mean", "clients/test/acc/mean", "clients/test/acc/worst"):
-            assert cells[name] == f"{float(row[name]):.3f} ± {float(row[f'{name} deviation']):.3f}"
+            assert f'title="{name}">' in text  # the name as it is logged, where the pointer rests on it
+            assert cells[readable(name)] == f"{float(row[name]):.3f} ± {float(row[f'{name} deviation']):.3f}"
         for name, column in (("MB", "bytes"), ("MB to 0.6", "bytes_to_target")):
             assert (
                 cells[name] == "-"
@@ -257,6 +268,30 @@ def test_the_pages_tables_have_the_numbers_of_the_csv(usual_report):
     parts = tables["parts-all-FedAvg"]
     assert parts == [["client", "phone"], ["C1", "0.500"], ["C2", "0.750"]]
     assert tables["break-even"][2][:6] == ["FedMD", "4,074", "10", "10", "100", "407"]
+
+
+def test_the_best_of_each_column_is_bold(tmp_path):
+    """FedAvg reaches more, FedMD costs less, the baseline competes in nothing; where all are as good nobody stands out."""
+    text = write(results_of(a_grid(tmp_path), usual), tmp_path, "").read_text()
+    bold = {}
+    for name in ("results-all", "costs-all"):
+        table = text.partition(f'id="{name}"')[2].partition("</table>")[0]
+        for row in table.split("<tr>")[2:]:
+            method = re.search(r'scope="row">([^<]*)', row)[1]
+            bold[name, method] = re.findall(r"<td class=best>([^<]*)", row)
+    assert bold["results-all", "alone"] == bold["costs-all", "alone"] == []
+    assert bold["results-all", "FedAvg"] == ["0.710 ± 0.014", "0.810 ± 0.014", "0.510 ± 0.014"]
+    assert bold["costs-all", "FedMD"] == ["0.032", "0.032"] and bold["costs-all", "FedAvg"] == []
+
+
+def test_every_picture_is_a_file_too(usual_report):
+    folder = usual_report[0].with_name("pictures")
+    names = ("over-bytes", "over-flops", "over-seconds", "spread-clients", "spread-shared")
+    assert sorted(p.name for p in folder.iterdir()) == [f"{n}.{e}" for n in names for e in ("pdf", "png")]
+    for path in folder.glob("*.png"):
+        with Image.open(path) as image:
+            assert image.width > 900 and image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+    assert (folder / "over-bytes.pdf").read_bytes()[:5] == b"%PDF-"
 
 
 def test_runs_and_curves_as_csv(usual_report):
@@ -341,7 +376,7 @@ def test_settings_have_tables_and_a_picture_each(tmp_path):
 def test_energy_is_a_column_of_its_own_that_says_what_it_is(tmp_path):
     results = results_of(a_grid(tmp_path), lambda run: {**usual(run), "energy_wh": 0.125})
     page = Page(write(results, tmp_path, "").read_text())
-    head, first = page.tables["results-all"][:2]
+    head, first = page.tables["costs-all"][:2]
     cells = dict(zip(head, first, strict=True))
     assert cells["Wh, estimated (codecarbon)"] == "0.125" and cells["GFLOPs (2 per MAC)"] == "2"
     assert len(page.images) == 6

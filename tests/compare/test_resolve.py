@@ -48,6 +48,7 @@ def test_a_run_has_its_seed_and_is_measured_and_shows_nothing(config):
     before = copy.deepcopy(config)
     mine = for_run(config, grid(every=4, metric="clients/val/acc/mean"), RUN)
     assert config == before
+    assert config["supervised_twin"] is False and not {"supervised_twin", "save_as"} & mine.keys()
     assert (
         mine["seed_everything"]
         == mine["data"]["init_args"]["seed"]

@@ -273,6 +273,48 @@ def test_nothing_there(tmp_path, coco):
         CocoFolder(str(coco), images="pictures").frames()
 
 
+@pytest.mark.parametrize(
+    ("root", "arguments", "error", "message"),
+    [
+        (
+            "",
+            {"name": "{frame}.jpg", "camera": "{location}"},
+            ValueError,
+            r"place 'location', which is neither in name='\{frame\}",
+        ),
+        (
+            "",
+            {"name": "{camera}-{frame}.jpg"},
+            ValueError,
+            r"is not of the pattern .*, such as name='\{frame\}\.\{type\}' with",
+        ),
+        (
+            "",
+            {"annotations": "/elsewhere/a.json"},
+            ValueError,
+            "annotations='/elsewhere/a.json' must be a path .* below root=",
+        ),
+        (
+            "labels.json",
+            {},
+            NotADirectoryError,
+            r"labels\.json is a file: set root to the folder that holds COCO",
+        ),
+    ],
+)
+def test_what_leads_nowhere_is_said_with_what_would(coco, root, arguments, error, message):
+    with pytest.raises(error, match=message):
+        CocoFolder(str(coco / root), **arguments).frames()
+
+
+def test_frames_that_are_all_left_out(coco):
+    change(coco, annotations=[box(k, k, [1, 1, 9, 9], iscrowd=1) for k in (10, 9, 2, 4)])
+    with pytest.raises(
+        ValueError, match="the train split is empty: all its 3 frames were left out as their labels were read"
+    ):
+        CocoFolder(str(coco), ignored="leave_out").setup("fit")
+
+
 def test_parts_and_folders_of_their_own(tmp_path):
     """The layout of COCO itself: annotations/instances_<part>2017.json beside <part>2017/."""
     for number, part in enumerate(("train", "val")):
@@ -285,7 +327,11 @@ def test_parts_and_folders_of_their_own(tmp_path):
     (tmp_path / "annotations" / "._instances_train2017.json").write_bytes(b"\0\5")
     files = {part: f"annotations/*instances_{part}2017.json" for part in ("train", "val")}
     module = CocoFolder(str(tmp_path), annotations=files, images="{part}2017", fractions=(0.6, 0.2, 0.2))
-    module.setup("fit")
+    with pytest.warns(
+        UserWarning,
+        match=r"the last 2 of its 4 samples, in time, are the test, by fractions=\(0.6, 0.2, 0.2\)",
+    ):
+        module.setup("fit")
     assert [[frame.path.name for frame in part] for part in module.splits] == [
         [f"train_{k}.jpg" for k in range(4)],
         ["val_0.jpg", "val_1.jpg"],
@@ -297,6 +343,28 @@ def test_parts_and_folders_of_their_own(tmp_path):
         CocoFolder(str(tmp_path), annotations=dict.fromkeys(("train", "val"), "**/*.json")).frames()
     with pytest.raises(ValueError, match=r"may have the places \{part\} and \{file\} only"):
         CocoFolder(images="{parts}")
+
+
+def test_an_export_of_roboflow_keeps_its_parts(tmp_path):
+    for number, part in enumerate(("train", "valid", "test")):
+        listing = content([entry(k, f"cam_{number}{k}.jpg") for k in range(3)], [box(1, 0, [8, 6, 16, 12])])
+        write(tmp_path / part / "_annotations.coco.json", listing)
+
+    def sizes(**kwargs):
+        module = CocoFolder(str(tmp_path), **kwargs)
+        module.setup("test")
+        return [[frame.path.parent.name for frame in part] for part in module.splits]
+
+    assert sizes() == [["train"] * 3, ["valid"] * 3, ["test"] * 3]
+    pooled = sizes(annotations="**/*.json")  # who asks for it
+    assert [len(part) for part in pooled] == [5, 2, 2]
+    write(tmp_path / "more" / "a.json", content([entry(1, "cam_91.jpg")], [box(1, 1, [8, 6, 16, 12])]))
+    with pytest.raises(
+        ValueError, match=r"more/a\.json is in no part, while .*train/_annotations.* say by annotations"
+    ):
+        sizes()
+    (tmp_path / "train" / "_annotations.coco.json").rename(tmp_path / "train" / "a.txt")
+    assert [len(part) for part in sizes()] == [4, 2, 1]  # nothing is called train: no parts
 
 
 def test_a_picture_of_two_files_is_refused(coco):
@@ -345,7 +413,9 @@ def test_camera_and_time_by_pattern_and_by_fields(tmp_path):
     images = [entry(1, "x/1.jpg", location=7, datetime="2020-01-02"), entry(2, "x/2.jpg", location=7)]
     write(tmp_path / "traps" / "t.json", content(images, [box(1, 1, [1, 1, 9, 9])]))
     fields = {"name": "{file}.jpg", "camera": "{location}", "time": "{datetime}"}
-    with pytest.raises(ValueError, match=r"image 2 \(x/2\.jpg\): .*must be made of \['file', 'file_name'"):
+    with pytest.raises(
+        ValueError, match=r"image 2 \(x/2\.jpg\): .* place 'datetime', .* there are file, file_name"
+    ):
         CocoFolder(str(tmp_path / "traps"), **fields).frames()
     frame, _ = CocoFolder(str(tmp_path / "traps"), **{**fields, "time": "{id}"}).frames()
     assert (frame.camera, frame.time) == ("7", "1")

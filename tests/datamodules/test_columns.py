@@ -227,6 +227,17 @@ def test_sets_and_loaders_are_data(given):
     assert len(other.clients.public) == 7
 
 
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize("part", [SET, DataLoader(SET, batch_size=5)])
+def test_a_third_part_tests_the_global_model(kind, part):
+    test = TensorDataset(X[:6], torch.tensor(Y[:6]))
+    data = FederatedDataModule(kind((part, None, test)), IID(), clients=2, batch_size=5)
+    data.setup("fit")
+    data.setup("test")
+    assert data.val_dataloader() == []
+    assert data.test_dataloader().dataset is data.predict_dataloader().dataset is test
+
+
 class Endless(IterableDataset):
     def __iter__(self):
         return iter(SET)
@@ -242,7 +253,16 @@ class Unknown(Dataset):
     [
         (SET, ValueError, r"batch_size=None: data is a data set, TensorDataset.* give batch_size=32"),
         ("digits", TypeError, r"data=str must be a LightningDataModule, such as Digits\(\), a data set"),
-        ((SET, SET, SET), TypeError, r"data=tuple must be a LightningDataModule"),
+        (
+            (SET,) * 4,
+            TypeError,
+            r"data is a tuple of 4, but must be such as .* \(train, val, test\) of data sets",
+        ),
+        ([SET, "val"], TypeError, r"data\[1\]=str must be a LightningDataModule, such as"),
+        (X, TypeError, r"data is a Tensor, whose rows are no samples with labels: .* TensorDataset\(X, Y\)"),
+        ((X, torch.tensor(Y)), TypeError, r"data\[0\] is a Tensor, .* TensorDataset\(X, Y\)"),
+        ((SET, X), TypeError, r"data\[1\] is a Tensor"),
+        ([X.numpy(), np.array(Y)], TypeError, r"data\[0\] is a ndarray"),
         (TensorDataset, TypeError, "data=type|data=TensorDataset must"),
         (DataLoader(Endless(), batch_size=4), ValueError, "Endless is a stream: clients need"),
         (

@@ -77,7 +77,7 @@ def test_evaluation_is_not_augmented(yolo):
 
 def test_no_validation_and_empty_splits(yolo):
     assert data(yolo, fractions=(0.5, 0.0, 0.5)).val_dataloader() == []
-    with pytest.raises(ValueError, match=r"train split is empty.*change them"):
+    with pytest.raises(ValueError, match=r"train split is empty.*change that"):
         data(yolo, fractions=(0.0, 0.5, 0.5))
     module = YoloFolder(str(yolo), fractions=(1.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="test split is empty"):

@@ -21,6 +21,8 @@ from lkd.datamodules import (
     YoloFolder,
 )
 from lkd.datamodules.columns import Columns
+from lkd.models import MLP
+from lkd.modules import Classifier
 
 
 class Plain(LightningDataModule):
@@ -400,3 +402,12 @@ def test_partitions_and_loaders_that_are_wrong():
 
     with pytest.raises(ValueError, match="Several gives a list"):
         federated(Several(), IID(), 3)
+
+
+def test_a_module_without_its_federation_is_told():
+    trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                      enable_model_summary=False, limit_val_batches=0)  # fmt: skip
+    data = FederatedDataModule(Digits(), IID(), clients=3)
+    told = pytest.warns(UserWarning, match=r"train Federation\(Classifier\(\.\.\.\)\)")
+    with told, pytest.raises((TypeError, ValueError, AttributeError)):
+        trainer.fit(Classifier(MLP(64, 10)), data)

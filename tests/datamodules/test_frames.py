@@ -23,7 +23,8 @@ def picture(tmp_path):
 
 def test_boxes_are_clipped_and_degenerate_ones_counted(picture):
     boxes = [(-0.5, -0.5, 0.5, 0.5), (0.5, 0.1, 0.5, 0.9)]
-    with pytest.warns(UserWarning, match=r"left out 1 boxes without area \(such as .*a\.png\)"):
+    said = r"left out 1 parts of boxes beyond the picture's edge \(such as .*a\.png\), 1 boxes without area \(such as .*a\.png\)"
+    with pytest.warns(UserWarning, match=said):
         dataset = FrameDataset([frame(picture, boxes)], Views(80))
     assert dataset[0]["target"]["boxes"].tolist() == [[0, 0, 40, 30]]
     assert dataset[0]["target"]["labels"].tolist() == [0]

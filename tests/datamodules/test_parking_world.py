@@ -14,7 +14,7 @@ def drawn(monkeypatch):
     """Replaces the renderer by one that notes its calls and writes the layout."""
     calls = []
 
-    def write_world(root, cameras, frames, seed, size=(480, 360), patches=False, views=()):
+    def write_world(root, cameras, frames, seed, size=(480, 360), patches=False, views=(), heights=None):
         calls.append((list(cameras), frames, seed, tuple(size), patches, *views))
         for camera in cameras:
             below = f"SUNNY/2015-11-12/camera{camera[1:]}"
@@ -83,6 +83,18 @@ def test_another_world_is_not_mixed_in(drawn, tmp_path):
     world(tmp_path, cameras=["C1"])
     with pytest.raises(ValueError, match="holds another world"):
         world(tmp_path, cameras=["C1"], world_seed=1)
+
+
+def test_cameras_at_other_heights_are_another_world(drawn, tmp_path):
+    world(tmp_path, cameras=["C1"], heights=(4.5, 11.0))
+    assert "heights" not in json.loads((tmp_path / "world/world.json").read_text())  # as it always was
+    with pytest.raises(ValueError, match="holds another world"):
+        world(tmp_path, cameras=["C1"], heights=(1.5, 3.0))
+    for _ in range(2):
+        world(tmp_path / "low", cameras=["C1"], heights=(1.5, 3.0))
+    assert len(drawn) == 2
+    with pytest.raises(ValueError, match="holds another world"):
+        world(tmp_path / "low", cameras=["C1"])
 
 
 def test_half_a_world_is_drawn_again(drawn, tmp_path):

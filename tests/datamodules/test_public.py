@@ -8,11 +8,14 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
+from lkd.batches import LABELS
 from lkd.datamodules import IID, Digits, Dirichlet, FederatedDataModule, Noise, ParkingWorld, YoloFolder
 from lkd.datamodules.batching import Batching
+from lkd.datamodules.entries import find_label
 from lkd.datamodules.image_set import ImageSet
-from lkd.datamodules.public import PublicData
+from lkd.datamodules.public import PublicData, inputs
 from lkd.datamodules.samplers import CameraBatchSampler, EpochLoader
+from lkd.federated.knowledge.labels import labels_of
 
 X, Y = torch.arange(120.0).reshape(60, 2), torch.arange(60) % 3
 
@@ -332,3 +335,11 @@ def test_a_hundred_thousand_clients_share_it():
         isinstance(value, list | dict) and len(value) > 10 for value in vars(data.clients).values()
     )
     assert {id(client.public) for client in data.clients} == {id(data.clients.public)}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_whatever_labels_are_called_they_are_no_input(name):
+    """One list serves the columns of data, the inputs of public batches, and the labels that algorithms take."""
+    batch = {"x": torch.zeros(2, 3), name: torch.tensor([0, 1])}
+    assert set(inputs(batch)) == {"x"} and find_label(list(batch)) == name
+    assert labels_of(batch, 1) is batch[name]

@@ -50,6 +50,18 @@ def test_slot_states(tmp_path):
     refused(partial(read_slots, path), r"1\.xml, space 7: occupied='maybe' must be 0 or 1")
 
 
+@TABLE.row("a mask that is damaged")
+def test_masks(tmp_path):
+    lot(tmp_path, space())
+    path = picture(tmp_path / "seq" / "masks" / "1.png", (100, 50))
+    data, whole = PKLot(str(tmp_path)), path.read_bytes()
+    refused(lambda: data.annotate(data.frames()), r"masks/1\.png holds the value 90, not 0, 1 and 2 alone")
+    path.write_bytes(whole[:60])
+    refused(lambda: data.annotate(data.frames()), r"masks/1\.png is damaged")
+    Image.new("RGB", (50, 50)).save(path)
+    refused(lambda: data.annotate(data.frames()), r"masks/1\.png is 50x50, its frame 100x50")
+
+
 @TABLE.row("a contour of less")
 def test_contours(tmp_path):
     path = lot(tmp_path, space(contour=CONTOUR.replace("point", "Point")))
@@ -129,7 +141,9 @@ def test_cameras(park):
     for text, message in (
         ("SlotId,X,Y,W\n1,2,3,4", "line 1: has no column H"),
         ("SlotId;X;Y;W;H\n1;2;3;4;5", "line 1: has no column"),
-        ("SlotId,X,Y,W,H\n1,2,3,4", "line 2: SlotId, X, Y, W and H must be numbers"),
+        ("SlotId,X,Y,W,H\n1,2,3,4", "line 2: has more or fewer values than the 5 columns"),
+        ("SlotId,X,Y,W,H\n1,2,3,4,5,6", "line 2: has more or fewer values than the 5 columns"),
+        ("SlotId,X,Y,W,H\n1,2,3,nan,4", "line 2 .*: a number is not finite"),
         ("SlotId,X,Y,W,H\n1,2,3,a,4", "line 2: SlotId, X, Y, W and H must be numbers"),
         ("SlotId,X,Y,W,H\n1,200,300,-50,40", "line 2 .*: the box has a negative width"),
         ("SlotId,X,Y,W,H\n1,200,300,0,40", "line 2: the box has no area"),

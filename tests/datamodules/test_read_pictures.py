@@ -9,6 +9,8 @@ from PIL import Image
 
 from lkd.datamodules import ImageFolderData, PKLot, RGBThermalFolder, YoloFolder
 from lkd.datamodules.cnrpark_layout import read_patches
+from lkd.datamodules.files import read_rows
+from lkd.datamodules.pictures import image_size, read_image
 
 from ..tables import (
     Table,
@@ -159,6 +161,17 @@ def test_broken(tmp_path):
     refused(lambda: data.datasets["test"][0], r"cam_0\.png is missing", FileNotFoundError)
 
 
+@TABLE.row("more pixels than Pillow")
+def test_too_large(tmp_path, monkeypatch):
+    folder(tmp_path, count=1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # a picture has 3072
+    message = (
+        r"cam_0\.png has too many pixels to be opened, .*: make it smaller, or, if you trust it, raise PIL"
+    )
+    refused(lambda: read_image(tmp_path / "images" / "cam_0.png"), message)
+    refused(lambda: image_size(tmp_path / "images" / "cam_0.png"), message)
+
+
 @TABLE.row("links to files and folders")
 def test_links(tmp_path):
     folder(tmp_path / "real")
@@ -190,6 +203,17 @@ def test_latin(tmp_path):
     refused(lambda: read(tmp_path), r"cam_0\.txt, line 2: is not text in UTF-8")
     (tmp_path / "all.txt").write_bytes(b"SUNNY/caf\xe9 0\n")
     refused(lambda: read_patches(tmp_path / "all.txt"), r"all\.txt, line 1: is not text in UTF-8")
+    (tmp_path / "executions.csv").write_bytes(b"a,b\n1,2,\n1,caf\xe9\n")
+    refused(
+        lambda: list(read_rows(tmp_path / "executions.csv", "a")),
+        r"executions\.csv, line 3: is not text in UTF-8",
+    )
+    for text, message in (
+        ("a,b\n1\n", "line 2: has more or fewer"),
+        ("a;b\n", "line 1: has no column a, but"),
+    ):
+        (tmp_path / "executions.csv").write_text(text)
+        refused(lambda: list(read_rows(tmp_path / "executions.csv", "a")), rf"executions\.csv, {message}")
     (tmp_path / "all.txt.gz").write_bytes(gzip.compress(b"text")[:-4])
     refused(lambda: read_patches(tmp_path / "all.txt.gz"), r"all\.txt\.gz is damaged")
     xml = b'<?xml version="1.0" encoding="nowhere"?><annotation></annotation>'

@@ -1,6 +1,7 @@
 """What YOLO data may look like: the rows of docs/data.md."""
 
 import re
+import warnings
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_empty(tmp_path):
     assert read(tmp_path) == ([], [], "")
     (tmp_path / "labels" / "cam_1.txt").unlink()
     (tmp_path / "labels" / "cam_3.txt").unlink()
-    refused(lambda: read(tmp_path), r"cam_1\.txt is missing, one of 2", FileNotFoundError)
+    refused(lambda: read(tmp_path), r"cam_1\.txt is missing, one of 2 that are", FileNotFoundError)
     YoloFolder(str(tmp_path), unlabelled=True, fractions=(1.0, 0.0, 0.0)).setup("fit")
 
 
@@ -86,7 +87,15 @@ def test_outside(tmp_path):
 def test_clipped(tmp_path):
     folder(tmp_path, "0 1.005 0.5 0.1 0.2\n0 -0.009 .5 .1 .2\n0 .9 .5 .6 1.01\n0 0 0 1 1")
     expected = [[0.955, 0.4, 1.0, 0.6], [0.0, 0.4, 0.041, 0.6], [0.6, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 0.5]]
-    assert read(tmp_path) == (expected, [0] * 4, "")
+    boxes, labels, said = read(tmp_path)
+    assert (boxes, labels) == (expected, [0] * 4)
+    assert re.search(
+        r"left out 16 parts of boxes beyond the picture's edge \(such as .*cam_0\.txt, line 1", said
+    )
+    folder(
+        tmp_path, "0 0.0833 0.5 0.1667 0.2\n"
+    )  # four digits: what rounding puts beyond the edge is not worth a word
+    assert read(tmp_path)[2] == ""
 
 
 @TABLE.row("repeated lines, boxes without")
@@ -124,6 +133,9 @@ def test_beyond(tmp_path):
     (tmp_path / "data.yaml").unlink()
     (tmp_path / "labels" / "classes.txt").write_text("car\nbus\n")
     refuses(tmp_path, ["2 .5 .5 .1 .1"], "is of class 2, but there are names of 2")
+    (tmp_path / "labels" / "classes.txt").write_text("car\ncar\n")
+    refused(lambda: read(tmp_path), r"labels/classes\.txt: the classes 0, 1 are all called 'car'")
+    (tmp_path / "labels" / "classes.txt").write_text("car\nbus\n")
     folder(tmp_path)
     data = YoloFolder(str(tmp_path))
     _, said = heard(data.frames)
@@ -168,6 +180,9 @@ def test_names(tmp_path):
         ("names: [car, bus]\nnc: 3", "nc=3, but there are 2 names"),
         ("names: {0: car, 2: bus}", "must number the classes 0, 1, 2"),
         ("names: car", "must be a list of names"),
+        ("names: [car, bus, car]", "the classes 0, 2 are all called 'car'"),
+        ("names: [car, null]", "the name of class 1 is None; write its name, in quotes"),
+        ("names: {0: yes, 1: bus}", "the name of class 0 is True; write its name, in quotes"),
         ("nc: many", "names, nc or kpt_shape is wrong"),
         ("- car", "must be a mapping"),
         ("names: [car", "is damaged"),
@@ -231,12 +246,50 @@ def test_missing_part(tmp_path):
             tmp_path, count=4, images=f"images/{part}", labels=f"labels/{part}", name="cam_" + part + "{}.png"
         )
     data = YoloFolder(str(tmp_path))
-    data.setup("test")
+    with pytest.warns(UserWarning, match="no test part is given, but val is: the last 2 of its 4 samples"):
+        data.setup("test")
     assert [[f.path.stem[4:] for f in part] for part in data.splits] == [
         ["train0", "train1", "train2", "train3"],
         ["val0", "val1"],
         ["val2", "val3"],
     ]
+    whole = YoloFolder(str(tmp_path), fractions=(0.8, 0.2, 0.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole.setup("fit")
+    assert [len(part) for part in whole.splits] == [4, 4, 0]
+
+
+@TABLE.row("a file like `data.yaml`")
+def test_another_name(tmp_path):
+    folder(tmp_path, "1 .5 .5 .1 .1")
+    (tmp_path / "lot.yml").write_text("names: [car]\n")
+    assert "left out 1 files like a data.yaml of another name" in heard(YoloFolder(str(tmp_path)).frames)[1]
+    refused(lambda: read(tmp_path / "lot.yml"), "is of class 1, but there are names of 1")
+
+
+@TABLE.row("`test/` beside the folders")
+@pytest.mark.parametrize("places", ["images/{}", "{}/images"])
+def test_part_beside_the_named_ones(tmp_path, places):
+    for part in ("train", "valid", "test"):
+        images = places.format(part)
+        folder(
+            tmp_path,
+            count=3,
+            images=images,
+            labels=images.replace("images", "labels"),
+            name=f"cam_{part}{{}}.png",
+        )
+    yaml = f"train: {places.format('train')}\nval: {places.format('valid')}\n"
+    (tmp_path / "data.yaml").write_text(yaml)
+    frames, said = heard(YoloFolder(str(tmp_path)).frames)
+    assert len(frames) == 6
+    assert re.search(
+        r"left out 3 pictures in folders of parts that data.yaml does not name \(such as .*cam_test0\.png",
+        said,
+    )
+    (tmp_path / "data.yaml").write_text(f"{yaml}test: {places.format('test')}\n")
+    assert heard(YoloFolder(str(tmp_path)).frames)[1] == ""
 
 
 @TABLE.row("a picture in two parts")

@@ -221,9 +221,15 @@ def test_what_is_wrong_with_files_is_said(root, tmp_path):
     broken(
         signals / "body_gyro_x_train.txt", lambda text: text.replace("e-02", "e-o2"), "is no table of numbers"
     )
-    broken(signals / "body_acc_x_train.txt", lambda text: "nan " + text.split(maxsplit=1)[1], "all finite")
     broken(
-        folder / "test" / "y_test.txt", lambda text: text.replace("6", "7"), r"y_test\.txt .* from 1 on to 6"
+        signals / "body_acc_x_train.txt",
+        lambda text: "nan " + text.split(maxsplit=1)[1],
+        r"x_train\.txt, line 1: not all of its numbers are finite",
+    )
+    broken(
+        folder / "test" / "y_test.txt",
+        lambda text: text.replace("6", "7"),
+        r"y_test\.txt, line 7 is \[7\]: it must have .* from 1 on to 6",
     )
     broken(folder / "test" / "subject_test.txt", lambda text: text[2:], "72 lines and subject_test.txt 71")
     broken(

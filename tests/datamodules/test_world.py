@@ -56,7 +56,7 @@ def test_boxes_are_tight_around_each_car_alone(index, monkeypatch):
     together = render(0, scene)
     assert len(together.boxes) > 3
     assert (together.boxes[:, 2:] - together.boxes[:, :2]).min() >= SMALLEST
-    ground, _ = stage_module._static(0, "C5", SIZE, scene.light.weather)
+    ground, _ = stage_module._static(0, "C5", SIZE, scene.light.weather, scene.view.heights)
     monkeypatch.setattr(stage_module, "_static", lambda *_: (ground, []))  # no tree hides the car
     for box, car in zip(together.boxes, together.cars, strict=True):
         alone = render(0, replace(scene, cars=[scene.cars[car]], props=[])).ids
@@ -213,6 +213,8 @@ def test_cameras_differ_and_scale_with_the_size():
         ({"seed": -1}, "seed=-1"),
         ({"size": (16, 12)}, "size"),
         ({"size": (320, 100)}, "size"),
+        ({"heights": (3.0, 2.0)}, "heights"),
+        ({"heights": (0.2, 2.0)}, "heights"),
     ],
 )
 def test_bad_arguments_are_named_before_anything_is_written(arguments, match, tmp_path):
@@ -223,3 +225,20 @@ def test_bad_arguments_are_named_before_anything_is_written(arguments, match, tm
 
 def test_numbers_of_cameras():
     assert [number(name) for name in ("C1", "C12", "C101")] == [1, 12, 101]
+
+
+def test_low_cameras_see_larger_and_flatter_cars_of_a_lot_of_their_own():
+    high, low = (make_view(0, "C4", SIZE, heights) for heights in ((4.5, 11.0), (1.5, 2.5)))
+    assert 1.5 <= low.camera.height <= 2.5 < high.camera.height == make_view(0, "C4", SIZE).camera.height
+    ground = [stage_module.set_stage(0, make_scene(0, view, 8)).ground for view in (high, low)]
+    assert np.abs(np.asarray(ground[0].image, float) - np.asarray(ground[1].image, float)).mean() > 5
+
+
+def test_without_a_terminal_a_drawing_says_how_far_it_is(tmp_path, caplog):
+    with caplog.at_level("INFO", "lkd"):
+        write_world(tmp_path, ["C1"], frames=2, seed=0, size=(64, 48))
+        said = [record.getMessage() for record in caplog.records]
+        assert said[0] == f"Drawing 1 cameras into {tmp_path}: 0 of 2 frames." and said[-1].endswith("done.")
+        caplog.clear()
+        write_world(tmp_path, ["C1"], frames=2, seed=0, size=(64, 48))
+    assert not caplog.records  # nothing was left to draw

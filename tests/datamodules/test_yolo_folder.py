@@ -56,8 +56,50 @@ def test_names_without_camera_and_missing_folder(yolo, tmp_path):
     (yolo / "images" / "cam_A_2.png").rename(yolo / "images" / "nocamera.png")
     with pytest.raises(ValueError, match=r"nocamera\.png has no camera"):
         YoloFolder(str(yolo)).frames()
-    with pytest.raises(FileNotFoundError, match="put the pictures"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*gone: put images/ with the pictures"):
         YoloFolder(str(tmp_path / "gone")).frames()
+
+
+def test_root_is_something_else(yolo):
+    """A data.yaml that is not there, the folder of pictures itself, a picture; a data.yaml of another name."""
+    (yolo / "lot.yaml").write_text("names: [car, bus, truck, bike]\n")
+    (yolo / "args.yaml").write_bytes("model: yolov8n  # für später\n".encode("latin-1"))
+    for root, error, message in (
+        (
+            "dataset.yaml",
+            FileNotFoundError,
+            r"no file .*dataset\.yaml \(.* has args\.yaml, lot\.yaml\): set root to the",
+        ),
+        (
+            "images",
+            FileNotFoundError,
+            rf"images holds pictures such as cam_A_0\.png itself.*: set root to {yolo}\.",
+        ),
+        (
+            "images/cam_A_1.png",
+            NotADirectoryError,
+            r"cam_A_1\.png is a file: set root to the folder that holds images/",
+        ),
+        ("labels", FileNotFoundError, "labels holds no images/ with the pictures"),
+    ):
+        with pytest.raises(error, match=message):
+            YoloFolder(str(yolo / root)).frames()
+    with pytest.warns(
+        UserWarning, match=r"left out 1 files like a data\.yaml of another name.* \(such as .*lot\.yaml\)"
+    ):
+        YoloFolder(str(yolo)).frames()
+    data = YoloFolder(str(yolo / "lot.yaml"))
+    assert len(data.frames()) == 13 and data.names[3] == "bike"
+
+
+def test_a_part_without_a_frame_says_what_the_others_have(yolo):
+    (yolo / "images" / "test").mkdir()
+    for path in list((yolo / "images").glob("*.png")):
+        path.rename(yolo / "images" / "test" / path.name)
+    with pytest.raises(
+        ValueError, match=r"the train split is empty: the frames \(train 0, val 0, test 13\) of 2 cameras"
+    ):
+        YoloFolder(str(yolo)).setup("fit")
 
 
 def test_traffic_cams_agree_with_their_readme(sample):

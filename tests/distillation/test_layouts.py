@@ -43,11 +43,14 @@ def conv1d(width):
         (conv1d(8), (2, 8, 50), "NCL"),
         (nn.Linear(4, 16), (2, 50, 16), "NLC"),
         (nn.Linear(4, 16), (2, 16, 16), None),
-        (nn.TransformerEncoderLayer(16, 2), (2, 9, 16), "NLC"),
+        (nn.TransformerEncoderLayer(16, 2, batch_first=True), (2, 9, 16), "NLC"),
+        (nn.TransformerEncoderLayer(16, 2), (9, 2, 16), "LNC"),
+        (nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2), 1), (9, 2, 16), "LNC"),
         (nn.ReLU(), (2, 8, 50), None),
         (nn.MaxPool1d(2), (2, 8, 50), "NCL"),
-        (nn.LSTM(4, 8, bidirectional=True), (2, 50, 16), "NLC"),
-        (nn.LSTM(4, 8, proj_size=5), (2, 50, 5), "NLC"),
+        (nn.LSTM(4, 8, bidirectional=True, batch_first=True), (2, 50, 16), "NLC"),
+        (nn.LSTM(4, 8, proj_size=5, batch_first=True), (2, 50, 5), "NLC"),
+        (nn.GRU(4, 8), (50, 2, 8), "LNC"),
         (nn.Linear(4, 16), (2, 16), None),
     ],
 )
@@ -55,7 +58,7 @@ def test_what_tells(layer, shape, layout):
     assert layout_of(nn.ModuleDict({"layer": layer}), "layer", torch.zeros(shape)) == layout
 
 
-@pytest.mark.parametrize("layout", ["NHWC", "NCHW", "NLC", "NCL"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW", "NLC", "NCL", "LNC"])
 def test_what_the_address_says_holds(layout):
     value = torch.zeros((2, 16, 16, 16)[: len(layout)])
     net = nn.ModuleDict({"layer": nn.ReLU()})
@@ -67,10 +70,27 @@ def test_what_the_address_says_holds(layout):
         layout_of(net, f"layer@{layout}", torch.zeros(2))
 
 
+@pytest.mark.parametrize(("batch_first", "output"), [(False, "LNC"), (True, "NLC")])
+def test_samples_come_second_where_torch_has_them_second(batch_first, output):
+    net = nn.ModuleDict(
+        {
+            "rnn": nn.LSTM(4, 8, batch_first=batch_first),
+            "attention": nn.MultiheadAttention(8, 2, batch_first=batch_first),
+            "encoder": nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, batch_first=batch_first), 1),
+        }
+    )
+    value = torch.zeros(5, 2, 8)
+    for address in ("rnn:0", "attention:0", "encoder", "encoder.layers.0.norm2"):
+        assert layout_of(net, address, value) == output, address
+    assert layout_of(net, "rnn:1:0", value) == "LNC"  # its states are always so
+    assert layout_of(net, "attention:1", torch.zeros(2, 5, 5)) != "LNC"  # and its maps never
+
+
 def test_channels_come_where_losses_look():
     maps, sequence = torch.rand(2, 7, 5, 16), torch.rand(2, 8, 50)
     assert torch.equal(canonical(maps, "NHWC")[1, 3], maps[1, :, :, 3])
     assert torch.equal(canonical(sequence, "NCL")[1, 4], sequence[1, :, 4])
+    assert torch.equal(canonical(sequence, "LNC")[4, 1], sequence[1, 4])
     assert (
         canonical(maps, "NCHW") is maps
         and canonical(sequence, "NLC") is sequence
@@ -130,7 +150,8 @@ def test_an_adapter_maps_channels_to_channels():
 
 
 def test_sequences_of_which_nothing_tells_are_refused_only_where_it_matters():
-    from lkd.distillation.adapters import Pair, make_adapters
+    from lkd.distillation.adapters import make_adapters
+    from lkd.distillation.pairing import Pair
     from lkd.losses import FitNets
     from lkd.modules import Classifier
 

@@ -91,7 +91,7 @@ class Wide(Quadratic):
 
 def test_a_client_whose_metric_is_no_number_fails_by_name_and_keeps_its_state():
     federation = Federation(Wide(), Scaffold(), LocalWork(steps=1))
-    with pytest.raises(TooFewClientsError, match=r"client0: ValueError: self.log\('acc', ...\)"):
+    with pytest.raises(TooFewClientsError, match=r"client1: ValueError: self.log\('acc', ...\)"):
         trainer(1).fit(federation, loader(two_clients()))
     assert len(federation.store) == 0
 

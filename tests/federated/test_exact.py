@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from lkd.datamodules import Dirichlet, FederatedDataModule
+from lkd.datamodules import IID, Dirichlet, FederatedDataModule
 from lkd.federated import FedAdam, FedAvg, Federation
+from lkd.federated.resume import Population
 
 from .job import KINDS, Blobs, run
 from .quadratic import loader, trainer
 from .test_rounds import Noisy, samples
 
 ROOT = Path(__file__).parents[2]
-KEEP_NOTHING = ("feddf", "fedavgm", "fedlin", "mixed", "mvr", "fedet")
+KEEP_NOTHING = ("feddf", "fedavgm", "fedlin", "mixed", "mvr", "fedet", "outlier")
 """Kinds whose clients have nothing of their own."""
 
 
@@ -83,7 +84,7 @@ def test_killed_and_resumed_equals_uninterrupted(kind, tmp_path):
     assert_same(result(tmp_path / "whole"), result(tmp_path / "killed"))
 
 
-@pytest.mark.parametrize("kind", ["scaffold", "fedavgm", "mixed", "fedmd", "feddf", "fedproto", "creamfl"])
+@pytest.mark.parametrize("kind", ["scaffold", "outlier", "mixed", "fedmd", "feddf", "fedproto", "creamfl"])
 def test_two_ranks_equal_one(kind, tmp_path):
     """Cohorts of three of five clients: the ranks have unequal numbers of them, sometimes none."""
     process = start(kind, tmp_path / "two", 4, devices=2)
@@ -136,6 +137,22 @@ def test_checkpoint_of_other_clients_is_refused_before_any_trains(data, tmp_path
     with pytest.raises(ValueError, match=r"the checkpoint is of 5 clients, and these \d are not the same"):
         trainer(2).fit(module, datamodule=data(), ckpt_path=str(tmp_path / "last.ckpt"))
     assert module.records == []
+
+
+def test_clients_of_equal_sizes_with_other_samples_are_other_clients():
+    def meet(known, seed):
+        data = FederatedDataModule(Blobs(), IID(), clients=5, seed=seed)
+        data.setup("fit")
+        clients = Population(known)
+        assert clients.meet(data.train_dataloader(), 5)
+        return clients.known
+
+    known = meet(None, seed=4)
+    assert meet(known, seed=4) == known
+    with pytest.raises(ValueError, match="the checkpoint is of 5 clients, and these 5 are not the same"):
+        meet(known, seed=5)
+    del known["rows"]  # a file of an earlier version
+    meet(known, seed=5)
 
 
 def test_clients_are_measured_with_their_own_layers_whatever_the_algorithm(tmp_path):

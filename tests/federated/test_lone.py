@@ -162,6 +162,17 @@ def test_clients_of_somebodys_own_are_found_when_they_train():
     assert lone_clients([0], lambda i: 0, clients, LocalWork()) == {}
 
 
+def test_a_function_in_place_of_a_layer_is_found_when_it_runs():
+    class Functional(Net):
+        def training_step(self, batch, batch_idx):
+            x = nn.functional.batch_norm(self.net(batch[0]), None, None, training=True)
+            return nn.functional.cross_entropy(self.head(x), batch[1])
+
+    found = fit(Functional(nn.Linear(3, 4)), data(8, 9))
+    assert found.startswith("client 1 has a training batch of one sample") and "drop_last" in found
+    assert fit(Functional(nn.Linear(3, 4)), data(8, 10)) is None
+
+
 def test_steps_on_public_and_on_told_features():
     body = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     given = data(8, 8)

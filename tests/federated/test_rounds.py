@@ -3,6 +3,8 @@
 import copy
 import csv
 import random
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from lkd.federated import (
     Mime,
     Scaffold,
 )
+from lkd.federated.clock import Clock
 from lkd.federated.round import TooFewClientsError
 
 from .quadratic import Point, Quadratic, loader, run, trainer
@@ -224,6 +227,82 @@ def test_too_few_clients_stop_the_run_with_their_reasons():
         run(FedAvg(), 2, clients, module=Failing(), min_clients=2)
 
 
+def test_one_bug_of_all_clients_is_said_once_and_no_checkpoint_is_promised():
+    with pytest.raises(TooFewClientsError) as stopped:
+        run(FedAvg(), 2, [Point(i, [(1, 13.0)], 7) for i in range(7)], module=Failing())
+    said = str(stopped.value)
+    assert (
+        said.count("no space left") == 1
+        and "clients client0, client1, client2" in said
+        and "checkpoint" not in said
+    )
+
+
+class Slow(Quadratic):
+    """Takes ten seconds of a clock that stands still otherwise for every batch of the client whose point is 13."""
+
+    now = 0.0
+
+    def training_step(self, batch, batch_idx):
+        Slow.now += 10.0 * (batch[1].max() == 13).item()
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_client_that_takes_too_long_is_left_out_between_its_batches(monkeypatch):
+    monkeypatch.setattr(
+        "lkd.federated.clock.time", SimpleNamespace(perf_counter=lambda: Slow.now), raising=True
+    )
+    clients = [Point(0, [(1, 1.0)], 2), Point(1, [(1, 13.0)] * 4, 2, batch=1)]
+    began = Slow.now
+    with pytest.warns(
+        UserWarning, match=r"client1 failed .* TimeoutError: not done after client_timeout=15 seconds"
+    ):
+        federation = run(Scaffold(), 1, clients, LocalWork(steps=100), module=Slow(), client_timeout=15)
+    assert Slow.now - began == 20.0  # found after its second batch
+    assert federation.store.get(1) == {} and federation.client.x.item() == pytest.approx(1.0, abs=0.01)
+    with pytest.raises(TooFewClientsError, match="client1: TimeoutError: not done after"):
+        run(FedLin(), 1, clients, module=Slow(), client_timeout=15, min_clients=2)  # in the gradient at x
+    assert run(FedAvg(), 1, clients, module=Slow(), client_timeout=41).records[1].steps == 4
+
+
+def test_the_servers_own_work_has_no_clock():
+    clock = Clock(1e-9)
+    clock.check()
+    with pytest.raises(TimeoutError), clock.running():
+        clock.check()
+    clock.check()
+    with pytest.raises(ValueError, match="client_timeout=0 must be above 0 seconds"):
+        Federation(Quadratic(), client_timeout=0)
+
+
+class Logs(Quadratic):
+    """The client whose point is 13 logs an accuracy of nothing, all an undefined figure."""
+
+    def training_step(self, batch, batch_idx):
+        odd = batch[1].max() == 13
+        self.log("accuracy", float("nan") if odd else 0.5, batch_size=1)
+        self.log("undefined", float("inf"), batch_size=1)
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_metric_that_is_nan_at_a_client_is_left_out_of_the_mean_and_told_once(tmp_path):
+    clients = [Point(0, [(1, 1.0)], 2), Point(1, [(1, 13.0)], 2)]
+    logger = CSVLogger(tmp_path)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        federation = run(FedAvg(), 3, clients, module=Logs(), trainer_args={"logger": logger})
+    told = [str(w.message) for w in said if "left out of the mean" in str(w.message)]
+    assert told == [
+        "round 0: accuracy of client client1 is nan, and is left out of the mean over the clients; this is told once a metric, and "
+        "round/left_out_metrics counts."
+    ]
+    assert federation.trainer.callback_metrics["accuracy"] == 0.5
+    assert not federation.trainer.callback_metrics["undefined"].isfinite()  # of nobody, and so it says
+    rows = list(csv.DictReader(open(next(tmp_path.rglob("metrics.csv")))))
+    assert [row["round/left_out_metrics"] for row in rows if row.get("round/left_out_metrics")] == ["1.0"] * 3
+    assert not any(record.error for record in federation.records)
+
+
 def test_clients_that_cannot_be_reached_or_whose_reply_is_lost_do_not_count():
     clients = [Point(i, [(1, float(i))], 4) for i in range(4)]
     devices = Devices(availability=0.5, dropout=0.3, seed=3)
@@ -252,7 +331,7 @@ def test_bytes_are_those_of_the_tensors_that_travel():
 
 
 def test_a_robust_rule_decides_instead_of_the_mean():
-    clients = [Point(0, [(1, 1.0)], 3), Point(1, [(1, 2.0)] * 9, 3), Point(2, [(1, 1e6)], 3)]
+    clients = [Point(0, [(1, 1.0)], 3), Point(1, [(1, 2.0)] * 9, 3), Point(2, [(1, 1e3)], 3)]
     federation = run(FedAvg(), 1, clients, robust=CoordinateMedian())
     assert federation.client.x.item() == pytest.approx(0.05 * 2)
     with pytest.raises(ValueError, match=r"robust=CoordinateMedian .* use FedAvg or FedProx"):
@@ -421,7 +500,8 @@ def test_the_last_checkpoint_of_a_stopped_run_is_intact(tmp_path):
         return federation
 
     with pytest.raises(
-        TooFewClientsError, match=r"round 2: 0 of 2 .*lost power.*the last checkpoint is intact"
+        TooFewClientsError,
+        match=r"round 2: 0 of 2 .*lost power.*the last checkpoint is intact.*last\.ckpt'\.$",
     ):
         fit(FailingLater(), 4)
     mended = FailingLater()

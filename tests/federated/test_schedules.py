@@ -116,6 +116,41 @@ def test_a_plateau_of_what_nobody_logs_is_refused_with_the_modules_name(kind):
     assert student.rates[0] == [1.0, 1.0]
 
 
+@pytest.mark.parametrize(("monitor", "rates"), [("value_epoch", [1.0, 0.5]), ("value_step", [1.0, 1.0])])
+def test_a_plateau_knows_lightnings_names_of_a_mean_and_a_last_step(monitor, rates):
+    class Both(Rates):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            value = [[3.0, 3.0], [6.0, 2.0]][self.current_epoch][len(self.rates[0]) % 2 - 1]
+            self.log("value", value, on_step=True, on_epoch=True)
+            return loss
+
+    federation = Federation(Both(waiting(monitor=monitor)), FedAvg(), LocalWork(epochs=1))
+    trainer(2).fit(federation, loader(clients(Samples)[:1] + clients(Samples)[1:2]))
+    kept = federation.store.get(0)["schedule"]
+    assert kept["rates"].item() == rates[1] and kept["best"].item() == {0.5: 3.0, 1.0: 2.0}[rates[1]]
+
+
+def test_a_plateau_of_a_validation_without_data_is_refused_before_training():
+    class Never(Rates):
+        def training_step(self, batch, batch_idx):
+            raise AssertionError
+
+    with pytest.raises(
+        ValueError, match=r"Never waits with .* 'val_loss', and client client1 has no validation"
+    ):
+        people = clients()
+        people[1].has = lambda part: part == "train"
+        trainer(1).fit(Federation(Never(waiting(monitor="val_loss"))), loader(people))
+    student, _ = fit(Rates(waiting(monitor="val_loss", strict=False)), 1, Samples)
+    assert student.rates[0] == [1.0, 1.0]
+
+
+def test_a_plateau_of_a_name_that_is_nearly_right():
+    with pytest.raises(ValueError, match=r"only \['value'\] \(did you mean 'value'\?\)"):
+        fit(Rates(waiting(monitor="valu"), SCRIPT), 1)
+
+
 def test_a_plateau_that_cannot_be_is_refused():
     sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     for more, wrong in (({}, "no monitor"), ({"monitor": "x", "interval": "step"}, "interval='step'")):

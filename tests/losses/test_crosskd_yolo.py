@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
-    pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
+    pytest.skip('needs the extra: pip install "lightning-kd[yolo]"', allow_module_level=True)
 
 from lkd.callbacks import Distillation
 from lkd.datamodules import YoloFolder

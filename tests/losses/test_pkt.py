@@ -65,6 +65,8 @@ def test_opposite_identical_and_zero_samples_stay_finite(dtype):
         value = pkt_loss(first, second)
         value.backward()
         assert value.isfinite() and value >= 0 and student.grad.isfinite().all()
-    line = torch.tensor([[1.0], [-1.0], [-2.0], [-3.0], [-1.0]], dtype=dtype)  # the first is opposite to all
+    line = torch.tensor([[1.0, -1.0, -2.0, -3.0, -1.0]], dtype=dtype).T * torch.ones(
+        2
+    )  # the first is opposite to all
     assert pkt_loss(line, points(1).to(dtype)).isfinite()
     assert pkt_loss(points(1).to(dtype), line).isfinite()

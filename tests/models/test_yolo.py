@@ -14,7 +14,7 @@ import pytest
 import torch
 
 if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
-    pytest.skip('needs the extra: pip install "lkd[yolo]"', allow_module_level=True)
+    pytest.skip('needs the extra: pip install "lightning-kd[yolo]"', allow_module_level=True)
 
 from lkd.losses import decode_boxes
 from lkd.models import YOLO

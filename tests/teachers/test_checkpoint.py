@@ -180,7 +180,9 @@ def test_weights_that_do_not_fit_their_class_and_classes_that_are_not_there(tmp_
     ):
         Teacher(path)
     saved_by_the_command_line(path, "nowhere.Module", state)
+    with pytest.raises(ValueError, match=r"names nowhere.Module, .* allow it by trust=\['nowhere'\]"):
+        Teacher(path)
     with pytest.raises(
         ValueError, match=r"is of a nowhere.Module, which could not be made from it \(.*\); give the"
     ):
-        Teacher(path)
+        Teacher(path, trust=["nowhere"])

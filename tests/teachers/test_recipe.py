@@ -2,7 +2,6 @@
 
 import logging
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from lightning.fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 
+from lkd import child
 from lkd.teachers import Teacher
 from lkd.teachers.recipe import follow
 
@@ -39,19 +39,21 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def runs(folder, monkeypatch):
     """Replaces the teacher's run: `runs.saves` is written to the checkpoint (None: nothing)."""
-    log = SimpleNamespace(commands=[], environments=[], code=0, saves="trained", killed=False)
+    log = SimpleNamespace(commands=[], environments=[], code=0, saves="trained", killed=False, whole=True)
 
-    def run(command, env=None, check=True, **_):
+    def run(command, environment, done):
         log.commands.append(command)
-        log.environments.append(env)
+        log.environments.append(environment)
         if log.saves is not None:
             Path("runs").mkdir(exist_ok=True)
             Path("runs/teacher.ckpt").write_text(log.saves)
         if log.killed:
             raise KeyboardInterrupt
-        return SimpleNamespace(returncode=log.code)
+        if log.whole:
+            done.touch()
+        return log.code
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(child, "run", run)
     return log
 
 
@@ -62,7 +64,8 @@ OLD = Path("runs/teacher.ckpt.old")
 def test_a_missing_teacher_is_trained_once(runs):
     for _ in range(3):
         follow("recipe.yaml", CHECKPOINT)
-    assert runs.commands == [[sys.executable, "-m", "lkd", "fit", "--config", "recipe.yaml"]]
+    fit = [sys.executable, "-m", "lkd", "fit", "--config", "recipe.yaml", "--save_as=runs/teacher.ckpt"]
+    assert runs.commands == [fit]
     assert not OLD.exists()
 
 
@@ -105,26 +108,28 @@ def test_a_users_own_checkpoint_is_taken_as_it_is(runs):
 
 def test_a_failing_run_is_one_clear_error(runs):
     runs.code, runs.saves = 3, None
-    with pytest.raises(RuntimeError, match=r"teacher failed with exit code 3: .* fit --config recipe\.yaml"):
+    with pytest.raises(
+        RuntimeError, match=r"teacher\.ckpt failed with exit code 3: fit --config recipe\.yaml"
+    ):
         follow("recipe.yaml", CHECKPOINT)
 
 
 def test_a_run_that_saves_nothing_is_one_clear_error(runs):
     runs.saves = None
-    with pytest.raises(RuntimeError, match=r"recipe='recipe\.yaml' ran but saved no runs/teacher\.ckpt"):
+    with pytest.raises(RuntimeError, match=r"recipe='recipe\.yaml' was interrupted before it saved runs"):
         follow("recipe.yaml", CHECKPOINT)
     CHECKPOINT.write_text("put there by hand")  # then it is the user's own
     follow("recipe.yaml", CHECKPOINT)
     assert CHECKPOINT.read_text() == "put there by hand"
 
 
-@pytest.mark.parametrize("how", ["failed", "killed"])
+@pytest.mark.parametrize("how", ["failed", "killed", "ended early"])
 def test_a_teacher_of_a_run_that_broke_off_is_not_taken_for_a_finished_one(runs, how):
-    runs.saves, runs.code, runs.killed = "half", 1, how == "killed"
+    runs.saves, runs.code, runs.killed, runs.whole = "half", int(how == "failed"), how == "killed", False
     with pytest.raises((RuntimeError, KeyboardInterrupt)):
         follow("recipe.yaml", CHECKPOINT)
     assert CHECKPOINT.read_text() == "half"  # say, of its first epoch
-    runs.saves, runs.code, runs.killed = "whole", 0, False
+    runs.saves, runs.code, runs.killed, runs.whole = "whole", 0, False, True
     follow("recipe.yaml", CHECKPOINT)
     assert CHECKPOINT.read_text() == "whole" and OLD.read_text() == "half"
 
@@ -132,7 +137,7 @@ def test_a_teacher_of_a_run_that_broke_off_is_not_taken_for_a_finished_one(runs,
 def test_of_two_runs_one_trains_the_teacher_and_the_other_waits(folder, monkeypatch, caplog):
     started, trained = threading.Event(), []
 
-    def run(command, **_):
+    def run(command, environment, done):
         trained.append(command)
         CHECKPOINT.write_text("half")  # of its first epoch: not what the other run waits for
         started.set()
@@ -140,9 +145,10 @@ def test_of_two_runs_one_trains_the_teacher_and_the_other_waits(folder, monkeypa
         while "waiting for it" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.01)
         CHECKPOINT.write_text("whole")
-        return SimpleNamespace(returncode=0)
+        done.touch()
+        return 0
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(child, "run", run)
     with caplog.at_level(logging.INFO, "lkd"):
         first = threading.Thread(target=follow, args=("recipe.yaml", CHECKPOINT))
         first.start()
@@ -150,7 +156,7 @@ def test_of_two_runs_one_trains_the_teacher_and_the_other_waits(folder, monkeypa
         follow("recipe.yaml", CHECKPOINT)
         assert CHECKPOINT.read_text() == "whole"
         first.join()
-    assert "Another run is training the teacher runs/teacher.ckpt: waiting for it." in caplog.text
+    assert "Another run is training runs/teacher.ckpt: waiting for it." in caplog.text
     assert len(trained) == 1 and not OLD.exists()
 
 
@@ -175,12 +181,15 @@ def test_a_teacher_waits_for_prepare_before_it_trains(runs):
     assert not runs.commands
 
 
-def test_a_real_recipe_makes_a_teacher_that_loads(folder):
+@pytest.mark.parametrize("saves", ["by its ModelCheckpoint", "nothing"])
+def test_a_real_recipe_makes_a_teacher_that_loads(folder, saves):
     """A small run of the digits' own recipe, in a process of its own."""
     config = yaml.safe_load((ROOT / "configs/classification/digits_teacher.yaml").read_text())
     config["model"]["init_args"]["network"] = "test_resnet"
     config["trainer"] |= {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1, "logger": False,
                           "limit_test_batches": 1, "enable_progress_bar": False}  # fmt: skip
+    if saves == "nothing":  # its last weights are the teacher then
+        config["trainer"] |= {"enable_checkpointing": False, "callbacks": None}
     Path("recipe.yaml").write_text(yaml.safe_dump(config))
     teacher = Teacher("runs/digits_teacher/teacher.ckpt", recipe="recipe.yaml")
     logits = teacher.prepare()(torch.zeros(2, 1, 8, 8))

@@ -85,6 +85,8 @@ def test_detect_takes_any_detector():
     found = Teacher(lambda x: boxes).detect(torch.zeros(1, 3, 8, 8))
     assert torch.equal(found[0]["boxes"], boxes[0]["boxes"])
     with_method = types.SimpleNamespace(detect=lambda x: boxes)
+    with pytest.raises(TypeError, match=r"model is a dict; if it holds weights .* load_state_dict"):
+        Teacher(nn.Linear(2, 2).state_dict())
     with pytest.raises(TypeError, match="must be a module"):
         Teacher(with_method)
     with pytest.raises(TypeError, match="gives no detections"):

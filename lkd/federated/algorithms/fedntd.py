@@ -22,7 +22,7 @@ class FedNTD(Algorithm):
     does.
 
     Args:
-        beta: Weight of the distillation. At 0 this is FedAvg.
+        beta: Weight of the distillation. At 0 this is FedAvg. Above 0 it takes three classes: of two, one alone is not true.
         temperature: Tau.
         label_key: Key or index of the labels in a batch.
         weights: How replies are averaged.

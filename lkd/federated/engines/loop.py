@@ -1,6 +1,7 @@
 """The in-process engine: clients work one after the other on this process's stations."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -10,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client import Client, Part
 from lkd.federated.client_run import ClientRun
+from lkd.federated.clock import Clock
 from lkd.federated.fault import RefusalError
 from lkd.federated.given import check_lists
 from lkd.federated.lone import LoneSampleError, lone_clients, normalizes, watching
@@ -18,6 +20,7 @@ from lkd.federated.seeds import derive, seed_everything
 from lkd.federated.station import Station
 from lkd.federated.store import ClientStore, as_lists, as_tensors
 from lkd.federated.tensors import Groups, Tensors, all_finite
+from lkd.federated.traces import Traces, switches, warn_of
 from lkd.federated.work import LocalWork, passes
 
 OWN = "personal"
@@ -26,6 +29,8 @@ MEMORY = "memory"
 """Group that holds what the algorithm keeps there by names of its own."""
 SCHEDULE = "schedule"
 """Group that holds what a scheduler that waits for the client's own metric has come to."""
+ATTRIBUTES = "attributes"
+"""Group that holds the numbers among its module's plain attributes, such as a counter."""
 VERBS = ("train", "gradient", "evaluate")
 """What the engine does by itself; any other verb is a method of the algorithm."""
 
@@ -39,6 +44,7 @@ class LoopEngine:
         algorithm: Its client half runs here.
         store: What clients keep.
         seed: With the round and the client, where all randomness of a client's work comes from.
+        clock: How long a client may take for an answer. Default: any time.
     """
 
     def __init__(
@@ -48,10 +54,14 @@ class LoopEngine:
         algorithm: Algorithm,
         store: ClientStore,
         seed: int,
+        clock: Clock | None = None,
     ) -> None:
-        self.stations, self.kind_of = stations, kind_of
+        self.stations, self.kind_of, self._clock = stations, kind_of, clock or Clock()
+        for station in stations:
+            station.loop.clock = self._clock
         self.algorithm, self.store, self.seed = algorithm, store, seed
         self._lone: dict[tuple[str, int], str] = {}
+        self._looked: set[int] = set()  # architectures whose first training was looked at
 
     def expect(self, clients: Sequence[Client], work: LocalWork) -> None:
         """Learns who of all clients will have a batch of one sample, to refuse it in the first round.
@@ -73,11 +83,11 @@ class LoopEngine:
             messages: What each is sent. Numbers: `round`; for training also `steps`.
         """
         for client, message in messages.items():
-            started = time.perf_counter()
+            started, before = time.perf_counter(), self.store.get(client.id)
             try:
-                reply = (
-                    getattr(self, verb)(client, message) if verb in VERBS else self.ask(verb, client, message)
-                )
+                with self._clock.running():
+                    reply = self._answer(verb, client, message)
+                reply.undo = functools.partial(self.store.put, client.id, before)
             except (RefusalError, LoneSampleError):  # of what was given: the run cannot go on
                 raise
             except Exception as error:
@@ -85,11 +95,33 @@ class LoopEngine:
             reply.client, reply.seconds = client.id, time.perf_counter() - started
             yield reply
 
+    def _answer(self, verb: str, client: Client, message: Message) -> Reply:
+        """Lets a client work, and takes back what it leaves behind, whether it succeeds or not."""
+        kind = self.kind_of(client.id)
+        module = self.stations[kind].module
+        looks = verb == "train" and kind not in self._looked
+        with switches(), self._apart(module) as traces:
+            contents = traces.contents() if looks else {}
+            reply = getattr(self, verb)(client, message) if verb in VERBS else self.ask(verb, client, message)
+            if looks:
+                self._looked.add(kind)
+                warn_of(module, traces.others(contents))
+        return reply
+
+    @contextlib.contextmanager
+    def _apart(self, module: LightningModule) -> Iterator[Traces]:
+        self._traces = Traces(module)
+        try:
+            yield self._traces
+        finally:
+            self._traces.put_back()
+
     def _enter(self, client: Client, message: Message) -> tuple[Station, int]:
         """A station becomes this client; returns it with the seed of the client's work in this round."""
         station = self.stations[self.kind_of(client.id)]
-        own = self.store.get(client.id).get(OWN)
-        station.worker.load(message.tensors["x"], message.tensors.get("buffers", {}), own)
+        kept = self.store.get(client.id)
+        station.worker.load(message.tensors["x"], message.tensors.get("buffers", {}), kept.get(OWN))
+        self._traces.set_numbers(kept.get(ATTRIBUTES, {}))
         seed = derive(self.seed, int(message.numbers["round"]), client.id)
         seed_everything(seed, station.module.device)
         station.worker.seed(seed)
@@ -100,7 +132,7 @@ class LoopEngine:
         station, seed = self._enter(client, message)
         names, device = station.worker.shared, station.module.device
         state = self.store.get(client.id)
-        kept = {k: g for k, g in state.items() if k not in (OWN, MEMORY, SCHEDULE)}
+        kept = {k: g for k, g in state.items() if k not in (OWN, MEMORY, SCHEDULE, ATTRIBUTES)}
         rounds, steps = int(message.numbers["round"]), int(message.numbers.get("steps", 0))
         station.local.enter(rounds, steps, state.get(SCHEDULE, {}))
         sent = {k: g for k, g in message.tensors.items() if k not in ("x", "buffers")}
@@ -133,11 +165,12 @@ class LoopEngine:
 
     def _keep(self, station: Station, local: ClientRun, schedule: Tensors | None = None) -> None:
         """What the client keeps for its next round; without a schedule that of before."""
-        own = station.worker.take(station.worker.own)
+        own = station.worker.take([*station.worker.own, *station.worker.moving()])
         if schedule is None:
             schedule = self.store.get(local.client.id).get(SCHEDULE, {})
         state: Groups = {**as_tensors(local.own, station.worker.shared), OWN: own, MEMORY: local.memory}
-        self.store.put(local.client.id, {**state, SCHEDULE: schedule})
+        numbers = self._traces.numbers()
+        self.store.put(local.client.id, {**state, SCHEDULE: schedule, ATTRIBUTES: numbers})
 
     def _schedule(self, station: Station, client: Client, round: int, metrics: dict[str, float]) -> Tensors:
         """Steps the plateau of a client that has one on what it logged, or on its own validation."""
@@ -150,15 +183,18 @@ class LoopEngine:
         if station.local.plateau is None:
             return {}
         who = f"{type(station.module).__name__} of client {client.name}"
-        return station.local.plateau.end(round, metrics, measured, who)
+        return station.local.plateau.end(round, station.worker.log, metrics, measured, who)
 
-    def show(self, client: Client, x: Tensors, buffers: Tensors) -> LightningModule:
-        """The client's model, until another client's turn."""
+    @contextlib.contextmanager
+    def show(self, client: Client, x: Tensors, buffers: Tensors) -> Iterator[LightningModule]:
+        """Within, the client's model."""
         station = self.stations[self.kind_of(client.id)]
         layout = station.layout
-        own = self.store.get(client.id).get(OWN)
-        station.worker.load(layout.of_client(x), layout.of_client(buffers), own)
-        return station.module
+        kept = self.store.get(client.id)
+        with self._apart(station.module) as traces:
+            station.worker.load(layout.of_client(x), layout.of_client(buffers), kept.get(OWN))
+            traces.set_numbers(kept.get(ATTRIBUTES, {}))
+            yield station.module
 
     def train(self, client: Client, message: Message) -> Reply:
         """Local training; replies the change of the weights, the buffers, and what the algorithm adds."""
@@ -187,7 +223,7 @@ class LoopEngine:
         self._keep(station, local, schedule)  # only once everything above went well
         return Reply(
             tensors={**as_tensors(groups, names), "buffers": buffers},
-            numbers={"steps": float(local.steps), **local.report},
+            numbers={"steps": float(local.steps), **station.loop.idle(), **local.report},
             knowledge=local.tell,
             metrics=metrics,
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lkd.federated.client import Public
 from lkd.federated.knowledge.fusion import Found
+from lkd.federated.knowledge.inputs import public_batches
 from lkd.federated.knowledge.outputs import minimise
 from lkd.federated.loop import LocalLoop
 from lkd.federated.tensors import Tensors
@@ -51,8 +52,7 @@ def find(
     training = module.training
     module.eval()
     found: list[Found] = []
-    for given in public.batches(rows, batch_size):
-        batch = loop.on_device(given)
+    for batch in public_batches(public, rows, batch_size, loop):
         if not isinstance(batch, dict) or "images" not in batch:
             raise ValueError("the public data are no frames: batches must be dicts with `images`.")
         height, width = batch["images"].shape[-2:]
@@ -132,8 +132,9 @@ def learn(
         for _ in range(epochs):
             order = generator.permutation(len(rows))
             places: Iterable[np.ndarray] = np.split(order, range(batch_size, len(order), batch_size))
-            for place, given in zip(places, public.batches(rows[order], batch_size), strict=True):
-                batch = loop.on_device(given)
+            for place, batch in zip(
+                places, public_batches(public, rows[order], batch_size, loop), strict=True
+            ):
                 height, width = batch["images"].shape[-2:]
                 size = torch.tensor([width, height, width, height], dtype=torch.float32)
                 targets = [{"boxes": found[i]["boxes"] * size, "labels": found[i]["labels"]} for i in place]

@@ -1,6 +1,9 @@
 """What a module's forward is given of a batch."""
 
+import contextlib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -8,6 +11,7 @@ from torch import nn
 
 from lkd.batches import LABELS, Keys, call_of
 from lkd.federated.client import Public
+from lkd.federated.fault import RefusalError
 from lkd.federated.loop import LocalLoop
 from lkd.taps import Call
 
@@ -23,8 +27,34 @@ def inputs_of(batch: Any) -> Any:
 
 
 def run(module: nn.Module, call: Call) -> Any:
-    """What a module gives for it."""
-    return module(*call.args, **call.kwargs)
+    """What a module gives for it.
+
+    Raises:
+        RefusalError: If a whole dict is no input of its forward.
+    """
+    with told(module, call):
+        return module(*call.args, **call.kwargs)
+
+
+@contextlib.contextmanager
+def told(module: nn.Module, call: Call) -> Iterator[None]:
+    """Within, the module is called; where it was given a dict whole and fails, the message says how to name an entry.
+
+    Raises:
+        RefusalError: If it was.
+    """
+    whole = call.args[0] if len(call.args) == 1 and isinstance(call.args[0], Mapping) else None
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError) as error:
+        if not whole:
+            raise
+        takes, said = ", ".join(inspect.signature(module.forward).parameters), shorten(str(error), 200)
+        raise RefusalError(
+            f"{type(module).__name__}.forward({takes}) was given the whole batch, a dict of {', '.join(map(str, whole))}, whose keys are "
+            f"not the names of its arguments, and failed ({type(error).__name__}: {said}): name the entry, such as "
+            f"input_key={next(iter(whole))!r}."
+        ) from error
 
 
 def public_calls(

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.federated.client import Public
+from lkd.federated.knowledge.inputs import inputs_of, public_batches
 from lkd.federated.knowledge.modal import present
 from lkd.federated.knowledge.outputs import outputs
 from lkd.federated.loop import LocalLoop
@@ -32,8 +33,8 @@ def complete(
         ValueError: If a sample lacks one of them.
     """
     names = list(modalities)
-    for given in public.batches(rows, batch_size):
-        batch = loop.on_device(given)
+    for given in public_batches(public, rows, batch_size, loop):
+        batch = inputs_of(given)
         there = present(module, batch)
         for m in names:
             if not there[m].all():

@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from lkd.batches import Keys, call_of
 from lkd.federated.client_run import ClientRun
+from lkd.federated.knowledge.inputs import told
 from lkd.federated.knowledge.labels import labels_of
 from lkd.federated.tensors import Tensors
 from lkd.losses.dissimilarity import Measure, dissimilarity_loss
@@ -59,7 +60,7 @@ def look(module: LightningModule, tensors: Tensors, layer: str, call: Call) -> t
         layer: Its address.
         call: What the module's forward is called with.
     """
-    with Taps(module, [layer], "layer") as taps:
+    with told(module, call), Taps(module, [layer], "layer") as taps:
         functional_call(module, tensors, call.args, call.kwargs)
     return taps.input(layer), taps.output(layer)
 

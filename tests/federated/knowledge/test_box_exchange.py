@@ -45,6 +45,15 @@ class OneBox(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.25)
 
 
+class NeedsLabels(OneBox):
+    """Its hook looks at boxes, as one that crops pictures does."""
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        if isinstance(batch, dict):
+            assert len(batch["targets"]) == len(batch["images"])
+        return batch
+
+
 class Frames(Dataset):
     """Blank frames; the truth of frame i is a box of half side .1 or .3, by `big(i)`."""
 
@@ -95,6 +104,13 @@ def test_rounds_are_those_written_by_hand():
     half = step(0.2, 0.1)
     half = step(half, half)  # the fused box of three equal ones
     assert found[0] == pytest.approx(step(half, 0.1), abs=1e-4)
+
+
+def test_a_modules_own_hook_gets_public_frames_with_their_labels():
+    exchange = lambda: BoxExchange(score_threshold=0.5)  # noqa: E731
+    federation, found = run(exchange(), client=NeedsLabels())
+    assert not [record.error for record in federation.records if record.error]
+    assert found == run(exchange())[1]
 
 
 def test_two_architectures_learn_from_each_other():

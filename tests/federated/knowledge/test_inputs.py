@@ -328,3 +328,44 @@ def test_a_teacher_at_the_server_sees_what_its_forward_takes():
     several, named = taught(net, FORMS["several"], {"input_key": [0, 1]}), taught(net, FORMS["dict"], {})
     for name, value in named.items():
         torch.testing.assert_close(several[name], value, msg=name)
+
+
+class Image(LightningModule):
+    """Takes a tensor, of batches that call it by another name."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head, self.second = nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(4, 2)
+        self.net = Net()
+
+    def forward(self, pixels):
+        return self.head(self.body(pixels))
+
+    def training_step(self, batch, batch_idx):
+        raise AssertionError("training has begun")
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        FedMD(batch_size=4),
+        DSFL(batch_size=4),
+        FedDF(steps=3, batch_size=4),
+        MHD(Ring(), heads=["head"], embedding="body", batch_size=4),
+        FD(),
+        FedProto("body", 2),
+        TwoHeads(Ring(), first="head", second="second"),
+    ],
+    ids=lambda a: type(a).__name__,
+)
+def test_a_dict_whose_keys_are_not_the_arguments_of_forward(algorithm):
+    data = FederatedDataModule(Rows(FORMS["dict"][0]), IID(), clients=2, batch_size=4, public=0.25)
+    with pytest.raises(
+        ValueError,
+        match=r"Image\.forward\(pixels\) was given the whole batch, a dict of .* input_key='\w+'\.",
+    ) as error:
+        trainer(1).fit(Federation(Image(), algorithm), datamodule=data)
+    assert "\n" not in str(error.value)

@@ -15,10 +15,12 @@ def children(value: Any) -> dict[Any, Any] | None:
         >>> children(("a", "b")), children(3)
         ({0: 'a', 1: 'b'}, None)
     """
-    if isinstance(value, Mapping):
-        return dict(value)
+    if isinstance(value, Tensor):  # most are, and the next questions take longer
+        return None
     if isinstance(value, (list, tuple)):
         return dict(enumerate(value))
+    if isinstance(value, Mapping):
+        return dict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     return None
@@ -93,3 +95,22 @@ def tensors(value: Any) -> list[Tensor]:
         [tensor([2.])]
     """
     return [leaf for leaf in leaves(value) if isinstance(leaf, Tensor)]
+
+
+def shallow(value: Any) -> Any:
+    """`value` with copies of its collections, of the very same things; one that cannot be copied stays itself.
+
+    Example:
+        >>> inner = [1]
+        >>> copy = shallow({"a": inner})
+        >>> inner.append(2)
+        >>> copy
+        {'a': [1]}
+    """
+    entries = children(value)
+    if entries is None:
+        return value
+    try:
+        return rebuild(value, {key: shallow(entry) for key, entry in entries.items()})
+    except (TypeError, ValueError, AttributeError):  # a type with a constructor of its own
+        return value

@@ -1,0 +1,65 @@
+"""`EpochLines`: a plain line an epoch, for logs and for terminals without a bar."""
+
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lkd.federated import Federation
+
+
+class EpochLines(Callback):
+    """Prints `epoch 3/10: train/loss 1.234, val/map50 0.612 (42 s)` when an epoch is done; of a federation `round 3/10`.
+
+    What is named is what the bar would show: metrics that are logged with `prog_bar=True`, or, where there is none, all that
+    is logged. Seconds are those since training began.
+
+    Args:
+        metrics: The most metrics of a line. Default 6.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[EpochLines()], enable_progress_bar=False, logger=False, enable_checkpointing=False)
+    """
+
+    def __init__(self, metrics: int = 6) -> None:
+        self.metrics = metrics
+        self._began = 0.0
+        self._validated = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._began = time.monotonic()
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints where training begins, if that was measured on all validation data."""
+        if trainer.num_sanity_val_steps == float("inf"):
+            logged = trainer.progress_bar_metrics or trainer.callback_metrics
+            self._say(trainer, "before training", {name: float(value) for name, value in logged.items()})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remembers that the validation's metrics are of this epoch."""
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the line."""
+        logged = trainer.progress_bar_metrics or trainer.callback_metrics
+        shown = {k: float(v) for k, v in logged.items() if self._validated or not k.startswith("val")}
+        self._validated = False
+        seconds = f" ({time.monotonic() - self._began:.0f} s)"
+        self._say(trainer, place(trainer, pl_module), shown, seconds)
+
+    def _say(self, trainer: Trainer, where: str, metrics: dict[str, float], end: str = "") -> None:
+        if trainer.is_global_zero:
+            said = ", ".join(f"{name} {value:.3f}" for name, value in list(metrics.items())[: self.metrics])
+            print(f"{where}: {said}{end}", flush=True)
+
+
+def place(trainer: Trainer, module: LightningModule) -> str:
+    """How far training is, in epochs or in rounds."""
+    done, most = trainer.current_epoch + 1, trainer.max_epochs
+    of = f"/{most}" if most is not None and most > 0 else ""
+    if not isinstance(module, Federation):
+        return f"epoch {done}{of}"
+    rounds: Any = module.global_step
+    return f"round {rounds}{of if rounds == done else ''}"

@@ -1,0 +1,175 @@
+"""How checkpoints are written and read: whole or not at all, and without running what is in them."""
+
+import os
+import pickle
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from lkd.safe_load import holds_objects, only_tensors
+from lkd.trust import check
+
+
+class Checkpoints(TorchCheckpointIO):
+    """Lightning's checkpoints, which the command line uses unless the config has a `CheckpointIO` of its own.
+
+    A file is written beside its target, brought to the disk and renamed, so that a run that is killed, a power cut or a full
+    disk leaves the one before it. It is read with tensors, numbers and text alone, whatever else this process allows; a
+    damaged one is said to be so, with the one before it. Addresses such as `s3://...` are Lightning's own matter.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(plugins=[Checkpoints()], logger=False, enable_checkpointing=False, accelerator="cpu")
+        >>> type(trainer.strategy.checkpoint_io).__name__
+        'Checkpoints'
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            OSError: If it cannot be written; what was there before still is.
+        """
+        if "://" in str(path) or storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write(checkpoint, target)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise OSError(
+                f"the checkpoint {str(target)!r} could not be written ({why}); those before it are as they were: make room for it, "
+                "then resume from the last one by --ckpt_path."
+            ) from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = None) -> dict[str, Any]:  # fmt: skip
+        """Reads a checkpoint; `weights_only=False` takes any object, of a file that is trusted.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+            ValueError: If it is damaged, or holds objects.
+        """
+        strict = weights_only is not False
+        try:
+            if "://" not in str(path):
+                _check_sums(Path(path))
+            with only_tensors() if strict else nullcontext():
+                return super().load_checkpoint(path, map_location, weights_only=strict)
+        except (FileNotFoundError, PermissionError):
+            raise
+        except (
+            pickle.UnpicklingError,
+            BadZipFile,
+            OSError,
+            RuntimeError,
+            EOFError,
+            KeyError,
+            AttributeError,
+        ) as error:
+            raise ValueError(_complaint(path, error)) from error
+
+
+def look(options: Any) -> dict[str, Any] | None:
+    """Looks at the checkpoint that `ckpt_path` among a verb's options names, before anything that takes long.
+
+    Args:
+        options: Those of a verb; `weights_only` becomes true unless they say otherwise.
+
+    Returns:
+        What is in it, if its arguments may become part of the configuration; else None.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it is on another machine, damaged, or holds or names what would run code.
+    """
+    path = options.get("ckpt_path")
+    if path is None:
+        return None
+    if str(path).startswith(("http:", "https:")):
+        raise ValueError(
+            f"ckpt_path={path!r} is an address: download it first, and give the path of the file."
+        )
+    if options.get("weights_only") is None:
+        options["weights_only"] = True
+    if (
+        path in ("best", "last", "hpc", "registry") or ":" in path
+    ):  # registry:... and s3://... are left to Lightning
+        return None
+    if not Path(path).exists():
+        raise FileNotFoundError(
+            f"ckpt_path={path!r} does not exist; give the path of a checkpoint, 'best', 'last' or 'hpc'."
+        )
+    if not options["weights_only"]:
+        return None
+    if Path(path).is_dir():
+        raise ValueError(
+            f"ckpt_path={path!r} is a folder, as sharded checkpoints are, and torch unpickles what is in it, which runs code; if it is "
+            "your own, add --weights_only=false."
+        )
+    found = Checkpoints().load_checkpoint(path)
+    if not isinstance(found, dict) or "state_dict" not in found:
+        raise ValueError(f"ckpt_path={path!r} is no checkpoint of Lightning: it has no entry 'state_dict'.")
+    check(found.get("hyper_parameters"), path, options.get("trust") or (), "--trust+={}", _plain(options))
+    return found
+
+
+def _plain(options: Any) -> Any:
+    return options.as_dict() if hasattr(options, "as_dict") else options
+
+
+def _write(checkpoint: dict[str, Any], target: Path) -> None:
+    part = target.with_name(
+        f".{target.name}.{os.getpid()}.part"
+    )  # beside it: a rename is whole on one file system alone
+    try:
+        with part.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.is_dir():  # of a sharded checkpoint
+            raise IsADirectoryError(f"{target} is a folder")
+        os.replace(part, target)
+    except RuntimeError as error:  # torch's writer, once the file has refused
+        cause = error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error))
+        raise cause from error
+    finally:
+        part.unlink(missing_ok=True)
+    with suppress(OSError):  # not every system lets a folder be brought to the disk
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _check_sums(path: Path) -> None:
+    """Refuses a file whose bytes have changed since it was written; torch reads them without a word."""
+    if path.is_file() and is_zipfile(path):
+        with ZipFile(path) as file:
+            sums = {entry.CRC for entry in file.infolist() if entry.file_size}
+            if len(sums) > 1 and (bad := file.testzip()):  # one for all: written without sums
+                raise BadZipFile(bad)
+
+
+def _complaint(path: Any, error: Exception) -> str:
+    if holds_objects(error, path):
+        return (
+            f"ckpt_path={str(path)!r} holds Python objects beside weights, which are not unpickled, since that would run code; if the "
+            "file is your own, add --weights_only=false."
+        )
+    before = _before(Path(path))
+    return f"ckpt_path={str(path)!r} is damaged, or no checkpoint" + (
+        f"; the one before it is {str(before)!r}." if before else ", and there is no other beside it."
+    )
+
+
+def _before(path: Path) -> Path | None:
+    """The newest whole checkpoint beside another."""
+    others = [p for p in path.parent.glob("*.ckpt") if p != path and p.is_file() and is_zipfile(p)]
+    return max(others, key=lambda p: p.stat().st_mtime_ns, default=None)

@@ -1,0 +1,32 @@
+"""Metrics in words: `shared/test/acc/mean` is "mean accuracy, clients' models on shared data"."""
+
+import re
+
+WORDS = {"acc": "accuracy", "map50": "mAP50", "map": "mAP50-95", "f1": "F1", "loss": "loss"}
+WHOSE = {"shared": "clients' models on shared data", "clients": "clients' models on own data"}
+
+
+def readable(name: str, federated: bool = True) -> str:
+    """What a metric is, for who has not read how it is logged.
+
+    Args:
+        name: As it is logged; of another form than lkd's it is left as it is.
+        federated: Whether a metric without a kind is that of a server's model; else there is but one model.
+
+    Example:
+        >>> readable("shared/test/acc/mean"), readable("clients/test/acc_head4/worst")
+        ("mean accuracy, clients' models on shared data", "worst accuracy (head4), clients' models on own data")
+        >>> readable("test/map50"), readable("test/map50/C7", federated=False), readable("perplexity")
+        ("mAP50, server's model on shared data", 'mAP50 (C7)', 'perplexity')
+    """
+    match = re.fullmatch(r"(?:(shared|clients)/)?(test|val)/(.+?)(?:/(mean|worst|best|std))?", name)
+    if match is None:
+        return name
+    kind, part, metric, which = match.groups()
+    first, *rest = re.split(r"[_/]", metric)
+    word = WORDS.get(first, first) + (f" ({' '.join(rest)})" if rest else "")
+    word = f"validation {word}" if part == "val" else word
+    word = f"deviation of the {word}" if which == "std" else " ".join(filter(None, (which, word)))
+    if kind is None:
+        return f"{word}, server's model on shared data" if federated else word
+    return f"{word}, {WHOSE[kind]}"

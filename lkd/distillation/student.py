@@ -1,0 +1,148 @@
+"""The student's half of a distilled step: its own losses, with what is compared tapped meanwhile."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lkd.addresses import parse
+from lkd.batches import Keys, call_of
+from lkd.distillation.own_losses import OwnLosses, Step, loss_of
+from lkd.distillation.pairing import student_layers
+from lkd.kept import Kept
+from lkd.losses import Term
+from lkd.taps import Call, Reached, Taps
+from lkd.teachers import Teacher
+
+
+@dataclasses.dataclass
+class Known:
+    """What the steps of a module have shown so far.
+
+    Args:
+        step: The module's own `training_step`, as a function of it.
+        root: Layer that stands for its forward; None before the first step.
+        layouts: Orders of dimensions, by argument and address.
+        ran: Whether a step has come to its end.
+        moves: Whether a gradient reaches all that is compared.
+        adapted: Whether its adapters are made.
+    """
+
+    step: Step
+    root: str | None = None
+    layouts: dict[tuple[str, str], str | None] = dataclasses.field(default_factory=dict)
+    ran: bool = False
+    moves: bool = False
+    adapted: bool = False
+
+
+@dataclasses.dataclass
+class Passed:
+    """What the student's half of a step gave.
+
+    Args:
+        output: What its own step returned.
+        total: The sum of its own losses.
+        logs: Losses to log.
+        outputs: What its layers gave.
+        inputs: What the layer was given whose call the teacher repeats.
+        before: The batch, as it was before the step.
+    """
+
+    output: Any
+    total: Any
+    logs: dict[str, Tensor]
+    outputs: Taps
+    inputs: Taps
+    before: Kept
+
+    def batch(self, batch: Any) -> Any:
+        """The batch as the step leaves it, with what it has taken out of a dict."""
+        return {**(self.before.value or {}), **batch} if isinstance(batch, Mapping) else batch
+
+    def given(self, batch: Any, teacher: Teacher, student_input: str, input_key: Keys | None) -> Call:
+        """What the teacher is called with.
+
+        Raises:
+            ValueError: If the batch does not have it, or the step has changed it in place, so that nothing tells whether the
+                teacher is to be given it before or after that.
+        """
+        if input_key is None:
+            return self.inputs.call(student_input)
+        call = call_of(teacher.asked, self.batch(batch), input_key)
+        if self.before.changed(call):
+            raise ValueError(
+                f"input_key={input_key!r}: the student's step changes this entry of the batch in place, and nothing tells whether the "
+                "teacher is to be given it before or after that; let the step make a new tensor, as x = x - mean does."
+            )
+        return call
+
+    def require_guess(self, terms: Iterable[Term]) -> None:
+        """Refuses the layer that was found for the student's forward if its step reads that through a layer without weights.
+
+        Raises:
+            ValueError: If so.
+        """
+        guessed = self.outputs.root and any(
+            parse(at).module == "" and not term.raw for term in terms for at in student_layers([term])
+        )
+        if not guessed or self.output is None:
+            return
+        through = self.outputs.read_through(loss_of(self.output))
+        if through is not None:
+            root = self.outputs.root
+            raise ValueError(
+                f"student_layer='': the step goes on from what {root!r} gives with {through!r}, so that nothing tells which of the two is "
+                f"compared; name it: student_layer={root!r} or student_layer={through!r}."
+            )
+
+
+def run(
+    module: LightningModule,
+    own: OwnLosses,
+    known: Known,
+    terms: Iterable[Term],
+    batch: Any,
+    args: tuple[Any, ...],
+    sees: list[str],
+    read: bool,
+    only_look: bool = False,
+) -> Passed | None:
+    """Runs the student's half; None if its step skips the batch.
+
+    Args:
+        module: The student.
+        own: Its own losses.
+        known: What its steps have shown so far.
+        terms: The losses that compare.
+        batch: The batch.
+        args: What the step is given beside it.
+        sees: The layer whose call the teacher repeats, if there is one.
+        read: Whether entries of the batch are asked for after the step.
+        only_look: Whether it ends as soon as all tapped layers have run.
+    """
+    root = known.root if known.root is not None else own.root(module)
+
+    def seen() -> None:
+        if only_look and outputs.complete and inputs.complete:
+            raise Reached
+
+    outputs = Taps(module, student_layers(terms), "student_layer", root, seen, sides=("gave",))
+    inputs = Taps(module, sees, "student_input", root, seen, sides=("given",))
+    before = Kept(batch if read else None)
+    losses: tuple[Any, Any, dict[str, Tensor]] | None = (None, 0.0, {})
+    try:
+        with outputs, inputs:
+            losses = own.of(module, known.step, batch, args, root)
+    except Reached:
+        if not only_look:  # another distillation of the same module is looking
+            raise
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        if own.alpha > 0 and not known.ran:
+            error.add_note(
+                f"alpha={own.alpha} runs the module's own training_step; unlabelled data needs alpha=0."
+            )
+        raise
+    return None if losses is None else Passed(*losses, outputs, inputs, before)

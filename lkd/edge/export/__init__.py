@@ -1,0 +1,154 @@
+"""`export`: a trained student becomes a file that runs without torch and lkd, with a card of what that file can do."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from lkd import __version__
+from lkd.edge.export.boxes import NMS, Boxes
+from lkd.edge.export.files import write_files
+from lkd.edge.export.kind import Kind
+from lkd.edge.export.licenses import licenses as licenses_of
+from lkd.edge.export.logits import Logits
+from lkd.edge.export.measure import check_measurable
+from lkd.edge.export.modalities import Modalities
+from lkd.edge.export.students import Student, students
+from lkd.edge.exported import sha256
+from lkd.edge.extra import optional
+from lkd.models import PerCamera
+from lkd.modules import Detector, MultimodalClient
+
+__all__ = ["export"]
+
+
+def export(
+    module: LightningModule,
+    data: LightningDataModule,
+    ckpt_path: str,
+    folder: str = "export",
+    format: Literal["onnx"] = "onnx",
+    nms: NMS = "inside",
+    only: Sequence[str] | None = None,
+    input_size: tuple[int, int] | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    classes: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    licenses: Mapping[str, str] | None = None,
+    tolerance: float = 0.001,
+    max_drop: float = 0.01,
+    threads: int = 1,
+    limit_test_batches: float | int | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Writes a trained student as `student.onnx`, with its card `student.json`.
+
+    The module's own test runs twice on the CPU: as it is, and with the file in its place by ONNX Runtime. Every output is
+    compared on the way. What differs more than `tolerance`, or is worse by more than `max_drop`, is an error, and nothing is
+    written.
+
+    Detectors with a copy for each camera, and federations whose clients have models of their own, give a file each:
+    `student_<name>.onnx`. See docs/deploy.md.
+
+    Args:
+        module: A classifier (any LightningModule whose forward takes one tensor and gives logits), `MultimodalClient`,
+            `Detector`, or a `Federation` of these. Its weights are read from `ckpt_path`.
+        data: Whose test data the file is measured on.
+        ckpt_path: The checkpoint.
+        folder: Where to write.
+        format: Of the file.
+        nms: Of a detector: suppression inside of the file, or beside it, in a NumPy function.
+        only: Cameras or clients to export; a federation's `"server"`. Default: all cameras; of a federation all clients
+            whose models differ, else the server's model.
+        input_size: Height and width of a detector's input, in pixels. Default: the largest of the test data, by camera.
+        score_threshold: Of a detector; default that of the module. File and checkpoint are measured with it.
+        iou_threshold: Likewise.
+        classes: Names of the classes; default those of the data, else numbers.
+        mean: Of each channel, for the metadata, where the data do not say how they are normalized.
+        std: Likewise.
+        licenses: What the card shall say of `code`, `weights`, `teacher` and `data`.
+        tolerance: Largest difference between outputs of file and module, as a share of the largest output (or of 1).
+        max_drop: By how much a metric of the file may be worse.
+        threads: Of the timing.
+        limit_test_batches: Most test batches, for a first try; the card says how many samples there were.
+        config: Of the run, for the card.
+
+    Returns:
+        The `.onnx` files.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ImportError: Without the extra `edge`.
+        ValueError: If something does not fit, cannot be exported, or is not good enough.
+
+    Example:
+        >>> export(Classifier("resnet18"), Digits(), "last.ckpt")  # doctest: +SKIP
+        [PosixPath('export/student.onnx')]
+    """
+    if format != "onnx":
+        raise ValueError(f"format={format!r} must be 'onnx'; docs/deploy.md says how to go on from there.")
+    if nms not in ("inside", "beside"):
+        raise ValueError(f"nms={nms!r} must be 'inside' or 'beside'.")
+    for name, number in (("tolerance", tolerance), ("max_drop", max_drop)):
+        if not number >= 0:
+            raise ValueError(f"{name}={number} must be 0 or more.")
+    if threads < 1:
+        raise ValueError(f"threads={threads} must be 1 or more.")
+    if (mean is None) != (std is None):
+        raise ValueError(f"mean={mean} and std={std} must be given together.")
+    if not Path(ckpt_path).is_file():
+        raise FileNotFoundError(f"ckpt_path={ckpt_path!r} does not exist; give the path of a checkpoint.")
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        optional(package)
+    check_measurable(getattr(module, "client", module), data)
+    stated = licenses_of(getattr(module, "client", module), config, licenses)
+    written = []
+    for student in students(module, data, ckpt_path, only, limit_test_batches):
+        kind = _kind(student, nms, only, input_size, score_threshold, iou_threshold)
+        content = {
+            "provenance": {
+                "lkd": __version__,
+                "torch": torch.__version__,
+                "onnx": optional("onnx").__version__,
+                "checkpoint": {"path": ckpt_path, "sha256": sha256(Path(ckpt_path))},
+                "client": student.name or None,
+                "data": type(data).__name__,
+                "seed": (config or {}).get("seed_everything"),
+                "config": config,
+            },
+            "licenses": stated,
+        }
+        written += write_files(
+            student, kind, Path(folder), content, classes, mean, std, tolerance, max_drop, threads
+        )
+    return written
+
+
+def _kind(
+    student: Student,
+    nms: NMS,
+    only: Sequence[str] | None,
+    input_size: tuple[int, int] | None,
+    score_threshold: float | None,
+    iou_threshold: float | None,
+) -> Kind:
+    module, plain = student.module, student.ckpt_path is not None
+    if isinstance(module, Detector):
+        if plain and only is not None and not isinstance(module.network, PerCamera):
+            raise ValueError(
+                f"only={list(only)}: this detector is one network for all cameras, and one file."
+            )
+        cameras = only if plain else None  # of a federation they are clients
+        return Boxes(module, nms, input_size, cameras, score_threshold, iou_threshold)
+    who = type(module).__name__
+    if plain and only is not None:
+        raise ValueError(f"only={list(only)}: {who} is one file; leave it out.")
+    asked = {"input_size": input_size, "score_threshold": score_threshold, "iou_threshold": iou_threshold}
+    for name, value in asked.items():
+        if value is not None:
+            raise ValueError(f"{name}={value} is of detectors, and {who} is none: leave it out.")
+    return Modalities(module) if isinstance(module, MultimodalClient) else Logits(module)

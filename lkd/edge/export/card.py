@@ -1,0 +1,38 @@
+"""The card beside a file: what it is, how good, how large and how fast it is as that file, and where it is from."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lkd.edge.exported import VERSION, sha256
+
+
+def write_card(path: Path, content: Mapping[str, Any], parameters: int) -> None:
+    """Writes `<file>.json` beside a file.
+
+    Args:
+        path: The file.
+        content: All but what is of the file's bytes. Numbers that are not finite become null.
+        parameters: Of the network.
+    """
+    card = {
+        "version": VERSION,
+        "file": path.name,
+        "sha256": sha256(path),
+        "size": {"bytes": path.stat().st_size, "parameters": parameters},
+        **content,
+    }
+    text = json.dumps(_plain(card), indent=2, allow_nan=False, ensure_ascii=False)
+    path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

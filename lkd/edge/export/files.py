@@ -1,0 +1,120 @@
+"""A student becomes files: exported, run, compared, measured, and kept only if all of that is good."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lkd import __version__
+from lkd.edge.export.boxes import Boxes
+from lkd.edge.export.card import write_card
+from lkd.edge.export.graph import OPSET, to_graph
+from lkd.edge.export.kind import Kind, Part, arrays
+from lkd.edge.export.measure import Metrics, check_drop, measured
+from lkd.edge.export.parity import Parity
+from lkd.edge.export.preprocessing import class_names, described_inputs
+from lkd.edge.export.students import Student
+from lkd.edge.export.tail import with_suppression
+from lkd.edge.exported import KEY, VERSION, Exported
+from lkd.edge.extra import optional
+from lkd.edge.latency import latency
+
+
+def write_files(
+    student: Student,
+    kind: Kind,
+    folder: Path,
+    content: Mapping[str, Any],
+    classes: Sequence[str] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    tolerance: float,
+    max_drop: float,
+    threads: int,
+) -> list[Path]:
+    """Writes the files of a student and their cards; all of them, or none.
+
+    Args:
+        student: Who.
+        kind: What it is.
+        folder: Where to.
+        content: Of the cards, beside what is measured here.
+        classes: Their names; None for those of the data.
+        mean: See `described_inputs`.
+        std: Likewise.
+        tolerance: See `Parity`.
+        max_drop: See `check_drop`.
+        threads: Of the timing.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: If it cannot be exported, or the file is not as good as the module.
+    """
+    data = student.test.data
+    watched = kind.watch(getattr(kind.module, kind.method))
+    before = measured(kind, student.test, watched, as_it_is=True, ckpt_path=student.ckpt_path)
+    parts = {part.name: part for part in kind.parts()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export_", dir=folder) as draft:
+        paths: dict[str, Path] = {}
+        for name, part in parts.items():
+            paths[name] = Path(draft, "_".join(["student", *filter(None, (student.name, name))]) + ".onnx")
+            inputs = described_inputs(part, kind.name, data, mean, std)
+            spec = {
+                "version": VERSION,
+                "lkd": __version__,
+                "kind": kind.name,
+                "inputs": inputs,
+                "classes": class_names(classes, data, part.classes),
+                **kind.options(),
+            }
+            _write(kind, part, spec, paths[name])
+        files = {name: Exported(path) for name, path in paths.items()}
+        parity = {name: Parity(tolerance) for name in parts}
+        after = measured(kind, student.test, kind.stand_in(parts, files, parity), as_it_is=False)
+        for name, path in paths.items():
+            parity[name].check()
+            metrics = {"checkpoint": before.get(name, {}), "file": after.get(name, {})}
+            check_drop(metrics["checkpoint"], metrics["file"], max_drop)
+            timed = latency(path, arrays(parts[name].inputs), threads)
+            parts_of_card = _of_file(kind, files[name], metrics, parity[name], student.test.what)
+            count = sum(p.numel() for p in parts[name].network.parameters())
+            write_card(path, {**parts_of_card, "latency": timed, **content}, count)
+        done = [folder / path.name for path in paths.values()]
+        for path, end in zip(paths.values(), done, strict=True):
+            path.replace(end)
+            path.with_suffix(".json").replace(end.with_suffix(".json"))
+    return done
+
+
+def _write(kind: Kind, part: Part, spec: dict[str, Any], path: Path) -> None:
+    onnx = optional("onnx")
+    graph = to_graph(part.network, part.inputs, part.outputs)
+    if isinstance(kind, Boxes) and kind.nms == "inside":
+        graph = with_suppression(graph, *kind.thresholds)
+    onnx.helper.set_model_props(graph, {KEY: json.dumps(spec, ensure_ascii=False)})
+    onnx.save(graph, str(path))
+
+
+def _of_file(
+    kind: Kind, file: Exported, metrics: dict[str, Metrics], parity: Parity, what: str
+) -> dict[str, Any]:
+    runtime = optional("onnxruntime")
+    return {
+        "student": {"class": type(kind.module).__name__, **file.spec},
+        "metrics": {
+            **metrics,
+            "data": what,
+            "samples": parity.samples,
+            "run by": f"ONNX Runtime {runtime.__version__}, CPU",
+        },
+        "parity": {
+            "difference": parity.difference,
+            "tolerance": parity.tolerance,
+            "samples": parity.samples,
+        },
+        "format": {"name": "onnx", "opset": OPSET},
+    }

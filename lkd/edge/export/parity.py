@@ -1,0 +1,86 @@
+"""How far the outputs of a file are from those of the module that it was made of."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lkd.edge.nms import Array
+
+
+class Parity:
+    """Compares outputs as they come, and remembers the largest difference.
+
+    Args:
+        tolerance: Largest difference that passes, as a share of the largest value of the module's output in the same batch
+            (or of 1, where that is smaller).
+
+    Attributes:
+        difference: The largest so far, as such a share.
+        samples: How many were compared.
+
+    Example:
+        >>> parity = Parity(tolerance=0.001)
+        >>> parity.compare({"logits": np.array([[2.0]])}, {"logits": np.array([[2.001]])})
+        >>> round(parity.difference, 6)
+        0.0005
+    """
+
+    def __init__(self, tolerance: float) -> None:
+        self.tolerance = tolerance
+        self.difference, self.samples = 0.0, 0
+        self.lost, self.found = 0, 0  # detections without a partner, and all of them
+
+    def compare(self, wanted: Mapping[str, Array], got: Mapping[str, Array]) -> None:
+        """Compares outputs by name, of one batch.
+
+        Raises:
+            ValueError: If they differ more, or are no numbers.
+        """
+        for name, expected in wanted.items():
+            if expected.shape != got[name].shape:
+                raise ValueError(f"the file gives {name} {got[name].shape}, the module {expected.shape}.")
+            if not np.isfinite(expected).all():
+                raise ValueError(f"the module gives {name} that are not finite (NaN or infinite).")
+            gap = float(np.abs(expected.astype(np.float64) - got[name]).max(initial=0.0))
+            gap /= max(1.0, float(np.abs(expected).max(initial=0.0)))
+            if not gap <= self.tolerance:
+                raise ValueError(
+                    f"the file's {name} differ from the module's by {gap:.2g} of their size, and tolerance={self.tolerance:g}."
+                )
+            self.difference = max(self.difference, gap)
+        self.samples += len(next(iter(wanted.values())))
+
+    def compare_detections(
+        self, wanted: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]], side: int
+    ) -> None:
+        """Counts detections of either that the other does not have; near a threshold a rounding decides, so a few may be.
+
+        Args:
+            wanted: Of the module, a dict a picture.
+            got: Of the file.
+            side: The longer side of the pictures in pixels, which differences of boxes are a share of.
+        """
+        for one, other in zip(wanted, got, strict=True):
+            self.found += len(one["scores"]) + len(other["scores"])
+            if not len(one["scores"]) or not len(other["scores"]):
+                self.lost += len(one["scores"]) + len(other["scores"])
+                continue
+            boxes = np.abs(one["boxes"][:, None] - other["boxes"][None]).max(2) / side
+            scores = np.abs(one["scores"][:, None] - other["scores"][None])
+            gap = np.maximum(boxes, scores)
+            gap[one["labels"][:, None] != other["labels"][None]] = np.inf
+            near = gap <= self.tolerance
+            self.lost += int((~near.any(1)).sum() + (~near.any(0)).sum())
+            if near.any():
+                self.difference = max(self.difference, float(gap.min(1)[near.any(1)].max()))
+        self.samples += len(wanted)
+
+    def check(self) -> None:
+        """Raises ValueError if more than a hundredth of the detections have no partner, or nothing was compared."""
+        if not self.samples:
+            raise ValueError("nothing was compared: the test data are empty.")
+        if self.lost > 0.01 * self.found:
+            raise ValueError(
+                f"{self.lost} of {self.found} detections of module and file have no partner in the other within "
+                f"tolerance={self.tolerance:g}."
+            )

@@ -1,0 +1,141 @@
+"""Which students a checkpoint holds, each loaded when its turn comes."""
+
+import pickle
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from lkd.checkpoints import FEDERATION, load_client, own_models
+from lkd.edge.export.measure import TestData
+from lkd.own_arguments import class_path
+from lkd.safe_load import load
+
+SERVER = "server"
+
+
+class Student(NamedTuple):
+    """A trained module, and what it is measured on.
+
+    Attributes:
+        name: Of the client, or empty.
+        module: The module; of a federation with its weights, else Lightning loads them from `ckpt_path`.
+        test: Its test data.
+        ckpt_path: None if the weights are there.
+    """
+
+    name: str
+    module: LightningModule
+    test: TestData
+    ckpt_path: str | None
+
+
+def students(
+    module: LightningModule,
+    data: LightningDataModule,
+    ckpt_path: str,
+    only: Sequence[str] | None,
+    limit: float | int | None,
+) -> Iterator[Student]:
+    """The module of a checkpoint, or of a federation the server's, or each client's where clients differ.
+
+    Args:
+        module: Of the checkpoint's class; a federation is a module with `client` and `others`.
+        data: Whose test data measure; a client is measured on its own, if it has any.
+        ckpt_path: The checkpoint.
+        only: Names of clients, or `"server"`; None for all.
+        limit: Most batches of a test.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is of another class, or there is no such client.
+    """
+    checkpoint = read(ckpt_path)
+    federated = FEDERATION in checkpoint
+    if federated != hasattr(module, "client"):
+        what = "a federation" if federated else "no federation"
+        raise ValueError(
+            f"ckpt_path={ckpt_path!r} is of {what}, and the model is {type(module).__name__}: give the configuration that it was "
+            "trained by."
+        )
+    if not federated:
+        _check_class(checkpoint, module, ckpt_path)
+        yield Student("", module, TestData(data, limit=limit), ckpt_path)
+        return
+    yield from _members(module, data, ckpt_path, only, limit)
+
+
+def _members(
+    federation: Any,
+    data: LightningDataModule,
+    ckpt_path: str,
+    only: Sequence[str] | None,
+    limit: float | int | None,
+) -> Iterator[Student]:
+    data.prepare_data()
+    data.setup("test")
+    kinds = own_models(ckpt_path)
+    names = _names(kinds, getattr(data, "names", None))
+    wanted = list(only) if only is not None else (list(names) or [SERVER])
+    if strange := sorted(set(wanted) - {SERVER, *names}):
+        raise ValueError(
+            f"only={wanted}: the checkpoint has no model of {', '.join(strange)}; it has {', '.join([SERVER, *names])}."
+        )
+    for name in wanted:
+        client = names.get(name)
+        kind = 0 if client is None else kinds[client]
+        module = federation.client if kind == 0 else federation.others[kind - 1]
+        load_client(ckpt_path, client, module)
+        test = TestData(data, limit=limit)
+        population = getattr(data, "clients", None)
+        if client is not None and population is not None and population[client].has("test"):
+            test = TestData(data, _Again(population[client]), f"test data of client {name}", limit)
+        yield Student(name if client is not None else "", module, test, None)
+
+
+class _Again(Iterable[Any]):
+    """A client's own test batches, as often as they are asked for."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._client.ordered_batches("test"))
+
+
+def _names(kinds: dict[int, int], names: Sequence[str] | None) -> dict[str, int]:
+    """Clients by a name that a file can have; the number where names are not known or not told apart."""
+    known = {
+        client: names[client] if names is not None and client < len(names) else str(client)
+        for client in kinds
+    }
+    safe = {client: re.sub(r"[^\w.-]+", "_", name) for client, name in known.items()}
+    if len(set(safe.values())) < len(safe):
+        safe = {client: str(client) for client in kinds}
+    return {name: client for client, name in safe.items()}
+
+
+def read(ckpt_path: str) -> dict[str, Any]:
+    """A checkpoint of Lightning.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        checkpoint = load(ckpt_path)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"ckpt_path={ckpt_path!r} is damaged, or no checkpoint of Lightning.") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"ckpt_path={ckpt_path!r} is no checkpoint of Lightning: it has no state_dict.")
+    return checkpoint
+
+
+def _check_class(checkpoint: dict[str, Any], module: LightningModule, ckpt_path: str) -> None:
+    """Refuses weights of another class, or of layers of other shapes."""
+    here, there = class_path(type(module)), checkpoint.get("hyper_parameters", {}).get("_class_path", "")
+    if there and there.rpartition(".")[2] != here.rpartition(".")[2]:
+        raise ValueError(
+            f"ckpt_path={ckpt_path!r} is of the class {there}, and the model is {here}: give the configuration that it was "
+            "trained by."
+        )

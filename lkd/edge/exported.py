@@ -1,0 +1,172 @@
+"""`Exported`: an exported student, read from its file and run on NumPy arrays. Neither torch nor lkd's models are needed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lkd.edge.extra import optional
+from lkd.edge.nms import Array, suppress
+
+VERSION = 1
+"""Of the metadata in a file and of the card beside it. A reader takes its own version only."""
+KEY = "lkd"
+"""Of the metadata in the ONNX file."""
+PRESENT = "present"
+"""Input of a student of several modalities: which sample has which, `(B, M)` bool in the order of the other inputs."""
+
+
+class Exported:
+    """A student as a file: NumPy in, NumPy out, by ONNX Runtime on the CPU.
+
+    Args:
+        path: The `.onnx` that `export` wrote.
+        threads: Of ONNX Runtime. Default: one, as on a small device.
+
+    Attributes:
+        spec: What the file says of itself: kind, inputs, preprocessing, classes, thresholds, NMS.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no file that lkd exported, or one of another version.
+
+    Example:
+        >>> student = Exported("runs/digits/export/student.onnx")  # doctest: +SKIP
+        >>> student(np.zeros((2, 1, 8, 8), np.float32)).shape  # doctest: +SKIP
+        (2, 10)
+    """
+
+    def __init__(self, path: str | Path, threads: int = 1) -> None:
+        self.path = Path(path)
+        if threads < 1:
+            raise ValueError(f"threads={threads} must be 1 or more.")
+        if not self.path.is_file():
+            raise FileNotFoundError(f"path={str(path)!r} does not exist; give a .onnx that export wrote.")
+        self.session = _session(self.path, threads)
+        text = self.session.get_modelmeta().custom_metadata_map.get(KEY)
+        if text is None:
+            raise ValueError(
+                f"path={str(path)!r} was not exported by lkd: its metadata has no entry {KEY!r}, which says what it takes."
+            )
+        self.spec: dict[str, Any] = json.loads(text)
+        _check_version(self.spec, self.path)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The card beside the file.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it is of another file or version.
+        """
+        path = self.path.with_suffix(".json")
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: the card lies beside its file, {self.path}.")
+        try:
+            card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no card: it is not JSON ({error}).") from error
+        _check_version(card, path)
+        if card["sha256"] != sha256(self.path):
+            raise ValueError(
+                f"{path} is the card of another file: {self.path} was changed, or exported again; export both together."
+            )
+        return card
+
+    def __call__(self, x: Any) -> Any:
+        """What the student says of a batch.
+
+        Args:
+            x: A prepared array as `spec["inputs"]` says, with any number of samples; of several modalities a dict of
+                arrays by name, with or without `"present"`: bools `(B,)` by modality. A modality that is left out is
+                missing in all samples.
+
+        Returns:
+            Logits `(B, C)`; of a detector a list with a dict a picture, `boxes (N, 4)` x1, y1, x2, y2 in pixels of the
+            input, `scores (N,)` descending and `labels (N,)`, wherever its NMS is done.
+
+        Raises:
+            ValueError: For arrays that the file does not take.
+        """
+        if self.spec["kind"] == "modalities":
+            return self.run(self._modalities(x))["logits"]
+        found = self.run({self.spec["inputs"][0]["name"]: x})
+        return self._boxes(found, len(x)) if self.spec["kind"] == "boxes" else found["logits"]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name, as they leave the file.
+
+        Raises:
+            ValueError: For arrays that the file does not take.
+        """
+        for wanted in self.spec["inputs"]:
+            _check_array(inputs.get(wanted["name"]), wanted)
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, dict(inputs)), strict=True))
+
+    def _modalities(self, x: Any) -> dict[str, Array]:
+        entries = [one for one in self.spec["inputs"] if one["name"] != PRESENT]
+        names = [one["name"] for one in entries]
+        given = {name: x[name] for name in names if name in x} if isinstance(x, dict) else {}
+        if not given:
+            raise ValueError(f"x must be a dict of arrays by modality, of {', '.join(names)}.")
+        size, masks = len(next(iter(given.values()))), x.get(PRESENT) or {}
+        there = [
+            np.asarray(masks.get(name, np.ones(size, bool)))
+            if name in given
+            else np.zeros(size, bool)
+            for name in names
+        ]  # fmt: skip
+        present = np.stack(there, 1)
+        if not present.any(1).all():
+            raise ValueError(f"a sample has none of the modalities {', '.join(names)}: leave it out.")
+        for one in entries:
+            given.setdefault(one["name"], np.zeros((size, *one["shape"][1:]), one["dtype"]))
+        return {**given, PRESENT: present}
+
+    def _boxes(self, found: dict[str, Array], size: int) -> list[dict[str, Array]]:
+        if self.spec["nms"] == "beside":
+            limits = [self.spec[k] for k in ("score_threshold", "iou_threshold", "max_detections")]
+            pairs = zip(found["boxes"], found["scores"], strict=True)
+            return [suppress(boxes, scores, *limits) for boxes, scores in pairs]
+        rows = [found["detections"][found["detections"][:, 0] == number] for number in range(size)]
+        return [{"boxes": r[:, 1:5], "scores": r[:, 6], "labels": r[:, 5].astype(np.int64)} for r in rows]
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _session(path: Path, threads: int) -> Any:
+    runtime = optional("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a device has other work, too
+    try:
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes, of no common base but this
+        raise ValueError(f"path={str(path)!r} cannot be run by ONNX Runtime: {error}") from error
+
+
+def _check_version(found: Mapping[str, Any], path: Path) -> None:
+    if found.get("version") != VERSION:
+        raise ValueError(
+            f"{path} has the version {found.get('version')} of lkd's format, and this lkd reads version {VERSION}: export the "
+            "checkpoint again with this lkd, or read it with the one that wrote it."
+        )
+
+
+def _check_array(value: Any, wanted: Mapping[str, Any]) -> None:
+    shape = [*(f"{part}" for part in wanted["shape"])]
+    says = f"{wanted['name']!r} must be a {wanted['dtype']} array of shape ({', '.join(shape)})"
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"{says}, not {'missing' if value is None else type(value).__name__}.")
+    fits = value.ndim == len(shape) and list(value.shape[1:]) == list(wanted["shape"][1:])
+    if not fits or str(value.dtype) != wanted["dtype"] or not len(value):
+        raise ValueError(f"{says}, not {value.dtype} {value.shape}.")

@@ -1,0 +1,90 @@
+"""The architectures of a federation: their modules at the server, and the copies of them that train."""
+
+from typing import cast
+
+import torch
+from lightning.pytorch import LightningModule
+
+from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.stations import Stations, modules
+from lkd.federated.tensors import Tensors
+from lkd.federated.wrapped import Wrapped
+
+
+class Members(Wrapped):
+    """Holds the modules; see `Federation` for the arguments.
+
+    Args:
+        client: The first architecture.
+        algorithm: What says whether weights are shared, and whose are trained.
+        personal: Layers that stay with each client.
+        others: Modules of further architectures.
+        assign: Architecture of every client.
+        common: Layers that the architectures have in common.
+    """
+
+    def __init__(
+        self,
+        client: LightningModule,
+        algorithm: Algorithm,
+        personal: list[str] | str | None,
+        others: list[LightningModule] | None,
+        assign: list[int] | None,
+        common: list[str] | str | None,
+    ) -> None:
+        super().__init__(client)
+        self.algorithm = algorithm
+        self.personal = _patterns(personal) if algorithm.shares else ["*"]
+        self.others, self.assign, self.common = modules(client, others), assign, _patterns(common)
+        self._stations: Stations | None = None
+
+    @property
+    def stations(self) -> Stations:
+        """Copies of `client` and of `others` that train; what is attached to their modules takes part in every client."""
+        if self._stations is None:
+            with torch.inference_mode(
+                False
+            ):  # a test may be the first to ask, and its tensors could not be written to
+                self._stations = Stations(self.client, self.held[1:], self.assign, self.personal, self.common)
+        return self._stations
+
+    @property
+    def held(self) -> list[LightningModule]:
+        """All architectures."""
+        return [self.client, *cast(list[LightningModule], list(self.others))]
+
+    @property
+    def students(self) -> list[LightningModule]:
+        """The modules that clients train; distillation that is attached to them is part of their training."""
+        return [station.module for station in self.stations]
+
+    @property
+    def monitors(self) -> list[tuple[str, str]]:
+        """Who waits for which value at the clients."""
+        found = [(s.local.plateau, type(s.source).__name__) for s in self.stations]
+        return [(f"the plateau of {who}", str(p.configured.monitor)) for p, who in found if p is not None]
+
+    @property
+    def x(self) -> Tensors:
+        """The server's shared weights by name, detached and live."""
+        return self.stations.x
+
+    @property
+    def shared_buffers(self) -> Tensors:
+        """The server's shared buffers by name, live."""
+        return self.stations.buffers
+
+    @property
+    def serves(self) -> bool:
+        """Whether the server's model, or a part of it, is trained: by weights that clients share, or by the server itself."""
+        serves = bool(self.algorithm.serves)
+        return serves or (self.algorithm.shares and (not self.others or self._first_is_shared))
+
+    @property
+    def _first_is_shared(self) -> bool:
+        """Whether a client has the first architecture, or layers in common with it."""
+        return self.assign is None or 0 in self.assign or bool(self.common)
+
+
+def _patterns(given: list[str] | str | None) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or [])

@@ -1,0 +1,90 @@
+"""`SupervisedTwin`: the same student trained on labels, beside a run in which a teacher takes their place."""
+
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lkd.callbacks.report import TWIN
+from lkd.teachers.recipe import fit
+
+log = logging.getLogger(__name__)
+
+
+class SupervisedTwin(Callback):
+    """Trains a run's twin before the run itself: the same configuration without the distillation, on labelled data.
+
+    The twin is a process of its own. It writes to `twin/` in the run's folder, where `DetectionReport` finds its figures, and
+    its configuration is `twin.yaml` there. Nothing of it enters the run.
+
+    Raises:
+        ValueError: If the run distils nothing, or logs nowhere.
+        RuntimeError: If the twin's run fails.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Looks whether there can be a twin, before a teacher is trained."""
+        if stage == "fit" and not trainer.loggers and not cast(Any, trainer).fast_dev_run:
+            raise ValueError(
+                "supervised_twin=true writes into the run's folder, and there is none with "
+                "logger=false: give a logger."
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Trains it."""
+        run = trainer.log_dir  # on every rank: it is broadcast
+        if trainer.is_global_zero and run is not None and not cast(Any, trainer).fast_dev_run:
+            config = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
+            path = Path(run) / "twin.yaml"
+            path.write_text(yaml.safe_dump(twin_of(config, run), sort_keys=False), encoding="utf-8")
+            log.info("Training the supervised twin by %s: the same student and frames, with labels.", path)
+            if wrong := fit(str(path), Path(run) / "twin.done"):
+                raise RuntimeError(
+                    f"the supervised twin's run {wrong}; it is fit --config {path}, and --supervised_twin=false does without it."
+                )
+        trainer.strategy.barrier()
+
+
+def twin_of(config: dict[str, Any], run: str) -> dict[str, Any]:
+    """The twin's configuration.
+
+    Args:
+        config: That of the run, complete.
+        run: The run's folder.
+
+    Raises:
+        ValueError: If the run distils nothing.
+    """
+    if not config.get("distillation"):
+        raise ValueError(
+            "supervised_twin=true is for a run with a distillation; this one learns from labels itself."
+        )
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": run, "name": "", "version": TWIN}}
+    trainer = {**config["trainer"], "logger": logger}
+    trainer["callbacks"] = [_elsewhere(callback) for callback in trainer["callbacks"] or []]
+    own: dict[str, Any] = {
+        "distillation": None,
+        "supervised_twin": False,
+        "ckpt_path": None,
+        "more_loggers": [],
+        "trainer": trainer,
+    }
+    return {**config, **own, "data": _labelled(config["data"])}
+
+
+def _elsewhere(callback: dict[str, Any]) -> dict[str, Any]:
+    """A callback that writes into its own run, and measures no start, which is that of the run."""
+    given = callback.get("init_args") or {}
+    return {
+        **callback,
+        "init_args": {k: v for k, v in given.items() if k not in ("dirpath", "folder", "before")},
+    }
+
+
+def _labelled(data: Any) -> Any:
+    """A data module's configuration, with labels."""
+    if not isinstance(data, dict):
+        return data
+    return {k: False if k == "unlabelled" else _labelled(v) for k, v in data.items()}

@@ -1,0 +1,101 @@
+"""The script of docs/deploy.md, as it stands there, in a process that has neither torch nor lkd."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from lkd.edge.export.tail import with_suppression
+
+from .export.test_preprocessing import described
+from .students import Samples, by_hand, classifier
+from .test_nms import passing
+
+PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
+BLOCK = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "lkd", "lightning", "onnx", "ultralytics"):
+            raise ImportError(f"{name} is not on the device")
+sys.meta_path.insert(0, Blocked())
+sys.path = [p for p in sys.path if "__editable__" not in p]
+"""
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """The script alone, with a line before it that blocks what a device does not have."""
+    (found,) = re.findall(r"```python\n(import json\n.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    assert len([line for line in found.splitlines() if line.strip()]) <= 32
+    path = tmp_path_factory.mktemp("device") / "detect.py"
+    path.write_text(BLOCK + found)
+    return path
+
+
+def run(script, *arguments):
+    command = [sys.executable, "-I", str(script), *map(str, arguments)]
+    return subprocess.run(command, cwd=script.parent, capture_output=True, text=True, check=False)
+
+
+def finish(graph, spec, path):
+    import json
+
+    onnx.helper.set_model_props(graph, {"lkd": json.dumps({"version": 1, **spec})})
+    onnx.save(graph, path)
+
+
+def test_what_is_blocked_cannot_be_imported(script):
+    probe = script.with_name("probe.py")
+    for name in ("torch", "lkd"):
+        probe.write_text(BLOCK + f"import {name}")
+        assert f"{name} is not on the device" in run(probe).stderr
+
+
+def test_a_classifier(script, tmp_path):
+    import torch
+
+    module, pixels = classifier(), np.random.default_rng(0).integers(0, 256, (2, 2, 3), np.uint8)
+    entries = described(Samples(), x=(3, 2, 2))
+    finish(by_hand(module, {"x": torch.zeros(2, 3, 2, 2)}, ["logits"]),
+           {"kind": "logits", "inputs": entries, "classes": Samples.classes}, tmp_path / "student.onnx")  # fmt: skip
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    x = (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - torch.tensor(Samples.mean)[:, None, None]) / 0.2
+    with torch.no_grad():
+        wanted = Samples.classes[int(module(x[None]).argmax())]
+    done = run(script, tmp_path / "student.onnx", tmp_path / "x.png")
+    assert done.stdout.split() == [wanted], done.stderr
+
+
+def test_a_detector(script, tmp_path):
+    """One that takes the picture's first pixels for a box and its score."""
+    make = onnx.helper
+    tail = with_suppression(passing(1, 1), 0.1, 0.6, 10)
+    before = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 18]>
+        pixels (float[batch, 3, 64, 64] images) => (float[batch, 1, 4] first, float[batch, 1, 1] sure)
+        <int64[3] start = {0, 0, 0}, int64[3] end = {1, 1, 4}, int64[3] last = {1, 1, 5}, int64[3] four = {0, 0, 4},
+         int64[3] axes = {1, 2, 3}, int64[3] box = {-1, 1, 4}, int64[3] one = {-1, 1, 1}, float[1] white = {255.0}>
+        {
+            corner = Slice (images, start, end, axes)
+            shaped = Reshape (corner, box)
+            first = Mul (shaped, white)
+            score = Slice (images, four, last, axes)
+            sure = Reshape (score, one)
+        }""")
+    graph = onnx.compose.merge_models(before, tail, [("first", "b"), ("sure", "s")])
+    from lkd.datamodules import YoloFolder
+
+    entries = described(YoloFolder(str(tmp_path), image_size=64), kind="boxes", images=(3, 64, 64))
+    finish(graph, {"kind": "boxes", "inputs": entries, "classes": ["car"]}, tmp_path / "student.onnx")
+    pixels = np.zeros((32, 64, 3), np.uint8)  # the rest is padded
+    pixels[0, :5, 0] = [3, 5, 40, 50, 204]
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    done = run(script, tmp_path / "student.onnx", tmp_path / "x.png")
+    assert done.stdout.split() == ["car", "0.80", "3", "5", "40", "50"], done.stderr
+    assert make

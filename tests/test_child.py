@@ -1,0 +1,70 @@
+"""A run ends with the one that started it, whatever ended that one. Real processes that import next to nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from lkd import child
+
+CHILD = """
+import signal, sys, time
+from lkd import child
+done = child.take_part()
+def end(*_):
+    open("ended", "w").close()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+open("began", "w").close()
+if "whole" in sys.argv:
+    done.touch()
+else:
+    time.sleep(60)
+"""
+PARENT = """
+import os, sys
+from pathlib import Path
+from lkd import child
+child.run([sys.executable, "child.py"], os.environ, Path("done"))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    Path("child.py").write_text(textwrap.dedent(CHILD))
+    return tmp_path
+
+
+def until(there):
+    deadline = time.monotonic() + 30
+    while not Path(there).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_whole_run_says_so(folder):
+    Path("done").touch()  # of an earlier run
+    assert child.run([sys.executable, "-c", "pass"], os.environ, Path("done")) == 0
+    assert not Path("done").exists()
+    assert child.run([sys.executable, "child.py", "whole"], os.environ, Path("done")) == 0
+    assert Path("done").exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills as Unix does")
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGINT"])
+def test_a_student_that_dies_takes_its_teachers_run_with_it(folder, number):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    until("began")
+    parent.send_signal(getattr(signal, number))
+    parent.wait(30)
+    until("ended")
+    assert not Path("done").exists()
