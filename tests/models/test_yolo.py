@@ -331,7 +331,7 @@ def test_missing_extra_is_one_sentence(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "ultralytics.nn.tasks", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r'YOLO needs the extra: pip install "lkd\[yolo\]".*AGPL'):
+    with pytest.raises(ImportError, match=r'YOLO needs the extra: pip install "lightning-kd\[yolo\]".*AGPL'):
         YOLO("yolov8n.yaml")
 
 
