@@ -36,7 +36,7 @@ def shorten(path: str, folder: Path, cameras: list[str]) -> Path:
     if "distillation" in config:
         teacher = str(folder / "teacher.ckpt")
         config["model"]["init_args"]["cameras"] = cameras
-        recipe = shorten("configs/parking/oracle_teacher.yaml", folder, ["C101", "C102"])
+        recipe = shorten("configs/parking/teacher.yaml", folder, ["C101", "C102"])
         config["distillation"]["init_args"]["teacher"] |= {"model": teacher, "recipe": str(recipe)}
         config["data"]["init_args"]["teacher_size"] = 128
     short = folder / Path(path).name

@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
     path.relative_to(ROOT)
     for path in (ROOT / "configs").rglob("*.yaml")
-    # sweeps are run by test_sweeps.py, comparisons by compare/; logging/ holds overlays, nothing by themselves
-    if path.relative_to(ROOT / "configs").parts[0] not in ("sweeps", "tradeoff", "logging")
+    # sweeps are run by test_sweeps.py, comparisons by compare/; logging/ and networks/ hold parts, nothing by themselves
+    if path.relative_to(ROOT / "configs").parts[0] not in ("sweeps", "tradeoff", "logging", "networks")
 )
 SMALL_TRAINER = {
     "trainer.limit_train_batches": 2,
@@ -340,6 +340,8 @@ def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     make()
+    Path("configs").mkdir(exist_ok=True)
+    Path("configs/networks").symlink_to(ROOT / "configs/networks")
     made = recipes_of(config)
     for checkpoint, recipe in made:
         shrunk_recipe(recipe)
