@@ -7,8 +7,11 @@ from torch import nn
 
 from lkd.callbacks.distillation import Distillation
 from lkd.distillation import Distiller
+from lkd.federated import Federation
 from lkd.losses import CWD, DenseDetection, Term
+from lkd.modules import Detector
 from lkd.teachers import PseudoLabels, Teacher
+from lkd.teachers.classes import require_one_list, understand
 
 
 class BoxDistillation(Distillation):
@@ -17,8 +20,8 @@ class BoxDistillation(Distillation):
     `L = alpha L(truth) + (1 - alpha) (hard L(pseudo) + dense L_dense + feature L_cwd)`.
 
     `L(...)` is the student's own detection loss. Hard pseudo-labels are the published method (Molo et al.,
-    VISAPP 2024) and work between any two detectors; dense targets (sigmoid cross-entropy on class scores,
-    localisation distillation on the box distributions, CIoU) need a shared anchor grid, so the teacher then
+    VISAPP 2024) and work between any two detectors, whose classes are matched by name; dense targets (sigmoid cross-entropy on class scores,
+    localisation distillation on the box distributions, CIoU) need a shared anchor grid (YOLO's), so the teacher then
     runs on the student's own view. With `alpha=0` nobody's labels are looked at.
 
     Args:
@@ -38,7 +41,8 @@ class BoxDistillation(Distillation):
 
     Raises:
         ValueError: If a weight is negative, all are zero, or alpha is not in [0, 1]; before training starts,
-            if teacher and student are known to have different numbers of classes.
+            if teacher and student are known to have different classes, and `Teacher(classes=...)` does not say what they are to
+            each other; for dense terms or soft labels that one of them cannot take.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class BoxDistillation(Distillation):
         if feature > 0:
             maps = f"{student_layer}:feats:*"
             terms.append(CWD(weight=(1 - alpha) * feature, student_layer=maps, teacher_layer=":feats:*"))
-        self.teacher = teacher
+        self.teacher, self.dense = teacher, dense
         self.labels = PseudoLabels(teacher, score_threshold, iou_threshold, sees, soft)
         # With alpha=0 pseudo-labels are computed even at hard=0: the module's step needs targets, and their loss is
         # a useful thing to see; it then does not enter the gradient.
@@ -83,6 +87,11 @@ class BoxDistillation(Distillation):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds where whole frames come from, then attaches."""
+        if stage == "fit":
+            students = pl_module.students if isinstance(pl_module, Federation) else [pl_module]
+            require_one_list(students)
+            for student in students:
+                self._check_student(student)
         if stage == "fit" and self.labels.sees == "frame":
             source: Any = getattr(trainer, "datamodule", None)
             if not hasattr(source, "serve_whole_frames"):
@@ -109,15 +118,29 @@ class BoxDistillation(Distillation):
             self.labels.frames = None
 
     def check(self, pl_module: LightningModule) -> None:
-        """The teacher's labels must mean something to the student."""
-        theirs, ours = _classes(self.teacher.loaded), _classes(pl_module)
-        if None not in (theirs, ours) and theirs != ours:
+        """The teacher's labels must mean something to the student, and its raw outputs where dense terms compare them."""
+        understand(self.teacher, pl_module)
+        self._require_grid(self.teacher.loaded, "teacher")
+
+    def _check_student(self, student: LightningModule) -> None:
+        """What can be said before a teacher is trained."""
+        self._require_grid(student, "student")
+        network = _network(student)
+        if self.labels.soft and network is not student and not getattr(network, "weighs_scores", False):
             raise ValueError(
-                f"the teacher has {theirs} classes, the student {ours}: give the teacher a class_map, "
-                "such as {2: 0, 5: 0, 7: 0}, that brings its classes to the student's."
+                f"soft=True: the loss of {type(network).__name__} does not weigh boxes by their scores (it does not say "
+                "weighs_scores = True); take hard pseudo-labels, soft=False."
+            )
+
+    def _require_grid(self, model: nn.Module, side: str) -> None:
+        network = _network(model)
+        if self.dense and not getattr(network, "on_grid", True):
+            raise ValueError(
+                f"dense={self.dense}: the {side}'s {type(network).__name__} has no raw outputs that dense terms can compare, which "
+                "are YOLO's; between any two detectors there are pseudo-labels (hard=1) and features (feature=1)."
             )
 
 
-def _classes(model: nn.Module) -> int | None:
-    """The number of classes, where the model or its hyper-parameters say it."""
-    return getattr(model, "num_classes", getattr(model, "hparams", {}).get("num_classes"))
+def _network(model: nn.Module) -> nn.Module:
+    """That of a `Detector`, or the model itself."""
+    return model.networks()[0] if isinstance(model, Detector) else model

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from lkd.callbacks.pictures import curves, side_by_side
 from lkd.metrics import DetectionTable
 from lkd.metrics.tables import print_table, read_table, save_table
 from lkd.teachers import Teacher, detect_in_view
+from lkd.teachers.classes import understand
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,9 @@ class DetectionReport(Callback):
     Validation of all data before training (`num_sanity_val_steps=-1`) is where the curves begin.
 
     Args:
-        teacher: The teacher to measure; default that of the run's `Distillation` callback, if there is one.
+        teacher: The teacher to measure; default that of the run's `Distillation` callback, if there is one. It
+            answers in the student's classes; where nobody says what its own are to them, the run's teacher is
+            left out with a warning.
         measure_teacher: Measure and draw the teacher too, which costs its forward on the test data. Default true.
         pictures: Frames to draw for each camera. Default 1, the middle of its test data.
         score_threshold: Detections of a lower score are not drawn. Default .3.
@@ -107,6 +111,8 @@ class DetectionReport(Callback):
         cameras = self._cameras(trainer)
         attached = [c.teacher for c in cast(Any, trainer).callbacks if isinstance(c, Distillation)]
         self._teacher = (self.teacher or next(iter(attached), None)) if self.measure_teacher else None
+        if self._teacher:
+            self._understand(self._teacher, getattr(pl_module, "client", pl_module))
         roles = ["Teacher", "Student"] if self._teacher else ["Student"]
         self._tables = {role: DetectionTable(cameras).to(pl_module.device) for role in roles}
         self._drawn: dict[str, list[Image.Image]] = {camera: [] for camera in cameras}
@@ -114,6 +120,16 @@ class DetectionReport(Callback):
         dataset = cast(Any, trainer).datamodule.test_dataloader().dataset
         frames = getattr(dataset, "frames", [])  # where they are not known beforehand the first are drawn
         self._count = {c: sum(f.camera == c for f in frames) for c in cameras}
+
+    def _understand(self, teacher: Teacher, student: Any) -> None:
+        """Has the teacher answer in the student's classes; one that taught features alone may have no such answer."""
+        try:
+            understand(teacher, student)
+        except ValueError as error:
+            if self.teacher is not None:
+                raise
+            rank_zero_warn(f"DetectionReport leaves the teacher out: {error}")
+            self._teacher = None
 
     def _cameras(self, trainer: Trainer) -> list[str]:
         cameras: list[str] | None = getattr(getattr(trainer, "datamodule", None), "cameras", None)

@@ -16,14 +16,12 @@ import torch
 import yaml
 from PIL import Image
 
-if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
-    pytest.skip('needs the extra: pip install "lightning-kd[yolo]"', allow_module_level=True)
-
 from lkd.cli import main
 from lkd.datamodules import ParkingWorld
 from lkd.models import YOLO
 from lkd.models.yolo import _ultralytics
 
+from .detectors import needs_yolo
 from .recordings import write_recordings
 from .roads import write_roads
 from .uci import write_release
@@ -47,6 +45,8 @@ SMALL_FRAMES = {"data.image_size": 64, "data.teacher_size": 96, "data.batch_size
 
 def weights():
     """`data/weights/*.pt` as Ultralytics writes them: an 80-class network, untrained and narrow."""
+    if find_spec("ultralytics") is None:
+        return  # what would read them is skipped
     tasks, folder = _ultralytics(), Path("data/weights")
     folder.mkdir(parents=True)
     for name in ("yolov8n", "yolo11n"):
@@ -318,7 +318,21 @@ def check_results(config):
     return names
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def extras(path):
+    """The mark of a config that names a YOLO, itself or in a config that it names."""
+    seen, ahead = set(), [path]
+    while ahead:
+        seen.add(one := Path(ahead.pop()))
+        text = (ROOT / one).read_text()
+        if "yolo" in text:
+            return [needs_yolo]
+        ahead += {Path(name) for name in re.findall(r"configs/\S+\.yaml", text)} - seen
+    return []
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=f"{path.parent.name}/{path.stem}", marks=extras(path)) for path in CONFIGS]
+)
 def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
     config = yaml.safe_load((ROOT / path).read_text())
     verb, make, overrides = how_to_shrink(path, config)
@@ -342,6 +356,7 @@ def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
     assert not [p for p in (tmp_path / "data").rglob("*.log")] and not (tmp_path / "lightning_logs").exists()
 
 
+@needs_yolo
 def test_the_twins_of_the_oracle_learn_from_labels_and_have_the_same_table(tmp_path, monkeypatch):
     """The command that configs/cnrpark/oracle.yaml gives for them, on the same days and cameras."""
     path = Path("configs/cnrpark/oracle.yaml")
@@ -370,6 +385,17 @@ def test_the_published_figure_stands_beside_the_loss_that_runs(path):
     assert text.split()[1].strip(",") == terms[0]["class_path"]
 
 
+def test_the_parking_study_runs_without_the_extra():
+    free = {path for path in CONFIGS if not extras(path)}
+    assert {
+        Path("configs/parking/oracle_torchvision.yaml"),
+        Path("configs/classification/digits.yaml"),
+    } <= free
+    assert (
+        Path("configs/parking/oracle.yaml") not in free and Path("configs/parking/crosskd.yaml") not in free
+    )
+
+
 def test_there_are_configs():
     assert len(CONFIGS) >= 5 and Path("configs/traffic/oracle.yaml") in CONFIGS
 
@@ -380,6 +406,7 @@ def test_a_config_that_nobody_taught_to_shrink_is_noticed():
             how_to_shrink(Path(name))
 
 
+@needs_yolo
 def test_the_study_on_its_nine_sample_frames(tmp_path, monkeypatch):
     """One frame a camera and day: five days, so five cameras, are learnt from, and two others are tested."""
     data = Path(os.environ.get("LKD_DATA", "data")).resolve()
@@ -414,6 +441,7 @@ def test_the_study_on_its_nine_sample_frames(tmp_path, monkeypatch):
     }
 
 
+@needs_yolo
 def test_traffic_cameras_on_real_frames_with_real_weights(tmp_path, monkeypatch):
     data = Path(os.environ.get("LKD_DATA", "data")).resolve()
     if not (data / "traffic_cams").is_dir() or not (data / "weights/yolo11n.pt").is_file():

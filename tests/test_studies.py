@@ -1,18 +1,14 @@
 """Every method of every comparison under configs/tradeoff/ runs, shrunk, on generated data at the very paths that it names."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 
-if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
-    pytest.skip('needs the extra: pip install "lightning-kd[yolo]"', allow_module_level=True)
-
 from lkd.cli import main
 from lkd.compare.reading import read
 
-from .test_configs import ROOT, how_to_shrink, keep, shrunk_recipe, teacher_of, words
+from .test_configs import ROOT, extras, how_to_shrink, keep, shrunk_recipe, teacher_of, words
 
 STUDIES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs/tradeoff").glob("*.yaml"))
 RUN_ELSEWHERE = ("configs/tradeoff/digits.yaml",)  # by compare/test_command.py, as a whole
@@ -24,7 +20,7 @@ def grid_of(study, monkeypatch):
 
 
 METHODS = [
-    (study, method)
+    pytest.param(study, method, marks=extras(study))
     for study in STUDIES
     if study not in RUN_ELSEWHERE
     for method in yaml.safe_load((ROOT / study).read_text())["methods"]

@@ -76,8 +76,12 @@ def require(outputs: Mapping[str, Any], *keys: str) -> None:
         >>> require({"scores": 0}, "scores", "boxes")
         Traceback (most recent call last):
         ...
-        ValueError: raw detector outputs need the entries scores, boxes; found scores
+        ValueError: raw detector outputs need the entries scores, boxes; found scores (YOLO has them; detectors of other kinds
+        teach by pseudo-labels, BoxDistillation(hard=1), and by features, CWD on ':feats:*')
     """
     if not isinstance(outputs, Mapping) or any(key not in outputs for key in keys):
         found = ", ".join(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
-        raise ValueError(f"raw detector outputs need the entries {', '.join(keys)}; found {found}")
+        raise ValueError(
+            f"raw detector outputs need the entries {', '.join(keys)}; found {found} (YOLO has them; detectors of other kinds "
+            "teach by pseudo-labels, BoxDistillation(hard=1), and by features, CWD on ':feats:*')"
+        )

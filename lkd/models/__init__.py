@@ -1,7 +1,9 @@
-"""Networks: the YOLO adapter, small and CIFAR networks, several modalities, a network per camera, and what detectors share."""
+"""Networks: YOLO's and torchvision's detectors, small and CIFAR networks, several modalities, a network per camera, and what detectors share."""
 
+from lkd.models.build import detector_network
 from lkd.models.cifar_resnet import CIFARResNet
 from lkd.models.dense import detections, grid
+from lkd.models.detector_network import DetectorNetwork
 from lkd.models.fusion import AttentionFusion, ConcatFusion, GatedFusion, MeanFusion
 from lkd.models.generator import FeatureGenerator
 from lkd.models.multi_exit import MultiExit
@@ -11,6 +13,7 @@ from lkd.models.per_camera import PerCamera
 from lkd.models.private_shared import PrivateShared
 from lkd.models.sensor import SensorEncoder
 from lkd.models.small import CNN, MLP
+from lkd.models.torchvision_detector import TorchvisionDetector
 from lkd.models.wide_resnet import WideResNet
 from lkd.models.yolo import YOLO
 
@@ -21,6 +24,7 @@ __all__ = [
     "AttentionFusion",
     "CIFARResNet",
     "ConcatFusion",
+    "DetectorNetwork",
     "FeatureGenerator",
     "GatedFusion",
     "MeanFusion",
@@ -30,7 +34,9 @@ __all__ = [
     "PerCamera",
     "PrivateShared",
     "SensorEncoder",
+    "TorchvisionDetector",
     "WideResNet",
     "detections",
+    "detector_network",
     "grid",
 ]

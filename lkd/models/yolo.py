@@ -120,6 +120,8 @@ class YOLO(nn.Module):
         torch.Size([2, 1, 84])
     """
 
+    weighs_scores = True
+
     def __init__(
         self,
         model: str | dict[str, Any],
@@ -159,6 +161,7 @@ class YOLO(nn.Module):
             delattr(self.head, name)  # v10, 26: the one-to-many branch carries boxes like the other families
         self.groups = self._map_classes(pairs)
         self.num_classes = len(self.groups)
+        self.class_names = None if pairs else architecture.get("class_names")
         if num_classes not in (None, self.num_classes):
             raise ValueError(
                 f"num_classes={num_classes}, but {'class_map' if pairs else model} gives {self.num_classes}; "
@@ -171,6 +174,11 @@ class YOLO(nn.Module):
     def head(self) -> Any:
         """The detection head, the last layer."""
         return self.net.model[-1]
+
+    @property
+    def layers(self) -> Any:
+        """From the image to the head."""
+        return self.net.model
 
     def _map_classes(self, pairs: list[list[int]]) -> list[list[int]]:
         """Keep the mapped rows of the class head; return the rows of each class."""

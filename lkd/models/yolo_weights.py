@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from lkd.models.class_names import written_names
 from lkd.safe_load import load, only_tensors
 
 
@@ -53,7 +54,7 @@ def read(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"model={path!r} is not a readable Ultralytics checkpoint ({why}); of another network give the module: build it, load "
             "its weights by load_state_dict and Teacher(module)."
         )
-    return described, _state(network, "")
+    return {**described, "class_names": written_names(network)}, _state(network, "")
 
 
 def _state(module: Any, prefix: str) -> dict[str, Tensor]:

@@ -2,19 +2,22 @@
 
 import pickle
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lkd.checkpoints import server_state
 from lkd.finite import require_finite
 from lkd.metrics.detection import DetectionTable
+from lkd.models.build import detector_network
 from lkd.models.dense import Detections, Outputs, check_targets
+from lkd.models.detector_network import DetectorNetwork
 from lkd.models.per_camera import PerCamera
+from lkd.models.torchvision_detector import TorchvisionDetector
 from lkd.models.yolo import YOLO
 from lkd.modules.optimize import configure
 from lkd.safe_load import load
@@ -22,28 +25,31 @@ from lkd.teachers.recipe import follow, require_recipe
 
 
 class Detector(LightningModule):
-    """Trains, evaluates and applies a YOLO detector, or one copy of it per camera.
+    """Trains, evaluates and applies a detector, or one copy of it per camera.
 
     Batches are dicts with `images (B, 3, H, W)`, `targets` (one dict of `boxes` and `labels` an image) and
-    `cameras`. Logs `train/loss`, its terms `train/box`, `train/cls`, `train/dfl`, and for validation (`val/`)
+    `cameras`. Logs `train/loss`, its terms (of YOLO `train/box`, `train/cls`, `train/dfl`), and for validation (`val/`)
     and test (`test/`) `map50`, `map`, and with several cameras `map50/<camera>`.
 
-    A checkpoint holds the architecture, so `Detector.load_from_checkpoint(path, weights_only=True)` needs no
-    `.pt`. Optimizer and scheduler are not part of it. Warm-up and averaging are callbacks (`WarmUp`, `EMA`).
+    A checkpoint holds the architecture of a YOLO or `TorchvisionDetector`, so that
+    `Detector.load_from_checkpoint(path, weights_only=True)` needs nothing else; another network made in Python has to be passed
+    again: `network=...`. Optimizer and scheduler are not part of it. Warm-up and averaging are callbacks (`WarmUp`, `EMA`).
 
     Args:
-        network: What `lkd.models.YOLO` takes: a yaml name, the path of a `.pt`, or an architecture dict.
-        num_classes: Number of classes that the detector has (after `class_map`).
-        class_map: `{source class: class}` of pre-trained weights, such as `{2: 0, 5: 0, 7: 0}` (COCO's
+        network: A network, `lkd.models.TorchvisionDetector(...)` or one of your own (`lkd.models.DetectorNetwork`); or what
+            `lkd.models.YOLO` takes: a yaml name, the path of a `.pt`, or an architecture dict.
+        num_classes: Number of classes that the detector has (after `class_map`). Default: the network's, of a YOLO 1.
+        class_map: `{source class: class}` of a YOLO's pre-trained weights, such as `{2: 0, 5: 0, 7: 0}` (COCO's
             vehicles).
+        class_names: What the classes are called, in order, so that a teacher's are found by name. Default: what the network says.
         start: Path of a `.ckpt` of another Detector of the same architecture (one without `cameras`), whose
             weights every copy starts from. It is read when `fit` begins, so a recipe may make it first.
         start_recipe: A config of `python cli.py fit` that trains what is at `start`, if it is not there or was made by another
             version of the recipe; see `lkd.teachers.Teacher`.
         cameras: One copy of the network for each of these cameras (`lkd.models.PerCamera`). Under DDP this
             needs `strategy: ddp_find_unused_parameters_true`.
-        freeze: Number of first layers (10 is YOLOv8's backbone) whose weights and batch statistics stay
-            fixed.
+        freeze: Number of the network's first `layers` (10 is YOLOv8's backbone) whose weights and batch statistics
+            stay fixed.
         freeze_batchnorm: Keep all running batch statistics fixed (for small batches); scale and shift still
             train.
         score_threshold: Lowest score of a detection. The default suits mAP; use .25 or so for pictures.
@@ -54,18 +60,21 @@ class Detector(LightningModule):
 
     Raises:
         ValueError: Classes, cameras or layers that do not fit.
+        TypeError: A network that is none of a detector.
 
     Example:
-        >>> detector = Detector("yolov8n.yaml", num_classes=1)  # doctest: +SKIP
-        >>> detector.detect(torch.zeros(1, 3, 64, 64))[0]["boxes"].shape[1]  # doctest: +SKIP
+        >>> from lkd.models import TorchvisionDetector
+        >>> detector = Detector(TorchvisionDetector("ssdlite", "test_resnet", channels=16)).eval()
+        >>> detector.detect(torch.zeros(1, 3, 64, 64))[0]["boxes"].shape[1]
         4
     """
 
     def __init__(
         self,
-        network: str | dict[str, Any],
-        num_classes: int = 1,
+        network: nn.Module | str | dict[str, Any],
+        num_classes: int | None = None,
         class_map: dict[int, int] | None = None,
+        class_names: list[str] | None = None,
         start: str | None = None,
         start_recipe: str | None = None,
         cameras: list[str] | None = None,
@@ -83,16 +92,28 @@ class Detector(LightningModule):
         if start_recipe is not None and start is None:
             raise ValueError(f"start_recipe={start_recipe!r} makes what is at start: give its path, too.")
         require_recipe("start_recipe", start_recipe)
-        self.save_hyperparameters(ignore=["optimizer", "scheduler", "start_recipe"])
-        yolo = YOLO(network, num_classes, class_map)
-        self.hparams["network"] = yolo.architecture  # so a checkpoint can be rebuilt without the .pt
-        depth = len(yolo.net.model)
+        self.save_hyperparameters(ignore=["network", "optimizer", "scheduler", "start_recipe"])
+        if not isinstance(network, nn.Module) or "_instantiator" in self.hparams:  # plain data
+            self.save_hyperparameters(ignore=["optimizer", "scheduler", "start_recipe"])
+        made = detector_network(network, num_classes, class_map)
+        if type(made) in (YOLO, TorchvisionDetector):
+            self.hparams["network"] = made.architecture  # so a checkpoint can be rebuilt without the .pt
+        self.num_classes = cast(DetectorNetwork, made).num_classes
+        self.hparams["num_classes"] = self.num_classes
+        self.class_names = class_names or getattr(made, "class_names", None)
+        if self.class_names and not len(set(self.class_names)) == len(self.class_names) == self.num_classes:
+            raise ValueError(
+                f"class_names={self.class_names} must be {self.num_classes} different names, one a class."
+            )
+        depth = len(getattr(made, "layers", ()))
         if not 0 <= freeze <= depth:
-            raise ValueError(f"freeze={freeze} must be between 0 and the network's {depth} layers.")
+            raise ValueError(
+                f"freeze={freeze} must be between 0 and the network's {depth} layers (`layers` of {type(made).__name__})."
+            )
         self.freeze_layers, self.freeze_batchnorm = freeze, freeze_batchnorm
-        for layer in yolo.net.model[:freeze]:
+        for layer in self._frozen(made):
             layer.requires_grad_(False)
-        self.network: YOLO | PerCamera = PerCamera(yolo, cameras) if cameras else yolo
+        self.network = PerCamera(made, cameras) if cameras else made
         self.thresholds = (score_threshold, iou_threshold, max_detections)
         self.optimizer, self.scheduler = optimizer, scheduler
         self.val_table = DetectionTable(cameras, max_detections)
@@ -128,33 +149,41 @@ class Detector(LightningModule):
         """Starts from the checkpoint's weights then, not from others."""
         self.start = None
 
-    def networks(self) -> list[YOLO]:
+    def networks(self) -> list[nn.Module]:
         """The network, or all copies of it."""
-        copies = self.network.copies.values() if isinstance(self.network, PerCamera) else [self.network]
-        return [copy for copy in copies if isinstance(copy, YOLO)]
+        return list(self.network.copies.values()) if isinstance(self.network, PerCamera) else [self.network]
+
+    @property
+    def _first(self) -> DetectorNetwork:
+        """One of the networks, by which all losses and boxes are made: neither depends on weights."""
+        return cast(DetectorNetwork, self.networks()[0])
+
+    def _frozen(self, network: nn.Module) -> list[nn.Module]:
+        return list(getattr(network, "layers", ()))[: self.freeze_layers]
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode; frozen layers and frozen batch norms stay in eval mode."""
         super().train(mode)
-        for yolo in self.networks():
-            yolo.net.model[: self.freeze_layers].eval()
+        for network in self.networks():
+            for layer in self._frozen(network):
+                layer.eval()
             if self.freeze_batchnorm:
-                for module in yolo.modules():
+                for module in network.modules():
                     if isinstance(module, _BatchNorm):
                         module.eval()
         return self
 
     def forward(self, images: Tensor, cameras: list[str] | None = None) -> Outputs:
-        """Raw outputs of images `(B, 3, H, W)`; see `lkd.models.YOLO.forward`."""
+        """Raw outputs of images `(B, 3, H, W)`, as the network gives them."""
         return self.network(images, cameras) if isinstance(self.network, PerCamera) else self.network(images)
 
     def loss(self, outputs: Outputs, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Supervised terms `box`, `cls` and `dfl`, mean per image; see `lkd.models.YOLO.loss`."""
-        return self.networks()[0].loss(outputs, targets)
+        """Supervised terms of the network, of YOLO `box`, `cls` and `dfl`."""
+        return self._first.loss(outputs, targets)
 
     def decode(self, outputs: Outputs) -> Detections:
         """Detections of raw outputs with this module's thresholds."""
-        return self.networks()[0].decode(outputs, *self.thresholds)
+        return self._first.decode(outputs, *self.thresholds)
 
     def detect(self, images: Tensor, cameras: list[str] | None = None) -> Detections:
         """Detections of images: dicts of `boxes (N, 4)` xyxy pixels, `scores (N,)` and `labels (N,)`."""
@@ -202,7 +231,7 @@ class Detector(LightningModule):
         boxes, labels = (
             torch.cat([target[key] for target in batch["targets"]]) for key in ("boxes", "labels")
         )
-        check_targets(boxes, labels, self.networks()[0].num_classes)
+        check_targets(boxes, labels, self.num_classes)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""

@@ -85,8 +85,11 @@ class PseudoLabels:
         return [into_view(self._known[path], view, size) for path, view, size in views]
 
     def _keep(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Drops unsure and doubled boxes; an empty answer keeps the shapes (0, 4) and (0,)."""
-        sure = found["scores"] >= self.score_threshold
+        """Drops unsure and doubled boxes and those without an area; an empty answer keeps the shapes (0, 4) and (0,)."""
+        real = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(
+            1
+        )  # one in the padding has no area in the view
+        sure = (found["scores"] >= self.score_threshold) & real
         boxes, scores, labels = (found[k][sure] for k in ("boxes", "scores", "labels"))
         if len(boxes) == 0:
             return {"boxes": boxes.reshape(0, 4).float(), "scores": scores.float(), "labels": labels.long()}

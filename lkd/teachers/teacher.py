@@ -16,6 +16,7 @@ from lkd.packages import is_module, overrides
 from lkd.taps import Call, Taps
 from lkd.teachers.asking import ask
 from lkd.teachers.callables import Called
+from lkd.teachers.classes import Translation
 from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
 from lkd.teachers.normalization import Normalization, Statistics
 from lkd.teachers.outputs import join
@@ -47,6 +48,8 @@ class Teacher(LightningModule):
             It runs when the file is not there yet, or was made by another version of the recipe.
         class_map: For `.pt` weights: source class -> class of the student, such as `{2: 0, 5: 0, 7: 0}`
             for car, bus and truck of COCO as one class.
+        classes: Of a detector: the name of a class of the teacher -> that of the student, such as `{"car": "vehicle", "truck":
+            "vehicle"}`; others are left out. Both say the names of theirs, `Detector(class_names=...)`.
         pretrained: For a timm name: fetch its published weights.
         num_classes: For a timm name: the number of classes, default that of the weights.
         precision: `None` follows the trainer's autocast (weights in another type than float32 run in their own),
@@ -89,6 +92,7 @@ class Teacher(LightningModule):
         student_mean: Statistics | None = None,
         student_std: Statistics | None = None,
         trust: Sequence[str] = (),
+        classes: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
@@ -101,6 +105,8 @@ class Teacher(LightningModule):
         self.source = source if isinstance(source, str) else None
         self.recipe = recipe
         self.class_map = class_map
+        self.classes = classes
+        self.translation: Translation | None = None  # once a student is known
         self.pretrained = pretrained
         self.num_classes = num_classes
         self.trust = tuple(trust)
@@ -211,6 +217,8 @@ class Teacher(LightningModule):
     def detect(self, images: Tensor) -> list[dict[str, Tensor]]:
         """Detections for images `(B, 3, H, W)`: one dict of `boxes` (N, 4), `scores` and `labels` each.
 
+        Labels are the student's, where a student has been found to have others (`BoxDistillation`, `DetectionReport`).
+
         Raises:
             TypeError: If the model neither has `detect` nor returns detections when called.
         """
@@ -228,7 +236,7 @@ class Teacher(LightningModule):
         outputs: list[dict[str, Tensor]] = self._run(
             lambda call: ask(function, call, self._name, self.loaded), whole, images
         )
-        return outputs
+        return outputs if self.translation is None else self.translation(outputs)
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Any:
         """`Trainer.predict` on batches that are a tensor, a tuple that starts with it or a dict of images."""

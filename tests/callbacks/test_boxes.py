@@ -2,7 +2,6 @@
 
 import copy
 import math
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -10,18 +9,17 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 from torch.utils.data import DataLoader
 
-if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
-    pytest.skip('needs the extra: pip install "lightning-kd[yolo]"', allow_module_level=True)
-
 from lkd.callbacks import EMA, BoxDistillation, WarmUp
-from lkd.datamodules import YoloFolder
 from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import CWD, DenseDetection
 from lkd.models import YOLO
 from lkd.modules import Detector
 from lkd.teachers import Teacher
 
+from ..detectors import both, needs_yolo
 from ..roads import oracle, write_roads
+from .detection import attached as attached_to
+from .detection import first_batch, roads
 from .plain import quick_trainer, seeded
 
 COUNT = 4  # frames a camera
@@ -58,6 +56,10 @@ def student(network="yolov8n.yaml", **options):
     return seeded(0, lambda: Detector(network, num_classes=1, **options))
 
 
+def student_of(kind):
+    return seeded(0, lambda: Detector(**kind()))
+
+
 def network_teacher(architecture="yolov8n.yaml", kind=Oracle):
     return seeded(1, lambda: kind(architecture, num_classes=1))
 
@@ -67,25 +69,8 @@ def root(tmp_path_factory):
     return write_roads(tmp_path_factory.mktemp("roads"), count=COUNT)
 
 
-def roads(root, **options):
-    defaults = {"image_size": 96, "batch_size": 2, "fractions": (0.5, 0.0, 0.5), "colour": 0.0}
-    return YoloFolder(str(root), **(defaults | options))
-
-
-def first_batch(root, **options):
-    data = roads(root, **options)
-    data.setup("fit")
-    return next(iter(data.train_dataloader()))
-
-
 def attached(callback, batch, module=None):
-    """A student with the callback's distiller attached as a run does it, and what it logs."""
-    module = module or student()
-    logs = {}
-    module.log = lambda name, value, **_: logs.update({name: value.item()})
-    module.log_dict = lambda values, **_: logs.update({n: v.item() for n, v in values.items()})
-    callback.distiller.attach(module, batch)
-    return module, logs
+    return attached_to(callback, batch, module or student())
 
 
 def own_loss(module, outputs, targets):
@@ -100,6 +85,7 @@ def unscored(found):
 @pytest.mark.parametrize(
     ("hard", "dense", "feature"), [(1, 0, 0), (0, 2, 0), (0, 0, 3), (0.5, 2, 0), (0.5, 2, 3)]
 )
+@needs_yolo
 def test_loss_equals_the_one_by_hand(root, alpha, hard, dense, feature):
     batch = first_batch(root)
     for target in batch["targets"]:  # a truth other than the teacher's
@@ -138,21 +124,23 @@ def test_loss_equals_the_one_by_hand(root, alpha, hard, dense, feature):
     assert logs["train/loss"] == pytest.approx(parts["truth" if alpha else "hard"].item(), rel=1e-4)
 
 
-def test_gradient_reaches_the_student_without_labels(root):
+@both
+def test_gradient_reaches_the_student_without_labels(kind, root):
     batch = first_batch(root, unlabelled=True)
     assert "targets" not in batch
-    module, _ = attached(BoxDistillation(Teacher(oracle)), batch)
+    module, _ = attached(BoxDistillation(Teacher(oracle)), batch, student_of(kind))
     module.training_step(batch, 0).backward()
     missing = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing
-    assert module.network.net.model[0].conv.weight.grad.abs().sum() > 0
+    assert next(module.parameters()).grad.abs().sum() > 0
 
 
-def test_labels_that_are_garbage_do_no_harm_to_a_run_without_labels(tmp_path):
+@both
+def test_labels_that_are_garbage_do_no_harm_to_a_run_without_labels(kind, tmp_path):
     write_roads(tmp_path)
     for path in (tmp_path / "labels").iterdir():
         path.write_text("0 nan nothing \x00")
-    module, before = student(), student().state_dict()
+    module, before = student_of(kind), student_of(kind).state_dict()
     trainer = quick_trainer(callbacks=[BoxDistillation(Teacher(oracle))])
     trainer.fit(module, datamodule=roads(tmp_path, unlabelled=True))
     assert trainer.global_step == 2
@@ -162,14 +150,16 @@ def test_labels_that_are_garbage_do_no_harm_to_a_run_without_labels(tmp_path):
 
 
 @pytest.mark.parametrize("sees", ["batch", "frame"])
-def test_a_teacher_that_finds_nothing_gives_a_finite_loss(root, sees):
+@both
+def test_a_teacher_that_finds_nothing_gives_a_finite_loss(kind, root, sees):
     trainer = quick_trainer(callbacks=[BoxDistillation(Teacher(nothing), sees=sees)])
-    trainer.fit(student(), datamodule=roads(root, unlabelled=True))
+    trainer.fit(student_of(kind), datamodule=roads(root, unlabelled=True))
     logged = trainer.callback_metrics
     assert trainer.global_step == 2 and math.isfinite(logged["distillation/total"])
     assert logged["train/box"] == 0 and logged["train/cls"] > 0
 
 
+@needs_yolo
 def test_dense_targets_of_a_teacher_that_finds_nothing_are_finite_too(root):
     batch = first_batch(root, unlabelled=True)
     teacher = network_teacher(kind=YOLO)  # untrained: its best score is far below the threshold
@@ -178,6 +168,7 @@ def test_dense_targets_of_a_teacher_that_finds_nothing_are_finite_too(root):
     assert module.training_step(batch, 0).isfinite()
 
 
+@needs_yolo
 def test_dense_targets_come_from_the_students_view_and_boxes_from_the_teachers(root):
     """At another resolution the anchors would not line up."""
     teacher = network_teacher()
@@ -187,6 +178,7 @@ def test_dense_targets_come_from_the_students_view_and_boxes_from_the_teachers(r
 
 
 @pytest.mark.parametrize("architecture", ["yolov8n.yaml", "narrow"])
+@needs_yolo
 def test_adapters_are_there_only_where_widths_differ(root, architecture):
     teacher = network_teacher(narrow() if architecture == "narrow" else architecture)
     module, _ = attached(BoxDistillation(Teacher(teacher), hard=0.0, feature=1.0), first_batch(root))
@@ -196,6 +188,7 @@ def test_adapters_are_there_only_where_widths_differ(root, architecture):
         assert parameter.grad.abs().sum() > 0
 
 
+@needs_yolo
 def test_frames_are_seen_once_in_a_whole_run(root):
     teacher = network_teacher()
     data = roads(root, unlabelled=True, teacher_size=192, crop=(0.5, 1.0))
@@ -207,7 +200,8 @@ def test_frames_are_seen_once_in_a_whole_run(root):
     assert trainer.global_step == 6 and trainer.callback_metrics["train/box"] > 0
 
 
-def test_a_callable_as_torchvision_has_them(root):
+@both
+def test_a_callable_as_torchvision_has_them(kind, root):
     """In eval mode torchvision's detectors return dicts of boxes, labels and scores, in this order."""
 
     class Torchvision(nn.Module):
@@ -220,7 +214,7 @@ def test_a_callable_as_torchvision_has_them(root):
     batch = first_batch(root)
     losses = []
     for teacher in (Torchvision(), oracle):
-        module, _ = attached(BoxDistillation(Teacher(teacher)), batch)
+        module, _ = attached(BoxDistillation(Teacher(teacher)), batch, student_of(kind))
         losses.append(module.training_step(batch, 0))
     assert torch.equal(*losses)
 
@@ -246,6 +240,7 @@ class Together:
         return module, torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True), trainer
 
 
+@needs_yolo
 def test_one_student_a_camera_with_averaging_and_warm_up_resumes_bit_for_bit(root, tmp_path):
     whole, last, _ = Together.run(root, tmp_path, 4)
     _, half, trainer = Together.run(root, tmp_path, 2)
@@ -279,17 +274,20 @@ class Mistakes:
 
 
 @pytest.mark.parametrize("weights", [{"hard": 1.0}, {"hard": 0.0, "dense": 1.0}])
+@needs_yolo
 def test_a_teacher_of_other_classes_is_refused_before_training(root, weights):
     teacher = Teacher(YOLO(narrow(), num_classes=3))
     with pytest.raises(ValueError, match=r"teacher has 3 classes, the student 1.*class_map"):
         Mistakes.fit(BoxDistillation(teacher, **weights), roads(root, unlabelled=True))
 
 
+@needs_yolo
 def test_a_detector_as_teacher_says_its_classes_too(root):
     with pytest.raises(ValueError, match=r"teacher has 2 classes, the student 1"):
         Mistakes.fit(BoxDistillation(Teacher(Detector(narrow(), num_classes=2))), roads(root))
 
 
+@needs_yolo
 def test_frames_need_a_datamodule_that_serves_them(root):
     class Other(LightningDataModule):
         def train_dataloader(self):
@@ -303,6 +301,7 @@ def test_frames_need_a_datamodule_that_serves_them(root):
 
 
 @pytest.mark.parametrize("weights", [{"hard": 1.0}, {"hard": 0.0, "dense": 1.0}])
+@needs_yolo
 def test_nan_stops_before_training(root, weights):
     batch = first_batch(root)
     batch["images"][0, 0, 0, 0] = math.nan
@@ -315,6 +314,7 @@ def test_nan_stops_before_training(root, weights):
         Mistakes.fit(BoxDistillation(Teacher(network_teacher(narrow())), **weights), Broken())
 
 
+@needs_yolo
 def test_a_run_that_breaks_off_serves_views_again(root):
     def broken(*args, **kwargs):
         raise RuntimeError("power cut")
@@ -328,11 +328,13 @@ def test_a_run_that_breaks_off_serves_views_again(root):
     assert "teacher_images" in next(iter(data.train_dataloader()))  # left out while whole frames are served
 
 
+@needs_yolo
 def test_a_teacher_that_is_not_wrapped_is_refused():
     with pytest.raises(TypeError, match=r"teacher=Oracle must be a Teacher; wrap it"):
         BoxDistillation(network_teacher())
 
 
+@needs_yolo
 def test_a_run_that_breaks_off_leaves_the_module_as_it_was(root):
     module = student(narrow())
 

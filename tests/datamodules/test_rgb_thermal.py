@@ -1,7 +1,6 @@
 """Pairs of visible and thermal frames: matching, labels, splits, and one view for both; then a teacher who sees the other."""
 
 import shutil
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from PIL import Image
 
 from lkd.datamodules import FederatedDataModule, Natural, RGBThermalFolder
 
+from ..detectors import fcos, needs_yolo
 from ..pairs import KAIST, pictures, save, voc, write_kaist, write_llvip
 from ..roads import oracle
 
@@ -317,11 +317,6 @@ def test_bad_arguments(llvip, wrong, message):
         ready(llvip[0], **wrong)
 
 
-needs_yolo = pytest.mark.skipif(
-    find_spec("ultralytics") is None, reason='needs the extra: pip install "lightning-kd[yolo]"'
-)
-
-
 def narrow():
     """YOLOv8 with eight channels or a few more."""
     from lkd.models import YOLO
@@ -329,7 +324,6 @@ def narrow():
     return YOLO("yolov8n.yaml").architecture | {"scales": {"n": [0.33, 0.0625, 1024]}}
 
 
-@needs_yolo
 @pytest.mark.parametrize("sees", ["batch", "frame"])
 def test_a_visible_teacher_labels_thermal_frames(llvip, sees):
     """The oracle finds white rectangles, which only visible pictures have; the student trains without labels."""
@@ -349,7 +343,7 @@ def test_a_visible_teacher_labels_thermal_frames(llvip, sees):
         return batch
 
     callback.distiller.own.relabel = noted
-    student = seeded(0, lambda: Detector(narrow(), num_classes=1))
+    student = seeded(0, lambda: Detector(**fcos()))
     trainer = quick_trainer(callbacks=[callback])
     trainer.fit(student, datamodule=data)
     assert len(found) == 9 and sum(found) > 0.7 * len(found)  # some are cropped away

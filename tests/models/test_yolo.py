@@ -276,6 +276,21 @@ def test_heads_that_give_other_than_boxes_on_a_grid_are_named(tmp_path, name, ki
             YOLO(model)
 
 
+def test_classes_are_called_as_the_file_says(tmp_path):
+    def named(model):
+        model.names = {0: "car", 1: "bus", 2: "truck"}
+        return model
+
+    saved(tmp_path / "x.pt", "yolov8n.yaml", change=named)
+    network = YOLO(str(tmp_path / "x.pt"))
+    assert network.class_names == ["car", "bus", "truck"] == YOLO(network.architecture).class_names
+    assert (
+        YOLO(str(tmp_path / "x.pt"), class_map={0: 0, 2: 0}).class_names is None
+    )  # they are not these any more
+    saved(tmp_path / "y.pt", "yolov8n.yaml")  # Ultralytics calls them "0", "1", "2" where nobody does
+    assert YOLO(str(tmp_path / "y.pt")).class_names is YOLO("yolov8n.yaml").class_names is None
+
+
 def test_fused_weights_are_refused(tmp_path):
     saved(tmp_path / "x.pt", "yolov10n.yaml", change=lambda model: model.eval().fuse(verbose=False))
     with pytest.raises(ValueError, match="as after fusing for export; give the weights before that"):

@@ -3,7 +3,6 @@
 import copy
 import math
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,11 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningCLI
 
-if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it without its side effects
-    pytest.skip('needs the extra: pip install "lightning-kd[yolo]"', allow_module_level=True)
-
 from lkd.metrics import DetectionTable
 from lkd.modules import Detector
+from lkd.teachers import Teacher
+
+from ..detectors import both, fcos, logits, needs_yolo
 
 DATA = Path(os.environ.get("LKD_DATA", "data"))
 
@@ -40,6 +39,12 @@ def frames(count=4, seed=0, size=64):
 def batch(count=4, seed=0, cameras=None, size=64):
     images, targets = frames(count, seed, size)
     return {"images": images, "targets": targets, "cameras": cameras or ["C1"] * count}
+
+
+def terms_of(detector):
+    """Names of the terms of its loss."""
+    data = batch(2)
+    return detector.loss(detector(data["images"]), data["targets"])
 
 
 class Data(LightningDataModule):
@@ -68,6 +73,7 @@ def fit(detector, **options):
     return made
 
 
+@needs_yolo
 def test_overfits_four_images():
     seed_everything(0, verbose=False)
     detector, data = Detector("yolov8n.yaml"), batch(size=128)
@@ -88,11 +94,12 @@ def test_overfits_four_images():
     assert table.compute()[-1]["map50"] > 0.9
 
 
-def test_logs_and_results():
+@both
+def test_logs_and_results(kind):
     made = trainer(max_epochs=1, num_sanity_val_steps=1)
-    detector = Detector("yolov8n.yaml")
+    detector = Detector(**kind())
     made.fit(detector, datamodule=Data(cameras=2))
-    terms = [made.callback_metrics[f"train/{name}"] for name in ("box", "cls", "dfl")]
+    terms = [made.callback_metrics[f"train/{name}"] for name in terms_of(detector)]
     assert made.callback_metrics["train/loss"] == pytest.approx(sum(terms).item(), rel=1e-5)
     assert {"val/map50", "val/map", "val/map50/C1", "val/map50/C2"} <= made.callback_metrics.keys()
     assert {"train/loss", "val/map50"} <= made.progress_bar_metrics.keys()
@@ -104,8 +111,9 @@ def test_logs_and_results():
     assert isinstance(detector.test_step(batch()), list)
 
 
-def test_validation_of_the_module_agrees_with_its_detections():
-    detector = Detector("yolov8n.yaml").eval()
+@both
+def test_validation_of_the_module_agrees_with_its_detections(kind):
+    detector = Detector(**kind()).eval()
     perfect = batch()
     detector.detect = lambda images, cameras: [
         {**target, "scores": torch.ones(len(target["labels"]))} for target in perfect["targets"]
@@ -116,12 +124,14 @@ def test_validation_of_the_module_agrees_with_its_detections():
     assert logged["val/map"] == pytest.approx(1)
 
 
-def test_detections_of_every_image_fit_the_thresholds():
-    detector = Detector("yolov8n.yaml", score_threshold=0.0, iou_threshold=1.0, max_detections=5).eval()
+@both
+def test_detections_of_every_image_fit_the_thresholds(kind):
+    detector = Detector(**kind(score_threshold=0.0, iou_threshold=1.0, max_detections=5)).eval()
     found = detector.detect(batch()["images"])
     assert [len(each["boxes"]) for each in found] == [5] * 4
 
 
+@needs_yolo
 def test_freeze_layers_and_their_statistics():
     detector = Detector("yolov8n.yaml", freeze=10)
     before = copy.deepcopy(detector.state_dict())
@@ -139,6 +149,7 @@ def test_freeze_layers_and_their_statistics():
     assert all(module.training for module in norms)
 
 
+@needs_yolo
 def test_freeze_batchnorm_trains_the_affine_part_only():
     detector = Detector("yolov8n.yaml", freeze_batchnorm=True)
     before = copy.deepcopy(detector.state_dict())
@@ -152,6 +163,26 @@ def test_freeze_batchnorm_trains_the_affine_part_only():
     assert not detector.eval().train().network.net.model[0].bn.training
 
 
+def test_freeze_and_batch_norms_of_torchvisions(tmp_path):
+    detector = Detector(**fcos(), freeze=2, freeze_batchnorm=True)
+    before = copy.deepcopy(detector.state_dict())
+    fit(detector)
+    frozen = {name for k in (0, 1) for name, _ in detector.network.layers[k].named_parameters()}
+    assert frozen and not any(
+        module.training for layer in detector.network.layers[:2] for module in layer.modules()
+    )
+    after = detector.state_dict()
+    still = {name for name in after if torch.equal(after[name], before[name])}
+    running = {
+        name for name in after if name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    }
+    assert running and running <= still
+    assert all(torch.equal(p, before[n]) for n, p in detector.named_parameters() if not p.requires_grad)
+    moved = {name for name, p in detector.named_parameters() if p.requires_grad} - still
+    assert any(".bn" in name for name in moved) and any("head.regression_head" in name for name in moved)
+
+
+@needs_yolo
 def test_parameter_groups():
     detector = Detector("yolov8n.yaml", freeze=1)
     decay, plain = detector.configure_optimizers()["optimizer"].param_groups
@@ -167,8 +198,9 @@ def test_parameter_groups():
     )
 
 
-def test_one_student_per_camera():
-    detector = Detector("yolov8n.yaml", cameras=["C1", "C2"])
+@both
+def test_one_student_per_camera(kind):
+    detector = Detector(**kind(cameras=["C1", "C2"]))
     data = batch(2, cameras=["C2", "C2"])
     before = copy.deepcopy(detector.state_dict())
     made = trainer(max_epochs=1)
@@ -180,12 +212,13 @@ def test_one_student_per_camera():
     mixed = detector(batch(2)["images"], ["C2", "C1"])
     for row, name in enumerate(["C2", "C1"]):
         alone = detector.network.copies[name](batch(2)["images"])
-        torch.testing.assert_close(mixed["scores"][row], alone["scores"][row])
+        torch.testing.assert_close(logits(mixed)[row], logits(alone)[row])
     detector.loss(mixed, batch(2)["targets"])
 
 
-def test_unlabelled_batch_and_bad_labels():
-    detector, data = Detector("yolov8n.yaml"), batch()
+@both
+def test_unlabelled_batch_and_bad_labels(kind):
+    detector, data = Detector(**kind()), batch()
     with pytest.raises(ValueError, match=r"unlabelled .*BoxDistillation.*unlabelled=false"):
         detector.training_step({"images": data["images"], "cameras": data["cameras"]})
     with pytest.raises(ValueError, match="needs labels"):
@@ -196,27 +229,31 @@ def test_unlabelled_batch_and_bad_labels():
             step(data)
 
 
-def test_images_with_nan_stop_training():
+@both
+def test_images_with_nan_stop_training(kind):
     data = batch()
     data["images"][0, 0, 0, 0] = math.nan
     with pytest.raises(FloatingPointError, match="loss is not finite"):
-        Detector("yolov8n.yaml").training_step(data)
+        Detector(**kind()).training_step(data)
 
 
 @pytest.mark.parametrize("options", [{"freeze": 99}, {"freeze": -1}, {"cameras": ["a.b"]}])
-def test_bad_options(options):
+@both
+def test_bad_options(kind, options):
     with pytest.raises(ValueError, match=next(iter(options))):
-        Detector("yolov8n.yaml", **options)
+        Detector(**kind(**options))
 
 
-def test_everything_frozen():
+@both
+def test_everything_frozen(kind):
     with pytest.raises(ValueError, match="nothing to train"):
-        Detector("yolov8n.yaml", freeze=23).configure_optimizers()
+        Detector(**kind(freeze=len(Detector(**kind()).network.layers))).configure_optimizers()
 
 
-def test_scheduler_steps_once_an_epoch():
+@both
+def test_scheduler_steps_once_an_epoch(kind):
     detector = Detector(
-        "yolov8n.yaml",
+        **kind(),
         optimizer=lambda params: torch.optim.SGD(params, lr=1e-4),
         scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5),
     )
@@ -224,6 +261,7 @@ def test_scheduler_steps_once_an_epoch():
     assert [group["lr"] for group in made.optimizers[0].param_groups] == [5e-5] * 2
 
 
+@needs_yolo
 def test_checkpoint_rebuilds_without_the_pt(tmp_path):
     path = DATA / "weights" / "yolo11n.pt"
     if not path.is_file():
@@ -259,17 +297,28 @@ YAML = """
 model:
   class_path: lkd.modules.Detector
   init_args:
-    network: yolov8n.yaml
-    class_map: {2: 0, 5: 0, 7: 0}
     cameras: [C1]
     optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.001}}
     scheduler: {class_path: torch.optim.lr_scheduler.CosineAnnealingLR, init_args: {T_max: 4}}
 """
+YOLO = """
+    network: yolov8n.yaml
+    class_map: {2: 0, 5: 0, 7: 0}
+"""
+FCOS = """
+    class_names: [car]
+    network:
+      class_path: lkd.models.TorchvisionDetector
+      init_args: {head: fcos, backbone: test_resnet, channels: 64}
+"""
 
 
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
-def test_command_line_run_resume_and_reload(tmp_path):
-    (tmp_path / "config.yaml").write_text(YAML)
+@pytest.mark.parametrize(
+    "network", [pytest.param(YOLO, marks=needs_yolo, id="yolo"), pytest.param(FCOS, id="fcos")]
+)
+def test_command_line_run_resume_and_reload(network, tmp_path):
+    (tmp_path / "config.yaml").write_text(YAML + network[1:])
     base = ["fit", "--config", str(tmp_path / "config.yaml"), f"--trainer.default_root_dir={tmp_path}"]
     whole = cli([*base, "--trainer.max_epochs=2"])
     groups = whole.trainer.optimizers[0].param_groups
@@ -285,41 +334,60 @@ def test_command_line_run_resume_and_reload(tmp_path):
     assert "optimizer" not in stored
     assert stored["_class_path"] == "lkd.modules.Detector"
     x = batch(2)["images"]
-    for loader in (Detector, LightningModule):
-        again = loader.load_from_checkpoint(tmp_path / "end.ckpt", weights_only=True).eval()
-        assert torch.equal(again(x, ["C1"] * 2)["scores"], resumed.model.eval()(x, ["C1"] * 2)["scores"])
+    for load in (Detector.load_from_checkpoint, LightningModule.load_from_checkpoint):
+        again = load(tmp_path / "end.ckpt", weights_only=True).eval()
+        assert torch.equal(logits(again(x, ["C1"] * 2)), logits(resumed.model.eval()(x, ["C1"] * 2)))
+        assert again.class_names == resumed.model.class_names
+    assert Teacher(str(tmp_path / "end.ckpt")).loaded.num_classes == 1
 
 
-def test_every_student_starts_from_another_detectors_weights(tmp_path):
-    other = Detector("yolov8n.yaml")
+def test_a_checkpoint_made_in_python_rebuilds_torchvisions(tmp_path):
+    detector = Detector(**fcos(), class_names=["car"], freeze=1)
+    made = trainer()
+    made.strategy.connect(detector)
+    made.save_checkpoint(tmp_path / "d.ckpt")
+    again = Detector.load_from_checkpoint(tmp_path / "d.ckpt", weights_only=True).eval()
+    x = batch()["images"]
+    assert torch.equal(logits(again(x)), logits(detector.eval()(x)))
+    assert again.class_names == ["car"] and again.freeze_layers == 1
+
+
+def first(detector):
+    """The weights of its first layer."""
+    return next(detector.networks()[0].parameters())
+
+
+@both
+def test_every_student_starts_from_another_detectors_weights(kind, tmp_path):
+    other = Detector(**kind())
     torch.save({"state_dict": other.state_dict()}, tmp_path / "teacher.ckpt")
-    students = Detector("yolov8n.yaml", cameras=["C1", "C2"], start=str(tmp_path / "teacher.ckpt"))
-    weight = other.network.net.model[0].conv.weight
-    assert not torch.equal(students.networks()[0].net.model[0].conv.weight, weight)  # not before fit
+    students = Detector(**kind(cameras=["C1", "C2"], start=str(tmp_path / "teacher.ckpt")))
+    assert not torch.equal(first(students), first(other))  # not before fit
     students.setup("fit")
     for student in students.networks():
         for ours, theirs in zip(student.parameters(), other.network.parameters(), strict=True):
             assert torch.equal(ours, theirs)
 
 
-def test_a_detector_starts_from_the_server_of_a_federation_and_not_anew_where_it_is_loaded(tmp_path):
-    other = Detector("yolov8n.yaml")
+@both
+def test_a_detector_starts_from_the_server_of_a_federation_and_not_anew_where_it_is_loaded(kind, tmp_path):
+    other = Detector(**kind())
     state = {f"client.{name}": tensor for name, tensor in other.state_dict().items()}
     torch.save({"state_dict": state, "federation": {}}, tmp_path / "federation.ckpt")
-    detector = Detector("yolov8n.yaml", start=str(tmp_path / "federation.ckpt"))
+    detector = Detector(**kind(start=str(tmp_path / "federation.ckpt")))
     detector.setup("fit")
-    weight = detector.network.net.model[0].conv.weight
-    assert torch.equal(weight, other.network.net.model[0].conv.weight)
-    again = Detector("yolov8n.yaml", start=str(tmp_path / "federation.ckpt"))
+    assert torch.equal(first(detector), first(other))
+    again = Detector(**kind(start=str(tmp_path / "federation.ckpt")))
     again.on_load_checkpoint({})
     again.setup("fit")
-    assert not torch.equal(again.network.net.model[0].conv.weight, weight)
+    assert not torch.equal(first(again), first(other))
 
 
-def test_weights_to_start_from_that_are_missing_or_do_not_fit(tmp_path):
+@both
+def test_weights_to_start_from_that_are_missing_or_do_not_fit(kind, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"start='gone\.ckpt' does not exist"):
-        Detector("yolov8n.yaml", start="gone.ckpt").setup("fit")
-    Detector("yolov8n.yaml", start="gone.ckpt").setup("test")  # only training starts from it
-    torch.save({"state_dict": Detector("yolov8n.yaml", num_classes=3).state_dict()}, tmp_path / "x.ckpt")
+        Detector(**kind(start="gone.ckpt")).setup("fit")
+    Detector(**kind(start="gone.ckpt")).setup("test")  # only training starts from it
+    torch.save({"state_dict": Detector(**kind(num_classes=3)).state_dict()}, tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match="does not fit this network"):
-        Detector("yolov8n.yaml", start=str(tmp_path / "x.ckpt")).setup("fit")
+        Detector(**kind(start=str(tmp_path / "x.ckpt"))).setup("fit")

@@ -60,6 +60,12 @@ class Boxes(Kind):
         iou_threshold: float | None = None,
     ) -> None:
         super().__init__(module)
+        for network in module.networks():
+            if not isinstance(network, YOLO):
+                raise ValueError(
+                    f"export writes detectors whose network is a YOLO, not a {type(network).__name__}: torch.onnx.export with a wrapper of your "
+                    "own around its decode does it."
+                )
         score, iou, most = module.thresholds
         score, iou = (
             score if score_threshold is None else score_threshold,
@@ -116,7 +122,7 @@ class Boxes(Kind):
     def _copies(self) -> dict[str, YOLO]:
         network = self.module.network
         names = list(network.copies) if isinstance(network, PerCamera) else [""]
-        return dict(zip(names, self.module.networks(), strict=True))
+        return dict(zip(names, cast(list[YOLO], self.module.networks()), strict=True))
 
     def _part(self, name: str, network: YOLO) -> Part:
         images = self.images[name]

@@ -157,3 +157,11 @@ def test_bad_input(tmp_path, roads):
     with pytest.raises(ValueError, match="the test split is empty"):
         empty = YoloFolder(str(roads), image_size=64, fractions=(1.0, 0.0, 0.0))
         export(detector(), empty, path)
+
+
+def test_a_network_of_another_kind_is_refused():
+    from lkd.models import TorchvisionDetector
+    from lkd.modules import Detector
+
+    with pytest.raises(ValueError, match="whose network is a YOLO, not a TorchvisionDetector"):
+        Boxes(Detector(TorchvisionDetector("ssdlite", num_classes=1)), "beside")

@@ -1,0 +1,71 @@
+"""What a detector's network is to lkd: the few things that `Detector` and the callbacks ask of it."""
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from lkd.models.dense import Detections, Outputs
+
+
+class DetectorNetwork(Protocol):
+    """The network of a `lkd.modules.Detector`: a module with raw outputs, a loss of them and boxes from them.
+
+    `YOLO` and `TorchvisionDetector` are such networks; one of your own is any `nn.Module` with these four names. It need
+    not know lkd. It is copied, saved and trained like any other module; where a checkpoint of it is loaded it is given again,
+    `Detector.load_from_checkpoint(path, network=...)`, unless the command line made it from a configuration.
+
+    It may also have, where it can:
+
+    - `class_names: list[str]`: what its classes are called, by which a teacher's classes are brought to a student's.
+    - `layers: Sequence[nn.Module]`: its layers from the image on, of which `Detector(freeze=n)` fixes the first n.
+    - `weighs_scores: bool`: whether `loss` weighs a target's boxes by its `scores`, as soft pseudo-labels need it.
+    - `on_grid = False`: says that the raw outputs are other than `lkd.models.detections` describes, so that dense terms are
+      refused before anything is trained, instead of at the first step.
+
+    Attributes:
+        num_classes: Number of classes; labels are 0 to num_classes - 1, there is no background.
+    """
+
+    num_classes: int
+
+    def __call__(self, images: Tensor) -> Outputs:
+        """Raw outputs of images `(B, 3, H, W)` in [0, 1], the same kind in train and eval mode.
+
+        A dict, whose tensors have the batch first and whose lists hold such tensors; an entry `feats`, the maps that enter
+        the head, serves feature terms. Boxes are in pixels of these very images.
+        """
+        ...
+
+    def loss(self, outputs: Outputs, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Scalars by name, whose sum is minimised; an image may have no boxes.
+
+        Args:
+            outputs: What the call returned.
+            targets: One dict an image: `boxes (N, 4)` xyxy in pixels of the input, `labels (N,)` int64.
+        """
+        ...
+
+    def decode(
+        self, outputs: Outputs, score_threshold: float, iou_threshold: float, max_detections: int
+    ) -> Detections:
+        """One dict an image: `boxes (N, 4)` xyxy in pixels of the input, `scores (N,)` in [0, 1] descending, `labels (N,)`."""
+        ...
+
+
+def require_network(network: Any) -> nn.Module:
+    """The network, if it is one that `Detector` can train.
+
+    Raises:
+        TypeError: If it is no module, or something that the protocol names is missing.
+
+    Example:
+        >>> require_network(nn.Linear(1, 1))
+        Traceback (most recent call last):
+        ...
+        TypeError: network=Linear lacks num_classes, loss, decode, which a detector has; see lkd.models.DetectorNetwork.
+    """
+    missing = [name for name in ("num_classes", "loss", "decode") if not hasattr(network, name)]
+    if missing or not isinstance(network, nn.Module):
+        lacks = f"lacks {', '.join(missing)}, which a detector has" if missing else "is no nn.Module"
+        raise TypeError(f"network={type(network).__name__} {lacks}; see lkd.models.DetectorNetwork.")
+    return network

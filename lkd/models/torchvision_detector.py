@@ -1,0 +1,255 @@
+"""Torchvision's one-stage detectors (BSD) behind lkd's detector protocol: no resize, no download, no AGPL."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_iou
+
+from lkd.models.dense import Detections, Outputs, check_targets
+from lkd.models.torchvision_nets import Head, torchvision_net
+
+TERMS = {"bbox_regression": "box", "classification": "cls", "bbox_ctrness": "centerness"}
+"""Torchvision's names of the terms of a loss, and lkd's."""
+MULTIPLE = 32
+"""Torchvision pads images to such sides for FCOS and RetinaNet: on others its anchors would not meet the maps' cells."""
+
+
+class TorchvisionDetector(nn.Module):
+    """SSDLite, FCOS or RetinaNet of torchvision, from random weights, as the network of a `lkd.modules.Detector`.
+
+    Images stay at the size in which they come, and boxes are in their pixels: torchvision's own resizing is left out. Images are in
+    [0, 1] and normalised inside, as torchvision does: by ImageNet's mean and deviation, for SSDLite by .5 and .5.
+
+    Args:
+        head: `"ssdlite"` (small and fast, for objects from a tenth of the image on), `"fcos"` (no anchor boxes) or `"retinanet"`.
+        backbone: Name of a timm model whose maps go through a feature pyramid, such as `"resnet18"`; random weights. Default:
+            torchvision's own, MobileNetV3-Large for SSDLite and ResNet-50 with a pyramid for the others.
+        num_classes: Number of classes, without a background.
+        channels: Of the pyramid over a timm backbone, and of the head after it. Default 256, as torchvision's; 64 makes a
+            detector for the edge. FCOS needs a multiple of 32, from 64 on.
+        anchor_scale: Factor of the sizes of torchvision's anchor boxes, for smaller or larger objects. RetinaNet's smallest are 32
+            pixels, SSDLite's a fifth of the image. FCOS has none.
+        class_names: What the classes are called, in order.
+
+    Attributes:
+        net: The torchvision detector.
+        architecture: Plain data: `TorchvisionDetector(**architecture)` is the same network with new weights.
+
+    Raises:
+        ValueError: An unknown head or backbone, or numbers that do not fit.
+
+    Example:
+        >>> network = TorchvisionDetector("fcos", "test_resnet", num_classes=2, channels=64)
+        >>> outputs = network(torch.zeros(1, 3, 64, 64))
+        >>> target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([1])}
+        >>> sorted(network.loss(outputs, [target])), network.decode(outputs, 0.99)[0]["boxes"].shape
+        (['box', 'centerness', 'cls'], torch.Size([0, 4]))
+    """
+
+    on_grid, weighs_scores = False, False
+
+    def __init__(
+        self,
+        head: Head,
+        backbone: str | None = None,
+        num_classes: int = 1,
+        channels: int = 256,
+        anchor_scale: float = 1.0,
+        class_names: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if head not in ("ssdlite", "fcos", "retinanet"):
+            raise ValueError(f"head={head!r} must be 'ssdlite', 'fcos' or 'retinanet'.")
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes} must be at least 1; the background is not counted.")
+        if anchor_scale <= 0 or (head == "fcos" and anchor_scale != 1):
+            why = "FCOS has no anchor boxes" if head == "fcos" else "it must be above 0"
+            raise ValueError(f"anchor_scale={anchor_scale}: {why}.")
+        if channels < 1 or (head == "fcos" and (channels % 32 or channels < 64)):
+            least = (
+                "a multiple of 32 from 64 on (FCOS normalises 32 groups)" if head == "fcos" else "at least 1"
+            )
+            raise ValueError(f"channels={channels} must be {least}.")
+        if backbone is None and channels != 256:
+            raise ValueError(
+                f"channels={channels} is of the pyramid over a timm backbone: name one by `backbone`."
+            )
+        self.architecture: dict[str, Any] = {
+            "head": head,
+            "backbone": backbone,
+            "num_classes": num_classes,
+            "channels": channels,
+            "anchor_scale": anchor_scale,
+            "class_names": class_names,
+        }
+        self.num_classes, self.class_names = num_classes, class_names
+        self.net = torchvision_net(head, backbone, num_classes, channels, anchor_scale)
+        self.background = int(head == "ssdlite")  # its class 0, before those of the labels
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """From the image on: the backbone's own, the pyramid or extra maps, and the head."""
+        backbone = self.net.backbone
+        if hasattr(backbone, "body"):
+            return [*backbone.body.children(), backbone.fpn, self.net.head]
+        return [*(layer for part in backbone.features for layer in part), backbone.extra, self.net.head]
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Raw outputs of images `(B, 3, H, W)` in [0, 1]; H and W are multiples of 32, for SSDLite any.
+
+        Returns:
+            `cls_logits (B, A, nc)` (SSDLite: one more, the background first), `bbox_regression (B, A, 4)`, FCOS's `bbox_ctrness
+            (B, A, 1)`, `feats` (the maps that enter the head), `anchors (A, 4)` in pixels, and `sizes (B, 2)`, height and width; the
+            same in train and eval mode.
+
+        Raises:
+            ValueError: For another shape, or one image that is too small to train batch norms on.
+        """
+        height, width = images.shape[-2:]
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must have the shape (B, 3, H, W), got {tuple(images.shape)}.")
+        if not self.background and (height % MULTIPLE or width % MULTIPLE):
+            raise ValueError(
+                f"images: H and W must be multiples of {MULTIPLE}, got shape {tuple(images.shape)}."
+            )
+        with _one_value_a_channel(images):
+            feats = list(self.net.backbone(self.net.transform.normalize(images)).values())
+            outputs: Outputs = self.net.head(feats)
+        # in float32 whatever the maps are in: half types have no room for pixels
+        cells = [torch.empty((1, 1, *level.shape[-2:]), device=images.device) for level in feats]
+        (anchors,) = self.net.anchor_generator(ImageList(images[:1], [(height, width)]), cells)
+        sizes = torch.tensor([[height, width]], device=images.device).expand(len(images), 2)
+        return {**outputs, "feats": feats, "anchors": anchors, "sizes": sizes}
+
+    def loss(self, outputs: Outputs, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Torchvision's own loss, in float32.
+
+        Boxes without an area are no objects and are left out, with a warning. SSDLite takes its negatives in proportion to the
+        objects of an image, so an image without boxes adds nothing to its loss; FCOS and RetinaNet learn from it that there is nothing.
+
+        Args:
+            outputs: What `forward` returned.
+            targets: One dict an image: `boxes (N, 4)` xyxy in pixels of the input, `labels (N,)` int64.
+
+        Returns:
+            Scalars `box`, `cls` and, of FCOS, `centerness`: per object of the batch, for RetinaNet of each image and then averaged.
+
+        Raises:
+            ValueError: Targets that do not fit the batch, are not finite, inverted, hold labels outside the classes, or `scores`.
+        """
+        heads, device = self._heads(outputs), outputs["anchors"].device
+        if len(targets) != len(outputs["sizes"]):
+            raise ValueError(
+                f"targets holds {len(targets)} dicts, but the batch has {len(outputs['sizes'])} images."
+            )
+        if any("scores" in target for target in targets):
+            raise ValueError(
+                "targets have `scores`, but torchvision's losses do not weigh boxes: take hard pseudo-labels (soft=false)."
+            )
+        boxes = [target["boxes"].to(device, torch.float32).reshape(-1, 4) for target in targets]
+        labels = [target["labels"].to(device) for target in targets]
+        check_targets(torch.cat(boxes), torch.cat(labels), self.num_classes)
+        objects = [
+            {"boxes": one[real], "labels": label[real].long() + self.background}
+            for one, label, real in zip(boxes, labels, _with_area(boxes), strict=True)
+        ]
+        anchors = [outputs["anchors"]] * len(targets)
+        with torch.autocast(device.type, enabled=False):
+            if self.background:
+                terms = self.net.compute_loss(
+                    objects, heads, anchors, self._matches(objects, outputs["anchors"])
+                )
+            elif "bbox_ctrness" in heads:
+                terms = self.net.compute_loss(objects, heads, anchors, self._counts(outputs))
+            else:
+                terms = self.net.compute_loss(objects, heads, anchors)
+        return {TERMS[name]: term for name, term in terms.items()}
+
+    @torch.no_grad()
+    def decode(
+        self,
+        outputs: Outputs,
+        score_threshold: float = 0.25,
+        iou_threshold: float = 0.6,
+        max_detections: int = 300,
+    ) -> Detections:
+        """Detections of raw outputs by torchvision's own post-processing, in pixels of the input.
+
+        An anchor may be a box of several classes, as torchvision has it. Suppression is within a class and looks at the best 1000
+        anchors of each map, for SSDLite at the best 300 of each class.
+
+        Args:
+            outputs: What `forward` returned.
+            score_threshold: Boxes that score no more than this are dropped.
+            iou_threshold: Of two boxes of a class that overlap more than this the one with the lower score is dropped.
+            max_detections: The most boxes kept in an image.
+
+        Returns:
+            One dict an image: `boxes (N, 4)` xyxy clipped to the image, `scores (N,)` descending, `labels (N,)` int64.
+        """
+        net = copy.copy(self.net)  # its layers are shared; only these three numbers are its own
+        net.score_thresh, net.nms_thresh = score_threshold, iou_threshold
+        net.detections_per_img = max_detections
+        sizes = [(int(h), int(w)) for h, w in outputs["sizes"].tolist()]
+        heads: dict[str, Any] = self._heads(outputs)
+        anchors: list[Any] = [outputs["anchors"]] * len(sizes)
+        if not self.background:  # these look at one map after the other
+            counts = self._counts(outputs)
+            heads = {name: list(head.split(counts, dim=1)) for name, head in heads.items()}
+            anchors = [list(outputs["anchors"].split(counts))] * len(sizes)
+        found = net.postprocess_detections(heads, anchors, sizes)
+        return [{**one, "labels": one["labels"] - self.background} for one in found]
+
+    def detect(self, images: Tensor) -> Detections:
+        """Detections of images `(B, 3, H, W)` scored above .001, as mAP needs them; else `decode`'s defaults."""
+        return self.decode(self(images), score_threshold=0.001)
+
+    def _heads(self, outputs: Outputs) -> dict[str, Tensor]:
+        names = ("cls_logits", "bbox_regression", "bbox_ctrness")
+        return {name: outputs[name].float() for name in names if name in outputs}
+
+    def _counts(self, outputs: Outputs) -> list[int]:
+        """Anchors of each map."""
+        cells = [level.shape[-2] * level.shape[-1] for level in outputs["feats"]]
+        return [count * len(outputs["anchors"]) // sum(cells) for count in cells]
+
+    def _matches(self, objects: list[dict[str, Tensor]], anchors: Tensor) -> list[Tensor]:
+        """The object of each anchor, or -1, as torchvision's SSD finds it in its forward."""
+        nothing = torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)
+        return [
+            self.net.proposal_matcher(box_iou(one["boxes"], anchors)) if len(one["boxes"]) else nothing
+            for one in objects
+        ]
+
+
+def _with_area(boxes: list[Tensor]) -> list[Tensor]:
+    """Which boxes of each image have an area."""
+    sides = torch.cat(boxes)[:, 2:] - torch.cat(boxes)[:, :2]
+    if bool((sides < 0).any()):
+        wrong = torch.cat(boxes)[(sides < 0).any(1)][0].tolist()
+        raise ValueError(
+            f"targets: the box {wrong} ends before it begins; boxes are x1, y1, x2, y2 in pixels."
+        )
+    if empty := int((sides == 0).any(1).sum()):
+        rank_zero_warn(f"Boxes without an area (here {empty} of {len(sides)}) are left out of the loss.")
+    return list((sides > 0).all(1).split([len(one) for one in boxes]))
+
+
+@contextmanager
+def _one_value_a_channel(images: Tensor) -> Iterator[None]:
+    """Says what to do where a batch norm has nothing to average: one image whose coarsest map is a single cell."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"a batch of shape {tuple(images.shape)} leaves batch norms of the coarsest map one value a channel to train on: take "
+            "two images or more in every batch, larger ones, or Detector(freeze_batchnorm=true)."
+        ) from error
