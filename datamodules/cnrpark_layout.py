@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lkd.datamodules.files import find, is_hidden, is_image, read_rows, read_text
+from lkd.datamodules.files import find, is_image, read_rows, read_text
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.labelled_boxes import check_box
 from lkd.datamodules.left_out import LeftOut
+from lkd.picture_files import is_hidden
 
 SENSOR = (2592, 1944)  # cameraN.csv counts in pixels of this picture, whatever the size of the frames
 LABEL_FILES = (

@@ -3,14 +3,13 @@
 import codecs
 import csv
 import gzip
-import os
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from lkd.datamodules.left_out import LeftOut
+from lkd.picture_files import IMAGES, is_hidden, walk
 
-IMAGES = (".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 NOTES = (".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".names", ".cache", ".db", ".ini")
 PARTS = {
     "train": "train",
@@ -92,16 +91,6 @@ def read_lines(path: Path) -> list[str]:
     return [line for raw in read_text(path).splitlines() if (line := raw.strip())]
 
 
-def is_hidden(path: PurePath) -> bool:
-    """Whether a path, below the folder that is read, is one of those that systems leave there: `._a.jpg`, `__MACOSX`.
-
-    Example:
-        >>> [is_hidden(PurePath(path)) for path in ("cam/a.jpg", "cam/._a.jpg", ".thumbs/a.jpg", "__MACOSX/a.jpg")]
-        [False, True, True, True]
-    """
-    return any(part.startswith(".") or part in ("__MACOSX", "@eaDir") for part in path.parts)
-
-
 def is_image(path: PurePath, left_out: LeftOut | None = None) -> bool:
     """Whether a file, by its name, is a picture that can be read; counts files that are neither that nor notes."""
     if path.suffix.lower() in IMAGES:
@@ -122,11 +111,3 @@ def list_images(folder: Path, left_out: LeftOut | None = None, deep: bool = Fals
     files = walk(folder) if deep else (path for path in folder.iterdir() if path.is_file())
     found = (path for path in files if not is_hidden(path.relative_to(folder)))
     return sorted(path for path in found if is_image(path, left_out))
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder, through links; one that leads back to a folder above it is not followed."""
-    for top, folders, names in os.walk(folder, followlinks=True):
-        above = {Path(top).resolve(), *Path(top).resolve().parents}
-        folders[:] = [name for name in folders if Path(top, name).resolve() not in above]
-        yield from (Path(top, name) for name in names)

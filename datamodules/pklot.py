@@ -17,7 +17,7 @@ from lkd.datamodules.files import check_folder, list_images
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.labelled_boxes import LabelledBoxes
 from lkd.datamodules.left_out import LeftOut
-from lkd.datamodules.pictures import image_size
+from lkd.pictures import image_size
 
 log = logging.getLogger(__name__)
 
