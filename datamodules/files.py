@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from lkd.datamodules.left_out import LeftOut
-from lkd.picture_files import IMAGES, is_hidden, walk
+from lkd.picture_files import IMAGES, NOTES, is_hidden, walk
 
-NOTES = (".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".names", ".cache", ".db", ".ini")
 PARTS = {
     "train": "train",
     "val": "val",

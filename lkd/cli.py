@@ -10,6 +10,7 @@ from lkd.wandb_account import has_account
 
 HELP = """\
 usage: python cli.py {fit,validate,test,predict,partition,export} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+       python cli.py predict SOURCE {--model STUDENT.onnx | --config CONFIG.yaml --ckpt_path X.ckpt}
        python cli.py compare COMPARISON.yaml [--jobs N]
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
@@ -17,7 +18,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   fit        train, distil, and report on the test data
   validate   measure on the validation data
   test       measure on the test data and report
-  predict    run on the predict data
+  predict    run on pictures, a folder, a clip or a stream; without a SOURCE on the predict data
   partition  show which client holds what, without training
   export     write a trained student as a file that runs without lkd, measured as that file
   compare    run methods over settings and seeds, and report what they reach and what they cost
@@ -122,6 +123,13 @@ def _raised_in(error: BaseException) -> str:
     return "" if code is None else str(code.tb_frame.f_globals.get("__name__", ""))
 
 
+def _has_source(args: Sequence[str]) -> bool:
+    """Whether `predict` is to predict pictures, and not the data of a configuration."""
+    from lkd.edge.predict.words import is_asked
+
+    return is_asked(args)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
@@ -156,6 +164,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd.edge.export import command as exporting
 
             exporting.run(given[1:])
+        elif given[0] == "predict" and _has_source(given[1:]):
+            from lkd.edge.predict import command as predicting
+
+            predicting.run(given[1:])
         elif given[0] == "compare":
             from lkd.compare import command
 

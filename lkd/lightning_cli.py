@@ -22,6 +22,7 @@ import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
 from lkd import __version__, child
 from lkd.checkpoint_io import Checkpoints, look
+from lkd.edge.predict.writer import WritePredictions
 from lkd.ending import Ending
 from lkd.made_again import kept
 from lkd.one_table import carry_over
@@ -30,7 +31,7 @@ from lkd.preflight import Preflight, check_folders
 from lkd.run_labels import labels
 from lkd.twin import SupervisedTwin
 from lkd.wandb_account import go_offline_if_unreachable
-from lkd.whereabouts import command, earlier, keep_last, tell
+from lkd.whereabouts import command, earlier, keep_last, predictions, tell
 
 log = logging.getLogger(__name__)
 
@@ -226,6 +227,14 @@ class CLI(LightningCLI):
         tell(self.trainer)
 
     after_test = after_predict = after_validate
+
+    def before_predict(self) -> None:
+        """Writes what is predicted, and keeps none of it in memory unless that is asked for."""
+        options = self.config_init["predict"]
+        options["return_predictions"] = bool(options["return_predictions"])
+        trainer: Any = self.trainer
+        if not trainer.fast_dev_run:
+            trainer.callbacks.append(WritePredictions(Path(predictions(trainer))))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Keeps what was given, for the command that comes next."""

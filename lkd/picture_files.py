@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 IMAGES = (".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
+NOTES = (".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".names", ".cache", ".db", ".ini")
 
 
 def is_hidden(path: PurePath) -> bool:
