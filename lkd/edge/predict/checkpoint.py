@@ -109,7 +109,7 @@ def _copy(module: Detector, camera: str | None) -> DetectorNetwork:
             )
         return cast(DetectorNetwork, module.network)
     copies = module.network.copies
-    if camera not in copies:
+    if camera is None or camera not in copies:
         raise ValueError(
             f"camera={camera!r}: this detector has a copy for each of {', '.join(copies)}; say whose pictures these are: --camera "
             f"{next(iter(copies))}."

@@ -7,7 +7,7 @@ from typing import Any
 
 from lkd.edge.latency import cpu_name
 from lkd.edge.predict.annotate import Annotated
-from lkd.edge.predict.clock import Clock
+from lkd.edge.predict.timing import Clock
 from lkd.edge.predict.frame import Found, Frame, Source
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.progress import Progress

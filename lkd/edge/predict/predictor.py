@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lkd.edge.nms import Array
-from lkd.edge.predict.clock import Clock
+from lkd.edge.predict.timing import Clock
 from lkd.edge.predict.frame import Found, Frame
 from lkd.edge.predict.prepare import Preparation, back
 

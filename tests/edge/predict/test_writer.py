@@ -55,7 +55,7 @@ def test_boxes_lie_in_the_pictures_own_pixels(tmp_path):
     boxes, counts = read(tmp_path / "predict/boxes.csv"), read(tmp_path / "predict/counts.csv")
     assert len(counts) == 6 and all(row["source"].endswith(".png") for row in counts)
     assert [row["frame"] for row in counts] == ["0", "1", "2", "3", "4", "5"]
-    first = [one for batch in found for one in batch][0]
+    first = next(one for batch in found for one in batch)
     mine = [row for row in boxes if row["frame"] == "0"]
     assert mine[0]["class"] in ("car", "bus") and float(mine[0]["score"]) == pytest.approx(
         float(first["scores"][0]), abs=1e-4
