@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import av
 import numpy as np
+import pytest
 from PIL import Image
+
+av = pytest.importorskip("av")
 
 SIZE, STEP = (64, 48), 6
 

@@ -3,8 +3,6 @@ import re
 import numpy as np
 import pytest
 
-av = pytest.importorskip("av")
-
 from lkd.edge.predict import clip_writer
 from lkd.edge.predict.clip_writer import ClipWriter
 from lkd.edge.predict.video import VideoSource

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("trackers")
-
 from lkd.edge.predict.tracks import Tracker
+
+pytest.importorskip("trackers")
 
 
 def seen(*boxes, score=0.9):

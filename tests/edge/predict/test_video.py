@@ -5,10 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-pytest.importorskip("av")
 from lkd.edge.predict.video import VideoSource
 
-from .clips import SIZE, camera, served, which, write_clip
+from .clips import SIZE, av, camera, served, which, write_clip
 
 FORMATS = {
     "a.mp4": {"codec": "libx264"},
@@ -88,8 +87,6 @@ def test_a_clip_that_breaks_off_says_how_much_is_there(tmp_path):
 
 
 def test_what_is_no_clip_is_refused_in_a_sentence(tmp_path):
-    import av
-
     (tmp_path / "text.mp4").write_text("no video at all")
     with pytest.raises(ValueError, match=r"text\.mp4 is no video that can be read"):
         VideoSource(tmp_path / "text.mp4")
