@@ -57,7 +57,9 @@ def misplaced_override(args: Sequence[str]) -> str | None:
     """
     configs = [i for i, a in enumerate(args) if a in ("--config", "-c") or a.startswith("--config=")]
     before = args[: configs[-1]] if configs else []
-    files = {i for i, a in enumerate(args[1:]) if a.lower().endswith(".onnx")}  # `--model student.onnx` is none
+    files = {
+        i for i, a in enumerate(args[1:]) if a.lower().endswith(".onnx")
+    }  # `--model student.onnx` is none
     return next((a for i, a in enumerate(before) if a.startswith(_PARTS) and i not in files), None)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from lkd.edge.latency import cpu_name
 from lkd.edge.predict.annotate import Annotated
-from lkd.edge.predict.timing import Clock
 from lkd.edge.predict.frame import Found, Frame, Source
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.progress import Progress
 from lkd.edge.predict.stop import Stop
 from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results
+from lkd.edge.predict.timing import Clock
 
 NAMED = 20
 """Skipped frames that are named while it runs; the report has more."""

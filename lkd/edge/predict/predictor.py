@@ -6,9 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from lkd.edge.nms import Array
-from lkd.edge.predict.timing import Clock
 from lkd.edge.predict.frame import Found, Frame
 from lkd.edge.predict.prepare import Preparation, back
+from lkd.edge.predict.timing import Clock
 
 PARTS = ["decode", "prepare", "network", "NMS", "write"]
 

@@ -17,9 +17,9 @@ from lkd.edge.export.graph import to_graph
 from lkd.edge.export.preprocessing import described_inputs
 from lkd.edge.export.tail import with_suppression
 from lkd.edge.predict.checkpoint import Checkpoint
-from lkd.edge.predict.timing import Clock
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.sources import open_source
+from lkd.edge.predict.timing import Clock
 from lkd.modules import Classifier, MultimodalClient
 
 from ...roads import write_roads

@@ -1,0 +1,140 @@
+"""`Occupancy`: which slots are busy, from the boxes of a frame after the other, with hysteresis."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lkd.edge.predict.fill import fill
+from lkd.edge.predict.frame import Found, Frame
+from lkd.edge.predict.slots import Slots
+from lkd.edge.predict.vehicles import vehicles
+
+
+class Change(NamedTuple):
+    """A slot that became busy or free.
+
+    Attributes:
+        frame: Number of the frame in which it is seen to last.
+        time: Its seconds, as `Frame.time`.
+        slot: The slot's name.
+        busy: What it is now.
+    """
+
+    frame: int
+    time: float | None
+    slot: str
+    busy: bool
+
+
+class Occupancy:
+    """Follows the slots of one camera.
+
+    A free slot is busy when the box that it is given covers at least `up` of it, and a busy one is free when that is less
+    than `down` (see `lkd.edge.predict.fill`); in between it stays what it is. It changes once that has lasted `dwell` seconds
+    and `frames` frames in a row. Where frames are further apart than `dwell`, as pictures are that a camera takes now and
+    then, and where they have no time, `frames` alone counts. The first frame says what each slot is to begin with.
+
+    Args:
+        slots: The map, scaled to the frames' size.
+        names: What the detector's classes are called, in order. Default: nobody knows, and every box counts.
+        classes: Names of the classes whose boxes count. Default: the vehicles among `names`, or a detector's only class.
+        up: Share of a free slot from which on it is busy. Default: .45.
+        down: Share of a busy slot below which it is free. Default: .3.
+        dwell: Seconds that a change has to last. Default: 2.
+        frames: Frames in a row that a change has to last. Default: 1.
+
+    Attributes:
+        busy: `(S,)` bool, as of the last frame.
+        shares: `(S,)` float64: of each slot the share that its box covered in the last frame.
+
+    Raises:
+        ValueError: For numbers that contradict each other, or classes that the detector does not have.
+
+    Example:
+        >>> slots = Slots(("A1",), np.array([[[2, 2], [6, 2], [6, 8], [2, 8]]], float), (10, 10), None, "map.json")
+        >>> occupancy, picture = Occupancy(slots, dwell=0.5), np.zeros((10, 10, 3), np.uint8)
+        >>> none, car = np.zeros((0, 4)), np.array([[2.0, 2, 6, 8]])
+        >>> for number, boxes in enumerate([none, car, car, car]):
+        ...     labels = np.zeros(len(boxes), np.int64)
+        ...     found = {"boxes": boxes, "scores": labels + 1.0, "labels": labels}
+        ...     print(occupancy.update(Frame("a.mp4", number, number / 4, picture), found), occupancy.free)
+        [] 1
+        [] 1
+        [] 1
+        [Change(frame=3, time=0.75, slot='A1', busy=True)] 0
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        names: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        up: float = 0.45,
+        down: float = 0.3,
+        dwell: float = 2.0,
+        frames: int = 1,
+    ) -> None:
+        if not 0 < down <= up <= 1:
+            raise ValueError(f"up={up} and down={down} must be shares with 0 < down <= up <= 1.")
+        if not 0 <= dwell < np.inf or frames < 1:
+            raise ValueError(f"dwell={dwell} must be 0 s or more, and frames={frames} 1 or more.")
+        self.slots, self.up, self.down, self.dwell, self.frames = slots, up, down, dwell, frames
+        self._counted = vehicles(names, classes)
+        self.busy: npt.NDArray[np.bool_] = np.zeros(len(slots.names), np.bool_)
+        self.shares = np.zeros(len(slots.names))
+        self._since = np.full(len(slots.names), np.nan)  # when what would be a change was first seen
+        self._lasted = np.zeros(len(slots.names), np.int64)  # for how many frames it is seen
+        self._last: Frame | None = None
+
+    @property
+    def free(self) -> int:
+        """How many slots are free."""
+        return int((~self.busy).sum())
+
+    def update(self, frame: Frame, found: Found) -> list[Change]:
+        """Takes the next frame; gives the slots that changed.
+
+        Args:
+            frame: The frame; only its size, source and time are looked at.
+            found: What was found in it, in its pixels.
+
+        Raises:
+            ValueError: If the map is not of this frame's camera or size.
+        """
+        height, width = frame.image.shape[:2]
+        self.slots.check(frame.source, (width, height))
+        boxes = np.asarray(found["boxes"], np.float64).reshape(-1, 4)
+        if self._counted is not None:
+            boxes = boxes[np.isin(found["labels"], self._counted)]
+        self.shares = fill(self.slots, boxes)
+        first, self._last, last = self._last is None, frame, self._last
+        if last is None or first:
+            self.busy = self.shares >= self.up
+            return []
+        changed = self._held(self.shares >= np.where(self.busy, self.down, self.up), last.time, frame.time)
+        self.busy = self.busy ^ changed
+        return [
+            Change(frame.number, frame.time, self.slots.names[slot], bool(self.busy[slot]))
+            for slot in np.flatnonzero(changed)
+        ]
+
+    def _held(
+        self, seen: npt.NDArray[np.bool_], last: float | None, now: float | None
+    ) -> npt.NDArray[np.bool_]:
+        """Which slots differ from what they are for long enough."""
+        differs = seen != self.busy
+        if last is None or now is None or now < last:  # without times, or another clip
+            last = now
+            self._since[:] = np.nan
+        self._lasted = np.where(differs, self._lasted + 1, 0)
+        self._since[~differs] = np.nan
+        changed = differs & (self._lasted >= self.frames)
+        if now is not None and last is not None:
+            # what is seen between two frames further apart than `dwell` has lasted that long, for all that is known
+            begin = last if now - last >= self.dwell else now
+            self._since = np.where(differs & np.isnan(self._since), begin, self._since)
+            changed &= now - self._since >= self.dwell
+        self._since[changed], self._lasted[changed] = np.nan, 0
+        return changed
