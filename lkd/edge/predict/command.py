@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from lkd.edge.exported import Exported
+from lkd.edge.predict.annotate import Annotated, AnnotatedClip
 from lkd.edge.predict.folder import fresh
 from lkd.edge.predict.loop import predict
 from lkd.edge.predict.predictor import Predictor, Student
 from lkd.edge.predict.sources import is_stream, open_source
+from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results
+from lkd.edge.predict.tracks import Tracker
 from lkd.edge.predict.words import check_options, is_file, parser, split
 
 
@@ -35,10 +38,24 @@ def run(args: Sequence[str]) -> dict[str, Any]:
         )
     student, who, default = _student(given, rest)
     predictor = Predictor(student, who, given.score_threshold)
+    if given.track and not predictor.detects:
+        raise ValueError(f"track={given.track} is of boxes, and {who} is a classifier: leave it out.")
+    folder = fresh(given.folder, default)
     source = open_source(words, given.every)
     pictures = given.pictures if chosen else 20 if is_stream(words[0]) else None
-    folder = fresh(given.folder, default)
-    report = predict(source, predictor, folder, pictures)
+    rate: float | None = getattr(source, "rate", None)
+    tracker = Tracker(given.track, rate or 25.0) if given.track else None
+    folder.mkdir(parents=True, exist_ok=True)
+    classes = predictor.classes
+    results: list[Results] = [
+        BoxFiles(folder, classes, tracker is not None)
+        if predictor.detects
+        else ProbabilityFile(folder, classes)
+    ]
+    results.append(Annotated(folder, classes, pictures))
+    if given.clip:
+        results.append(AnnotatedClip(folder, classes, rate))
+    report = predict(source, predictor, results, folder, tracker.update if tracker else None)
     _tell(report, folder, predictor)
     if report["signal"]:
         raise SystemExit(128 + report["signal"])
@@ -76,15 +93,15 @@ def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
 
 def _tell(report: dict[str, Any], folder: Path, predictor: Predictor) -> None:
     ended = " until a signal ended it" if report["signal"] else ""
+    dropped = f", {report['dropped']} dropped" if report["dropped"] else ""
     print(
-        f"{report['frames']} frames{ended}, {report['skipped']} skipped, {report['frames_per_second']:.1f} a second"
+        f"{report['frames']} frames{ended}, {report['skipped']} skipped{dropped}, {report['frames_per_second']:.1f} a second"
     )
     if report["latency"]:
-        print(f"{'ms a frame':<12}{'p50':>10}{'p95':>10}")
+        print(f"{'ms a frame':<12}{'p50':>10}{'p95':>10}{'CPU p50':>10}")
     for row in report["latency"]:
         if predictor.detects or row["part"] != "NMS":
-            print(f"{row['part']:<12}{row['p50_ms']:>10.2f}{row['p95_ms']:>10.2f}")
+            print(f"{row['part']:<12}{row['p50_ms']:>10.2f}{row['p95_ms']:>10.2f}{row['cpu_ms']:>10.2f}")
     files = ", ".join(Path(path).name for path in report["files"])
-    drawn = f", {report['pictures']} pictures" if report["pictures"] else ""
     above = f" of boxes that score above {predictor.score_threshold:g}" if predictor.detects else ""
-    print(f"{folder}: {files}, report.json{drawn}{above}")
+    print(f"{folder}: {files}, report.json{above}")

@@ -35,9 +35,23 @@ class Frame:
 
 
 class Source(Protocol):
-    """Where frames come from; one that cannot be read is named in `skipped`, a sentence each, and left out."""
+    """Where frames come from.
+
+    Attributes:
+        skipped: A sentence for each frame that could not be read.
+    """
 
     skipped: list[str]
+
+    @property
+    def dropped(self) -> int:
+        """Frames of a live stream that came while earlier ones were worked on."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames, of pictures the first one's."""
+        ...
 
     def __iter__(self) -> Iterator[Frame]:
         """Gives the frames, in order."""

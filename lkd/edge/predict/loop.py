@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lkd.edge.latency import cpu_name
-from lkd.edge.predict.annotate import Annotated
 from lkd.edge.predict.frame import Found, Frame, Source
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.progress import Progress
 from lkd.edge.predict.stop import Stop
-from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results
+from lkd.edge.predict.tables import Results
 from lkd.edge.predict.timing import Clock
 
 NAMED = 20
@@ -21,20 +20,18 @@ NAMED = 20
 def predict(
     source: Source,
     predictor: Predictor,
+    results: Sequence[Results],
     folder: Path,
-    pictures: int | None = None,
-    steps: Sequence[Callable[[Frame, Found], Found]] = (),
-    tracks: bool = False,
+    track: Callable[[Found, float | None], Found] | None = None,
 ) -> dict[str, Any]:
     """Predicts all frames of a source, until its end or a signal.
 
     Args:
-        source: Of the frames.
+        source: Of the frames; it is closed at the end.
         predictor: The student.
-        folder: Where to write `boxes.csv`, `boxes.jsonl` and `counts.csv`, or `predictions.csv`; `report.json`; `pictures/`.
-        pictures: Annotated pictures to write; None for all.
-        steps: What else happens to what was found in a frame, in order.
-        tracks: Whether one of them gives boxes `ids`.
+        results: Where what was found goes, in this order; they are closed at the end.
+        folder: Where to write `report.json`.
+        track: Gives boxes ids, of what was found and the frame's time.
 
     Returns:
         The report: frames, skipped ones, frames a second, times by part, files, and the signal that ended it, or None.
@@ -42,61 +39,66 @@ def predict(
     Raises:
         ValueError: If no frame could be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    classes = predictor.classes
-    results: Results = (
-        BoxFiles(folder, classes, tracks) if predictor.detects else ProbabilityFile(folder, classes)
-    )
-    annotated = Annotated(folder, classes, pictures)
-    clock, said = Clock(PARTS), 0
+    clock = Clock(PARTS)
     progress = Progress(len(source) if isinstance(source, Sized) else None)
     try:
         with Stop() as stop:
-            frames = iter(source)
-            while not stop.number:
-                with clock("decode"):
-                    frame = next(frames, None)
-                said = _name(source.skipped, said, progress)
-                if frame is None:
-                    break
-                found = predictor(frame, clock)
-                for step in steps:
-                    found = step(frame, found)
-                with clock("write"):
-                    results.write(frame, found)
-                    annotated.write(frame, found)
-                clock.frame_done()
-                progress(clock.frames, len(source.skipped))
+            _run(source, predictor, results, track, clock, progress, stop)
     finally:
         progress.end()
-        results.close()
+        for result in results:
+            result.close()
         source.close()
     if not clock.frames and not stop.number:
-        raise ValueError(
-            f"no frame could be read: {source.skipped[0] if source.skipped else 'the source is empty.'}"
-        )
+        why = source.skipped[0] if source.skipped else "the source is empty."
+        raise ValueError(f"no frame could be read: {why}")
     report = {
         "frames": clock.frames,
         "skipped": len(source.skipped),
+        "dropped": source.dropped,
         "frames_per_second": round(clock.rate, 2),
         "latency": clock.rows(),
         "cpu": cpu_name(),
         "score_threshold": predictor.score_threshold if predictor.detects else None,
         "signal": stop.number or None,
         "skipped_because": source.skipped[:1000],
-        "files": [str(path) for path in results.paths],
-        "pictures": annotated.written,
+        "files": [str(path) for result in results for path in result.paths],
     }
-    (folder / "report.json").write_text(
-        json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     return report
 
 
+def _run(
+    source: Source,
+    predictor: Predictor,
+    results: Sequence[Results],
+    track: Callable[[Found, float | None], Found] | None,
+    clock: Clock,
+    progress: Progress,
+    stop: Stop,
+) -> None:
+    frames, said = iter(source), 0
+    while not stop.number:
+        with clock("decode"):
+            frame: Frame | None = next(frames, None)
+        said = _name(source.skipped, said, progress)
+        if frame is None:
+            return
+        found = predictor(frame, clock)
+        with clock("write"):
+            if track is not None:
+                found = track(found, frame.time)
+            for result in results:
+                result.write(frame, found)
+        clock.frame_done()
+        progress(clock.frames, len(source.skipped))
+
+
 def _name(skipped: Sequence[str], said: int, progress: Progress) -> int:
+    """Names those that were skipped since the last frame; returns how many are named."""
     for sentence in skipped[said:NAMED]:
         progress.say(f"skipped: {sentence}")
     if said <= NAMED < len(skipped):
         progress.say(f"skipped: more than {NAMED} frames; report.json has them.")
-        return len(skipped)
-    return max(said, len(skipped))
+    return len(skipped)

@@ -1,4 +1,4 @@
-"""Where pictures come from: files, folders and globs; clips and streams are `frames_video`'s."""
+"""Where pictures come from: files, folders and globs; clips and streams are `video`'s."""
 
 import glob
 import warnings
@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lkd.edge.predict.frame import Frame, Source
+from lkd.edge.predict.video import VideoSource
 from lkd.picture_files import IMAGES, NOTES, is_hidden, walk
-from lkd.pictures import pixels
+from lkd.pictures import image_size, pixels
 
 CLIPS = (
     ".mp4",
@@ -46,6 +47,21 @@ class PictureSource:
     def __init__(self, paths: Sequence[Path], every: int = 1) -> None:
         self.paths, self.every = list(paths), every
         self.skipped: list[str] = []
+        self.dropped = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the first picture that can be read.
+
+        Raises:
+            ValueError: If none can.
+        """
+        for path in self.paths:
+            try:
+                return image_size(path)
+            except (OSError, ValueError) as error:
+                last = error
+        raise ValueError(f"no frame could be read: {last}")
 
     def __len__(self) -> int:
         """How many there are to read."""
@@ -89,8 +105,6 @@ def open_source(words: Sequence[str], every: int = 1) -> Source:
     if streams:
         if "://" not in streams[0] and not Path(streams[0]).is_file():
             raise FileNotFoundError(f"SOURCE={streams[0]!r} does not exist.")
-        from lkd.edge.predict.frames_video import VideoSource  # PyAV, an extra
-
         return VideoSource(streams[0], every)
     return PictureSource([path for word in words for path in _pictures(word)], every)
 

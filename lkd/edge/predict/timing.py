@@ -28,7 +28,7 @@ class Clock:
 
     def __init__(self, parts: list[str]) -> None:
         self.parts = parts
-        self._now = dict.fromkeys(parts, 0.0)
+        self._now, self._busy = dict.fromkeys(parts, 0.0), dict.fromkeys(parts, 0.0)
         self._frames: deque[tuple[float, ...]] = deque(maxlen=KEPT)
         self.begin = time.perf_counter()
         self.frames = 0
@@ -36,22 +36,18 @@ class Clock:
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Times what runs inside."""
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
             self._now[part] += time.perf_counter() - start
+            self._busy[part] += time.process_time() - busy
 
     def frame_done(self) -> None:
         """Closes the books of a frame."""
-        self._frames.append(tuple(self._now.values()))
+        self._frames.append((*self._now.values(), *self._busy.values()))
         self.frames += 1
-        for part in self._now:
-            self._now[part] = 0.0
-
-    def frame_lost(self) -> None:
-        """Forgets what was timed since the last frame."""
-        self._now = dict.fromkeys(self.parts, 0.0)
+        self._now, self._busy = dict.fromkeys(self.parts, 0.0), dict.fromkeys(self.parts, 0.0)
 
     @property
     def rate(self) -> float:
@@ -59,14 +55,16 @@ class Clock:
         return self.frames / max(time.perf_counter() - self.begin, 1e-9)
 
     def rows(self) -> list[dict[str, float | str]]:
-        """Median and 95th percentile of each part, and of all together, in milliseconds; none without a frame."""
+        """Median and 95th percentile of each part, and of all together, in milliseconds; none without a frame.
+
+        `cpu_ms` is the median of this process's CPU time, which other work on the machine hardly changes.
+        """
         if not self._frames:
             return []
-        taken = 1000 * np.array(self._frames)
-        taken = np.concatenate([taken, taken.sum(1, keepdims=True)], 1)
-        p50, p95 = np.percentile(taken, [50, 95], axis=0)
-        names = [*self.parts, "all"]
+        taken = 1000 * np.array(self._frames).reshape(len(self._frames), 2, len(self.parts))
+        taken = np.concatenate([taken, taken.sum(2, keepdims=True)], 2)
+        p50, p95 = np.percentile(taken, [50, 95], axis=0).round(3)
         return [
-            {"part": name, "p50_ms": round(float(a), 3), "p95_ms": round(float(b), 3)}
-            for name, a, b in zip(names, p50, p95, strict=True)
+            {"part": name, "p50_ms": float(p50[0, i]), "p95_ms": float(p95[0, i]), "cpu_ms": float(p50[1, i])}
+            for i, name in enumerate([*self.parts, "all"])
         ]

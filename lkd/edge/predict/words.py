@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-FLAGS = ("--track", "--print_config", "-h", "--help")
+FLAGS = ("--track", "--clip", "--print_config", "-h", "--help")
 """Options that take no value."""
 DESCRIPTION = """\
 Predicts pictures, a folder, a glob, a clip or a stream, by an exported file or by a checkpoint.
@@ -44,6 +44,14 @@ def parser() -> argparse.ArgumentParser:
     add("--score_threshold", type=float, help="lowest score of a box; default .25")
     add("--threads", type=_count, default=1, help="of the network; default 1")
     add("--every", type=_count, default=1, help="1 for all frames, n for every n-th")
+    add("--clip", action="store_true", help="write the annotated frames as a clip, annotated.mp4")
+    add(
+        "--track",
+        nargs="?",
+        const="bytetrack",
+        choices=["bytetrack", "sort"],
+        help="give boxes the ids of tracks; --track=sort for another method",
+    )
     add(
         "--camera",
         help="of a checkpoint with a copy of the network for each camera: whose pictures these are",
