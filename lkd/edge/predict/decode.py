@@ -40,10 +40,10 @@ def shown(path: str | Path) -> str:
     """A path or address as it may be shown: without the password that may be in it.
 
     Example:
-        >>> shown("rtsp://admin:secret@10.0.0.7/live")
-        'rtsp://***@10.0.0.7/live'
+        >>> shown("rtsp://admin:secret@10.0.0.7/live?token=secret")
+        'rtsp://***@10.0.0.7/live?***'
     """
-    return re.sub(r"(://)[^/?#]*@", r"\1***@", str(path)) if is_address(path) else str(path)
+    return re.sub(r"\?.*", "?***", re.sub(r"(://)[^/?#]*@", r"\1***@", str(path))) if is_address(path) else str(path)
 
 
 class Connection:
@@ -70,7 +70,7 @@ class Connection:
             self._container: Any = optional("av").open(address, options=options, timeout=timeout)
         except self._errors as error:
             what = "cannot be reached" if is_address(path) else "is no video that can be read"
-            raise UnreadableError(f"{self.name} {what}: {_reason(error)}.") from error
+            raise UnreadableError(f"{self.name} {what}: {_reason(error)}.") from None  # FFmpeg's own words have the password
         videos = self._container.streams.video
         if not videos:
             kinds = sorted({stream.type for stream in self._container.streams}) or ["nothing"]
@@ -97,7 +97,7 @@ class Connection:
                 self._packets += packet.size > 0
                 yield from self._decoded(packet)
         except self._errors as error:
-            raise UnreadableError(f"{self.name} broke off: {_reason(error)}") from error
+            raise UnreadableError(f"{self.name} broke off: {_reason(error)}") from None
         if self._packets < self._stream.frames:
             raise UnreadableError(
                 f"{self.name} broke off: {self._packets} of the {self._stream.frames} frames that it announces are there"
@@ -118,18 +118,22 @@ class Connection:
 
 
 def upright(frame: Any) -> npt.NDArray[np.uint8]:
-    """The picture of a decoded frame, `(H, W, 3)` uint8 RGB, turned as the clip says that the camera was held.
+    """The picture of a decoded frame, `(H, W, 3)` uint8 RGB, turned and mirrored as the clip says.
 
     Raises:
         UnreadableError: If it is to be turned by something that is no quarter.
     """
-    if frame.rotation % 90:
-        raise UnreadableError(
-            f"the clip says that its picture is turned by {frame.rotation} degrees: no quarter."
-        )
     image: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    turns = frame.rotation // 90 % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    # a point (x, y) is shown at (a x + c y, b x + d y)
+    (a, b), (c, d) = np.sign(np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]).tolist()
+    if a and d and not (b or c):
+        return np.ascontiguousarray(image[::d, ::a])
+    if b and c and not (a or d):
+        return np.ascontiguousarray(image.transpose(1, 0, 2)[::b, ::c])
+    raise UnreadableError(f"the clip says that its picture is turned by {frame.rotation} degrees, which is no quarter.")
 
 
 def _address(path: str | Path) -> tuple[str, dict[str, str]]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from lkd.edge.predict.fill import fill
 from lkd.edge.predict.frame import Found, Frame
+from lkd.edge.predict.overlap import Floats
 from lkd.edge.predict.slots import Slots
 from lkd.edge.predict.vehicles import vehicles
 
@@ -40,8 +41,8 @@ class Occupancy:
         slots: The map, scaled to the frames' size.
         names: What the detector's classes are called, in order. Default: nobody knows, and every box counts.
         classes: Names of the classes whose boxes count. Default: the vehicles among `names`, or a detector's only class.
-        up: Share of a free slot from which on it is busy. Default: .45.
-        down: Share of a busy slot below which it is free. Default: .3.
+        up: Share of a free slot from which on it is busy. Default: .35.
+        down: Share of a busy slot below which it is free. Default: .2.
         dwell: Seconds that a change has to last. Default: 2.
         frames: Frames in a row that a change has to last. Default: 1.
 
@@ -71,8 +72,8 @@ class Occupancy:
         slots: Slots,
         names: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
-        up: float = 0.45,
-        down: float = 0.3,
+        up: float = 0.35,
+        down: float = 0.2,
         dwell: float = 2.0,
         frames: int = 1,
     ) -> None:
@@ -83,7 +84,7 @@ class Occupancy:
         self.slots, self.up, self.down, self.dwell, self.frames = slots, up, down, dwell, frames
         self._counted = vehicles(names, classes)
         self.busy: npt.NDArray[np.bool_] = np.zeros(len(slots.names), np.bool_)
-        self.shares = np.zeros(len(slots.names))
+        self.shares: Floats = np.zeros(len(slots.names))
         self._since = np.full(len(slots.names), np.nan)  # when what would be a change was first seen
         self._lasted = np.zeros(len(slots.names), np.int64)  # for how many frames it is seen
         self._last: Frame | None = None

@@ -23,15 +23,15 @@ def grey(number, size=SIZE, noise=True):
 
 
 def write_clip(
-    path, count=12, codec="mpeg4", rate=10, times=None, rotation=0, pixels="yuv420p", gop=1, **kwargs
+    path, count=12, codec="mpeg4", rate=10, times=None, turned=None, pixels="yuv420p", gop=1, **kwargs
 ):
     with av.open(str(path), "w", **kwargs) as container:
         stream = container.add_stream(codec, rate=rate)
         (stream.width, stream.height), stream.pix_fmt, stream.gop_size = SIZE, pixels, gop
         tick = Fraction(1, rate) if times is None else Fraction(1, 1000)
         stream.codec_context.time_base = tick
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if turned:
+            stream.set_display_rotation(**turned)
         for number in range(count):
             frame = av.VideoFrame.from_ndarray(grey(number), "rgb24")
             frame.pts = number if times is None else round(1000 * times[number])

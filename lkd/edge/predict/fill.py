@@ -1,0 +1,46 @@
+"""Which box fills which slot: the best pairs first, one box one slot, since in an oblique view a car covers parts of others."""
+
+import numpy as np
+
+from lkd.edge.predict.overlap import Floats, within
+from lkd.edge.predict.slots import Slots
+
+
+def fill(slots: Slots, boxes: Floats) -> Floats:
+    """The share `(S,)` of each slot that the box covers that it is given; 0 of a slot without one.
+
+    Of a slot that the picture's edge cuts off its part in the picture counts. The rule is the one that needs no tuning from
+    camera to camera, of those that `benchmarks/slot_rules.py` compares.
+
+    Args:
+        slots: The map.
+        boxes: `(N, 4)` float64, x1, y1, x2, y2 in pixels.
+
+    Example:
+        >>> a1 = np.array([[0, 0], [8, 0], [8, 8], [0, 8]], float)
+        >>> slots = Slots(("A1", "A2"), np.stack([a1, a1 + [8, 0]]), (16, 8), None, "map.json")
+        >>> fill(slots, np.array([[2.0, 0, 12, 8]])).tolist()
+        [0.75, 0.0]
+    """
+    whole = within(slots.polygons, np.array([[0, 0, *slots.size]], np.float64))[0]
+    covered = within(slots.polygons, boxes)
+    return greedily(np.divide(covered, whole, out=np.zeros_like(covered), where=whole > 0))
+
+
+def greedily(scores: Floats) -> Floats:
+    """Scores `(S,)` of the boxes that slots are given, the best pair first; 0 of a slot without one.
+
+    Args:
+        scores: `(N, S)` of each pair of box and slot, 0 where they have nothing to do with each other.
+
+    Example:
+        >>> greedily(np.array([[0.9, 0.6], [0.0, 0.2]])).tolist()
+        [0.9, 0.2]
+    """
+    given = np.zeros(scores.shape[1])
+    left = scores.copy()
+    while left.size and (best := left.max()) > 0:
+        box, slot = np.unravel_index(left.argmax(), left.shape)
+        given[slot] = best
+        left[box], left[:, slot] = 0, 0
+    return given
