@@ -39,7 +39,8 @@ def pixels(file: Path | BinaryIO, name: str, mode: Literal["RGB", "L"] = "RGB") 
             deep = _is_deep(image)
             image.load()  # first: Pillow itself turns a TIFF upright as it loads, and then says that it is
             turn = UPRIGHT.get(_orientation(image))
-            found = np.array((image if turn is None else image.transpose(turn)).convert(mode))
+            upright = image if turn is None else image.transpose(turn)
+            found = np.array(upright if upright.mode == mode else upright.convert(mode))
     except FileNotFoundError:
         raise
     except Image.DecompressionBombError as error:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lkd.edge.predict.clip_writer import ClipWriter
 from lkd.edge.predict.frame import Found, Frame
 
-Overlay = Callable[[Image.Image], Image.Image]
+Overlay = Callable[[Image.Image], None]
 
 
 class Annotated:
@@ -86,7 +86,7 @@ def draw(frame: Frame, found: Found, classes: Sequence[str], overlay: Overlay | 
     """
     picture = Image.fromarray(frame.image)
     if overlay is not None:
-        picture = overlay(picture)
+        overlay(picture)
     pen, size = ImageDraw.Draw(picture), max(picture.size)
     font = ImageFont.load_default(max(10, size // 64))
     if "probabilities" in found:

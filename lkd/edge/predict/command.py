@@ -1,18 +1,25 @@
 """The verb `predict SOURCE`: pictures, folders and streams, by an exported file (without torch) or a checkpoint."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lkd.edge.exported import Exported
 from lkd.edge.predict.annotate import Annotated, AnnotatedClip
+from lkd.edge.predict.car_park import CarPark
 from lkd.edge.predict.folder import fresh
+from lkd.edge.predict.frame import Source
 from lkd.edge.predict.loop import predict
+from lkd.edge.predict.occupancy import Occupancy
 from lkd.edge.predict.predictor import Predictor, Student
+from lkd.edge.predict.slots import Slots
 from lkd.edge.predict.sources import is_stream, open_source
+from lkd.edge.predict.summary import tell
 from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results
 from lkd.edge.predict.tracks import Tracker
-from lkd.edge.predict.words import check_options, is_file, parser, split
+from lkd.edge.predict.truth import Truth
+from lkd.edge.predict.words import OF_BOXES, OF_SLOTS, check_options, is_file, parser, split
 
 
 def run(args: Sequence[str]) -> dict[str, Any]:
@@ -22,44 +29,74 @@ def run(args: Sequence[str]) -> dict[str, Any]:
         args: The words after `predict`.
 
     Returns:
-        The report; see `lkd.edge.predict.loop.predict`.
+        The report; see `lkd.edge.predict.loop.predict`. With slots `occupancy` has what `OccupancyScore` says.
 
     Raises:
         SystemExit: With 128 and the number of the signal that ended it.
         ValueError: For options that do not fit, before anything long.
     """
     words, options = split(args)
-    known = parser()
-    given, rest = known.parse_known_args(options, namespace=None)
-    chosen = "--pictures" in " ".join(options)
+    given, rest = parser().parse_known_args(options)
     if not words:
         raise ValueError(
             "predict needs a SOURCE beside --model: a picture, a folder, a glob, a clip or the address of a stream."
         )
     student, who, default = _student(given, rest)
     predictor = Predictor(student, who, given.score_threshold)
-    if given.track and not predictor.detects:
-        raise ValueError(f"track={given.track} is of boxes, and {who} is a classifier: leave it out.")
+    _check(given, predictor, who)
     folder = fresh(given.folder, default)
     source = open_source(words, given.every)
-    pictures = given.pictures if chosen else 20 if is_stream(words[0]) else None
-    rate: float | None = getattr(source, "rate", None)
+    rate: float | None = getattr(source, "rate", None)  # of a clip
     tracker = Tracker(given.track, rate or 25.0) if given.track else None
+    occupancy, truth = _slots(given, source, predictor.classes) if given.slots else (None, None)
     folder.mkdir(parents=True, exist_ok=True)
     classes = predictor.classes
-    results: list[Results] = [
-        BoxFiles(folder, classes, tracker is not None)
-        if predictor.detects
-        else ProbabilityFile(folder, classes)
-    ]
-    results.append(Annotated(folder, classes, pictures))
+    boxes = BoxFiles(folder, classes, tracker is not None) if predictor.detects else None
+    results: list[Results] = [boxes or ProbabilityFile(folder, classes)]
+    park = CarPark(folder, occupancy, truth, given.slot_columns) if occupancy else None
+    overlay = park.overlay if park else None
+    if park:
+        results.append(park)
+    most = given.pictures if "pictures" in given else 20 if is_stream(words[0]) else None
+    results.append(Annotated(folder, classes, most, overlay))
     if given.clip:
-        results.append(AnnotatedClip(folder, classes, rate))
-    report = predict(source, predictor, results, folder, tracker.update if tracker else None)
-    _tell(report, folder, predictor)
+        results.append(AnnotatedClip(folder, classes, rate, overlay))
+    report = predict(source, predictor, results, tracker.update if tracker else None)
+    if park:
+        report["occupancy"] = park.figures()
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    tell(report, folder)
     if report["signal"]:
         raise SystemExit(128 + report["signal"])
     return report
+
+
+def _check(given: Any, predictor: Predictor, who: str) -> None:
+    """Refuses options that say nothing beside the others."""
+    for name in OF_BOXES:
+        if getattr(given, name) and not predictor.detects:
+            raise ValueError(
+                f"{name}={getattr(given, name)} is of boxes, and {who} is a classifier: leave it out."
+            )
+    for name in OF_SLOTS:
+        if getattr(given, name) not in (None, False) and given.slots is None:
+            raise ValueError(
+                f"{name}={getattr(given, name)} is of slots: give their map, too, as --slots map.json."
+            )
+
+
+def _slots(given: Any, source: Source, classes: Sequence[str]) -> tuple[Occupancy, Truth | None]:
+    """What follows the slots, and what is known of them."""
+    try:
+        slots = Slots.read(given.slots, source.size, given.slot_camera)
+        numbers = {"up": given.slot_up, "down": given.slot_down, "dwell": given.slot_dwell}
+        known = {name: value for name, value in numbers.items() if value is not None}
+        truth = None if given.truth is None else Truth.read(given.truth, slots)
+        return Occupancy(slots, classes, given.slot_classes, **known), truth
+    except BaseException:
+        source.close()
+        raise
 
 
 def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
@@ -89,19 +126,3 @@ def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
     path = Path(given.model)
     place = path.parent.parent if path.parent.name == "export" else Path("runs", path.stem)
     return Exported(path, given.threads), path.name, place / "predict"
-
-
-def _tell(report: dict[str, Any], folder: Path, predictor: Predictor) -> None:
-    ended = " until a signal ended it" if report["signal"] else ""
-    dropped = f", {report['dropped']} dropped" if report["dropped"] else ""
-    print(
-        f"{report['frames']} frames{ended}, {report['skipped']} skipped{dropped}, {report['frames_per_second']:.1f} a second"
-    )
-    if report["latency"]:
-        print(f"{'ms a frame':<12}{'p50':>10}{'p95':>10}{'CPU p50':>10}")
-    for row in report["latency"]:
-        if predictor.detects or row["part"] != "NMS":
-            print(f"{row['part']:<12}{row['p50_ms']:>10.2f}{row['p95_ms']:>10.2f}{row['cpu_ms']:>10.2f}")
-    files = ", ".join(Path(path).name for path in report["files"])
-    above = f" of boxes that score above {predictor.score_threshold:g}" if predictor.detects else ""
-    print(f"{folder}: {files}, report.json{above}")

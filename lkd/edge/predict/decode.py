@@ -43,7 +43,11 @@ def shown(path: str | Path) -> str:
         >>> shown("rtsp://admin:secret@10.0.0.7/live?token=secret")
         'rtsp://***@10.0.0.7/live?***'
     """
-    return re.sub(r"\?.*", "?***", re.sub(r"(://)[^/?#]*@", r"\1***@", str(path))) if is_address(path) else str(path)
+    return (
+        re.sub(r"\?.*", "?***", re.sub(r"(://)[^/?#]*@", r"\1***@", str(path)))
+        if is_address(path)
+        else str(path)
+    )
 
 
 class Connection:
@@ -70,7 +74,9 @@ class Connection:
             self._container: Any = optional("av").open(address, options=options, timeout=timeout)
         except self._errors as error:
             what = "cannot be reached" if is_address(path) else "is no video that can be read"
-            raise UnreadableError(f"{self.name} {what}: {_reason(error)}.") from None  # FFmpeg's own words have the password
+            raise UnreadableError(
+                f"{self.name} {what}: {_reason(error)}."
+            ) from None  # FFmpeg's own words have the password
         videos = self._container.streams.video
         if not videos:
             kinds = sorted({stream.type for stream in self._container.streams}) or ["nothing"]
@@ -133,7 +139,9 @@ def upright(frame: Any) -> npt.NDArray[np.uint8]:
         return np.ascontiguousarray(image[::d, ::a])
     if b and c and not (a or d):
         return np.ascontiguousarray(image.transpose(1, 0, 2)[::b, ::c])
-    raise UnreadableError(f"the clip says that its picture is turned by {frame.rotation} degrees, which is no quarter.")
+    raise UnreadableError(
+        f"the clip says that its picture is turned by {frame.rotation} degrees, which is no quarter."
+    )
 
 
 def _address(path: str | Path) -> tuple[str, dict[str, str]]:

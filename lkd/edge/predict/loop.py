@@ -1,8 +1,6 @@
 """From a source through a student to files: one frame after the other, timed."""
 
-import json
 from collections.abc import Callable, Sequence, Sized
-from pathlib import Path
 from typing import Any
 
 from lkd.edge.latency import cpu_name
@@ -21,7 +19,6 @@ def predict(
     source: Source,
     predictor: Predictor,
     results: Sequence[Results],
-    folder: Path,
     track: Callable[[Found, float | None], Found] | None = None,
 ) -> dict[str, Any]:
     """Predicts all frames of a source, until its end or a signal.
@@ -30,7 +27,6 @@ def predict(
         source: Of the frames; it is closed at the end.
         predictor: The student.
         results: Where what was found goes, in this order; they are closed at the end.
-        folder: Where to write `report.json`.
         track: Gives boxes ids, of what was found and the frame's time.
 
     Returns:
@@ -52,7 +48,7 @@ def predict(
     if not clock.frames and not stop.number:
         why = source.skipped[0] if source.skipped else "the source is empty."
         raise ValueError(f"no frame could be read: {why}")
-    report = {
+    return {
         "frames": clock.frames,
         "skipped": len(source.skipped),
         "dropped": source.dropped,
@@ -64,9 +60,6 @@ def predict(
         "skipped_because": source.skipped[:1000],
         "files": [str(path) for result in results for path in result.paths],
     }
-    text = json.dumps(report, indent=1, ensure_ascii=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    return report
 
 
 def _run(

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-FLAGS = ("--track", "--clip", "--print_config", "-h", "--help")
+FLAGS = ("--track", "--clip", "--slot_columns", "--print_config", "-h", "--help")
 """Options that take no value."""
+OF_BOXES = ("track", "slots")
+OF_SLOTS = ("truth", "slot_camera", "slot_classes", "slot_up", "slot_down", "slot_dwell", "slot_columns")
+"""Options that say nothing without `--slots`."""
 DESCRIPTION = """\
 Predicts pictures, a folder, a glob, a clip or a stream, by an exported file or by a checkpoint.
 
@@ -39,11 +42,30 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--pictures",
         type=_pictures,
+        default=argparse.SUPPRESS,
         help="annotated pictures: all, none, or how many; default all, of clips and streams 20",
     )
     add("--score_threshold", type=float, help="lowest score of a box; default .25")
     add("--threads", type=_count, default=1, help="of the network; default 1")
     add("--every", type=_count, default=1, help="1 for all frames, n for every n-th")
+    add(
+        "--slots",
+        help="a map of slots, whose occupancy is followed: .csv of CNRPark-EXT, .xml of PKLot, .json",
+    )
+    add(
+        "--truth",
+        help="what is known of the slots, to be compared: a .csv, a list of patches, a folder of .xml",
+    )
+    add("--slot_camera", help="the camera's name, to be compared with the map's")
+    add(
+        "--slot_classes",
+        type=_names,
+        help="classes that fill a slot; default those that are vehicles by name",
+    )
+    add("--slot_up", type=float, help="share of a free slot that a box covers when it is busy")
+    add("--slot_down", type=float, help="share of a busy slot below which it is free")
+    add("--slot_dwell", type=float, help="seconds that a change has to last")
+    add("--slot_columns", action="store_true", help="a column for each slot in occupancy.csv")
     add("--clip", action="store_true", help="write the annotated frames as a clip, annotated.mp4")
     add(
         "--track",
@@ -59,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     add("--client", help="of a federation's checkpoint: whose model; default the server's")
     add(
         "--classes",
-        type=lambda text: text.strip("[]").split(","),
+        type=_names,
         help="names of a checkpoint's classes, as car,truck",
     )
     return made
@@ -134,6 +156,10 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a number of 1 or more")
     return int(text)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.strip("[]").split(",")]
 
 
 def _pictures(text: str) -> int | None:

@@ -66,7 +66,7 @@ def test_a_folder(place, capsys):
         "all",
     ]
     assert "skipped: the image in/b.png is damaged" in shown.err
-    assert "2 frames, 1 skipped" in shown.out and "boxes that score above 0.25" in shown.out
+    assert "2 frames, 1 skipped" in shown.out and "boxes score above 0.25" in shown.out
 
 
 def test_nothing_is_written_over(place):
