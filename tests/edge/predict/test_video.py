@@ -125,7 +125,9 @@ def test_what_is_no_clip_is_refused_in_a_sentence(tmp_path):
 
 
 def test_a_password_is_not_shown():
-    with pytest.raises(ValueError, match=r"^http://\*\*\*@127\.0\.0\.1:9/live\?\*\*\* cannot be reached") as error:
+    with pytest.raises(
+        ValueError, match=r"^http://\*\*\*@127\.0\.0\.1:9/live\?\*\*\* cannot be reached"
+    ) as error:
         VideoSource("http://admin:secret@127.0.0.1:9/live?token=secret", timeout=1)
     assert "secret" not in "".join(traceback.format_exception(error.value.with_traceback(None)))
 
