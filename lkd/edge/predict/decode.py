@@ -10,14 +10,7 @@ import numpy.typing as npt
 
 from lkd.edge.extra import optional
 
-_WEB = "http,https,httpproxy,tcp,tls,crypto,data"
-_PROTOCOLS = {
-    **dict.fromkeys(("http", "https"), _WEB),
-    **dict.fromkeys(("rtsp", "rtsps"), f"rtsp,rtsps,rtp,srtp,udp,{_WEB}"),
-    **dict.fromkeys(("rtmp", "rtmps"), f"rtmp,rtmps,rtmpt,rtmpts,ffrtmphttp,ffrtmpcrypt,{_WEB}"),
-    **{name: name for name in ("udp", "rtp", "srt", "tcp")},
-}
-"""Of each kind of address what its stream may lead to: a playlist of a stranger must not read files of this machine."""
+_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp")
 _LISTS = ("hls", "dash")
 """Formats that are a list of pieces: the length of the list says nothing of the stream's."""
 
@@ -145,21 +138,20 @@ def upright(frame: Any) -> npt.NDArray[np.uint8]:
 
 
 def _address(path: str | Path) -> tuple[str, dict[str, str]]:
-    """What FFmpeg is given: an address, and what it may lead to."""
+    """What FFmpeg is given: an address, and options. What a playlist may lead to is FFmpeg's own care."""
     if not is_address(path):
         if not Path(path).is_file():
             raise FileNotFoundError(
                 f"path={str(path)!r} does not exist, or is no file; give a clip or an address."
             )
-        return f"file:{path}", {"protocol_whitelist": "file,crypto,data"}
+        return f"file:{path}", {}
     scheme = str(path).split(":")[0].lower()
-    if scheme not in _PROTOCOLS:
+    if scheme not in _SCHEMES:
         raise ValueError(
             f"path={shown(path)!r} begins with {scheme}://, which is not read; give a file or an address that begins with "
-            f"{', '.join(_PROTOCOLS)}."
+            f"{', '.join(_SCHEMES)}."
         )
-    options = {"protocol_whitelist": _PROTOCOLS[scheme]}
-    return str(path), {**options, "rtsp_transport": "tcp"} if scheme.startswith("rtsp") else options
+    return str(path), {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
 
 
 def _reason(error: Any) -> str:

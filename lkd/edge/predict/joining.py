@@ -17,7 +17,7 @@ class Joining:
 
     Args:
         path: A file, or the address of a stream.
-        tries: How often in a row. A connection that held for longer than `timeout` starts the count anew.
+        tries: How often in a row. A connection that gave frames for longer than `timeout` starts the count anew.
         timeout: Seconds that opening, and each read, may take.
         backoff: Seconds before the first try; each further one waits twice as long.
 
@@ -30,7 +30,12 @@ class Joining:
     def __init__(self, path: str | Path, tries: int, timeout: float, backoff: float) -> None:
         self.path, self.tries, self.timeout, self.backoff = path, tries, timeout, backoff
         self.notes, self.joined, self.stopped = list[str](), 0, threading.Event()
-        self._tried, self._since = 0, time.monotonic()
+        self._tried = 0
+        self._since = self._frame = time.monotonic()  # when it was joined, and gave its last frame
+
+    def gave(self) -> None:
+        """Is told of each frame that comes."""
+        self._frame = time.monotonic()
 
     def again(self, why: str) -> Connection | None:
         """A new connection, or None if it is not to be had.
@@ -38,7 +43,7 @@ class Joining:
         Args:
             why: What ended the last one, a sentence without its stop.
         """
-        if time.monotonic() - self._since > self.timeout:
+        if self._frame - self._since > self.timeout:
             self._tried = 0
         while self._tried < self.tries:
             wait = min(self.backoff * 2**self._tried, LONGEST)
@@ -50,7 +55,8 @@ class Joining:
             except UnreadableError as error:
                 log.info("try %d of %d: %s", self._tried, self.tries, error)
                 continue
-            self.joined, self._since = self.joined + 1, time.monotonic()
+            self.joined += 1
+            self._since = self._frame = time.monotonic()
             self.say(f"{why}; it is joined again, at try {self._tried} of {self.tries}.")
             return connection
         self.say(f"{why}; it is given up after {self.tries} tries in a row to join it again.")

@@ -79,6 +79,7 @@ class Latest:
 
     def _put(self, picture: Any) -> None:
         number, self._number = self._number, self._number + 1
+        self._joining.gave()
         if picture is None:
             self.skipped.append(f"frame {number} of {self._connection.name} is damaged and skipped.")
         elif number % self._every == 0:

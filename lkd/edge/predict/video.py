@@ -24,8 +24,8 @@ class VideoSource:
         path: A file, or the address of a stream.
         every: Take each so many-th frame. Default: all.
         reconnect: How often in a row a stream that broke off is joined again. Default: 5; 0 for never.
-        timeout: Seconds that opening, and each read, may take. Default: 10. A connection that held longer than this counts
-            as good, and tries are counted anew.
+        timeout: Seconds that opening, and each read, may take. Default: 10. When a connection gave frames for longer than
+            this, tries are counted anew.
         backoff: Seconds before the first try to join again; each further one waits twice as long, up to half a minute.
 
     Attributes:
@@ -128,6 +128,7 @@ class VideoSource:
             try:
                 for place, (stamp, picture) in enumerate(self._connection):
                     if place > seen:
+                        self._joining.gave()
                         seen = place
                         yield stamp, picture
                 return
