@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, Namespace, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -229,11 +230,12 @@ class CLI(LightningCLI):
     after_test = after_predict = after_validate
 
     def before_predict(self) -> None:
-        """Writes what is predicted, and keeps none of it in memory unless that is asked for."""
+        """Writes what is predicted, unless a callback of the config does, and keeps none of it unless that is asked for."""
         options = self.config_init["predict"]
         options["return_predictions"] = bool(options["return_predictions"])
         trainer: Any = self.trainer
-        if not trainer.fast_dev_run:
+        theirs = any(isinstance(callback, BasePredictionWriter) for callback in trainer.callbacks)
+        if not (trainer.fast_dev_run or theirs):
             trainer.callbacks.append(WritePredictions(Path(predictions(trainer))))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

@@ -1,6 +1,8 @@
 """The verb `predict SOURCE`: pictures, folders and streams, by an exported file (without torch) or a checkpoint."""
 
 import json
+import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,9 @@ def run(args: Sequence[str]) -> dict[str, Any]:
     results.append(Annotated(folder, classes, most, overlay))
     if given.clip:
         results.append(AnnotatedClip(folder, classes, rate, overlay))
-    report = predict(source, predictor, results, tracker.update if tracker else None)
+    with warnings.catch_warnings():
+        warnings.showwarning = _plainly
+        report = predict(source, predictor, results, tracker.update if tracker else None)
     if park:
         report["occupancy"] = park.figures()
     text = json.dumps(report, indent=1, ensure_ascii=False)
@@ -70,6 +74,11 @@ def run(args: Sequence[str]) -> dict[str, Any]:
     if report["signal"]:
         raise SystemExit(128 + report["signal"])
     return report
+
+
+def _plainly(message: Warning | str, *where: Any) -> None:
+    """A warning as a sentence, without a line of code."""
+    print(f"\nwarning: {message}" if sys.stderr.isatty() else f"warning: {message}", file=sys.stderr)
 
 
 def _check(given: Any, predictor: Predictor, who: str) -> None:

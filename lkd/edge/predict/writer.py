@@ -112,17 +112,19 @@ class WritePredictions(BasePredictionWriter):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the files, and says where they are."""
+        self._close(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Closes the files of a prediction that was ended, and says where what was done so far is."""
+        self._close(trainer)
+
+    def _close(self, trainer: Trainer) -> None:
         if self.files is None:
             return
         self.files.close()
         written = [path for path in self.files.paths if path.exists()]
+        self.files = None
         if trainer.is_global_zero and written:
             names = ", ".join(path.name for path in written[:4]) + (", ..." if len(written) > 4 else "")
             more = f" and those of {trainer.world_size - 1} other ranks" if trainer.world_size > 1 else ""
             print(f"Predictions: {self.folder}: {names}{more}")
-        self.files = None
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Closes the files of a prediction that was ended."""
-        if self.files is not None:
-            self.files.close()

@@ -42,7 +42,11 @@ def test_occupancy_and_truth(place, capsys):
     Path("truth.csv").write_text("picture,slot,busy\n0,A1,1\n0,A2,0\n2,A1,1\n2,A2,1\n")
     call("in", "--model=s.onnx", "--slots=map.json", "--truth=truth.csv", "--slot_columns", "--folder=out")
     rows = read("out/occupancy.csv")
-    assert [(row["free"], row["A1"], row["A2"]) for row in rows] == [("1", "1", "0"), ("1", "1", "0"), ("1", "0", "1")]
+    assert [(row["free"], row["A1"], row["A2"]) for row in rows] == [
+        ("1", "1", "0"),
+        ("1", "1", "0"),
+        ("1", "0", "1"),
+    ]
     assert [(row["slot"], row["to"]) for row in read("out/changes.csv")] == [("A1", "free"), ("A2", "busy")]
     figures = json.loads(Path("out/report.json").read_text())["occupancy"]
     assert figures["compared"] == 4 and figures["accuracy"] == 0.75 and figures["flips"] == 2
@@ -69,7 +73,10 @@ def test_tracks_and_a_clip(place):
         (["--slot_columns"], "slot_columns=True is of slots"),
         (["--slots=map.json", "--slot_camera=yard"], "map of camera 'gate', not of camera='yard'"),
         (["--slots=gone.json"], r"slots='gone.json' does not exist"),
-        (["--slots=map.json", "--slot_classes=truck"], r"classes=\['truck'\] must be of the detector's classes"),
+        (
+            ["--slots=map.json", "--slot_classes=truck"],
+            r"classes=\['truck'\] must be of the detector's classes",
+        ),
         (["--slots=other.json"], "of another shape"),
     ],
 )

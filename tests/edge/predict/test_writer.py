@@ -1,11 +1,13 @@
 """What Lightning's own `predict` leaves on disk."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -37,6 +39,13 @@ class Own(LightningModule):
 
     def predict_step(self, batch, batch_idx):
         return self.say(batch[0])
+
+
+class Theirs(BasePredictionWriter):
+    """A writer of somebody's own."""
+
+    def write_on_batch_end(self, *args):
+        pass
 
 
 def loader(count=5):
@@ -93,7 +102,10 @@ def test_nothing_grows_in_memory_from_the_command_line(tmp_path, monkeypatch):
         "--trainer.limit_predict_batches=1",
     ]
     assert run(options).trainer.predict_loop.return_predictions is False
-    assert run([*options, "--return_predictions=true"]).trainer.predict_loop.return_predictions is True
+    own = "--trainer.callbacks+=tests.edge.predict.test_writer.Theirs"
+    cli = run([*options, "--return_predictions=true", own])
+    assert cli.trainer.predict_loop.return_predictions is True
+    assert not Path("predict_2").exists()  # a writer of the config's own is enough
 
 
 def test_a_table_of_somebody_elses_tensors(tmp_path):
@@ -133,3 +145,15 @@ def test_every_rank_has_files_of_its_own(tmp_path):
     writer.write_on_batch_end(trainer, module, torch.zeros(2, 2), [1, 3], torch.zeros(2, 3), 0, 0)
     writer.on_predict_end(trainer, module)
     assert [row["frame"] for row in read(tmp_path / "predict/predictions.rank1.csv")] == ["1", "3"]
+
+
+def test_what_was_done_before_an_error_is_whole(tmp_path, capsys):
+    def say(x):
+        if x[0, 0] > 5:
+            raise KeyboardInterrupt
+        return x
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trained(tmp_path).predict(Own(say), loader())
+    assert len(read(tmp_path / "predict/outputs.csv")) == 2
+    assert "Predictions: " in capsys.readouterr().out
