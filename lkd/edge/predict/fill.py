@@ -22,9 +22,8 @@ def fill(slots: Slots, boxes: Floats) -> Floats:
         >>> fill(slots, np.array([[2.0, 0, 12, 8]])).tolist()
         [0.75, 0.0]
     """
-    whole = within(slots.polygons, np.array([[0, 0, *slots.size]], np.float64))[0]
     covered = within(slots.polygons, boxes)
-    return greedily(np.divide(covered, whole, out=np.zeros_like(covered), where=whole > 0))
+    return greedily(np.divide(covered, slots.areas, out=covered, where=slots.areas > 0))
 
 
 def greedily(scores: Floats) -> Floats:
@@ -37,10 +36,11 @@ def greedily(scores: Floats) -> Floats:
         >>> greedily(np.array([[0.9, 0.6], [0.0, 0.2]])).tolist()
         [0.9, 0.2]
     """
-    given = np.zeros(scores.shape[1])
-    left = scores.copy()
-    while left.size and (best := left.max()) > 0:
-        box, slot = np.unravel_index(left.argmax(), left.shape)
-        given[slot] = best
-        left[box], left[:, slot] = 0, 0
+    given, filled, used = np.zeros(scores.shape[1]), set[int](), set[int]()
+    pairs = np.argwhere(scores > 0)
+    for box, slot in pairs[np.argsort(-scores[tuple(pairs.T)], kind="stable")].tolist():
+        if box not in used and slot not in filled:
+            given[slot] = scores[box, slot]
+            used.add(box)
+            filled.add(slot)
     return given
