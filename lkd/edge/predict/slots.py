@@ -66,10 +66,11 @@ class Slots:
                 number = re.fullmatch(r"camera0*(\d+)", path.stem, re.I)
                 own, its_camera = SENSOR, f"C{number[1]}" if number else None
             case ".xml":
-                names = [space.name for space in read_spaces(path)]
+                spaces = read_spaces(path)
+                polygons = {space.name: np.array(space.points, np.float64) for space in spaces}
+                names = [space.name for space in spaces]
                 if twice := sorted({name for name in names if names.count(name) > 1}):
                     raise ValueError(f"slots={str(path)!r} has several slots of the id {', '.join(twice)}.")
-                polygons = {space.name: np.array(space.points, np.float64) for space in read_spaces(path)}
                 own, its_camera = PKLOT, parking(path).get("id")
             case ".json":
                 own, its_camera, polygons = read_json(path)

@@ -8,7 +8,9 @@ import pytest
 
 from lkd.edge.predict.video import VideoSource
 
-from .clips import SIZE, av, camera, served, which, write_clip
+from .clips import SIZE, av, camera, needs_av, served, which, write_clip
+
+pytestmark = needs_av
 
 FORMATS = {
     "a.mp4": {"codec": "libx264"},
