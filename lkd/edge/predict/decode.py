@@ -11,6 +11,10 @@ import numpy.typing as npt
 from lkd.edge.extra import optional
 
 _SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp")
+FASTEST = 300
+"""Frames a second; more is not a rate but the tick of a clock, where frames come now and then."""
+NO_TIMESTAMPS = 0x80
+"""Of FFmpeg's formats: AVFMT_NOTIMESTAMPS."""
 _LISTS = ("hls", "dash")
 """Formats that are a list of pieces: the length of the list says nothing of the stream's."""
 
@@ -52,7 +56,8 @@ class Connection:
 
     Attributes:
         ends: Whether the stream has an end that is known, as a file has and a camera has not.
-        rate: Frames a second as it says itself, or None.
+        rate: Frames a second as it says itself, or None where it does not, or says what no camera does.
+        timed: Whether it has timestamps, which bare pictures one after the other have not.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -83,7 +88,8 @@ class Connection:
         known = self._container.format.name not in _LISTS and self._container.size > 0
         self.ends = not is_address(path) or known or self._container.duration is not None
         rate = self._stream.average_rate or self._stream.guessed_rate
-        self.rate = float(rate) if rate else None
+        self.rate = float(rate) if rate and rate <= FASTEST else None
+        self.timed = not self._container.format.flags & NO_TIMESTAMPS
 
     def __iter__(self) -> Iterator[tuple[float | None, Any]]:
         """Gives each frame's time in seconds on the stream's own clock, and the frame, or None if it is damaged.

@@ -1,16 +1,20 @@
 """`Occupancy`: which slots are busy, from the boxes of a frame after the other, with hysteresis."""
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from lkd.edge.predict.fill import fill
+from lkd.edge.predict.fill import distinct, fill
 from lkd.edge.predict.frame import Found, Frame
 from lkd.edge.predict.overlap import Floats
 from lkd.edge.predict.slots import Slots
 from lkd.edge.predict.vehicles import vehicles
+
+UNSURE = 0.05
+"""Score of boxes of which a detector is so unsure that somebody forgot to leave them out."""
 
 
 class Change(NamedTuple):
@@ -88,6 +92,7 @@ class Occupancy:
         self._since = np.full(len(slots.names), np.nan)  # when what would be a change was first seen
         self._lasted = np.zeros(len(slots.names), np.int64)  # for how many frames it is seen
         self._last: Frame | None = None
+        self._warned = False
 
     @property
     def free(self) -> int:
@@ -99,19 +104,16 @@ class Occupancy:
 
         Args:
             frame: The frame; only its size, source and time are looked at.
-            found: What was found in it, in its pixels.
+            found: What a detector is sure of in it, in its pixels: all boxes count, whatever their score.
 
         Raises:
             ValueError: If the map is not of this frame's camera or size.
         """
         height, width = frame.image.shape[:2]
         self.slots.check(frame.source, (width, height))
-        boxes = np.asarray(found["boxes"], np.float64).reshape(-1, 4)
-        if self._counted is not None:
-            boxes = boxes[np.isin(found["labels"], self._counted)]
-        self.shares = fill(self.slots, boxes)
-        first, self._last, last = self._last is None, frame, self._last
-        if last is None or first:
+        self.shares = fill(self.slots, self._cars(found))
+        last, self._last = self._last, frame
+        if last is None:
             self.busy = self.shares >= self.up
             return []
         changed = self._held(self.shares >= np.where(self.busy, self.down, self.up), last.time, frame.time)
@@ -120,6 +122,24 @@ class Occupancy:
             Change(frame.number, frame.time, self.slots.names[slot], bool(self.busy[slot]))
             for slot in np.flatnonzero(changed)
         ]
+
+    def _cars(self, found: Found) -> Floats:
+        """Boxes `(N, 4)` of the classes that count; one that two classes have is one car, or it would fill two slots."""
+        boxes, scores = (
+            np.asarray(found["boxes"], np.float64).reshape(-1, 4),
+            np.asarray(found["scores"], np.float64),
+        )
+        if self._counted is not None:
+            counted = np.isin(found["labels"], self._counted)
+            boxes, scores = boxes[counted], scores[counted]
+        if len(scores) and scores.min() < UNSURE and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"a box of a score of {scores.min():.3f} fills a slot as any other does: leave unsure boxes out first, such as "
+                "those below .25.",
+                stacklevel=3,
+            )
+        return distinct(boxes, scores)
 
     def _held(
         self, seen: npt.NDArray[np.bool_], last: float | None, now: float | None

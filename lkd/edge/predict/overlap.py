@@ -30,24 +30,33 @@ def area(polygons: Floats) -> Floats:
 def within(polygons: Floats, boxes: Floats) -> Floats:
     """Areas `(N, S)` of the parts of polygons `(S, P, 2)` that lie within boxes `(N, 4)`, x1, y1, x2, y2.
 
-    A polygon's section at x is a union of intervals of y; cut to a box, their lengths are sums and differences of the edges'
-    heights, each clamped to the box. So the area is a sum over the edges of an integral of a clamped line, which is three
-    trapezoids.
-
     Example:
         >>> slot = np.array([[[0, 0], [4, 0], [0, 4]]], float)
         >>> within(slot, np.array([[0, 0, 2, 2], [-9, -9, 9, 9], [3, 3, 4, 4]], float))[:, 0].tolist()
         [4.0, 8.0, 0.0]
     """
-    left, top, right, bottom = (boxes[:, side, None, None] for side in range(4))
-    x, y = polygons[None, ..., 0], polygons[None, ..., 1]
+    low, high, areas = polygons.min(1), polygons.max(1), np.zeros((len(boxes), len(polygons)))
+    near = ((boxes[:, None, :2] < high) & (boxes[:, None, 2:] > low)).all(2)  # most are not
+    box, slot = np.nonzero(near)
+    areas[box, slot] = _common(polygons[slot], boxes[box])
+    return areas
+
+
+def _common(polygons: Floats, boxes: Floats) -> Floats:
+    """Areas `(K,)` of the common parts of polygons `(K, P, 2)` and boxes `(K, 4)`.
+
+    A polygon's section at x is a union of intervals of y; cut to a box, their lengths are sums and differences of the edges'
+    heights, each clamped to the box. So the area is a sum over the edges of an integral of a clamped line, which is three
+    trapezoids.
+    """
+    left, top, right, bottom = (boxes[:, side, None] for side in range(4))
+    x, y = polygons[..., 0], polygons[..., 1]
     step_x, step_y = np.roll(x, -1, -1) - x, np.roll(y, -1, -1) - y
     # places along the edge, from 0 to 1, where it enters and leaves the box' columns, and crosses its top and bottom
-    ends = [_place(side, x, step_x) for side in (left, right)]
-    enter, leave = np.minimum(*ends), np.maximum(*ends)
-    enter, leave = np.where(step_x == 0, 0, enter).clip(0, 1), np.where(step_x == 0, 0, leave).clip(0, 1)
-    bends = np.sort(np.stack([_place(side, y, step_y).clip(enter, leave) for side in (top, bottom)]), 0)
-    places = np.stack([enter, bends[0], bends[1], leave])
+    ends = np.sort([_place(side, x, step_x) for side in (left, right)], 0)
+    enter, leave = np.where(step_x == 0, 0, ends).clip(0, 1)
+    bends = np.sort([_place(side, y, step_y).clip(enter, leave) for side in (top, bottom)], 0)
+    places = np.stack([enter, *bends, leave])
     heights = (y + places * step_y).clip(top, bottom)
     widths = np.diff(places, axis=0) * step_x
     return np.abs((widths * (heights[1:] + heights[:-1]) / 2).sum((0, -1)))
@@ -55,8 +64,7 @@ def within(polygons: Floats, boxes: Floats) -> Floats:
 
 def _place(side: Floats, start: Floats, step: Floats) -> Floats:
     """Where lines that begin at `start` and go on by `step` come to `side`: 0 where they never do."""
-    gap = side - start
-    return np.divide(gap, step, out=np.zeros(np.broadcast_shapes(gap.shape, step.shape)), where=step != 0)
+    return np.divide(side - start, step, out=np.zeros_like(start), where=step != 0)
 
 
 def rectangle(box: Sequence[float]) -> Floats:

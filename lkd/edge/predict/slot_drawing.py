@@ -1,5 +1,8 @@
 """Slots on a picture: green where free, red and crossed where busy, each with its name."""
 
+import functools
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -54,6 +57,11 @@ def _fitting(polygon: Floats) -> int:
     return int(np.clip(0.3 * np.ptp(polygon, axis=0).min(), 8, 24))
 
 
+@functools.cache
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)  # reads it anew each time
+
+
 def _write(
     pen: ImageDraw.ImageDraw,
     text: str,
@@ -62,5 +70,4 @@ def _write(
     color: tuple[int, int, int],
     anchor: str = "mm",
 ) -> None:
-    font = ImageFont.load_default(size)
-    pen.text(at, text, color, font, anchor, stroke_width=max(1, size // 10), stroke_fill=(0, 0, 0))
+    pen.text(at, text, color, _font(size), anchor, stroke_width=max(1, size // 10), stroke_fill=(0, 0, 0))

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from lkd.edge.predict.overlap import Floats, area, crosses_itself, rectangle, stacked
+from lkd.edge.predict.overlap import Floats, area, crosses_itself, rectangle, stacked, within
 from lkd.edge.predict.slot_json import read_json
 from lkd.slot_maps import PKLOT, SENSOR, parking, read_camera, read_spaces
 
@@ -65,10 +66,11 @@ class Slots:
                 number = re.fullmatch(r"camera0*(\d+)", path.stem, re.I)
                 own, its_camera = SENSOR, f"C{number[1]}" if number else None
             case ".xml":
-                names = [space.name for space in read_spaces(path)]
+                spaces = read_spaces(path)
+                polygons = {space.name: np.array(space.points, np.float64) for space in spaces}
+                names = [space.name for space in spaces]
                 if twice := sorted({name for name in names if names.count(name) > 1}):
                     raise ValueError(f"slots={str(path)!r} has several slots of the id {', '.join(twice)}.")
-                polygons = {space.name: np.array(space.points, np.float64) for space in read_spaces(path)}
                 own, its_camera = PKLOT, parking(path).get("id")
             case ".json":
                 own, its_camera, polygons = read_json(path)
@@ -95,6 +97,11 @@ class Slots:
                 "it is of another camera, or the picture was cropped. Make a map of the picture that is used."
             )
         return replace(self, polygons=self.polygons * np.array([w / width, h / height]), size=(w, h))
+
+    @cached_property
+    def areas(self) -> Floats:
+        """Of each slot the area `(S,)` in square pixels, as far as it lies in the picture."""
+        return within(self.polygons, np.array([[0, 0, *self.size]], np.float64))[0]
 
     def check(self, source: str, size: tuple[int, int]) -> None:
         """Refuses a picture that the map is not of.

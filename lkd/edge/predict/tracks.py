@@ -10,6 +10,9 @@ from lkd.edge.predict.frame import Found
 NONE = -1
 """The id of a box that belongs to no track, or not yet."""
 
+TICK = 1e-6
+"""Seconds between two frames of the same timestamp."""
+
 
 class Tracker:
     """Gives boxes ids that stay with what they show, from frame to frame of one clip or stream.
@@ -63,17 +66,21 @@ class Tracker:
         else:
             self._tracker = trackers.SORTTracker(**given)
         self._time: float | None = None
+        self._sent = -np.inf  # what the tracker was told last: later each time
 
     def update(self, found: Found, time: float | None = None) -> Found:
         """The same boxes, in the same order, with `ids (N,)` int64: -1 where a box belongs to no track, or not yet.
 
         Args:
             found: Boxes `(N, 4)` in pixels, scores and labels of the next frame.
-            time: The frame's seconds. One that is not later than the last frame's begins a new clip, with new tracks and ids.
-                Default: one frame after the last.
+            time: The frame's seconds. One before the last frame's begins a new clip, with new tracks and ids. Default: one
+                frame after the last.
         """
-        if time is not None and self._time is not None and time <= self._time:
+        if time is not None and self._time is not None and time < self._time:
             self._tracker.reset()
+            self._sent = -np.inf
+        if time is not None:
+            self._sent = max(time, self._sent + TICK)
         self._time = time
         ids = np.full(len(found["boxes"]), NONE, np.int64)
         boxes = optional("supervision").Detections(
@@ -82,7 +89,7 @@ class Tracker:
             class_id=np.asarray(found["labels"], np.int64),
             data={"place": np.arange(len(ids))},  # it gives boxes back in another order
         )
-        tracked = self._tracker.update(boxes, timestamp=time)
+        tracked = self._tracker.update(boxes, timestamp=None if time is None else self._sent)
         if len(tracked):
             ids[tracked.data["place"]] = tracked.tracker_id
         return {**found, "ids": ids}

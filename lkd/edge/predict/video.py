@@ -113,6 +113,10 @@ class VideoSource:
 
     def _all(self) -> Iterator[Frame]:
         clock = Clock(self._name, self._connection.rate, self._joining.say)
+        if not self._connection.timed:
+            self._joining.say(
+                f"{self._name} has no timestamps: its times count {self._connection.rate or 25:g} frames a second, whatever it was."
+            )
         for number, (stamp, picture) in enumerate(self._pictures()):
             if picture is None:
                 self.skipped.append(f"frame {number} of {self._name} is damaged and skipped.")

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-av = pytest.importorskip("av")
+try:
+    import av
+except ImportError:
+    av = None
+
+needs_av = pytest.mark.skipif(av is None, reason="PyAV is not installed")
 
 SIZE, STEP = (64, 48), 6
 

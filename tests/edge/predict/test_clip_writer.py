@@ -7,7 +7,9 @@ from lkd.edge.predict import clip_writer
 from lkd.edge.predict.clip_writer import ClipWriter
 from lkd.edge.predict.video import VideoSource
 
-from .clips import grey, which
+from .clips import grey, needs_av, which
+
+pytestmark = needs_av
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])

@@ -139,3 +139,20 @@ def test_what_contradicts_itself_is_refused():
         ValueError, match=r"a picture of 100x40, and the slots of map\.json are scaled to 200x80"
     ):
         Occupancy(lot().scaled((200, 80))).update(frame(), cars(1))
+
+
+def test_a_vehicle_that_two_classes_claim_fills_one_slot():
+    found = cars(1, 0, labels=[0])
+    twice = np.array([[10.0, 10, 38, 30], [10, 10, 39, 30]])  # of A1 .4 and more, too
+    found |= {"boxes": twice, "scores": np.array([0.9, 0.5]), "labels": np.array([0, 1])}
+    occupancy = Occupancy(lot(2), ["car", "truck"])
+    occupancy.update(frame(), found)
+    assert occupancy.busy.tolist() == [True, False]
+
+
+def test_unsure_boxes_are_warned_of_once():
+    occupancy = Occupancy(lot(1))
+    with pytest.warns(UserWarning, match=r"a box of a score of 0\.001 fills a slot") as warned:
+        for number in range(3):
+            occupancy.update(frame(number), {**cars(1), "scores": np.array([0.001])})
+    assert len(warned) == 1

@@ -134,7 +134,10 @@ def test_real_slots_with_the_boxes_of_their_busy_ones_are_all_right():
     truth = Truth.read(next(root.glob("all*.txt.gz")), slots)
     rows = np.loadtxt(labels[0])
     middle, side = rows[rows[:, 0] == 1, 1:3] * slots.size, rows[rows[:, 0] == 1, 3:5] * slots.size
-    found = {"boxes": np.concatenate([middle - side / 2, middle + side / 2], 1)}
+    found = {
+        "boxes": np.concatenate([middle - side / 2, middle + side / 2], 1),
+        "scores": np.ones(len(middle)),
+    }
     source = f"{labels[0].stem.removeprefix('camera8_')}.jpg"
     now, occupancy = Frame(source, 0, None, np.zeros((750, 1000, 3), np.uint8)), Occupancy(slots)
     score = OccupancyScore(occupancy, truth)

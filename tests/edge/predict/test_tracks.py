@@ -48,6 +48,12 @@ def test_weak_boxes_begin_no_track_but_go_on_with_one():
     assert tracker.update(seen((50, 50), score=0.3), 0.9)["ids"].tolist() == [0]
 
 
+def test_two_frames_of_one_timestamp_are_two_frames():
+    tracker = Tracker(rate=10)
+    ids = [tracker.update(seen((50, 50)), time)["ids"].tolist() for time in (0.0, 0.1, 0.1, 0.1, 0.2)]
+    assert ids == [[-1], [0], [0], [0], [0]]
+
+
 def test_another_clip_begins_with_new_tracks():
     tracker = Tracker(rate=10, steady=1)
     for number in range(4):

@@ -8,7 +8,9 @@ import pytest
 
 from lkd.edge.predict.video import VideoSource
 
-from .clips import SIZE, av, camera, served, which, write_clip
+from .clips import SIZE, av, camera, needs_av, served, which, write_clip
+
+pytestmark = needs_av
 
 FORMATS = {
     "a.mp4": {"codec": "libx264"},
@@ -25,7 +27,8 @@ def test_every_frame_of_a_clip_comes_with_its_number(name, tmp_path):
     assert source.size == SIZE and not source.live and source.rate in (10, 25)  # an .mjpeg says no rate
     assert [which(frame) for frame in frames] == [frame.number for frame in frames] == list(range(12))
     assert frames[0].time == 0 and frames[0].source == str(tmp_path / name)
-    assert not source.skipped and not source.notes and not source.dropped
+    assert not source.skipped and not source.dropped
+    assert len(source.notes) == (name == "a.mjpeg")  # which has no timestamps
     source.close()
 
 
@@ -33,6 +36,24 @@ def test_times_are_those_of_the_clip_though_its_rate_varies(tmp_path):
     times = [0.0, 0.1, 0.5, 0.6, 2.0]
     source = VideoSource(write_clip(tmp_path / "a.mp4", 5, "libx264", times=[5 + time for time in times]))
     assert [frame.time for frame in source] == pytest.approx(times)
+
+
+def test_times_go_on_where_two_recordings_were_joined(tmp_path):
+    path = write_clip(tmp_path / "a.ts", 4, "mpeg4")
+    path.write_bytes(path.read_bytes() * 2)
+    source = VideoSource(path)
+    assert [frame.time for frame in source] == pytest.approx([0.1 * number for number in range(8)])
+    assert source.notes == [
+        f"the clock of {path} jumps back at frame 4, by 0.30 s; its times go on from 0.40 s."
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.mjpeg", "a.h264"])
+def test_times_of_a_clip_without_timestamps_are_counted_and_that_is_said(name, tmp_path):
+    path = write_clip(tmp_path / name, 4, **{**FORMATS["a.mp4"], **FORMATS.get(name, {})})
+    source = VideoSource(path)
+    assert [frame.time for frame in source] == pytest.approx([number / 25 for number in range(4)])
+    assert source.notes == [f"{path} has no timestamps: its times count 25 frames a second, whatever it was."]
 
 
 def test_every_third_frame_keeps_numbers_and_times(tmp_path):
