@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 from lkd.edge.latency import cpu_name
-from lkd.edge.predict.frame import Found, Frame, Source
+from lkd.edge.predict.frame import Found, Source
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.progress import Progress
 from lkd.edge.predict.stop import Stop
@@ -72,9 +72,9 @@ def _run(
     stop: Stop,
 ) -> None:
     frames, said = iter(source), 0
-    while not stop.number:
+    while True:
         with clock("decode"):
-            frame: Frame | None = next(frames, None)
+            frame = stop.take(frames)
         said = _name(source.skipped, said, progress)
         if frame is None:
             return

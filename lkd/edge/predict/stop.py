@@ -3,10 +3,17 @@
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from lkd.edge.predict.frame import Frame
+
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class _StoppedError(BaseException):
+    """Ends the wait for a frame; nobody on the way takes it for an error."""
 
 
 class Stop:
@@ -23,7 +30,7 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.number = 0
+        self.number, self._waits = 0, False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -39,7 +46,19 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def take(self, frames: Iterator[Frame]) -> Frame | None:
+        """The next frame; None at the end, or as soon as a signal comes: a stream may be silent for long."""
+        try:
+            self._waits = True
+            return None if self.number else next(frames, None)
+        except _StoppedError:
+            return None
+        finally:
+            self._waits = False
+
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         if self.number:
             sys.exit(128 + number)
         self.number = number
+        if self._waits:
+            raise _StoppedError

@@ -20,9 +20,11 @@ from lkd.edge.predict.checkpoint import Checkpoint
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.sources import open_source
 from lkd.edge.predict.timing import Clock
+from lkd.federated import Federation, load_client
 from lkd.modules import Classifier, MultimodalClient
 
 from ...roads import write_roads
+from ..export.test_federated import clients, digits, net, trained
 from ..files import finish, picture
 from ..students import TINY, Samples, by_hand, detector, save
 from .test_command import read
@@ -152,3 +154,19 @@ def test_what_takes_no_pictures(tmp_path):
         Checkpoint(plain, Samples(), other)
     with pytest.raises(ValueError, match="client='c1': Classifier is no federation"):
         Checkpoint(plain, Samples(), other, client="c1")
+
+
+def test_models_of_a_federation(tmp_path):
+    path = trained(tmp_path, personal=["network.3"])
+    made = Federation(net(8), personal=["network.3"])
+    for client in (None, "1"):
+        student = Checkpoint(made, clients(), path, client=client)
+        wanted = load_client(path, None if client is None else 1, net(8)).eval()
+        with torch.no_grad():
+            torch.testing.assert_close(
+                torch.from_numpy(student.run({"x": digits().numpy()})["logits"]), wanted(digits())
+            )
+    with pytest.raises(ValueError, match="takes pixels from 0 to 16"):
+        Predictor(student, "x.ckpt")
+    with pytest.raises(ValueError, match="has no model of 7"):
+        Checkpoint(made, clients(), path, client="7")

@@ -168,10 +168,10 @@ def test_ctrl_c_leaves_whole_files(place):
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode == 128 + signal.SIGINT, done.stderr
-    assert "4 frames until a signal ended it" in done.stdout
+    assert "3 frames until a signal ended it" in done.stdout
     folder = Path("runs/one/predict")
-    assert [row["frame"] for row in read(folder / "boxes.csv")] == ["0", "1", "2", "3"]
-    assert len([json.loads(line) for line in (folder / "boxes.jsonl").open()]) == 4
+    assert [row["frame"] for row in read(folder / "boxes.csv")] == ["0", "1", "2"]
+    assert len([json.loads(line) for line in (folder / "boxes.jsonl").open()]) == 3
     assert json.loads((folder / "report.json").read_text())["signal"] == signal.SIGINT
 
 
