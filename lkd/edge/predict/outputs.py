@@ -87,6 +87,7 @@ def named(prediction: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """Tensors in dicts, lists and tuples, with their places.
 
     Example:
+        >>> import torch
         >>> [name for name, _ in named({"a": torch.zeros(1), "b": [torch.zeros(2), 3]})]
         ['a', 'b.0']
     """

@@ -66,7 +66,7 @@ class Preparation:
             `(1, C, h, w)` float32, which the next call overwrites; and how many of the picture's pixels one of the input's
             stands for, along x and y.
         """
-        (h, w), (height, width) = self._sizes(*image.shape[:2])
+        (h, w), (height, width) = self.sizes(*image.shape[:2])
         picture = Image.fromarray(image)
         if self.channels == 1:
             picture = picture.convert("L")
@@ -85,7 +85,7 @@ class Preparation:
             view += self._offset
         return self._buffer, (image.shape[1] / w, image.shape[0] / h)
 
-    def _sizes(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    def sizes(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Height and width of the small picture, and of the input around it."""
         if self.resize["how"] == "stretch":
             return (self.height, self.width), (self.height, self.width)
