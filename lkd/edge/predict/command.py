@@ -1,9 +1,9 @@
 """The verb `predict SOURCE`: pictures, folders and streams, by an exported file (without torch) or a checkpoint."""
 
 import json
-import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lkd.edge.predict.occupancy import Occupancy
 from lkd.edge.predict.predictor import Predictor, Student
 from lkd.edge.predict.slots import Slots
 from lkd.edge.predict.sources import is_stream, open_source
-from lkd.edge.predict.summary import tell
+from lkd.edge.predict.summary import plainly, tell
 from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results
 from lkd.edge.predict.tracks import Tracker
 from lkd.edge.predict.truth import Truth
@@ -43,42 +43,46 @@ def run(args: Sequence[str]) -> dict[str, Any]:
         raise ValueError(
             "predict needs a SOURCE beside --model: a picture, a folder, a glob, a clip or the address of a stream."
         )
-    student, who, default = _student(given, rest)
-    predictor = Predictor(student, who, given.score_threshold)
-    _check(given, predictor, who)
-    folder = fresh(given.folder, default)
-    source = open_source(words, given.every)
-    rate: float | None = getattr(source, "rate", None)  # of a clip
+    if given.folder is not None:
+        fresh(given.folder, given.folder)
+    _by_file(given, rest)
+    with closing(open_source(words, given.every)) as source:  # first: it is soon known to be wrong
+        student, who, default = _student(given, rest)
+        predictor = Predictor(student, who, given.score_threshold)
+        _check(given, predictor, who)
+        most = given.pictures if "pictures" in given else 20 if is_stream(words[0]) else None
+        report = _predict(given, source, predictor, fresh(given.folder, default), most)
+    if report["signal"]:
+        raise SystemExit(128 + report["signal"])
+    return report
+
+
+def _predict(
+    given: Any, source: Source, predictor: Predictor, folder: Path, most: int | None
+) -> dict[str, Any]:
+    """Puts together what is written, and runs."""
+    classes, rate = predictor.classes, getattr(source, "rate", None)  # of a clip
     tracker = Tracker(given.track, rate or 25.0) if given.track else None
-    occupancy, truth = _slots(given, source, predictor.classes) if given.slots else (None, None)
+    occupancy, truth = _slots(given, source, classes) if given.slots else (None, None)
     folder.mkdir(parents=True, exist_ok=True)
-    classes = predictor.classes
     boxes = BoxFiles(folder, classes, tracker is not None) if predictor.detects else None
     results: list[Results] = [boxes or ProbabilityFile(folder, classes)]
     park = CarPark(folder, occupancy, truth, given.slot_columns) if occupancy else None
     overlay = park.overlay if park else None
     if park:
         results.append(park)
-    most = given.pictures if "pictures" in given else 20 if is_stream(words[0]) else None
     results.append(Annotated(folder, classes, most, overlay))
     if given.clip:
         results.append(AnnotatedClip(folder, classes, rate, overlay))
     with warnings.catch_warnings():
-        warnings.showwarning = _plainly
+        warnings.showwarning = plainly
         report = predict(source, predictor, results, tracker.update if tracker else None)
     if park:
         report["occupancy"] = park.figures()
     text = json.dumps(report, indent=1, ensure_ascii=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     tell(report, folder)
-    if report["signal"]:
-        raise SystemExit(128 + report["signal"])
     return report
-
-
-def _plainly(message: Warning | str, *where: Any) -> None:
-    """A warning as a sentence, without a line of code."""
-    print(f"\nwarning: {message}" if sys.stderr.isatty() else f"warning: {message}", file=sys.stderr)
 
 
 def _check(given: Any, predictor: Predictor, who: str) -> None:
@@ -97,23 +101,22 @@ def _check(given: Any, predictor: Predictor, who: str) -> None:
 
 def _slots(given: Any, source: Source, classes: Sequence[str]) -> tuple[Occupancy, Truth | None]:
     """What follows the slots, and what is known of them."""
-    try:
-        slots = Slots.read(given.slots, source.size, given.slot_camera)
-        numbers = {"up": given.slot_up, "down": given.slot_down, "dwell": given.slot_dwell}
-        known = {name: value for name, value in numbers.items() if value is not None}
-        truth = None if given.truth is None else Truth.read(given.truth, slots)
-        return Occupancy(slots, classes, given.slot_classes, **known), truth
-    except BaseException:
-        source.close()
-        raise
+    slots = Slots.read(given.slots, source.size, given.slot_camera)
+    numbers = {"up": given.slot_up, "down": given.slot_down, "dwell": given.slot_dwell}
+    known = {name: value for name, value in numbers.items() if value is not None}
+    truth = None if given.truth is None else Truth.read(given.truth, slots)
+    return Occupancy(slots, classes, given.slot_classes, **known), truth
 
 
-def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
-    """The student, what to call it, and the folder of its results."""
+def _by_file(given: Any, rest: Sequence[str]) -> bool:
+    """Whether an exported file predicts, and not a checkpoint.
+
+    Raises:
+        ValueError: If both or neither are named, or options that are of the other.
+    """
     names = {word.partition("=")[0] for word in rest}
     by_file = given.model is not None and (is_file(given.model) or "--config" not in names)
-    by_checkpoint = "--ckpt_path" in names
-    if by_file == by_checkpoint:
+    if by_file == ("--ckpt_path" in names):
         have = f"both --model={given.model} and --ckpt_path" if by_file else "neither --model nor --ckpt_path"
         raise ValueError(
             f"{have}: predict SOURCE takes an exported file (--model student.onnx) or a checkpoint (--config C.yaml --ckpt_path X.ckpt)."
@@ -121,17 +124,22 @@ def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
     if not by_file:
         if not names & {"--config", "-c"}:
             raise ValueError("--ckpt_path needs the configuration that it was trained by: --config C.yaml.")
-        from lkd.edge.predict.trained import trained  # torch and Lightning
-
-        if given.model is not None:
-            rest = [f"--model={given.model}", *rest]
-        return trained(rest, given)
+        return False
     for name in ("camera", "client", "classes"):
         if (value := getattr(given, name)) is not None:
             raise ValueError(
                 f"{name}={value} is of a checkpoint, and --model={given.model} is an exported file: leave it out."
             )
     check_options(rest, parser())
+    return True
+
+
+def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
+    """The student, what to call it, and the folder of its results."""
+    if not _by_file(given, rest):
+        from lkd.edge.predict.trained import trained  # torch and Lightning
+
+        return trained(rest if given.model is None else [f"--model={given.model}", *rest], given)
     path = Path(given.model)
     place = path.parent.parent if path.parent.name == "export" else Path("runs", path.stem)
     return Exported(path, given.threads), path.name, place / "predict"

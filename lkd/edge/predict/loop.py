@@ -24,7 +24,7 @@ def predict(
     """Predicts all frames of a source, until its end or a signal.
 
     Args:
-        source: Of the frames; it is closed at the end.
+        source: Of the frames.
         predictor: The student.
         results: Where what was found goes, in this order; they are closed at the end.
         track: Gives boxes ids, of what was found and the frame's time.
@@ -44,7 +44,6 @@ def predict(
         progress.end()
         for result in results:
             result.close()
-        source.close()
     if not clock.frames and not stop.number:
         why = source.skipped[0] if source.skipped else "the source is empty."
         raise ValueError(f"no frame could be read: {why}")

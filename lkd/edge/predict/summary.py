@@ -1,7 +1,8 @@
-"""What a prediction prints at its end."""
+"""What a prediction prints."""
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 def tell(report: dict[str, Any], folder: Path) -> None:
@@ -26,6 +27,18 @@ def tell(report: dict[str, Any], folder: Path) -> None:
     files = ", ".join(Path(path).name for path in report["files"])
     above = f"; boxes score above {report['score_threshold']:g}" if detects else ""
     print(f"{folder}: {files}, report.json{above}")
+
+
+def plainly(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a sentence, without a line of code."""
+    print(f"\nwarning: {message}" if sys.stderr.isatty() else f"warning: {message}", file=sys.stderr)
 
 
 def _occupancy(figures: dict[str, Any]) -> str:
