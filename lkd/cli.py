@@ -151,6 +151,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(wrong)
     if len(given) == 1 and given[0] in VERBS:
         what = "COMPARISON.yaml" if given[0] == "compare" else "--config CONFIG.yaml"
+        what += ", or SOURCE --model STUDENT.onnx" if given[0] == "predict" else ""
         sys.exit(f"{given[0]} needs to know what to run: {given[0]} {what} (configs/ has examples).")
     if late := misplaced_override(given):
         sys.exit(

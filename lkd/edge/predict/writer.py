@@ -51,10 +51,11 @@ class WritePredictions(BasePredictionWriter):
         suffix = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         module: Any = getattr(pl_module, "client", pl_module)  # a federation's
         data: Any = getattr(trainer, "datamodule", None)
-        if isinstance(module, Detector | Classifier):
+        kinds = {Detector.predict_step: BoxFiles, Classifier.predict_step: ProbabilityFile}
+        kind = kinds.get(type(module).predict_step)  # a subclass may predict something else
+        if kind is not None:
             given = getattr(module, "class_names", None)
             names = class_names(given, data, module.num_classes)
-            kind = BoxFiles if isinstance(module, Detector) else ProbabilityFile
             self.files = kind(folder, names, suffix=suffix)
         else:
             self.files = OutputFiles(folder, suffix)
@@ -97,14 +98,14 @@ class WritePredictions(BasePredictionWriter):
     ) -> None:
         height, width = batch["images"].shape[-2:]
         path = paths[row] if paths is not None else ""
-        if paths is not None and "sizes" in batch:
+        if path and "sizes" in batch and Path(path).is_file():
             h, w = batch["sizes"][row]
             width, height = image_size(Path(path))
             found = back(found, (width / w, height / h), height, width)
         else:
             if not self._said:
                 warnings.warn(
-                    "the batches have no paths and sizes of their pictures: boxes are in pixels of the network's input.",
+                    "the batches do not say the paths and sizes of their pictures: boxes are in pixels of the network's input.",
                     stacklevel=2,
                 )
             self._said = True

@@ -157,3 +157,22 @@ def test_what_was_done_before_an_error_is_whole(tmp_path, capsys):
         trained(tmp_path).predict(Own(say), loader())
     assert len(read(tmp_path / "predict/outputs.csv")) == 2
     assert "Predictions: " in capsys.readouterr().out
+
+
+def test_a_subclass_that_predicts_something_else(tmp_path):
+    class Sure(Classifier):
+        def predict_step(self, batch, batch_idx=0):
+            return super().predict_step(batch).argmax(1)
+
+    trained(tmp_path).predict(Sure(nn.Linear(3, 2), num_classes=2), loader())
+    assert {row["0"] for row in read(tmp_path / "predict/outputs.csv")} <= {"0", "1"}
+
+
+def test_boxes_of_pictures_that_are_no_files_are_in_the_networks_pixels(tmp_path):
+    torch.manual_seed(0)
+    module = Detector(TorchvisionDetector("ssdlite", "test_resnet", num_classes=1, channels=16))
+    batch = {"images": torch.rand(1, 3, 64, 64), "paths": ["memory:1"], "sizes": [(64, 64)]}
+    with pytest.warns(UserWarning, match="boxes are in pixels of the network's input"):
+        ((found,),) = trained(tmp_path).predict(module, DataLoader([batch], batch_size=None))
+    rows = read(tmp_path / "predict/boxes.csv")
+    assert rows[0]["source"] == "memory:1" and len(rows) == len(found["scores"])
