@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lkd.edge.predict.decode import shown
 from lkd.edge.predict.frame import Frame, Source
 from lkd.edge.predict.video import VideoSource
 from lkd.picture_files import IMAGES, NOTES, is_hidden, walk
@@ -100,7 +101,7 @@ def open_source(words: Sequence[str], every: int = 1) -> Source:
     streams = [word for word in words if is_stream(word)]
     if streams and len(words) > 1:
         raise ValueError(
-            f"SOURCE is {' '.join(words)}: a clip or a stream is predicted by itself; name {streams[0]} alone."
+            f"SOURCE is {' '.join(map(shown, words))}: a clip or a stream is predicted by itself; name {shown(streams[0])} alone."
         )
     if streams:
         if "://" not in streams[0] and not Path(streams[0]).is_file():

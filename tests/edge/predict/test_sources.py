@@ -66,8 +66,8 @@ def test_bad_sources(tmp_path):
     ]:
         with pytest.raises(kind, match=sentence):
             open_source([str(tmp_path / word)])
-    with pytest.raises(ValueError, match=r"predicted by itself; name rtsp://x alone"):
-        open_source(["a.png", "rtsp://x"])
+    with pytest.raises(ValueError, match=r"predicted by itself; name rtsp://\*\*\*@x alone"):
+        open_source(["a.png", "rtsp://me:secret@x"])
     with pytest.raises(ValueError, match="every=0 must be 1 or more"):
         open_source(["a.png"], every=0)
 
