@@ -10,6 +10,7 @@ from lkd.wandb_account import has_account
 
 HELP = """\
 usage: python cli.py {fit,validate,test,predict,partition,export} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+       python cli.py predict SOURCE {--model STUDENT.onnx | --config CONFIG.yaml --ckpt_path X.ckpt}
        python cli.py compare COMPARISON.yaml [--jobs N]
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
@@ -17,7 +18,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   fit        train, distil, and report on the test data
   validate   measure on the validation data
   test       measure on the test data and report
-  predict    run on the predict data
+  predict    run on pictures, a folder, a clip or a stream; without a SOURCE on the predict data
   partition  show which client holds what, without training
   export     write a trained student as a file that runs without lkd, measured as that file
   compare    run methods over settings and seeds, and report what they reach and what they cost
@@ -56,7 +57,10 @@ def misplaced_override(args: Sequence[str]) -> str | None:
     """
     configs = [i for i, a in enumerate(args) if a in ("--config", "-c") or a.startswith("--config=")]
     before = args[: configs[-1]] if configs else []
-    return next((a for a in before if a.startswith(_PARTS)), None)
+    files = {
+        i for i, a in enumerate(args[1:]) if a.lower().endswith(".onnx")
+    }  # `--model student.onnx` is none
+    return next((a for i, a in enumerate(before) if a.startswith(_PARTS) and i not in files), None)
 
 
 def wrong_verb(given: str) -> str | None:
@@ -122,6 +126,13 @@ def _raised_in(error: BaseException) -> str:
     return "" if code is None else str(code.tb_frame.f_globals.get("__name__", ""))
 
 
+def _has_source(args: Sequence[str]) -> bool:
+    """Whether `predict` is to predict pictures, and not the data of a configuration."""
+    from lkd.edge.predict.words import is_asked
+
+    return is_asked(args)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
@@ -140,6 +151,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(wrong)
     if len(given) == 1 and given[0] in VERBS:
         what = "COMPARISON.yaml" if given[0] == "compare" else "--config CONFIG.yaml"
+        what += ", or SOURCE --model STUDENT.onnx" if given[0] == "predict" else ""
         sys.exit(f"{given[0]} needs to know what to run: {given[0]} {what} (configs/ has examples).")
     if late := misplaced_override(given):
         sys.exit(
@@ -156,6 +168,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd.edge.export import command as exporting
 
             exporting.run(given[1:])
+        elif given[0] == "predict" and _has_source(given[1:]):
+            from lkd.edge.predict import command as predicting
+
+            predicting.run(given[1:])
         elif given[0] == "compare":
             from lkd.compare import command
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, Namespace, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -22,6 +23,7 @@ import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
 from lkd import __version__, child
 from lkd.checkpoint_io import Checkpoints, look
+from lkd.edge.predict.writer import WritePredictions
 from lkd.ending import Ending
 from lkd.made_again import kept
 from lkd.one_table import carry_over
@@ -30,7 +32,7 @@ from lkd.preflight import Preflight, check_folders
 from lkd.run_labels import labels
 from lkd.twin import SupervisedTwin
 from lkd.wandb_account import go_offline_if_unreachable
-from lkd.whereabouts import command, earlier, keep_last, tell
+from lkd.whereabouts import command, earlier, keep_last, predictions, tell
 
 log = logging.getLogger(__name__)
 
@@ -226,6 +228,15 @@ class CLI(LightningCLI):
         tell(self.trainer)
 
     after_test = after_predict = after_validate
+
+    def before_predict(self) -> None:
+        """Writes what is predicted, unless a callback of the config does, and keeps none of it unless that is asked for."""
+        options = self.config_init["predict"]
+        options["return_predictions"] = bool(options["return_predictions"])
+        trainer: Any = self.trainer
+        theirs = any(isinstance(callback, BasePredictionWriter) for callback in trainer.callbacks)
+        if not (trainer.fast_dev_run or theirs):
+            trainer.callbacks.append(WritePredictions(Path(predictions(trainer))))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Keeps what was given, for the command that comes next."""

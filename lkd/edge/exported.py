@@ -94,7 +94,7 @@ class Exported:
         if self.spec["kind"] == "modalities":
             return self.run(self._modalities(x))["logits"]
         found = self.run({self.spec["inputs"][0]["name"]: x})
-        return self._boxes(found, len(x)) if self.spec["kind"] == "boxes" else found["logits"]
+        return self.boxes(found, len(x)) if self.spec["kind"] == "boxes" else found["logits"]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name, as they leave the file.
@@ -127,7 +127,8 @@ class Exported:
             given.setdefault(one["name"], np.zeros((size, *one["shape"][1:]), one["dtype"]))
         return {**given, PRESENT: present}
 
-    def _boxes(self, found: dict[str, Array], size: int) -> list[dict[str, Array]]:
+    def boxes(self, found: dict[str, Array], size: int) -> list[dict[str, Array]]:
+        """Detections of each picture, out of what `run` gave of `size` pictures; suppression is here, if it is beside the file."""
         if self.spec["nms"] == "beside":
             limits = [self.spec[k] for k in ("score_threshold", "iou_threshold", "max_detections")]
             pairs = zip(found["boxes"], found["scores"], strict=True)

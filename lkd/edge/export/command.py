@@ -6,17 +6,16 @@ from typing import Any, cast
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lkd.checkpoint_io import look
 from lkd.edge.export import export
 from lkd.edge.exported import Exported
 from lkd.metrics.tables import print_table
-from lkd.verb import Verb
+from lkd.verb import CheckpointVerb
 
 _OF_RUN = {"module", "data", "ckpt_path", "folder", "limit_test_batches", "config"}
 _OPTIONS = "export"
 
 
-class _Export(Verb):
+class _Export(CheckpointVerb):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds those of `export`, by its own names."""
         super().add_arguments_to_parser(parser)
@@ -29,29 +28,6 @@ class _Export(Verb):
             for action in parser._actions
             if action.dest in export.__annotations__ and action.dest not in _OF_RUN
         ]
-
-    def _parse_ckpt_path(self) -> None:
-        """Takes the model's hyper-parameters from the checkpoint, over the configuration, as Lightning's verbs do."""
-        path = self.config["ckpt_path"]
-        if path is None or not Path(path).is_file():
-            raise FileNotFoundError(
-                f"ckpt_path={path!r} does not exist: export needs --ckpt_path and the path of a checkpoint."
-            )
-        checkpoint = look(self.config) or {}
-        found = {k: v for k, v in checkpoint.get("hyper_parameters", {}).items() if k != "_instantiator"}
-        there, here = found.pop("_class_path", None), self.config["model"]["class_path"]
-        if there is None:
-            return
-        if (
-            there.rpartition(".")[2] == here.rpartition(".")[2]
-        ):  # another class is refused in a sentence later
-            model = {"class_path": here, "dict_kwargs": found}
-            self.config = self.parser.parse_object({"model": model}, self.config)
-
-    def instantiate_classes(self) -> None:
-        """Makes data and model."""
-        super().instantiate_classes()
-        self.model = self.make_model()
 
 
 def run(args: list[str]) -> list[Path]:
