@@ -28,9 +28,9 @@ from lkd.datamodules.files import find
 from lkd.datamodules.pictures import read_image
 from lkd.datamodules.pklot import read_slots
 from lkd.datamodules.yolo_labels import read_yolo
-from lkd.edge.predict.fill import greedily
-from lkd.edge.predict.overlap import area, within
-from lkd.edge.predict.slots import Slots
+from lkd.edge.predict.parking.fill import greedily
+from lkd.edge.predict.parking.overlap import area, within
+from lkd.edge.predict.parking.slots import Slots
 from lkd.modules import Detector
 from lkd.slot_labels import read_patches
 from lkd.slot_maps import read_spaces

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lkd.edge.predict.clip_writer import ClipWriter
+from lkd.edge.predict.clips.clip_writer import ClipWriter
 from lkd.edge.predict.frame import Found, Frame
 
 Overlay = Callable[[Image.Image], None]

@@ -9,18 +9,18 @@ from typing import Any
 
 from lkd.edge.exported import Exported
 from lkd.edge.predict.annotate import Annotated, AnnotatedClip
-from lkd.edge.predict.car_park import CarPark
 from lkd.edge.predict.folder import fresh
 from lkd.edge.predict.frame import Source
 from lkd.edge.predict.loop import predict
-from lkd.edge.predict.occupancy import Occupancy
+from lkd.edge.predict.parking.car_park import CarPark
+from lkd.edge.predict.parking.occupancy import Occupancy
+from lkd.edge.predict.parking.slots import Slots
+from lkd.edge.predict.parking.truth import Truth
 from lkd.edge.predict.predictor import Predictor, Student
-from lkd.edge.predict.slots import Slots
 from lkd.edge.predict.sources import is_stream, open_source
 from lkd.edge.predict.summary import plainly, tell
 from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results
 from lkd.edge.predict.tracks import Tracker
-from lkd.edge.predict.truth import Truth
 from lkd.edge.predict.words import OF_BOXES, OF_SLOTS, check_options, is_file, parser, split
 
 

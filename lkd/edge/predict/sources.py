@@ -5,9 +5,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lkd.edge.predict.decode import shown
+from lkd.edge.predict.clips.decode import shown
+from lkd.edge.predict.clips.video import VideoSource
 from lkd.edge.predict.frame import Frame, Source
-from lkd.edge.predict.video import VideoSource
 from lkd.picture_files import IMAGES, NOTES, is_hidden, walk
 from lkd.pictures import image_size, pixels
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from lkd.edge.predict.fill import fill
 from lkd.edge.predict.frame import Frame
-from lkd.edge.predict.occupancy import Change, Occupancy
-from lkd.edge.predict.overlap import area, crosses_itself, rectangle, stacked, within
-from lkd.edge.predict.slots import Slots
-from lkd.edge.predict.vehicles import vehicles
+from lkd.edge.predict.parking.fill import fill
+from lkd.edge.predict.parking.occupancy import Change, Occupancy
+from lkd.edge.predict.parking.overlap import area, crosses_itself, rectangle, stacked, within
+from lkd.edge.predict.parking.slots import Slots
+from lkd.edge.predict.parking.vehicles import vehicles
 
 PICTURE = np.zeros((40, 100, 3), np.uint8)
 

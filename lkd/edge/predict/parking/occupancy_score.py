@@ -1,8 +1,8 @@
 """How good an occupancy is: right slots, and flips an hour."""
 
 from lkd.edge.predict.frame import Frame
-from lkd.edge.predict.occupancy import Change, Occupancy
-from lkd.edge.predict.truth import Truth
+from lkd.edge.predict.parking.occupancy import Change, Occupancy
+from lkd.edge.predict.parking.truth import Truth
 
 
 class OccupancyScore:

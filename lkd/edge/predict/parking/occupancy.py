@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lkd.edge.predict.fill import distinct, fill
 from lkd.edge.predict.frame import Found, Frame
-from lkd.edge.predict.overlap import Floats
-from lkd.edge.predict.slots import Slots
-from lkd.edge.predict.vehicles import vehicles
+from lkd.edge.predict.parking.fill import distinct, fill
+from lkd.edge.predict.parking.overlap import Floats
+from lkd.edge.predict.parking.slots import Slots
+from lkd.edge.predict.parking.vehicles import vehicles
 
 UNSURE = 0.05
 """Score of boxes of which a detector is so unsure that somebody forgot to leave them out."""
@@ -37,7 +37,7 @@ class Occupancy:
     """Follows the slots of one camera.
 
     A free slot is busy when the box that it is given covers at least `up` of it, and a busy one is free when that is less
-    than `down` (see `lkd.edge.predict.fill`); in between it stays what it is. It changes once that has lasted `dwell` seconds
+    than `down` (see `lkd.edge.predict.parking.fill`); in between it stays what it is. It changes once that has lasted `dwell` seconds
     and `frames` frames in a row. Where frames are further apart than `dwell`, as pictures are that a camera takes now and
     then, and where they have no time, `frames` alone counts. The first frame says what each slot is to begin with.
 

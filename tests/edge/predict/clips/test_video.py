@@ -6,9 +6,9 @@ import traceback
 import numpy as np
 import pytest
 
-from lkd.edge.predict.video import VideoSource
+from lkd.edge.predict.clips.video import VideoSource
 
-from .clips import SIZE, av, camera, needs_av, served, which, write_clip
+from .made import SIZE, av, camera, needs_av, served, which, write_clip
 
 pytestmark = needs_av
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lkd.edge.predict.overlap import Floats
+from lkd.edge.predict.parking.overlap import Floats
 from lkd.text_files import read_text
 
 FORM = '{"size": [width, height], "camera": "name", "slots": {"A1": [[x, y], [x, y], [x, y], [x, y]]}}'

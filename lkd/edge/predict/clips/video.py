@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lkd.edge.predict.clock import Clock
-from lkd.edge.predict.decode import Connection, UnreadableError, is_address, shown, upright
+from lkd.edge.predict.clips.clock import Clock
+from lkd.edge.predict.clips.decode import Connection, UnreadableError, is_address, shown, upright
+from lkd.edge.predict.clips.joining import Joining
+from lkd.edge.predict.clips.live import Latest
 from lkd.edge.predict.frame import Frame
-from lkd.edge.predict.joining import Joining
-from lkd.edge.predict.live import Latest
 
 
 class VideoSource:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from lkd.edge.predict.frame import Frame
-from lkd.edge.predict.occupancy import Change, Occupancy
+from lkd.edge.predict.parking.occupancy import Change, Occupancy
 
 STATES = ("free", "busy")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lkd.edge.predict.slot_drawing import BUSY, FREE, draw_slots
-from lkd.edge.predict.slots import Slots
+from lkd.edge.predict.parking.slot_drawing import BUSY, FREE, draw_slots
+from lkd.edge.predict.parking.slots import Slots
 
 SQUARE = [[10, 10], [50, 10], [50, 40], [10, 40]]
 CAMERA = "SlotId,X,Y,W,H\n603,1296,972,240,240\n604,0,0,100,200\n"
@@ -147,12 +147,13 @@ def test_all_of_it_runs_without_torch(tmp_path):
 import sys
 sys.modules["torch"] = sys.modules["lightning"] = None
 from pathlib import Path
-from lkd.edge.predict import clip_writer, occupancy_files, occupancy_score, slot_drawing, slots, tracks, truth, video
+from lkd.edge.predict import clips, parking, tracks
+from lkd.edge.predict.parking import slot_drawing
 for name in ("camera1.csv", "a.xml"):
-    slots.Slots.read(Path({str(tmp_path)!r}) / name)
-truth.Truth.read(Path({str(tmp_path)!r}) / "a.xml", slots.Slots.read(Path({str(tmp_path)!r}) / "a.xml"))
+    parking.Slots.read(Path({str(tmp_path)!r}) / name)
+parking.Truth.read(Path({str(tmp_path)!r}) / "a.xml", parking.Slots.read(Path({str(tmp_path)!r}) / "a.xml"))
 """
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     subprocess.run(
         [sys.executable, "-c", code], check=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
     )

@@ -5,7 +5,7 @@ import threading
 import time
 from pathlib import Path
 
-from lkd.edge.predict.decode import Connection, UnreadableError
+from lkd.edge.predict.clips.decode import Connection, UnreadableError
 
 log = logging.getLogger(__name__)
 LONGEST = 30.0

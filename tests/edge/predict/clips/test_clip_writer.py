@@ -3,11 +3,11 @@ import re
 import numpy as np
 import pytest
 
-from lkd.edge.predict import clip_writer
-from lkd.edge.predict.clip_writer import ClipWriter
-from lkd.edge.predict.video import VideoSource
+from lkd.edge.predict.clips import clip_writer
+from lkd.edge.predict.clips.clip_writer import ClipWriter
+from lkd.edge.predict.clips.video import VideoSource
 
-from .clips import grey, needs_av, which
+from .made import grey, needs_av, which
 
 pytestmark = needs_av
 

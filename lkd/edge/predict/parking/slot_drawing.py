@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from lkd.edge.predict.overlap import Floats
-from lkd.edge.predict.slots import Slots
+from lkd.edge.predict.parking.overlap import Floats
+from lkd.edge.predict.parking.slots import Slots
 
 FREE, BUSY = (0, 200, 80), (225, 40, 40)
 

@@ -6,11 +6,11 @@ from typing import Any
 from PIL import Image
 
 from lkd.edge.predict.frame import Found, Frame
-from lkd.edge.predict.occupancy import Occupancy
-from lkd.edge.predict.occupancy_files import OccupancyFiles
-from lkd.edge.predict.occupancy_score import OccupancyScore
-from lkd.edge.predict.slot_drawing import draw_slots
-from lkd.edge.predict.truth import Truth
+from lkd.edge.predict.parking.occupancy import Occupancy
+from lkd.edge.predict.parking.occupancy_files import OccupancyFiles
+from lkd.edge.predict.parking.occupancy_score import OccupancyScore
+from lkd.edge.predict.parking.slot_drawing import draw_slots
+from lkd.edge.predict.parking.truth import Truth
 
 
 class CarPark:

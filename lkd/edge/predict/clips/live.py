@@ -4,8 +4,8 @@ import threading
 import time
 from typing import Any
 
-from lkd.edge.predict.decode import Connection, UnreadableError
-from lkd.edge.predict.joining import Joining
+from lkd.edge.predict.clips.decode import Connection, UnreadableError
+from lkd.edge.predict.clips.joining import Joining
 
 STEP = 0.2
 """Seconds between two looks at whether anybody pressed Ctrl-C, where no frame comes."""

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from lkd.edge.predict.frame import Frame
-from lkd.edge.predict.occupancy import Occupancy
-from lkd.edge.predict.occupancy_files import OccupancyFiles
-from lkd.edge.predict.occupancy_score import OccupancyScore
-from lkd.edge.predict.slots import Slots
-from lkd.edge.predict.truth import Truth
+from lkd.edge.predict.parking.occupancy import Occupancy
+from lkd.edge.predict.parking.occupancy_files import OccupancyFiles
+from lkd.edge.predict.parking.occupancy_score import OccupancyScore
+from lkd.edge.predict.parking.slots import Slots
+from lkd.edge.predict.parking.truth import Truth
 
 from .test_occupancy import cars, frame, lot
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from lkd.edge.predict.frame import Frame
-from lkd.edge.predict.slots import Slots
+from lkd.edge.predict.parking.slots import Slots
 from lkd.slot_labels import read_patches
 from lkd.slot_maps import read_spaces
 from lkd.text_files import read_rows, read_text

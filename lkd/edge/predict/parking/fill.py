@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lkd.edge.predict.overlap import Floats, within
-from lkd.edge.predict.slots import Slots
+from lkd.edge.predict.parking.overlap import Floats, within
+from lkd.edge.predict.parking.slots import Slots
 
 SAME = 0.8
 """IoU above which two boxes, mostly of two classes (a car and a truck), are of one vehicle."""

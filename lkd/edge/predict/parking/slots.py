@@ -9,8 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from lkd.edge.predict.overlap import Floats, area, crosses_itself, rectangle, stacked, within
-from lkd.edge.predict.slot_json import read_json
+from lkd.edge.predict.parking.overlap import Floats, area, crosses_itself, rectangle, stacked, within
+from lkd.edge.predict.parking.slot_json import read_json
 from lkd.slot_maps import PKLOT, SENSOR, parking, read_camera, read_spaces
 
 MARGIN = 0.01

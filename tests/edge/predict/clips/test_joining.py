@@ -1,8 +1,8 @@
 import pytest
 
-from lkd.edge.predict import joining
-from lkd.edge.predict.decode import UnreadableError
-from lkd.edge.predict.joining import Joining
+from lkd.edge.predict.clips import joining
+from lkd.edge.predict.clips.decode import UnreadableError
+from lkd.edge.predict.clips.joining import Joining
 
 
 @pytest.fixture
