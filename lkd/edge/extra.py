@@ -5,7 +5,7 @@ from typing import Any
 
 
 def optional(name: str) -> Any:
-    """Imports a module of the extra `edge`.
+    """Imports a module of an extra of the edge.
 
     Args:
         name: Its dotted name, such as `"onnxruntime"`.
@@ -22,6 +22,8 @@ def optional(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != name.split(".")[0]:
             raise  # it is there, and lacks something of its own
+        package = name.split(".")[0]
+        extra = package if package == "openvino" else "edge"
         raise ImportError(
-            f'{name.split(".")[0]} is not installed: pip install "lightning-kd[edge]" (onnx, onnxscript, onnxruntime).'
+            f'{package} is not installed: pip install "lightning-kd[{extra}]" (see docs/deploy.md).'
         ) from error

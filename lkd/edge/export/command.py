@@ -21,7 +21,10 @@ class _Export(Verb):
         """Adds those of `export`, by its own names."""
         super().add_arguments_to_parser(parser)
         parser.add_argument(
-            "--folder", type=str | None, default=None, help="Where to write; default runs/<name>/export."
+            "--folder",
+            type=str | None,
+            default=None,
+            help="Where to write; default runs/<name>/export, of OpenVINO runs/<name>/export_openvino.",
         )
         parser.add_function_arguments(export, skip=cast(set[str | int], _OF_RUN), fail_untyped=False)
         self.options = [
@@ -66,11 +69,12 @@ def run(args: list[str]) -> list[Path]:
     cli = _Export.parsed("export", __doc__, args)
     config: dict[str, Any] = cli.config.clone().as_dict()
     config.pop("config", None)
+    name = "export" if cli.config["format"] == "onnx" else f"export_{cli.config['format']}"
     paths = export(
         cli.model,
         cast(LightningDataModule, cli.datamodule),
         cli.config["ckpt_path"],
-        folder=cli.config["folder"] or str(Path("runs", cli.name, "export")),
+        folder=cli.config["folder"] or str(Path("runs", cli.name, name)),
         limit_test_batches=cli.config["trainer"]["limit_test_batches"],
         config={name: config[name] for name in config if name not in cli.options},
         **{name: config[name] for name in cli.options},
