@@ -11,6 +11,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from lkd.edge import to_openvino
 from lkd.edge.export.card import write_card
 from lkd.edge.export.tail import with_suppression
 
@@ -90,6 +91,25 @@ def detector(height, width):
             sure = Reshape (score, one)
         }}""")
     return onnx.compose.merge_models(before, tail, [("first", "b"), ("sure", "s")])
+
+
+def test_with_openvino(script, tmp_path):
+    """The page's lines in the place of the script's."""
+    pytest.importorskip("openvino")
+    (lines,) = re.findall(r"```python\n(model = openvino.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    *opened, ran = lines.splitlines(keepends=True)
+    text = script.read_text().replace("import onnxruntime\n", "import openvino\n")
+    for begin, new in (("spec =", ""), ("session =", "".join(opened)), (r"\(found,\) =", ran)):
+        text, count = re.subn(rf"^{begin}.*\n", lambda _, new=new: new, text, flags=re.M)
+        assert count == 1
+    other = script.with_name("openvino_detect.py")
+    other.write_text(text.replace('("torch",', '("onnxruntime", "torch",'))
+    finish(detector(64, 64), spec(tmp_path, 64, 64), tmp_path / "student.onnx")
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[0, :5, 0] = [3, 5, 40, 50, 204]
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    done = run(other, to_openvino(tmp_path / "student.onnx"), tmp_path / "x.png")
+    assert done.stdout.split() == ["car", "0.80", "3", "5", "40", "50"], done.stderr
 
 
 def spec(folder, height, width):
