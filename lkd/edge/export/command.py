@@ -21,10 +21,7 @@ class _Export(Verb):
         """Adds those of `export`, by its own names."""
         super().add_arguments_to_parser(parser)
         parser.add_argument(
-            "--folder",
-            type=str | None,
-            default=None,
-            help="Where to write; default runs/<name>/export, of OpenVINO runs/<name>/export_openvino.",
+            "--folder", type=str | None, default=None, help="Where to write; default runs/<name>/export."
         )
         parser.add_function_arguments(export, skip=cast(set[str | int], _OF_RUN), fail_untyped=False)
         self.options = [
