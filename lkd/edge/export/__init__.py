@@ -67,7 +67,7 @@ def export(
         input_size: Height and width of a detector's input, in pixels. Default: the largest of the test data, by camera.
         score_threshold: Of a detector; default that of the module. File and checkpoint are measured with it.
         iou_threshold: Likewise.
-        classes: Names of the classes; default those of the data, else numbers.
+        classes: Names of the classes; default those of the module (`Detector(class_names=...)`) or of the data, else numbers.
         mean: Of each channel, for the metadata, where the data do not say how they are normalized.
         std: Likewise.
         licenses: What the card shall say of `code`, `weights`, `teacher` and `data`.

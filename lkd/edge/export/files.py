@@ -44,7 +44,7 @@ def write_files(
         kind: What it is.
         folder: Where to.
         content: Of the cards, beside what is measured here.
-        classes: Their names; None for those of the data.
+        classes: Their names; None for those of the module, or of the data.
         mean: See `described_inputs`.
         std: Likewise.
         tolerance: See `Parity`.
@@ -58,7 +58,7 @@ def write_files(
     Raises:
         ValueError: If it cannot be exported, or the file is not as good as the module.
     """
-    data = student.test.data
+    data, own = student.test.data, getattr(kind.module, "class_names", None)
     watched = kind.watch(getattr(kind.module, kind.method))
     before = measured(kind, student.test, watched, as_it_is=True, ckpt_path=student.ckpt_path)
     parts = {part.name: part for part in kind.parts()}
@@ -73,7 +73,7 @@ def write_files(
                 "lkd": __version__,
                 "kind": kind.name,
                 "inputs": inputs,
-                "classes": class_names(classes, data, part.classes),
+                "classes": class_names(classes or own, data, part.classes),
                 **kind.options(),
             }
             _write(kind, part, spec, paths[name])

@@ -11,7 +11,7 @@ suppression (float[batch, {boxes}, 4] boxes, float[batch, {boxes}, {classes}] sc
 <int64[1] last = {{-1}}, int64[1] first = {{0}}, int64[1] one = {{1}}, int64[2] ends = {{0, 2}}, int64[1] to_image = {{0}},
  int64[1] to_place = {{2}},
  int64[1] looked_at = {{{looked_at}}}, int64[1] most = {{{most}}}, float[1] overlap = {{{iou_threshold}}},
- float[1] lowest = {{{score_threshold}}}, float[1] nothing = {{-1.0}}, int64 zero = {{0}}, int64 step = {{1}}, int64 class_count = {{{classes}}},
+ float[1] lowest = {{{score_threshold}}}, float[1] nothing = {{-1.0}}, int64 zero = {{0}}, int64 step = {{1}},
  int64[1, {classes}, 1] classes = {{{numbers}}}>
 {{
 {candidates}
@@ -63,6 +63,7 @@ _BEST_CLASS = """
     top_labels = GatherND <batch_dims = 1> (label, places)
 """
 _EACH_CLASS = """
+    class_count = Constant <value_int = {classes}> ()
     pairs = Flatten <axis = 1> (scores)
     top, pair = TopK <axis = 1> (pairs, looked_at)
     place = Div (pair, class_count)
@@ -97,7 +98,7 @@ def with_suppression(
         boxes=boxes,
         classes=classes,
         numbers=", ".join(map(str, range(classes))),
-        candidates=_EACH_CLASS if multi_label else _BEST_CLASS,
+        candidates=_EACH_CLASS.format(classes=classes) if multi_label else _BEST_CLASS,
         looked_at=min(boxes * classes if multi_label else boxes, 10 * max_detections),
         most=max_detections,
         score_threshold=f"{score_threshold:.9f}",

@@ -88,6 +88,7 @@ def check_both(fresh, module, given, path, folder):
         options = {"nms": nms, "licenses": LICENSES, "score_threshold": round(usual, 3)}
         (file,) = export(fresh, given, path, str(folder / nms), **options)
         student = Exported(file)
+        assert student.spec["classes"] == ["car", "bus"]  # the module's own names
         assert student.spec["multi_label"] and student.card["metrics"]["samples"] == 6
         assert "ultralytics" not in student.card["licenses"]["code"]
         for size in (1, 3):
