@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from lkd.models.architectures import check
 from lkd.models.dense import Outputs, boxes_and_scores, detections, grid
 from lkd.models.suppression import Detections
-from lkd.models.yolo_import import bundled, ultralytics_tasks
+from lkd.models.yolo_import import bundled
+from lkd.models.yolo_import import ultralytics_tasks as _ultralytics
 from lkd.models.yolo_loss import yolo_loss
 from lkd.models.yolo_weights import read
 
@@ -73,7 +74,7 @@ class YOLO(nn.Module):
             architecture["nc"] = num_classes
         self.architecture = architecture
         check(architecture, model)
-        self.net = ultralytics_tasks().DetectionModel(copy.deepcopy(architecture), verbose=False)
+        self.net = _ultralytics().DetectionModel(copy.deepcopy(architecture), verbose=False)
         if state is not None:
             try:
                 self.net.load_state_dict(state)

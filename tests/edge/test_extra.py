@@ -14,6 +14,10 @@ def test_a_missing_library_is_one_sentence_with_the_command(monkeypatch):
         ImportError, match=r'onnxruntime is not installed: pip install "lightning-kd\[edge\]"'
     ):
         optional("onnxruntime")
+    with pytest.raises(
+        ImportError, match=r'openvino is not installed: pip install "lightning-kd\[openvino\]"'
+    ):
+        optional("openvino")
 
 
 def test_what_a_library_lacks_itself_is_not_blamed_on_it(monkeypatch):
