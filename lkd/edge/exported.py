@@ -133,9 +133,8 @@ class Exported:
 
     def _boxes(self, found: dict[str, Array], size: int) -> list[dict[str, Array]]:
         if self.spec["nms"] == "beside":
-            limits = [
-                self.spec[k] for k in ("score_threshold", "iou_threshold", "max_detections", "multi_label")
-            ]
+            limits = [self.spec[k] for k in ("score_threshold", "iou_threshold", "max_detections")]
+            limits.append(self.spec.get("multi_label", False))  # which files of before do not say
             pairs = zip(found["boxes"], found["scores"], strict=True)
             return [suppress(boxes, scores, *limits) for boxes, scores in pairs]
         rows = [found["detections"][found["detections"][:, 0] == number] for number in range(size)]

@@ -3,9 +3,12 @@
 import importlib
 from typing import Any
 
+EXTRAS = {"edge": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
+"""What each extra of lkd installs that is imported here."""
+
 
 def optional(name: str) -> Any:
-    """Imports a module of an extra of the edge.
+    """Imports a module of one of the `EXTRAS`.
 
     Args:
         name: Its dotted name, such as `"onnxruntime"`.
@@ -17,13 +20,13 @@ def optional(name: str) -> Any:
         >>> optional("json").dumps({})
         '{}'
     """
+    root = name.split(".")[0]
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != name.split(".")[0]:
+        if (error.name or "").split(".")[0] != root:
             raise  # it is there, and lacks something of its own
-        package = name.split(".")[0]
-        extra = package if package == "openvino" else "edge"
+        extra = next((extra for extra, roots in EXTRAS.items() if root in roots), "edge")
         raise ImportError(
-            f'{package} is not installed: pip install "lightning-kd[{extra}]" (see docs/deploy.md).'
+            f'{root} is not installed: pip install "lightning-kd[{extra}]" ({", ".join(EXTRAS[extra])}).'
         ) from error
