@@ -19,7 +19,7 @@ from PIL import Image
 from lkd.cli import main
 from lkd.datamodules import ParkingWorld
 from lkd.models import YOLO
-from lkd.models.yolo import _ultralytics
+from lkd.models.yolo_import import ultralytics_tasks
 
 from .detectors import needs_yolo
 from .recordings import write_recordings
@@ -47,7 +47,7 @@ def weights():
     """`data/weights/*.pt` as Ultralytics writes them: an 80-class network, untrained and narrow."""
     if find_spec("ultralytics") is None:
         return  # what would read them is skipped
-    tasks, folder = _ultralytics(), Path("data/weights")
+    tasks, folder = ultralytics_tasks(), Path("data/weights")
     folder.mkdir(parents=True)
     for name in ("yolov8n", "yolo11n"):
         architecture = YOLO(f"{name}.yaml").architecture

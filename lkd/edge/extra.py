@@ -3,7 +3,11 @@
 import importlib
 from typing import Any
 
-EXTRAS = {"edge": ("onnx", "onnxscript", "onnxruntime"), "video": ("av", "trackers")}
+EXTRAS = {
+    "edge": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
+    "video": ("av", "trackers"),
+}
 """What each extra of lkd installs that is imported here."""
 
 

@@ -20,7 +20,7 @@ def latency(path: Path, inputs: Mapping[str, Array], threads: int) -> dict[str, 
     Args:
         path: The file.
         inputs: A sample of the test data or more, of which the first is taken.
-        threads: Of ONNX Runtime.
+        threads: Of the run-time.
 
     Returns:
         `p50_ms`, `p95_ms`, the median `cpu_ms` of this process (which other work on the machine hardly changes), `runs`, `threads`, `cpu` and what was timed.

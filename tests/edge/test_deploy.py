@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lkd.edge import to_openvino
 from lkd.edge.export.card import write_card
 
 from .export.test_preprocessing import described
@@ -63,6 +64,23 @@ def test_a_classifier(script, tmp_path):
         wanted = Samples.classes[int(module(x[None]).argmax())]
     done = run(script, tmp_path / "student.onnx", tmp_path / "x.png")
     assert done.stdout.split() == [wanted], done.stderr
+
+
+def test_with_openvino(script, tmp_path):
+    """The page's lines in the place of the script's."""
+    pytest.importorskip("openvino")
+    (lines,) = re.findall(r"```python\n(model = openvino.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    *opened, ran = lines.splitlines(keepends=True)
+    text = script.read_text().replace("import onnxruntime\n", "import openvino\n")
+    for begin, new in (("spec =", ""), ("session =", "".join(opened)), (r"\(found,\) =", ran)):
+        text, count = re.subn(rf"^{begin}.*\n", lambda _, new=new: new, text, flags=re.M)
+        assert count == 1
+    other = script.with_name("openvino_detect.py")
+    other.write_text(text.replace('("torch",', '("onnxruntime", "torch",'))
+    finish(first_pixels(64, 64), tmp_path / "student.onnx", **spec(tmp_path, 64, 64))
+    picture(tmp_path / "x.png")
+    done = run(other, to_openvino(tmp_path / "student.onnx"), tmp_path / "x.png")
+    assert done.stdout.split() == ["car", "0.80", "3", "5", "40", "50"], done.stderr
 
 
 def spec(folder, height, width):

@@ -6,7 +6,8 @@ from lkd.edge.extra import optional
 
 
 @pytest.mark.parametrize(
-    ("library", "extra"), [("onnxruntime", "edge"), ("av", "video"), ("trackers", "video")]
+    ("library", "extra"),
+    [("onnxruntime", "edge"), ("openvino", "openvino"), ("av", "video"), ("trackers", "video")],
 )
 def test_a_missing_library_is_one_sentence_with_the_command(monkeypatch, library, extra):
     def gone(name):

@@ -42,11 +42,12 @@ def run(args: list[str]) -> list[Path]:
     cli = _Export.parsed("export", __doc__, args)
     config: dict[str, Any] = cli.config.clone().as_dict()
     config.pop("config", None)
+    name = "export" if cli.config["format"] == "onnx" else f"export_{cli.config['format']}"
     paths = export(
         cli.model,
         cast(LightningDataModule, cli.datamodule),
         cli.config["ckpt_path"],
-        folder=cli.config["folder"] or str(Path("runs", cli.name, "export")),
+        folder=cli.config["folder"] or str(Path("runs", cli.name, name)),
         limit_test_batches=cli.config["trainer"]["limit_test_batches"],
         config={name: config[name] for name in config if name not in cli.options},
         **{name: config[name] for name in cli.options},

@@ -98,7 +98,7 @@ def test_options(place):
         (["in", "--model", "s.onnx", "--config", "c.yaml", "--ckpt_path", "x.ckpt"], "both --model=s.onnx and --ckpt_path"),
         (["--model", "s.onnx"], "predict needs a SOURCE"),
         (["in", "--model", "gone.onnx"], r"path='gone.onnx' does not exist"),
-        (["in", "--model", "in/a.png"], "cannot be run by ONNX Runtime"),
+        (["in", "--model", "in/a.png"], "must be a .onnx, or a .xml"),
         (["in", "--model", "s.onnx", "--scor_threshold=.3"], "did you mean --score_threshold?"),
         (["in", "--model", "s.onnx", "--config", "c.yaml"], "--config is no option of predict with an exported file"),
         (["in", "--model", "s.onnx", "--camera=C1"], "camera=C1 is of a checkpoint"),
