@@ -33,17 +33,17 @@ def describe(module: LightningModule, dense: nn.Module) -> History:
         dense: The same module before, with the blocks split in both.
     """
     before = {name: tuple(tensor.shape) for name, tensor in _tensors(dense)}
-    wide = {name: _numbers(layer) for name, layer in dense.named_modules()}
-    numbers = {
+    wide = {name: numbers(layer) for name, layer in dense.named_modules()}
+    changed_numbers = {
         name: changed
         for name, layer in module.named_modules()
-        if (changed := {key: n for key, n in _numbers(layer).items() if wide[name].get(key) != n})
+        if (changed := {key: n for key, n in numbers(layer).items() if wide[name].get(key) != n})
     }
     return {
         "version": VERSION,
         "split": [name for name, block in module.named_modules() if isinstance(block, SplitC2f)],
         "tensors": {n: list(tensor.shape) for n, tensor in _tensors(module) if before[n] != tuple(tensor.shape)},
-        "numbers": numbers,
+        "numbers": changed_numbers,
     }  # fmt: skip
 
 
@@ -74,8 +74,8 @@ def replay(module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
     tensors, layers = dict(_tensors(module)), dict(module.named_modules())
     for name, shape in history["tensors"].items():
         _check_shape(who, name, shape, tensors.get(name))
-    for name, numbers in history["numbers"].items():
-        for key, number in numbers.items():
+    for name, widths in history["numbers"].items():
+        for key, number in widths.items():
             there = getattr(layers.get(name), key, None)
             if key not in NUMBERS or type(there) is not int or not 1 <= number <= there:
                 raise ValueError(
@@ -84,8 +84,8 @@ def replay(module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
                 )
     for name, shape in history["tensors"].items():
         resize(module, name, tensors[name].detach().flatten()[: math.prod(shape)].reshape(shape).clone())
-    for name, numbers in history["numbers"].items():
-        for key, number in numbers.items():
+    for name, widths in history["numbers"].items():
+        for key, number in widths.items():
             setattr(layers[name], key, number)
     remember(module, history)
 
@@ -127,7 +127,13 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
-def _numbers(layer: nn.Module) -> dict[str, int]:
+def numbers(layer: nn.Module) -> dict[str, int]:
+    """How wide a layer says that it is, by attribute.
+
+    Example:
+        >>> numbers(nn.Linear(3, 2))
+        {'in_features': 3, 'out_features': 2}
+    """
     return {key: n for key, n in vars(layer).items() if key in NUMBERS and type(n) is int}
 
 
@@ -148,8 +154,8 @@ def _check_form(history: Any) -> None:
         )
         and isinstance(history.get("numbers"), dict)
         and all(
-            isinstance(numbers, dict) and all(type(n) is int for n in numbers.values())
-            for numbers in history["numbers"].values()
+            isinstance(widths, dict) and all(type(n) is int for n in widths.values())
+            for widths in history["numbers"].values()
         )
     )
     if not whole:

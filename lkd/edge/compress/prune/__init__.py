@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lkd.copies import copied
 from lkd.edge.compress.prune.batches import reestimate, seeded, training_batches
-from lkd.edge.compress.prune.cut import check_same, cut
-from lkd.edge.compress.prune.graph import Traced
+from lkd.edge.compress.prune.cut import Left, check_same, cut, left
+from lkd.edge.compress.prune.graph import Group, Traced
 from lkd.edge.compress.prune.ranking import Costs, Ranking, Removed, Scope
 from lkd.edge.compress.prune.saliency import Importance, saliency
 from lkd.edge.compress.prune.subject import Subject, subject_of
@@ -143,20 +143,20 @@ class Prune(Step):
         target = None if self.macs is None else self.macs**part
         ratio = 0.0 if self.ratio is None else 1 - (1 - self.ratio) ** (1 / self.iterations)
         asked = 0.0 if target is None else target / now
+        traced = Traced(subject, scored, self.ignore)
+        groups = traced.groups()
+        if not groups:
+            raise ValueError(
+                f"{type(subject.first).__name__} has no channels that can go: all of them reach its outputs, are normalised together, "
+                "or are ignored."
+            )
+        ranking = Ranking(groups, self.scope, self.round_to)
         for _ in range(4):
-            traced = Traced(subject, scored, self.ignore)
-            groups = traced.groups()
-            if not groups:
-                raise ValueError(
-                    f"{type(subject.first).__name__} has no channels that can go: all of them reach its outputs, are normalised together, "
-                    "or are ignored."
-                )
-            ranking = Ranking(groups, self.scope, self.round_to)
             removed = ranking.removed(ratio) if target is None else costs.reaching(ranking, asked)
-            left = traced.left(groups, removed)
+            rest = left(traced, groups, removed)
             narrow = copied(subject.first, "network")
-            cut(narrow, traced, left)
-            self._check(subject, scored, narrow, left, removed)
+            cut(narrow, rest)
+            self._check(subject, traced, groups, removed, narrow, rest)
             reached = now * subject.macs(narrow) / costs.whole
             if target is None or abs(reached / target - 1) <= NEAR / 3:
                 break
@@ -166,31 +166,29 @@ class Prune(Step):
                 f"macs={target:.3g} is not reached within {NEAR:.0%}: {reached:.3f} of them are what whole channels come to"
                 f"{f' in multiples of {self.round_to}' if self.round_to > 1 else ''}; ask for about that."
             )
-        if not left:
-            raise ValueError(f"ratio={self.ratio} of {sum(len(g.units) for g in groups)} channels is none of them: ask for more.")
+        if not rest.places:
+            raise ValueError(
+                f"ratio={self.ratio} of {sum(len(g.units) for g in groups)} channels is none of them: ask for more."
+            )
         for network in subject.networks.values():
-            cut(network, traced, left)
+            cut(network, rest)
 
     def _check(
-        self, subject: Subject, scored: nn.Module, narrow: nn.Module, left: dict[str, Tensor], removed: Removed
+        self, subject: Subject, traced: Traced, groups: list[Group], removed: Removed, narrow: nn.Module, rest: Left
     ) -> None:
         """Where the whole is another function, finds which layers alone make it so."""
         try:
-            check_same(subject, copied(subject.first, "network"), narrow, left)
+            check_same(subject, copied(subject.first, "network"), narrow, rest.places)
             return
         except ValueError as error:
             first = error
         guilty = []
         for k, gone in enumerate(removed):
-            if not gone:
-                continue
-            traced = Traced(subject, scored, self.ignore)
-            groups = traced.groups()
-            alone = traced.left(groups, [gone if k == number else set() for number in range(len(groups))])
+            alone = left(traced, groups, [gone if k == number else set() for number in range(len(groups))])
             one = copied(subject.first, "network")
-            cut(one, traced, alone)
+            cut(one, alone)
             try:
-                check_same(subject, copied(subject.first, "network"), one, alone)
+                check_same(subject, copied(subject.first, "network"), one, alone.places)
             except ValueError:
                 guilty.append(groups[k].layer)
         raise ValueError(

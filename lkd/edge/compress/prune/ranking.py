@@ -1,14 +1,14 @@
 """Which units go: the least important first, until the network is as small as was asked."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from lkd.edge.compress.prune.graph import IN, OUT, Group
+from lkd.edge.compress.prune.graph import IN, OUT, Group, Side
 from lkd.edge.compress.prune.subject import Subject
 
 Scope = Literal["global", "local"]
@@ -63,7 +63,7 @@ class Ranking:
 
     def _rounded(self, group: Group, count: int) -> int:
         units = len(group.units)
-        if len(group.units[0]) > 1 or group.inwards:
+        if len(group.units[0]) > 1:
             return min(count, units - 1)
         left = max(units - count, 1)
         return max(0, units - math.ceil(left / self.round_to) * self.round_to)
@@ -90,7 +90,7 @@ class Costs:
                 handle.remove()
         self._rest = self.whole - self._sum({})
 
-    def _count(self, name: str) -> "Hook":
+    def _count(self, name: str) -> Callable[..., None]:
         return lambda layer, inputs, output: self._add(name, layer, inputs[0], output)
 
     def _add(self, name: str, layer: nn.Module, given: Tensor, gave: Tensor) -> None:
@@ -105,16 +105,12 @@ class Costs:
             groups: All groups.
             removed: What goes.
         """
-        lost: dict[tuple[str, int], int] = {}
-        for group, gone in zip(groups, removed, strict=True):
-            for side, widths in group.widths.items():
-                lost[side] = lost.get(side, 0) + int(widths[sorted(gone)].sum())
-        return self._rest + self._sum(lost)
+        return self._rest + self._sum({part: len(channels) for part, channels in lost(groups, removed).items()})
 
-    def _sum(self, lost: dict[tuple[str, int], int]) -> float:
+    def _sum(self, fewer: dict[Side, int]) -> float:
         total = 0.0
         for name, layer in self._layers.items():
-            out, inside = (width - lost.get((name, side), 0) for side, width in enumerate(_widths(layer)))
+            out, inside = (width - fewer.get((name, side), 0) for side, width in enumerate(_widths(layer)))
             groups = getattr(layer, "groups", 1)
             depthwise = groups > 1 and groups == _widths(layer)[OUT]
             kernel = math.prod(getattr(layer, "kernel_size", ()))
@@ -146,6 +142,22 @@ class Costs:
                 high = middle
         ends = [ranking.removed(end) for end in (low, high)]
         return min(ends, key=lambda end: abs(self.of(ranking.groups, end) / self.whole - share))
+
+
+def lost(groups: Sequence[Group], removed: Removed) -> dict[Side, set[int]]:
+    """Which channels go, by layer (or parameter) and side.
+
+    Args:
+        groups: All groups.
+        removed: What goes.
+    """
+    found: dict[Side, set[int]] = {}
+    for group, gone in zip(groups, removed, strict=True):
+        if gone:
+            for part, (channels, units) in group.parts.items():
+                there = channels[torch.isin(units, torch.tensor(sorted(gone)))]
+                found.setdefault(part, set()).update(there.tolist())
+    return found
 
 
 def _widths(layer: nn.Module) -> tuple[int, int]:
