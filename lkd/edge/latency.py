@@ -11,11 +11,11 @@ import numpy as np
 from lkd.edge.exported import Exported
 from lkd.edge.nms import Array
 
-WARM_UP, RUNS, SECONDS = 5, 100, 10.0
+WARM_UP, RUNS, LEAST, SECONDS = 5, 100, 0.3, 10.0
 
 
 def latency(path: Path, inputs: Mapping[str, Array], threads: int) -> dict[str, Any]:
-    """Times a file with one sample, again and again, until it has run 100 times or for 10 seconds.
+    """Times a file with one sample, again and again, until it has run 100 times and for .3 seconds, or for 10 seconds.
 
     Args:
         path: The file.
@@ -48,8 +48,11 @@ def latencies(paths: Sequence[Path], inputs: Mapping[str, Array], threads: int) 
     taken: list[list[float]] = [[] for _ in files]
     cpu: list[list[float]] = [[] for _ in files]
     begin = time.perf_counter()
-    while (len(taken[-1]) < RUNS and time.perf_counter() - begin < SECONDS) or not taken[-1]:
-        for number, file in enumerate(files):
+    turns, spent = [*enumerate(files)], 0.0
+    while not taken[-1] or ((len(taken[-1]) < RUNS or spent < LEAST * len(files)) and spent < SECONDS):
+        spent = time.perf_counter() - begin
+        turns.append(turns.pop(0))  # none is always the first after another
+        for number, file in turns:
             start, busy = time.perf_counter(), time.process_time()
             file.run(one)
             taken[number].append(time.perf_counter() - start)

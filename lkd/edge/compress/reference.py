@@ -98,10 +98,11 @@ class Reference:
         name = self._name(before.get("") or next(iter(before.values())))
         timed, share = {}, {"parent": 0.0, "start": 0.0}
         for part, path, first, dense in zip(self.parts, files, start, parent, strict=True):
-            three = latencies([dense, first, path], arrays(self.parts[part].inputs), self.threads)
-            timed[part] = three[-1]
-            for who, other in zip(share, three, strict=False):
-                share[who] = max(share[who], three[-1]["p50_ms"] / max(other["p50_ms"], 1e-3))
+            paths = list(dict.fromkeys([dense, first, path]))
+            found = dict(zip(paths, latencies(paths, arrays(self.parts[part].inputs), self.threads), strict=True))
+            timed[part] = found[path]
+            for who, other in (("parent", dense), ("start", first)):
+                share[who] = max(share[who], found[path]["p50_ms"] / max(found[other]["p50_ms"], 1e-3))
         overall = after.get("") or {name: sum(one[name] for one in after.values()) / len(after)}
         return Measures(
             metric=name,

@@ -84,7 +84,7 @@ def report(folder: Path, outcomes: Sequence[Outcome], loggers: Sequence[Logger] 
     rows = table(outcomes)
     if not rows:
         return rows
-    print_table(rows, TITLE)
+    print_table(rows, TITLE, width=130)
     save_table(rows, folder / "stages")
     picture(folder / "stages.png", outcomes)
     for logger in loggers:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from lkd.edge.compress.quantize.layers import TYPES, head_and_behind, layers, named
+from lkd.edge.compress.quantize.layers import TYPES, WEIGHTED, head_and_behind, layers, named
 from lkd.edge.exported import KEY
 from lkd.edge.extra import optional
 from lkd.edge.nms import Array
@@ -29,7 +29,7 @@ class Calibrated:
         path: The exported float file.
         frames: Samples as the file takes them, `(1, ...)` or more each, by the inputs' names.
         method: Ranges: `percentile` leaves out the outermost thousandth of a percent, `minmax` nothing.
-        keep_float: Names of layers that stay float beside a detector's head.
+        keep_float: Names of layers that stay float beside the output layers and what is behind them.
 
     Attributes:
         layers: Of the student, by node.
@@ -54,15 +54,15 @@ class Calibrated:
             _prepared(path, before)
             self._model = optional("onnx").load(before)
             self.layers = layers(self._model.graph)
-            spec = json.loads(self._properties[KEY])
-            apart = head_and_behind(self._model.graph) if spec["kind"] == "boxes" else set()
+            boxes = json.loads(self._properties[KEY])["kind"] == "boxes"
+            apart = head_and_behind(self._model.graph, ["Conv"] if boxes else WEIGHTED)
             apart |= named(self.layers, keep_float)
             self.nodes = [
                 n.name for n in self._model.graph.node if n.op_type in TYPES and n.name not in apart
             ]
             if not self.nodes:
                 raise ValueError(
-                    f"{path} has nothing to quantize: no {', '.join(TYPES[:3])} before its head that keep_float leaves."
+                    f"{path} has nothing to quantize: no {', '.join(TYPES[:3])} before its output layer that keep_float leaves."
                 )
             self._ranges = _ranges(before, Path(folder, "augmented.onnx"), frames, method)
 
@@ -88,7 +88,12 @@ class Calibrated:
                 list(TYPES),
                 {},
             )
-            made = quantizer.quantize_model()
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        made = quantizer.model.model
+        used = {node.domain for node in made.graph.node}
+        for entry in [entry for entry in made.opset_import if entry.domain not in used]:
+            made.opset_import.remove(entry)  # ONNX Runtime's step before names all that it knows
         optional("onnx").helper.set_model_props(made, self._properties)
         optional("onnx").save(made, str(path))
 

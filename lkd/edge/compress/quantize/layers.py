@@ -4,28 +4,30 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-TYPES = ("Conv", "Gemm", "MatMul", "Mul", "Sigmoid", "Concat", "MaxPool", "Add", "Resize")
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+TYPES = (*WEIGHTED, "Mul", "Sigmoid", "Concat", "MaxPool", "Add", "Resize", "Relu", "Clip", "AveragePool")
 """What is quantized. With convolutions alone, activations go through float in between, which costs a tenth of the time."""
 
 
-def head_and_behind(graph: Any) -> set[str]:
-    """Names of the nodes from the last convolution on each path to the outputs on: a detector's output layers and its decoding.
+def head_and_behind(graph: Any, last: Sequence[str] = WEIGHTED) -> set[str]:
+    """Names of the nodes from the last weighted one on each path to the outputs on: the output layers and what decodes them.
 
-    Boxes are sums and products of numbers of very different size, which eight bits do not hold: with the decoding in int8 a
-    detector that loses .004 of its mAP50-95 loses .07.
+    A detector's boxes are sums and products of numbers of very different size, which eight bits do not hold: with the decoding
+    in int8 a detector that loses .004 of its mAP50-95 loses .07. Of logits, eight bits make ties.
 
     Args:
         graph: `onnx.GraphProto`, its nodes in topological order, all with names.
+        last: What counts as weighted; `["Conv"]` for detectors, whose decoding may have products of its own.
     """
     users = defaultdict(list)
     for node in graph.node:
         for name in node.input:
             users[name].append(node.name)
-    leads: dict[str, bool] = {}  # whether a node is a convolution, or one stands somewhere behind it
+    leads: dict[str, bool] = {}  # whether a node is weighted, or one stands somewhere behind it
     behind: dict[str, bool] = {}  # whether one stands behind it, itself left out
     for node in reversed(graph.node):
         behind[node.name] = any(leads[user] for name in node.output for user in users[name])
-        leads[node.name] = behind[node.name] or node.op_type == "Conv"
+        leads[node.name] = behind[node.name] or node.op_type in last
     # constants and shapes beside the path have none behind them either; float is what they are
     return {node.name for node in graph.node if not behind[node.name]}
 

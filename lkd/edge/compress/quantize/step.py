@@ -15,7 +15,7 @@ from lkd.edge.extra import optional
 class Quantize(Step):
     """int8 after training (PTQ): nothing is trained, ranges of activations are found on the camera's own unlabelled frames.
 
-    Of a detector the convolutions that give its raw outputs, and all that decodes them, stay float.
+    Output layers stay float: of a detector the convolutions that give its raw outputs, and all that decodes them.
 
     Args:
         calibration: How many training frames, evenly spaced; of a student that has a copy for each camera, frames of that camera.
