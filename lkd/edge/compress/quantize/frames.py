@@ -37,8 +37,8 @@ def calibration_frames(
     Args:
         kind: The student.
         parts: Its parts; those of a camera get that camera's frames.
-        data: Of the configuration. Its `unlabelled_dataloader()`, where it has such a method, gives the frames, else the training
-            data do, as they are served.
+        data: Of the configuration. Its `unlabelled_dataloader()`, where it has such a method, gives the frames (after
+            `setup("predict")`, for which no label has to be read), else the training data do, as they are served.
         count: How many, or all where there are fewer.
 
     Returns:
@@ -49,7 +49,7 @@ def calibration_frames(
     """
     data.prepare_data()
     plain = getattr(data, "unlabelled_dataloader", None)
-    data.setup("fit" if plain is None else "test")
+    data.setup("fit" if plain is None else "predict")
     dataset, join = _asked(data, (data.train_dataloader if plain is None else plain)())
     cameras = isinstance(kind, Boxes) and isinstance(kind.module.network, PerCamera)
     found: dict[str, list[dict[str, Array]]] = {}

@@ -64,7 +64,9 @@ class Calibrated:
                 raise ValueError(
                     f"{path} has nothing to quantize: no {', '.join(TYPES[:3])} before its output layer that keep_float leaves."
                 )
-            self._ranges = _ranges(before, Path(folder, "augmented.onnx"), frames, method)
+            front = Path(folder, "front.onnx")
+            optional("onnx").save(_front(self._model, self.nodes), str(front))
+            self._ranges = _ranges(front, Path(folder, "augmented.onnx"), frames, method)
 
     def write(self, path: Path, nodes: Sequence[str] | None = None) -> None:
         """Writes the quantized file, with the metadata of the float one.
@@ -146,6 +148,29 @@ def _prepared(path: Path, end: Path) -> None:
     for number, node in enumerate(graph.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     onnx.save(graph, str(end))
+
+
+def _front(model: Any, nodes: Sequence[str]) -> Any:
+    """What of a file is quantized, and what that needs: nothing behind it, where a suppression has as many rows as it finds boxes."""
+    front = copy.deepcopy(model)
+    graph, chosen = front.graph, set(nodes)
+    needed: set[str] = set()
+    kept = []
+    for node in reversed(graph.node):
+        if node.name in chosen or needed & set(node.output):
+            needed |= set(node.input)
+            kept.append(node)
+    made = {name for node in kept for name in node.output}
+    ends = [name for node in kept if node.name in chosen for name in node.output if name]
+    types = {value.name: value for value in (*graph.value_info, *graph.output)}
+    outputs = [types[name] for name in ends if name in types]
+    del graph.node[:], graph.output[:]
+    graph.node.extend(reversed(kept))
+    graph.output.extend(outputs)
+    infos = [value for value in graph.value_info if value.name in made and value.name not in ends]
+    del graph.value_info[:]
+    graph.value_info.extend(infos)
+    return front
 
 
 def _ranges(path: Path, augmented: Path, frames: Sequence[Mapping[str, Array]], method: Method) -> Any:
