@@ -93,9 +93,6 @@ class Calibrated:
             quantizer.quantize_model()
             quantizer.model.topological_sort()
         made = quantizer.model.model
-        used = {node.domain for node in made.graph.node}
-        for entry in [entry for entry in made.opset_import if entry.domain not in used]:
-            made.opset_import.remove(entry)  # ONNX Runtime's step before names all that it knows
         optional("onnx").helper.set_model_props(made, self._properties)
         optional("onnx").save(made, str(path))
 
@@ -147,6 +144,10 @@ def _prepared(path: Path, end: Path) -> None:
     graph = onnx.load(end)
     for number, node in enumerate(graph.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
+    versions = {entry.domain: entry.version for entry in graph.opset_import}  # one may be there twice
+    del graph.opset_import[:]  # ONNX Runtime names all that it knows
+    used = sorted({node.domain for node in graph.graph.node})
+    graph.opset_import.extend(onnx.helper.make_opsetid(domain, versions[domain]) for domain in used)
     onnx.save(graph, str(end))
 
 
@@ -170,6 +171,9 @@ def _front(model: Any, nodes: Sequence[str]) -> Any:
     infos = [value for value in graph.value_info if value.name in made and value.name not in ends]
     del graph.value_info[:]
     graph.value_info.extend(infos)
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
     return front
 
 

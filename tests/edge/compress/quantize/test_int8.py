@@ -1,6 +1,8 @@
 """Post-training quantization of a file."""
 
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from lkd.edge import Exported
 from lkd.edge.compress import quantize_file
 from lkd.edge.compress.quantize import int8
+from lkd.edge.export.tail import with_suppression
 from lkd.edge.exported import KEY
 
 from ..graphs import detector, frames
@@ -55,6 +58,20 @@ def test_what_decodes_boxes_stays_float_and_so_do_the_heads_convolutions(path, t
     monkeypatch.setattr(int8, "head_and_behind", lambda graph, last: set())
     quantize_file(path, end, frames())
     assert np.abs(Exported(end).run(images)["boxes"] - wanted).max() > 3 * kept
+
+
+def test_suppression_inside_stays_as_it_is(path, tmp_path):
+    """Its tensors have as many rows as there are boxes, another number for each frame."""
+    graph = onnx.load(path)
+    joined = with_suppression(graph, 0.25, 0.6, 20)
+    spec = json.loads(graph.metadata_props[0].value) | {"nms": "inside"}
+    onnx.helper.set_model_props(joined, {KEY: json.dumps(spec)})
+    inside, end = tmp_path / "inside.onnx", tmp_path / "int8.onnx"
+    onnx.save(joined, str(inside))
+    made = quantize_file(inside, end, frames())
+    assert set(made.nodes) == {"conv0", "sigmoid0", "silu0", "conv1", "relu1"}
+    found = Exported(end)(frames(1)[0]["images"])
+    assert len(found) == 1 and found[0]["boxes"].shape[1] == 4
 
 
 def test_the_file_is_valid_and_names_no_domain_that_it_does_not_use(path, tmp_path):
