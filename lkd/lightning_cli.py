@@ -68,6 +68,14 @@ class _Shared:
         return self
 
 
+def share_callables(model: LightningModule) -> None:
+    """Lets deep copies of a module that a parser made share what its callable arguments hold."""
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, functools.partial):
+                setattr(module, name, _Shared(value))
+
+
 class CLI(LightningCLI):
     """Adds the `distillation` callback and `more_loggers` as sections of their own, `test_after_fit` and `trust`.
 
@@ -150,10 +158,7 @@ class CLI(LightningCLI):
         super().instantiate_classes()
         if any(isinstance(logger, WandbLogger) for logger in self.trainer.loggers):
             go_offline_if_unreachable()
-        for module in self.model.modules():
-            for name, value in list(vars(module).items()):
-                if isinstance(value, functools.partial):
-                    setattr(module, name, _Shared(value))
+        share_callables(self.model)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         more = self._get(self.config_init, "more_loggers", default=[])

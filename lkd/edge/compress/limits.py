@@ -5,31 +5,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lkd.metrics.tables import text
-
 
 @dataclass(frozen=True)
 class Limits:
     """Limits of the measured file.
 
     Args:
-        max_drop: By how much each metric may be worse than that of the dense student's file.
+        max_drop: By how much the metric may be worse than that of the dense student's file.
         max_ms: Most milliseconds of a sample (p50); None for any.
         max_mb: Largest size in megabytes (1e6 bytes), of each file; None for any.
         threads: Of all timing.
+        metric: By which quality is judged; None for mAP50-95 (`map`) of a detector, else the first that the test logs and that
+            rises, such as `test/acc`.
+        allow_slower: Whether int8 or a pruned student is kept where it is slower on this machine, as on small networks it may be.
 
     Raises:
         ValueError: For limits that nothing obeys.
 
     Example:
         >>> Limits(max_drop=0.01, max_mb=3.5).broken(drop=0.02, ms=5.0, mb=3.4)
-        ['worse by 0.020, max_drop=0.01']
+        ['worse by 0.0200, max_drop=0.01']
     """
 
     max_drop: float = 0.01
     max_ms: float | None = None
     max_mb: float | None = None
     threads: int = 1
+    metric: str | None = None
+    allow_slower: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_drop < float("inf"):
@@ -50,7 +53,7 @@ class Limits:
 
     def spoiled(self, drop: float) -> list[str]:
         """What of the limit of quality is broken, in words."""
-        return [] if drop <= self.max_drop else [f"worse by {text(float(drop))}, max_drop={self.max_drop:g}"]
+        return [] if drop <= self.max_drop else [f"worse by {drop:.4f}, max_drop={self.max_drop:g}"]
 
     def too_much(self, ms: float, mb: float) -> list[str]:
         """Which limits of size and time are broken, in words."""

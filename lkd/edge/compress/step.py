@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lkd.edge.compress.limits import Limits
+from lkd.edge.compress.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Job:
         parent: The dense student that everything is measured against.
         name: Of the stage that the step makes.
         folder: Of that stage; empty at first, or what an interrupted run of the same step left.
+        dense: The dense student in memory, by which files are measured.
         config: Of the run, for cards.
     """
 
@@ -53,6 +55,7 @@ class Job:
     parent: Stage
     name: str
     folder: Path
+    dense: Reference
     config: Mapping[str, Any] | None = None
 
 
@@ -75,6 +78,9 @@ class Step(ABC):
     """Whether it is such a step."""
     ends: ClassVar[bool] = False
     """Whether it leaves a file alone, without weights that a further step could train or prune."""
+    trains: ClassVar[bool] = False
+    """Whether it starts from weights, even where the step before it `ends`: it is the other way to such a file, and is gone only
+    where the first way leads to none that is kept."""
     removes: ClassVar[bool] = False
     """Whether the network has fewer parameters afterwards."""
     bits: ClassVar[int] = 32

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lkd.edge.export.kind import Kind, Part, arrays
-from lkd.edge.export.parity import Parity
+from lkd.edge.export.parity import Comparison
 from lkd.edge.exported import Exported
 from lkd.losses import decode_boxes
 from lkd.models.dense import Detections
@@ -147,7 +147,7 @@ class Boxes(Kind):
         return {"thresholds": self.thresholds}
 
     def stand_in(
-        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Parity]
+        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
         """Detections of the files."""
 
@@ -165,7 +165,7 @@ class Boxes(Kind):
 
         return detect
 
-    def _ask(self, batch: Tensor, part: Part, file: Exported, parity: Parity) -> Detections:
+    def _ask(self, batch: Tensor, part: Part, file: Exported, parity: Comparison) -> Detections:
         """What a file finds, compared with its network."""
         got = file(batch.numpy())
         if self.nms == "beside":
