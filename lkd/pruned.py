@@ -30,7 +30,7 @@ def describe(module: LightningModule, dense: nn.Module) -> History:
 
     Args:
         module: The pruned one.
-        dense: The same module before, with the blocks split in both.
+        dense: The same module before, with the blocks split in both; what pruned that one is part of the history.
     """
     before = {name: tuple(tensor.shape) for name, tensor in _tensors(dense)}
     wide = {name: numbers(layer) for name, layer in dense.named_modules()}
@@ -39,11 +39,12 @@ def describe(module: LightningModule, dense: nn.Module) -> History:
         for name, layer in module.named_modules()
         if (changed := {key: n for key, n in numbers(layer).items() if wide[name].get(key) != n})
     }
+    earlier = getattr(dense, KEY, {"tensors": {}, "numbers": {}})
     return {
         "version": VERSION,
         "split": [name for name, block in module.named_modules() if isinstance(block, SplitC2f)],
-        "tensors": {n: list(tensor.shape) for n, tensor in _tensors(module) if before[n] != tuple(tensor.shape)},
-        "numbers": changed_numbers,
+        "tensors": earlier["tensors"] | {n: list(t.shape) for n, t in _tensors(module) if before[n] != tuple(t.shape)},
+        "numbers": earlier["numbers"] | {n: earlier["numbers"].get(n, {}) | new for n, new in changed_numbers.items()},
     }  # fmt: skip
 
 

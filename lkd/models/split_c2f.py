@@ -61,7 +61,7 @@ def _is_c2f(block: nn.Module) -> bool:
     """Whether a block's forward is that of Ultralytics' C2f; subclasses with another one are left alone."""
     for kind in type(block).__mro__:
         if kind.__name__ == "C2f" and kind.__module__.startswith("ultralytics."):
-            return type(block).forward is kind.forward
+            return type(block).forward is vars(kind).get("forward")
     return False
 
 

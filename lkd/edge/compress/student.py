@@ -10,7 +10,14 @@ from lkd.copies import copied
 from lkd.pruned import replay
 
 M = TypeVar("M", bound=LightningModule)
-KEPT = ("pytorch-lightning_version", "epoch", "global_step", "hyper_parameters", "hparams_name", "hparams_type")
+KEPT = (
+    "pytorch-lightning_version",
+    "epoch",
+    "global_step",
+    "hyper_parameters",
+    "hparams_name",
+    "hparams_type",
+)
 """What the checkpoint of a pruned student takes over: nothing of an optimizer, which knew other weights."""
 
 

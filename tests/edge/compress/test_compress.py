@@ -86,7 +86,9 @@ def test_int8_of_a_trained_student_with_its_card_and_table(run, tmp_path, capsys
     assert "1 quantize: test/acc 0.9000" in capsys.readouterr().out
 
 
-def test_a_step_that_breaks_a_limit_is_reported_and_the_next_goes_on_from_the_last_that_is_kept(run, tmp_path):
+def test_a_step_that_breaks_a_limit_is_reported_and_the_next_goes_on_from_the_last_that_is_kept(
+    run, tmp_path
+):
     (path,) = run(Spoil(), Quantize())
     found = rows(tmp_path)
     assert found["1 spoil"]["kept"].startswith("no: worse by 0.") and found["2 quantize"]["kept"] == "yes"
@@ -139,7 +141,9 @@ def test_finished_steps_are_not_run_again(run, tmp_path):
 
 def test_another_configuration_in_the_folder_is_refused_or_begins_anew(run, tmp_path):
     run(Spoil(1.0))
-    with pytest.raises(ValueError, match=r"another configuration \(steps\[0\].factor: 1.0 there, 2.0 here\).*anew=true"):
+    with pytest.raises(
+        ValueError, match=r"another configuration \(steps\[0\].factor: 1.0 there, 2.0 here\).*anew=true"
+    ):
         run(Spoil(2.0))
     note = tmp_path / "out/mine"
     note.mkdir()
@@ -200,7 +204,9 @@ def test_no_data_to_calibrate_on(run, tmp_path):
 
 def test_a_checkpoint_of_another_class_or_none(run, tmp_path):
     other = save(Plain(), tmp_path / "p.ckpt", hyper_parameters={"_class_path": "mine.Plain"})
-    with pytest.raises(ValueError, match=r"is of the class mine.Plain, and the model is lkd.modules.Classifier"):
+    with pytest.raises(
+        ValueError, match=r"is of the class mine.Plain, and the model is lkd.modules.Classifier"
+    ):
         run(Quantize(), ckpt_path=other)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         run(Quantize(), ckpt_path="gone.ckpt")
@@ -219,5 +225,7 @@ def test_limits_and_steps_that_cannot_be_are_refused_before_anything_runs(run, t
 
 
 def test_a_metric_that_is_not_measured(run):
-    with pytest.raises(ValueError, match="metric='test/f1' is not among what the test measures: test/loss, test/acc"):
+    with pytest.raises(
+        ValueError, match="metric='test/f1' is not among what the test measures: test/loss, test/acc"
+    ):
         run(Quantize(), limits={"metric": "test/f1"})

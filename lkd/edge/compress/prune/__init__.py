@@ -84,7 +84,12 @@ class Prune(Step):
         if scope not in ("global", "local"):
             raise ValueError(f"scope={scope!r} must be 'global' or 'local'.")
         self.macs, self.ratio, self.importance, self.scope = macs, ratio, importance, scope
-        self.iterations, self.batches, self.round_to, self.ignore = iterations, batches, round_to, tuple(ignore)
+        self.iterations, self.batches, self.round_to, self.ignore = (
+            iterations,
+            batches,
+            round_to,
+            tuple(ignore),
+        )
 
     def check(self, module: LightningModule, data: LightningDataModule) -> None:
         """Refuses a federation, and says if torch-pruning is missing."""
@@ -98,7 +103,9 @@ class Prune(Step):
     def run(self, stage: Stage, job: Job) -> Stage:
         """Prunes the student of a stage; its checkpoint is `pruned.ckpt`."""
         if stage.checkpoint is None:
-            raise ValueError(f"the stage {stage.name!r} is a file alone, and pruning needs its weights: prune before that.")
+            raise ValueError(
+                f"the stage {stage.name!r} is a file alone, and pruning needs its weights: prune before that."
+            )
         module = student(job.config_module, stage.checkpoint)
         batches = training_batches(module, job.data, self.batches, job.seed)
         with seeded(job.seed):
@@ -174,7 +181,13 @@ class Prune(Step):
             cut(network, rest)
 
     def _check(
-        self, subject: Subject, traced: Traced, groups: list[Group], removed: Removed, narrow: nn.Module, rest: Left
+        self,
+        subject: Subject,
+        traced: Traced,
+        groups: list[Group],
+        removed: Removed,
+        narrow: nn.Module,
+        rest: Left,
     ) -> None:
         """Where the whole is another function, finds which layers alone make it so."""
         try:

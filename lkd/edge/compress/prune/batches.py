@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lkd.batches import call_of
@@ -57,7 +56,9 @@ def training_batches(
 
     vars(keeper).update(training_step=keep, configure_optimizers=lambda: None)
     with seeded(seed), quiet():
-        warnings.filterwarnings("ignore", message=r".*(returned `None`|will run with no optimizer|in eval mode)")
+        warnings.filterwarnings(
+            "ignore", message=r".*(returned `None`|will run with no optimizer|in eval mode)"
+        )
         trainer = Trainer(
             accelerator="cpu",
             devices=1,
@@ -71,7 +72,9 @@ def training_batches(
         )
         trainer.fit(keeper, datamodule=data)
     if not batches:
-        raise ValueError(f"{type(data).__name__} gives no training batches, and pruning looks at some: give training data.")
+        raise ValueError(
+            f"{type(data).__name__} gives no training batches, and pruning looks at some: give training data."
+        )
     if missing := [camera for camera, number in seen.items() if not number]:
         raise ValueError(
             f"{type(data).__name__} gives no training frames of {', '.join(missing)}, and the batch statistics of each camera's network "
@@ -93,11 +96,11 @@ def reestimate(module: LightningModule, batches: Sequence[Any]) -> None:
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
         return
-    kept = {norm: (norm.momentum, norm.running_mean, norm.running_var) for norm in norms}
+    kept = {norm: (norm.momentum, dict(norm._buffers)) for norm in norms}
     module.eval()
     for norm in norms:
-        norm.running_mean, norm.running_var = (_fresh(norm, n) for n in (0.0, 1.0))
-        norm.num_batches_tracked = torch.zeros_like(norm.num_batches_tracked)
+        norm._buffers.update({key: None if b is None else b.clone() for key, b in norm._buffers.items()})
+        norm.reset_running_stats()
         norm.momentum = None  # the mean of all, not a moving one
         norm.training = True
     try:
@@ -105,13 +108,9 @@ def reestimate(module: LightningModule, batches: Sequence[Any]) -> None:
             call = call_of(module, batch)
             module(*call.args, **call.kwargs)
     finally:
-        for norm, (momentum, mean, variance) in kept.items():
+        for norm, (momentum, buffers) in kept.items():
             norm.momentum = momentum
             norm.training = False
-            if not int(norm.num_batches_tracked):  # no batch came through
-                norm.running_mean, norm.running_var = mean, variance
-
-
-def _fresh(norm: nn.Module, value: float) -> torch.Tensor:
-    statistics: torch.Tensor = norm.running_mean  # type: ignore[assignment]
-    return torch.full_like(statistics, value)
+            count = norm.num_batches_tracked
+            if count is None or not count.item():  # no batch came through
+                norm._buffers.update(buffers)

@@ -69,7 +69,9 @@ class Traced:
                     self.network,
                     example_inputs=torch.zeros(1),
                     # times one: what gives the outputs becomes an operation of its own, which `_last` finds
-                    forward_fn=lambda model, _: [one * 1 for one in (*subject.outputs(model), *ends) if one.requires_grad],
+                    forward_fn=lambda model, _: [
+                        one * 1 for one in (*subject.outputs(model), *ends) if one.requires_grad
+                    ],
                     verbose=False,
                 )
         except (RuntimeError, AttributeError, KeyError, IndexError, TypeError, AssertionError) as error:
@@ -148,7 +150,9 @@ class Traced:
             if self._side(item) == OUT and not isinstance(target, nn.Parameter) and target in self.fixed:
                 return None
             if isinstance(target, nn.Parameter):
-                if sum(size > 1 for size in target.shape) > 1:  # which of its dimensions are channels is not known
+                if (
+                    sum(size > 1 for size in target.shape) > 1
+                ):  # which of its dimensions are channels is not known
                     return None
             elif isinstance(target, nn.LayerNorm | nn.MultiheadAttention | nn.RNNBase | nn.Embedding):
                 return None  # a normalization over all of them is another one without some
@@ -183,7 +187,9 @@ class Traced:
             seen.add(node)
             if isinstance(node.module, _ConvNd | nn.Linear):
                 yield node.module
-                if not (isinstance(node.module, _ConvNd) and node.module.groups == node.module.in_channels > 1):
+                if not (
+                    isinstance(node.module, _ConvNd) and node.module.groups == node.module.in_channels > 1
+                ):
                     continue
             stack += node.inputs
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,9 @@ class Ranking:
     def __init__(self, groups: Sequence[Group], scope: Scope, round_to: int = 1) -> None:
         self.groups, self.scope, self.round_to = groups, scope, round_to
         self.orders = [torch.nan_to_num(g.scores).argsort(stable=True).tolist() for g in groups]
-        places = [(float(torch.nan_to_num(g.scores)[u]), k) for k, g in enumerate(groups) for u in self.orders[k]]
+        places = [
+            (float(torch.nan_to_num(g.scores)[u]), k) for k, g in enumerate(groups) for u in self.orders[k]
+        ]
         self._queue = [k for _, k in sorted(places, key=lambda place: place[0])]
 
     def removed(self, share: float) -> Removed:
@@ -105,7 +107,9 @@ class Costs:
             groups: All groups.
             removed: What goes.
         """
-        return self._rest + self._sum({part: len(channels) for part, channels in lost(groups, removed).items()})
+        return self._rest + self._sum(
+            {part: len(channels) for part, channels in lost(groups, removed).items()}
+        )
 
     def _sum(self, fewer: dict[Side, int]) -> float:
         total = 0.0
@@ -164,4 +168,5 @@ def _widths(layer: nn.Module) -> tuple[int, int]:
     """Outputs and inputs."""
     if isinstance(layer, nn.Linear):
         return layer.out_features, layer.in_features
-    return layer.out_channels, layer.in_channels
+    convolution = cast(_ConvNd, layer)
+    return convolution.out_channels, convolution.in_channels

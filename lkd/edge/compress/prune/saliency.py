@@ -71,7 +71,8 @@ def _loss(module: LightningModule, batch: Any) -> Tensor:
         found = module.detect(batch["images"], batch.get("cameras"))
         sure = [one["scores"].detach() >= SURE for one in found]
         targets = [
-            {key: one[key][keep].detach() for key in ("boxes", "labels")} for one, keep in zip(found, sure, strict=True)
+            {key: one[key][keep].detach() for key in ("boxes", "labels")}
+            for one, keep in zip(found, sure, strict=True)
         ]
         batch, labelled = {**batch, "targets": targets}, True
     if labelled:
@@ -82,5 +83,7 @@ def _loss(module: LightningModule, batch: Any) -> Tensor:
     given = module(*call.args, **call.kwargs)
     if isinstance(given, Tensor) and given.ndim == 2 and given.shape[1] > 1:
         return F.cross_entropy(given, given.detach().argmax(1))
-    outputs = [one for one in torch.utils._pytree.tree_leaves(given) if isinstance(one, Tensor) and one.requires_grad]
+    outputs = [
+        one for one in torch.utils._pytree.tree_leaves(given) if isinstance(one, Tensor) and one.requires_grad
+    ]
     return torch.stack([one.square().mean() for one in outputs]).sum()

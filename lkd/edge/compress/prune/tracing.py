@@ -21,7 +21,9 @@ def attentions(network: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
         qkv, proj, heads = (getattr(layer, name, None) for name in ("qkv", "proj", "num_heads"))
         if not (isinstance(qkv, nn.Linear) and isinstance(proj, nn.Linear) and type(heads) is int):
             continue
-        inside = sum(1 for _ in layer.parameters()) == sum(1 for part in (qkv, proj) for _ in part.parameters())
+        inside = sum(1 for _ in layer.parameters()) == sum(
+            1 for part in (qkv, proj) for _ in part.parameters()
+        )
         if inside and getattr(layer, "attn_dim", None) == proj.in_features == qkv.out_features // 3:
             yield qkv, layer
 
@@ -32,7 +34,9 @@ def opaque(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     ends, layers = list[Tensor](), list(layers)
 
     def closed(inner: Any, *args: Any, **kwargs: Any) -> Any:
-        ends.extend(one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor) and one.requires_grad)
+        ends.extend(
+            one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor) and one.requires_grad
+        )
         with torch.no_grad():
             return inner(*args, **kwargs)
 
