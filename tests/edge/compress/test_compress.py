@@ -104,7 +104,7 @@ def test_what_is_broken_is_judged_together_with_what_mends_it(run, tmp_path):
 
 
 def test_if_it_is_not_mended_neither_is_kept(run, tmp_path):
-    (path,) = run(Spoil(), Mend(1.0), Quantize())
+    run(Spoil(), Mend(1.0), Quantize())
     found = rows(tmp_path)
     assert found["1 spoil"]["kept"] == "no: judged with 2 mend, which is not kept"
     assert found["2 mend"]["kept"].startswith("no: worse by") and found["3 quantize"]["kept"] == "yes"
@@ -190,7 +190,7 @@ def test_a_sensitivity_table_where_int8_loses_more_than_asked(run, tmp_path, mon
 
 
 def test_no_data_to_calibrate_on(run, tmp_path):
-    with pytest.raises(ValueError, match="Samples has no training data .*no train_dataloader.*calibrated"):
+    with pytest.raises(ValueError, match=r"Samples has no training data .*no train_dataloader.*calibrated"):
         run(Quantize(), data=Samples())
     assert not (tmp_path / "out").exists()
 
@@ -215,7 +215,7 @@ def test_a_checkpoint_of_another_class_or_none(run, tmp_path):
 
 def test_limits_and_steps_that_cannot_be_are_refused_before_anything_runs(run, tmp_path):
     wide = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 8000), nn.Tanh(), nn.Linear(8000, 3)), 3)
-    with pytest.raises(ValueError, match="max_mb=0.01 contradicts the steps"):
+    with pytest.raises(ValueError, match=r"max_mb=0.01 contradicts the steps"):
         run(Quantize(), module=wide, limits={"max_mb": 0.01})
     with pytest.raises(ValueError, match="quantized once"):
         run(Quantize(), Quantize())

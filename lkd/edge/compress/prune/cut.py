@@ -92,8 +92,9 @@ def cut(network: nn.Module, rest: Left) -> None:
 
 @torch.no_grad()
 def check_same(subject: Subject, dense: nn.Module, pruned: nn.Module, places: Mapping[str, Tensor]) -> None:
-    """Compares the pruned network with the dense one in which all that went is zero. They are one function, if what went in one
-    layer is what the next one no longer takes; where channels are mixed up the two differ.
+    """Compares the pruned network with the dense one in which all that went is zero.
+
+    They are one function, if what went in one layer is what the next one no longer takes; where channels are mixed up they differ.
 
     Args:
         subject: How they are called.
@@ -102,7 +103,7 @@ def check_same(subject: Subject, dense: nn.Module, pruned: nn.Module, places: Ma
         places: See `Left`.
 
     Raises:
-        ValueError: If they differ; the first layers that do are named.
+        ValueError: If they differ, or the pruned one does not run.
     """
     tensors = {**dict(dense.named_parameters()), **dict(dense.named_buffers())}
     for name, stay in places.items():
