@@ -168,7 +168,7 @@ class Prune(Step):
             if target is None or abs(reached / target - 1) <= NEAR / 3:
                 break
             asked *= target / reached  # what no layer's arithmetic says, such as attention, went too
-        if target is not None and abs(reached / target - 1) > NEAR:
+        if target is not None and part == 1 and abs(reached / target - 1) > NEAR:
             raise ValueError(
                 f"macs={target:.3g} is not reached within {NEAR:.0%}: {reached:.3f} of them are what whole channels come to"
                 f"{f' in multiples of {self.round_to}' if self.round_to > 1 else ''}; ask for about that."

@@ -149,23 +149,22 @@ class Traced:
             target = item.dep.target.module
             if self._side(item) == OUT and not isinstance(target, nn.Parameter) and target in self.fixed:
                 return None
+            same = item.idxs == item.root_idxs and len(item.idxs) == width  # groups there are groups here
             if isinstance(target, nn.Parameter):
-                if (
-                    sum(size > 1 for size in target.shape) > 1
-                ):  # which of its dimensions are channels is not known
+                if sum(size > 1 for size in target.shape) > 1:  # which dimension is channels is not known
                     return None
             elif isinstance(target, nn.LayerNorm | nn.MultiheadAttention | nn.RNNBase | nn.Embedding):
                 return None  # a normalization over all of them is another one without some
             elif isinstance(target, nn.GroupNorm):
-                if item.idxs != item.root_idxs:
+                if not same:
                     return None
                 norms.add(target.num_groups)
-            elif isinstance(target, _ConvNd) and 1 < target.groups:
-                depthwise = target.groups == target.out_channels == target.in_channels
-                if not depthwise and target.groups == target.out_channels:
+            elif isinstance(target, _ConvNd) and target.groups > 1:
+                if target.groups == target.out_channels == target.in_channels:
+                    continue  # depthwise: a filter a channel
+                if not same or target.groups in (target.out_channels, target.in_channels):
                     return None
-                if not depthwise:
-                    groups.add(target.groups)
+                groups.add(target.groups)
         if len(norms | groups) > 1 or (norms and groups):
             return None
         if norms:
