@@ -38,7 +38,9 @@ def narrow():
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "pruned.ckpt"
-    torch.save({"state_dict": dense().state_dict(), "pytorch-lightning_version": "2.6.0"}, tmp_path / "x.ckpt")
+    torch.save(
+        {"state_dict": dense().state_dict(), "pytorch-lightning_version": "2.6.0"}, tmp_path / "x.ckpt"
+    )
     write(narrow(), path, like=tmp_path / "x.ckpt")
     return path
 
@@ -53,7 +55,9 @@ def test_the_same_bit_for_bit_in_another_process(saved, tmp_path):
 
 
 def test_lightning_reads_it_too_and_checkpoints_after_it_say_so(saved, tmp_path):
-    module = Classifier.load_from_checkpoint(saved, network=dense(1).network, num_classes=3, weights_only=True)
+    module = Classifier.load_from_checkpoint(
+        saved, network=dense(1).network, num_classes=3, weights_only=True
+    )
     assert torch.equal(module.eval()(X), narrow().eval()(X))
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
     trainer.strategy.connect(copy.deepcopy(module))

@@ -27,7 +27,9 @@ def test_outputs_and_gradients_are_the_same_bit_for_bit(name):
         assert torch.equal(one["scores"], two["scores"]) and torch.equal(one["boxes"], two["boxes"])
     assert sum(p.numel() for p in network.parameters()) == sum(p.numel() for p in twin.parameters())
     norms = [m.running_var for m in twin.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert sum(map(len, norms)) == sum(len(m.running_var) for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    assert sum(map(len, norms)) == sum(
+        len(m.running_var) for m in network.modules() if isinstance(m, nn.BatchNorm2d)
+    )
 
 
 def test_other_layers_stay():

@@ -1,7 +1,7 @@
 """Which units go: the least important first, until the network is as small as was asked."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, cast
 
 import torch
@@ -12,6 +12,8 @@ from lkd.edge.compress.prune.graph import IN, OUT, Group, Side
 from lkd.edge.compress.prune.subject import Subject
 
 Scope = Literal["global", "local"]
+CLOSE = 0.01
+"""By what share of the target the order of importance may miss it before one unit is taken out of turn."""
 Removed = list[set[int]]
 """Numbers of units, by group."""
 
@@ -62,6 +64,13 @@ class Ranking:
             set(order[: self._rounded(group, count)])
             for group, order, count in zip(self.groups, self.orders, counts, strict=True)
         ]
+
+    def one_more(self, removed: Removed) -> Iterator[Removed]:
+        """The same with one unit more, the next of each group in turn."""
+        for k, (order, gone) in enumerate(zip(self.orders, removed, strict=True)):
+            count = self._rounded(self.groups[k], len(gone) + 1)
+            if len(gone) < count < len(order):
+                yield [*removed[:k], set(order[:count]), *removed[k + 1 :]]
 
     def _rounded(self, group: Group, count: int) -> int:
         units = len(group.units)
@@ -144,8 +153,14 @@ class Costs:
                 low = middle
             else:
                 high = middle
-        ends = [ranking.removed(end) for end in (low, high)]
-        return min(ends, key=lambda end: abs(self.of(ranking.groups, end) / self.whole - share))
+
+        def missed(removed: Removed) -> float:
+            return abs(self.of(ranking.groups, removed) / self.whole / share - 1)
+
+        less, more = ranking.removed(low), ranking.removed(high)
+        best = min(less, more, key=missed)
+        # where the unit whose turn it is would take too much, one of another group may do
+        return best if missed(best) < CLOSE else min(best, *ranking.one_more(less), key=missed)
 
 
 def lost(groups: Sequence[Group], removed: Removed) -> dict[Side, set[int]]:

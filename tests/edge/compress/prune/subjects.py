@@ -49,7 +49,10 @@ def images(count=2, seed=0):
 
 
 def frames(labelled=True, cameras=("C1", "C1"), size=(64, 64)):
-    batch = {"images": torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)), "cameras": list(cameras)}
+    batch = {
+        "images": torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)),
+        "cameras": list(cameras),
+    }
     targets = [
         {"boxes": BOXES, "labels": torch.tensor([1])},
         {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
@@ -70,7 +73,9 @@ def of_sensors():
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8), nn.ReLU(), nn.Conv1d(8, 8, 3))
     recurrent = Recurrent()
-    return MultimodalClient({"acc": encoder, "gyro": recurrent}, 3, {"acc": [3, 16], "gyro": [3, 16]}, embedding=8)
+    return MultimodalClient(
+        {"acc": encoder, "gyro": recurrent}, 3, {"acc": [3, 16], "gyro": [3, 16]}, embedding=8
+    )
 
 
 class Recurrent(nn.Module):
