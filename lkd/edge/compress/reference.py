@@ -99,7 +99,9 @@ class Reference:
         timed, share = {}, {"parent": 0.0, "start": 0.0}
         for part, path, first, dense in zip(self.parts, files, start, parent, strict=True):
             paths = list(dict.fromkeys([dense, first, path]))
-            found = dict(zip(paths, latencies(paths, arrays(self.parts[part].inputs), self.threads), strict=True))
+            found = dict(
+                zip(paths, latencies(paths, arrays(self.parts[part].inputs), self.threads), strict=True)
+            )
             timed[part] = found[path]
             for who, other in (("parent", dense), ("start", first)):
                 share[who] = max(share[who], found[path]["p50_ms"] / max(found[other]["p50_ms"], 1e-3))

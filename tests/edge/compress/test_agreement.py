@@ -8,7 +8,11 @@ from lkd.edge.compress.agreement import Agreement
 
 def found(*rows):
     boxes = np.array([row[:4] for row in rows], np.float32).reshape(-1, 4)
-    return {"boxes": boxes, "scores": np.array([r[4] for r in rows]), "labels": np.array([r[5] for r in rows])}
+    return {
+        "boxes": boxes,
+        "scores": np.array([r[4] for r in rows]),
+        "labels": np.array([r[5] for r in rows]),
+    }
 
 
 def test_logits_by_the_best_class():
@@ -40,6 +44,9 @@ def test_one_box_is_the_partner_of_one():
 
 def test_raw_boxes_are_suppressed_first():
     agreement = Agreement()
-    raw = {"boxes": np.array([[[0, 0, 9, 9], [0, 0, 9, 8]]], np.float32), "scores": np.array([[[0.9], [0.8]]])}
+    raw = {
+        "boxes": np.array([[[0, 0, 9, 9], [0, 0, 9, 8]]], np.float32),
+        "scores": np.array([[[0.9], [0.8]]]),
+    }
     agreement.compare(raw, raw)
     assert agreement.share == 1 and agreement.all == 2

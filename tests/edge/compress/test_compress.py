@@ -86,7 +86,9 @@ def test_int8_of_a_trained_student_with_its_card_and_table(run, tmp_path, capsys
     assert "1 quantize: test/acc 0.9000" in capsys.readouterr().out
 
 
-def test_a_step_that_breaks_a_limit_is_reported_and_the_next_goes_on_from_the_last_that_is_kept(run, tmp_path):
+def test_a_step_that_breaks_a_limit_is_reported_and_the_next_goes_on_from_the_last_that_is_kept(
+    run, tmp_path
+):
     (path,) = run(Spoil(), Quantize())
     found = rows(tmp_path)
     assert found["1 spoil"]["kept"].startswith("no: worse by 0.") and found["2 quantize"]["kept"] == "yes"
@@ -102,7 +104,7 @@ def test_what_is_broken_is_judged_together_with_what_mends_it(run, tmp_path):
 
 
 def test_if_it_is_not_mended_neither_is_kept(run, tmp_path):
-    (path,) = run(Spoil(), Mend(1.0), Quantize())
+    run(Spoil(), Mend(1.0), Quantize())
     found = rows(tmp_path)
     assert found["1 spoil"]["kept"] == "no: judged with 2 mend, which is not kept"
     assert found["2 mend"]["kept"].startswith("no: worse by") and found["3 quantize"]["kept"] == "yes"
@@ -139,7 +141,9 @@ def test_finished_steps_are_not_run_again(run, tmp_path):
 
 def test_another_configuration_in_the_folder_is_refused_or_begins_anew(run, tmp_path):
     run(Spoil(1.0))
-    with pytest.raises(ValueError, match=r"another configuration \(steps\[0\].factor: 1.0 there, 2.0 here\).*anew=true"):
+    with pytest.raises(
+        ValueError, match=r"another configuration \(steps\[0\].factor: 1.0 there, 2.0 here\).*anew=true"
+    ):
         run(Spoil(2.0))
     note = tmp_path / "out/mine"
     note.mkdir()
@@ -186,7 +190,7 @@ def test_a_sensitivity_table_where_int8_loses_more_than_asked(run, tmp_path, mon
 
 
 def test_no_data_to_calibrate_on(run, tmp_path):
-    with pytest.raises(ValueError, match="Samples has no training data .*no train_dataloader.*calibrated"):
+    with pytest.raises(ValueError, match=r"Samples has no training data .*no train_dataloader.*calibrated"):
         run(Quantize(), data=Samples())
     assert not (tmp_path / "out").exists()
 
@@ -200,7 +204,9 @@ def test_no_data_to_calibrate_on(run, tmp_path):
 
 def test_a_checkpoint_of_another_class_or_none(run, tmp_path):
     other = save(Plain(), tmp_path / "p.ckpt", hyper_parameters={"_class_path": "mine.Plain"})
-    with pytest.raises(ValueError, match=r"is of the class mine.Plain, and the model is lkd.modules.Classifier"):
+    with pytest.raises(
+        ValueError, match=r"is of the class mine.Plain, and the model is lkd.modules.Classifier"
+    ):
         run(Quantize(), ckpt_path=other)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         run(Quantize(), ckpt_path="gone.ckpt")
@@ -209,7 +215,7 @@ def test_a_checkpoint_of_another_class_or_none(run, tmp_path):
 
 def test_limits_and_steps_that_cannot_be_are_refused_before_anything_runs(run, tmp_path):
     wide = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 8000), nn.Tanh(), nn.Linear(8000, 3)), 3)
-    with pytest.raises(ValueError, match="max_mb=0.01 contradicts the steps"):
+    with pytest.raises(ValueError, match=r"max_mb=0.01 contradicts the steps"):
         run(Quantize(), module=wide, limits={"max_mb": 0.01})
     with pytest.raises(ValueError, match="quantized once"):
         run(Quantize(), Quantize())
@@ -219,5 +225,7 @@ def test_limits_and_steps_that_cannot_be_are_refused_before_anything_runs(run, t
 
 
 def test_a_metric_that_is_not_measured(run):
-    with pytest.raises(ValueError, match="metric='test/f1' is not among what the test measures: test/loss, test/acc"):
+    with pytest.raises(
+        ValueError, match="metric='test/f1' is not among what the test measures: test/loss, test/acc"
+    ):
         run(Quantize(), limits={"metric": "test/f1"})

@@ -17,7 +17,9 @@ def measures(drop=0.0, mb=0.5, ms=1.0, of_start=0.5):
 
 def test_quality_is_asked_of_every_stage_and_size_and_time_of_the_last_that_can_shrink():
     large = measures(drop=0.02, mb=3.0, ms=5.0)
-    assert against(large, LIMITS, Breaking(), [Mending(), Quantize()], "0 parent") == ["worse by 0.0200, max_drop=0.01"]
+    assert against(large, LIMITS, Breaking(), [Mending(), Quantize()], "0 parent") == [
+        "worse by 0.0200, max_drop=0.01"
+    ]
     assert len(against(large, LIMITS, Quantize(), [], "0 parent")) == 3
     assert len(against(large, LIMITS, Breaking(), [Mending()], "0 parent")) == 3
 
@@ -29,6 +31,8 @@ def test_as_fast_is_no_slower(of_start):
 
 def test_slower_is_named_unless_it_is_allowed():
     slow = measures(of_start=1.5)
-    assert against(slow, LIMITS, Quantize(), [], "2 recover") == ["slower on this machine than 2 recover (1.50x)"]
+    assert against(slow, LIMITS, Quantize(), [], "2 recover") == [
+        "slower on this machine than 2 recover (1.50x)"
+    ]
     assert against(slow, Limits(allow_slower=True), Quantize(), [], "2 recover") == []
     assert against(slow, LIMITS, Mending(), [], "2 recover") == []  # it changes weights alone

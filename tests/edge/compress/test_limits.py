@@ -31,7 +31,9 @@ def test_limits_that_may_be():
 
 
 def test_a_size_that_no_step_reaches_contradicts_the_steps():
-    with pytest.raises(ValueError, match=r"max_mb=3 contradicts the steps: 1,000,000 parameters of 32 bits are 4 MB"):
+    with pytest.raises(
+        ValueError, match=r"max_mb=3 contradicts the steps: 1,000,000 parameters of 32 bits are 4 MB"
+    ):
         check_reachable(Limits(max_mb=3), [], 1_000_000)
     check_reachable(Limits(max_mb=3), [Quantize()], 1_000_000)
     with pytest.raises(ValueError, match="8 bits are 1 MB"):
@@ -41,5 +43,9 @@ def test_a_size_that_no_step_reaches_contradicts_the_steps():
 def test_what_is_broken_is_said():
     limits = Limits(max_drop=0.01, max_ms=2, max_mb=3)
     assert limits.broken(0.01, 2.0, 3.0) == [] == limits.broken(-1.0, 0.1, 0.1)
-    assert limits.broken(0.02, 2.5, 3.5) == ["worse by 0.0200, max_drop=0.01", "2.5 ms, max_ms=2", "3.5 MB, max_mb=3"]
+    assert limits.broken(0.02, 2.5, 3.5) == [
+        "worse by 0.0200, max_drop=0.01",
+        "2.5 ms, max_ms=2",
+        "3.5 MB, max_mb=3",
+    ]
     assert limits.spoiled(float("nan"))

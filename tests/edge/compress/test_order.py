@@ -22,7 +22,11 @@ class Training(Breaking):
 
 
 def test_lists_that_can_be():
-    for steps in ([Quantize()], [Breaking(), Mending(), Breaking(), Mending(), Quantize(), Training()], [Training()]):
+    for steps in (
+        [Quantize()],
+        [Breaking(), Mending(), Breaking(), Mending(), Quantize(), Training()],
+        [Training()],
+    ):
         check_steps(steps)
 
 

@@ -40,7 +40,9 @@ def test_all_are_taken_where_there_are_fewer():
 def test_samples_that_the_file_does_not_take_are_refused():
     kind = Logits(Classifier(MLP(64, 10, hidden=[4])))
     part = Part("", kind.module, {"x": torch.zeros(2, 3, 8, 8)}, ["logits"], 10)
-    with pytest.raises(ValueError, match=r"training samples have the shapes .*\(1, 8, 8\).* the file takes .*\(3, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"training samples have the shapes .*\(1, 8, 8\).* the file takes .*\(3, 8, 8\)"
+    ):
         calibration_frames(kind, {"": part}, Digits(), 2)
 
 
@@ -64,6 +66,8 @@ def test_each_cameras_file_gets_its_own_frames_without_labels(tmp_path, monkeypa
         assert len(made[name]) == min(2, len(own)) and made[name][0]["images"].shape == (1, 3, 96, 96)
     first = [made[name][0]["images"] for name in cameras]
     assert len(cameras) > 1 and not np.array_equal(first[0], first[1])
-    with pytest.raises(ValueError, match=r"training frames of 64x64 .* do not fit into the file's input of 32x32"):
+    with pytest.raises(
+        ValueError, match=r"training frames of 64x64 .* do not fit into the file's input of 32x32"
+    ):
         small = {cameras[0]: parts[cameras[0]]._replace(inputs={"images": torch.zeros(2, 3, 32, 32)})}
         calibration_frames(kind, small, data, 2)

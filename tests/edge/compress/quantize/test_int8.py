@@ -1,6 +1,5 @@
 """Post-training quantization of a file."""
 
-
 import json
 
 import numpy as np
@@ -102,7 +101,9 @@ def test_many_frames_at_a_time_find_the_ranges_of_all(path, tmp_path, monkeypatc
 @pytest.mark.parametrize("name", ["net.1", "net.1.weight", "conv1", "1"])
 def test_layers_that_the_user_keeps_float(path, tmp_path, name):
     if name == "net.1.weight":
-        with pytest.raises(ValueError, match=r"keep_float='net.1.weight' names no layer.*it has net.0, net.1, head.box"):
+        with pytest.raises(
+            ValueError, match=r"keep_float='net.1.weight' names no layer.*it has net.0, net.1, head.box"
+        ):
             quantize_file(path, tmp_path / "int8.onnx", frames(), keep_float=[name])
         return
     made = quantize_file(path, tmp_path / "int8.onnx", frames(), keep_float=[name])
@@ -114,5 +115,3 @@ def test_nothing_to_quantize_and_nothing_to_calibrate_on(path, tmp_path):
         quantize_file(path, tmp_path / "int8.onnx", frames(), keep_float=["net"])
     with pytest.raises(ValueError, match="no frame to calibrate on"):
         quantize_file(path, tmp_path / "int8.onnx", [])
-
-
