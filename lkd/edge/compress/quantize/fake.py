@@ -48,9 +48,9 @@ def fake_int8(module: nn.Module, ranges: Mapping[str, Range]) -> Iterator[list[s
             raise ValueError(
                 f"{name!r} is no Conv2d or Linear layer of this module: it cannot be trained for int8."
             )
-        for layer in here.values():
+        for place, layer in here.items():
             vars(layer)[RANGE] = interval
-        found |= here
+            found[place] = layer
     for layer in found.values():  # a bound method, so that a deep copy trains the copy
         vars(layer)["forward"] = MethodType(_conv if isinstance(layer, nn.Conv2d) else _linear, layer)
     try:
