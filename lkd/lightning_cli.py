@@ -27,6 +27,7 @@ from lkd.made_again import kept
 from lkd.one_table import carry_over
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
+from lkd.pruned import replay
 from lkd.run_labels import labels
 from lkd.twin import SupervisedTwin
 from lkd.wandb_account import go_offline_if_unreachable
@@ -132,7 +133,8 @@ class CLI(LightningCLI):
         """Looks at the checkpoint first: the arguments in it become part of the configuration."""
         options = self.config.get(self.config.get("subcommand") or "", {})
         self.logged = 0
-        if found := look(options):
+        self.found = found = look(options)
+        if found:
             epochs = found.get("loops") or {}
             state = epochs.get("fit_loop", {}).get("epoch_loop.state_dict", {})
             self.logged = state.get("_batches_that_stepped", found.get("global_step", 0))
@@ -156,6 +158,7 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Makes the objects of the configuration."""
         super().instantiate_classes()
+        replay(self.model, self.found or {})  # where the checkpoint is of a pruned model
         if any(isinstance(logger, WandbLogger) for logger in self.trainer.loggers):
             go_offline_if_unreachable()
         share_callables(self.model)

@@ -13,12 +13,16 @@ from lkd import __version__
 from lkd.edge.compress.cards import finish
 from lkd.edge.compress.limits import Limits, check_reachable
 from lkd.edge.compress.order import check_steps
+from lkd.edge.compress.parent import Parent
+from lkd.edge.compress.prune import Prune
 from lkd.edge.compress.quantize import Quantize, quantize_file
+from lkd.edge.compress.recover import Recover
 from lkd.edge.compress.reference import Reference
 from lkd.edge.compress.resume import Book, described
 from lkd.edge.compress.running import Course
 from lkd.edge.compress.stages import Outcome, report, say
 from lkd.edge.compress.step import Job, Stage, Step
+from lkd.edge.compress.student import student
 from lkd.edge.export import export, kind_of
 from lkd.edge.export.boxes import NMS
 from lkd.edge.export.measure import check_measurable
@@ -26,7 +30,19 @@ from lkd.edge.export.students import students
 from lkd.edge.exported import sha256
 from lkd.edge.extra import optional
 
-__all__ = ["Job", "Limits", "Quantize", "Stage", "Step", "compress", "quantize_file"]
+__all__ = [
+    "Job",
+    "Limits",
+    "Parent",
+    "Prune",
+    "Quantize",
+    "Recover",
+    "Stage",
+    "Step",
+    "compress",
+    "quantize_file",
+    "student",
+]
 
 
 def compress(
@@ -106,14 +122,14 @@ def compress(
     check_reachable(limits, steps, sum(p.numel() for p in module.parameters()))
     for step in steps:
         step.check(module, data)
-    student = next(students(copy.deepcopy(module), data, ckpt_path, None, limit_test_batches))
+    measured = next(students(copy.deepcopy(module), data, ckpt_path, None, limit_test_batches))
     options: dict[str, Any] = {
         "nms": nms,
         "input_size": input_size,
         "score_threshold": score_threshold,
         "iou_threshold": iou_threshold,
     }
-    dense = Reference(student, lambda who: kind_of(who, only=None, **options), limits.metric, limits.threads)
+    dense = Reference(measured, lambda who: kind_of(who, only=None, **options), limits.metric, limits.threads)
     stated = {**options, "classes": classes, "mean": mean, "std": std, "licenses": licenses}
     stated |= {"tolerance": tolerance, "limit_test_batches": limit_test_batches}
     book = Book(Path(folder), _what(module, data, ckpt_path, steps, limits, seed, stated, config), anew)
