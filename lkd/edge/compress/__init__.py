@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
 from lkd import __version__
+from lkd.edge.compress.aware import QuantizationAware
 from lkd.edge.compress.cards import finish
 from lkd.edge.compress.limits import Limits, check_reachable
 from lkd.edge.compress.order import check_steps
@@ -35,6 +36,7 @@ __all__ = [
     "Limits",
     "Parent",
     "Prune",
+    "QuantizationAware",
     "Quantize",
     "Recover",
     "Stage",
@@ -132,7 +134,8 @@ def compress(
     dense = Reference(measured, lambda who: kind_of(who, only=None, **options), limits.metric, limits.threads)
     stated = {**options, "classes": classes, "mean": mean, "std": std, "licenses": licenses}
     stated |= {"tolerance": tolerance, "limit_test_batches": limit_test_batches}
-    book = Book(Path(folder), _what(module, data, ckpt_path, steps, limits, seed, stated, config), anew)
+    what = _what(module, data, ckpt_path, steps, limits, seed, stated, config)
+    book = Book(Path(folder), what, anew)
 
     def to_files(checkpoint: Path, place: Path) -> list[Path]:
         return export(
@@ -147,7 +150,7 @@ def compress(
 
     place = book.place("0 parent")
     parent = Stage("0 parent", place, Path(ckpt_path))
-    job = Job(module, data, trainer, seed, limits, parent, parent.name, place, dense, config)
+    job = Job(module, data, trainer, seed, limits, parent, parent.name, place, dense, to_files, config)
     course = Course(job, steps, book, to_files, say)
     try:
         outcomes = course.run()

@@ -72,9 +72,8 @@ class Course:
             return 1
         mended, after = self._step(number + 1, made, start)
         reasons = against(after, self.job.limits, step, rest[1:], start.name)
-        # the broken one is no stage to go on from: its weights are in the mended one
-        words = f"judged with {mended.name}" + (", which is not kept" if reasons else "")
-        self._note(Outcome(made, measures, start.name, False, words))
+        words = f"judged with {mended.name}"
+        self._note(Outcome(made, measures, start.name, not reasons, words))
         self._note(Outcome(mended, after, made.name, not reasons, "; ".join(reasons)))
         return 2
 

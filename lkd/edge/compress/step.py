@@ -44,6 +44,7 @@ class Job:
         name: Of the stage that the step makes.
         folder: Of that stage; empty at first, or what an interrupted run of the same step left.
         dense: The dense student in memory, by which files are measured.
+        export: Makes files of a checkpoint, in a folder.
         config: Of the run, for cards.
     """
 
@@ -56,6 +57,7 @@ class Job:
     name: str
     folder: Path
     dense: Reference
+    export: Callable[[Path, Path], list[Path]] | None = None
     config: Mapping[str, Any] | None = None
 
 

@@ -54,7 +54,7 @@ def calibration_frames(
     cameras = isinstance(kind, Boxes) and isinstance(kind.module.network, PerCamera)
     found: dict[str, list[dict[str, Array]]] = {}
     for name, part in parts.items():
-        rows = range(len(dataset))
+        rows: Sequence[int] = range(len(dataset))
         if cameras:
             rows = [row for row in rows if dataset.columns["camera"][row] == name]
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))

@@ -68,6 +68,18 @@ class Calibrated:
             optional("onnx").save(_front(self._model, self.nodes), str(front))
             self._ranges = _ranges(front, Path(folder, "augmented.onnx"), frames, method)
 
+    def input_ranges(self) -> dict[str, tuple[float, float]]:
+        """The inputs' ranges of the quantized layers that have weights of their own, by the layers' names."""
+        weights = {tensor.name for tensor in self._model.graph.initializer}
+        return {
+            self.layers[node.name]: tuple(map(float, self._ranges[node.input[0]].range_value))
+            for node in self._model.graph.node
+            if node.op_type in WEIGHTED
+            and node.name in self.nodes
+            and node.input[1] in weights
+            and "." in node.input[1]
+        }
+
     def write(self, path: Path, nodes: Sequence[str] | None = None) -> None:
         """Writes the quantized file, with the metadata of the float one.
 
