@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.edge import Exported
-from lkd.edge.compress import Limits, Quantize, Stage, Step, compress
+from lkd.edge.compress import Limits, Quantize, Stage, Step, _parameters, compress
 from lkd.modules import Classifier
 
-from ..students import Plain, Samples, classifier, save
+from ..students import Plain, Samples, classifier, detector, save
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -222,6 +222,14 @@ def test_limits_and_steps_that_cannot_be_are_refused_before_anything_runs(run, t
     with pytest.raises(ValueError, match="mends what a step before it has broken"):
         run(Mend())
     assert not Path(tmp_path / "out").exists()
+
+
+def test_a_size_is_compared_with_what_is_in_one_file():
+    """Copies for each camera are files of their own, and a teacher inside of a module is in none."""
+    pytest.importorskip("ultralytics")
+    one, nine = detector(), detector(cameras=[f"C{k}" for k in range(9)])
+    assert _parameters(one) == _parameters(nine) == sum(p.numel() for p in one.networks()[0].parameters())
+    assert _parameters(Plain()) == 0
 
 
 def test_a_metric_that_is_not_measured(run):

@@ -37,7 +37,7 @@ def fake_int8(module: nn.Module, ranges: Mapping[str, Range]) -> Iterator[list[s
         ...     float(net(torch.tensor([[3.4]])))
         3.0
     """
-    found: dict[str, nn.Module] = {}
+    found: dict[str, nn.Conv2d | nn.Linear] = {}
     for name, interval in ranges.items():
         here = {
             place: layer

@@ -71,14 +71,13 @@ class Calibrated:
     def input_ranges(self) -> dict[str, tuple[float, float]]:
         """The inputs' ranges of the quantized layers that have weights of their own, by the layers' names."""
         weights = {tensor.name for tensor in self._model.graph.initializer}
-        return {
-            self.layers[node.name]: tuple(map(float, self._ranges[node.input[0]].range_value))
-            for node in self._model.graph.node
-            if node.op_type in WEIGHTED
-            and node.name in self.nodes
-            and node.input[1] in weights
-            and "." in node.input[1]
-        }
+        found = {}
+        for node in self._model.graph.node:
+            own = node.op_type in WEIGHTED and node.input[1] in weights and "." in node.input[1]
+            if own and node.name in self.nodes:
+                low, high = self._ranges[node.input[0]].range_value
+                found[self.layers[node.name]] = float(low), float(high)
+        return found
 
     def write(self, path: Path, nodes: Sequence[str] | None = None) -> None:
         """Writes the quantized file, with the metadata of the float one.
