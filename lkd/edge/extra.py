@@ -23,5 +23,5 @@ def optional(name: str) -> Any:
         if (error.name or "").split(".")[0] != name.split(".")[0]:
             raise  # it is there, and lacks something of its own
         raise ImportError(
-            f'{name.split(".")[0]} is not installed: pip install "lightning-kd[edge]" (onnx, onnxscript, onnxruntime).'
+            f'{name.split(".")[0]} is not installed: pip install "lightning-kd[edge]" (onnx, onnxscript, onnxruntime, torch-pruning).'
         ) from error
