@@ -75,3 +75,24 @@ def test_a_history_of_another_network_is_one_sentence(here):
         SystemExit, match=r"tensor 'network.strange', which .* does not have: give the configuration"
     ):
         main(["test", "--config", "c.yaml", "--ckpt_path", "pruned.ckpt"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_steps_of_a_configuration(here):
+    config = yaml.safe_load(Path("c.yaml").read_text())
+    distillation = {
+        "class_path": "LogitDistillation",
+        "init_args": {"teacher": {"class_path": "lkd.edge.compress.Parent"}, "alpha": 0.5},
+    }
+    config["limits"] = {"max_drop": 1.0, "allow_slower": True}
+    config["steps"] = [
+        {"class_path": "lkd.edge.compress.Prune", "init_args": {"ratio": 0.3, "batches": 1}},
+        {"class_path": "lkd.edge.compress.Recover", "init_args": {"epochs": 1, "distillation": [distillation]}},
+    ]
+    if config["model"]["class_path"] != "Classifier":
+        pytest.skip("it has no optimizer")
+    Path("e.yaml").write_text(yaml.safe_dump(config))
+    main(["compress", "--config", "e.yaml", "--ckpt_path", "x.ckpt"])
+    assert Exported("runs/one/compress/student.onnx")(torch.zeros(2, 1, 8, 8).numpy()).shape == (2, 10)
+    narrow = torch.load(next(Path("runs").glob("*/compress/2*/last.ckpt")), weights_only=True)
+    assert narrow["pruning"]["numbers"]["network.layers.1"] == {"out_features": 5}
