@@ -87,7 +87,10 @@ def test_steps_of_a_configuration(here):
     config["limits"] = {"max_drop": 1.0, "allow_slower": True}
     config["steps"] = [
         {"class_path": "lkd.edge.compress.Prune", "init_args": {"ratio": 0.3, "batches": 1}},
-        {"class_path": "lkd.edge.compress.Recover", "init_args": {"epochs": 1, "distillation": [distillation]}},
+        {
+            "class_path": "lkd.edge.compress.Recover",
+            "init_args": {"epochs": 1, "distillation": [distillation]},
+        },
     ]
     if config["model"]["class_path"] != "Classifier":
         pytest.skip("it has no optimizer")
