@@ -119,7 +119,8 @@ def verdict(results: list[dict[str, float]], way: str) -> str:
     """What a way gains over labels alone, if that is more than its spread."""
     gains = [one[way] - one["labels"] for one in results]
     mean, spread = statistics.mean(gains), statistics.stdev(gains) if len(gains) > 1 else float("inf")
-    return f"{mean:+.4f} ± {spread:.4f}: " + ("no gain" if mean <= spread else "a gain")
+    word = "a gain" if mean > spread else "worse" if mean < -spread else "no gain"
+    return f"{mean:+.4f} ± {spread:.4f}: {word}"
 
 
 def main() -> None:
