@@ -385,12 +385,18 @@ def test_a_compression_runs_to_its_end(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     make()
-    Path("configs").symlink_to(ROOT / "configs")
+    Path("configs").mkdir()
+    Path("configs/networks").symlink_to(ROOT / "configs/networks")
     labelled = {"data.unlabelled": False} if "unlabelled" in trained_by["data"]["init_args"] else {}
     fit = {**labelled, "distillation": None, "test_after_fit": False, "save_as": config["ckpt_path"]}
     main(["fit", "--config", str(ROOT / student), *words({**overrides, **fit})])
     config["limits"] = {"max_drop": 2.0, "allow_slower": True}
+    config["student"] = str(ROOT / student)
     for step in config["steps"]:
+        for term in step["init_args"].get("distillation", []):
+            if recipe := term["init_args"]["teacher"].get("recipe"):
+                shrunk_recipe(recipe)
+                keep(term["init_args"]["teacher"]["model"], recipe)
         small = {"epochs": 1, "batches": 1, "calibration": 2}
         step["init_args"] |= {name: value for name, value in small.items() if name in step["init_args"]}
     Path("small.yaml").write_text(yaml.safe_dump(config))
