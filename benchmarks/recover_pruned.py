@@ -70,18 +70,16 @@ def measured(module: LightningModule, data: LightningDataModule, folder: Path) -
 
 def run(args: argparse.Namespace, seed: int) -> dict[str, float]:
     """The metric of the dense student, the pruned one, and what each way makes of it."""
-    folder = Path(args.folder, args.data, f"seed{seed}")
+    # runs of other settings have their own folder: a recovery would go on from what it finds
+    name = f"{args.data}_{args.macs:g}_{args.epochs}{'_' + Path(args.ckpt).stem if args.ckpt else ''}"
+    folder = Path(args.folder, name, f"seed{seed}")
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / "result.json"
-    asked = {"macs": args.macs, "epochs": args.epochs, "ckpt": args.ckpt}
-    known = json.loads(kept.read_text()) if kept.is_file() else {}
-    if known.get("asked") != asked:
-        known = {"asked": asked, "found": {}}
-    found: dict[str, float] = known["found"]
+    found: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
 
     def note(name: str, value: float) -> None:
         found[name] = value
-        kept.write_text(json.dumps(known))
+        kept.write_text(json.dumps(found))
 
     module, data = subject(args.data, seed)
     seed_everything(seed, verbose=False)
@@ -121,7 +119,8 @@ def verdict(results: list[dict[str, float]], way: str) -> str:
     """What a way gains over labels alone, if that is more than its spread."""
     gains = [one[way] - one["labels"] for one in results]
     mean, spread = statistics.mean(gains), statistics.stdev(gains) if len(gains) > 1 else float("inf")
-    return f"{mean:+.4f} ± {spread:.4f}: " + ("no gain" if mean <= spread else "a gain")
+    word = "a gain" if mean > spread else "worse" if mean < -spread else "no gain"
+    return f"{mean:+.4f} ± {spread:.4f}: {word}"
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """Recovery: a pruned student is trained again, on labels, by distillation, or by both."""
 
+import json
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -11,8 +13,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.callbacks import DetectionReport, Distillation, EpochLines
 from lkd.edge.compress.parent import Parent
+from lkd.edge.compress.resume import described
 from lkd.edge.compress.step import Job, Stage, Step
 from lkd.edge.compress.student import student
+from lkd.edge.exported import sha256
 from lkd.metrics.direction import rises
 from lkd.pruned import KEY
 
@@ -65,6 +69,9 @@ class Recover(Step):
                 )
         self.epochs, self.distillation, self.monitor = epochs, list(distillation), monitor
         self.optimizer, self.scheduler = optimizer, scheduler
+        self._how = described(
+            {k: v for k, v in vars(self).items() if k != "epochs"}
+        )  # before a fit changes any
 
     def check(self, module: LightningModule, data: LightningDataModule) -> None:
         """Refuses an optimizer that the module does not take."""
@@ -96,8 +103,7 @@ class Recover(Step):
             parent.become(student(job.config_module, job.parent.checkpoint))
         trainer, keeper = self._trainer(job)
         last = job.folder / "last.ckpt"
-        if last.is_file():
-            log.info("%s goes on from %s", job.name, last)
+        self._begin(job, stage.checkpoint, last)
         trainer.fit(
             module, datamodule=job.data, ckpt_path=str(last) if last.is_file() else None, weights_only=True
         )
@@ -111,6 +117,19 @@ class Recover(Step):
         )
         log.info("%s keeps %s%s", job.name, path, best or ", the last epoch")
         return Stage(job.name, job.folder, path)
+
+    def _begin(self, job: Job, start: Path, last: Path) -> None:
+        """Goes on only from what began from the same weights in the same way; what another recovery left is deleted."""
+        note, begun = job.folder / "begun.json", {"start": sha256(start), "how": self._how}
+        same = note.is_file() and json.loads(note.read_text(encoding="utf-8")) == json.loads(
+            json.dumps(begun)
+        )
+        if last.is_file() and same:
+            log.info("%s goes on from %s", job.name, last)
+        elif last.is_file():
+            log.warning("%s is of another recovery, and is deleted: %s begins anew", last, job.name)
+            last.unlink()
+        note.write_text(json.dumps(begun), encoding="utf-8")
 
     def _trainer(self, job: Job) -> tuple[Trainer, ModelCheckpoint]:
         """The configuration's, with this recovery's distillation and checkpoints in place of its own."""

@@ -140,6 +140,16 @@ def test_an_interrupted_recovery_goes_on(job):
     assert torch.load(made.checkpoint, weights_only=True)["global_step"] == 3 * 6
 
 
+def test_what_another_recovery_left_is_not_gone_on_from(job, caplog):
+    given = job("1 prune")
+    pruned = Prune(macs=0.5).run(given.parent, given)
+    Recover(2).run(pruned, job("2 recover"))
+    with caplog.at_level(logging.WARNING, "lkd"):
+        made = Recover(1, [Distillation(Parent(), [KD()])]).run(pruned, job("2 recover"))
+    assert "is of another recovery" in caplog.text
+    assert torch.load(made.checkpoint, weights_only=True)["global_step"] == 6
+
+
 def test_the_same_seed_the_same_checkpoint(job):
     given = job("1 prune"), job("again")
     one, two = (torch.load(Prune(macs=0.5).run(g.parent, g).checkpoint, weights_only=True) for g in given)
