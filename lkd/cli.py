@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from lkd.wandb_account import has_account
 
 HELP = """\
-usage: python cli.py {fit,validate,test,predict,partition,export} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+usage: python cli.py {fit,validate,test,predict,partition,export,compress} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
        python cli.py predict SOURCE {--model STUDENT.onnx | --config CONFIG.yaml --ckpt_path X.ckpt}
        python cli.py compare COMPARISON.yaml [--jobs N]
 
@@ -21,6 +21,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   predict    run on pictures, a folder, a clip or a stream; without a SOURCE on the predict data
   partition  show which client holds what, without training
   export     write a trained student as a file that runs without lkd, measured as that file
+  compress   prune, recover and quantize a trained student, each stage measured as the file that it is
   compare    run methods over settings and seeds, and report what they reach and what they cost
 
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
@@ -30,7 +31,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
 """
-VERBS = ("fit", "validate", "test", "predict", "partition", "export", "compare")
+VERBS = ("fit", "validate", "test", "predict", "partition", "export", "compress", "compare")
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTS = (
     "--model",
@@ -172,6 +173,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd.edge.predict import command as predicting
 
             predicting.run(given[1:])
+        elif given[0] == "compress":
+            from lkd.edge.compress import command as compressing
+
+            compressing.run(given[1:])
         elif given[0] == "compare":
             from lkd.compare import command
 

@@ -29,6 +29,7 @@ from lkd.made_again import kept
 from lkd.one_table import carry_over
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
+from lkd.pruned import replay
 from lkd.run_labels import labels
 from lkd.twin import SupervisedTwin
 from lkd.wandb_account import go_offline_if_unreachable
@@ -68,6 +69,14 @@ class _Shared:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
         return self
+
+
+def share_callables(model: LightningModule) -> None:
+    """Lets deep copies of a module that a parser made share what its callable arguments hold."""
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, functools.partial):
+                setattr(module, name, _Shared(value))
 
 
 class CLI(LightningCLI):
@@ -126,7 +135,8 @@ class CLI(LightningCLI):
         """Looks at the checkpoint first: the arguments in it become part of the configuration."""
         options = self.config.get(self.config.get("subcommand") or "", {})
         self.logged = 0
-        if found := look(options):
+        self.found = found = look(options)
+        if found:
             epochs = found.get("loops") or {}
             state = epochs.get("fit_loop", {}).get("epoch_loop.state_dict", {})
             self.logged = state.get("_batches_that_stepped", found.get("global_step", 0))
@@ -150,12 +160,10 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Makes the objects of the configuration."""
         super().instantiate_classes()
+        replay(self.model, self.found or {})  # where the checkpoint is of a pruned model
         if any(isinstance(logger, WandbLogger) for logger in self.trainer.loggers):
             go_offline_if_unreachable()
-        for module in self.model.modules():
-            for name, value in list(vars(module).items()):
-                if isinstance(value, functools.partial):
-                    setattr(module, name, _Shared(value))
+        share_callables(self.model)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         more = self._get(self.config_init, "more_loggers", default=[])

@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 EXTRAS = {
-    "edge": ("onnx", "onnxscript", "onnxruntime"),
+    "edge": ("onnx", "onnxscript", "onnxruntime", "torch_pruning"),
     "openvino": ("openvino",),
     "video": ("av", "trackers"),
 }

@@ -110,7 +110,7 @@ def export(
     stated = licenses_of(getattr(module, "client", module), config, licenses)
     written = []
     for student in students(module, data, ckpt_path, only, limit_test_batches):
-        kind = _kind(student, nms, only, input_size, score_threshold, iou_threshold)
+        kind = kind_of(student, nms, only, input_size, score_threshold, iou_threshold)
         content = {
             "provenance": {
                 "lkd": __version__,
@@ -130,7 +130,7 @@ def export(
     return written
 
 
-def _kind(
+def kind_of(
     student: Student,
     nms: NMS,
     only: Sequence[str] | None,
@@ -138,6 +138,19 @@ def _kind(
     score_threshold: float | None,
     iou_threshold: float | None,
 ) -> Kind:
+    """What kind of student it is.
+
+    Args:
+        student: Who.
+        nms: As of `export`, like the others.
+        only: See there.
+        input_size: See there.
+        score_threshold: See there.
+        iou_threshold: See there.
+
+    Raises:
+        ValueError: For arguments that are not of this kind.
+    """
     module, plain = student.module, student.ckpt_path is not None
     if isinstance(module, Detector):
         if plain and only is not None and not isinstance(module.network, PerCamera):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lkd.edge.export.decoded import Decoded, check_decoded, multi_label, require_decoded
 from lkd.edge.export.kind import Kind, Part, arrays
-from lkd.edge.export.parity import Parity
+from lkd.edge.export.parity import Comparison
 from lkd.edge.exported import Exported
 from lkd.models.per_camera import PerCamera
 from lkd.models.suppression import Detections
@@ -123,7 +123,7 @@ class Boxes(Kind):
         return {"thresholds": self.thresholds}
 
     def stand_in(
-        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Parity]
+        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
         """Detections of the files."""
 
@@ -141,7 +141,7 @@ class Boxes(Kind):
 
         return detect
 
-    def _ask(self, batch: Tensor, part: Part, file: Exported, parity: Parity) -> Detections:
+    def _ask(self, batch: Tensor, part: Part, file: Exported, parity: Comparison) -> Detections:
         """What a file finds, compared with its network."""
         got = file(batch.numpy())
         if self.nms == "beside":

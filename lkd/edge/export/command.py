@@ -1,7 +1,9 @@
 """The verb `export`: from a configuration and a checkpoint to files and cards."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser
@@ -11,23 +13,29 @@ from lkd.edge.exported import Exported
 from lkd.metrics.tables import print_table
 from lkd.verb import CheckpointVerb
 
-_OF_RUN = {"module", "data", "ckpt_path", "folder", "limit_test_batches", "config"}
-_OPTIONS = "export"
+_OF_RUN = frozenset({"module", "data", "ckpt_path", "folder", "limit_test_batches", "config"})
 
 
-class _Export(CheckpointVerb):
+class OfCheckpoint(CheckpointVerb):
+    """Reads a configuration and a checkpoint, and has the options of a function. A subclass names both."""
+
+    verb: ClassVar[str] = "export"
+    function: ClassVar[Callable[..., Any]] = staticmethod(export)
+    of_run: ClassVar[frozenset[str]] = _OF_RUN
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds those of `export`, by its own names."""
+        """Adds those of the function, by its own names."""
         super().add_arguments_to_parser(parser)
         parser.add_argument(
-            "--folder", type=str | None, default=None, help="Where to write; default runs/<name>/export."
+            "--folder",
+            type=str | None,
+            default=None,
+            help=f"Where to write; default runs/<name>/{self.verb}.",
         )
-        parser.add_function_arguments(export, skip=cast(set[str | int], _OF_RUN), fail_untyped=False)
-        self.options = [
-            action.dest
-            for action in parser._actions
-            if action.dest in export.__annotations__ and action.dest not in _OF_RUN
-        ]
+        skip = cast(set[str | int], set(self.of_run))
+        parser.add_function_arguments(self.function, skip=skip, fail_untyped=False)
+        known = inspect.signature(self.function).parameters
+        self.options = [name for name in known if name not in self.of_run]
 
 
 def run(args: list[str]) -> list[Path]:
@@ -39,7 +47,7 @@ def run(args: list[str]) -> list[Path]:
     Returns:
         The files.
     """
-    cli = _Export.parsed("export", __doc__, args)
+    cli = OfCheckpoint.parsed("export", __doc__, args)
     config: dict[str, Any] = cli.config.clone().as_dict()
     config.pop("config", None)
     name = "export" if cli.config["format"] == "onnx" else f"export_{cli.config['format']}"
