@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 
 from lkd.addresses import find_part
 from lkd.kept import Kept
+from lkd.models.per_camera import PerCamera
 from lkd.nested import on_tensors
 from lkd.packages import is_module, overrides
 from lkd.taps import Call, Taps
 from lkd.teachers.asking import ask
 from lkd.teachers.callables import Called
 from lkd.teachers.classes import Translation
+from lkd.teachers.detecting import by_camera, joined
 from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
 from lkd.teachers.normalization import Normalization, Statistics
 from lkd.teachers.outputs import join
@@ -66,7 +69,7 @@ class Teacher(LightningModule):
         trust: Packages or classes that a checkpoint may name beside lkd's, torch's and what is imported already, such as
             `["my_package"]`: making the module again runs their code.
 
-    A detector with a copy per camera cannot teach, because `detect(images)` does not say whose image it is.
+    A detector with a copy per camera teaches where the batch says whose each image is (`cameras`).
 
     Raises:
         ValueError: If the name or a value is not known, or a module has no forward.
@@ -214,27 +217,27 @@ class Teacher(LightningModule):
 
         return run
 
-    def detect(self, images: Tensor) -> list[dict[str, Tensor]]:
+    def detect(self, images: Tensor, cameras: Sequence[str] | None = None) -> list[dict[str, Tensor]]:
         """Detections for images `(B, 3, H, W)`: one dict of `boxes` (N, 4), `scores` and `labels` each.
 
         Labels are the student's, where a student has been found to have others (`BoxDistillation`, `DetectionReport`).
 
+        Args:
+            images: As the student sees them.
+            cameras: Whose each image is, for a detector with a copy per camera; others do not look at it.
+
         Raises:
             TypeError: If the model neither has `detect` nor returns detections when called.
+            ValueError: If a camera has no copy, or nobody says whose the images are.
         """
         function = getattr(self.loaded, "detect", self.loaded)
+        if cameras is None or not isinstance(getattr(self.loaded, "network", None), PerCamera):
+            return self._detect(function, images)
+        return by_camera(self._detect, function, images, cameras)
 
-        def whole(parts: list[Any], sizes: list[int]) -> list[dict[str, Tensor]]:
-            found = [sample for part in parts if isinstance(part, list) for sample in part]
-            if len(found) != sum(sizes) or not all(isinstance(f, dict) and "boxes" in f for f in found):
-                raise TypeError(
-                    f"the teacher {self._name} gives no detections; it needs a method detect(images) or must return a list with "
-                    "one dict of boxes, scores and labels for each image."
-                )
-            return found
-
+    def _detect(self, function: Callable[..., Any], images: Tensor) -> list[dict[str, Tensor]]:
         outputs: list[dict[str, Tensor]] = self._run(
-            lambda call: ask(function, call, self._name, self.loaded), whole, images
+            lambda call: ask(function, call, self._name, self.loaded), partial(joined, self._name), images
         )
         return outputs if self.translation is None else self.translation(outputs)
 
@@ -247,7 +250,7 @@ class Teacher(LightningModule):
             if isinstance(batch, (list, tuple))
             else batch
         )
-        return self.detect(inputs) if isinstance(batch, dict) else self(inputs)
+        return self.detect(inputs, batch.get("cameras")) if isinstance(batch, dict) else self(inputs)
 
     @property
     def loaded(self) -> nn.Module:

@@ -12,8 +12,8 @@ from lkd.edge.export.card import write_card
 from lkd.edge.export.tail import with_suppression
 from lkd.edge.exported import sha256
 
+from .files import finish
 from .students import by_hand, classifier
-from .test_deploy import finish
 from .test_nms import drawn, passing
 
 SPEC = {
@@ -25,7 +25,7 @@ SPEC = {
 
 def written(folder):
     graph = by_hand(classifier(), {"x": torch.zeros(2, 3, 2, 2)}, ["logits"])
-    finish(graph, SPEC, folder / "student.onnx")
+    finish(graph, folder / "student.onnx", **SPEC)
     return folder / "student.onnx"
 
 
@@ -56,7 +56,7 @@ def test_the_card_is_of_both_files(tmp_path):
 @pytest.mark.parametrize(("classes", "multi_label"), [(1, False), (3, False), (3, True)])
 def test_suppression_inside(tmp_path, classes, multi_label):
     spec = {"kind": "boxes", "nms": "inside", "inputs": [], "classes": []}
-    finish(with_suppression(passing(60, classes), 0.3, 0.5, 7, multi_label), spec, tmp_path / "x.onnx")
+    finish(with_suppression(passing(60, classes), 0.3, 0.5, 7, multi_label), tmp_path / "x.onnx", **spec)
     other, student = (Exported(path) for path in (tmp_path / "x.onnx", to_openvino(tmp_path / "x.onnx")))
     boxes, scores = drawn(3, 60, classes)
     scores += np.random.default_rng(1).random(scores.shape).astype(np.float32) / 1e3  # without ties
@@ -83,7 +83,7 @@ def test_a_network_in_8_bits_stays_in_8_bits(tmp_path):
         }""")
     graph.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w8"))
     spec = {**SPEC, "inputs": [{"name": "x", "shape": ["batch", 64], "dtype": "float32"}]}
-    finish(graph, spec, tmp_path / "x.onnx")
+    finish(graph, tmp_path / "x.onnx", **spec)
     path = to_openvino(tmp_path / "x.onnx", tmp_path)
     x = np.random.default_rng(1).standard_normal((2, 64)).astype(np.float32)
     np.testing.assert_allclose(Exported(path)(x), Exported(tmp_path / "x.onnx")(x), atol=1e-3)

@@ -73,7 +73,7 @@ def test_the_trainer_of_steps_has_the_configurations_options_and_others_over_the
         (["--limits.max_mb=0"], "max_mb=0.0 cannot be met by any file"),
         (["--ckpt_path=gone.ckpt"], "ckpt_path='gone.ckpt' does not exist"),
         (["--steps=[]"], "compress needs a step"),
-        (["--ckpt_path=null"], "compress needs --ckpt_path"),
+        (["--ckpt_path=null"], "give --ckpt_path"),
     ],
 )
 def test_mistakes_get_one_sentence(here, options, message):
