@@ -19,7 +19,7 @@ from lkd.edge.predict.parking.truth import Truth
 from lkd.edge.predict.predictor import Predictor, Student
 from lkd.edge.predict.sources import is_stream, open_source
 from lkd.edge.predict.summary import plainly, tell
-from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results
+from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results, opened
 from lkd.edge.predict.tracks import Tracker
 from lkd.edge.predict.words import OF_BOXES, OF_SLOTS, check_options, is_file, parser, split
 
@@ -80,7 +80,8 @@ def _predict(
     if park:
         report["occupancy"] = park.figures()
     text = json.dumps(report, indent=1, ensure_ascii=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    with opened(folder / "report.json") as file:
+        file.write(text + "\n")
     tell(report, folder)
     return report
 
@@ -115,7 +116,7 @@ def _by_file(given: Any, rest: Sequence[str]) -> bool:
         ValueError: If both or neither are named, or options that are of the other.
     """
     names = {word.partition("=")[0] for word in rest}
-    by_file = given.model is not None and (is_file(given.model) or "--config" not in names)
+    by_file = given.model is not None and (is_file(given.model) or not names & {"--config", "-c"})
     if by_file == ("--ckpt_path" in names):
         have = f"both --model={given.model} and --ckpt_path" if by_file else "neither --model nor --ckpt_path"
         raise ValueError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from lkd.edge.predict.clips.decode import shown
 from lkd.edge.predict.clips.video import VideoSource
 from lkd.edge.predict.frame import Frame, Source
+from lkd.edge.predict.sentences import Sentences
 from lkd.picture_files import IMAGES, NOTES, is_hidden, walk
 from lkd.pictures import image_size, pixels
 
@@ -47,7 +48,7 @@ class PictureSource:
 
     def __init__(self, paths: Sequence[Path], every: int = 1) -> None:
         self.paths, self.every = list(paths), every
-        self.skipped: list[str] = []
+        self.skipped = Sentences()
         self.dropped = 0
 
     @property
