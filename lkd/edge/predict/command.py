@@ -17,7 +17,7 @@ from lkd.edge.predict.parking.occupancy import Occupancy
 from lkd.edge.predict.parking.slots import Slots
 from lkd.edge.predict.parking.truth import Truth
 from lkd.edge.predict.predictor import Predictor, Student
-from lkd.edge.predict.sources import is_stream, open_source
+from lkd.edge.predict.sources import PictureSource, is_stream, open_source
 from lkd.edge.predict.summary import plainly, tell
 from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results, opened
 from lkd.edge.predict.tracks import Tracker
@@ -63,7 +63,9 @@ def _predict(
     """Puts together what is written, and runs."""
     classes, rate = predictor.classes, getattr(source, "rate", None)  # of a clip
     tracker = Tracker(given.track, rate or 25.0) if given.track else None
-    occupancy, truth = _slots(given, source, classes) if given.slots else (None, None)
+    with warnings.catch_warnings():
+        warnings.showwarning = plainly
+        occupancy, truth = _slots(given, source, classes) if given.slots else (None, None)
     folder.mkdir(parents=True, exist_ok=True)
     boxes = BoxFiles(folder, classes, tracker is not None) if predictor.detects else None
     results: list[Results] = [boxes or ProbabilityFile(folder, classes)]
@@ -77,8 +79,13 @@ def _predict(
     with warnings.catch_warnings():
         warnings.showwarning = plainly
         report = predict(source, predictor, results, tracker.update if tracker else None)
-    if park:
-        report["occupancy"] = park.figures()
+        if park:
+            report["occupancy"] = park.figures()
+            if truth and report["frames"] and not report["occupancy"]["compared"]:
+                warnings.warn(
+                    f"nothing was compared: truth={given.truth} says nothing of these frames by {truth.by}.",
+                    stacklevel=2,
+                )
     text = json.dumps(report, indent=1, ensure_ascii=False)
     with opened(folder / "report.json") as file:
         file.write(text + "\n")
@@ -106,6 +113,8 @@ def _slots(given: Any, source: Source, classes: Sequence[str]) -> tuple[Occupanc
     numbers = {"up": given.slot_up, "down": given.slot_down, "dwell": given.slot_dwell}
     known = {name: value for name, value in numbers.items() if value is not None}
     truth = None if given.truth is None else Truth.read(given.truth, slots)
+    if truth is not None and isinstance(source, PictureSource):
+        truth.check_pictures(source.paths)
     return Occupancy(slots, classes, given.slot_classes, **known), truth
 
 
@@ -142,5 +151,19 @@ def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
 
         return trained(rest if given.model is None else [f"--model={given.model}", *rest], given)
     path = Path(given.model)
-    place = path.parent.parent if path.parent.name == "export" else Path("runs", path.stem)
-    return Exported(path, given.threads), path.name, place / "predict"
+    return Exported(path, given.threads), path.name, _run_of(path) / "predict"
+
+
+def _run_of(path: Path) -> Path:
+    """The folder of the run that a file is of: above `export`, `export_openvino` or `compress/3_int8`; else by its own name.
+
+    Example:
+        >>> _run_of(Path("runs/a/export/student.onnx")).as_posix(), _run_of(Path("runs/a/compress/0_parent/student.onnx")).as_posix()
+        ('runs/a', 'runs/a')
+        >>> _run_of(Path("elsewhere/student.onnx")).as_posix()
+        'runs/student'
+    """
+    folder = path.parent
+    if folder.name in ("export", "export_openvino", "compress"):
+        return folder.parent
+    return folder.parent.parent if folder.parent.name == "compress" else Path("runs", path.stem)

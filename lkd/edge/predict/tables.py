@@ -149,7 +149,7 @@ class ProbabilityFile:
 
 
 def opened(path: Path) -> IO[str]:
-    """A text file to be written; of a picture's name that is no text in UTF-8 it gets `\\udce9` for the byte e9."""
+    r"""A text file to be written; of a picture's name that is no text in UTF-8 it gets `\udce9` for the byte e9."""
     return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
 
 

@@ -1,7 +1,8 @@
 """`Truth`: which slots are busy in which frame, where somebody knows it."""
 
 import re
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -48,6 +49,11 @@ class Truth:
                 f"truth={path!r} says nothing of the slots of {slots.path} ({', '.join(slots.names[:5])}, ...): it is of another "
                 "camera, or calls its slots otherwise."
             )
+        if self.left_out:
+            warnings.warn(
+                f"truth={path!r} has {self.left_out} notes of slots that {slots.path} does not have: they are left out.",
+                stacklevel=2,
+            )
         self._ahead = sorted(self._notes.items(), key=lambda note: float(note[0])) if by == "time" else []
         self._now: dict[str, bool] = {}
         self._at = 0
@@ -79,6 +85,22 @@ class Truth:
             (by, rows) = _table(path, [name.strip() for name in first.split(",")])
             return cls(rows, by, slots, str(path))
         return cls(_cnrpark(path, slots), "picture", slots, str(path))
+
+    def check_pictures(self, paths: Sequence[Path]) -> None:
+        """Refuses pictures of which nothing is known, before they are looked at.
+
+        Raises:
+            ValueError: If no note is of any of them, or notes are by time, which pictures have not.
+        """
+        if self.by == "time":
+            raise ValueError(
+                f"truth={self.path!r} is by time, and pictures have none: give a table with the column picture or frame."
+            )
+        if self.by == "picture" and not any(path.stem in self._notes for path in paths):
+            raise ValueError(
+                f"truth={self.path!r} says nothing of any of the {len(paths)} pictures, such as {paths[0].name}; it names "
+                f"{', '.join(map(str, list(self._notes)[:3]))}, ...: pictures are found by their names, without folder and suffix."
+            )
 
     def of(self, frame: Frame) -> dict[str, bool]:
         """What is known of a frame: whether busy, by the slot's name; empty where nobody knows anything.
