@@ -61,6 +61,8 @@ def _predict(
     given: Any, source: Source, predictor: Predictor, folder: Path, most: int | None
 ) -> dict[str, Any]:
     """Puts together what is written, and runs."""
+    if given.clip and isinstance(source, PictureSource):
+        _check_clip(source)
     classes, rate = predictor.classes, getattr(source, "rate", None)  # of a clip
     tracker = Tracker(given.track, rate or 25.0) if given.track else None
     with warnings.catch_warnings():
@@ -107,14 +109,27 @@ def _check(given: Any, predictor: Predictor, who: str) -> None:
             )
 
 
+def _check_clip(source: PictureSource) -> None:
+    """Refuses to make a clip of pictures of several sizes."""
+    for path, size in source.sizes():
+        if size != source.size:
+            raise ValueError(
+                f"clip=True: {path} is a picture of {size[0]}x{size[1]}, and the first one of {source.size[0]}x{source.size[1]}, "
+                "and a clip has one size: leave --clip out, or predict them apart."
+            )
+
+
 def _slots(given: Any, source: Source, classes: Sequence[str]) -> tuple[Occupancy, Truth | None]:
     """What follows the slots, and what is known of them."""
     slots = Slots.read(given.slots, source.size, given.slot_camera)
     numbers = {"up": given.slot_up, "down": given.slot_down, "dwell": given.slot_dwell}
     known = {name: value for name, value in numbers.items() if value is not None}
     truth = None if given.truth is None else Truth.read(given.truth, slots)
-    if truth is not None and isinstance(source, PictureSource):
-        truth.check_pictures(source.paths)
+    if isinstance(source, PictureSource):
+        for path, size in source.sizes():
+            slots.check(str(path), size)
+        if truth is not None:
+            truth.check_pictures(source.paths)
     return Occupancy(slots, classes, given.slot_classes, **known), truth
 
 

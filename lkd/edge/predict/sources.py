@@ -3,6 +3,7 @@
 import glob
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lkd.edge.predict.clips.decode import shown
@@ -64,6 +65,12 @@ class PictureSource:
             except (OSError, ValueError) as error:
                 last = error
         raise ValueError(f"no frame could be read: {last}")
+
+    def sizes(self) -> Iterator[tuple[Path, tuple[int, int]]]:
+        """Each picture's path, width and height, without decoding it; those that cannot be read are passed over."""
+        for path in self.paths[:: self.every]:
+            with suppress(OSError, ValueError):
+                yield path, image_size(path)
 
     def __len__(self) -> int:
         """How many there are to read."""

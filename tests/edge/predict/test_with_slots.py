@@ -72,6 +72,21 @@ def test_a_truth_of_other_pictures_is_refused_and_of_other_frames_said(place, ca
     assert "nothing was compared: truth=truth.csv says nothing of these frames by frame" in said
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--slots=map.json", r"in/9\.png is a picture of 32x16, and the slots of map.json are scaled to 64x32"),
+        ("--clip", r"in/9\.png is a picture of 32x16, and the first one of 64x32, and a clip has one size"),
+    ],
+)
+def test_the_last_picture_of_another_size_is_found_first(place, option, sentence):
+    picture(Path("in/9.png"), size=(16, 32))
+    Path("in/8.png").write_bytes(b"damaged")
+    with pytest.raises(SystemExit, match=sentence):
+        call("in", "--model=s.onnx", option, "--folder=out")
+    assert not Path("out").exists()
+
+
 def test_tracks_and_a_clip(place):
     pytest.importorskip("av")
     pytest.importorskip("trackers")
