@@ -50,7 +50,7 @@ def predict(
         raise ValueError(f"no frame could be read: {why}")
     return {
         "frames": clock.frames,
-        "skipped": source.skipped.count,
+        "skipped": source.skipped.total,
         "dropped": source.dropped,
         "frames_per_second": round(clock.rate, 2),
         "latency": clock.rows(),
@@ -85,13 +85,13 @@ def _run(
             for result in results:
                 result.write(frame, found)
         clock.frame_done()
-        progress(clock.frames, source.skipped.count)
+        progress(clock.frames, source.skipped.total)
 
 
 def _name(skipped: Sentences, said: int, progress: Progress) -> int:
     """Names those that were skipped since the last frame; returns how many are named."""
     for sentence in skipped[said:NAMED]:
         progress.say(f"skipped: {sentence}")
-    if said <= NAMED < skipped.count:
+    if said <= NAMED < skipped.total:
         progress.say(f"skipped: more than {NAMED} frames; report.json has the first {KEPT}.")
-    return skipped.count
+    return skipped.total

@@ -8,22 +8,22 @@ class Sentences(list[str]):
     """The first `KEPT` that are appended.
 
     Attributes:
-        count: Of all that were appended.
+        total: Number of all that were appended.
 
     Example:
         >>> said = Sentences()
         >>> for number in range(2000):
         ...     said.append(f"frame {number} is damaged.")
-        >>> len(said), said.count, said[-1]
+        >>> len(said), said.total, said[-1]
         (1000, 2000, 'frame 999 is damaged.')
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
+        self.total = 0
 
     def append(self, sentence: str) -> None:
         """Counts it, and keeps it if there is room."""
-        self.count += 1
+        self.total += 1
         if len(self) < KEPT:
             super().append(sentence)

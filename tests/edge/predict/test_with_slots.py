@@ -75,7 +75,10 @@ def test_a_truth_of_other_pictures_is_refused_and_of_other_frames_said(place, ca
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        ("--slots=map.json", r"in/9\.png is a picture of 32x16, and the slots of map.json are scaled to 64x32"),
+        (
+            "--slots=map.json",
+            r"in/9\.png is a picture of 32x16, and the slots of map.json are scaled to 64x32",
+        ),
         ("--clip", r"in/9\.png is a picture of 32x16, and the first one of 64x32, and a clip has one size"),
     ],
 )

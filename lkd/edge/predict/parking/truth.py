@@ -1,5 +1,6 @@
 """`Truth`: which slots are busy in which frame, where somebody knows it."""
 
+import csv
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -82,7 +83,7 @@ class Truth:
             return cls(_pklot(path), "picture", slots, str(path))
         first = read_text(path).split("\n", 1)[0].strip()
         if not first.startswith("camera,") and "," in first:
-            (by, rows) = _table(path, [name.strip() for name in first.split(",")])
+            (by, rows) = _table(path, [name.strip() for name in next(csv.reader([first]))])
             return cls(rows, by, slots, str(path))
         return cls(_cnrpark(path, slots), "picture", slots, str(path))
 
@@ -124,9 +125,12 @@ class Truth:
 
 def _read(key: str, by: Key, place: str) -> str | float:
     try:
-        return key if by == "picture" else int(key) if by == "frame" else float(key)
+        read: str | float = key if by == "picture" else int(key) if by == "frame" else float(key)
     except ValueError as error:
         raise ValueError(f"{place}: {by}={key!r} is no number.") from error
+    if read != read:  # one that has no place in time would hide all that come behind it
+        raise ValueError(f"{place}: {by}={key!r} is no number.")
+    return read
 
 
 def _table(path: Path, columns: list[str]) -> tuple[Key, Iterator[Row]]:
