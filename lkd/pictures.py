@@ -8,6 +8,8 @@ import numpy.typing as npt
 from PIL import Image
 
 ORIENTATION = 0x0112  # the EXIF tag: how the camera was held
+DAMAGED = (OSError, SyntaxError, ValueError, RuntimeError)
+"""What Pillow raises for damaged files; the last for AVIF."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,7 +47,7 @@ def pixels(file: Path | BinaryIO, name: str, mode: Literal["RGB", "L"] = "RGB") 
         raise
     except Image.DecompressionBombError as error:
         raise ValueError(_too_large(name, error)) from error
-    except (OSError, SyntaxError, ValueError) as error:  # all for damaged files
+    except DAMAGED as error:
         raise ValueError(f"the image {name} is damaged and cannot be decoded ({error}).") from error
     if deep:
         raise ValueError(
@@ -71,7 +73,7 @@ def image_size(path: Path) -> tuple[int, int]:
         raise FileNotFoundError(f"the image {path} is missing.") from error
     except Image.DecompressionBombError as error:
         raise ValueError(_too_large(str(path), error)) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGED as error:
         raise ValueError(f"the image {path} is damaged and cannot be opened ({error}).") from error
     return (height, width) if sideways else (width, height)
 

@@ -103,11 +103,28 @@ def class_names(given: Sequence[str] | None, data: LightningDataModule, count: i
             )
         return list(given)
     source = getattr(data, "data", data)
-    mapped: Mapping[int, int] | None = getattr(source, "class_map", None)
-    found = list(getattr(source, "classes", None) or ([] if mapped else getattr(source, "names", None) or []))
+    found = _said_names(source)
     if found and len(found) != count:
         rank_zero_warn(
             f"{type(source).__name__} has {len(found)} classes and the student {count}, so they are numbers in the file: give "
             "classes=[...]."
         )
     return [str(name) for name in found] if len(found) == count else [str(k) for k in range(count)]
+
+
+def _said_names(source: Any) -> list[str]:
+    """Names of the classes as the data number them, in that order; of several that are one class its number. Empty if nobody says."""
+    known, names = getattr(source, "classes", None), list(getattr(source, "names", None) or [])
+    if isinstance(known, Mapping):  # name -> class
+        pairs = list(known.items())
+    elif known:
+        return list(known)
+    elif mapped := getattr(source, "class_map", None):  # class in the files -> class
+        pairs = [(names[there], here) for there, here in mapped.items()] if names else []
+    else:
+        return names
+    called: dict[int, list[str]] = {}
+    for name, here in pairs:
+        called.setdefault(here, []).append(name)
+    together = [called.get(k, []) for k in range(max(called, default=-1) + 1)]
+    return [each[0] if len(each) == 1 else str(k) for k, each in enumerate(together)]

@@ -1,10 +1,12 @@
 """A checkpoint that answers as its exported file would."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from lkd.checkpoint_io import read
@@ -91,8 +93,11 @@ def _loaded(module: Any, data: LightningDataModule, ckpt_path: str, client: str 
         raise ValueError(f"client={client!r}: {type(module).__name__} is no federation; leave it out.")
     (student,) = students(module, data, ckpt_path, [client or SERVER] if federated else None, None)
     if not federated:
+        checkpoint = read(ckpt_path)
+        student.module.configure_model()  # as Lightning calls them; a module of somebody's own may need it
+        student.module.on_load_checkpoint(checkpoint)
         try:
-            student.module.load_state_dict(read(ckpt_path)["state_dict"])
+            student.module.load_state_dict(checkpoint["state_dict"])
         except RuntimeError as error:
             raise ValueError(
                 f"ckpt_path={ckpt_path!r} does not fit {type(module).__name__}: {' '.join(str(error).split())[:400]}: give the "
@@ -129,17 +134,38 @@ def _of_boxes(module: Detector, data: LightningDataModule, classes: Sequence[str
     part = Part("", module, {"images": torch.zeros(1, 3, side, side)}, [], module.num_classes)
     (entry,) = described_inputs(part, "boxes", data, None, None)
     entry["resize"][MULTIPLE] = STRIDE
-    names = class_names(classes or module.class_names, data, module.num_classes)
+    given = classes or module.class_names
+    if given is None:
+        _look_for_names(source)
+    names = class_names(given, data, module.num_classes)
     limits = dict(zip(("score_threshold", "iou_threshold", "max_detections"), module.thresholds, strict=True))
     return {"kind": "boxes", "nms": "beside", "inputs": [entry], "classes": names, **limits}
+
+
+def _look_for_names(source: Any) -> None:
+    """Has the data read what their classes are called, if they are there; a file of the same student has those names."""
+    if getattr(source, "names", None) == [] and not getattr(source, "classes", None):
+        try:
+            source.prepare_data()
+            source.setup("predict")
+        except (OSError, ValueError) as error:
+            warnings.warn(
+                f"the classes are called 0, 1 and so on, as {type(source).__name__} cannot be read ({error}): name them by --classes.",
+                stacklevel=2,
+            )
 
 
 def _of_logits(
     module: Classifier, data: LightningDataModule, classes: Sequence[str] | None
 ) -> dict[str, Any]:
     data.prepare_data()
-    data.setup("predict")
-    batch = next(iter(data.predict_dataloader()))
+    if is_overridden("predict_dataloader", data, LightningDataModule):
+        data.setup("predict")
+        loader = data.predict_dataloader()
+    else:  # it tells the size of its pictures as well
+        data.setup("test")
+        loader = data.test_dataloader()
+    batch = next(iter(loader[0] if isinstance(loader, list | tuple) else loader))
     x = batch if isinstance(batch, Tensor) else batch[0]
     if not isinstance(x, Tensor):
         raise ValueError(

@@ -17,9 +17,9 @@ from lkd.edge.predict.parking.occupancy import Occupancy
 from lkd.edge.predict.parking.slots import Slots
 from lkd.edge.predict.parking.truth import Truth
 from lkd.edge.predict.predictor import Predictor, Student
-from lkd.edge.predict.sources import is_stream, open_source
+from lkd.edge.predict.sources import PictureSource, is_stream, open_source
 from lkd.edge.predict.summary import plainly, tell
-from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results
+from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results, opened
 from lkd.edge.predict.tracks import Tracker
 from lkd.edge.predict.words import OF_BOXES, OF_SLOTS, check_options, is_file, parser, split
 
@@ -61,9 +61,13 @@ def _predict(
     given: Any, source: Source, predictor: Predictor, folder: Path, most: int | None
 ) -> dict[str, Any]:
     """Puts together what is written, and runs."""
+    if given.clip and isinstance(source, PictureSource):
+        _check_clip(source)
     classes, rate = predictor.classes, getattr(source, "rate", None)  # of a clip
     tracker = Tracker(given.track, rate or 25.0) if given.track else None
-    occupancy, truth = _slots(given, source, classes) if given.slots else (None, None)
+    with warnings.catch_warnings():
+        warnings.showwarning = plainly
+        occupancy, truth = _slots(given, source, classes) if given.slots else (None, None)
     folder.mkdir(parents=True, exist_ok=True)
     boxes = BoxFiles(folder, classes, tracker is not None) if predictor.detects else None
     results: list[Results] = [boxes or ProbabilityFile(folder, classes)]
@@ -77,10 +81,16 @@ def _predict(
     with warnings.catch_warnings():
         warnings.showwarning = plainly
         report = predict(source, predictor, results, tracker.update if tracker else None)
-    if park:
-        report["occupancy"] = park.figures()
+        if park:
+            report["occupancy"] = park.figures()
+            if truth and report["frames"] and not report["occupancy"]["compared"]:
+                warnings.warn(
+                    f"nothing was compared: truth={given.truth} says nothing of these frames by {truth.by}.",
+                    stacklevel=2,
+                )
     text = json.dumps(report, indent=1, ensure_ascii=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    with opened(folder / "report.json") as file:
+        file.write(text + "\n")
     tell(report, folder)
     return report
 
@@ -99,12 +109,27 @@ def _check(given: Any, predictor: Predictor, who: str) -> None:
             )
 
 
+def _check_clip(source: PictureSource) -> None:
+    """Refuses to make a clip of pictures of several sizes."""
+    for path, size in source.sizes():
+        if size != source.size:
+            raise ValueError(
+                f"clip=True: {path} is a picture of {size[0]}x{size[1]}, and the first one of {source.size[0]}x{source.size[1]}, "
+                "and a clip has one size: leave --clip out, or predict them apart."
+            )
+
+
 def _slots(given: Any, source: Source, classes: Sequence[str]) -> tuple[Occupancy, Truth | None]:
     """What follows the slots, and what is known of them."""
     slots = Slots.read(given.slots, source.size, given.slot_camera)
     numbers = {"up": given.slot_up, "down": given.slot_down, "dwell": given.slot_dwell}
     known = {name: value for name, value in numbers.items() if value is not None}
     truth = None if given.truth is None else Truth.read(given.truth, slots)
+    if isinstance(source, PictureSource):
+        for path, size in source.sizes():
+            slots.check(str(path), size)
+        if truth is not None:
+            truth.check_pictures(source.paths)
     return Occupancy(slots, classes, given.slot_classes, **known), truth
 
 
@@ -115,7 +140,7 @@ def _by_file(given: Any, rest: Sequence[str]) -> bool:
         ValueError: If both or neither are named, or options that are of the other.
     """
     names = {word.partition("=")[0] for word in rest}
-    by_file = given.model is not None and (is_file(given.model) or "--config" not in names)
+    by_file = given.model is not None and (is_file(given.model) or not names & {"--config", "-c"})
     if by_file == ("--ckpt_path" in names):
         have = f"both --model={given.model} and --ckpt_path" if by_file else "neither --model nor --ckpt_path"
         raise ValueError(
@@ -141,5 +166,19 @@ def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
 
         return trained(rest if given.model is None else [f"--model={given.model}", *rest], given)
     path = Path(given.model)
-    place = path.parent.parent if path.parent.name == "export" else Path("runs", path.stem)
-    return Exported(path, given.threads), path.name, place / "predict"
+    return Exported(path, given.threads), path.name, _run_of(path) / "predict"
+
+
+def _run_of(path: Path) -> Path:
+    """The folder of the run that a file is of: above `export`, `export_openvino` or `compress/3_int8`; else by its own name.
+
+    Example:
+        >>> _run_of(Path("runs/a/export/student.onnx")).as_posix(), _run_of(Path("runs/a/compress/0_parent/student.onnx")).as_posix()
+        ('runs/a', 'runs/a')
+        >>> _run_of(Path("elsewhere/student.onnx")).as_posix()
+        'runs/student'
+    """
+    folder = path.parent
+    if folder.name in ("export", "export_openvino", "compress"):
+        return folder.parent
+    return folder.parent.parent if folder.parent.name == "compress" else Path("runs", path.stem)

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lkd.edge.predict.sentences import Sentences
+
 Found = dict[str, npt.NDArray[np.generic]]
 """What was found in a frame: `boxes` (N, 4), x1 y1 x2 y2 in pixels of `Frame.image`, `scores` (N,), `labels` (N,)
 int64, and of a tracker `ids` (N,)."""
@@ -38,10 +40,10 @@ class Source(Protocol):
     """Where frames come from.
 
     Attributes:
-        skipped: A sentence for each frame that could not be read.
+        skipped: A sentence for each of the first frames that could not be read, and how many there are.
     """
 
-    skipped: list[str]
+    skipped: Sentences
 
     @property
     def dropped(self) -> int:

@@ -7,6 +7,7 @@ from lkd.edge.latency import cpu_name
 from lkd.edge.predict.frame import Found, Source
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.progress import Progress
+from lkd.edge.predict.sentences import KEPT, Sentences
 from lkd.edge.predict.stop import Stop
 from lkd.edge.predict.tables import Results
 from lkd.edge.predict.timing import Clock
@@ -49,14 +50,14 @@ def predict(
         raise ValueError(f"no frame could be read: {why}")
     return {
         "frames": clock.frames,
-        "skipped": len(source.skipped),
+        "skipped": source.skipped.total,
         "dropped": source.dropped,
         "frames_per_second": round(clock.rate, 2),
         "latency": clock.rows(),
         "cpu": cpu_name(),
         "score_threshold": predictor.score_threshold if predictor.detects else None,
         "signal": stop.number or None,
-        "skipped_because": source.skipped[:1000],
+        "skipped_because": list(source.skipped),
         "files": [str(path) for result in results for path in result.paths],
     }
 
@@ -84,13 +85,13 @@ def _run(
             for result in results:
                 result.write(frame, found)
         clock.frame_done()
-        progress(clock.frames, len(source.skipped))
+        progress(clock.frames, source.skipped.total)
 
 
-def _name(skipped: Sequence[str], said: int, progress: Progress) -> int:
+def _name(skipped: Sentences, said: int, progress: Progress) -> int:
     """Names those that were skipped since the last frame; returns how many are named."""
     for sentence in skipped[said:NAMED]:
         progress.say(f"skipped: {sentence}")
-    if said <= NAMED < len(skipped):
-        progress.say(f"skipped: more than {NAMED} frames; report.json has them.")
-    return len(skipped)
+    if said <= NAMED < skipped.total:
+        progress.say(f"skipped: more than {NAMED} frames; report.json has the first {KEPT}.")
+    return skipped.total

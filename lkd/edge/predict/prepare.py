@@ -54,6 +54,7 @@ class Preparation:
         self._factor = 1 / (np.float32(how["scale"]) * std)
         self._offset = -np.asarray(how["mean"], np.float32).reshape(-1, 1, 1) / std
         self._padded: tuple[Any, ...] = ()
+        self._warned = False
         self._buffer = np.zeros(0, np.float32)
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[Array, tuple[float, float]]:
@@ -95,19 +96,25 @@ class Preparation:
         if multiple := self.resize.get(MULTIPLE):
             return (h, w), (-(-h // multiple) * multiple, -(-w // multiple) * multiple)
         if h > self.height or w > self.width:
-            fits = f"[{-(-h // 32) * 32}, {-(-w // 32) * 32}]"
-            warnings.warn(
-                f"{self.who} takes {self.height} x {self.width} pixels (height x width), and a picture of {height} x {width} has {h} x {w} "
-                f"at its scale: such pictures are made smaller than those that it was trained on. --input_size={fits} of export "
-                "makes a file for them.",
-                stacklevel=2,
-            )
             scale = min(self.height / height, self.width / width)
+            self._warn_of_size(height, width, h, w)
             h, w = (
                 max(1, min(self.height, round(height * scale))),
                 max(1, min(self.width, round(width * scale))),
             )
         return (h, w), (self.height, self.width)
+
+    def _warn_of_size(self, height: int, width: int, h: int, w: int) -> None:
+        """Says once that a picture of another shape is made smaller: a folder may have a thousand sizes."""
+        if not self._warned:
+            self._warned = True
+            fits = f"[{-(-h // 32) * 32}, {-(-w // 32) * 32}]"
+            warnings.warn(
+                f"{self.who} takes {self.height} x {self.width} pixels (height x width), and a picture of {height} x {width} has {h} x {w} "
+                f"at its scale: such pictures are made smaller than those that it was trained on. --input_size={fits} of export "
+                "makes a file for them.",
+                stacklevel=4,
+            )
 
 
 def back(found: Mapping[str, Array], ratio: tuple[float, float], height: int, width: int) -> dict[str, Array]:

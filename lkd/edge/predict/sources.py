@@ -3,11 +3,13 @@
 import glob
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lkd.edge.predict.clips.decode import shown
 from lkd.edge.predict.clips.video import VideoSource
 from lkd.edge.predict.frame import Frame, Source
+from lkd.edge.predict.sentences import Sentences
 from lkd.picture_files import IMAGES, NOTES, is_hidden, walk
 from lkd.pictures import image_size, pixels
 
@@ -47,7 +49,7 @@ class PictureSource:
 
     def __init__(self, paths: Sequence[Path], every: int = 1) -> None:
         self.paths, self.every = list(paths), every
-        self.skipped: list[str] = []
+        self.skipped = Sentences()
         self.dropped = 0
 
     @property
@@ -63,6 +65,12 @@ class PictureSource:
             except (OSError, ValueError) as error:
                 last = error
         raise ValueError(f"no frame could be read: {last}")
+
+    def sizes(self) -> Iterator[tuple[Path, tuple[int, int]]]:
+        """Each picture's path, width and height, without decoding it; those that cannot be read are passed over."""
+        for path in self.paths[:: self.every]:
+            with suppress(OSError, ValueError):
+                yield path, image_size(path)
 
     def __len__(self) -> int:
         """How many there are to read."""

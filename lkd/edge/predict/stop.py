@@ -42,9 +42,10 @@ class Stop:
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        return kind is _StoppedError  # of a signal that came just as the wait ended
 
     def take(self, frames: Iterator[Frame]) -> Frame | None:
         """The next frame; None at the end, or as soon as a signal comes: a stream may be silent for long."""

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Rows:
 
     def __init__(self, path: Path, header: Sequence[str]) -> None:
         self.path = path
-        self._file = path.open("w", newline="", encoding="utf-8")
+        self._file = opened(path)
         self.add([["source", "frame", "time", *header]])
 
     def add(self, rows: Sequence[Sequence[Any]]) -> None:
@@ -78,7 +78,7 @@ class BoxFiles:
             folder / f"boxes{suffix}.csv", ["class", "score", "x1", "y1", "x2", "y2", *["id"] * tracks]
         )
         self.counts = Rows(folder / f"counts{suffix}.csv", ["all", *(f"n_{name}" for name in classes)])
-        self._lines = (folder / f"boxes{suffix}.jsonl").open("w", encoding="utf-8")
+        self._lines = opened(folder / f"boxes{suffix}.jsonl")
         self.paths = [self.boxes.path, Path(self._lines.name), self.counts.path]
 
     def write(self, frame: Frame, found: Found) -> None:
@@ -146,6 +146,11 @@ class ProbabilityFile:
     def close(self) -> None:
         """Closes the file."""
         self.rows.close()
+
+
+def opened(path: Path) -> IO[str]:
+    r"""A text file to be written; of a picture's name that is no text in UTF-8 it gets `\udce9` for the byte e9."""
+    return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
 def _time(frame: Frame) -> Any:

@@ -118,10 +118,13 @@ def is_file(model: str) -> bool:
     """Whether `--model` names a file, and no class of a module.
 
     Example:
-        >>> is_file("student.onnx"), is_file("Classifier")
-        (True, False)
+        >>> is_file("student.onnx"), is_file("Classifier"), is_file("parts/model.yaml")
+        (True, False, False)
     """
-    return model.lower().endswith(".onnx") or "/" in model or Path(model).is_file()
+    path = Path(model)
+    if path.suffix.lower() in (".yaml", ".yml"):  # a part of a configuration
+        return False
+    return path.suffix.lower() in (".onnx", ".xml") or "/" in model or path.is_file()
 
 
 def check_options(rest: Sequence[str], known: argparse.ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 
 from lkd.datamodules import IID, Digits, FederatedDataModule, ImageFolderData, YoloFolder
 from lkd.datamodules.modality_set import Moments
@@ -70,3 +71,20 @@ def test_names_of_classes():
         assert class_names(None, Samples(), 4) == ["0", "1", "2", "3"]
     with pytest.raises(ValueError, match=r"classes=\['a'\] are 1 names, but the student has 3 classes"):
         class_names(["a"], Samples(), 3)
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ({"classes": {"truck": 1, "car": 0}}, ["car", "truck"]),  # in the order of their numbers
+        ({"classes": {"car": 0, "van": 0, "truck": 1}}, ["0", "truck"]),
+        ({"class_map": {2: 0, 0: 1}, "names": ["car", "bus", "truck"]}, ["truck", "car"]),
+        ({"class_map": {0: 0, 1: 0, 2: 1}, "names": []}, ["0", "1"]),
+        ({"classes": None, "names": ["car", "bus"]}, ["car", "bus"]),
+    ],
+)
+def test_names_stand_at_the_numbers_that_the_data_give_them(said, names):
+    data = LightningDataModule()
+    for name, value in said.items():
+        setattr(data, name, value)
+    assert class_names(None, data, 2) == names

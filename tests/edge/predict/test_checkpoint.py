@@ -1,5 +1,6 @@
 """`predict SOURCE` by a checkpoint: the numbers of its exported file."""
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -139,6 +140,41 @@ def test_a_classifier_and_its_file(tmp_path):
     assert one.sum() == pytest.approx(1) and abs(one[0] - 0.5) > 0.01
     with pytest.raises(ValueError, match="x is a classifier: leave it out"):
         Predictor(student, "x", 0.3)
+
+
+@needs_yolo
+def test_classes_are_called_as_in_the_file(tmp_path, roads):
+    root = tmp_path / "named"
+    shutil.copytree(roads, root)
+    (root / "classes.txt").write_text("car\nbus\n")
+    ckpt = save(detector(), tmp_path / "x.ckpt")
+    assert Checkpoint(detector(), data(root), ckpt).spec["classes"] == ["car", "bus"]
+    with pytest.warns(UserWarning, match="called 0, 1 and so on, as YoloFolder cannot be read"):
+        assert Checkpoint(detector(), data("gone"), ckpt).spec["classes"] == ["0", "1"]
+    named = Checkpoint(detector(), data("gone"), ckpt, classes=["car", "bus"])
+    assert named.spec["classes"] == ["car", "bus"]
+
+
+class Late(Classifier):
+    """One whose head is made, and told what the checkpoint says, as late as Lightning allows."""
+
+    def configure_model(self):
+        if not hasattr(self, "late"):
+            self.late = nn.Linear(1, 1)
+
+    def on_load_checkpoint(self, checkpoint):
+        super().on_load_checkpoint(checkpoint)
+        self.told = checkpoint["more"]
+
+
+def test_a_module_gets_lightnings_calls(tmp_path):
+    def made():
+        return Late(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), num_classes=3)
+
+    module = made()
+    module.configure_model()
+    student = Checkpoint(made(), Samples(), save(module, tmp_path / "x.ckpt", more=7))
+    assert student.module.told == 7 and student.module.late.weight == module.late.weight
 
 
 def test_what_takes_no_pictures(tmp_path):

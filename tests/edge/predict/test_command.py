@@ -42,6 +42,20 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have text for names")
+def test_a_name_that_is_no_text_ends_nothing(place):
+    strange = os.fsdecode(b"in/d\xe9.png")  # Latin-1, as from an old card
+    picture(Path(strange))
+    call("in", "--model", "runs/one/export/student.onnx", "--folder=out")
+    assert [row["source"] for row in read("out/counts.csv")] == ["in/a.png", "in/c.png", r"in/d\udce9.png"]
+    assert json.loads(Path("out/boxes.jsonl").read_text().splitlines()[-1])["source"] == strange
+
+
+def test_a_model_as_a_part_of_a_configuration_is_no_file():
+    assert not is_asked(["--config=c.yaml", "--model=parts/model.yaml", "--ckpt_path=x.ckpt"])
+    assert is_asked(["--model=student.xml"])
+
+
 def test_a_folder(place, capsys):
     call("in", "--model", "runs/one/export/student.onnx")
     folder, shown = Path("runs/one/predict"), capsys.readouterr()

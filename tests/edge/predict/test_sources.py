@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
+from lkd.edge.predict.sentences import KEPT
 from lkd.edge.predict.sources import PictureSource, is_stream, open_source
 
 from ..files import picture
@@ -42,6 +43,25 @@ def test_what_is_damaged_is_named_and_skipped(tmp_path):
     assert len(source.skipped) == 2 and "b.png is damaged" in source.skipped[0]
     gone = PictureSource([tmp_path / "x.png"])
     assert not list(gone) and "x.png is missing" in gone.skipped[0]
+
+
+def test_a_damaged_avif_is_one_of_them(tmp_path):
+    if not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    whole, path = picture(tmp_path / "a.avif").read_bytes(), tmp_path / "b.avif"
+    picture(tmp_path / "c.png")
+    start = whole.rindex(b"mdat") + 4
+    for damaged in (whole[:start] + bytes(len(whole) - start), whole.replace(b"av01", b"av99")):
+        path.write_bytes(damaged)
+        source = open_source([str(tmp_path)])
+        assert [frame.number for frame in source] == [0, 2]
+        assert "b.avif is damaged" in source.skipped[0]
+
+
+def test_of_very_many_the_first_are_named_and_all_are_counted(tmp_path):
+    source = PictureSource([tmp_path / f"{number}.png" for number in range(1200)])
+    assert not list(source) and source.skipped.total == 1200
+    assert len(source.skipped) == KEPT < 1200 and "999.png is missing" in source.skipped[-1]
 
 
 def test_other_files_in_a_folder_are_counted(tmp_path):

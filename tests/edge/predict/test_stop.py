@@ -22,6 +22,16 @@ def test_the_wait_for_a_frame_ends_at_once():
         assert stop.take(silent()) is None and stop.number == signal.SIGINT
 
 
+def test_one_that_comes_as_the_wait_ends_is_no_error():
+    with Stop() as stop:
+        stop._waits = True  # as in `take`, behind its `try`
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("went on")
+    assert stop.number == signal.SIGTERM
+    with pytest.raises(ValueError, match="another"), Stop():
+        raise ValueError("another")
+
+
 def test_a_second_signal_ends_it_at_once_and_afterwards_they_are_whose_they_were():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as ended, Stop():

@@ -55,6 +55,41 @@ def test_occupancy_and_truth(place, capsys):
     assert drawn[15, 34, 1] - drawn[15, 34, 0] > 30  # A2 is free: green
 
 
+def test_a_truth_of_other_pictures_is_refused_and_of_other_frames_said(place, capsys):
+    given = ["in", "--model=s.onnx", "--slots=map.json", "--truth=truth.csv", "--pictures=none"]
+    for text, sentence in [
+        ("picture,slot,busy\n7,A1,1\n", "says nothing of any of the 3 pictures, such as 0.png; it names 7"),
+        ("time,slot,busy\n0,A1,1\n", "is by time, and pictures have none"),
+    ]:
+        Path("truth.csv").write_text(text)
+        with pytest.raises(SystemExit, match=sentence):
+            call(*given, "--folder=out")
+        assert not Path("out").exists()
+    Path("truth.csv").write_text("frame,slot,busy\n70,A1,1\n70,B9,1\n")
+    call(*given, "--folder=out")
+    said = capsys.readouterr().err
+    assert "has 1 notes of slots that map.json does not have" in said
+    assert "nothing was compared: truth=truth.csv says nothing of these frames by frame" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (
+            "--slots=map.json",
+            r"in/9\.png is a picture of 32x16, and the slots of map.json are scaled to 64x32",
+        ),
+        ("--clip", r"in/9\.png is a picture of 32x16, and the first one of 64x32, and a clip has one size"),
+    ],
+)
+def test_the_last_picture_of_another_size_is_found_first(place, option, sentence):
+    picture(Path("in/9.png"), size=(16, 32))
+    Path("in/8.png").write_bytes(b"damaged")
+    with pytest.raises(SystemExit, match=sentence):
+        call("in", "--model=s.onnx", option, "--folder=out")
+    assert not Path("out").exists()
+
+
 def test_tracks_and_a_clip(place):
     pytest.importorskip("av")
     pytest.importorskip("trackers")

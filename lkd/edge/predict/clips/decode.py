@@ -99,7 +99,7 @@ class Connection:
         """
         try:
             for packet in self._container.demux(self._stream):
-                self._packets += packet.size > 0
+                self._packets = self._counted(packet)
                 yield from self._decoded(packet)
         except self._errors as error:
             raise UnreadableError(f"{self.name} broke off: {_reason(error)}") from None
@@ -107,6 +107,13 @@ class Connection:
             raise UnreadableError(
                 f"{self.name} broke off: {self._packets} of the {self._stream.frames} frames that it announces are there"
             )
+
+    def _counted(self, packet: Any) -> int:
+        """Frames that were there up to a packet, as the container counts them: AVI has empty ones where a camera gave none."""
+        if not packet.size:
+            return self._packets
+        at = packet.dts if self._container.format.name == "avi" and packet.dts is not None else 0
+        return max(self._packets, at) + 1
 
     def _decoded(self, packet: Any) -> Iterator[tuple[float | None, Any]]:
         try:

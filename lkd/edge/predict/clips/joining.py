@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from lkd.edge.predict.clips.decode import Connection, UnreadableError
+from lkd.edge.predict.sentences import Sentences
 
 log = logging.getLogger(__name__)
 LONGEST = 30.0
@@ -22,14 +23,14 @@ class Joining:
         backoff: Seconds before the first try; each further one waits twice as long.
 
     Attributes:
-        notes: What happened, a sentence each.
+        notes: What happened first, a sentence each.
         joined: How often the stream was joined again.
         stopped: Set by whoever wants no more of it.
     """
 
     def __init__(self, path: str | Path, tries: int, timeout: float, backoff: float) -> None:
         self.path, self.tries, self.timeout, self.backoff = path, tries, timeout, backoff
-        self.notes, self.joined, self.stopped = list[str](), 0, threading.Event()
+        self.notes, self.joined, self.stopped = Sentences(), 0, threading.Event()
         self._tried = 0
         self._since = self._frame = time.monotonic()  # when it was joined, and gave its last frame
 

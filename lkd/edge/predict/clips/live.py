@@ -6,6 +6,7 @@ from typing import Any
 
 from lkd.edge.predict.clips.decode import Connection, UnreadableError
 from lkd.edge.predict.clips.joining import Joining
+from lkd.edge.predict.sentences import Sentences
 
 STEP = 0.2
 """Seconds between two looks at whether anybody pressed Ctrl-C, where no frame comes."""
@@ -21,11 +22,11 @@ class Latest:
 
     Attributes:
         dropped: Frames that nobody took before the next one came.
-        skipped: A sentence for each damaged frame.
+        skipped: A sentence for each of the first damaged frames, and how many there are.
     """
 
     def __init__(self, joining: Joining, connection: Connection, every: int) -> None:
-        self.dropped, self.skipped = 0, list[str]()
+        self.dropped, self.skipped = 0, Sentences()
         self._joining, self._connection, self._every = joining, connection, every
         self._epoch = time.time() - time.monotonic()  # fixed, as clocks of machines are set now and then
         self._newest: tuple[int, float, Any] | None = None

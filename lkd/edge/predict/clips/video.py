@@ -9,6 +9,7 @@ from lkd.edge.predict.clips.decode import Connection, UnreadableError, is_addres
 from lkd.edge.predict.clips.joining import Joining
 from lkd.edge.predict.clips.live import Latest
 from lkd.edge.predict.frame import Frame
+from lkd.edge.predict.sentences import Sentences
 
 
 class VideoSource:
@@ -56,7 +57,7 @@ class VideoSource:
             raise ValueError(f"every={every} must be 1 or more, and reconnect={reconnect} 0 or more.")
         if timeout <= 0 or backoff < 0:
             raise ValueError(f"timeout={timeout} must be above 0, and backoff={backoff} 0 or more.")
-        self.path, self.every, self.skipped = path, every, list[str]()
+        self.path, self.every, self.skipped = path, every, Sentences()
         self._name, self._joining = shown(path), Joining(path, reconnect, timeout, backoff)
         self._connection = Connection(path, timeout)
         rate, self.live = self._connection.rate, not self._connection.ends

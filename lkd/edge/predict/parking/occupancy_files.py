@@ -7,6 +7,7 @@ from typing import IO, Any, Self
 
 from lkd.edge.predict.frame import Frame
 from lkd.edge.predict.parking.occupancy import Change, Occupancy
+from lkd.edge.predict.tables import opened
 
 STATES = ("free", "busy")
 
@@ -31,7 +32,7 @@ class OccupancyFiles:
     def __init__(self, folder: str | Path, occupancy: Occupancy, wide: bool = False) -> None:
         self.occupancy, self.wide = occupancy, wide
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self._files = [_open(Path(folder) / f"{name}.csv") for name in ("occupancy", "changes")]
+        self._files = [opened(Path(folder) / f"{name}.csv") for name in ("occupancy", "changes")]
         columns = ["source", "frame", "time"]
         _row(self._files[0], [*columns, "slots", "busy", "free", *(occupancy.slots.names if wide else ())])
         _row(self._files[1], [*columns, "slot", "from", "to"])
@@ -61,10 +62,6 @@ class OccupancyFiles:
     ) -> None:
         """Closes the files, also after an error or Ctrl-C."""
         self.close()
-
-
-def _open(path: Path) -> IO[str]:
-    return path.open("w", encoding="utf-8", newline="")
 
 
 def _row(file: IO[str], cells: list[Any]) -> None:

@@ -1,7 +1,9 @@
 """`Truth`: which slots are busy in which frame, where somebody knows it."""
 
+import csv
 import re
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -48,6 +50,11 @@ class Truth:
                 f"truth={path!r} says nothing of the slots of {slots.path} ({', '.join(slots.names[:5])}, ...): it is of another "
                 "camera, or calls its slots otherwise."
             )
+        if self.left_out:
+            warnings.warn(
+                f"truth={path!r} has {self.left_out} notes of slots that {slots.path} does not have: they are left out.",
+                stacklevel=2,
+            )
         self._ahead = sorted(self._notes.items(), key=lambda note: float(note[0])) if by == "time" else []
         self._now: dict[str, bool] = {}
         self._at = 0
@@ -76,9 +83,25 @@ class Truth:
             return cls(_pklot(path), "picture", slots, str(path))
         first = read_text(path).split("\n", 1)[0].strip()
         if not first.startswith("camera,") and "," in first:
-            (by, rows) = _table(path, [name.strip() for name in first.split(",")])
+            (by, rows) = _table(path, [name.strip() for name in next(csv.reader([first]))])
             return cls(rows, by, slots, str(path))
         return cls(_cnrpark(path, slots), "picture", slots, str(path))
+
+    def check_pictures(self, paths: Sequence[Path]) -> None:
+        """Refuses pictures of which nothing is known, before they are looked at.
+
+        Raises:
+            ValueError: If no note is of any of them, or notes are by time, which pictures have not.
+        """
+        if self.by == "time":
+            raise ValueError(
+                f"truth={self.path!r} is by time, and pictures have none: give a table with the column picture or frame."
+            )
+        if self.by == "picture" and not any(path.stem in self._notes for path in paths):
+            raise ValueError(
+                f"truth={self.path!r} says nothing of any of the {len(paths)} pictures, such as {paths[0].name}; it names "
+                f"{', '.join(map(str, list(self._notes)[:3]))}, ...: pictures are found by their names, without folder and suffix."
+            )
 
     def of(self, frame: Frame) -> dict[str, bool]:
         """What is known of a frame: whether busy, by the slot's name; empty where nobody knows anything.
@@ -102,9 +125,12 @@ class Truth:
 
 def _read(key: str, by: Key, place: str) -> str | float:
     try:
-        return key if by == "picture" else int(key) if by == "frame" else float(key)
+        read: str | float = key if by == "picture" else int(key) if by == "frame" else float(key)
     except ValueError as error:
         raise ValueError(f"{place}: {by}={key!r} is no number.") from error
+    if read != read:  # one that has no place in time would hide all that come behind it
+        raise ValueError(f"{place}: {by}={key!r} is no number.")
+    return read
 
 
 def _table(path: Path, columns: list[str]) -> tuple[Key, Iterator[Row]]:

@@ -2,13 +2,14 @@ import itertools
 import re
 import threading
 import traceback
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from lkd.edge.predict.clips.video import VideoSource
 
-from .made import SIZE, av, camera, needs_av, served, which, write_clip
+from .made import SIZE, av, camera, grey, needs_av, served, which, write_clip
 
 pytestmark = needs_av
 
@@ -116,6 +117,23 @@ def test_a_clip_that_breaks_off_says_how_much_is_there(tmp_path):
         r"a\.avi broke off: \d+ of the 12 frames that it announces are there; its rest is missing",
         source.skipped[-1],
     )
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mkv"])
+def test_a_clip_in_which_frames_are_left_out_is_whole(name, tmp_path):
+    times = [0.0, 0.1, 0.2, 1.0, 1.1, 3.0]  # AVI has an empty frame for each tick between
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 10)
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(grey(round(10 * time)), "rgb24")
+            frame.pts, frame.time_base = round(10 * time), Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    source = VideoSource(path)
+    assert [frame.time for frame in source] == pytest.approx(times) and source.skipped == []
 
 
 def test_what_is_no_clip_is_refused_in_a_sentence(tmp_path):

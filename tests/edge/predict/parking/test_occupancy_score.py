@@ -32,6 +32,8 @@ def test_a_table_says_it_by_picture_by_frame_or_from_a_time_on(tmp_path):
     assert by_picture.of(frame(source="b.jpg")) == {"A0": True} and by_picture.of(frame(source="c.jpg")) == {}
     by_frame = known(tmp_path, "frame,slot,busy\n0,A0,1\n7,A0,0\n7,B9,0\n")
     assert by_frame.of(frame(7)) == {"A0": False} and by_frame.of(frame(1)) == {} and by_frame.left_out == 1
+    quoted = known(tmp_path, '"picture","slot","busy"\n"a.jpg","A0","1"\n')  # as R writes it
+    assert quoted.of(frame(source="a.png")) == {"A0": True}
     by_time = known(tmp_path, "slot,busy,time\nA0,0,0\nA1,1,0.5\nA0,1,2.5\n")
     seen = [by_time.of(frame(n, time)) for n, time in enumerate([0.0, 1.0, 2.0, 3.0])]
     assert seen == [{"A0": False}, *[{"A0": False, "A1": True}] * 2, {"A0": True, "A1": True}]
@@ -66,6 +68,7 @@ def test_files_of_pklot_are_of_the_picture_of_their_name(tmp_path):
         ("picture,time,slot,busy\na,1,A0,1\n", "a table has slot, busy, and one of"),
         ("frame,slot,busy\n0,A0,2\n", "line 2: busy='2' must be 0 or 1, free or busy"),
         ("frame,slot,busy\nfirst,A0,1\n", "line 2: frame='first' is no number"),
+        ("time,slot,busy\nnan,A0,1\n3,A0,0\n", "line 2: time='nan' is no number"),
         ("frame,slot,busy\n0,A0,1\n0,A0,0\n", "line 3: slot A0 is both free and busy at frame 0"),
         ("frame,slot,busy\n0,P1,1\n", r"says nothing of the slots of map\.json \(A0, A1, \.\.\.\)"),
     ],
