@@ -10,6 +10,7 @@ from lkd.wandb_account import has_account
 
 HELP = """\
 usage: python cli.py {fit,validate,test,predict,partition,export} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+       python cli.py cache {build,stat,verify,prune} --config CONFIG.yaml
        python cli.py compare COMPARISON.yaml [--jobs N]
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
@@ -20,6 +21,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   predict    run on the predict data
   partition  show which client holds what, without training
   export     write a trained student as a file that runs without lkd, measured as that file
+  cache      fill, list, test or shrink the store of a CachedTeacher
   compare    run methods over settings and seeds, and report what they reach and what they cost
 
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
@@ -29,7 +31,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
 """
-VERBS = ("fit", "validate", "test", "predict", "partition", "export", "compare")
+VERBS = ("fit", "validate", "test", "predict", "partition", "export", "cache", "compare")
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTS = (
     "--model",
@@ -139,7 +141,9 @@ def main(args: Sequence[str] | None = None) -> None:
     if wrong := wrong_verb(given[0]):
         sys.exit(wrong)
     if len(given) == 1 and given[0] in VERBS:
-        what = "COMPARISON.yaml" if given[0] == "compare" else "--config CONFIG.yaml"
+        what = {"compare": "COMPARISON.yaml", "cache": "build --config CONFIG.yaml"}.get(
+            given[0], "--config CONFIG.yaml"
+        )
         sys.exit(f"{given[0]} needs to know what to run: {given[0]} {what} (configs/ has examples).")
     if late := misplaced_override(given):
         sys.exit(
@@ -156,6 +160,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd.edge.export import command as exporting
 
             exporting.run(given[1:])
+        elif given[0] == "cache":
+            from lkd.edge.cache import command as caching
+
+            caching.run(given[1:])
         elif given[0] == "compare":
             from lkd.compare import command
 

@@ -206,7 +206,9 @@ def test_a_store_that_says_otherwise_than_the_teacher_is_refused(net, tmp_path):
     CachedTeacher(scaled, tmp_path)(images(4))
     try:
         SCALE["of"] = 2.0
-        with pytest.raises(ValueError, match="holds other answers of the teacher .*scaled than it gives now"):
+        with pytest.raises(
+            ValueError, match=r"holds other answers of the teacher .*scaled than it gives now"
+        ):
             CachedTeacher(scaled, tmp_path)(images(4))
     finally:
         SCALE["of"] = 1.0
@@ -294,9 +296,9 @@ def test_what_an_answer_cannot_be_kept_in_is_refused(net, tmp_path, options, sca
 
 def test_an_ensemble_of_cached_teachers(net, tmp_path):
     other = seeded(2, Counted)
-    live = trained(Ensemble([Teacher(net), Teacher(other)]), lambda: [MultiTeacher()])
+    live = trained(Ensemble([Teacher(net), Teacher(other)]), lambda: [MultiTeacher(KD())])
     cached = Ensemble([CachedTeacher(copy.deepcopy(each), tmp_path) for each in (net, other)])
-    assert trained(cached, lambda: [MultiTeacher()])[0] == live[0]
+    assert trained(cached, lambda: [MultiTeacher(KD())])[0] == live[0]
 
 
 class Noisy(TensorDataset):

@@ -141,7 +141,8 @@ class Answers:
             rows = layout.rows(fresh[form.layer], len(places))
             data = written(reduction.kept(rows, layout), len(places), layout)
             new |= {keys[form.layer][place]: each for place, each in zip(places, data, strict=True)}
-        self.store.put(new, mark, title)
+        if self.check is None:  # who tests a store leaves it as it is
+            self.store.put(new, mark, title)
         return new
 
     def _compare(
