@@ -1,7 +1,6 @@
 """The verb `cache`: fills the store of a `CachedTeacher`, and looks at it, tests it and makes it smaller."""
 
 import random
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -141,9 +140,7 @@ def _go_through(kind: str, options: list[str]) -> None:
         )
     teachers = [t for c in trainer.callbacks if isinstance(c, Distillation) for t in cached_in(c.teacher)]
     if not teachers:
-        raise ValueError(
-            f"cache {kind}: the distillation of this configuration has no CachedTeacher as teacher; {_HOW}"
-        )
+        raise ValueError(f"cache {kind}: the distillation of this configuration has no CachedTeacher; {_HOW}")
     if kind == "verify":
         draw = random.Random(cli.config["draw"])
         for teacher in teachers:
@@ -214,11 +211,19 @@ def _store(folder: str) -> Store:
 def _show(stores: Sequence[Store]) -> None:
     for store in stores:
         rows = [
-            {**row, "fingerprint": row["fingerprint"][:8], "MB": row.pop("bytes") / 1e6}
+            {
+                "fingerprint": row["fingerprint"][:8],
+                "teacher": row["name"],
+                "answers": row["answers"],
+                "MB": row["bytes"] / 1e6,
+                "found": f"{row['hits']:,} of {row['hits'] + row['misses']:,}",
+                "hit rate": row["hit rate"],
+                "of bytes": row["byte hit rate"],
+            }
             for row in store.stat()
         ]
-        size = store.file.stat().st_size / 1e6
+        size = sum(path.stat().st_size for path in store.file.parent.glob(f"{schema.FILE}*")) / 1e6
         if rows:
-            print_table(rows, f"{store.folder}, a file of {size:.3g} MB")
+            print_table(rows, f"{store.folder}: {size:.3g} MB on the disk")
         else:
-            print(f"{store.folder} is empty.", file=sys.stdout)
+            print(f"{store.folder} is empty.")

@@ -38,7 +38,12 @@ def config(tmp_path, monkeypatch):
     """A configuration in an empty folder, beside its teacher's checkpoint."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    save(Classifier(MLP(64, 10, hidden=[6])), "teacher.ckpt")
+    hyper = {
+        "_class_path": "lkd.modules.Classifier",
+        "_instantiator": "lightning.pytorch.cli.instantiate_module",
+    }
+    hyper |= {"network": NETWORK, "num_classes": 10}
+    save(Classifier(MLP(64, 10, hidden=[6])), "teacher.ckpt", hyper_parameters=hyper)
     Path("c.yaml").write_text(yaml.safe_dump(CONFIG))
     return copy.deepcopy(CONFIG)
 
