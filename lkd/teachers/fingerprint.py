@@ -47,16 +47,17 @@ class Fingerprint:
         self.moving: set[str] = set()
         """Attributes that answering changes: counters, and what is remembered from one call to the next."""
         self._known, self._next = "", 0.0
-        self._marks: tuple[tuple[int, int], ...] = ()
+        self._marks: list[tuple[int, int]] = []
+        self._tensors: list[Tensor] = []  # found once: to walk through a deep model takes milliseconds
 
     def now(self) -> str:
         """32 hexadecimal digits; the weights are only read again where something may have changed."""
-        marks = tuple(
-            (t.data_ptr(), version(t)) for _, t in self._weights() if type(t) in (Tensor, nn.Parameter)
-        )
+        marks = [(tensor.data_ptr(), version(tensor)) for tensor in self._tensors]
         if not self._known or marks != self._marks or time.monotonic() > self._next:
             start = time.monotonic()
-            self._known, self._marks = self._read(), marks
+            self._tensors = [t for _, t in self._weights() if type(t) in (Tensor, nn.Parameter)]
+            self._marks = [(tensor.data_ptr(), version(tensor)) for tensor in self._tensors]
+            self._known = self._read()
             self._next = time.monotonic() + (time.monotonic() - start) / SHARE
         return self._known
 
