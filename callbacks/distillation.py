@@ -172,7 +172,8 @@ class Distillation(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs what share of the samples a `CachedTeacher` has not been asked about again."""
-        enough = 5 if isinstance(pl_module, Federation) else 2  # rounds take other clients
+        views = getattr(getattr(trainer, "datamodule", None), "views_per_image", None) or 1
+        enough = views + (4 if isinstance(pl_module, Federation) else 1)  # rounds take other clients
         rates = [
             rate for cached in cached_in(self.teacher) if (rate := cached.epoch_ended(enough)) is not None
         ]

@@ -100,8 +100,8 @@ class CachedTeacher(Teacher):
             self._told = True
             rank_zero_warn(
                 f"The cache in {self.store.folder} has found {found / asked:.0%} of {asked} samples in an epoch that is not the first, so that it "
-                "costs time and saves none: the training data is augmented anew in every epoch. Leave augmentation out (of lkd's data: crop, "
-                "flip, padding), or give a Teacher, which is asked live. docs/cache.md says what can be kept."
+                "costs time and saves none: the training data is augmented anew in every epoch. Let views come again (views_per_image of lkd's "
+                "data), leave augmentation out, or give a Teacher, which is asked live; docs/cache.md compares them."
             )
         return found / asked
 
