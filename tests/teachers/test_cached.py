@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -322,3 +323,17 @@ def test_data_that_stay_find_everything_and_that_is_logged(net, tmp_path, recwar
     trainer.fit(seeded(0, Plain), digits())
     assert trainer.callback_metrics["distillation/cache_hits"] == 1.0
     assert not any("in an epoch" in str(w.message) for w in recwarn)
+
+
+def test_views_that_come_again_are_no_reason_for_the_warning(net, tmp_path, recwarn):
+    class Views(LightningDataModule):
+        views_per_image = 3
+
+        def train_dataloader(self):
+            return DataLoader(Noisy(*digits().dataset.tensors), batch_size=16)
+
+    teacher = CachedTeacher(net, tmp_path)
+    for epochs, said in ((3, 0), (4, 1)):
+        trainer = quick_trainer(callbacks=[LogitDistillation(teacher)], max_epochs=epochs)
+        trainer.fit(seeded(0, Plain), datamodule=Views())
+        assert sum("in an epoch" in str(w.message) for w in recwarn) == said
