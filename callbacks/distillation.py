@@ -178,7 +178,7 @@ class Distillation(Callback):
             rate for cached in cached_in(self.teacher) if (rate := cached.epoch_ended(enough)) is not None
         ]
         if rates:
-            self.log("distillation/cache_hits", min(rates), sync_dist=True)
+            pl_module.log("distillation/cache_hits", min(rates), sync_dist=True)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -17,7 +17,7 @@ from lkd.edge.cache.store import Store
 from lkd.nested import on_tensors
 from lkd.taps import Call
 from lkd.teachers.fingerprint import Fingerprint
-from lkd.teachers.inputs import device_of
+from lkd.teachers.inputs import device_of, shown
 from lkd.teachers.precision import dtypes_of
 from lkd.teachers.teacher import Teacher
 
@@ -77,7 +77,8 @@ class CachedTeacher(Teacher):
         self._watched: Fingerprint | None = None
         self._mark = ""
         self._cut: list[bool] | None = None
-        self._epochs, self._told, self._before = 0, False, (0, 0)
+        self._epochs, self._before = 0, (0, 0)
+        self._told = self._uneven = False  # what has been warned of
 
     def renew(self) -> None:
         """Looks at everything again, as at the begin of a run: weights, and the first batch."""
@@ -100,7 +101,7 @@ class CachedTeacher(Teacher):
             self._told = True
             rank_zero_warn(
                 f"The cache in {self.store.folder} has found {found / asked:.0%} of {asked} samples in an epoch that is not the first, so that it "
-                "costs time and saves none: the training data is augmented anew in every epoch. Let views come again (views_per_image of lkd's "
+                "costs time and saves none: the training data is augmented anew in every epoch (or the teacher is given other arguments in every batch). Let views come again (views_per_image of lkd's "
                 "data), leave augmentation out, or give a Teacher, which is asked live; docs/cache.md compares them."
             )
         return found / asked
@@ -119,6 +120,12 @@ class CachedTeacher(Teacher):
         names = [DETECT] if layers is None else list(dict.fromkeys(layers))
         samples = Samples(call, self._cut)
         if not samples.count:
+            if samples.uneven and not self._uneven:
+                self._uneven = True
+                rank_zero_warn(
+                    f"cache: the teacher {self._name} is given {shown(call)}, of which nothing tells how many samples that are; such batches "
+                    "are asked live."
+                )
             return answer(call)
 
         def ask(asked: Call) -> dict[str, Any]:

@@ -126,6 +126,15 @@ def test_a_batch_of_one_sample_first(net, tmp_path):
     assert net.asked == []
 
 
+def test_calls_of_uneven_tensors_are_asked_live_and_that_is_said_once(net, tmp_path):
+    teacher = CachedTeacher(lambda x, y: net(x) + net(y).mean(1).sum() * 0, tmp_path)
+    teacher(Call((images(3), images(3)), {}))
+    with pytest.warns(UserWarning, match="nothing tells how many samples that are") as said:
+        for _ in range(2):
+            assert teacher(Call((images(3), images(2)), {})).shape == (3, 10)
+    assert len(said) == 1
+
+
 class BatchStatistics(nn.Module):
     def __init__(self):
         super().__init__()

@@ -4,7 +4,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -57,6 +57,8 @@ class _Filled(_Cache):
         trainer = self.config["trainer"]
         for name, value in _QUIET.items():
             trainer[name] = value
+        given = trainer["callbacks"] or []
+        trainer["callbacks"] = [callback for callback in given if "teacher" in callback.get("init_args", {})]
         trainer["max_epochs"] = self.config["epochs"]
         self.config["more_loggers"] = []
 
@@ -66,7 +68,6 @@ class _Filled(_Cache):
 
 
 _QUIET = {
-    "callbacks": [],
     "logger": False,
     "enable_checkpointing": False,
     "max_steps": -1,
@@ -80,18 +81,25 @@ _QUIET = {
 class _AsksOnly(Callback):
     """Runs the forward half of every step: what the teacher is asked is what training asks, and no weight moves."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wraps the distilled step."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Wraps the distilled module, so that there is neither an optimizer nor a schedule that waits for a metric."""
 
         def step(module: LightningModule, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
             with torch.no_grad():
                 inner(module, *args, **kwargs)
 
-        _, self._undo = wrap(pl_module, "training_step", cast(Any, step))
+        def optimizers(module: LightningModule, inner: Callable[..., Any]) -> None:
+            inner(module)  # by which the distillation learns that the module stands
+
+        self._undo = [
+            wrap(pl_module, name, method)[1]
+            for name, method in (("training_step", step), ("configure_optimizers", optimizers))
+        ]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes it away, before the distillation does."""
-        self._undo()
+        while self._undo:
+            self._undo.pop()()
 
 
 def run(args: Sequence[str]) -> None:
@@ -153,7 +161,7 @@ def _go_through(kind: str, options: list[str]) -> None:
         trainer.callbacks.append(EpochLines())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`training_step` returned `None`")
-        warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler.step\(\)` before")
+        warnings.filterwarnings("ignore", message=r"`LightningModule.configure_optimizers` returned `None`")
         trainer.fit(cli.model, datamodule=cli.datamodule)
     for teacher in teachers:
         _report(kind, teacher)

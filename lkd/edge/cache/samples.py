@@ -45,7 +45,8 @@ class Samples:
             cut = [t.ndim > 0 and len(t) == length for t in self.tensors]
         self.cut = list(cut)
         counts = {len(t) for t, by_sample in zip(self.tensors, self.cut, strict=True) if by_sample}
-        self.count = counts.pop() if len(counts) == 1 else 0
+        self.uneven = len(counts) != 1
+        self.count = 0 if self.uneven else counts.pop()
 
     @property
     def shape(self) -> str:

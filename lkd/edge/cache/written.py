@@ -46,6 +46,8 @@ def read(answers: Sequence[bytes], layout: Layout) -> Rows | None:
         tensors = load(answers[0])
         data = _data(answers[0])
         head, places = answers[0][:data], _places(answers[0])
+        if {name.partition(".")[0] for name in tensors} != {row.name for row in layout.row_leaves}:
+            return None
         if any(len(answer) != len(answers[0]) or not answer.startswith(head) for answer in answers):
             return None
     except (SafetensorError, ValueError, KeyError):

@@ -74,6 +74,16 @@ def test_build_stat_verify_and_prune(config, capsys):
     assert Store("kept").stat() == []
 
 
+def test_build_takes_callbacks_that_have_a_teacher_and_waits_for_no_metric(config):
+    config["trainer"]["callbacks"].append(config.pop("distillation"))
+    plateau = {"class_path": "lightning.pytorch.cli.ReduceLROnPlateau", "init_args": {"monitor": "val/loss"}}
+    config["model"]["init_args"]["scheduler"] = plateau
+    Path("c.yaml").write_text(yaml.safe_dump(config))
+    cache("build", "--epochs=2")
+    (row,) = Store("kept").stat()
+    assert row["answers"] == row["misses"] >= 200
+
+
 def test_verify_fails_on_an_answer_that_is_not_the_teacher_s(config, tmp_path):
     cache("build")
     store = Store("kept")
