@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import pickle
 
 import pytest
 import torch
@@ -222,6 +223,23 @@ def test_a_store_that_says_otherwise_than_the_teacher_is_refused(net, tmp_path):
             CachedTeacher(scaled, tmp_path)(images(4))
     finally:
         SCALE["of"] = 1.0
+
+
+class Bomb:
+    def __reduce__(self):
+        return pytest.fail, ("a store was unpickled",)
+
+
+def test_what_a_stranger_has_put_into_a_store_does_not_run(net, tmp_path):
+    teacher = CachedTeacher(net, tmp_path)
+    live = teacher(images(4))
+    (mark,), keys = [row["fingerprint"] for row in teacher.store.stat()], "SELECT key FROM answers"
+    bombs = {key: pickle.dumps(Bomb()) for (key,) in teacher.store._connection.execute(keys)}
+    teacher.store.put(bombs, mark, "net")
+    assert torch.equal(teacher(images(4)), live)  # asked live
+    teacher.renew()
+    with pytest.raises(ValueError, match="holds other answers"):
+        teacher(images(4))
 
 
 def test_a_counter_in_the_teacher_is_no_change(tmp_path):
