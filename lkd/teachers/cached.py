@@ -150,32 +150,44 @@ class CachedTeacher(Teacher):
         device: torch.device,
     ) -> dict[str, Any]:
         """Learns the form of answers by asking about a batch and about a sample alone; what is said of the batch."""
+        if self.reduction.top_k is not None and not any(_own(form.layer) for form in forms):
+            raise ValueError(
+                f"top_k={self.reduction.top_k} is for the class scores that the teacher itself gives, and {[form.layer for form in forms]} are "
+                "none; leave it out."
+            )
         watched = self._watched or Fingerprint(self.loaded)
         before = watched.attributes()
         if samples.count > 1:
-            whole, alone, count = ask(samples.call), ask(samples.pick([0])), samples.count
-            self._cut, said = samples.cut, whole
+            whole, count = ask(samples.call), samples.count
+            self._cut = samples.cut
         else:  # no other sample is at hand
-            whole, alone, count = ask(samples.beside_another()), ask(samples.call), 2
-            said = alone
+            whole, count = ask(samples.beside_another()), 2
+        try:
+            alone = ask(samples.pick([0]))
+        except (ValueError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise self._refusal("answer", f"it fails: {error}") from error
         if self._watched is None:
             after = watched.attributes()
             watched.moving = {k for k in before.keys() | after.keys() if before.get(k) != after.get(k)}
             self._watched = watched
+        said = whole if samples.count > 1 else alone
         for form in forms:
             try:
                 layout = Layout(whole[form.layer], alone[form.layer], count, _tolerance(self.loaded, device))
             except NotBySampleError as error:
                 where = "detections" if form.layer == DETECT else f"output teacher_layer={form.layer!r}"
-                raise ValueError(
-                    f"cache: the {where} of the teacher {self._name} for a sample alone is another one than in its batch ({error}): it "
-                    "depends on the batch, as by batch statistics, or on chance, or has no part that is a sample's. Use a Teacher, "
-                    "which is asked live."
-                ) from error
-            own = form.layer != DETECT and parse(form.layer, "teacher_layer").module == ""
-            reduction = self.reduction if own else Reduction(self.reduction.dtype)
+                raise self._refusal(where, str(error)) from error
+            reduction = self.reduction if _own(form.layer) else Reduction(self.reduction.dtype)
             self.answers.learn(form, layout, reduction, said[form.layer], samples.count)
         return said
+
+    def _refusal(self, what: str, why: str) -> ValueError:
+        return ValueError(
+            f"cache: the {what} of the teacher {self._name} for a sample alone is another one than in its batch ({why}): it depends on the "
+            "batch, as by batch statistics, or on chance, or has no part that is a sample's. Use a Teacher, which is asked live."
+        )
 
     def _fingerprint(self) -> str:
         assert self._watched is not None
@@ -197,6 +209,11 @@ class CachedTeacher(Teacher):
     @property
     def _title(self) -> str:
         return self.source or self._name
+
+
+def _own(layer: str) -> bool:
+    """Whether it stands for what the model itself gives."""
+    return layer != DETECT and parse(layer, "teacher_layer").module == ""
 
 
 def _precision(device: torch.device) -> str:

@@ -146,8 +146,15 @@ class BatchStatistics(nn.Module):
         return z - z.mean(0)
 
 
+class BatchNormalized(BatchStatistics):
+    def forward(self, x):
+        return torch.nn.functional.batch_norm(self.net(x.flatten(1)), None, None, training=True)
+
+
 @pytest.mark.parametrize("count", [1, 5])
 def test_a_teacher_whose_answer_depends_on_the_batch_is_refused(tmp_path, count):
+    with pytest.raises(ValueError, match=r"for a sample alone .*it fails: Expected more than 1 value"):
+        CachedTeacher(BatchNormalized(), tmp_path)(torch.randn(count, 1, 8, 8))
     with pytest.raises(
         ValueError, match=r"cache: the output teacher_layer='' of the teacher BatchStatistics .*Use a Teacher"
     ):
@@ -294,6 +301,8 @@ def test_the_largest_classes_alone(net, tmp_path):
     rest = p.scatter(1, top, 0.0)
     torch.testing.assert_close(rest.amax(1), rest.sum(1) / 7)  # and the others share what is left
     assert torch.equal(given["body"], live["body"])  # features are no classes
+    with pytest.raises(ValueError, match=r"top_k=3 is for the class scores .*\['body'\] are none"):
+        CachedTeacher(net, tmp_path, top_k=3).tapped(x, ["body"])
 
 
 @pytest.mark.parametrize(
