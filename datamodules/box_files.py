@@ -7,11 +7,11 @@ from xml.etree import ElementTree
 
 from torch import Tensor
 
-from lkd.datamodules.files import read_text
 from lkd.datamodules.labelled_boxes import LabelledBoxes
 from lkd.datamodules.left_out import LeftOut
-from lkd.datamodules.pictures import image_size
 from lkd.datamodules.yolo_labels import read_yolo
+from lkd.pictures import image_size
+from lkd.text_files import read_text
 
 HEADER = "% bbGt version=3"
 CORNERS, SIZED = ("xmin", "ymin", "xmax", "ymax"), ("x", "y", "w", "h")

@@ -1,19 +1,19 @@
 """The files of CNRPark-EXT, as released, nested, gzipped, or written by the parking world."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lkd.datamodules.files import find, is_hidden, is_image, read_rows, read_text
+from lkd.datamodules.files import find, is_image
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.labelled_boxes import check_box
 from lkd.datamodules.left_out import LeftOut
+from lkd.picture_files import is_hidden
+from lkd.slot_labels import read_patches
+from lkd.slot_maps import SENSOR, read_camera
 
-SENSOR = (2592, 1944)  # cameraN.csv counts in pixels of this picture, whatever the size of the frames
 LABEL_FILES = (
     "LABELS/all.txt",
     "all.txt",
@@ -29,23 +29,8 @@ def official_list(part: str) -> tuple[str, str]:
     return f"splits/CNRPark-EXT/{part}.txt", f"LABELS/{part}.txt"
 
 
-# frame names have no dot in the time (2015-11-12_0709.jpg), patch names have one
-# (S_2015-11-12_07.09_C01_184.jpg)
+# no dot in the time (2015-11-12_0709.jpg), which names of patches have
 _FRAME = re.compile(r"(SUNNY|OVERCAST|RAINY)/[\d-]+/camera(\d+)/(\d{4}-\d\d-\d\d)_(\d\d)\.?(\d\d)\.\w+$")
-_PATCH = re.compile(
-    r"(SUNNY|OVERCAST|RAINY)/[\d-]+/camera\d+/[SOR]_(\d{4}-\d\d-\d\d)_(\d\d)\.?(\d\d)_C(\d+)_(\d+)\.\w+"
-)
-
-
-class Patch(NamedTuple):
-    """One slot at one time in one camera."""
-
-    path: str  # below PATCHES/
-    camera: str
-    time: str
-    weather: str
-    slot: int
-    label: int  # 0 free, 1 busy
 
 
 def full_frames(root: Path, left_out: LeftOut | None = None) -> list[Frame]:
@@ -74,61 +59,11 @@ def slot_boxes(root: Path) -> dict[str, dict[int, Tensor]]:
 
 def _boxes_of_camera(path: Path) -> dict[int, Tensor]:
     boxes: dict[int, Tensor] = {}
-    for place, row in read_rows(path, ("SlotId", *"XYWH")):
-        try:
-            slot, (x, y, w, h) = int(row["SlotId"]), (float(row[name]) for name in "XYWH")
-        except ValueError as error:
-            raise ValueError(f"{place}: SlotId, X, Y, W and H must be numbers.") from error
-        box = torch.tensor([x, y, x + w, y + h]) / torch.tensor([*SENSOR, *SENSOR])
-        check_box(box.tolist(), f"{place} (in a {SENSOR[0]}x{SENSOR[1]} picture)")
-        if w == 0 or h == 0:
-            raise ValueError(f"{place}: the box has no area.")
-        if slot in boxes:
-            raise ValueError(f"{place}: slot {slot} has a box already.")
-        boxes[slot] = box
+    for place, slot, box in read_camera(path):
+        shares = torch.tensor(box) / torch.tensor([*SENSOR, *SENSOR])
+        check_box(shares.tolist(), f"{place} (in a {SENSOR[0]}x{SENSOR[1]} picture)")
+        boxes[slot] = shares
     return boxes
-
-
-def read_patches(path: Path, left_out: LeftOut | None = None) -> list[Patch]:
-    """Reads a list of labelled patches: lines `<patch> <0 or 1>`, or the official CSV, also gzipped.
-
-    1 is busy. Lists with the labels inverted have been seen in public; nothing in a list tells, so take the
-    official ones. Rows of CNRPark A and B (other slots, other cameras) and repeated lines are passed over and counted.
-
-    Raises:
-        ValueError: for a line of another form, or two of one patch that differ; the message names file and line.
-    """
-    left_out = LeftOut() if left_out is None else left_out
-    patches: dict[str, Patch] = {}
-    for place, name, state in _labelled(path):
-        if (match := _PATCH.search(name)) and state in ("0", "1"):
-            weather, day, hour, minute, camera, slot = match.groups()
-            time = f"{day}T{hour}:{minute}"
-            patch = Patch(match[0], f"C{int(camera)}", time, weather.lower(), int(slot), int(state))
-            if patches.setdefault(patch.path, patch) is not patch:
-                if patches[patch.path].label != patch.label:
-                    raise ValueError(f"{place}: {patch.path} is both free and busy.")
-                left_out.add("repeated lines", place)
-        elif re.search(r"(^|/)[AB]/(free|busy)/", name):
-            left_out.add("patches of CNRPark A and B, which are other slots", place)
-        else:
-            raise ValueError(
-                f"{place}: '{name} {state}' is not `<WEATHER>/<DATE>/camera<N>/<patch>.jpg <0 or 1>`."
-            )
-    return list(patches.values())
-
-
-def _labelled(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Of every patch of a list the file and line, its name, and its label as it is written."""
-    text = read_text(path)
-    if text.startswith("camera,"):
-        for place, row in read_rows(path, ("image_url", "occupancy")):
-            yield place, row["image_url"], row["occupancy"].strip()
-        return
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            name, *state = line.strip().rsplit(maxsplit=1)
-            yield f"{path}, line {number}", name, " ".join(state)
 
 
 def busy_boxes(root: Path, left_out: LeftOut | None = None) -> dict[tuple[str, str], Tensor]:

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as F
 
 from lkd.datamodules.classification import ClassificationDataModule
 from lkd.datamodules.cnrpark_files import REMOTES
-from lkd.datamodules.cnrpark_layout import LABEL_FILES, Patch, official_list, read_patches
+from lkd.datamodules.cnrpark_layout import LABEL_FILES, official_list
 from lkd.datamodules.context import check_fields
 from lkd.datamodules.fetched import require
 from lkd.datamodules.files import find
@@ -21,6 +21,7 @@ from lkd.datamodules.patch_modalities import MODALITIES, ModalPatches, patch_col
 from lkd.datamodules.pictures import read_image
 from lkd.datamodules.selection import select
 from lkd.datamodules.splits import Splits, by_day, by_time, pick
+from lkd.slot_labels import Patch, read_patches
 
 log = logging.getLogger(__name__)
 SMALL = 2048  # bytes: an all-black 150x150 JPEG has about 1,000, nearly all others have more than this

@@ -14,8 +14,8 @@ from lkd.datamodules.files import check_folder
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.path_pattern import PathPattern
-from lkd.datamodules.pictures import image_size
 from lkd.datamodules.splits import Splits, complete, pick
+from lkd.pictures import image_size
 
 
 class CocoFolder(DetectionDataModule):

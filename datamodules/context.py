@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
-from lkd.datamodules.cnrpark_layout import Patch
 from lkd.datamodules.selection import WEATHERS
 from lkd.datamodules.splits import pick
+from lkd.slot_labels import Patch
 
 CAMERAS = tuple(f"C{number}" for number in range(1, 10))
 FIELDS = {"weather": len(WEATHERS), "hour": 2, "weekday": 2, "camera": len(CAMERAS)}  # and their sizes

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from lkd.datamodules.files import IMAGES, PARTS, is_hidden, is_image, list_images, read_text
+from lkd.datamodules.files import PARTS, is_image, list_images
 from lkd.datamodules.left_out import LeftOut
+from lkd.picture_files import IMAGES, is_hidden
+from lkd.text_files import read_text
 
 YAML = (".yaml", ".yml")
 FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")

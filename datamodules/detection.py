@@ -188,6 +188,16 @@ class DetectionDataModule(LightningDataModule):
         )
         return self._loader("train", sampler=sampler, batch_size=None)
 
+    def unlabelled_dataloader(self) -> DataLoader:
+        """The training frames as evaluation sees them, in order, without their labels, which are not read."""
+        frames = [replace(frame, boxes=None, labels=None) for frame in self.splits.train]
+        if not frames:
+            raise ValueError(self._why_empty("train"))
+        dataset = FrameDataset(frames, Views(self.eval_views.image_size), labelled=False)
+        return DataLoader(
+            dataset, batch_size=self.batch_size, collate_fn=collate, num_workers=self.num_workers
+        )
+
     def val_dataloader(self) -> DataLoader | Sequence[DataLoader]:
         """Whole validation frames in order; an empty list if the share is 0."""
         return self._loader("val", batch_size=self.batch_size) if self.fractions[1] > 0 else []

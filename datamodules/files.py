@@ -1,17 +1,11 @@
-"""Small helpers around files: what must exist, what lies at unsure depth, pictures in folders, text in any encoding."""
+"""Small helpers around files: what must exist, what lies at unsure depth, pictures in folders."""
 
-import codecs
-import csv
-import gzip
-import os
-import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from lkd.datamodules.left_out import LeftOut
+from lkd.picture_files import IMAGES, NOTES, is_hidden, walk
 
-IMAGES = (".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
-NOTES = (".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".names", ".cache", ".db", ".ini")
 PARTS = {
     "train": "train",
     "val": "val",
@@ -42,66 +36,6 @@ def find(root: Path, patterns: Sequence[str], depth: int = 2) -> list[Path]:
     return []
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, which may be gzipped (`.gz`): UTF-8, with or without a byte-order mark, or UTF-16 with one.
-
-    Raises:
-        ValueError: if it is neither, or damaged; the message names the file, and the line.
-    """
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is damaged and cannot be unpacked ({error}).") from error
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{path}, line {line}: is not text in UTF-8 ({error.reason}); save it so."
-        ) from error
-
-
-def read_rows(path: Path, columns: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file, which may be gzipped, each after its file and line.
-
-    Args:
-        path: the file; its first line names the columns.
-        columns: those that it must have.
-
-    Raises:
-        ValueError: if one is missing, or a row has more or fewer values; and as of `read_text`.
-    """
-    beyond = "\0"  # no column's name
-    reader = csv.DictReader(read_text(path).splitlines(), restkey=beyond)
-    if missing := sorted(set(columns) - set(reader.fieldnames or ())):
-        raise ValueError(f"{path}, line 1: has no column {' and '.join(missing)}, but {reader.fieldnames}.")
-    for row in reader:
-        place = f"{path}, line {reader.line_num}"
-        if any(row.pop(beyond, ())) or None in row.values():
-            raise ValueError(
-                f"{place}: has more or fewer values than the {len(reader.fieldnames or ())} columns."
-            )
-        yield place, row
-
-
-def read_lines(path: Path) -> list[str]:
-    """Non-empty lines of a text file, without the space around them; see `read_text`."""
-    return [line for raw in read_text(path).splitlines() if (line := raw.strip())]
-
-
-def is_hidden(path: PurePath) -> bool:
-    """Whether a path, below the folder that is read, is one of those that systems leave there: `._a.jpg`, `__MACOSX`.
-
-    Example:
-        >>> [is_hidden(PurePath(path)) for path in ("cam/a.jpg", "cam/._a.jpg", ".thumbs/a.jpg", "__MACOSX/a.jpg")]
-        [False, True, True, True]
-    """
-    return any(part.startswith(".") or part in ("__MACOSX", "@eaDir") for part in path.parts)
-
-
 def is_image(path: PurePath, left_out: LeftOut | None = None) -> bool:
     """Whether a file, by its name, is a picture that can be read; counts files that are neither that nor notes."""
     if path.suffix.lower() in IMAGES:
@@ -122,11 +56,3 @@ def list_images(folder: Path, left_out: LeftOut | None = None, deep: bool = Fals
     files = walk(folder) if deep else (path for path in folder.iterdir() if path.is_file())
     found = (path for path in files if not is_hidden(path.relative_to(folder)))
     return sorted(path for path in found if is_image(path, left_out))
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder, through links; one that leads back to a folder above it is not followed."""
-    for top, folders, names in os.walk(folder, followlinks=True):
-        above = {Path(top).resolve(), *Path(top).resolve().parents}
-        folders[:] = [name for name in folders if Path(top, name).resolve() not in above]
-        yield from (Path(top, name) for name in names)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lkd.datamodules.download import Remote
-from lkd.datamodules.files import find, read_rows, read_text
+from lkd.datamodules.files import find
+from lkd.text_files import read_rows, read_text
 
 CLASSES = ("SEATED", "STANDING_UP", "WALKING", "TURNING", "SITTING_DOWN")
 DEVICES = {"phone": "sp", "watch": "sw"}  # as they are called here, and in the names of files

@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from lkd.datamodules.files import PARTS, is_hidden, is_image, walk
+from lkd.datamodules.files import PARTS, is_image
 from lkd.datamodules.left_out import LeftOut
 from lkd.datamodules.pictures import decode
+from lkd.picture_files import is_hidden, walk
 
 
 class ImageFiles(Sequence[Tensor]):

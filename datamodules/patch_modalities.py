@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
-from lkd.datamodules.cnrpark_layout import Patch
 from lkd.datamodules.columns import GROUP
 from lkd.datamodules.context import context_of
 from lkd.datamodules.frames import frame_columns
 from lkd.datamodules.pictures import read_image
 from lkd.modalities import PRESENT
+from lkd.slot_labels import Patch
 
 log = logging.getLogger(__name__)
 SENSORS = {

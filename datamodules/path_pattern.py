@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from string import Formatter
 
-from lkd.datamodules.files import find, is_hidden
+from lkd.datamodules.files import find
+from lkd.picture_files import is_hidden
 
 Places = tuple[tuple[str, str], ...]  # name and what stands there, by name
 

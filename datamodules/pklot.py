@@ -1,11 +1,9 @@
 """PKLot frames with rotated slots and car masks, as selected and annotated by the University of Padua."""
 
 import logging
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
-from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -17,7 +15,8 @@ from lkd.datamodules.files import check_folder, list_images
 from lkd.datamodules.frames import Frame
 from lkd.datamodules.labelled_boxes import LabelledBoxes
 from lkd.datamodules.left_out import LeftOut
-from lkd.datamodules.pictures import image_size
+from lkd.pictures import image_size
+from lkd.slot_maps import parking, read_spaces
 
 log = logging.getLogger(__name__)
 
@@ -25,34 +24,8 @@ log = logging.getLogger(__name__)
 def read_slots(
     path: Path, left_out: LeftOut | None = None
 ) -> list[tuple[list[tuple[float, float]], bool | None]]:
-    """The slots of a PKLot XML file: contour points (x, y) in pixels, and whether the slot is occupied.
-
-    A slot of which the file does not say that (the release has some) is `None`, neither busy nor free, and counted.
-
-    Raises:
-        ValueError: for a damaged file, a slot of less than three points, or another state; the message names file and slot.
-    """
-    slots = []
-    for number, space in enumerate(_root(path).iter("space"), 1):
-        place = f"{path}, space {space.get('id', number)}"
-        try:
-            points = [
-                (float(point.get("x", "")), float(point.get("y", "")))
-                for point in space.iter()
-                if point.tag.lower() == "point"
-            ]
-        except ValueError as error:
-            raise ValueError(f"{place}: a point of the contour has no x or y that is a number.") from error
-        if len(points) < 3 or not all(math.isfinite(side) for point in points for side in point):
-            raise ValueError(
-                f"{place}: the contour must have three points (x, y) at least, of finite numbers."
-            )
-        if (state := space.get("occupied")) not in (None, "0", "1"):
-            raise ValueError(f"{place}: occupied={state!r} must be 0 or 1.")
-        if state is None and left_out is not None:
-            left_out.add("slots that are said to be neither busy nor free", place)
-        slots.append((points, None if state is None else state == "1"))
-    return slots
+    """The slots of a PKLot XML file: contour points (x, y) in pixels, and whether the slot is occupied; see `read_spaces`."""
+    return [(space.points, space.busy) for space in read_spaces(path, left_out)]
 
 
 class PKLot(DetectionDataModule):
@@ -123,20 +96,9 @@ class PKLot(DetectionDataModule):
         return labelled
 
 
-def _root(xml: Path) -> ElementTree.Element:
-    """The root of a PKLot XML file, a parking."""
-    try:
-        root = ElementTree.parse(xml).getroot()
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise ValueError(f"{xml} is damaged: {error}.") from error
-    if root.tag != "parking":
-        raise ValueError(f"{xml} is no slot file of PKLot: it is a <{root.tag}>, where <parking> must be.")
-    return root
-
-
 def _camera(xml: Path) -> str:
     """The id of the parking, the first thing in the file."""
-    return _root(xml).get("id") or xml.parent.parent.name
+    return parking(xml).get("id") or xml.parent.parent.name
 
 
 def _slots_of(

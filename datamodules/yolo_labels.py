@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lkd.datamodules.files import read_text
 from lkd.datamodules.labelled_boxes import TOLERANCE, LabelledBoxes
 from lkd.datamodules.left_out import LeftOut
+from lkd.text_files import read_text
 
 FORM = "is not `class x y w h`"
 

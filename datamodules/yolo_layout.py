@@ -6,8 +6,10 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from lkd.datamodules.data_yaml import below_images, check_names, find_data_yaml, read_data_yaml
-from lkd.datamodules.files import PARTS, check_folder, is_hidden, list_images, read_lines
+from lkd.datamodules.files import PARTS, check_folder, list_images
 from lkd.datamodules.left_out import LeftOut
+from lkd.picture_files import is_hidden
+from lkd.text_files import read_lines
 
 
 class Picture(NamedTuple):

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from lkd.wandb_account import has_account
 
 HELP = """\
-usage: python cli.py {fit,validate,test,predict,partition,export} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+usage: python cli.py {fit,validate,test,predict,partition,export,compress} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+       python cli.py predict SOURCE {--model STUDENT.onnx | --config CONFIG.yaml --ckpt_path X.ckpt}
        python cli.py cache {build,stat,verify,prune} --config CONFIG.yaml
        python cli.py compare COMPARISON.yaml [--jobs N]
 
@@ -18,9 +19,10 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   fit        train, distil, and report on the test data
   validate   measure on the validation data
   test       measure on the test data and report
-  predict    run on the predict data
+  predict    run on pictures, a folder, a clip or a stream; without a SOURCE on the predict data
   partition  show which client holds what, without training
   export     write a trained student as a file that runs without lkd, measured as that file
+  compress   prune, recover and quantize a trained student, each stage measured as the file that it is
   cache      fill, list, test or shrink the store of a CachedTeacher
   compare    run methods over settings and seeds, and report what they reach and what they cost
 
@@ -31,7 +33,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
 """
-VERBS = ("fit", "validate", "test", "predict", "partition", "export", "cache", "compare")
+VERBS = ("fit", "validate", "test", "predict", "partition", "export", "compress", "cache", "compare")
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTS = (
     "--model",
@@ -58,7 +60,10 @@ def misplaced_override(args: Sequence[str]) -> str | None:
     """
     configs = [i for i, a in enumerate(args) if a in ("--config", "-c") or a.startswith("--config=")]
     before = args[: configs[-1]] if configs else []
-    return next((a for a in before if a.startswith(_PARTS)), None)
+    files = {
+        i for i, a in enumerate(args[1:]) if a.lower().endswith(".onnx")
+    }  # `--model student.onnx` is none
+    return next((a for i, a in enumerate(before) if a.startswith(_PARTS) and i not in files), None)
 
 
 def wrong_verb(given: str) -> str | None:
@@ -124,6 +129,13 @@ def _raised_in(error: BaseException) -> str:
     return "" if code is None else str(code.tb_frame.f_globals.get("__name__", ""))
 
 
+def _has_source(args: Sequence[str]) -> bool:
+    """Whether `predict` is to predict pictures, and not the data of a configuration."""
+    from lkd.edge.predict.words import is_asked
+
+    return is_asked(args)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
@@ -141,9 +153,9 @@ def main(args: Sequence[str] | None = None) -> None:
     if wrong := wrong_verb(given[0]):
         sys.exit(wrong)
     if len(given) == 1 and given[0] in VERBS:
-        what = {"compare": "COMPARISON.yaml", "cache": "build --config CONFIG.yaml"}.get(
-            given[0], "--config CONFIG.yaml"
-        )
+        what = "COMPARISON.yaml" if given[0] == "compare" else "--config CONFIG.yaml"
+        what = "build --config CONFIG.yaml" if given[0] == "cache" else what
+        what += ", or SOURCE --model STUDENT.onnx" if given[0] == "predict" else ""
         sys.exit(f"{given[0]} needs to know what to run: {given[0]} {what} (configs/ has examples).")
     if late := misplaced_override(given):
         sys.exit(
@@ -164,6 +176,14 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd.edge.cache import command as caching
 
             caching.run(given[1:])
+        elif given[0] == "predict" and _has_source(given[1:]):
+            from lkd.edge.predict import command as predicting
+
+            predicting.run(given[1:])
+        elif given[0] == "compress":
+            from lkd.edge.compress import command as compressing
+
+            compressing.run(given[1:])
         elif given[0] == "compare":
             from lkd.compare import command
 

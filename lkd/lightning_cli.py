@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, Namespace, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -22,15 +23,17 @@ import lkd.losses
 import lkd.modules  # all imported here, so that their classes have short names in a config
 from lkd import __version__, child
 from lkd.checkpoint_io import Checkpoints, look
+from lkd.edge.predict.writer import WritePredictions
 from lkd.ending import Ending
 from lkd.made_again import kept
 from lkd.one_table import carry_over
 from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
+from lkd.pruned import replay
 from lkd.run_labels import labels
 from lkd.twin import SupervisedTwin
 from lkd.wandb_account import go_offline_if_unreachable
-from lkd.whereabouts import command, earlier, keep_last, tell
+from lkd.whereabouts import command, earlier, keep_last, predictions, tell
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,14 @@ class _Shared:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
         return self
+
+
+def share_callables(model: LightningModule) -> None:
+    """Lets deep copies of a module that a parser made share what its callable arguments hold."""
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, functools.partial):
+                setattr(module, name, _Shared(value))
 
 
 class CLI(LightningCLI):
@@ -124,7 +135,8 @@ class CLI(LightningCLI):
         """Looks at the checkpoint first: the arguments in it become part of the configuration."""
         options = self.config.get(self.config.get("subcommand") or "", {})
         self.logged = 0
-        if found := look(options):
+        self.found = found = look(options)
+        if found:
             epochs = found.get("loops") or {}
             state = epochs.get("fit_loop", {}).get("epoch_loop.state_dict", {})
             self.logged = state.get("_batches_that_stepped", found.get("global_step", 0))
@@ -148,12 +160,10 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Makes the objects of the configuration."""
         super().instantiate_classes()
+        replay(self.model, self.found or {})  # where the checkpoint is of a pruned model
         if any(isinstance(logger, WandbLogger) for logger in self.trainer.loggers):
             go_offline_if_unreachable()
-        for module in self.model.modules():
-            for name, value in list(vars(module).items()):
-                if isinstance(value, functools.partial):
-                    setattr(module, name, _Shared(value))
+        share_callables(self.model)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         more = self._get(self.config_init, "more_loggers", default=[])
@@ -226,6 +236,15 @@ class CLI(LightningCLI):
         tell(self.trainer)
 
     after_test = after_predict = after_validate
+
+    def before_predict(self) -> None:
+        """Writes what is predicted, unless a callback of the config does, and keeps none of it unless that is asked for."""
+        options = self.config_init["predict"]
+        options["return_predictions"] = bool(options["return_predictions"])
+        trainer: Any = self.trainer
+        theirs = any(isinstance(callback, BasePredictionWriter) for callback in trainer.callbacks)
+        if not (trainer.fast_dev_run or theirs):
+            trainer.callbacks.append(WritePredictions(Path(predictions(trainer))))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Keeps what was given, for the command that comes next."""

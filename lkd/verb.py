@@ -6,6 +6,7 @@ from typing import Any, Self
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, Namespace
 
+from lkd.checkpoint_io import look
 from lkd.lightning_cli import CLI
 from lkd.parser import Parser
 
@@ -65,3 +66,30 @@ class Verb(CLI):
             if isinstance(logger, Namespace) and (name := logger.get("init_args", {}).get("name")):
                 return str(name)
         return Path(str(self.config["config"][0])).stem if self.config["config"] else "unnamed"
+
+
+class CheckpointVerb(Verb):
+    """A verb that takes the model of a checkpoint, which `make_model` makes without its weights."""
+
+    def _parse_ckpt_path(self) -> None:
+        """Takes the model's hyper-parameters from the checkpoint, over the configuration, as Lightning's verbs do."""
+        path = self.config["ckpt_path"]
+        if path is None or not Path(path).is_file():
+            raise FileNotFoundError(
+                f"ckpt_path={path!r} does not exist: give --ckpt_path and the path of a checkpoint."
+            )
+        checkpoint = look(self.config) or {}
+        found = {k: v for k, v in checkpoint.get("hyper_parameters", {}).items() if k != "_instantiator"}
+        there, here = found.pop("_class_path", None), self.config["model"]["class_path"]
+        if there is None:
+            return
+        if (
+            there.rpartition(".")[2] == here.rpartition(".")[2]
+        ):  # another class is refused in a sentence later
+            model = {"class_path": here, "dict_kwargs": found}
+            self.config = self.parser.parse_object({"model": model}, self.config)
+
+    def instantiate_classes(self) -> None:
+        """Makes data and model."""
+        super().instantiate_classes()
+        self.model = self.make_model()

@@ -64,6 +64,13 @@ def tell(trainer: Trainer, next_command: str | None = None) -> None:
         print("\n".join(lines), flush=True)
 
 
+def predictions(trainer: Trainer) -> Path:
+    """Where the predictions of a run go: `predict` beside the versions of its first logger, or in its root without one."""
+    logger = next(iter(trainer.loggers), None)
+    root = Path((logger and logger.save_dir) or trainer.default_root_dir)
+    return root / str((logger and logger.name) or "") / "predict"
+
+
 def link_best(path: Path) -> Path:
     """Makes `best.ckpt` beside a checkpoint point to it; a file of that name that is no link is left as it is.
 

@@ -19,7 +19,7 @@ from PIL import Image
 from lkd.cli import main
 from lkd.datamodules import ParkingWorld
 from lkd.models import YOLO
-from lkd.models.yolo import _ultralytics
+from lkd.models.yolo_import import ultralytics_tasks
 
 from .detectors import needs_yolo
 from .recordings import write_recordings
@@ -30,9 +30,12 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
     path.relative_to(ROOT)
     for path in (ROOT / "configs").rglob("*.yaml")
-    # sweeps are run by test_sweeps.py, comparisons by compare/; logging/ and networks/ hold parts, nothing by themselves
-    if path.relative_to(ROOT / "configs").parts[0] not in ("sweeps", "tradeoff", "logging", "networks")
+    # sweeps are run by test_sweeps.py, comparisons by compare/; logging/ and networks/ hold parts, nothing by themselves;
+    # edge/ compresses students of the others
+    if path.relative_to(ROOT / "configs").parts[0]
+    not in ("sweeps", "tradeoff", "logging", "networks", "edge")
 )
+COMPRESSIONS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs/edge").glob("*.yaml"))
 SMALL_TRAINER = {
     "trainer.limit_train_batches": 2,
     "trainer.limit_val_batches": 1,
@@ -47,7 +50,7 @@ def weights():
     """`data/weights/*.pt` as Ultralytics writes them: an 80-class network, untrained and narrow."""
     if find_spec("ultralytics") is None:
         return  # what would read them is skipped
-    tasks, folder = _ultralytics(), Path("data/weights")
+    tasks, folder = ultralytics_tasks(), Path("data/weights")
     folder.mkdir(parents=True)
     for name in ("yolov8n", "yolo11n"):
         architecture = YOLO(f"{name}.yaml").architecture
@@ -230,6 +233,18 @@ SHRINK = {
 }
 
 
+# Beside what shrinks the student's own configuration.
+SHRUNK_COMPRESSION = {
+    "parking": {
+        "model.cameras": ["C1", "C2"],
+        "model.start": None,
+        "model.start_recipe": None,
+        "supervised_twin": False,
+        "data.frames": 20,
+    }
+}
+
+
 def how_to_shrink(path, config=None):
     folder = path.parts[1]
     if folder not in SHRINK:
@@ -354,6 +369,43 @@ def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
         assert Path(checkpoint).is_file() and not Path(checkpoint + ".old").exists()
         keep(checkpoint, recipe)
     assert not [p for p in (tmp_path / "data").rglob("*.log")] and not (tmp_path / "lightning_logs").exists()
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=path.stem, marks=extras(path)) for path in COMPRESSIONS]
+)
+def test_a_compression_runs_to_its_end(path, tmp_path, monkeypatch):
+    """Of the student whose configuration it names, untrained, and kept whatever it says."""
+    pytest.importorskip("onnxscript")
+    config = yaml.safe_load((ROOT / path).read_text())
+    student = Path(config["student"])
+    trained_by = yaml.safe_load((ROOT / student).read_text())
+    _, make, overrides = how_to_shrink(student, trained_by)
+    overrides |= SHRUNK_COMPRESSION.get(path.stem, {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    make()
+    Path("configs").mkdir()
+    Path("configs/networks").symlink_to(ROOT / "configs/networks")
+    labelled = {"data.unlabelled": False} if "unlabelled" in trained_by["data"]["init_args"] else {}
+    fit = {**labelled, "distillation": None, "test_after_fit": False, "save_as": config["ckpt_path"]}
+    main(["fit", "--config", str(ROOT / student), *words({**overrides, **fit})])
+    config["limits"] = {"max_drop": 2.0, "allow_slower": True}
+    config["student"] = str(ROOT / student)
+    for step in config["steps"]:
+        for term in step["init_args"].get("distillation", []):
+            if recipe := term["init_args"]["teacher"].get("recipe"):
+                shrunk_recipe(recipe)
+                keep(term["init_args"]["teacher"]["model"], recipe)
+        small = {"epochs": 1, "batches": 1, "calibration": 2}
+        step["init_args"] |= {name: value for name, value in small.items() if name in step["init_args"]}
+    Path("small.yaml").write_text(yaml.safe_dump(config))
+    main(["compress", "--config", "small.yaml", *words({**overrides, "folder": "out"})])
+    with Path("out/stages.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 1 + len(config["steps"])
+    assert all(row["kept"].startswith(("yes", "no: not run")) for row in rows)
+    assert list(Path("out").glob("student*.onnx")) and Path("out/stages.png").is_file()
 
 
 @needs_yolo

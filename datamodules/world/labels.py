@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from lkd.datamodules.world.scene import occupancy
 from lkd.datamodules.world.view import View, number
 from lkd.datamodules.world.weather import moment, weather_of
+from lkd.slot_maps import SENSOR
 
-SENSOR = (2592, 1944)  # pixels of the slots in cameraN.csv, whatever the size of the pictures
 HEADER = "camera,datetime,day,hour,image_url,minute,month,occupancy,slot_id,weather,year,occupant_changed"
 
 

@@ -8,25 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from lkd.edge.extra import optional
 from lkd.edge.nms import Array, suppress
+from lkd.edge.onnx_file import OnnxFile
+from lkd.edge.openvino_file import OpenVINOFile
 
 VERSION = 1
 """Of the metadata in a file and of the card beside it. A reader takes its own version only."""
 KEY = "lkd"
-"""Of the metadata in the ONNX file."""
+"""Of the metadata in the file."""
+BACKENDS: dict[str, type[OnnxFile] | type[OpenVINOFile]] = {".onnx": OnnxFile, ".xml": OpenVINOFile}
 PRESENT = "present"
 """Input of a student of several modalities: which sample has which, `(B, M)` bool in the order of the other inputs."""
 
 
 class Exported:
-    """A student as a file: NumPy in, NumPy out, by ONNX Runtime on the CPU.
+    """A student as a file: NumPy in, NumPy out, by ONNX Runtime or OpenVINO on the CPU.
 
     Args:
-        path: The `.onnx` that `export` wrote.
-        threads: Of ONNX Runtime. Default: one, as on a small device.
+        path: The `.onnx` that `export` wrote, or the `.xml`, beside which its `.bin` lies.
+        threads: Of the run-time. Default: one, as on a small device.
 
     Attributes:
+        backend: The file as its run-time has it; `backend.runtime` says which.
         spec: What the file says of itself: kind, inputs, preprocessing, classes, thresholds, NMS.
 
     Raises:
@@ -45,8 +48,10 @@ class Exported:
             raise ValueError(f"threads={threads} must be 1 or more.")
         if not self.path.is_file():
             raise FileNotFoundError(f"path={str(path)!r} does not exist; give a .onnx that export wrote.")
-        self.session = _session(self.path, threads)
-        text = self.session.get_modelmeta().custom_metadata_map.get(KEY)
+        if self.path.suffix not in BACKENDS:
+            raise ValueError(f"path={str(path)!r} must be a .onnx, or a .xml of OpenVINO, that export wrote.")
+        self.backend = BACKENDS[self.path.suffix](self.path, threads)
+        text = self.backend.written(KEY)
         if text is None:
             raise ValueError(
                 f"path={str(path)!r} was not exported by lkd: its metadata has no entry {KEY!r}, which says what it takes."
@@ -94,7 +99,7 @@ class Exported:
         if self.spec["kind"] == "modalities":
             return self.run(self._modalities(x))["logits"]
         found = self.run({self.spec["inputs"][0]["name"]: x})
-        return self._boxes(found, len(x)) if self.spec["kind"] == "boxes" else found["logits"]
+        return self.boxes(found, len(x)) if self.spec["kind"] == "boxes" else found["logits"]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name, as they leave the file.
@@ -104,8 +109,7 @@ class Exported:
         """
         for wanted in self.spec["inputs"]:
             _check_array(inputs.get(wanted["name"]), wanted)
-        names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(names, dict(inputs)), strict=True))
+        return self.backend.run(inputs)
 
     def _modalities(self, x: Any) -> dict[str, Array]:
         entries = [one for one in self.spec["inputs"] if one["name"] != PRESENT]
@@ -127,31 +131,30 @@ class Exported:
             given.setdefault(one["name"], np.zeros((size, *one["shape"][1:]), one["dtype"]))
         return {**given, PRESENT: present}
 
-    def _boxes(self, found: dict[str, Array], size: int) -> list[dict[str, Array]]:
+    def boxes(self, found: dict[str, Array], size: int) -> list[dict[str, Array]]:
+        """Detections of each picture, out of what `run` gave of `size` pictures; suppression is here, if it is beside the file."""
         if self.spec["nms"] == "beside":
             limits = [self.spec[k] for k in ("score_threshold", "iou_threshold", "max_detections")]
+            limits.append(self.spec.get("multi_label", False))  # which files of before do not say
             pairs = zip(found["boxes"], found["scores"], strict=True)
             return [suppress(boxes, scores, *limits) for boxes, scores in pairs]
         rows = [found["detections"][found["detections"][:, 0] == number] for number in range(size)]
         return [{"boxes": r[:, 1:5], "scores": r[:, 6], "labels": r[:, 5].astype(np.int64)} for r in rows]
 
 
+def files(path: Path) -> list[Path]:
+    """What a student's file consists of: OpenVINO's `.xml` has its weights beside it."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
 def sha256(path: Path) -> str:
-    """The digest of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _session(path: Path, threads: int) -> Any:
-    runtime = optional("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a device has other work, too
-    try:
-        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own classes, of no common base but this
-        raise ValueError(f"path={str(path)!r} cannot be run by ONNX Runtime: {error}") from error
+    """The digest of a file and of what belongs to it, in hexadecimal."""
+    digest = hashlib.sha256()
+    for part in files(path):
+        with part.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _check_version(found: Mapping[str, Any], path: Path) -> None:

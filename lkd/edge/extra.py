@@ -3,9 +3,16 @@
 import importlib
 from typing import Any
 
+EXTRAS = {
+    "edge": ("onnx", "onnxscript", "onnxruntime", "torch_pruning"),
+    "openvino": ("openvino",),
+    "video": ("av", "trackers"),
+}
+"""What each extra of lkd installs that is imported here."""
+
 
 def optional(name: str) -> Any:
-    """Imports a module of the extra `edge`.
+    """Imports a module of one of the `EXTRAS`.
 
     Args:
         name: Its dotted name, such as `"onnxruntime"`.
@@ -17,11 +24,13 @@ def optional(name: str) -> Any:
         >>> optional("json").dumps({})
         '{}'
     """
+    root = name.split(".")[0]
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != name.split(".")[0]:
+        if (error.name or "").split(".")[0] != root:
             raise  # it is there, and lacks something of its own
+        extra = next((extra for extra, roots in EXTRAS.items() if root in roots), "edge")
         raise ImportError(
-            f'{name.split(".")[0]} is not installed: pip install "lightning-kd[edge]" (onnx, onnxscript, onnxruntime).'
+            f'{root} is not installed: pip install "lightning-kd[{extra}]" ({", ".join(EXTRAS[extra])}).'
         ) from error

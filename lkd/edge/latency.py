@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +11,56 @@ import numpy as np
 from lkd.edge.exported import Exported
 from lkd.edge.nms import Array
 
-WARM_UP, RUNS, SECONDS = 5, 100, 10.0
+WARM_UP, RUNS, LEAST, SECONDS = 5, 100, 0.3, 10.0
 
 
 def latency(path: Path, inputs: Mapping[str, Array], threads: int) -> dict[str, Any]:
-    """Times a file with one sample, again and again, until it has run 100 times or for 10 seconds.
+    """Times a file with one sample, again and again, until it has run 100 times and for .3 seconds, or for 10 seconds.
 
     Args:
         path: The file.
         inputs: A sample of the test data or more, of which the first is taken.
-        threads: Of ONNX Runtime.
+        threads: Of the run-time.
 
     Returns:
         `p50_ms`, `p95_ms`, the median `cpu_ms` of this process (which other work on the machine hardly changes), `runs`, `threads`, `cpu` and what was timed.
     """
-    file, one = Exported(path, threads), {name: array[:1] for name, array in inputs.items()}
-    for _ in range(WARM_UP):
+    return latencies([path], inputs, threads)[0]
+
+
+def latencies(paths: Sequence[Path], inputs: Mapping[str, Array], threads: int) -> list[dict[str, Any]]:
+    """Times files that take the same inputs by turns, so that other work on the machine meets all of them alike.
+
+    Args:
+        paths: The files.
+        inputs: As of `latency`.
+        threads: Likewise.
+
+    Returns:
+        What `latency` gives, of each file.
+    """
+    files, one = (
+        [Exported(path, threads) for path in paths],
+        {name: array[:1] for name, array in inputs.items()},
+    )
+    for file in files * WARM_UP:
         file.run(one)
-    taken: list[float] = []
-    cpu: list[float] = []
+    taken: list[list[float]] = [[] for _ in files]
+    cpu: list[list[float]] = [[] for _ in files]
     begin = time.perf_counter()
-    while (len(taken) < RUNS and time.perf_counter() - begin < SECONDS) or not taken:
-        start, busy = time.perf_counter(), time.process_time()
-        file.run(one)
-        taken.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - busy)
+    turns, spent = [*enumerate(files)], 0.0
+    while not taken[-1] or ((len(taken[-1]) < RUNS or spent < LEAST * len(files)) and spent < SECONDS):
+        spent = time.perf_counter() - begin
+        turns.append(turns.pop(0))  # none is always the first after another
+        for number, file in turns:
+            start, busy = time.perf_counter(), time.process_time()
+            file.run(one)
+            taken[number].append(time.perf_counter() - start)
+            cpu[number].append(time.process_time() - busy)
+    return [_said(*each, threads) for each in zip(files, taken, cpu, strict=True)]
+
+
+def _said(file: Exported, taken: list[float], cpu: list[float], threads: int) -> dict[str, Any]:
     p50, p95 = (round(1000 * float(np.percentile(taken, share)), 3) for share in (50, 95))
     beside = file.spec.get("nms") == "beside"
     return {

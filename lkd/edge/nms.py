@@ -1,4 +1,4 @@
-"""Non-maximum suppression in NumPy, for devices that have nothing else; the same rules as `lkd.models.dense.detections`."""
+"""Non-maximum suppression in NumPy, for devices that have nothing else; the same rules as `lkd.models.suppressed`."""
 
 from typing import Any
 
@@ -8,16 +8,22 @@ Array = np.ndarray[Any, Any]
 
 
 def suppress(
-    boxes: Array, scores: Array, score_threshold: float, iou_threshold: float, max_detections: int
+    boxes: Array,
+    scores: Array,
+    score_threshold: float,
+    iou_threshold: float,
+    max_detections: int,
+    multi_label: bool = False,
 ) -> dict[str, Array]:
-    """Detections of one picture: best class of each box, threshold, then suppression within a class.
+    """Detections of one picture: threshold, the best candidates, then suppression within a class.
 
     Args:
         boxes: `(A, 4)` float32, x1, y1, x2, y2 in pixels of the input.
         scores: `(A, C)` float32 of each class, in [0, 1].
-        score_threshold: Boxes whose best class scores no more than this are dropped.
+        score_threshold: What scores no more than this is dropped.
         iou_threshold: Of two boxes of a class that overlap more than this the one with the lower score is dropped.
-        max_detections: The most that are kept. Suppression looks at the ten times as many best boxes.
+        max_detections: The most that are kept. Suppression looks at the ten times as many best candidates.
+        multi_label: Whether each class of a box is a candidate of its own. Default: its best class alone.
 
     Returns:
         `boxes (N, 4)`, `scores (N,)` descending, `labels (N,)` int64.
@@ -28,15 +34,17 @@ def suppress(
         >>> found["boxes"].tolist(), found["labels"].tolist()
         ([[0.0, 0.0, 8.0, 8.0]], [0])
     """
-    best, labels = scores.max(1), scores.argmax(1)
+    best = scores.ravel() if multi_label else scores.max(1)
     order = np.argsort(-best, kind="stable")[: 10 * max_detections]
     order = order[best[order] > score_threshold]
+    places, labels = np.divmod(order, scores.shape[1]) if multi_label else (order, scores.argmax(1)[order])
+    boxes, best, left = boxes[places], best[order], np.arange(len(order))
     kept: list[int] = []
-    while len(order) and len(kept) < max_detections:
-        first, rest = order[0], order[1:]
+    while len(left) and len(kept) < max_detections:
+        first, rest = left[0], left[1:]
         kept.append(int(first))
         apart = (_overlap(boxes[first], boxes[rest]) <= iou_threshold) | (labels[rest] != labels[first])
-        order = rest[apart]
+        left = rest[apart]
     return {"boxes": boxes[kept], "scores": best[kept], "labels": labels[kept].astype(np.int64)}
 
 

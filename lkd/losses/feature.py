@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from lkd.losses.adapted import AdaptedTerm
 from lkd.losses.adapters import adapt
 from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
-from lkd.losses.maps import require_maps, require_positions, same_size, same_width
+from lkd.losses.maps import require_maps, require_positions, same_size, same_width, with_positions
 from lkd.losses.term import Term
 
 
@@ -158,6 +158,7 @@ class AttentionTransfer(Term):
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
         """Compute the mean of `attention_transfer_loss` over the layers."""
+        student, teacher = with_positions(student, teacher, "AttentionTransfer")
         return mean_over_levels(lambda s, t: attention_transfer_loss(s, t, self.p), student, teacher)
 
 
@@ -194,4 +195,5 @@ class CWD(AdaptedTerm):
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
         """Compute the mean of `cwd_loss` over the layers."""
-        return mean_over_levels(lambda s, t: cwd_loss(s, t, self.tau), adapt(student, adapter), teacher)
+        student, teacher = with_positions(adapt(student, adapter), teacher, "CWD")
+        return mean_over_levels(lambda s, t: cwd_loss(s, t, self.tau), student, teacher)

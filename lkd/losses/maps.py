@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from lkd.losses.adapters import channels
-from lkd.losses.inputs import Tapped, levels, mean_over_levels
+from lkd.losses.inputs import Tapped, level_pairs, levels, mean_over_levels
 
 
 def require_maps(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,6 +96,31 @@ def require_positions(student: Tensor, teacher: Tensor, loss: str) -> tuple[Tens
             "layers before the pooling, or take FitNets, which compares values"
         )
     return student, teacher
+
+
+def with_positions(student: Tapped, teacher: Tapped, loss: str) -> tuple[Tapped, Tapped]:
+    """Leave out, with a warning, layers where the student's map has one position, as the coarsest of a pyramid over a small image.
+
+    Where no layer is left all stay, so that the loss refuses them.
+
+    Args:
+        student: A tensor, or a list with one tensor a layer.
+        teacher: The teacher's counterpart, as many layers.
+        loss: The name of a loss that says where on a map something is.
+
+    Example:
+        >>> import torch
+        >>> maps = [torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 3, 3)]
+        >>> [len(side) for side in with_positions(maps, maps, "CWD")]
+        [2, 2]
+    """
+    pairs = level_pairs(student, teacher)
+    left = [pair for pair in pairs if pair[0].shape[2:].numel() > 1] or pairs
+    if len(left) < len(pairs):
+        rank_zero_warn(
+            f"{loss} leaves out {len(pairs) - len(left)} of {len(pairs)} layers, whose maps have one position and nothing to compare."
+        )
+    return [ours for ours, _ in left], [theirs for _, theirs in left]
 
 
 def mean_over_adapted(

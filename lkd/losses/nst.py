@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from lkd.losses.inputs import Tapped, mean_over_levels, prepare
-from lkd.losses.maps import require_maps, require_positions, same_size
+from lkd.losses.maps import require_maps, require_positions, same_size, with_positions
 from lkd.losses.term import Term
 from lkd.losses.unit import gram, unit
 
@@ -64,4 +64,4 @@ class NST(Term):
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
         """Compute the mean of `nst_loss` over the layers."""
-        return mean_over_levels(nst_loss, student, teacher)
+        return mean_over_levels(nst_loss, *with_positions(student, teacher, "NST"))

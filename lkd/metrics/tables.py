@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import get_console
+from rich.console import Console
 from rich.table import Table
 
 Row = dict[str, Any]
@@ -61,11 +62,14 @@ def _number(value: str) -> float | str:
         return value
 
 
-def print_table(rows: Sequence[Row], title: str) -> None:
-    """Prints the rows to the terminal."""
+def print_table(rows: Sequence[Row], title: str, width: int | None = None) -> None:
+    """Prints the rows to the terminal; to a file as wide as is said."""
     table = Table(title=title)
     for name, value in rows[0].items():
         table.add_column(name, justify="right" if isinstance(value, float) else "left")
     for row in rows:
         table.add_row(*(text(v) for v in row.values()))
-    get_console().print(table)  # the one of Lightning's bar, which makes room for what it prints
+    console = get_console()
+    if width is not None and not console.is_terminal:
+        console = Console(width=max(width, console.width))
+    console.print(table)  # the one of Lightning's bar, which makes room for what it prints

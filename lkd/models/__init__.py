@@ -13,6 +13,7 @@ from lkd.models.per_camera import PerCamera
 from lkd.models.private_shared import PrivateShared
 from lkd.models.sensor import SensorEncoder
 from lkd.models.small import CNN, MLP
+from lkd.models.suppression import suppressed
 from lkd.models.torchvision_detector import TorchvisionDetector
 from lkd.models.wide_resnet import WideResNet
 from lkd.models.yolo import YOLO
@@ -39,4 +40,5 @@ __all__ = [
     "detections",
     "detector_network",
     "grid",
+    "suppressed",
 ]

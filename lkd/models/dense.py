@@ -1,16 +1,15 @@
-"""Dense detector outputs: the anchor grid and non-maximum suppression, in plain torch."""
+"""Dense detector outputs: the anchor grid, and what raw outputs on it say, in plain torch."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from lkd.losses import decode_boxes
+from lkd.models.suppression import Detections, suppressed
 
 Outputs = dict[str, Any]
-Detections = list[dict[str, Tensor]]
 
 
 def grid(feats: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -61,6 +60,26 @@ def check_targets(boxes: Tensor, labels: Tensor, num_classes: int) -> None:
         raise ValueError(f"targets: labels {outside} are outside the classes 0..{num_classes - 1}.")
 
 
+def boxes_and_scores(outputs: Outputs) -> tuple[Tensor, Tensor]:
+    """What raw outputs on a grid say, before suppression.
+
+    Args:
+        outputs: Raw outputs with `scores (B, nc, A)` class logits and what `decode_boxes` needs.
+
+    Returns:
+        Boxes `(B, A, 4)` xyxy in pixels, clipped to the input, and scores `(B, A, nc)` in [0, 1].
+
+    Example:
+        >>> outputs = {"scores": torch.zeros(1, 2, 1), "boxes": torch.ones(1, 4, 1),
+        ...            "anchors": torch.tensor([[4.0, 4.0]]), "strides": torch.tensor([8.0])}
+        >>> boxes_and_scores(outputs)
+        (tensor([[[0., 0., 8., 8.]]]), tensor([[[0.5000, 0.5000]]]))
+    """
+    anchors, strides = outputs["anchors"], outputs["strides"]
+    limit = (anchors + strides.unsqueeze(1) / 2).amax(dim=0).repeat(2)  # width, height of the input
+    return decode_boxes(outputs).clamp(min=0).minimum(limit), outputs["scores"].float().sigmoid().mT
+
+
 @torch.no_grad()
 def detections(
     outputs: Outputs,
@@ -90,16 +109,5 @@ def detections(
         >>> detections(outputs)[0]["boxes"].tolist()
         [[0.0, 0.0, 16.0, 12.0]]
     """
-    anchors, strides = outputs["anchors"], outputs["strides"]
-    limit = (anchors + strides.unsqueeze(1) / 2).amax(dim=0).repeat(2)  # width, height of the input
-    found = []
-    best, classes = outputs["scores"].float().sigmoid().max(dim=1)
-    for boxes, scores, labels in zip(decode_boxes(outputs), best, classes, strict=True):
-        kept = torch.nonzero(scores > score_threshold).squeeze(1)
-        kept = kept[scores[kept].argsort(descending=True, stable=True)[: 10 * max_detections]]
-        boxes = boxes[kept].clamp(min=0).minimum(limit)
-        groups = torch.zeros_like(labels[kept]) if class_agnostic else labels[kept]
-        kept_again = batched_nms(boxes, scores[kept], groups, iou_threshold)[:max_detections]
-        kept = kept[kept_again]
-        found.append({"boxes": boxes[kept_again], "scores": scores[kept], "labels": labels[kept]})
-    return found
+    boxes, scores = boxes_and_scores(outputs)
+    return suppressed(boxes, scores, score_threshold, iou_threshold, max_detections, class_agnostic)

@@ -21,6 +21,10 @@ class DetectorNetwork(Protocol):
     - `weighs_scores: bool`: whether `loss` weighs a target's boxes by its `scores`, as soft pseudo-labels need it.
     - `on_grid = False`: says that the raw outputs are other than `lkd.models.detections` describes, so that dense terms are
       refused before anything is trained, instead of at the first step.
+    - `boxes_and_scores(outputs) -> (boxes, scores)`: all that `decode` chooses from, boxes `(B, A, 4)` xyxy in pixels of the
+      input and scores `(B, A, num_classes)` in [0, 1]. By it `export` writes the network as a file, whose suppression is
+      `lkd.models.suppressed`; so `decode` is `suppressed(*self.boxes_and_scores(outputs), ...)`, or gives the same.
+    - `multi_label = True`: says that a box may be of several classes in `decode`, each with its own score, and not of its best alone.
 
     Attributes:
         num_classes: Number of classes; labels are 0 to num_classes - 1, there is no background.

@@ -1,6 +1,5 @@
 """Torchvision's one-stage detectors (BSD) behind lkd's detector protocol: no resize, no download, no AGPL."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from lkd.models.dense import Detections, Outputs, check_targets
+from lkd.models.suppression import suppressed
 from lkd.models.torchvision_nets import Head, torchvision_net
 
 TERMS = {"bbox_regression": "box", "classification": "cls", "bbox_ctrness": "centerness"}
@@ -52,7 +52,7 @@ class TorchvisionDetector(nn.Module):
         (['box', 'centerness', 'cls'], torch.Size([0, 4]))
     """
 
-    on_grid, weighs_scores = False, False
+    on_grid, weighs_scores, multi_label = False, False, True
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class TorchvisionDetector(nn.Module):
         # in float32 whatever the maps are in: half types have no room for pixels
         cells = [torch.empty((1, 1, *level.shape[-2:]), device=images.device) for level in feats]
         (anchors,) = self.net.anchor_generator(ImageList(images[:1], [(height, width)]), cells)
-        sizes = torch.tensor([[height, width]], device=images.device).expand(len(images), 2)
+        sizes = torch.tensor([[height, width]], device=images.device).expand(images.shape[0], 2)
         return {**outputs, "feats": feats, "anchors": anchors, "sizes": sizes}
 
     def loss(self, outputs: Outputs, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -171,6 +171,29 @@ class TorchvisionDetector(nn.Module):
                 terms = self.net.compute_loss(objects, heads, anchors)
         return {TERMS[name]: term for name, term in terms.items()}
 
+    def boxes_and_scores(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
+        """What raw outputs say before suppression, by torchvision's own arithmetic.
+
+        Args:
+            outputs: What `forward` returned.
+
+        Returns:
+            Boxes `(B, A, 4)` xyxy in pixels, clipped to the image, and scores `(B, A, nc)`: sigmoids, for FCOS the root of class and
+            centerness, for SSDLite a softmax with the background.
+        """
+        heads, anchors = self._heads(outputs), outputs["anchors"]
+        codes, logits = heads["bbox_regression"], heads["cls_logits"]
+        if "bbox_ctrness" in heads:
+            scores = torch.sqrt(logits.sigmoid() * heads["bbox_ctrness"].sigmoid())
+            boxes = self.net.box_coder.decode(codes, anchors)
+        else:
+            scores = logits.softmax(-1)[..., 1:] if self.background else logits.sigmoid()
+            # decoding knows no batch, but several boxes an anchor
+            flat = self.net.box_coder.decode_single(codes.transpose(0, 1).flatten(1), anchors)
+            boxes = flat.view(len(anchors), -1, 4).transpose(0, 1)
+        sides = outputs["sizes"].flip(1).repeat(1, 2).unsqueeze(1)  # width, height, width, height
+        return boxes.clamp(min=0).minimum(sides.to(boxes)), scores
+
     @torch.no_grad()
     def decode(
         self,
@@ -179,10 +202,11 @@ class TorchvisionDetector(nn.Module):
         iou_threshold: float = 0.6,
         max_detections: int = 300,
     ) -> Detections:
-        """Detections of raw outputs by torchvision's own post-processing, in pixels of the input.
+        """Detections of raw outputs, in pixels of the input.
 
-        An anchor may be a box of several classes, as torchvision has it. Suppression is within a class and looks at the best 1000
-        anchors of each map, for SSDLite at the best 300 of each class.
+        An anchor may be a box of several classes, as torchvision has it. Suppression is within a class and looks at the ten times
+        `max_detections` best of an image, where torchvision looks at 1000 of each map, for SSDLite at 300 of each class: the
+        detections are torchvision's own wherever an image has fewer candidates.
 
         Args:
             outputs: What `forward` returned.
@@ -193,18 +217,9 @@ class TorchvisionDetector(nn.Module):
         Returns:
             One dict an image: `boxes (N, 4)` xyxy clipped to the image, `scores (N,)` descending, `labels (N,)` int64.
         """
-        net = copy.copy(self.net)  # its layers are shared; only these three numbers are its own
-        net.score_thresh, net.nms_thresh = score_threshold, iou_threshold
-        net.detections_per_img = max_detections
-        sizes = [(int(h), int(w)) for h, w in outputs["sizes"].tolist()]
-        heads: dict[str, Any] = self._heads(outputs)
-        anchors: list[Any] = [outputs["anchors"]] * len(sizes)
-        if not self.background:  # these look at one map after the other
-            counts = self._counts(outputs)
-            heads = {name: list(head.split(counts, dim=1)) for name, head in heads.items()}
-            anchors = [list(outputs["anchors"].split(counts))] * len(sizes)
-        found = net.postprocess_detections(heads, anchors, sizes)
-        return [{**one, "labels": one["labels"] - self.background} for one in found]
+        boxes, scores = self.boxes_and_scores(outputs)
+        limits = (score_threshold, iou_threshold, max_detections)
+        return suppressed(boxes, scores, *limits, multi_label=self.multi_label)
 
     def detect(self, images: Tensor) -> Detections:
         """Detections of images `(B, 3, H, W)` scored above .001, as mAP needs them; else `decode`'s defaults."""

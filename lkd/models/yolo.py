@@ -1,93 +1,19 @@
-"""The adapter to Ultralytics' YOLO networks: the one file of lkd that imports ultralytics (AGPL-3.0), lazily.
-
-Only its networks and its training loss are used, never its trainer, predictor or downloads.
-"""
+"""Ultralytics' YOLO networks behind lkd's detector protocol."""
 
 import copy
-import difflib
-import os
-import re
-import sys
-import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Self
 
-import numpy
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from torchvision.ops import box_convert
 
 from lkd.models.architectures import check
-from lkd.models.dense import Detections, Outputs, check_targets, detections, grid
+from lkd.models.dense import Outputs, boxes_and_scores, detections, grid
+from lkd.models.suppression import Detections
+from lkd.models.yolo_import import bundled
+from lkd.models.yolo_import import ultralytics_tasks as _ultralytics
+from lkd.models.yolo_loss import yolo_loss
 from lkd.models.yolo_weights import read
-
-GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # YOLOv8's weights of the three terms
-
-
-def _ultralytics() -> Any:
-    """Ultralytics' module of networks, imported without its side effects on this process.
-
-    The import would set environment variables (OMP_NUM_THREADS=1 among them), look up two names on the
-    network, and replace torch.save, PIL's Image.open (by one that installs packages when it meets a damaged
-    picture) and the print options of torch and numpy; all of it is kept out or put back. What stays is the
-    settings file that its first import ever writes to the user's configuration folder.
-    """
-    if "ultralytics.nn.tasks" in sys.modules:
-        return sys.modules["ultralytics.nn.tasks"]
-    environment, save, open_image = dict(os.environ), torch.save, Image.open
-    os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0"}
-    try:
-        with warnings.catch_warnings(), numpy.printoptions(), torch._tensor_str.printoptions():
-            from ultralytics.nn import tasks
-            from ultralytics.utils import SETTINGS
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "ultralytics":
-            raise
-        raise ImportError(
-            'YOLO needs the extra: pip install "lightning-kd[yolo]" (Ultralytics, AGPL-3.0).'
-        ) from error
-    finally:
-        torch.save, Image.open = save, open_image
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        os.environ |= environment
-    dict.update(SETTINGS, sync=False)  # in this process only: the user's settings file stays as it is
-    return tasks
-
-
-def _bundled(name: str) -> dict[str, Any]:
-    """The architecture of a yaml name such as `yolo11n.yaml`: a file, or one shipped with Ultralytics."""
-    tasks = _ultralytics()
-    if not Path(name).is_file():
-        known = {path.name for path in (Path(tasks.__file__).parents[1] / "cfg" / "models").rglob("*.yaml")}
-        if not known & {name, re.sub(r"(?<=\d)[nsmlx](?=[-.])", "", name)}:
-            sized = {re.sub(r"(?<=\d)(?=[-.])", size, each, count=1) for each in known for size in "nsmlx"}
-            near = difflib.get_close_matches(name, sorted(sized), n=3) or ["yolo11n.yaml", "yolov8n.yaml"]
-            raise ValueError(
-                f"model={name!r} is neither a file nor a known yaml; near ones: {', '.join(near)}."
-            )
-    return tasks.yaml_model_load(name)
-
-
-class _Confident:
-    """An assigner whose class targets, and with them the weights of its anchors, are scaled by each box's confidence.
-
-    Args:
-        assigner: Gives labels, boxes and class targets `(B, A, nc)`, the foreground and the box index of each anchor.
-        confidence: `(B, N)`, padded; 1 for a box that is certain.
-    """
-
-    def __init__(self, assigner: Any, confidence: Tensor) -> None:
-        self.assigner, self.confidence = assigner, confidence
-
-    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        labels, boxes, scores, foreground, index = self.assigner(*args, **kwargs)
-        if self.confidence.shape[1]:
-            scores = scores * self.confidence.gather(1, index).unsqueeze(2)
-        return labels, boxes, scores, foreground, index
 
 
 class YOLO(nn.Module):
@@ -135,7 +61,7 @@ class YOLO(nn.Module):
         elif Path(model).suffix == ".pt":
             architecture, state = read(str(model))
         elif Path(model).suffix in (".yaml", ".yml"):
-            architecture = _bundled(str(model))
+            architecture = bundled(str(model))
         else:
             raise ValueError(f"model={model!r} must be a .yaml name, a path of .pt weights, or a dict.")
         pairs = sorted([int(source), int(target)] for source, target in (class_map or {}).items())
@@ -236,36 +162,11 @@ class YOLO(nn.Module):
         Raises:
             ValueError: Targets that do not fit the batch, are not finite, or hold labels outside the classes.
         """
-        scores, feats = outputs["scores"], outputs["feats"]
-        if len(targets) != len(scores):
-            raise ValueError(f"targets holds {len(targets)} dicts, but the batch has {len(scores)} images.")
-        boxes = torch.cat([target["boxes"] for target in targets]).to(scores.device, torch.float32)
-        labels = torch.cat([target["labels"] for target in targets]).to(scores.device)
-        check_targets(boxes, labels, self.num_classes)
-        width, height = (feats[0].shape[axis] * self.strides[0] for axis in (3, 2))
-        batch = {
-            "cls": labels.float(),
-            "bboxes": box_convert(boxes, "xyxy", "cxcywh") / boxes.new_tensor([width, height, width, height]),
-            "batch_idx": torch.arange(len(targets), device=scores.device).repeat_interleave(
-                torch.tensor([len(target["labels"]) for target in targets], device=scores.device)
-            ),
-        }
-        head = SimpleNamespace(
-            stride=torch.tensor(self.strides, device=scores.device, dtype=torch.float32),
-            nc=self.num_classes,
-            reg_max=outputs["boxes"].shape[1] // 4,
-        )
-        # The criterion reads only this of a network. Made anew (cheap), it cannot go stale by a move.
-        network = SimpleNamespace(parameters=lambda: iter([scores]), args=GAINS, model=[head])
-        raw = {"scores": scores.float(), "boxes": outputs["boxes"].float(), "feats": feats}
-        criterion = _ultralytics().v8DetectionLoss(network)
-        if any("scores" in target for target in targets):
-            sure = [target.get("scores", target["labels"].new_ones(())).to(scores.device, torch.float32)
-                    .expand(len(target["labels"])) for target in targets]  # fmt: skip
-            criterion.assigner = _Confident(criterion.assigner, pad_sequence(sure, batch_first=True))
-        with torch.autocast(scores.device.type, enabled=False):
-            terms, _ = criterion.loss(raw, batch)
-        return dict(zip(("box", "cls", "dfl"), terms / len(scores), strict=True))
+        return yolo_loss(outputs, targets, self.num_classes, self.strides)
+
+    def boxes_and_scores(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
+        """Boxes `(B, A, 4)` and scores `(B, A, nc)` before suppression; see `lkd.models.dense.boxes_and_scores`."""
+        return boxes_and_scores(outputs)
 
     def decode(
         self,

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
 from lkd.modules.optimize import configure
+from lkd.pruned import replay
 
 
 class Classifier(LightningModule):
@@ -101,6 +102,10 @@ class Classifier(LightningModule):
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Logits of a batch, labelled or not."""
         return self(batch if isinstance(batch, Tensor | dict) else batch[0])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Becomes as narrow as the weights are, if they are of a pruned one."""
+        replay(self, checkpoint)
 
     def check_labels(self, batch: Any) -> None:
         """Raises ValueError if a batch has no labels, without which it cannot be measured on it."""

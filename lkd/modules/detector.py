@@ -20,6 +20,7 @@ from lkd.models.per_camera import PerCamera
 from lkd.models.torchvision_detector import TorchvisionDetector
 from lkd.models.yolo import YOLO
 from lkd.modules.optimize import configure
+from lkd.pruned import replay
 from lkd.safe_load import load
 from lkd.teachers.recipe import follow, require_recipe
 
@@ -146,8 +147,9 @@ class Detector(LightningModule):
                 raise ValueError(f"start={self.start!r} does not fit this network: {error}") from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Starts from the checkpoint's weights then, not from others."""
+        """Starts from the checkpoint's weights then, not from others; becomes as narrow as they are, if they are of a pruned one."""
         self.start = None
+        replay(self, checkpoint)
 
     def networks(self) -> list[nn.Module]:
         """The network, or all copies of it."""

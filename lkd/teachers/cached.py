@@ -21,8 +21,8 @@ from lkd.teachers.inputs import device_of, shown
 from lkd.teachers.precision import dtypes_of
 from lkd.teachers.teacher import Teacher
 
-DETECT = "detect()"
-"""What stands for detections among layers."""
+DETECT = "detect("
+"""How what stands for detections among layers begins; the camera comes next, where the teacher has a copy for each."""
 
 
 class CachedTeacher(Teacher):
@@ -106,18 +106,18 @@ class CachedTeacher(Teacher):
             )
         return found / asked
 
-    def served(self, layers: Sequence[str] | None, call: Call, answer: Callable[[Call], Any]) -> Any:
+    def served(self, asked: Sequence[str] | str, call: Call, answer: Callable[[Call], Any]) -> Any:
         """What is kept, and what the model says of the rest.
 
         Args:
-            layers: Of the model; None for `detect`.
+            asked: Layers of the model; a text for `detect`.
             call: As the model is given it.
             answer: Asks the model.
 
         Raises:
             ValueError: If an answer cannot be kept by sample, or is not what is kept.
         """
-        names = [DETECT] if layers is None else list(dict.fromkeys(layers))
+        names = [asked] if isinstance(asked, str) else list(dict.fromkeys(asked))
         samples = Samples(call, self._cut)
         if not samples.count:
             if samples.uneven and not self._uneven:
@@ -128,9 +128,9 @@ class CachedTeacher(Teacher):
                 )
             return answer(call)
 
-        def ask(asked: Call) -> dict[str, Any]:
-            said = answer(asked)
-            return {DETECT: said} if layers is None else said
+        def ask(part: Call) -> dict[str, Any]:
+            said = answer(part)
+            return {asked: said} if isinstance(asked, str) else said
 
         device = device_of(call) or self.device
         precision = _precision(device)
@@ -140,7 +140,7 @@ class CachedTeacher(Teacher):
             fresh = self._look(samples, forms, ask, device)
         given = self.answers.of(samples, forms, self._fingerprint(), self._title, ask, fresh)
         given = on_tensors(lambda tensor: tensor.to(device), given)
-        return given[DETECT] if layers is None else given
+        return given[asked] if isinstance(asked, str) else given
 
     def _look(
         self,
@@ -177,7 +177,9 @@ class CachedTeacher(Teacher):
             try:
                 layout = Layout(whole[form.layer], alone[form.layer], count, _tolerance(self.loaded, device))
             except NotBySampleError as error:
-                where = "detections" if form.layer == DETECT else f"output teacher_layer={form.layer!r}"
+                where = (
+                    "detections" if form.layer.startswith(DETECT) else f"output teacher_layer={form.layer!r}"
+                )
                 raise self._refusal(where, str(error)) from error
             reduction = self.reduction if _own(form.layer) else Reduction(self.reduction.dtype)
             self.answers.learn(form, layout, reduction, said[form.layer], samples.count)
@@ -213,7 +215,7 @@ class CachedTeacher(Teacher):
 
 def _own(layer: str) -> bool:
     """Whether it stands for what the model itself gives."""
-    return layer != DETECT and parse(layer, "teacher_layer").module == ""
+    return not layer.startswith(DETECT) and parse(layer, "teacher_layer").module == ""
 
 
 def _precision(device: torch.device) -> str:

@@ -77,7 +77,7 @@ class Ensemble(Teacher):
         place, name = self._place(address)
         return (None, address) if place is None else self.teachers[place].owner(name)
 
-    def detect(self, images: Any) -> list[dict[str, Tensor]]:
+    def detect(self, images: Any, cameras: Any = None) -> list[dict[str, Tensor]]:
         """Refuses: detectors find different boxes, which cannot be stacked.
 
         Raises:

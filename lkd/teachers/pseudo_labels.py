@@ -76,9 +76,10 @@ class PseudoLabels:
                     "sees='frame' needs frames, a function that returns the whole frames of paths."
                 )
             images, sizes = self.frames(new)
-            for path, f, (h, w) in zip(
-                new, self.teacher.detect(images.to(batch["images"].device)), sizes, strict=True
-            ):
+            owners = dict(zip(batch["paths"], batch.get("cameras", []), strict=False))
+            cameras = [owners[path] for path in new] if owners else None
+            found = self.teacher.detect(images.to(batch["images"].device), cameras)
+            for path, f, (h, w) in zip(new, found, sizes, strict=True):
                 kept = self._keep(f)
                 self._known[path] = {**kept, "boxes": kept["boxes"] / kept["boxes"].new_tensor([w, h, w, h])}
         views = zip(batch["paths"], batch["views"], batch["sizes"], strict=True)
@@ -102,7 +103,7 @@ def detect_in_view(teacher: Teacher, batch: dict[str, Any]) -> Detections:
 
     Where the batch has `teacher_images`, the teacher sees those: the same view at its own resolution.
     """
-    found = teacher.detect(batch.get("teacher_images", batch["images"]))
+    found = teacher.detect(batch.get("teacher_images", batch["images"]), batch.get("cameras"))
     images = batch["images"]
     sizes = batch.get("sizes", [images.shape[-2:]] * len(images))
     teacher_sizes = batch["teacher_sizes"] if "teacher_images" in batch else sizes

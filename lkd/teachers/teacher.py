@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 
 from lkd.addresses import find_part
 from lkd.kept import Kept
+from lkd.models.per_camera import PerCamera
 from lkd.nested import on_tensors
 from lkd.packages import is_module, overrides
 from lkd.taps import Call, Taps
 from lkd.teachers.asking import ask
 from lkd.teachers.callables import Called
 from lkd.teachers.classes import Translation
+from lkd.teachers.detecting import by_camera, joined
 from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
 from lkd.teachers.normalization import Normalization, Statistics
 from lkd.teachers.outputs import join
@@ -25,6 +28,9 @@ from lkd.teachers.recipe import follow, require_recipe
 from lkd.teachers.scripted import require_eval, require_layers
 from lkd.teachers.sources import load
 from lkd.teachers.steady import Steady
+
+Ask = Callable[[Call], Any]
+Join = Callable[[list[Any], list[int]], Any]
 
 
 class Teacher(LightningModule):
@@ -66,7 +72,7 @@ class Teacher(LightningModule):
         trust: Packages or classes that a checkpoint may name beside lkd's, torch's and what is imported already, such as
             `["my_package"]`: making the module again runs their code.
 
-    A detector with a copy per camera cannot teach, because `detect(images)` does not say whose image it is.
+    A detector with a copy per camera teaches where the batch says whose each image is (`cameras`).
 
     Raises:
         ValueError: If the name or a value is not known, or a module has no forward.
@@ -103,12 +109,10 @@ class Teacher(LightningModule):
         self.normalization = None if statistics == (None,) * 4 else Normalization(*statistics)
         source = os.fspath(model) if isinstance(model, os.PathLike) else model
         self.source = source if isinstance(source, str) else None
-        self.recipe = recipe
         self.class_map, self.classes = class_map, classes
         self.translation: Translation | None = None  # once a student is known
-        self.pretrained, self.num_classes = pretrained, num_classes
-        self.trust = tuple(trust)
-        self.precision, self.batch_size = precision, batch_size
+        self.pretrained, self.num_classes, self.trust = pretrained, num_classes, tuple(trust)
+        self.recipe, self.precision, self.batch_size = recipe, precision, batch_size
         self.model: nn.Module | None = None
         self._alters: bool | None = None  # whether it changes in place what it is given, as far as was seen
         self._steady = Steady()
@@ -126,9 +130,8 @@ class Teacher(LightningModule):
     def _take(self, source: str | nn.Module | Callable[..., Any]) -> None:
         model = load(source, self.class_map, self.pretrained, self.num_classes, self.trust)
         if is_module(model) and not overrides(model, "forward") and not hasattr(model, "detect"):
-            who = type(model).__name__
             raise ValueError(
-                f"model={who}(...) has no forward, by which a teacher is asked: write one, or give what computes its outputs, such as "
+                f"model={type(model).__name__}(...) has no forward, by which a teacher is asked: write one, or give what computes its outputs, such as "
                 "Teacher(module.net) or Teacher(lambda x: module.net(x))."
             )
         set_precision(model, self.precision)
@@ -211,34 +214,37 @@ class Teacher(LightningModule):
 
         return run
 
-    def detect(self, images: Tensor) -> list[dict[str, Tensor]]:
+    def detect(self, images: Tensor, cameras: Sequence[str] | None = None) -> list[dict[str, Tensor]]:
         """Detections for images `(B, 3, H, W)`: one dict of `boxes` (N, 4), `scores` and `labels` each.
 
         Labels are the student's, where a student has been found to have others (`BoxDistillation`, `DetectionReport`).
 
+        Args:
+            images: As the student sees them.
+            cameras: Whose each image is, for a detector with a copy per camera; others do not look at it.
+
         Raises:
             TypeError: If the model neither has `detect` nor returns detections when called.
+            ValueError: If a camera has no copy, or nobody says whose the images are.
         """
         function = getattr(self.loaded, "detect", self.loaded)
+        if cameras is None or not isinstance(getattr(self.loaded, "network", None), PerCamera):
+            return self._detect(function, images)
+        return by_camera(self._detect, function, images, cameras)
 
-        def whole(parts: list[Any], sizes: list[int]) -> list[dict[str, Tensor]]:
-            found = [sample for part in parts if isinstance(part, list) for sample in part]
-            if len(found) != sum(sizes) or not all(isinstance(f, dict) and "boxes" in f for f in found):
-                raise TypeError(
-                    f"the teacher {self._name} gives no detections; it needs a method detect(images) or must return a list with "
-                    "one dict of boxes, scores and labels for each image."
-                )
-            return found
-
+    def _detect(
+        self, function: Callable[..., Any], images: Tensor, camera: str = ""
+    ) -> list[dict[str, Tensor]]:
+        whole: Join = partial(joined, self._name)
         outputs: list[dict[str, Tensor]] = self._run(
-            lambda call: ask(function, call, self._name, self.loaded), whole, images, None
+            lambda call: ask(function, call, self._name, self.loaded), whole, images, f"detect({camera})"
         )
         return outputs if self.translation is None else self.translation(outputs)
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Any:
         """`Trainer.predict` on batches that are a tensor, a tuple that starts with it or a dict of images."""
         if isinstance(batch, dict):
-            return self.detect(batch["images"])
+            return self.detect(batch["images"], batch.get("cameras"))
         return self(batch[0] if isinstance(batch, (list, tuple)) else batch)
 
     @property
@@ -252,18 +258,12 @@ class Teacher(LightningModule):
     def _name(self) -> str:
         return self.model.name if isinstance(self.model, Called) else type(self.model).__name__
 
-    def served(self, layers: Sequence[str] | None, call: Call, answer: Callable[[Call], Any]) -> Any:
-        """For subclasses: what is answered to a call, of layers or (None) of `detect`; `answer` asks the model."""
+    def served(self, asked: Sequence[str] | str, call: Call, answer: Ask) -> Any:
+        """For subclasses: what is answered to a call, of layers or (a text) of `detect`; `answer` asks the model."""
         return answer(call)
 
     @torch.no_grad()  # not inference_mode: its tensors may not take part in the student's graph
-    def _run(
-        self,
-        function: Callable[[Call], Any],
-        whole: Callable[[list[Any], list[int]], Any],
-        inputs: Any,
-        layers: Sequence[str] | None,
-    ) -> Any:
+    def _run(self, function: Ask, whole: Join, inputs: Any, asked: Sequence[str] | str) -> Any:
         """What `whole` makes of what the function gives for the parts of a batch, and of their numbers of samples."""
         model, call = self.loaded, as_call(inputs)
         theirs = Kept(call)
@@ -290,7 +290,7 @@ class Teacher(LightningModule):
             return self._steady.ask(model, lambda: answer(call), self._name)
 
         with running(model, self.precision, device.type):
-            outputs = self.served(layers, call, ask_model)
+            outputs = self.served(asked, call, ask_model)
         if theirs.changed(theirs.value):
             raise ValueError(
                 f"the teacher {self._name} changes in place what it is given, the student's batch, which its first forward did not; "

@@ -8,9 +8,10 @@ from PIL import Image
 
 from lkd.datamodules import CNRParkEXT
 from lkd.datamodules.cnrpark_files import REMOTES
-from lkd.datamodules.cnrpark_layout import read_patches, slot_boxes
+from lkd.datamodules.cnrpark_layout import slot_boxes
 from lkd.datamodules.download import Remote
 from lkd.datamodules.files import find
+from lkd.slot_labels import read_patches
 
 
 def detection(root, **kwargs):

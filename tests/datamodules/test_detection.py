@@ -59,6 +59,16 @@ def test_unlabelled_training_never_reads_labels(yolo):
     assert all("targets" not in batch for batch in module.predict_dataloader())
 
 
+def test_unlabelled_frames_are_whole_in_order_and_no_label_is_read(yolo, monkeypatch):
+    module = data(yolo, teacher_size=128)
+    monkeypatch.setattr(module, "annotate", lambda frames: pytest.fail("labels were read"))
+    module.setup("predict")
+    batches = list(module.unlabelled_dataloader())
+    assert [p for b in batches for p in b["paths"]] == [str(f.path) for f in module.splits.train]
+    assert all("targets" not in b and "teacher_images" not in b for b in batches)
+    assert all(torch.equal(view, torch.tensor([0.0, 0, 1, 1, 0])) for b in batches for view in b["views"])
+
+
 def test_workers_do_not_change_the_batches(yolo):
     alone = data(yolo, teacher_size=96).train_dataloader()
     helped = data(yolo, teacher_size=96, num_workers=2).train_dataloader()

@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from lkd.datamodules import ImageFolderData, PKLot, RGBThermalFolder, YoloFolder
-from lkd.datamodules.cnrpark_layout import read_patches
-from lkd.datamodules.files import read_rows
-from lkd.datamodules.pictures import image_size, read_image
+from lkd.datamodules.pictures import read_image
+from lkd.pictures import image_size
+from lkd.slot_labels import read_patches
+from lkd.text_files import read_rows
 
 from ..tables import (
     Table,

@@ -79,13 +79,18 @@ class Plain(LightningModule):
 def by_hand(network, inputs, outputs):
     """A graph of flat layers in a row, put together without the exporter, which takes seconds."""
     make, nodes, weights, last = onnx.helper, [], [], "x"
-    layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Tanh | nn.ReLU | nn.Flatten)]
+    named = {
+        m: name
+        for name, m in network.named_modules()
+        if isinstance(m, nn.Linear | nn.Tanh | nn.ReLU | nn.Flatten)
+    }
+    layers = list(named)
     for number, layer in enumerate(layers):
         given, last = [last], f"y{number}" if number + 1 < len(layers) else "logits"
         if isinstance(layer, nn.Linear):
             for name, tensor in layer.named_parameters():
-                weights.append(onnx.numpy_helper.from_array(tensor.detach().numpy(), f"{name}{number}"))
-                given.append(f"{name}{number}")
+                given.append(f"{named[layer]}.{name}")
+                weights.append(onnx.numpy_helper.from_array(tensor.detach().numpy(), given[-1]))
         kind = {nn.Linear: "Gemm", nn.Flatten: "Flatten", nn.Tanh: "Tanh", nn.ReLU: "Relu"}[type(layer)]
         nodes.append(make.make_node(kind, given, [last], **({"transB": 1} if kind == "Gemm" else {})))
     (x,) = inputs.values()

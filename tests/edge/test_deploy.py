@@ -7,16 +7,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from PIL import Image
 
+from lkd.edge import to_openvino
 from lkd.edge.export.card import write_card
-from lkd.edge.export.tail import with_suppression
 
 from .export.test_preprocessing import described
+from .files import finish, first_pixels, picture
 from .students import Samples, by_hand, classifier
-from .test_nms import passing
 
 PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
 BLOCK = """
@@ -45,13 +44,6 @@ def run(script, *arguments):
     return subprocess.run(command, cwd=script.parent, capture_output=True, text=True, check=False)
 
 
-def finish(graph, spec, path):
-    import json
-
-    onnx.helper.set_model_props(graph, {"lkd": json.dumps({"version": 1, **spec})})
-    onnx.save(graph, path)
-
-
 def test_what_is_blocked_cannot_be_imported(script):
     probe = script.with_name("probe.py")
     for name in ("torch", "lkd"):
@@ -65,7 +57,7 @@ def test_a_classifier(script, tmp_path):
     module, pixels = classifier(), np.random.default_rng(0).integers(0, 256, (2, 2, 3), np.uint8)
     entries = described(Samples(), x=(3, 2, 2))
     finish(by_hand(module, {"x": torch.zeros(2, 3, 2, 2)}, ["logits"]),
-           {"kind": "logits", "inputs": entries, "classes": Samples.classes}, tmp_path / "student.onnx")  # fmt: skip
+           tmp_path / "student.onnx", kind="logits", inputs=entries, classes=Samples.classes)  # fmt: skip
     Image.fromarray(pixels).save(tmp_path / "x.png")
     x = (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - torch.tensor(Samples.mean)[:, None, None]) / 0.2
     with torch.no_grad():
@@ -74,22 +66,21 @@ def test_a_classifier(script, tmp_path):
     assert done.stdout.split() == [wanted], done.stderr
 
 
-def detector(height, width):
-    """One that takes the picture's first pixels for a box and its score."""
-    tail = with_suppression(passing(1, 1), 0.1, 0.6, 10)
-    before = onnx.parser.parse_model(f"""
-        <ir_version: 10, opset_import: ["" : 18]>
-        pixels (float[batch, 3, {height}, {width}] images) => (float[batch, 1, 4] first, float[batch, 1, 1] sure)
-        <int64[3] start = {{0, 0, 0}}, int64[3] end = {{1, 1, 4}}, int64[3] last = {{1, 1, 5}}, int64[3] four = {{0, 0, 4}},
-         int64[3] axes = {{1, 2, 3}}, int64[3] box = {{-1, 1, 4}}, int64[3] one = {{-1, 1, 1}}, float[1] white = {{255.0}}>
-        {{
-            corner = Slice (images, start, end, axes)
-            shaped = Reshape (corner, box)
-            first = Mul (shaped, white)
-            score = Slice (images, four, last, axes)
-            sure = Reshape (score, one)
-        }}""")
-    return onnx.compose.merge_models(before, tail, [("first", "b"), ("sure", "s")])
+def test_with_openvino(script, tmp_path):
+    """The page's lines in the place of the script's."""
+    pytest.importorskip("openvino")
+    (lines,) = re.findall(r"```python\n(model = openvino.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    *opened, ran = lines.splitlines(keepends=True)
+    text = script.read_text().replace("import onnxruntime\n", "import openvino\n")
+    for begin, new in (("spec =", ""), ("session =", "".join(opened)), (r"\(found,\) =", ran)):
+        text, count = re.subn(rf"^{begin}.*\n", lambda _, new=new: new, text, flags=re.M)
+        assert count == 1
+    other = script.with_name("openvino_detect.py")
+    other.write_text(text.replace('("torch",', '("onnxruntime", "torch",'))
+    finish(first_pixels(64, 64), tmp_path / "student.onnx", **spec(tmp_path, 64, 64))
+    picture(tmp_path / "x.png")
+    done = run(other, to_openvino(tmp_path / "student.onnx"), tmp_path / "x.png")
+    assert done.stdout.split() == ["car", "0.80", "3", "5", "40", "50"], done.stderr
 
 
 def spec(folder, height, width):
@@ -101,10 +92,8 @@ def spec(folder, height, width):
 
 
 def test_a_detector(script, tmp_path):
-    finish(detector(64, 64), spec(tmp_path, 64, 64), tmp_path / "student.onnx")
-    pixels = np.zeros((32, 64, 3), np.uint8)  # the rest is padded
-    pixels[0, :5, 0] = [3, 5, 40, 50, 204]
-    Image.fromarray(pixels).save(tmp_path / "x.png")
+    finish(first_pixels(64, 64), tmp_path / "student.onnx", **spec(tmp_path, 64, 64))
+    picture(tmp_path / "x.png")  # half as high as the input: the rest is padded
     done = run(script, tmp_path / "student.onnx", tmp_path / "x.png")
     assert done.stdout.split() == ["car", "0.80", "3", "5", "40", "50"], done.stderr
 
@@ -112,7 +101,7 @@ def test_a_detector(script, tmp_path):
 def test_with_lkd_and_without_torch(tmp_path):
     path = tmp_path / "runs/traffic_oracle/export/student.onnx"
     path.parent.mkdir(parents=True)
-    finish(detector(192, 320), spec(tmp_path, 192, 320), path)
+    finish(first_pixels(192, 320), path, **spec(tmp_path, 192, 320))
     write_card(path, {"metrics": {"file": {"map50": 0.5}}}, parameters=0)
     (block,) = re.findall(
         r"```python\n(import numpy as np\nfrom lkd.*?)```", PAGE.read_text(encoding="utf-8"), re.S

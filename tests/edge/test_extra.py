@@ -5,15 +5,19 @@ import pytest
 from lkd.edge.extra import optional
 
 
-def test_a_missing_library_is_one_sentence_with_the_command(monkeypatch):
+@pytest.mark.parametrize(
+    ("library", "extra"),
+    [("onnxruntime", "edge"), ("openvino", "openvino"), ("av", "video"), ("trackers", "video")],
+)
+def test_a_missing_library_is_one_sentence_with_the_command(monkeypatch, library, extra):
     def gone(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(importlib, "import_module", gone)
     with pytest.raises(
-        ImportError, match=r'onnxruntime is not installed: pip install "lightning-kd\[edge\]"'
+        ImportError, match=rf'{library} is not installed: pip install "lightning-kd\[{extra}\]"'
     ):
-        optional("onnxruntime")
+        optional(f"{library}.inner")
 
 
 def test_what_a_library_lacks_itself_is_not_blamed_on_it(monkeypatch):

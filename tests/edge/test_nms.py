@@ -4,7 +4,7 @@ import torch
 
 from lkd.edge.export.tail import with_suppression
 from lkd.edge.nms import suppress
-from lkd.models.dense import detections
+from lkd.models import suppressed
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -17,29 +17,28 @@ def drawn(pictures, boxes, classes, seed=0):
     return np.concatenate([corner, corner + side], 2).astype(np.float32), scores.astype(np.float32)
 
 
-def in_torch(boxes, scores, *limits):
-    """lkd's own suppression, given boxes as distances from anchors."""
-    low = torch.from_numpy(boxes).unbind(0)
-    outputs = {"anchors": torch.zeros(boxes.shape[1], 2), "strides": torch.full((boxes.shape[1],), 200.0)}
-    logits = torch.from_numpy(scores).double().logit().mT
-    distances = torch.stack([torch.cat([-one[:, :2], one[:, 2:]], 1).T / 200 for one in low])
-    return detections({**outputs, "scores": logits, "boxes": distances}, *limits)
+many = pytest.mark.parametrize(
+    ("classes", "most", "multi_label"),
+    [(1, 300, False), (3, 300, False), (3, 4, False), (3, 300, True), (3, 4, True)],
+)
 
 
-@pytest.mark.parametrize(("classes", "most"), [(1, 300), (3, 300), (3, 4)])
-def test_the_same_as_in_torch(classes, most):
+@many
+def test_the_same_as_in_torch(classes, most, multi_label):
     boxes, scores = drawn(2, 80, classes)
-    scores = scores.clip(0.01, 0.99) + np.random.default_rng(1).random(scores.shape).astype(np.float32) / 1e3
-    for one, given, all_scores in zip(in_torch(boxes, scores, 0.3, 0.5, most), boxes, scores, strict=True):
-        found = suppress(given, all_scores, 0.3, 0.5, most)
+    scores += np.random.default_rng(1).random(scores.shape).astype(np.float32) / 1e3  # without ties
+    tensors = torch.from_numpy(boxes), torch.from_numpy(scores)
+    wanted = suppressed(*tensors, 0.3, 0.5, most, multi_label=multi_label)
+    for one, given, all_scores in zip(wanted, boxes, scores, strict=True):
+        found = suppress(given, all_scores, 0.3, 0.5, most, multi_label)
         assert 0 < len(found["scores"]) <= most and found["labels"].tolist() == one["labels"].tolist()
         np.testing.assert_allclose(found["boxes"], one["boxes"], atol=1e-4)
         np.testing.assert_allclose(found["scores"], one["scores"], atol=1e-5)
 
 
-@pytest.mark.parametrize(("classes", "most"), [(1, 300), (3, 300), (3, 4)])
-def test_inside_of_a_graph_it_is_the_same(classes, most):
-    graph = with_suppression(passing(80, classes), 0.3, 0.5, most)
+@many
+def test_inside_of_a_graph_it_is_the_same(classes, most, multi_label):
+    graph = with_suppression(passing(80, classes), 0.3, 0.5, most, multi_label)
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     for pictures in (1, 3):
         boxes, scores = drawn(pictures, 80, classes)
@@ -47,12 +46,20 @@ def test_inside_of_a_graph_it_is_the_same(classes, most):
         rows = session.run(None, {"b": boxes, "s": scores})[0]
         assert (np.diff(rows[:, 0]) >= 0).all()
         for number in range(pictures):
-            wanted = suppress(boxes[number], scores[number], 0.3, 0.5, most)
+            wanted = suppress(boxes[number], scores[number], 0.3, 0.5, most, multi_label)
             got = rows[rows[:, 0] == number]
             np.testing.assert_array_equal(got[:, 1:5], wanted["boxes"])
             np.testing.assert_array_equal(got[:, 6], wanted["scores"])
             np.testing.assert_array_equal(got[:, 5], wanted["labels"])
     assert session.run(None, {"b": boxes, "s": 0 * scores})[0].shape == (0, 7)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_nothing_lies_in_the_graph_unused(multi_label):
+    """ONNX Runtime would say so to whoever opens the file."""
+    graph = with_suppression(passing(8, 3), 0.3, 0.5, 4, multi_label).graph
+    used = {name for node in graph.node for name in node.input}
+    assert {one.name for one in graph.initializer} <= used
 
 
 def passing(boxes, classes):

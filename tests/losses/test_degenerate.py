@@ -41,6 +41,12 @@ def test_maps_of_one_position(loss):
     with pytest.raises(ValueError, match="maps of one position"):  # sizes meet at the smaller one
         loss()([drawn(4, 6, 3, 3), drawn(4, 6, 3, 3)], [drawn(4, 6, 3, 3), drawn(4, 6, 1, 1)])
     assert gradient(loss(), (4, 6, 1, 2)) > 1e-4
+    fine, coarse = ([drawn(4, 6, size, size, seed=k) for k in (0, 1)] for size in (3, 1))
+    with pytest.warns(
+        UserWarning, match=f"{loss.__name__} leaves out 1 of 2 layers, whose maps have one position"
+    ):
+        some = loss()([fine[0], coarse[0]], [fine[1], coarse[1]])
+    assert some == loss()(*fine)
     assert gradient(FitNets(), (4, 6, 1, 1)) > 1e-2
 
 

@@ -18,7 +18,7 @@ if find_spec("ultralytics") is None:  # not imported here: lkd's adapter does it
 
 from lkd.losses import decode_boxes
 from lkd.models import YOLO
-from lkd.models.yolo import _ultralytics
+from lkd.models.yolo_import import ultralytics_tasks
 
 DATA = Path(os.environ.get("LKD_DATA", "data"))
 VEHICLES = {2: 0, 5: 0, 7: 0}
@@ -230,7 +230,7 @@ def test_bad_weights(tmp_path):
 def saved(path, name, kind="DetectionModel", classes=3, change=lambda model: model):
     """A checkpoint as Ultralytics writes it, of random weights."""
     torch.manual_seed(0)
-    model = change(getattr(_ultralytics(), kind)(name, nc=classes, verbose=False))
+    model = change(getattr(ultralytics_tasks(), kind)(name, nc=classes, verbose=False))
     torch.save({"epoch": -1, "model": None, "ema": model}, path)
     return model.float().eval()
 
@@ -356,7 +356,7 @@ assert before == state(), (before, state())
 
 
 def test_settings_do_not_sync():
-    _ultralytics()
+    ultralytics_tasks()
     from ultralytics.utils import SETTINGS
 
     assert SETTINGS["sync"] is False

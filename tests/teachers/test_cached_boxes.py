@@ -8,7 +8,7 @@ from lightning.pytorch import Callback
 
 from lkd.callbacks import BoxDistillation, LogitDistillation
 from lkd.federated import FedAvg, Federation, LocalWork
-from lkd.models import YOLO, TorchvisionDetector
+from lkd.models import YOLO, PerCamera, TorchvisionDetector
 from lkd.modules import Detector
 from lkd.teachers import CachedTeacher, Teacher
 
@@ -101,3 +101,27 @@ def test_three_clients_with_one_store_learn_what_they_learn_without(tmp_path):
         weights = fit(teacher)
         assert all(torch.equal(weights[name], value) for name, value in live.items())
     assert isinstance(federation.federation(), Federation) and teacher.answers.found == teacher.answers.asked
+
+
+class Copies(torch.nn.Module):
+    """A detector of cameras, each of which finds boxes of its own class in the same picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = PerCamera(torch.nn.Conv2d(3, 1, 1), ["C1", "C2"])
+
+    def detect(self, images, cameras=None):
+        self.network(images, cameras)
+        box, score = torch.tensor([[0.0, 0.0, 8.0, 8.0]]), torch.tensor([0.9])
+        return [{"boxes": box, "scores": score, "labels": torch.tensor([int(c[1])])} for c in cameras]
+
+
+def test_the_camera_is_part_of_the_key(tmp_path):
+    torch.manual_seed(0)
+    net, images = Copies(), torch.zeros(3, 3, 8, 8)
+    for _ in range(2):
+        teacher = CachedTeacher(net, tmp_path)
+        for cameras in (["C2", "C1", "C2"], ["C1", "C1", "C2"]):
+            assert [int(one["labels"]) for one in teacher.detect(images, cameras)] == [
+                int(c[1]) for c in cameras
+            ]

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from lkd.datamodules import YoloFolder
 from lkd.datamodules.views import Views
+from lkd.models import PerCamera
 from lkd.teachers import PseudoLabels, Teacher, detect_in_view
 from lkd.teachers.pseudo_labels import into_view
 
@@ -23,6 +25,41 @@ def labelled(found, **options):
     batch = {"images": torch.zeros(1, 3, 64, 64), "sizes": [(64, 64)]}
     (target,) = PseudoLabels(teacher, **options)(batch)["targets"]
     return target
+
+
+class Copies(nn.Module):
+    """A detector of cameras, each of which finds boxes of its own class."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = PerCamera(nn.Conv2d(3, 1, 1), ["C1", "C2"])
+
+    def forward(self, images):
+        raise AssertionError("it is asked by detect")
+
+    def detect(self, images, cameras=None):
+        self.network(images, cameras)
+        return [detections([[0, 0, 8, 8]], [0.9], [int(camera[1])]) for camera in cameras]
+
+
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_a_teacher_with_a_copy_per_camera_is_told_whose_images_they_are(batch_size):
+    teacher = Teacher(Copies(), batch_size=batch_size)
+    batch = {"images": torch.zeros(3, 3, 64, 64), "sizes": [(64, 64)] * 3, "cameras": ["C2", "C1", "C2"]}
+    assert [int(t["labels"]) for t in PseudoLabels(teacher)(batch)["targets"]] == [2, 1, 2]
+
+    views = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.0]] * 3)
+    whole = PseudoLabels(
+        teacher,
+        sees="frame",
+        frames=lambda paths: (torch.zeros(len(paths), 3, 64, 64), [(64, 64)] * len(paths)),
+    )
+    found = whole({**batch, "views": views, "paths": ["a", "b", "c"]})["targets"]
+    assert [int(t["labels"]) for t in found] == [2, 1, 2]
+    with pytest.raises(ValueError, match="must name the camera of each"):
+        PseudoLabels(teacher)({k: v for k, v in batch.items() if k != "cameras"})
+    with pytest.raises(ValueError, match="no network for C3"):
+        PseudoLabels(teacher)({**batch, "cameras": ["C3"] * 3})
 
 
 THREE = detections([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]], [0.45, 0.44, 0.9])

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from lkd import __version__
 from lkd.edge.export.boxes import NMS, Boxes
-from lkd.edge.export.files import write_files
+from lkd.edge.export.files import Format, write_files
 from lkd.edge.export.kind import Kind
 from lkd.edge.export.licenses import licenses as licenses_of
 from lkd.edge.export.logits import Logits
@@ -29,7 +29,7 @@ def export(
     data: LightningDataModule,
     ckpt_path: str,
     folder: str = "export",
-    format: Literal["onnx"] = "onnx",
+    format: Format = "onnx",
     nms: NMS = "inside",
     only: Sequence[str] | None = None,
     input_size: tuple[int, int] | None = None,
@@ -45,9 +45,9 @@ def export(
     limit_test_batches: float | int | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Writes a trained student as `student.onnx`, with its card `student.json`.
+    """Writes a trained student as a file, `student.onnx`, with its card `student.json`.
 
-    The module's own test runs twice on the CPU: as it is, and with the file in its place by ONNX Runtime. Every output is
+    The module's own test runs twice on the CPU: as it is, and with the file in its place, by ONNX Runtime or OpenVINO. Every output is
     compared on the way. What differs more than `tolerance`, or is worse by more than `max_drop`, is an error, and nothing is
     written.
 
@@ -60,14 +60,14 @@ def export(
         data: Whose test data the file is measured on.
         ckpt_path: The checkpoint.
         folder: Where to write.
-        format: Of the file.
+        format: Of the file: ONNX, or OpenVINO's pair of `student.xml` and `student.bin`.
         nms: Of a detector: suppression inside of the file, or beside it, in a NumPy function.
         only: Cameras or clients to export; a federation's `"server"`. Default: all cameras; of a federation all clients
             whose models differ, else the server's model.
         input_size: Height and width of a detector's input, in pixels. Default: the largest of the test data, by camera.
         score_threshold: Of a detector; default that of the module. File and checkpoint are measured with it.
         iou_threshold: Likewise.
-        classes: Names of the classes; default those of the data, else numbers.
+        classes: Names of the classes; default those of the module (`Detector(class_names=...)`) or of the data, else numbers.
         mean: Of each channel, for the metadata, where the data do not say how they are normalized.
         std: Likewise.
         licenses: What the card shall say of `code`, `weights`, `teacher` and `data`.
@@ -78,7 +78,7 @@ def export(
         config: Of the run, for the card.
 
     Returns:
-        The `.onnx` files.
+        The files, `.onnx` or `.xml`.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -89,8 +89,10 @@ def export(
         >>> export(Classifier("resnet18"), Digits(), "last.ckpt")  # doctest: +SKIP
         [PosixPath('export/student.onnx')]
     """
-    if format != "onnx":
-        raise ValueError(f"format={format!r} must be 'onnx'; docs/deploy.md says how to go on from there.")
+    if format not in ("onnx", "openvino"):
+        raise ValueError(
+            f"format={format!r} must be 'onnx' or 'openvino'; docs/deploy.md says how to go on from there."
+        )
     if nms not in ("inside", "beside"):
         raise ValueError(f"nms={nms!r} must be 'inside' or 'beside'.")
     for name, number in (("tolerance", tolerance), ("max_drop", max_drop)):
@@ -102,13 +104,13 @@ def export(
         raise ValueError(f"mean={mean} and std={std} must be given together.")
     if not Path(ckpt_path).is_file():
         raise FileNotFoundError(f"ckpt_path={ckpt_path!r} does not exist; give the path of a checkpoint.")
-    for package in ("onnx", "onnxscript", "onnxruntime"):
+    for package in ("onnx", "onnxscript", "openvino" if format == "openvino" else "onnxruntime"):
         optional(package)
     check_measurable(getattr(module, "client", module), data)
     stated = licenses_of(getattr(module, "client", module), config, licenses)
     written = []
     for student in students(module, data, ckpt_path, only, limit_test_batches):
-        kind = _kind(student, nms, only, input_size, score_threshold, iou_threshold)
+        kind = kind_of(student, nms, only, input_size, score_threshold, iou_threshold)
         content = {
             "provenance": {
                 "lkd": __version__,
@@ -123,12 +125,12 @@ def export(
             "licenses": stated,
         }
         written += write_files(
-            student, kind, Path(folder), content, classes, mean, std, tolerance, max_drop, threads
+            student, kind, Path(folder), content, classes, mean, std, tolerance, max_drop, threads, format
         )
     return written
 
 
-def _kind(
+def kind_of(
     student: Student,
     nms: NMS,
     only: Sequence[str] | None,
@@ -136,6 +138,19 @@ def _kind(
     score_threshold: float | None,
     iou_threshold: float | None,
 ) -> Kind:
+    """What kind of student it is.
+
+    Args:
+        student: Who.
+        nms: As of `export`, like the others.
+        only: See there.
+        input_size: See there.
+        score_threshold: See there.
+        iou_threshold: See there.
+
+    Raises:
+        ValueError: For arguments that are not of this kind.
+    """
     module, plain = student.module, student.ckpt_path is not None
     if isinstance(module, Detector):
         if plain and only is not None and not isinstance(module.network, PerCamera):

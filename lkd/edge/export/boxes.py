@@ -6,33 +6,16 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from lkd.edge.export.decoded import Decoded, check_decoded, multi_label, require_decoded
 from lkd.edge.export.kind import Kind, Part, arrays
-from lkd.edge.export.parity import Parity
+from lkd.edge.export.parity import Comparison
 from lkd.edge.exported import Exported
-from lkd.losses import decode_boxes
-from lkd.models.dense import Detections
 from lkd.models.per_camera import PerCamera
-from lkd.models.yolo import YOLO
+from lkd.models.suppression import Detections
 from lkd.modules import Detector
 
 NMS = Literal["inside", "beside"]
 GREY = 114 / 255  # the padding that YOLO networks are trained with
-
-
-class Decoded(nn.Module):
-    """Boxes in pixels, clipped to the picture, and scores, of a detector's raw outputs."""
-
-    def __init__(self, network: YOLO) -> None:
-        super().__init__()
-        self.module = network
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes `(B, A, 4)` and scores `(B, A, C)` of images `(B, 3, H, W)`."""
-        outputs = self.module(images)
-        height, width = images.shape[-2:]
-        boxes = decode_boxes(outputs).clamp(min=0)
-        limit = torch.tensor([width, height, width, height], dtype=boxes.dtype)
-        return boxes.minimum(limit), outputs["scores"].float().sigmoid().mT
 
 
 class Boxes(Kind):
@@ -61,11 +44,7 @@ class Boxes(Kind):
     ) -> None:
         super().__init__(module)
         for network in module.networks():
-            if not isinstance(network, YOLO):
-                raise ValueError(
-                    f"export writes detectors whose network is a YOLO, not a {type(network).__name__}: torch.onnx.export with a wrapper of your "
-                    "own around its decode does it."
-                )
+            require_decoded(network)
         score, iou, most = module.thresholds
         score, iou = (
             score if score_threshold is None else score_threshold,
@@ -75,6 +54,7 @@ class Boxes(Kind):
             if not 0 <= number <= 1:
                 raise ValueError(f"{argument}={number} must lie in [0, 1].")
         self.thresholds = (score, iou, most)
+        self.multi_label = multi_label(module.networks()[0])
         self.nms, self.input_size, self.only = nms, input_size, only
         self.images: dict[str, Tensor] = {}
 
@@ -119,35 +99,31 @@ class Boxes(Kind):
             )
         return [self._part(name, copy) for name, copy in copies.items()]
 
-    def _copies(self) -> dict[str, YOLO]:
+    def _copies(self) -> dict[str, nn.Module]:
         network = self.module.network
         names = list(network.copies) if isinstance(network, PerCamera) else [""]
-        return dict(zip(names, cast(list[YOLO], self.module.networks()), strict=True))
+        return dict(zip(names, self.module.networks(), strict=True))
 
-    def _part(self, name: str, network: YOLO) -> Part:
+    def _part(self, name: str, network: nn.Module) -> Part:
         images = self.images[name]
         if self.input_size is not None:
-            stride = network.strides[-1]
-            if any(side % stride or side < 1 for side in self.input_size):
-                raise ValueError(
-                    f"input_size={list(self.input_size)}: height and width must be multiples of {stride}."
-                )
             images = padded(images, self.input_size)
-        return Part(
-            name, Decoded(network).eval(), {"images": images}, ["boxes", "scores"], network.num_classes
-        )
+        check_decoded(network.eval(), images, self.thresholds)
+        classes: int = cast(Any, network).num_classes
+        return Part(name, Decoded(network), {"images": images}, ["boxes", "scores"], classes)
 
     def options(self) -> dict[str, Any]:
         """Thresholds, and where suppression is done."""
         names = ("score_threshold", "iou_threshold", "max_detections")
-        return {"nms": self.nms, **dict(zip(names, self.thresholds, strict=True))}
+        limits = dict(zip(names, self.thresholds, strict=True))
+        return {"nms": self.nms, **limits, "multi_label": self.multi_label}
 
     def settings(self) -> dict[str, Any]:
         """The thresholds."""
         return {"thresholds": self.thresholds}
 
     def stand_in(
-        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Parity]
+        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
         """Detections of the files."""
 
@@ -165,7 +141,7 @@ class Boxes(Kind):
 
         return detect
 
-    def _ask(self, batch: Tensor, part: Part, file: Exported, parity: Parity) -> Detections:
+    def _ask(self, batch: Tensor, part: Part, file: Exported, parity: Comparison) -> Detections:
         """What a file finds, compared with its network."""
         got = file(batch.numpy())
         if self.nms == "beside":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lkd.edge.exported import VERSION, sha256
+from lkd.edge.exported import VERSION, files, sha256
 
 
 def write_card(path: Path, content: Mapping[str, Any], parameters: int) -> None:
@@ -21,7 +21,7 @@ def write_card(path: Path, content: Mapping[str, Any], parameters: int) -> None:
         "version": VERSION,
         "file": path.name,
         "sha256": sha256(path),
-        "size": {"bytes": path.stat().st_size, "parameters": parameters},
+        "size": {"bytes": sum(part.stat().st_size for part in files(path)), "parameters": parameters},
         **content,
     }
     text = json.dumps(_plain(card), indent=2, allow_nan=False, ensure_ascii=False)

@@ -1,57 +1,41 @@
 """The verb `export`: from a configuration and a checkpoint to files and cards."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lkd.checkpoint_io import look
 from lkd.edge.export import export
 from lkd.edge.exported import Exported
 from lkd.metrics.tables import print_table
-from lkd.verb import Verb
+from lkd.verb import CheckpointVerb
 
-_OF_RUN = {"module", "data", "ckpt_path", "folder", "limit_test_batches", "config"}
-_OPTIONS = "export"
+_OF_RUN = frozenset({"module", "data", "ckpt_path", "folder", "limit_test_batches", "config"})
 
 
-class _Export(Verb):
+class OfCheckpoint(CheckpointVerb):
+    """Reads a configuration and a checkpoint, and has the options of a function. A subclass names both."""
+
+    verb: ClassVar[str] = "export"
+    function: ClassVar[Callable[..., Any]] = staticmethod(export)
+    of_run: ClassVar[frozenset[str]] = _OF_RUN
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds those of `export`, by its own names."""
+        """Adds those of the function, by its own names."""
         super().add_arguments_to_parser(parser)
         parser.add_argument(
-            "--folder", type=str | None, default=None, help="Where to write; default runs/<name>/export."
+            "--folder",
+            type=str | None,
+            default=None,
+            help=f"Where to write; default runs/<name>/{self.verb}.",
         )
-        parser.add_function_arguments(export, skip=cast(set[str | int], _OF_RUN), fail_untyped=False)
-        self.options = [
-            action.dest
-            for action in parser._actions
-            if action.dest in export.__annotations__ and action.dest not in _OF_RUN
-        ]
-
-    def _parse_ckpt_path(self) -> None:
-        """Takes the model's hyper-parameters from the checkpoint, over the configuration, as Lightning's verbs do."""
-        path = self.config["ckpt_path"]
-        if path is None or not Path(path).is_file():
-            raise FileNotFoundError(
-                f"ckpt_path={path!r} does not exist: export needs --ckpt_path and the path of a checkpoint."
-            )
-        checkpoint = look(self.config) or {}
-        found = {k: v for k, v in checkpoint.get("hyper_parameters", {}).items() if k != "_instantiator"}
-        there, here = found.pop("_class_path", None), self.config["model"]["class_path"]
-        if there is None:
-            return
-        if (
-            there.rpartition(".")[2] == here.rpartition(".")[2]
-        ):  # another class is refused in a sentence later
-            model = {"class_path": here, "dict_kwargs": found}
-            self.config = self.parser.parse_object({"model": model}, self.config)
-
-    def instantiate_classes(self) -> None:
-        """Makes data and model."""
-        super().instantiate_classes()
-        self.model = self.make_model()
+        skip = cast(set[str | int], set(self.of_run))
+        parser.add_function_arguments(self.function, skip=skip, fail_untyped=False)
+        known = inspect.signature(self.function).parameters
+        self.options = [name for name in known if name not in self.of_run]
 
 
 def run(args: list[str]) -> list[Path]:
@@ -63,14 +47,15 @@ def run(args: list[str]) -> list[Path]:
     Returns:
         The files.
     """
-    cli = _Export.parsed("export", __doc__, args)
+    cli = OfCheckpoint.parsed("export", __doc__, args)
     config: dict[str, Any] = cli.config.clone().as_dict()
     config.pop("config", None)
+    name = "export" if cli.config["format"] == "onnx" else f"export_{cli.config['format']}"
     paths = export(
         cli.model,
         cast(LightningDataModule, cli.datamodule),
         cli.config["ckpt_path"],
-        folder=cli.config["folder"] or str(Path("runs", cli.name, "export")),
+        folder=cli.config["folder"] or str(Path("runs", cli.name, name)),
         limit_test_batches=cli.config["trainer"]["limit_test_batches"],
         config={name: config[name] for name in config if name not in cli.options},
         **{name: config[name] for name in cli.options},

@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lkd import __version__
 from lkd.edge.export.boxes import Boxes
@@ -16,9 +16,12 @@ from lkd.edge.export.parity import Parity
 from lkd.edge.export.preprocessing import class_names, described_inputs
 from lkd.edge.export.students import Student
 from lkd.edge.export.tail import with_suppression
-from lkd.edge.exported import KEY, VERSION, Exported
+from lkd.edge.exported import KEY, VERSION, Exported, files
 from lkd.edge.extra import optional
 from lkd.edge.latency import latency
+from lkd.edge.openvino_file import to_openvino
+
+Format = Literal["onnx", "openvino"]
 
 
 def write_files(
@@ -32,6 +35,7 @@ def write_files(
     tolerance: float,
     max_drop: float,
     threads: int,
+    format: Format = "onnx",
 ) -> list[Path]:
     """Writes the files of a student and their cards; all of them, or none.
 
@@ -40,12 +44,13 @@ def write_files(
         kind: What it is.
         folder: Where to.
         content: Of the cards, beside what is measured here.
-        classes: Their names; None for those of the data.
+        classes: Their names; None for those of the module, or of the data.
         mean: See `described_inputs`.
         std: Likewise.
         tolerance: See `Parity`.
         max_drop: See `check_drop`.
         threads: Of the timing.
+        format: Of the files.
 
     Returns:
         The files.
@@ -53,7 +58,7 @@ def write_files(
     Raises:
         ValueError: If it cannot be exported, or the file is not as good as the module.
     """
-    data = student.test.data
+    data, own = student.test.data, getattr(kind.module, "class_names", None)
     watched = kind.watch(getattr(kind.module, kind.method))
     before = measured(kind, student.test, watched, as_it_is=True, ckpt_path=student.ckpt_path)
     parts = {part.name: part for part in kind.parts()}
@@ -68,25 +73,27 @@ def write_files(
                 "lkd": __version__,
                 "kind": kind.name,
                 "inputs": inputs,
-                "classes": class_names(classes, data, part.classes),
+                "classes": class_names(classes or own, data, part.classes),
                 **kind.options(),
             }
             _write(kind, part, spec, paths[name])
-        files = {name: Exported(path) for name, path in paths.items()}
+            if format == "openvino":
+                paths[name] = to_openvino(paths[name])
+        exported = {name: Exported(path) for name, path in paths.items()}
         parity = {name: Parity(tolerance) for name in parts}
-        after = measured(kind, student.test, kind.stand_in(parts, files, parity), as_it_is=False)
+        after = measured(kind, student.test, kind.stand_in(parts, exported, parity), as_it_is=False)
         for name, path in paths.items():
             parity[name].check()
             metrics = {"checkpoint": before.get(name, {}), "file": after.get(name, {})}
             check_drop(metrics["checkpoint"], metrics["file"], max_drop)
             timed = latency(path, arrays(parts[name].inputs), threads)
-            parts_of_card = _of_file(kind, files[name], metrics, parity[name], student.test.what)
+            parts_of_card = _of_file(kind, exported[name], metrics, parity[name], student.test.what)
             count = sum(p.numel() for p in parts[name].network.parameters())
             write_card(path, {**parts_of_card, "latency": timed, **content}, count)
         done = [folder / path.name for path in paths.values()]
         for path, end in zip(paths.values(), done, strict=True):
-            path.replace(end)
-            path.with_suffix(".json").replace(end.with_suffix(".json"))
+            for piece in (*files(path), path.with_suffix(".json")):
+                piece.replace(end.with_suffix(piece.suffix))
     return done
 
 
@@ -94,7 +101,7 @@ def _write(kind: Kind, part: Part, spec: dict[str, Any], path: Path) -> None:
     onnx = optional("onnx")
     graph = to_graph(part.network, part.inputs, part.outputs)
     if isinstance(kind, Boxes) and kind.nms == "inside":
-        graph = with_suppression(graph, *kind.thresholds)
+        graph = with_suppression(graph, *kind.thresholds, kind.multi_label)
     onnx.helper.set_model_props(graph, {KEY: json.dumps(spec, ensure_ascii=False)})
     onnx.save(graph, str(path))
 
@@ -102,19 +109,19 @@ def _write(kind: Kind, part: Part, spec: dict[str, Any], path: Path) -> None:
 def _of_file(
     kind: Kind, file: Exported, metrics: dict[str, Metrics], parity: Parity, what: str
 ) -> dict[str, Any]:
-    runtime = optional("onnxruntime")
+    name = "openvino" if file.path.suffix == ".xml" else "onnx"
     return {
         "student": {"class": type(kind.module).__name__, **file.spec},
         "metrics": {
             **metrics,
             "data": what,
             "samples": parity.samples,
-            "run by": f"ONNX Runtime {runtime.__version__}, CPU",
+            "run by": file.backend.runtime,
         },
         "parity": {
             "difference": parity.difference,
             "tolerance": parity.tolerance,
             "samples": parity.samples,
         },
-        "format": {"name": "onnx", "opset": OPSET},
+        "format": {"name": name, "opset": OPSET},
     }

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lkd.edge.export.parity import Parity
+from lkd.edge.export.parity import Comparison
 from lkd.edge.exported import Exported
 from lkd.edge.nms import Array
 
@@ -63,7 +63,7 @@ class Kind(ABC):
 
     @abstractmethod
     def stand_in(
-        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Parity]
+        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
         """The method, answered by the files and compared with the networks; all by the part's name."""
 

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lkd.edge.export.kind import Kind, Part, arrays
-from lkd.edge.export.parity import Parity
+from lkd.edge.export.parity import Comparison
 from lkd.edge.exported import Exported
 from lkd.modules import Classifier
 
@@ -79,7 +79,7 @@ class Logits(Kind):
         return [Part("", Forward(self.module).eval(), {"x": self.inputs}, ["logits"], self.classes)]
 
     def stand_in(
-        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Parity]
+        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
         """Logits of the file."""
 

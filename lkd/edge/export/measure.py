@@ -83,7 +83,7 @@ def measured(
     replaced = {**kind.settings(), kind.method: method, **({"test_step": step} if step else {})}
     whole = as_it_is and kind.step() is None and not tables.used(module)  # all of it will be the file's
     guard = _no_layer_runs(module, kind) if whole else contextlib.nullcontext()
-    with _quiet(), _replaced(module, replaced), guard:
+    with quiet(), _replaced(module, replaced), guard:
         trainer = Trainer(
             accelerator="cpu",
             devices=1,
@@ -206,7 +206,7 @@ def _no_layer_runs(module: LightningModule, kind: Kind) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the words of a Trainer about itself."""
     loggers = [logging.getLogger(f"lightning.pytorch{name}") for name in ("", ".utilities.rank_zero")]
     levels = [logger.level for logger in loggers]

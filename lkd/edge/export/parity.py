@@ -1,10 +1,23 @@
 """How far the outputs of a file are from those of the module that it was made of."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from lkd.edge.nms import Array
+
+
+class Comparison(Protocol):
+    """What looks at the outputs of a network and of a file that stands in for it, as they come."""
+
+    def compare(self, wanted: Mapping[str, Array], got: Mapping[str, Array]) -> None:
+        """Outputs by name, of one batch, of the network and of the file."""
+
+    def compare_detections(
+        self, wanted: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]], side: int
+    ) -> None:
+        """Detections of both, a dict a picture; `side` is the longer side of the pictures in pixels."""
 
 
 class Parity:

@@ -10,6 +10,7 @@ from lkd.checkpoint_io import read
 from lkd.checkpoints import FEDERATION, load_client, own_models
 from lkd.edge.export.measure import TestData
 from lkd.own_arguments import class_path
+from lkd.pruned import replay
 
 SERVER = "server"
 
@@ -60,6 +61,7 @@ def students(
         )
     if not federated:
         _check_class(checkpoint, module, ckpt_path)
+        replay(module, checkpoint)
         yield Student("", module, TestData(data, limit=limit), ckpt_path)
         return
     yield from _members(module, data, ckpt_path, only, limit)

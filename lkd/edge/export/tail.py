@@ -4,8 +4,7 @@ from typing import Any
 
 from lkd.edge.extra import optional
 
-# The rules of lkd.models.dense.detections: best class of a box, the best boxes of a picture, suppression within a class,
-# the best that are left. ONNX' own operator keeps boxes for each class and knows no limit over classes.
+# The rules of lkd.models.suppressed: the best candidates of a picture, suppression within a class, the best that are left. ONNX' own operator keeps boxes for each class and knows no limit over classes.
 _TEXT = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 suppression (float[batch, {boxes}, 4] boxes, float[batch, {boxes}, {classes}] scores) => (float[found, 7] detections)
@@ -15,13 +14,8 @@ suppression (float[batch, {boxes}, 4] boxes, float[batch, {boxes}, {classes}] sc
  float[1] lowest = {{{score_threshold}}}, float[1] nothing = {{-1.0}}, int64 zero = {{0}}, int64 step = {{1}},
  int64[1, {classes}, 1] classes = {{{numbers}}}>
 {{
-    best_kept = ReduceMax <keepdims = 1> (scores, last)
-    label = ArgMax <axis = 2, keepdims = 1> (scores)
-    best = Squeeze (best_kept, last)
-    top, place = TopK <axis = 1> (best, looked_at)
-    places = Unsqueeze (place, last)
+{candidates}
     top_boxes = GatherND <batch_dims = 1> (boxes, places)
-    top_labels = GatherND <batch_dims = 1> (label, places)
     label_row = Transpose <perm = [0, 2, 1]> (top_labels)
     is_of = Equal (label_row, classes)
     top_row = Unsqueeze (top, one)
@@ -59,9 +53,29 @@ suppression (float[batch, {boxes}, 4] boxes, float[batch, {boxes}, {classes}] sc
     detections = Compress <axis = 0> (rows, keep)
 }}
 """
+# A candidate is a box with its best class, or each class of a box.
+_BEST_CLASS = """
+    best_kept = ReduceMax <keepdims = 1> (scores, last)
+    label = ArgMax <axis = 2, keepdims = 1> (scores)
+    best = Squeeze (best_kept, last)
+    top, place = TopK <axis = 1> (best, looked_at)
+    places = Unsqueeze (place, last)
+    top_labels = GatherND <batch_dims = 1> (label, places)
+"""
+_EACH_CLASS = """
+    class_count = Constant <value_int = {classes}> ()
+    pairs = Flatten <axis = 1> (scores)
+    top, pair = TopK <axis = 1> (pairs, looked_at)
+    place = Div (pair, class_count)
+    label = Mod (pair, class_count)
+    places = Unsqueeze (place, last)
+    top_labels = Unsqueeze (label, last)
+"""
 
 
-def with_suppression(graph: Any, score_threshold: float, iou_threshold: float, max_detections: int) -> Any:
+def with_suppression(
+    graph: Any, score_threshold: float, iou_threshold: float, max_detections: int, multi_label: bool = False
+) -> Any:
     """A graph that gives detections in place of boxes and scores.
 
     Args:
@@ -69,6 +83,7 @@ def with_suppression(graph: Any, score_threshold: float, iou_threshold: float, m
         score_threshold: As of `lkd.edge.nms.suppress`.
         iou_threshold: Likewise.
         max_detections: Likewise.
+        multi_label: Likewise.
 
     Returns:
         One with the output `detections (D, 7)` of all pictures: number of the picture in the batch, x1, y1, x2, y2, class,
@@ -83,7 +98,8 @@ def with_suppression(graph: Any, score_threshold: float, iou_threshold: float, m
         boxes=boxes,
         classes=classes,
         numbers=", ".join(map(str, range(classes))),
-        looked_at=min(boxes, 10 * max_detections),
+        candidates=_EACH_CLASS.format(classes=classes) if multi_label else _BEST_CLASS,
+        looked_at=min(boxes * classes if multi_label else boxes, 10 * max_detections),
         most=max_detections,
         score_threshold=f"{score_threshold:.9f}",
         iou_threshold=f"{iou_threshold:.9f}",

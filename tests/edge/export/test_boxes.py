@@ -143,7 +143,9 @@ def test_sizes():
     ):
         kind.parts()
     kind.input_size = (65, 96)
-    with pytest.raises(ValueError, match=r"input_size=\[65, 96\]: height and width must be multiples of 32"):
+    with pytest.raises(
+        ValueError, match=r"input_size=\[65, 96\] is none for YOLO: images: H and W must be multiples of 32"
+    ):
         kind.parts()
     assert padded(torch.zeros(1, 3, 2, 2), (2, 3))[0, 0, 0].tolist() == pytest.approx([0, 0, 114 / 255])
 
@@ -157,11 +159,3 @@ def test_bad_input(tmp_path, roads):
     with pytest.raises(ValueError, match="the test split is empty"):
         empty = YoloFolder(str(roads), image_size=64, fractions=(1.0, 0.0, 0.0))
         export(detector(), empty, path)
-
-
-def test_a_network_of_another_kind_is_refused():
-    from lkd.models import TorchvisionDetector
-    from lkd.modules import Detector
-
-    with pytest.raises(ValueError, match="whose network is a YOLO, not a TorchvisionDetector"):
-        Boxes(Detector(TorchvisionDetector("ssdlite", num_classes=1)), "beside")

@@ -86,7 +86,7 @@ def test_hyper_parameters_are_the_checkpoints(run):
 
 
 @pytest.mark.parametrize(("options", "ckpt", "sentence"), [
-    ([], None, "export needs --ckpt_path"),
+    ([], None, "give --ckpt_path and the path of a checkpoint"),
     ([], "gone.ckpt", "ckpt_path='gone.ckpt' does not exist"),
     ([], "heads.ckpt", r"is of the class lkd\.modules\.MultiHeadClassifier, and the model is lkd\.modules\.Classifier"),
     (["--data.fractions=[0.8,0.2,0.0]"], "x.ckpt", "the test split is empty"),

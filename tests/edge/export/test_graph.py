@@ -31,3 +31,11 @@ class Fixed(nn.Module):
 def test_what_cannot_be_exported_names_the_layer(layers, sentence):
     with pytest.raises(ValueError, match=sentence):
         to_graph(Forward(Plain(*layers)).eval(), {"x": torch.randn(2, 3, 2, 2)}, ["logits"])
+
+
+def test_nothing_of_this_machine_is_in_a_graph():
+    """The exporter writes where in which source file each node comes from."""
+    layers = nn.Flatten(), nn.Linear(12, 3)
+    graph = to_graph(Forward(Plain(*layers)).eval(), {"x": torch.randn(2, 3, 2, 2)}, ["logits"])
+    assert graph.graph.node and not any(node.metadata_props for node in graph.graph.node)
+    assert b".py" not in graph.SerializeToString()

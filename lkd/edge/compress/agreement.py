@@ -1,0 +1,82 @@
+"""How far a compressed student says what its dense parent says."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lkd.edge.nms import Array, suppress
+
+CONFIDENT, OVERLAP = 0.25, 0.5
+"""Boxes of a score above the first are compared; they are the same from this intersection over union on."""
+
+
+class Agreement:
+    """Counts answers of a network that a file gives, too; a `Comparison`, which refuses nothing.
+
+    Of logits it is the share of samples with the same best class; of boxes the F1 score of the file's boxes against the
+    network's, of the same class, with scores above .25 and an intersection over union of .5 or more.
+
+    Args:
+        iou_threshold: Of the suppression that follows raw boxes.
+        max_detections: Likewise.
+
+    Example:
+        >>> agreement = Agreement()
+        >>> agreement.compare({"logits": np.array([[2.0, 1.0], [0.0, 1.0]])}, {"logits": np.array([[1.1, 1.0], [3.0, 1.0]])})
+        >>> agreement.share
+        0.5
+    """
+
+    def __init__(self, iou_threshold: float = 0.6, max_detections: int = 300) -> None:
+        self.iou_threshold, self.max_detections = iou_threshold, max_detections
+        self.same, self.all = 0.0, 0
+
+    @property
+    def share(self) -> float | None:
+        """In [0, 1]; None if there was nothing to compare."""
+        return self.same / self.all if self.all else None
+
+    def compare(self, wanted: Mapping[str, Array], got: Mapping[str, Array]) -> None:
+        """Logits, or boxes and scores before suppression."""
+        if "logits" in wanted:
+            self.same += float((wanted["logits"].argmax(1) == got["logits"].argmax(1)).sum())
+            self.all += len(wanted["logits"])
+            return
+        here, there = (
+            [
+                suppress(*pair, CONFIDENT, self.iou_threshold, self.max_detections)
+                for pair in zip(one["boxes"], one["scores"], strict=True)
+            ]
+            for one in (wanted, got)
+        )
+        self.compare_detections(here, there, 0)
+
+    def compare_detections(
+        self, wanted: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]], side: int
+    ) -> None:
+        """Boxes of pictures, best first."""
+        for one, other in zip(wanted, got, strict=True):
+            mine, theirs = _confident(one), _confident(other)
+            self.all += len(mine["boxes"]) + len(theirs["boxes"])
+            self.same += 2 * _pairs(mine, theirs)
+
+
+def _confident(found: Mapping[str, Array]) -> dict[str, Array]:
+    rows = found["scores"] > CONFIDENT
+    return {name: found[name][rows] for name in ("boxes", "labels")}
+
+
+def _pairs(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> int:
+    """How many boxes have a partner of their own; each takes the nearest that is left."""
+    a, b = mine["boxes"][:, None], theirs["boxes"][None]
+    sides = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0)
+    common = sides.prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - common
+    overlap = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    overlap[mine["labels"][:, None] != theirs["labels"][None]] = 0
+    pairs = 0
+    for row in overlap:
+        if len(row) and row.max() >= OVERLAP:
+            overlap[:, row.argmax()] = 0  # a view: the rows that follow see it
+            pairs += 1
+    return pairs

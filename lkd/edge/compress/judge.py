@@ -1,0 +1,32 @@
+"""Whether a stage is kept: what it has to obey, and why not."""
+
+from collections.abc import Sequence
+
+from lkd.edge.compress.limits import Limits
+from lkd.edge.compress.reference import Measures
+from lkd.edge.compress.step import Step
+
+NOISE = 1.03
+"""By how much of itself a time may be longer and still pass for the same: files are timed by turns, and this is what is left."""
+
+
+def against(measures: Measures, limits: Limits, step: Step, later: Sequence[Step], start: str) -> list[str]:
+    """What speaks against keeping a stage, in words; nothing if it is kept.
+
+    Args:
+        measures: Of the stage.
+        limits: To obey. Size and time may still be too much where later steps make files smaller.
+        step: That made it.
+        later: Steps that follow.
+        start: Name of the stage that it is compared with in time.
+    """
+    reasons = limits.spoiled(measures.drop)
+    if not any(_shrinks(one) for one in later):
+        reasons += limits.too_much(measures.p50_ms, measures.mb)
+    if _shrinks(step) and not limits.allow_slower and measures.of_start > NOISE:
+        reasons.append(f"slower on this machine than {start} ({measures.of_start:.2f}x)")
+    return reasons
+
+
+def _shrinks(step: Step) -> bool:
+    return step.removes or step.bits < 32

@@ -1,0 +1,72 @@
+"""How torch-pruning is kept to layers that it understands."""
+
+import functools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from lkd.edge.extra import optional
+
+MOST_STEPS, MOST_CHANNELS = 50_000, 500_000
+"""Of one group of channels: more is no network that is pruned."""
+
+
+def attentions(network: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
+    """Attention of timm's kind by its `qkv`: heads of one size in a row, and no weights but those of `qkv` and `proj`."""
+    for layer in network.modules():
+        qkv, proj, heads = (getattr(layer, name, None) for name in ("qkv", "proj", "num_heads"))
+        if not (isinstance(qkv, nn.Linear) and isinstance(proj, nn.Linear) and type(heads) is int):
+            continue
+        inside = sum(1 for _ in layer.parameters()) == sum(
+            1 for part in (qkv, proj) for _ in part.parameters()
+        )
+        if inside and getattr(layer, "attn_dim", None) == proj.in_features == qkv.out_features // 3:
+            yield qkv, layer
+
+
+@contextmanager
+def opaque(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """Within, layers leave no trace; what they are given is noted, as its channels have to stay like those of outputs."""
+    ends, layers = list[Tensor](), list(layers)
+
+    def closed(inner: Any, *args: Any, **kwargs: Any) -> Any:
+        ends.extend(
+            one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor) and one.requires_grad
+        )
+        with torch.no_grad():
+            return inner(*args, **kwargs)
+
+    for layer in layers:
+        vars(layer)["forward"] = functools.partial(closed, layer.forward)
+    try:
+        yield ends
+    finally:
+        for layer in layers:
+            del vars(layer)["forward"]
+
+
+@contextmanager
+def frozen() -> Iterator[None]:
+    """Within, torch-pruning does not look again at what operations do to channels, and gives up where it runs in circles.
+
+    Nothing may be pruned inside. The circles are ever larger ones, where channels are reshaped and come back.
+    """
+    kind = optional("torch_pruning.dependency.group").Group
+    mapping = optional("torch_pruning.dependency.index_mapping")
+    update = mapping.update_index_mapping
+    add = kind.add_dep
+
+    def bounded(group: Any, dep: Any, idxs: Any) -> None:
+        if len(group) > MOST_STEPS or len(idxs) > MOST_CHANNELS:
+            raise RuntimeError("they are reshaped in a way that torch-pruning does not understand")
+        add(group, dep, idxs)
+
+    kind.add_dep, mapping.update_index_mapping = bounded, lambda graph: None
+    try:
+        yield
+    finally:
+        kind.add_dep, mapping.update_index_mapping = add, update

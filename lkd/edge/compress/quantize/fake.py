@@ -1,0 +1,85 @@
+"""What eight bits do to a network while it trains: weights and inputs of layers are rounded as they will be in the file."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from types import MethodType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Range = tuple[float, float]
+RANGE = "_int8_range"
+
+
+@contextlib.contextmanager
+def fake_int8(module: nn.Module, ranges: Mapping[str, Range]) -> Iterator[list[str]]:
+    """Rounds inputs and weights of layers in every forward, until it is left; gradients pass as if they were not rounded.
+
+    Weights are signed, with a scale for each output channel: batch norms that follow only scale those channels, so the rounding
+    is that of the file, into whose weights they are folded. The inputs' ranges are fixed. Parameters and state dict stay as they are.
+
+    Args:
+        module: Holds the layers.
+        ranges: Of the inputs of its `Conv2d` and `Linear` layers, by their names, or by ends of names that are the same in several
+            copies of a network.
+
+    Yields:
+        Names of the layers.
+
+    Raises:
+        ValueError: If a name is of no such layer.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(1, 1, bias=False))
+        >>> _ = net[0].weight.data.fill_(1.0)
+        >>> with torch.no_grad(), fake_int8(net, {"0": (0.0, 255.0)}):
+        ...     float(net(torch.tensor([[3.4]])))
+        3.0
+    """
+    found: dict[str, nn.Conv2d | nn.Linear] = {}
+    for name, interval in ranges.items():
+        here = {
+            place: layer
+            for place, layer in module.named_modules()
+            if isinstance(layer, nn.Conv2d | nn.Linear) and f".{place}".endswith(f".{name}")
+        }
+        if not here:
+            raise ValueError(
+                f"{name!r} is no Conv2d or Linear layer of this module: it cannot be trained for int8."
+            )
+        for place, layer in here.items():
+            vars(layer)[RANGE] = interval
+            found[place] = layer
+    for layer in found.values():  # a bound method, so that a deep copy trains the copy
+        vars(layer)["forward"] = MethodType(_conv if isinstance(layer, nn.Conv2d) else _linear, layer)
+    try:
+        yield list(found)
+    finally:
+        for layer in found.values():
+            del vars(layer)["forward"], vars(layer)[RANGE]
+
+
+def _conv(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    return layer._conv_forward(_input(layer, x), _weight(layer.weight), layer.bias)
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(_input(layer, x), _weight(layer.weight), layer.bias)
+
+
+def _input(layer: nn.Module, x: Tensor) -> Tensor:
+    """Rounded to unsigned eight bits of the layer's range, which holds 0."""
+    low, high = vars(layer)[RANGE]
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max((high - low) / 255, 1e-12)
+    zero = max(0, min(255, round(-low / scale)))
+    return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, 0, 255).to(x.dtype)
+
+
+def _weight(weight: Tensor) -> Tensor:
+    """Rounded to signed eight bits, output channel by output channel."""
+    wide = weight.float()
+    scale = wide.detach().flatten(1).abs().amax(1).clamp(min=1e-12) / 127
+    zero = torch.zeros_like(scale, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(wide, scale, zero, 0, -127, 127).to(weight.dtype)

@@ -1,0 +1,189 @@
+"""Recovery: a pruned student is trained again, on labels, by distillation, or by both."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from lkd.callbacks import DetectionReport, Distillation, EpochLines
+from lkd.edge.compress.parent import Parent
+from lkd.edge.compress.resume import described
+from lkd.edge.compress.step import Job, Stage, Step
+from lkd.edge.compress.student import student
+from lkd.edge.exported import sha256
+from lkd.metrics.direction import rises
+from lkd.pruned import KEY
+
+log = logging.getLogger(__name__)
+
+
+class Recover(Step):
+    """Trains the student of a stage on the configuration's data, with its Trainer's options and callbacks.
+
+    Without `distillation` it learns from labels alone. A `Distillation` adds a teacher, the dense student (`Parent`) or one of
+    its own, such as the oracle; its `alpha` says how much the labels count, and with 0 there need be none. The configuration's
+    own `distillation` is not used: what the recovery shall use is given here. Feature terms are fine: where the pruned student is
+    narrower, those with adapters bridge the widths.
+
+    A recovery that was interrupted goes on from `last.ckpt` in the stage's folder.
+
+    Args:
+        epochs: Of training.
+        distillation: `Distillation` callbacks, any of them.
+        monitor: Metric by which the best epoch is kept, such as `"val/map"`. Default: the last epoch is kept.
+        optimizer: Makes the optimizer; default that of the module's configuration.
+        scheduler: Likewise.
+
+    Raises:
+        ValueError: For less than one epoch.
+        TypeError: For something else than `Distillation` callbacks.
+
+    Example:
+        >>> from lkd.losses import KD
+        >>> Recover(5, [Distillation(Parent(), [KD(temperature=4.0)], alpha=0.5)]).epochs
+        5
+    """
+
+    name, mends = "recover", True
+
+    def __init__(
+        self,
+        epochs: int,
+        distillation: Sequence[Callback] = (),
+        monitor: str | None = None,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        if epochs < 1:
+            raise ValueError(f"epochs={epochs} must be 1 or more.")
+        for callback in distillation:
+            if not isinstance(callback, Distillation):
+                raise TypeError(
+                    f"distillation has a {type(callback).__name__}, and takes Distillation callbacks; others stand in trainer.callbacks."
+                )
+        self.epochs, self.distillation, self.monitor = epochs, list(distillation), monitor
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self._how = described(
+            {k: v for k, v in vars(self).items() if k != "epochs"}
+        )  # before a fit changes any
+
+    def check(self, module: LightningModule, data: LightningDataModule) -> None:
+        """Refuses an optimizer that the module does not take."""
+        for name in ("optimizer", "scheduler"):
+            if getattr(self, name) is not None and not hasattr(module, name):
+                raise ValueError(
+                    f"Recover({name}=...): {type(module).__name__} has no attribute {name!r} that makes it: leave it out, and the module's "
+                    "configure_optimizers says it."
+                )
+
+    def run(self, stage: Stage, job: Job) -> Stage:
+        """Trains; the checkpoint is `last.ckpt`, or with a monitor `best.ckpt`."""
+        if stage.checkpoint is None or job.parent.checkpoint is None:
+            raise ValueError(
+                f"the stage {stage.name!r} is a file alone, and recovery needs its weights: recover before that."
+            )
+        module = student(job.config_module, stage.checkpoint)
+        if hasattr(module, KEY):
+            thaw(module)
+        for name in ("optimizer", "scheduler"):
+            if getattr(self, name) is not None:
+                setattr(module, name, getattr(self, name))
+        for parent in (
+            p
+            for c in self.distillation
+            for p in cast(Distillation, c).teacher.modules()
+            if isinstance(p, Parent)
+        ):
+            parent.become(student(job.config_module, job.parent.checkpoint))
+        trainer, keeper = self._trainer(job)
+        last = job.folder / "last.ckpt"
+        self._begin(job, stage.checkpoint, last)
+        trainer.fit(
+            module, datamodule=job.data, ckpt_path=str(last) if last.is_file() else None, weights_only=True
+        )
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        path = last if self.monitor is None else job.folder / "best.ckpt"
+        best = (
+            f", the best by {self.monitor} ({float(keeper.best_model_score):.4f})"
+            if keeper.best_model_score is not None
+            else ""
+        )
+        log.info("%s keeps %s%s", job.name, path, best or ", the last epoch")
+        return Stage(job.name, job.folder, path)
+
+    def _begin(self, job: Job, start: Path, last: Path) -> None:
+        """Goes on only from what began from the same weights in the same way; what another recovery left is deleted."""
+        note, begun = job.folder / "begun.json", {"start": sha256(start), "how": self._how}
+        same = note.is_file() and json.loads(note.read_text(encoding="utf-8")) == json.loads(
+            json.dumps(begun)
+        )
+        if last.is_file() and same:
+            log.info("%s goes on from %s", job.name, last)
+        elif last.is_file():
+            log.warning("%s is of another recovery, and is deleted: %s begins anew", last, job.name)
+            last.unlink()
+        note.write_text(json.dumps(begun), encoding="utf-8")
+
+    def _trainer(self, job: Job) -> tuple[Trainer, ModelCheckpoint]:
+        """The configuration's, with this recovery's distillation and checkpoints in place of its own."""
+        trainer = job.trainer(max_epochs=self.epochs, max_steps=-1)
+        callbacks: list[Any] = cast(Any, trainer).callbacks
+        callbacks[:] = [
+            c for c in callbacks if not isinstance(c, Checkpoint | Distillation | DetectionReport)
+        ]
+        callbacks[:0] = [*self.distillation, _Horizon()]
+        if trainer.progress_bar_callback is None and not any(isinstance(c, EpochLines) for c in callbacks):
+            callbacks.append(EpochLines())
+        keeper = ModelCheckpoint(
+            dirpath=job.folder,
+            filename="best",
+            monitor=self.monitor,
+            mode="max" if self.monitor is None or rises(self.monitor) else "min",
+            save_top_k=0 if self.monitor is None else 1,
+            save_last=True,
+            enable_version_counter=False,
+        )
+        callbacks.append(keeper)
+        return trainer, keeper
+
+
+def thaw(module: LightningModule) -> None:
+    """Lets all of a pruned module learn: layers and batch statistics that its configuration freezes fit the channels that are gone.
+
+    Args:
+        module: With `freeze_batchnorm` and `freeze_layers`, as `Detector` has them; another stays as it is.
+    """
+    said = (
+        [f"freeze_batchnorm={module.freeze_batchnorm}"] if getattr(module, "freeze_batchnorm", False) else []
+    )
+    if layers := getattr(module, "freeze_layers", 0):
+        said.append(f"freeze={layers}")
+        for network in cast(Any, module).networks():
+            for layer in cast(Any, module)._frozen(network):
+                layer.requires_grad_(True)
+    if said:
+        vars(module).update(freeze_batchnorm=False, freeze_layers=0)
+        module.train()
+        log.warning(
+            "%s of the configuration is not for a pruned student: all of it learns in the recovery.",
+            " and ".join(said),
+        )
+
+
+class _Horizon(Callback):
+    """Says if the scheduler is made for another number of epochs, after which a cosine rises again."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for entry in trainer.lr_scheduler_configs:
+            steps = getattr(entry.scheduler, "T_max", None)
+            if steps is not None and entry.interval == "epoch" and steps != trainer.max_epochs:
+                rank_zero_warn(
+                    f"the scheduler's T_max is {steps}, and the recovery has {trainer.max_epochs} epochs: give Recover a scheduler of its own."
+                )

@@ -1,0 +1,160 @@
+"""The dense student, in memory: every stage's files stand in for it in its own test, and are compared with it."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lkd.edge.compress.agreement import Agreement
+from lkd.edge.compress.macs import macs
+from lkd.edge.export.kind import Kind, Part, arrays
+from lkd.edge.export.measure import Metrics, measured
+from lkd.edge.export.students import Student
+from lkd.edge.exported import Exported
+from lkd.edge.latency import latencies
+from lkd.metrics.direction import rises
+
+MAIN = ("map", "map50")
+"""Of a detector's metrics, what is looked at first; of others the first that rises."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What the files of a stage do. Of several files (a camera each) size and time are the largest, the drop is the worst.
+
+    Attributes:
+        metric: Its name.
+        value: Of the metric, over all test data.
+        drop: By how much it is worse than that of the dense student's file.
+        mb: Megabytes (1e6 bytes).
+        p50_ms: Of one sample.
+        p95_ms: Likewise.
+        cpu_ms: Likewise.
+        of_parent: Median time as a share of that of the dense student's file, timed by turns.
+        of_start: Likewise, of the file that the step started from.
+        agreement: See `Agreement`.
+        metrics: Of each file, by the name of its part.
+        latency: Of each file, likewise.
+    """
+
+    metric: str
+    value: float
+    drop: float
+    mb: float
+    p50_ms: float
+    p95_ms: float
+    cpu_ms: float
+    of_parent: float
+    of_start: float
+    agreement: float | None
+    metrics: dict[str, Metrics]
+    latency: dict[str, dict[str, Any]]
+
+
+class Reference:
+    """A dense student, with what its test shows it.
+
+    Args:
+        student: Who.
+        kind_of: Makes its kind.
+        metric: By which it is judged; None for the usual one.
+        threads: Of all timing.
+    """
+
+    def __init__(
+        self, student: Student, kind_of: Callable[[Student], Kind], metric: str | None, threads: int
+    ) -> None:
+        self.student, self.metric, self.threads = student, metric, threads
+        self.kind = kind_of(student)
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """What becomes files, by name; a test of the student runs first."""
+        kind, student = self.kind, self.student
+        watched = kind.watch(getattr(kind.module, kind.method))
+        measured(kind, student.test, watched, as_it_is=True, ckpt_path=student.ckpt_path)
+        return {part.name: part for part in kind.parts()}
+
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample; of several parts those of the largest."""
+        return max(macs(part.network, part.inputs) for part in self.parts.values())
+
+    def measure(self, files: Sequence[Path], start: Sequence[Path], parent: Sequence[Path]) -> Measures:
+        """What files do.
+
+        Args:
+            files: Of a stage, one a part.
+            start: Of the stage that it was made from.
+            parent: Of the dense student.
+
+        Raises:
+            ValueError: If nothing was measured.
+        """
+        before = self._metrics(parent)[0] if list(files) != list(parent) else None
+        after, agreement = self._metrics(files)
+        before = before or after
+        name = self._name(before.get("") or next(iter(before.values())))
+        timed, share = {}, {"parent": 0.0, "start": 0.0}
+        for part, path, first, dense in zip(self.parts, files, start, parent, strict=True):
+            paths = list(dict.fromkeys([dense, first, path]))
+            found = dict(
+                zip(paths, latencies(paths, arrays(self.parts[part].inputs), self.threads), strict=True)
+            )
+            timed[part] = found[path]
+            for who, other in (("parent", dense), ("start", first)):
+                share[who] = max(share[who], found[path]["p50_ms"] / max(found[other]["p50_ms"], 1e-3))
+        overall = after.get("") or {name: sum(one[name] for one in after.values()) / len(after)}
+        return Measures(
+            metric=name,
+            value=overall[name],
+            drop=max(_drop(name, before[part], after[part]) for part in self.parts),
+            mb=max(path.stat().st_size for path in files) / 1e6,
+            **{key: max(one[key] for one in timed.values()) for key in ("p50_ms", "p95_ms", "cpu_ms")},
+            of_parent=share["parent"],
+            of_start=share["start"],
+            agreement=agreement.share,
+            metrics={part: after[part] for part in self.parts},
+            latency=timed,
+        )
+
+    def drop(self, files: Sequence[Path], parent: Sequence[Path]) -> float:
+        """By how much the metric of files is worse than that of the dense student's, without timing."""
+        before, after = self._metrics(parent)[0], self._metrics(files)[0]
+        name = self._name(before.get("") or next(iter(before.values())))
+        return max(_drop(name, before[part], after[part]) for part in self.parts)
+
+    def _metrics(self, files: Sequence[Path]) -> tuple[dict[str, Metrics], Agreement]:
+        key = tuple(files)
+        if key not in self._known:
+            options = self.kind.options()
+            agreement = Agreement(options.get("iou_threshold", 0.6), options.get("max_detections", 300))
+            made = {part: Exported(path) for part, path in zip(self.parts, files, strict=True)}
+            method = self.kind.stand_in(self.parts, made, dict.fromkeys(self.parts, agreement))
+            self._known[key] = measured(self.kind, self.student.test, method, as_it_is=False), agreement
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict[tuple[Path, ...], tuple[dict[str, Metrics], Agreement]]:
+        return {}
+
+    def _name(self, metrics: Metrics) -> str:
+        finite = [name for name, value in metrics.items() if math.isfinite(value)]
+        usual = [*(n for n in MAIN if n in finite), *(n for n in finite if rises(n)), *finite]
+        if self.metric is not None and self.metric not in finite:
+            raise ValueError(
+                f"metric={self.metric!r} is not among what the test measures: {', '.join(finite) or 'nothing that is a number'}."
+            )
+        if not usual:
+            raise ValueError(
+                "no metric of the test data is a number, as where none of them has an object: give test data with labels."
+            )
+        return self.metric or usual[0]
+
+
+def _drop(name: str, before: Metrics, after: Metrics) -> float:
+    """Not a number where the file is, which obeys no limit."""
+    if not math.isfinite(before[name]):
+        return 0.0  # a camera whose test has no object
+    return before[name] - after[name] if rises(name) else after[name] - before[name]

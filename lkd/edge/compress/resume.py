@@ -1,0 +1,150 @@
+"""Finished stages are not run again: each has its own folder, and a note in it that is written last."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lkd.edge.compress.reference import Measures
+from lkd.edge.compress.step import Stage
+from lkd.edge.exported import sha256
+
+NOTE, BOOK = "stage.json", "compress.json"
+
+
+class Book:
+    """What a folder holds of a compression.
+
+    Args:
+        folder: Where the stages are.
+        what: All that they depend on: plain data.
+        anew: Whether stages of another configuration are deleted, and these too.
+
+    Raises:
+        ValueError: If the folder is of another configuration.
+    """
+
+    def __init__(self, folder: Path, what: Mapping[str, Any], anew: bool = False) -> None:
+        self.folder, path = folder, folder / BOOK
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        here = json.loads(json.dumps(what))
+        if known is not None and anew:
+            for stage in folder.iterdir():
+                if stage.is_dir() and (stage / NOTE).is_file():
+                    shutil.rmtree(stage)
+        elif known is not None and known != here:
+            raise ValueError(
+                f"folder={str(folder)!r} holds stages of another configuration ({_difference(known, here)}): give another folder, or "
+                "anew=true, which deletes them."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(path, here)
+
+    def place(self, name: str) -> Path:
+        """The folder of a stage, which is made.
+
+        Args:
+            name: Such as `"1 prune"`.
+        """
+        place = self.folder / name.replace(" ", "_")
+        place.mkdir(exist_ok=True)
+        return place
+
+    def finished(self, name: str, start: str) -> tuple[Stage, Measures] | None:
+        """A stage that an earlier run finished; what it finished from another start is deleted.
+
+        Args:
+            name: Of the stage.
+            start: `mark` of the stage that it starts from.
+        """
+        place = self.place(name)
+        if not (place / NOTE).is_file():
+            return None
+        note = json.loads((place / NOTE).read_text(encoding="utf-8"))
+        paths = {self.folder / path: digest for path, digest in note["digests"].items()}
+        if note["start"] != start or any(not p.is_file() or sha256(p) != d for p, d in paths.items()):
+            shutil.rmtree(place)
+            return None
+        checkpoint = None if note["checkpoint"] is None else self.folder / note["checkpoint"]
+        stage = Stage(name, place, checkpoint, [self.folder / path for path in note["files"]])
+        return stage, Measures(**note["measures"])
+
+    def finish(self, stage: Stage, start: str, measures: Measures) -> None:
+        """Notes that a stage is finished. A checkpoint outside of the folder is the one that all began with, and is not noted.
+
+        Args:
+            stage: It.
+            start: As of `finished`.
+            measures: Of its files.
+        """
+        given = stage.checkpoint
+        own = [given] if given is not None and given.is_relative_to(self.folder) else []
+        note = {
+            "start": start,
+            "checkpoint": self._inside(own[0]) if own else None,
+            "files": [self._inside(path) for path in stage.files],
+            "digests": {self._inside(path): sha256(path) for path in [*stage.files, *own]},
+            "measures": asdict(measures),
+        }
+        _write(stage.folder / NOTE, note)
+
+    def _inside(self, path: Path) -> str:
+        return str(path.relative_to(self.folder))
+
+
+def mark(stage: Stage) -> str:
+    """Tells a stage from others, and from one of the same name that was made otherwise."""
+    return " ".join([stage.name, *(sha256(path) for path in stage.files)])
+
+
+def described(value: Any, depth: int = 5) -> Any:
+    """An object as plain data: its class and its public attributes, as far as they are plain, too.
+
+    Example:
+        >>> described({"path": Path("a"), "values": (1, None)})
+        {'path': 'a', 'values': [1, None]}
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): described(each, depth) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [described(each, depth) for each in value]
+    if isinstance(value, partial):
+        return {"function": described(value.func), "with": described(value.keywords)}
+    if isinstance(value, type) or not hasattr(value, "__dict__"):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    public = {k: v for k, v in vars(value).items() if not k.startswith("_")} if depth else {}
+    return {"class": name, **{key: described(each, depth - 1) for key, each in public.items()}}
+
+
+def _difference(there: Any, here: Any, where: str = "") -> str:
+    """The first entry that differs, in words."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in [*there, *here]:
+            if there.get(key) != here.get(key):
+                return _difference(there.get(key), here.get(key), f"{where}.{key}" if where else key)
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for number, pair in enumerate(zip(there, here, strict=True)):
+            if pair[0] != pair[1]:
+                return _difference(*pair, f"{where}[{number}]")
+    return f"{where}: {_brief(there)} there, {_brief(here)} here"
+
+
+def _brief(value: Any) -> str:
+    said = json.dumps(value)
+    return said if len(said) < 60 else said[:57] + "..."
+
+
+def _write(path: Path, content: Any) -> None:
+    """Whole, or not at all."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(draft, path)

@@ -1,0 +1,67 @@
+"""A stage's checkpoint as a module, dense or pruned, in any process."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lightning.pytorch import LightningModule
+
+from lkd.checkpoint_io import Checkpoints, read
+from lkd.copies import copied
+from lkd.pruned import replay
+
+M = TypeVar("M", bound=LightningModule)
+KEPT = (
+    "pytorch-lightning_version",
+    "epoch",
+    "global_step",
+    "hyper_parameters",
+    "hparams_name",
+    "hparams_type",
+)
+"""What the checkpoint of a pruned student takes over: nothing of an optimizer, which knew other weights."""
+
+
+def student(module: M, checkpoint: str | Path) -> M:
+    """A copy of a module with the weights of a checkpoint, as narrow as pruning left it.
+
+    Args:
+        module: As configured, dense; it stays as it is.
+        checkpoint: Lightning's, of its class.
+
+    Returns:
+        The copy, on the CPU. Every checkpoint of it holds its pruning, too.
+
+    Raises:
+        ValueError: If the checkpoint is damaged, holds objects, or does not fit.
+
+    Example:
+        >>> student(Classifier("resnet18"), "pruned.ckpt")  # doctest: +SKIP
+    """
+    found = read(str(checkpoint))
+    twin = copied(module, "module")
+    twin.configure_model()
+    replay(twin, found)
+    twin.on_load_checkpoint(found)
+    try:
+        twin.load_state_dict(found["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"ckpt_path={str(checkpoint)!r} does not fit {type(module).__name__}: {' '.join(str(error).split())[:400]}: give the "
+            "configuration that it was trained by."
+        ) from error
+    return twin
+
+
+def write(module: LightningModule, path: Path, like: Path) -> None:
+    """Writes a module's checkpoint, ready to be tested, exported and recovered, not to be resumed.
+
+    Args:
+        module: The module.
+        path: Where to.
+        like: The checkpoint that its weights came from.
+    """
+    before = read(str(like))
+    checkpoint: dict[str, Any] = {key: before[key] for key in KEPT if key in before}
+    checkpoint["state_dict"] = module.state_dict()
+    module.on_save_checkpoint(checkpoint)
+    Checkpoints().save_checkpoint(checkpoint, path)

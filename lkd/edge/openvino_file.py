@@ -1,0 +1,86 @@
+"""OpenVINO's files: made of an ONNX file, and run on the CPU."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lkd.edge.extra import optional
+from lkd.edge.nms import Array
+
+
+class OpenVINOFile:
+    """Reads a `.xml`, beside which its weights lie as `.bin`.
+
+    It computes in float32 even where the processor has bfloat16, which OpenVINO would take by itself.
+
+    Args:
+        path: The `.xml`.
+        threads: Of OpenVINO.
+
+    Attributes:
+        runtime: What runs it, with its version.
+
+    Raises:
+        ImportError: Without the extra `openvino`.
+        ValueError: If OpenVINO cannot run it.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        openvino = optional("openvino")
+        core = openvino.Core()
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        try:
+            self._info = core.read_model(path)
+            self.model = core.compile_model(self._info, "CPU", options)
+        except RuntimeError as error:
+            raise ValueError(f"path={str(path)!r} cannot be run by OpenVINO: {error}") from error
+        self.runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}, CPU"
+
+    def written(self, key: str) -> str | None:
+        """What the metadata have under a key."""
+        return str(self._info.get_rt_info(key).value) if self._info.has_rt_info(key) else None
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name."""
+        found = self.model(dict(inputs))
+        return {output.get_any_name(): found[output] for output in self.model.outputs}
+
+
+def to_openvino(path: str | Path, folder: str | Path | None = None) -> Path:
+    """Writes an ONNX file as OpenVINO's `.xml` and `.bin`, in the precision that it has, with lkd's metadata.
+
+    A file in 8 bits (QDQ) stays one.
+
+    Args:
+        path: The `.onnx`.
+        folder: Where to; default beside it.
+
+    Returns:
+        The `.xml`. There is no card of it: a card is of what was measured, which `export --format=openvino` does.
+
+    Raises:
+        ImportError: Without the extra `openvino`.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no ONNX file, or OpenVINO does not know one of its operators.
+
+    Example:
+        >>> to_openvino("runs/digits/export/student.onnx")  # doctest: +SKIP
+        PosixPath('runs/digits/export/student.xml')
+    """
+    openvino, path = optional("openvino"), Path(path)
+    if path.suffix != ".onnx":
+        raise ValueError(f"path={str(path)!r} must be a .onnx file.")
+    if not path.is_file():
+        raise FileNotFoundError(f"path={str(path)!r} does not exist; give a .onnx that export wrote.")
+    try:
+        model = openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise ValueError(f"path={str(path)!r} cannot be read by OpenVINO: {error}") from error
+    for entry in optional("onnx").load(path, load_external_data=False).metadata_props:
+        model.set_rt_info(entry.value, entry.key)
+    end = Path(folder or path.parent) / path.with_suffix(".xml").name
+    openvino.save_model(model, end, compress_to_fp16=False)
+    return end

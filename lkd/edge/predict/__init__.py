@@ -1,0 +1,1 @@
+"""Prediction on pictures, folders and streams, by a checkpoint or an exported file."""

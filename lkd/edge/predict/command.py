@@ -1,0 +1,145 @@
+"""The verb `predict SOURCE`: pictures, folders and streams, by an exported file (without torch) or a checkpoint."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from lkd.edge.exported import Exported
+from lkd.edge.predict.annotate import Annotated, AnnotatedClip
+from lkd.edge.predict.folder import fresh
+from lkd.edge.predict.frame import Source
+from lkd.edge.predict.loop import predict
+from lkd.edge.predict.parking.car_park import CarPark
+from lkd.edge.predict.parking.occupancy import Occupancy
+from lkd.edge.predict.parking.slots import Slots
+from lkd.edge.predict.parking.truth import Truth
+from lkd.edge.predict.predictor import Predictor, Student
+from lkd.edge.predict.sources import is_stream, open_source
+from lkd.edge.predict.summary import plainly, tell
+from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results
+from lkd.edge.predict.tracks import Tracker
+from lkd.edge.predict.words import OF_BOXES, OF_SLOTS, check_options, is_file, parser, split
+
+
+def run(args: Sequence[str]) -> dict[str, Any]:
+    """Predicts, and prints what was done.
+
+    Args:
+        args: The words after `predict`.
+
+    Returns:
+        The report; see `lkd.edge.predict.loop.predict`. With slots `occupancy` has what `OccupancyScore` says.
+
+    Raises:
+        SystemExit: With 128 and the number of the signal that ended it.
+        ValueError: For options that do not fit, before anything long.
+    """
+    words, options = split(args)
+    given, rest = parser().parse_known_args(options)
+    if not words:
+        raise ValueError(
+            "predict needs a SOURCE beside --model: a picture, a folder, a glob, a clip or the address of a stream."
+        )
+    if given.folder is not None:
+        fresh(given.folder, given.folder)
+    _by_file(given, rest)
+    with closing(open_source(words, given.every)) as source:  # first: it is soon known to be wrong
+        student, who, default = _student(given, rest)
+        predictor = Predictor(student, who, given.score_threshold)
+        _check(given, predictor, who)
+        most = given.pictures if "pictures" in given else 20 if is_stream(words[0]) else None
+        report = _predict(given, source, predictor, fresh(given.folder, default), most)
+    if report["signal"]:
+        raise SystemExit(128 + report["signal"])
+    return report
+
+
+def _predict(
+    given: Any, source: Source, predictor: Predictor, folder: Path, most: int | None
+) -> dict[str, Any]:
+    """Puts together what is written, and runs."""
+    classes, rate = predictor.classes, getattr(source, "rate", None)  # of a clip
+    tracker = Tracker(given.track, rate or 25.0) if given.track else None
+    occupancy, truth = _slots(given, source, classes) if given.slots else (None, None)
+    folder.mkdir(parents=True, exist_ok=True)
+    boxes = BoxFiles(folder, classes, tracker is not None) if predictor.detects else None
+    results: list[Results] = [boxes or ProbabilityFile(folder, classes)]
+    park = CarPark(folder, occupancy, truth, given.slot_columns) if occupancy else None
+    overlay = park.overlay if park else None
+    if park:
+        results.append(park)
+    results.append(Annotated(folder, classes, most, overlay))
+    if given.clip:
+        results.append(AnnotatedClip(folder, classes, rate, overlay))
+    with warnings.catch_warnings():
+        warnings.showwarning = plainly
+        report = predict(source, predictor, results, tracker.update if tracker else None)
+    if park:
+        report["occupancy"] = park.figures()
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    tell(report, folder)
+    return report
+
+
+def _check(given: Any, predictor: Predictor, who: str) -> None:
+    """Refuses options that say nothing beside the others."""
+    for name in OF_BOXES:
+        if getattr(given, name) and not predictor.detects:
+            raise ValueError(
+                f"{name}={getattr(given, name)} is of boxes, and {who} is a classifier: leave it out."
+            )
+    for name in OF_SLOTS:
+        if getattr(given, name) not in (None, False) and given.slots is None:
+            raise ValueError(
+                f"{name}={getattr(given, name)} is of slots: give their map, too, as --slots map.json."
+            )
+
+
+def _slots(given: Any, source: Source, classes: Sequence[str]) -> tuple[Occupancy, Truth | None]:
+    """What follows the slots, and what is known of them."""
+    slots = Slots.read(given.slots, source.size, given.slot_camera)
+    numbers = {"up": given.slot_up, "down": given.slot_down, "dwell": given.slot_dwell}
+    known = {name: value for name, value in numbers.items() if value is not None}
+    truth = None if given.truth is None else Truth.read(given.truth, slots)
+    return Occupancy(slots, classes, given.slot_classes, **known), truth
+
+
+def _by_file(given: Any, rest: Sequence[str]) -> bool:
+    """Whether an exported file predicts, and not a checkpoint.
+
+    Raises:
+        ValueError: If both or neither are named, or options that are of the other.
+    """
+    names = {word.partition("=")[0] for word in rest}
+    by_file = given.model is not None and (is_file(given.model) or "--config" not in names)
+    if by_file == ("--ckpt_path" in names):
+        have = f"both --model={given.model} and --ckpt_path" if by_file else "neither --model nor --ckpt_path"
+        raise ValueError(
+            f"{have}: predict SOURCE takes an exported file (--model student.onnx) or a checkpoint (--config C.yaml --ckpt_path X.ckpt)."
+        )
+    if not by_file:
+        if not names & {"--config", "-c"}:
+            raise ValueError("--ckpt_path needs the configuration that it was trained by: --config C.yaml.")
+        return False
+    for name in ("camera", "client", "classes"):
+        if (value := getattr(given, name)) is not None:
+            raise ValueError(
+                f"{name}={value} is of a checkpoint, and --model={given.model} is an exported file: leave it out."
+            )
+    check_options(rest, parser())
+    return True
+
+
+def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
+    """The student, what to call it, and the folder of its results."""
+    if not _by_file(given, rest):
+        from lkd.edge.predict.trained import trained  # torch and Lightning
+
+        return trained(rest if given.model is None else [f"--model={given.model}", *rest], given)
+    path = Path(given.model)
+    place = path.parent.parent if path.parent.name == "export" else Path("runs", path.stem)
+    return Exported(path, given.threads), path.name, place / "predict"

@@ -1,0 +1,96 @@
+"""From a source through a student to files: one frame after the other, timed."""
+
+from collections.abc import Callable, Sequence, Sized
+from typing import Any
+
+from lkd.edge.latency import cpu_name
+from lkd.edge.predict.frame import Found, Source
+from lkd.edge.predict.predictor import PARTS, Predictor
+from lkd.edge.predict.progress import Progress
+from lkd.edge.predict.stop import Stop
+from lkd.edge.predict.tables import Results
+from lkd.edge.predict.timing import Clock
+
+NAMED = 20
+"""Skipped frames that are named while it runs; the report has more."""
+
+
+def predict(
+    source: Source,
+    predictor: Predictor,
+    results: Sequence[Results],
+    track: Callable[[Found, float | None], Found] | None = None,
+) -> dict[str, Any]:
+    """Predicts all frames of a source, until its end or a signal.
+
+    Args:
+        source: Of the frames.
+        predictor: The student.
+        results: Where what was found goes, in this order; they are closed at the end.
+        track: Gives boxes ids, of what was found and the frame's time.
+
+    Returns:
+        The report: frames, skipped ones, frames a second, times by part, files, and the signal that ended it, or None.
+
+    Raises:
+        ValueError: If no frame could be read.
+    """
+    clock = Clock(PARTS)
+    progress = Progress(len(source) if isinstance(source, Sized) else None)
+    try:
+        with Stop() as stop:
+            _run(source, predictor, results, track, clock, progress, stop)
+    finally:
+        progress.end()
+        for result in results:
+            result.close()
+    if not clock.frames and not stop.number:
+        why = source.skipped[0] if source.skipped else "the source is empty."
+        raise ValueError(f"no frame could be read: {why}")
+    return {
+        "frames": clock.frames,
+        "skipped": len(source.skipped),
+        "dropped": source.dropped,
+        "frames_per_second": round(clock.rate, 2),
+        "latency": clock.rows(),
+        "cpu": cpu_name(),
+        "score_threshold": predictor.score_threshold if predictor.detects else None,
+        "signal": stop.number or None,
+        "skipped_because": source.skipped[:1000],
+        "files": [str(path) for result in results for path in result.paths],
+    }
+
+
+def _run(
+    source: Source,
+    predictor: Predictor,
+    results: Sequence[Results],
+    track: Callable[[Found, float | None], Found] | None,
+    clock: Clock,
+    progress: Progress,
+    stop: Stop,
+) -> None:
+    frames, said = iter(source), 0
+    while True:
+        with clock("decode"):
+            frame = stop.take(frames)
+        said = _name(source.skipped, said, progress)
+        if frame is None:
+            return
+        found = predictor(frame, clock)
+        with clock("write"):
+            if track is not None:
+                found = track(found, frame.time)
+            for result in results:
+                result.write(frame, found)
+        clock.frame_done()
+        progress(clock.frames, len(source.skipped))
+
+
+def _name(skipped: Sequence[str], said: int, progress: Progress) -> int:
+    """Names those that were skipped since the last frame; returns how many are named."""
+    for sentence in skipped[said:NAMED]:
+        progress.say(f"skipped: {sentence}")
+    if said <= NAMED < len(skipped):
+        progress.say(f"skipped: more than {NAMED} frames; report.json has them.")
+    return len(skipped)

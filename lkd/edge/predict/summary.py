@@ -1,0 +1,56 @@
+"""What a prediction prints."""
+
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+
+def tell(report: dict[str, Any], folder: Path) -> None:
+    """Prints frames, times by part, occupancy and files.
+
+    Args:
+        report: Of `lkd.edge.predict.command.run`.
+        folder: Of its files.
+    """
+    ended = " until a signal ended it" if report["signal"] else ""
+    dropped = f", {report['dropped']} dropped" if report["dropped"] else ""
+    rate = report["frames_per_second"]
+    print(f"{report['frames']} frames{ended}, {report['skipped']} skipped{dropped}, {rate:.1f} a second")
+    detects = report["score_threshold"] is not None
+    if report["latency"]:
+        print(f"{'ms a frame':<12}{'p50':>10}{'p95':>10}{'CPU p50':>10}")
+    for row in report["latency"]:
+        if detects or row["part"] != "NMS":
+            print(f"{row['part']:<12}{row['p50_ms']:>10.2f}{row['p95_ms']:>10.2f}{row['cpu_ms']:>10.2f}")
+    if "occupancy" in report:
+        print(_occupancy(report["occupancy"]))
+    files = ", ".join(Path(path).name for path in report["files"])
+    above = f"; boxes score above {report['score_threshold']:g}" if detects else ""
+    print(f"{folder}: {files}, report.json{above}")
+
+
+def plainly(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a sentence, without a line of code."""
+    print(f"\nwarning: {message}" if sys.stderr.isatty() else f"warning: {message}", file=sys.stderr)
+
+
+def _occupancy(figures: dict[str, Any]) -> str:
+    """A line of what the slots did."""
+    words = [f"{figures['free']} of {figures['slots']} slots are free at the end"]
+    each = figures["flips_per_hour"]
+    words.append(f"{figures['flips']} flips" + ("" if each is None else f" ({each:.1f} an hour)"))
+    if figures["accuracy"] is not None:
+        balanced = figures["balanced_accuracy"]
+        more = "" if balanced is None else f", balanced {balanced:.3f}"
+        words.append(
+            f"accuracy {figures['accuracy']:.3f}{more} of {figures['compared']} states that are known; "
+            f"{figures['wrong_flips']} flips were wrong, {figures['true_flips']} true"
+        )
+    return "; ".join(words)

@@ -1,0 +1,95 @@
+"""`Tracker`: which box of a frame is which of the frames before, by `trackers` (Apache-2.0)."""
+
+from typing import Literal
+
+import numpy as np
+
+from lkd.edge.extra import optional
+from lkd.edge.predict.frame import Found
+
+NONE = -1
+"""The id of a box that belongs to no track, or not yet."""
+
+TICK = 1e-6
+"""Seconds between two frames of the same timestamp."""
+
+
+class Tracker:
+    """Gives boxes ids that stay with what they show, from frame to frame of one clip or stream.
+
+    Args:
+        method: "bytetrack" (Zhang et al., ECCV 2022): boxes below `start` go on with a track, too, where one fits. "sort"
+            (Bewley et al., ICIP 2016): all boxes are alike, and only those of `start` or more begin a track.
+        rate: Frames a second, for frames without a time. Default: 25.
+        start: A track begins with a box of at least this score. Default: .4.
+        steady: Frames in a row before a track gets an id. Default: 2.
+        lost: Seconds for which a track whose box is missing is kept. Default: 1.
+        overlap: A box goes on with a track if its IoU with where that is expected reaches this. Default: .2.
+
+    Raises:
+        ImportError: If `trackers` is not installed: `pip install "lightning-kd[video]"`.
+        ValueError: For another method, or a number that is none.
+
+    Example:
+        >>> tracker = Tracker(steady=1)  # doctest: +SKIP
+        >>> tracker.update(found, frame.time)["ids"]  # doctest: +SKIP
+        array([0, 1, -1])
+    """
+
+    def __init__(
+        self,
+        method: Literal["bytetrack", "sort"] = "bytetrack",
+        rate: float = 25.0,
+        start: float = 0.4,
+        steady: int = 2,
+        lost: float = 1.0,
+        overlap: float = 0.2,
+    ) -> None:
+        if method not in ("bytetrack", "sort"):
+            raise ValueError(f"method={method!r} must be 'bytetrack' or 'sort'.")
+        if not 0 < rate < np.inf or steady < 1 or not 0 <= lost < np.inf:
+            raise ValueError(
+                f"rate={rate} must be above 0, steady={steady} 1 or more, and lost={lost} 0 s or more."
+            )
+        if not (0 <= start <= 1 and 0 < overlap <= 1):
+            raise ValueError(f"start={start} must lie in [0, 1], and overlap={overlap} in (0, 1].")
+        trackers = optional("trackers")
+        given = {
+            "lost_track_buffer": round(30 * lost),  # counted there in frames of 30 a second
+            "frame_rate": rate,
+            "track_activation_threshold": start,
+            "minimum_consecutive_frames": steady,
+            "minimum_iou_threshold": overlap,
+        }
+        if method == "bytetrack":
+            self._tracker = trackers.ByteTrackTracker(**given, high_conf_det_threshold=start)
+        else:
+            self._tracker = trackers.SORTTracker(**given)
+        self._time: float | None = None
+        self._sent = -np.inf  # what the tracker was told last: later each time
+
+    def update(self, found: Found, time: float | None = None) -> Found:
+        """The same boxes, in the same order, with `ids (N,)` int64: -1 where a box belongs to no track, or not yet.
+
+        Args:
+            found: Boxes `(N, 4)` in pixels, scores and labels of the next frame.
+            time: The frame's seconds. One before the last frame's begins a new clip, with new tracks and ids. Default: one
+                frame after the last.
+        """
+        if time is not None and self._time is not None and time < self._time:
+            self._tracker.reset()
+            self._sent = -np.inf
+        if time is not None:
+            self._sent = max(time, self._sent + TICK)
+        self._time = time
+        ids = np.full(len(found["boxes"]), NONE, np.int64)
+        boxes = optional("supervision").Detections(
+            xyxy=np.asarray(found["boxes"], np.float64).reshape(-1, 4),
+            confidence=np.asarray(found["scores"], np.float64),
+            class_id=np.asarray(found["labels"], np.int64),
+            data={"place": np.arange(len(ids))},  # it gives boxes back in another order
+        )
+        tracked = self._tracker.update(boxes, timestamp=None if time is None else self._sent)
+        if len(tracked):
+            ids[tracked.data["place"]] = tracked.tracker_id
+        return {**found, "ids": ids}

@@ -1,0 +1,68 @@
+"""How a teacher is asked for detections: in parts of a batch, and camera by camera where it has a copy for each."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+Detections = list[dict[str, Tensor]]
+
+
+def by_camera(
+    ask: Callable[[Callable[..., Any], Tensor, str], Detections],
+    detect: Callable[[Tensor, list[str]], Any],
+    images: Tensor,
+    cameras: Sequence[str],
+) -> Detections:
+    """Detections of images whose cameras are known. In eval mode an answer does not depend on the others of its batch.
+
+    Args:
+        ask: Calls a function on images of a camera, in parts of a batch or as a whole.
+        detect: What the teacher finds in images, given the camera of each.
+        images: `(B, 3, H, W)`.
+        cameras: Of each image.
+
+    Returns:
+        In the order of the images.
+
+    Example:
+        >>> import torch
+        >>> tell = lambda images, cameras: [{"labels": torch.tensor([int(camera[1:])])} for camera in cameras]
+        >>> found = by_camera(lambda detect, images, _: detect(images), tell, torch.zeros(3, 1), ["C1", "C2", "C1"])
+        >>> [int(one["labels"]) for one in found]
+        [1, 2, 1]
+    """
+    found: Detections = [{}] * len(images)
+    for camera in dict.fromkeys(cameras):
+        rows = [row for row, each in enumerate(cameras) if each == camera]
+
+        def of_one(part: Tensor, camera: str = camera) -> Any:
+            return detect(part, [camera] * len(part))
+
+        for row, one in zip(rows, ask(of_one, images[rows], camera), strict=True):
+            found[row] = one
+    return found
+
+
+def joined(name: str, parts: list[Any], sizes: list[int]) -> Detections:
+    """Detections of a batch out of those of its parts.
+
+    Args:
+        name: What the teacher is called.
+        parts: What it gave for each part.
+        sizes: How many images each part has.
+
+    Raises:
+        TypeError: If that is not one dict an image.
+
+    Example:
+        >>> joined("Net", [[{"boxes": 1}], [{"boxes": 2}]], [1, 1])
+        [{'boxes': 1}, {'boxes': 2}]
+    """
+    found = [sample for part in parts if isinstance(part, list) for sample in part]
+    if len(found) != sum(sizes) or not all(isinstance(one, dict) and "boxes" in one for one in found):
+        raise TypeError(
+            f"the teacher {name} gives no detections; it needs a method detect(images) or must return a list with "
+            "one dict of boxes, scores and labels for each image."
+        )
+    return found

@@ -1,0 +1,38 @@
+"""What speaks against a stage."""
+
+import pytest
+
+from lkd.edge.compress import Limits, Quantize
+from lkd.edge.compress.judge import against
+from lkd.edge.compress.reference import Measures
+
+from .test_order import Breaking, Mending
+
+LIMITS = Limits(max_drop=0.01, max_ms=2.0, max_mb=1.0)
+
+
+def measures(drop=0.0, mb=0.5, ms=1.0, of_start=0.5):
+    return Measures("acc", 0.9, drop, mb, ms, ms, ms, of_start, of_start, 1.0, {}, {})
+
+
+def test_quality_is_asked_of_every_stage_and_size_and_time_of_the_last_that_can_shrink():
+    large = measures(drop=0.02, mb=3.0, ms=5.0)
+    assert against(large, LIMITS, Breaking(), [Mending(), Quantize()], "0 parent") == [
+        "worse by 0.0200, max_drop=0.01"
+    ]
+    assert len(against(large, LIMITS, Quantize(), [], "0 parent")) == 3
+    assert len(against(large, LIMITS, Breaking(), [Mending()], "0 parent")) == 3
+
+
+@pytest.mark.parametrize("of_start", [0.5, 1.0, 1.02])
+def test_as_fast_is_no_slower(of_start):
+    assert against(measures(of_start=of_start), LIMITS, Quantize(), [], "2 recover") == []
+
+
+def test_slower_is_named_unless_it_is_allowed():
+    slow = measures(of_start=1.5)
+    assert against(slow, LIMITS, Quantize(), [], "2 recover") == [
+        "slower on this machine than 2 recover (1.50x)"
+    ]
+    assert against(slow, Limits(allow_slower=True), Quantize(), [], "2 recover") == []
+    assert against(slow, LIMITS, Mending(), [], "2 recover") == []  # it changes weights alone
