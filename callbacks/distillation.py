@@ -17,6 +17,7 @@ from lkd.federated import Federation
 from lkd.losses import Term
 from lkd.packages import overrides
 from lkd.teachers import Teacher
+from lkd.teachers.cached import cached_in
 
 
 def running_terms(trainer: Trainer) -> list[tuple[str, Term]]:
@@ -100,6 +101,8 @@ class Distillation(Callback):
             self.teacher.prepare()  # may train it; the other ranks wait and then load the file
         trainer.strategy.barrier("lkd_teacher")
         self.teacher.prepare()
+        for cached in cached_in(self.teacher):
+            cached.renew()
         for student in students:
             self.distiller.attach(student, ready=functools.partial(self.ready, trainer, student))
 
@@ -166,6 +169,16 @@ class Distillation(Callback):
                 if parameter.grad is not None:
                     mean = trainer.strategy.reduce(parameter.grad, reduce_op="mean")
                     parameter.grad.copy_(cast(Tensor, mean))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs what share of the samples a `CachedTeacher` has not been asked about again."""
+        views = getattr(getattr(trainer, "datamodule", None), "views_per_image", None) or 1
+        enough = views + (4 if isinstance(pl_module, Federation) else 1)  # rounds take other clients
+        rates = [
+            rate for cached in cached_in(self.teacher) if (rate := cached.epoch_ended(enough)) is not None
+        ]
+        if rates:
+            pl_module.log("distillation/cache_hits", min(rates), sync_dist=True)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -203,7 +203,8 @@ class Batching(Dataset[Any]):
     def _sampler(self, rows: np.ndarray) -> CameraBatchSampler:
         """The loader's kind of sampler over these rows alone."""
         theirs: Any = self.sampler
-        return type(theirs)(self._groups(rows), self.batch_size, theirs.batches_per_camera, theirs.seed)
+        groups, each = self._groups(rows), theirs.batches_per_camera
+        return type(theirs)(groups, self.batch_size, each, theirs.seed, views=theirs.views)
 
     def _tasks(self, groups: list[list[int]], seed: int, size: int) -> list[Task]:
         """Batches of one group each, in order."""

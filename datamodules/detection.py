@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from lkd.datamodules.class_numbers import check_class_numbers
 from lkd.datamodules.frames import Frame, FrameDataset, collate, pad
 from lkd.datamodules.pictures import read_image
-from lkd.datamodules.samplers import CameraBatchSampler, EpochLoader
+from lkd.datamodules.samplers import CameraBatchSampler, EpochLoader, check_views
 from lkd.datamodules.splits import Splits, by_time, check_fractions, pick
 from lkd.datamodules.views import Views
 
@@ -41,6 +41,8 @@ class DetectionDataModule(LightningDataModule):
         batches_per_camera: the same number of batches of every camera an epoch; `None`: every frame once.
         num_workers: processes that load frames; the batches do not depend on their number.
         seed: order and augmentation depend on (seed, epoch) only.
+        views_per_image: number of augmented views of a training image, which come again, so that a `CachedTeacher` finds its answers to them;
+            `None` draws a new one in every epoch.
 
     Raises:
         ValueError: for numbers out of range, unknown cameras, or a split without any frame.
@@ -63,12 +65,14 @@ class DetectionDataModule(LightningDataModule):
         batches_per_camera: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
+        views_per_image: int | None = None,
     ) -> None:
         super().__init__()
+        check_views(views_per_image, "views_per_image")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
         self.batch_size, self.unlabelled = batch_size, unlabelled
-        self.num_workers, self.seed = num_workers, seed
+        self.num_workers, self.seed, self.views_per_image = num_workers, seed, views_per_image
         self.fractions = check_fractions(fractions)
         self.wanted_cameras = cameras
         self.one_camera_per_batch, self.batches_per_camera = one_camera_per_batch, batches_per_camera
@@ -180,6 +184,7 @@ class DetectionDataModule(LightningDataModule):
             self.seed,
             num_replicas=self.trainer.world_size if self.trainer else 1,
             rank=self.trainer.global_rank if self.trainer else 0,
+            views=self.views_per_image,
         )
         return self._loader("train", sampler=sampler, batch_size=None)
 

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from lkd.datamodules.classification import ClassificationDataModule
 from lkd.datamodules.image_set import ImageSet
-from lkd.datamodules.samplers import CameraBatchSampler, IndexBatchSampler
+from lkd.datamodules.samplers import CameraBatchSampler, IndexBatchSampler, check_views
 
 
 class ImageDataModule(ClassificationDataModule):
@@ -24,6 +24,8 @@ class ImageDataModule(ClassificationDataModule):
         batch_size: samples in a batch.
         num_workers: processes that load samples.
         seed: of the held-out share, the order and the augmentation, which depends on (seed, epoch, image) only.
+        views_per_image: number of augmented views of a training image, which come again, so that a `CachedTeacher` finds its answers to them;
+            `None` draws a new one in every epoch.
         numbered: training batches are `(x, y, numbers)` with numbers (B, 2) int64, the label and the number of the image
             among the training images, for a loss with a memory of every sample (`lkd.losses.CRD`, `label_key: 2`).
 
@@ -42,16 +44,18 @@ class ImageDataModule(ClassificationDataModule):
         num_workers: int = 0,
         seed: int = 0,
         numbered: bool = False,
+        views_per_image: int | None = None,
     ) -> None:
         if not 0 <= val < 1:
             raise ValueError(f"val={val} must be a share of the training images, at least 0 and below 1.")
         super().__init__((1 - val, val, 0.0), batch_size, num_workers, seed)
         if padding < 0 or not 0 <= flip <= 1:
             raise ValueError(f"padding={padding} must not be negative, and flip={flip} must be from 0 to 1.")
+        check_views(views_per_image, "views_per_image")
         if (mean is None) != (std is None) or (std is not None and min(std) <= 0):
             raise ValueError(f"mean={mean} and std={std} must be given together, std above 0.")
         self.val, self.mean, self.std, self.padding, self.flip = val, mean, std, padding, flip
-        self.numbered = numbered
+        self.numbered, self.views_per_image = numbered, views_per_image
         self.classes: list[str] = []
 
     def _fill(self, part: str, images: Any, labels: np.ndarray, rows: np.ndarray | None = None) -> None:
@@ -79,6 +83,7 @@ class ImageDataModule(ClassificationDataModule):
             seed=self.seed,
             num_replicas=self.trainer.world_size if self.trainer else 1,
             rank=self.trainer.global_rank if self.trainer else 0,
+            views=self.views_per_image,
         )
         return self._loader("train", sampler=batches, batch_size=None, collate_fn=tuple)
 

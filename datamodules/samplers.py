@@ -15,6 +15,19 @@ class Key(NamedTuple):
     item: int  # index in the data set
 
 
+def check_views(views: int | None, name: str = "views") -> None:
+    """Raises ValueError if it is no number of views.
+
+    Example:
+        >>> check_views(0)
+        Traceback (most recent call last):
+        ...
+        ValueError: views=0 must be at least 1, or None for new ones in every epoch.
+    """
+    if views is not None and views < 1:
+        raise ValueError(f"{name}={views} must be at least 1, or None for new ones in every epoch.")
+
+
 class CameraBatchSampler(DistributedSampler):
     """Yields batches of `Key`, every batch from one group (camera), the groups interleaved in shuffled order.
 
@@ -33,6 +46,8 @@ class CameraBatchSampler(DistributedSampler):
         num_replicas: number of processes. All get the same number of batches; where the total does not
             divide, the first batches of the epoch are given out twice.
         rank: which of these processes this is.
+        views: the keys name this many epochs, over and over, so that as many views of a frame are drawn and come again
+            (the order is another one all the same). `None`: every epoch draws new ones.
 
     Raises:
         ValueError: if there is no frame at all, or a number is out of its range.
@@ -52,6 +67,7 @@ class CameraBatchSampler(DistributedSampler):
         seed: int = 0,
         num_replicas: int = 1,
         rank: int = 0,
+        views: int | None = None,
     ) -> None:
         self.groups = [list(group) for group in groups if len(group)]
         if not self.groups:
@@ -64,6 +80,8 @@ class CameraBatchSampler(DistributedSampler):
             )
         if seed < 0:
             raise ValueError(f"seed={seed} must not be negative.")
+        check_views(views)
+        self.views = views
         everything: Any = [index for group in self.groups for index in group]
         super().__init__(everything, num_replicas=num_replicas, rank=rank, seed=seed)
         self.batch_size = batch_size
@@ -80,11 +98,12 @@ class CameraBatchSampler(DistributedSampler):
 
     def _draw(self, group: list[int], rng: np.random.Generator) -> list[Key]:
         """The frames of one camera for one epoch, in order."""
+        epoch = self.epoch if self.views is None else self.epoch % self.views
         if self.batches_per_camera is None:
-            return [Key(self.epoch, 0, group[i]) for i in rng.permutation(len(group))]
+            return [Key(epoch, 0, group[i]) for i in rng.permutation(len(group))]
         wanted = self.batches_per_camera * self.batch_size
         laps = -(-wanted // len(group))
-        keys = [Key(self.epoch, lap, group[i]) for lap in range(laps) for i in rng.permutation(len(group))]
+        keys = [Key(epoch, lap, group[i]) for lap in range(laps) for i in rng.permutation(len(group))]
         return keys[:wanted]
 
     def __iter__(self) -> Iterator[list[Key]]:

@@ -11,6 +11,7 @@ from lkd.wandb_account import has_account
 HELP = """\
 usage: python cli.py {fit,validate,test,predict,partition,export,compress} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
        python cli.py predict SOURCE {--model STUDENT.onnx | --config CONFIG.yaml --ckpt_path X.ckpt}
+       python cli.py cache {build,stat,verify,prune} --config CONFIG.yaml
        python cli.py compare COMPARISON.yaml [--jobs N]
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
@@ -22,6 +23,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   partition  show which client holds what, without training
   export     write a trained student as a file that runs without lkd, measured as that file
   compress   prune, recover and quantize a trained student, each stage measured as the file that it is
+  cache      fill, list, test or shrink the store of a CachedTeacher
   compare    run methods over settings and seeds, and report what they reach and what they cost
 
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
@@ -31,7 +33,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
 """
-VERBS = ("fit", "validate", "test", "predict", "partition", "export", "compress", "compare")
+VERBS = ("fit", "validate", "test", "predict", "partition", "export", "compress", "cache", "compare")
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTS = (
     "--model",
@@ -152,6 +154,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(wrong)
     if len(given) == 1 and given[0] in VERBS:
         what = "COMPARISON.yaml" if given[0] == "compare" else "--config CONFIG.yaml"
+        what = "build --config CONFIG.yaml" if given[0] == "cache" else what
         what += ", or SOURCE --model STUDENT.onnx" if given[0] == "predict" else ""
         sys.exit(f"{given[0]} needs to know what to run: {given[0]} {what} (configs/ has examples).")
     if late := misplaced_override(given):
@@ -169,6 +172,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd.edge.export import command as exporting
 
             exporting.run(given[1:])
+        elif given[0] == "cache":
+            from lkd.edge.cache import command as caching
+
+            caching.run(given[1:])
         elif given[0] == "predict" and _has_source(given[1:]):
             from lkd.edge.predict import command as predicting
 

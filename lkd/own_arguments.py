@@ -68,7 +68,7 @@ def make(class_type: type, *args: Any, applied_instantiation_links: dict[str, An
     with _given_hyperparameters_context(_Given({"_class_path": class_path(class_type), **own}), INSTANTIATOR):
         made = class_type(*args, **kwargs)
         inherited = _given_hyperparameters.get().inherited
-    if inherited:
+    if inherited and "_hparams" in vars(made):  # a teacher has none, but the module that it loads has
         made._hparams = _Hparams(made._hparams, inherited)
     return made
 

@@ -128,16 +128,17 @@ def _used(function: types.FunctionType) -> Iterator[Any]:
         except ValueError:  # not assigned yet
             continue
     yield from [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    for name in _globals(function.__code__):
+    for name in global_names(function.__code__):
         value = function.__globals__.get(name)
         if not isinstance(value, types.FunctionType) or value.__globals__ is function.__globals__:
             yield value
 
 
-def _globals(code: types.CodeType) -> Iterator[str]:
+def global_names(code: types.CodeType) -> Iterator[str]:
+    """Names of globals that code reads, that of functions in it included."""
     for instruction in dis.get_instructions(code):
         if instruction.opname == "LOAD_GLOBAL":
             yield instruction.argval
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _globals(constant)
+            yield from global_names(constant)

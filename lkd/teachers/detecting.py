@@ -9,7 +9,7 @@ Detections = list[dict[str, Tensor]]
 
 
 def by_camera(
-    ask: Callable[[Callable[..., Any], Tensor], Detections],
+    ask: Callable[[Callable[..., Any], Tensor, str], Detections],
     detect: Callable[[Tensor, list[str]], Any],
     images: Tensor,
     cameras: Sequence[str],
@@ -17,7 +17,7 @@ def by_camera(
     """Detections of images whose cameras are known. In eval mode an answer does not depend on the others of its batch.
 
     Args:
-        ask: Calls a function on images, in parts of a batch or as a whole.
+        ask: Calls a function on images of a camera, in parts of a batch or as a whole.
         detect: What the teacher finds in images, given the camera of each.
         images: `(B, 3, H, W)`.
         cameras: Of each image.
@@ -28,7 +28,7 @@ def by_camera(
     Example:
         >>> import torch
         >>> tell = lambda images, cameras: [{"labels": torch.tensor([int(camera[1:])])} for camera in cameras]
-        >>> found = by_camera(lambda detect, images: detect(images), tell, torch.zeros(3, 1), ["C1", "C2", "C1"])
+        >>> found = by_camera(lambda detect, images, _: detect(images), tell, torch.zeros(3, 1), ["C1", "C2", "C1"])
         >>> [int(one["labels"]) for one in found]
         [1, 2, 1]
     """
@@ -39,7 +39,7 @@ def by_camera(
         def of_one(part: Tensor, camera: str = camera) -> Any:
             return detect(part, [camera] * len(part))
 
-        for row, one in zip(rows, ask(of_one, images[rows]), strict=True):
+        for row, one in zip(rows, ask(of_one, images[rows], camera), strict=True):
             found[row] = one
     return found
 

@@ -29,6 +29,9 @@ from lkd.teachers.scripted import require_eval, require_layers
 from lkd.teachers.sources import load
 from lkd.teachers.steady import Steady
 
+Ask = Callable[[Call], Any]
+Join = Callable[[list[Any], list[int]], Any]
+
 
 class Teacher(LightningModule):
     """A frozen model that gives targets: always in eval mode, never in the gradient graph.
@@ -106,15 +109,10 @@ class Teacher(LightningModule):
         self.normalization = None if statistics == (None,) * 4 else Normalization(*statistics)
         source = os.fspath(model) if isinstance(model, os.PathLike) else model
         self.source = source if isinstance(source, str) else None
-        self.recipe = recipe
-        self.class_map = class_map
-        self.classes = classes
+        self.class_map, self.classes = class_map, classes
         self.translation: Translation | None = None  # once a student is known
-        self.pretrained = pretrained
-        self.num_classes = num_classes
-        self.trust = tuple(trust)
-        self.precision = precision
-        self.batch_size = batch_size
+        self.pretrained, self.num_classes, self.trust = pretrained, num_classes, tuple(trust)
+        self.recipe, self.precision, self.batch_size = recipe, precision, batch_size
         self.model: nn.Module | None = None
         self._alters: bool | None = None  # whether it changes in place what it is given, as far as was seen
         self._steady = Steady()
@@ -132,9 +130,8 @@ class Teacher(LightningModule):
     def _take(self, source: str | nn.Module | Callable[..., Any]) -> None:
         model = load(source, self.class_map, self.pretrained, self.num_classes, self.trust)
         if is_module(model) and not overrides(model, "forward") and not hasattr(model, "detect"):
-            who = type(model).__name__
             raise ValueError(
-                f"model={who}(...) has no forward, by which a teacher is asked: write one, or give what computes its outputs, such as "
+                f"model={type(model).__name__}(...) has no forward, by which a teacher is asked: write one, or give what computes its outputs, such as "
                 "Teacher(module.net) or Teacher(lambda x: module.net(x))."
             )
         set_precision(model, self.precision)
@@ -174,7 +171,7 @@ class Teacher(LightningModule):
         def whole(parts: list[Any], sizes: list[int]) -> dict[str, Any]:
             return {layer: join([part[layer] for part in parts], sizes, layer) for layer in layers}
 
-        outputs: dict[str, Any] = self._run(run, whole, inputs)
+        outputs: dict[str, Any] = self._run(run, whole, inputs, layers)
         return outputs
 
     @property
@@ -235,22 +232,20 @@ class Teacher(LightningModule):
             return self._detect(function, images)
         return by_camera(self._detect, function, images, cameras)
 
-    def _detect(self, function: Callable[..., Any], images: Tensor) -> list[dict[str, Tensor]]:
+    def _detect(
+        self, function: Callable[..., Any], images: Tensor, camera: str = ""
+    ) -> list[dict[str, Tensor]]:
+        whole: Join = partial(joined, self._name)
         outputs: list[dict[str, Tensor]] = self._run(
-            lambda call: ask(function, call, self._name, self.loaded), partial(joined, self._name), images
+            lambda call: ask(function, call, self._name, self.loaded), whole, images, f"detect({camera})"
         )
         return outputs if self.translation is None else self.translation(outputs)
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Any:
         """`Trainer.predict` on batches that are a tensor, a tuple that starts with it or a dict of images."""
-        inputs = (
-            batch["images"]
-            if isinstance(batch, dict)
-            else batch[0]
-            if isinstance(batch, (list, tuple))
-            else batch
-        )
-        return self.detect(inputs, batch.get("cameras")) if isinstance(batch, dict) else self(inputs)
+        if isinstance(batch, dict):
+            return self.detect(batch["images"], batch.get("cameras"))
+        return self(batch[0] if isinstance(batch, (list, tuple)) else batch)
 
     @property
     def loaded(self) -> nn.Module:
@@ -263,10 +258,12 @@ class Teacher(LightningModule):
     def _name(self) -> str:
         return self.model.name if isinstance(self.model, Called) else type(self.model).__name__
 
+    def served(self, asked: Sequence[str] | str, call: Call, answer: Ask) -> Any:
+        """For subclasses: what is answered to a call, of layers or (a text) of `detect`; `answer` asks the model."""
+        return answer(call)
+
     @torch.no_grad()  # not inference_mode: its tensors may not take part in the student's graph
-    def _run(
-        self, function: Callable[[Call], Any], whole: Callable[[list[Any], list[int]], Any], inputs: Any
-    ) -> Any:
+    def _run(self, function: Ask, whole: Join, inputs: Any, asked: Sequence[str] | str) -> Any:
         """What `whole` makes of what the function gives for the parts of a batch, and of their numbers of samples."""
         model, call = self.loaded, as_call(inputs)
         theirs = Kept(call)
@@ -279,9 +276,9 @@ class Teacher(LightningModule):
         if self.normalization is not None:
             call = self.normalization(call)
         call = to_own(model, call)
-        alters = self._alters is not False  # as far as is known: the batch is the student's
 
-        def answer() -> Any:
+        def answer(call: Call) -> Any:
+            alters = self._alters is not False  # as far as is known: the batch is the student's
             given = on_tensors(torch.clone, call) if alters else call
             own = Kept(given) if alters else theirs
             parts = chunks(given, self.batch_size) if self.batch_size else [(given, batch_length(given) or 1)]
@@ -289,8 +286,11 @@ class Teacher(LightningModule):
             self._alters = bool(self._alters) or (alters and own.changed(own.value))
             return outputs
 
+        def ask_model(call: Call) -> Any:
+            return self._steady.ask(model, lambda: answer(call), self._name)
+
         with running(model, self.precision, device.type):
-            outputs = self._steady.ask(model, answer, self._name)
+            outputs = self.served(asked, call, ask_model)
         if theirs.changed(theirs.value):
             raise ValueError(
                 f"the teacher {self._name} changes in place what it is given, the student's batch, which its first forward did not; "

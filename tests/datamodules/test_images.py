@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import MNIST
 
+from lkd.datamodules.batching import Batching
 from lkd.datamodules.image_folder import ImageFolderData
 from lkd.datamodules.image_set import ImageSet, crop_and_flip, uniforms
 from lkd.datamodules.samplers import Key
@@ -377,3 +378,30 @@ def test_numbered_batches_say_which_image_is_which(tmp_path):
     assert all(int(data.datasets["train"].labels[number]) == label for number, label in seen.items())
     assert all(len(batch) == 2 for batch in [*data.val_dataloader(), *data.test_dataloader()])
     assert len(data.datasets["train"].plain[0]) == 2 and len(made(tmp_path / "set").datasets["train"][0]) == 2
+
+
+def test_views_that_come_again_through_a_data_module_and_a_federation(tmp_path):
+    for number in range(12):
+        (tmp_path / f"class{number % 2}").mkdir(exist_ok=True)
+        Image.fromarray(picture(number).permute(1, 2, 0).numpy()).save(
+            tmp_path / f"class{number % 2}/{number}.png"
+        )
+    data = ImageFolderData(
+        tmp_path, image_size=8, test=0.2, val=0.0, padding=2, batch_size=4, views_per_image=2
+    )
+    data.setup("fit")
+    loader = data.train_dataloader()
+
+    def seen(batches):
+        return {x.numpy().tobytes() for batch in batches for x in batch[0]}
+
+    epochs = []
+    for epoch in range(4):
+        loader.sampler.set_epoch(epoch)
+        epochs.append(seen(loader))
+    assert epochs[0] == epochs[2] != epochs[1] == epochs[3]
+    batching = Batching(loader)
+    rows = np.arange(len(data.datasets["train"]))
+    assert len({frozenset(seen(batching.shuffled(rows, seed))) for seed in range(7)}) == 2
+    with pytest.raises(ValueError, match="views_per_image=0 must be at least 1"):
+        ImageFolderData(tmp_path, views_per_image=0)

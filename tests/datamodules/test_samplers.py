@@ -57,6 +57,16 @@ def test_ranks_share_equally_and_miss_nothing(world):
         assert len(seen) == 33
 
 
+def test_views_come_again_in_another_order():
+    sampler = CameraBatchSampler([range(20)], 4, views=2)
+    drawn = []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        drawn.append([key for batch in sampler for key in batch])
+    assert [{key.epoch for key in keys} for keys in drawn] == [{0}, {1}, {0}, {1}]
+    assert set(drawn[0]) == set(drawn[2]) and drawn[0] != drawn[2]
+
+
 def test_index_batches():
     sampler = IndexBatchSampler([range(5)], 2)
     assert sorted(index for batch in sampler for index in batch) == list(range(5))
@@ -69,6 +79,7 @@ def test_index_batches():
         ({"groups": [[1]], "batch_size": 0}, "batch_size=0"),
         ({"groups": [[1]], "batch_size": 1, "batches_per_camera": 0}, "batches_per_camera=0"),
         ({"groups": [[1]], "batch_size": 1, "seed": -1}, "seed=-1"),
+        ({"groups": [[1]], "batch_size": 1, "views": 0}, "views=0"),
     ],
 )
 def test_bad_arguments(arguments, match):

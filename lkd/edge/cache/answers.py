@@ -1,0 +1,189 @@
+"""Answers of a teacher to a batch, put together of what is kept and of what it is asked for."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import xxhash
+
+from lkd.edge.cache.layout import Layout, picked
+from lkd.edge.cache.loss import apart, lost
+from lkd.edge.cache.reduced import Reduction
+from lkd.edge.cache.samples import Samples
+from lkd.edge.cache.store import Store
+from lkd.edge.cache.written import read, written
+from lkd.taps import Call
+
+log = logging.getLogger(__name__)
+
+APART = 1e-2
+"""Relative distance up to which an answer is the one that is kept: it may have been given on another machine."""
+Ask = Callable[[Call], dict[str, Any]]
+
+
+class Form(NamedTuple):
+    """What is answered in one form.
+
+    Args:
+        shape: Of the samples.
+        layer: Of the teacher.
+        precision: It runs in.
+    """
+
+    shape: str
+    layer: str
+    precision: str
+
+
+class Answers:
+    """What one teacher says, kept in a store.
+
+    Args:
+        store: Where it is kept.
+
+    Attributes:
+        forms: The layout of every form of answers, and how such answers are kept.
+        asked: Samples that were asked about.
+        found: Those of them whose answers were kept.
+        check: Given places of samples that are kept, says which of them are to be asked again; None for none.
+        checked: Those that were.
+        wrong: How far apart answers were that are not what is kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.forms: dict[Form, tuple[Layout, Reduction]] = {}
+        self.asked = self.found = 0
+        self.check: Callable[[Sequence[int]], list[int]] | None = None
+        self.checked, self.wrong = 0, list[float]()
+
+    def of(
+        self,
+        samples: Samples,
+        forms: Sequence[Form],
+        mark: str,
+        title: str,
+        ask: Ask,
+        fresh: dict[str, Any] | None,
+    ) -> dict[str, Any]:
+        """The answers to a batch, by layer.
+
+        Args:
+            samples: The batch.
+            forms: Of what is asked for.
+            mark: The teacher's fingerprint.
+            title: What it is called.
+            ask: Asks it.
+            fresh: What it has just said of this batch, if it has been asked.
+
+        Raises:
+            ValueError: If that is not what is kept, or cannot be kept as the user wants it.
+        """
+        contents = samples.digests(b"")
+        keys = {form.layer: self._keys(form, mark, contents) for form in forms}
+        found = self.store.get([key for each in keys.values() for key in each], mark)
+        there = [
+            place for place in range(samples.count) if all(each[place] in found for each in keys.values())
+        ]
+        gone = sorted(set(range(samples.count)) - set(there))
+        self.asked, self.found = self.asked + samples.count, self.found + len(there)
+        if fresh is not None:
+            self._compare(fresh, range(samples.count), there, forms, keys, found, refuse=title)
+            fresh = (
+                fresh
+                if len(gone) == samples.count
+                else _picked(fresh, gone, samples.count, forms, self.forms)
+            )
+        elif gone:
+            fresh = ask(samples.call if len(gone) == samples.count else samples.pick(gone))
+        if self.check is not None and (again := self.check(there)):
+            self._compare(ask(samples.pick(again)), again, again, forms, keys, found)
+        if gone and fresh is not None:
+            found |= self._write(fresh, gone, forms, keys, mark, title)
+        given = {}
+        for form in forms:
+            layout, reduction = self.forms[form]
+            rows = read([found[key] for key in keys[form.layer]], layout)
+            if rows is None:  # rows of several lengths, as where the form depends on what the samples show
+                return ask(samples.call)
+            given[form.layer] = layout.filled(reduction.back(rows, layout))
+        return given
+
+    def learn(self, form: Form, layout: Layout, reduction: Reduction, said: Any, count: int) -> None:
+        """Notes the layout of a form, and says what is lost of its first answers.
+
+        Raises:
+            ValueError: If they cannot be kept as the user wants it.
+        """
+        rows = layout.rows(said, count)
+        if not reduction.lossless:
+            back = reduction.back(reduction.kept(rows, layout), layout)
+            if form.layer not in {known.layer for known in self.forms}:
+                log.info("cache, %s, %r: %s", form.layer or "output", reduction, lost(rows, back))
+        self.forms[form] = layout, reduction
+
+    def _keys(self, form: Form, mark: str, contents: Sequence[bytes]) -> list[bytes]:
+        asked = f"{mark}|{form.layer}|{form.precision}|{self.forms[form][1]!r}|".encode()
+        return [xxhash.xxh3_128_digest(asked + content) for content in contents]
+
+    def _write(
+        self,
+        fresh: dict[str, Any],
+        places: Sequence[int],
+        forms: Sequence[Form],
+        keys: dict[str, list[bytes]],
+        mark: str,
+        title: str,
+    ) -> dict[bytes, bytes]:
+        new: dict[bytes, bytes] = {}
+        for form in forms:
+            layout, reduction = self.forms[form]
+            rows = layout.rows(fresh[form.layer], len(places))
+            data = written(reduction.kept(rows, layout), len(places), layout)
+            new |= {keys[form.layer][place]: each for place, each in zip(places, data, strict=True)}
+        if self.check is None:  # who tests a store leaves it as it is
+            self.store.put(new, mark, title)
+        return new
+
+    def _compare(
+        self,
+        fresh: dict[str, Any],
+        places: Sequence[int],
+        kept: Sequence[int],
+        forms: Sequence[Form],
+        keys: dict[str, list[bytes]],
+        found: dict[bytes, bytes],
+        refuse: str | None = None,
+    ) -> None:
+        """Holds what a teacher says now of samples beside what is kept of them."""
+        where = [list(places).index(place) for place in kept]
+        for form in forms if kept else ():
+            layout, reduction = self.forms[form]
+            stored = read([found[keys[form.layer][place]] for place in kept], layout)
+            live = reduction.kept(picked(layout.rows(fresh[form.layer], len(places)), where), layout)
+            off = (
+                1.0 if stored is None else apart(reduction.back(live, layout), reduction.back(stored, layout))
+            )
+            self.checked += len(kept)
+            if off > APART:
+                self.wrong.append(off)
+                if refuse is not None:
+                    raise ValueError(
+                        f"The cache in {self.store.folder} holds other answers of the teacher {refuse} than it gives now to the same samples "
+                        f"({off:.2g} of their norm apart), though its weights and code look the same: something that they do not show has "
+                        "changed. Prune it (cache prune --teacher), or give another folder as cache."
+                    )
+
+
+def _picked(
+    fresh: dict[str, Any],
+    places: Sequence[int],
+    count: int,
+    forms: Sequence[Form],
+    known: dict[Form, tuple[Layout, Reduction]],
+) -> dict[str, Any]:
+    return {
+        form.layer: layout.filled(picked(layout.rows(fresh[form.layer], count), places))
+        for form in forms
+        for layout in [known[form][0]]
+    }

@@ -1,0 +1,170 @@
+"""The form of a teacher's answer: what of it belongs to a sample, and what is the same for all."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from lkd.edge.cache.distance import alike, distance
+from lkd.nested import apply, children, rebuild
+
+Columns = dict[str, Tensor]
+
+
+class NotBySampleError(ValueError):
+    """A sample alone is answered otherwise than in its batch."""
+
+
+class Row:  # no dataclass: collections are walked through
+    """A tensor with a row a sample."""
+
+    def __init__(self, name: str, like: Tensor) -> None:
+        self.name, self.dtype, self.shape = name, like.dtype, like.shape[1:]
+
+
+class _Each:
+    """A list with one dict of tensors a sample, such as detections."""
+
+    def __init__(self, name: str, kind: type) -> None:
+        self.name, self.kind = name, kind
+
+
+class Rows(NamedTuple):
+    """What of an answer belongs to samples.
+
+    Args:
+        columns: Tensors with a row a sample, by name.
+        each: Dicts of tensors of any length, one a sample, by name.
+    """
+
+    columns: Columns
+    each: dict[str, list[Columns]]
+
+
+class Layout:
+    """Learnt from the answer to a batch of at least two samples, and to the first of them alone.
+
+    Args:
+        whole: The answer to the batch.
+        alone: That to its first sample.
+        count: Samples in the batch.
+        tolerance: Relative distance from which two answers differ.
+
+    Raises:
+        NotBySampleError: If the first sample's part of the whole is not what it is answered alone.
+
+    Example:
+        >>> import torch
+        >>> anchors = torch.arange(4.0)
+        >>> layout = Layout((torch.eye(3), anchors), (torch.eye(3)[:1], anchors), 3, 1e-3)
+        >>> rows = layout.rows((torch.ones(5, 3), anchors), 5)
+        >>> [tuple(t.shape) for t in rows.columns.values()], layout.filled(rows)[1]
+        ([(5, 3)], tensor([0., 1., 2., 3.]))
+    """
+
+    def __init__(self, whole: Any, alone: Any, count: int, tolerance: float) -> None:
+        self._count, self._tolerance, self._leaves = count, tolerance, list[Any]()
+        self.form = self._learn(whole, alone)
+
+    @property
+    def row_leaves(self) -> list[Row]:
+        """What has a row of one shape for every sample."""
+        return [leaf for leaf in self._leaves if isinstance(leaf, Row)]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all that belongs to a sample has such a row."""
+        return len(self.row_leaves) == len(self._leaves)
+
+    @property
+    def each_names(self) -> list[str]:
+        """Names of what has a dict a sample."""
+        return [leaf.name for leaf in self._leaves if isinstance(leaf, _Each)]
+
+    def rows(self, answer: Any, count: int) -> Rows:
+        """Takes an answer to `count` samples apart.
+
+        Raises:
+            NotBySampleError: If it has another form.
+        """
+        found = Rows({}, {})
+        self._take(self.form, answer, count, found)
+        return found
+
+    def filled(self, rows: Rows) -> Any:
+        """The answer that these rows are the content of."""
+
+        def fill(leaf: Any) -> Any:
+            if isinstance(leaf, Row):
+                return rows.columns[leaf.name]
+            if isinstance(leaf, _Each):
+                return leaf.kind(rows.each[leaf.name])
+            return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+        return apply(fill, self.form)
+
+    def _learn(self, whole: Any, alone: Any) -> Any:
+        name = str(len(self._leaves))
+        if isinstance(whole, Tensor) and isinstance(alone, Tensor):
+            if (
+                whole.ndim
+                and (len(whole), len(alone)) == (self._count, 1)
+                and whole.shape[1:] == alone.shape[1:]
+            ):
+                if (off := distance(whole[:1], alone)) > self._tolerance:
+                    raise NotBySampleError(f"they differ by {off:.2g} of their norm")
+                self._leaves.append(Row(name, whole))
+                return self._leaves[-1]
+            if whole.shape == alone.shape and distance(whole, alone) <= self._tolerance:
+                return whole.detach().clone()
+            raise NotBySampleError(
+                f"a tensor {tuple(whole.shape)} of {self._count} samples is {tuple(alone.shape)} of one"
+            )
+        if (
+            isinstance(whole, list)
+            and isinstance(alone, list)
+            and (len(whole), len(alone)) == (self._count, 1)
+        ):
+            if all(_detections(entry) for entry in (*whole, *alone)):
+                if not alike(whole[0], alone[0]):
+                    raise NotBySampleError("it finds other objects")
+                self._leaves.append(_Each(name, type(whole)))
+                return self._leaves[-1]
+        entries, single = children(whole), children(alone)
+        if entries is None or single is None or entries.keys() != single.keys():
+            if (
+                type(whole) is type(alone)
+                and isinstance(whole, (bool, int, float, str, type(None)))
+                and whole == alone
+            ):
+                return whole
+            raise NotBySampleError(f"a {type(whole).__name__} has no part that is one sample's")
+        return rebuild(whole, {key: self._learn(entry, single[key]) for key, entry in entries.items()})
+
+    def _take(self, form: Any, answer: Any, count: int, found: Rows) -> None:
+        if isinstance(form, Row):
+            if not isinstance(answer, Tensor) or not answer.ndim or len(answer) != count:
+                raise NotBySampleError("its answers are not always of the same form")
+            found.columns[form.name] = answer
+        elif isinstance(form, _Each):
+            if not isinstance(answer, list) or len(answer) != count or not all(map(_detections, answer)):
+                raise NotBySampleError("its answers are not always of the same form")
+            found.each[form.name] = answer
+        elif (entries := children(form)) is not None:
+            there = children(answer)
+            if there is None or there.keys() != entries.keys():
+                raise NotBySampleError("its answers are not always of the same form")
+            for key, entry in entries.items():
+                self._take(entry, there[key], count, found)
+
+
+def _detections(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in entry.items()
+    )
+
+
+def picked(rows: Rows, places: Sequence[int]) -> Rows:
+    """Rows of some samples."""
+    columns = {name: tensor[list(places)] for name, tensor in rows.columns.items()}
+    return Rows(columns, {name: [found[place] for place in places] for name, found in rows.each.items()})

@@ -1,0 +1,180 @@
+"""The tables of a store, and the transactions on them."""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FILE = "answers.sqlite"
+VERSION = 1
+"""Of the tables and of how answers are written. A store of another version is refused."""
+_APPLICATION = 0x6C6B6463  # "lkdc", SQLite's mark of whose file it is
+_WAIT = 30.0  # seconds for another writer
+
+_TABLES = """
+CREATE TABLE teachers (fingerprint TEXT PRIMARY KEY, name TEXT, since REAL, hits INTEGER DEFAULT 0,
+    misses INTEGER DEFAULT 0, hit_bytes INTEGER DEFAULT 0, missed_bytes INTEGER DEFAULT 0);
+CREATE TABLE answers (key BLOB PRIMARY KEY, teacher TEXT, used REAL, bytes INTEGER, mark BLOB, value BLOB);
+CREATE INDEX by_use ON answers (used);
+CREATE INDEX by_teacher ON answers (teacher, bytes);
+CREATE TABLE total (bytes INTEGER);
+INSERT INTO total VALUES (0);
+CREATE TRIGGER added AFTER INSERT ON answers BEGIN UPDATE total SET bytes = bytes + NEW.bytes; END;
+CREATE TRIGGER taken AFTER DELETE ON answers BEGIN UPDATE total SET bytes = bytes - OLD.bytes; END;
+"""
+
+
+def connect(folder: str) -> sqlite3.Connection:
+    """Opens a store, and makes it where there is none.
+
+    Raises:
+        ValueError: If what lies there is no cache, a damaged one, or one of another version.
+        NotADirectoryError: If the folder is a file.
+        PermissionError: If it cannot be written.
+    """
+    path = Path(folder, FILE)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(f"cache={folder!r} is a file, or lies in one; give a folder.") from error
+    except PermissionError as error:
+        raise PermissionError(f"cache={folder!r} cannot be made: no permission.") from error
+    if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise PermissionError(f"cache={folder!r} cannot be written: no permission.")
+    connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA recursive_triggers = ON")  # REPLACE is a delete too
+        with transaction(connection):
+            _make(connection, path)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise OSError(f"cache={folder!r} cannot be opened: {path} {error}.") from error
+        raise ValueError(
+            f"cache={folder!r}: {path} is no cache of lkd, or damaged ({error}); remove it or give another folder."
+        ) from error
+    except ValueError:
+        connection.close()
+        raise
+    return connection
+
+
+def _make(connection: sqlite3.Connection, path: Path) -> None:
+    (whose,), (version,) = (
+        connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+    )
+    (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    if not tables:
+        for statement in _TABLES.replace("; END;", "~ END;").split(";\n"):
+            connection.execute(statement.replace("~", ";"))
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    elif whose != _APPLICATION:
+        raise ValueError(f"{path} is another program's database; give another folder as cache.")
+    elif version != VERSION:
+        raise ValueError(
+            f"{path} is a cache of version {version}, and this lkd has version {VERSION}: give another folder as cache, or remove it."
+        )
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def write(
+    connection: sqlite3.Connection,
+    rows: Sequence[tuple[Any, ...]],
+    teacher: tuple[str, str] | None,
+    touched: Sequence[bytes],
+    counts: Mapping[str, Sequence[int]],
+    limit_mb: float | None,
+) -> int:
+    """One transaction: answers, whose they are, which were used, how often there was one.
+
+    Args:
+        connection: Of the store.
+        rows: As in the table `answers`.
+        teacher: Fingerprint and name of whose they are.
+        touched: Keys that were read.
+        counts: Hits, misses, and the bytes of both, by fingerprint.
+        limit_mb: Most megabytes.
+
+    Returns:
+        How many answers were dropped at the limit.
+    """
+    now = time.time()
+    with transaction(connection):
+        if teacher is not None:
+            connection.execute(
+                "INSERT OR IGNORE INTO teachers (fingerprint, name, since) VALUES (?, ?, ?)", (*teacher, now)
+            )
+        connection.executemany("UPDATE answers SET used = ? WHERE key = ?", [(now, key) for key in touched])
+        connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany(
+            "UPDATE teachers SET hits = hits + ?, misses = misses + ?, hit_bytes = hit_bytes + ?, "
+            "missed_bytes = missed_bytes + ? WHERE fingerprint = ?",
+            [(*each, fingerprint) for fingerprint, each in counts.items()],
+        )
+        return 0 if limit_mb is None or not rows else shrink(connection, limit_mb)
+
+
+def shrink(connection: sqlite3.Connection, limit_mb: float) -> int:
+    """Drops the least recently used answers until the others are within a limit; how many that were."""
+    (total,) = connection.execute("SELECT bytes FROM total").fetchone()
+    dropped = 0
+    while total > limit_mb * 1e6:
+        oldest = connection.execute(
+            "SELECT rowid, bytes FROM answers ORDER BY used, rowid LIMIT 100"
+        ).fetchall()
+        for row, size in oldest:
+            if total <= limit_mb * 1e6:
+                break
+            connection.execute("DELETE FROM answers WHERE rowid = ?", (row,))
+            total, dropped = total - size, dropped + 1
+    return dropped
+
+
+def drop(connection: sqlite3.Connection, teacher: str) -> int:
+    """Drops all answers of a teacher; how many that were."""
+    with transaction(connection):
+        dropped = connection.execute("DELETE FROM answers WHERE teacher = ?", (teacher,)).rowcount
+        connection.execute("DELETE FROM teachers WHERE fingerprint = ?", (teacher,))
+    return dropped
+
+
+def stat(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """A row for every teacher, the latest first."""
+    query = (
+        "SELECT fingerprint, name, COUNT(key), COALESCE(SUM(bytes), 0), hits, misses, hit_bytes, missed_bytes FROM teachers "
+        "LEFT JOIN answers ON teacher = fingerprint GROUP BY fingerprint ORDER BY since DESC"
+    )
+    return [
+        {
+            "fingerprint": fingerprint,
+            "name": name,
+            "answers": answers,
+            "bytes": size,
+            "hits": hits,
+            "misses": misses,
+            "hit rate": hits / max(1, hits + misses),
+            "byte hit rate": hit_bytes / max(1, hit_bytes + missed_bytes),
+        }
+        for fingerprint, name, answers, size, hits, misses, hit_bytes, missed_bytes in connection.execute(
+            query
+        )
+    ]

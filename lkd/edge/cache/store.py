@@ -1,0 +1,238 @@
+"""`Store`: answers of teachers in one SQLite file, which several processes may read and write at once."""
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from lkd.edge.cache import schema
+
+FLUSH, SECONDS = 4096, 30.0  # of reads that are only remembered, before the file is told which were used
+_MANY = 500  # keys in one query
+
+
+class Store:
+    """Bytes by key, each of a teacher; the least recently used are dropped at a size limit.
+
+    SQLite keeps the file whole: what a writer has not committed when it is killed is not there, all else is, and readers
+    wait for nobody. Nothing is pickled. A disk that is full ends writing, with one warning, and nothing else.
+
+    The library diskcache would bring limit and counts, but has had no release since 2023 and unpickles what it finds
+    (CVE-2025-69872, without a fix).
+
+    Args:
+        folder: Where `answers.sqlite` lies, made if need be. On a local disk: SQLite's write-ahead log is not for network
+            file systems.
+        limit_mb: Most megabytes (10^6) of answers; None for no limit. The file is a little larger.
+
+    Raises:
+        ValueError: If the limit is not above 0, or what lies there is no cache, a damaged one or one of another version.
+        NotADirectoryError: If the folder is a file.
+        PermissionError: If it cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     store = Store(folder)
+        ...     store.put({b"key": b"answer"}, "fingerprint", "ResNet")
+        ...     found = store.get([b"key", b"other"], "fingerprint")
+        ...     store.close()
+        >>> found
+        {b'key': b'answer'}
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], limit_mb: float | None = None) -> None:
+        if limit_mb is not None and not limit_mb > 0:
+            raise ValueError(f"limit_mb={limit_mb} must be above 0, or None for no limit.")
+        self.folder, self.limit_mb = os.fspath(folder), limit_mb
+        self.full = False
+        """Whether nothing is written any more."""
+        self.dropped = 0
+        """Answers that this process has dropped at the limit."""
+        self._touched: set[bytes] = set()
+        self._counts: dict[str, list[int]] = {}
+        self._told, self._said = time.monotonic(), set[str]()
+        self._lock = threading.RLock()
+        self._open()
+
+    def __reduce__(self) -> Any:  # a copy in another process opens the file itself
+        return Store, (self.folder, self.limit_mb)
+
+    def get(self, keys: Sequence[bytes], teacher: str) -> dict[bytes, bytes]:
+        """The answers that there are.
+
+        Args:
+            keys: What is looked for.
+            teacher: Whose hits and misses these are.
+        """
+        found: dict[bytes, bytes] = {}
+        with self._lock:
+            try:
+                for start in range(0, len(keys), _MANY):
+                    part = keys[start : start + _MANY]
+                    marks = ",".join("?" * len(part))
+                    query = f"SELECT key, value, mark FROM answers WHERE key IN ({marks})"
+                    for key, value, mark in self._connection.execute(query, part):
+                        if xxhash.xxh3_64_digest(value) == mark:
+                            found[key] = value
+                        else:
+                            self._say(
+                                "holds answers that have changed on the disk; the teacher is asked instead"
+                            )
+            except (sqlite3.Error, OSError) as error:
+                self._say(f"cannot be read ({error}); the teacher is asked instead")
+            counts = self._counts.setdefault(teacher, [0, 0, 0, 0])
+            counts[0] += sum(key in found for key in keys)
+            counts[1] += sum(key not in found for key in keys)
+            counts[2] += sum(len(found[key]) for key in keys if key in found)
+            self._touched.update(found)
+            if len(self._touched) > FLUSH or time.monotonic() > self._told + SECONDS:
+                self.flush()
+        return found
+
+    def put(self, entries: Mapping[bytes, bytes], teacher: str, name: str) -> None:
+        """Writes answers, all of them or none, and drops the least recently used at the limit.
+
+        Args:
+            entries: Answers by key; those that are there already are replaced.
+            teacher: The fingerprint of the teacher.
+            name: What it is called, for people.
+
+        Raises:
+            ValueError: If one answer is larger than the limit.
+        """
+        largest = max(map(len, entries.values()), default=0)
+        if self.limit_mb is not None and largest > self.limit_mb * 1e6:
+            raise ValueError(
+                f"limit_mb={self.limit_mb}: one answer of the teacher {name} has {largest / 1e6:.3g} MB; give a larger limit."
+            )
+        with self._lock:
+            counts = self._counts.setdefault(teacher, [0, 0, 0, 0])
+            counts[3] += sum(map(len, entries.values()))
+            now = time.time()
+            rows = [(k, teacher, now, len(v), xxhash.xxh3_64_digest(v), v) for k, v in entries.items()]
+            self._write(rows, (teacher, name))
+
+    def others(self, name: str, teacher: str) -> int:
+        """How many answers there are of other states of a teacher of this name, where there is none of this state."""
+        own = self._connection.execute(
+            "SELECT 1 FROM answers WHERE teacher = ? LIMIT 1", (teacher,)
+        ).fetchone()
+        query = "SELECT COUNT(*) FROM answers JOIN teachers ON teacher = fingerprint WHERE name = ?"
+        return 0 if own else int(self._connection.execute(query, (name,)).fetchone()[0])
+
+    def stat(self) -> list[dict[str, Any]]:
+        """A row for every teacher: fingerprint, name, answers, bytes, hits, misses, hit rate and byte hit rate."""
+        self.flush()
+        return schema.stat(self._connection)
+
+    def prune(self, teacher: str | None = None, limit_mb: float | None = None) -> int:
+        """Drops answers, and gives their space back.
+
+        Args:
+            teacher: The begin of a fingerprint, whose answers are all dropped.
+            limit_mb: Most megabytes that stay; the least recently used are dropped.
+
+        Returns:
+            How many were.
+
+        Raises:
+            ValueError: If no fingerprint, or more than one, begins so, or the limit is negative.
+        """
+        if limit_mb is not None and limit_mb < 0:
+            raise ValueError(f"limit_mb={limit_mb} must be 0 or more.")
+        dropped = 0
+        self.flush()
+        if teacher is not None:
+            known = [str(row["fingerprint"]) for row in self.stat()]
+            meant = [mark for mark in known if mark.startswith(teacher)]
+            if len(meant) != 1:
+                shown = ", ".join(mark[:8] for mark in known) or "none"
+                raise ValueError(
+                    f"teacher={teacher!r} is the begin of {len(meant) or 'no'} fingerprint{'s' if meant else ''} in {self.folder}: there are {shown}."
+                )
+            dropped += schema.drop(self._connection, meant[0])
+        if limit_mb is not None:
+            with schema.transaction(self._connection):
+                dropped += schema.shrink(self._connection, limit_mb)
+        self._connection.execute("VACUUM")
+        return dropped
+
+    def flush(self) -> None:
+        """Tells the file which answers were used, and how often there was one."""
+        with self._lock:
+            self._write([], None)
+
+    def close(self) -> None:
+        """Flushes, and closes the file."""
+        with self._lock:
+            self.flush()
+            self._finalizer.detach()
+            self._connections[os.getpid()].close()
+            del self._connections[os.getpid()]
+
+    @property
+    def file(self) -> Path:
+        """The database."""
+        return Path(self.folder, schema.FILE)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if os.getpid() not in self._connections:  # a fork: SQLite's connections may not be shared over it
+            self._touched, self._counts = set(), {}
+            self._connections[os.getpid()] = schema.connect(self.folder)
+        return self._connections[os.getpid()]
+
+    def _open(self) -> None:
+        self._connections = {os.getpid(): schema.connect(self.folder)}
+        self._finalizer = weakref.finalize(
+            self, _last_words, os.getpid(), self.folder, self._touched, self._counts
+        )
+
+    def _write(self, rows: list[tuple[Any, ...]], teacher: tuple[str, str] | None) -> None:
+        touched, counts = list(self._touched), dict(self._counts)
+        if not self.full:
+            try:
+                dropped = schema.write(self._connection, rows, teacher, touched, counts, self.limit_mb)
+            except (sqlite3.Error, OSError) as error:
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                    self._say("is held by another process; what the teacher says meanwhile is not kept")
+                    return
+                self.full = True
+                self._say(
+                    f"cannot be written ({error}); the run goes on, and what the teacher says from now on is not kept"
+                )
+            else:
+                if dropped:
+                    self._say(
+                        f"has reached limit_mb={self.limit_mb}: the answers that were not used for longest are dropped. Where an epoch has "
+                        "more than the limit, they are dropped before they are asked for again: give a larger one"
+                    )
+                self.dropped += dropped
+        self._touched.clear()
+        self._counts.clear()
+        self._told = time.monotonic()
+
+    def _say(self, what: str) -> None:
+        """Once for each kind of news."""
+        if (kind := what[:15]) not in self._said:
+            self._said.add(kind)
+            rank_zero_warn(f"The cache in {self.folder} {what}.")
+
+
+def _last_words(pid: int, folder: str, touched: set[bytes], counts: dict[str, list[int]]) -> None:
+    """What a process still has to tell when a store ends without being closed."""
+    if pid == os.getpid() and (touched or counts) and Path(folder, schema.FILE).is_file():
+        try:
+            connection = schema.connect(folder)
+            schema.write(connection, [], None, list(touched), dict(counts), None)
+            connection.close()
+        except (sqlite3.Error, OSError, ValueError):
+            pass  # counts of use are no reason to fail

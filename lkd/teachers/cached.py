@@ -1,0 +1,236 @@
+"""`CachedTeacher`: a teacher that is asked once about every sample, and whose answers are kept on disk."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import nn
+
+from lkd.addresses import parse
+from lkd.edge.cache.answers import Answers, Form
+from lkd.edge.cache.layout import Layout, NotBySampleError
+from lkd.edge.cache.reduced import Kept, Reduction
+from lkd.edge.cache.samples import Samples
+from lkd.edge.cache.store import Store
+from lkd.nested import on_tensors
+from lkd.taps import Call
+from lkd.teachers.fingerprint import Fingerprint
+from lkd.teachers.inputs import device_of, shown
+from lkd.teachers.precision import dtypes_of
+from lkd.teachers.teacher import Teacher
+
+DETECT = "detect("
+"""How what stands for detections among layers begins; the camera comes next, where the teacher has a copy for each."""
+
+
+class CachedTeacher(Teacher):
+    """A `Teacher` that looks up what it has said before, sample by sample, and runs only on what is new.
+
+    An answer is known again by the content of the sample as the model is given it (after the teacher's own normalization), the
+    other arguments of the call, the layer, and the teacher's fingerprint (`lkd.teachers.fingerprint`): weights, buffers,
+    settings, code, precision. A teacher that changes is asked anew.
+
+    The first batch of every form is always asked for live, and a sample of it alone: an answer that depends on the batch is
+    refused, and so is a store that says otherwise. Data that are augmented anew in every epoch find nothing: see docs/cache.md.
+
+    Args:
+        model: As of `Teacher`.
+        cache: Folder of the store. Several teachers, runs and processes may share one.
+        limit_mb: Most megabytes of answers in it, of which the least recently used are dropped. Default 10 000; None for no limit.
+        dtype: What floating-point answers are kept in: `"float16"`, `"bfloat16"` or `"uint8"`. Default as they are, so that
+            training is the same as without a cache.
+        top_k: Of the model's own class scores only the k largest are kept.
+        **teacher: All others of `Teacher`.
+
+    Raises:
+        ValueError: For a limit, a type or a number out of range; if the store is none, or of another version; while running, if
+            an answer cannot be kept by sample or differs from the one that is kept.
+        OSError: If the folder cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> net, asked = nn.Linear(4, 3), []
+        >>> _ = net.register_forward_hook(lambda module, given, gave: asked.append(len(gave)))
+        >>> with TemporaryDirectory() as folder:
+        ...     teacher = CachedTeacher(net, folder)
+        ...     _ = teacher(torch.eye(4)), teacher(torch.eye(4)[:2]), teacher(torch.eye(4)[2:] + torch.eye(4)[:2])
+        ...     teacher.store.close()
+        >>> asked  # the first batch, a sample of it alone, and two new samples
+        [4, 1, 2]
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[..., Any] | str | os.PathLike[str],
+        cache: str | os.PathLike[str],
+        limit_mb: float | None = 10_000.0,
+        dtype: Kept | None = None,
+        top_k: int | None = None,
+        **teacher: Any,
+    ) -> None:
+        super().__init__(model, **teacher)
+        self.reduction = Reduction(dtype, top_k)
+        self.store = Store(cache, limit_mb)
+        self.answers = Answers(self.store)
+        self._watched: Fingerprint | None = None
+        self._mark = ""
+        self._cut: list[bool] | None = None
+        self._epochs, self._before = 0, (0, 0)
+        self._told = self._uneven = False  # what has been warned of
+
+    def renew(self) -> None:
+        """Looks at everything again, as at the begin of a run: weights, and the first batch."""
+        if self._watched is not None:
+            self._watched.forget()
+        self.answers.forms.clear()
+
+    def epoch_ended(self, enough: int = 2) -> float | None:
+        """The share of samples in an epoch whose answers were kept; None if there were no samples.
+
+        Args:
+            enough: The number of epochs after which each should find what an earlier one has kept. If it finds nothing, that
+                is said, once.
+        """
+        asked, found = self.answers.asked - self._before[0], self.answers.found - self._before[1]
+        self._before, self._epochs = (self.answers.asked, self.answers.found), self._epochs + 1
+        if not asked:
+            return None
+        if found < asked / 100 and self._epochs >= enough and not self._told and not self.store.full:
+            self._told = True
+            rank_zero_warn(
+                f"The cache in {self.store.folder} has found {found / asked:.0%} of {asked} samples in an epoch that is not the first, so that it "
+                "costs time and saves none: the training data is augmented anew in every epoch (or the teacher is given other arguments in every batch). Let views come again (views_per_image of lkd's "
+                "data), leave augmentation out, or give a Teacher, which is asked live; docs/cache.md compares them."
+            )
+        return found / asked
+
+    def served(self, asked: Sequence[str] | str, call: Call, answer: Callable[[Call], Any]) -> Any:
+        """What is kept, and what the model says of the rest.
+
+        Args:
+            asked: Layers of the model; a text for `detect`.
+            call: As the model is given it.
+            answer: Asks the model.
+
+        Raises:
+            ValueError: If an answer cannot be kept by sample, or is not what is kept.
+        """
+        names = [asked] if isinstance(asked, str) else list(dict.fromkeys(asked))
+        samples = Samples(call, self._cut)
+        if not samples.count:
+            if samples.uneven and not self._uneven:
+                self._uneven = True
+                rank_zero_warn(
+                    f"cache: the teacher {self._name} is given {shown(call)}, of which nothing tells how many samples that are; such batches "
+                    "are asked live."
+                )
+            return answer(call)
+
+        def ask(part: Call) -> dict[str, Any]:
+            said = answer(part)
+            return {asked: said} if isinstance(asked, str) else said
+
+        device = device_of(call) or self.device
+        precision = _precision(device)
+        forms = [Form(samples.shape, name, precision) for name in names]
+        fresh = None
+        if any(form not in self.answers.forms for form in forms):
+            fresh = self._look(samples, forms, ask, device)
+        given = self.answers.of(samples, forms, self._fingerprint(), self._title, ask, fresh)
+        given = on_tensors(lambda tensor: tensor.to(device), given)
+        return given[asked] if isinstance(asked, str) else given
+
+    def _look(
+        self,
+        samples: Samples,
+        forms: Sequence[Form],
+        ask: Callable[[Call], dict[str, Any]],
+        device: torch.device,
+    ) -> dict[str, Any]:
+        """Learns the form of answers by asking about a batch and about a sample alone; what is said of the batch."""
+        if self.reduction.top_k is not None and not any(_own(form.layer) for form in forms):
+            raise ValueError(
+                f"top_k={self.reduction.top_k} is for the class scores that the teacher itself gives, and {[form.layer for form in forms]} are "
+                "none; leave it out."
+            )
+        watched = self._watched or Fingerprint(self.loaded)
+        before = watched.attributes()
+        if samples.count > 1:
+            whole, count = ask(samples.call), samples.count
+            self._cut = samples.cut
+        else:  # no other sample is at hand
+            whole, count = ask(samples.beside_another()), 2
+        try:
+            alone = ask(samples.pick([0]))
+        except (ValueError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise self._refusal("answer", f"it fails: {error}") from error
+        if self._watched is None:
+            after = watched.attributes()
+            watched.moving = {k for k in before.keys() | after.keys() if before.get(k) != after.get(k)}
+            self._watched = watched
+        said = whole if samples.count > 1 else alone
+        for form in forms:
+            try:
+                layout = Layout(whole[form.layer], alone[form.layer], count, _tolerance(self.loaded, device))
+            except NotBySampleError as error:
+                where = (
+                    "detections" if form.layer.startswith(DETECT) else f"output teacher_layer={form.layer!r}"
+                )
+                raise self._refusal(where, str(error)) from error
+            reduction = self.reduction if _own(form.layer) else Reduction(self.reduction.dtype)
+            self.answers.learn(form, layout, reduction, said[form.layer], samples.count)
+        return said
+
+    def _refusal(self, what: str, why: str) -> ValueError:
+        return ValueError(
+            f"cache: the {what} of the teacher {self._name} for a sample alone is another one than in its batch ({why}): it depends on the "
+            "batch, as by batch statistics, or on chance, or has no part that is a sample's. Use a Teacher, which is asked live."
+        )
+
+    def _fingerprint(self) -> str:
+        assert self._watched is not None
+        mark = self._watched.now()
+        if mark != self._mark:
+            if self._mark:
+                rank_zero_warn(
+                    f"The teacher {self._name} has changed since it was asked last (fingerprint {self._mark[:8]}, now {mark[:8]}): what it "
+                    "said before is not used, and it is asked anew."
+                )
+            elif others := self.store.others(self._title, mark):
+                rank_zero_warn(
+                    f"The cache in {self.store.folder} has {others} answers of another state of the teacher {self._title} and none of this one "
+                    f"({mark[:8]}): it is asked anew. `cache stat` lists the states, and `cache prune --teacher` drops one."
+                )
+            self._mark = mark
+        return mark
+
+    @property
+    def _title(self) -> str:
+        return self.source or self._name
+
+
+def _own(layer: str) -> bool:
+    """Whether it stands for what the model itself gives."""
+    return not layer.startswith(DETECT) and parse(layer, "teacher_layer").module == ""
+
+
+def _precision(device: torch.device) -> str:
+    """What a model in float32 runs in at this moment."""
+    autocast = torch.is_autocast_enabled(device.type)
+    return str(torch.get_autocast_dtype(device.type)) if autocast else "its own"
+
+
+def _tolerance(model: nn.Module, device: torch.device) -> float:
+    """The relative distance up to which kernels that add in another order answer otherwise."""
+    if torch.is_autocast_enabled(device.type) or {torch.float16, torch.bfloat16} & set(dtypes_of(model)):
+        return 5e-2
+    return 1e-3 if device.type == "cpu" else 1e-2
+
+
+def cached_in(teacher: nn.Module) -> list[CachedTeacher]:
+    """A cached teacher, or those in an ensemble."""
+    return [module for module in teacher.modules() if isinstance(module, CachedTeacher)]

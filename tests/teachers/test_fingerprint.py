@@ -1,0 +1,122 @@
+"""What changes a teacher's fingerprint, and what does not."""
+
+import copy
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from lkd.teachers import Teacher
+from lkd.teachers.fingerprint import Fingerprint
+
+FACTOR = 2.0
+
+
+def twice(x):
+    return FACTOR * x
+
+
+class Net(nn.Module):
+    width = 3
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.scale, self.names = nn.Linear(2, 3), 1.0, ["a", "b"]
+        self.statistics = torch.ones(3)  # no buffer
+        self.register_buffer("hidden", torch.zeros(1), persistent=False)
+        self.shape = torch.Size([1, 2])
+
+    def forward(self, x):
+        return twice(self.body(x)) * self.scale
+
+
+def mark(model):
+    return Fingerprint(Teacher(model).loaded).now()
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return Net()
+
+
+def test_copies_devices_and_modes_are_the_same(net):
+    other = copy.deepcopy(net).train()
+    other.shape = torch.Size([9, 9])  # of the last input, in all likelihood
+    other.load_state_dict(net.state_dict())
+    assert mark(other) == mark(net)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net.body.weight.data.add_(1e-6),
+        lambda net: net.hidden.add_(1),
+        lambda net: setattr(net, "scale", 1.5),
+        lambda net: net.names.append("c"),
+        lambda net: net.statistics.mul_(2),
+        lambda net: net.half(),
+        lambda net: setattr(net, "body", nn.Sequential(net.body)),
+    ],
+)
+def test_weights_buffers_settings_types_and_structure_change_it(net, change):
+    before = mark(net)
+    change(net)
+    assert mark(net) != before
+
+
+def test_the_code_changes_it_and_that_of_a_function_of_the_same_file(net, monkeypatch):
+    marks = [mark(net)]
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    marks.append(mark(net))
+    monkeypatch.setitem(globals(), "twice", lambda x: x + x)
+    marks.append(mark(net))
+    monkeypatch.setattr(Net, "width", 4)
+    marks.append(mark(net))
+    monkeypatch.setattr(Net, "forward", lambda self, x: self.body(x))
+    marks.append(mark(net))
+    assert len(set(marks)) == 5
+
+
+def test_callables(net):
+    def scaled(factor):
+        return lambda x: net(x) * factor
+
+    marks = [
+        mark(scaled(1.0)),
+        mark(scaled(2.0)),
+        mark(lambda x: net(x) - 1),
+        mark(net.forward),
+        mark(functools.partial(lambda model, x, k: model(x) * k, net, k=1)),
+        mark(functools.partial(lambda model, x, k: model(x) * k, net, k=2)),
+    ]
+    assert len(set(marks)) == 6 and mark(scaled(1.0)) == marks[0]
+
+
+def test_an_object_of_which_little_can_be_told_is_said(net):
+    class Engine:
+        def __init__(self):
+            self.net = net
+
+        def __call__(self, x):
+            return self.net(x)
+
+    with pytest.warns(
+        UserWarning, match="the teacher's callable holds a Engine, in which a change may go unseen"
+    ):
+        mark(Engine())
+
+
+def test_weights_are_read_again_only_after_a_change(net, monkeypatch):
+    watched, read = Fingerprint(net), []
+    monkeypatch.setattr(watched, "_read", lambda: read.append(1) or str(len(read)))
+    watched.now()
+    watched._next = float("inf")
+    assert watched.now() == "1"
+    with torch.no_grad():
+        net.body.bias.add_(1)
+    assert watched.now() == "2"
+    watched._next = 0.0  # it is time to look for what is not counted
+    watched.now()
+    assert len(read) == 3
