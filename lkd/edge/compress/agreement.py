@@ -19,6 +19,7 @@ class Agreement:
     Args:
         iou_threshold: Of the suppression that follows raw boxes.
         max_detections: Likewise.
+        multi_label: Likewise, whether each class of a box is a candidate of its own.
 
     Example:
         >>> agreement = Agreement()
@@ -27,8 +28,10 @@ class Agreement:
         0.5
     """
 
-    def __init__(self, iou_threshold: float = 0.6, max_detections: int = 300) -> None:
-        self.iou_threshold, self.max_detections = iou_threshold, max_detections
+    def __init__(
+        self, iou_threshold: float = 0.6, max_detections: int = 300, multi_label: bool = False
+    ) -> None:
+        self.suppression = (iou_threshold, max_detections, multi_label)
         self.same, self.all = 0.0, 0
 
     @property
@@ -44,7 +47,7 @@ class Agreement:
             return
         here, there = (
             [
-                suppress(*pair, CONFIDENT, self.iou_threshold, self.max_detections)
+                suppress(*pair, CONFIDENT, *self.suppression)
                 for pair in zip(one["boxes"], one["scores"], strict=True)
             ]
             for one in (wanted, got)
