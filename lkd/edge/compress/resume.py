@@ -13,7 +13,7 @@ from lkd.edge.compress.reference import Measures
 from lkd.edge.compress.step import Stage
 from lkd.edge.exported import sha256
 
-NOTE, BOOK = "stage.json", "compress.json"
+NOTE, BOOK, BEGUN = "stage.json", "compress.json", "begun.json"
 
 
 class Book:
@@ -34,7 +34,7 @@ class Book:
         here = json.loads(json.dumps(what))
         if known is not None and anew:
             for stage in folder.iterdir():
-                if stage.is_dir() and (stage / NOTE).is_file():
+                if any((stage / note).is_file() for note in (NOTE, BEGUN)):
                     shutil.rmtree(stage)
         elif known is not None and known != here:
             raise ValueError(
