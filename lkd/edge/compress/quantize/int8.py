@@ -145,12 +145,14 @@ def _properties(path: Path) -> dict[str, str]:
 def _prepared(path: Path, end: Path) -> None:
     """ONNX Runtime's own step before quantization: shapes inferred, layers fused. Its quantizer passes over tensors of unknown shape."""
     prepare = optional("onnxruntime.quantization.shape_inference").quant_pre_process
-    try:
-        prepare(str(path), str(end))
-    except (
-        Exception
-    ):  # symbolic shapes need sympy, and cannot follow every operator; ONNX' own inference is left
-        prepare(str(path), str(end), skip_symbolic_shape=True)
+    start = str(path.resolve())
+    with contextlib.chdir(
+        end.parent
+    ):  # where symbolic inference fails, it leaves what it has in the working folder
+        try:
+            prepare(start, end.name)
+        except Exception:  # it needs sympy, and cannot follow every operator; ONNX' own inference is left
+            prepare(start, end.name, skip_symbolic_shape=True)
     onnx = optional("onnx")
     graph = onnx.load(end)
     for number, node in enumerate(graph.graph.node):

@@ -1,6 +1,7 @@
 """Post-training quantization of a file."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -80,6 +81,22 @@ def test_the_file_is_valid_and_names_no_domain_that_it_does_not_use(path, tmp_pa
     onnx.checker.check_model(made)
     assert [entry.domain for entry in made.opset_import] == [""]
     assert [entry.key for entry in made.metadata_props] == [KEY]
+
+
+def test_nothing_is_left_in_the_working_folder(path, tmp_path, monkeypatch):
+    """Where symbolic inference fails, as on a YOLO, ONNX Runtime writes what it has of the network into it."""
+    tried = []
+
+    def fail(self):
+        tried.append(self)
+        self.run_ = False
+
+    monkeypatch.setattr("onnxruntime.tools.symbolic_shape_infer.SymbolicShapeInference._infer_impl", fail)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    quantize_file(Path("../student.onnx"), Path("../int8.onnx"), frames())
+    assert tried and (tmp_path / "int8.onnx").is_file() and not list(here.iterdir())
 
 
 def test_it_is_the_same_each_time(path, tmp_path):
