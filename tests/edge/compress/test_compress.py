@@ -128,6 +128,9 @@ def test_if_nothing_obeys_the_table_is_there_and_no_student(run, tmp_path):
         run(Spoil(1.0), limits={"max_mb": 0.0001})
     assert "max_mb=0.0001" in rows(tmp_path)["1 spoil"]["kept"]
     assert not (tmp_path / "out/student.onnx").exists()
+    run(Spoil(1.0))
+    with pytest.raises(ValueError, match=r"no student.onnx was written; what is there is of an earlier run"):
+        run(Spoil(1.0), limits={"max_mb": 0.0001})
 
 
 def test_finished_steps_are_not_run_again(run, tmp_path):
@@ -149,6 +152,15 @@ def test_another_configuration_in_the_folder_is_refused_or_begins_anew(run, tmp_
     note.mkdir()
     run(Spoil(2.0), anew=True)
     assert Spoil.ran == 2 and note.is_dir()
+
+
+def test_another_training_is_another_configuration_and_another_bar_is_not(run):
+    options = {"precision": "32-true", "callbacks": None, "enable_progress_bar": True}
+    run(Spoil(1.0), config={"trainer": options})
+    run(Spoil(1.0), config={"trainer": {**options, "enable_progress_bar": False}})
+    with pytest.raises(ValueError, match=r"trainer.gradient_clip_val: null there, 0.5 here"):
+        run(Spoil(1.0), config={"trainer": {**options, "gradient_clip_val": 0.5}})
+    assert Spoil.ran == 1
 
 
 def test_another_start_is_run_again(run, tmp_path):
