@@ -134,10 +134,10 @@ def compress(
     for package in ("onnx", "onnxscript", "onnxruntime"):
         optional(package)
     check_measurable(module, data)
-    check_reachable(limits, steps, _parameters(module))
     for step in steps:
         step.check(module, data)
     measured = next(students(copy.deepcopy(module), data, ckpt_path, None, limit_test_batches))
+    check_reachable(limits, steps, _parameters(measured.module))  # which may be a pruned one
     options: dict[str, Any] = {
         "nms": nms,
         "input_size": input_size,
@@ -148,7 +148,7 @@ def compress(
     stated = {**options, "classes": classes, "mean": mean, "std": std, "licenses": licenses}
     stated |= {"tolerance": tolerance, "limit_test_batches": limit_test_batches}
     what = _what(module, data, ckpt_path, steps, limits, seed, stated, trainer, config)
-    book = Book(Path(folder), what, anew)
+    book = Book(Path(folder), what, anew, Path(ckpt_path))
 
     def to_files(checkpoint: Path, place: Path) -> list[Path]:
         return export(

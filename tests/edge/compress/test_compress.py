@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.edge import Exported
 from lkd.edge.compress import Limits, Quantize, Stage, Step, _parameters, compress
+from lkd.edge.compress.student import write
 from lkd.modules import Classifier
+from lkd.pruned import describe, remember, resize
 
 from ..students import Plain, Samples, classifier, detector, save
 
@@ -234,6 +236,37 @@ def test_limits_and_steps_that_cannot_be_are_refused_before_anything_runs(run, t
     with pytest.raises(ValueError, match="mends what a step before it has broken"):
         run(Mend())
     assert not Path(tmp_path / "out").exists()
+
+
+def test_a_size_is_compared_with_a_pruned_student_as_it_is(run, tmp_path):
+    def wide():
+        layers = nn.Flatten(), nn.Linear(12, 4000), nn.Tanh(), nn.Linear(4000, 3)
+        return Classifier(nn.Sequential(*layers), num_classes=3)
+
+    module, dense = wide(), wide()
+    first, last = module.network[1], module.network[3]
+    resize(module, "network.1.weight", first.weight[:100])
+    resize(module, "network.1.bias", first.bias[:100])
+    resize(module, "network.3.weight", last.weight[:, :100])
+    first.out_features = last.in_features = 100
+    remember(module, describe(module, dense))
+    given = {"module": wide(), "limits": {"max_mb": 0.03, "max_drop": 1.0}}
+    before = save(dense, tmp_path / "dense.ckpt")
+    with pytest.raises(ValueError, match=r"max_mb=0.03 contradicts the steps"):
+        run(Quantize(), ckpt_path=before, **given)
+    write(module, tmp_path / "narrow.ckpt", like=before)
+    (path,) = run(Quantize(), ckpt_path=str(tmp_path / "narrow.ckpt"), **given)
+    assert path.stat().st_size < 30_000
+
+
+def test_anew_does_not_delete_the_checkpoint_that_it_is_given(run, tmp_path):
+    run(Spoil(1.0))
+    made = tmp_path / "out/1_spoil/x.ckpt"
+    with pytest.raises(
+        ValueError, match=r"1_spoil/x.ckpt' lies in a stage of folder=.*anew=true would delete"
+    ):
+        run(Quantize(), ckpt_path=str(made), anew=True)
+    assert made.is_file()
 
 
 def test_a_size_is_compared_with_what_is_in_one_file():
