@@ -115,6 +115,24 @@ def test_many_frames_at_a_time_find_the_ranges_of_all(path, tmp_path, monkeypatc
     assert ranges[0] == ranges[1]
 
 
+@pytest.mark.parametrize("method", ["percentile", "minmax"])
+def test_a_layer_that_runs_twice_has_the_range_of_both(path, tmp_path, method):
+    """As the heads of FCOS and RetinaNet do, through which all maps go."""
+    graph = onnx.load(path)
+    nodes = list(graph.graph.node)
+    again = onnx.helper.make_node("Conv", ["e", "module.net.1.weight"], ["e2"], "again", pads=[1, 1, 1, 1])
+    for node in nodes[5:7]:
+        node.input[0] = "e2"
+    del graph.graph.node[:]
+    graph.graph.node.extend([*nodes[:5], again, *nodes[5:]])
+    onnx.save(graph, path)
+    made = int8.Calibrated(path, frames(), method)
+    (low, _), (_, high) = (made._ranges[name].range_value for name in ("c", "e"))
+    assert low < 0 < high and made.input_ranges()["net.1"] == (low.item(), high.item())
+    made.write(tmp_path / "int8.onnx")
+    assert Exported(tmp_path / "int8.onnx")(frames()[0]["images"])
+
+
 @pytest.mark.parametrize("name", ["net.1", "net.1.weight", "conv1", "1"])
 def test_layers_that_the_user_keeps_float(path, tmp_path, name):
     if name == "net.1.weight":
