@@ -139,8 +139,8 @@ class _Tables(Callback):
     """Detections of a test, as `DetectionReport` counts them."""
 
     def __init__(self, module: LightningModule) -> None:
-        most = {"max_detections": module.thresholds[2]} if isinstance(module, Detector) else {}
-        self.table = DetectionTable(**most)
+        most = module.thresholds[2] if isinstance(module, Detector) else 300
+        self.table = DetectionTable(max_detections=most)
 
     @staticmethod
     def used(module: LightningModule) -> bool:
