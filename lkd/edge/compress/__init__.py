@@ -47,6 +47,18 @@ __all__ = [
     "student",
 ]
 
+OF_TRAINING = (
+    "precision",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "limit_train_batches",
+    "limit_val_batches",
+    "overfit_batches",
+    "callbacks",
+)
+"""Options of a Trainer that change what a step trains; loggers, devices and bars do not."""
+
 
 def compress(
     module: LightningModule,
@@ -122,10 +134,10 @@ def compress(
     for package in ("onnx", "onnxscript", "onnxruntime"):
         optional(package)
     check_measurable(module, data)
-    check_reachable(limits, steps, _parameters(module))
     for step in steps:
         step.check(module, data)
     measured = next(students(copy.deepcopy(module), data, ckpt_path, None, limit_test_batches))
+    check_reachable(limits, steps, _parameters(measured.module))  # which may be a pruned one
     options: dict[str, Any] = {
         "nms": nms,
         "input_size": input_size,
@@ -135,8 +147,8 @@ def compress(
     dense = Reference(measured, lambda who: kind_of(who, only=None, **options), limits.metric, limits.threads)
     stated = {**options, "classes": classes, "mean": mean, "std": std, "licenses": licenses}
     stated |= {"tolerance": tolerance, "limit_test_batches": limit_test_batches}
-    what = _what(module, data, ckpt_path, steps, limits, seed, stated, config)
-    book = Book(Path(folder), what, anew)
+    what = _what(module, data, ckpt_path, steps, limits, seed, stated, trainer, config)
+    book = Book(Path(folder), what, anew, Path(ckpt_path))
 
     def to_files(checkpoint: Path, place: Path) -> list[Path]:
         return export(
@@ -180,9 +192,10 @@ def _best(outcomes: Sequence[Outcome], limits: Limits, folder: str) -> Outcome:
         m = outcome.measures
         if outcome.kept and m is not None and not limits.broken(m.drop, m.p50_ms, m.mb):
             return outcome
+    earlier = "; what is there is of an earlier run" if [*Path(folder).glob("student*.onnx")] else ""
     raise ValueError(
         f"no stage obeys the limits (max_drop={limits.max_drop:g}, max_ms={limits.max_ms}, max_mb={limits.max_mb}), so no student.onnx "
-        f"was written; {folder}/stages.md says what each does: prune more, recover longer, or allow more."
+        f"was written{earlier}; {folder}/stages.md says what each does: prune more, recover longer, or allow more."
     )
 
 
@@ -194,16 +207,19 @@ def _what(
     limits: Limits,
     seed: int,
     stated: Mapping[str, Any],
+    trainer: Callable[..., Trainer],
     config: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """All that stages depend on. Limits of quality, size and time are none of it: what is kept is decided anew each time."""
     known = config or {}
+    options = known.get("trainer")
     return {
         "lkd": __version__,
         "checkpoint": sha256(Path(ckpt_path)),
         "model": known.get("model") or type(module).__qualname__,
         "data": known.get("data") or described(data, depth=1),
         "steps": known.get("steps") or described(list(steps)),
+        "trainer": described({k: options.get(k) for k in OF_TRAINING} if options else trainer),
         "seed": seed,
         "threads": limits.threads,
         "metric": limits.metric,

@@ -1,6 +1,7 @@
 """How far a compressed student says what its dense parent says."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class Agreement:
     Args:
         iou_threshold: Of the suppression that follows raw boxes.
         max_detections: Likewise.
+        multi_label: Likewise, whether each class of a box is a candidate of its own.
 
     Example:
         >>> agreement = Agreement()
@@ -27,8 +29,16 @@ class Agreement:
         0.5
     """
 
-    def __init__(self, iou_threshold: float = 0.6, max_detections: int = 300) -> None:
-        self.iou_threshold, self.max_detections = iou_threshold, max_detections
+    def __init__(
+        self, iou_threshold: float = 0.6, max_detections: int = 300, multi_label: bool = False
+    ) -> None:
+        self.suppress = partial(
+            suppress,
+            score_threshold=CONFIDENT,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+            multi_label=multi_label,
+        )
         self.same, self.all = 0.0, 0
 
     @property
@@ -43,10 +53,7 @@ class Agreement:
             self.all += len(wanted["logits"])
             return
         here, there = (
-            [
-                suppress(*pair, CONFIDENT, self.iou_threshold, self.max_detections)
-                for pair in zip(one["boxes"], one["scores"], strict=True)
-            ]
+            [self.suppress(*pair) for pair in zip(one["boxes"], one["scores"], strict=True)]
             for one in (wanted, got)
         )
         self.compare_detections(here, there, 0)

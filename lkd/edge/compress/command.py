@@ -82,24 +82,34 @@ class _Compress(OfCheckpoint):
 def with_student(args: Sequence[str]) -> list[str]:
     """The arguments, with the configuration that trained the student before the one that names it in `student`.
 
+    `--student` wins over what a file says.
+
     Raises:
         FileNotFoundError: If there is no such configuration.
     """
     given = list(args)
-    for place, word in enumerate(given):
-        name, _, path = word.partition("=")
-        path = path or (given[place + 1] if place + 1 < len(given) else "")
+    options = [
+        (name, value if equals else next(iter(given[place + 1 :]), ""))
+        for place, (name, equals, value) in enumerate(word.partition("=") for word in given)
+    ]
+    if asked := [value for name, value in options if name == "--student"]:
+        return given if asked[-1] == "null" else ["--config", _there(asked[-1], ""), *given]
+    for place, (name, path) in enumerate(options):
         if name not in ("--config", "-c") or not Path(path).is_file():
             continue
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         student = content.get("student") if isinstance(content, dict) else None
         if isinstance(student, str):
-            if not Path(student).is_file():
-                raise FileNotFoundError(
-                    f"student={student!r} of {path} does not exist; give the configuration that trained the student."
-                )
-            return [*given[:place], "--config", student, *given[place:]]
+            return [*given[:place], "--config", _there(student, f" of {path}"), *given[place:]]
     return given
+
+
+def _there(student: str, of: str) -> str:
+    if not Path(student).is_file():
+        raise FileNotFoundError(
+            f"student={student!r}{of} does not exist; give the configuration that trained the student."
+        )
+    return student
 
 
 def run(args: list[str]) -> list[Path]:

@@ -15,13 +15,14 @@ def against(measures: Measures, limits: Limits, step: Step, later: Sequence[Step
 
     Args:
         measures: Of the stage.
-        limits: To obey. Size and time may still be too much where later steps make files smaller.
+        limits: To obey. Size and time may still be too much where later steps make this stage's file smaller, which they do not
+            with a file that no weights are behind.
         step: That made it.
         later: Steps that follow.
         start: Name of the stage that it is compared with in time.
     """
     reasons = limits.spoiled(measures.drop)
-    if not any(_shrinks(one) for one in later):
+    if step.ends or not any(_shrinks(one) for one in later):
         reasons += limits.too_much(measures.p50_ms, measures.mb)
     if _shrinks(step) and not limits.allow_slower and measures.of_start > NOISE:
         reasons.append(f"slower on this machine than {start} ({measures.of_start:.2f}x)")

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.callbacks import DetectionReport, Distillation, EpochLines
 from lkd.edge.compress.parent import Parent
-from lkd.edge.compress.resume import described
+from lkd.edge.compress.resume import BEGUN, described
 from lkd.edge.compress.step import Job, Stage, Step
 from lkd.edge.compress.student import student
 from lkd.edge.exported import sha256
@@ -120,7 +120,7 @@ class Recover(Step):
 
     def _begin(self, job: Job, start: Path, last: Path) -> None:
         """Goes on only from what began from the same weights in the same way; what another recovery left is deleted."""
-        note, begun = job.folder / "begun.json", {"start": sha256(start), "how": self._how}
+        note, begun = job.folder / BEGUN, {"start": sha256(start), "how": self._how}
         same = note.is_file() and json.loads(note.read_text(encoding="utf-8")) == json.loads(
             json.dumps(begun)
         )

@@ -129,7 +129,8 @@ class Reference:
         key = tuple(files)
         if key not in self._known:
             options = self.kind.options()
-            agreement = Agreement(options.get("iou_threshold", 0.6), options.get("max_detections", 300))
+            rules = ("iou_threshold", "max_detections", "multi_label")
+            agreement = Agreement(**{name: options[name] for name in rules if name in options})
             made = {part: Exported(path) for part, path in zip(self.parts, files, strict=True)}
             method = self.kind.stand_in(self.parts, made, dict.fromkeys(self.parts, agreement))
             self._known[key] = measured(self.kind, self.student.test, method, as_it_is=False), agreement

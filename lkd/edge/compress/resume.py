@@ -13,7 +13,7 @@ from lkd.edge.compress.reference import Measures
 from lkd.edge.compress.step import Stage
 from lkd.edge.exported import sha256
 
-NOTE, BOOK = "stage.json", "compress.json"
+NOTE, BOOK, BEGUN = "stage.json", "compress.json", "begun.json"
 
 
 class Book:
@@ -23,19 +23,27 @@ class Book:
         folder: Where the stages are.
         what: All that they depend on: plain data.
         anew: Whether stages of another configuration are deleted, and these too.
+        given: The checkpoint that all begins with, which is not deleted.
 
     Raises:
-        ValueError: If the folder is of another configuration.
+        ValueError: If the folder is of another configuration, or holds the checkpoint in a stage that would be deleted.
     """
 
-    def __init__(self, folder: Path, what: Mapping[str, Any], anew: bool = False) -> None:
+    def __init__(
+        self, folder: Path, what: Mapping[str, Any], anew: bool = False, given: Path | None = None
+    ) -> None:
         self.folder, path = folder, folder / BOOK
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         here = json.loads(json.dumps(what))
         if known is not None and anew:
-            for stage in folder.iterdir():
-                if stage.is_dir() and (stage / NOTE).is_file():
-                    shutil.rmtree(stage)
+            stages = [s for s in folder.iterdir() if any((s / note).is_file() for note in (NOTE, BEGUN))]
+            if given is not None and any(given.resolve().is_relative_to(s.resolve()) for s in stages):
+                raise ValueError(
+                    f"ckpt_path={str(given)!r} lies in a stage of folder={str(folder)!r}, which anew=true would delete: give "
+                    "another folder."
+                )
+            for stage in stages:
+                shutil.rmtree(stage)
         elif known is not None and known != here:
             raise ValueError(
                 f"folder={str(folder)!r} holds stages of another configuration ({_difference(known, here)}): give another folder, or "

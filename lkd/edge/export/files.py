@@ -14,7 +14,7 @@ from lkd.edge.export.kind import Kind, Part, arrays
 from lkd.edge.export.measure import Metrics, check_drop, measured
 from lkd.edge.export.parity import Parity
 from lkd.edge.export.preprocessing import class_names, described_inputs
-from lkd.edge.export.students import Student
+from lkd.edge.export.students import Student, file_names
 from lkd.edge.export.tail import with_suppression
 from lkd.edge.exported import KEY, VERSION, Exported, files
 from lkd.edge.extra import optional
@@ -65,8 +65,8 @@ def write_files(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export_", dir=folder) as draft:
         paths: dict[str, Path] = {}
-        for name, part in parts.items():
-            paths[name] = Path(draft, "_".join(["student", *filter(None, (student.name, name))]) + ".onnx")
+        for (name, part), safe in zip(parts.items(), file_names(list(parts)), strict=True):
+            paths[name] = Path(draft, "_".join(["student", *filter(None, (student.name, safe))]) + ".onnx")
             inputs = described_inputs(part, kind.name, data, mean, std)
             spec = {
                 "version": VERSION,

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from lkd.edge.export.kind import Kind
 from lkd.metrics import DetectionTable
 from lkd.metrics.direction import rises
+from lkd.models import PerCamera
 from lkd.modules import Detector
 from lkd.packages import overrides
 
@@ -78,7 +79,7 @@ def measured(
     Raises:
         ValueError: If nothing is logged, or the test runs layers past the method for which a file is to stand in.
     """
-    module, tables = kind.module, _Tables()
+    module, tables = kind.module, _Tables(kind.module)
     step = None if as_it_is else kind.step()
     replaced = {**kind.settings(), kind.method: method, **({"test_step": step} if step else {})}
     whole = as_it_is and kind.step() is None and not tables.used(module)  # all of it will be the file's
@@ -137,8 +138,9 @@ def check_drop(checkpoint: Metrics, file: Metrics, max_drop: float) -> None:
 class _Tables(Callback):
     """Detections of a test, as `DetectionReport` counts them."""
 
-    def __init__(self) -> None:
-        self.table = DetectionTable()
+    def __init__(self, module: LightningModule) -> None:
+        most = module.thresholds[2] if isinstance(module, Detector) else 300
+        self.table = DetectionTable(max_detections=most)
 
     @staticmethod
     def used(module: LightningModule) -> bool:
@@ -147,7 +149,10 @@ class _Tables(Callback):
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        self.table.update(outputs, batch["targets"], batch.get("cameras"))
+        cameras, network = batch.get("cameras"), pl_module.network
+        if cameras is None and isinstance(network, PerCamera):  # there is one, which frames need not name
+            cameras = [*network.copies] * len(outputs)
+        self.table.update(outputs, batch["targets"], cameras)
 
     def rows(self) -> dict[str, Metrics]:
         """By camera; the empty name is all of them."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
@@ -71,14 +72,20 @@ def _normalization(
         return {"scale": scale, "mean": moments.mean.tolist(), "std": moments.std.tolist()}
     if mean is None and not hasattr(source, "mean"):
         return None
-    means = list((source.mean if mean is None else mean) or [0.0])
-    stds = list((std if mean is not None else getattr(source, "std", None)) or [1.0])
+    means = _numbers(source.mean if mean is None else mean, 0.0)
+    stds = _numbers(std if mean is not None else getattr(source, "std", None), 1.0)
     fits = all(len(numbers) in (1, shape[0]) for numbers in (means, stds)) and min(stds) > 0
     if not fits and mean is not None:
         raise ValueError(
             f"mean={means} and std={stds} must be one number or one for each of the {shape[0]} channels of {name!r}, std above 0."
         )
-    return {"scale": scale, "mean": [*map(float, means)], "std": [*map(float, stds)]} if fits else None
+    return {"scale": scale, "mean": means, "std": stds} if fits else None
+
+
+def _numbers(given: Any, otherwise: float) -> list[float]:
+    """Of a sequence, an array, a tensor or one number; data of a user's own have any of these."""
+    found: list[float] = np.ravel([] if given is None else np.asarray(given, np.float64)).tolist()
+    return found or [otherwise]
 
 
 def _resize(kind: str, source: Any, shape: Sequence[int]) -> dict[str, Any]:

@@ -106,15 +106,20 @@ class _Again(Iterable[Any]):
 
 
 def _names(kinds: dict[int, int], names: Sequence[str] | None) -> dict[str, int]:
-    """Clients by a name that a file can have; the number where names are not known or not told apart."""
-    known = {
-        client: names[client] if names is not None and client < len(names) else str(client)
-        for client in kinds
-    }
-    safe = {client: re.sub(r"[^\w.-]+", "_", name) for client, name in known.items()}
-    if len(set(safe.values())) < len(safe):
-        safe = {client: str(client) for client in kinds}
-    return {name: client for client, name in safe.items()}
+    """Clients by a name that a file can have."""
+    known = [names[client] if names is not None and client < len(names) else str(client) for client in kinds]
+    return dict(zip(file_names(known, [str(client) for client in kinds]), kinds, strict=True))
+
+
+def file_names(names: Sequence[str], numbers: Sequence[str] | None = None) -> list[str]:
+    """Names as a file can have them; numbers where they would not be told apart.
+
+    Example:
+        >>> file_names(["north", "cam/1"]), file_names(["cam/1", "cam 1"])
+        (['north', 'cam_1'], ['0', '1'])
+    """
+    safe = [re.sub(r"[^\w.-]+", "_", name) for name in names]
+    return safe if len(set(safe)) == len(safe) else list(numbers or map(str, range(len(safe))))
 
 
 def _check_class(checkpoint: dict[str, Any], module: LightningModule, ckpt_path: str) -> None:

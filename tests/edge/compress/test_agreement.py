@@ -50,3 +50,13 @@ def test_raw_boxes_are_suppressed_first():
     }
     agreement.compare(raw, raw)
     assert agreement.share == 1 and agreement.all == 2
+
+
+def test_a_box_of_two_classes_counts_twice_where_the_detector_says_so():
+    """As the file's suppression has it, beside the file as inside of it."""
+    one = {"boxes": np.array([[[0, 0, 9, 9]]], np.float32), "scores": np.array([[[0.9, 0.8]]])}
+    other = {"boxes": one["boxes"], "scores": np.array([[[0.9, 0.1]]])}
+    several, best = Agreement(multi_label=True), Agreement()
+    several.compare(one, other)
+    best.compare(one, other)
+    assert (several.share, several.all) == (pytest.approx(2 / 3), 3) and (best.share, best.all) == (1, 2)

@@ -73,7 +73,7 @@ def test_the_trainer_of_steps_has_the_configurations_options_and_others_over_the
         (["--limits.max_mb=0"], "max_mb=0.0 cannot be met by any file"),
         (["--ckpt_path=gone.ckpt"], "ckpt_path='gone.ckpt' does not exist"),
         (["--steps=[]"], "compress needs a step"),
-        (["--ckpt_path=null"], "give --ckpt_path"),
+        (["--ckpt_path=null"], "ckpt_path=None does not exist: give --ckpt_path"),
     ],
 )
 def test_mistakes_get_one_sentence(here, options, message):
@@ -87,3 +87,17 @@ def test_a_students_configuration_that_is_not_there(here):
     with pytest.raises(FileNotFoundError, match=r"student='gone.yaml' of c.yaml does not exist"):
         with_student(["--config=c.yaml"])
     assert with_student(["--config", "student.yaml", "--a=b"]) == ["--config", "student.yaml", "--a=b"]
+
+
+@pytest.mark.parametrize("given", [["--student=student.yaml"], ["--student", "student.yaml"]])
+def test_a_students_configuration_of_the_command_line_wins(here, given):
+    Path("c.yaml").write_text(yaml.safe_dump({**STEPS, "student": "gone.yaml"}))
+    assert with_student(["--config=c.yaml", *given]) == [
+        "--config",
+        "student.yaml",
+        "--config=c.yaml",
+        *given,
+    ]
+    with pytest.raises(FileNotFoundError, match=r"student='away.yaml' does not exist"):
+        with_student(["--config=c.yaml", "--student=away.yaml"])
+    assert with_student(["--config=c.yaml", "--student=null"]) == ["--config=c.yaml", "--student=null"]

@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.edge import Exported
 from lkd.edge.compress import Limits, Quantize, Stage, Step, _parameters, compress
+from lkd.edge.compress.student import write
 from lkd.modules import Classifier
+from lkd.pruned import describe, remember, resize
 
 from ..students import Plain, Samples, classifier, detector, save
 
@@ -128,6 +130,9 @@ def test_if_nothing_obeys_the_table_is_there_and_no_student(run, tmp_path):
         run(Spoil(1.0), limits={"max_mb": 0.0001})
     assert "max_mb=0.0001" in rows(tmp_path)["1 spoil"]["kept"]
     assert not (tmp_path / "out/student.onnx").exists()
+    run(Spoil(1.0))
+    with pytest.raises(ValueError, match=r"no student.onnx was written; what is there is of an earlier run"):
+        run(Spoil(1.0), limits={"max_mb": 0.0001})
 
 
 def test_finished_steps_are_not_run_again(run, tmp_path):
@@ -149,6 +154,15 @@ def test_another_configuration_in_the_folder_is_refused_or_begins_anew(run, tmp_
     note.mkdir()
     run(Spoil(2.0), anew=True)
     assert Spoil.ran == 2 and note.is_dir()
+
+
+def test_another_training_is_another_configuration_and_another_bar_is_not(run):
+    options = {"precision": "32-true", "callbacks": None, "enable_progress_bar": True}
+    run(Spoil(1.0), config={"trainer": options})
+    run(Spoil(1.0), config={"trainer": {**options, "enable_progress_bar": False}})
+    with pytest.raises(ValueError, match=r"trainer.gradient_clip_val: null there, 0.5 here"):
+        run(Spoil(1.0), config={"trainer": {**options, "gradient_clip_val": 0.5}})
+    assert Spoil.ran == 1
 
 
 def test_another_start_is_run_again(run, tmp_path):
@@ -222,6 +236,37 @@ def test_limits_and_steps_that_cannot_be_are_refused_before_anything_runs(run, t
     with pytest.raises(ValueError, match="mends what a step before it has broken"):
         run(Mend())
     assert not Path(tmp_path / "out").exists()
+
+
+def test_a_size_is_compared_with_a_pruned_student_as_it_is(run, tmp_path):
+    def wide():
+        layers = nn.Flatten(), nn.Linear(12, 4000), nn.Tanh(), nn.Linear(4000, 3)
+        return Classifier(nn.Sequential(*layers), num_classes=3)
+
+    module, dense = wide(), wide()
+    first, last = module.network[1], module.network[3]
+    resize(module, "network.1.weight", first.weight[:100])
+    resize(module, "network.1.bias", first.bias[:100])
+    resize(module, "network.3.weight", last.weight[:, :100])
+    first.out_features = last.in_features = 100
+    remember(module, describe(module, dense))
+    given = {"module": wide(), "limits": {"max_mb": 0.03, "max_drop": 1.0}}
+    before = save(dense, tmp_path / "dense.ckpt")
+    with pytest.raises(ValueError, match=r"max_mb=0.03 contradicts the steps"):
+        run(Quantize(), ckpt_path=before, **given)
+    write(module, tmp_path / "narrow.ckpt", like=before)
+    (path,) = run(Quantize(), ckpt_path=str(tmp_path / "narrow.ckpt"), **given)
+    assert path.stat().st_size < 30_000
+
+
+def test_anew_does_not_delete_the_checkpoint_that_it_is_given(run, tmp_path):
+    run(Spoil(1.0))
+    made = tmp_path / "out/1_spoil/x.ckpt"
+    with pytest.raises(
+        ValueError, match=r"1_spoil/x.ckpt' lies in a stage of folder=.*anew=true would delete"
+    ):
+        run(Quantize(), ckpt_path=str(made), anew=True)
+    assert made.is_file()
 
 
 def test_a_size_is_compared_with_what_is_in_one_file():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lkd.edge.compress import Limits, Quantize
+from lkd.edge.compress import Limits, QuantizationAware, Quantize
 from lkd.edge.compress.judge import against
 from lkd.edge.compress.reference import Measures
 
@@ -22,6 +22,12 @@ def test_quality_is_asked_of_every_stage_and_size_and_time_of_the_last_that_can_
     ]
     assert len(against(large, LIMITS, Quantize(), [], "0 parent")) == 3
     assert len(against(large, LIMITS, Breaking(), [Mending()], "0 parent")) == 3
+
+
+def test_a_file_alone_is_as_small_as_it_gets():
+    """The training that may follow is another way to such a file: it does not go on from this one."""
+    large = measures(mb=3.0)
+    assert against(large, LIMITS, Quantize(), [QuantizationAware(1)], "0 parent") == ["3 MB, max_mb=1"]
 
 
 @pytest.mark.parametrize("of_start", [0.5, 1.0, 1.02])

@@ -50,6 +50,15 @@ def test_a_stage_that_was_interrupted_is_not_finished(tmp_path):
     assert (tmp_path / "1_recover/last.ckpt").is_file()  # for the step to go on from
 
 
+def test_anew_deletes_what_was_begun_too(tmp_path):
+    """Half of a training by another configuration is nothing to go on from."""
+    half, mine = Book(tmp_path, {"data": 1}).place("1 recover"), tmp_path / "mine"
+    (half / "begun.json").write_text("{}")
+    mine.mkdir()
+    Book(tmp_path, {"data": 2}, anew=True)
+    assert not half.exists() and mine.is_dir()
+
+
 @pytest.mark.parametrize(
     ("there", "here", "message"),
     [

@@ -8,6 +8,7 @@ from torch import nn
 from lkd.datamodules import Digits, FederatedDataModule, Shards
 from lkd.edge import Exported
 from lkd.edge.export import export
+from lkd.edge.export.students import file_names
 from lkd.federated import FedAvg, Federation, Local, load_client
 from lkd.modules import Classifier
 
@@ -88,3 +89,10 @@ def test_a_checkpoint_of_no_federation_is_refused(tmp_path):
     torch.save({"state_dict": net(8).state_dict()}, tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match="is of no federation, and the model is Federation"):
         export(Federation(net(8)), clients(), str(tmp_path / "x.ckpt"))
+
+
+def test_names_that_are_no_file_names():
+    """Of clients, and of cameras, whose folder would not be there."""
+    assert file_names(["north", "../cam/1"]) == ["north", ".._cam_1"]
+    assert file_names(["a b", "a/b"]) == ["0", "1"] and file_names(["a b", "a/b"], ["4", "7"]) == ["4", "7"]
+    assert file_names([""]) == [""]

@@ -5,12 +5,15 @@ import copy
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 from torch import nn
+from torch.utils.data import DataLoader
 
 from lkd.datamodules import FederatedDataModule, Natural, YoloFolder
 from lkd.edge import Exported
 from lkd.edge.export import export
 from lkd.edge.export.graph import to_graph
+from lkd.edge.export.measure import _Tables
 from lkd.federated import FedAvg, Federation, load_client
 from lkd.models import TorchvisionDetector, suppressed
 from lkd.modules import Detector
@@ -142,6 +145,26 @@ def test_one_that_lkd_does_not_know(root, tmp_path):
     for one, other in zip(module.detect(images), student(images.numpy()), strict=True):
         assert one["labels"].tolist() == other["labels"].tolist() == [0]
         np.testing.assert_allclose(other["boxes"], one["boxes"], atol=1e-3)
+
+
+class Frames(LightningDataModule):
+    """Which do not say what camera they are of."""
+
+    def test_dataloader(self):
+        target = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 40.0]]), "labels": torch.tensor([0])}
+        return DataLoader([{"images": torch.rand(2, 3, 64, 64), "targets": [target] * 2}], batch_size=None)
+
+
+def test_the_only_camera_need_not_be_named_by_the_frames(tmp_path):
+    module = Detector(Exportable(), cameras=["C1"])
+    path = save(module, tmp_path / "x.ckpt")
+    (file,) = export(module, Frames(), path, str(tmp_path / "out"), licenses=LICENSES)
+    assert file.name == "student_C1.onnx" and Exported(file).card["metrics"]["file"]["map"] >= 0
+
+
+def test_as_many_detections_count_as_in_the_detectors_own_test():
+    for most in (50, 900):
+        assert _Tables(Detector(Exportable(), max_detections=most)).table.max_detections == most
 
 
 class Other(Exportable):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
@@ -61,6 +62,15 @@ def test_what_nobody_says_is_null_with_a_warning_and_can_be_given():
     assert given["normalization"]["mean"] == [0.5]
     with pytest.raises(ValueError, match="for each of the 3 channels"):
         described(Bare(), mean=[0.5, 0.5], std=[1.0, 1.0], x=(3, 2, 2))
+
+
+@pytest.mark.parametrize("numbers", [torch.tensor, np.array, list, lambda found: found[0]])
+def test_data_of_ones_own_say_it_in_any_form(numbers):
+    class Own(Samples):
+        mean, std = numbers([0.5, 0.5, 0.5]), numbers([0.25, 0.25, 0.25])
+
+    (found,) = described(Own(), x=(3, 2, 2))
+    assert set(found["normalization"]["mean"]) == {0.5} and set(found["normalization"]["std"]) == {0.25}
 
 
 def test_names_of_classes():

@@ -39,7 +39,8 @@ class Prune(Step):
         ratio: Share of the channels to take out, in (0, 1).
         importance: `"taylor"`: of what matters least to the loss on the training data, or without labels to what the student itself
             says. `"l2"`: of the smallest weights.
-        scope: `"global"`: the least important of the whole network. `"local"`: the same share of each layer.
+        scope: `"global"`: the least important of the whole network, as a share of the mean of their group.
+            `"local"`: the same share of each layer.
         iterations: In how many goes, with importance and batch statistics taken anew after each.
         batches: Training batches for gradients and batch statistics (of each camera, if there is a copy for each).
         round_to: Leaves multiples of so many channels.

@@ -39,11 +39,14 @@ def fake_int8(module: nn.Module, ranges: Mapping[str, Range]) -> Iterator[list[s
     """
     found: dict[str, nn.Conv2d | nn.Linear] = {}
     for name, interval in ranges.items():
-        here = {
+        ends = {
             place: layer
             for place, layer in module.named_modules()
             if isinstance(layer, nn.Conv2d | nn.Linear) and f".{place}".endswith(f".{name}")
         }
+        # "conv" is the network's own, in each copy, and not that of its "block.conv"
+        highest = min((place.count(".") for place in ends), default=0)
+        here = {place: layer for place, layer in ends.items() if place.count(".") == highest}
         if not here:
             raise ValueError(
                 f"{name!r} is no Conv2d or Linear layer of this module: it cannot be trained for int8."

@@ -69,14 +69,19 @@ class Calibrated:
             self._ranges = _ranges(front, Path(folder, "augmented.onnx"), frames, method)
 
     def input_ranges(self) -> dict[str, tuple[float, float]]:
-        """The inputs' ranges of the quantized layers that have weights of their own, by the layers' names."""
+        """The inputs' ranges of the quantized layers that have weights of their own, by the layers' names.
+
+        Of a layer that runs several times, such as a head that all maps go through, it is what holds all of its inputs.
+        """
         weights = {tensor.name for tensor in self._model.graph.initializer}
-        found = {}
+        found: dict[str, tuple[float, float]] = {}
         for node in self._model.graph.node:
             own = node.op_type in WEIGHTED and node.input[1] in weights and "." in node.input[1]
             if own and node.name in self.nodes:
-                low, high = self._ranges[node.input[0]].range_value
-                found[self.layers[node.name]] = float(low), float(high)
+                # of minmax they are arrays of one number
+                low, high = (end.item() for end in self._ranges[node.input[0]].range_value)
+                known = found.get(self.layers[node.name], (low, high))
+                found[self.layers[node.name]] = min(low, known[0]), max(high, known[1])
         return found
 
     def write(self, path: Path, nodes: Sequence[str] | None = None) -> None:
@@ -145,12 +150,14 @@ def _properties(path: Path) -> dict[str, str]:
 def _prepared(path: Path, end: Path) -> None:
     """ONNX Runtime's own step before quantization: shapes inferred, layers fused. Its quantizer passes over tensors of unknown shape."""
     prepare = optional("onnxruntime.quantization.shape_inference").quant_pre_process
-    try:
-        prepare(str(path), str(end))
-    except (
-        Exception
-    ):  # symbolic shapes need sympy, and cannot follow every operator; ONNX' own inference is left
-        prepare(str(path), str(end), skip_symbolic_shape=True)
+    start = str(path.resolve())
+    with contextlib.chdir(
+        end.parent
+    ):  # where symbolic inference fails, it leaves what it has in the working folder
+        try:
+            prepare(start, end.name)
+        except Exception:  # it needs sympy, and cannot follow every operator; ONNX' own inference is left
+            prepare(start, end.name, skip_symbolic_shape=True)
     onnx = optional("onnx")
     graph = onnx.load(end)
     for number, node in enumerate(graph.graph.node):

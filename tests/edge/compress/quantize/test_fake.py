@@ -59,3 +59,16 @@ def test_copies_of_a_network_are_all_found_by_the_end_of_the_name():
         fake_int8(net(), {"1": (0.0, 1.0)}),
     ):
         pass
+
+
+@pytest.mark.parametrize("order", [("conv", "block.conv"), ("block.conv", "conv")])
+def test_a_layer_of_the_same_last_name_has_its_own_range(order):
+    def made():
+        block = nn.ModuleDict({"conv": nn.Conv2d(1, 1, 1)})
+        return nn.ModuleDict({"conv": nn.Conv2d(1, 1, 1), "block": block})
+
+    ranges = {"conv": (0.0, 1.0), "block.conv": (0.0, 9.0)}
+    both = nn.ModuleDict({"a": made(), "b": made()})
+    with fake_int8(both, {name: ranges[name] for name in order}):
+        found = {name: vars(both.get_submodule(name))["_int8_range"] for name in ("b.conv", "b.block.conv")}
+    assert found == {"b.conv": (0.0, 1.0), "b.block.conv": (0.0, 9.0)}

@@ -1,6 +1,7 @@
 """Post-training quantization of a file."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -82,6 +83,22 @@ def test_the_file_is_valid_and_names_no_domain_that_it_does_not_use(path, tmp_pa
     assert [entry.key for entry in made.metadata_props] == [KEY]
 
 
+def test_nothing_is_left_in_the_working_folder(path, tmp_path, monkeypatch):
+    """Where symbolic inference fails, as on a YOLO, ONNX Runtime writes what it has of the network into it."""
+    tried = []
+
+    def fail(self):
+        tried.append(self)
+        self.run_ = False
+
+    monkeypatch.setattr("onnxruntime.tools.symbolic_shape_infer.SymbolicShapeInference._infer_impl", fail)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    quantize_file(Path("../student.onnx"), Path("../int8.onnx"), frames())
+    assert tried and (tmp_path / "int8.onnx").is_file() and not list(here.iterdir())
+
+
 def test_it_is_the_same_each_time(path, tmp_path):
     ends = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
     for end in ends:
@@ -96,6 +113,24 @@ def test_many_frames_at_a_time_find_the_ranges_of_all(path, tmp_path, monkeypatc
         made = int8.Calibrated(path, frames(), "minmax")
         ranges.append({name: made._ranges[name].range_value for name in ("a", "c", "d")})
     assert ranges[0] == ranges[1]
+
+
+@pytest.mark.parametrize("method", ["percentile", "minmax"])
+def test_a_layer_that_runs_twice_has_the_range_of_both(path, tmp_path, method):
+    """As the heads of FCOS and RetinaNet do, through which all maps go."""
+    graph = onnx.load(path)
+    nodes = list(graph.graph.node)
+    again = onnx.helper.make_node("Conv", ["e", "module.net.1.weight"], ["e2"], "again", pads=[1, 1, 1, 1])
+    for node in nodes[5:7]:
+        node.input[0] = "e2"
+    del graph.graph.node[:]
+    graph.graph.node.extend([*nodes[:5], again, *nodes[5:]])
+    onnx.save(graph, path)
+    made = int8.Calibrated(path, frames(), method)
+    (low, _), (_, high) = (made._ranges[name].range_value for name in ("c", "e"))
+    assert low < 0 < high and made.input_ranges()["net.1"] == (low.item(), high.item())
+    made.write(tmp_path / "int8.onnx")
+    assert Exported(tmp_path / "int8.onnx")(frames()[0]["images"])
 
 
 @pytest.mark.parametrize("name", ["net.1", "net.1.weight", "conv1", "1"])
