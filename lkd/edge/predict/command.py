@@ -141,5 +141,6 @@ def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
 
         return trained(rest if given.model is None else [f"--model={given.model}", *rest], given)
     path = Path(given.model)
-    place = path.parent.parent if path.parent.name == "export" else Path("runs", path.stem)
+    of_run = path.parent.name in ("export", "export_openvino", "compress")  # where these verbs write
+    place = path.parent.parent if of_run else Path("runs", path.stem)
     return Exported(path, given.threads), path.name, place / "predict"

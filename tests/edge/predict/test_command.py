@@ -42,6 +42,14 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.parametrize("verb", ["export_openvino", "compress"])
+def test_results_lie_in_the_folder_of_the_run_that_the_file_is_of(place, verb):
+    Path(f"runs/one/{verb}").mkdir()
+    detector_file(f"runs/one/{verb}/student.onnx")
+    call("in/a.png", "--model", f"runs/one/{verb}/student.onnx", "--pictures", "none")
+    assert Path("runs/one/predict/boxes.csv").is_file()
+
+
 def test_a_folder(place, capsys):
     call("in", "--model", "runs/one/export/student.onnx")
     folder, shown = Path("runs/one/predict"), capsys.readouterr()

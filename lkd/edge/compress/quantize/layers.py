@@ -5,7 +5,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
-TYPES = (*WEIGHTED, "Mul", "Sigmoid", "Concat", "MaxPool", "Add", "Split", "Resize", "Relu", "Clip", "AveragePool")
+TYPES = (
+    *WEIGHTED,
+    "Mul",
+    "Sigmoid",
+    "Concat",
+    "MaxPool",
+    "Add",
+    "Split",
+    "Resize",
+    "Relu",
+    "Clip",
+    "AveragePool",
+)
 """What is quantized. With convolutions alone, activations go through float in between, which costs a tenth of the time."""
 
 
