@@ -143,6 +143,12 @@ def test_a_choice_that_is_none(place, capsys):
     assert ended.value.code == 2 and "'some' must be all, none, or a number" in capsys.readouterr().err
 
 
+def test_a_flag_with_a_value(place, capsys):
+    with pytest.raises(SystemExit) as ended:
+        call("in", "--model", "runs/one/export/student.onnx", "--clip=true")
+    assert ended.value.code == 2 and "--clip: takes no value; leave '=true' out" in capsys.readouterr().err
+
+
 def test_without_torch(place):
     """A device has NumPy, Pillow and ONNX Runtime."""
     code = "import sys; sys.modules['torch'] = sys.modules['lightning'] = None; from lkd.cli import main; main(sys.argv[1:])"
