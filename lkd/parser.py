@@ -119,7 +119,9 @@ def _suggest(message: str, options: set[str]) -> str:
         return message.replace(found[0], found[0] + _near(found[2], _classes([found[1]])))
     if found := re.search(r"No module named '(\w+)'", message):
         here = Path(f"{found[1]}.py").is_file() or Path(found[1]).is_dir()
-        return message.replace(found[0], found[0] + "; it is in this folder, where python -m lkd finds it" * here)
+        return message.replace(
+            found[0], found[0] + "; it is in this folder, where python -m lkd finds it" * here
+        )
     if found := re.search(r"unrecognized arguments: ([^-\s]\S*\.ya?ml)", message):
         return f"{message.rstrip()}; did you mean '--config {found[1]}'?"
     if found := re.search(r"(?:[Oo]ption '|unrecognized arguments: --)([\w.]+)(' is not accepted)?", message):
