@@ -224,7 +224,9 @@ class CLI(LightningCLI):
                 isinstance(c, lkd.callbacks.DetectionReport) for c in cast(Any, self.trainer).callbacks
             )
             with kept(self.model):
-                self.trainer.test(self.model, datamodule=self.datamodule, verbose=not reported)
+                self.trainer.test(
+                    self.model, datamodule=self.datamodule, verbose=not reported, weights_only=True
+                )  # reads no file; unsaid, Lightning reports that it may unpickle one
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
                 _say_where(logger)

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -116,6 +117,11 @@ def _suggest(message: str, options: set[str]) -> str:
         return message.replace(found[0], f"there is no class {found[1]!r}{near}")
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         return message.replace(found[0], found[0] + _near(found[2], _classes([found[1]])))
+    if found := re.search(r"No module named '(\w+)'", message):
+        here = Path(f"{found[1]}.py").is_file() or Path(found[1]).is_dir()
+        return message.replace(
+            found[0], found[0] + "; it is in this folder, where python -m lkd finds it" * here
+        )
     if found := re.search(r"unrecognized arguments: ([^-\s]\S*\.ya?ml)", message):
         return f"{message.rstrip()}; did you mean '--config {found[1]}'?"
     if found := re.search(r"(?:[Oo]ption '|unrecognized arguments: --)([\w.]+)(' is not accepted)?", message):

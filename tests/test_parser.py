@@ -1,5 +1,6 @@
 """Mistakes on the command line: one sentence each, with near names, and `None` for `null`."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def fails(capsys, *options, first=("fit", "--config", DIGITS)):
 )  # fmt: skip
 def test_a_mistake_gets_one_sentence(capsys, option, words):
     assert words in fails(capsys, option)
+
+
+def test_a_module_in_the_folder_at_hand_is_found_by_python(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [each for each in sys.path if each])  # as of an installed script
+    config = ("fit", "--config", str(Path(DIGITS).absolute()))
+    assert "in this folder" not in fails(capsys, "--model=my_own_module.Net", first=config)
+    Path("my_own_module.py").write_text("")
+    line = fails(capsys, "--model=my_own_module.Net", first=config)
+    assert "No module named 'my_own_module'; it is in this folder, where python -m lkd finds it" in line
 
 
 def test_a_wrong_section_in_a_file_is_named(capsys, tmp_path):

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
 from lkd.edge.compress.limits import Limits
 from lkd.edge.compress.reference import Measures
 from lkd.edge.compress.step import Step
+from lkd.metrics.direction import rises
 
 NOISE = 1.03
 """By how much of itself a time may be longer and still pass for the same: files are timed by turns, and this is what is left."""
@@ -27,6 +30,20 @@ def against(measures: Measures, limits: Limits, step: Step, later: Sequence[Step
     if _shrinks(step) and not limits.allow_slower and measures.of_start > NOISE:
         reasons.append(f"slower on this machine than {start} ({measures.of_start:.2f}x)")
     return reasons
+
+
+def warn_of_a_vain_limit(dense: Measures, limits: Limits) -> None:
+    """Warns where the dense student is so poor that one which knows nothing obeys `max_drop`; 1 or more is no limit by intent.
+
+    Args:
+        dense: Of the dense student.
+        limits: To obey.
+    """
+    if limits.max_drop < 1 and rises(dense.metric) and 0 <= dense.value <= limits.max_drop:
+        rank_zero_warn(
+            f"The dense student has {dense.metric} {dense.value:.4f}, so that a file that knows nothing obeys "
+            f"max_drop={limits.max_drop:g}: train it longer, or ask for less."
+        )
 
 
 def _shrinks(step: Step) -> bool:

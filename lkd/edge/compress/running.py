@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.edge.compress.cards import card_of
-from lkd.edge.compress.judge import against
+from lkd.edge.compress.judge import against, warn_of_a_vain_limit
 from lkd.edge.compress.reference import Measures
 from lkd.edge.compress.resume import Book, mark
 from lkd.edge.compress.stages import Outcome
@@ -44,6 +44,7 @@ class Course:
         """
         given = self.job.parent
         parent, measures = self._made(given, given.name, lambda: given)
+        warn_of_a_vain_limit(measures, self.job.limits)
         parent = replace(parent, checkpoint=given.checkpoint)
         self.job = replace(self.job, parent=parent)
         self._note(Outcome(parent, measures, parent.name, True, "the dense student"))

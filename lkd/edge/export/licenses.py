@@ -27,11 +27,15 @@ def licenses(
     """
     if strange := sorted(set(given or {}) - set(PARTS)):
         raise ValueError(f"licenses: {', '.join(strange)} is no part; there are {', '.join(PARTS)}.")
-    files = _files((config or {}).get("model"))
+    model = (config or {}).get("model")
+    files, code = _files(model), _code(module)
+    unknown = (
+        config is None or files or _fetched(model) or NOT_STATED in code
+    )  # a stranger's code may load weights itself
     teacher = (config or {}).get("distillation")
     found = {
-        "code": _code(module),
-        "weights": NOT_STATED if config is None or files else "none: they started at random",
+        "code": code,
+        "weights": NOT_STATED if unknown else "none: they started at random",
         "teacher": NOT_STATED if config is None or teacher else "none",
         "data": NOT_STATED,
         **(given or {}),
@@ -84,3 +88,11 @@ def _files(value: Any) -> list[str]:
     return (
         [value] if isinstance(value, str) and value.endswith((".pt", ".pth", ".ckpt", ".safetensors")) else []
     )
+
+
+def _fetched(value: Any) -> bool:
+    """Whether a configuration asks a library for its published weights, as timm and torchvision call them."""
+    if isinstance(value, Mapping):
+        asked = (value.get(key) for key in ("pretrained", "weights", "weights_backbone"))
+        return any(one is True or isinstance(one, str) for one in asked) or _fetched(list(value.values()))
+    return isinstance(value, list | tuple) and any(map(_fetched, value))

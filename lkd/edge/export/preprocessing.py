@@ -49,9 +49,11 @@ def described_inputs(
             entry["layout"] = f"which sample has {', '.join(list(part.inputs)[:-1])}"
         entries.append(entry)
     if unknown := [e["name"] for e in entries if e.get("normalization", 0) is None]:
+        pictures = any("resize" in e for e in entries if e["name"] in unknown)
+        what = f"pixels / {getattr(source, 'scale', 255):g} are taken" if pictures else "values are taken"
         rank_zero_warn(
             f"{type(source).__name__} does not say how {', '.join(unknown)} is normalized (it has no mean and std), so the file's "
-            "metadata do not either: give mean=[...] and std=[...], [0] and [1] for values as they are."
+            f"metadata do not either: give mean=[...] and std=[...], [0] and [1] where {what} as they are."
         )
     return entries
 

@@ -66,8 +66,8 @@ class Checkpoint:
             return
         if not isinstance(self.module, Classifier):
             raise ValueError(
-                f"predict SOURCE takes a Detector or a Classifier, and the model is {who}: without a SOURCE its predict_step runs on the "
-                "data of the configuration."
+                f"predict SOURCE takes a checkpoint of a Detector or a Classifier, and the model is {who}: export it, and give the file as "
+                "--model student.onnx; without a SOURCE its predict_step runs on the data of the configuration."
             )
         self.spec = _of_logits(self.module, data, classes)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,7 @@ Predicts pictures, a folder, a glob, a clip or a stream, by an exported file or 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"ignored explicit argument '(.*)'", r"takes no value; leave '=\1' out", message)
         self.exit(2, f"error: {message}\n")
 
 

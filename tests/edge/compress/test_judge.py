@@ -1,9 +1,12 @@
 """What speaks against a stage."""
 
+import warnings
+from dataclasses import replace
+
 import pytest
 
 from lkd.edge.compress import Limits, QuantizationAware, Quantize
-from lkd.edge.compress.judge import against
+from lkd.edge.compress.judge import against, warn_of_a_vain_limit
 from lkd.edge.compress.reference import Measures
 
 from .test_order import Breaking, Mending
@@ -42,3 +45,16 @@ def test_slower_is_named_unless_it_is_allowed():
     ]
     assert against(slow, Limits(allow_slower=True), Quantize(), [], "2 recover") == []
     assert against(slow, LIMITS, Mending(), [], "2 recover") == []  # it changes weights alone
+
+
+def test_a_limit_that_every_file_obeys_is_warned_of():
+    poor = replace(measures(), value=0.004)
+    with pytest.warns(
+        UserWarning, match=r"has acc 0\.0040, so that a file that knows nothing obeys max_drop=0\.01"
+    ):
+        warn_of_a_vain_limit(poor, LIMITS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_a_vain_limit(measures(), LIMITS)
+        warn_of_a_vain_limit(poor, Limits(max_drop=1.0))  # no limit is meant
+        warn_of_a_vain_limit(replace(poor, metric="test_loss"), LIMITS)  # a small loss is a good one

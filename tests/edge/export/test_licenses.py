@@ -33,3 +33,20 @@ def test_code_is_of_the_packages_of_the_layers():
     assert licenses(Plain(), RUN, {**given, "code": "MIT"})["code"] == "MIT"
     with pytest.raises(ValueError, match="licenses: music is no part; there are code, weights"):
         licenses(Plain(), RUN, {"music": "CC0"})
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        (Plain(nn.Linear(2, 2)), {}),
+        (classifier(), {"weights": "DEFAULT"}),
+        (classifier(), {"pretrained": True}),
+    ],
+)
+def test_weights_that_code_may_load_itself_are_not_said_to_start_at_random(module, arguments):
+    run = {"model": {"init_args": {"network": {"init_args": arguments}}}, "distillation": None}
+    with pytest.warns(UserWarning, match="does not state the license of .*weights"):
+        assert licenses(module, run, None)["weights"] == "not stated"
+    known = {"model": {"init_args": {"network": {"init_args": {"pretrained": False, "weights": None}}}}}
+    with pytest.warns(UserWarning, match="license of data"):
+        assert licenses(classifier(), known, None)["weights"] == "none: they started at random"

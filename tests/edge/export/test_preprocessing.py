@@ -39,7 +39,7 @@ def test_moments_of_signals():
         def moments(self):
             return {"acc": Moments(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))}
 
-    with pytest.warns(UserWarning, match="Wearables does not say how gyro is normalized"):
+    with pytest.warns(UserWarning, match="Wearables does not say how gyro is .* where values are"):
         acc, gyro = described(Wearables(), acc=(2, 50), gyro=(2, 50))
     assert gyro["normalization"] is None
     assert acc["layout"] == "NCT" and acc["normalization"] == {
@@ -56,7 +56,7 @@ def test_what_nobody_says_is_null_with_a_warning_and_can_be_given():
                 raise AttributeError(name)
             return super().__getattribute__(name)
 
-    with pytest.warns(UserWarning, match="Bare does not say how x is normalized"):
+    with pytest.warns(UserWarning, match=r"Bare does not say how x is .* where pixels / 255 are"):
         assert described(Bare(), x=(3, 2, 2))[0]["normalization"] is None
     (given,) = described(Bare(), mean=[0.5], std=[0.5], x=(3, 2, 2))
     assert given["normalization"]["mean"] == [0.5]

@@ -27,7 +27,7 @@ from lkd.modules import Classifier, MultimodalClient
 from ...roads import write_roads
 from ..export.test_federated import clients, digits, net, trained
 from ..files import finish, picture
-from ..students import TINY, Samples, by_hand, detector, save
+from ..students import TINY, Plain, Samples, by_hand, detector, save
 from .test_command import read
 
 needs_yolo = pytest.mark.skipif(
@@ -206,3 +206,9 @@ def test_models_of_a_federation(tmp_path):
         Predictor(student, "x.ckpt")
     with pytest.raises(ValueError, match="has no model of 7"):
         Checkpoint(made, clients(), path, client="7")
+
+
+def test_a_module_of_ones_own_is_predicted_with_by_its_file(tmp_path):
+    path = save(Plain(), tmp_path / "own.ckpt")
+    with pytest.raises(ValueError, match="the model is Plain: export it, and give the file as --model"):
+        Checkpoint(Plain(), Samples(), path)

@@ -56,6 +56,14 @@ def test_a_model_as_a_part_of_a_configuration_is_no_file():
     assert is_asked(["--model=student.xml"])
 
 
+@pytest.mark.parametrize("verb", ["export_openvino", "compress"])
+def test_results_lie_in_the_folder_of_the_run_that_the_file_is_of(place, verb):
+    Path(f"runs/one/{verb}").mkdir()
+    detector_file(f"runs/one/{verb}/student.onnx")
+    call("in/a.png", "--model", f"runs/one/{verb}/student.onnx", "--pictures", "none")
+    assert Path("runs/one/predict/boxes.csv").is_file()
+
+
 def test_a_folder(place, capsys):
     call("in", "--model", "runs/one/export/student.onnx")
     folder, shown = Path("runs/one/predict"), capsys.readouterr()
@@ -147,6 +155,12 @@ def test_a_choice_that_is_none(place, capsys):
     with pytest.raises(SystemExit) as ended:
         call("in", "--model", "runs/one/export/student.onnx", "--pictures", "some")
     assert ended.value.code == 2 and "'some' must be all, none, or a number" in capsys.readouterr().err
+
+
+def test_a_flag_with_a_value(place, capsys):
+    with pytest.raises(SystemExit) as ended:
+        call("in", "--model", "runs/one/export/student.onnx", "--clip=true")
+    assert ended.value.code == 2 and "--clip: takes no value; leave '=true' out" in capsys.readouterr().err
 
 
 def test_without_torch(place):

@@ -160,7 +160,7 @@ class Costs:
         less, more = ranking.removed(low), ranking.removed(high)
         best = min(less, more, key=missed)
         # where the unit whose turn it is would take too much, one of another group may do
-        return best if missed(best) < CLOSE else min(best, *ranking.one_more(less), key=missed)
+        return best if missed(best) < CLOSE else min([best, *ranking.one_more(less)], key=missed)
 
 
 def lost(groups: Sequence[Group], removed: Removed) -> dict[Side, set[int]]:
