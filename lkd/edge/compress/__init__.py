@@ -148,6 +148,8 @@ def compress(
     stated = {**options, "classes": classes, "mean": mean, "std": std, "licenses": licenses}
     stated |= {"tolerance": tolerance, "limit_test_batches": limit_test_batches}
     what = _what(module, data, ckpt_path, steps, limits, seed, stated, trainer, config)
+    if anew:  # what is deleted then took long to make
+        dense.check()
     book = Book(Path(folder), what, anew, Path(ckpt_path))
 
     def to_files(checkpoint: Path, place: Path) -> list[Path]:

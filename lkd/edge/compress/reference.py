@@ -74,8 +74,17 @@ class Reference:
         """What becomes files, by name; a test of the student runs first."""
         kind, student = self.kind, self.student
         watched = kind.watch(getattr(kind.module, kind.method))
-        measured(kind, student.test, watched, as_it_is=True, ckpt_path=student.ckpt_path)
+        self._seen = measured(kind, student.test, watched, as_it_is=True, ckpt_path=student.ckpt_path)
         return {part.name: part for part in kind.parts()}
+
+    def check(self) -> None:
+        """Tests the student as it is, and refuses a metric that its test does not have.
+
+        Raises:
+            ValueError: In one sentence.
+        """
+        if self.parts:
+            self._name(self._seen.get("") or next(iter(self._seen.values())))
 
     def macs(self) -> int:
         """Multiply-accumulates of one sample; of several parts those of the largest."""

@@ -269,6 +269,13 @@ def test_anew_does_not_delete_the_checkpoint_that_it_is_given(run, tmp_path):
     assert made.is_file()
 
 
+def test_anew_deletes_nothing_for_a_metric_that_is_not_there(run, tmp_path):
+    run(Spoil(1.0))
+    with pytest.raises(ValueError, match="metric='accuracy' is not among what the test measures"):
+        run(Spoil(2.0), anew=True, limits={"metric": "accuracy"})
+    assert (tmp_path / "out/1_spoil/x.ckpt").is_file()
+
+
 def test_a_size_is_compared_with_what_is_in_one_file():
     """Copies for each camera are files of their own, and a teacher inside of a module is in none."""
     pytest.importorskip("ultralytics")
