@@ -1,0 +1,1 @@
+"""Edge offloading: a small student answers on the device, and a server is asked where that pays."""

@@ -1,0 +1,31 @@
+"""`Point`: what one way of sharing the work between device and server costs and gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of the report, over all samples of a split.
+
+    Attributes:
+        arm: Who decided, such as `"device-only"`, `"entropy"` or `"split 2, 4 bits"`.
+        rate: Share of the samples of which anything was sent.
+        units: Share of all units (frames, or tiles of frames) that were sent.
+        kb: Kilobytes (1e3 bytes) that went up, in the mean over all samples.
+        metrics: Of the answers that stood in the end, by name.
+        p50_ms: Time from a sample to its answer, median over all samples; device, link, queue and server.
+        p95_ms: Likewise, 95th percentile.
+        failed: Share of all samples that were sent and came back too late or never, so that the device's answer stood.
+        server_ms: Work of the server, in the mean over all samples.
+    """
+
+    arm: str
+    rate: float
+    units: float
+    kb: float
+    metrics: Mapping[str, float]
+    p50_ms: float
+    p95_ms: float
+    failed: float = 0.0
+    server_ms: float = 0.0
