@@ -78,7 +78,8 @@ class Book:
             shutil.rmtree(place)
             return None
         checkpoint = None if note["checkpoint"] is None else self.folder / note["checkpoint"]
-        stage = Stage(name, place, checkpoint, [self.folder / path for path in note["files"]])
+        files = [self.folder / path for path in note["files"]]
+        stage = Stage(name, place, checkpoint, files, note.get("note", ""))
         return stage, Measures(**note["measures"])
 
     def finish(self, stage: Stage, start: str, measures: Measures) -> None:
@@ -97,6 +98,7 @@ class Book:
             "files": [self._inside(path) for path in stage.files],
             "digests": {self._inside(path): sha256(path) for path in [*stage.files, *own]},
             "measures": asdict(measures),
+            "note": stage.note,
         }
         _write(stage.folder / NOTE, note)
 
