@@ -143,9 +143,7 @@ class ResultCache(Generic[Answer]):
         self._kept[look.key] = Kept(answer, look.time, look.shape, look.cells)
 
 
-def answered_by(
-    cache: ResultCache[int], pictures: Iterable[tuple[Hashable, float, Picture]]
-) -> list[int]:
+def answered_by(cache: ResultCache[int], pictures: Iterable[tuple[Hashable, float, Picture]]) -> list[int]:
     """Says which picture's answer each picture gets: its own number, or that of an earlier one.
 
     For answers that are there already, of a network on the device or a teacher at a server: what reuse would have saved and
