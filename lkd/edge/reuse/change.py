@@ -8,9 +8,14 @@ from PIL import Image
 
 Grid = npt.NDArray[np.int16]
 
+SAMPLES = 4
+"""Pixels that are looked at along a side of a cell, at least: of a large picture more would cost time and tell no more."""
+
 
 def grid(image: npt.NDArray[np.uint8], cells: int) -> Grid:
     """Mean grey of each cell.
+
+    Of a picture that has many pixels a cell each second, third, ... row and column is taken.
 
     Args:
         image: `(H, W, 3)` RGB or `(H, W)` grey, uint8.
@@ -28,26 +33,35 @@ def grid(image: npt.NDArray[np.uint8], cells: int) -> Grid:
     height, width = image.shape[:2]
     scale = min(1.0, cells / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    grey = Image.fromarray(image).convert("L").resize(size, Image.Resampling.BOX)
+    step = max(1, int(max(height, width) / (SAMPLES * cells)))
+    grey = (
+        Image.fromarray(np.ascontiguousarray(image[::step, ::step]))
+        .convert("L")
+        .resize(size, Image.Resampling.BOX)
+    )
     return np.asarray(grey, np.int16)
 
 
-def change(one: Grid, other: Grid) -> npt.NDArray[np.floating[Any]]:
-    """Absolute difference `(h, w)` of each cell, in grey levels, after what most cells share is taken off.
+def change(one: Grid, other: Grid) -> tuple[npt.NDArray[np.floating[Any]], float]:
+    """How much each cell changed beyond what most share, and what they share, in grey levels.
 
-    The median difference is what a cloud or the camera's exposure does to the whole picture, and no answer of a network
-    depends on it.
+    A cloud, or the camera's exposure, changes all cells by about the same, their median. Added to each cell's own change, it
+    would hide which ones changed; left out altogether, a car would be missed that fills a slot's whole picture.
+
+    Returns:
+        Absolute differences from the median `(h, w)`, and the median's size.
 
     Example:
         >>> before = np.full((3, 3), 100, np.int16)
         >>> after = before + 7
         >>> after[0, 0] += 40
-        >>> change(before, after).tolist()
-        [[40.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+        >>> changes, shared = change(before, after)
+        >>> changes.tolist(), shared
+        ([[40.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], 7.0)
     """
     difference = other - one
-    found: npt.NDArray[np.floating[Any]] = np.abs(difference - np.median(difference))
-    return found
+    shared = float(np.median(difference))
+    return np.abs(difference - shared), abs(shared)
 
 
 def watched(shape: tuple[int, int], regions: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:

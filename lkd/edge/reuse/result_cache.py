@@ -41,7 +41,8 @@ class Look(Generic[Answer]):
         shape: Of the picture.
         cells: Its grid.
         hit: What is kept, if it may be given again; None where the network has to run.
-        distance: Largest change of a watched cell since the kept picture, in grey levels; None without one of this size.
+        distance: Largest change of a watched cell since the kept picture, or what all cells share, if that is more, in grey
+            levels; None without one of this size.
         mean: Mean change of the watched cells.
         age: Seconds since the kept picture.
     """
@@ -61,7 +62,7 @@ class ResultCache(Generic[Answer]):
 
     A picture is compared with the one that was *computed*, not with the one before it: a slow drift adds up and is noticed.
     It counts what changed most, not what changed in the mean, since one car that drives through a still scene changes few
-    cells. Each key is a scene of its own: `"gate"`, `("gate", "slot 7")` with the slot's crop, `("gate", (2, 0))` with a tile's.
+    cells; what all cells share, as under a cloud, counts once and by itself. Each key is a scene of its own: `"gate"`, `("gate", "slot 7")` with the slot's crop, `("gate", (2, 0))` with a tile's.
 
     Args:
         distance: Largest change of a cell, in grey levels of 255, at which the kept answer is given again.
@@ -129,10 +130,10 @@ class ResultCache(Generic[Answer]):
         cells, kept = grid(image, self.cells), self._kept.get(key)
         if kept is None or kept.shape != image.shape:
             return Look(key, time, image.shape, cells)
-        changes = change(kept.cells, cells)
+        changes, shared = change(kept.cells, cells)
         if self.regions is not None:
             changes = changes[watched((changes.shape[0], changes.shape[1]), self.regions)]
-        distance, age = float(self.reduce(changes)), time - kept.time
+        distance, age = max(float(self.reduce(changes)), shared), time - kept.time
         fits = distance <= self.distance and 0 <= age <= self.ttl_s
         return Look(
             key, time, image.shape, cells, kept if fits else None, distance, float(changes.mean()), age

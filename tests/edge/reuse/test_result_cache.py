@@ -37,8 +37,14 @@ def test_a_moving_box_in_one_corner_is_a_miss_at_the_default():
     assert any(hits(ResultCache(reduce=np.mean), pictures))  # which the mean of all cells does not see
 
 
-def test_brightness_of_the_whole_picture_is_no_change():
-    assert hits(ResultCache(), [picture(grey=grey) for grey in (90, 105, 120)]) == [False, True, True]
+def test_a_cloud_is_no_change_but_other_light_is():
+    assert hits(ResultCache(), [picture(grey=grey) for grey in (90, 100, 104)]) == [False, True, True]
+    assert hits(ResultCache(), [picture(grey=grey) for grey in (90, 110)]) == [False, False]
+
+
+def test_a_car_that_fills_a_slots_whole_picture_is_a_change():
+    empty, car = np.full((40, 30, 3), 90, np.uint8), np.full((40, 30, 3), 120, np.uint8)
+    assert hits(ResultCache(cells=8), [empty, car, car, empty]) == [False, False, True, False]
 
 
 def test_a_slow_drift_is_a_miss_in_the_end():

@@ -64,7 +64,7 @@ class Clip:
 def test_a_clip_has_its_own_times():
     moments = Moments(Clip())
     assert moments(Frame("a.mp4", 3, 0.12, np.zeros((1, 1, 3), np.uint8))) == ("a.mp4", 0.12)
-    with pytest.raises(ValueError, match="frame 3 of a.mp4 has no time"):
+    with pytest.raises(ValueError, match=r"frame 3 of a\.mp4 has no time"):
         moments(Frame("a.mp4", 3, None, np.zeros((1, 1, 3), np.uint8)))
     with pytest.raises(ValueError, match="step_s=1 is of numbered pictures, and frames of a clip"):
         Moments(Clip(), step_s=1.0)

@@ -99,11 +99,15 @@ def test_a_scene_that_moves_more_than_the_distance_tells_is_noticed_and_reuse_st
     shown = capsys.readouterr()
     assert f"warning: {sentence}" in shown.err and sentence in shown.out
     boxes = [float(row["x1"]) for row in read("out/boxes.csv")]
-    assert boxes == [2.0 if second % 2 else 34.0 for second in range(6, 30)]  # audited ones are given out fresh
+    assert boxes == [
+        2.0 if second % 2 else 34.0 for second in range(6, 30)
+    ]  # audited ones are given out fresh
 
 
 def test_slots_the_price_and_the_truth(place, capsys):
-    rows = [f"gate_{second},A1,{int(second < 9)}" for second in range(6, 12)]  # somebody notes that it left at 9
+    rows = [
+        f"gate_{second},A1,{int(second < 9)}" for second in range(6, 12)
+    ]  # somebody notes that it left at 9
     Path("truth.csv").write_text("\n".join(["picture,slot,busy", *rows]) + "\n")
     report = call("--audit=1", "--slots=map.json", "--truth=truth.csv")
     assert report["occupancy"]["accuracy"] == 0.5
@@ -143,7 +147,7 @@ def test_an_unknown_word_and_an_audit_of_nothing(place, capsys):
     with pytest.raises(SystemExit):
         call(reuse="{distanc: 3}")
     assert "'distanc: 3' is none of distance, ttl_s" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="audit=0.5 is of reused answers: give --reuse, too"):
+    with pytest.raises(SystemExit, match=r"audit=0\.5 is of reused answers: give --reuse, too"):
         main(["predict", "in", "--model=s.onnx", "--audit=0.5"])
 
 
