@@ -116,7 +116,7 @@ def test_slots_the_price_and_the_truth(place, capsys):
     assert "slots alike 1.000; accuracy of their slots 0.400 reused, 0.400 fresh" in capsys.readouterr().out
 
 
-def test_slots_alone_are_watched(place):
+def test_slots_alone_are_watched(place, capsys):
     for second in range(6, 14):
         picture(Path(f"in/gate_{second}.png"), LEFT)
         pixels = np.asarray(Image.open(f"in/gate_{second}.png")).copy()
@@ -126,6 +126,7 @@ def test_slots_alone_are_watched(place):
     Path("out").rename("first")
     whole = call("--audit=0", "--slots=map.json")["reuse"]
     assert one["computed"] == 1 and whole["computed"] == 8
+    assert "the scene never stood still for distance=16: the median change was" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
