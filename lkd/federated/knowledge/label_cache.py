@@ -1,9 +1,13 @@
 """Soft labels of public samples that are kept for some rounds, and which of them every client has."""
 
+import hashlib
+
 import torch
 from torch import Tensor
 
+from lkd.federated.client import Public
 from lkd.federated.tensors import Groups
+from lkd.nested import tensors
 
 
 class LabelCache:
@@ -33,6 +37,25 @@ class LabelCache:
         for group in (self._kept, self._held):  # a checkpoint's are on the device of the module
             group.update({name: tensor.cpu() for name, tensor in group.items()})
         self._size, self._duration = size, duration
+
+    def belong(self, public: Public) -> None:
+        """Refuses other public data than those whose labels it keeps, as a resumed run may bring.
+
+        Raises:
+            ValueError: If their number, or the first or the last sample, is another.
+        """
+        digest = hashlib.sha256(str(len(public)).encode())
+        for batch in public.batches([0, len(public) - 1], 1):
+            for tensor in tensors(batch):
+                digest.update(
+                    tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                )
+        mark = torch.tensor(int.from_bytes(digest.digest()[:7], "big"))
+        if not torch.equal(self._kept.setdefault("public", mark), mark):
+            raise ValueError(
+                f"the soft labels in the checkpoint are of other public data than these {len(public)} samples (their number, or the "
+                "first or last one, differs): resume with the public data it was saved with, or begin anew with its weights alone."
+            )
 
     @property
     def ages(self) -> Tensor:

@@ -58,8 +58,8 @@ class SCARLET(DSFL):
         label_key: Key or index of them in a batch.
 
     Raises:
-        ValueError: For numbers out of range or another aggregation; before anybody trains, without public data, or for `measure`
-            on public data without labels.
+        ValueError: For numbers out of range or another aggregation; before anybody trains, without public data, for other public
+            data than those of the run that is resumed, or for `measure` on public data without labels.
 
     Example:
         >>> SCARLET(duration=5).beta
@@ -96,7 +96,9 @@ class SCARLET(DSFL):
         self.state, self._truth = {"cache": {}, "held": {}}, None
 
     def _check(self, server: "Round") -> None:
-        """Refuses public data without labels, too, where they are to be measured with."""
+        """Refuses public data of another run, too, and those without labels where they are to be measured with."""
+        if not self._checked:
+            self._cache(server).belong(server.public)
         super()._check(server)
         if self.measure and self._truth is None:
             try:

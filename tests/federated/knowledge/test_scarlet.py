@@ -1,5 +1,6 @@
 """SCARLET: DS-FL without a cache, rounds by hand with one, exact bytes, late clients, what is measured and refused."""
 
+import copy
 import math
 
 import pytest
@@ -232,6 +233,21 @@ def without_public():
 def test_bad_input_is_refused_in_a_sentence(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_labels_of_other_public_data_are_refused_before_anybody_trains():
+    """As where a run is resumed with other public data of the same size."""
+    before = federate(SCARLET(9, epochs=1)).algorithm.state
+
+    class Resumed(SCARLET):
+        def setup(self, x):
+            super().setup(x)
+            self.state = copy.deepcopy(before)
+
+    assert federate(Resumed(9, epochs=1)).cache.rates()["hit_rate"] == 1.0
+    for other in (Rows(seed=8), Rows(size=9)):
+        with pytest.raises(ValueError, match=rf"of other public data than these {len(other)} samples"):
+            federate(Resumed(9, epochs=1), clients=with_public(public=other))
 
 
 def test_to_measure_without_labels_is_refused_before_anybody_trains():
