@@ -3,6 +3,7 @@
 import fnmatch
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.federated import Federation
+from lkd.federated.cache_use import RATES, CacheUse
 from lkd.federated.client import Client, Part
 from lkd.federated.round import Record
 from lkd.metrics.direction import rises
@@ -30,7 +32,8 @@ class ClientReport(Callback):
     mode="max")` works. A `test` run measures the clients' test data.
 
     Into the folder `report/` of the run: `clients.csv` and `clients.md`, with the rounds in which a client took
-    part, its failures, seconds and bytes down and up over the whole run, and its last metrics. W&B gets it too.
+    part, its failures, seconds and bytes down and up over the whole run, and its last metrics; where the algorithm has a cache of
+    knowledge, also what that was good for to the client (`cache/hit_rate`, `cache/bytes_saved`, ..., see `CacheUse`). W&B gets it too.
 
     Args:
         every: Rounds between two measurements; the last round is always measured.
@@ -95,6 +98,8 @@ class ClientReport(Callback):
             done = (not record.error, bool(record.error), record.seconds, record.bytes_down, record.bytes_up)
             for name, amount in zip(COUNTED, done, strict=True):
                 row[name] += amount
+            if record.cache is not None:
+                row["cache"] = asdict(record.cache + CacheUse(**row.get("cache", {})))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures along with the validation, so that a checkpoint may depend on it."""
@@ -169,10 +174,13 @@ class ClientReport(Callback):
             return
         everyone = sorted(self._clients.items())
         metrics = list(dict.fromkeys(name for _, row in everyone for name in row["metrics"]))
+        rates = {i: CacheUse(**row["cache"]).rates() for i, row in everyone if "cache" in row}
+        known = [name for name in ("bytes_saved", *RATES) if any(name in found for found in rates.values())]
         self.rows = [
             {
                 "client": client,
-                **{name: value for name, value in row.items() if name != "metrics"},
+                **{name: value for name, value in row.items() if name not in ("metrics", "cache")},
+                **{f"cache/{name}": rates.get(client, {}).get(name, math.nan) for name in known},
                 **{name: row["metrics"].get(name, math.nan) for name in metrics},
             }
             for client, row in everyone

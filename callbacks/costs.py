@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lkd.callbacks.exchanged import Exchanged
 from lkd.federated import Federation
+from lkd.federated.cache_use import CacheUse
 from lkd.metrics.energy import EnergyMeter, peak_memory
 from lkd.metrics.flops import FlopCount
 from lkd.metrics.tables import Row
@@ -76,11 +77,13 @@ class Costs:
         }
 
     def in_all(self, trainer: Trainer, module: LightningModule) -> Row:
-        """The same at the end, and `energy_wh`, `peak_memory_mb` and `exchanged`."""
+        """The same at the end, and `energy_wh`, `peak_memory_mb`, `exchanged` and, of an algorithm with a cache, its rates, `cache`."""
         counts = {name: over_ranks(trainer, amount) for name, amount in self.exchanged.counts.items()}
         counts["turns"] = self.exchanged.counts["turns"]  # every rank knows all records
+        use = getattr(module, "cache", None)
         return {
             **self.so_far(trainer, module),
+            "cache": use.rates() if isinstance(use, CacheUse) else {},
             "energy_wh": self._energy.stop(),
             "peak_memory_mb": peak_memory(),
             "exchanged": counts,

@@ -16,7 +16,7 @@ class Exchanged:
     A client that goes through public samples and tells something has told it of those samples; one that is sent
     something and goes through public samples (more than once, it may be) has been sent it for those; where it is sent and
     tells at once, both are of the samples that it looked at, however often, unless what it is sent has not even a value
-    for each of them: that is a question. So the values of a public sample are counted, not assumed, whatever the
+    for each of them, or only flags: that is a question. So the values of a public sample are counted, not assumed, whatever the
     algorithm: on the tensors that the engine passes on.
 
     Attributes:
@@ -111,7 +111,8 @@ class Exchanged:
             sizes, looked_at = [len(p) for p in self._passes], len({row for p in self._passes for row in p})
             if up:
                 found |= {"told": up, "told_samples": looked_at if down else sum(sizes), "told_times": 1}
-            if down >= looked_at or (down and not up):
+            flags = not any(t.is_floating_point() for t in message.knowledge.values())
+            if (down >= looked_at and not flags) or (down and not up):
                 found |= {"sent": down, "sent_samples": looked_at if up else max(sizes), "sent_times": 1}
         for name, amount in found.items():
             self.counts[name] += amount

@@ -75,7 +75,7 @@ def curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def over_rounds(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draws losses (above) and other validation metrics (below), over rounds on the left and over bytes on the right.
+    """Draws losses, other validation metrics and rates of a cache, one below the other, over rounds on the left and bytes on the right.
 
     Args:
         history: One mapping a round: `round`, `bytes` that have travelled so far, `failures` of clients, which are
@@ -89,7 +89,8 @@ def over_rounds(history: Sequence[Mapping[str, float]], path: Path) -> None:
     names = sorted({n for row in history for n in row if "/" in n})
     losses = [n for n in names if n.endswith("loss")]
     metrics = [n for n in names if n.startswith("val/") and n not in losses]
-    groups = [g for g in (("loss", losses), ("validation", metrics)) if g[1]]
+    shares = [n for n in names if n in ("cache/hit_rate", "cache/acc_hits", "cache/acc_misses")]
+    groups = [g for g in (("loss", losses), ("validation", metrics), ("share", shares)) if g[1]]
     if not groups:
         return
     figure = Figure(figsize=(10.4, 3.6 * len(groups)), layout="constrained")

@@ -8,12 +8,13 @@ from lightning.pytorch.loggers import WandbLogger
 
 from lkd.callbacks.pictures import over_rounds
 from lkd.federated import Federation
+from lkd.federated.cache_use import total
 
 
 class RoundReport(Callback):
     """Draws losses and the server's validation metrics over rounds and, beside them, over the bytes that travelled.
 
-    Writes `rounds.png` into the folder `report/` of the run; W&B gets it too. Rounds in which clients failed are
+    Where the algorithm has a cache of knowledge, also how often it had an answer, and how often that was right. Writes `rounds.png` into the folder `report/` of the run; W&B gets it too. Rounds in which clients failed are
     marked. The figures themselves are in the CSV logger's `metrics.csv`.
 
     Args:
@@ -53,6 +54,9 @@ class RoundReport(Callback):
         for name in dict.fromkeys(name for record in good for name in record.metrics):
             pairs = [(r.metrics[name], r.samples) for r in good if name in r.metrics]
             row[name] = sum(value * n for value, n in pairs) / sum(n for _, n in pairs)
+        use = total(record.cache for record in good)
+        rates = {} if use is None else use.rates()
+        row |= {f"cache/{name}": rate for name, rate in rates.items()}
         self.history.append(row)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -35,7 +35,7 @@ class TradeoffLog(Callback):
     and without a server's model compare. A server's model that nobody trains (`Federation.serves`) is no result and is left out. Of any other module, what its own validation logs, and its test.
 
     Writes `tradeoff.json` into the run's folder `report/`: the curve, the test after the fit, a row for each client, sizes of
-    models and messages, seconds of training (on this machine, one client after the other, without measurements), FLOPs
+    models and messages, what a cache of knowledge was good for (`CacheUse`), seconds of training (on this machine, one client after the other, without measurements), FLOPs
     of training (2 per multiply-accumulate, see `FlopCount`), peak memory, and energy in watt-hours, estimated, of
     the whole fit, where codecarbon is installed (`lightning-kd[energy]`).
 

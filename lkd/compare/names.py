@@ -3,6 +3,14 @@
 import re
 
 WORDS = {"acc": "accuracy", "map50": "mAP50", "map": "mAP50-95", "f1": "F1", "loss": "loss"}
+CACHES = {
+    "bytes_saved": "MB saved against sending all anew",
+    "hit_rate": "hit rate",
+    "age": "mean age of a hit in rounds",
+    "acc_hits": "accuracy of hits",
+    "acc_misses": "accuracy of what was asked anew",
+}
+"""What is said of caches of knowledge, see `lkd.federated.cache_use.CacheUse.rates`."""
 WHOSE = {"shared": "clients' models on shared data", "clients": "clients' models on own data"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lkd.compare.grid import Grid, Run
 from lkd.compare.job import Job
-from lkd.compare.names import readable
+from lkd.compare.names import CACHES, readable
 from lkd.metrics.tables import Row
 
 Result = dict[str, Any]
@@ -55,6 +55,12 @@ class Results:
         return any(result["federation"] for result in self.done.values())
 
     @cached_property
+    def cached(self) -> list[str]:
+        """What is known of caches of knowledge, where any run has one; see `lkd.federated.cache_use.CacheUse`."""
+        found = {name for result in self.done.values() for name in result.get("cache", {})}
+        return [name for name in CACHES if name in found]
+
+    @cached_property
     def all_metrics(self) -> list[str]:
         """Every metric that any run has."""
         return list(dict.fromkeys(name for run in self.done for name in self.values(run)))
@@ -78,6 +84,7 @@ class Results:
                     "weights": result["weights"],
                     "peak_memory_mb": result["peak_memory_mb"],
                     "process_seconds": result["process_seconds"],
+                    **{f"cache/{name}": result.get("cache", {}).get(name) for name in self.cached},
                 }
             )
         return rows

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lkd.compare.break_even import break_even, sentences
+from lkd.compare.names import CACHES
 from lkd.compare.page import Column, bullets, cell, details, figure, heading, paragraph, table
 from lkd.compare.pictures import over, over_energy, over_settings
 from lkd.compare.results import Results
@@ -56,9 +57,30 @@ def summary_tables(results: Results, rows: list[Row], setting: str) -> str:
     costs.append(
         Column(text, lambda row: cell(row["peak_memory_mb"], 0), best("peak_memory_mb"), "peak_memory_mb")
     )
-    return table(
-        here, metrics, f"{where}what they reach, mean ± deviation over the seeds", f"results-{as_id(setting)}"
-    ) + table(here, costs, f"{where}what it costs, mean over the seeds", f"costs-{as_id(setting)}")
+    return (
+        table(
+            here,
+            metrics,
+            f"{where}what they reach, mean ± deviation over the seeds",
+            f"results-{as_id(setting)}",
+        )
+        + table(here, costs, f"{where}what it costs, mean over the seeds", f"costs-{as_id(setting)}")
+        + _caches(results, here, where, setting)
+    )
+
+
+def _caches(results: Results, here: list[Row], where: str, setting: str) -> str:
+    """What caches of knowledge were good for; nothing where no method has one."""
+    users = [row for row in here if any(row[f"cache/{name}"] is not None for name in results.cached)]
+    if not users:
+        return ""
+    columns = [Column("method", lambda row: row["method"])]
+    for name in results.cached:
+        raw = f"cache/{name}"
+        show = _saved(raw) if name == "bytes_saved" else _shown(raw)
+        columns.append(Column(CACHES[name], show, raw=raw))
+    caption = f"{where}what the caches of knowledge were good for, mean over the seeds"
+    return table(users, columns, caption, f"caches-{as_id(setting)}")
 
 
 def explained(results: Results) -> str:
@@ -222,6 +244,10 @@ def _giga(value: float | None) -> str:
 
 def _few(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
+
+
+def _saved(name: str) -> Callable[[Row], str]:
+    return lambda row: megabytes(row[name])
 
 
 def _shown(name: str) -> Callable[[Row], str]:

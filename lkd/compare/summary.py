@@ -14,7 +14,7 @@ def summarize(results: Results) -> list[Row]:
 
     Returns:
         `setting`, `method`, `seeds` (how many are done), every metric with its sample deviation (`<name> deviation`; None for
-        one seed), the means of the costs, and `reached_target` (in how many seeds). A metric that is not finite in a seed has
+        one seed), the means of the costs and of what is known of caches, and `reached_target` (in how many seeds). A metric that is not finite in a seed has
         no mean; a cost that not all runs have is the mean of those that have it.
     """
     grid, runs, rows = results.grid, results.runs, []
@@ -29,7 +29,7 @@ def summarize(results: Results) -> list[Row]:
                 whole = len(found) == len(mine)
                 row[name] = fmean(found) if whole else None
                 row[f"{name} deviation"] = stdev(found) if whole and len(found) > 1 else None
-            for name in COSTS:
+            for name in (*COSTS, *(f"cache/{name}" for name in results.cached)):
                 found = [r[name] for r in mine if r[name] is not None]
                 row[name] = fmean(found) if found else None
             row["reached_target"] = sum(r["bytes_to_target"] is not None for r in mine)

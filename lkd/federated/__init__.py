@@ -35,6 +35,7 @@ from lkd.federated.knowledge.fedproto import FedProto
 from lkd.federated.knowledge.fml import FML
 from lkd.federated.knowledge.ktpfl import KTpFL
 from lkd.federated.knowledge.modal_prototypes import ModalPrototypes
+from lkd.federated.knowledge.scarlet import SCARLET
 from lkd.federated.knowledge.server_teacher import ServerTeacher
 from lkd.federated.peers.gossip import DPSGD
 from lkd.federated.peers.mhd import MHD
@@ -74,6 +75,7 @@ __all__ = [
     "FD",
     "FML",
     "MHD",
+    "SCARLET",
     "Algorithm",
     "Attack",
     "BoxExchange",

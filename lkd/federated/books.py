@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from lkd.federated.cache_use import total
 from lkd.federated.records import Record, TooFewClientsError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def report(federation: "Federation", round: int, records: Sequence[Record], spee
     federation.told |= odd.keys()
     numbers = totals(records, speeds)
     numbers["round/left_out_metrics"] = float(sum(map(len, odd.values())))
+    if federation.cache is not None:
+        numbers["bytes/saved"] = float(federation.cache.bytes_saved)
     numbers |= {"bytes/down": float(federation.bytes_down), "bytes/up": float(federation.bytes_up)}
     for logger in federation.trainer.loggers:  # `self.log` costs more than a round of small clients
         logger.log_metrics(numbers, step=round)  # as Lightning numbers what a step logs
@@ -75,7 +78,8 @@ def totals(records: Sequence[Record], speeds: dict[int, float]) -> dict[str, flo
         speeds: Speed of a client's machine, relative to this one, where it is not 1.
 
     Returns:
-        Clients that succeeded, failures, seconds of all, and of the slowest were each a machine of its own.
+        Clients that succeeded, failures, seconds of all, and of the slowest were each a machine of its own; where the
+        algorithm has a cache, its rates (see `CacheUse.rates`).
 
     Example:
         >>> records = [Record(0, "a", 10, seconds=2.0), Record(1, "b", 10, seconds=1.0, error="OSError")]
@@ -83,7 +87,10 @@ def totals(records: Sequence[Record], speeds: dict[int, float]) -> dict[str, flo
         4.0
     """
     good = [record for record in records if not record.error]
+    cache = total(record.cache for record in records)
+    rates = {} if cache is None else cache.rates()
     return {
+        **{f"cache/{name}": rate for name, rate in rates.items() if name != "bytes_saved"},
         "round/clients": float(len(good)),
         "round/failures": float(len(records) - len(good)),
         "round/client_seconds": sum(record.seconds for record in records),

@@ -13,6 +13,7 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.attack import Attack
 from lkd.federated.books import advised, report
+from lkd.federated.cache_use import total
 from lkd.federated.client import Client
 from lkd.federated.engines import OWN
 from lkd.federated.given import (
@@ -211,6 +212,7 @@ class Federation(Measured):
             self.stations.end_round()
         self.bytes_down += sum(record.bytes_down for record in self.records)
         self.bytes_up += sum(record.bytes_up for record in self.records)
+        self.cache = total([self.cache, *(record.cache for record in self.records)])
         report(self, server.index, self.records, plan.speeds)
 
     def _check(self, cohort: Any) -> None:

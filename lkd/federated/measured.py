@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.checkpoints import FEDERATION, describe
 from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.cache_use import CacheUse
 from lkd.federated.client import Client, Part
 from lkd.federated.clock import Clock
 from lkd.federated.engines import OWN, LoopEngine
@@ -62,6 +64,7 @@ class Measured(Members):
         self.store = ClientStore()
         self._clock = Clock(client_timeout)
         self.bytes_down, self.bytes_up = 0, 0
+        self.cache: CacheUse | None = None
         self._restored: dict[str, Any] | None = None
         self._clients = Population()  # of this fit, or of the one that goes on
         self._sums: dict[str, RunningSum] = {}
@@ -145,6 +148,7 @@ class Measured(Members):
                 "clients": {client: state for part in parts for client, state in part.items()},
                 "optimizer": self.stations.state_dict(),
                 "bytes": [self.bytes_down, self.bytes_up],
+                "cache": None if self.cache is None else asdict(self.cache),
             }
         elif self._restored is not None:  # nothing was trained or measured
             checkpoint[FEDERATION] = self._restored
@@ -171,6 +175,8 @@ class Measured(Members):
             self.algorithm.state = {k: moved(group, self.device) for k, group in saved["state"].items()}
             self.stations.load_state_dict(saved["optimizer"])
             self.bytes_down, self.bytes_up = saved["bytes"]
+            counted = saved.get("cache")  # not in a file of an earlier version
+            self.cache = None if counted is None else CacheUse(**counted)
 
     def _run(self) -> dict[str, str | None]:
         """What has to be the same in a run that goes on from this one; one that measures has no server's optimizer."""

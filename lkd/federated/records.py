@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from lkd.federated.cache_use import CacheUse
 from lkd.federated.client import Client
 from lkd.federated.messages import Reply
 from lkd.federated.ranks import Ranks
@@ -25,7 +26,7 @@ class TooFewClientsError(RuntimeError):
 class Record:
     """A client's part in a round, for reports; `seconds` are this process's, bytes those of its messages.
 
-    `without_loss` are batches for which its module gave no loss (None); only if there are such, `batches` are all of them.
+    `cache` is what a cache of the algorithm was good for, where it has one. `without_loss` are batches for which its module gave no loss (None); only if there are such, `batches` are all of them.
     """
 
     client: int
@@ -39,6 +40,7 @@ class Record:
     without_loss: int = 0
     batches: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    cache: CacheUse | None = None
 
 
 class Records(dict[int, Record]):

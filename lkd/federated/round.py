@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from lkd.federated.cache_use import CacheUse
 from lkd.federated.calls import Calls, Exchange, Knowledge, Numbers, own_part
 from lkd.federated.client import Client, Part, Public
 from lkd.federated.client_run import NO_PUBLIC
@@ -254,6 +255,10 @@ class Round:
     def set_buffers(self, buffers: Tensors) -> None:
         """Puts buffers of the server's own making in their place."""
         self._joined_buffers = {**self.mean_buffers(), **buffers}
+
+    def used_cache(self, client: int, use: CacheUse) -> None:
+        """Notes what the algorithm's cache was good for, for a client that worked in this process; for reports."""
+        self.records[client].cache = use
 
     def all_records(self) -> list[Record]:
         """The records of all ranks, by client."""

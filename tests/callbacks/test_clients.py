@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from lkd.callbacks import ClientReport
 from lkd.callbacks.clients import summary
-from lkd.federated import Local
+from lkd.federated import SCARLET, Local
 from lkd.federated.engines.loop import OWN
 
 from .federation import Flaky, data, federation, fit
@@ -63,6 +63,22 @@ def test_rows_and_spread_are_those_of_the_clients_own_models(tmp_path, algorithm
     losses = [float(row["val/loss"]) for row in rows]
     assert float(trainer.callback_metrics["clients/val/loss/best"]) == pytest.approx(min(losses))
     assert len((tmp_path / "out/clients.md").read_text().splitlines()) == 6
+
+
+def test_what_a_cache_was_good_for_is_told_by_client(tmp_path):
+    """Also by a report that goes on from a checkpoint; without a cache there are no such columns."""
+    module, report = federation(SCARLET(1, samples=None, epochs=1)), ClientReport(folder=str(tmp_path))
+    saver = ModelCheckpoint(tmp_path / "half")
+    fit([ClientReport(folder=str(tmp_path)), saver], 1, module, data(public=0.2), enable_checkpointing=True)
+    module = federation(SCARLET(1, samples=None, epochs=1))
+    fit([report], 2, module, data(public=0.2), saver.best_model_path)
+    rows = read(tmp_path / "clients.csv")
+    assert [float(row["cache/hit_rate"]) for row in rows] == [0.5] * 4
+    assert [float(row["cache/age"]) for row in rows] == [1.0] * 4
+    assert sum(float(row["cache/bytes_saved"]) for row in rows) == module.cache.bytes_saved > 0
+    assert "cache/acc_hits" not in rows[0]
+    fit([ClientReport(folder=str(tmp_path / "plain"))], 1)
+    assert not any("cache" in name for name in read(tmp_path / "plain/clients.csv")[0])
 
 
 def test_measuring_leaves_training_as_it_is(tmp_path):

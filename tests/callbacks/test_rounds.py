@@ -1,5 +1,7 @@
 """RoundReport: its history against what was logged, also after a resume; the picture by its pixels."""
 
+import csv
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -8,7 +10,7 @@ from PIL import Image
 
 from lkd.callbacks import RoundReport
 from lkd.callbacks.pictures import over_rounds
-from lkd.federated import Local
+from lkd.federated import SCARLET, Local
 
 from .federation import Flaky, data, federation, fit
 from .plain import Plain, digits, quick_trainer
@@ -45,6 +47,23 @@ def test_a_server_that_nobody_trains_is_not_drawn(tmp_path):
     fit([report], 2, federation(Local()))
     assert ["val/acc" in row for row in report.history] == [False, False]
     assert "train/loss" in report.history[-1]
+
+
+def test_a_cache_is_in_the_history_the_log_and_the_picture(tmp_path):
+    report = RoundReport(str(tmp_path))
+    module = federation(SCARLET(1, samples=None, epochs=1, measure=True))
+    fit([report], 3, module, data(public=0.2), logger=CSVLogger(tmp_path, "run"), log_every_n_steps=1)
+    assert [row["cache/hit_rate"] for row in report.history] == [0, 1, 0]
+    assert ["cache/acc_hits" in row for row in report.history] == [False, True, False]
+    assert ["cache/acc_misses" in row for row in report.history] == [True, False, True]
+    with (tmp_path / "run/version_0/metrics.csv").open(newline="") as file:
+        logged = [row for row in csv.DictReader(file) if row["cache/hit_rate"]]
+    assert [float(row["cache/hit_rate"]) for row in logged] == [0, 1, 0]
+    saved = module.cache.bytes_saved
+    assert [float(row["bytes/saved"]) for row in logged] == [0, saved, saved]
+    assert sum(row["cache/bytes_saved"] for row in report.history) == saved
+    with Image.open(tmp_path / "rounds.png") as picture:
+        assert picture.height == 3 * 360  # losses, metrics, shares
 
 
 def test_failures_are_counted_and_marked(tmp_path):

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lkd.callbacks import ClientReport, TradeoffLog
 from lkd.callbacks.exchanged import Exchanged
 from lkd.datamodules import IID, Digits, FederatedDataModule
-from lkd.federated import Centralized, FedAvg, Federation, FedMD, FedProto, Local, LocalWork
+from lkd.federated import SCARLET, Centralized, FedAvg, Federation, FedMD, FedProto, Local, LocalWork
 from lkd.federated.messages import Message, Reply
 from lkd.models import MLP
 from lkd.modules import Classifier
@@ -53,6 +53,33 @@ def test_fedavg_has_one_model_for_everybody(tmp_path):
     assert result["exchanged"]["turns"] == 8 and result["exchanged"]["told"] == 0
     assert result["curve"][0]["seconds"] < last["seconds"] == result["seconds"]
     assert result["peak_memory_mb"] > 10 and result["federation"] and result["algorithm"] == "FedAvg"
+
+
+def test_a_cache_is_told_of_with_what_travelled(tmp_path):
+    """With `duration=1` the second round is answered from the cache: nothing is told, and what is sent are flags."""
+    result, module, datamodule = run(tmp_path, SCARLET(1, samples=None, epochs=1, server_epochs=0))
+    public = len(datamodule.clients.public)
+    assert result["cache"] == module.cache.rates() and result["cache"]["hit_rate"] == 0.5
+    counts = result["exchanged"]
+    assert counts["told"] == 4 * 10 * public and counts["told_samples"] == 4 * public
+    assert counts["sent"] == 4 * (10 + 1) * public and counts["sent_samples"] == 2 * 4 * public
+    assert run(tmp_path)[0]["cache"] == {}
+
+
+def test_a_question_of_some_samples_is_no_answer(tmp_path):
+    """Two samples are asked for by a flag for each of all: more flags than samples, and still nothing is sent of them."""
+    made = SCARLET(9, samples=None, epochs=1, server_epochs=0)
+    targets = made.targets
+
+    def forgetful(server, numbers):
+        made._cache(server).ages[:2] = -1
+        return targets(server, numbers)
+
+    made.targets = forgetful
+    result, _, datamodule = run(tmp_path, made)
+    public, counts = len(datamodule.clients.public), result["exchanged"]
+    assert counts["told_samples"] == 4 * (public + 2) and counts["sent_times"] == 2 * 4
+    assert counts["sent"] == 4 * (10 * public + 2 * 10 + public)
 
 
 def test_flops_are_those_of_training(tmp_path):

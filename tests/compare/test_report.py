@@ -87,6 +87,27 @@ def test_the_summary_by_hand(tmp_path):
     assert fedmd["seconds"] == 1.0 and fedmd["flops"] == 2e9 and fedmd["energy_wh"] is None
 
 
+def cached(run):
+    """As `usual`, but that FedMD has a cache."""
+    known = {"hit_rate": 0.5 + 0.2 * run.seed, "bytes_saved": 3e6, "age": 2.0}
+    found = usual(run)
+    return {**found, "cache": known if run.method == "FedMD" else {}}
+
+
+def test_what_caches_were_good_for_has_columns_and_a_table_where_there_are_any(tmp_path, usual_report):
+    results = results_of(a_grid(tmp_path), cached)
+    alone, fedavg, fedmd = summarize(results)
+    assert fedmd["cache/hit_rate"] == pytest.approx(0.6) and fedmd["cache/bytes_saved"] == 3e6
+    assert alone["cache/hit_rate"] is None and "cache/acc_hits" not in fedavg
+    page = Page(write(results, tmp_path, "compare").read_text(encoding="utf-8"))
+    assert page.tables["caches-all"] == [
+        ["method", "MB saved against sending all anew", "hit rate", "mean age of a hit in rounds"],
+        ["FedMD", "3", "0.600", "2.000"],
+    ]
+    assert rows_of(tmp_path / "runs.csv")[-1]["cache/age"] == "2.0"
+    assert "caches-all" not in Page(usual_report[1]).tables
+
+
 def test_in_words(tmp_path):
     results = results_of(a_grid(tmp_path), usual)
     shared, own, worst, cheapest = in_words(results, summarize(results))

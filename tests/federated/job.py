@@ -24,6 +24,7 @@ from lkd.federated import (
     FD,
     FML,
     MHD,
+    SCARLET,
     Attack,
     Bucketing,
     CoordinateMedian,
@@ -186,6 +187,12 @@ KINDS = {
         LocalWork(steps=2),
         others=[Speaking(momentum=0.9)],
     ),
+    "scarlet": lambda: Federation(
+        Speaking(),
+        SCARLET(duration=2, samples=9, epochs=2, batch_size=3),
+        LocalWork(steps=2),
+        others=[Speaking(momentum=0.9)],
+    ),
     "server_teacher": lambda: Federation(
         Speaking(),
         ServerTeacher(Teacher(Speaking(momentum=0.9)), samples=9, epochs=2, batch_size=3),
@@ -224,7 +231,19 @@ KINDS = {
     ),
 }
 
-PUBLIC = ("creamfl", "cronus", "dsfl", "fccl", "feddf", "fedet", "fedmd", "ktpfl", "mhd", "server_teacher")
+PUBLIC = (
+    "creamfl",
+    "cronus",
+    "dsfl",
+    "fccl",
+    "feddf",
+    "fedet",
+    "fedmd",
+    "ktpfl",
+    "mhd",
+    "scarlet",
+    "server_teacher",
+)
 """Those that exchange what is said of public data."""
 SENSORS = ("creamfl", "modal_prototypes")
 """Those that are for several modalities."""

@@ -1,5 +1,6 @@
 """DS-FL: clients and server learn the sharpened mean of what the clients say of open data."""
 
+import math
 from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from lkd.federated.knowledge.exchange import PublicExchange, at_server
 if TYPE_CHECKING:
     from lkd.federated.round import Round
 
-Aggregation = Literal["entropy_reduction", "mean"]
+Aggregation = Literal["entropy_reduction", "enhanced", "mean"]
 
 
 def entropy_reduction(probabilities: Tensor, temperature: float = 0.1) -> Tensor:
@@ -35,6 +36,26 @@ def entropy_reduction(probabilities: Tensor, temperature: float = 0.1) -> Tensor
     return (probabilities.mean(0) / temperature).softmax(-1)
 
 
+def enhanced_entropy_reduction(probabilities: Tensor, beta: float = 2.0) -> Tensor:
+    """Enhanced entropy reduction aggregation, `p_c^beta / sum_j p_j^beta` of the mean p over the clients.
+
+    Azuma et al. 2025, arXiv:2504.19602, as in the authors' code. Unlike `entropy_reduction`, it has the mean in its middle: beta = 1.
+
+    Args:
+        probabilities: `(K, N, C)`, a client a row.
+        beta: Above 0; above 1 it sharpens, below 1 it flattens.
+
+    Returns:
+        `(N, C)`.
+
+    Example:
+        >>> import torch
+        >>> enhanced_entropy_reduction(torch.tensor([[[0.9, 0.1]], [[0.6, 0.4]]]))
+        tensor([[0.9000, 0.1000]])
+    """
+    return (beta * probabilities.mean(0).log()).softmax(-1)  # powers themselves would underflow
+
+
 class DSFL(PublicExchange):
     """Clients train, tell what they make of open data, and learn the sharpened mean, as does the server's model.
 
@@ -49,8 +70,9 @@ class DSFL(PublicExchange):
     Travels: see `PublicExchange`; each sends logits, of which the server takes the softmax, which are as many numbers.
 
     Args:
-        aggregation: `"entropy_reduction"` or `"mean"`.
+        aggregation: `"entropy_reduction"`, `"enhanced"` (see `enhanced_entropy_reduction`) or `"mean"`.
         temperature: T of the entropy reduction.
+        beta: Exponent of the enhanced one.
         samples: Open samples in a round; None for all of them.
         epochs: Passes over them.
         batch_size: Samples in a step.
@@ -74,6 +96,7 @@ class DSFL(PublicExchange):
         self,
         aggregation: Aggregation = "entropy_reduction",
         temperature: float = 0.1,
+        beta: float = 2.0,
         samples: int | None = 1000,
         epochs: int = 5,
         batch_size: int = 100,
@@ -83,18 +106,23 @@ class DSFL(PublicExchange):
     ) -> None:
         super().__init__(samples, epochs, batch_size, layer, 0, input_key)
         if aggregation not in get_args(Aggregation):
-            raise ValueError(f"aggregation={aggregation!r} must be 'entropy_reduction' or 'mean'.")
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0.")
+            raise ValueError(
+                f"aggregation={aggregation!r} must be 'entropy_reduction', 'enhanced' or 'mean'."
+            )
+        for name, number in (("temperature", temperature), ("beta", beta)):
+            if not 0 < number < math.inf:
+                raise ValueError(f"{name}={number} must be above 0 and finite.")
         if server_epochs is not None and server_epochs < 0:
             raise ValueError(f"server_epochs={server_epochs} must be 0 or more.")
-        self.aggregation, self.temperature = aggregation, temperature
+        self.aggregation, self.temperature, self.beta = aggregation, temperature, beta
         self.server_epochs = epochs if server_epochs is None else server_epochs
 
     def agree(self, server: "Round", logits: Tensor, clients: list[int]) -> Tensor:
         """The mean of the probabilities, sharpened."""
         if self.aggregation == "mean":
             return consensus(logits)
+        if self.aggregation == "enhanced":
+            return enhanced_entropy_reduction(logits.softmax(-1), self.beta)
         return entropy_reduction(logits.softmax(-1), self.temperature)
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:

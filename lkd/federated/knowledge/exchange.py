@@ -99,18 +99,24 @@ class PublicExchange(Algorithm):
         if isinstance(targets, dict):
             knowledge = {i: {"targets": target.float()} for i, target in targets.items()}
         else:
-            knowledge = {i: {"targets": targets.float()} for i in server.cohort}
+            knowledge = self.lessons(server, targets.float())
             self.learn(server, targets.float(), len(public))
         if not self.trains_first:
             return server.mean(server.train(knowledge=knowledge, numbers=numbers))["delta"]
-        for _ in server.ask("digest", knowledge, numbers=numbers):
-            pass
+        self.taught(server, [reply.client for reply in server.ask("digest", knowledge, numbers=numbers)])
         return delta
 
     def targets(self, server: "Round", numbers: dict[str, float]) -> Tensor | dict[int, Tensor]:
         """Asks the clients, and makes targets of what they say."""
         told = server.gather(server.ask("predict", numbers=numbers))
         return self.agree(server, stacked(told, "logits"), [t.client for t in told])
+
+    def lessons(self, server: "Round", targets: Tensor) -> dict[int, Tensors]:
+        """What each client is sent of the targets `(N, ...)`, float32: all of them."""
+        return {i: {"targets": targets} for i in server.cohort}
+
+    def taught(self, server: "Round", clients: list[int]) -> None:
+        """At the server, once this rank's clients have digested what they were sent; those that failed are not among them."""
 
     def _check(self, server: "Round") -> None:
         """Refuses, before anybody works, clients of other classes."""
@@ -133,8 +139,17 @@ class PublicExchange(Algorithm):
 
     def predict(self, local: ClientRun) -> None:
         """At the client: logits of the round's samples."""
-        rows = self.rows(int(local.numbers["seed"]), local.round, len(local.public))
-        (local.tell["logits"],) = outputs_of(local, rows, [self.layer], self.batch_size, self.input_key)
+        (local.tell["logits"],) = outputs_of(
+            local, self.asked(local), [self.layer], self.batch_size, self.input_key
+        )
+
+    def asked(self, local: ClientRun) -> np.ndarray:
+        """At the client: numbers of the samples of which it is asked, all of the round's."""
+        return self._drawn(local)
+
+    def told(self, local: ClientRun) -> Tensor:
+        """At the client: the targets of the round's samples, as they were sent."""
+        return local.knowledge["targets"]
 
     def begin(self, local: ClientRun) -> None:
         """At the client, before private training: digests what it was sent."""
@@ -149,13 +164,12 @@ class PublicExchange(Algorithm):
         local.keeps = True
 
     def _digest(self, local: ClientRun) -> None:
-        rows = self.rows(int(local.numbers["seed"]), local.round, len(local.public))
         distil(
             local.module,
             local.optimizer,
             local.public,
-            rows,
-            local.knowledge["targets"],
+            self._drawn(local),
+            self.told(local),
             self.compare,
             local.loop,
             local.seed,
@@ -165,6 +179,9 @@ class PublicExchange(Algorithm):
             local.loop.clip,
             self.input_key,
         )
+
+    def _drawn(self, local: ClientRun) -> np.ndarray:
+        return self.rows(int(local.numbers["seed"]), local.round, len(local.public))
 
 
 def at_server(

@@ -1,7 +1,7 @@
 """FedCache: a cache of every sample's logits, from which clients learn what others say of samples like theirs."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.cache_use import CacheUse
+from lkd.federated.client import Client
 from lkd.federated.client_run import ClientRun, Lists
 from lkd.federated.knowledge.extra import add_loss
 from lkd.federated.knowledge.labels import labels_of
@@ -39,7 +41,9 @@ class FedCache(Algorithm):
     eval mode (theirs: those of each training step), and in its first round a client learns nothing from the cache
     (theirs begins with zeros, which pull to the uniform distribution). Hashes are told with a client's first
     logits. Travels: once hashes and labels up; in a round a sample's logits up, its teacher's and a flag down; no weights.
-    Labels leave the clients, and a hash is a view of a sample: choose an encoder that keeps little of it.
+    Logged are `cache/hit_rate` (samples with a teacher), `cache/age` of the teachers' logits in rounds, `cache/acc_hits` of the
+    teachers by the told labels, and `bytes/saved` against telling hashes and labels in every round; who has no teacher learns
+    from its label alone, so misses have no accuracy. Labels leave the clients, and a hash is a view of a sample: choose an encoder that keeps little of it.
 
     Args:
         encoder: Maps inputs to hashes `(B, ...)`, the same module for all clients; it is not trained.
@@ -130,11 +134,16 @@ class FedCache(Algorithm):
 
     def round(self, server: "Round") -> Tensors:
         """The clients train with what the cache has, and fill it."""
-        told = server.gather(server.train(knowledge=self._fetch(list(server.cohort))))
+        ages = {name: age + 1 for name, age in self.state.get("ages", {}).items()}
+        knowledge, uses = self._fetch(server.cohort, ages)
+        told = server.gather(server.train(knowledge=knowledge))
         cache = {name: dict(self.state.get(name, {})) for name in ("logits", "codes", "labels")}
         for t in told:
             for name, tensor in t.knowledge.items():
                 cache[name][str(t.client)] = tensor
+            ages[str(t.client)] = torch.tensor(0)
+            if server.owns(t.client):
+                server.used_cache(t.client, uses[t.client])
         shapes = {tuple(z.shape[1:]): client for client, z in cache["logits"].items()}
         if len(shapes) > 1:
             (one, a), (other, b), *_ = shapes.items()
@@ -142,21 +151,35 @@ class FedCache(Algorithm):
                 f"layer={self.layer!r} gives {one} at client {a}, {other} at client {b}: all clients must have the same classes "
                 "in the same order."
             )
-        self.state |= cache
+        self.state |= {**cache, "ages": ages}
         return {}
 
-    def _fetch(self, cohort: list[int]) -> dict[int, Tensors]:
-        """What each client gets; nothing for one whose samples the cache does not know yet."""
+    def _fetch(
+        self, cohort: Mapping[int, Client], ages: Tensors
+    ) -> tuple[dict[int, Tensors], dict[int, CacheUse]]:
+        """What each client gets, nothing for one whose samples the cache does not know yet, and what that is worth."""
         codes = self.state.get("codes", {})
         names = tuple(sorted(codes, key=int))
+        empty = {i: CacheUse(client.num_samples) for i, client in cohort.items()}
         if not names:
-            return {client: {} for client in cohort}
+            return {i: {} for i in cohort}, empty
         if self._relation is None or self._relation[0] != names:
             every = [torch.cat([self.state[kind][n].cpu() for n in names]) for kind in ("codes", "labels")]
             self._relation = names, nearest_of_class(every[0], every[1], self.related)
         logits = torch.cat([self.state["logits"][n].cpu() for n in names])
-        means, known = mean_of_rows(logits, self._relation[1])
-        sizes = [len(codes[n]) for n in names]
-        parts = zip(names, means.split(sizes), known.to(torch.uint8).split(sizes), strict=True)
-        found = {int(n): {"logits": z, "known": k} for n, z, k in parts}
-        return {client: found.get(client, {}) for client in cohort}
+        # a file of an earlier version does not know when they were told
+        old = torch.cat([ages.get(n, torch.tensor(1)).cpu().float().expand(len(codes[n]), 1) for n in names])
+        means, known = mean_of_rows(torch.cat([logits, old], 1), self._relation[1])
+        found, uses = {}, {}
+        for name, mean, has in zip(
+            names, *(t.split([len(codes[n]) for n in names]) for t in (means, known)), strict=True
+        ):
+            right = mean[has, :-1].argmax(1) == self.state["labels"][name].cpu()[has]
+            again = (
+                codes[name].nbytes + self.state["labels"][name].nbytes
+            )  # hashes and labels, if they were told in every round
+            found[int(name)] = {"logits": mean[:, :-1].contiguous(), "known": has.to(torch.uint8)}
+            uses[int(name)] = CacheUse(
+                len(has), len(right), float(mean[has, -1].sum()), again, len(right), int(right.sum())
+            )
+        return {i: found.get(i, {}) for i in cohort}, {i: uses.get(i, empty[i]) for i in cohort}

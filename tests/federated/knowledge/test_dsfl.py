@@ -9,7 +9,7 @@ from lkd.federated import DSFL, FedET, FedMD, Local
 from lkd.federated.knowledge import dsfl, fedet
 from lkd.federated.knowledge.consensus import consensus
 from lkd.federated.knowledge.distil import soft_cross_entropy
-from lkd.federated.knowledge.dsfl import entropy_reduction
+from lkd.federated.knowledge.dsfl import enhanced_entropy_reduction, entropy_reduction
 
 from ..test_exact import assert_same, finish, result, start
 from ..test_exact import run as run_job
@@ -58,6 +58,25 @@ def test_entropy_reduction_is_the_softmax_of_the_mean_probability(temperature):
     torch.testing.assert_close(found, aggregated(logits, temperature), rtol=1e-12, atol=0)
     simple = DSFL("mean").agree(None, logits, [0, 1, 2])
     torch.testing.assert_close(simple, aggregated(logits, None), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+def test_enhanced_entropy_reduction_is_a_power_of_the_mean_made_a_distribution(beta):
+    logits, rows = said(), []
+    for mean in aggregated(logits, None).tolist():
+        powers = [m**beta for m in mean]
+        rows.append([p / sum(powers) for p in powers])
+    found = DSFL("enhanced", beta=beta).agree(None, logits, [0, 1, 2])
+    torch.testing.assert_close(found, torch.tensor(rows, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_enhanced_entropy_reduction_begins_at_the_mean_and_ends_at_its_class():
+    probabilities = said().softmax(-1)
+    torch.testing.assert_close(enhanced_entropy_reduction(probabilities, 1.0), probabilities.mean(0))
+    sharp = enhanced_entropy_reduction(probabilities, 1e6)  # powers would underflow to 0 / 0
+    torch.testing.assert_close(sharp, torch.eye(5).double()[probabilities.mean(0).argmax(1)])
+    certain = enhanced_entropy_reduction(torch.tensor([[[1.0, 0.0]]]))
+    assert certain.tolist() == [[1.0, 0.0]]
 
 
 def entropy(p):
@@ -243,8 +262,11 @@ def test_two_ranks_equal_one(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DSFL("era"), "aggregation='era' must be 'entropy_reduction' or 'mean'"),
+        (lambda: DSFL("era"), "aggregation='era' must be 'entropy_reduction', 'enhanced' or 'mean'"),
         (lambda: DSFL(temperature=0.0), "temperature=0.0 must be above 0"),
+        (lambda: DSFL("enhanced", beta=0.0), "beta=0.0 must be above 0 and finite"),
+        (lambda: DSFL("enhanced", beta=math.nan), "beta=nan must be above 0"),
+        (lambda: DSFL("enhanced", beta=math.inf), "beta=inf must be above 0 and finite"),
         (lambda: DSFL(server_epochs=-1), "server_epochs=-1 must be 0 or more"),
         (lambda: DSFL(samples=0), "samples=0 must be 1 or more"),
         (lambda: federate(DSFL(), others=[model(2, 7, classes=3)]), "must have the same classes"),

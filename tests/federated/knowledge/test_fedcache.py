@@ -145,6 +145,53 @@ def test_late_clients_join_the_cache():
     assert set(federation.algorithm.state["codes"]) == {str(i) for i in got}
 
 
+def test_hashes_that_are_not_told_again_are_bytes_saved():
+    """Every sample has a teacher from the second round on, whose logits are a round old."""
+    federation = federate(cache(), 3, module=small(), clients=placed())
+    rates = federation.cache.rates()
+    assert rates["hit_rate"] == pytest.approx(2 / 3) and rates["age"] == 1.0
+    assert rates["bytes_saved"] == 2 * 40 * (4 * 4 + 8)
+    assert "acc_misses" not in rates  # who has no teacher is told nothing that could be right
+
+
+def test_hits_ages_and_accuracy_by_loops_where_two_of_four_come():
+    class Watched(FedCache):
+        def begin(self, local):
+            super().begin(local)
+            seen.append((local.round, local.client.id, dict(local.knowledge)))
+
+    seen, clients = [], placed((8, 12, 8, 12))
+    federation = Federation(small(), Watched(encoder(), R), LocalWork(steps=2))
+    trainer(6).fit(federation, loader(clients, size=2, seed=1))
+    came, lookups, hits, right, age = {}, 0, 0, 0, 0.0
+    for r in range(6):
+        here = sorted(came)  # whom the cache knows
+        offsets, owner = {}, []
+        for k in here:
+            offsets[k] = len(owner)
+            owner += [k] * clients[k].num_samples
+        if here:
+            y = torch.cat([clients[k].y for k in here])
+            codes = encoder()(torch.cat([clients[k].x for k in here])).double().tolist()
+            teachers = related(codes, y.tolist(), R)
+        for _, k, knowledge in [one for one in seen if one[0] == r]:
+            lookups += clients[k].num_samples
+            if k not in came:
+                assert not knowledge
+                continue
+            for place in range(clients[k].num_samples):
+                others = teachers[offsets[k] + place]
+                assert bool(knowledge["known"][place]) == bool(others)
+                if others:
+                    hits += 1
+                    age += sum(r - came[owner[j]] for j in others) / len(others)
+                    right += int(knowledge["logits"][place].argmax() == clients[k].y[place])
+        came |= {k: r for q, k, _ in seen if q == r}
+    use = federation.cache
+    assert (use.lookups, use.hits, use.hits_judged, use.hits_right) == (lookups, hits, hits, right)
+    assert use.age == pytest.approx(age, rel=1e-6) and use.age > use.hits
+
+
 def test_same_seed_same_bits_in_any_order():
     one, two = (federate(cache(), 2, module=small(), clients=placed()) for _ in range(2))
     backwards = federate(cache(), 2, module=small(), clients=placed()[::-1])

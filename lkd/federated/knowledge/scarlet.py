@@ -1,0 +1,179 @@
+"""SCARLET: DS-FL whose soft labels server and clients keep, so that those that are there are not sent again."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lkd.batches import Keys
+from lkd.federated.cache_use import CacheUse
+from lkd.federated.client_run import ClientRun
+from lkd.federated.knowledge.consensus import stacked
+from lkd.federated.knowledge.dsfl import DSFL, Aggregation
+from lkd.federated.knowledge.label_cache import LabelCache
+from lkd.federated.knowledge.labels import labels_of
+from lkd.federated.messages import Message
+from lkd.federated.tensors import Tensors
+
+if TYPE_CHECKING:
+    from lkd.federated.round import Round
+
+LABELS = "labels"
+"""In a client's memory: the soft labels that it was sent, of all public samples."""
+
+
+class SCARLET(DSFL):
+    """DS-FL with a cache of soft labels at the server and at every client; only what is missing or expired travels.
+
+    Azuma, Nishio, Kitagawa, Nakano and Tanimura, "Soft-Label Caching and Sharpening for Communication-Efficient Federated
+    Distillation", IEEE Transactions on Mobile Computing 2026, arXiv:2504.19602. In a round clients are asked only of those of
+    its public samples whose label the server's cache lacks, or has had for more than `duration` rounds; of all its samples they
+    learn, the rest out of the cache. The server knows what each client has: one that comes late or was away is sent, with the
+    new labels, those of the round's samples that it missed (the paper's catch-up package), so all learn the same targets. A
+    client that has left is in the labels that it helped to make, as long as they are good.
+
+    Abstract and the authors' code were read; the paper's text could not be. There a signal (cached, newly cached, expired) goes
+    with each sample; an expired label is deleted, its successor is learnt and not kept, so that it is asked for a second time.
+    Here the successor is kept at once, so a flag says it all: sent or not. beta = 2 and 50 rounds are the authors' code's.
+
+    With `duration=0` this is `DSFL` with the same arguments, bit for bit and byte for byte. Travels: what DS-FL sends, of
+    the samples in question alone, and a byte a sample of the round in a message that does not speak of all of them. Logged
+    are `cache/hit_rate`, `cache/age` in rounds, and `bytes/saved` against DS-FL. A client keeps P x C numbers for P public samples.
+
+    Args:
+        duration: Rounds for which a label is good after the one in which it was made.
+        aggregation: See `DSFL`.
+        temperature: T of the entropy reduction.
+        beta: Exponent of the enhanced one.
+        samples: Public samples in a round; None for all of them.
+        epochs: Passes over them.
+        batch_size: Samples in a step.
+        server_epochs: Passes of the server's model; 0 leaves it as it is. Default: as the clients.
+        layer: Layer that gives the logits; `""` is the module's output.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        measure: Whether the true labels of the public data are read, once, to tell how often labels from the cache are right,
+            `cache/acc_hits`, against new ones, `cache/acc_misses`. Nothing learns from them.
+        label_key: Key or index of them in a batch.
+
+    Raises:
+        ValueError: For numbers out of range or another aggregation; before anybody trains, without public data, for other public
+            data than those of the run that is resumed, or for `measure` on public data without labels.
+
+    Example:
+        >>> SCARLET(duration=5).beta
+        2.0
+    """
+
+    def __init__(
+        self,
+        duration: int = 50,
+        aggregation: Aggregation = "enhanced",
+        temperature: float = 0.1,
+        beta: float = 2.0,
+        samples: int | None = 1000,
+        epochs: int = 5,
+        batch_size: int = 100,
+        server_epochs: int | None = None,
+        layer: str = "",
+        input_key: Keys | None = None,
+        measure: bool = False,
+        label_key: str | int = 1,
+    ) -> None:
+        super().__init__(
+            aggregation, temperature, beta, samples, epochs, batch_size, server_epochs, layer, input_key
+        )
+        if duration < 0:
+            raise ValueError(f"duration={duration} must be 0 or more rounds.")
+        self.duration, self.measure, self.label_key = duration, measure, label_key
+        self._truth: Tensor | None = None
+        self._use, self._lessons = CacheUse(), dict[int, Tensors]()  # of the round
+
+    def setup(self, x: Tensors) -> None:
+        """Empty caches."""
+        super().setup(x)
+        self.state, self._truth = {"cache": {}, "held": {}}, None
+
+    def _check(self, server: "Round") -> None:
+        """Refuses public data of another run, too, and those without labels where they are to be measured with."""
+        if not self._checked:
+            self._cache(server).belong(server.public)
+        super()._check(server)
+        if self.measure and self._truth is None:
+            try:
+                batches = server.public.labelled(np.arange(len(server.public)), self.batch_size)
+                self._truth = torch.cat([labels_of(batch, self.label_key).cpu() for batch in batches])
+            except ValueError as error:
+                raise ValueError(
+                    f"measure=True needs public data with labels, and False needs none: {error}"
+                ) from error
+
+    def targets(self, server: "Round", numbers: dict[str, float]) -> Tensor:
+        """The labels of the round's samples: out of the cache, and for the others from the clients."""
+        cache, rows = self._cache(server), self._rows_of(server)
+        cache.next_round()
+        good, ages = cache.good(rows), cache.ages[rows]
+        asked = rows[~good]
+        question = {} if not good.any() else {"asked": (~good).to(torch.uint8)}
+        if len(asked):
+            told = server.gather(server.ask("predict", question, numbers=numbers))
+            cache.put(asked, self.agree(server, stacked(told, "logits"), [t.client for t in told]).float())
+        targets = cache.labels(rows)
+        self._use = CacheUse(len(rows), int(good.sum()), float(ages[good].sum()))
+        plain = Message({}, {"round": 0.0, **numbers})
+        sent = replace(plain, knowledge=question).nbytes if len(asked) else 0
+        self._use.bytes_saved = plain.nbytes - sent + int(good.sum()) * targets[0].nbytes
+        if self._truth is not None:
+            right = targets.argmax(1) == self._truth[rows]
+            self._use.hits_judged, self._use.hits_right = int(good.sum()), int(right[good].sum())
+            self._use.misses_judged, self._use.misses_right = int((~good).sum()), int(right[~good].sum())
+        return targets
+
+    def lessons(self, server: "Round", targets: Tensor) -> dict[int, Tensors]:
+        """What each client lacks; those that lack the same share the tensors."""
+        cache, rows, made = self._cache(server), self._rows_of(server), dict[bytes, Tensors]()
+        self._lessons = {}
+        for client in filter(server.owns, server.cohort):
+            lacks = cache.lacks(client, rows)
+            key = lacks.numpy().tobytes()
+            if key not in made:
+                some = {"targets": targets[lacks], "sent": lacks.to(torch.uint8)}
+                made[key] = {"targets": targets} if lacks.all() else some
+            self._lessons[client] = made[key]
+        return self._lessons
+
+    def taught(self, server: "Round", clients: list[int]) -> None:
+        """Notes on every rank who has the labels now."""
+        cache, rows = self._cache(server), self._rows_of(server)
+        for client in clients:
+            whole = len(rows) * cache.labels(rows[:1]).nbytes
+            saved = self._use.bytes_saved + whole - Message(knowledge=self._lessons[client]).nbytes
+            server.used_cache(client, replace(self._use, bytes_saved=saved))
+        if self.duration:
+            everyone = (client for part in server.gather_objects(clients) for client in part)
+            for client in sorted(everyone):
+                cache.hand(client, rows)
+
+    def asked(self, local: ClientRun) -> np.ndarray:
+        """At the client: those samples of the round of which the server has no good label."""
+        rows = super().asked(local)
+        return rows[local.knowledge["asked"].cpu().numpy() > 0] if "asked" in local.knowledge else rows
+
+    def told(self, local: ClientRun) -> Tensor:
+        """At the client: what it was sent, and for the other samples what it has; it keeps all of them."""
+        new = super().told(local)
+        if not self.duration:
+            return new
+        rows = torch.as_tensor(self._drawn(local), device=new.device)
+        before, sent = local.memory.get(LABELS), local.knowledge.get("sent")
+        kept = new.new_zeros(len(local.public), *new.shape[1:]) if before is None else before.clone()
+        kept[rows if sent is None else rows[sent > 0]] = new
+        local.memory[LABELS] = kept
+        return kept[rows]
+
+    def _cache(self, server: "Round") -> LabelCache:
+        return LabelCache(self.state, len(server.public), self.duration)
+
+    def _rows_of(self, server: "Round") -> Tensor:
+        return torch.as_tensor(self.rows(server.seed, server.index, len(server.public)))
