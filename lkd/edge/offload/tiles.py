@@ -104,6 +104,18 @@ class Tiles:
         """
         return [tile.crop for tile in self.tiles(height, width)]
 
+    def parts(self, found: Mapping[str, Array], height: int, width: int) -> list[dict[str, Array]]:
+        """What was found in each tile: the boxes whose center lies in its core, so each box once.
+
+        Args:
+            found: `boxes` (N, 4), x1 y1 x2 y2 in pixels of the frame, `scores` (N,) and `labels` (N,).
+            height: Of the frame, in pixels.
+            width: Of the frame, in pixels.
+        """
+        return [
+            _only(found, _centered(tile, found["boxes"], height, width)) for tile in self.tiles(height, width)
+        ]
+
     def merge(
         self, local: Mapping[str, Array], remote: Mapping[int, Mapping[str, Array]], height: int, width: int
     ) -> dict[str, Array]:
@@ -148,19 +160,21 @@ class Tiles:
 
 def _of(tile: Tile, boxes: Array, height: int, width: int) -> Array:
     """Which boxes `(N, 4)` of the frame the tile decides about: centered in its core, and whole in its crop."""
-    core, crop = tile.core, tile.crop
-    x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
-    # a center on the frame's own border belongs to the tile there
-    inside = (
-        (x >= core[0])
-        & ((x < core[2]) | (core[2] == width))
-        & (y >= core[1])
-        & ((y < core[3]) | (core[3] == height))
+    crop = tile.crop
+    low = np.array([MARGIN if side > 0 else -np.inf for side in crop[:2]])
+    high = np.array(
+        [MARGIN if side < end else -np.inf for side, end in zip(crop[2:], (width, height), strict=True)]
     )
-    reach = np.array([MARGIN if crop[0] > 0 else -np.inf, MARGIN if crop[1] > 0 else -np.inf])
-    ends = np.array([MARGIN if crop[2] < width else -np.inf, MARGIN if crop[3] < height else -np.inf])
-    whole = (boxes[:, :2] > np.array(crop[:2]) + reach) & (boxes[:, 2:] < np.array(crop[2:]) - ends)
-    return inside & whole.all(1)
+    whole = (boxes[:, :2] > crop[:2] + low) & (boxes[:, 2:] < crop[2:] - high)
+    return _centered(tile, boxes, height, width) & whole.all(1)
+
+
+def _centered(tile: Tile, boxes: Array, height: int, width: int) -> Array:
+    """Which boxes `(N, 4)` of the frame have their center in the core; one on the frame's far border belongs to the tile there."""
+    x1, y1, x2, y2 = tile.core
+    x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
+    inside: Array = (x >= x1) & ((x < x2) | (x2 == width)) & (y >= y1) & ((y < y2) | (y2 == height))
+    return inside
 
 
 def _only(found: Mapping[str, Array], which: Array) -> dict[str, Array]:

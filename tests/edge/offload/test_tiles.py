@@ -131,6 +131,18 @@ def test_a_center_on_the_frames_far_corner_belongs_to_the_last_tile():
     assert not len(merged["boxes"])
 
 
+def test_each_box_is_part_of_one_tile():
+    everything = cars(60, 50, 3)
+    parts = Tiles(5, 3).parts(everything, HEIGHT, WIDTH)
+    assert len(parts) == 15 and sum(len(part["boxes"]) for part in parts) == len(everything["boxes"])
+    for part, tile in zip(parts, Tiles(5, 3).tiles(HEIGHT, WIDTH), strict=True):
+        centers = (part["boxes"][:, :2] + part["boxes"][:, 2:]) / 2
+        assert (centers >= tile.core[:2]).all() and (centers <= tile.core[2:]).all()
+    whole = Tiles(1, 1).parts(everything, HEIGHT, WIDTH)[0]
+    for name, rows in everything.items():
+        np.testing.assert_array_equal(whole[name], rows)
+
+
 def test_boxes_of_tiles_are_moved_to_where_they_are():
     merged = Tiles(2, 2, 10).merge(found([]), {3: found([[12, 13, 22, 28]])}, HEIGHT, WIDTH)
     assert merged["boxes"].tolist() == [[82, 48, 92, 63]]  # the crop begins at 70, 35
