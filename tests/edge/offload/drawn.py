@@ -9,7 +9,7 @@ SIZE = (60, 100)
 
 def objects(random, count):
     corner = random.uniform((0, 0), (80, 45), (count, 2))
-    return {"boxes": np.hstack([corner, corner + (18, 12)]), "labels": np.zeros(count, int)}
+    return {"boxes": np.hstack([corner, corner + np.array([18, 12])]), "labels": np.zeros(count, int)}
 
 
 def seen(random, truth, share, spread=1.0):
