@@ -22,8 +22,7 @@ class Random(Gate):
 
     def score(self, task: Task, answers: Answers) -> Array:
         """Uniform."""
-        drawn: Array = np.random.default_rng(self.seed).random(answers.nbytes.shape)
-        return drawn
+        return np.asarray(np.random.default_rng(self.seed).random(answers.nbytes.shape))
 
 
 class CameraMean(Gate):
