@@ -14,6 +14,7 @@ from lkd import __version__
 from lkd.datamodules.detection import DetectionDataModule
 from lkd.edge.described import described
 from lkd.edge.exported import sha256
+from lkd.edge.offload.arms import Arm
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.budget import Budget
 from lkd.edge.offload.classes import Classes
@@ -58,6 +59,7 @@ def offload(
     teacher_size: int | None = None,
     match_scores: bool = False,
     labels: bool = False,
+    arms: Sequence[Arm] = (),
     metric: str | None = None,
     draws: int = 20,
     seed: int = 0,
@@ -91,6 +93,8 @@ def offload(
         match_scores: Whether the teacher's scores are brought to the student's scale, so that boxes of both can be ranked
             together.
         labels: Whether labels of the calibration data may be read.
+        arms: Other ways to share the work, of classifiers, whose rows stand below: `EarlyExit`, `SentExit`, `Bottleneck`. See
+            docs/split.md.
         metric: Which one decides. Default: `map50`, of classifiers `acc`.
         draws: Of the random gate, whose mean is shown.
         seed: Of draws, jitter and loss.
@@ -116,8 +120,11 @@ def offload(
     task = _task(module, data, tiles)
     first = metric or task.metrics[0]
     _check(task, gate, first, match_scores, labels, draws)
+    _check_arms(task, arms, labels)
     student = student_of(module, data, ckpt_path, exported, threads)
     teacher.prepare()
+    for arm in arms:
+        arm.prepare()
     with _threads(threads):
         source: Source
         if isinstance(task, Boxes):
@@ -141,6 +148,7 @@ def offload(
             "teacher_size": getattr(source, "teacher_size", None),
         }
         place = claim(Path(folder), what, anew)
+        others = [point for arm in arms for point in arm.points(data, conditions)]  # their mistakes come early
         learnt, measured = (source.answers(split, place) for split in SPLITS)
     if match_scores:
         cast(Boxes, task).scale = matched_scale(learnt)
@@ -154,7 +162,9 @@ def offload(
     }
     curves["oracle"] = curve(Oracle(first), test)
     metrics = [first, *(name for name in task.metrics if name != first)]
-    report = Report(metrics, *ends(test), curves, notes=[f"Calibrated on {source.calibrated_on}."])
+    report = Report(
+        metrics, *ends(test), curves, others=others, notes=[f"Calibrated on {source.calibrated_on}."]
+    )
     if said := verdict(curves, first):
         report.notes.append(said)
     try:
@@ -201,6 +211,19 @@ def _check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool
             "gate=Learned(labels=true) is taught by labels of the calibration data: give labels=true beside it, too."
         )
     gate.check(task)
+
+
+def _check_arms(task: Task, arms: Sequence[Arm], labels: bool) -> None:
+    """Refuses arms that cannot be measured here."""
+    for name, arm in ((type(arm).__name__, arm) for arm in arms):
+        if not isinstance(task, Classes):
+            raise ValueError(
+                f"arms: {name} is of classifiers, and this student answers with {task.name}: leave it out."
+            )
+        if arm.reads_labels and not labels:
+            raise ValueError(
+                f"arms: {name} chooses its thresholds by labels of the validation data: give labels=true beside it."
+            )
 
 
 def _names(module: LightningModule | None, predictor: Predictor) -> Any:
