@@ -148,7 +148,9 @@ def offload(
             "teacher_size": getattr(source, "teacher_size", None),
         }
         place = claim(Path(folder), what, anew)
-        others = [point for arm in arms for point in arm.points(data, conditions)]  # their mistakes come early
+        others = [
+            point for arm in arms for point in arm.points(data, conditions)
+        ]  # their mistakes come early
         learnt, measured = (source.answers(split, place) for split in SPLITS)
     if match_scores:
         cast(Boxes, task).scale = matched_scale(learnt)
