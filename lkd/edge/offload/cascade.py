@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import nan
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -148,13 +149,15 @@ def offload(
             "teacher_size": getattr(source, "teacher_size", None),
         }
         place = claim(Path(folder), what, anew)
+        cameras = source.cameras("test")
         others = [
-            point for arm in arms for point in arm.points(data, conditions)
+            p for arm in arms for p in arm.points(data, conditions, cameras)
         ]  # their mistakes come early
+        mmacs = source.mmacs() if arms and isinstance(source, PictureSource) else nan
         learnt, measured = (source.answers(split, place) for split in SPLITS)
     if match_scores:
         cast(Boxes, task).scale = matched_scale(learnt)
-    calibration, test = (Trial(task, answers, conditions) for answers in (learnt, measured))
+    calibration, test = (Trial(task, answers, conditions, mmacs) for answers in (learnt, measured))
     gates = {g.name: g for g in [*usual(task.name, len(set(learnt.cameras)) * learnt.units), gate]}
     for each in gates.values():
         each.fit(task, learnt)

@@ -75,12 +75,15 @@ class Arm(ABC):
         return found.eval().requires_grad_(False)
 
     @abstractmethod
-    def points(self, data: LightningDataModule, conditions: Conditions) -> Sequence[Point]:
+    def points(
+        self, data: LightningDataModule, conditions: Conditions, cameras: Sequence[str] = ()
+    ) -> Sequence[Point]:
         """Its rows.
 
         Args:
             data: Set up. Thresholds are chosen on its validation data; its test data are measured.
             conditions: Of link and server. Times of the arm itself are measured on this machine.
+            cameras: Whose each test sample is. Default: all of one camera.
         """
 
 

@@ -1,18 +1,16 @@
 """`Bottleneck`: an encoder on the device, a small tensor over the link, and the rest of the network at the server."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from lkd.edge.offload.answers import Answer
-from lkd.edge.offload.arms.arm import Arm, Samples, samples
+from lkd.edge.offload.arms.arm import Arm, samples
 from lkd.edge.offload.arms.features import Features
 from lkd.edge.offload.arms.work import work
-from lkd.edge.offload.classes import Classes
 from lkd.edge.offload.point import Point
-from lkd.edge.offload.trial import Conditions, Trial
+from lkd.edge.offload.trial import Conditions
 from lkd.modules.split import SplitClassifier
 
 
@@ -34,20 +32,18 @@ class Bottleneck(Arm):
         super().__init__(model, recipe)
         self.features = [Features(each) for each in bits]
 
-    def points(self, data: LightningDataModule, conditions: Conditions) -> list[Point]:
+    def points(
+        self, data: LightningDataModule, conditions: Conditions, cameras: Sequence[str] = ()
+    ) -> list[Point]:
         """A row a number of bits."""
         module, test = self.module(), samples(data, "test")
-        return [self._point(module, features, test, conditions) for features in self.features]
-
-    def _point(
-        self, module: SplitClassifier, features: Features, test: Samples, conditions: Conditions
-    ) -> Point:
-        sent = features.sent(module.encoder, test.x)
-        device, count = work(module.encoder, test.x[:1]), len(test.x)
-        answers = sent.answers(test, [_nothing(module.num_classes)] * count, device, module.rest)
-        trial = Trial(Classes(), answers, replace(conditions, device_ms=device.ms))
-        point = trial.point(f"split, {features.bits} bits", np.ones((count, 1), bool))
-        return replace(point, mmacs=device.macs / 1e6)
+        nothing = [_nothing(module.num_classes)] * len(test.x)
+        device, found = work(module.encoder, test.x[:1]), []
+        for features in self.features:
+            sent = features.sent(module.encoder, test.x)
+            trial = sent.trial(test, nothing, device, module.rest, conditions, cameras)
+            found.append(trial.point(f"split, {features.bits} bits", np.ones((len(test.x), 1), bool)))
+        return found
 
 
 def _nothing(classes: int) -> Answer:

@@ -48,7 +48,9 @@ class EarlyExit(ExitArm):
                 raise ValueError(f"{name}={value:g} must be a share, above 0 and at most 1.")
         self.macs, self.reach = list(macs), reach
 
-    def points(self, data: LightningDataModule, conditions: Conditions) -> list[Point]:
+    def points(
+        self, data: LightningDataModule, conditions: Conditions, cameras: Sequence[str] = ()
+    ) -> list[Point]:
         """A row a budget. Times are the device's alone."""
         network = self.module().network
         validation, test = samples(data, "val"), samples(data, "test")

@@ -1,6 +1,7 @@
 """Features as they go over the link: those of every sample quantized by themselves, and how many bytes that were."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,9 @@ from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers
 from lkd.edge.offload.arms.arm import Samples, chunks, rows, through
 from lkd.edge.offload.arms.work import Work, work
+from lkd.edge.offload.classes import Classes
 from lkd.edge.offload.quantized import BITS, quantized
+from lkd.edge.offload.trial import Conditions, Trial
 
 
 class Sent(NamedTuple):
@@ -20,28 +23,37 @@ class Sent(NamedTuple):
     seen: Tensor
     nbytes: Array
 
-    def answers(
-        self, test: Samples, local: Sequence[Answer], device: Work, rest: Callable[[Tensor], Tensor]
-    ) -> Answers:
-        """Those of the device, and of the rest of the network at the server.
+    def trial(
+        self,
+        test: Samples,
+        local: Sequence[Answer],
+        device: Work,
+        rest: Callable[[Tensor], Tensor],
+        conditions: Conditions,
+        cameras: Sequence[str] = (),
+    ) -> Trial:
+        """Answers of the device, and of the rest of the network at the server.
 
         Args:
             test: The samples.
             local: What stands where nothing is sent, or comes back.
             device: Until the features and the device's answer are there.
             rest: Of the network, from features to logits.
+            conditions: Of link and server.
+            cameras: Whose each sample is. Default: all of one camera.
         """
         count, server = len(local), work(rest, self.seen[:1])
-        return Answers(
+        answers = Answers(
             local,
             [[row] for row in rows(through(rest, self.seen))],
             np.tile(np.array(test.x.shape[2:]), (count, 1)),
             self.nbytes[:, None],
             np.full(count, device.ms),
             np.full((count, 1), server.ms),
-            cameras=[""] * count,
+            cameras=list(cameras) or [""] * count,
             truth=test.truth,
         )
+        return Trial(Classes(), answers, replace(conditions, device_ms=device.ms), device.macs / 1e6)
 
 
 class Features:

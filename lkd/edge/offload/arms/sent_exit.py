@@ -1,7 +1,6 @@
 """`SentExit`: the device has the layers up to one exit, and where that doubts, its features go to the server, which has the rest."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -11,10 +10,9 @@ from lkd.edge.offload.arms.arm import rows, samples
 from lkd.edge.offload.arms.exits import ExitArm, answers_of, stages
 from lkd.edge.offload.arms.features import Features
 from lkd.edge.offload.arms.work import work
-from lkd.edge.offload.classes import Classes
 from lkd.edge.offload.gates import Gate
 from lkd.edge.offload.point import Point
-from lkd.edge.offload.trial import Conditions, Trial
+from lkd.edge.offload.trial import Conditions
 
 
 class SentExit(ExitArm):
@@ -64,7 +62,9 @@ class SentExit(ExitArm):
                 f"exit={self.exit} must be from 0 to {exits - 1}: {self.model!r} has {exits} exits beside its own end."
             )
 
-    def points(self, data: LightningDataModule, conditions: Conditions) -> list[Point]:
+    def points(
+        self, data: LightningDataModule, conditions: Conditions, cameras: Sequence[str] = ()
+    ) -> list[Point]:
         """A row a share."""
         module = self.module()
         network, cut = module.network, stages(module.network)[self.exit]
@@ -73,17 +73,12 @@ class SentExit(ExitArm):
         sent, one = self.features.sent(cut.head, test.x), test.x[:1]
         device = work(cut.head, one) + work(network.heads[self.exit], sent.seen[:1])
         local = answers_of(network, test.x)[self.exit]
-        trial = Trial(
-            Classes(),
-            sent.answers(test, rows(local), device, cut.tail),
-            replace(conditions, device_ms=device.ms),
-        )
+        trial = sent.trial(test, rows(local), device, cut.tail, conditions, cameras)
         ours = self._doubts(local)
         found = []
         for rate in self.rates:
             threshold = -np.inf if rate == 1 else np.quantile(doubts, 1 - rate)
-            point = trial.point(f"exit {self.exit}, {self.bits} bits", (ours > threshold)[:, None])
-            found.append(replace(point, mmacs=device.macs / 1e6))
+            found.append(trial.point(f"exit {self.exit}, {self.bits} bits", (ours > threshold)[:, None]))
         return found
 
     def _doubts(self, answers: Array) -> Array:

@@ -14,7 +14,7 @@ WARM_UP, RUNS = 5, 50
 
 
 class Work(NamedTuple):
-    """`macs`, multiply-accumulates; `ms`, the median time in PyTorch, one sample, one thread."""
+    """`macs`, multiply-accumulates; `ms`, the median time in PyTorch of one sample, with as many threads as it has now."""
 
     macs: float
     ms: float
@@ -40,14 +40,10 @@ def work(function: Callable[[Tensor], object], sample: Tensor) -> Work:
     """
     with FlopCount() as count:
         function(sample)
-    threads, taken = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    try:
-        for run in range(WARM_UP + RUNS):
-            start = time.perf_counter()
-            function(sample)
-            if run >= WARM_UP:
-                taken.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
+    taken = []
+    for run in range(WARM_UP + RUNS):
+        start = time.perf_counter()
+        function(sample)
+        if run >= WARM_UP:
+            taken.append(time.perf_counter() - start)
     return Work(count.total / 2, 1000 * float(np.median(taken)))

@@ -121,6 +121,14 @@ def test_fewer_bits_are_fewer_bytes_and_unrounded_ones_the_modules_answers(train
     assert all(p.rate == 1 and p.failed == 0 and p.mmacs == points[0].mmacs > 0 for p in points)
 
 
+def test_each_camera_has_an_uplink_of_its_own(trained, data):
+    arm, count = Bottleneck(trained["SplitClassifier"], bits=[8]), len(held_out(data)[1])
+    slow = Conditions(Link(mbps=0.01, rtt_ms=20.0), fps=20.0)  # 58 ms for 72 bytes, and 50 ms between pictures
+    (together,) = arm.points(data, slow)
+    (apart,) = arm.points(data, slow, cameras=[str(n % 2) for n in range(count)])
+    assert together.p95_ms > apart.p95_ms > 77.6
+
+
 def test_a_bottleneck_has_no_answer_of_its_own(trained, data):
     (point,) = Bottleneck(trained["SplitClassifier"], bits=[8]).points(
         data, conditions(loss=1.0, deadline_ms=50.0)
