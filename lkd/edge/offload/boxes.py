@@ -41,7 +41,7 @@ class Boxes(Task):
         local, units = answers.local[sample], answers.remote[sample]
         if not sent.any():
             return local
-        remote = {int(u): self._scaled(units[u]) for u in np.flatnonzero(sent)}
+        remote = {u: self._scaled(units[u]) for u in np.flatnonzero(sent).tolist()}
         if self.tiles is None:
             return remote[0]
         return self.tiles.merge(local, remote, *answers.sizes[sample].tolist())
@@ -89,7 +89,7 @@ class Boxes(Task):
         if self.tiles is None:
             return list(answers.remote[n])
         height, width = answers.sizes[n].tolist()
-        made = []
+        made: list[Answer] = []
         for u, ((x1, y1, *_), found) in enumerate(
             zip(self.tiles.crops(height, width), answers.remote[n], strict=True)
         ):

@@ -22,7 +22,8 @@ class Random(Gate):
 
     def score(self, task: Task, answers: Answers) -> Array:
         """Uniform."""
-        return np.random.default_rng(self.seed).random(answers.nbytes.shape)
+        drawn: Array = np.random.default_rng(self.seed).random(answers.nbytes.shape)
+        return drawn
 
 
 class CameraMean(Gate):
