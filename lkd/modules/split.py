@@ -49,7 +49,7 @@ class SplitClassifier(Classifier):
         stride: How many times smaller its sides are than the image's.
         width: Of the encoder's convolutions.
         bits: Rounds what is sent to so many bits, in training, straight through, and afterwards. Default: no rounding; what is sent can
-            be rounded later all the same, which 8 bits hardly show and 2 do.
+            be rounded later all the same.
         start: Checkpoint of the trained classifier whose network this is. It is read when `fit` begins, so a recipe may make it first.
             Default: the network has its weights already.
         start_recipe: A config of `python cli.py fit` that trains it, if it is not there or was made by another version of the config.
