@@ -40,13 +40,20 @@ def distillation(way: str, boxes: bool) -> list[Distillation]:
     return [Distillation(Parent(), [KD(temperature=4.0, weight=1 - alpha)], alpha=alpha)]
 
 
-def subject(name: str, seed: int) -> tuple[LightningModule, LightningDataModule]:
+def subject(name: str, seed: int, epochs: int) -> tuple[LightningModule, LightningDataModule]:
     """A module and its data; labels are served, for two of the ways need them."""
     if name == "digits":
         torch.manual_seed(seed)
         adam = lambda params: torch.optim.AdamW(params, lr=0.002)  # noqa: E731
         return Classifier("test_resnet", in_channels=1, optimizer=adam), Digits(batch_size=64)
-    args = ["--config", CONFIGS[name], "--data.init_args.unlabelled=false", f"--seed_everything={seed}"]
+    args = [
+        "--config",
+        CONFIGS[name],
+        "--data.init_args.unlabelled=false",
+        f"--seed_everything={seed}",
+        "--data.init_args.teacher_size=null",  # nobody here sees more than the student
+        f"--model.scheduler.init_args.T_max={epochs}",
+    ]  # the rate falls over the epochs that there are
     cli = Verb.parsed("recover_pruned", __doc__, args)
     return cli.make_model(), cli.datamodule
 
@@ -81,7 +88,7 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, float]:
         found[name] = value
         kept.write_text(json.dumps(found))
 
-    module, data = subject(args.data, seed)
+    module, data = subject(args.data, seed, args.epochs)
     seed_everything(seed, verbose=False)
     checkpoint = Path(args.ckpt) if args.ckpt else folder / "dense.ckpt"
     if not args.ckpt and "dense" not in found:

@@ -99,7 +99,8 @@ class BoxDistillation(Distillation):
                     f"sees='frame' needs a datamodule with serve_whole_frames(), and {type(source).__name__} "
                     "has none; use sees='batch' or one of lkd's detection datamodules."
                 )
-            self.labels.frames = source.serve_whole_frames()
+            own = {"of_student": True} if self.teacher.sees_student_view else {}
+            self.labels.frames = source.serve_whole_frames(**own)
         super().setup(trainer, pl_module, stage)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

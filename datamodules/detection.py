@@ -112,19 +112,25 @@ class DetectionDataModule(LightningDataModule):
         if stage == "predict" or (stage is None and self.fractions[2] > 0):
             self.datasets["predict"] = self._dataset("test", self.eval_views, labelled=False)
 
-    def serve_whole_frames(self) -> Callable[[list[str]], tuple[Tensor, list[tuple[int, int]]]]:
+    def serve_whole_frames(
+        self, of_student: bool = False
+    ) -> Callable[[list[str]], tuple[Tensor, list[tuple[int, int]]]]:
         """For a teacher that labels each frame once: training batches then carry no `teacher_images`.
+
+        Args:
+            of_student: The frames are those that the student sees, in its size.
 
         Returns:
             A function of paths that gives the whole frames `(N, 3, H, W)` at the teacher's size, padded, and
             the (h, w) of each without the padding.
         """
         self.train_views.teacher_size = None  # until `serve_views`
-        views = Views(self.eval_views.teacher_size or self.eval_views.image_size)
+        size = None if of_student else self.eval_views.teacher_size
+        views = Views(size or self.eval_views.image_size)
         theirs: dict[str, Path] = {}  # what the teacher sees instead, where that is another file
 
         def load(paths: list[str]) -> tuple[Tensor, list[tuple[int, int]]]:
-            if not theirs:
+            if not theirs and not of_student:
                 theirs.update((str(f.path), f.teacher_path or f.path) for part in self.splits for f in part)
             nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
             images = [views(read_image(theirs.get(path, Path(path))), *nothing).image for path in paths]

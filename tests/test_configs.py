@@ -31,11 +31,18 @@ CONFIGS = sorted(
     path.relative_to(ROOT)
     for path in (ROOT / "configs").rglob("*.yaml")
     # sweeps are run by test_sweeps.py, comparisons by compare/; logging/ and networks/ hold parts, nothing by themselves;
-    # edge/ compresses students of the others
+    # edge/ compresses students of the others, and has them share their work with a server
     if path.relative_to(ROOT / "configs").parts[0]
     not in ("sweeps", "tradeoff", "logging", "networks", "edge")
 )
-COMPRESSIONS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs/edge").glob("*.yaml"))
+EDGE = sorted(path.relative_to(ROOT) for path in (ROOT / "configs/edge").glob("*.yaml"))
+COMPRESSIONS = [path for path in EDGE if "steps" in yaml.safe_load((ROOT / path).read_text())]
+ARMS = [path for path in EDGE if "arms" in yaml.safe_load((ROOT / path).read_text())]
+CASCADES = [
+    path
+    for path in EDGE
+    if {"budget", "arms"} & yaml.safe_load((ROOT / path).read_text()).keys() == {"budget"}
+]
 SMALL_TRAINER = {
     "trainer.limit_train_batches": 2,
     "trainer.limit_val_batches": 1,
@@ -71,6 +78,16 @@ class CIFAR100:
         self.targets = [4 * k for k in range(24)]
         self.classes = list(range(100))
 """)
+    cifar_pictures()
+
+
+def cifar_pictures():
+    """A tar of class folders."""
+    Path("data/cifar10_subset").mkdir(parents=True)
+    with tarfile.open("data/cifar10_subset/cifar10_subset.tar", "w") as tar:
+        for part, label, number in product(("train", "test"), range(10), range(12)):
+            Image.new("RGB", (32, 32), (25 * label, 9, number)).save("one.png")
+            tar.add("one.png", f"{part}/class{label}/{number}.png")
 
 
 def traffic():
@@ -137,11 +154,7 @@ def clients():
         Image.effect_noise((150, 150), 99).convert("RGB").save(root / "PATCHES" / name)
         labels.append(f"{name} {slot - 1}")
     (root / "LABELS" / "all.txt").write_text("\n".join(labels) + "\n")
-    Path("data/cifar10_subset").mkdir()
-    with tarfile.open("data/cifar10_subset/cifar10_subset.tar", "w") as tar:
-        for part, label, number in product(("train", "test"), range(10), range(12)):
-            Image.new("RGB", (32, 32), (25 * label, 9, number)).save("one.png")
-            tar.add("one.png", f"{part}/class{label}/{number}.png")
+    cifar_pictures()
 
 
 def shrunk_classifier(config):
@@ -408,6 +421,35 @@ def test_a_compression_runs_to_its_end(path, tmp_path, monkeypatch):
     assert list(Path("out").glob("student*.onnx")) and Path("out/stages.png").is_file()
 
 
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=extras(path)) for path in CASCADES])
+def test_a_cascade_is_measured(path, tmp_path, monkeypatch):
+    """Of the student whose configuration it names, untrained, whose boxes may give no gate anything to go by."""
+    config = yaml.safe_load((ROOT / path).read_text())
+    student = Path(config["student"])
+    _, make, overrides = how_to_shrink(student, yaml.safe_load((ROOT / student).read_text()))
+    monkeypatch.chdir(tmp_path)
+    make()
+    labelled = {"data.unlabelled": False, "distillation": None, "test_after_fit": False}
+    main(
+        [
+            "fit",
+            "--config",
+            str(ROOT / student),
+            *words({**overrides, **labelled, "save_as": config["ckpt_path"]}),
+        ]
+    )
+    config |= {"student": str(ROOT / student), "draws": 2, "folder": "out"}
+    Path("small.yaml").write_text(yaml.safe_dump(config))
+    try:
+        main(["offload", "--config", "small.yaml", *words(overrides)])
+    except SystemExit as error:
+        assert "is met by no threshold" in str(error)
+    with Path("out/curves.csv").open(newline="") as file:
+        arms = {row["arm"] for row in csv.DictReader(file)}
+    assert arms >= {"device-only", "server-only", "random", "learned", "camera mean", "oracle"}
+    assert Path("out/curves.png").is_file()
+
+
 @needs_yolo
 def test_the_twins_of_the_oracle_learn_from_labels_and_have_the_same_table(tmp_path, monkeypatch):
     """The command that configs/cnrpark/oracle.yaml gives for them, on the same days and cameras."""
@@ -435,6 +477,40 @@ def test_the_published_figure_stands_beside_the_loss_that_runs(path):
     text = (ROOT / path).read_text()
     terms = yaml.safe_load(text)["distillation"]["init_args"].get("terms", [{"class_path": "KD"}])
     assert text.split()[1].strip(",") == terms[0]["class_path"]
+
+
+@pytest.mark.parametrize("path", ARMS, ids=lambda path: path.stem)
+def test_ways_to_share_the_work_side_by_side(path, tmp_path, monkeypatch):
+    """Of the student whose configuration it names, and of networks that their recipes train."""
+    config = yaml.safe_load((ROOT / path).read_text())
+    student = Path(config["student"])
+    trained_by = yaml.safe_load((ROOT / student).read_text())
+    _, make, overrides = how_to_shrink(student, trained_by)
+    monkeypatch.chdir(tmp_path)
+    make()
+    Path("configs").mkdir()
+    for recipe in {recipe for _, recipe in recipes_of(trained_by)} | {
+        arm["init_args"]["recipe"] for arm in config["arms"] if "recipe" in arm["init_args"]
+    }:
+        shrunk_recipe(recipe)
+    fit = {"test_after_fit": False, "save_as": config["ckpt_path"]}
+    main(["fit", "--config", str(ROOT / student), *words({**overrides, **fit})])
+    config["student"] = str(ROOT / student)
+    Path("offload.yaml").write_text(yaml.safe_dump(config))
+    try:
+        main(["offload", "--config", "offload.yaml", "--folder=out"])
+    except SystemExit as error:  # of networks that know nothing
+        assert "is met by no threshold" in str(error)
+    with Path("out/curves.csv").open(newline="") as file:
+        rows = {row["arm"]: row for row in csv.DictReader(file)}
+    bits = next(arm["init_args"]["bits"] for arm in config["arms"] if arm["class_path"] == "Bottleneck")
+    sizes = [float(rows[f"split, {each} bits"]["kB"]) for each in bits]
+    assert sizes == sorted(sizes, reverse=True) and all(sizes)
+    assert {"device-only", "server-only", "learned", "oracle"} <= rows.keys()
+    assert any(name.startswith("early exit") for name in rows) and any(
+        name.startswith("exit 0") for name in rows
+    )
+    assert all((float(row["device MMACs"]) > 0) == (name != "server-only") for name, row in rows.items())
 
 
 def test_the_parking_study_runs_without_the_extra():

@@ -76,14 +76,13 @@ class CachedTeacher(Teacher):
         self.answers = Answers(self.store)
         self._watched: Fingerprint | None = None
         self._mark = ""
-        self._cut: list[bool] | None = None
+        self._cut: dict[str, list[bool]] = {}
         self._epochs, self._before = 0, (0, 0)
         self._told = self._uneven = False  # what has been warned of
 
     def renew(self) -> None:
         """Looks at everything again, as at the begin of a run: weights, and the first batch."""
-        if self._watched is not None:
-            self._watched.forget()
+        self._look_again()
         self.answers.forms.clear()
 
     def epoch_ended(self, enough: int = 2) -> float | None:
@@ -97,6 +96,7 @@ class CachedTeacher(Teacher):
         self._before, self._epochs = (self.answers.asked, self.answers.found), self._epochs + 1
         if not asked:
             return None
+        self._look_again()
         if found < asked / 100 and self._epochs >= enough and not self._told and not self.store.full:
             self._told = True
             rank_zero_warn(
@@ -105,6 +105,12 @@ class CachedTeacher(Teacher):
                 "data), leave augmentation out, or give a Teacher, which is asked live; docs/cache.md compares them."
             )
         return found / asked
+
+    def _look_again(self) -> None:
+        """Reads all weights: what has changed without being counted is found before an epoch's answers are trusted."""
+        if self._watched is not None:
+            self._watched.forget()
+            self._fingerprint()
 
     def served(self, asked: Sequence[str] | str, call: Call, answer: Callable[[Call], Any]) -> Any:
         """What is kept, and what the model says of the rest.
@@ -120,12 +126,8 @@ class CachedTeacher(Teacher):
         names = [asked] if isinstance(asked, str) else list(dict.fromkeys(asked))
         samples = Samples(call, self._cut)
         if not samples.count:
-            if samples.uneven and not self._uneven:
-                self._uneven = True
-                rank_zero_warn(
-                    f"cache: the teacher {self._name} is given {shown(call)}, of which nothing tells how many samples that are; such batches "
-                    "are asked live."
-                )
+            if samples.uneven:
+                self._say_uneven(call)
             return answer(call)
 
         def ask(part: Call) -> dict[str, Any]:
@@ -138,7 +140,17 @@ class CachedTeacher(Teacher):
         fresh = None
         if any(form not in self.answers.forms for form in forms):
             fresh = self._look(samples, forms, ask, device)
-        given = self.answers.of(samples, forms, self._fingerprint(), self._title, ask, fresh)
+            if not any(self.answers.forms[form][0].by_sample for form in forms):  # they were counted wrong
+                for form in forms:
+                    del self.answers.forms[form]
+                self._say_uneven(call)
+                return fresh[asked] if isinstance(asked, str) else fresh
+        try:
+            given = self.answers.of(samples, forms, self._fingerprint(), self._title, ask, fresh)
+        except NotBySampleError as error:
+            raise ValueError(
+                f"cache: what the teacher {self._name} says cannot be kept by sample: {error}. Use a Teacher, which is asked live."
+            ) from error
         given = on_tensors(lambda tensor: tensor.to(device), given)
         return given[asked] if isinstance(asked, str) else given
 
@@ -159,7 +171,6 @@ class CachedTeacher(Teacher):
         before = watched.attributes()
         if samples.count > 1:
             whole, count = ask(samples.call), samples.count
-            self._cut = samples.cut
         else:  # no other sample is at hand
             whole, count = ask(samples.beside_another()), 2
         try:
@@ -183,7 +194,17 @@ class CachedTeacher(Teacher):
                 raise self._refusal(where, str(error)) from error
             reduction = self.reduction if _own(form.layer) else Reduction(self.reduction.dtype)
             self.answers.learn(form, layout, reduction, said[form.layer], samples.count)
+            if layout.by_sample and samples.count > 1:
+                self._cut[samples.kind] = samples.cut
         return said
+
+    def _say_uneven(self, call: Call) -> None:
+        if not self._uneven:
+            self._uneven = True
+            rank_zero_warn(
+                f"cache: the teacher {self._name} is given {shown(call)}, of which nothing tells how many samples that are; such batches "
+                "are asked live."
+            )
 
     def _refusal(self, what: str, why: str) -> ValueError:
         return ValueError(
@@ -193,19 +214,21 @@ class CachedTeacher(Teacher):
 
     def _fingerprint(self) -> str:
         assert self._watched is not None
-        mark = self._watched.now()
-        if mark != self._mark:
-            if self._mark:
-                rank_zero_warn(
-                    f"The teacher {self._name} has changed since it was asked last (fingerprint {self._mark[:8]}, now {mark[:8]}): what it "
-                    "said before is not used, and it is asked anew."
-                )
-            elif others := self.store.others(self._title, mark):
-                rank_zero_warn(
-                    f"The cache in {self.store.folder} has {others} answers of another state of the teacher {self._title} and none of this one "
-                    f"({mark[:8]}): it is asked anew. `cache stat` lists the states, and `cache prune --teacher` drops one."
-                )
-            self._mark = mark
+        reads, mark = self._watched.reads, self._watched.now()
+        if self._mark and mark != self._mark:
+            back = self.answers.take_back()
+            rank_zero_warn(
+                f"The teacher {self._name} has changed since it was asked last (fingerprint {self._mark[:8]}, now {mark[:8]}): what it "
+                f"said before is not used, and it is asked anew; {back} answers since it was last looked at as a whole are dropped."
+            )
+        elif mark != self._mark and (others := self.store.others(self._title, mark)):
+            rank_zero_warn(
+                f"The cache in {self.store.folder} has {others} answers of another state of the teacher {self._title} and none of this one "
+                f"({mark[:8]}): it is asked anew. `cache stat` lists the states, and `cache prune --teacher` drops one."
+            )
+        elif self._watched.reads > reads:
+            self.answers.new.clear()
+        self._mark = mark
         return mark
 
     @property

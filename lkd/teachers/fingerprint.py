@@ -1,29 +1,31 @@
 """A teacher's fingerprint: another one whenever its weights, its code or its settings are others."""
 
-import functools
+import enum
 import itertools
 import time
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import xxhash
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from lkd.kept import version
-from lkd.teachers.callables import Called, global_names
+from lkd.teachers.callables import Called
+from lkd.teachers.contents import of_callable, of_class, plain, values
 
 SHARE = 0.02
-"""Of the time may go into reading all weights again, for changes that PyTorch does not count (through `.data`)."""
+"""Of the time may go into reading everything again, for changes that nothing tells of (through `.data`, in a list)."""
+_SETTINGS = (bool, int, float, str, bytes, type(None), torch.dtype, frozenset, enum.Enum, np.generic)
 _COMMON = {*vars(nn.Module()), *vars(LightningModule()), "_forward_hooks_with_kwargs"}
-_OTHERS = ("torch", "lightning", "pytorch_lightning", "builtins", "abc", "typing")
 
 
 class Fingerprint:
     """Watches one model.
+
+    Changes that PyTorch counts, and other numbers and texts of modules, are seen at once; others when everything is read again.
 
     It covers parameters and buffers; the numbers, texts and tensors that modules hold (thresholds, statistics); the code of
     the modules' classes, of functions of the same file that they call and of a callable; and PyTorch's version. Not: what
@@ -46,15 +48,20 @@ class Fingerprint:
         self.model = model
         self.moving: set[str] = set()
         """Attributes that answering changes: counters, and what is remembered from one call to the next."""
+        self.reads = 0
+        """How often everything has been read."""
         self._known, self._next = "", 0.0
         self._marks: list[tuple[int, int]] = []
+        self._settings: list[tuple[dict[str, Any], int, list[tuple[str, Any]]]] = []
         self._tensors: list[Tensor] = []  # found once: to walk through a deep model takes milliseconds
 
     def now(self) -> str:
         """32 hexadecimal digits; the weights are only read again where something may have changed."""
         marks = [(tensor.data_ptr(), version(tensor)) for tensor in self._tensors]
-        if not self._known or marks != self._marks or time.monotonic() > self._next:
+        if not self._known or marks != self._marks or self._set_anew() or time.monotonic() > self._next:
             start = time.monotonic()
+            self.reads += 1
+            self._settings = [self._noted(path, module) for path, module in self.model.named_modules()]
             self._tensors = [t for _, t in self._weights() if type(t) in (Tensor, nn.Parameter)]
             self._marks = [(tensor.data_ptr(), version(tensor)) for tensor in self._tensors]
             self._known = self._read()
@@ -71,8 +78,24 @@ class Fingerprint:
             f"{path}.{name}": said
             for path, module in self.model.named_modules()
             for name, value in vars(module).items()
-            if name not in _COMMON and (said := _plain(value)) is not None
+            if name not in _COMMON and (said := plain(value)) is not None
         }
+
+    def _noted(self, path: str, module: nn.Module) -> tuple[dict[str, Any], int, list[tuple[str, Any]]]:
+        held = vars(module)
+        settings = [
+            (name, value)
+            for name, value in held.items()
+            if isinstance(value, _SETTINGS) and name not in _COMMON and f"{path}.{name}" not in self.moving
+        ]
+        return held, len(held), settings
+
+    def _set_anew(self) -> bool:
+        """Whether a module holds another number or text than when everything was read."""
+        return any(
+            len(held) != count or any(held.get(name) is not value for name, value in settings)
+            for held, count, settings in self._settings
+        )
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         return itertools.chain(self.model.named_parameters(), self.model.named_buffers())
@@ -81,105 +104,18 @@ class Fingerprint:
         digest = xxhash.xxh3_128(torch.__version__.partition("+")[0].encode())
         for name, tensor in self._weights():
             digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-            digest.update(_values(tensor))
+            digest.update(values(tensor))
         for name, said in sorted(self.attributes().items()):
             if name not in self.moving:
                 digest.update(name.encode() + said)
         seen: set[int] = set()
         for module in self.model.modules():
             for owner in type(module).__mro__:
-                for said in _class(owner, seen):
+                for said in of_class(owner, seen):
                     digest.update(said)
             if isinstance(module, torch.jit.ScriptModule):
                 digest.update(str(module.code).encode())
             if isinstance(module, Called):
-                for said in _callable(module.function, seen):
+                for said in of_callable(module.function, seen):
                     digest.update(said)
         return digest.hexdigest()
-
-
-def _values(tensor: Tensor) -> bytes:
-    if type(tensor) not in (Tensor, nn.Parameter) and hasattr(tensor, "dequantize"):
-        tensor = tensor.dequantize()  # weights in 8 bits
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _plain(value: Any) -> bytes | None:
-    """What can be told of a value; None of an object. A size is that of the last input, in all likelihood."""
-    if isinstance(value, Tensor):
-        return _values(value) if value.layout == torch.strided and not value.is_meta else None
-    if isinstance(value, (bool, int, float, str, bytes, type(None), torch.dtype)):
-        return repr(value).encode()
-    if isinstance(value, types.FunctionType):
-        return b"".join(_code(value.__code__))
-    if isinstance(value, Mapping):
-        said = {str(k): _plain(v) for k, v in value.items()}
-        return repr({k: v for k, v in sorted(said.items()) if v is not None}).encode()
-    if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
-        return repr([_plain(v) for v in value]).encode()
-    return None
-
-
-def _class(owner: type, seen: set[int]) -> Iterator[bytes]:
-    if owner.__module__.partition(".")[0] in _OTHERS or id(owner) in seen:
-        return
-    seen.add(id(owner))
-    yield f"{owner.__module__}.{owner.__qualname__}".encode()
-    for name, value in sorted(vars(owner).items()):
-        value = getattr(value, "fget", None) or getattr(value, "__func__", value)
-        if isinstance(value, types.FunctionType):
-            yield from _function(value, seen)
-        elif not name.startswith("__") and (said := _plain(value)) is not None:
-            yield name.encode() + said
-
-
-def _function(function: types.FunctionType, seen: set[int]) -> Iterator[bytes]:
-    """A function's code, with the functions and numbers of its own file that it names."""
-    if id(function) in seen:
-        return
-    seen.add(id(function))
-    yield from _code(function.__code__)
-    yield repr([_plain(v) for v in function.__defaults__ or ()]).encode()
-    for name in global_names(function.__code__):
-        value = function.__globals__.get(name)
-        if isinstance(value, types.FunctionType):
-            if value.__globals__ is function.__globals__:
-                yield from _function(value, seen)
-        elif isinstance(value, (bool, int, float, str)):
-            yield f"{name}={value!r}".encode()
-
-
-def _code(code: types.CodeType) -> Iterator[bytes]:
-    yield code.co_code
-    yield " ".join(code.co_names).encode()
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _code(constant)
-        else:
-            yield repr(sorted(constant, key=repr) if isinstance(constant, frozenset) else constant).encode()
-
-
-def _callable(value: Any, seen: set[int]) -> Iterator[bytes]:
-    """What a callable does and holds; modules in it are among the teacher's own."""
-    if isinstance(value, functools.partial):
-        for part in (value.func, *value.args, *value.keywords.items()):
-            yield from _callable(part, seen)
-    elif isinstance(value, types.MethodType):
-        yield value.__func__.__qualname__.encode()
-        yield from _callable(value.__self__, seen)
-    elif isinstance(value, types.FunctionType):
-        yield from _function(value, seen)
-        for cell in value.__closure__ or ():
-            yield from _callable(cell.cell_contents, seen)
-    elif isinstance(value, nn.Module):
-        return
-    elif (said := _plain(value)) is not None:
-        yield said
-    else:
-        yield from _class(type(value), seen)
-        yield _plain(vars(value) if hasattr(value, "__dict__") else type(value).__qualname__) or b""
-        if type(value).__module__ != "builtins":
-            rank_zero_warn(
-                f"cache: the teacher's callable holds a {type(value).__name__}, in which a change may go unseen; after one, "
-                "give another folder as cache, or prune it."
-            )

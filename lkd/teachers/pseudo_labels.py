@@ -101,12 +101,13 @@ class PseudoLabels:
 def detect_in_view(teacher: Teacher, batch: dict[str, Any]) -> Detections:
     """The teacher's detections on a batch, in pixels of the student's view and clipped to it.
 
-    Where the batch has `teacher_images`, the teacher sees those: the same view at its own resolution.
+    Where the batch has `teacher_images`, the teacher sees those: the same view at its own resolution; a `Parent` does not.
     """
-    found = teacher.detect(batch.get("teacher_images", batch["images"]), batch.get("cameras"))
     images = batch["images"]
     sizes = batch.get("sizes", [images.shape[-2:]] * len(images))
-    teacher_sizes = batch["teacher_sizes"] if "teacher_images" in batch else sizes
+    apart = "teacher_images" in batch and not teacher.sees_student_view
+    theirs, teacher_sizes = (batch["teacher_images"], batch["teacher_sizes"]) if apart else (images, sizes)
+    found = teacher.detect(theirs, batch.get("cameras"))
     moved = []
     for one, (h, w), (teacher_h, teacher_w) in zip(found, sizes, teacher_sizes, strict=True):
         boxes = one["boxes"] * one["boxes"].new_tensor([w / teacher_w, h / teacher_h] * 2)

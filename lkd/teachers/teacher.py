@@ -84,6 +84,9 @@ class Teacher(LightningModule):
         (False, False)
     """
 
+    sees_student_view = False
+    """Whether a detector is shown the student's picture where the data have one of another size or sensor for the teacher."""
+
     def __init__(
         self,
         model: nn.Module | Callable[..., Any] | str | os.PathLike[str],

@@ -14,7 +14,7 @@ from lkd.edge import to_openvino
 from lkd.edge.export.card import write_card
 
 from .export.test_preprocessing import described
-from .files import finish, first_pixels, picture
+from .files import detector_file, finish, first_pixels, picture
 from .students import Samples, by_hand, classifier
 
 PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
@@ -64,6 +64,13 @@ def test_a_classifier(script, tmp_path):
         wanted = Samples.classes[int(module(x[None]).argmax())]
     done = run(script, tmp_path / "student.onnx", tmp_path / "x.png")
     assert done.stdout.split() == [wanted], done.stderr
+
+
+def test_a_file_that_does_not_say_how_pictures_are_normalized_is_refused(script, tmp_path):
+    detector_file(tmp_path / "student.onnx", normalization=None)
+    picture(tmp_path / "x.png")
+    done = run(script, tmp_path / "student.onnx", tmp_path / "x.png")
+    assert done.returncode == 1 and done.stderr == "normalization is null: export it with --mean and --std\n"
 
 
 def test_with_openvino(script, tmp_path):

@@ -136,6 +136,69 @@ def test_calls_of_uneven_tensors_are_asked_live_and_that_is_said_once(net, tmp_p
     assert len(said) == 1
 
 
+def test_a_call_of_another_kind_has_other_rows(tmp_path):
+    class Two(Counted):
+        def forward(self, x, weights=None, more=None):
+            z = super().forward(x)
+            return z * weights if weights is not None else z + super().forward(more)
+
+    net = Two()
+    teacher, live = CachedTeacher(net, tmp_path), Teacher(net)
+    calls = [
+        Call((images(3),), {"weights": torch.rand(10)}),
+        Call((images(3),), {"more": images(3, first=9)}),
+        Call((images(3),), {"more": images(3, first=8)}),
+    ]
+    for call in calls * 2:
+        torch.testing.assert_close(teacher(call), live(call))
+
+
+def test_one_sample_beside_a_longer_argument_is_asked_live(net, tmp_path):
+    class Prompted(Counted):
+        def forward(self, x, prompt):
+            return super().forward(x)
+
+    teacher, prompt = CachedTeacher(Prompted(), tmp_path), torch.rand(7)
+    with pytest.warns(UserWarning, match="nothing tells how many samples that are"):
+        for first in (0, 1):
+            call = Call((images(1, first),), {"prompt": prompt})
+            torch.testing.assert_close(teacher(call), Teacher(teacher.loaded)(call))
+    call = Call((images(3),), {"prompt": prompt})
+    teacher(call), teacher(call)
+    assert teacher.answers.found == 3
+
+
+class Marked(Counted):
+    """Says beside its scores whether a batch is bright."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x):
+        return {"scores": super().forward(x), "bright": self.kind(x.max() > 50)}
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor.float, bool])
+def test_what_seemed_the_same_for_all_samples_and_is_not_is_refused(tmp_path, kind):
+    teacher = CachedTeacher(Marked(kind), tmp_path)
+    assert not teacher(images(3))["bright"]
+    with pytest.raises(
+        ValueError,
+        match="says cannot be kept by sample: what is the same for all samples of a batch is another",
+    ):
+        teacher(images(3, first=60))
+
+
+def test_answers_of_another_form_are_refused_by_name(net, tmp_path):
+    teacher = CachedTeacher(lambda x: {"dark" if x.max() < 50 else "bright": net(x)}, tmp_path)
+    teacher(images(3))
+    with pytest.raises(
+        ValueError, match=r"what the teacher .* cannot be kept by sample: answers are not always"
+    ):
+        teacher(images(3, first=60))
+
+
 class BatchStatistics(nn.Module):
     def __init__(self):
         super().__init__()
@@ -144,6 +207,13 @@ class BatchStatistics(nn.Module):
     def forward(self, x):
         z = self.net(x.flatten(1))
         return z - z.mean(0)
+
+
+class MaskedStatistics(BatchStatistics):
+    """The infinity of a class that is masked hides no difference of the others."""
+
+    def forward(self, x):
+        return super().forward(x).index_fill(1, torch.tensor([3]), -torch.inf)
 
 
 class BatchNormalized(BatchStatistics):
@@ -155,10 +225,12 @@ class BatchNormalized(BatchStatistics):
 def test_a_teacher_whose_answer_depends_on_the_batch_is_refused(tmp_path, count):
     with pytest.raises(ValueError, match=r"for a sample alone .*it fails: Expected more than 1 value"):
         CachedTeacher(BatchNormalized(), tmp_path)(torch.randn(count, 1, 8, 8))
-    with pytest.raises(
-        ValueError, match=r"cache: the output teacher_layer='' of the teacher BatchStatistics .*Use a Teacher"
-    ):
-        CachedTeacher(BatchStatistics(), tmp_path)(torch.randn(count, 1, 8, 8))
+    for net in (BatchStatistics(), MaskedStatistics()):
+        with pytest.raises(
+            ValueError,
+            match=r"cache: the output teacher_layer='' of the teacher \w+Statistics .*Use a Teacher",
+        ):
+            CachedTeacher(net, tmp_path)(torch.randn(count, 1, 8, 8))
 
 
 def test_an_answer_that_is_no_sample_s_is_refused(net, tmp_path):
@@ -214,6 +286,35 @@ def test_weights_that_change_while_a_teacher_runs(net, tmp_path):
         torch.testing.assert_close(teacher(images(4)), Teacher(net)(images(4)))
 
 
+def test_a_number_that_changes_while_a_teacher_runs_is_seen_at_once(net, tmp_path):
+    teacher = CachedTeacher(net, tmp_path)
+    teacher(images(4))
+    teacher._watched._next = float("inf")  # it is not time to look at everything again
+    net.scale = 2.0
+    with pytest.warns(UserWarning, match="has changed since it was asked last"):
+        torch.testing.assert_close(teacher(images(4)), Teacher(net)(images(4)))
+
+
+def test_what_a_teacher_said_between_a_change_that_nothing_tells_of_and_the_end_of_an_epoch_is_dropped(
+    net, tmp_path
+):
+    before = copy.deepcopy(net)
+    teacher = CachedTeacher(net, tmp_path)
+    teacher(images(4))
+    teacher.epoch_ended()
+    teacher._watched._next = float("inf")
+    net.head.bias.data.add_(1)
+    teacher(images(2, first=50))  # is not the answer of the teacher whose fingerprint it gets
+    with pytest.warns(
+        UserWarning, match=r"has changed .*; 2 answers since it was last looked at as a whole are dropped"
+    ):
+        teacher.epoch_ended()
+    other = CachedTeacher(before, tmp_path)
+    other(images(4))
+    torch.testing.assert_close(other(images(2, first=50)), Teacher(before)(images(2, first=50)))
+    assert other.answers.found == 4
+
+
 SCALE = {"of": 1.0}
 
 
@@ -230,6 +331,22 @@ def test_a_store_that_says_otherwise_than_the_teacher_is_refused(net, tmp_path):
             CachedTeacher(scaled, tmp_path)(images(4))
     finally:
         SCALE["of"] = 1.0
+
+
+def test_one_wrong_answer_among_many_is_enough(net, tmp_path):
+    x = torch.randn(300, 1, 8, 8)
+    teacher = CachedTeacher(net, tmp_path)
+    teacher(x)
+    (row,) = teacher.store.stat()
+    query = "SELECT key, value FROM answers ORDER BY rowid LIMIT 1 OFFSET 200"
+    ((key, value),) = teacher.store._connection.execute(query)
+    wrong = 1.1 * torch.frombuffer(bytearray(value[-40:]), dtype=torch.float32)
+    teacher.store.put({key: value[:-40] + wrong.numpy().tobytes()}, row["fingerprint"], "net")
+    teacher.renew()
+    with pytest.raises(
+        ValueError, match=r"holds other answers .*\(1 of 300, up to 0\.1 of their norm apart\)"
+    ):
+        teacher(x)
 
 
 class Bomb:

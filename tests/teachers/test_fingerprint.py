@@ -1,8 +1,11 @@
 """What changes a teacher's fingerprint, and what does not."""
 
 import copy
+import dataclasses
+import enum
 import functools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -120,3 +123,73 @@ def test_weights_are_read_again_only_after_a_change(net, monkeypatch):
     watched._next = 0.0  # it is time to look for what is not counted
     watched.now()
     assert len(read) == 3
+
+
+def decorated(factor):
+    class Scaled(nn.Linear):
+        @torch.no_grad()  # the class holds the wrapper, whose code is torch's
+        def forward(self, x):
+            return super().forward(x) * factor
+
+    torch.manual_seed(0)
+    return Scaled(1, 1)
+
+
+def test_the_code_and_the_numbers_behind_a_decorator_are_seen():
+    assert mark(decorated(2.0)) == mark(decorated(2.0)) != mark(decorated(3.0))
+
+
+def twice_of(number):
+    return lambda x: number * x
+
+
+@dataclasses.dataclass
+class Limits:
+    low: float
+
+
+class Kind(enum.Enum):
+    A, B = 1, 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({1, 2}, {1, 3}),
+        (np.array([1.0, 2.0]), np.array([1.0, 3.0])),
+        (np.float32(1), np.float32(2)),
+        (Limits(0.1), Limits(0.2)),
+        (Kind.A, Kind.B),
+        ([{"keep": {3}}], [{"keep": {4}}]),
+        (lambda x: x, lambda x: x + 1),
+        (twice_of(2), twice_of(3)),
+    ],
+)
+def test_settings_of_all_kinds_are_seen(net, one, other):
+    marks = [mark(net)]
+    for value in (one, other, one):
+        net.setting = value
+        marks.append(mark(net))
+    assert len(set(marks)) == 3 and marks[1] == marks[3]
+
+
+def test_another_number_is_seen_at_once_and_without_reading_everything_when_there_is_none(net, monkeypatch):
+    watched = Fingerprint(net)
+    monkeypatch.setattr(watched, "_next", float("inf"))
+    first = watched.now()
+    monkeypatch.setattr(watched, "_next", float("inf"))  # no time to look again
+    assert watched.now() == first and watched.reads == 1
+    net.scale = 1.5
+    second = watched.now()
+    watched._next = float("inf")
+    net.added = 3
+    assert len({first, second, watched.now()}) == 3 and watched.reads == 3
+
+
+def test_what_holds_itself_is_told_all_the_same(net):
+    net.itself, net.other = [1], {}
+    net.itself.append(net.itself)
+    net.other["f"] = (lambda other: lambda: other)(net.other)
+    before = mark(net)
+    net.itself[0] = 2
+    assert mark(net) != before

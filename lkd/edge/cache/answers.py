@@ -47,7 +47,8 @@ class Answers:
         found: Those of them whose answers were kept.
         check: Given places of samples that are kept, says which of them are to be asked again; None for none.
         checked: Those that were.
-        wrong: How far apart answers were that are not what is kept.
+        wrong: How far apart answers were that are not what is kept, one number a sample.
+        new: Keys of what was written since the teacher was last seen to be the same in all that it has.
     """
 
     def __init__(self, store: Store) -> None:
@@ -56,6 +57,7 @@ class Answers:
         self.asked = self.found = 0
         self.check: Callable[[Sequence[int]], list[int]] | None = None
         self.checked, self.wrong = 0, list[float]()
+        self.new: list[bytes] = []
 
     def of(
         self,
@@ -143,7 +145,14 @@ class Answers:
             new |= {keys[form.layer][place]: each for place, each in zip(places, data, strict=True)}
         if self.check is None:  # who tests a store leaves it as it is
             self.store.put(new, mark, title)
+            self.new += new
         return new
+
+    def take_back(self) -> int:
+        """Drops what was written since the teacher was last seen to be the same; how many answers that were."""
+        dropped = self.store.drop(self.new)
+        self.new.clear()
+        return dropped
 
     def _compare(
         self,
@@ -161,18 +170,21 @@ class Answers:
             layout, reduction = self.forms[form]
             stored = read([found[keys[form.layer][place]] for place in kept], layout)
             live = reduction.kept(picked(layout.rows(fresh[form.layer], len(places)), where), layout)
+            tolerance = max(APART, layout.tolerance)
             off = (
-                1.0 if stored is None else apart(reduction.back(live, layout), reduction.back(stored, layout))
+                [1.0] * len(kept)
+                if stored is None
+                else apart(reduction.back(live, layout), reduction.back(stored, layout), tolerance).tolist()
             )
+            wrong = [each for each in off if each > tolerance]
             self.checked += len(kept)
-            if off > APART:
-                self.wrong.append(off)
-                if refuse is not None:
-                    raise ValueError(
-                        f"The cache in {self.store.folder} holds other answers of the teacher {refuse} than it gives now to the same samples "
-                        f"({off:.2g} of their norm apart), though its weights and code look the same: something that they do not show has "
-                        "changed. Prune it (cache prune --teacher), or give another folder as cache."
-                    )
+            self.wrong += wrong
+            if wrong and refuse is not None:
+                raise ValueError(
+                    f"The cache in {self.store.folder} holds other answers of the teacher {refuse} than it gives now to the same samples "
+                    f"({len(wrong)} of {len(kept)}, up to {max(wrong):.2g} of their norm apart), though its weights and code look the same: "
+                    "something that they do not show has changed. Prune it (cache prune --teacher), or give another folder as cache."
+                )
 
 
 def _picked(

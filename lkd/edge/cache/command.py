@@ -182,8 +182,8 @@ def _report(kind: str, teacher: CachedTeacher) -> None:
         )
     elif answers.wrong:
         raise RuntimeError(
-            f"{len(answers.wrong)} batches of {where} hold answers that the teacher does not give, up to {max(answers.wrong):.2g} of their norm "
-            f"apart, among {answers.checked:,} that were asked again: prune them (cache prune --teacher), and build anew."
+            f"{len(answers.wrong):,} of {answers.checked:,} answers of {where} that were asked again are not what the teacher gives, up to "
+            f"{max(answers.wrong):.2g} of their norm apart: prune them (cache prune --teacher), and build anew."
         )
     else:
         print(f"{answers.checked:,} answers of {where} were asked again, and are what the teacher says.")

@@ -1,37 +1,92 @@
-"""Whether two answers are the same."""
+"""How far two answers are apart."""
 
-import math
-
+import torch
 from torch import Tensor
 
+FLAT = 0.1
+"""A row counts as this share of a row's size at least: of one that is nearly zero, rounding is all there is."""
 
-def distance(one: Tensor, other: Tensor) -> float:
-    """The norm of the difference over that of `one`; NaN and infinity count as equal where both have them.
+
+def distances(one: Tensor, other: Tensor, among: Tensor | None = None) -> Tensor:
+    """Of every row the norm of the difference over that of the row of `one`; infinity where NaN or infinity are not the same.
+
+    Args:
+        one: `(B, ...)`, or a single number.
+        other: Of the same shape.
+        among: Rows that say how large one is. Default: those of `one`.
+
+    Returns:
+        `(B,)`, float64, on the CPU.
 
     Example:
-        >>> import torch
-        >>> distance(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 3.0]))
-        0.2
+        >>> distances(torch.tensor([[3.0, 4.0], [3.0, 4.0]]), torch.tensor([[3.0, 3.0], [3.0, torch.nan]])).tolist()
+        [0.2, inf]
     """
-    a, b = (t.detach().double().nan_to_num() for t in (one, other))
-    off, norm = float((a - b).norm()), float(a.norm())
-    return 0.0 if off == 0 else math.inf if norm == 0 else off / norm
+    a, b = _numbers(one), _numbers(other)
+    same = (a == b) | (a.isnan() & b.isnan())
+    off = torch.where(same, 0.0, a - b).norm(dim=1).nan_to_num(torch.inf, torch.inf)
+    size = _sizes(a)
+    usual = _sizes(a if among is None else _numbers(among)).square().mean().sqrt() if a.numel() else 0.0
+    return torch.where(off > 0, off / size.clamp(min=FLAT * float(usual)), 0.0)
 
 
-def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether two lists of detections are the same up to what rounding does at a threshold.
+def distance(one: Tensor, other: Tensor, among: Tensor | None = None) -> float:
+    """The largest of `distances`; 0 where there are no rows.
 
     Example:
-        >>> import torch
-        >>> alike({"scores": torch.tensor([0.9, 0.26])}, {"scores": torch.tensor([0.9])})
-        True
+        >>> distance(torch.tensor([3.0, -torch.inf]), torch.tensor([3.0, -torch.inf]))
+        0.0
+    """
+    return max(distances(one, other, among).tolist(), default=0.0)
+
+
+def alike(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1e-3) -> bool:
+    """Whether what was found in a sample is the same up to what rounding does at a threshold.
+
+    A detection is the same where label, score (to .05) and box are. One may be there in one answer only, and a tenth may be
+    others. What has no boxes and scores is the same where all of its tensors are.
+
+    Args:
+        one: Tensors by name.
+        other: Tensors by name.
+        tolerance: Relative distance up to which tensors are the same; boxes may be five times as far apart, and a tenth of
+            their size at least.
+
+    Example:
+        >>> found = {"boxes": torch.tensor([[0.0, 0, 9, 9], [20, 20, 30, 30]]), "scores": torch.tensor([0.9, 0.26])}
+        >>> fewer = {name: tensor[:1] for name, tensor in found.items()}
+        >>> alike(found, fewer), alike(fewer, {**fewer, "boxes": fewer["boxes"] + 5})
+        (True, False)
     """
     if one.keys() != other.keys():
         return False
-    counts = [max((len(v) for v in found.values() if v.ndim), default=0) for found in (one, other)]
-    if abs(counts[0] - counts[1]) > max(1, 0.1 * max(counts)):
-        return False
-    if "scores" not in one:
-        return True
-    a, b = (f["scores"].detach().double().sort(descending=True).values[: min(counts)] for f in (one, other))
-    return bool((a - b).abs().le(0.05).all())
+    if not {"boxes", "scores"} <= one.keys():
+        return all(v.shape == other[k].shape and distance(v, other[k]) <= tolerance for k, v in one.items())
+    same = _pairs(one, other, max(0.1, 5 * tolerance))
+    alone = [int((~same.any(dim)).sum()) for dim in (1, 0)]
+    return sum(alone) <= 1 or max(alone) <= 0.1 * max(same.shape)
+
+
+def _pairs(one: dict[str, Tensor], other: dict[str, Tensor], slack: float) -> Tensor:
+    """Which detection of the one `(N,)` is which of the other `(M,)`, as `(N, M)`."""
+    boxes, theirs = (each["boxes"].detach().cpu().double().reshape(-1, 4) for each in (one, other))
+    size = (boxes[:, 2:] - boxes[:, :2]).abs().amax(1) if len(boxes) else boxes.new_zeros(0)
+    room = slack * size + 4e-3 * (float(boxes.abs().max()) if len(boxes) else 0.0)  # what bfloat16 rounds off
+    same = (boxes[:, None] - theirs).abs().amax(2) <= room[:, None]
+    scores, others = (each["scores"].detach().cpu().double() for each in (one, other))
+    same &= (scores[:, None] - others).abs() <= 0.05
+    if "labels" in one:
+        same &= one["labels"].cpu()[:, None] == other["labels"].cpu()
+    return same
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    """As rows of float64 on the CPU."""
+    tensor = tensor.detach().cpu()
+    tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    rows = tensor.double()[None] if tensor.ndim == 0 else tensor.double()
+    return rows.flatten(1) if rows.ndim > 1 else rows[:, None]
+
+
+def _sizes(rows: Tensor) -> Tensor:
+    return rows.where(rows.isfinite(), 0.0).norm(dim=1)

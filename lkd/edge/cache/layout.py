@@ -9,6 +9,7 @@ from lkd.edge.cache.distance import alike, distance
 from lkd.nested import apply, children, rebuild
 
 Columns = dict[str, Tensor]
+_FORM = "answers are not always of the same form"
 
 
 class NotBySampleError(ValueError):
@@ -63,13 +64,18 @@ class Layout:
     """
 
     def __init__(self, whole: Any, alone: Any, count: int, tolerance: float) -> None:
-        self._count, self._tolerance, self._leaves = count, tolerance, list[Any]()
+        self._count, self.tolerance, self._leaves = count, tolerance, list[Any]()
         self.form = self._learn(whole, alone)
 
     @property
     def row_leaves(self) -> list[Row]:
         """What has a row of one shape for every sample."""
         return [leaf for leaf in self._leaves if isinstance(leaf, Row)]
+
+    @property
+    def by_sample(self) -> bool:
+        """Whether anything in it belongs to a sample."""
+        return bool(self._leaves)
 
     @property
     def uniform(self) -> bool:
@@ -111,11 +117,11 @@ class Layout:
                 and (len(whole), len(alone)) == (self._count, 1)
                 and whole.shape[1:] == alone.shape[1:]
             ):
-                if (off := distance(whole[:1], alone)) > self._tolerance:
+                if (off := distance(whole[:1], alone, whole)) > self.tolerance:
                     raise NotBySampleError(f"they differ by {off:.2g} of their norm")
                 self._leaves.append(Row(name, whole))
                 return self._leaves[-1]
-            if whole.shape == alone.shape and distance(whole, alone) <= self._tolerance:
+            if self._alike(whole, alone):
                 return whole.detach().clone()
             raise NotBySampleError(
                 f"a tensor {tuple(whole.shape)} of {self._count} samples is {tuple(alone.shape)} of one"
@@ -126,17 +132,13 @@ class Layout:
             and (len(whole), len(alone)) == (self._count, 1)
         ):
             if all(_detections(entry) for entry in (*whole, *alone)):
-                if not alike(whole[0], alone[0]):
+                if not alike(whole[0], alone[0], self.tolerance):
                     raise NotBySampleError("it finds other objects")
                 self._leaves.append(_Each(name, type(whole)))
                 return self._leaves[-1]
         entries, single = children(whole), children(alone)
         if entries is None or single is None or entries.keys() != single.keys():
-            if (
-                type(whole) is type(alone)
-                and isinstance(whole, (bool, int, float, str, type(None)))
-                and whole == alone
-            ):
+            if self._alike(whole, alone):
                 return whole
             raise NotBySampleError(f"a {type(whole).__name__} has no part that is one sample's")
         return rebuild(whole, {key: self._learn(entry, single[key]) for key, entry in entries.items()})
@@ -144,18 +146,27 @@ class Layout:
     def _take(self, form: Any, answer: Any, count: int, found: Rows) -> None:
         if isinstance(form, Row):
             if not isinstance(answer, Tensor) or not answer.ndim or len(answer) != count:
-                raise NotBySampleError("its answers are not always of the same form")
+                raise NotBySampleError(_FORM)
             found.columns[form.name] = answer
         elif isinstance(form, _Each):
             if not isinstance(answer, list) or len(answer) != count or not all(map(_detections, answer)):
-                raise NotBySampleError("its answers are not always of the same form")
+                raise NotBySampleError(_FORM)
             found.each[form.name] = answer
         elif (entries := children(form)) is not None:
             there = children(answer)
             if there is None or there.keys() != entries.keys():
-                raise NotBySampleError("its answers are not always of the same form")
+                raise NotBySampleError(_FORM)
             for key, entry in entries.items():
                 self._take(entry, there[key], count, found)
+        elif not self._alike(form, answer):
+            raise NotBySampleError("what is the same for all samples of a batch is another in the next one")
+
+    def _alike(self, one: Any, other: Any) -> bool:
+        """Whether what is no sample's is the same in two answers."""
+        if isinstance(one, Tensor) and isinstance(other, Tensor):
+            return one.shape == other.shape and distance(one, other) <= self.tolerance
+        plain = isinstance(one, (bool, int, float, str, type(None)))
+        return plain and type(one) is type(other) and bool(one == other)
 
 
 def _detections(entry: Any) -> bool:

@@ -1,19 +1,25 @@
 """How far answers are from those that are kept of them."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from lkd.edge.cache.distance import alike, distance
+from lkd.edge.cache.distance import alike, distances
 from lkd.edge.cache.layout import Rows
 
 
-def apart(one: Rows, other: Rows) -> float:
-    """How far two answers are apart, as a share of their norm; detections are the same or not."""
-    off = [distance(one.columns[name].cpu(), other.columns[name].cpu()) for name in one.columns]
-    pairs = [pair for name in one.each for pair in zip(one.each[name], other.each[name], strict=True)]
-    return max([0.0, *off, *(0.0 if alike(*_on_cpu(pair)) else 1.0 for pair in pairs)])
+def apart(one: Rows, other: Rows, tolerance: float) -> Tensor:
+    """How far two answers are apart, of every sample as a share of its norm; detections are the same or not.
+
+    Example:
+        >>> rows, others = (Rows({"0": torch.tensor([[1.0], [value]])}, {}) for value in (1.0, 1.5))
+        >>> apart(rows, others, 1e-3)
+        tensor([0.0000, 0.5000], dtype=torch.float64)
+    """
+    off = [distances(one.columns[name], other.columns[name]) for name in one.columns]
+    for name, found in one.each.items():
+        pairs = zip(found, other.each[name], strict=True)
+        off.append(torch.tensor([0.0 if alike(*pair, tolerance) else 1.0 for pair in pairs]).double())
+    return torch.stack(off).amax(0)
 
 
 def lost(rows: Rows, back: Rows) -> str:
@@ -42,7 +48,3 @@ def lost(rows: Rows, back: Rows) -> str:
         p, q = (t.float().cpu().log_softmax(1) for t in pairs[0])
         said += f"; KL divergence {float((p.exp() * (p - q)).sum(1).mean()):.2g}"
     return said + "."
-
-
-def _on_cpu(pair: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    return [{name: tensor.cpu() for name, tensor in found.items()} for found in pair]

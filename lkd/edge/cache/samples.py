@@ -1,6 +1,7 @@
 """The samples of what a model is called with: cut out of a batch, and known again by their content."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,8 +19,13 @@ class Samples:
 
     Args:
         call: All that a model is called with.
-        cut: Which of its tensors have a row a sample, where that is known; else those as long as the first that has more
-            than one.
+        known: Which tensors have a row a sample, by `kind` of call; of a call of another kind those as long as the first that
+            has more than one.
+
+    Attributes:
+        kind: What it is called with, whatever the shapes.
+        uneven: Whether nothing tells how many samples it has.
+        count: Of samples; 0 where that is not known.
 
     Raises:
         ValueError: If something in it has no content that could be told from another's.
@@ -30,7 +36,7 @@ class Samples:
         (3, tensor([[0., 0., 1.]]), 3)
     """
 
-    def __init__(self, call: Call, cut: Sequence[bool] | None = None) -> None:
+    def __init__(self, call: Call, known: Mapping[str, Sequence[bool]] = MappingProxyType({})) -> None:
         self.call, self.tensors = call, tensors(call)
         for leaf in leaves(call):
             if not isinstance(leaf, (Tensor, *_PLAIN)) or (
@@ -39,7 +45,9 @@ class Samples:
                 raise ValueError(
                     f"cache: the teacher is given a {type(leaf).__name__}, whose content lkd cannot tell from another's; use a Teacher."
                 )
-        if cut is None or len(cut) != len(self.tensors):
+        self.kind = repr(apply(_named, call))
+        cut = known.get(self.kind)
+        if cut is None:
             lengths = [len(t) for t in self.tensors if t.ndim]
             length = next((n for n in lengths if n > 1), max(lengths, default=0))
             cut = [t.ndim > 0 and len(t) == length for t in self.tensors]
@@ -99,6 +107,10 @@ class Samples:
 
         call: Call = on_tensors(put, self.call)
         return call
+
+
+def _named(leaf: Any) -> Any:
+    return (leaf.dtype, leaf.ndim) if isinstance(leaf, Tensor) else type(leaf).__name__
 
 
 def _bytes(tensor: Tensor) -> Tensor:

@@ -157,6 +157,12 @@ def drop(connection: sqlite3.Connection, teacher: str) -> int:
     return dropped
 
 
+def drop_keys(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
+    """Drops answers by key; how many that were."""
+    with transaction(connection):
+        return connection.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in keys]).rowcount
+
+
 def stat(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     """A row for every teacher, the latest first."""
     query = (

@@ -1,11 +1,12 @@
 """`Store`: answers of teachers in one SQLite file, which several processes may read and write at once."""
 
+import contextlib
 import os
 import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from lkd.edge.cache import schema
 
 FLUSH, SECONDS = 4096, 30.0  # of reads that are only remembered, before the file is told which were used
 _MANY = 500  # keys in one query
+ROW = 200
+"""Bytes that an answer takes in the file beside its own: key, fingerprint, indices."""
 
 
 class Store:
@@ -30,7 +33,8 @@ class Store:
     Args:
         folder: Where `answers.sqlite` lies, made if need be. On a local disk: SQLite's write-ahead log is not for network
             file systems.
-        limit_mb: Most megabytes (10^6) of answers; None for no limit. The file is a little larger.
+        limit_mb: Most megabytes (10^6) of answers, each with the 200 bytes that the file needs beside it; None for no limit. While it
+            is written, a log of some megabytes lies beside the file.
 
     Raises:
         ValueError: If the limit is not above 0, or what lies there is no cache, a damaged one or one of another version.
@@ -87,7 +91,7 @@ class Store:
                                 "holds answers that have changed on the disk; the teacher is asked instead"
                             )
             except (sqlite3.Error, OSError) as error:
-                self._say(f"cannot be read ({error}); the teacher is asked instead")
+                self._unread(error)
             counts = self._counts.setdefault(teacher, [0, 0, 0, 0])
             counts[0] += sum(key in found for key in keys)
             counts[1] += sum(key not in found for key in keys)
@@ -109,7 +113,7 @@ class Store:
             ValueError: If one answer is larger than the limit.
         """
         largest = max(map(len, entries.values()), default=0)
-        if self.limit_mb is not None and largest > self.limit_mb * 1e6:
+        if self.limit_mb is not None and largest + ROW > self.limit_mb * 1e6:
             raise ValueError(
                 f"limit_mb={self.limit_mb}: one answer of the teacher {name} has {largest / 1e6:.3g} MB; give a larger limit."
             )
@@ -117,21 +121,36 @@ class Store:
             counts = self._counts.setdefault(teacher, [0, 0, 0, 0])
             counts[3] += sum(map(len, entries.values()))
             now = time.time()
-            rows = [(k, teacher, now, len(v), xxhash.xxh3_64_digest(v), v) for k, v in entries.items()]
+            rows = [(k, teacher, now, len(v) + ROW, xxhash.xxh3_64_digest(v), v) for k, v in entries.items()]
             self._write(rows, (teacher, name))
 
     def others(self, name: str, teacher: str) -> int:
         """How many answers there are of other states of a teacher of this name, where there is none of this state."""
-        own = self._connection.execute(
-            "SELECT 1 FROM answers WHERE teacher = ? LIMIT 1", (teacher,)
-        ).fetchone()
         query = "SELECT COUNT(*) FROM answers JOIN teachers ON teacher = fingerprint WHERE name = ?"
-        return 0 if own else int(self._connection.execute(query, (name,)).fetchone()[0])
+        try:
+            with self._lock:
+                own = self._connection.execute("SELECT 1 FROM answers WHERE teacher = ? LIMIT 1", (teacher,))
+                return 0 if own.fetchone() else int(self._connection.execute(query, (name,)).fetchone()[0])
+        except (sqlite3.Error, OSError) as error:
+            self._unread(error)
+            return 0
+
+    def drop(self, keys: Sequence[bytes]) -> int:
+        """Drops answers by key; how many that were."""
+        if not keys:
+            return 0
+        try:
+            with self._lock:
+                return schema.drop_keys(self._connection, keys)
+        except (sqlite3.Error, OSError) as error:
+            self._say(f"keeps answers that are not the teacher's ({error}); prune it before it is used again")
+            return 0
 
     def stat(self) -> list[dict[str, Any]]:
         """A row for every teacher: fingerprint, name, answers, bytes, hits, misses, hit rate and byte hit rate."""
         self.flush()
-        return schema.stat(self._connection)
+        with self._sentences():
+            return schema.stat(self._connection)
 
     def prune(self, teacher: str | None = None, limit_mb: float | None = None) -> int:
         """Drops answers, and gives their space back.
@@ -144,7 +163,8 @@ class Store:
             How many were.
 
         Raises:
-            ValueError: If no fingerprint, or more than one, begins so, or the limit is negative.
+            ValueError: If no fingerprint, or more than one, begins so, the limit is negative, or the file is damaged.
+            OSError: If the disk is full, or another process holds the file.
         """
         if limit_mb is not None and limit_mb < 0:
             raise ValueError(f"limit_mb={limit_mb} must be 0 or more.")
@@ -158,11 +178,15 @@ class Store:
                 raise ValueError(
                     f"teacher={teacher!r} is the begin of {len(meant) or 'no'} fingerprint{'s' if meant else ''} in {self.folder}: there are {shown}."
                 )
-            dropped += schema.drop(self._connection, meant[0])
+            with self._sentences():
+                dropped += schema.drop(self._connection, meant[0])
         if limit_mb is not None:
-            with schema.transaction(self._connection):
+            with self._sentences(), schema.transaction(self._connection):
                 dropped += schema.shrink(self._connection, limit_mb)
-        self._connection.execute("VACUUM")
+        try:
+            self._connection.execute("VACUUM")
+        except sqlite3.OperationalError as error:  # a copy of the file is written beside it
+            self._say(f"has dropped {dropped} answers, but its file stays as large as it was ({error})")
         return dropped
 
     def flush(self) -> None:
@@ -219,6 +243,23 @@ class Store:
         self._touched.clear()
         self._counts.clear()
         self._told = time.monotonic()
+
+    @contextlib.contextmanager
+    def _sentences(self) -> Iterator[None]:
+        """Says what SQLite's errors mean where the store itself was asked for."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise OSError(
+                f"cache={self.folder!r}: {error}; free some space or wait for other processes, or remove {self.file}."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise ValueError(
+                f"cache={self.folder!r}: {self.file} is damaged ({error}); remove it or give another folder."
+            ) from error
+
+    def _unread(self, error: Exception) -> None:
+        self._say(f"cannot be read ({error}); the teacher is asked instead")
 
     def _say(self, what: str) -> None:
         """Once for each kind of news."""

@@ -19,13 +19,15 @@ from lkd.edge.compress.prune import Prune
 from lkd.edge.compress.quantize import Quantize, quantize_file
 from lkd.edge.compress.recover import Recover
 from lkd.edge.compress.reference import Reference
-from lkd.edge.compress.resume import Book, described
+from lkd.edge.compress.resume import Book
 from lkd.edge.compress.running import Course
 from lkd.edge.compress.stages import Outcome, report, say
 from lkd.edge.compress.step import Job, Stage, Step
 from lkd.edge.compress.student import student
+from lkd.edge.described import described
 from lkd.edge.export import export, kind_of
 from lkd.edge.export.boxes import NMS
+from lkd.edge.export.licenses import licenses as licenses_of
 from lkd.edge.export.measure import check_measurable
 from lkd.edge.export.students import students
 from lkd.edge.exported import sha256
@@ -49,6 +51,7 @@ __all__ = [
 
 OF_TRAINING = (
     "precision",
+    "max_time",
     "accumulate_grad_batches",
     "gradient_clip_val",
     "gradient_clip_algorithm",
@@ -136,6 +139,7 @@ def compress(
     check_measurable(module, data)
     for step in steps:
         step.check(module, data)
+    terms = licenses_of(module, config, licenses)  # of the card alone: no stage depends on them
     measured = next(students(copy.deepcopy(module), data, ckpt_path, None, limit_test_batches))
     check_reachable(limits, steps, _parameters(measured.module))  # which may be a pruned one
     options: dict[str, Any] = {
@@ -145,7 +149,7 @@ def compress(
         "iou_threshold": iou_threshold,
     }
     dense = Reference(measured, lambda who: kind_of(who, only=None, **options), limits.metric, limits.threads)
-    stated = {**options, "classes": classes, "mean": mean, "std": std, "licenses": licenses}
+    stated = {**options, "classes": classes, "mean": mean, "std": std}
     stated |= {"tolerance": tolerance, "limit_test_batches": limit_test_batches}
     what = _what(module, data, ckpt_path, steps, limits, seed, stated, trainer, config)
     if anew:  # what is deleted then took long to make
@@ -160,6 +164,7 @@ def compress(
             str(place),
             threads=limits.threads,
             config=config,
+            licenses=terms,
             **stated,
         )
 
@@ -178,7 +183,7 @@ def compress(
         "stages": rows,
         "steps": described(list(steps)),
     }
-    return finish(best.stage.files, Path(folder), how)
+    return finish(best.stage.files, Path(folder), {"licenses": terms, "compression": how})
 
 
 def _parameters(module: LightningModule) -> int:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import numpy as np
-
+from lkd.edge.matching import matched
 from lkd.edge.nms import Array, suppress
 
-CONFIDENT, OVERLAP = 0.25, 0.5
-"""Boxes of a score above the first are compared; they are the same from this intersection over union on."""
+CONFIDENT = 0.25
+"""Boxes of a score above this are compared."""
 
 
 class Agreement:
@@ -23,6 +22,7 @@ class Agreement:
         multi_label: Likewise, whether each class of a box is a candidate of its own.
 
     Example:
+        >>> import numpy as np
         >>> agreement = Agreement()
         >>> agreement.compare({"logits": np.array([[2.0, 1.0], [0.0, 1.0]])}, {"logits": np.array([[1.1, 1.0], [3.0, 1.0]])})
         >>> agreement.share
@@ -65,25 +65,9 @@ class Agreement:
         for one, other in zip(wanted, got, strict=True):
             mine, theirs = _confident(one), _confident(other)
             self.all += len(mine["boxes"]) + len(theirs["boxes"])
-            self.same += 2 * _pairs(mine, theirs)
+            self.same += 2 * matched(mine, theirs)
 
 
 def _confident(found: Mapping[str, Array]) -> dict[str, Array]:
     rows = found["scores"] > CONFIDENT
     return {name: found[name][rows] for name in ("boxes", "labels")}
-
-
-def _pairs(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> int:
-    """How many boxes have a partner of their own; each takes the nearest that is left."""
-    a, b = mine["boxes"][:, None], theirs["boxes"][None]
-    sides = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0)
-    common = sides.prod(-1)
-    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - common
-    overlap = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    overlap[mine["labels"][:, None] != theirs["labels"][None]] = 0
-    pairs = 0
-    for row in overlap:
-        if len(row) and row.max() >= OVERLAP:
-            overlap[:, row.argmax()] = 0  # a view: the rows that follow see it
-            pairs += 1
-    return pairs

@@ -87,7 +87,7 @@ class QuantizationAware(Recover):
         for path, own in zip(job.export(trained.checkpoint, floats), every, strict=True):
             files.append(job.folder / path.name)
             self._calibrated(path, own).write(files[-1])
-        return Stage(job.name, job.folder, None, files)
+        return Stage(job.name, job.folder, None, files, trained.note)
 
     def _calibrated(self, path: Any, frames: Sequence[Mapping[str, Any]]) -> Calibrated:
         return Calibrated(path, frames, self.method, self.keep_float)

@@ -28,13 +28,13 @@ def card_of(path: Path, start: Path, measures: Measures, part: str) -> None:
     write_card(path, content, card["size"]["parameters"])
 
 
-def finish(files: Sequence[Path], folder: Path, compression: Mapping[str, Any]) -> list[Path]:
-    """Copies the files of the last stage that is kept, and adds to their cards how they came about.
+def finish(files: Sequence[Path], folder: Path, said: Mapping[str, Any]) -> list[Path]:
+    """Copies the files of the last stage that is kept, and says in their cards how they came about and whose terms they are under.
 
     Args:
         files: Of the stage.
         folder: Where to.
-        compression: What the cards say of it.
+        said: What the cards say of this run, in place of what they said of an earlier one.
 
     Returns:
         The copies.
@@ -44,6 +44,6 @@ def finish(files: Sequence[Path], folder: Path, compression: Mapping[str, Any]) 
         card, end = Exported(path).card, folder / path.name
         shutil.copyfile(path, end)
         content = {name: value for name, value in card.items() if name not in _OF_BYTES}
-        write_card(end, {**content, "compression": compression}, card["size"]["parameters"])
+        write_card(end, {**content, **said}, card["size"]["parameters"])
         ends.append(end)
     return ends

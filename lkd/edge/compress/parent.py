@@ -10,6 +10,8 @@ from lkd.teachers.precision import Precision
 class Parent(Teacher):
     """Stands for the dense student, which `compress` was given, in a `Distillation` of `Recover`.
 
+    Of detection data it is shown the student's picture, which it was trained on, and not the one that they have for a teacher.
+
     Args:
         precision: As of `Teacher`.
         batch_size: As of `Teacher`.
@@ -21,6 +23,8 @@ class Parent(Teacher):
         ...
         ValueError: Parent() is the dense student that compress was given, and there is none here: ...
     """
+
+    sees_student_view = True
 
     def __init__(self, precision: Precision | None = None, batch_size: int | None = None) -> None:
         super().__init__(nn.Identity(), precision=precision, batch_size=batch_size)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.callbacks import DetectionReport, Distillation, EpochLines
 from lkd.edge.compress.parent import Parent
-from lkd.edge.compress.resume import BEGUN, described
+from lkd.edge.compress.resume import BEGUN
 from lkd.edge.compress.step import Job, Stage, Step
 from lkd.edge.compress.student import student
+from lkd.edge.described import described
 from lkd.edge.exported import sha256
 from lkd.metrics.direction import rises
 from lkd.pruned import KEY
@@ -30,6 +31,8 @@ class Recover(Step):
     its own, such as the oracle; its `alpha` says how much the labels count, and with 0 there need be none. The configuration's
     own `distillation` is not used: what the recovery shall use is given here. Feature terms are fine: where the pruned student is
     narrower, those with adapters bridge the widths.
+
+    `max_time` and callbacks of the configuration may end it early, which the table of stages then says.
 
     A recovery that was interrupted goes on from `last.ckpt` in the stage's folder.
 
@@ -116,7 +119,18 @@ class Recover(Step):
             else ""
         )
         log.info("%s keeps %s%s", job.name, path, best or ", the last epoch")
-        return Stage(job.name, job.folder, path)
+        return Stage(job.name, job.folder, path, note=self._early(trainer))
+
+    def _early(self, trainer: Trainer) -> str:
+        """Says if it has had fewer epochs than asked for, and by whom; empty if not."""
+        if trainer.current_epoch >= self.epochs:
+            return ""
+        callbacks = cast(Any, trainer).callbacks
+        who = [type(c).__name__ for c in callbacks if isinstance(c, EarlyStopping | Timer)]
+        by = f" by {' or '.join(who)} of the configuration's Trainer" if who else ""
+        said = f"ended{by} after {trainer.current_epoch} of {self.epochs} epochs"
+        log.warning("%s %s", self.name, said)
+        return said
 
     def _begin(self, job: Job, start: Path, last: Path) -> None:
         """Goes on only from what began from the same weights in the same way; what another recovery left is deleted."""

@@ -69,13 +69,13 @@ class Course:
         made, measures = self._step(number, start, start)
         if not (step.breaks and rest and rest[0].mends):
             reasons = against(measures, self.job.limits, step, rest, start.name)
-            self._note(Outcome(made, measures, start.name, not reasons, "; ".join(reasons)))
+            self._note(Outcome(made, measures, start.name, not reasons, _why(made, reasons)))
             return 1
         mended, after = self._step(number + 1, made, start)
         reasons = against(after, self.job.limits, step, rest[1:], start.name)
-        words = f"judged with {mended.name}"
+        words = _why(made, [f"judged with {mended.name}"])
         self._note(Outcome(made, measures, start.name, not reasons, words))
-        self._note(Outcome(mended, after, made.name, not reasons, "; ".join(reasons)))
+        self._note(Outcome(mended, after, made.name, not reasons, _why(mended, reasons)))
         return 2
 
     def _step(self, number: int, start: Stage, base: Stage) -> tuple[Stage, Measures]:
@@ -124,3 +124,7 @@ class Course:
     def _note(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         self.tell(outcome)
+
+
+def _why(stage: Stage, reasons: Sequence[str]) -> str:
+    return "; ".join([*reasons, *filter(None, [stage.note])])

@@ -21,12 +21,14 @@ class Stage:
         folder: Where its files are.
         checkpoint: Lightning's, of the configured module; a pruned one holds its history. None of a stage that is a file alone.
         files: The exported ONNX files, each with its card, in the order of the student's parts.
+        note: What the table shall say of it beside the numbers.
     """
 
     name: str
     folder: Path
     checkpoint: Path | None
     files: list[Path] = field(default_factory=list)
+    note: str = ""
 
 
 @dataclass(frozen=True)

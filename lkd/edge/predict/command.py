@@ -17,11 +17,13 @@ from lkd.edge.predict.parking.occupancy import Occupancy
 from lkd.edge.predict.parking.slots import Slots
 from lkd.edge.predict.parking.truth import Truth
 from lkd.edge.predict.predictor import Predictor, Student
+from lkd.edge.predict.reuse.build import reusing
+from lkd.edge.predict.reuse.reuse_file import ReuseFile
 from lkd.edge.predict.sources import PictureSource, is_stream, open_source
 from lkd.edge.predict.summary import plainly, tell
 from lkd.edge.predict.tables import BoxFiles, ProbabilityFile, Results, opened
 from lkd.edge.predict.tracks import Tracker
-from lkd.edge.predict.words import OF_BOXES, OF_SLOTS, check_options, is_file, parser, split
+from lkd.edge.predict.words import OF_BOXES, OF_REUSE, OF_SLOTS, check_options, is_file, parser, split
 
 
 def run(args: Sequence[str]) -> dict[str, Any]:
@@ -68,6 +70,11 @@ def _predict(
     with warnings.catch_warnings():
         warnings.showwarning = plainly
         occupancy, truth = _slots(given, source, classes) if given.slots else (None, None)
+    reused = (
+        None
+        if given.reuse is None
+        else reusing(given.reuse, given.audit, predictor, source, occupancy, truth)
+    )
     folder.mkdir(parents=True, exist_ok=True)
     boxes = BoxFiles(folder, classes, tracker is not None) if predictor.detects else None
     results: list[Results] = [boxes or ProbabilityFile(folder, classes)]
@@ -76,11 +83,15 @@ def _predict(
     if park:
         results.append(park)
     results.append(Annotated(folder, classes, most, overlay))
+    if reused:
+        results.append(ReuseFile(folder, reused))
     if given.clip:
         results.append(AnnotatedClip(folder, classes, rate, overlay))
     with warnings.catch_warnings():
         warnings.showwarning = plainly
-        report = predict(source, predictor, results, tracker.update if tracker else None)
+        report = predict(source, reused or predictor, results, tracker.update if tracker else None)
+        if reused:
+            report["reuse"] = reused.figures()
         if park:
             report["occupancy"] = park.figures()
             if truth and report["frames"] and not report["occupancy"]["compared"]:
@@ -106,6 +117,11 @@ def _check(given: Any, predictor: Predictor, who: str) -> None:
         if getattr(given, name) not in (None, False) and given.slots is None:
             raise ValueError(
                 f"{name}={getattr(given, name)} is of slots: give their map, too, as --slots map.json."
+            )
+    for name in OF_REUSE:
+        if getattr(given, name) is not None and given.reuse is None:
+            raise ValueError(
+                f"{name}={getattr(given, name)} is of reused answers: give --reuse, too, as --reuse '{{distance: 16, ttl_s: 60}}'."
             )
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from lkd.edge.latency import cpu_name
 from lkd.edge.predict.frame import Found, Source
-from lkd.edge.predict.predictor import PARTS, Predictor
+from lkd.edge.predict.predictor import Predictor
 from lkd.edge.predict.progress import Progress
+from lkd.edge.predict.reuse.reused import Reused
 from lkd.edge.predict.sentences import KEPT, Sentences
 from lkd.edge.predict.stop import Stop
 from lkd.edge.predict.tables import Results
@@ -18,7 +19,7 @@ NAMED = 20
 
 def predict(
     source: Source,
-    predictor: Predictor,
+    predictor: Predictor | Reused,
     results: Sequence[Results],
     track: Callable[[Found, float | None], Found] | None = None,
 ) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def predict(
 
     Args:
         source: Of the frames.
-        predictor: The student.
+        predictor: The student, or one whose answers are given again.
         results: Where what was found goes, in this order; they are closed at the end.
         track: Gives boxes ids, of what was found and the frame's time.
 
@@ -36,7 +37,7 @@ def predict(
     Raises:
         ValueError: If no frame could be read.
     """
-    clock = Clock(PARTS)
+    clock = Clock(predictor.parts)
     progress = Progress(len(source) if isinstance(source, Sized) else None)
     try:
         with Stop() as stop:
@@ -64,7 +65,7 @@ def predict(
 
 def _run(
     source: Source,
-    predictor: Predictor,
+    predictor: Predictor | Reused,
     results: Sequence[Results],
     track: Callable[[Found, float | None], Found] | None,
     clock: Clock,

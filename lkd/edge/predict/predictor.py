@@ -52,6 +52,7 @@ class Predictor:
                 "data are predicted then."
             )
         self.student, self.prepare = student, Preparation(spec["inputs"][0], who)
+        self.parts = PARTS
         self.classes: list[str] = spec["classes"]
         self.detects = spec["kind"] == "boxes"
         self.score_threshold = self._threshold(score_threshold, who) if self.detects else 0.0

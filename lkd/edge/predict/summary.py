@@ -24,6 +24,8 @@ def tell(report: dict[str, Any], folder: Path) -> None:
             print(f"{row['part']:<12}{row['p50_ms']:>10.2f}{row['p95_ms']:>10.2f}{row['cpu_ms']:>10.2f}")
     if "occupancy" in report:
         print(_occupancy(report["occupancy"]))
+    if "reuse" in report:
+        print(_reuse(report["reuse"]))
     files = ", ".join(Path(path).name for path in report["files"])
     above = f"; boxes score above {report['score_threshold']:g}" if detects else ""
     print(f"{folder}: {files}, report.json{above}")
@@ -39,6 +41,34 @@ def plainly(
 ) -> None:
     """A warning as a sentence, without a line of code."""
     print(f"\nwarning: {message}" if sys.stderr.isatty() else f"warning: {message}", file=sys.stderr)
+
+
+def _reuse(figures: dict[str, Any]) -> str:
+    """A line of what was saved, and what that cost as far as it was looked at."""
+    share, hits = 100 * figures["share_reused"], figures["reused"] + figures["audited"]
+    words = [
+        f"{figures['reused']} of {figures['frames']} frames ({share:.0f} %) were given an earlier answer"
+    ]
+    if figures["longest_age_s"] is not None:
+        words[0] += f", up to {figures['longest_age_s']:.1f} s old"
+    saved = figures["saved_s"]
+    words.append(f"{abs(saved):.1f} s of CPU time {'saved' if saved >= 0 else 'LOST on comparisons'}")
+    if figures["agreement"] is not None:
+        words.append(f"{figures['audited']} audited, agreement {figures['agreement']:.3f}")
+    elif hits:
+        words.append("nothing was audited, so nobody knows how many of them were right")
+    elif figures["distances"]:
+        least, half, _ = figures["distances"]
+        words.append(
+            f"the scene never stood still for distance={figures['distance']:g}: the median change was {half:g}, the 5th percentile {least:g}"
+        )
+    if figures.get("slots_alike") is not None:
+        words.append(f"slots alike {figures['slots_alike']:.3f}")
+    if figures.get("accuracy_reused") is not None:
+        words.append(
+            f"accuracy of their slots {figures['accuracy_reused']:.3f} reused, {figures['accuracy_fresh']:.3f} fresh"
+        )
+    return "reuse: " + "; ".join([*words, *figures["stopped_because"]])
 
 
 def _occupancy(figures: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ class BoxFiles:
         names = [self.classes[int(label)] for label in found["labels"]]
         scores = [round(score, 5) for score in found["scores"].tolist()]
         boxes = [[round(side, 2) for side in box] for box in found["boxes"].tolist()]
-        who = [frame.source, frame.number, _time(frame)]
+        who = [frame.source, frame.number, seconds(frame)]
         ids = [[int(one)] for one in found["ids"]] if self.tracks else [[] for _ in names]
         self.boxes.add(
             [[*who, *row, *box, *one] for *row, box, one in zip(names, scores, boxes, ids, strict=True)]
@@ -134,7 +134,7 @@ class ProbabilityFile:
     def write(self, frame: Frame, found: Found) -> None:
         """Writes a row."""
         self.rows.add(
-            [[frame.source, frame.number, _time(frame), *self.columns(found["probabilities"].tolist())]]
+            [[frame.source, frame.number, seconds(frame), *self.columns(found["probabilities"].tolist())]]
         )
 
     def columns(self, probabilities: Sequence[float]) -> list[Any]:
@@ -153,5 +153,6 @@ def opened(path: Path) -> IO[str]:
     return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
-def _time(frame: Frame) -> Any:
+def seconds(frame: Frame) -> Any:
+    """A frame's time as a table has it: to the millisecond, and empty where nobody knows it."""
     return "" if frame.time is None else round(frame.time, 3)

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from lkd.edge.predict.reuse.asked import Reuse, read
+
 FLAGS = ("--track", "--clip", "--slot_columns", "--print_config", "-h", "--help")
 """Options that take no value."""
 OF_BOXES = ("track", "slots")
+OF_REUSE = ("audit",)
+"""Options that say nothing without `--reuse`."""
 OF_SLOTS = ("truth", "slot_camera", "slot_classes", "slot_up", "slot_down", "slot_dwell", "slot_columns")
 """Options that say nothing without `--slots`."""
 DESCRIPTION = """\
@@ -68,6 +72,14 @@ def parser() -> argparse.ArgumentParser:
     add("--slot_down", type=float, help="share of a busy slot below which it is free")
     add("--slot_dwell", type=float, help="seconds that a change has to last")
     add("--slot_columns", action="store_true", help="a column for each slot in occupancy.csv")
+    add(
+        "--reuse",
+        type=_reuse,
+        metavar="'{distance: 16, ttl_s: 60}'",
+        help="give the answer of an earlier frame again while no cell of the picture changes by more than distance and it is "
+        "younger than ttl_s; more: where (frame or slots), step_s, agree, cells, seed",
+    )
+    add("--audit", type=float, help="share of reused answers that are computed all the same; default .1")
     add("--clip", action="store_true", help="write the annotated frames as a clip, annotated.mp4")
     add(
         "--track",
@@ -155,6 +167,13 @@ def _models(args: Sequence[str]) -> list[str]:
 
 def _is_number(word: str) -> bool:
     return word[1:].replace(".", "", 1).isdigit()
+
+
+def _reuse(text: str) -> Reuse:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _count(text: str) -> int:

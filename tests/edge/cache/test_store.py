@@ -10,6 +10,7 @@ import sqlite3
 import pytest
 
 from lkd.edge.cache import Store, schema
+from lkd.edge.cache.store import ROW
 
 
 def entries(count, size=1000, first=0):
@@ -37,19 +38,19 @@ def test_what_was_put_is_found_by_another_store_and_counted(tmp_path):
     second = Store(tmp_path)
     assert second.get([b"\x00", b"\x02", b"\x09"], "f") == {b"\x00": b"\x00" * 1000, b"\x02": b"\x02" * 1000}
     (row,) = second.stat()
-    assert (row["answers"], row["bytes"], row["hits"], row["misses"]) == (3, 3000, 2, 1)
+    assert (row["answers"], row["bytes"], row["hits"], row["misses"]) == (3, 3 * (1000 + ROW), 2, 1)
     assert row["byte hit rate"] == 2000 / 5000
 
 
 def test_the_least_recently_used_are_dropped_at_the_limit_and_that_is_said_once(tmp_path, recwarn):
-    store = Store(tmp_path, limit_mb=0.01)
+    store = Store(tmp_path, limit_mb=10 * (1000 + ROW) / 1e6)
     store.put(entries(8), "f", "net")
     store.get([bytes([k]) for k in (0, 1, 2)], "f")
     store.put(entries(5, first=100), "f", "net")
     store.put(entries(1, first=200), "f", "net")
     kept = store.get([bytes([k]) for k in range(256)], "f")
     assert len(kept) == 10 and {bytes([k]) for k in (0, 1, 2, 200)} <= set(kept)
-    assert store.dropped == 4 and sum("limit_mb=0.01" in str(w.message) for w in recwarn) == 1
+    assert store.dropped == 4 and sum("limit_mb=0.012" in str(w.message) for w in recwarn) == 1
 
 
 def test_a_limit_smaller_than_one_answer_is_refused(tmp_path):
@@ -171,8 +172,74 @@ def test_pruning_by_size_and_by_teacher(tmp_path):
     store.put(entries(4), "aa11", "old")
     store.put(entries(4, first=50), "bb22", "new")
     assert store.prune(teacher="aa") == 4 and [row["fingerprint"] for row in store.stat()] == ["bb22"]
-    assert store.prune(limit_mb=0.002) == 2 and store.stat()[0]["answers"] == 2
+    assert store.prune(limit_mb=2 * (1000 + ROW) / 1e6) == 2 and store.stat()[0]["answers"] == 2
     with pytest.raises(
         ValueError, match=r"teacher='cc' is the begin of no fingerprint in .*: there are bb22"
     ):
         store.prune(teacher="cc")
+
+
+def test_the_file_is_not_larger_than_the_limit_though_answers_are_small(tmp_path):
+    store = Store(tmp_path, limit_mb=1)
+    for batch in range(50):
+        store.put({f"{batch:8}{k:8}".encode(): os.urandom(120) for k in range(200)}, "f" * 32, "net")
+    store.close()
+    assert 0.8e6 < (tmp_path / schema.FILE).stat().st_size < 1.1e6
+
+
+def test_answers_are_dropped_by_key(tmp_path):
+    store = Store(tmp_path)
+    store.put(entries(4), "f", "net")
+    assert store.drop([b"\x01", b"\x63"]) == 1 and set(store.get(list(entries(4)), "f")) == {
+        b"\x00",
+        b"\x02",
+        b"\x03",
+    }
+    assert store.drop([]) == 0
+
+
+def damaged(folder):
+    """A store of which all but the tables' names is noise."""
+    store = Store(folder)
+    store.put({f"{k}".encode(): bytes(1000) for k in range(200)}, "f", "net")
+    store.close()
+    size = (folder / schema.FILE).stat().st_size
+    with (folder / schema.FILE).open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xa5" * (size - 8192))
+    return Store(folder)
+
+
+def test_a_file_that_is_damaged_deep_inside_does_not_end_a_run(tmp_path):
+    store = damaged(tmp_path)
+    with pytest.warns(UserWarning, match=r"cannot be read \(database disk image is malformed\)"):
+        assert store.others("net", "g") == 0 and store.get([b"1"], "f") == {}
+    with pytest.warns(UserWarning, match=r"cannot be written \(database disk image is malformed\)"):
+        store.put({b"x": b"y"}, "f", "net")
+
+
+def test_who_asks_for_a_damaged_store_itself_gets_a_sentence(tmp_path):
+    store = damaged(tmp_path)
+    with pytest.raises(ValueError, match=r"answers\.sqlite is damaged \(.*malformed\); remove it"):
+        store.prune(limit_mb=0.01)
+
+
+def test_pruning_on_a_full_disk(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.put(entries(4), "f", "net")
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(schema, "shrink", full)
+    with pytest.raises(
+        OSError, match=r"database or disk is full; free some space .* or remove .*answers\.sqlite"
+    ):
+        store.prune(limit_mb=0)
+    monkeypatch.undo()
+    reading = store._connection.execute(
+        "SELECT key FROM answers"
+    )  # as long as it is not at its end, no VACUUM
+    reading.fetchone()
+    with pytest.warns(UserWarning, match="has dropped 2 answers, but its file stays as large as it was"):
+        assert store.prune(limit_mb=2 * (1000 + ROW) / 1e6) == 2

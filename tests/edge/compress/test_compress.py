@@ -31,7 +31,7 @@ class Spoil(Step):
     """Weights times a factor, as pruning spoils a student; it counts how often it ran."""
 
     name, breaks, removes = "spoil", True, True
-    ran = 0
+    ran, note = 0, ""
 
     def __init__(self, factor=-1.0):
         self.factor = factor
@@ -43,7 +43,7 @@ class Spoil(Step):
         for name in [name for name in weights if name.startswith("network.3")]:
             weights[name] *= self.factor
         torch.save(checkpoint, job.folder / "x.ckpt")
-        return Stage(job.name, job.folder, job.folder / "x.ckpt")
+        return Stage(job.name, job.folder, job.folder / "x.ckpt", note=self.note)
 
 
 class Mend(Spoil):
@@ -154,6 +154,24 @@ def test_another_configuration_in_the_folder_is_refused_or_begins_anew(run, tmp_
     note.mkdir()
     run(Spoil(2.0), anew=True)
     assert Spoil.ran == 2 and note.is_dir()
+
+
+def test_other_licenses_are_written_into_the_card_alone(run, tmp_path):
+    run(Spoil(1.0), licenses={"data": "CC-BY-4.0"})
+    (path,) = run(Spoil(1.0), licenses={"data": "CC0-1.0"})
+    assert Spoil.ran == 1 and Exported(path).card["licenses"]["data"] == "CC0-1.0"
+    with pytest.raises(ValueError, match="licenses: date is no part"):
+        run(Spoil(1.0), licenses={"date": "MIT"})
+    with pytest.raises(ValueError, match=r"export\.classes"):  # they stand in the file of every stage
+        run(Spoil(1.0), classes=["a", "b", "c"])
+
+
+def test_what_a_step_notes_is_in_the_table_of_later_runs_too(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Spoil, "note", "ended after 1 of 2 epochs")
+    for _ in range(2):
+        run(Spoil(1.0))
+        assert rows(tmp_path)["1 spoil"]["kept"] == "yes: ended after 1 of 2 epochs"
+    assert Spoil.ran == 1
 
 
 def test_another_training_is_another_configuration_and_another_bar_is_not(run):

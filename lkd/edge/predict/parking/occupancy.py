@@ -111,17 +111,25 @@ class Occupancy:
         """
         height, width = frame.image.shape[:2]
         self.slots.check(frame.source, (width, height))
-        self.shares = fill(self.slots, self._cars(found))
+        seen, self.shares = self._look(found)
         last, self._last = self._last, frame
         if last is None:
-            self.busy = self.shares >= self.up
+            self.busy = seen
             return []
-        changed = self._held(self.shares >= np.where(self.busy, self.down, self.up), last.time, frame.time)
+        changed = self._held(seen, last.time, frame.time)
         self.busy = self.busy ^ changed
         return [
             Change(frame.number, frame.time, self.slots.names[slot], bool(self.busy[slot]))
             for slot in np.flatnonzero(changed)
         ]
+
+    def seen(self, found: Found) -> npt.NDArray[np.bool_]:
+        """Which slots `(S,)` would be busy after a frame with these boxes if a change had not to last; all stays as it is."""
+        return self._look(found)[0]
+
+    def _look(self, found: Found) -> tuple[npt.NDArray[np.bool_], Floats]:
+        shares = fill(self.slots, self._cars(found))
+        return shares >= np.where(self.busy, self.down, self.up), shares
 
     def _cars(self, found: Found) -> Floats:
         """Boxes `(N, 4)` of the classes that count; one that two classes have is one car, or it would fill two slots."""

@@ -1,7 +1,10 @@
 """The steps `Prune` and `Recover`, from a checkpoint to a checkpoint."""
 
 import copy
+import functools
 import logging
+import re
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -138,6 +141,24 @@ def test_an_interrupted_recovery_goes_on(job):
     Recover(1).run(pruned, job("2 recover"))
     made = Recover(3).run(pruned, job("2 recover"))
     assert torch.load(made.checkpoint, weights_only=True)["global_step"] == 3 * 6
+
+
+@pytest.mark.parametrize(
+    ("stop", "by"),
+    [
+        ({"callbacks": [EarlyStopping("val/acc", patience=1, mode="max", min_delta=2.0)]}, "EarlyStopping"),
+        ({"max_time": {"seconds": 0}}, "Timer"),
+    ],
+)
+def test_a_recovery_that_the_trainer_s_options_end_early_says_so(job, caplog, stop, by):
+    given = job("1 prune")
+    pruned = Prune(macs=0.5).run(given.parent, given)
+    assert Recover(1).run(pruned, job("2 recover")).note == ""
+    early = replace(job("3 recover"), trainer=functools.partial(trainer, **stop))
+    with caplog.at_level(logging.WARNING, "lkd"):
+        note = Recover(4).run(pruned, early).note
+    assert re.fullmatch(rf"ended by {by} of the configuration's Trainer after [012] of 4 epochs", note)
+    assert note in caplog.text
 
 
 def test_what_another_recovery_left_is_not_gone_on_from(job, caplog):

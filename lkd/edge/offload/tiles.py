@@ -1,0 +1,196 @@
+"""`Tiles`: parts of a frame that are sent on their own, and their boxes put back into the frame; without torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lkd.edge.nms import Array, suppress
+
+IOU = 0.6
+"""Of two boxes of a class from different origins that overlap more than this the one with the lower score is dropped."""
+MARGIN = 2.0
+"""Pixels: a box that ends so near to a border that the tile was cut at is taken for a part of an object."""
+
+Corners = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of a frame's tiles.
+
+    Attributes:
+        core: `x1, y1, x2, y2` in pixels of the frame. Cores cover the frame and do not overlap.
+        crop: The core and the overlap around it, as far as the frame goes: what is sent.
+    """
+
+    core: Corners
+    crop: Corners
+
+    def cut(self, image: Array) -> Array:
+        """The tile's part `(h, w, C)` of a frame `(H, W, C)`."""
+        x1, y1, x2, y2 = self.crop
+        return image[y1:y2, x1:x2]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A grid over a frame.
+
+    Args:
+        columns: Tiles side by side.
+        rows: Tiles below each other.
+        overlap: Pixels of the frame that a tile has beyond its core on each side where there is another tile. Objects up to
+            twice as long are never cut in the tile that their center lies in.
+
+    Raises:
+        ValueError: Without a column or a row, or for a negative overlap.
+
+    Example:
+        >>> [tile.crop for tile in Tiles(2, 1, overlap=4).tiles(height=20, width=40)]
+        [(0, 0, 24, 20), (16, 0, 40, 20)]
+    """
+
+    columns: int
+    rows: int
+    overlap: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("columns", "rows"):
+            if (count := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={count} must be at least 1.")
+        if self.overlap < 0:
+            raise ValueError(f"overlap={self.overlap} must not be negative: give pixels, or 0 for none.")
+
+    def __len__(self) -> int:
+        return self.columns * self.rows
+
+    def tiles(self, height: int, width: int) -> list[Tile]:
+        """Those of a frame, row by row.
+
+        Args:
+            height: Of the frame, in pixels.
+            width: Of the frame, in pixels.
+
+        Raises:
+            ValueError: If the frame has fewer pixels than tiles along a side.
+        """
+        if self.columns > width or self.rows > height:
+            raise ValueError(
+                f"columns={self.columns}, rows={self.rows} are more than the pixels of a frame of {width} x {height}: take fewer."
+            )
+        x = [round(width * i / self.columns) for i in range(self.columns + 1)]
+        y = [round(height * i / self.rows) for i in range(self.rows + 1)]
+        return [
+            Tile(
+                (x[i], y[j], x[i + 1], y[j + 1]),
+                (
+                    max(0, x[i] - self.overlap),
+                    max(0, y[j] - self.overlap),
+                    min(width, x[i + 1] + self.overlap),
+                    min(height, y[j + 1] + self.overlap),
+                ),
+            )
+            for j in range(self.rows)
+            for i in range(self.columns)
+        ]
+
+    def crops(self, height: int, width: int) -> list[Corners]:
+        """What is sent of a frame: `x1, y1, x2, y2` of each tile with its overlap.
+
+        Args:
+            height: Of the frame, in pixels.
+            width: Of the frame, in pixels.
+        """
+        return [tile.crop for tile in self.tiles(height, width)]
+
+    def parts(self, found: Mapping[str, Array], height: int, width: int) -> list[dict[str, Array]]:
+        """What was found in each tile: the boxes whose center lies in its core, so each box once.
+
+        Args:
+            found: `boxes` (N, 4), x1 y1 x2 y2 in pixels of the frame, `scores` (N,) and `labels` (N,).
+            height: Of the frame, in pixels.
+            width: Of the frame, in pixels.
+        """
+        return [
+            _only(found, _centered(tile, found["boxes"], height, width)) for tile in self.tiles(height, width)
+        ]
+
+    def merge(
+        self, local: Mapping[str, Array], remote: Mapping[int, Mapping[str, Array]], height: int, width: int
+    ) -> dict[str, Array]:
+        """The answer that stands when some tiles have been sent.
+
+        Of a tile that was sent the server's boxes stand for those of the device whose center lies in its core. Boxes that end
+        at a border where the tile was cut are parts of objects: there the device's boxes stay. Boxes of different origins
+        that mean one object are suppressed.
+
+        Args:
+            local: The device's `boxes` (N, 4), x1 y1 x2 y2 in pixels of the frame, `scores` (N,) and `labels` (N,).
+            remote: Likewise of the server, by the number of the tile, in pixels of the tile's crop.
+            height: Of the frame, in pixels.
+            width: Of the frame, in pixels.
+
+        Returns:
+            `boxes`, `scores` and `labels` in pixels of the frame. Where all are of one origin, as they came; otherwise by
+            descending score.
+
+        Raises:
+            ValueError: If there is no tile of such a number.
+
+        Example:
+            >>> local = {"boxes": np.array([[2, 2, 8, 8], [30, 2, 38, 9]], np.float32),
+            ...          "scores": np.array([0.5, 0.4], np.float32), "labels": np.array([0, 0])}
+            >>> better = {"boxes": np.array([[13, 3, 21, 9]], np.float32), "scores": np.array([0.9], np.float32),
+            ...           "labels": np.array([0])}
+            >>> Tiles(2, 1, overlap=4).merge(local, {1: better}, 20, 40)["boxes"].tolist()
+            [[29.0, 3.0, 37.0, 9.0], [2.0, 2.0, 8.0, 8.0]]
+        """
+        tiles = self.tiles(height, width)
+        stays, origins = np.ones(len(local["boxes"]), bool), []
+        for number, found in remote.items():
+            if not 0 <= number < len(tiles):
+                raise ValueError(f"remote names tile {number}, and {self} has tiles 0 to {len(tiles) - 1}.")
+            tile = tiles[number]
+            boxes = found["boxes"] + np.array(tile.crop[:2] * 2, np.float32)
+            origins.append({**_only(found, own := _of(tile, boxes, height, width)), "boxes": boxes[own]})
+            stays &= ~_of(tile, local["boxes"], height, width)
+        return _joined([_only(local, stays), *origins])
+
+
+def _of(tile: Tile, boxes: Array, height: int, width: int) -> Array:
+    """Which boxes `(N, 4)` of the frame the tile decides about: centered in its core, and whole in its crop."""
+    crop = tile.crop
+    low = np.array([MARGIN if side > 0 else -np.inf for side in crop[:2]])
+    high = np.array(
+        [MARGIN if side < end else -np.inf for side, end in zip(crop[2:], (width, height), strict=True)]
+    )
+    whole = (boxes[:, :2] > crop[:2] + low) & (boxes[:, 2:] < crop[2:] - high)
+    return _centered(tile, boxes, height, width) & whole.all(1)
+
+
+def _centered(tile: Tile, boxes: Array, height: int, width: int) -> Array:
+    """Which boxes `(N, 4)` of the frame have their center in the core; one on the frame's far border belongs to the tile there."""
+    x1, y1, x2, y2 = tile.core
+    x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
+    inside: Array = (x >= x1) & ((x < x2) | (x2 == width)) & (y >= y1) & ((y < y2) | (y2 == height))
+    return inside
+
+
+def _only(found: Mapping[str, Array], which: Array) -> dict[str, Array]:
+    return {name: found[name][which] for name in ("boxes", "scores", "labels")}
+
+
+def _joined(origins: list[dict[str, Array]]) -> dict[str, Array]:
+    """All boxes, suppressed across origins; those of one origin have been through its own suppression."""
+    filled = [found for found in origins if len(found["boxes"])] or origins[:1]
+    if len(filled) == 1:
+        return filled[0]
+    boxes, scores, labels = (
+        np.concatenate([found[name] for found in filled]) for name in ("boxes", "scores", "labels")
+    )
+    classes, columns = np.unique(labels, return_inverse=True)
+    of_class = np.full((len(scores), len(classes)), -np.inf, np.float32)
+    of_class[np.arange(len(scores)), columns] = scores
+    found = suppress(boxes, of_class, -np.inf, IOU, len(scores))
+    return {**found, "labels": classes[found["labels"]]}

@@ -1,0 +1,1 @@
+"""Answers given again in `predict SOURCE` while a scene stands still, and what that saves and costs."""

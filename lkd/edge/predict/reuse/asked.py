@@ -1,0 +1,74 @@
+"""What `--reuse` asks for."""
+
+import difflib
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """When an earlier answer is given again.
+
+    Args:
+        distance: Largest change of a cell of the grey grid, in grey levels; see `lkd.edge.reuse.ResultCache`.
+        ttl_s: Seconds for which an answer may be given again.
+        cells: Of the grid, along the longer side.
+        where: Whose cells are watched: all of the "frame", or those of the "slots" alone, so that what drives by elsewhere costs
+            nothing; boxes that are not on slots are then as old as the answer.
+        step_s: Seconds between two pictures whose numbers follow each other (`cam1_7.jpg`, `cam1_8.jpg`), as such names have
+            no time. Default: names have to say date and time.
+        agree: Reuse stops for a camera whose audited answers agree less than this with fresh ones.
+        seed: Of the draw of what is audited.
+
+    Raises:
+        ValueError: For a value that is none of these.
+    """
+
+    distance: float = 16.0
+    ttl_s: float = 60.0
+    cells: int = 64
+    where: Literal["frame", "slots"] = "frame"
+    step_s: float | None = None
+    agree: float = 0.9
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.where not in ("frame", "slots"):
+            raise ValueError(f"where={self.where!r} must be frame or slots.")
+        if self.step_s is not None and not 0 < self.step_s < math.inf:
+            raise ValueError(f"step_s={self.step_s} must be a number of seconds above 0.")
+        if not 0 <= self.agree <= 1:
+            raise ValueError(f"agree={self.agree} must lie in [0, 1].")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must be 0 or more.")
+
+
+def read(text: str) -> Reuse:
+    """Reads `{distance: 16, ttl_s: 60}`, with or without braces and quotes; what is not named has its default.
+
+    Raises:
+        ValueError: For an unknown name, or a value of another kind.
+
+    Example:
+        >>> read("{distance: 8, where: slots}")
+        Reuse(distance=8.0, ttl_s=60.0, cells=64, where='slots', step_s=None, agree=0.9, seed=0)
+    """
+    kinds: dict[str, Any] = {"cells": int, "seed": int, "where": str}
+    known = [field.name for field in fields(Reuse)]
+    given: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.strip().strip("{}").split(","))):
+        name, colon, value = (word.strip(" \"'") for word in part.partition(":"))
+        if not colon or name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"{part!r} is none of {', '.join(known)}, given as {{distance: 16, ttl_s: 60}}"
+                + (f"; did you mean {near[0]}?" if near else ".")
+            )
+        if name in given:
+            raise ValueError(f"{name} is given twice: {given[name]} and {value}.")
+        try:
+            given[name] = kinds.get(name, float)(value)
+        except ValueError as error:
+            raise ValueError(f"{name}={value} is no {'whole ' * (name in kinds)}number.") from error
+    return Reuse(**given)

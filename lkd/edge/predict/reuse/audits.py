@@ -1,0 +1,77 @@
+"""How often a reused answer is what the network would have said, and when reuse has to stop."""
+
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+
+from lkd.edge.matching import matched
+from lkd.edge.nms import Array
+
+FEWEST, LATEST = 5, 20
+"""Audits of a camera before it may be stopped, and how many of the latest are judged."""
+
+Counts = tuple[float, int]
+"""What is the same, of how much."""
+
+
+def agreement(reused: Mapping[str, Array], fresh: Mapping[str, Array]) -> Counts:
+    """How far two answers are the same: boxes twice the pairs of all boxes, whose ratio is F1; a classifier's class, of one.
+
+    Example:
+        >>> agreement({"probabilities": np.array([0.9, 0.1])}, {"probabilities": np.array([0.6, 0.4])})
+        (1.0, 1)
+    """
+    if "probabilities" in fresh:
+        return float(reused["probabilities"].argmax() == fresh["probabilities"].argmax()), 1
+    return 2.0 * matched(reused, fresh), len(reused["boxes"]) + len(fresh["boxes"])
+
+
+def ratio(same: float, of: float) -> float:
+    """The share; 1 where there was nothing to differ in, as in an empty scene.
+
+    Example:
+        >>> ratio(3, 4), ratio(0, 0)
+        (0.75, 1.0)
+    """
+    return same / of if of else 1.0
+
+
+class Audits:
+    """Draws hits that are computed all the same, and stops cameras whose reused answers are not right.
+
+    Args:
+        share: Of the hits, in [0, 1].
+        agree: Lowest agreement over the latest `LATEST` audits of a camera, once there are `FEWEST`.
+        seed: Of the draw.
+
+    Attributes:
+        stopped: The agreement of each camera that was stopped.
+
+    Example:
+        >>> audits = Audits(share=1.0, agree=0.9)
+        >>> audits.drawn(), [audits.add("gate", (0.0, 1)) for _ in range(5)], audits.stopped
+        (True, [False, False, False, False, True], {'gate': 0.0})
+    """
+
+    def __init__(self, share: float = 0.1, agree: float = 0.9, seed: int = 0) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"audit={share} must be a share of the reused answers, in [0, 1].")
+        self.share, self.agree = share, agree
+        self._draw = np.random.default_rng(seed)
+        self._latest: dict[str, deque[Counts]] = {}
+        self.stopped: dict[str, float] = {}
+
+    def drawn(self) -> bool:
+        """Whether the next hit is audited."""
+        return bool(self._draw.random() < self.share)
+
+    def add(self, camera: str, counts: Counts) -> bool:
+        """Takes an audit's result; says whether the camera has to be stopped now."""
+        latest = self._latest.setdefault(camera, deque(maxlen=LATEST))
+        latest.append(counts)
+        agreed = ratio(*np.sum(latest, 0))
+        if len(latest) < FEWEST or agreed >= self.agree:
+            return False
+        self.stopped[camera] = float(agreed)
+        return True

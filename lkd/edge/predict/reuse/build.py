@@ -1,0 +1,51 @@
+"""Puts together what answers again: cache, times, audits."""
+
+import numpy as np
+
+from lkd.edge.predict.frame import Found, Source
+from lkd.edge.predict.parking.occupancy import Occupancy
+from lkd.edge.predict.parking.truth import Truth
+from lkd.edge.predict.predictor import Predictor
+from lkd.edge.predict.reuse.asked import Reuse
+from lkd.edge.predict.reuse.audits import Audits
+from lkd.edge.predict.reuse.moments import Moments
+from lkd.edge.predict.reuse.reused import Reused
+from lkd.edge.predict.reuse.slot_price import SlotPrice
+from lkd.edge.reuse import ResultCache
+
+AUDIT = 0.1
+"""Share of the hits that is audited where nobody says another: a scene that moves is to be noticed."""
+
+
+def reusing(
+    asked: Reuse,
+    audit: float | None,
+    predictor: Predictor,
+    source: Source,
+    occupancy: Occupancy | None = None,
+    truth: Truth | None = None,
+) -> Reused:
+    """A predictor that gives answers again.
+
+    Args:
+        asked: When.
+        audit: Share of the hits that is computed all the same; None for .1.
+        predictor: Computes.
+        source: Of the frames; pictures are put in order of camera and time.
+        occupancy: Of slots, or None.
+        truth: What is known of them, or None.
+
+    Raises:
+        ValueError: For numbers that are none, slots that nobody gave, or pictures without a time.
+    """
+    by_slots = asked.where == "slots"
+    if by_slots and occupancy is None:
+        raise ValueError("reuse: where=slots watches slots: give their map, too, as --slots map.json.")
+    regions = None
+    if by_slots and occupancy is not None:
+        slots = occupancy.slots
+        regions = np.concatenate([slots.polygons.min(1), slots.polygons.max(1)], 1) / np.tile(slots.size, 2)
+    cache = ResultCache[Found](asked.distance, asked.ttl_s, asked.cells, regions)
+    audits = Audits(AUDIT if audit is None else audit, asked.agree, asked.seed)
+    price = SlotPrice(occupancy, truth) if occupancy else None
+    return Reused(predictor, cache, Moments(source, asked.step_s), audits, price, by_slots)

@@ -1,0 +1,111 @@
+"""Whose picture a frame is, and when it was taken: a clip says it, pictures have it in their names."""
+
+import calendar
+import re
+from datetime import datetime
+from pathlib import Path
+
+from lkd.edge.predict.frame import Frame, Source
+from lkd.edge.predict.sources import PictureSource
+
+Moment = tuple[str, float]
+"""The camera, and seconds."""
+
+_DATED = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]*(\d\d)[-_.:h]?(\d\d)(?:[-_.:m]?(\d\d))?(?!\d)"
+)
+_NUMBERED = re.compile(r"(.*?)(\d+)(\D*)$", re.DOTALL)
+
+
+class Moments:
+    """Camera and time of each frame of a source.
+
+    Pictures are taken in the order of camera and time from now on, whatever the order of their names: a reused answer is of
+    before.
+
+    Args:
+        source: Where the frames are from; the paths of a `PictureSource` are put in order.
+        step_s: Seconds between two pictures whose numbers follow each other; None where names say date and time.
+
+    Raises:
+        ValueError: If a picture has no time, or `step_s` is given where nothing is numbered.
+    """
+
+    def __init__(self, source: Source, step_s: float | None = None) -> None:
+        self._of: dict[str, Moment] | None = None
+        if not isinstance(source, PictureSource):
+            if step_s is not None:
+                raise ValueError(
+                    f"reuse: step_s={step_s:g} is of numbered pictures, and frames of a clip or a stream have times: leave it out."
+                )
+            return
+        found = {path: moment(path, step_s) for path in source.paths}
+        if step_s is not None and all(_date(path) for path in source.paths):
+            raise ValueError(
+                f"reuse: step_s={step_s:g} is of numbered pictures, and names such as {source.paths[0].name} say date and time: "
+                "leave it out."
+            )
+        source.paths.sort(key=found.__getitem__)
+        self._of = {str(path): when for path, when in found.items()}
+
+    def __call__(self, frame: Frame) -> Moment:
+        """The camera, and seconds.
+
+        Raises:
+            ValueError: If the frame has no time.
+        """
+        if self._of is not None:
+            return self._of[frame.source]
+        if frame.time is None:
+            raise ValueError(
+                f"reuse: frame {frame.number} of {frame.source} has no time, and age is counted by it."
+            )
+        return frame.source, frame.time
+
+
+def moment(path: Path, step_s: float | None = None) -> Moment:
+    """What a picture's name says: its camera is folder and name without the time, or without the last number.
+
+    Args:
+        path: The picture.
+        step_s: Seconds between two numbers that follow each other.
+
+    Raises:
+        ValueError: If the name has neither a date with a time nor, with `step_s`, a number.
+
+    Example:
+        >>> moment(Path("gate/2015-11-12_0709.jpg"))
+        ('gate', 1447312140.0)
+        >>> moment(Path("images/cam1_road_12.jpg"), step_s=0.5)
+        ('images/cam1_road', 6.0)
+    """
+    if dated := _date(path):
+        when, rest = dated
+        return _camera(path, rest), when
+    if not (numbered := _NUMBERED.match(path.stem)):
+        raise ValueError(
+            f"reuse: {path} has neither a date with a time in its name, as 2015-11-12_0709, nor a number, as cam1_12: pictures "
+            "without order in time cannot be reused; leave --reuse out."
+        )
+    if step_s is None:
+        raise ValueError(
+            f"reuse: {path} has a number and no date with a time in its name, and age is counted in seconds: say how many lie "
+            "between two numbers, as --reuse '{step_s: 0.5}'."
+        )
+    return _camera(path, f"{numbered[1]}-{numbered[3]}"), int(numbered[2]) * step_s
+
+
+def _date(path: Path) -> tuple[float, str] | None:
+    """Seconds since 1970 in the camera's own time, and what else is in the name."""
+    for match in _DATED.finditer(path.stem):
+        try:
+            when = datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
+        except ValueError:  # the thirteenth month
+            continue
+        rest = f"{path.stem[: match.start()]}-{path.stem[match.end() :]}"
+        return float(calendar.timegm(when.timetuple())), rest
+    return None
+
+
+def _camera(path: Path, rest: str) -> str:
+    return (path.parent / rest.strip("-_. ")).as_posix()

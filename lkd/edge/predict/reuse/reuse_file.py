@@ -1,0 +1,37 @@
+"""`reuse.csv`: of each frame whether its answer is of an earlier one, and how old."""
+
+from pathlib import Path
+
+from lkd.edge.predict.frame import Found, Frame
+from lkd.edge.predict.reuse.reused import Reused
+from lkd.edge.predict.tables import Rows, seconds
+
+
+class ReuseFile:
+    """Writes a row a frame: camera, how it was answered, largest and mean change, age of the answer, agreement if audited.
+
+    Args:
+        folder: Where to.
+        reused: That answered.
+    """
+
+    def __init__(self, folder: Path, reused: Reused) -> None:
+        self.reused = reused
+        self.rows = Rows(
+            folder / "reuse.csv", ["camera", "answer", "distance", "mean_distance", "age_s", "agreement"]
+        )
+        self.paths = [self.rows.path]
+
+    def write(self, frame: Frame, found: Found) -> None:
+        """Writes what became of the frame that was answered last."""
+        row = self.reused.last
+        assert row is not None  # the frame was answered
+        look = row.look
+        numbers = [None] * 3 if look is None else [look.distance, look.mean, look.age]
+        numbers = [*numbers[:2], numbers[2] if look and look.hit else None, row.agreed]
+        cells = ["" if number is None else round(number, 3) for number in numbers]
+        self.rows.add([[frame.source, frame.number, seconds(frame), row.camera, row.how, *cells]])
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.rows.close()

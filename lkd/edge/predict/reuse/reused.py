@@ -1,0 +1,158 @@
+"""`Reused`: a predictor that asks its student only where the picture changed."""
+
+import time
+import warnings
+from collections import Counter, deque
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from lkd.edge.predict.frame import Found, Frame
+from lkd.edge.predict.predictor import Predictor
+from lkd.edge.predict.reuse.audits import LATEST, Audits, Counts, agreement, ratio
+from lkd.edge.predict.reuse.moments import Moments
+from lkd.edge.predict.reuse.slot_price import SlotPrice
+from lkd.edge.predict.timing import KEPT, Clock
+from lkd.edge.reuse import Look, ResultCache
+
+LOOK = "look"
+"""The part of a frame's time that goes into the comparison."""
+
+
+class Row(NamedTuple):
+    """What became of a frame.
+
+    Attributes:
+        camera: Whose it is.
+        how: "computed"; "reused"; "audited": it would have been reused, and was computed; "stopped": computed without a look.
+        look: At the frame; None if there was none.
+        agreed: Of an audited frame, in [0, 1]: by slots where they alone are watched, else by boxes or class.
+    """
+
+    camera: str
+    how: Literal["computed", "reused", "audited", "stopped"]
+    look: Look[Found] | None
+    agreed: float | None
+
+
+class Reused:
+    """Answers frames as a `Predictor` does, with the answer of an earlier one where the scene stands still.
+
+    What an audit computes is given out. It takes the kept answer's place only where the two do not agree, so that with all hits
+    audited the report says what reuse would have cost, and nothing was wrong.
+
+    Args:
+        predictor: Is asked where the picture changed.
+        cache: Of its answers.
+        moments: Camera and time of a frame.
+        audits: Who is audited and stopped.
+        price: Of the slots, where there are any.
+        by_slots: Agreement is that of the slots and not that of the boxes.
+
+    Attributes:
+        last: What became of the last frame.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        cache: ResultCache[Found],
+        moments: Moments,
+        audits: Audits,
+        price: SlotPrice | None = None,
+        by_slots: bool = False,
+    ) -> None:
+        self.predictor, self.cache, self.moments, self.audits = predictor, cache, moments, audits
+        self.price, self.by_slots = price, by_slots
+        self.detects, self.classes = predictor.detects, predictor.classes
+        self.score_threshold = predictor.score_threshold
+        self.parts = [predictor.parts[0], LOOK, *predictor.parts[1:]]
+        self.last: Row | None = None
+        self.stopped: list[str] = []
+        self._count: Counter[str] = Counter()
+        self._agreed: Counts = (0.0, 0)
+        self._oldest: float | None = None
+        self._distances: deque[float] = deque(maxlen=KEPT)
+        self._cpu = {"computed": 0.0, LOOK: 0.0}
+
+    def __call__(self, frame: Frame, clock: Clock) -> Found:
+        """What is found in a frame, fresh or not."""
+        camera, seconds = self.moments(frame)
+        if camera in self.audits.stopped:
+            return self._done(Row(camera, "stopped", None, None), self._compute(frame, clock))
+        begin = time.process_time()
+        with clock(LOOK):
+            look = self.cache.look(camera, seconds, frame.image)
+        self._cpu[LOOK] += time.process_time() - begin
+        if look.distance is not None:
+            self._distances.append(look.distance)
+        if look.hit is None:
+            found = self._compute(frame, clock)
+            self.cache.keep(look, found)
+            return self._done(Row(camera, "computed", look, None), found)
+        self._oldest = max(look.age or 0.0, self._oldest or 0.0)
+        if not self.audits.drawn():
+            return self._done(Row(camera, "reused", look, None), look.hit.answer)
+        found = self._compute(frame, clock)
+        agreed = self._audit(frame, camera, look.hit.answer, found)
+        if agreed < self.audits.agree:
+            self.cache.keep(look, found)
+        return self._done(Row(camera, "audited", look, agreed), found)
+
+    def _compute(self, frame: Frame, clock: Clock) -> Found:
+        begin = time.process_time()
+        found = self.predictor(frame, clock)
+        self._cpu["computed"] += time.process_time() - begin
+        return found
+
+    def _audit(self, frame: Frame, camera: str, reused: Found, fresh: Found) -> float:
+        """Agreement of the two; stops the camera if it was too low for too long."""
+        same, of = agreement(reused, fresh)
+        self._agreed = self._agreed[0] + same, self._agreed[1] + of
+        slots = self.price.add(frame, reused, fresh) if self.price else None
+        counts = slots if self.by_slots and slots else (same, of)
+        if self.audits.add(camera, counts):
+            self.stopped.append(
+                f"reuse stopped at frame {frame.number} of {frame.source}: of the latest {LATEST} audits of camera {camera} "
+                f"{self.audits.stopped[camera]:.2f} agreed, less than agree={self.audits.agree:g}; the scene moves more than "
+                f"distance={self.cache.distance:g} tells, and all its further frames are computed."
+            )
+            warnings.warn(self.stopped[-1], stacklevel=4)
+        return ratio(*counts)
+
+    def _done(self, row: Row, found: Found) -> Found:
+        self.last = row
+        self._count[row.how] += 1
+        return found
+
+    def figures(self) -> dict[str, Any]:
+        """What was saved, and what it cost.
+
+        - `frames`, and of these `reused`, `audited`, `computed` and `stopped`; `share_reused`; `longest_age_s` of a hit.
+        - `computed_ms` and `look_ms`: CPU time of a computed frame (without decoding and writing) and of a comparison, means;
+          `saved_s`: what the reused frames would have taken, less all comparisons.
+        - `distances`: 5th, 50th and 95th percentile of the frames' distances to the kept one.
+        - `agreement` of audited answers with fresh ones: F1 of the boxes at IoU .5, or share of the same class; None without an
+          audit. With slots what `SlotPrice` says.
+        - `stopped_because`: a sentence for each camera that was stopped.
+        """
+        count, frames = self._count, sum(self._count.values())
+        computed, looks = frames - count["reused"], frames - count["stopped"]
+        each = self._cpu["computed"] / computed if computed else 0.0
+        return {
+            "frames": frames,
+            **{how: count[how] for how in ("reused", "audited", "computed", "stopped")},
+            "share_reused": count["reused"] / frames if frames else 0.0,
+            "longest_age_s": self._oldest,
+            "computed_ms": 1000 * each,
+            "look_ms": 1000 * self._cpu[LOOK] / looks if looks else 0.0,
+            "saved_s": count["reused"] * each - self._cpu[LOOK],
+            "distance": self.cache.distance,
+            "ttl_s": self.cache.ttl_s,
+            "distances": np.percentile(self._distances, [5, 50, 95]).round(2).tolist()
+            if self._distances
+            else None,
+            "agreement": ratio(*self._agreed) if count["audited"] else None,
+            **(self.price.figures() if self.price else {}),
+            "stopped_because": self.stopped,
+        }

@@ -1,0 +1,55 @@
+"""What reused boxes do to the slots of a car park: against fresh boxes, and both against the truth."""
+
+from typing import Any
+
+from lkd.edge.predict.frame import Found, Frame
+from lkd.edge.predict.parking.occupancy import Occupancy
+from lkd.edge.predict.parking.truth import Truth
+from lkd.edge.predict.reuse.audits import Counts
+
+
+class SlotPrice:
+    """Adds up audited frames.
+
+    Slots are compared as the frame by itself shows them, without waiting for a change to last.
+
+    Args:
+        occupancy: As of the frame before.
+        truth: What is known, or None.
+    """
+
+    def __init__(self, occupancy: Occupancy, truth: Truth | None = None) -> None:
+        self.occupancy, self.truth = occupancy, truth
+        self._alike = self._all = 0
+        self._compared = self._right_reused = self._right_fresh = 0
+
+    def add(self, frame: Frame, reused: Found, fresh: Found) -> Counts:
+        """Takes an audited frame; gives slots that are alike, and how many there are."""
+        known = self.truth.of(frame) if self.truth else {}
+        pairs = list(
+            zip(
+                self.occupancy.slots.names,
+                self.occupancy.seen(reused),
+                self.occupancy.seen(fresh),
+                strict=True,
+            )
+        )
+        alike = sum(bool(old == new) for _, old, new in pairs)
+        self._alike += alike
+        self._all += len(pairs)
+        for slot, old, new in pairs:
+            if slot in known:
+                self._compared += 1
+                self._right_reused += bool(old) is known[slot]
+                self._right_fresh += bool(new) is known[slot]
+        return float(alike), len(pairs)
+
+    def figures(self) -> dict[str, Any]:
+        """Shares of the audited frames' slots: alike, and right by reused and by fresh boxes; None where nothing is known."""
+        compared = self._compared
+        return {
+            "slots_alike": self._alike / self._all if self._all else None,
+            "states_compared": compared,
+            "accuracy_reused": self._right_reused / compared if compared else None,
+            "accuracy_fresh": self._right_fresh / compared if compared else None,
+        }

@@ -1,0 +1,82 @@
+"""How much a picture changed, cell by cell of a small grey grid."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Grid = npt.NDArray[np.int16]
+
+SAMPLES = 4
+"""Pixels that are looked at along a side of a cell, at least: of a large picture more would cost time and tell no more."""
+
+
+def grid(image: npt.NDArray[np.uint8], cells: int) -> Grid:
+    """Mean grey of each cell.
+
+    Of a picture that has many pixels a cell each second, third, ... row and column is taken.
+
+    Args:
+        image: `(H, W, 3)` RGB or `(H, W)` grey, uint8.
+        cells: Along the longer side; along the other one as many as its length allows, and no more than there are pixels.
+
+    Returns:
+        `(h, w)` int16 in 0 to 255, rounded.
+
+    Example:
+        >>> picture = np.zeros((4, 8, 3), np.uint8)
+        >>> picture[:, 6:] = 200
+        >>> grid(picture, 4).tolist()
+        [[0, 0, 0, 200], [0, 0, 0, 200]]
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, cells / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    step = max(1, int(max(height, width) / (SAMPLES * cells)))
+    grey = (
+        Image.fromarray(np.ascontiguousarray(image[::step, ::step]))
+        .convert("L")
+        .resize(size, Image.Resampling.BOX)
+    )
+    return np.asarray(grey, np.int16)
+
+
+def change(one: Grid, other: Grid) -> tuple[npt.NDArray[np.floating[Any]], float]:
+    """How much each cell changed beyond what most share, and what they share, in grey levels.
+
+    A cloud, or the camera's exposure, changes all cells by about the same, their median. Added to each cell's own change, it
+    would hide which ones changed; left out altogether, a car would be missed that fills a slot's whole picture.
+
+    Returns:
+        Absolute differences from the median `(h, w)`, and the median's size.
+
+    Example:
+        >>> before = np.full((3, 3), 100, np.int16)
+        >>> after = before + 7
+        >>> after[0, 0] += 40
+        >>> changes, shared = change(before, after)
+        >>> changes.tolist(), shared
+        ([[40.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], 7.0)
+    """
+    difference = other - one
+    shared = float(np.median(difference))
+    return np.abs(difference - shared), abs(shared)
+
+
+def watched(shape: tuple[int, int], regions: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
+    """Which cells of a grid touch any of some regions.
+
+    Args:
+        shape: Of the grid, `(h, w)`.
+        regions: `(N, 4)` x1, y1, x2, y2 as shares of the picture's width and height.
+
+    Example:
+        >>> watched((2, 4), np.array([[0.0, 0.0, 0.3, 0.5]])).astype(int).tolist()
+        [[1, 1, 0, 0], [0, 0, 0, 0]]
+    """
+    height, width = shape
+    left, top, right, bottom = (regions * [width, height, width, height]).T[..., None]
+    columns, rows = np.arange(width), np.arange(height)
+    across, down = (left < columns + 1) & (right > columns), (top < rows + 1) & (bottom > rows)
+    return (down[:, :, None] & across[:, None, :]).any(0)

@@ -1,0 +1,175 @@
+"""`ResultCache`: the answer of an earlier picture, as long as the scene stands still and the answer is not too old."""
+
+import math
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lkd.edge.reuse.change import Grid, change, grid, watched
+
+Answer = TypeVar("Answer")
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Kept(Generic[Answer]):
+    """What was computed of a picture.
+
+    Attributes:
+        answer: It.
+        time: The picture's, in seconds.
+        shape: Of the picture.
+        cells: Its grid.
+    """
+
+    answer: Answer
+    time: float
+    shape: tuple[int, ...]
+    cells: Grid
+
+
+@dataclass(frozen=True)
+class Look(Generic[Answer]):
+    """A picture held against the one whose answer is kept.
+
+    Attributes:
+        key: Whose picture it is.
+        time: Its seconds.
+        shape: Of the picture.
+        cells: Its grid.
+        hit: What is kept, if it may be given again; None where the network has to run.
+        distance: Largest change of a watched cell since the kept picture, or what all cells share, if that is more, in grey
+            levels; None without one of this size.
+        mean: Mean change of the watched cells.
+        age: Seconds since the kept picture.
+    """
+
+    key: Hashable
+    time: float
+    shape: tuple[int, ...]
+    cells: Grid
+    hit: Kept[Answer] | None = None
+    distance: float | None = None
+    mean: float | None = None
+    age: float | None = None
+
+
+class ResultCache(Generic[Answer]):
+    """Keeps the last computed answer of each camera, slot or tile.
+
+    A picture is compared with the one that was *computed*, not with the one before it: a slow drift adds up and is noticed.
+    It counts what changed most, not what changed in the mean, since one car that drives through a still scene changes few
+    cells; what all cells share, as under a cloud, counts once and by itself. Each key is a scene of its own: `"gate"`, `("gate", "slot 7")` with the slot's crop, `("gate", (2, 0))` with a tile's.
+
+    Args:
+        distance: Largest change of a cell, in grey levels of 255, at which the kept answer is given again.
+        ttl_s: Seconds for which an answer may be given again.
+        cells: Of the grid, along the longer side. A thing that changes and is smaller than a cell changes it in part.
+        regions: `(N, 4)` shares of width and height, x1, y1, x2, y2: only cells that touch one of them are watched, such as the
+            slots of a car park. Default: the whole picture.
+        reduce: What is compared with `distance`, of the changes of the watched cells. Default: the largest.
+
+    Raises:
+        ValueError: For numbers that are none of these.
+
+    Example:
+        >>> cache = ResultCache(distance=8.0, ttl_s=60.0)
+        >>> empty = np.zeros((36, 64, 3), np.uint8)
+        >>> look = cache.look("gate", 0.0, empty)
+        >>> look.hit is None
+        True
+        >>> cache.keep(look, "no car")
+        >>> cache.look("gate", 5.0, empty).hit.answer, cache.look("gate", 65.0, empty).hit
+        ('no car', None)
+    """
+
+    def __init__(
+        self,
+        distance: float = 16.0,
+        ttl_s: float = 60.0,
+        cells: int = 64,
+        regions: npt.ArrayLike | None = None,
+        reduce: Callable[[npt.NDArray[np.floating[Any]]], Any] = np.max,
+    ) -> None:
+        if not 0 <= distance < 255:
+            raise ValueError(
+                f"distance={distance} must be a number of grey levels, 0 or more and below 255, as 16."
+            )
+        if not 0 < ttl_s < math.inf:
+            raise ValueError(f"ttl_s={ttl_s} must be a number of seconds above 0, as 60.")
+        if not 8 <= cells <= 1024:
+            raise ValueError(f"cells={cells} must be 8 to 1024 cells along the longer side, as 64.")
+        self.distance, self.ttl_s, self.cells, self.reduce = distance, ttl_s, cells, reduce
+        self.regions = None if regions is None else np.asarray(regions, np.float64).reshape(-1, 4)
+        if self.regions is not None and not _seen(self.regions):
+            raise ValueError(
+                "regions must be boxes x1, y1, x2, y2 in shares of the picture, of which at least one lies inside of it."
+            )
+        self._kept: dict[Hashable, Kept[Answer]] = {}
+
+    def look(self, key: Hashable, time: float, image: Picture) -> Look[Answer]:
+        """Holds a picture against the kept one.
+
+        A picture of another size, from before the kept one, or older than `ttl_s` is never a hit.
+
+        Args:
+            key: Whose picture it is: a camera, or a slot or tile of it.
+            time: Its seconds, of any clock that goes forward.
+            image: `(H, W, 3)` RGB or `(H, W)` grey, uint8.
+
+        Raises:
+            ValueError: If the time is no number.
+        """
+        if not math.isfinite(time):
+            raise ValueError(
+                f"time={time} of a picture of {key!r} must be a number of seconds: age is counted by it."
+            )
+        cells, kept = grid(image, self.cells), self._kept.get(key)
+        if kept is None or kept.shape != image.shape:
+            return Look(key, time, image.shape, cells)
+        changes, shared = change(kept.cells, cells)
+        if self.regions is not None:
+            changes = changes[watched((changes.shape[0], changes.shape[1]), self.regions)]
+        distance, age = max(float(self.reduce(changes)), shared), time - kept.time
+        fits = distance <= self.distance and 0 <= age <= self.ttl_s
+        return Look(
+            key, time, image.shape, cells, kept if fits else None, distance, float(changes.mean()), age
+        )
+
+    def keep(self, look: Look[Answer], answer: Answer) -> None:
+        """Keeps what was computed of a picture that was looked at, in the place of what was kept."""
+        self._kept[look.key] = Kept(answer, look.time, look.shape, look.cells)
+
+
+def answered_by(cache: ResultCache[int], pictures: Iterable[tuple[Hashable, float, Picture]]) -> list[int]:
+    """Says which picture's answer each picture gets: its own number, or that of an earlier one.
+
+    For answers that are there already, of a network on the device or a teacher at a server: what reuse would have saved and
+    cost is found without running anything again.
+
+    Args:
+        cache: An empty one.
+        pictures: Key, time in seconds and picture, `(H, W, 3)` uint8, in order of time.
+
+    Example:
+        >>> still, moved = np.zeros((36, 64, 3), np.uint8), np.zeros((36, 64, 3), np.uint8)
+        >>> moved[:9, :9] = 255
+        >>> answered_by(ResultCache(), [("gate", 0, still), ("gate", 1, still), ("gate", 2, moved), ("gate", 3, moved)])
+        [0, 0, 2, 2]
+    """
+    given = []
+    for number, (key, time, image) in enumerate(pictures):
+        look = cache.look(key, time, image)
+        if look.hit is None:
+            cache.keep(look, number)
+        given.append(number if look.hit is None else look.hit.answer)
+    return given
+
+
+def _seen(regions: npt.NDArray[np.floating[Any]]) -> bool:
+    """Whether any region has a part in the picture."""
+    left, top, right, bottom = regions.clip(0, 1).T
+    return bool(np.isfinite(regions).all() and ((right > left) & (bottom > top)).any())

@@ -1,0 +1,70 @@
+"""Camera and time out of the names of pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lkd.edge.predict.frame import Frame
+from lkd.edge.predict.reuse.moments import Moments, moment
+from lkd.edge.predict.sources import PictureSource
+
+
+@pytest.mark.parametrize(
+    ("name", "camera", "clock"),
+    [
+        ("SUNNY/2015-11-12/camera7/2015-11-12_0709.jpg", "SUNNY/2015-11-12/camera7", (7, 9, 0)),
+        ("pklot/2013-03-19_07_05_01.jpg", "pklot", (7, 5, 1)),
+        ("S_2015-11-12_07.09_C01_184.jpg", "S_-_C01_184", (7, 9, 0)),  # a slot is a scene of its own
+        ("gate 20240131T235959.png", "gate", (23, 59, 59)),
+    ],
+)
+def test_a_date_with_a_time(name, camera, clock):
+    found, seconds = moment(Path(name))
+    h, m, s = clock
+    assert found == camera and seconds % 86400 == 3600 * h + 60 * m + s
+
+
+def test_a_number_counts_steps():
+    assert moment(Path("images/cam1_9.jpg"), 0.5) == ("images/cam1", 4.5)
+    assert moment(Path("images/cam1_10.jpg"), 0.5) == ("images/cam1", 5.0)
+    assert moment(Path("cam1/000012.jpg"), 2) == ("cam1", 24.0)
+    assert moment(Path("9_left.jpg"), 1)[0] != moment(Path("9_right.jpg"), 1)[0]
+
+
+def test_a_number_that_is_no_date_is_a_number():
+    assert moment(Path("cam_20151312112233.jpg"), 1)[1] == 20151312112233  # the thirteenth month
+
+
+def test_pictures_are_put_in_order_of_camera_and_time():
+    source = PictureSource([Path(f"in/{name}.png") for name in ("b_2", "a_10", "a_9", "b_1")])
+    moments = Moments(source, step_s=1.0)
+    assert [path.stem for path in source.paths] == ["a_9", "a_10", "b_1", "b_2"]
+    assert moments(Frame("in/a_10.png", 1, None, np.zeros((1, 1, 3), np.uint8))) == ("in/a", 10.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "sentence"),
+    [
+        ("holiday.jpg", None, "holiday.jpg has neither a date with a time in its name, .* nor a number"),
+        ("holiday.jpg", 1.0, "cannot be reused; leave --reuse out"),
+        ("cam1_7.jpg", None, r"say how many lie between two numbers, as --reuse '\{step_s: 0.5\}'"),
+        ("2015-11-12_0709.jpg", 1.0, "step_s=1 is of numbered pictures, and names such as 2015-11-12_0709.jpg say"),
+    ],
+)  # fmt: skip
+def test_pictures_without_a_time_are_refused(name, step, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Moments(PictureSource([Path(name)]), step)
+
+
+class Clip:
+    """A source that is no pictures."""
+
+
+def test_a_clip_has_its_own_times():
+    moments = Moments(Clip())
+    assert moments(Frame("a.mp4", 3, 0.12, np.zeros((1, 1, 3), np.uint8))) == ("a.mp4", 0.12)
+    with pytest.raises(ValueError, match=r"frame 3 of a\.mp4 has no time"):
+        moments(Frame("a.mp4", 3, None, np.zeros((1, 1, 3), np.uint8)))
+    with pytest.raises(ValueError, match="step_s=1 is of numbered pictures, and frames of a clip"):
+        Moments(Clip(), step_s=1.0)
