@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from lkd.wandb_account import has_account
 
 HELP = """\
-usage: python cli.py {fit,validate,test,predict,partition,export,compress} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
+usage: python cli.py {fit,validate,test,predict,partition,export,compress,offload} --config CONFIG.yaml [--KEY.SUBKEY=VALUE ...]
        python cli.py predict SOURCE {--model STUDENT.onnx | --config CONFIG.yaml --ckpt_path X.ckpt}
        python cli.py cache {build,stat,verify,prune} --config CONFIG.yaml
        python cli.py compare COMPARISON.yaml [--jobs N]
@@ -23,6 +23,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   partition  show which client holds what, without training
   export     write a trained student as a file that runs without lkd, measured as that file
   compress   prune, recover and quantize a trained student, each stage measured as the file that it is
+  offload    share the work between a student on the device and a teacher at the edge server, within a budget
   cache      fill, list, test or shrink the store of a CachedTeacher
   compare    run methods over settings and seeds, and report what they reach and what they cost
 
@@ -33,7 +34,18 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
 """
-VERBS = ("fit", "validate", "test", "predict", "partition", "export", "compress", "cache", "compare")
+VERBS = (
+    "fit",
+    "validate",
+    "test",
+    "predict",
+    "partition",
+    "export",
+    "compress",
+    "offload",
+    "cache",
+    "compare",
+)
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTS = (
     "--model",
@@ -184,6 +196,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd.edge.compress import command as compressing
 
             compressing.run(given[1:])
+        elif given[0] == "offload":
+            from lkd.edge.offload import command as offloading
+
+            offloading.run(given[1:])
         elif given[0] == "compare":
             from lkd.compare import command
 

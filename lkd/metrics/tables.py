@@ -42,11 +42,16 @@ def to_markdown(rows: Sequence[Row]) -> str:
 def save_table(rows: Sequence[Row], path: Path) -> None:
     """Writes `<path>.csv` with full precision and `<path>.md` to read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(path.name + ".csv").open("w", newline="", encoding="utf-8") as file:
+    save_csv(rows, path.with_name(path.name + ".csv"))
+    path.with_name(path.name + ".md").write_text(to_markdown(rows) + "\n", encoding="utf-8")
+
+
+def save_csv(rows: Sequence[Row], path: Path) -> None:
+    """Writes a CSV with full precision; all rows have the keys of the first."""
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    path.with_name(path.name + ".md").write_text(to_markdown(rows) + "\n", encoding="utf-8")
 
 
 def read_table(path: Path) -> list[Row]:

@@ -19,11 +19,12 @@ from lkd.edge.compress.prune import Prune
 from lkd.edge.compress.quantize import Quantize, quantize_file
 from lkd.edge.compress.recover import Recover
 from lkd.edge.compress.reference import Reference
-from lkd.edge.compress.resume import Book, described
+from lkd.edge.compress.resume import Book
 from lkd.edge.compress.running import Course
 from lkd.edge.compress.stages import Outcome, report, say
 from lkd.edge.compress.step import Job, Stage, Step
 from lkd.edge.compress.student import student
+from lkd.edge.described import described
 from lkd.edge.export import export, kind_of
 from lkd.edge.export.boxes import NMS
 from lkd.edge.export.measure import check_measurable

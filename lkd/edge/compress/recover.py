@@ -13,9 +13,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.callbacks import DetectionReport, Distillation, EpochLines
 from lkd.edge.compress.parent import Parent
-from lkd.edge.compress.resume import BEGUN, described
+from lkd.edge.compress.resume import BEGUN
 from lkd.edge.compress.step import Job, Stage, Step
 from lkd.edge.compress.student import student
+from lkd.edge.described import described
 from lkd.edge.exported import sha256
 from lkd.metrics.direction import rises
 from lkd.pruned import KEY

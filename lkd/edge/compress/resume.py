@@ -1,16 +1,15 @@
 """Finished stages are not run again: each has its own folder, and a note in it that is written last."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lkd.edge.compress.reference import Measures
 from lkd.edge.compress.step import Stage
+from lkd.edge.described import difference, write_json
 from lkd.edge.exported import sha256
 
 NOTE, BOOK, BEGUN = "stage.json", "compress.json", "begun.json"
@@ -46,11 +45,11 @@ class Book:
                 shutil.rmtree(stage)
         elif known is not None and known != here:
             raise ValueError(
-                f"folder={str(folder)!r} holds stages of another configuration ({_difference(known, here)}): give another folder, or "
+                f"folder={str(folder)!r} holds stages of another configuration ({difference(known, here)}): give another folder, or "
                 "anew=true, which deletes them."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        _write(path, here)
+        write_json(path, here)
 
     def place(self, name: str) -> Path:
         """The folder of a stage, which is made.
@@ -98,7 +97,7 @@ class Book:
             "digests": {self._inside(path): sha256(path) for path in [*stage.files, *own]},
             "measures": asdict(measures),
         }
-        _write(stage.folder / NOTE, note)
+        write_json(stage.folder / NOTE, note)
 
     def _inside(self, path: Path) -> str:
         return str(path.relative_to(self.folder))
@@ -107,52 +106,3 @@ class Book:
 def mark(stage: Stage) -> str:
     """Tells a stage from others, and from one of the same name that was made otherwise."""
     return " ".join([stage.name, *(sha256(path) for path in stage.files)])
-
-
-def described(value: Any, depth: int = 5) -> Any:
-    """An object as plain data: its class and its public attributes, as far as they are plain, too.
-
-    Example:
-        >>> described({"path": Path("a"), "values": (1, None)})
-        {'path': 'a', 'values': [1, None]}
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): described(each, depth) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [described(each, depth) for each in value]
-    if isinstance(value, partial):
-        return {"function": described(value.func), "with": described(value.keywords)}
-    if isinstance(value, type) or not hasattr(value, "__dict__"):
-        return getattr(value, "__qualname__", type(value).__qualname__)
-    name = f"{type(value).__module__}.{type(value).__qualname__}"
-    public = {k: v for k, v in vars(value).items() if not k.startswith("_")} if depth else {}
-    return {"class": name, **{key: described(each, depth - 1) for key, each in public.items()}}
-
-
-def _difference(there: Any, here: Any, where: str = "") -> str:
-    """The first entry that differs, in words."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in [*there, *here]:
-            if there.get(key) != here.get(key):
-                return _difference(there.get(key), here.get(key), f"{where}.{key}" if where else key)
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        for number, pair in enumerate(zip(there, here, strict=True)):
-            if pair[0] != pair[1]:
-                return _difference(*pair, f"{where}[{number}]")
-    return f"{where}: {_brief(there)} there, {_brief(here)} here"
-
-
-def _brief(value: Any) -> str:
-    said = json.dumps(value)
-    return said if len(said) < 60 else said[:57] + "..."
-
-
-def _write(path: Path, content: Any) -> None:
-    """Whole, or not at all."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(draft, path)

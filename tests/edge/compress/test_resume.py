@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lkd.edge.compress import Quantize, Stage
-from lkd.edge.compress.resume import Book, described, mark
+from lkd.edge.compress.resume import Book, mark
+from lkd.edge.described import described
 
 from .test_judge import measures
 

@@ -1,0 +1,150 @@
+"""`Boxes`: the task of a detector."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from lkd.edge.nms import Array
+from lkd.edge.offload.answers import Answer, Answers
+from lkd.edge.offload.scale import Scale
+from lkd.edge.offload.task import Task
+from lkd.edge.offload.tiles import Tiles
+from lkd.metrics.average_precision import Matched, match, overlaps, pooled, pooled_ap
+
+SEEN = 0.25
+"""Score from which on a box counts as an object that is seen, as in pictures."""
+SAME = 0.5
+"""Overlap from which on two boxes mean one object."""
+FAINT = 0.1
+"""Score from which on a box says something of its picture at all: below are thousands of guesses."""
+SMALL = 0.05
+"""Width of a small box, as a share of the picture's longer side."""
+
+
+class Boxes(Task):
+    """Detections.
+
+    Args:
+        tiles: What can be sent of a frame. Default: the frame.
+        most: Detections of a class that count in a frame.
+        scale: Brings the teacher's scores to the student's scale. Default: they stay.
+    """
+
+    name, metrics = "boxes", ("map50", "map", "precision", "recall")
+
+    def __init__(self, tiles: Tiles | None = None, most: int = 300, scale: Scale | None = None) -> None:
+        self.tiles, self.most, self.scale = tiles, most, scale
+
+    def stands(self, answers: Answers, sample: int, sent: Array) -> Answer:
+        """The student's boxes, and the teacher's where a unit was sent."""
+        local, units = answers.local[sample], answers.remote[sample]
+        if not sent.any():
+            return local
+        remote = {int(u): self._scaled(units[u]) for u in np.flatnonzero(sent)}
+        if self.tiles is None:
+            return remote[0]
+        return self.tiles.merge(local, remote, *answers.sizes[sample].tolist())
+
+    def _scaled(self, found: Answer) -> Answer:
+        return found if self.scale is None else {**found, "scores": self.scale(found["scores"])}
+
+    def judged(self, answer: Answer, truth: Answer) -> Matched:
+        """Boxes matched with objects."""
+        return match(answer, truth, self.most)
+
+    def pooled(self, judged: Sequence[Any]) -> dict[str, float]:
+        """Average precision over all frames."""
+        return pooled(judged)
+
+    def marginal(self, judged: Sequence[Any], other: Sequence[Sequence[Any]], metric: str) -> Array:
+        """Average precision is none of single frames: each is exchanged among all others, which stay local."""
+        frames = cast(list[Matched], list(judged))
+
+        def value() -> float:
+            return pooled_ap(frames, metric) if metric in ("map50", "map") else pooled(frames)[metric]
+
+        before, changes = value(), []
+        for n, units in enumerate(other):
+            kept = frames[n]
+            for frames[n] in units:
+                changes.append(value() - before)
+            frames[n] = kept
+        return np.array(changes).reshape(len(other), -1)
+
+    def gain(self, answers: Answers) -> Array:
+        """How many objects the teacher sees and the student does not."""
+        found = np.zeros(answers.nbytes.shape)
+        for n, local in enumerate(answers.local):
+            ours = local["scores"] > SEEN
+            for u, theirs in enumerate(self._in_frame(answers, n)):
+                seen = theirs["scores"] > SEEN
+                same = overlaps(theirs["boxes"][seen], local["boxes"][ours]) >= SAME
+                same &= theirs["labels"][seen][:, None] == local["labels"][ours][None]
+                found[n, u] = (~same.any(1)).sum()
+        return found
+
+    def _in_frame(self, answers: Answers, n: int) -> list[Answer]:
+        """The teacher's boxes of each unit, in pixels of the frame, that are centered in its core."""
+        if self.tiles is None:
+            return list(answers.remote[n])
+        height, width = answers.sizes[n].tolist()
+        made = []
+        for u, ((x1, y1, *_), found) in enumerate(
+            zip(self.tiles.crops(height, width), answers.remote[n], strict=True)
+        ):
+            moved = {**found, "boxes": found["boxes"] + np.array([x1, y1, x1, y1], np.float32)}
+            made.append(self.tiles.parts(moved, height, width)[u])
+        return made
+
+    def views(self, answers: Answers) -> list[list[Answer]]:
+        """What the student sees in each unit, faint boxes too: N lists of U.
+
+        Each is `widths` and `heights` (D,), as shares of the frame's longer side, and `scores` (D,).
+        """
+        found = []
+        for local, size in zip(answers.local, answers.sizes.tolist(), strict=True):
+            clear = {name: rows[local["scores"] > FAINT] for name, rows in local.items()}
+            parts = [clear] if self.tiles is None else self.tiles.parts(clear, *size)
+            found.append([_view(part, max(size)) for part in parts])
+        return found
+
+    def features(self, answers: Answers) -> Array:
+        """Counts, scores and sizes of the boxes of each unit; of a tile those of its whole frame, too."""
+        table = np.array([[_statistics(view) for view in views] for views in self.views(answers)])
+        if self.tiles is None:
+            return table
+        whole = Boxes().features(answers)
+        return np.concatenate([table, np.broadcast_to(whole, (*table.shape[:2], whole.shape[2]))], 2)
+
+
+def entropies(scores: Array) -> Array:
+    """Of boxes that are there with the probability of their score, in nats."""
+    p = scores.clip(1e-7, 1 - 1e-7)
+    return -(p * np.log(p) + (1 - p) * np.log(1 - p))
+
+
+def _statistics(view: Answer) -> list[float]:
+    scores, widths, heights = view["scores"], view["widths"], view["heights"]
+    seen = scores > SEEN
+    some = len(scores) > 0
+    return [
+        len(scores),
+        seen.sum(),
+        scores.sum(),
+        scores.mean() if some else 0.0,
+        ((scores > FAINT) & (scores < 0.5)).sum(),
+        ((scores > FAINT) & (scores < 0.5)).mean() if some else 0.0,
+        entropies(scores).sum(),
+        (widths < SMALL).sum(),
+        (widths < SMALL / 2).sum(),
+        (widths[seen] < SMALL).sum(),
+        np.median(widths) if some else 0.0,
+        widths.min() if some else 0.0,
+        (widths * heights).sum(),
+    ]
+
+
+def _view(found: Answer, longer: int) -> Answer:
+    sides = (found["boxes"][:, 2:] - found["boxes"][:, :2]) / longer
+    return {"widths": sides[:, 0], "heights": sides[:, 1], "scores": found["scores"].astype(np.float64)}

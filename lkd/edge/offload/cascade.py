@@ -1,0 +1,239 @@
+"""`offload`: a small student answers on the device, and a teacher at the edge server where it is worth it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.loggers import Logger
+
+from lkd import __version__
+from lkd.datamodules.detection import DetectionDataModule
+from lkd.edge.described import described
+from lkd.edge.exported import sha256
+from lkd.edge.offload.boxes import Boxes
+from lkd.edge.offload.budget import Budget
+from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.curves import curve, ends, random_curve, ranks, verdict
+from lkd.edge.offload.frames import FrameSource
+from lkd.edge.offload.gates import Gate, Learned, Oracle, usual
+from lkd.edge.offload.kept import claim
+from lkd.edge.offload.link import Link
+from lkd.edge.offload.payload import Payload
+from lkd.edge.offload.point import Point
+from lkd.edge.offload.report import Report
+from lkd.edge.offload.samples import PictureSource
+from lkd.edge.offload.scale import matched_scale
+from lkd.edge.offload.source import SPLITS, Source
+from lkd.edge.offload.students import Files, predictor_of, student_of
+from lkd.edge.offload.task import Task
+from lkd.edge.offload.tiles import Tiles
+from lkd.edge.offload.trial import Conditions, Trial
+from lkd.edge.predict.predictor import Predictor
+from lkd.modules import Detector
+from lkd.teachers import Teacher
+from lkd.teachers.classes import understand
+from lkd.teachers.fingerprint import Fingerprint
+
+
+def offload(
+    module: LightningModule | None,
+    data: LightningDataModule,
+    ckpt_path: str | None,
+    teacher: Teacher,
+    budget: Budget,
+    exported: Files | None = None,
+    gate: Gate | None = None,
+    payload: Payload | None = None,
+    tiles: Tiles | None = None,
+    link: Link | None = None,
+    fps: float | None = None,
+    workers: int = 1,
+    server_speed: float = 1.0,
+    device_ms: float | None = None,
+    threads: int = 1,
+    teacher_size: int | None = None,
+    match_scores: bool = False,
+    labels: bool = False,
+    metric: str | None = None,
+    draws: int = 20,
+    seed: int = 0,
+    folder: str = "offload",
+    anew: bool = False,
+    loggers: Sequence[Logger] = (),
+    config: Mapping[str, Any] | None = None,
+) -> Point:
+    """Measures a cascade on the test data of a student, and finds the threshold that a budget allows.
+
+    Answers of student and teacher are kept in the folder and not computed again. Gates learn from validation data, or else
+    from training data without labels, and the threshold is chosen there. See docs/offload.md.
+
+    Args:
+        module: A `Detector` or a classifier of pictures; None with `exported`.
+        data: A `DetectionDataModule`, or one of samples (x, y) with pictures x.
+        ckpt_path: Checkpoint of the student; None with `exported`.
+        teacher: At the server.
+        budget: What may be spent, or is to be reached.
+        exported: The student as a file, or a file for each camera.
+        gate: Who decides at the operating point. Default: `Learned()`.
+        payload: How a picture is sent. Default: WebP of quality 70.
+        tiles: Parts of frames, each of which is sent or not. Default: whole frames.
+        link: Between each camera and the server. Default: 10 Mb/s, and 50 ms there and back.
+        fps: Samples a second of each camera. Default: none waits for another.
+        workers: Requests that the server works on at once.
+        server_speed: How many times faster the server is than this machine, on which the teacher is timed.
+        device_ms: Time of the student on the device. Default: its median on this machine.
+        threads: Of PyTorch and of a file's run-time, while answers are computed and timed.
+        teacher_size: Longer side of a frame in the teacher's input. Default: the data's `teacher_size`, or else `image_size`.
+        match_scores: Whether the teacher's scores are brought to the student's scale, so that boxes of both can be ranked
+            together.
+        labels: Whether labels of the calibration data may be read.
+        metric: Which one decides. Default: `map50`, of classifiers `acc`.
+        draws: Of the random gate, whose mean is shown.
+        seed: Of draws, jitter and loss.
+        folder: Where to write.
+        anew: Whether answers that another configuration left in the folder are deleted, and these too.
+        loggers: Those of W&B get the table and the picture.
+        config: Of the run; what of it the answers depend on is compared.
+
+    Returns:
+        The operating point on the test data.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: For arguments that do not fit, or a budget that nothing meets; the table is written all the same.
+
+    Example:
+        >>> offload(Classifier("resnet18"), Digits(), "last.ckpt", Teacher("teacher.ckpt"), Budget(rate=0.2))  # doctest: +SKIP
+        Point(arm='learned', rate=0.19, ...)
+    """
+    conditions = Conditions(link or Link(10.0, rtt_ms=50.0), fps, workers, server_speed, device_ms, seed)
+    gate, payload = gate or Learned(), payload or Payload()
+    budget.check(fps, labels)
+    task = _task(module, data, tiles)
+    first = metric or task.metrics[0]
+    _check(task, gate, first, match_scores, labels, draws)
+    student = student_of(module, data, ckpt_path, exported, threads)
+    teacher.prepare()
+    with _threads(threads):
+        source: Source
+        if isinstance(task, Boxes):
+            views = cast(DetectionDataModule, data).eval_views
+            size = teacher_size or views.teacher_size or views.image_size
+            predictor = predictor_of(student, ckpt_path or str(exported))
+            source = FrameSource(
+                predictor, teacher, cast(DetectionDataModule, data), payload, task, size, labels
+            )
+            understand(teacher, _names(module, predictor(source.cameras("test")[0])))
+        else:
+            source = PictureSource(student(""), teacher, data, payload, labels)
+        what = {
+            "lkd": __version__,
+            "student": _digests(ckpt_path, exported),
+            "model": (config or {}).get("model") or type(module).__qualname__,
+            "samples": {split: source.digest(split) for split in SPLITS},
+            "teacher": {"weights and code": Fingerprint(teacher.loaded).now(), **_settings(teacher)},
+            "payload": described(payload),
+            "tiles": described(tiles),
+            "teacher_size": getattr(source, "teacher_size", None),
+        }
+        place = claim(Path(folder), what, anew)
+        learnt, measured = (source.answers(split, place) for split in SPLITS)
+    if match_scores:
+        cast(Boxes, task).scale = matched_scale(learnt)
+    calibration, test = (Trial(task, answers, conditions) for answers in (learnt, measured))
+    gates = {g.name: g for g in [*usual(task.name, len(set(learnt.cameras)) * learnt.units), gate]}
+    for each in gates.values():
+        each.fit(task, learnt)
+    curves = {
+        "random": random_curve(test, draws, seed),
+        **{k: curve(each, test) for k, each in gates.items()},
+    }
+    curves["oracle"] = curve(Oracle(first), test)
+    metrics = [first, *(name for name in task.metrics if name != first)]
+    report = Report(metrics, *ends(test), curves, notes=[f"Calibrated on {source.calibrated_on}."])
+    if said := verdict(curves, first):
+        report.notes.append(said)
+    try:
+        chosen = budget.choose(ranks(gate, calibration), calibration, first)
+        report.operating = test.point(gate.name, ranks(gate, test) >= chosen.threshold)
+        report.notes.append(budget.said(chosen.calibration, report.operating, first, fps))
+        report.notes.append(report.sentence())
+    finally:  # the table is worth having where nothing meets the budget
+        report.write(Path(folder), loggers)
+        print("\n".join(report.notes))
+    return report.operating
+
+
+def _task(module: LightningModule | None, data: LightningDataModule, tiles: Tiles | None) -> Boxes | Classes:
+    if hasattr(module, "client"):
+        raise ValueError(
+            f"{type(module).__name__} is a federation: offload takes one student, so save a client's model, and give its configuration."
+        )
+    if isinstance(data, DetectionDataModule):
+        return Boxes(tiles, module.thresholds[2]) if isinstance(module, Detector) else Boxes(tiles)
+    if tiles is not None:
+        raise ValueError(
+            f"tiles={tiles} are parts of frames with boxes, and {type(data).__name__} has none: leave them out."
+        )
+    return Classes()
+
+
+def _check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool, draws: int) -> None:
+    """Refuses what does not fit, before anything long."""
+    if draws < 1:
+        raise ValueError(f"draws={draws} must be at least 1.")
+    if metric not in task.metrics:
+        raise ValueError(f"metric={metric!r} is not among what is measured: {', '.join(task.metrics)}.")
+    if match_scores and not isinstance(task, Boxes):
+        raise ValueError(
+            "match_scores=true is of boxes, which are ranked by their scores; a class is right or wrong: leave it out."
+        )
+    if isinstance(gate, Oracle):
+        raise ValueError(
+            "gate=Oracle knows the test's labels: it bounds what a gate can reach, and cannot operate."
+        )
+    if isinstance(gate, Learned) and gate.labels and not labels:
+        raise ValueError(
+            "gate=Learned(labels=true) is taught by labels of the calibration data: give labels=true beside it, too."
+        )
+    gate.check(task)
+
+
+def _names(module: LightningModule | None, predictor: Predictor) -> Any:
+    """Who says what the student's classes are: the module, or the file, which calls them by numbers where nobody knew."""
+    if isinstance(module, Detector):
+        return module
+    classes = predictor.classes
+    named = classes if any(name != str(k) for k, name in enumerate(classes)) else None
+    return SimpleNamespace(class_names=named, num_classes=len(classes))
+
+
+def _digests(ckpt_path: str | None, exported: Files | None) -> dict[str, str]:
+    paths = exported if isinstance(exported, Mapping) else {"": str(exported or ckpt_path)}
+    return {name: sha256(Path(path)) for name, path in paths.items()}
+
+
+def _settings(teacher: Teacher) -> dict[str, Any]:
+    """What changes a teacher's answers beside its model."""
+    names = ("class_map", "classes", "precision")
+    return {
+        "normalization": described(teacher.normalization),
+        **{k: described(getattr(teacher, k)) for k in names},
+    }
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads of PyTorch, for a while."""
+    if count < 1:
+        raise ValueError(f"threads={count} must be 1 or more.")
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

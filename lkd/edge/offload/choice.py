@@ -1,0 +1,39 @@
+"""From scores to what is sent: the best share of a split, or all above a threshold."""
+
+import numpy as np
+
+from lkd.edge.nms import Array
+
+CANDIDATES = 200
+"""Thresholds that are looked at, at most."""
+
+
+def best(scores: Array, costs: Array, share: float, seed: int = 0) -> Array:
+    """The highest scores, as many as their costs allow.
+
+    Args:
+        scores: `(N, U)`.
+        costs: `(N, U)`, such as ones or bytes.
+        share: Of the sum of all costs, at most.
+        seed: Decides between equal scores.
+
+    Returns:
+        `(N, U)` bool.
+
+    Example:
+        >>> best(np.array([[0.1], [0.9], [0.5]]), np.ones((3, 1)), 0.67)[:, 0].tolist()
+        [False, True, True]
+    """
+    flat, cost = scores.ravel(), costs.ravel().astype(np.float64)
+    order = np.lexsort((np.random.default_rng(seed).random(len(flat)), -flat))
+    chosen = np.zeros(len(flat), bool)
+    chosen[order[np.cumsum(cost[order]) <= share * cost.sum() * (1 + 1e-9)]] = True
+    return chosen.reshape(scores.shape)
+
+
+def thresholds(scores: Array) -> Array:
+    """From the highest score down: with each at least one more unit of these is sent. `(K,)`."""
+    found = np.unique(scores)[::-1]
+    if len(found) > CANDIDATES:
+        found = found[np.linspace(0, len(found) - 1, CANDIDATES).round().astype(int)]
+    return found

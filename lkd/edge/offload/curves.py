@@ -1,0 +1,67 @@
+"""Curves: each gate's best share of the test units, from little to nearly all."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lkd.edge.nms import Array
+from lkd.edge.offload.choice import best
+from lkd.edge.offload.gates import Gate, Random
+from lkd.edge.offload.point import Point
+from lkd.edge.offload.trial import Trial, mean_point
+
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
+"""Of whole samples, or of the bytes of all tiles."""
+
+
+def ranks(gate: Gate, trial: Trial) -> Array:
+    """Scores by which units are chosen: of tiles the gain for each byte, if it is a gain that is estimated. `(N, U)`."""
+    scores, nbytes = gate.score(trial.task, trial.answers), trial.answers.nbytes
+    return scores / nbytes if gate.gains and nbytes.shape[1] > 1 else scores
+
+
+def costs(trial: Trial) -> Array:
+    """What shares are of: of samples their number, of tiles their bytes, since tiles of sky cost next to nothing. `(N, U)`."""
+    nbytes = trial.answers.nbytes
+    return nbytes if nbytes.shape[1] > 1 else np.ones_like(nbytes)
+
+
+def curve(gate: Gate, trial: Trial) -> dict[float, Point]:
+    """What each share gives.
+
+    Args:
+        gate: Who chooses.
+        trial: Of the test data.
+    """
+    scores, cost = ranks(gate, trial), costs(trial)
+    return {share: trial.point(gate.name, best(scores, cost, share)) for share in SHARES}
+
+
+def random_curve(trial: Trial, draws: int, seed: int) -> dict[float, Point]:
+    """The mean of several draws."""
+    drawn = [curve(Random(seed * 1000 + draw), trial) for draw in range(draws)]
+    return {share: mean_point([one[share] for one in drawn]) for share in SHARES}
+
+
+def ends(trial: Trial) -> tuple[Point, Point]:
+    """Nothing is sent, and everything at once, without waiting for the student."""
+    shape = trial.answers.nbytes.shape
+    nothing = trial.point("device-only", np.zeros(shape, bool))
+    return nothing, trial.point("server-only", np.ones(shape, bool), device_ms=0.0)
+
+
+def closed(point: Point, device: Point, server: Point, metric: str) -> float | None:
+    """Share of the gap between device and server that is closed; None where the server is not better."""
+    gap = server.metrics[metric] - device.metrics[metric]
+    return (point.metrics[metric] - device.metrics[metric]) / gap if gap > 1e-9 else None
+
+
+def verdict(curves: Mapping[str, Mapping[float, Point]], metric: str) -> str | None:
+    """Whether the learned gate beats the camera mean, in the mean over shares; None without one of them."""
+    known = {name: np.mean([p.metrics[metric] for p in found.values()]) for name, found in curves.items()}
+    if "learned" not in known or "camera mean" not in known:
+        return None
+    better = known["learned"] - known["camera mean"]
+    if better > 0:
+        return f"The learned gate is better than the camera mean by {better:.4f} {metric}, in the mean over all shares."
+    return f"No learned gate beats the camera mean ({better:+.4f} {metric}, in the mean over all shares): take CameraMean."

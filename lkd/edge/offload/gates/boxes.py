@@ -1,0 +1,64 @@
+"""Gates of detectors: statistics of the student's boxes in a unit."""
+
+from typing import cast
+
+import numpy as np
+
+from lkd.edge.nms import Array
+from lkd.edge.offload.answers import Answer, Answers
+from lkd.edge.offload.boxes import Boxes, entropies
+from lkd.edge.offload.gates.gate import Gate
+from lkd.edge.offload.task import Task
+
+
+class _OfBoxes(Gate):
+    task = "boxes"
+
+    def score(self, task: Task, answers: Answers) -> Array:
+        """A statistic of each unit's boxes."""
+        return np.array([[self.statistic(v) for v in views] for views in cast(Boxes, task).views(answers)])
+
+    def statistic(self, view: Answer) -> float:
+        """Of the `widths` and `scores` of a unit's boxes."""
+        raise NotImplementedError
+
+
+class UnsureBoxes(_OfBoxes):
+    """Share of the boxes that are unsure, with scores of .1 to .5."""
+
+    name = "unsure boxes"
+
+    def statistic(self, view: Answer) -> float:
+        """0 without a box."""
+        return float((view["scores"] <= 0.5).mean()) if len(view["scores"]) else 0.0
+
+
+class NarrowBoxes(_OfBoxes):
+    """Minus the median width of the boxes: a small detector misses small objects."""
+
+    name = "narrow boxes"
+
+    def statistic(self, view: Answer) -> float:
+        """In shares of the frame's longer side, and -1 without a box."""
+        return -float(np.median(view["widths"])) if len(view["widths"]) else -1.0
+
+
+class LowScores(_OfBoxes):
+    """Minus the mean score of the boxes."""
+
+    name = "low scores"
+
+    def statistic(self, view: Answer) -> float:
+        """-1 without a box."""
+        return -float(view["scores"].mean()) if len(view["scores"]) else -1.0
+
+
+class ScoreEntropy(_OfBoxes):
+    """Sum over the boxes of the entropy of their scores."""
+
+    name = "entropy of scores"
+    gains = True
+
+    def statistic(self, view: Answer) -> float:
+        """In nats."""
+        return float(entropies(view["scores"]).sum())

@@ -1,0 +1,54 @@
+"""Gates of classifiers: three ways to doubt probabilities, which agree where there are two classes."""
+
+from typing import cast
+
+import numpy as np
+
+from lkd.edge.nms import Array
+from lkd.edge.offload.answers import Answers
+from lkd.edge.offload.classes import Classes, entropy
+from lkd.edge.offload.gates.gate import Gate
+from lkd.edge.offload.task import Task
+
+
+class _OfProbabilities(Gate):
+    task = "classes"
+
+    def score(self, task: Task, answers: Answers) -> Array:
+        """One of the probabilities of each sample."""
+        return self.doubt(cast(Classes, task).probabilities(answers))[:, None]
+
+    def doubt(self, probabilities: Array) -> Array:
+        """Of probabilities `(N, C)`: `(N,)`."""
+        raise NotImplementedError
+
+
+class Entropy(_OfProbabilities):
+    """Entropy of the student's distribution, as in BranchyNet (Teerapittayanon et al., ICPR 2016)."""
+
+    name = "entropy"
+
+    def doubt(self, probabilities: Array) -> Array:
+        """In nats."""
+        return entropy(probabilities)
+
+
+class Margin(_OfProbabilities):
+    """How little the two most probable classes differ."""
+
+    name = "margin"
+
+    def doubt(self, probabilities: Array) -> Array:
+        """Minus the difference."""
+        ordered = np.sort(probabilities, 1)
+        return ordered[:, -2] - ordered[:, -1]
+
+
+class MaxProbability(_OfProbabilities):
+    """How improbable the most probable class is."""
+
+    name = "max probability"
+
+    def doubt(self, probabilities: Array) -> Array:
+        """One minus its probability."""
+        return 1 - probabilities.max(1)

@@ -1,0 +1,43 @@
+"""`Scale`: a teacher's scores on the scale of a student, so that boxes of both can be ranked together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lkd.edge.nms import Array
+from lkd.edge.offload.answers import Answers
+
+
+class Scale:
+    """A rising map of scores: the k-th highest of the teacher becomes the k-th highest of the student, on the same frames.
+
+    Both then have as many boxes above any score, which is what a ranking over frames of both asks for. The order within
+    the teacher's own boxes stays.
+
+    Args:
+        theirs: The teacher's scores, of all frames.
+        ours: The student's.
+
+    Example:
+        >>> scale = Scale(np.array([0.9, 0.5]), np.array([0.6, 0.4]))
+        >>> scale(np.array([0.9, 0.7, 0.5])).round(3).tolist()
+        [0.6, 0.5, 0.4]
+    """
+
+    def __init__(self, theirs: Array, ours: Array) -> None:
+        count = min(len(theirs), len(ours))
+        pairs = [np.sort(each)[::-1][:count][::-1].astype(np.float64) for each in (theirs, ours)]
+        # the ends are fixed, and each step rises a little: equal scores would lose the order
+        self._theirs = np.concatenate([[0.0], pairs[0], [1.0]])
+        self._ours = np.concatenate([[0.0], pairs[1], [1.0]])
+
+    def __call__(self, scores: Array) -> Array:
+        """The scores `(D,)` on the student's scale."""
+        moved = np.interp(scores, self._theirs, self._ours)
+        return (moved + 1e-6 * scores).astype(scores.dtype)
+
+
+def matched_scale(answers: Answers) -> Scale:
+    """Of whole frames that both have seen."""
+    theirs: Sequence[Array] = [unit["scores"] for units in answers.remote for unit in units]
+    return Scale(np.concatenate(theirs), np.concatenate([one["scores"] for one in answers.local]))

@@ -1,0 +1,112 @@
+"""`Trial`: what a choice of units costs and gives, on one split and over one link."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from lkd.edge.nms import Array
+from lkd.edge.offload.answers import Answers
+from lkd.edge.offload.link import Link, Server, travel
+from lkd.edge.offload.point import Point
+from lkd.edge.offload.task import Judge, Task
+
+ALONE = 1e6
+"""Seconds between samples of which none waits for another."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which samples are sent.
+
+    Attributes:
+        link: Between each camera and the server.
+        fps: Samples a second of each camera; None if none waits for another.
+        workers: Requests that the server works on at once.
+        server_speed: How many times faster the server is than the machine that the teacher was timed on.
+        device_ms: Time of the student on the device; None for what was measured here.
+        seed: Of jitter and loss.
+    """
+
+    link: Link
+    fps: float | None = None
+    workers: int = 1
+    server_speed: float = 1.0
+    device_ms: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("fps", "server_speed", "device_ms"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name}={value:g} must be a number above 0.")
+
+
+class Trial:
+    """Answers of a split under conditions.
+
+    Args:
+        task: What the answers mean.
+        answers: Of the split. Without their truth points have no metrics.
+        conditions: Of link and server.
+    """
+
+    def __init__(self, task: Task, answers: Answers, conditions: Conditions) -> None:
+        self.task, self.answers, self.conditions = task, answers, conditions
+        self.judge = Judge(task, answers) if answers.truth is not None else None
+        self.names = np.array(answers.cameras)
+        self.arrivals = _arrivals(self.names, conditions.fps)
+        given = conditions.device_ms
+        self.device_ms = float(np.median(answers.device_ms)) if given is None else given
+        self.server_ms = float(np.median(answers.server_ms)) / conditions.server_speed
+
+    def point(self, arm: str, sent: Array, device_ms: float | None = None) -> Point:
+        """What comes out.
+
+        Args:
+            arm: Who decided.
+            sent: `(N, U)` bool.
+            device_ms: When the device has decided; None for when its own answer is there.
+        """
+        units = sent.sum(1)
+        nbytes = (self.answers.nbytes * sent).sum(1)
+        trip = travel(
+            self.conditions.link,
+            Server(self.server_ms, self.conditions.workers),
+            self.arrivals,
+            nbytes,
+            self.device_ms if device_ms is None else device_ms,
+            self.conditions.seed,
+            self.names,
+            work=units,
+        )
+        stands = sent & ~trip.failed[:, None]
+        p50, p95 = np.percentile(trip.latency_ms, [50, 95]).tolist()
+        return Point(
+            arm=arm,
+            rate=float((units > 0).mean()),
+            units=float(sent.mean()),
+            kb=float(nbytes.mean() / 1e3),
+            metrics={} if self.judge is None else self.judge(stands),
+            p50_ms=p50,
+            p95_ms=p95,
+            failed=float(trip.failed.mean()),
+            server_ms=float(trip.server_ms.mean()),
+        )
+
+
+def _arrivals(names: Array, fps: float | None) -> Array:
+    """When each sample is taken, in seconds: those of a camera one after the other, all cameras at once."""
+    places = np.zeros(len(names))
+    for name in np.unique(names):
+        mine = names == name
+        places[mine] = np.arange(mine.sum())
+    return np.arange(len(names)) * ALONE if fps is None else places / fps
+
+
+def mean_point(points: Sequence[Point]) -> Point:
+    """The mean of points of one arm, as of several draws."""
+    numbers = [f.name for f in fields(Point) if f.name not in ("arm", "metrics")]
+    means = {name: float(np.mean([getattr(point, name) for point in points])) for name in numbers}
+    metrics = {name: float(np.mean([p.metrics[name] for p in points])) for name in points[0].metrics}
+    return Point(arm=points[0].arm, metrics=metrics, **means)
