@@ -31,11 +31,17 @@ CONFIGS = sorted(
     path.relative_to(ROOT)
     for path in (ROOT / "configs").rglob("*.yaml")
     # sweeps are run by test_sweeps.py, comparisons by compare/; logging/ and networks/ hold parts, nothing by themselves;
-    # edge/ compresses students of the others
+    # edge/ compresses students of the others, and has them share their work with a server
     if path.relative_to(ROOT / "configs").parts[0]
     not in ("sweeps", "tradeoff", "logging", "networks", "edge")
 )
-COMPRESSIONS = sorted(path.relative_to(ROOT) for path in (ROOT / "configs/edge").glob("*.yaml"))
+EDGE = sorted(path.relative_to(ROOT) for path in (ROOT / "configs/edge").glob("*.yaml"))
+COMPRESSIONS = [path for path in EDGE if "steps" in yaml.safe_load((ROOT / path).read_text())]
+CASCADES = [
+    path
+    for path in EDGE
+    if {"budget", "arms"} & yaml.safe_load((ROOT / path).read_text()).keys() == {"budget"}
+]
 SMALL_TRAINER = {
     "trainer.limit_train_batches": 2,
     "trainer.limit_val_batches": 1,
@@ -406,6 +412,35 @@ def test_a_compression_runs_to_its_end(path, tmp_path, monkeypatch):
     assert len(rows) == 1 + len(config["steps"])
     assert all(row["kept"].startswith(("yes", "no: not run")) for row in rows)
     assert list(Path("out").glob("student*.onnx")) and Path("out/stages.png").is_file()
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=extras(path)) for path in CASCADES])
+def test_a_cascade_is_measured(path, tmp_path, monkeypatch):
+    """Of the student whose configuration it names, untrained, whose boxes may give no gate anything to go by."""
+    config = yaml.safe_load((ROOT / path).read_text())
+    student = Path(config["student"])
+    _, make, overrides = how_to_shrink(student, yaml.safe_load((ROOT / student).read_text()))
+    monkeypatch.chdir(tmp_path)
+    make()
+    labelled = {"data.unlabelled": False, "distillation": None, "test_after_fit": False}
+    main(
+        [
+            "fit",
+            "--config",
+            str(ROOT / student),
+            *words({**overrides, **labelled, "save_as": config["ckpt_path"]}),
+        ]
+    )
+    config |= {"student": str(ROOT / student), "draws": 2, "folder": "out"}
+    Path("small.yaml").write_text(yaml.safe_dump(config))
+    try:
+        main(["offload", "--config", "small.yaml", *words(overrides)])
+    except SystemExit as error:
+        assert "is met by no threshold" in str(error)
+    with Path("out/curves.csv").open(newline="") as file:
+        arms = {row["arm"] for row in csv.DictReader(file)}
+    assert arms >= {"device-only", "server-only", "random", "learned", "camera mean", "oracle"}
+    assert Path("out/curves.png").is_file()
 
 
 @needs_yolo

@@ -73,7 +73,7 @@ class Answers:
         numbers = {name: tensors[name] for name in NUMBERS}
         units, flat = numbers["nbytes"].shape[1], _unpacked("remote", tensors)
         remote = [flat[start : start + units] for start in range(0, len(flat), units)]
-        return cls(_unpacked("local", tensors), remote, **numbers)
+        return cls(_unpacked("local", tensors), remote, **numbers, cameras=(), truth=None)
 
 
 def joined(

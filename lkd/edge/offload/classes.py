@@ -32,10 +32,11 @@ class Classes(Task):
         return (np.array(other, float) - np.array(judged, float)[:, None]) / len(judged)
 
     def gain(self, answers: Answers) -> Array:
-        """By how much the student's answer diverges from the teacher's, KL(teacher || student) in nats."""
-        ours, theirs = self.probabilities(answers), np.stack([u[0]["probabilities"] for u in answers.remote])
-        logs = [np.log(p.clip(1e-12, 1)) for p in (theirs, ours)]
-        return (theirs * (logs[0] - logs[1])).sum(1, keepdims=True).clip(0)
+        """The accuracy that the teacher expects to add: how much more probable it takes its class to be than the student's."""
+        theirs = np.stack([units[0]["probabilities"] for units in answers.remote])
+        rows, chosen = np.arange(len(theirs)), self.probabilities(answers).argmax(1)
+        gain: Array = (theirs.max(1) - theirs[rows, chosen])[:, None]
+        return gain
 
     def probabilities(self, answers: Answers) -> Array:
         """The student's `(N, C)`."""

@@ -13,7 +13,7 @@ class Learned(Gate):
     """Estimates the gain of sending a unit by ridge regression.
 
     Its target is read from the teacher's own answers to calibration data, without labels: of detectors how many of its
-    objects the student missed, of classifiers how far both distributions are apart.
+    objects the student missed, of classifiers the accuracy that the teacher expects to add.
 
     Args:
         cameras: Whether it knows whose a sample is, and which tile. A new camera then gets the mean of all.

@@ -1,0 +1,112 @@
+"""`python cli.py offload`, from a configuration to a table."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lkd.cli import main
+
+from ..export.test_command import CONFIG
+from ..students import save
+
+OFFLOAD = {
+    "student": "student.yaml",
+    "ckpt_path": "x.ckpt",
+    "teacher": {"model": "teacher.ckpt"},
+    "payload": {"format": "png"},
+    "link": {"mbps": 5, "rtt_ms": 50, "loss": 0.01, "deadline_ms": 500},
+    "fps": 2,
+    "draws": 2,
+    "budget": {"rate": 0.3},
+}
+NETWORK = {"class_path": "lkd.models.MLP", "init_args": {"features": 64, "classes": 10, "hidden": []}}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A teacher that the command line has trained for an epoch."""
+    folder = tmp_path_factory.mktemp("teacher")
+    config = {**CONFIG, "model": {"class_path": "Classifier", "init_args": {"network": NETWORK}}}
+    config["trainer"] = {**CONFIG["trainer"], "max_epochs": 1, "logger": False, "enable_progress_bar": False}
+    config |= {"distillation": None, "test_after_fit": False}
+    (folder / "t.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", str(folder / "t.yaml"), f"--save_as={folder / 'teacher.ckpt'}"])
+    return folder / "teacher.ckpt"
+
+
+@pytest.fixture
+def here(digits, teacher, tmp_path, monkeypatch):
+    """A folder with configurations and both checkpoints."""
+    monkeypatch.chdir(tmp_path)
+    config = {**CONFIG, "model": {"class_path": "Classifier", "init_args": {"network": NETWORK}}}
+    Path("student.yaml").write_text(yaml.safe_dump(config))
+    Path("c.yaml").write_text(yaml.safe_dump(OFFLOAD))
+    Path("teacher.ckpt").symlink_to(teacher)
+    state = dict(
+        zip(["layers.0.weight", "layers.0.bias"], digits[0].network.state_dict().values(), strict=True)
+    )
+    from lkd.models import MLP
+    from lkd.modules import Classifier
+
+    made = Classifier(MLP(64, 10))
+    made.network.load_state_dict(dict(zip(made.network.state_dict(), state.values(), strict=True)))
+    save(made, "x.ckpt")
+
+
+def test_a_cascade_from_its_configuration(here, capsys):
+    main(["offload", "--config", "c.yaml", "--gate.class_path=lkd.edge.offload.Entropy", "--budget.rate=0.4"])
+    said = capsys.readouterr().out
+    assert "Operating point, entropy:" in said and "runs/one/offload/points.md" in said
+    table = Path("runs/one/offload/points.md").read_text()
+    assert "| device-only |" in table and "| oracle | 50 % |" in table
+    assert not Path("x").exists()  # no run was begun
+    main(["offload", "--config", "c.yaml", "--folder=out", "--tiles=null", "--link.rtt_ms=10"])
+    assert Path("out/curves.png").is_file()
+
+
+def test_an_exported_file_is_the_student(here, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    from lkd.edge.offload import students
+
+    class File:
+        def __init__(self, path, threads):
+            self.path, self.threads = path, threads
+
+    monkeypatch.setattr(students, "Exported", File)
+    found = {}
+
+    def stop(**options):
+        found.update(options)
+
+    monkeypatch.setattr(
+        "lkd.edge.offload.command.offload", lambda *args, **options: stop(ckpt_path=args[2], **options)
+    )
+    main(["offload", "--config", "c.yaml", "--ckpt_path=null", "--exported=student.onnx", "--threads=2"])
+    assert found["ckpt_path"] is None and found["exported"] == "student.onnx" and found["seed"] == 3
+    main(["offload", "--config", "c.yaml", "--ckpt_path=null", "--exported={C1: a.onnx, C2: b.onnx}"])
+    assert found["exported"] == {"C1": "a.onnx", "C2": "b.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--budget.kb=3"], "budget says rate=0.3, kb=3, and takes exactly one of"),
+        (["--link.mbps=0"], "mbps=0 must be positive"),
+        (["--payload.quality=3"], "quality=3: png keeps every pixel"),
+        (["--ckpt_path=gone.ckpt"], "ckpt_path='gone.ckpt' does not exist"),
+        (["--ckpt_path=null"], "ckpt_path=None does not exist"),
+        (["--exported=x.onnx"], "both ckpt_path='x.ckpt' and exported='x.onnx'"),
+        (["--student=gone.yaml"], "student='gone.yaml' does not exist"),
+        (["--metric=map"], "metric='map' is not among what is measured: acc"),
+    ],
+)
+def test_mistakes_get_one_sentence(here, options, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["offload", "--config", "c.yaml", *options])
+    assert message in str(ended.value) + capsys.readouterr().err
+
+
+def test_the_verb_alone_says_what_it_needs():
+    with pytest.raises(SystemExit, match="offload needs to know what to run: offload --config"):
+        main(["offload"])

@@ -1,0 +1,95 @@
+"""Curves between two ends: no gate is better than who knows the labels, and an honest one than chance."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lkd.edge.offload.boxes import Boxes
+from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.curves import SHARES, closed, costs, curve, ends, random_curve, ranks, verdict
+from lkd.edge.offload.gates import CameraMean, Entropy, Learned, Oracle, Random
+from lkd.edge.offload.link import Link
+from lkd.edge.offload.point import Point
+from lkd.edge.offload.trial import Conditions, Trial
+
+from .drawn import of_boxes, of_classes
+
+CONDITIONS = Conditions(Link(8.0, rtt_ms=10))
+
+
+@pytest.mark.parametrize("kind", ["boxes", "classes"])
+def test_from_chance_to_the_oracle(kind):
+    task, drawn = (Boxes(), of_boxes) if kind == "boxes" else (Classes(), of_classes)
+    metric = task.metrics[0]
+    test, gate = Trial(task, drawn(1), CONDITIONS), Learned()
+    gate.fit(task, drawn(0, labelled=False))
+    found = [random_curve(test, 8, 0), curve(gate, test), curve(Oracle(metric), test)]
+    for share in (0.2, 0.4):
+        chance, learned, oracle = (one[share].metrics[metric] for one in found)
+        assert chance < learned <= oracle + 0.01
+        assert all(one[share].rate <= share + 1e-9 for one in found)
+    device, server = ends(test)
+    assert device.metrics[metric] < server.metrics[metric]
+    assert (
+        server.p50_ms < test.point("a", np.ones(test.answers.nbytes.shape, bool)).p50_ms
+    )  # it waits for nobody
+
+
+def test_bytes_rise_with_the_share():
+    found = curve(Random(), Trial(Boxes(), of_boxes(), CONDITIONS))
+    assert list(found) == list(SHARES)
+    assert (np.diff([point.kb for point in found.values()]) > 0).all()
+
+
+def test_a_gate_that_is_right_closes_the_whole_gap_with_less():
+    test = Trial(Classes(), of_classes(), CONDITIONS)
+    device, server = ends(test)
+    wrong = 1 - device.metrics["acc"]
+    oracle = curve(Oracle("acc"), test)
+    assert all(p.metrics["acc"] == server.metrics["acc"] == 1 for share, p in oracle.items() if share > wrong)
+
+
+def test_tiles_are_chosen_by_gain_for_each_byte():
+    made = of_boxes(count=6)
+    two = replace(made, remote=[[one[0], one[0]] for one in made.remote], nbytes=np.tile([10, 40], (6, 1)),
+                  server_ms=np.ones((6, 2)))  # fmt: skip
+    trial = Trial(Boxes(), two, CONDITIONS)
+
+    class Same(CameraMean):
+        def score(self, task, answers):
+            return np.ones(answers.nbytes.shape)
+
+    assert ranks(Same(), trial)[0].tolist() == [0.1, 0.025]
+    assert np.array_equal(costs(trial), two.nbytes)
+    assert np.array_equal(costs(Trial(Boxes(), made, CONDITIONS)), np.ones((6, 1)))
+    assert ranks(Same(), Trial(Boxes(), made, CONDITIONS))[0].tolist() == [1.0]
+
+
+def point(value):
+    return Point("a", 0.5, 0.5, 1.0, {"acc": value}, 1.0, 1.0)
+
+
+def test_the_share_of_a_gap():
+    assert closed(point(0.7), point(0.6), point(0.8), "acc") == pytest.approx(0.5)
+    assert closed(point(0.7), point(0.8), point(0.6), "acc") is None
+
+
+@pytest.mark.parametrize(
+    ("learned", "word"),
+    [
+        (0.8, "better than the camera mean by 0.1"),
+        (0.7, "No learned gate beats the camera mean"),
+        (0.6, "No learned"),
+    ],
+)
+def test_the_verdict(learned, word):
+    curves = {"camera mean": {0.1: point(0.7)}, "learned": {0.1: point(learned)}}
+    assert word in verdict(curves, "acc")
+    assert verdict({"learned": curves["learned"]}, "acc") is None
+
+
+def test_an_entropy_gate_needs_nothing_to_be_fitted():
+    test = Trial(Classes(), of_classes(1), CONDITIONS)
+    chance = random_curve(test, 8, 0)
+    assert curve(Entropy(), test)[0.3].metrics["acc"] > chance[0.3].metrics["acc"] + 0.05
