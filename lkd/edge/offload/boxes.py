@@ -41,7 +41,7 @@ class Boxes(Task):
         local, units = answers.local[sample], answers.remote[sample]
         if not sent.any():
             return local
-        remote = {int(u): self._scaled(units[u]) for u in np.flatnonzero(sent)}
+        remote = {u: self._scaled(units[u]) for u in np.flatnonzero(sent).tolist()}
         if self.tiles is None:
             return remote[0]
         return self.tiles.merge(local, remote, *answers.sizes[sample].tolist())

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.loggers import Logger
@@ -154,7 +155,8 @@ def offload(
     }
     curves["oracle"] = curve(Oracle(first), test)
     metrics = [first, *(name for name in task.metrics if name != first)]
-    report = Report(metrics, *ends(test), curves, notes=[f"Calibrated on {source.calibrated_on}."])
+    teachers = test.metrics(np.ones(measured.nbytes.shape, bool))
+    report = Report(metrics, *ends(test), teachers, curves, notes=[f"Calibrated on {source.calibrated_on}."])
     if said := verdict(curves, first):
         report.notes.append(said)
     try:

@@ -45,8 +45,8 @@ def picture(
             axes.plot(getattr(end, of), end.metrics[metric], "ks", markersize=5)
             axes.annotate(name, (getattr(end, of), end.metrics[metric]), xytext=(0, 6), textcoords="offset points",
                           fontsize=8, ha="left" if end is device else "right")  # fmt: skip
-        for name, points in groupby(others, key=lambda point: point.arm):
-            shown = [p for p in points if metric in p.metrics]
+        for name, group in groupby(others, key=lambda point: point.arm):
+            shown = [p for p in group if metric in p.metrics]
             axes.plot(
                 [getattr(p, of) for p in shown],
                 [p.metrics[metric] for p in shown],

@@ -7,16 +7,21 @@ from PIL import Image
 
 from lkd.datamodules import YoloFolder
 from lkd.datamodules.pictures import read_image
-from lkd.edge.offload import Budget, CameraMean, Link, Oracle, Payload, Tiles
+from lkd.edge.offload import Budget, CameraMean, Link, Oracle, Payload, Random, Tiles
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.cascade import offload
 from lkd.edge.offload.frames import FrameSource
 from lkd.edge.offload.source import Source
+from lkd.edge.offload.students import predictor_of, student_of
 from lkd.edge.offload.trial import Conditions, Trial
+from lkd.edge.predict.frame import Frame
+from lkd.edge.predict.predictor import PARTS
+from lkd.edge.predict.timing import Clock
 from lkd.teachers import Teacher
 
 from ...detectors import needs_yolo
 from ...roads import oracle, write_roads
+from ..files import detector_file
 from ..students import detector, save
 
 PNG = Payload("png")
@@ -146,18 +151,28 @@ def test_a_detector_from_its_checkpoint(root, tmp_path, monkeypatch):
         offload(module, data, ckpt_path, Teacher(module), tiles=Tiles(2, 1), **options)
 
 
+def test_an_exported_file_is_the_student(root, tmp_path):
+    pytest.importorskip("onnxruntime")
+    made = detector_file(tmp_path / "student.onnx", threshold=0.0)
+    folders = {name: str(tmp_path / name) for name in ("one", "two")}
+    options = {"payload": PNG, "budget": Budget(rate=1.0), "gate": Random(), "draws": 1, "link": Link(8.0)}
+    point = offload(
+        None, folder(root), None, Teacher(oracle), exported=str(made), folder=folders["one"], **options
+    )
+    assert point.rate == 1.0 and point.metrics["map50"] > 0.99
+    files = {"camA": str(made), "camB": str(made)}
+    again = offload(
+        None, folder(root), None, Teacher(oracle), exported=files, folder=folders["two"], **options
+    )
+    assert again.metrics == point.metrics
+
+
 @needs_yolo
 def test_the_student_is_the_detectors_own(root, tmp_path):
-    from lkd.edge.offload.students import predictor_of, student_of
-
     module, data = detector(), folder(root)
     of = predictor_of(student_of(module, data, save(module, tmp_path / "student.ckpt"), None, 1), "it")
     path = sorted((root / "images").iterdir())[0]
     image = read_image(path)
-    from lkd.edge.predict.frame import Frame
-    from lkd.edge.predict.predictor import PARTS
-    from lkd.edge.predict.timing import Clock
-
     found = of("camA")(Frame(str(path), 0, None, image.permute(1, 2, 0).contiguous().numpy()), Clock(PARTS))
     (own,) = module.eval().detect(image[None].float() / 255)
     assert len(found["scores"]) == len(own["scores"]) > 3

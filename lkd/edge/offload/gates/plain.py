@@ -23,7 +23,7 @@ class Random(Gate):
 
     def score(self, task: Task, answers: Answers) -> Array:
         """Uniform."""
-        return np.random.default_rng(self.seed).random(answers.nbytes.shape)
+        return np.asarray(np.random.default_rng(self.seed).random(answers.nbytes.shape))
 
 
 class CameraMean(Gate):
