@@ -143,6 +143,18 @@ def test_each_box_is_part_of_one_tile():
         np.testing.assert_array_equal(whole[name], rows)
 
 
+def test_the_boxes_that_stand_are_centered_in_the_core_and_whole():
+    seen = found(
+        [[5, 5, 15, 15], [86, 5, 94, 15], [10, 10, 95, 40], [80, 30, 84, 34]],
+        [0.9, 0.8, 0.7, 0.6],
+        [0, 1, 2, 3],
+    )
+    left = Tiles(2, 1, 16).standing(0, seen, HEIGHT, WIDTH)  # its core ends at 80 and its crop at 96
+    same(left, found([[5, 5, 15, 15]], [0.9], [0]))
+    right = Tiles(2, 1, 16).standing(1, seen, HEIGHT, WIDTH)  # its crop begins at 64
+    same(right, found([[150, 5, 158, 15], [74, 10, 159, 40], [144, 30, 148, 34]], [0.8, 0.7, 0.6], [1, 2, 3]))
+
+
 def test_boxes_of_tiles_are_moved_to_where_they_are():
     merged = Tiles(2, 2, 10).merge(found([]), {3: found([[12, 13, 22, 28]])}, HEIGHT, WIDTH)
     assert merged["boxes"].tolist() == [[82, 48, 92, 63]]  # the crop begins at 70, 35

@@ -21,6 +21,7 @@ from lkd.edge.offload.gates import (
     UnsureBoxes,
     usual,
 )
+from lkd.edge.offload.gates.ridge import Ridge
 from lkd.edge.offload.task import Judge
 from lkd.edge.offload.tiles import Tiles
 
@@ -92,13 +93,36 @@ def test_no_gate_but_the_oracle_reads_truth_or_the_teacher_of_what_it_scores(kin
 
 def test_the_learned_gate_finds_what_the_student_misses():
     calibration, test = of_boxes(0), of_boxes(1)
-    gain = Boxes().gain(test)[:, 0]
-    for cameras in (True, False):
-        gate = Learned(cameras)
-        gate.fit(Boxes(), calibration)
-        assert np.corrcoef(gate.score(Boxes(), test)[:, 0], gain)[0, 1] > 0.4
+    gate = Learned()
+    gate.fit(Boxes(), calibration)
+    assert np.corrcoef(gate.score(Boxes(), test)[:, 0], Boxes().gain(test)[:, 0])[0, 1] > 0.4
+
+
+@pytest.mark.parametrize("gate", [Learned(cameras=False), Learned()])
+def test_with_one_place_the_learned_gate_is_a_regression_on_the_features(gate):
+    names = ("a",) if gate.cameras else ("a", "b")  # which it is not told
+    calibration, test = of_boxes(0, cameras=names), of_boxes(1, cameras=names)
+    gate.fit(Boxes(), calibration)
+    plain = Ridge(Boxes().features(calibration)[:, 0], Boxes().gain(calibration)[:, 0])
+    assert gate.score(Boxes(), test)[:, 0] == pytest.approx(plain(Boxes().features(test)[:, 0]))
     of_new = gate.score(Boxes(), replace(test, cameras=["new"] * len(test)))
-    assert np.array_equal(of_new, gate.score(Boxes(), test))  # it was not told of cameras
+    assert of_new == pytest.approx(gate.score(Boxes(), test))
+
+
+def test_where_nothing_differs_the_learned_gate_says_what_is_usual():
+    one = boxes([(0, 0, 10, 10, 0.9)])
+    same = replace(
+        one,
+        local=[one.local[0]] * 8,
+        remote=[[{**one.local[0], "boxes": one.local[0]["boxes"] + 20 * (n < 4)}] for n in range(8)],
+        cameras=["far"] * 4 + ["near"] * 4,
+        sizes=np.tile(one.sizes, (8, 1)),
+        nbytes=np.ones((8, 1), int),
+    )
+    assert Boxes().gain(same)[:, 0] == pytest.approx([0.9] * 4 + [0.0] * 4)
+    gate = Learned()
+    gate.fit(Boxes(), same)
+    assert gate.score(Boxes(), same)[:, 0] == pytest.approx([0.9] * 4 + [0.0] * 4, abs=0.01)
 
 
 def test_the_learned_gate_of_a_classifier_agrees_with_doubt():
