@@ -73,29 +73,26 @@ class Boxes(Task):
         return np.array(changes).reshape(len(other), -1)
 
     def gain(self, answers: Answers) -> Array:
-        """How many objects the teacher sees and the student does not."""
+        """By how much the teacher is surer of its objects than the student: the scores of those that the student does not see at all.
+
+        Average precision looks at scores as well as at boxes, so an object that the student sees faintly is half missed.
+        """
         found = np.zeros(answers.nbytes.shape)
         for n, local in enumerate(answers.local):
-            ours = local["scores"] > SEEN
-            for u, theirs in enumerate(self._in_frame(answers, n)):
+            for u, theirs in enumerate(self._standing(answers, n)):
                 seen = theirs["scores"] > SEEN
-                same = overlaps(theirs["boxes"][seen], local["boxes"][ours]) >= SAME
-                same &= theirs["labels"][seen][:, None] == local["labels"][ours][None]
-                found[n, u] = (~same.any(1)).sum()
+                same = overlaps(theirs["boxes"][seen], local["boxes"]) >= SAME
+                same &= theirs["labels"][seen][:, None] == local["labels"][None]
+                ours = np.where(same, local["scores"][None], 0.0).max(1, initial=0.0)
+                found[n, u] = (theirs["scores"][seen] - ours).clip(0).sum()
         return found
 
-    def _in_frame(self, answers: Answers, n: int) -> list[Answer]:
-        """The teacher's boxes of each unit, in pixels of the frame, that are centered in its core."""
+    def _standing(self, answers: Answers, n: int) -> list[Answer]:
+        """The teacher's boxes that stand if a unit is sent, in pixels of the frame."""
         if self.tiles is None:
             return list(answers.remote[n])
-        height, width = answers.sizes[n].tolist()
-        made: list[Answer] = []
-        for u, ((x1, y1, *_), found) in enumerate(
-            zip(self.tiles.crops(height, width), answers.remote[n], strict=True)
-        ):
-            moved = {**found, "boxes": found["boxes"] + np.array([x1, y1, x1, y1], np.float32)}
-            made.append(self.tiles.parts(moved, height, width)[u])
-        return made
+        size = answers.sizes[n].tolist()
+        return [self.tiles.standing(u, found, *size) for u, found in enumerate(answers.remote[n])]
 
     def views(self, answers: Answers) -> list[list[Answer]]:
         """What the student sees in each unit, faint boxes too: N lists of U.
@@ -110,12 +107,8 @@ class Boxes(Task):
         return found
 
     def features(self, answers: Answers) -> Array:
-        """Counts, scores and sizes of the boxes of each unit; of a tile those of its whole frame, too."""
-        table = np.array([[_statistics(view) for view in views] for views in self.views(answers)])
-        if self.tiles is None:
-            return table
-        whole = Boxes().features(answers)
-        return np.concatenate([table, np.broadcast_to(whole, (*table.shape[:2], whole.shape[2]))], 2)
+        """Counts, scores and sizes of the boxes of each unit."""
+        return np.array([[_statistics(view) for view in views] for views in self.views(answers)])
 
 
 def entropies(scores: Array) -> Array:
@@ -138,6 +131,7 @@ def _statistics(view: Answer) -> list[float]:
         entropies(scores).sum(),
         (widths < SMALL).sum(),
         (widths < SMALL / 2).sum(),
+        (widths < SMALL / 4).sum(),
         (widths[seen] < SMALL).sum(),
         np.median(widths) if some else 0.0,
         widths.min() if some else 0.0,

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.loggers import Logger
@@ -167,9 +168,9 @@ def offload(
     }
     curves["oracle"] = curve(Oracle(first), test)
     metrics = [first, *(name for name in task.metrics if name != first)]
-    report = Report(
-        metrics, *ends(test), curves, others=others, notes=[f"Calibrated on {source.calibrated_on}."]
-    )
+    teachers = test.metrics(np.ones(measured.nbytes.shape, bool))
+    notes = [f"Calibrated on {source.calibrated_on}."]
+    report = Report(metrics, *ends(test), teachers, curves, others=others, notes=notes)
     if said := verdict(curves, first):
         report.notes.append(said)
     try:

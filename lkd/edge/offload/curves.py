@@ -53,10 +53,19 @@ def ends(trial: Trial) -> tuple[Point, Point]:
     return nothing, everything if isnan(trial.mmacs) else replace(everything, mmacs=0.0)
 
 
-def closed(point: Point, device: Point, server: Point, metric: str) -> float | None:
-    """Share of the gap between device and server that is closed; None where the server is not better."""
-    gap = server.metrics[metric] - device.metrics[metric]
-    return (point.metrics[metric] - device.metrics[metric]) / gap if gap > 1e-9 else None
+def closed(
+    point: Point, device: Mapping[str, float], teacher: Mapping[str, float], metric: str
+) -> float | None:
+    """Share of the gap between student and teacher that is closed; None where the teacher is not better.
+
+    Args:
+        point: With the metric.
+        device: Metrics of the student.
+        teacher: Metrics of the teacher, if no message failed.
+        metric: Which.
+    """
+    gap = teacher[metric] - device[metric]
+    return (point.metrics[metric] - device[metric]) / gap if gap > 1e-9 else None
 
 
 def verdict(curves: Mapping[str, Mapping[float, Point]], metric: str) -> str | None:

@@ -124,7 +124,12 @@ class FrameSource(Source):
             )
         whole = [(0, 0, width, height)]
         crops = whole if self.task.tiles is None else self.task.tiles.crops(height, width)
-        encoded = [self.payload.sent(np.ascontiguousarray(seen[y1:y2, x1:x2])) for x1, y1, x2, y2 in crops]
+        encoded = [
+            self.payload.of_part(max(x2 - x1, y2 - y1), max(height, width)).sent(
+                np.ascontiguousarray(seen[y1:y2, x1:x2])
+            )
+            for x1, y1, x2, y2 in crops
+        ]
         remote, server_ms = timed(lambda: self._taught(encoded, crops, (height, width), frame.camera))
         if sizes != (height, width):  # another sensor's picture: boxes in pixels of the student's
             ratio = np.array([sizes[1] / width, sizes[0] / height] * 2, np.float32)

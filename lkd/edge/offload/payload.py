@@ -1,6 +1,6 @@
 """`Payload`: a picture as it goes over the link, in real bytes; without torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, Literal
 
@@ -91,6 +91,21 @@ class Payload:
         with Image.open(BytesIO(file)) as picture:
             seen = np.array(picture.convert("L" if image.shape[2] == 1 else "RGB"))
         return seen.reshape(*seen.shape[:2], image.shape[2]), len(file)
+
+    def of_part(self, part: int, whole: int) -> "Payload":
+        """The payload for a part of a picture, at the scale of the whole one: `side` is that of the whole picture.
+
+        Args:
+            part: Longest side of the part, in pixels.
+            whole: Longest side of the whole picture.
+
+        Example:
+            >>> Payload("jpeg", side=640).of_part(240, 960).side, Payload("jpeg", side=640).of_part(240, 480).side
+            (160, None)
+        """
+        if self.side is None or self.side >= whole:
+            return replace(self, side=None)
+        return replace(self, side=max(1, round(self.side * part / whole)))
 
     def reduced(self, image: Pixels) -> Pixels:
         """The picture with its longest side no longer than `side`, its shape kept; itself where it is small enough.

@@ -26,6 +26,7 @@ class Report:
         metrics: Names of what is measured, the first one decides.
         device: Nothing is sent.
         server: Everything is.
+        teacher: Metrics of everything that is sent, if no message failed.
         curves: Of each gate by share, random and the oracle among them.
         operating: Where the budget leads; None if nothing meets it.
         others: Points of other arms, such as splits or early exits.
@@ -35,6 +36,7 @@ class Report:
     metrics: Sequence[str]
     device: Point
     server: Point
+    teacher: Mapping[str, float]
     curves: Mapping[str, Mapping[float, Point]]
     operating: Point | None = None
     others: Sequence[Point] = ()
@@ -56,7 +58,9 @@ class Report:
         """Numbers alone; `said` makes words of them. An arm of somebody else need not measure the same."""
         known = {name: point.metrics.get(name) for name in self.metrics}
         gaps = {
-            f"gap {name}": closed(point, self.device, self.server, name) if name in point.metrics else None
+            f"gap {name}": closed(point, self.device.metrics, self.teacher, name)
+            if name in point.metrics
+            else None
             for name in self.metrics[:2]
         }
         return {
@@ -83,11 +87,11 @@ class Report:
         """What the operating point does."""
         assert self.operating is not None
         p, metric = self.operating, self.metrics[0]
-        gap = closed(p, self.device, self.server, metric)
+        gap = closed(p, self.device.metrics, self.teacher, metric)
         share = "" if gap is None else f", {gap:.0%} of the gap"
         return (
             f"Operating point, {p.arm}: {p.rate:.1%} of the samples go up with {p.kb:.3g} kB a sample in the mean; {metric} {p.metrics[metric]:.4f} "
-            f"(device {self.device.metrics[metric]:.4f}, server {self.server.metrics[metric]:.4f}{share}); p95 {p.p95_ms:.3g} ms; "
+            f"(device {self.device.metrics[metric]:.4f}, teacher {self.teacher[metric]:.4f}{share}); p95 {_ms(p.p95_ms)} ms; "
             f"{p.failed:.1%} came back too late or never."
         )
 
@@ -136,4 +140,10 @@ def _cell(name: str, value: Any) -> str:
             if name in ("failed", "sent", "units")
             else f"{value:.0%}".replace("%", " %")
         )
-    return f"{value:.3g}" if name.endswith("ms") or name in ("kB", "device MMACs") else f"{value:.4f}"
+    if name.endswith("ms"):
+        return _ms(value)
+    return f"{value:.3g}" if name in ("kB", "device MMACs") else f"{value:.4f}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

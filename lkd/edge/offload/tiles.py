@@ -149,13 +149,31 @@ class Tiles:
         tiles = self.tiles(height, width)
         stays, origins = np.ones(len(local["boxes"]), bool), []
         for number, found in remote.items():
-            if not 0 <= number < len(tiles):
-                raise ValueError(f"remote names tile {number}, and {self} has tiles 0 to {len(tiles) - 1}.")
-            tile = tiles[number]
-            boxes = found["boxes"] + np.array(tile.crop[:2] * 2, np.float32)
-            origins.append({**_only(found, own := _of(tile, boxes, height, width)), "boxes": boxes[own]})
-            stays &= ~_of(tile, local["boxes"], height, width)
+            origins.append(self.standing(number, found, height, width))
+            stays &= ~_of(tiles[number], local["boxes"], height, width)
         return _joined([_only(local, stays), *origins])
+
+    def standing(self, number: int, found: Mapping[str, Array], height: int, width: int) -> dict[str, Array]:
+        """Those of the server's boxes that stand if a tile is sent: centered in its core, and no parts of objects.
+
+        Args:
+            number: Of the tile.
+            found: `boxes` (N, 4) in pixels of the tile's crop, `scores` (N,) and `labels` (N,).
+            height: Of the frame, in pixels.
+            width: Of the frame, in pixels.
+
+        Returns:
+            Likewise, in pixels of the frame.
+
+        Raises:
+            ValueError: If there is no tile of such a number.
+        """
+        if not 0 <= number < len(self):
+            raise ValueError(f"remote names tile {number}, and {self} has tiles 0 to {len(self) - 1}.")
+        tile = self.tiles(height, width)[number]
+        boxes = found["boxes"] + np.array(tile.crop[:2] * 2, np.float32)
+        own = _of(tile, boxes, height, width)
+        return {**_only(found, own), "boxes": boxes[own]}
 
 
 def _of(tile: Tile, boxes: Array, height: int, width: int) -> Array:

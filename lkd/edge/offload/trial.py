@@ -63,6 +63,10 @@ class Trial:
         self.device_ms = float(np.median(answers.device_ms)) if given is None else given
         self.server_ms = float(np.median(answers.server_ms)) / conditions.server_speed
 
+    def metrics(self, stands: Array) -> dict[str, float]:
+        """Of the answers, if the server has answered the units `stands (N, U)`; empty without labels."""
+        return {} if self.judge is None else self.judge(stands)
+
     def point(self, arm: str, sent: Array, device_ms: float | None = None) -> Point:
         """What comes out.
 
@@ -90,7 +94,7 @@ class Trial:
             rate=float((units > 0).mean()),
             units=float(sent.mean()),
             kb=float(nbytes.mean() / 1e3),
-            metrics={} if self.judge is None else self.judge(stands),
+            metrics=self.metrics(stands),
             p50_ms=p50,
             p95_ms=p95,
             failed=float(trip.failed.mean()),

@@ -71,8 +71,8 @@ def point(value):
 
 
 def test_the_share_of_a_gap():
-    assert closed(point(0.7), point(0.6), point(0.8), "acc") == pytest.approx(0.5)
-    assert closed(point(0.7), point(0.8), point(0.6), "acc") is None
+    assert closed(point(0.7), {"acc": 0.6}, {"acc": 0.8}, "acc") == pytest.approx(0.5)
+    assert closed(point(0.7), {"acc": 0.8}, {"acc": 0.6}, "acc") is None
 
 
 @pytest.mark.parametrize(

@@ -106,3 +106,10 @@ def test_refuses_a_picture_longer_than_the_format_can_say():
     with pytest.raises(ValueError, match="16384 x 1 pixels is too long for webp, which ends at 16383"):
         Payload("webp").encode(strip)
     assert Payload("webp", side=16383).sent(strip)[0].shape == (1, 16383, 3)
+
+
+def test_parts_have_the_scale_of_the_whole_picture():
+    image, payload = scene(60, 80), Payload("png", side=40)
+    whole = payload.sent(image)[0]
+    part = payload.of_part(60, 80).sent(np.ascontiguousarray(image[:, 40:]))[0]
+    assert whole.shape == (30, 40, 3) and part.shape == (30, 20, 3)

@@ -1,6 +1,5 @@
 """What a part of a network costs for one sample: multiply-accumulates, and time on this machine."""
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.edge.offload.source import timed
 from lkd.metrics.flops import FlopCount
 
 WARM_UP, RUNS = 5, 50
@@ -42,8 +42,7 @@ def work(function: Callable[[Tensor], object], sample: Tensor) -> Work:
         function(sample)
     taken = []
     for run in range(WARM_UP + RUNS):
-        start = time.perf_counter()
-        function(sample)
+        _, ms = timed(lambda: function(sample))
         if run >= WARM_UP:
-            taken.append(time.perf_counter() - start)
-    return Work(count.total / 2, 1000 * float(np.median(taken)))
+            taken.append(ms)
+    return Work(count.total / 2, float(np.median(taken)))

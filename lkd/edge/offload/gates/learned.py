@@ -1,22 +1,31 @@
 """`Learned`: a regression on what the student knows of its own answer, taught what the teacher would bring."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answers
 from lkd.edge.offload.gates.gate import Gate
+from lkd.edge.offload.gates.places import PlaceMeans
 from lkd.edge.offload.gates.ridge import Ridge
 from lkd.edge.offload.task import Judge, Task
 
+PRIOR = 3.0
+"""Samples with which the mean over all cameras joins a place's own."""
+
 
 class Learned(Gate):
-    """Estimates the gain of sending a unit by ridge regression.
+    """Estimates the gain of sending a unit by ridge regression: what is usual at its place, times how today differs.
 
-    Its target is read from the teacher's own answers to calibration data, without labels: of detectors how many of its
-    objects the student missed, of classifiers the accuracy that the teacher expects to add.
+    `gain = b + m (w_0 + sum_j w_j (x_j + s_j) / (M_j + s_j))`, with the student's features x, their means M at this camera
+    and unit, the mean gain m there, and the features' standard deviations s. With one place alone this is a regression on x.
+
+    Its target is read from the teacher's own answers to calibration data, without labels: of detectors how much surer it is
+    of its objects than the student, of classifiers the accuracy that the teacher expects to add.
 
     Args:
-        cameras: Whether it knows whose a sample is, and which tile. A new camera then gets the mean of all.
+        cameras: Whether places of one camera are told from those of another. A new camera is met by the mean of all.
         labels: Whether its target is the metric's gain by the labels of the calibration data, which needs `labels=true`.
         metric: Which one, then.
     """
@@ -41,25 +50,22 @@ class Learned(Gate):
             if self.labels
             else task.gain(answers)
         )
-        self.known = sorted(set(answers.cameras)) if self.cameras else []
-        x = self._inputs(task, answers)
-        self.ridge = Ridge(x.reshape(-1, x.shape[-1]), wanted.reshape(-1))
+        x, cameras = task.features(answers), self._cameras(answers)
+        self.usual, self.gain = PlaceMeans(x, cameras, PRIOR), PlaceMeans(wanted, cameras, PRIOR)
+        spread = x.std((0, 1))
+        self.spread = np.where(spread > 1e-9, spread, 1.0)
+        inputs = self._inputs(x, cameras)
+        self.ridge = Ridge(inputs.reshape(-1, inputs.shape[-1]), wanted.reshape(-1))
 
     def score(self, task: Task, answers: Answers) -> Array:
         """The estimate."""
-        x = self._inputs(task, answers)
+        x = self._inputs(task.features(answers), self._cameras(answers))
         return self.ridge(x.reshape(-1, x.shape[-1])).reshape(x.shape[:2])
 
-    def _inputs(self, task: Task, answers: Answers) -> Array:
-        """Features, and which camera and place, if that tells anything: `(N, U, F)`."""
-        x = task.features(answers)
-        count, units = answers.nbytes.shape
-        places = len(self.known) * units
-        if places < 2:
-            return x
-        of = {name: place for place, name in enumerate(self.known)}
-        rows = np.zeros((count, units, places))
-        for n, name in enumerate(answers.cameras):
-            if name in of:
-                rows[n, np.arange(units), of[name] * units + np.arange(units)] = 1.0
-        return np.concatenate([x, rows], 2)
+    def _inputs(self, x: Array, cameras: Sequence[str]) -> Array:
+        """The place's gain, and its products with each feature's ratio to what is usual: `(N, U, 1 + F)`."""
+        gain = self.gain(cameras)[..., None]
+        return np.concatenate([gain, gain * (x + self.spread) / (self.usual(cameras) + self.spread)], 2)
+
+    def _cameras(self, answers: Answers) -> Sequence[str]:
+        return answers.cameras if self.cameras else [""] * len(answers)

@@ -5,6 +5,7 @@ import numpy as np
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answers
 from lkd.edge.offload.gates.gate import Gate
+from lkd.edge.offload.gates.places import PlaceMeans
 from lkd.edge.offload.task import Judge, Task
 
 
@@ -22,8 +23,7 @@ class Random(Gate):
 
     def score(self, task: Task, answers: Answers) -> Array:
         """Uniform."""
-        drawn: Array = np.random.default_rng(self.seed).random(answers.nbytes.shape)
-        return drawn
+        return np.asarray(np.random.default_rng(self.seed).random(answers.nbytes.shape))
 
 
 class CameraMean(Gate):
@@ -37,13 +37,11 @@ class CameraMean(Gate):
 
     def fit(self, task: Task, answers: Answers) -> None:
         """Takes the means."""
-        gain, names = task.gain(answers), np.array(answers.cameras)
-        self.means = {str(name): gain[names == name].mean(0) for name in np.unique(names)}
-        self.mean = gain.mean(0)
+        self.means = PlaceMeans(task.gain(answers), answers.cameras)
 
     def score(self, task: Task, answers: Answers) -> Array:
         """The same for all frames of a camera; of a camera that calibration has not seen the mean over all cameras."""
-        return np.stack([self.means.get(name, self.mean) for name in answers.cameras])
+        return self.means(answers.cameras)
 
 
 class Oracle(Gate):

@@ -1,0 +1,35 @@
+"""`PlaceMeans`: what is usual at a camera, in a place of its frames."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lkd.edge.nms import Array
+
+
+class PlaceMeans:
+    """Means over the samples of a camera, of each unit.
+
+    Args:
+        values: `(N, U)` or `(N, U, F)`.
+        cameras: Whose each sample is, N names.
+        prior: With how many samples the mean over all cameras joins, so that a place that was seldom seen is not taken at
+            its word. Default: none.
+
+    Example:
+        >>> means = PlaceMeans(np.array([[1.0], [3.0], [8.0]]), ["a", "a", "b"])
+        >>> means(["b", "a", "new"])[:, 0].tolist()
+        [8.0, 2.0, 4.0]
+    """
+
+    def __init__(self, values: Array, cameras: Sequence[str], prior: float = 0.0) -> None:
+        names = np.array(cameras)
+        self.mean: Array = values.mean(0)
+        self.means: dict[str, Array] = {}
+        for name in np.unique(names):
+            own = values[names == name]
+            self.means[str(name)] = (own.sum(0) + prior * self.mean) / (len(own) + prior)
+
+    def __call__(self, cameras: Sequence[str]) -> Array:
+        """The means at each sample's camera: as `values`; of a camera that was not there the mean over all."""
+        return np.stack([self.means.get(name, self.mean) for name in cameras])
