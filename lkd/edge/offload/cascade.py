@@ -169,14 +169,8 @@ def offload(
     curves["oracle"] = curve(Oracle(first), test)
     metrics = [first, *(name for name in task.metrics if name != first)]
     teachers = test.metrics(np.ones(measured.nbytes.shape, bool))
-    report = Report(
-        metrics,
-        *ends(test),
-        teachers,
-        curves,
-        others=others,
-        notes=[f"Calibrated on {source.calibrated_on}."],
-    )
+    notes = [f"Calibrated on {source.calibrated_on}."]
+    report = Report(metrics, *ends(test), teachers, curves, others=others, notes=notes)
     if said := verdict(curves, first):
         report.notes.append(said)
     try:

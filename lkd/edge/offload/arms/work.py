@@ -1,6 +1,5 @@
 """What a part of a network costs for one sample: multiply-accumulates, and time on this machine."""
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,13 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.edge.offload.source import timed
+from lkd.edge.offload.source import timed
 from lkd.metrics.flops import FlopCount
 
 WARM_UP, RUNS = 5, 50
 
 
 class Work(NamedTuple):
-    """`macs`, multiply-accumulates; `ms`, the median time in PyTorch of one sample, with as many threads as it has now."""
+    """`macs`, multiply-accumulates; `ms`, the median time of one sample in PyTorch, see `timed`."""
 
     macs: float
     ms: float
@@ -40,10 +41,7 @@ def work(function: Callable[[Tensor], object], sample: Tensor) -> Work:
     """
     with FlopCount() as count:
         function(sample)
-    taken = []
-    for run in range(WARM_UP + RUNS):
-        start = time.perf_counter()
+    for _ in range(WARM_UP):
         function(sample)
-        if run >= WARM_UP:
-            taken.append(time.perf_counter() - start)
-    return Work(count.total / 2, 1000 * float(np.median(taken)))
+    taken = [timed(lambda: function(sample))[1] for _ in range(RUNS)]
+    return Work(count.total / 2, float(np.median(taken)))

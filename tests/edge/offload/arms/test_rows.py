@@ -31,7 +31,9 @@ def test_rows_say_how_much_the_device_computes_where_somebody_counted():
     device, server = point("device-only"), point("server-only", acc=0.9)
     plain = Report(["acc"], device, server, server.metrics, {}).rows()
     assert all("device MMACs" not in row for row in plain)
-    rows = Report(["acc"], device, server, server.metrics, {}, others=[point("split", acc=0.8, mmacs=0.25)]).rows()
+    rows = Report(
+        ["acc"], device, server, server.metrics, {}, others=[point("split", acc=0.8, mmacs=0.25)]
+    ).rows()
     assert [row["device MMACs"] for row in rows] == [None, None, 0.25]
     assert said(rows[0])["device MMACs"] == "-" and said(rows[-1])["device MMACs"] == "0.25"
     assert rows[-1]["gap acc"] == pytest.approx(0.75)
