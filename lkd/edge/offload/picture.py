@@ -52,7 +52,7 @@ def picture(
         for name, end in (("device-only", device), ("server-only", server)):
             axes.axhline(end.metrics[metric], color="0.8", linewidth=0.8, zorder=0)
             axes.plot(getattr(end, of), end.metrics[metric], "ks", markersize=5)
-            axes.annotate(name, (getattr(end, of), end.metrics[metric]), xytext=(0, 6), textcoords="offset points",
+            axes.annotate(name, (getattr(end, of), end.metrics[metric]), xytext=(0, -12), textcoords="offset points",
                           fontsize=8, ha="right" if end is server and of != "mmacs" else "left")  # fmt: skip
         for name, group in groupby(others, key=lambda point: point.arm):
             shown = [p for p in group if metric in p.metrics]
