@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from lkd.edge.offload.source import timed
-from lkd.edge.offload.source import timed
 from lkd.metrics.flops import FlopCount
 
 WARM_UP, RUNS = 5, 50
