@@ -51,6 +51,7 @@ def subject(name: str, seed: int, epochs: int) -> tuple[LightningModule, Lightni
         CONFIGS[name],
         "--data.init_args.unlabelled=false",
         f"--seed_everything={seed}",
+        f"--data.init_args.seed={seed}",  # of views and order, which the global seed does not reach
         "--data.init_args.teacher_size=null",  # nobody here sees more than the student
         f"--model.scheduler.init_args.T_max={epochs}",
     ]  # the rate falls over the epochs that there are
