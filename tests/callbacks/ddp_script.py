@@ -1,4 +1,7 @@
-"""Run by test_distillation_ddp.py in two processes: distils with adapters and writes what each rank holds."""
+"""Run by test_distillation_ddp.py in two processes: distils with adapters and writes what each rank holds.
+
+First as DDP is, then with a layer that no step uses, then from a cache that is empty, and from one that is full.
+"""
 
 import sys
 
@@ -9,16 +12,18 @@ from lightning.pytorch.strategies import DDPStrategy
 from lkd.callbacks import Distillation
 from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import KD, FitNets
-from lkd.teachers import Teacher
+from lkd.teachers import CachedTeacher, Teacher
 from tests.callbacks.plain import Plain, digits, seeded
 
 
 class Keep(Distillation):
     """Saves the state of every rank at the end."""
 
+    name = ""
+
     def on_train_end(self, trainer, pl_module):
         state = {**pl_module.state_dict(), **getattr(pl_module, ADAPTERS).state_dict()}
-        torch.save(state, f"{sys.argv[1]}/rank{trainer.global_rank}.pt")
+        torch.save(state, f"{sys.argv[1]}/{self.name}{trainer.global_rank}.pt")
 
 
 class WithUnused(Plain):
@@ -29,10 +34,12 @@ class WithUnused(Plain):
         self.spare = torch.nn.Linear(3, 3)
 
 
-def main():
-    unused = sys.argv[2] == "find_unused"
+def run(name, teacher):
+    unused = name == "find_unused"
     student = seeded(0, lambda: (WithUnused if unused else Plain)(16))
     terms = [KD(weight=0.5), FitNets(weight=1.0, student_layer="net.1", teacher_layer="net.1")]
+    callback = Keep(teacher, terms, alpha=0.5)
+    callback.name = name
     Trainer(
         accelerator="cpu",
         devices=2,
@@ -42,9 +49,12 @@ def main():
         enable_model_summary=False,
         max_epochs=2,
         strategy=DDPStrategy(find_unused_parameters=unused, process_group_backend="gloo"),
-        callbacks=[Keep(Teacher(seeded(1, lambda: Plain(32))), terms, alpha=0.5)],
+        callbacks=[callback],
     ).fit(student, digits(batch_size=8))
 
 
 if __name__ == "__main__":
-    main()
+    for name in ("plain", "find_unused"):
+        run(name, Teacher(seeded(1, lambda: Plain(32))))
+    for name in ("cold", "warm"):
+        run(name, CachedTeacher(seeded(1, lambda: Plain(32)), f"{sys.argv[1]}/cache"))

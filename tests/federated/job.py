@@ -1,9 +1,9 @@
-"""A federated run as a process of its own, for tests that kill it or spread it over ranks.
+"""Federated runs as a process of its own, for tests that kill it or spread it over ranks.
 
-    python -m tests.federated.job ALGORITHM FOLDER ROUNDS [DEVICES]
+    python -m tests.federated.job FOLDER DEVICES ALGORITHM=ROUNDS ...
 
-Resumes from FOLDER/last.ckpt where there is one, prints a line a round, and saves the weights and what the clients
-keep as FOLDER/result.pt.
+Resumes from FOLDER/ALGORITHM/last.ckpt where there is one, prints a line a round, and saves the weights and what the
+clients keep as FOLDER/ALGORITHM/result.pt.
 """
 
 import logging
@@ -298,5 +298,6 @@ def run(kind, folder, rounds, devices=1, callbacks=()):
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    kind, folder, rounds, *rest = sys.argv[1:]
-    run(kind, folder, int(rounds), int(rest[0]) if rest else 1, [Say()])
+    folder, devices, *kinds = sys.argv[1:]
+    for kind, rounds in (word.split("=") for word in kinds):
+        run(kind, Path(folder, kind), int(rounds), int(devices), [Say()])

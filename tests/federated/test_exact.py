@@ -52,53 +52,62 @@ def test_resumed_equals_uninterrupted(kind, tmp_path):
     assert_same(result(tmp_path / "whole"), result(tmp_path / "parts"))
 
 
-def start(kind, folder, rounds, devices=1):
+def start(folder, devices=1, **rounds):
+    """Kinds for some rounds, one after the other, in a process of their own, or two: to begin one takes seconds."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.federated.job", kind, str(folder), str(rounds), str(devices)]
+    kinds = [f"{kind}={number}" for kind, number in rounds.items()]
+    command = [sys.executable, "-m", "tests.federated.job", str(folder), str(devices), *kinds]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
 def finish(process):
-    out, errors = process.communicate(timeout=300)
+    out, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors[-3000:]
     return out
 
 
-@pytest.mark.parametrize("kind", ["scaffold", "fedbn"])
-def test_killed_and_resumed_equals_uninterrupted(kind, tmp_path):
-    """SIGKILL wherever it hits, after one to three rounds, twice; then to the end."""
-    rounds, draw = 400, random.Random(5)
-    for _ in range(2):
-        process = start(kind, tmp_path / "killed", rounds)
+@pytest.mark.parametrize(("kind", "times"), [("scaffold", 2), ("fedbn", 1)])
+def test_killed_and_resumed_equals_uninterrupted(kind, times, tmp_path):
+    """SIGKILL wherever it hits, after one to three rounds, and again; then to the end."""
+    draw, killed = random.Random(5), tmp_path / "killed" / kind
+    for _ in range(times):
+        process = start(tmp_path / "killed", **{kind: 400})
         for _ in range(draw.randint(1, 3)):
             line = process.stdout.readline()
             assert line.startswith("round"), process.stderr.read()[-3000:]
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    last = torch.load(tmp_path / "killed/last.ckpt", weights_only=True)
+    last = torch.load(killed / "last.ckpt", weights_only=True)
     done = last["epoch"] + 1
-    run(kind, tmp_path / "killed", done + 2)
+    run(kind, killed, done + 2)
     run(kind, tmp_path / "whole", done + 2)
-    assert_same(result(tmp_path / "whole"), result(tmp_path / "killed"))
+    assert_same(result(tmp_path / "whole"), result(killed))
 
 
-@pytest.mark.parametrize("kind", ["scaffold", "outlier", "mixed", "fedmd", "feddf", "fedproto", "creamfl"])
-def test_two_ranks_equal_one(kind, tmp_path):
+ON_TWO_RANKS = ["scaffold", "outlier", "mixed", "fedmd", "feddf", "fedproto", "creamfl"]
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """Where two processes have left a run of each kind."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    finish(start(folder, 2, **dict.fromkeys(ON_TWO_RANKS, 4), fedbn=2))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ON_TWO_RANKS)
+def test_two_ranks_equal_one(kind, tmp_path, two_ranks):
     """Cohorts of three of five clients: the ranks have unequal numbers of them, sometimes none."""
-    process = start(kind, tmp_path / "two", 4, devices=2)
-    run(kind, tmp_path / "one", 4)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    run(kind, tmp_path, 4)
+    assert_same(result(tmp_path), result(two_ranks / kind))
 
 
-def test_a_run_on_two_ranks_goes_on_with_one(tmp_path):
-    process = start("fedbn", tmp_path / "changed", 2, devices=2)
-    run("fedbn", tmp_path / "one", 4)
-    finish(process)
-    run("fedbn", tmp_path / "changed", 4)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "changed"))
+def test_a_run_on_two_ranks_goes_on_with_one(tmp_path, two_ranks):
+    run("fedbn", tmp_path, 4)
+    run("fedbn", two_ranks / "fedbn", 4)
+    assert_same(result(tmp_path), result(two_ranks / "fedbn"))
 
 
 def test_checkpoint_of_another_algorithm_is_refused(tmp_path):

@@ -166,7 +166,7 @@ class Store:
             ValueError: If no fingerprint, or more than one, begins so, the limit is negative, or the file is damaged.
             OSError: If the disk is full, or another process holds the file.
         """
-        if limit_mb is not None and limit_mb < 0:
+        if limit_mb is not None and not limit_mb >= 0:
             raise ValueError(f"limit_mb={limit_mb} must be 0 or more.")
         dropped = 0
         self.flush()

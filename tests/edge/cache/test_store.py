@@ -224,6 +224,12 @@ def test_who_asks_for_a_damaged_store_itself_gets_a_sentence(tmp_path):
         store.prune(limit_mb=0.01)
 
 
+def test_pruning_to_no_size_at_all_is_refused(tmp_path):
+    for limit in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match=rf"limit_mb={limit} must be 0 or more"):
+            Store(tmp_path).prune(limit_mb=limit)
+
+
 def test_pruning_on_a_full_disk(tmp_path, monkeypatch):
     store = Store(tmp_path)
     store.put(entries(4), "f", "net")
