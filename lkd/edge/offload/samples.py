@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import nan
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +53,8 @@ class PictureSource(Source):
         (entry,) = student.spec["inputs"]
         self.name, self.pixels = entry["name"], _Pixels(entry, type(data).__name__)
         data.prepare_data()
-        cast(Any, data).setup(None)  # all of its sets, as Lightning says it
+        data.setup("fit")
+        data.setup("test")
         calibration, what = _calibration(data)
         self.sets: dict[Split, Any] = {
             "calibration": calibration,
