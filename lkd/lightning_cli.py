@@ -197,7 +197,8 @@ class CLI(LightningCLI):
         keep_last(self.trainer)
         self._saved_as = _date(self.config["fit"]["save_as"])
         module = getattr(self.model, "client", self.model)  # a federation's
-        if getattr(module, "freeze_batchnorm", False) or getattr(module, "freeze_layers", 0):
+        frozen = isinstance(module, lkd.modules.SplitClassifier) or getattr(module, "freeze_batchnorm", False)
+        if frozen or getattr(module, "freeze_layers", 0):
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start")
 
     def make_data(self) -> LightningDataModule:

@@ -37,6 +37,7 @@ CONFIGS = sorted(
 )
 EDGE = sorted(path.relative_to(ROOT) for path in (ROOT / "configs/edge").glob("*.yaml"))
 COMPRESSIONS = [path for path in EDGE if "steps" in yaml.safe_load((ROOT / path).read_text())]
+ARMS = [path for path in EDGE if "arms" in yaml.safe_load((ROOT / path).read_text())]
 CASCADES = [
     path
     for path in EDGE
@@ -77,6 +78,16 @@ class CIFAR100:
         self.targets = [4 * k for k in range(24)]
         self.classes = list(range(100))
 """)
+    cifar_pictures()
+
+
+def cifar_pictures():
+    """A tar of class folders."""
+    Path("data/cifar10_subset").mkdir(parents=True)
+    with tarfile.open("data/cifar10_subset/cifar10_subset.tar", "w") as tar:
+        for part, label, number in product(("train", "test"), range(10), range(12)):
+            Image.new("RGB", (32, 32), (25 * label, 9, number)).save("one.png")
+            tar.add("one.png", f"{part}/class{label}/{number}.png")
 
 
 def traffic():
@@ -143,11 +154,7 @@ def clients():
         Image.effect_noise((150, 150), 99).convert("RGB").save(root / "PATCHES" / name)
         labels.append(f"{name} {slot - 1}")
     (root / "LABELS" / "all.txt").write_text("\n".join(labels) + "\n")
-    Path("data/cifar10_subset").mkdir()
-    with tarfile.open("data/cifar10_subset/cifar10_subset.tar", "w") as tar:
-        for part, label, number in product(("train", "test"), range(10), range(12)):
-            Image.new("RGB", (32, 32), (25 * label, 9, number)).save("one.png")
-            tar.add("one.png", f"{part}/class{label}/{number}.png")
+    cifar_pictures()
 
 
 def shrunk_classifier(config):
@@ -470,6 +477,40 @@ def test_the_published_figure_stands_beside_the_loss_that_runs(path):
     text = (ROOT / path).read_text()
     terms = yaml.safe_load(text)["distillation"]["init_args"].get("terms", [{"class_path": "KD"}])
     assert text.split()[1].strip(",") == terms[0]["class_path"]
+
+
+@pytest.mark.parametrize("path", ARMS, ids=lambda path: path.stem)
+def test_ways_to_share_the_work_side_by_side(path, tmp_path, monkeypatch):
+    """Of the student whose configuration it names, and of networks that their recipes train."""
+    config = yaml.safe_load((ROOT / path).read_text())
+    student = Path(config["student"])
+    trained_by = yaml.safe_load((ROOT / student).read_text())
+    _, make, overrides = how_to_shrink(student, trained_by)
+    monkeypatch.chdir(tmp_path)
+    make()
+    Path("configs").mkdir()
+    for recipe in {recipe for _, recipe in recipes_of(trained_by)} | {
+        arm["init_args"]["recipe"] for arm in config["arms"] if "recipe" in arm["init_args"]
+    }:
+        shrunk_recipe(recipe)
+    fit = {"test_after_fit": False, "save_as": config["ckpt_path"]}
+    main(["fit", "--config", str(ROOT / student), *words({**overrides, **fit})])
+    config["student"] = str(ROOT / student)
+    Path("offload.yaml").write_text(yaml.safe_dump(config))
+    try:
+        main(["offload", "--config", "offload.yaml", "--folder=out"])
+    except SystemExit as error:  # of networks that know nothing
+        assert "is met by no threshold" in str(error)
+    with Path("out/curves.csv").open(newline="") as file:
+        rows = {row["arm"]: row for row in csv.DictReader(file)}
+    bits = next(arm["init_args"]["bits"] for arm in config["arms"] if arm["class_path"] == "Bottleneck")
+    sizes = [float(rows[f"split, {each} bits"]["kB"]) for each in bits]
+    assert sizes == sorted(sizes, reverse=True) and all(sizes)
+    assert {"device-only", "server-only", "learned", "oracle"} <= rows.keys()
+    assert any(name.startswith("early exit") for name in rows) and any(
+        name.startswith("exit 0") for name in rows
+    )
+    assert all((float(row["device MMACs"]) > 0) == (name != "server-only") for name, row in rows.items())
 
 
 def test_the_parking_study_runs_without_the_extra():

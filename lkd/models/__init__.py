@@ -1,7 +1,9 @@
 """Networks: YOLO's and torchvision's detectors, small and CIFAR networks, several modalities, a network per camera, and what detectors share."""
 
+from lkd.models.bottleneck import BottleneckDecoder, BottleneckEncoder
 from lkd.models.build import detector_network
 from lkd.models.cifar_resnet import CIFARResNet
+from lkd.models.cut import Cut
 from lkd.models.dense import detections, grid
 from lkd.models.detector_network import DetectorNetwork
 from lkd.models.fusion import AttentionFusion, ConcatFusion, GatedFusion, MeanFusion
@@ -23,8 +25,11 @@ __all__ = [
     "MLP",
     "YOLO",
     "AttentionFusion",
+    "BottleneckDecoder",
+    "BottleneckEncoder",
     "CIFARResNet",
     "ConcatFusion",
+    "Cut",
     "DetectorNetwork",
     "FeatureGenerator",
     "GatedFusion",

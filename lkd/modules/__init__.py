@@ -7,6 +7,7 @@ from lkd.modules.multi_head import MultiHeadClassifier
 from lkd.modules.multimodal import MultimodalClient
 from lkd.modules.mutual import MutualLearning
 from lkd.modules.private_shared import PrivateSharedClassifier
+from lkd.modules.split import SplitClassifier
 
 __all__ = [
     "Classifier",
@@ -16,4 +17,5 @@ __all__ = [
     "MultimodalClient",
     "MutualLearning",
     "PrivateSharedClassifier",
+    "SplitClassifier",
 ]

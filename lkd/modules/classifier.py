@@ -55,6 +55,7 @@ class Classifier(LightningModule):
     ) -> None:
         super().__init__()
         modules = ["network", "backbone", "private", "shared", "adapter", "encoders", "fusion", "criterion"]
+        modules += ["encoder", "decoder"]
         self.save_hyperparameters(ignore=[*modules, "optimizer", "scheduler"])
         if isinstance(network, str) or "_instantiator" in self.hparams:
             # a name, or LightningCLI's own description of the module: both are plain data

@@ -1,7 +1,5 @@
 """The detector as a LightningModule."""
 
-import pickle
-from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -10,7 +8,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lkd.checkpoints import server_state
 from lkd.finite import require_finite
 from lkd.metrics.detection import DetectionTable
 from lkd.models.build import detector_network
@@ -20,9 +17,8 @@ from lkd.models.per_camera import PerCamera
 from lkd.models.torchvision_detector import TorchvisionDetector
 from lkd.models.yolo import YOLO
 from lkd.modules.optimize import configure
+from lkd.modules.started import check_start, resumes, weights_of
 from lkd.pruned import replay
-from lkd.safe_load import load
-from lkd.teachers.recipe import follow, require_recipe
 
 
 class Detector(LightningModule):
@@ -90,9 +86,7 @@ class Detector(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        if start_recipe is not None and start is None:
-            raise ValueError(f"start_recipe={start_recipe!r} makes what is at start: give its path, too.")
-        require_recipe("start_recipe", start_recipe)
+        check_start(start, start_recipe)
         self.save_hyperparameters(ignore=["network", "optimizer", "scheduler", "start_recipe"])
         if not isinstance(network, nn.Module) or "_instantiator" in self.hparams:  # plain data
             self.save_hyperparameters(ignore=["optimizer", "scheduler", "start_recipe"])
@@ -124,22 +118,9 @@ class Detector(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Reads the weights to start from; a checkpoint that training resumes from comes after and wins."""
-        resumes = self._trainer is not None and self.trainer.ckpt_path is not None
-        if stage != "fit" or self.start is None or resumes:
+        if stage != "fit" or self.start is None or resumes(self):
             return
-        if self.start_recipe is not None:
-            follow(self.start_recipe, Path(self.start))
-        if not Path(self.start).is_file():
-            raise FileNotFoundError(
-                f"start={self.start!r} does not exist; train it first or give another path."
-            )
-        try:
-            state = server_state(load(self.start))
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"start={self.start!r} is no checkpoint of a Detector, is damaged, or holds objects, which are not unpickled."
-            ) from error
-        weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        weights = weights_of(self.start, self.start_recipe, "Detector")
         for network in self.networks():
             try:
                 network.load_state_dict(weights)

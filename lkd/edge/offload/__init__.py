@@ -1,5 +1,6 @@
 """A student on the device and a teacher at the edge server share the work."""
 
+from lkd.edge.offload.arms import Arm, Bottleneck, EarlyExit, SentExit
 from lkd.edge.offload.budget import Budget
 from lkd.edge.offload.cascade import offload
 from lkd.edge.offload.gates import (
@@ -22,8 +23,11 @@ from lkd.edge.offload.point import Point
 from lkd.edge.offload.tiles import Tiles
 
 __all__ = [
+    "Arm",
+    "Bottleneck",
     "Budget",
     "CameraMean",
+    "EarlyExit",
     "Entropy",
     "Gate",
     "Learned",
@@ -37,6 +41,7 @@ __all__ = [
     "Point",
     "Random",
     "ScoreEntropy",
+    "SentExit",
     "Tiles",
     "UnsureBoxes",
     "offload",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import nan
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ from lkd import __version__
 from lkd.datamodules.detection import DetectionDataModule
 from lkd.edge.described import described
 from lkd.edge.exported import sha256
+from lkd.edge.offload.arms import Arm
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.budget import Budget
 from lkd.edge.offload.classes import Classes
@@ -59,6 +61,7 @@ def offload(
     teacher_size: int | None = None,
     match_scores: bool = False,
     labels: bool = False,
+    arms: Sequence[Arm] = (),
     metric: str | None = None,
     draws: int = 20,
     seed: int = 0,
@@ -92,6 +95,8 @@ def offload(
         match_scores: Whether the teacher's scores are brought to the student's scale, so that boxes of both can be ranked
             together.
         labels: Whether labels of the calibration data may be read.
+        arms: Other ways to share the work, of classifiers, whose rows stand below: `EarlyExit`, `SentExit`, `Bottleneck`. See
+            docs/split.md.
         metric: Which one decides. Default: `map50`, of classifiers `acc`.
         draws: Of the random gate, whose mean is shown.
         seed: Of draws, jitter and loss.
@@ -117,8 +122,11 @@ def offload(
     task = _task(module, data, tiles)
     first = metric or task.metrics[0]
     _check(task, gate, first, match_scores, labels, draws)
+    _check_arms(task, arms, labels)
     student = student_of(module, data, ckpt_path, exported, threads)
     teacher.prepare()
+    for arm in arms:
+        arm.prepare()
     with _threads(threads):
         source: Source
         if isinstance(task, Boxes):
@@ -142,10 +150,15 @@ def offload(
             "teacher_size": getattr(source, "teacher_size", None),
         }
         place = claim(Path(folder), what, anew)
+        cameras = source.cameras("test")
+        others = [
+            p for arm in arms for p in arm.points(data, conditions, cameras)
+        ]  # their mistakes come early
+        mmacs = source.mmacs() if arms and isinstance(source, PictureSource) else nan
         learnt, measured = (source.answers(split, place) for split in SPLITS)
     if match_scores:
         cast(Boxes, task).scale = matched_scale(learnt)
-    calibration, test = (Trial(task, answers, conditions) for answers in (learnt, measured))
+    calibration, test = (Trial(task, answers, conditions, mmacs) for answers in (learnt, measured))
     gates = {g.name: g for g in [*usual(task.name, len(set(learnt.cameras)) * learnt.units), gate]}
     for each in gates.values():
         each.fit(task, learnt)
@@ -156,7 +169,8 @@ def offload(
     curves["oracle"] = curve(Oracle(first), test)
     metrics = [first, *(name for name in task.metrics if name != first)]
     teachers = test.metrics(np.ones(measured.nbytes.shape, bool))
-    report = Report(metrics, *ends(test), teachers, curves, notes=[f"Calibrated on {source.calibrated_on}."])
+    notes = [f"Calibrated on {source.calibrated_on}."]
+    report = Report(metrics, *ends(test), teachers, curves, others=others, notes=notes)
     if said := verdict(curves, first):
         report.notes.append(said)
     try:
@@ -203,6 +217,19 @@ def _check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool
             "gate=Learned(labels=true) is taught by labels of the calibration data: give labels=true beside it, too."
         )
     gate.check(task)
+
+
+def _check_arms(task: Task, arms: Sequence[Arm], labels: bool) -> None:
+    """Refuses arms that cannot be measured here."""
+    for name, arm in ((type(arm).__name__, arm) for arm in arms):
+        if not isinstance(task, Classes):
+            raise ValueError(
+                f"arms: {name} is of classifiers, and this student answers with {task.name}: leave it out."
+            )
+        if arm.reads_labels and not labels:
+            raise ValueError(
+                f"arms: {name} chooses its thresholds by labels of the validation data: give labels=true beside it."
+            )
 
 
 def _names(module: LightningModule | None, predictor: Predictor) -> Any:

@@ -1,6 +1,8 @@
 """Curves: each gate's best share of the test units, from little to nearly all."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import isnan
 
 import numpy as np
 
@@ -47,7 +49,8 @@ def ends(trial: Trial) -> tuple[Point, Point]:
     """Nothing is sent, and everything at once, without waiting for the student."""
     shape = trial.answers.nbytes.shape
     nothing = trial.point("device-only", np.zeros(shape, bool))
-    return nothing, trial.point("server-only", np.ones(shape, bool), device_ms=0.0)
+    everything = trial.point("server-only", np.ones(shape, bool), device_ms=0.0)
+    return nothing, everything if isnan(trial.mmacs) else replace(everything, mmacs=0.0)
 
 
 def closed(

@@ -1,7 +1,8 @@
-"""The picture: the metric over what is sent, and over what that weighs."""
+"""The picture: the metric over what is sent, over what that weighs, and over what devices compute where somebody counted."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from math import isnan
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -10,6 +11,11 @@ from lkd.edge.offload.point import Point
 
 BOUNDS = {"random": ("0.6", ":"), "oracle": ("0.2", "--")}
 """Color and line of what is no gate."""
+OVER = (
+    ("units", "share of the units that are sent"),
+    ("kb", "kB a sample, in the mean over all samples"),
+    ("mmacs", "million multiply-accumulates of the device a sample"),
+)
 
 
 def picture(
@@ -32,9 +38,12 @@ def picture(
         operating: Where the budget leads.
         others: Of other arms.
     """
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for axes, of in ((left, "units"), (right, "kb")):
+    counted = not all(isnan(point.mmacs) for point in others)
+    shown_over = OVER if counted else OVER[:2]
+    figure = Figure(figsize=(5.5 * len(shown_over), 4.8), layout="constrained")
+    panels = figure.subplots(1, len(shown_over), sharey=True)
+    for axes, (of, words) in zip(panels, shown_over, strict=True):
+        axes.set_xlabel(words)
         for number, (name, curve) in enumerate(curves.items()):
             color, line = BOUNDS.get(name, (f"C{number}", "-"))
             points = [device, *curve.values(), server]
@@ -43,8 +52,8 @@ def picture(
         for name, end in (("device-only", device), ("server-only", server)):
             axes.axhline(end.metrics[metric], color="0.8", linewidth=0.8, zorder=0)
             axes.plot(getattr(end, of), end.metrics[metric], "ks", markersize=5)
-            axes.annotate(name, (getattr(end, of), end.metrics[metric]), xytext=(0, 6), textcoords="offset points",
-                          fontsize=8, ha="left" if end is device else "right")  # fmt: skip
+            axes.annotate(name, (getattr(end, of), end.metrics[metric]), xytext=(0, -12), textcoords="offset points",
+                          fontsize=8, ha="right" if end is server and of != "mmacs" else "left")  # fmt: skip
         for name, group in groupby(others, key=lambda point: point.arm):
             shown = [p for p in group if metric in p.metrics]
             axes.plot(
@@ -62,8 +71,6 @@ def picture(
                 markersize=13,
                 label=f"operating: {operating.arm}",
             )
-    left.set_xlabel("share of the units that are sent")
-    right.set_xlabel("kB a sample, in the mean over all samples")
-    left.set_ylabel(metric)
-    left.legend(fontsize=8)
+    panels[0].set_ylabel(metric)
+    panels[0].legend(fontsize=8)
     figure.savefig(path, dpi=120)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import nan
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Point:
         p95_ms: Likewise, 95th percentile.
         failed: Share of all samples that were sent and came back too late or never, so that the device's answer stood.
         server_ms: Work of the server, in the mean over all samples.
+        mmacs: Work of the device, in millions of multiply-accumulates, in the mean over all samples; NaN if nobody counted.
     """
 
     arm: str
@@ -29,3 +31,4 @@ class Point:
     p95_ms: float
     failed: float = 0.0
     server_ms: float = 0.0
+    mmacs: float = nan

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,13 @@ class Report:
             "p95 ms": point.p95_ms,
             "failed": point.failed,
             "server ms": point.server_ms,
+            **({"device MMACs": None if isnan(point.mmacs) else point.mmacs} if self.counted else {}),
         }
+
+    @property
+    def counted(self) -> bool:
+        """Whether anybody has counted the work of a device."""
+        return not all(isnan(point.mmacs) for point in (self.device, *self.others))
 
     def sentence(self) -> str:
         """What the operating point does."""
@@ -135,7 +142,7 @@ def _cell(name: str, value: Any) -> str:
         )
     if name.endswith("ms"):
         return _ms(value)
-    return f"{value:.3g}" if name == "kB" else f"{value:.4f}"
+    return f"{value:.3g}" if name in ("kB", "device MMACs") else f"{value:.4f}"
 
 
 def _ms(value: float) -> str:

@@ -1,6 +1,7 @@
 """`PictureSource`: pictures of a classifier's data, sent whole."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from lkd.edge.offload.classes import Classes
 from lkd.edge.offload.payload import Payload
 from lkd.edge.offload.source import Source, Split, timed
 from lkd.edge.predict.predictor import Student, softmax
+from lkd.metrics.flops import FlopCount
 from lkd.packages import overrides
 from lkd.teachers import Teacher
 
@@ -104,6 +106,12 @@ class PictureSource(Source):
             np.full(count, device_ms),
             np.full((count, 1), server_ms),
         )
+
+    def mmacs(self) -> float:
+        """What the student computes for a picture, in millions of multiply-accumulates; NaN of a file, which does not tell."""
+        with FlopCount() as count:
+            self._local(self.sets["test"][0][0][None])
+        return count.total / 2e6 or nan
 
     def _local(self, x: Tensor) -> Array:
         return softmax(self.student.run({self.name: x.numpy()})["logits"])

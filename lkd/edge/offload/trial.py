@@ -49,10 +49,13 @@ class Trial:
         task: What the answers mean.
         answers: Of the split. Without their truth points have no metrics.
         conditions: Of link and server.
+        mmacs: What the device computes for a sample, in millions of multiply-accumulates; NaN if nobody counted.
     """
 
-    def __init__(self, task: Task, answers: Answers, conditions: Conditions) -> None:
-        self.task, self.answers, self.conditions = task, answers, conditions
+    def __init__(
+        self, task: Task, answers: Answers, conditions: Conditions, mmacs: float = float("nan")
+    ) -> None:
+        self.task, self.answers, self.conditions, self.mmacs = task, answers, conditions, mmacs
         self.judge = Judge(task, answers) if answers.truth is not None else None
         self.names = np.array(answers.cameras)
         self.arrivals = _arrivals(self.names, conditions.fps)
@@ -96,6 +99,7 @@ class Trial:
             p95_ms=p95,
             failed=float(trip.failed.mean()),
             server_ms=float(trip.server_ms.mean()),
+            mmacs=self.mmacs,
         )
 
 

@@ -1,0 +1,70 @@
+"""What the arms with exits share: the answers of all exits, and what each costs."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lkd.edge.nms import Array
+from lkd.edge.offload.arms.arm import Arm, chunks, probabilities
+from lkd.edge.offload.arms.work import Work, work
+from lkd.edge.offload.gates import Entropy, Gate
+from lkd.models import Cut, MultiExit
+from lkd.modules.multi_exit import MultiExitClassifier
+
+
+class ExitArm(Arm):
+    """Of a `MultiExitClassifier`.
+
+    Args:
+        model: See `Arm`.
+        recipe: See `Arm`.
+        gate: How doubt is measured: `Entropy()`, the default, `Margin()` or `MaxProbability()`.
+
+    Raises:
+        ValueError: For a gate that looks at more than probabilities.
+    """
+
+    kind = MultiExitClassifier
+
+    def __init__(self, model: str, recipe: str | None = None, gate: Gate | None = None) -> None:
+        super().__init__(model, recipe)
+        self.gate = gate or Entropy()
+        if not hasattr(self.gate, "doubt"):
+            raise ValueError(
+                f"gate={type(self.gate).__name__}: an exit knows its probabilities alone; take Entropy, Margin or MaxProbability."
+            )
+
+    def doubts(self, answers: Sequence[Array]) -> Array:
+        """Of the probabilities `(N, C)` of E exits: `(E, N)`."""
+        return np.stack([self.gate.doubt(one) for one in answers])  # type: ignore[attr-defined]
+
+
+def answers_of(network: MultiExit, x: Tensor) -> list[Array]:
+    """Probabilities `(N, C)` of every exit, from the shallowest to the deepest."""
+    with torch.no_grad():
+        batches = [network.exits(part)[0] for part in chunks(x)]
+    return [probabilities(logits) for logits in zip(*batches, strict=True)]
+
+
+def stages(network: MultiExit) -> list[Cut]:
+    """The network cut behind the stage of each exit but the deepest."""
+    return [Cut(network.network, layer) for layer in network.layers[:-1]]
+
+
+def costs(network: MultiExit, sample: Tensor) -> list[Work]:
+    """What a sample costs that leaves at each exit: all layers so far, and the exits that it has passed.
+
+    Args:
+        network: In evaluation.
+        sample: `(1, C, H, W)`.
+    """
+    passed, found = Work(0.0, 0.0), []
+    for cut, head in zip(stages(network), network.heads, strict=True):
+        with torch.no_grad():
+            features = cut.head(sample)
+        passed += work(cast(nn.Module, head), features)
+        found.append(work(cut.head, sample) + passed)
+    return [*found, work(network.network, sample) + passed]

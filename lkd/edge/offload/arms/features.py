@@ -1,0 +1,80 @@
+"""Features as they go over the link: those of every sample quantized by themselves, and how many bytes that were."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lkd.edge.nms import Array
+from lkd.edge.offload.answers import Answer, Answers
+from lkd.edge.offload.arms.arm import Samples, chunks, rows, through
+from lkd.edge.offload.arms.work import Work, work
+from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.quantized import BITS, quantized
+from lkd.edge.offload.trial import Conditions, Trial
+
+
+class Sent(NamedTuple):
+    """What the server `seen (N, ...)` has of features, and the `nbytes (N,)` that they took."""
+
+    seen: Tensor
+    nbytes: Array
+
+    def trial(
+        self,
+        test: Samples,
+        local: Sequence[Answer],
+        device: Work,
+        rest: Callable[[Tensor], Tensor],
+        conditions: Conditions,
+        cameras: Sequence[str] = (),
+    ) -> Trial:
+        """Answers of the device, and of the rest of the network at the server.
+
+        Args:
+            test: The samples.
+            local: What stands where nothing is sent, or comes back.
+            device: Until the features and the device's answer are there.
+            rest: Of the network, from features to logits.
+            conditions: Of link and server.
+            cameras: Whose each sample is. Default: all of one camera.
+        """
+        count, server = len(local), work(rest, self.seen[:1])
+        answers = Answers(
+            local,
+            [[row] for row in rows(through(rest, self.seen))],
+            np.tile(np.array(test.x.shape[2:]), (count, 1)),
+            self.nbytes[:, None],
+            np.full(count, device.ms),
+            np.full((count, 1), server.ms),
+            cameras=list(cameras) or [""] * count,
+            truth=test.truth,
+        )
+        return Trial(Classes(), answers, replace(conditions, device_ms=device.ms), device.macs / 1e6)
+
+
+class Features:
+    """Sends what a function gives.
+
+    Args:
+        bits: Of each number.
+
+    Raises:
+        ValueError: For other bits than can be packed.
+    """
+
+    def __init__(self, bits: int) -> None:
+        if bits not in BITS:
+            raise ValueError(f"bits={bits} must be one of {', '.join(map(str, BITS))}.")
+        self.bits = bits
+
+    @torch.no_grad()
+    def sent(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Sent:
+        """Features of samples `x (N, ...)`, sample by sample."""
+        made = torch.cat([function(part) for part in chunks(x)])
+        pairs = [quantized(row, self.bits) for row in made.float().numpy()]
+        seen = torch.from_numpy(np.stack([restored for restored, _ in pairs]))
+        return Sent(seen, np.array([size for _, size in pairs]))

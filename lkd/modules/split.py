@@ -1,0 +1,196 @@
+"""Split computing: a trained classifier is cut in two, and a bottleneck learns without labels to stand in for its head."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from lkd.finite import require_finite
+from lkd.losses.feature import fitnets_loss
+from lkd.models.bottleneck import BottleneckDecoder, BottleneckEncoder
+from lkd.models.cut import Cut
+from lkd.models.rounded import rounded
+from lkd.modules.classifier import Classifier, labelled
+from lkd.modules.started import check_start, resumes, weights_of
+from lkd.taps import Taps
+
+
+class Seen(NamedTuple):
+    """What a batch looks like behind the bottleneck: `logits` there, those of the `whole` network, and their `distance`."""
+
+    logits: Tensor
+    whole: Tensor
+    distance: Tensor
+
+
+class SplitClassifier(Classifier):
+    """A trained classifier whose first layers are replaced by an encoder on the device and a decoder at the server.
+
+    Between the two lies a bottleneck, a tensor of few channels, which is what a device sends. The network is frozen; encoder and
+    decoder learn by its features alone, so that no labels are needed: `Σ_l MSE(F_l, F'_l)` over the cut layer and `layers` behind it,
+    where F' is what the network computes of the decoder's output. With the cut layer alone it is head network distillation (Matsubara
+    et al.: Head Network Distillation, IEEE Access 2020, arXiv:2011.10191, Section IV); with more layers generalized head network
+    distillation (Matsubara and Levorato: Neural Compression and Filtering for Edge-assisted Real-time Object Detection in Challenged
+    Networks, ICPR 2020, arXiv:2007.15818, Equation 2). The papers add up squared errors; here each layer's is a mean, so that layers count
+    alike whatever their size.
+
+    Batches are as of `Classifier`; training does not look at `y`. Logs `train/loss`, and for validation and test `loss` and `acc` of the
+    answers through the bottleneck, `distance` (what training lowers) and `agreement`, the share of the answers that the network whole
+    would have given.
+
+    Args:
+        network: As of `Classifier`.
+        layer: The last layer that is replaced; its output is what the decoder imitates. See `lkd.models.Cut`.
+        layers: Layers behind it whose outputs are compared, too. Default: none.
+        channels: Of the tensor that is sent.
+        stride: How many times smaller its sides are than the image's.
+        width: Of the encoder's convolutions.
+        bits: Rounds what is sent to so many bits, in training, straight through, and afterwards. Default: no rounding; what is sent can
+            be rounded later all the same.
+        start: Checkpoint of the trained classifier whose network this is. It is read when `fit` begins, so a recipe may make it first.
+            Default: the network has its weights already.
+        start_recipe: A config of `python cli.py fit` that trains it, if it is not there or was made by another version of the config.
+        encoder: Another encoder than `lkd.models.BottleneckEncoder`, of images `(B, in_channels, H, W)`.
+        decoder: Another decoder than `lkd.models.BottleneckDecoder`.
+        num_classes: Number of classes.
+        in_channels: Of the images.
+        image_size: Side of the images in pixels; sizes the decoder.
+        optimizer: Makes the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
+        scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
+
+    Raises:
+        ValueError: If the network cannot be cut there, a layer is not behind the cut, or the decoder's shape is not the layer's.
+
+    Example:
+        >>> from lkd.models import CIFARResNet
+        >>> split = SplitClassifier(CIFARResNet(8, 10), layer="layer2", layers=["layer3"], channels=3, stride=4)
+        >>> split.encoder(torch.zeros(2, 3, 32, 32)).shape, split(torch.zeros(2, 3, 32, 32)).shape
+        (torch.Size([2, 3, 8, 8]), torch.Size([2, 10]))
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | str,
+        layer: str,
+        layers: Sequence[str] = (),
+        channels: int = 4,
+        stride: int = 2,
+        width: int = 16,
+        bits: int | None = None,
+        start: str | None = None,
+        start_recipe: str | None = None,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=0.001),
+        scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        check_start(start, start_recipe)
+        super().__init__(network, num_classes, in_channels, optimizer, scheduler)
+        self.hparams.pop("start_recipe", None)
+        self.network.requires_grad_(False).eval()
+        self.layer, self.layers, self.bits = layer, list(layers), bits
+        self.start, self.start_recipe = start, start_recipe
+        self.cut = Cut(self.network, layer)
+        self.encoder = encoder or BottleneckEncoder(in_channels, channels, stride, width)
+        with torch.no_grad():
+            black = torch.zeros(1, in_channels, image_size, image_size)
+            wanted = self.cut.head(black).shape[1:]
+            self.decoder = decoder or BottleneckDecoder(channels, wanted)
+            self.eval()
+            features = self.features(black)
+            if features.shape[1:] != wanted:
+                raise ValueError(
+                    f"decoder={type(self.decoder).__name__} gives {tuple(features.shape[1:])} a sample, and layer={layer!r} {tuple(wanted)}: "
+                    "the two must have one shape."
+                )
+            self._check_layers(features)
+        self.train()
+        for stage in ("val", "test"):
+            setattr(self, f"{stage}_agreement", MulticlassAccuracy(num_classes, average="micro"))
+
+    def setup(self, stage: str) -> None:
+        """Reads the weights of the network; a checkpoint that training resumes from comes after and wins.
+
+        Raises:
+            FileNotFoundError: If there are none.
+            ValueError: If they do not fit, or nobody says where they are.
+        """
+        if stage != "fit" or resumes(self):
+            return
+        if self.start is None:
+            if "network" in self.hparams:
+                raise ValueError(
+                    "start=None: the network would be one with random weights, of which there is nothing to learn; give start, the "
+                    "checkpoint of a trained Classifier of this network."
+                )
+            return
+        weights = weights_of(self.start, self.start_recipe, "Classifier")
+        try:
+            self.network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"start={self.start!r} does not fit this network: {error}") from error
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Has the checkpoint's weights then, and reads no others."""
+        self.start = None
+        super().on_load_checkpoint(checkpoint)
+
+    def train(self, mode: bool = True) -> "SplitClassifier":
+        """Encoder and decoder alone; the network is that of evaluation always."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def features(self, x: Tensor) -> Tensor:
+        """What stands for the layer's output: through the encoder, the link and the decoder."""
+        sent = self.encoder(x)
+        return self.decoder(sent if self.bits is None else rounded(sent, self.bits))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(B, num_classes)` of images, by way of the bottleneck."""
+        return self.cut.tail(self.features(x))
+
+    def rest(self, sent: Tensor) -> Tensor:
+        """Logits `(B, num_classes)` of what has arrived at the server."""
+        return self.cut.tail(self.decoder(sent))
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Distance of the features, of a batch with or without labels."""
+        x = batch if isinstance(batch, Tensor) else batch[0]
+        loss = self._seen(x).distance
+        require_finite(self, loss, {"distance": loss})
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
+        return loss
+
+    def _check_layers(self, features: Tensor) -> None:
+        for name in self.layers:
+            with Taps(self.network, [name], "layers") as taps:
+                self.cut.tail(features)
+            if not taps.complete:
+                raise ValueError(
+                    f"layers={self.layers}: {name!r} does not run behind layer={self.layer!r}; name layers that do."
+                )
+
+    def _seen(self, x: Tensor) -> Seen:
+        with torch.no_grad(), Taps(self.network, [self.layer, *self.layers], "layers") as teacher:
+            whole = self.network(x)
+        with Taps(self, ["decoder", *(f"network.{name}" for name in self.layers)], "layers") as student:
+            logits = self(x)
+        pairs = [("decoder", self.layer), *((f"network.{name}", name) for name in self.layers)]
+        distances = [fitnets_loss(student.output(ours), teacher.output(theirs)) for ours, theirs in pairs]
+        return Seen(logits, whole, torch.stack(distances).sum())
+
+    def _evaluate(self, batch: Any, stage: Literal["val", "test"]) -> None:
+        x, y = labelled(batch)
+        logits, whole, distance = self._seen(x)
+        self.measure(logits, y, stage)
+        agreement = getattr(self, f"{stage}_agreement")
+        agreement.update(logits, whole.argmax(1))
+        self.log(f"{stage}/agreement", agreement, batch_size=len(x))
+        self.log(f"{stage}/distance", distance, batch_size=len(x), sync_dist=True)
