@@ -11,9 +11,6 @@ from lkd.edge.offload.gates.places import PlaceMeans
 from lkd.edge.offload.gates.ridge import Ridge
 from lkd.edge.offload.task import Judge, Task
 
-PRIOR = 3.0
-"""Samples with which the mean over all cameras joins a place's own."""
-
 
 class Learned(Gate):
     """Estimates the gain of sending a unit by ridge regression: what is usual at its place, times how today differs.
@@ -51,7 +48,7 @@ class Learned(Gate):
             else task.gain(answers)
         )
         x, cameras = task.features(answers), self._cameras(answers)
-        self.usual, self.gain = PlaceMeans(x, cameras, PRIOR), PlaceMeans(wanted, cameras, PRIOR)
+        self.usual, self.gain = PlaceMeans(x, cameras), PlaceMeans(wanted, cameras)
         spread = x.std((0, 1))
         self.spread = np.where(spread > 1e-9, spread, 1.0)
         inputs = self._inputs(x, cameras)

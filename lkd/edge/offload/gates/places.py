@@ -13,8 +13,6 @@ class PlaceMeans:
     Args:
         values: `(N, U)` or `(N, U, F)`.
         cameras: Whose each sample is, N names.
-        prior: With how many samples the mean over all cameras joins, so that a place that was seldom seen is not taken at
-            its word. Default: none.
 
     Example:
         >>> means = PlaceMeans(np.array([[1.0], [3.0], [8.0]]), ["a", "a", "b"])
@@ -22,13 +20,12 @@ class PlaceMeans:
         [8.0, 2.0, 4.0]
     """
 
-    def __init__(self, values: Array, cameras: Sequence[str], prior: float = 0.0) -> None:
+    def __init__(self, values: Array, cameras: Sequence[str]) -> None:
         names = np.array(cameras)
         self.mean: Array = values.mean(0)
         self.means: dict[str, Array] = {}
         for name in np.unique(names):
-            own = values[names == name]
-            self.means[str(name)] = (own.sum(0) + prior * self.mean) / (len(own) + prior)
+            self.means[str(name)] = values[names == name].mean(0)
 
     def __call__(self, cameras: Sequence[str]) -> Array:
         """The means at each sample's camera: as `values`; of a camera that was not there the mean over all."""
