@@ -112,7 +112,7 @@ def class_names(given: Sequence[str] | None, data: LightningDataModule, count: i
             )
         return list(given)
     source = getattr(data, "data", data)
-    found = _said_names(source)
+    found = said_names(source)
     if found and len(found) != count:
         rank_zero_warn(
             f"{type(source).__name__} has {len(found)} classes and the student {count}, so they are numbers in the file: give "
@@ -121,7 +121,7 @@ def class_names(given: Sequence[str] | None, data: LightningDataModule, count: i
     return [str(name) for name in found] if len(found) == count else [str(k) for k in range(count)]
 
 
-def _said_names(source: Any) -> list[str]:
+def said_names(source: Any) -> list[str]:
     """Names of the classes as the data number them, in that order; of several that are one class its number. Empty if nobody says."""
     known, names = getattr(source, "classes", None), list(getattr(source, "names", None) or [])
     if isinstance(known, Mapping):  # name -> class

@@ -79,7 +79,7 @@ class Boxes(Task):
         """
         found = np.zeros(answers.nbytes.shape)
         for n, local in enumerate(answers.local):
-            for u, theirs in enumerate(self._standing(answers, n)):
+            for u, theirs in enumerate(self.standing(answers, n)):
                 seen = theirs["scores"] > SEEN
                 same = overlaps(theirs["boxes"][seen], local["boxes"]) >= SAME
                 same &= theirs["labels"][seen][:, None] == local["labels"][None]
@@ -87,7 +87,7 @@ class Boxes(Task):
                 found[n, u] = (theirs["scores"][seen] - ours).clip(0).sum()
         return found
 
-    def _standing(self, answers: Answers, n: int) -> list[Answer]:
+    def standing(self, answers: Answers, n: int) -> list[Answer]:
         """The teacher's boxes that stand if a unit is sent, in pixels of the frame."""
         if self.tiles is None:
             return list(answers.remote[n])

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+import numpy as np
+
 from lkd.edge.nms import Array
 from lkd.edge.offload.choice import thresholds
 from lkd.edge.offload.point import Point
@@ -12,8 +14,8 @@ from lkd.edge.offload.trial import Trial
 UNITS = {
     "rate": "of the samples",
     "kb": "kB a sample",
-    "kb_per_second": "kB a second",
-    "mb_per_day": "MB a day",
+    "kb_per_second": "kB a second of the busiest camera",
+    "mb_per_day": "MB a day of the busiest camera",
     "p95_ms": "ms at the 95th percentile",
     "reach": "",
 }
@@ -33,8 +35,8 @@ class Budget:
     Args:
         rate: Share of the samples of which anything is sent, at most.
         kb: Kilobytes (1e3 bytes) a sample, in the mean over all.
-        kb_per_second: Kilobytes a second of each camera, which needs `fps`.
-        mb_per_day: Megabytes (1e6 bytes) a day of each camera, which needs `fps`.
+        kb_per_second: Kilobytes a second of each camera, so of the one that sends most, which needs `fps`.
+        mb_per_day: Megabytes (1e6 bytes) a day of each camera, likewise.
         p95_ms: 95th percentile of the time from a sample to its answer.
         reach: The metric to reach with as little as possible, which needs labels of the calibration data.
 
@@ -102,7 +104,7 @@ class Budget:
             return point.p95_ms
         if name == "rate":
             return point.rate
-        a_second = point.kb * (fps or 0.0)
+        a_second = point.kb_busiest * (fps or 0.0)  # no camera may send more, whatever others save
         return {"kb": point.kb, "kb_per_second": a_second, "mb_per_day": a_second * 86.4}[name]
 
     def choose(self, scores: Array, trial: Trial, metric: str) -> Chosen:
@@ -118,7 +120,9 @@ class Budget:
         """
         name, value = self.asked
         fps = trial.conditions.fps
-        found = [Chosen(float(t), trial.point("calibration", scores >= t)) for t in thresholds(scores)]
+        nothing = [np.inf] if name == "reach" else []  # which may do already
+        tried = [*nothing, *thresholds(scores).tolist()]
+        found = [Chosen(t, trial.point("calibration", scores >= t)) for t in tried]
         has = [self.of(chosen.calibration, metric, fps) for chosen in found]
         if name == "reach":
             good = [chosen for chosen, reached in zip(found, has, strict=True) if reached >= value]

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import nan
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -19,10 +18,11 @@ from lkd.edge.exported import sha256
 from lkd.edge.offload.arms import Arm
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.budget import Budget
+from lkd.edge.offload.checks import check, check_arms, check_samples, require_classes
 from lkd.edge.offload.classes import Classes
-from lkd.edge.offload.curves import curve, ends, random_curve, ranks, verdict
+from lkd.edge.offload.curves import curve, ends, nothing_to_gain, random_curve, ranks, verdict
 from lkd.edge.offload.frames import FrameSource
-from lkd.edge.offload.gates import Gate, Learned, Oracle, usual
+from lkd.edge.offload.gates import Gate, Learned, Oracle, Random, usual
 from lkd.edge.offload.kept import claim
 from lkd.edge.offload.link import Link
 from lkd.edge.offload.payload import Payload
@@ -31,11 +31,9 @@ from lkd.edge.offload.report import Report
 from lkd.edge.offload.samples import PictureSource
 from lkd.edge.offload.scale import matched_scale
 from lkd.edge.offload.source import SPLITS, Source
-from lkd.edge.offload.students import Files, predictor_of, student_of
-from lkd.edge.offload.task import Task
+from lkd.edge.offload.students import Files, known_classes, predictor_of, specs_of, student_of
 from lkd.edge.offload.tiles import Tiles
 from lkd.edge.offload.trial import Conditions, Trial
-from lkd.edge.predict.predictor import Predictor
 from lkd.modules import Detector
 from lkd.teachers import Teacher
 from lkd.teachers.classes import understand
@@ -121,27 +119,41 @@ def offload(
     budget.check(fps, labels)
     task = _task(module, data, tiles)
     first = metric or task.metrics[0]
-    _check(task, gate, first, match_scores, labels, draws)
-    _check_arms(task, arms, labels)
-    student = student_of(module, data, ckpt_path, exported, threads)
-    teacher.prepare()
-    for arm in arms:
-        arm.prepare()
+    check(task, gate, first, match_scores, labels, draws)
+    check_arms(task, arms, labels)
+    if teacher_size is not None and teacher_size < 1:
+        raise ValueError(f"teacher_size={teacher_size} must be 1 pixel or more.")
+    student, digests = student_of(module, data, ckpt_path, exported, threads), _digests(ckpt_path, exported)
     with _threads(threads):
         source: Source
         if isinstance(task, Boxes):
-            views = cast(DetectionDataModule, data).eval_views
+            frames = cast(DetectionDataModule, data)
+            views = frames.eval_views
             size = teacher_size or views.teacher_size or views.image_size
             predictor = predictor_of(student, ckpt_path or str(exported))
-            source = FrameSource(
-                predictor, teacher, cast(DetectionDataModule, data), payload, task, size, labels
-            )
-            understand(teacher, _names(module, predictor(source.cameras("test")[0])))
+            source = FrameSource(predictor, teacher, frames, payload, task, size, labels)
+            asked = (camera for split in SPLITS for camera in source.cameras(split))
+            specs = specs_of(student, asked, "boxes", type(data).__name__)
         else:
+            if isinstance(exported, Mapping):
+                raise ValueError(
+                    f"exported={dict(exported)} is a file for each camera, which detectors have: give one file of a classifier."
+                )
+            specs = specs_of(student, [""], "logits", type(data).__name__)
             source = PictureSource(student(""), teacher, data, payload, labels)
+        check_samples(source, len(tiles) if tiles else 1)
+        classes = known_classes(specs[0], None if exported else module, data)
+        teacher.prepare()  # which may train for long
+        for arm in arms:
+            arm.prepare()
+        if isinstance(task, Boxes):
+            understand(teacher, classes)
+        else:
+            require_classes(teacher, [arm.module() for arm in arms], classes)
         what = {
             "lkd": __version__,
-            "student": _digests(ckpt_path, exported),
+            "student": digests,
+            "answers as": described(specs),
             "model": (config or {}).get("model") or type(module).__qualname__,
             "samples": {split: source.digest(split) for split in SPLITS},
             "teacher": {"weights and code": Fingerprint(teacher.loaded).now(), **_settings(teacher)},
@@ -157,22 +169,26 @@ def offload(
         mmacs = source.mmacs() if arms and isinstance(source, PictureSource) else nan
         learnt, measured = (source.answers(split, place) for split in SPLITS)
     if match_scores:
-        cast(Boxes, task).scale = matched_scale(learnt)
+        boxes = cast(Boxes, task)
+        theirs = [found for n in range(len(learnt)) for found in boxes.standing(learnt, n)]
+        boxes.scale = matched_scale(theirs, learnt.local)
     calibration, test = (Trial(task, answers, conditions, mmacs) for answers in (learnt, measured))
-    gates = {g.name: g for g in [*usual(task.name, len(set(learnt.cameras)) * learnt.units), gate]}
+    gates: dict[str, Gate] = {
+        g.name: g for g in [*usual(task.name, len(set(learnt.cameras)) * learnt.units), gate]
+    }
     for each in gates.values():
         each.fit(task, learnt)
     curves = {
         "random": random_curve(test, draws, seed),
-        **{k: curve(each, test) for k, each in gates.items()},
+        **{k: curve(each, test) for k, each in gates.items() if not isinstance(each, Random)},
     }
     curves["oracle"] = curve(Oracle(first), test)
     metrics = [first, *(name for name in task.metrics if name != first)]
     teachers = test.metrics(np.ones(measured.nbytes.shape, bool))
     notes = [f"Calibrated on {source.calibrated_on}."]
     report = Report(metrics, *ends(test), teachers, curves, others=others, notes=notes)
-    if said := verdict(curves, first):
-        report.notes.append(said)
+    said = nothing_to_gain(report.device, teachers, first), verdict(curves, first)
+    report.notes += [sentence for sentence in said if sentence]
     try:
         chosen = budget.choose(ranks(gate, calibration), calibration, first)
         report.operating = test.point(gate.name, ranks(gate, test) >= chosen.threshold)
@@ -196,49 +212,6 @@ def _task(module: LightningModule | None, data: LightningDataModule, tiles: Tile
             f"tiles={tiles} are parts of frames with boxes, and {type(data).__name__} has none: leave them out."
         )
     return Classes()
-
-
-def _check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool, draws: int) -> None:
-    """Refuses what does not fit, before anything long."""
-    if draws < 1:
-        raise ValueError(f"draws={draws} must be at least 1.")
-    if metric not in task.metrics:
-        raise ValueError(f"metric={metric!r} is not among what is measured: {', '.join(task.metrics)}.")
-    if match_scores and not isinstance(task, Boxes):
-        raise ValueError(
-            "match_scores=true is of boxes, which are ranked by their scores; a class is right or wrong: leave it out."
-        )
-    if isinstance(gate, Oracle):
-        raise ValueError(
-            "gate=Oracle knows the test's labels: it bounds what a gate can reach, and cannot operate."
-        )
-    if isinstance(gate, Learned) and gate.labels and not labels:
-        raise ValueError(
-            "gate=Learned(labels=true) is taught by labels of the calibration data: give labels=true beside it, too."
-        )
-    gate.check(task)
-
-
-def _check_arms(task: Task, arms: Sequence[Arm], labels: bool) -> None:
-    """Refuses arms that cannot be measured here."""
-    for name, arm in ((type(arm).__name__, arm) for arm in arms):
-        if not isinstance(task, Classes):
-            raise ValueError(
-                f"arms: {name} is of classifiers, and this student answers with {task.name}: leave it out."
-            )
-        if arm.reads_labels and not labels:
-            raise ValueError(
-                f"arms: {name} chooses its thresholds by labels of the validation data: give labels=true beside it."
-            )
-
-
-def _names(module: LightningModule | None, predictor: Predictor) -> Any:
-    """Who says what the student's classes are: the module, or the file, which calls them by numbers where nobody knew."""
-    if isinstance(module, Detector):
-        return module
-    classes = predictor.classes
-    named = classes if any(name != str(k) for k, name in enumerate(classes)) else None
-    return SimpleNamespace(class_names=named, num_classes=len(classes))
 
 
 def _digests(ckpt_path: str | None, exported: Files | None) -> dict[str, str]:

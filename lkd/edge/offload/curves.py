@@ -8,7 +8,7 @@ import numpy as np
 
 from lkd.edge.nms import Array
 from lkd.edge.offload.choice import best
-from lkd.edge.offload.gates import Gate, Random
+from lkd.edge.offload.gates import Gate, Oracle, Random
 from lkd.edge.offload.point import Point
 from lkd.edge.offload.trial import Trial, mean_point
 
@@ -17,8 +17,20 @@ SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
 
 
 def ranks(gate: Gate, trial: Trial) -> Array:
-    """Scores by which units are chosen: of tiles the gain for each byte, if it is a gain that is estimated. `(N, U)`."""
-    scores, nbytes = gate.score(trial.task, trial.answers), trial.answers.nbytes
+    """Scores by which units are chosen: of tiles the gain for each byte, if it is a gain that is estimated. `(N, U)`.
+
+    Raises:
+        ValueError: If a gate gives no finite number for each unit.
+    """
+    answers, nbytes = trial.answers, trial.answers.nbytes
+    if not isinstance(gate, Oracle):  # nobody else sees labels, or what the teacher would say
+        answers = replace(answers, remote=[], truth=None)
+    scores = np.asarray(gate.score(trial.task, answers), np.float64)
+    if scores.shape != nbytes.shape or not np.isfinite(scores).all():
+        wrong = f"gives the shape {scores.shape}" if scores.shape != nbytes.shape else "gives NaN or infinity"
+        raise ValueError(
+            f"score of gate={type(gate).__name__} {wrong}, and must give a finite number for each sample and unit, {nbytes.shape}."
+        )
     return scores / nbytes if gate.gains and nbytes.shape[1] > 1 else scores
 
 
@@ -66,6 +78,16 @@ def closed(
     """
     gap = teacher[metric] - device[metric]
     return (point.metrics[metric] - device[metric]) / gap if gap > 1e-9 else None
+
+
+def nothing_to_gain(device: Point, teacher: Mapping[str, float], metric: str) -> str | None:
+    """That the teacher is no better than the student, if so: then there is no gap to close."""
+    if (theirs := teacher[metric]) > (ours := device.metrics[metric]):
+        return None
+    return (
+        f"The teacher is no better than the student on what is sent ({metric} {theirs:.4f} against {ours:.4f}), so there is no gap to "
+        "close: look at payload, teacher_size and the teacher itself."
+    )
 
 
 def verdict(curves: Mapping[str, Mapping[float, Point]], metric: str) -> str | None:

@@ -41,7 +41,7 @@ class FrameSource(Source):
         labels: Whether labels of the calibration frames are read.
 
     Raises:
-        ValueError: For an empty split, or a student that is no detector.
+        ValueError: For an empty split, or labels without a single object, where nothing can be measured.
     """
 
     chunk = 16
@@ -76,6 +76,12 @@ class FrameSource(Source):
                 f"{type(data).__name__} has neither validation nor training frames, and thresholds are never chosen on test data: "
                 f"change fractions={data.fractions}."
             )
+        for split, frames in self.frames.items():
+            if frames[0].labels is not None and not any(len(tidy(frame)[1]) for frame in frames):
+                raise ValueError(
+                    f"the labels of the {len(frames)} {split} frames of {type(data).__name__} have no object at all, so nothing can be "
+                    "measured: change the shares of the data, or look at its labels."
+                )
         kind = "validation frames" if held_out else "training frames, as there are no validation frames"
         self.calibrated_on = f"{len(calibration)} {kind}, {'with' if labels else 'without'} their labels"
 

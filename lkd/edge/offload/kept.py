@@ -27,9 +27,14 @@ def claim(folder: Path, what: Mapping[str, Any], anew: bool = False) -> Path:
     note, answers = folder / NOTE, folder / ANSWERS
     here = json.loads(json.dumps(what))
     there = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
-    if there is not None and anew:
+    if anew:
         for path in answers.glob("*.safetensors"):
             path.unlink()
+    elif there is None and any(answers.glob("*.safetensors")):
+        raise ValueError(
+            f"folder={str(folder)!r} holds answers without {NOTE}, which says whose they are: give another folder, or anew=true, which "
+            "deletes them."
+        )
     elif there is not None and there != here:
         raise ValueError(
             f"folder={str(folder)!r} holds answers of another configuration ({difference(there, here)}): give another folder, or "

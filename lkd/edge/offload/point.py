@@ -20,6 +20,7 @@ class Point:
         failed: Share of all samples that were sent and came back too late or never, so that the device's answer stood.
         server_ms: Work of the server, in the mean over all samples.
         mmacs: Work of the device, in millions of multiply-accumulates, in the mean over all samples; NaN if nobody counted.
+        kb_busiest: As `kb`, of the samples of that camera alone which sends most.
     """
 
     arm: str
@@ -32,3 +33,4 @@ class Point:
     failed: float = 0.0
     server_ms: float = 0.0
     mmacs: float = nan
+    kb_busiest: float = 0.0

@@ -187,7 +187,12 @@ def _held(loader: Any, data: LightningDataModule) -> Any:
     """
     held = getattr(loader, "dataset", None)
     first = held[0] if held is not None and hasattr(held, "__len__") and len(held) else None
-    if not isinstance(first, tuple | list) or not isinstance(first[0], Tensor) or first[0].ndim != 3:
+    if (
+        not isinstance(first, tuple | list)
+        or len(first) < 2
+        or not isinstance(first[0], Tensor)
+        or first[0].ndim != 3
+    ):
         raise ValueError(
             f"{type(data).__name__} gives no samples (x, y) with pictures x (C, H, W), which can be sent: offload takes pictures of a "
             "classifier's data, or frames of a DetectionDataModule."

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lkd.edge.nms import Array
-from lkd.edge.offload.answers import Answers
+from lkd.edge.offload.answers import Answer
 
 
 class Scale:
@@ -37,7 +37,6 @@ class Scale:
         return (moved + 1e-6 * scores).astype(scores.dtype)
 
 
-def matched_scale(answers: Answers) -> Scale:
-    """Of whole frames that both have seen."""
-    theirs: Sequence[Array] = [unit["scores"] for units in answers.remote for unit in units]
-    return Scale(np.concatenate(theirs), np.concatenate([one["scores"] for one in answers.local]))
+def matched_scale(theirs: Sequence[Answer], ours: Sequence[Answer]) -> Scale:
+    """Of answers to the same frames: the teacher's, of each box once, and the student's."""
+    return Scale(*(np.concatenate([one["scores"] for one in side]) for side in (theirs, ours)))

@@ -40,6 +40,9 @@ class Conditions:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name}={value:g} must be a number above 0.")
+        Server(0.0, self.workers)  # refuses what it cannot be before anybody is asked
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must not be negative.")
 
 
 class Trial:
@@ -58,6 +61,7 @@ class Trial:
         self.task, self.answers, self.conditions, self.mmacs = task, answers, conditions, mmacs
         self.judge = Judge(task, answers) if answers.truth is not None else None
         self.names = np.array(answers.cameras)
+        self.of_camera = [self.names == name for name in np.unique(self.names)]
         self.arrivals = _arrivals(self.names, conditions.fps)
         given = conditions.device_ms
         self.device_ms = float(np.median(answers.device_ms)) if given is None else given
@@ -100,6 +104,7 @@ class Trial:
             failed=float(trip.failed.mean()),
             server_ms=float(trip.server_ms.mean()),
             mmacs=self.mmacs,
+            kb_busiest=max(float(nbytes[own].mean() / 1e3) for own in self.of_camera),
         )
 
 

@@ -1,5 +1,7 @@
 """A budget becomes a threshold on calibration data, or is refused with what is nearest."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,22 @@ def test_what_was_asked_stands_beside_what_came_of_it(trial):
     budget, chosen = choose(trial, rate=0.25)
     said = budget.said(chosen.calibration, trial.point("a", np.ones((200, 1), bool)), "acc", None)
     assert said == "Budget rate: 0.25 of the samples asked, 0.25 on calibration data, 1 on test data."
+
+
+def test_no_camera_may_send_more_than_each_may():
+    """One that sends everything is not made good by one that sends nothing."""
+    made = replace(of_classes(count=100), cameras=["far"] * 50 + ["near"] * 50)
+    made = replace(made, nbytes=np.full((100, 1), 1000))
+    trial = Trial(Classes(), made, Conditions(Link(8.0), fps=2.0))
+    far = trial.point("a", np.arange(100)[:, None] < 50)
+    assert far.kb == pytest.approx(0.5) and far.kb_busiest == pytest.approx(1.0)
+    assert Budget(kb_per_second=1.0).of(far, "acc", 2.0) == pytest.approx(2.0)
+    scores = np.linspace(1, 0, 100)[:, None]
+    assert Budget(kb_per_second=1.0).choose(scores, trial, "acc").calibration.rate == pytest.approx(
+        0.25, abs=0.011
+    )
+
+
+def test_what_the_student_reaches_alone_takes_nothing(trial):
+    _, chosen = choose(trial, reach=0.05)
+    assert chosen.calibration.rate == 0.0 and chosen.threshold == np.inf

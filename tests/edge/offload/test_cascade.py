@@ -14,6 +14,7 @@ from lkd.edge.offload import (
     Budget,
     CameraMean,
     Entropy,
+    Gate,
     Learned,
     Link,
     NarrowBoxes,
@@ -24,9 +25,31 @@ from lkd.edge.offload import (
     offload,
 )
 from lkd.edge.offload.samples import PictureSource
+from lkd.modules import Classifier
 from lkd.teachers import Teacher
 
 PNG = Payload("png")
+
+
+class Namesake(Gate):
+    """Somebody's own, of a name that is taken."""
+
+    name = "entropy"
+
+    def score(self, task, answers):
+        return Entropy().score(task, answers)
+
+
+class Nameless(Gate):
+    """Somebody's own, whose rows would have no name."""
+
+    score = Namesake.score
+
+
+class Mine(Nameless):
+    """Somebody's own."""
+
+    name = "mine"
 
 
 @pytest.fixture
@@ -138,6 +161,22 @@ def test_what_nothing_meets_is_said_and_the_table_is_there(run, tmp_path):
         ({"metric": "map50"}, "metric='map50' is not among what is measured: acc"),
         ({"draws": 0}, "draws=0 must be at least 1"),
         ({"threads": 0}, "threads=0 must be 1 or more"),
+        ({"workers": 0}, "workers=0 must be at least 1"),
+        ({"seed": -1}, "seed=-1 must not be negative"),
+        ({"teacher_size": 0}, "teacher_size=0 must be 1 pixel or more"),
+        ({"gate": Learned(metric="acc")}, r"Learned\(metric='acc'\) is of labels"),
+        (
+            {"gate": Learned(labels=True, metric="map"), "labels": True},
+            r"Learned\(metric='map'\) is not among",
+        ),
+        ({"gate": Namesake()}, "gate=Namesake has the name 'entropy' of Entropy"),
+        ({"gate": Nameless()}, "gate=Nameless has no name"),
+        (
+            {"teacher": Teacher(Classifier(torch.nn.Linear(64, 5), num_classes=5))},
+            "answers with 5 classes and the student with 10",
+        ),
+        ({"teacher": Teacher(torch.nn.Linear(64, 10), classes={"1": "2"})}, "classes=.* is of detectors"),
+        ({"ckpt_path": "gone.ckpt"}, "gone.ckpt"),
         ({"fps": 0.0}, "fps=0 must be a number above 0"),
         ({"budget": Budget(reach=0.9)}, "allow it by labels=true"),
         ({"budget": Budget(mb_per_day=9.0)}, "needs fps"),
@@ -190,3 +229,31 @@ def test_results_depend_on_the_seed_alone(run):
     assert run(link=lossy, seed=1) == first
     assert replace(run(link=lossy, seed=2), arm="") != replace(first, arm="")
     assert np.isfinite(first.p95_ms)
+
+
+def test_a_gate_of_ones_own_has_a_row_and_operates(run, tmp_path):
+    point = run(gate=Mine())
+    of = {(row["arm"], row["share"]): row["acc"] for row in rows(tmp_path)}
+    assert point.arm == "mine" and of["mine", "0.2"] == of["entropy", "0.2"]
+
+
+def test_chance_is_the_mean_of_draws_though_it_is_the_gate(run, tmp_path):
+    run()
+    mean = [row for row in rows(tmp_path) if row["arm"] == "random" and row["share"]]
+    run(gate=Random(7))
+    assert [row for row in rows(tmp_path) if row["arm"] == "random" and row["share"]] == mean
+
+
+def test_a_missing_student_is_noticed_before_a_teacher_is_trained(run, digits, monkeypatch):
+    monkeypatch.setattr(Teacher, "prepare", lambda self: pytest.fail("the teacher is trained"))
+    with pytest.raises(FileNotFoundError, match="gone"):
+        run(ckpt_path="gone.ckpt")
+    with pytest.raises(ValueError, match="does not fit Classifier"):
+        run(module=Classifier(torch.nn.Linear(64, 3), num_classes=3))
+
+
+def test_other_thresholds_or_sizes_of_the_student_are_another_configuration(run, digits, monkeypatch):
+    run()
+    monkeypatch.setattr(Digits, "std", 2.0)
+    with pytest.raises(ValueError, match=r"another configuration \(answers as\[0\]\.inputs"):
+        run()

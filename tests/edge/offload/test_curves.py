@@ -7,8 +7,18 @@ import pytest
 
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.classes import Classes
-from lkd.edge.offload.curves import SHARES, closed, costs, curve, ends, random_curve, ranks, verdict
-from lkd.edge.offload.gates import CameraMean, Entropy, Learned, Oracle, Random
+from lkd.edge.offload.curves import (
+    SHARES,
+    closed,
+    costs,
+    curve,
+    ends,
+    nothing_to_gain,
+    random_curve,
+    ranks,
+    verdict,
+)
+from lkd.edge.offload.gates import CameraMean, Entropy, Gate, Learned, Oracle, Random
 from lkd.edge.offload.link import Link
 from lkd.edge.offload.point import Point
 from lkd.edge.offload.trial import Conditions, Trial
@@ -93,3 +103,40 @@ def test_an_entropy_gate_needs_nothing_to_be_fitted():
     test = Trial(Classes(), of_classes(1), CONDITIONS)
     chance = random_curve(test, 8, 0)
     assert curve(Entropy(), test)[0.3].metrics["acc"] > chance[0.3].metrics["acc"] + 0.05
+
+
+class Mine(Gate):
+    """Somebody's own, that gives what it is told."""
+
+    name = "mine"
+
+    def __init__(self, given):
+        self.given = given
+
+    def score(self, task, answers):
+        self.saw = answers
+        return self.given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros(40), r"score of gate=Mine gives the shape \(40,\), .* \(40, 1\)"),
+        (np.full((40, 1), np.nan), "score of gate=Mine gives NaN or infinity"),
+    ],
+)
+def test_a_gate_of_somebodys_own_has_to_give_a_number_a_unit(given, message):
+    with pytest.raises(ValueError, match=message):
+        ranks(Mine(given), Trial(Boxes(), of_boxes(), CONDITIONS))
+
+
+def test_no_gate_sees_labels_or_the_teacher():
+    gate = Mine(np.zeros((40, 1)))
+    ranks(gate, Trial(Boxes(), of_boxes(), CONDITIONS))
+    assert gate.saw.truth is None and not len(gate.saw.remote) and len(gate.saw.local) == 40
+
+
+def test_a_teacher_that_brings_nothing_is_said():
+    device = Point("device-only", 0.0, 0.0, 0.0, {"map50": 0.7}, 1.0, 1.0)
+    assert nothing_to_gain(device, {"map50": 0.8}, "map50") is None
+    assert "no gap to close" in nothing_to_gain(device, {"map50": 0.7}, "map50")

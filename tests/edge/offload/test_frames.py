@@ -147,6 +147,12 @@ def test_a_detector_from_its_checkpoint(root, tmp_path, monkeypatch):
     table = (tmp_path / "out/points.md").read_text()
     assert "| camera mean | 50 % |" in table and "| learned |" in table and "learned gate" in table
     monkeypatch.setattr(Source, "answers", None)
+    smaller = YoloFolder(root=str(root), image_size=96, fractions=(0.5, 0.0, 0.5), class_map={0: 0})
+    with pytest.raises(ValueError, match=r"another configuration \(answers as\[0\]\.inputs\[0\]"):
+        offload(module, smaller, ckpt_path, Teacher(detector(1)), teacher_size=128, **options)
+    surer = detector(score_threshold=0.3)
+    with pytest.raises(ValueError, match=r"another configuration \(answers as\[0\]\.score_threshold"):
+        offload(surer, data, ckpt_path, Teacher(detector(1)), **options)
     with pytest.raises(ValueError, match="another configuration"):
         offload(module, data, ckpt_path, Teacher(module), tiles=Tiles(2, 1), **options)
 
@@ -178,3 +184,10 @@ def test_the_student_is_the_detectors_own(root, tmp_path):
     assert len(found["scores"]) == len(own["scores"]) > 3
     assert found["scores"] == pytest.approx(own["scores"].detach().numpy(), abs=1e-4)
     assert of("camB") is of("camA")
+
+
+def test_labels_without_an_object_are_refused(root):
+    for path in (root / "labels").glob("*_[3-5].txt"):
+        path.write_text("")
+    with pytest.raises(ValueError, match="labels of the 6 test frames of YoloFolder have no object at all"):
+        source(root)

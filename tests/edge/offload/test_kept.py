@@ -23,3 +23,11 @@ def test_anew_deletes_answers_alone(tmp_path):
     claim(tmp_path, {"a": 2}, anew=True)
     assert [p.name for p in place.iterdir()] == ["notes.txt"] and (tmp_path / "points.md").is_file()
     claim(tmp_path, {"a": 2})
+
+
+def test_answers_of_nobody_are_not_taken(tmp_path):
+    (claim(tmp_path, {"a": 1}) / "test-000000.safetensors").touch()
+    (tmp_path / "offload.json").unlink()
+    with pytest.raises(ValueError, match=r"holds answers without offload\.json"):
+        claim(tmp_path, {"a": 1})
+    assert not list(claim(tmp_path, {"a": 1}, anew=True).iterdir())

@@ -35,7 +35,8 @@ def test_without_boxes_nothing_moves():
 
 def test_of_answers():
     made = of_boxes()
-    theirs = np.concatenate([unit["scores"] for units in made.remote for unit in units])
-    moved = matched_scale(made)(theirs)
+    remote = [unit for units in made.remote for unit in units]
+    theirs = np.concatenate([unit["scores"] for unit in remote])
+    moved = matched_scale(remote, made.local)(theirs)
     ours = np.concatenate([one["scores"] for one in made.local])
     assert (moved > 0.6).sum() == pytest.approx((ours > 0.6).sum(), abs=2)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer
@@ -98,6 +99,9 @@ def samples(data: LightningDataModule, part: str) -> Samples:
         ValueError: If there are none.
     """
     loader = getattr(data, f"{part}_dataloader")()
+    if isinstance(loader, DataLoader) and loader.batch_size is not None:
+        # all samples in their order, as the cascade asks them, though the data's own loader may shuffle or drop some
+        loader = DataLoader(loader.dataset, BATCH, collate_fn=loader.collate_fn)
     batches = [] if isinstance(loader, list) else [labelled(batch) for batch in loader]
     if not batches:
         raise ValueError(

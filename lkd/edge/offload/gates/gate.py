@@ -44,6 +44,10 @@ class Gate(ABC):
         Raises:
             ValueError: In one sentence.
         """
+        if not isinstance(getattr(self, "name", None), str):
+            raise ValueError(
+                f"gate={type(self).__name__} has no name for its rows: give the class one, name = 'mine'."
+            )
         if self.task and self.task != task.name:
             raise ValueError(
                 f"gate={type(self).__name__} reads {self.task}, and this student answers with {task.name}: take another gate, such as Learned."

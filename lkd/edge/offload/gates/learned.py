@@ -32,6 +32,22 @@ class Learned(Gate):
     def __init__(self, cameras: bool = True, labels: bool = False, metric: str | None = None) -> None:
         self.cameras, self.labels, self.metric = cameras, labels, metric
 
+    def check(self, task: Task) -> None:
+        """See `Gate.check`.
+
+        Raises:
+            ValueError: Also for a metric that is not measured, or that nobody looks at without labels.
+        """
+        super().check(task)
+        if self.metric is not None and not self.labels:
+            raise ValueError(
+                f"gate=Learned(metric={self.metric!r}) is of labels, which it does not read: add labels=true, or leave it out."
+            )
+        if self.metric is not None and self.metric not in task.metrics:
+            raise ValueError(
+                f"gate=Learned(metric={self.metric!r}) is not among what is measured: {', '.join(task.metrics)}."
+            )
+
     def fit(self, task: Task, answers: Answers) -> None:
         """Regresses.
 

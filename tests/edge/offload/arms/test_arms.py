@@ -124,7 +124,7 @@ def test_fewer_bits_are_fewer_bytes_and_unrounded_ones_the_modules_answers(train
 def test_each_camera_has_an_uplink_of_its_own(trained, data):
     arm, count = Bottleneck(trained["SplitClassifier"], bits=[8]), len(held_out(data)[1])
     slow = Conditions(
-        Link(mbps=0.01, rtt_ms=20.0), fps=20.0
+        Link(mbps=0.01, rtt_ms=20.0), fps=20.0, server_speed=1e6
     )  # 58 ms for 72 bytes, and 50 ms between pictures
     (together,) = arm.points(data, slow)
     (apart,) = arm.points(data, slow, cameras=[str(n % 2) for n in range(count)])

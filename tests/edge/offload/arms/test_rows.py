@@ -1,10 +1,14 @@
 """Arms beside a cascade: which are refused, and what their rows look like."""
 
 import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.edge.offload.arms import Bottleneck, EarlyExit, SentExit
+from lkd.edge.offload.arms.arm import samples
 from lkd.edge.offload.boxes import Boxes
-from lkd.edge.offload.cascade import _check_arms
+from lkd.edge.offload.checks import check_arms
 from lkd.edge.offload.classes import Classes
 from lkd.edge.offload.point import Point
 from lkd.edge.offload.report import Report, said
@@ -16,15 +20,15 @@ def point(arm, acc=0.5, **more):
 
 def test_what_does_not_go_with_the_student_or_its_labels_is_refused():
     exits = [EarlyExit("x.ckpt"), SentExit("x.ckpt"), Bottleneck("x.ckpt")]
-    _check_arms(Classes(), exits, labels=True)
-    _check_arms(Classes(), exits[1:], labels=False)
+    check_arms(Classes(), exits, labels=True)
+    check_arms(Classes(), exits[1:], labels=False)
     with pytest.raises(
         ValueError,
         match="EarlyExit chooses its thresholds by labels of the validation data: give labels=true",
     ):
-        _check_arms(Classes(), exits, labels=False)
+        check_arms(Classes(), exits, labels=False)
     with pytest.raises(ValueError, match="Bottleneck is of classifiers, and this student answers with boxes"):
-        _check_arms(Boxes(), exits[2:], labels=True)
+        check_arms(Boxes(), exits[2:], labels=True)
 
 
 def test_rows_say_how_much_the_device_computes_where_somebody_counted():
@@ -37,3 +41,16 @@ def test_rows_say_how_much_the_device_computes_where_somebody_counted():
     assert [row["device MMACs"] for row in rows] == [None, None, 0.25]
     assert said(rows[0])["device MMACs"] == "-" and said(rows[-1])["device MMACs"] == "0.25"
     assert rows[-1]["gap acc"] == pytest.approx(0.75)
+
+
+class Shuffled(LightningDataModule):
+    """Data whose own loader shuffles, and drops what does not fill a batch."""
+
+    def test_dataloader(self):
+        x = torch.arange(10.0).reshape(10, 1, 1, 1)
+        return DataLoader(TensorDataset(x, torch.arange(10)), batch_size=4, shuffle=True, drop_last=True)
+
+
+def test_samples_are_all_in_the_order_of_the_cameras():
+    found = samples(Shuffled(), "test")
+    assert found.y.tolist() == list(range(10)) and found.x.flatten().tolist() == list(range(10))

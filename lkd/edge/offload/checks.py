@@ -1,0 +1,93 @@
+"""What is refused before students and teachers are asked, or before a table is made of nothing."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+from lkd.edge.offload.arms import Arm
+from lkd.edge.offload.boxes import Boxes
+from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.gates import Gate, Learned, Oracle, Random, usual
+from lkd.edge.offload.source import Source
+from lkd.edge.offload.task import Task
+from lkd.teachers import Teacher
+from lkd.teachers.classes import count_of
+
+LEAST = 3
+"""Units that a regression can be made of."""
+
+
+def check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool, draws: int) -> None:
+    """Refuses what does not fit, before anything long."""
+    if draws < 1:
+        raise ValueError(f"draws={draws} must be at least 1.")
+    if metric not in task.metrics:
+        raise ValueError(f"metric={metric!r} is not among what is measured: {', '.join(task.metrics)}.")
+    if match_scores and not isinstance(task, Boxes):
+        raise ValueError(
+            "match_scores=true is of boxes, which are ranked by their scores; a class is right or wrong: leave it out."
+        )
+    if isinstance(gate, Oracle):
+        raise ValueError(
+            "gate=Oracle knows the test's labels: it bounds what a gate can reach, and cannot operate."
+        )
+    if isinstance(gate, Learned) and gate.labels and not labels:
+        raise ValueError(
+            "gate=Learned(labels=true) is taught by labels of the calibration data: give labels=true beside it, too."
+        )
+    gate.check(task)
+    for known in [*usual(task.name, 2), Random(), Oracle(metric)]:
+        if gate.name == known.name and type(gate) is not type(known):
+            raise ValueError(
+                f"gate={type(gate).__name__} has the name {gate.name!r} of {type(known).__name__}, and both have rows: give another."
+            )
+
+
+def check_arms(task: Task, arms: Sequence[Arm], labels: bool) -> None:
+    """Refuses arms that cannot be measured here."""
+    for name, arm in ((type(arm).__name__, arm) for arm in arms):
+        if not isinstance(task, Classes):
+            raise ValueError(
+                f"arms: {name} is of classifiers, and this student answers with {task.name}: leave it out."
+            )
+        if arm.reads_labels and not labels:
+            raise ValueError(
+                f"arms: {name} chooses its thresholds by labels of the validation data: give labels=true beside it."
+            )
+
+
+def check_samples(source: Source, units: int) -> None:
+    """Refuses too few calibration samples for a gate that learns, and a test split without a sample.
+
+    Args:
+        source: Of the samples.
+        units: Of each that can be sent.
+    """
+    for split, least, why in (("calibration", LEAST, "a learned gate needs"), ("test", 1, "a report needs")):
+        if (count := len(source.cameras(split)) * units) < least:  # type: ignore[arg-type]
+            raise ValueError(
+                f"there are {count} {split} samples, and {why} {least} or more: change the shares of the data."
+            )
+
+
+def require_classes(teacher: Teacher, arms: Sequence[Arm], classes: SimpleNamespace) -> None:
+    """Refuses classifiers of other classes than the student's, as far as their numbers are known.
+
+    Args:
+        teacher: Prepared.
+        arms: Prepared.
+        classes: Of the student, `num_classes`.
+    """
+    if teacher.classes is not None:
+        raise ValueError(
+            f"teacher: classes={teacher.classes} is of detectors, and a classifier answers with all classes in one order: leave it out."
+        )
+    others = [
+        ("the teacher", teacher.loaded),
+        *((f"arms: {type(arm).__name__}", arm.module()) for arm in arms),
+    ]
+    for who, model in others:
+        if (count := count_of(model)) not in (None, classes.num_classes):
+            raise ValueError(
+                f"{who} answers with {count} classes and the student with {classes.num_classes}: give one of the student's classes, in "
+                "their order."
+            )
