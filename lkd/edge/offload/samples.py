@@ -53,7 +53,8 @@ class PictureSource(Source):
         (entry,) = student.spec["inputs"]
         self.name, self.pixels = entry["name"], _Pixels(entry, type(data).__name__)
         data.prepare_data()
-        data.setup(None)
+        data.setup("fit")
+        data.setup("test")
         calibration, what = _calibration(data)
         self.sets: dict[Split, Any] = {
             "calibration": calibration,

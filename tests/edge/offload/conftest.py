@@ -4,7 +4,6 @@ from functools import cache
 
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from lkd.datamodules import Digits
@@ -16,6 +15,9 @@ from ..students import save
 @cache
 def learned(count):
     """Weights and biases of a logistic regression on so many training digits."""
+    # not above: scikit-learn asks typing for Union[float, int], which then answers for Lightning's Union[int, float], too
+    from sklearn.linear_model import LogisticRegression
+
     data = Digits()
     data.setup()
     x, y = data.datasets["train"].tensors

@@ -1,11 +1,10 @@
 """What the arms with exits share: the answers of all exits, and what each costs."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lkd.edge.nms import Array
 from lkd.edge.offload.arms.arm import Arm, chunks, probabilities
@@ -65,6 +64,6 @@ def costs(network: MultiExit, sample: Tensor) -> list[Work]:
     for cut, head in zip(stages(network), network.heads, strict=True):
         with torch.no_grad():
             features = cut.head(sample)
-        passed += work(cast(nn.Module, head), features)
+        passed += work(head, features)
         found.append(work(cut.head, sample) + passed)
     return [*found, work(network.network, sample) + passed]
