@@ -18,7 +18,7 @@ from lkd.edge.exported import sha256
 from lkd.edge.offload.arms import Arm
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.budget import Budget
-from lkd.edge.offload.checks import check, check_arms, check_samples, require_classes
+from lkd.edge.offload.checks import check, check_arms, check_samples, other_thresholds, require_classes
 from lkd.edge.offload.classes import Classes
 from lkd.edge.offload.curves import curve, ends, nothing_to_gain, random_curve, ranks, verdict
 from lkd.edge.offload.frames import FrameSource
@@ -121,6 +121,10 @@ def offload(
     first = metric or task.metrics[0]
     check(task, gate, first, match_scores, labels, draws)
     check_arms(task, arms, labels)
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise ValueError(
+            f"folder={folder!r} is a file: give a folder, where answers and the report are kept."
+        )
     if teacher_size is not None and teacher_size < 1:
         raise ValueError(f"teacher_size={teacher_size} must be 1 pixel or more.")
     student, digests = student_of(module, data, ckpt_path, exported, threads), _digests(ckpt_path, exported)
@@ -186,6 +190,8 @@ def offload(
     metrics = [first, *(name for name in task.metrics if name != first)]
     teachers = test.metrics(np.ones(measured.nbytes.shape, bool))
     notes = [f"Calibrated on {source.calibrated_on}."]
+    if unlike := other_thresholds(specs[0], teacher):
+        notes.append(unlike)
     report = Report(metrics, *ends(test), teachers, curves, others=others, notes=notes)
     said = nothing_to_gain(report.device, teachers, first), verdict(curves, first)
     report.notes += [sentence for sentence in said if sentence]

@@ -1,7 +1,8 @@
 """What is refused before students and teachers are asked, or before a table is made of nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 from lkd.edge.offload.arms import Arm
 from lkd.edge.offload.boxes import Boxes
@@ -14,6 +15,8 @@ from lkd.teachers.classes import count_of
 
 LEAST = 3
 """Units that a regression can be made of."""
+FAINTEST = 0.001
+"""Score down to which boxes are kept by networks that say no threshold, as average precision wants it."""
 
 
 def check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool, draws: int) -> None:
@@ -91,3 +94,21 @@ def require_classes(teacher: Teacher, arms: Sequence[Arm], classes: SimpleNamesp
                 f"{who} answers with {count} classes and the student with {classes.num_classes}: give one of the student's classes, in "
                 "their order."
             )
+
+
+def other_thresholds(spec: Mapping[str, Any], teacher: Teacher) -> str | None:
+    """That one drops faint boxes which the other keeps, if so: average precision counts boxes of every score.
+
+    Args:
+        spec: What the student says of itself.
+        teacher: Prepared.
+    """
+    theirs = getattr(teacher.loaded, "thresholds", None)
+    ours = float(spec.get("score_threshold", 0.0))
+    least = FAINTEST if theirs is None else float(theirs[0])
+    if abs(ours - least) < 0.01:
+        return None
+    return (
+        f"The student's boxes end at a score of {ours:g} and the teacher's at {least:g}, and average precision counts boxes of every "
+        f"score, so part of the gap is that: give both score_threshold={FAINTEST:g}."
+    )

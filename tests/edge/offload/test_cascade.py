@@ -177,6 +177,7 @@ def test_what_nothing_meets_is_said_and_the_table_is_there(run, tmp_path):
         ),
         ({"teacher": Teacher(torch.nn.Linear(64, 10), classes={"1": "2"})}, "classes=.* is of detectors"),
         ({"ckpt_path": "gone.ckpt"}, "gone.ckpt"),
+        ({"folder": __file__}, "folder=.* is a file"),
         ({"fps": 0.0}, "fps=0 must be a number above 0"),
         ({"budget": Budget(reach=0.9)}, "allow it by labels=true"),
         ({"budget": Budget(mb_per_day=9.0)}, "needs fps"),
