@@ -18,7 +18,14 @@ from lkd.edge.exported import sha256
 from lkd.edge.offload.arms import Arm
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.budget import Budget
-from lkd.edge.offload.checks import check, check_arms, check_samples, other_thresholds, require_classes
+from lkd.edge.offload.checks import (
+    check,
+    check_arms,
+    check_module,
+    check_samples,
+    other_thresholds,
+    require_classes,
+)
 from lkd.edge.offload.classes import Classes
 from lkd.edge.offload.curves import curve, ends, nothing_to_gain, random_curve, ranks, verdict
 from lkd.edge.offload.frames import FrameSource
@@ -121,6 +128,8 @@ def offload(
     first = metric or task.metrics[0]
     check(task, gate, first, match_scores, labels, draws)
     check_arms(task, arms, labels)
+    if module is not None and exported is None:
+        check_module(module, data)
     if Path(folder).exists() and not Path(folder).is_dir():
         raise ValueError(
             f"folder={folder!r} is a file: give a folder, where answers and the report are kept."

@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from lkd.datamodules.detection import DetectionDataModule
 from lkd.edge.offload.arms import Arm
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.classes import Classes
 from lkd.edge.offload.gates import Gate, Learned, Oracle, Random, usual
 from lkd.edge.offload.source import Source
 from lkd.edge.offload.task import Task
+from lkd.modules import Classifier, Detector
 from lkd.teachers import Teacher
 from lkd.teachers.classes import count_of
 
@@ -17,6 +21,18 @@ LEAST = 3
 """Units that a regression can be made of."""
 FAINTEST = 0.001
 """Score down to which boxes are kept by networks that say no threshold, as average precision wants it."""
+
+
+def check_module(module: LightningModule, data: LightningDataModule) -> None:
+    """Refuses a checkpoint's module that does not answer to samples of the data."""
+    frames = isinstance(data, DetectionDataModule)
+    if isinstance(module, Detector if frames else Classifier):
+        return
+    raise ValueError(
+        f"{type(module).__name__} is no {'Detector' if frames else 'Classifier'}, which {type(data).__name__} needs, with its "
+        f"{'frames' if frames else 'pictures'}: give the student's own configuration, or export another module, and give the file by "
+        "exported=student.onnx."
+    )
 
 
 def check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool, draws: int) -> None:

@@ -5,8 +5,13 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from lkd.edge.offload.checks import check_samples, other_thresholds
+from lkd.datamodules import Digits, YoloFolder
+from lkd.edge.offload.checks import check_module, check_samples, other_thresholds
+from lkd.modules import Detector
 from lkd.teachers import Teacher
+
+from ...detectors import needs_yolo
+from ..students import TINY, Plain, classifier
 
 
 def of(calibration, test):
@@ -38,3 +43,18 @@ def test_boxes_that_end_at_another_score_are_said():
 
 def test_probabilities_have_no_threshold():
     assert other_thresholds({"kind": "logits"}, Teacher(nn.Linear(1, 1))) is None
+
+
+@needs_yolo
+def test_the_module_has_to_answer_to_the_data(tmp_path):
+    frames, pictures = YoloFolder(root=str(tmp_path)), Digits()
+    check_module(Detector(TINY, num_classes=2), frames)
+    check_module(classifier(), pictures)
+    with pytest.raises(
+        ValueError, match="Classifier is no Detector, which YoloFolder needs, with its frames"
+    ):
+        check_module(classifier(), frames)
+    with pytest.raises(
+        ValueError, match=r"Plain is no Classifier, which Digits needs, .* exported=student\.onnx"
+    ):
+        check_module(Plain(), pictures)
