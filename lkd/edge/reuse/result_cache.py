@@ -121,8 +121,13 @@ class ResultCache(Generic[Answer]):
             image: `(H, W, 3)` RGB or `(H, W)` grey, uint8.
 
         Raises:
-            ValueError: If the time is no number.
+            ValueError: If the time is no number, or the picture none in bytes.
         """
+        if image.dtype != np.uint8 or (image.shape[2:] or (3,)) != (3,) or image.ndim < 2 or not image.size:
+            raise ValueError(
+                f"image of {key!r} is {image.dtype} {image.shape}, and must be uint8 (H, W, 3) RGB or (H, W) grey: the change is "
+                "counted in grey levels of 255."
+            )
         if not math.isfinite(time):
             raise ValueError(
                 f"time={time} of a picture of {key!r} must be a number of seconds: age is counted by it."

@@ -107,6 +107,16 @@ def test_bad_values_are_one_sentence(given, sentence):
         ResultCache(**given)
 
 
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((9, 16)), np.zeros((9, 16, 4), np.uint8), np.zeros((3, 9, 16), np.uint8), np.zeros((0, 16, 3), np.uint8), np.zeros(9, np.uint8)],
+)  # fmt: skip
+def test_a_picture_that_is_not_in_bytes_is_refused(image):
+    """Of floats in [0, 1] nothing ever changes by more than a grey level."""
+    with pytest.raises(ValueError, match=r"image of 'gate' is .*, and must be uint8 \(H, W, 3\) RGB or"):
+        ResultCache().look("gate", 0.0, image)
+
+
 def test_a_picture_without_a_time_is_refused():
     with pytest.raises(ValueError, match="time=nan of a picture of 'gate' must be a number of seconds"):
         ResultCache().look("gate", float("nan"), picture())
