@@ -101,10 +101,12 @@ def test_tracks_of_what_is_not_watched_are_refused(place):
         call("--track", "--slots=map.json", reuse="{step_s: 1, where: slots}")
 
 
-def test_transparency_and_grey_pictures_of_a_camera_are_compared_with_the_others(place):
-    for second, mode in ((7, "RGBA"), (8, "LA"), (9, "L")):
+def test_transparency_is_no_change_and_a_camera_that_turns_to_grey_is_one(place):
+    for second, mode in ((7, "RGBA"), (10, "L"), (11, "LA")):
         Image.open(f"in/gate_{second}.png").convert(mode).save(f"in/gate_{second}.png")
-    assert call("--audit=0")["reuse"]["computed"] == 2
+    call("--audit=0")
+    answers = [row["answer"] for row in read("out/reuse.csv")]
+    assert answers == ["computed", *["reused"] * 3, "computed", "reused", "computed", "reused"]
 
 
 def test_without_reuse_nothing_of_it_is_there(place):
@@ -172,7 +174,7 @@ def test_slots_alone_are_watched(place, capsys):
     ("options", "reuse", "sentence"),
     [
         ([], "{}", r"in/gate_10\.png has a number and no date with a time in its name"),
-        ([], "{step_s: 1, distance: 300}", "distance=300.0 must be a number of grey levels"),
+        ([], "{step_s: 1, distance: 300}", "distance=300.0 must be a number of levels of 255"),
         ([], "{step_s: 1, where: slots}", "where=slots watches slots: give their map, too"),
         (["--audit=2"], "{step_s: 1}", r"audit=2.0 must be a share of the reused answers, in \[0, 1\]"),
     ],
