@@ -48,7 +48,7 @@ def draw(path: Path, images: np.ndarray, every: float, rows: Sequence[dict[str, 
     axes[2].plot(limits, [row["mAP50"] for row in rows], "^-", label="mAP50, with reuse")
     axes[2].plot(limits, [row["mAP50 without"] for row in rows], ":", color="grey", label="mAP50, without")
     axes[2].set(
-        xscale="log", xlabel="distance, in grey levels", ylim=(0, 1.02), xticks=limits, xticklabels=limits
+        xscale="log", xlabel="distance, in levels of 255", ylim=(0, 1.02), xticks=limits, xticklabels=limits
     )
     axes[2].minorticks_off()
     axes[2].legend(loc="lower right", fontsize=8)

@@ -18,6 +18,7 @@ from lkd.edge.predict.parking.slots import Slots
 from lkd.edge.predict.parking.truth import Truth
 from lkd.edge.predict.predictor import Predictor, Student
 from lkd.edge.predict.reuse.build import reusing
+from lkd.edge.predict.reuse.moments import Moments
 from lkd.edge.predict.reuse.reuse_file import ReuseFile
 from lkd.edge.predict.sources import PictureSource, is_stream, open_source
 from lkd.edge.predict.summary import plainly, tell
@@ -63,6 +64,8 @@ def _predict(
     given: Any, source: Source, predictor: Predictor, folder: Path, most: int | None
 ) -> dict[str, Any]:
     """Puts together what is written, and runs."""
+    # first: it puts pictures in order, of which --every takes some
+    moments = None if given.reuse is None else Moments(source, given.reuse.step_s)
     if given.clip and isinstance(source, PictureSource):
         _check_clip(source)
     classes, rate = predictor.classes, getattr(source, "rate", None)  # of a clip
@@ -71,9 +74,7 @@ def _predict(
         warnings.showwarning = plainly
         occupancy, truth = _slots(given, source, classes) if given.slots else (None, None)
     reused = (
-        None
-        if given.reuse is None
-        else reusing(given.reuse, given.audit, predictor, source, occupancy, truth)
+        None if moments is None else reusing(given.reuse, given.audit, predictor, moments, occupancy, truth)
     )
     folder.mkdir(parents=True, exist_ok=True)
     boxes = BoxFiles(folder, classes, tracker is not None) if predictor.detects else None
@@ -118,6 +119,11 @@ def _check(given: Any, predictor: Predictor, who: str) -> None:
             raise ValueError(
                 f"{name}={getattr(given, name)} is of slots: give their map, too, as --slots map.json."
             )
+    if given.track and given.reuse is not None and given.reuse.where == "slots":
+        raise ValueError(
+            f"track={given.track} follows what moves, and with --reuse '{{where: slots}}' boxes beside the slots are as old as the "
+            "answer: leave one of the two out, or watch the whole frame."
+        )
     for name in OF_REUSE:
         if getattr(given, name) is not None and given.reuse is None:
             raise ValueError(

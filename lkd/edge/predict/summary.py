@@ -48,6 +48,7 @@ def _reuse(figures: dict[str, Any]) -> str:
     share, hits = 100 * figures["share_reused"], figures["reused"] + figures["audited"]
     words = [
         f"{figures['reused']} of {figures['frames']} frames ({share:.0f} %) were given an earlier answer"
+        + (f" of {figures['cameras']} cameras" if figures["cameras"] > 1 else "")
     ]
     if figures["longest_age_s"] is not None:
         words[0] += f", up to {figures['longest_age_s']:.1f} s old"
@@ -57,6 +58,10 @@ def _reuse(figures: dict[str, Any]) -> str:
         words.append(f"{figures['audited']} audited, agreement {figures['agreement']:.3f}")
     elif hits:
         words.append("nothing was audited, so nobody knows how many of them were right")
+    elif figures["too_old"]:
+        words.append(
+            f"{figures['too_old']} looked like the kept one and came later than ttl_s={figures['ttl_s']:g}, which would have to be longer"
+        )
     elif figures["distances"]:
         least, half, _ = figures["distances"]
         words.append(

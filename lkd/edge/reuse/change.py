@@ -1,4 +1,4 @@
-"""How much a picture changed, cell by cell of a small grey grid."""
+"""How much a picture changed, cell by cell of a small grid of colors."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ SAMPLES = 4
 
 
 def grid(image: npt.NDArray[np.uint8], cells: int) -> Grid:
-    """Mean grey of each cell.
+    """Mean color of each cell.
 
     Of a picture that has many pixels a cell each second, third, ... row and column is taken.
 
@@ -22,37 +22,34 @@ def grid(image: npt.NDArray[np.uint8], cells: int) -> Grid:
         cells: Along the longer side; along the other one as many as its length allows, and no more than there are pixels.
 
     Returns:
-        `(h, w)` int16 in 0 to 255, rounded.
+        `(h, w, 3)` int16 in 0 to 255, rounded, of a grey picture `(h, w, 1)`.
 
     Example:
         >>> picture = np.zeros((4, 8, 3), np.uint8)
         >>> picture[:, 6:] = 200
-        >>> grid(picture, 4).tolist()
+        >>> grid(picture, 4)[..., 0].tolist()
         [[0, 0, 0, 200], [0, 0, 0, 200]]
     """
     height, width = image.shape[:2]
     scale = min(1.0, cells / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     step = max(1, int(max(height, width) / (SAMPLES * cells)))
-    grey = (
-        Image.fromarray(np.ascontiguousarray(image[::step, ::step]))
-        .convert("L")
-        .resize(size, Image.Resampling.BOX)
-    )
-    return np.asarray(grey, np.int16)
+    small = Image.fromarray(np.ascontiguousarray(image[::step, ::step])).resize(size, Image.Resampling.BOX)
+    return np.asarray(small, np.int16).reshape(size[1], size[0], -1)
 
 
 def change(one: Grid, other: Grid) -> tuple[npt.NDArray[np.floating[Any]], float]:
-    """How much each cell changed beyond what most share, and what they share, in grey levels.
+    """How much each cell changed beyond what most share, and what they share, in levels of the color that changed most.
 
-    A cloud, or the camera's exposure, changes all cells by about the same, their median. Added to each cell's own change, it
-    would hide which ones changed; left out altogether, a car would be missed that fills a slot's whole picture.
+    Of grey alone a red car on asphalt of the same brightness would be no change. A cloud, or the camera's exposure, changes all
+    cells by about the same, their median. Added to each cell's own change, it would hide which ones changed; left out altogether,
+    a car would be missed that fills a slot's whole picture.
 
     Returns:
-        Absolute differences from the median `(h, w)`, and the median's size.
+        Absolute differences from the median, the largest of the colors, `(h, w)`, and the median's size.
 
     Example:
-        >>> before = np.full((3, 3), 100, np.int16)
+        >>> before = np.full((3, 3, 1), 100, np.int16)
         >>> after = before + 7
         >>> after[0, 0] += 40
         >>> changes, shared = change(before, after)
@@ -60,8 +57,8 @@ def change(one: Grid, other: Grid) -> tuple[npt.NDArray[np.floating[Any]], float
         ([[40.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], 7.0)
     """
     difference = other - one
-    shared = float(np.median(difference))
-    return np.abs(difference - shared), abs(shared)
+    shared = np.median(difference, (0, 1))
+    return np.abs(difference - shared).max(-1), float(np.abs(shared).max())
 
 
 def watched(shape: tuple[int, int], regions: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:

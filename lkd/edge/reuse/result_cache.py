@@ -41,8 +41,8 @@ class Look(Generic[Answer]):
         shape: Of the picture.
         cells: Its grid.
         hit: What is kept, if it may be given again; None where the network has to run.
-        distance: Largest change of a watched cell since the kept picture, or what all cells share, if that is more, in grey
-            levels; None without one of this size.
+        distance: Largest change of a watched cell since the kept picture, or what all cells share, if that is more, in levels
+            of 255 of a color; None without one of this size.
         mean: Mean change of the watched cells.
         age: Seconds since the kept picture.
     """
@@ -65,7 +65,7 @@ class ResultCache(Generic[Answer]):
     cells; what all cells share, as under a cloud, counts once and by itself. Each key is a scene of its own: `"gate"`, `("gate", "slot 7")` with the slot's crop, `("gate", (2, 0))` with a tile's.
 
     Args:
-        distance: Largest change of a cell, in grey levels of 255, at which the kept answer is given again.
+        distance: Largest change of a cell, of the color that changed most, in levels of 255, at which the kept answer is given again.
         ttl_s: Seconds for which an answer may be given again.
         cells: Of the grid, along the longer side. A thing that changes and is smaller than a cell changes it in part.
         regions: `(N, 4)` shares of width and height, x1, y1, x2, y2: only cells that touch one of them are watched, such as the
@@ -96,7 +96,7 @@ class ResultCache(Generic[Answer]):
     ) -> None:
         if not 0 <= distance < 255:
             raise ValueError(
-                f"distance={distance} must be a number of grey levels, 0 or more and below 255, as 16."
+                f"distance={distance} must be a number of levels of 255, 0 or more and below 255, as 16."
             )
         if not 0 < ttl_s < math.inf:
             raise ValueError(f"ttl_s={ttl_s} must be a number of seconds above 0, as 60.")
@@ -121,8 +121,13 @@ class ResultCache(Generic[Answer]):
             image: `(H, W, 3)` RGB or `(H, W)` grey, uint8.
 
         Raises:
-            ValueError: If the time is no number.
+            ValueError: If the time is no number, or the picture none in bytes.
         """
+        if image.dtype != np.uint8 or (image.shape[2:] or (3,)) != (3,) or image.ndim < 2 or not image.size:
+            raise ValueError(
+                f"image of {key!r} is {image.dtype} {image.shape}, and must be uint8 (H, W, 3) RGB or (H, W) grey: the change is "
+                "counted in levels of 255."
+            )
         if not math.isfinite(time):
             raise ValueError(
                 f"time={time} of a picture of {key!r} must be a number of seconds: age is counted by it."

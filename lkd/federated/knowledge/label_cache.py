@@ -2,12 +2,16 @@
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lkd.federated.client import Public
 from lkd.federated.tensors import Groups
 from lkd.nested import tensors
+
+LOOKED_AT = 32
+"""Public samples, spread over all, by which other public data are told from those of before."""
 
 
 class LabelCache:
@@ -42,10 +46,11 @@ class LabelCache:
         """Refuses other public data than those whose labels it keeps, as a resumed run may bring.
 
         Raises:
-            ValueError: If their number, or the first or the last sample, is another.
+            ValueError: If their number, or one of up to `LOOKED_AT` samples of them, is another.
         """
         digest = hashlib.sha256(str(len(public)).encode())
-        for batch in public.batches([0, len(public) - 1], 1):
+        rows = np.linspace(0, len(public) - 1, min(len(public), LOOKED_AT)).astype(np.int64)
+        for batch in public.batches(rows, 1):
             for tensor in tensors(batch):
                 digest.update(
                     tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
@@ -53,8 +58,8 @@ class LabelCache:
         mark = torch.tensor(int.from_bytes(digest.digest()[:7], "big"))
         if not torch.equal(self._kept.setdefault("public", mark), mark):
             raise ValueError(
-                f"the soft labels in the checkpoint are of other public data than these {len(public)} samples (their number, or the "
-                "first or last one, differs): resume with the public data it was saved with, or begin anew with its weights alone."
+                f"the soft labels in the checkpoint are of other public data than these {len(public)} samples (their number, or "
+                "one of those that were looked at, differs): resume with the public data it was saved with, or begin anew with its weights alone."
             )
 
     @property

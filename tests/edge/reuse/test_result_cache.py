@@ -47,6 +47,17 @@ def test_a_car_that_fills_a_slots_whole_picture_is_a_change():
     assert hits(ResultCache(cells=8), [empty, car, car, empty]) == [False, False, True, False]
 
 
+def test_a_colored_car_of_the_asphalts_brightness_is_a_change():
+    asphalt, car = picture(), picture()
+    car[40:60, 40:80] = (200, 45, 45)  # 91 in grey, as the asphalt
+    assert hits(ResultCache(), [asphalt, car, car]) == [False, False, True]
+
+
+def test_other_white_balance_is_a_change():
+    warm = picture() + np.array([0, 0, 20])
+    assert hits(ResultCache(), [picture(), warm.clip(0, 255).astype(np.uint8)]) == [False, False]
+
+
 def test_a_slow_drift_is_a_miss_in_the_end():
     pictures = [picture() for _ in range(12)]
     for step, image in enumerate(pictures):
@@ -92,7 +103,7 @@ def test_only_watched_regions_count():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"distance": -1}, "distance=-1 must be a number of grey levels"),
+        ({"distance": -1}, "distance=-1 must be a number of levels of 255"),
         ({"distance": float("nan")}, "distance=nan must be"),
         ({"distance": 255}, "below 255"),
         ({"ttl_s": 0}, "ttl_s=0 must be a number of seconds above 0"),
@@ -105,6 +116,16 @@ def test_only_watched_regions_count():
 def test_bad_values_are_one_sentence(given, sentence):
     with pytest.raises(ValueError, match=sentence):
         ResultCache(**given)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((9, 16)), np.zeros((9, 16, 4), np.uint8), np.zeros((3, 9, 16), np.uint8), np.zeros((0, 16, 3), np.uint8), np.zeros(9, np.uint8)],
+)  # fmt: skip
+def test_a_picture_that_is_not_in_bytes_is_refused(image):
+    """Of floats in [0, 1] nothing ever changes by more than a grey level."""
+    with pytest.raises(ValueError, match=r"image of 'gate' is .*, and must be uint8 \(H, W, 3\) RGB or"):
+        ResultCache().look("gate", 0.0, image)
 
 
 def test_a_picture_without_a_time_is_refused():

@@ -245,7 +245,9 @@ def test_labels_of_other_public_data_are_refused_before_anybody_trains():
             self.state = copy.deepcopy(before)
 
     assert federate(Resumed(9, epochs=1)).cache.rates()["hit_rate"] == 1.0
-    for other in (Rows(seed=8), Rows(size=9)):
+    middle = Rows()
+    middle.x[4] += 1
+    for other in (Rows(seed=8), Rows(size=9), middle):
         with pytest.raises(ValueError, match=rf"of other public data than these {len(other)} samples"):
             federate(Resumed(9, epochs=1), clients=with_public(public=other))
 

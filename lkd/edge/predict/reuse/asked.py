@@ -11,7 +11,7 @@ class Reuse:
     """When an earlier answer is given again.
 
     Args:
-        distance: Largest change of a cell of the grey grid, in grey levels; see `lkd.edge.reuse.ResultCache`.
+        distance: Largest change of a cell of the grid, in levels of 255 of a color; see `lkd.edge.reuse.ResultCache`.
         ttl_s: Seconds for which an answer may be given again.
         cells: Of the grid, along the longer side.
         where: Whose cells are watched: all of the "frame", or those of the "slots" alone, so that what drives by elsewhere costs

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lkd.edge.predict.frame import Found, Source
+from lkd.edge.predict.frame import Found
 from lkd.edge.predict.parking.occupancy import Occupancy
 from lkd.edge.predict.parking.truth import Truth
 from lkd.edge.predict.predictor import Predictor
@@ -21,7 +21,7 @@ def reusing(
     asked: Reuse,
     audit: float | None,
     predictor: Predictor,
-    source: Source,
+    moments: Moments,
     occupancy: Occupancy | None = None,
     truth: Truth | None = None,
 ) -> Reused:
@@ -31,13 +31,18 @@ def reusing(
         asked: When.
         audit: Share of the hits that is computed all the same; None for .1.
         predictor: Computes.
-        source: Of the frames; pictures are put in order of camera and time.
+        moments: Camera and time of the frames.
         occupancy: Of slots, or None.
         truth: What is known of them, or None.
 
     Raises:
-        ValueError: For numbers that are none, slots that nobody gave, or pictures without a time.
+        ValueError: For numbers that are none, slots that nobody gave, or a truth by numbers that frames no longer have.
     """
+    if truth is not None and truth.by == "frame" and moments.reordered:
+        raise ValueError(
+            f"reuse: pictures are taken in the order of camera and time, in which they have other numbers than those of "
+            f"truth={truth.path!r}: give a table with the column picture in place of frame."
+        )
     by_slots = asked.where == "slots"
     if by_slots and occupancy is None:
         raise ValueError("reuse: where=slots watches slots: give their map, too, as --slots map.json.")
@@ -48,4 +53,4 @@ def reusing(
     cache = ResultCache[Found](asked.distance, asked.ttl_s, asked.cells, regions)
     audits = Audits(AUDIT if audit is None else audit, asked.agree, asked.seed)
     price = SlotPrice(occupancy, truth) if occupancy else None
-    return Reused(predictor, cache, Moments(source, asked.step_s), audits, price, by_slots)
+    return Reused(predictor, cache, moments, audits, price, by_slots)

@@ -12,7 +12,8 @@ Moment = tuple[str, float]
 """The camera, and seconds."""
 
 _DATED = re.compile(
-    r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]*(\d\d)[-_.:h]?(\d\d)(?:[-_.:m]?(\d\d))?(?!\d)"
+    r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]*(\d\d)[-_.:h]?(\d\d)"
+    r"(?:[-_.:m]?(\d\d)(?:[.,](\d{6}|\d{3}))?)?(?!\d)"
 )
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)$", re.DOTALL)
 
@@ -27,12 +28,17 @@ class Moments:
         source: Where the frames are from; the paths of a `PictureSource` are put in order.
         step_s: Seconds between two pictures whose numbers follow each other; None where names say date and time.
 
+    Attributes:
+        reordered: Whether the paths were in another order before, so that frames have other numbers now.
+
     Raises:
-        ValueError: If a picture has no time, or `step_s` is given where nothing is numbered.
+        ValueError: If a picture has no time, two of a camera have the same, no camera has two, or `step_s` is given where
+            nothing is numbered.
     """
 
     def __init__(self, source: Source, step_s: float | None = None) -> None:
         self._of: dict[str, Moment] | None = None
+        self.reordered = False
         if not isinstance(source, PictureSource):
             if step_s is not None:
                 raise ValueError(
@@ -45,7 +51,10 @@ class Moments:
                 f"reuse: step_s={step_s:g} is of numbered pictures, and names such as {source.paths[0].name} say date and time: "
                 "leave it out."
             )
+        _check(found)
+        before = list(source.paths)
         source.paths.sort(key=found.__getitem__)
+        self.reordered = source.paths != before
         self._of = {str(path): when for path, when in found.items()}
 
     def __call__(self, frame: Frame) -> Moment:
@@ -95,15 +104,33 @@ def moment(path: Path, step_s: float | None = None) -> Moment:
     return _camera(path, f"{numbered[1]}-{numbered[3]}"), int(numbered[2]) * step_s
 
 
+def _check(found: dict[Path, Moment]) -> None:
+    """Refuses names that do not tell pictures apart, or give each a camera of its own, as a counter behind the date does."""
+    first: dict[Moment, Path] = {}
+    for path, when in found.items():
+        if (other := first.setdefault(when, path)) != path:
+            raise ValueError(
+                f"reuse: {other} and {path} are by their names of the same camera, {when[0]}, and time: leave one out, or name "
+                "them so that they differ in one of these."
+            )
+    if len(found) > 1 and len({camera for camera, _ in first}) == len(found):
+        path, (camera, _) = next(iter(found.items()))
+        raise ValueError(
+            f"reuse: each of the {len(found)} pictures is by its name of a camera of its own, as {path} of {camera!r}, so that no answer "
+            "could be given again: name them by camera and time alone, or leave --reuse out."
+        )
+
+
 def _date(path: Path) -> tuple[float, str] | None:
     """Seconds since 1970 in the camera's own time, and what else is in the name."""
     for match in _DATED.finditer(path.stem):
         try:
-            when = datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
+            *parts, fraction = match.groups()
+            when = datetime(*(int(part or 0) for part in parts))  # type: ignore[arg-type]
         except ValueError:  # the thirteenth month
             continue
         rest = f"{path.stem[: match.start()]}-{path.stem[match.end() :]}"
-        return float(calendar.timegm(when.timetuple())), rest
+        return calendar.timegm(when.timetuple()) + float(f"0.{fraction or 0}"), rest
     return None
 
 

@@ -72,12 +72,15 @@ class Reused:
         self._count: Counter[str] = Counter()
         self._agreed: Counts = (0.0, 0)
         self._oldest: float | None = None
+        self._cameras: set[str] = set()
+        self._too_old = 0
         self._distances: deque[float] = deque(maxlen=KEPT)
         self._cpu = {"computed": 0.0, LOOK: 0.0}
 
     def __call__(self, frame: Frame, clock: Clock) -> Found:
         """What is found in a frame, fresh or not."""
         camera, seconds = self.moments(frame)
+        self._cameras.add(camera)
         if camera in self.audits.stopped:
             return self._done(Row(camera, "stopped", None, None), self._compute(frame, clock))
         begin = time.process_time()
@@ -87,6 +90,7 @@ class Reused:
         if look.distance is not None:
             self._distances.append(look.distance)
         if look.hit is None:
+            self._too_old += look.distance is not None and look.distance <= self.cache.distance
             found = self._compute(frame, clock)
             self.cache.keep(look, found)
             return self._done(Row(camera, "computed", look, None), found)
@@ -113,7 +117,7 @@ class Reused:
         counts = slots if self.by_slots and slots else (same, of)
         if self.audits.add(camera, counts):
             self.stopped.append(
-                f"reuse stopped at frame {frame.number} of {frame.source}: of the latest {LATEST} audits of camera {camera} "
+                f"reuse stopped at frame {frame.number} of {frame.source}: of the latest audits of camera {camera}, up to {LATEST}, "
                 f"{self.audits.stopped[camera]:.2f} agreed, less than agree={self.audits.agree:g}; the scene moves more than "
                 f"distance={self.cache.distance:g} tells, and all its further frames are computed."
             )
@@ -128,9 +132,11 @@ class Reused:
     def figures(self) -> dict[str, Any]:
         """What was saved, and what it cost.
 
-        - `frames`, and of these `reused`, `audited`, `computed` and `stopped`; `share_reused`; `longest_age_s` of a hit.
+        - `frames`, and of these `reused`, `audited`, `computed` and `stopped`; `share_reused`; `longest_age_s` of a hit;
+          `too_old`: computed frames that looked like the kept one, whose time was over; `cameras`: how many there are.
         - `computed_ms` and `look_ms`: CPU time of a computed frame (without decoding and writing) and of a comparison, means;
-          `saved_s`: what the reused frames would have taken, less all comparisons.
+          `saved_s`: what the reused frames would have taken, less all comparisons. Of a live
+          stream all three have in them what its decoder takes meanwhile.
         - `distances`: 5th, 50th and 95th percentile of the frames' distances to the kept one.
         - `agreement` of audited answers with fresh ones: F1 of the boxes at IoU .5, or share of the same class; None without an
           audit. With slots what `SlotPrice` says.
@@ -144,6 +150,8 @@ class Reused:
             **{how: count[how] for how in ("reused", "audited", "computed", "stopped")},
             "share_reused": count["reused"] / frames if frames else 0.0,
             "longest_age_s": self._oldest,
+            "too_old": self._too_old,
+            "cameras": len(self._cameras),
             "computed_ms": 1000 * each,
             "look_ms": 1000 * self._cpu[LOOK] / looks if looks else 0.0,
             "saved_s": count["reused"] * each - self._cpu[LOOK],

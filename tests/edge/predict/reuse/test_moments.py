@@ -25,6 +25,36 @@ def test_a_date_with_a_time(name, camera, clock):
     assert found == camera and seconds % 86400 == 3600 * h + 60 * m + s
 
 
+@pytest.mark.parametrize(
+    ("name", "second"),
+    [("2015-11-12_07-09-01.500.jpg", 1.5), ("20151112070901,250000.jpg", 1.25), ("2015-11-12_07-09-01.5.jpg", 1.0)],
+)  # fmt: skip
+def test_thousandths_are_time_and_no_camera(name, second):
+    camera, seconds = moment(Path("gate") / name)
+    assert seconds % 60 == second and camera == ("gate/5" if second == 1 else "gate")
+
+
+def test_a_slot_behind_a_dot_is_no_fraction_of_a_minute():
+    assert moment(Path("2015-11-12_07.09.184.jpg")) == ("184", moment(Path("2015-11-12_0709.jpg"))[1])
+
+
+def test_a_counter_behind_the_date_gives_each_picture_a_camera_of_its_own():
+    names = [f"2015-11-12_07-09-0{second}_000{second}.jpg" for second in range(3)]
+    with pytest.raises(
+        ValueError, match=r"each of the 3 pictures is .* of a camera of its own, as .*_0000\.jpg"
+    ):
+        Moments(PictureSource([Path(name) for name in names]))
+    Moments(PictureSource([Path(names[0])]))  # of one it says nothing
+
+
+@pytest.mark.parametrize("other", ["in/gate_7.png", "in/gate_07.jpg", "in/gate-7.jpg"])
+def test_two_pictures_of_a_camera_at_the_same_time_are_refused(other):
+    paths = [Path("in/gate_7.jpg"), Path(other)]
+    with pytest.raises(ValueError, match="by their names of the same camera, in/gate, and time"):
+        Moments(PictureSource(paths), step_s=1.0)
+    Moments(PictureSource([paths[0], paths[0]]), step_s=1.0)  # named twice
+
+
 def test_a_number_counts_steps():
     assert moment(Path("images/cam1_9.jpg"), 0.5) == ("images/cam1", 4.5)
     assert moment(Path("images/cam1_10.jpg"), 0.5) == ("images/cam1", 5.0)
@@ -40,6 +70,7 @@ def test_pictures_are_put_in_order_of_camera_and_time():
     source = PictureSource([Path(f"in/{name}.png") for name in ("b_2", "a_10", "a_9", "b_1")])
     moments = Moments(source, step_s=1.0)
     assert [path.stem for path in source.paths] == ["a_9", "a_10", "b_1", "b_2"]
+    assert moments.reordered and not Moments(source, step_s=1.0).reordered
     assert moments(Frame("in/a_10.png", 1, None, np.zeros((1, 1, 3), np.uint8))) == ("in/a", 10.0)
 
 

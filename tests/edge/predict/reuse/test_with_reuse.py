@@ -68,6 +68,47 @@ def test_an_answer_lives_for_its_time(place):
     assert call("--audit=0", reuse="{step_s: 1, ttl_s: 2}")["reuse"]["computed"] == 3  # at 6, 9 and 12
 
 
+def test_what_came_too_late_is_not_called_a_scene_that_moves(place, capsys):
+    report = call("--audit=0", reuse="{step_s: 300}")["reuse"]
+    assert (report["reused"], report["computed"], report["too_old"], report["cameras"]) == (0, 8, 6, 1)
+    shown = capsys.readouterr().out
+    assert "6 looked like the kept one and came later than ttl_s=60, which would have to be longer" in shown
+    assert "never stood still" not in shown
+
+
+def test_a_truth_by_numbers_is_refused_where_pictures_are_put_in_another_order(place):
+    Path("truth.csv").write_text("frame,slot,busy\n0,A1,1\n")
+    options = ["--slots=map.json", "--truth=truth.csv"]
+    with pytest.raises(
+        SystemExit, match=r"other numbers than those of truth='truth\.csv': give a table with"
+    ):
+        call(*options)
+    assert not Path("out").exists()
+    for second in (6, 7, 8, 9):
+        Path(f"in/gate_{second}.png").unlink()
+    assert call(*options)["occupancy"]["compared"] == 1  # 10 to 13 are in the same order either way
+
+
+def test_sizes_are_checked_of_the_pictures_that_every_takes(place):
+    Image.open("in/gate_9.png").resize((128, 64)).save("in/gate_9.png")  # 4th by time, 8th by text
+    with pytest.raises(SystemExit, match=r"gate_9\.png is a picture of 128x64"):
+        call("--clip", "--every=3")
+    assert not Path("out").exists()
+
+
+def test_tracks_of_what_is_not_watched_are_refused(place):
+    with pytest.raises(SystemExit, match="track=bytetrack follows what moves, and with --reuse"):
+        call("--track", "--slots=map.json", reuse="{step_s: 1, where: slots}")
+
+
+def test_transparency_is_no_change_and_a_camera_that_turns_to_grey_is_one(place):
+    for second, mode in ((7, "RGBA"), (10, "L"), (11, "LA")):
+        Image.open(f"in/gate_{second}.png").convert(mode).save(f"in/gate_{second}.png")
+    call("--audit=0")
+    answers = [row["answer"] for row in read("out/reuse.csv")]
+    assert answers == ["computed", *["reused"] * 3, "computed", "reused", "computed", "reused"]
+
+
 def test_without_reuse_nothing_of_it_is_there(place):
     main(["predict", "in", "--model=s.onnx", "--folder=out", "--pictures=none"])
     assert "reuse" not in json.loads(Path("out/report.json").read_text())
@@ -78,7 +119,7 @@ def test_cameras_are_scenes_of_their_own(place):
     for second in range(6, 14):
         picture(Path(f"in/yard_{second}.png"), RIGHT)
     report = call("--audit=0")["reuse"]
-    assert report["computed"] == 3 and report["reused"] == 13
+    assert report["computed"] == 3 and report["reused"] == 13 and report["cameras"] == 2
 
 
 def test_audits_say_what_reuse_costs_and_change_nothing_of_a_still_scene(place):
@@ -133,7 +174,7 @@ def test_slots_alone_are_watched(place, capsys):
     ("options", "reuse", "sentence"),
     [
         ([], "{}", r"in/gate_10\.png has a number and no date with a time in its name"),
-        ([], "{step_s: 1, distance: 300}", "distance=300.0 must be a number of grey levels"),
+        ([], "{step_s: 1, distance: 300}", "distance=300.0 must be a number of levels of 255"),
         ([], "{step_s: 1, where: slots}", "where=slots watches slots: give their map, too"),
         (["--audit=2"], "{step_s: 1}", r"audit=2.0 must be a share of the reused answers, in \[0, 1\]"),
     ],
