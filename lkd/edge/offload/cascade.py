@@ -162,7 +162,7 @@ def offload(
         if isinstance(task, Boxes):
             understand(teacher, classes)
         else:
-            require_classes(teacher, [arm.module() for arm in arms], classes)
+            require_classes(teacher, arms, classes)
         what = {
             "lkd": __version__,
             "student": digests,

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from lkd.datamodules import Digits, YoloFolder
-from lkd.edge.offload.checks import check_module, check_samples, other_thresholds
+from lkd.edge.offload.checks import check_module, check_samples, other_thresholds, require_classes
 from lkd.modules import Detector
 from lkd.teachers import Teacher
 
@@ -58,3 +58,12 @@ def test_the_module_has_to_answer_to_the_data(tmp_path):
         ValueError, match=r"Plain is no Classifier, which Digits needs, .* exported=student\.onnx"
     ):
         check_module(Plain(), pictures)
+
+
+def test_an_arm_of_other_classes_is_refused():
+    arm = SimpleNamespace(module=classifier)  # of three classes
+    require_classes(Teacher(nn.Linear(1, 1)), [arm], SimpleNamespace(num_classes=3))
+    with pytest.raises(
+        ValueError, match="arms: SimpleNamespace answers with 3 classes and the student with 10"
+    ):
+        require_classes(Teacher(nn.Linear(1, 1)), [arm], SimpleNamespace(num_classes=10))
