@@ -98,4 +98,4 @@ def verdict(curves: Mapping[str, Mapping[float, Point]], metric: str) -> str | N
     better = known["learned"] - known["camera mean"]
     if better > 0:
         return f"The learned gate is better than the camera mean by {better:.4f} {metric}, in the mean over all shares."
-    return f"No learned gate beats the camera mean ({better:+.4f} {metric}, in the mean over all shares): take CameraMean."
+    return f"No learned gate beats the camera mean ({better:+.4f} {metric}, in the mean over all shares)."

@@ -69,7 +69,8 @@ class Source(ABC):
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
     """What a function gives, and how many milliseconds it took: processor time over threads.
 
-    That is the wall clock of an idle machine, whatever else runs on this one.
+    With one thread that is the wall clock of an idle machine, whatever else runs on this one; with several it comes out too short by
+    what they cannot share.
     """
     start = time.process_time()
     found = function()
