@@ -253,10 +253,10 @@ def test_what_the_server_draws_does_not_depend_on_who_worked_before_it(algorithm
 
 
 def test_two_ranks_equal_one(tmp_path):
-    process = start("dsfl", tmp_path / "two", 3, devices=2)
+    process = start(tmp_path / "two", 2, dsfl=3)
     run_job("dsfl", tmp_path / "one", 3)
     finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    assert_same(result(tmp_path / "one"), result(tmp_path / "two/dsfl"))
 
 
 @pytest.mark.parametrize(

@@ -167,10 +167,10 @@ def test_same_seed_same_bits_in_any_order():
 
 
 def test_two_ranks_equal_one(tmp_path):  # resumed: test_exact.py, for every kind of job
-    process = start("fccl", tmp_path / "two", 4, devices=2)
+    process = start(tmp_path / "two", 2, fccl=4)
     run_job("fccl", tmp_path / "one", 4)
     finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    assert_same(result(tmp_path / "one"), result(tmp_path / "two/fccl"))
 
 
 @pytest.mark.parametrize(

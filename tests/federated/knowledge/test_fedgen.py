@@ -219,10 +219,10 @@ def test_same_seed_same_bits_in_any_order():
 
 
 def test_two_ranks_equal_one(tmp_path):
-    process = start("fedgen", tmp_path / "two", 3, devices=2)
+    process = start(tmp_path / "two", 2, fedgen=3)
     run_job("fedgen", tmp_path / "one", 3)
     finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    assert_same(result(tmp_path / "one"), result(tmp_path / "two/fedgen"))
 
 
 @pytest.mark.parametrize(

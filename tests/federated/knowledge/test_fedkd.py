@@ -254,10 +254,10 @@ def test_same_seed_same_bits_in_any_order():
 
 
 def test_two_ranks_equal_one(tmp_path):
-    process = start("fedkd", tmp_path / "two", 3, devices=2)
+    process = start(tmp_path / "two", 2, fedkd=3)
     run_job("fedkd", tmp_path / "one", 3)
     finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    assert_same(result(tmp_path / "one"), result(tmp_path / "two/fedkd"))
 
 
 @pytest.mark.parametrize(

@@ -140,10 +140,10 @@ def test_same_seed_same_bits_in_any_order():
 
 
 def test_two_ranks_equal_one(tmp_path):
-    process = start("fml", tmp_path / "two", 3, devices=2)
+    process = start(tmp_path / "two", 2, fml=3)
     run_job("fml", tmp_path / "one", 3)
     finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    assert_same(result(tmp_path / "one"), result(tmp_path / "two/fml"))
 
 
 def test_both_networks_are_measured():

@@ -203,10 +203,10 @@ def test_resumed_equals_uninterrupted(tmp_path):
 
 
 def test_two_ranks_equal_one(tmp_path):
-    process = start("scarlet", tmp_path / "two", 4, devices=2)
+    process = start(tmp_path / "two", 2, scarlet=4)
     run_job("scarlet", tmp_path / "one", 4)
     finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    assert_same(result(tmp_path / "one"), result(tmp_path / "two/scarlet"))
 
 
 def without_public():

@@ -192,10 +192,10 @@ def test_resumed_equals_uninterrupted(tmp_path):
 
 
 def test_two_ranks_equal_one(tmp_path):
-    process = start("server_teacher", tmp_path / "two", 3, devices=2)
+    process = start(tmp_path / "two", 2, server_teacher=3)
     run_job("server_teacher", tmp_path / "one", 3)
     finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    assert_same(result(tmp_path / "one"), result(tmp_path / "two/server_teacher"))
 
 
 def without_public():

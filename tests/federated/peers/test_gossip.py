@@ -247,10 +247,10 @@ def test_same_seed_gives_same_bits_in_any_order_of_clients(mix):
 
 
 def test_two_ranks_equal_one(tmp_path):
-    process = start("dpsgd", tmp_path / "two", 4, devices=2)
+    process = start(tmp_path / "two", 2, dpsgd=4)
     run_job("dpsgd", tmp_path / "one", 4)
     finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    assert_same(result(tmp_path / "one"), result(tmp_path / "two/dpsgd"))
 
 
 def test_one_way_edges_are_refused_before_anybody_trains():

@@ -204,10 +204,10 @@ def test_a_resumed_run_is_bit_identical(tmp_path):
 
 def test_two_ranks_equal_one(tmp_path):
     """With a pool, two backbones, and three of five peers in a round."""
-    process = start("mhd", tmp_path / "two", 4, devices=2)
+    process = start(tmp_path / "two", 2, mhd=4)
     run_job("mhd", tmp_path / "one", 4)
     finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    assert_same(result(tmp_path / "one"), result(tmp_path / "two/mhd"))
 
 
 def test_stale_checkpoints_answer_as_they_did(monkeypatch):

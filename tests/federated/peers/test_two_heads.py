@@ -415,10 +415,10 @@ def test_same_seed_gives_same_bits_in_any_order_of_clients(stopping):
 
 
 def test_two_ranks_equal_one(tmp_path):
-    process = start("two_heads", tmp_path / "two", 5, devices=2)
+    process = start(tmp_path / "two", 2, two_heads=5)
     run_job("two_heads", tmp_path / "one", 5)
     finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two"))
+    assert_same(result(tmp_path / "one"), result(tmp_path / "two/two_heads"))
 
 
 def test_a_second_fit_begins_anew():
