@@ -12,6 +12,7 @@ over the seeds is more than its spread (the standard deviation of the difference
 import argparse
 import json
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def subject(name: str, seed: int, epochs: int) -> tuple[LightningModule, Lightni
     """A module and its data; labels are served, for two of the ways need them."""
     if name == "digits":
         torch.manual_seed(seed)
-        adam = lambda params: torch.optim.AdamW(params, lr=0.002)  # noqa: E731
+        adam = partial(torch.optim.AdamW, lr=0.002)
         return Classifier("test_resnet", in_channels=1, optimizer=adam), Digits(batch_size=64)
     args = [
         "--config",

@@ -84,8 +84,7 @@ class Teacher(LightningModule):
         (False, False)
     """
 
-    sees_student_view = False
-    """Whether a detector is shown the student's picture where the data have one of another size or sensor for the teacher."""
+    sees_student_view = False  # where the data have another picture for the teacher
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from lkd.edge.offload.arms import Arm
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.classes import Classes
 from lkd.edge.offload.gates import Gate, Learned, Oracle, Random, usual
-from lkd.edge.offload.source import Source
+from lkd.edge.offload.source import Source, Split
 from lkd.edge.offload.task import Task
 from lkd.modules import Classifier, Detector
 from lkd.teachers import Teacher
@@ -81,8 +81,12 @@ def check_samples(source: Source, units: int) -> None:
         source: Of the samples.
         units: Of each that can be sent.
     """
-    for split, least, why in (("calibration", LEAST, "a learned gate needs"), ("test", 1, "a report needs")):
-        if (count := len(source.cameras(split)) * units) < least:  # type: ignore[arg-type]
+    wanted: dict[Split, tuple[int, str]] = {
+        "calibration": (LEAST, "a learned gate needs"),
+        "test": (1, "a report needs"),
+    }
+    for split, (least, why) in wanted.items():
+        if (count := len(source.cameras(split)) * units) < least:
             raise ValueError(
                 f"there are {count} {split} samples, and {why} {least} or more: change the shares of the data."
             )

@@ -10,6 +10,7 @@ from lkd.edge.nms import Array
 from lkd.edge.offload.arms.arm import Arm, chunks, probabilities
 from lkd.edge.offload.arms.work import Work, work
 from lkd.edge.offload.gates import Entropy, Gate
+from lkd.edge.offload.gates.classes import OfProbabilities
 from lkd.models import Cut, MultiExit
 from lkd.modules.multi_exit import MultiExitClassifier
 
@@ -30,15 +31,16 @@ class ExitArm(Arm):
 
     def __init__(self, model: str, recipe: str | None = None, gate: Gate | None = None) -> None:
         super().__init__(model, recipe)
-        self.gate = gate or Entropy()
-        if not hasattr(self.gate, "doubt"):
+        chosen = gate or Entropy()
+        if not isinstance(chosen, OfProbabilities):
             raise ValueError(
-                f"gate={type(self.gate).__name__}: an exit knows its probabilities alone; take Entropy, Margin or MaxProbability."
+                f"gate={type(chosen).__name__}: an exit knows its probabilities alone; take Entropy, Margin or MaxProbability."
             )
+        self.gate = chosen
 
     def doubts(self, answers: Sequence[Array]) -> Array:
         """Of the probabilities `(N, C)` of E exits: `(E, N)`."""
-        return np.stack([self.gate.doubt(one) for one in answers])  # type: ignore[attr-defined]
+        return np.stack([self.gate.doubt(one) for one in answers])
 
 
 def answers_of(network: MultiExit, x: Tensor) -> list[Array]:

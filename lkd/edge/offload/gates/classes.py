@@ -11,7 +11,9 @@ from lkd.edge.offload.gates.gate import Gate
 from lkd.edge.offload.task import Task
 
 
-class _OfProbabilities(Gate):
+class OfProbabilities(Gate):
+    """Doubts a distribution, so that it can stand at an exit of a network, too."""
+
     task = "classes"
 
     def score(self, task: Task, answers: Answers) -> Array:
@@ -23,7 +25,7 @@ class _OfProbabilities(Gate):
         raise NotImplementedError
 
 
-class Entropy(_OfProbabilities):
+class Entropy(OfProbabilities):
     """Entropy of the student's distribution, as in BranchyNet (Teerapittayanon et al., ICPR 2016)."""
 
     name = "entropy"
@@ -33,7 +35,7 @@ class Entropy(_OfProbabilities):
         return entropy(probabilities)
 
 
-class Margin(_OfProbabilities):
+class Margin(OfProbabilities):
     """How little the two most probable classes differ."""
 
     name = "margin"
@@ -44,7 +46,7 @@ class Margin(_OfProbabilities):
         return ordered[:, -2] - ordered[:, -1]
 
 
-class MaxProbability(_OfProbabilities):
+class MaxProbability(OfProbabilities):
     """How improbable the most probable class is."""
 
     name = "max probability"
