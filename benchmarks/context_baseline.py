@@ -19,8 +19,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from lkd.datamodules.cnrpark_patches import CNRParkPatches
-from lkd.datamodules.columns import codes
+from lkd.datamodules.classification.cnrpark_patches import CNRParkPatches
+from lkd.datamodules.samples.metadata import codes
 from lkd.metrics.tables import Row, to_markdown
 
 Fit = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]

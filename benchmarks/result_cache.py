@@ -21,9 +21,9 @@ from parking_sequence import SIZE, shots
 from result_cache_picture import draw
 
 from lkd.datamodules import YoloFolder
-from lkd.datamodules.splits import by_time
+from lkd.datamodules.detection.formats.yolo_labels import read_yolo
+from lkd.datamodules.samples.splits import by_time
 from lkd.datamodules.world.view import make_view
-from lkd.datamodules.yolo_labels import read_yolo
 from lkd.edge import Exported
 from lkd.edge.matching import matched
 from lkd.edge.predict.frame import Frame

@@ -22,12 +22,12 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
 from lkd.datamodules import ParkingWorld
-from lkd.datamodules.car_masks import cut_cars, read_mask
-from lkd.datamodules.cnrpark_layout import LABEL_FILES, full_frames, label_file
-from lkd.datamodules.files import find
-from lkd.datamodules.pictures import read_image
-from lkd.datamodules.pklot import read_slots
-from lkd.datamodules.yolo_labels import read_yolo
+from lkd.datamodules.detection.cnrpark_layout import LABEL_FILES, full_frames, label_file
+from lkd.datamodules.detection.formats.car_masks import cut_cars, read_mask
+from lkd.datamodules.detection.formats.yolo_labels import read_yolo
+from lkd.datamodules.detection.pklot import read_slots
+from lkd.datamodules.io.files import find
+from lkd.datamodules.io.pictures import read_image
 from lkd.edge.predict.parking.fill import greedily
 from lkd.edge.predict.parking.overlap import area, within
 from lkd.edge.predict.parking.slots import Slots

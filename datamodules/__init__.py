@@ -1,10 +1,24 @@
 """Data: cameras over car parks and roads for detection, patches, digits and motion for classification."""
 
-from lkd.datamodules.classification import ClassificationDataModule
-from lkd.datamodules.cnrpark import CNRParkEXT
-from lkd.datamodules.cnrpark_patches import CNRParkPatches
-from lkd.datamodules.coco_folder import CocoFolder
-from lkd.datamodules.cohorts import (
+from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule
+from lkd.datamodules.classification.cnrpark_patches import CNRParkPatches
+from lkd.datamodules.classification.digits import Digits
+from lkd.datamodules.classification.image_datamodule import ImageDataModule
+from lkd.datamodules.classification.image_folder import ImageFolderData
+from lkd.datamodules.classification.random_inputs import Noise
+from lkd.datamodules.classification.synthetic import Synthetic
+from lkd.datamodules.classification.torchvision_data import TorchvisionData
+from lkd.datamodules.detection.cnrpark import CNRParkEXT
+from lkd.datamodules.detection.coco_folder import CocoFolder
+from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
+from lkd.datamodules.detection.frames import Frame, FrameDataset, collate
+from lkd.datamodules.detection.parking_world import ParkingWorld
+from lkd.datamodules.detection.pklot import PKLot
+from lkd.datamodules.detection.rgb_thermal import RGBThermalFolder
+from lkd.datamodules.detection.views import View, Views
+from lkd.datamodules.detection.yolo_folder import YoloFolder
+from lkd.datamodules.federated.client_data import Population, Shard
+from lkd.datamodules.federated.client_sampling import (
     AllClients,
     Cohort,
     CohortSampler,
@@ -12,29 +26,15 @@ from lkd.datamodules.cohorts import (
     UniformCohort,
     WeightedCohort,
 )
-from lkd.datamodules.detection import DetectionDataModule
-from lkd.datamodules.digits import Digits
-from lkd.datamodules.federated import FederatedDataModule
-from lkd.datamodules.frames import Frame, FrameDataset, collate
-from lkd.datamodules.har import SmartphoneSmartwatchHAR
-from lkd.datamodules.image_folder import ImageFolderData
-from lkd.datamodules.images import ImageDataModule
-from lkd.datamodules.modality_plan import ModalityPlan
-from lkd.datamodules.noise import Noise
-from lkd.datamodules.parking_world import ParkingWorld
-from lkd.datamodules.partitions import IID, LogNormal, Natural, Partition, PowerLaw
-from lkd.datamodules.pklot import PKLot
-from lkd.datamodules.public import PublicData
-from lkd.datamodules.rgb_thermal import RGBThermalFolder
-from lkd.datamodules.samplers import CameraBatchSampler, IndexBatchSampler, Key
-from lkd.datamodules.shards import Population, Shard
-from lkd.datamodules.skews import Dirichlet, PrimaryLabels, Shards, Similarity
-from lkd.datamodules.splits import Splits, by_time
-from lkd.datamodules.synthetic import Synthetic
-from lkd.datamodules.torchvision_data import TorchvisionData
-from lkd.datamodules.uci_har import UCIHAR
-from lkd.datamodules.views import View, Views
-from lkd.datamodules.yolo_folder import YoloFolder
+from lkd.datamodules.federated.federated_datamodule import FederatedDataModule
+from lkd.datamodules.federated.label_skew import Dirichlet, PrimaryLabels, Shards, Similarity
+from lkd.datamodules.federated.partitions import IID, LogNormal, Natural, Partition, PowerLaw
+from lkd.datamodules.federated.public_data import PublicData
+from lkd.datamodules.modalities.modality_plan import ModalityPlan
+from lkd.datamodules.samples.samplers import CameraBatchSampler, IndexBatchSampler, Key
+from lkd.datamodules.samples.splits import Splits, by_time
+from lkd.datamodules.sensors.har import SmartphoneSmartwatchHAR
+from lkd.datamodules.sensors.uci_har import UCIHAR
 
 __all__ = [
     "IID",

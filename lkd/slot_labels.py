@@ -24,7 +24,7 @@ class Patch(NamedTuple):
 
 
 class Count(Protocol):
-    """Counts what a reader passes over, as `lkd.datamodules.left_out.LeftOut` does."""
+    """Counts what a reader passes over, as `lkd.datamodules.io.left_out.LeftOut` does."""
 
     def add(self, what: str, example: object) -> None:
         """One more of `what`, such as `example`."""

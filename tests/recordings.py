@@ -4,8 +4,8 @@ import csv
 
 import numpy as np
 
-from lkd.datamodules.har_drawn import draw_recordings
-from lkd.datamodules.har_files import CLASSES, DEVICES, FIELDS
+from lkd.datamodules.sensors.har_files import CLASSES, DEVICES, FIELDS
+from lkd.datamodules.sensors.har_synthetic import draw_recordings
 
 
 def write_recordings(root, kind="npz", recordings=None, **kwargs):

@@ -247,7 +247,7 @@ model:
     personal: [net.2]
 data:
   class_path: lkd.datamodules.FederatedDataModule
-  init_args: {data: own_nets.Rows, partition: lkd.datamodules.partitions.IID, clients: 3}
+  init_args: {data: own_nets.Rows, partition: lkd.datamodules.federated.partitions.IID, clients: 3}
 trainer:
   max_epochs: 1
   accelerator: cpu

@@ -154,7 +154,12 @@ def config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     federation = {"client": net(width=8, lr=0.5), "others": [net(width=4), net(width=5)], "seed": 3}
     rows = {"class_path": f"{__name__}.Rows", "init_args": {"batch_size": 4}}
-    dealt = {"data": rows, "partition": "lkd.datamodules.partitions.IID", "clients": 3, "batch_size": 2}
+    dealt = {
+        "data": rows,
+        "partition": "lkd.datamodules.federated.partitions.IID",
+        "clients": 3,
+        "batch_size": 2,
+    }
     (tmp_path / "x.yaml").write_text(
         yaml.safe_dump({
             "model": {"class_path": "lkd.federated.Federation", "init_args": federation},

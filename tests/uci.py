@@ -4,7 +4,7 @@ import zipfile
 
 import numpy as np
 
-from lkd.datamodules.uci_har_files import ARCHIVES, CLASSES
+from lkd.datamodules.sensors.uci_har_files import ARCHIVES, CLASSES
 
 SIGNALS = [f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz"]
 ORDER = (5, 4, 6, 1, 3, 2)  # activities in the release's order, in each of the two trials of a person

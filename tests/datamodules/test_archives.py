@@ -4,8 +4,8 @@ import zipfile
 
 import pytest
 
-from lkd.datamodules import archives
-from lkd.datamodules.archives import DamagedArchiveError, unpack
+from lkd.datamodules.io import archives
+from lkd.datamodules.io.archives import DamagedArchiveError, unpack
 
 
 def archive(path, name, kind):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lkd.datamodules.box_files import read_boxes
+from lkd.datamodules.detection.formats.box_files import read_boxes
 
 from ..pairs import voc
 

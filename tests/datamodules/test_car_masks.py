@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from lkd.datamodules import PKLot
-from lkd.datamodules.car_masks import COVER, cut_cars, read_mask
-from lkd.datamodules.pklot import read_slots
+from lkd.datamodules.detection.formats.car_masks import COVER, cut_cars, read_mask
+from lkd.datamodules.detection.pklot import read_slots
 
 
 def row(count, busy=True):

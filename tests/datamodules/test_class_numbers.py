@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lkd.datamodules import IID, Digits, FederatedDataModule
-from lkd.datamodules.class_numbers import check_class_numbers
-from lkd.datamodules.detection import DetectionDataModule
+from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
+from lkd.datamodules.samples.class_numbers import check_class_numbers
 from lkd.federated import Federation
 from lkd.modules import Classifier
 

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from lkd.datamodules import CNRParkEXT
-from lkd.datamodules.cnrpark_files import REMOTES
-from lkd.datamodules.cnrpark_layout import slot_boxes
-from lkd.datamodules.download import Remote
-from lkd.datamodules.files import find
+from lkd.datamodules.detection.cnrpark_files import REMOTES
+from lkd.datamodules.detection.cnrpark_layout import slot_boxes
+from lkd.datamodules.io.download import Remote
+from lkd.datamodules.io.files import find
 from lkd.slot_labels import read_patches
 
 

@@ -4,8 +4,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import AllClients, CohortSampler, FixedCohort, Population, UniformCohort, WeightedCohort
-from lkd.datamodules.batching import Batching
-from lkd.datamodules.shards import Part, Ragged
+from lkd.datamodules.federated.client_data import Part, Ragged
+from lkd.datamodules.samples.batching import Batching
 
 
 def population(sizes, names=None):

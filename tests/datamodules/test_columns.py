@@ -18,7 +18,7 @@ from torch.utils.data import (
 )
 
 from lkd.datamodules import IID, Dirichlet, FederatedDataModule, Natural
-from lkd.datamodules.columns import Columns
+from lkd.datamodules.samples.metadata import Columns
 
 Y = [k % 3 for k in range(30)]
 X = torch.arange(60.0).reshape(30, 2)

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from lkd.datamodules import IID, FederatedDataModule
-from lkd.datamodules.crew import look
+from lkd.datamodules.samples.crew import look
 
 
 class Own:

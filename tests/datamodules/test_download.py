@@ -11,7 +11,7 @@ import zipfile
 import pytest
 from filelock import FileLock
 
-from lkd.datamodules.download import Remote, download, sha256_of
+from lkd.datamodules.io.download import Remote, download, sha256_of
 
 BODY = bytes(range(256)) * 4000  # 1 MB
 HASH = hashlib.sha256(BODY).hexdigest()

@@ -20,7 +20,7 @@ from lkd.datamodules import (
     WeightedCohort,
     YoloFolder,
 )
-from lkd.datamodules.columns import Columns
+from lkd.datamodules.samples.metadata import Columns
 from lkd.models import MLP
 from lkd.modules import Classifier
 

@@ -3,9 +3,9 @@ import zipfile
 
 import pytest
 
-from lkd.datamodules.archives import DamagedArchiveError
-from lkd.datamodules.download import Remote
-from lkd.datamodules.fetched import require
+from lkd.datamodules.io.archives import DamagedArchiveError
+from lkd.datamodules.io.download import Remote
+from lkd.datamodules.io.fetched import require
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lkd.datamodules.frames import GREY, Frame, FrameDataset, collate
-from lkd.datamodules.samplers import Key
-from lkd.datamodules.views import Views
+from lkd.datamodules.detection.frames import GREY, Frame, FrameDataset, collate
+from lkd.datamodules.detection.views import Views
+from lkd.datamodules.samples.samplers import Key
 
 
 def frame(path, boxes=((0.0, 0.0, 0.5, 0.5),), camera="C1"):

@@ -6,8 +6,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import IID, FederatedDataModule, Natural
-from lkd.datamodules.dealing import hold_out
-from lkd.datamodules.digits import Digits
+from lkd.datamodules.classification.digits import Digits
+from lkd.datamodules.federated.build_clients import hold_out
 
 
 class Grouped(Digits):

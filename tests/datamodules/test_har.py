@@ -4,7 +4,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from lkd.datamodules import FederatedDataModule, ModalityPlan, Natural, SmartphoneSmartwatchHAR
-from lkd.datamodules.har_drawn import draw_recordings
+from lkd.datamodules.sensors.har_synthetic import draw_recordings
 
 from ..recordings import write_recordings
 

@@ -3,11 +3,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from lkd.datamodules import SmartphoneSmartwatchHAR, har
-from lkd.datamodules.download import Remote
-from lkd.datamodules.har_drawn import draw_recordings
-from lkd.datamodules.har_files import CLASSES, RELEASE, read_recordings
-from lkd.datamodules.windows import sample_times
+from lkd.datamodules import SmartphoneSmartwatchHAR
+from lkd.datamodules.io.download import Remote
+from lkd.datamodules.sensors import har
+from lkd.datamodules.sensors.har_files import CLASSES, RELEASE, read_recordings
+from lkd.datamodules.sensors.har_synthetic import draw_recordings
+from lkd.datamodules.sensors.windows import sample_times
 
 from ..recordings import write_recordings
 

@@ -3,9 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lkd.datamodules.har_drawn import draw_recordings
-from lkd.datamodules.har_files import Stream
-from lkd.datamodules.windows import cut, sample_times
+from lkd.datamodules.sensors.har_files import Stream
+from lkd.datamodules.sensors.har_synthetic import draw_recordings
+from lkd.datamodules.sensors.windows import cut, sample_times
 
 
 def stream(t, y=None, x=None):

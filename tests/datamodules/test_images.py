@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from lkd.datamodules.batching import Batching
-from lkd.datamodules.image_folder import ImageFolderData
-from lkd.datamodules.image_set import ImageSet, crop_and_flip, uniforms
-from lkd.datamodules.samplers import Key
-from lkd.datamodules.torchvision_data import TorchvisionData
+from lkd.datamodules.classification.image_dataset import ImageSet, crop_and_flip, uniforms
+from lkd.datamodules.classification.image_folder import ImageFolderData
+from lkd.datamodules.classification.torchvision_data import TorchvisionData
+from lkd.datamodules.samples.batching import Batching
+from lkd.datamodules.samples.samplers import Key
 
 
 def picture(number, size=8):
@@ -196,8 +196,8 @@ def test_sizes(tmp_path):
 
 
 def test_clients_hold_images(tmp_path):
-    from lkd.datamodules.federated import FederatedDataModule
-    from lkd.datamodules.partitions import IID, Natural
+    from lkd.datamodules.federated.federated_datamodule import FederatedDataModule
+    from lkd.datamodules.federated.partitions import IID, Natural
 
     inner = ImageFolderData(str(folder(tmp_path / "set")), padding=2, flip=0.5, batch_size=2, val=0.0)
     data = FederatedDataModule(inner, Natural("label"))
@@ -244,7 +244,7 @@ def test_a_damaged_image_is_named(tmp_path):
 
 
 def test_too_many_images_for_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("lkd.datamodules.image_folder.LIMIT", 1000)
+    monkeypatch.setattr("lkd.datamodules.classification.image_folder.LIMIT", 1000)
     with pytest.raises(ValueError, match="set in_memory=false"):
         made(folder(tmp_path / "set"))
 

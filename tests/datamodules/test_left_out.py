@@ -2,7 +2,7 @@ import warnings
 
 import pytest
 
-from lkd.datamodules.left_out import LeftOut
+from lkd.datamodules.io.left_out import LeftOut
 
 
 def test_the_same_is_not_said_twice():

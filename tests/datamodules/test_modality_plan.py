@@ -19,12 +19,12 @@ from lkd.datamodules import (
     ModalityPlan,
     Natural,
 )
-from lkd.datamodules.batching import Batching
-from lkd.datamodules.classification import collate_pair
-from lkd.datamodules.columns import Columns
-from lkd.datamodules.modality_shards import apply
-from lkd.datamodules.samplers import EpochLoader
-from lkd.datamodules.shards import Part, Ragged
+from lkd.datamodules.classification.classification_datamodule import collate_pair
+from lkd.datamodules.federated.client_data import Part, Ragged
+from lkd.datamodules.modalities.modality_clients import apply
+from lkd.datamodules.samples.batching import Batching
+from lkd.datamodules.samples.metadata import Columns
+from lkd.datamodules.samples.samplers import EpochLoader
 from lkd.federated import Centralized, Federation
 from lkd.federated.stations import Stations
 from lkd.modalities import split

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lkd.datamodules.modality_set import ModalitySet
+from lkd.datamodules.modalities.modality_set import ModalitySet
 
 
 def some(present=None):

@@ -26,7 +26,7 @@ def drawn(monkeypatch):
                 )
                 (root / "boxes" / below / f"2015-11-12_{i:04d}.txt").write_text("0 .5 .5 .2 .2\n")
 
-    monkeypatch.setattr("lkd.datamodules.parking_world.write_world", write_world)
+    monkeypatch.setattr("lkd.datamodules.detection.parking_world.write_world", write_world)
     return calls
 
 
@@ -110,7 +110,7 @@ def test_a_killed_drawing_leaves_its_mark(monkeypatch, tmp_path):
     def die(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lkd.datamodules.parking_world.write_world", die)
+    monkeypatch.setattr("lkd.datamodules.detection.parking_world.write_world", die)
     with pytest.raises(KeyboardInterrupt):
         world(tmp_path, cameras=["C1"])
     with pytest.raises(ValueError, match="holds another world"):

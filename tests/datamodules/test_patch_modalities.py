@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from lkd.datamodules import FederatedDataModule, ModalityPlan, Natural, ParkingWorld
-from lkd.datamodules.context import context_of, context_size
-from lkd.datamodules.splits import by_day
+from lkd.datamodules.modalities.slot_context import context_of, context_size
+from lkd.datamodules.samples.splits import by_day
 from lkd.slot_labels import Patch
 
 from ..parks import DAYS, park, write_park

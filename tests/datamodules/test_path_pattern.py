@@ -1,6 +1,6 @@
 import pytest
 
-from lkd.datamodules.path_pattern import PathPattern
+from lkd.datamodules.io.path_pattern import PathPattern
 
 
 def touch(root, *names):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lkd.datamodules.people import by_person
+from lkd.datamodules.sensors.subject_split import by_person
 
 TEN = [f"s{i}" for i in range(1, 11)]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lkd.datamodules.pictures import decode, read_image
+from lkd.datamodules.io.pictures import decode, read_image
 from lkd.pictures import image_size
 
 STORED = {  # how an upright picture lies in the file, by the EXIF orientation (TIFF 6.0, tag 274)

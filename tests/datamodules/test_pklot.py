@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from lkd.datamodules import PKLot
-from lkd.datamodules.pklot import read_slots
+from lkd.datamodules.detection.pklot import read_slots
 
 SPACE = '<space id="{}" occupied="{}"><contour>{}</contour></space>'
 

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from lkd.batches import LABELS
 from lkd.datamodules import IID, Digits, Dirichlet, FederatedDataModule, Noise, ParkingWorld, YoloFolder
-from lkd.datamodules.batching import Batching
-from lkd.datamodules.entries import find_label
-from lkd.datamodules.image_set import ImageSet
-from lkd.datamodules.public import PublicData, inputs
-from lkd.datamodules.samplers import CameraBatchSampler, EpochLoader
+from lkd.datamodules.classification.image_dataset import ImageSet
+from lkd.datamodules.federated.public_data import PublicData, inputs
+from lkd.datamodules.samples.batching import Batching
+from lkd.datamodules.samples.entries import find_label
+from lkd.datamodules.samples.samplers import CameraBatchSampler, EpochLoader
 from lkd.federated.knowledge.labels import labels_of
 
 X, Y = torch.arange(120.0).reshape(60, 2), torch.arange(60) % 3

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from lkd.datamodules import CNRParkEXT, PKLot
-from lkd.datamodules.cnrpark_layout import slot_boxes
-from lkd.datamodules.pklot import read_slots
+from lkd.datamodules.detection.cnrpark_layout import slot_boxes
+from lkd.datamodules.detection.pklot import read_slots
 from lkd.slot_labels import read_patches
 
 from ..tables import (

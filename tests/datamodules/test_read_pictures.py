@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from lkd.datamodules import ImageFolderData, PKLot, RGBThermalFolder, YoloFolder
-from lkd.datamodules.pictures import read_image
+from lkd.datamodules.io.pictures import read_image
 from lkd.pictures import image_size
 from lkd.slot_labels import read_patches
 from lkd.text_files import read_rows

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lkd.datamodules.har_files import read_recordings
-from lkd.datamodules.modality_set import ModalitySet
-from lkd.datamodules.uci_har_files import read_half
+from lkd.datamodules.modalities.modality_set import ModalitySet
+from lkd.datamodules.sensors.har_files import read_recordings
+from lkd.datamodules.sensors.uci_har_files import read_half
 
 from ..recordings import write_recordings
 from ..tables import Table, refused

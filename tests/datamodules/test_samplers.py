@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from lkd.datamodules.samplers import CameraBatchSampler, IndexBatchSampler
+from lkd.datamodules.samples.samplers import CameraBatchSampler, IndexBatchSampler
 
 GROUPS = [list(range(0, 10)), list(range(10, 13)), [], list(range(13, 33))]
 

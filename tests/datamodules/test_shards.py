@@ -8,9 +8,9 @@ from lightning.pytorch.utilities import move_data_to_device
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from lkd.datamodules import CameraBatchSampler, IndexBatchSampler
-from lkd.datamodules.batching import Batching
-from lkd.datamodules.samplers import EpochLoader
-from lkd.datamodules.shards import Part, Population, Ragged
+from lkd.datamodules.federated.client_data import Part, Population, Ragged
+from lkd.datamodules.samples.batching import Batching
+from lkd.datamodules.samples.samplers import EpochLoader
 
 X, Y = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)), torch.arange(1000)
 PAIRS = TensorDataset(X, Y)

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from lkd.datamodules.splits import by_time, natural_key, pick
+from lkd.datamodules.samples.splits import by_time, natural_key, pick
 
 Shot = namedtuple("Shot", "camera time name", defaults=[""])
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lkd.datamodules.synthetic import Synthetic
+from lkd.datamodules.classification.synthetic import Synthetic
 
 
 def parts(**kwargs):
@@ -127,8 +127,8 @@ def test_seeds():
 
 
 def test_natural_clients():
-    from lkd.datamodules.federated import FederatedDataModule
-    from lkd.datamodules.partitions import Natural
+    from lkd.datamodules.federated.federated_datamodule import FederatedDataModule
+    from lkd.datamodules.federated.partitions import Natural
 
     data = FederatedDataModule(Synthetic(clients=4), Natural("client"))
     data.prepare_data()

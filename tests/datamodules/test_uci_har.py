@@ -6,9 +6,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from lkd.datamodules import UCIHAR, FederatedDataModule, ModalityPlan, Natural, uci_har_files
-from lkd.datamodules.download import Remote, sha256_of
-from lkd.datamodules.uci_har_files import CLASSES, read_half
+from lkd.datamodules import UCIHAR, FederatedDataModule, ModalityPlan, Natural
+from lkd.datamodules.io.download import Remote, sha256_of
+from lkd.datamodules.sensors import uci_har_files
+from lkd.datamodules.sensors.uci_har_files import CLASSES, read_half
 
 from ..uci import ORDER, pack_release, write_release
 

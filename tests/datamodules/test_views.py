@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lkd.datamodules.views import Views
+from lkd.datamodules.detection.views import Views
 
 RED = torch.tensor([250, 10, 10], dtype=torch.uint8)
 

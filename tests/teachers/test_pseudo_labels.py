@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lkd.datamodules import YoloFolder
-from lkd.datamodules.views import Views
+from lkd.datamodules.detection.views import Views
 from lkd.models import PerCamera
 from lkd.teachers import PseudoLabels, Teacher, detect_in_view
 from lkd.teachers.pseudo_labels import into_view

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.loggers import Logger
 
 from lkd import __version__
-from lkd.datamodules.detection import DetectionDataModule
+from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.edge.described import described
 from lkd.edge.exported import sha256
 from lkd.edge.offload.arms import Arm

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
-from lkd.datamodules.detection import DetectionDataModule
+from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.edge.offload.arms import Arm
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.classes import Classes

@@ -10,10 +10,10 @@ import xxhash
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from lkd.datamodules.detection import DetectionDataModule
-from lkd.datamodules.frames import Frame, check_labels, pad, read_theirs, tidy
-from lkd.datamodules.pictures import read_image
-from lkd.datamodules.views import fit_size
+from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
+from lkd.datamodules.detection.frames import Frame, check_labels, pad, read_theirs, tidy
+from lkd.datamodules.detection.views import fit_size
+from lkd.datamodules.io.pictures import read_image
 from lkd.edge.export.kind import arrays
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers

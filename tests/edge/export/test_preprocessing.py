@@ -4,7 +4,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from lkd.datamodules import IID, Digits, FederatedDataModule, ImageFolderData, YoloFolder
-from lkd.datamodules.modality_set import Moments
+from lkd.datamodules.modalities.modality_set import Moments
 from lkd.edge.export.kind import Part
 from lkd.edge.export.preprocessing import class_names, described_inputs
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from lkd.datamodules import YoloFolder
-from lkd.datamodules.pictures import read_image
+from lkd.datamodules.io.pictures import read_image
 from lkd.edge.offload import Budget, CameraMean, Link, Oracle, Payload, Random, Tiles
 from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.cascade import offload

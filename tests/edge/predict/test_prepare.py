@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lkd.datamodules.frames import collate
-from lkd.datamodules.views import Views
+from lkd.datamodules.detection.frames import collate
+from lkd.datamodules.detection.views import Views
 from lkd.edge.predict.prepare import MULTIPLE, Preparation, back
 
 from ..files import FRAMES

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import SumMetric
 
-from lkd.datamodules.batching import Batching
-from lkd.datamodules.public import PublicData
+from lkd.datamodules.federated.public_data import PublicData
+from lkd.datamodules.samples.batching import Batching
 from lkd.federated import (
     DSFL,
     FCCL,

@@ -1,0 +1,1 @@
+"""Pictures and vectors with one label each."""

@@ -1,0 +1,217 @@
+"""The base of all detection data: frames of cameras in, batches for a student (and its teacher) out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lkd.datamodules.detection.frames import Frame, FrameDataset, collate, pad
+from lkd.datamodules.detection.views import Views
+from lkd.datamodules.io.pictures import read_image
+from lkd.datamodules.samples.class_numbers import check_class_numbers
+from lkd.datamodules.samples.samplers import CameraBatchSampler, EpochLoader, check_views
+from lkd.datamodules.samples.splits import Splits, by_time, check_fractions, pick
+
+
+class DetectionDataModule(LightningDataModule):
+    """Template of a detection data set: a subclass writes `frames()`, and `annotate()` if labels lie apart.
+
+    Every camera's frames are split by time. Training batches are augmented and, by default, of one camera
+    each; validation, test and prediction see whole frames in order, sorted by camera. Under DDP the training
+    batches are shared out by this module's own sampler; for exact test figures evaluate on one device (see
+    Lightning's warning).
+
+    Args:
+        image_size: longer side of the student's images in pixels (then padded to multiples of 32).
+        teacher_size: longer side of the teacher's images; `None` for no `teacher_images` in the batches.
+        batch_size: frames in a batch.
+        fractions: shares (train, val, test) of every camera's frames; a val share of 0 omits validation.
+        cameras: names of the cameras to use; `None` for all.
+        unlabelled: training batches carry no `targets`, and the labels of training frames are never read.
+        crop: range of the random crop's side as a share of the frame's; (1.0, 1.0) is off.
+        flip: probability of a horizontal flip.
+        colour: strength of brightness, contrast and saturation jitter in [0, 1]; 0 is off.
+        one_camera_per_batch: every training batch holds frames of one camera only.
+        batches_per_camera: the same number of batches of every camera an epoch; `None`: every frame once.
+        num_workers: processes that load frames; the batches do not depend on their number.
+        seed: order and augmentation depend on (seed, epoch) only.
+        views_per_image: number of augmented views of a training image, which come again, so that a `CachedTeacher` finds its answers to them;
+            `None` draws a new one in every epoch.
+
+    Raises:
+        ValueError: for numbers out of range, unknown cameras, or a split without any frame.
+    """
+
+    mean = std = None  # pixels are in [0, 1], and nothing else is done to them
+
+    def __init__(
+        self,
+        image_size: int = 640,
+        teacher_size: int | None = None,
+        batch_size: int = 8,
+        fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+        cameras: list[str] | None = None,
+        unlabelled: bool = False,
+        crop: tuple[float, float] = (0.5, 1.0),
+        flip: float = 0.5,
+        colour: float = 0.2,
+        one_camera_per_batch: bool = True,
+        batches_per_camera: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        views_per_image: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_views(views_per_image, "views_per_image")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        self.batch_size, self.unlabelled = batch_size, unlabelled
+        self.num_workers, self.seed, self.views_per_image = num_workers, seed, views_per_image
+        self.fractions = check_fractions(fractions)
+        self.wanted_cameras = cameras
+        self.one_camera_per_batch, self.batches_per_camera = one_camera_per_batch, batches_per_camera
+        self.train_views = Views(image_size, teacher_size, crop, flip, colour, seed=seed)
+        self.eval_views = Views(image_size, teacher_size)
+        self.cameras: list[str] = []  # known after setup
+        self.splits = Splits([], [], [])
+        self.datasets: dict[str, FrameDataset] = {}
+
+    def frames(self) -> list[Frame]:
+        """All frames of the data set, of all cameras, in any order; boxes may be left to `annotate`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement frames() -> list[Frame].")
+
+    def annotate(self, frames: list[Frame]) -> list[Frame]:
+        """Reads the labels of these frames; frames that have none may be left out. Default: as they are."""
+        return frames
+
+    def divide(self, frames: list[Frame]) -> Splits:
+        """Which frames train, validate and test. Default: by time within each camera, as `fractions` say."""
+        return by_time(frames, self.fractions)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lists the frames, splits them and reads the labels which `stage` needs ("fit", "test", ...)."""
+        frames = self.frames()
+        if not frames:
+            raise ValueError(f"{type(self).__name__} found no frame at all.")
+        self.cameras = pick("cameras", self.wanted_cameras, (frame.camera for frame in frames))
+        self.splits = self.divide([frame for frame in frames if frame.camera in self.cameras])
+        if stage in ("fit", None):
+            train = self._dataset("train", self.train_views, labelled=not self.unlabelled)
+            train.plain = FrameDataset(train.frames, self.eval_views, train.labelled)
+            self.datasets["train"] = train
+        if stage in ("fit", "validate", None) and self.fractions[1] > 0:
+            self.datasets["val"] = self._dataset("val", self.eval_views)
+        if stage == "test" or (stage is None and self.fractions[2] > 0):
+            self.datasets["test"] = self._dataset("test", self.eval_views)
+        if stage == "predict" or (stage is None and self.fractions[2] > 0):
+            self.datasets["predict"] = self._dataset("test", self.eval_views, labelled=False)
+
+    def serve_whole_frames(
+        self, of_student: bool = False
+    ) -> Callable[[list[str]], tuple[Tensor, list[tuple[int, int]]]]:
+        """For a teacher that labels each frame once: training batches then carry no `teacher_images`.
+
+        Args:
+            of_student: The frames are those that the student sees, in its size.
+
+        Returns:
+            A function of paths that gives the whole frames `(N, 3, H, W)` at the teacher's size, padded, and
+            the (h, w) of each without the padding.
+        """
+        self.train_views.teacher_size = None  # until `serve_views`
+        size = None if of_student else self.eval_views.teacher_size
+        views = Views(size or self.eval_views.image_size)
+        theirs: dict[str, Path] = {}  # what the teacher sees instead, where that is another file
+
+        def load(paths: list[str]) -> tuple[Tensor, list[tuple[int, int]]]:
+            if not theirs and not of_student:
+                theirs.update((str(f.path), f.teacher_path or f.path) for part in self.splits for f in part)
+            nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+            images = [views(read_image(theirs.get(path, Path(path))), *nothing).image for path in paths]
+            return pad(images), [(image.shape[1], image.shape[2]) for image in images]
+
+        return load
+
+    def serve_views(self) -> None:
+        """Training batches carry `teacher_images` again, if there is a teacher's size."""
+        self.train_views.teacher_size = self.eval_views.teacher_size
+
+    def _dataset(self, part: str, views: Views, labelled: bool = True) -> FrameDataset:
+        frames: list[Frame] = getattr(self.splits, part)
+        frames = self.annotate(frames) if labelled else [replace(f, boxes=None, labels=None) for f in frames]
+        if not frames:
+            raise ValueError(self._why_empty(part))
+        dataset = FrameDataset(frames, views, labelled)
+        if labelled:
+            labels = [one.labels.numpy() for one in frames if one.labels is not None]
+            what = f"the {part} frames of {type(self).__name__}"
+            # pseudo-labels may take the place of those to train on, and a part may not be measured at all
+            certain = part != "train" and getattr(self.trainer, f"limit_{part}_batches", 1) != 0
+            check_class_numbers(np.concatenate(labels), self.trainer, what, certain)
+        return dataset
+
+    def _why_empty(self, part: str) -> str:
+        if listed := len(getattr(self.splits, part)):
+            return (
+                f"the {part} split is empty: all its {listed} frames were left out as their labels were read."
+            )
+        sizes = ", ".join(f"{name} {len(frames)}" for name, frames in self.splits._asdict().items())
+        return (
+            f"the {part} split is empty: the frames ({sizes}) of {len(self.cameras)} cameras are divided by "
+            f"fractions={self.fractions}, or as their files and folders say; change that, or add frames."
+        )
+
+    def _loader(self, part: str, **kwargs: Any) -> DataLoader:
+        loader = EpochLoader if part == "train" else DataLoader
+        return loader(
+            self.datasets[part],
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **kwargs,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Augmented training batches; one camera each unless `one_camera_per_batch=False`."""
+        groups: dict[str, list[int]] = {}
+        for index, frame in enumerate(self.datasets["train"].frames):
+            groups.setdefault(frame.camera if self.one_camera_per_batch else "", []).append(index)
+        sampler = CameraBatchSampler(
+            list(groups.values()),
+            self.batch_size,
+            self.batches_per_camera,
+            self.seed,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            views=self.views_per_image,
+        )
+        return self._loader("train", sampler=sampler, batch_size=None)
+
+    def unlabelled_dataloader(self) -> DataLoader:
+        """The training frames as evaluation sees them, in order, without their labels, which are not read."""
+        frames = [replace(frame, boxes=None, labels=None) for frame in self.splits.train]
+        if not frames:
+            raise ValueError(self._why_empty("train"))
+        dataset = FrameDataset(frames, Views(self.eval_views.image_size), labelled=False)
+        return DataLoader(
+            dataset, batch_size=self.batch_size, collate_fn=collate, num_workers=self.num_workers
+        )
+
+    def val_dataloader(self) -> DataLoader | Sequence[DataLoader]:
+        """Whole validation frames in order; an empty list if the share is 0."""
+        return self._loader("val", batch_size=self.batch_size) if self.fractions[1] > 0 else []
+
+    def test_dataloader(self) -> DataLoader:
+        """Whole test frames in order."""
+        return self._loader("test", batch_size=self.batch_size)
+
+    def predict_dataloader(self) -> DataLoader:
+        """The test frames without their labels."""
+        return self._loader("predict", batch_size=self.batch_size)

@@ -1,0 +1,96 @@
+"""The labelled boxes of one picture, whatever the format of their file: each is checked, and what is dropped is counted."""
+
+import math
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+from lkd.datamodules.io.left_out import LeftOut
+
+TOLERANCE = 0.01  # how far beyond the picture's edge numbers may lie, as a share of its side; Ultralytics has the same
+ROUNDING = 1e-4  # what numbers of four digits lose on their way through corners: not worth a word
+BEYOND = "parts of boxes beyond the picture's edge"
+
+
+class LabelledBoxes:
+    """Collects boxes; drops those that are repeated, without area or of other classes, and counts them.
+
+    Boxes whose middle is in the picture are clipped to it, and counted: those of objects that the edge cuts off may be whole.
+
+    Args:
+        left_out: counts what is dropped.
+
+    Example:
+        >>> found = LabelledBoxes(LeftOut())
+        >>> found.add((0.5, 0.5, 1.25, 0.75), 2, "car", "a.txt, line 1")
+        >>> found.add((0.5, 0.5, 0.5, 0.75), 2, "car", "a.txt, line 2")
+        >>> found.tensors()
+        (tensor([[0.5000, 0.5000, 1.0000, 0.7500]]), tensor([2]))
+        >>> print(found.left_out)
+        1 parts of boxes beyond the picture's edge (such as a.txt, line 1), 1 boxes without area (such as a.txt, line 2)
+    """
+
+    def __init__(self, left_out: LeftOut) -> None:
+        self.left_out = left_out
+        self._boxes: list[list[float]] = []
+        self._labels: list[int] = []
+        self._rows: set[Hashable] = set()
+
+    def add(
+        self, box: Sequence[float], label: int | None, name: str, place: str, row: Hashable = None
+    ) -> None:
+        """Checks one box and keeps it, or counts why not.
+
+        Args:
+            box: x1, y1, x2, y2 as shares of the picture's width and height.
+            label: the class here; `None` if nobody asked for it.
+            name: the class in the file, for the count.
+            place: file and line, for messages.
+            row: all that the file says of it; a second one is repeated. Default: name and box.
+
+        Raises:
+            ValueError: for a box that is not finite, of negative size, or not in the picture; begins with `place`.
+        """
+        check_box(box, place)
+        row = (name, *box) if row is None else row
+        x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in box)
+        if row in self._rows:
+            self.left_out.add("repeated boxes", place)
+        elif label is None:
+            self.left_out.classes[name] += 1
+        elif x2 <= x1 or y2 <= y1:
+            self.left_out.add("boxes without area", place)
+        else:
+            if hangs_over(box):
+                self.left_out.add(BEYOND, place)
+            self._boxes.append([x1, y1, x2, y2])
+            self._labels.append(label)
+        self._rows.add(row)
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Boxes (N, 4) float32 xyxy normalised to [0, 1], and labels (N,) int64."""
+        boxes = torch.tensor(self._boxes, dtype=torch.float32).reshape(-1, 4)
+        return boxes, torch.tensor(self._labels, dtype=torch.int64)
+
+
+def hangs_over(box: Sequence[float]) -> bool:
+    """Whether a part of a box (shares of the picture) is beyond the picture's edge, more than by rounding."""
+    return min(box) < -ROUNDING or max(box) > 1 + ROUNDING
+
+
+def check_box(box: Sequence[float], place: str) -> None:
+    """Raises ValueError if a box x1, y1, x2, y2 (shares of the picture) is none of an object in it.
+
+    As Ultralytics reads labels, the middle must lie in the picture and the box be no larger than it, each within
+    `TOLERANCE`; boxes in pixels, or of a picture of another size, rarely do.
+    """
+    if not all(map(math.isfinite, box)):
+        raise ValueError(f"{place}: a number is not finite.")
+    x1, y1, x2, y2 = box
+    if x2 < x1 or y2 < y1:
+        raise ValueError(f"{place}: the box has a negative width or height.")
+    middle, size = ((x1 + x2) / 2, (y1 + y2) / 2), (x2 - x1, y2 - y1)
+    margin = TOLERANCE + 1e-6  # what a number loses on its way through corners and back
+    if min(middle) < -margin or max(middle) > 1 + margin or max(size) > 1 + 2 * margin:
+        raise ValueError(f"{place}: the box lies outside the picture or is larger than it.")

@@ -1,0 +1,141 @@
+"""Where the pictures and labels of YOLO data lie: the folders that Ultralytics, Roboflow and CVAT write."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from lkd.datamodules.detection.formats.data_yaml import (
+    below_images,
+    check_names,
+    find_data_yaml,
+    read_data_yaml,
+)
+from lkd.datamodules.io.files import PARTS, check_folder, list_images
+from lkd.datamodules.io.left_out import LeftOut
+from lkd.picture_files import is_hidden
+from lkd.text_files import read_lines
+
+
+class Picture(NamedTuple):
+    """A picture that was found."""
+
+    path: Path
+    label: Path  # its label file, which need not be there
+    name: str  # its name with the folders above it: cam1/7.jpg is cam1_7
+    part: str  # "train", "val", "test", or "" where nothing says so
+
+
+class Layout(NamedTuple):
+    """What lies in a folder of YOLO data."""
+
+    pictures: list[Picture]
+    names: list[str]  # of the classes, if a file says them
+    keypoints: int  # numbers that follow every box
+
+
+def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> Layout:
+    """Finds the pictures and their label files.
+
+    Pictures lie where `data.yaml` says, else in `root/images/`, else in `root/train/images/`, `root/valid/images/` and
+    `root/test/images/`, at any depth. Labels lie in `labels/` for `images/`, or beside pictures that are in no such folder.
+    A folder `train`, `val` (`valid`, `validation`) or `test` says the part.
+
+    Args:
+        root: the folder, or its `data.yaml`.
+        left_out: counts files that are no pictures, and label files without one.
+        parted: false if it does not matter which part a picture is in; every `part` is then "".
+
+    Raises:
+        FileNotFoundError: if there is no picture.
+        ValueError: if a picture is in two parts, or in none while others are, or two share a label file.
+    """
+    said = read_data_yaml(find_data_yaml(root, left_out), left_out)
+    folder = root.parent if root == said.file else root
+    parts = said.parts or _folders(folder, left_out)
+    pictures: dict[Path, Picture] = {}
+    for part, found in parts.items():
+        for path, below in found.items():
+            inner = next((PARTS[name] for name in below.parts[:-1] if name in PARTS), "")
+            name = "_".join([*(name for name in below.parts[:-1] if name not in PARTS), path.stem])
+            picture = Picture(path, _label(path, folder), name, (part or inner) if parted else "")
+            other = pictures.setdefault(path, picture)
+            if other.part != picture.part:
+                raise ValueError(
+                    f"{path} is in both {other.part} and {picture.part}, so that figures would be of what was trained on: "
+                    "change that, or set split=by_time."
+                )
+    _check(pictures.values(), root)
+    _count_orphans(pictures.values(), left_out)
+    return Layout(sorted(pictures.values()), said.names or _listed_names(folder), said.keypoints)
+
+
+def _folders(root: Path, left_out: LeftOut) -> dict[str, dict[Path, PurePath]]:
+    """The pictures of each part, by the folders alone."""
+    places = [("", root / "images"), *((part, root / name / "images") for name, part in PARTS.items())]
+    if not any(place.is_dir() for _, place in places):
+        what = "images/ with the pictures <camera>_<number>.jpg (or train/images/, ...), labels/ beside it, or a data.yaml"
+        if beside := list_images(check_folder(root, what)):
+            above = (
+                f"set root to {root.parent}"
+                if root.name == "images"
+                else f"move the pictures to {root / 'images'}"
+            )
+            raise FileNotFoundError(
+                f"{root} holds pictures such as {beside[0].name} itself, and not {what}: {above}."
+            )
+        raise FileNotFoundError(f"{root} holds no {what}: put it there, or set root to where it is.")
+    parts: dict[str, dict[Path, PurePath]] = {}
+    for part, place in places:
+        if place.is_dir():
+            found = {path: path.relative_to(place) for path in list_images(place, left_out, deep=True)}
+            parts[part] = parts.get(part, {}) | {path: below_images(below) for path, below in found.items()}
+    if not any(parts.values()):
+        raise FileNotFoundError(f"{root / 'images'} holds no picture.")
+    return parts
+
+
+def _label(picture: Path, root: Path) -> Path:
+    """The label file: `labels/` in place of the last folder `images/`, or beside the picture."""
+    inside = picture.is_relative_to(root)  # what is above root is not for us to change
+    above = list((picture.relative_to(root) if inside else picture).with_suffix(".txt").parts)
+    if "images" in above[:-1]:
+        above[len(above) - 1 - above[::-1].index("images")] = "labels"
+    return root.joinpath(*above) if inside else Path(*above)
+
+
+def _check(pictures: Iterable[Picture], root: Path) -> None:
+    """Refuses pictures that share a label file, and those that are in no part where others are."""
+    labels: dict[Path, Path] = {}
+    for picture in pictures:
+        if (other := labels.setdefault(picture.label, picture.path)) != picture.path:
+            raise ValueError(f"{other} and {picture.path} share the label file {picture.label}; keep one.")
+    loose = [picture.path for picture in pictures if not picture.part]
+    if loose and any(picture.part for picture in pictures):
+        raise ValueError(
+            f"{root}: some pictures are in train, val or test and {len(loose)} are not (such as {loose[0]}); move them all, "
+            "or set split=by_time."
+        )
+
+
+def _count_orphans(pictures: Iterable[Picture], left_out: LeftOut) -> None:
+    """Counts label files in folders of labels that have no picture."""
+    folders = {(picture.label.parent, picture.path.parent) for picture in pictures}
+    for labels, images in sorted(folders):
+        if labels == images or not labels.is_dir():
+            continue
+        there = {PurePath(name).stem for name in os.listdir(images)}
+        for name in map(PurePath, sorted(os.listdir(labels))):
+            if name.suffix == ".txt" and name.stem not in there | {"classes"} and not is_hidden(name):
+                left_out.add("label files without a picture", labels / name)
+
+
+def _listed_names(root: Path) -> list[str]:
+    """Names of the classes in `classes.txt`, one a line, as LabelImg and Label Studio write it; empty without it."""
+    for path in (root / "classes.txt", root / "labels" / "classes.txt"):
+        if path.is_file():
+            try:
+                return check_names(read_lines(path))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}.") from error
+    return []

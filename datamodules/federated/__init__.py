@@ -1,0 +1,1 @@
+"""A data set dealt out to clients: partitions, cohorts, public data."""

@@ -1,0 +1,215 @@
+"""Who takes part in a round: strategies that draw a cohort of clients, and the sampler that asks them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DistributedSampler
+
+from lkd.datamodules.federated.client_data import Population
+from lkd.datamodules.samples.samplers import EpochLoader
+from lkd.datamodules.samples.splits import pick
+
+STREAM = 0x436F686F7274  # keeps these draws apart from all others that are made from (seed, round, ...)
+
+
+class Cohort(ABC):
+    """A strategy: `draw` gives the clients of one round."""
+
+    @abstractmethod
+    def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
+        """Different client ids (size,) in any order, a function of `rng` alone."""
+
+    @abstractmethod
+    def probabilities(self, clients: Population) -> np.ndarray:
+        """Chance (clients,) of every client to be drawn in a round.
+
+        Raises:
+            ValueError: if this population cannot give such a cohort.
+        """
+
+
+class AllClients(Cohort):
+    """Everybody takes part."""
+
+    def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
+        """All ids."""
+        return np.arange(len(clients))
+
+    def probabilities(self, clients: Population) -> np.ndarray:
+        """Ones."""
+        return np.ones(len(clients))
+
+
+class UniformCohort(Cohort):
+    """`size` clients without replacement, all with the same chance size/clients.
+
+    Args:
+        size: clients in a round.
+
+    Raises:
+        ValueError: if it is below 1, or (when it is used) above the number of clients.
+    """
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError(f"cohort size={size} must be at least 1 client.")
+        self.size = size
+
+    def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
+        """Ids drawn in time and memory of the cohort, not of the population."""
+        return rng.choice(len(clients), self.size, replace=False, shuffle=False)
+
+    def probabilities(self, clients: Population) -> np.ndarray:
+        """The same for all."""
+        _check(self.size, clients)
+        return np.full(len(clients), self.size / len(clients))
+
+
+class WeightedCohort(UniformCohort):
+    """`size` clients without replacement, client i with chance min(1, c n_i), exactly.
+
+    n_i is its number of training samples, and c makes the chances add up to `size`; it is size/n if no
+    client is so large as to be drawn always. Systematic sampling over a freshly shuffled list (Madow 1949)
+    in whole numbers, so that the chances hold exactly, as weights p_i/pi_i need; drawing one by one without
+    replacement would not give them.
+
+    Args:
+        size: clients in a round.
+
+    Raises:
+        ValueError: as of `UniformCohort`.
+    """
+
+    def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
+        """Those that are always drawn, and a systematic sample of the others."""
+        always, others, left, total = self._divide(clients.sizes)
+        others = rng.permutation(others)
+        ends = np.cumsum(clients.sizes[others] * left)  # every point i * total + u falls to another client
+        points = np.arange(left) * total + (rng.integers(total) if left else 0)
+        return np.concatenate([always, others[np.searchsorted(ends, points, side="right")]])
+
+    def probabilities(self, clients: Population) -> np.ndarray:
+        """In proportion to samples, at most 1."""
+        _check(self.size, clients)
+        _, others, left, total = self._divide(clients.sizes)
+        chances = np.ones(len(clients))
+        chances[others] = clients.sizes[others] * left / max(total, 1)
+        return chances
+
+    def _divide(self, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, int]:
+        """Ids that are always drawn, the others, how many of these are drawn, and their samples."""
+        always = np.zeros(len(sizes), dtype=bool)
+        while True:
+            left, total = self.size - int(always.sum()), int(sizes[~always].sum())
+            more = ~always & (sizes * left >= total)
+            if not left or not more.any():
+                return np.flatnonzero(always), np.flatnonzero(~always), left, total
+            always |= more
+
+
+class FixedCohort(Cohort):
+    """The same clients in every round.
+
+    Args:
+        clients: numbers or names, such as `["C1", "C4"]`.
+
+    Raises:
+        ValueError: if it names nobody, or (when it is used) a client that does not exist.
+    """
+
+    def __init__(self, clients: Sequence[int | str]) -> None:
+        if not clients or len(set(clients)) < len(clients):
+            raise ValueError(f"FixedCohort(clients={list(clients)}) must name one or more different clients.")
+        self.clients = list(clients)
+
+    def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
+        """Their ids."""
+        return np.flatnonzero(self.probabilities(clients))
+
+    def probabilities(self, clients: Population) -> np.ndarray:
+        """1 for these clients, 0 for the others."""
+        wanted = [one for one in self.clients if not (isinstance(one, int) and 0 <= one < len(clients))]
+        names = clients.names if wanted else []
+        pick("FixedCohort(clients=)", list(map(str, wanted)) or None, names)
+        ids = [names.index(str(one)) if one in wanted else int(one) for one in self.clients]
+        chances = np.zeros(len(clients))
+        chances[ids] = 1
+        return chances
+
+
+class CohortSampler(DistributedSampler):
+    """Yields cohorts (lists of client ids in ascending order), a pure function of (seed, epoch).
+
+    Give it to a `CohortLoader`. Lightning then calls `set_epoch` on it
+    before every epoch, also the first one after a resume, and leaves it alone under DDP because it is a
+    `DistributedSampler`: every rank sees the same, whole cohorts, and the federation shares the clients out.
+
+    Args:
+        clients: the population.
+        cohort: how a cohort is drawn.
+        cohorts_per_epoch: rounds in an epoch.
+        seed: not negative.
+
+    Raises:
+        ValueError: if a number is out of its range, or the population cannot give such a cohort.
+    """
+
+    def __init__(
+        self, clients: Population, cohort: Cohort, cohorts_per_epoch: int = 1, seed: int = 0
+    ) -> None:
+        if cohorts_per_epoch < 1:
+            raise ValueError(f"cohorts_per_epoch={cohorts_per_epoch} must be at least 1.")
+        if seed < 0:
+            raise ValueError(f"seed={seed} must not be negative.")
+        cohort.probabilities(clients)  # complains if it cannot be
+        super().__init__(clients, num_replicas=1, rank=0, seed=seed)
+        self.clients, self.cohort, self.cohorts_per_epoch = clients, cohort, cohorts_per_epoch
+        self.first = 0  # cohorts of the epoch that are passed over
+
+    def __len__(self) -> int:
+        """Cohorts in an epoch."""
+        return self.cohorts_per_epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The cohorts of the epoch of the last `set_epoch`."""
+        for number in range(self.first, self.cohorts_per_epoch):
+            rng = np.random.default_rng([self.seed, self.epoch, number, STREAM])
+            yield sorted(self.cohort.draw(self.clients, rng).tolist())
+
+
+class CohortLoader(EpochLoader):
+    """Cohorts as lists of clients; Lightning keeps its state, so that a run resumes in the midst of an epoch.
+
+    Args:
+        sampler: says who is in the cohorts.
+    """
+
+    def __init__(self, sampler: CohortSampler) -> None:
+        super().__init__(sampler.clients, sampler=sampler, batch_size=None, collate_fn=list)
+        self.cohorts = sampler
+        self._drawn = 0
+        self._resumed = {"epoch": -1, "drawn": 0}
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its cohorts were handed out."""
+        return {"epoch": self.cohorts.epoch, "drawn": self._drawn}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """The next pass goes on there, if it is over the same epoch."""
+        self._resumed = state_dict
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The cohorts of the epoch known when the first is asked for."""
+        same = self._resumed["epoch"] == self.cohorts.epoch
+        self._drawn = self.cohorts.first = self._resumed["drawn"] if same else 0
+        self._resumed = {"epoch": -1, "drawn": 0}
+        for cohort in super().__iter__():
+            self._drawn += 1
+            yield cohort
+
+
+def _check(size: int, clients: Population) -> None:
+    if size > len(clients):
+        raise ValueError(f"a cohort of {size} is larger than the population of {len(clients)} clients.")

@@ -1,0 +1,221 @@
+"""Partitions under which clients see different labels."""
+
+import numpy as np
+
+from lkd.datamodules.federated.partitions import Partition, Table, check_clients
+from lkd.datamodules.samples.metadata import LABEL, codes, column
+
+ATTEMPTS = 1000
+
+
+class Dirichlet(Partition):
+    """Label skew: of every class, client k gets a share p_k, p ~ Dirichlet(alpha, ..., alpha).
+
+    Yurochkin et al., ICML 2019; Hsu et al. 2019 draw the classes of every client instead. As in the code of Lin
+    et al., NeurIPS 2020, a client that already holds the mean number of samples gets none of the classes that
+    follow (classes come in random order), which keeps sizes comparable; `balanced=False` leaves that out.
+
+    Args:
+        alpha: concentration: 100 is nearly even, 0.1 leaves a client one to three classes.
+        column: what is skewed.
+        min_samples: every client has this many at least; drawn again (1,000 times at most) until that is so.
+        balanced: see above.
+
+    Raises:
+        ValueError: for numbers out of range, or if no draw gives every client enough.
+
+    Example:
+        >>> labels = {"label": np.arange(1000) % 10}
+        >>> rows = Dirichlet(0.1)(labels, 1000, 5, np.random.default_rng(0))
+        >>> sum(map(len, rows))
+        1000
+    """
+
+    def __init__(
+        self, alpha: float, column: str = LABEL, min_samples: int = 1, balanced: bool = True
+    ) -> None:
+        if not alpha > 0:
+            raise ValueError(f"alpha={alpha} must be above 0.")
+        if min_samples < 1:
+            raise ValueError(f"min_samples={min_samples} must be at least 1.")
+        self.alpha, self.column, self.min_samples, self.balanced = alpha, column, min_samples, balanced
+
+    def __call__(
+        self, columns: Table, size: int, clients: int | None, rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Deals every class out by shares of its own."""
+        count = check_clients(clients, size, self.min_samples)
+        _, place = codes(column(columns, self.column))
+        classes = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
+        for _ in range(ATTEMPTS):
+            owner = self._draw(classes, size, count, rng)
+            sizes = np.bincount(owner, minlength=count)
+            if sizes.min() >= self.min_samples:
+                return np.split(np.argsort(owner, kind="stable"), np.cumsum(sizes)[:-1])
+        raise ValueError(
+            f"Dirichlet(alpha={self.alpha}) left a client with fewer than min_samples={self.min_samples} of "
+            f"{size} samples in each of {ATTEMPTS} draws for {count} clients: take a larger alpha, or fewer "
+            "clients."
+        )
+
+    def _draw(
+        self, classes: list[np.ndarray], size: int, clients: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The client (size,) of every row."""
+        owner, held = np.empty(size, dtype=np.int64), np.zeros(clients, dtype=np.int64)
+        for number in rng.permutation(len(classes)):
+            rows = rng.permutation(classes[number])
+            shares = rng.dirichlet(np.full(clients, self.alpha))
+            if self.balanced:
+                shares = shares * (held < size / clients)
+                if not shares.sum() > 0:  # all of a small alpha's mass was on clients that are full
+                    shares = (held < size / clients).astype(float)
+            ends = np.round(np.cumsum(shares) / shares.sum() * len(rows)).astype(np.int64)
+            counts = np.diff(ends, prepend=0)
+            owner[rows] = np.repeat(np.arange(clients), counts)
+            held += counts
+        return owner
+
+
+class Shards(Partition):
+    """McMahan et al., AISTATS 2017: rows sorted by label, cut in equal pieces, `per_client` pieces each.
+
+    With two pieces most clients see two labels only ("pathological").
+
+    Args:
+        per_client: pieces a client.
+        column: what is sorted by.
+
+    Raises:
+        ValueError: for a number below 1, or fewer rows than pieces.
+
+    Example:
+        >>> labels = {"label": np.arange(100) % 10}
+        >>> rows = Shards(2)(labels, 100, 5, np.random.default_rng(0))
+        >>> [len(set(labels["label"][own])) for own in rows]
+        [2, 2, 2, 2, 2]
+    """
+
+    def __init__(self, per_client: int = 2, column: str = LABEL) -> None:
+        if per_client < 1:
+            raise ValueError(f"per_client={per_client} must be at least 1.")
+        self.per_client, self.column = per_client, column
+
+    def __call__(
+        self, columns: Table, size: int, clients: int | None, rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Cuts the sorted rows and deals the pieces out."""
+        count = check_clients(clients, size, self.per_client)
+        pieces = np.array_split(_sorted(column(columns, self.column), rng), count * self.per_client)
+        order = rng.permutation(len(pieces)).reshape(count, self.per_client)
+        return [np.concatenate([pieces[number] for number in own]) for own in order]
+
+
+class Similarity(Partition):
+    """SCAFFOLD's split (Karimireddy et al., ICML 2020, section 7): `percent` % of the rows are dealt out IID, the others sorted by label.
+
+    All clients hold equal amounts (but for one row). 100 is IID, 0 leaves a client one or two labels.
+
+    Args:
+        percent: share of similar rows, 0 to 100.
+        column: what the others are sorted by.
+
+    Raises:
+        ValueError: for a number out of range.
+
+    Example:
+        >>> labels = {"label": np.arange(100) % 10}
+        >>> rows = Similarity(0)(labels, 100, 10, np.random.default_rng(0))
+        >>> [len(set(labels["label"][own])) for own in rows]
+        [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    """
+
+    def __init__(self, percent: float, column: str = LABEL) -> None:
+        if not 0 <= percent <= 100:
+            raise ValueError(f"percent={percent} must lie in [0, 100].")
+        self.percent, self.column = percent, column
+
+    def __call__(
+        self, columns: Table, size: int, clients: int | None, rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Deals both parts out in equal shares."""
+        count = check_clients(clients, size)
+        order = rng.permutation(size)
+        similar = round(size * self.percent / 100)
+        rest = order[similar:]
+        rest = rest[np.argsort(codes(column(columns, self.column))[1][rest], kind="stable")]
+        whole = np.arange(count + 1) * size // count
+        first = whole * similar // size  # never grows faster than `whole`: nobody's share is negative
+        second = whole - first
+        return [
+            np.concatenate([order[first[k] : first[k + 1]], rest[second[k] : second[k + 1]]])
+            for k in range(count)
+        ]
+
+
+class PrimaryLabels(Partition):
+    """Label skew of multi-headed distillation (Zhmoginov et al., CVPR 2023): every label has primary clients.
+
+    A row goes to a client with a chance in proportion to 1 + `skew` if its label is one of the client's primary
+    labels, else to 1: of a label's rows an expected (1 + s) / (K + s m) to each of its m primary clients among K,
+    and 1 / (K + s m) to each other. The paper's public share is `FederatedDataModule(public=...)`. The primary
+    clients of a label are drawn among those with the fewest primary labels so far, so that clients' numbers of
+    them differ by one at most; the evenness is our choice. No code of the paper is public to compare the draw with.
+
+    Args:
+        primary: primary clients of every label (m).
+        skew: s: 0 is IID, 100 or 1,000 nearly disjoint.
+        column: the labels.
+
+    Raises:
+        ValueError: for numbers out of range, more primary clients than clients, or a client that got no row.
+
+    Example:
+        >>> labels = {"label": np.arange(1000) % 10}
+        >>> rows = PrimaryLabels(1, 1000)(labels, 1000, 5, np.random.default_rng(0))
+        >>> sum(map(len, rows))
+        1000
+    """
+
+    def __init__(self, primary: int = 1, skew: float = 100.0, column: str = LABEL) -> None:
+        if primary < 1:
+            raise ValueError(f"primary={primary} must be at least 1 client a label.")
+        if skew < 0:
+            raise ValueError(f"skew={skew} must not be negative.")
+        self.primary, self.skew, self.column = primary, skew, column
+
+    def __call__(
+        self, columns: Table, size: int, clients: int | None, rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Draws the client of every row."""
+        count = check_clients(clients, size)
+        if self.primary > count:
+            raise ValueError(f"primary={self.primary} clients of a label are more than the {count} clients.")
+        values, place = codes(column(columns, self.column))
+        owners = self._owners(len(values), count, rng)
+        # Weights (1 + skew on primary clients, 1 elsewhere) are a mixture: skew * primary of the mass goes to a
+        # primary client drawn evenly, the other `count` to any client drawn evenly.
+        favoured = rng.random(size) * (count + self.skew * self.primary) >= count
+        anyone, turn = rng.integers(count, size=size), rng.integers(self.primary, size=size)
+        owner = np.where(favoured, owners[place, turn], anyone)
+        sizes = np.bincount(owner, minlength=count)
+        if not sizes.all():
+            raise ValueError(
+                f"PrimaryLabels(primary={self.primary}, skew={self.skew}) left {int((sizes == 0).sum())} of "
+                f"{count} clients without any of {size} samples: lower skew, raise primary, or take fewer clients."
+            )
+        return np.split(np.argsort(owner, kind="stable"), np.cumsum(sizes)[:-1])
+
+    def _owners(self, labels: int, clients: int, rng: np.random.Generator) -> np.ndarray:
+        """Primary clients (labels, primary) of every label, all different."""
+        owners, held = np.empty((labels, self.primary), dtype=np.int64), np.zeros(clients, dtype=np.int64)
+        for label in rng.permutation(labels):
+            owners[label] = np.lexsort((rng.random(clients), held))[: self.primary]
+            held[owners[label]] += 1
+        return owners
+
+
+def _sorted(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows sorted by value, in random order within a value."""
+    order = rng.permutation(len(values))
+    return order[np.argsort(codes(values)[1][order], kind="stable")]

@@ -1,0 +1,204 @@
+"""Public data: samples that all clients have, and exchange what they say of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from lkd.batches import LABELS
+from lkd.datamodules.samples.batching import Batching
+
+
+class PublicData:
+    """Samples that go by their numbers, without augmentation; nothing of them is kept in memory.
+
+    Inputs are the x of batches (x, y), and dicts without what is called as labels are (`lkd.batches.LABELS`).
+
+    Args:
+        batching: how batches are made.
+        rows: which of its rows are public; sample k is row `rows[k]`.
+
+    Example:
+        >>> import torch
+        >>> from torch.utils.data import TensorDataset
+        >>> pairs = TensorDataset(torch.arange(6.0), torch.arange(6) % 2)
+        >>> public = PublicData(Batching(DataLoader(pairs)), np.array([1, 3, 5]))
+        >>> len(public), list(public.batches([2, 0, 2], batch_size=2))
+        (3, [tensor([5., 1.]), tensor([5.])])
+        >>> list(public.labelled([2], batch_size=2))
+        [[tensor([5.]), tensor([1])]]
+    """
+
+    def __init__(self, batching: Batching, rows: np.ndarray) -> None:
+        self._batching, self._rows = batching, rows
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._rows)
+
+    def batches(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
+        """The inputs of these samples, in this order, without labels; a batch is made when it is asked for.
+
+        Args:
+            rows: numbers of samples, from 0; one may come more than once.
+            batch_size: samples in a batch; the last one may be smaller.
+
+        Returns:
+            Tensors (B, ...), or dicts.
+
+        Raises:
+            ValueError: for a number that no sample has, or a batch size below 1.
+        """
+        return map(inputs, self._fetch(rows, batch_size))
+
+    def whole(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
+        """The same batches as the data set gives them, with labels or without, for who knows which entries are inputs."""
+        return self._fetch(rows, batch_size)
+
+    def labelled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
+        """The same batches as the data set gives them, with labels: (x, y), or dicts.
+
+        For an algorithm that is to learn them, as `FedMD(pretrain=10)`; all others go by `batches`.
+        Labels of another data set are its own: its class 3 need not be the clients' class 3.
+
+        Raises:
+            ValueError: also where there are no labels.
+        """
+        if not _has_labels(self._first()):
+            name = type(self._batching.dataset).__name__
+            raise ValueError(f"the public data ({name}) have no labels.")
+        return self._fetch(rows, batch_size)
+
+    def carry_by(self, carry: Callable[[Any], Any]) -> None:
+        """Lets all batches go through this, with their labels where they have some, before they are given away."""
+        self._batching.carry = carry
+
+    def loader(self) -> DataLoader:
+        """All inputs in order, as `batches` gives them, in batches of the data's own size."""
+        tasks = self._batching.tasks(self._rows, self._batching.batch_size)
+        # what carries a batch to the device cannot do so from another process
+        workers = self._batching.workers if self._batching.carry is None else {}
+        return DataLoader(_Inputs(self._batching, tasks), batch_size=None, **workers)
+
+    def dismiss(self) -> None:
+        """Ends the worker processes; the next pass starts others."""
+        self._batching.dismiss()
+
+    def check_like(self, clients: Batching) -> None:
+        """Compares one sample with one of the clients'.
+
+        Tensors have to have the same shape; those in dicts, where frames differ in size, the same number of
+        dimensions and channels.
+
+        Raises:
+            ValueError: if inputs of clients could not be these; the message says both shapes.
+        """
+        theirs = inputs(clients[clients.tasks(np.zeros(1, dtype=np.int64), 1)[0]])
+        ours = inputs(self._first())
+        if not _alike(ours, theirs):
+            raise ValueError(
+                f"the public data have inputs {_shape(ours)}, and the clients' data {_shape(theirs)}: their "
+                "shapes must agree."
+            )
+
+    def _fetch(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        numbers = np.asarray(rows)
+        if not len(numbers):
+            return iter(())
+        if numbers.dtype.kind not in "iu":
+            raise ValueError(f"rows must be whole numbers, the numbers of samples, not {numbers.dtype}.")
+        for number in (numbers.min(), numbers.max()):
+            if not 0 <= number < len(self):
+                raise ValueError(f"rows: there is no public sample {number}; they are 0 to {len(self) - 1}.")
+        return self._batching.exactly(self._rows[numbers], batch_size)
+
+    def _first(self) -> Any:
+        """A batch of the first sample, loaded in this process."""
+        return self._batching[self._batching.tasks(self._rows[:1], 1)[0]]
+
+
+class _Inputs(Dataset[Any]):
+    """A batch for every task, without labels."""
+
+    def __init__(self, batching: Batching, tasks: Sequence[Any]) -> None:
+        self.batching, self.tasks = batching, tasks
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, number: int) -> Any:
+        batch, carry = self.batching[self.tasks[number]], self.batching.carry
+        return inputs(batch if carry is None else carry(batch))
+
+
+def open_public(data: LightningDataModule, batch_size: int | None = None) -> PublicData:
+    """The training set of a data module that is set up, as evaluation sees it (its `plain` where it has one).
+
+    Args:
+        data: any data module with one training loader over a map-style data set.
+        batch_size: of `PublicData.loader`; `None` for that of the data module.
+
+    Raises:
+        ValueError: for a stream, several loaders, or no sample at all.
+    """
+    name = type(data).__name__
+    loader = data.train_dataloader()
+    if not isinstance(loader, DataLoader):
+        raise ValueError(f"public={name} gives a {type(loader).__name__} to train on, not one DataLoader.")
+    if isinstance(loader.dataset, IterableDataset):
+        raise ValueError(
+            f"public={name} is a stream: public data need numbered samples, a map-style data set."
+        )
+    batching = Batching(loader, batch_size, getattr(loader.dataset, "plain", None))
+    if not len(batching.dataset):
+        raise ValueError(f"public={name} is empty: it must hold one sample at least.")
+    return PublicData(batching, np.arange(len(batching.dataset)))
+
+
+def inputs(batch: Any) -> Any:
+    """What a model sees of a batch: the x of (x, y), a dict without labels.
+
+    Example:
+        >>> inputs(("x", "y")), inputs({"images": "x", "targets": "y"})
+        ('x', {'images': 'x'})
+    """
+    if isinstance(batch, dict):
+        return {name: value for name, value in batch.items() if name not in LABELS}
+    return batch[0] if isinstance(batch, list | tuple) else batch
+
+
+def _has_labels(batch: Any) -> bool:
+    if isinstance(batch, dict):
+        return any(name in batch for name in LABELS)
+    return isinstance(batch, list | tuple) and len(batch) > 1
+
+
+def _tensors(x: Any) -> dict[str, Tensor]:
+    return {name: value for name, value in x.items() if isinstance(value, Tensor)}
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
+        return ours.shape[1:] == theirs.shape[1:]
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        a, b = _tensors(ours), _tensors(theirs)
+        common = a.keys() & b.keys()
+        return bool(common) and all(
+            a[name].ndim == b[name].ndim and (a[name].ndim < 4 or a[name].shape[1] == b[name].shape[1])
+            for name in common
+        )
+    return type(ours) is type(theirs)
+
+
+def _shape(x: Any) -> str:
+    """Of one sample, for people."""
+    if isinstance(x, Tensor):
+        return f"of shape {tuple(x.shape[1:])}"
+    if isinstance(x, dict):
+        return f"{{{', '.join(f'{name}: {tuple(value.shape[1:])}' for name, value in _tensors(x).items())}}}"
+    return f"of type {type(x).__name__}"

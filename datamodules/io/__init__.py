@@ -1,0 +1,1 @@
+"""Files: found, downloaded, unpacked, read; and what a reader passes over."""

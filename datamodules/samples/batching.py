@@ -1,0 +1,258 @@
+"""Rows of a data set become batches as a DataLoader would make them, without a DataLoader where that is slow."""
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
+from torch.utils.data._utils.collate import default_convert
+
+from lkd.datamodules.classification.classification_datamodule import collate_pair
+from lkd.datamodules.samples.crew import Crew
+from lkd.datamodules.samples.samplers import CameraBatchSampler, IndexBatchSampler, Key
+
+BLOCK = 64  # batches that are gathered from tensors at once
+SPARE = np.random.MT19937(0)
+PAIRS: dict[Callable[..., Any], Callable[..., Any]] = {default_collate: list, collate_pair: tuple}
+
+
+class Task(NamedTuple):
+    """One batch to be fetched; all that it depends on."""
+
+    seed: int
+    number: int  # of the batch
+    rows: list[Any]  # indices, or `Key`s
+
+
+@contextmanager
+def seeded(*numbers: int) -> Iterator[None]:
+    """Within, the global random states of the CPU follow from `numbers`; afterwards they are as before."""
+    seed = np.random.SeedSequence(numbers).generate_state(1)[0].item()
+    legacy: Any = np.random
+    before = torch.get_rng_state(), legacy.get_bit_generator(), random.getstate()
+    try:
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the accelerators, too
+        legacy.set_bit_generator(SPARE)  # ten times faster than saving numpy's state
+        legacy.seed(seed)
+        random.seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        legacy.set_bit_generator(before[1])
+        random.setstate(before[2])
+
+
+class Batching(Dataset[Any]):
+    """The part of a `DataLoader` that does not depend on which rows are asked for.
+
+    It serves lkd's own loaders (their sampler yields batches of indices or of `Key`s, the seed being the
+    epoch of the keys) and any ordinary loader over a map-style data set, whose sampler is left aside. With
+    `num_workers=0` batches are fetched in plain Python; tensors are gathered many batches at once. Where
+    samples may draw from the global random states (transforms), these are seeded from (seed, number of the
+    batch) around every batch and put back, so that batches depend on neither them nor the workers,
+    which stay from pass to pass, see `Crew`.
+
+    Args:
+        loader: where data set, collation, batch size, `drop_last` and workers are taken from.
+        batch_size: `None` for the loader's own.
+        dataset: another data set with the same kind of samples; `None` for the loader's own.
+
+    Raises:
+        ValueError: for a streamed data set, or a loader without a batch size.
+
+    Example:
+        >>> loader = DataLoader(TensorDataset(torch.arange(5)), batch_size=2)
+        >>> [batch[0].tolist() for batch in Batching(loader).ordered(np.array([4, 0, 2]))]
+        [[4, 0], [2]]
+    """
+
+    def __init__(
+        self, loader: DataLoader, batch_size: int | None = None, dataset: Dataset[Any] | None = None
+    ) -> None:
+        data: Any = loader.dataset if dataset is None else dataset
+        self.dataset: Any = data
+        if isinstance(data, IterableDataset) or not hasattr(type(data), "__len__"):
+            what = "is a stream" if isinstance(data, IterableDataset) else "has no length, __len__"
+            raise ValueError(
+                f"{type(data).__name__} {what}: clients need a data set with numbered samples, which has __len__ and "
+                "__getitem__; read a stream into a list first."
+            )
+        sampler: Any = loader.sampler
+        self.sampler = sampler if isinstance(sampler, CameraBatchSampler) else None
+        theirs = getattr(sampler if self.sampler else loader.batch_sampler, "batch_size", None)
+        if not (size := batch_size or theirs):
+            raise ValueError("the loader of the data has no batch_size: give batch_size= here.")
+        self.batch_size: int = size
+        self.drop_last = bool(loader.drop_last or getattr(loader.batch_sampler, "drop_last", False))
+        self.collate: Callable[..., Any] = loader.collate_fn
+        if self.sampler is None and self.collate is default_convert:  # samples were not batched before
+            self.collate = default_collate
+        self.carry: Callable[[Any], Any] | None = None  # what happens to a batch on its way to a client
+        self.workers: dict[str, Any] = {}
+        if loader.num_workers:
+            names = ("num_workers", "pin_memory", "timeout", "worker_init_fn", "prefetch_factor")
+            self.workers = {name: getattr(loader, name) for name in names}
+            self.workers["multiprocessing_context"] = loader.multiprocessing_context
+        self._by_list = self.sampler is not None or self.collate is collate_pair
+        self._tensors, self._indices, self._join = self._as_tensors()
+        self._group: np.ndarray | None = None  # of every row, where batches hold rows of one group only
+        if self.sampler and (len(self.sampler.groups) > 1 or not isinstance(sampler, IndexBatchSampler)):
+            self._group = np.zeros(len(data), dtype=np.int64)
+            for number, rows in enumerate(self.sampler.groups):
+                self._group[rows] = number
+        self._crew = self._hire()
+
+    def over(self, dataset: Dataset[Any]) -> "Batching":
+        """The same for a data set that has the same rows."""
+        twin = copy.copy(self)
+        twin.dataset = dataset
+        twin._tensors, twin._indices, twin._join = twin._as_tensors()
+        twin._crew = twin._hire()
+        return twin
+
+    def joined(self, others: Sequence["Batching"]) -> "Batching":
+        """How batches are made of the rows of all of these, where each shows but its own modalities."""
+        if not hasattr(self.dataset, "joined"):
+            return self
+        return self.over(self.dataset.joined([other.dataset for other in others]))
+
+    def count(self, rows: np.ndarray) -> int:
+        """Number of batches of one shuffled pass over `rows`."""
+        if self.sampler is not None and self._group is not None:
+            held = np.unique(self._group[rows], return_counts=True)[1]
+            each = self.sampler.batches_per_camera
+            return len(held) * each if each else int((-(-held // self.batch_size)).sum())
+        return len(rows) // self.batch_size if self.drop_last else -(-len(rows) // self.batch_size)
+
+    def smallest(self, rows: np.ndarray, ordered: bool = False) -> int:
+        """Samples of the smallest batch of one pass over `rows`, shuffled or in order; 0 if there is none."""
+        held = np.array([len(rows)])
+        if self.sampler is not None and self._group is not None:
+            if self.sampler.batches_per_camera and not ordered:
+                return self.batch_size
+            held = np.unique(self._group[rows], return_counts=True)[1]
+        full = held >= self.batch_size
+        if self.drop_last and self._group is None and not ordered:
+            return self.batch_size if full.any() else 0
+        rest = held % self.batch_size
+        return int(np.where(full & (rest == 0), self.batch_size, rest).min(initial=self.batch_size))
+
+    def shuffled(self, rows: np.ndarray, seed: int) -> Iterator[Any]:
+        """One pass in an order, and with augmentations, that depend on `seed` alone."""
+        seed &= (1 << 63) - 1
+        if self._group is not None:
+            sampler = self._sampler(rows)
+            sampler.set_epoch(seed)
+            return self._fetch_all([Task(seed, k, batch) for k, batch in enumerate(sampler)])
+        order = np.random.default_rng(seed).permutation(rows)
+        if self.drop_last:
+            order = order[: len(rows) // self.batch_size * self.batch_size]
+        return self._pass(order, seed, self.batch_size)
+
+    def places(self, rows: np.ndarray, seed: int) -> list[np.ndarray]:
+        """Which of `rows` are in each batch of `shuffled`, by their places in it.
+
+        Raises:
+            ValueError: where batches hold rows of one group only.
+        """
+        if self._group is not None:
+            raise ValueError("the places of samples in batches of one camera or group are not known.")
+        order = np.random.default_rng(seed & ((1 << 63) - 1)).permutation(np.arange(len(rows)))
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)][
+            : self.count(rows)
+        ]
+
+    def ordered(self, rows: np.ndarray) -> Iterator[Any]:
+        """Every row once, in order, in batches of the same size (and of one group, where that is so)."""
+        if self._group is None:
+            return self.exactly(rows, self.batch_size)
+        return self._fetch_all(self._tasks(self._groups(rows), 0, self.batch_size))
+
+    def exactly(self, rows: np.ndarray, batch_size: int) -> Iterator[Any]:
+        """These rows in this order, in batches of this size, whatever their groups."""
+        return self._pass(rows, 0, batch_size)
+
+    def tasks(self, rows: np.ndarray, batch_size: int) -> list[Task]:
+        """What `exactly` fetches, one after the other."""
+        return self._tasks([rows.tolist()], 0, batch_size)
+
+    def __getitem__(self, task: Task) -> Any:
+        """The batch of a task."""
+        if self._by_list:  # lkd's sets, which draw from no global random state
+            return self._join(self.dataset[task.rows])
+        with seeded(task.seed, task.number):
+            if hasattr(self.dataset, "__getitems__"):
+                return self.collate(self.dataset.__getitems__(task.rows))
+            return self.collate([self.dataset[row] for row in task.rows])
+
+    @property
+    def _keyed(self) -> bool:
+        return self.sampler is not None and not isinstance(self.sampler, IndexBatchSampler)
+
+    def _groups(self, rows: np.ndarray) -> list[list[int]]:
+        """The rows of every group, each in the given order."""
+        assert self._group is not None
+        groups = self._group[rows]
+        return [rows[groups == number].tolist() for number in np.unique(groups)]
+
+    def _sampler(self, rows: np.ndarray) -> CameraBatchSampler:
+        """The loader's kind of sampler over these rows alone."""
+        theirs: Any = self.sampler
+        groups, each = self._groups(rows), theirs.batches_per_camera
+        return type(theirs)(groups, self.batch_size, each, theirs.seed, views=theirs.views)
+
+    def _tasks(self, groups: list[list[int]], seed: int, size: int) -> list[Task]:
+        """Batches of one group each, in order."""
+        keys: list[list[Any]] = list(groups)
+        if self._keyed:
+            keys = [[Key(0, 0, row) for row in group] for group in groups]
+        batches = [group[i : i + size] for group in keys for i in range(0, len(group), size)]
+        return [Task(seed, number, batch) for number, batch in enumerate(batches)]
+
+    def _pass(self, order: np.ndarray, seed: int, size: int) -> Iterator[Any]:
+        """Batches of rows in this order."""
+        if self._tensors is not None:
+            return self._gathered(torch.from_numpy(order), size)
+        return self._fetch_all(self._tasks([order.tolist()], seed, size))
+
+    def _gathered(self, order: Tensor, size: int) -> Iterator[Any]:
+        """Batches cut from blocks of tensors, which costs microseconds a batch."""
+        if self._indices is not None:
+            order = self._indices[order]
+        for block in order.split(size * BLOCK):
+            parts = [tensor[block].split(size) for tensor in self._tensors or ()]
+            yield from self._carried(map(self._join, zip(*parts, strict=True)))
+
+    def _fetch_all(self, tasks: list[Task]) -> Iterator[Any]:
+        if not self.workers or not tasks:
+            return self._carried(map(self.__getitem__, tasks))
+        return self._carried(self._crew.fetch(tasks))
+
+    def _carried(self, batches: Iterator[Any]) -> Iterator[Any]:
+        return batches if self.carry is None else map(self.carry, batches)
+
+    def _hire(self) -> Crew:
+        """Workers that know all of this but themselves: with a reference back they would outlive the last of others."""
+        bare = copy.copy(self)
+        bare.carry = None  # happens here, to what the workers give
+        vars(bare).pop("_crew", None)
+        return Crew(bare, self.workers)
+
+    def dismiss(self) -> None:
+        """Ends the worker processes; the next pass starts others."""
+        self._crew.dismiss()
+
+    def _as_tensors(self) -> tuple[tuple[Tensor, ...] | None, Tensor | None, Callable[..., Any]]:
+        """The tensors of a `TensorDataset` (or a subset of one), where collating them changes nothing."""
+        base, indices = self.dataset, None
+        while type(base) is Subset:
+            theirs = torch.as_tensor(np.asarray(base.indices))
+            base, indices = base.dataset, theirs if indices is None else theirs[indices]
+        join = self.collate if self.sampler else PAIRS.get(self.collate)
+        usable = type(base) is TensorDataset and join is not None and not self._keyed
+        return (base.tensors if usable else None), indices, join or self.collate

@@ -1,0 +1,87 @@
+"""Whether labels fit the module that will see them, asked when the data are set up and not after hours of training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from lkd.datamodules.samples.entries import LABEL
+from lkd.datamodules.samples.known import as_column
+
+
+def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bool = True) -> None:
+    """Refuses labels beyond the `num_classes` of the Trainer's module, or of a federation's clients, and negative ones.
+
+    lkd's modules take no such label, and it is refused. What other modules mean by `num_classes` and by a label beyond it is
+    theirs to say, so it is a warning; negative labels, which their loss may ignore, are none.
+
+    Args:
+        labels: class numbers (N,); any other labels are not looked at.
+        trainer: that has the module; without one nothing is known, and a prediction does not look at labels.
+        what: whose labels these are, for the message.
+        certain: false where something may replace the labels before the module sees them: a warning, too.
+
+    Raises:
+        ValueError: if there is such a label.
+    """
+    module = getattr(trainer, "lightning_module", None)
+    if (
+        module is None
+        or labels.dtype.kind not in "iu"
+        or not len(labels)
+        or getattr(trainer, "predicting", False)
+    ):
+        return
+    modules = [getattr(module, "client", module), *getattr(module, "others", ())]
+    known = [count for one in modules if isinstance(count := _num_classes(one), int)]
+    ours = all(type(one).__module__.startswith("lkd.") for one in modules)
+    if len(known) < len(modules) or not (
+        ours or max(known) > 1
+    ):  # of one output two classes may be told apart
+        return
+    classes = max(known)
+    low, high = labels.min(), labels.max()
+    if high < classes and (low >= 0 or not ours):
+        return
+    count = int(((labels >= classes) | (labels < 0)).sum())
+    how = (
+        f"set num_classes={high + 1}, or leave those classes out"
+        if high >= classes
+        else "number the classes from 0"
+    )
+    sentence = (
+        f"{what}: {count} of {len(labels)} labels are beyond num_classes={classes} of {type(modules[0]).__name__}: they are from "
+        f"{low} to {high}, and must be from 0 to {classes - 1}; {how}."
+    )
+    if certain and ours:
+        raise ValueError(sentence)
+    rank_zero_warn(sentence)
+
+
+def check_columns(
+    columns: Mapping[str, Any], trainer: Any, what: str, rows: np.ndarray | None = None
+) -> None:
+    """The same for the column "label" of a data set, if it has one.
+
+    Args:
+        columns: those that are known without loading a sample.
+        trainer: see `check_class_numbers`.
+        what: what to call the data.
+        rows: those that count; `None` for all.
+
+    Raises:
+        ValueError: if one of them has a label beyond the module's classes.
+    """
+    if LABEL not in columns:
+        return
+    try:
+        labels = as_column(columns[LABEL], LABEL)
+    except ValueError:  # no classes, such as what a regression learns
+        return
+    check_class_numbers(labels if rows is None else labels[rows], trainer, what)
+
+
+def _num_classes(module: Any) -> Any:
+    found = getattr(module, "num_classes", None)
+    return getattr(module, "hparams", {}).get("num_classes") if found is None else found

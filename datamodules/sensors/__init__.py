@@ -1,0 +1,1 @@
+"""Motion sensors that people carry: recordings, windows, and people as clients."""
