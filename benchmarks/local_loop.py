@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lkd.federated.client_run import ClientRun
-from lkd.federated.loop import LocalLoop
-from lkd.federated.optimizer import LocalOptimizer
-from lkd.federated.worker import Worker
+from lkd.federated.client.context import ClientRun
+from lkd.federated.client.local_optimizer import LocalOptimizer
+from lkd.federated.client.training_loop import LocalLoop
+from lkd.federated.client.worker import Worker
 from lkd.metrics.tables import print_table
 
 STEPS, REPEATS = 400, 15

@@ -13,9 +13,9 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.federated import Federation
-from lkd.federated.cache_use import RATES, CacheUse
-from lkd.federated.client import Client, Part
-from lkd.federated.round import Record
+from lkd.federated.protocol.cache_use import RATES, CacheUse
+from lkd.federated.protocol.client_data import Client, Part
+from lkd.federated.server.round import Record
 from lkd.metrics.direction import rises
 from lkd.metrics.tables import Row, print_table, save_table
 

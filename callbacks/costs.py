@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lkd.callbacks.exchanged import Exchanged
 from lkd.federated import Federation
-from lkd.federated.cache_use import CacheUse
+from lkd.federated.protocol.cache_use import CacheUse
 from lkd.metrics.energy import EnergyMeter, peak_memory
 from lkd.metrics.flops import FlopCount
 from lkd.metrics.tables import Row

@@ -8,10 +8,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.data import extract_batch_size
 
 from lkd.federated import Federation
-from lkd.federated.client import Client, Part
-from lkd.federated.logs import Log
-from lkd.federated.records import Record
-from lkd.federated.wrapped import call_step
+from lkd.federated.client.delegation import call_step
+from lkd.federated.client.logger import Log
+from lkd.federated.protocol.client_data import Client, Part
+from lkd.federated.server.records import Record
 from lkd.metrics.tables import Row
 from lkd.packages import overrides
 from lkd.transfers import hooks_of, stage, through_data, through_module

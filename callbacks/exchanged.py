@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from lkd.federated import Federation
-from lkd.federated.messages import Message, Reply
+from lkd.federated.protocol.messages import Message, Reply
 
 
 class Exchanged:

@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from lkd.federated import Federation
-from lkd.federated.round import Record
+from lkd.federated.server.round import Record
 
 
 class ClientProgress(Callback):

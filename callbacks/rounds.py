@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from lkd.callbacks.pictures import over_rounds
 from lkd.federated import Federation
-from lkd.federated.cache_use import total
+from lkd.federated.protocol.cache_use import total
 
 
 class RoundReport(Callback):

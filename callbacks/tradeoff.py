@@ -19,7 +19,7 @@ from lkd.callbacks.everywhere import (
 )
 from lkd.callbacks.exchanged import weights_of_clients
 from lkd.federated import Federation
-from lkd.federated.client import Part
+from lkd.federated.protocol.client_data import Part
 from lkd.metrics.tables import Row
 
 FILE = "tradeoff.json"

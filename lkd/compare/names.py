@@ -10,7 +10,7 @@ CACHES = {
     "acc_hits": "accuracy of hits",
     "acc_misses": "accuracy of what was asked anew",
 }
-"""What is said of caches of knowledge, see `lkd.federated.cache_use.CacheUse.rates`."""
+"""What is said of caches of knowledge, see `lkd.federated.protocol.cache_use.CacheUse.rates`."""
 WHOSE = {"shared": "clients' models on shared data", "clients": "clients' models on own data"}
 
 

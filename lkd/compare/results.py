@@ -56,7 +56,7 @@ class Results:
 
     @cached_property
     def cached(self) -> list[str]:
-        """What is known of caches of knowledge, where any run has one; see `lkd.federated.cache_use.CacheUse`."""
+        """What is known of caches of knowledge, where any run has one; see `lkd.federated.protocol.cache_use.CacheUse`."""
         found = {name for result in self.done.values() for name in result.get("cache", {})}
         return [name for name in CACHES if name in found]
 

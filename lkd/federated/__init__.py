@@ -1,7 +1,6 @@
 """Federated learning: rounds over any LightningModule."""
 
 from lkd.checkpoints import load_client
-from lkd.federated.adaptive import FedAdagrad, FedAdam, FedYogi
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.baselines import Centralized, Local
 from lkd.federated.algorithms.fedavg import FedAvg
@@ -13,10 +12,7 @@ from lkd.federated.algorithms.fedshuffle import FedShuffle, FedShuffleMVR
 from lkd.federated.algorithms.mime import Mime, MimeLite
 from lkd.federated.algorithms.moon import Moon
 from lkd.federated.algorithms.scaffold import Scaffold
-from lkd.federated.attack import Attack
-from lkd.federated.client import Client
 from lkd.federated.federation import Federation
-from lkd.federated.heterogeneity import Devices
 from lkd.federated.knowledge.box_exchange import BoxExchange
 from lkd.federated.knowledge.creamfl import CreamFL
 from lkd.federated.knowledge.cronus import Cronus
@@ -37,11 +33,16 @@ from lkd.federated.knowledge.ktpfl import KTpFL
 from lkd.federated.knowledge.modal_prototypes import ModalPrototypes
 from lkd.federated.knowledge.scarlet import SCARLET
 from lkd.federated.knowledge.server_teacher import ServerTeacher
-from lkd.federated.peers.gossip import DPSGD
+from lkd.federated.peers.decentralized_sgd import DPSGD
+from lkd.federated.peers.meta_stopping import MetaStopping
 from lkd.federated.peers.mhd import MHD
-from lkd.federated.peers.stopping import MetaStopping
 from lkd.federated.peers.two_heads import TwoHeads
-from lkd.federated.rules import (
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.server.attack import Attack
+from lkd.federated.server.fedopt import FedAdagrad, FedAdam, FedYogi
+from lkd.federated.server.heterogeneity import Devices
+from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.robust import (
     Bucketing,
     CoordinateMedian,
     GeometricMedian,
@@ -66,7 +67,6 @@ from lkd.federated.topology import (
     TimeVarying,
     Topology,
 )
-from lkd.federated.work import LocalWork
 
 __all__ = [
     "DPSGD",

@@ -11,12 +11,15 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
-from lkd.federated.attack import Attack
-from lkd.federated.books import advised, report
-from lkd.federated.cache_use import total
-from lkd.federated.client import Client
 from lkd.federated.engines import OWN
-from lkd.federated.given import (
+from lkd.federated.measured import Measured
+from lkd.federated.protocol.cache_use import total
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.seeds import derive
+from lkd.federated.server.attack import Attack
+from lkd.federated.server.books import advised, report
+from lkd.federated.server.checkpoint import Population
+from lkd.federated.server.checks import (
     check_cohort,
     check_fewest,
     check_kinds,
@@ -27,19 +30,16 @@ from lkd.federated.given import (
     check_trainer,
     check_validation,
 )
-from lkd.federated.heterogeneity import Devices
-from lkd.federated.idle import Losses
-from lkd.federated.measured import Measured
-from lkd.federated.owned import check_owned
-from lkd.federated.plan import Plan
-from lkd.federated.records import Record
-from lkd.federated.resume import Population
-from lkd.federated.round import Round
-from lkd.federated.rules import Rule, reseed
-from lkd.federated.seeds import derive
-from lkd.federated.served import untrained
-from lkd.federated.server_optimizer import configure_server, server_step
-from lkd.federated.work import LocalWork
+from lkd.federated.server.heterogeneity import Devices
+from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.owned import check_owned
+from lkd.federated.server.participation import Plan
+from lkd.federated.server.records import Record
+from lkd.federated.server.robust import Rule, reseed
+from lkd.federated.server.round import Round
+from lkd.federated.server.server_optimizer import configure_server, server_step
+from lkd.federated.server.untrained import untrained
+from lkd.federated.server.without_loss import Losses
 
 
 class Federation(Measured):
@@ -76,7 +76,7 @@ class Federation(Measured):
         assign: Architecture of every client, by its id: 0 is `client`, 1 the first of `others`. Default: in turns.
         common: Layers that the architectures have in common, by name or pattern; else each has its own weights.
         outlier_factor: A reply whose change of the weights is more times as long as the median of the round's is left out
-            like one that fails; see `lkd.federated.outliers`. None: however long. Default: 1000.
+            like one that fails; see `lkd.federated.server.outliers`. None: however long. Default: 1000.
         client_timeout: Seconds that a client may take for an answer; looked at between its batches. Default: any time.
 
     Raises:

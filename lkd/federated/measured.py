@@ -11,20 +11,20 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.checkpoints import FEDERATION, describe
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.cache_use import CacheUse
-from lkd.federated.client import Client, Part
-from lkd.federated.clock import Clock
+from lkd.federated.client.clock import Clock
+from lkd.federated.client.state import ClientStore
 from lkd.federated.engines import OWN, LoopEngine
-from lkd.federated.given import check_synced
-from lkd.federated.mean import RunningSum
 from lkd.federated.members import Members
-from lkd.federated.ranks import Ranks
-from lkd.federated.records import Record
-from lkd.federated.resume import Population, check_resumed, check_state
-from lkd.federated.round import Round
-from lkd.federated.store import ClientStore
-from lkd.federated.tensors import moved
-from lkd.federated.work import LocalWork
+from lkd.federated.protocol.cache_use import CacheUse
+from lkd.federated.protocol.client_data import Client, Part
+from lkd.federated.protocol.tensors import moved
+from lkd.federated.server.checkpoint import Population, check_resumed, check_state
+from lkd.federated.server.checks import check_synced
+from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.ranks import Ranks
+from lkd.federated.server.records import Record
+from lkd.federated.server.round import Round
+from lkd.federated.server.weighted_sum import RunningSum
 
 
 class Measured(Members):

@@ -6,9 +6,9 @@ import torch
 from lightning.pytorch import LightningModule
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.stations import Stations, modules
-from lkd.federated.tensors import Tensors
-from lkd.federated.wrapped import Wrapped
+from lkd.federated.client.delegation import Wrapped
+from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.server.architectures import Stations, modules
 
 
 class Members(Wrapped):

@@ -14,7 +14,7 @@ from lkd.callbacks import ClientReport, TradeoffLog
 from lkd.callbacks.exchanged import Exchanged
 from lkd.datamodules import IID, Digits, FederatedDataModule
 from lkd.federated import SCARLET, Centralized, FedAvg, Federation, FedMD, FedProto, Local, LocalWork
-from lkd.federated.messages import Message, Reply
+from lkd.federated.protocol.messages import Message, Reply
 from lkd.models import MLP
 from lkd.modules import Classifier
 

@@ -26,7 +26,7 @@ from lkd.datamodules.samples.batching import Batching
 from lkd.datamodules.samples.metadata import Columns
 from lkd.datamodules.samples.samplers import EpochLoader
 from lkd.federated import Centralized, Federation
-from lkd.federated.stations import Stations
+from lkd.federated.server.architectures import Stations
 from lkd.modalities import split
 
 SHAPES = {"acc": (3, 8), "rgb": (1, 4, 4), "tag": (2,)}  # series, images, vectors

@@ -15,7 +15,7 @@ from lkd.datamodules.federated.public_data import PublicData, inputs
 from lkd.datamodules.samples.batching import Batching
 from lkd.datamodules.samples.entries import find_label
 from lkd.datamodules.samples.samplers import CameraBatchSampler, EpochLoader
-from lkd.federated.knowledge.labels import labels_of
+from lkd.federated.knowledge.common.batch_labels import labels_of
 
 X, Y = torch.arange(120.0).reshape(60, 2), torch.arange(60) % 3
 

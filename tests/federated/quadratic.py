@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lkd.federated import Federation
-from lkd.federated.seeds import derive
+from lkd.federated.protocol.seeds import derive
 
 
 class Quadratic(LightningModule):

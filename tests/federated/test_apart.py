@@ -31,7 +31,7 @@ from lkd.federated import (
     NormClipping,
     Scaffold,
 )
-from lkd.federated.round import TooFewClientsError
+from lkd.federated.server.round import TooFewClientsError
 
 from .job import Blobs
 from .quadratic import Point, Quadratic, loader, run, trainer, two_clients

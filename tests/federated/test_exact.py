@@ -12,7 +12,7 @@ import torch
 
 from lkd.datamodules import IID, Dirichlet, FederatedDataModule
 from lkd.federated import FedAdam, FedAvg, Federation
-from lkd.federated.resume import Population
+from lkd.federated.server.checkpoint import Population
 
 from .job import KINDS, Blobs, run
 from .quadratic import loader, trainer

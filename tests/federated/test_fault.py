@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lkd.federated.fault import fault
-from lkd.federated.layout import Layout
-from lkd.federated.messages import Reply
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.tensor_names import Layout
+from lkd.federated.server.reply_checks import fault
 
 LAYOUT = Layout({"w": "others.0.w"}, {"mean": "others.0.mean"})
 X = {"w": torch.zeros(7), "others.0.w": torch.zeros(2)}

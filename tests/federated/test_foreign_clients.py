@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from lkd.federated import FedAvg, FedDF, Federation, FedNTD, LocalWork, Moon
-from lkd.federated.shown import shown
+from lkd.shown import shown
 
 from .knowledge.public import Speaking, federate
 from .test_rounds import loader, samples, trainer

@@ -26,7 +26,7 @@ from lkd.federated import (
     Scaffold,
     TwoHeads,
 )
-from lkd.federated.round import TooFewClientsError
+from lkd.federated.server.round import TooFewClientsError
 from lkd.modules import Classifier
 
 from .job import Blobs

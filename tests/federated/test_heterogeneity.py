@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lkd.federated.heterogeneity import Devices, Fate, epochs, steps
+from lkd.federated.server.heterogeneity import Devices, Fate, epochs, steps
 
 EVERYTHING = {"straggler_share": 0.5, "dropout": 0.2, "availability": 0.9, "speed_sigma": 0.5}
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import FederatedDataModule, FixedCohort, Partition
 from lkd.federated import Centralized, FedAvg, Federation, FedGKT, FedLin, FedMD, LocalWork
-from lkd.federated.lone import LoneSampleError, lone_clients, watching
+from lkd.federated.client.single_samples import LoneSampleError, lone_clients, watching
 from lkd.modules import Classifier
 
 from .test_rounds import Samples, loader, trainer

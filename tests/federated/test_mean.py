@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lkd.federated.mean import CHUNK, RunningSum
+from lkd.federated.server.weighted_sum import CHUNK, RunningSum
 
 # a plain float64 sum of these depends on the order: 1e16 swallows the 1
 TERMS = [

@@ -17,7 +17,7 @@ from lkd.federated import (
     TrimmedMean,
     robust,
 )
-from lkd.federated.mixing import bucketing, mix_nearest
+from lkd.federated.server.update_mixing import bucketing, mix_nearest
 
 from .quadratic import Point, Quadratic, loader, run, trainer
 from .test_robust import draw

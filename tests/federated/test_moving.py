@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from lkd.federated import FedAvg, Federation, LocalWork, load_client
-from lkd.federated.given import check_synced
+from lkd.federated.server.checks import check_synced
 
 from .quadratic import loader, trainer
 from .test_foreign_clients import Foreign

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from lkd.callbacks import Distillation
 from lkd.federated import FD, MHD, FedAvg, Federation, FedMD, FedProto, LocalWork, Ring
-from lkd.federated.round import TooFewClientsError
+from lkd.federated.server.round import TooFewClientsError
 from lkd.losses import KD, FitNets
 from lkd.teachers import Teacher
 

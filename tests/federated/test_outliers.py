@@ -8,11 +8,11 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lkd.federated import Attack, CoordinateMedian, FedAvg, Federation, Krum, LocalWork, Scaffold
-from lkd.federated.books import advised
-from lkd.federated.messages import Reply
-from lkd.federated.outliers import Own, harmless, middles, outlier, sizes
-from lkd.federated.round import TooFewClientsError
-from lkd.federated.server_optimizer import SpoiledModelError
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.server.books import advised
+from lkd.federated.server.outliers import Own, harmless, middles, outlier, sizes
+from lkd.federated.server.round import TooFewClientsError
+from lkd.federated.server.server_optimizer import SpoiledModelError
 
 from .quadratic import Point, Quadratic, loader, run, trainer
 from .test_rounds import Noisy, samples

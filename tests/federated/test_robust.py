@@ -5,9 +5,15 @@ import pytest
 import torch
 from scipy import optimize, stats
 
-from lkd.federated import robust
-from lkd.federated.robust import clip_norms, coordinate_median, geometric_median, krum, trimmed_mean
-from lkd.federated.rules import CoordinateMedian, GeometricMedian, Krum, NormClipping, TrimmedMean
+from lkd.federated.server import robust_functional as robust
+from lkd.federated.server.robust import CoordinateMedian, GeometricMedian, Krum, NormClipping, TrimmedMean
+from lkd.federated.server.robust_functional import (
+    clip_norms,
+    coordinate_median,
+    geometric_median,
+    krum,
+    trimmed_mean,
+)
 
 
 def draw(clients=10, size=6, seed=0, dtype=torch.float32):
@@ -170,7 +176,7 @@ def test_one_sentence(make, sentence):
 def test_rules_by_name_in_a_config():
     from jsonargparse import ArgumentParser
 
-    from lkd.federated.rules import Rule
+    from lkd.federated.server.robust import Rule
 
     parser = ArgumentParser()
     parser.add_argument("--rule", type=Rule)

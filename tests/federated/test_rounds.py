@@ -28,8 +28,8 @@ from lkd.federated import (
     Mime,
     Scaffold,
 )
-from lkd.federated.clock import Clock
-from lkd.federated.round import TooFewClientsError
+from lkd.federated.client.clock import Clock
+from lkd.federated.server.round import TooFewClientsError
 
 from .quadratic import Point, Quadratic, loader, run, trainer
 
@@ -250,7 +250,7 @@ class Slow(Quadratic):
 
 def test_a_client_that_takes_too_long_is_left_out_between_its_batches(monkeypatch):
     monkeypatch.setattr(
-        "lkd.federated.clock.time", SimpleNamespace(perf_counter=lambda: Slow.now), raising=True
+        "lkd.federated.client.clock.time", SimpleNamespace(perf_counter=lambda: Slow.now), raising=True
     )
     clients = [Point(0, [(1, 1.0)], 2), Point(1, [(1, 13.0)] * 4, 2, batch=1)]
     began = Slow.now

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 
 from lkd.federated import FedAvg, Federation, LocalWork
-from lkd.federated.configured import parse
+from lkd.federated.client.configured_optimizers import parse
 
 from .quadratic import loader, trainer
 from .test_rounds import Samples

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from lkd.federated.topology import ErdosRenyi, RandomNeighbours, Ring, SmallWorld
-from lkd.federated.topology import chance as module
+from lkd.federated.topology import random_graphs as module
 
 
 def as_graph(edges):

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lkd.federated.topology import Complete, Grid, Ring, Star, draw, draw_rounds
-from lkd.federated.topology.drawing import COLOURS
-from lkd.federated.topology.panel import ARROW, EDGE, _bend, draw_panel, label_width
+from lkd.federated.topology.plot import COLOURS
+from lkd.federated.topology.plot_axes import ARROW, EDGE, _bend, draw_panel, label_width
 
 
 def share(path, colour):

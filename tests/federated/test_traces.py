@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from lkd.federated import FedAvg, Federation, LocalWork
-from lkd.federated.traces import switches
+from lkd.federated.client.traces import switches
 
 from .quadratic import loader, trainer
 from .test_foreign_clients import Foreign

@@ -21,7 +21,7 @@ from lkd.federated import (
     MimeLite,
     Scaffold,
 )
-from lkd.federated.weighing import Weighing
+from lkd.federated.server.weighting import Weighing
 from lkd.models import Multimodal
 
 from ..datamodules.test_modality_plan import NAMES, TYPES, Module, Motion, federated

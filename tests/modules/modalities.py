@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from lkd.federated.seeds import derive
+from lkd.federated.protocol.seeds import derive
 from lkd.modules import MultimodalClient
 
 EXAMPLE = {"acc": [3, 8], "gyro": [2, 6], "context": [4]}

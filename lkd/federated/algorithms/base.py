@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from lightning.pytorch import LightningModule
 
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.tensors import Groups, Tensors
-from lkd.federated.weighing import Weighting as Weighting
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.protocol.tensors import Groups, Tensors
+from lkd.federated.server.weighting import Weighting as Weighting
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class Algorithm:
@@ -23,7 +23,7 @@ class Algorithm:
 
     Args:
         weights: How replies are averaged: by the clients' numbers of samples, all the same, or by `"present"` samples (see
-            `lkd.federated.weighing.Weighing`).
+            `lkd.federated.server.weighting.Weighing`).
     """
 
     keeps_gradient = False

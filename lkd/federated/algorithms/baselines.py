@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.tensors import Tensors
+from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class Local(Algorithm):

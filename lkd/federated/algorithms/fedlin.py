@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
-from lkd.federated.client_run import ClientRun
-from lkd.federated.tensors import Tensors
+from lkd.federated.client.context import ClientRun
+from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class FedLin(Algorithm):

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from lkd.copies import copied
 from lkd.distillation import Distiller
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client_run import ClientRun
+from lkd.federated.client.context import ClientRun
 from lkd.losses import DKD
 from lkd.teachers import Teacher
 

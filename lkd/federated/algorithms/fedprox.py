@@ -3,7 +3,7 @@
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client_run import ClientRun
+from lkd.federated.client.context import ClientRun
 
 
 class FedProx(Algorithm):

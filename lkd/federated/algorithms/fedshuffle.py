@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, require_sgd
-from lkd.federated.client_run import ClientRun
-from lkd.federated.messages import Reply
-from lkd.federated.tensors import Tensors
+from lkd.federated.client.context import ClientRun
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class FedShuffle(Algorithm):

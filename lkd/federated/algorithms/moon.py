@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lkd.copies import copied
 from lkd.distillation import Distiller
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client_run import ClientRun, Lists
+from lkd.federated.client.context import ClientRun, Lists
 from lkd.losses import Term
 from lkd.teachers import Teacher
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.messages import Reply
-from lkd.federated.tensors import Tensors, zeros_like
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.tensors import Tensors, zeros_like
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class Scaffold(Algorithm):

@@ -9,19 +9,19 @@ import torch
 from lightning.pytorch import LightningModule
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client import Client, Part
-from lkd.federated.client_run import ClientRun
-from lkd.federated.clock import Clock
-from lkd.federated.fault import RefusalError
-from lkd.federated.given import check_lists
-from lkd.federated.lone import LoneSampleError, lone_clients, normalizes, watching
-from lkd.federated.messages import Message, Reply
-from lkd.federated.seeds import derive, seed_everything
-from lkd.federated.station import Station
-from lkd.federated.store import ClientStore, as_lists, as_tensors
-from lkd.federated.tensors import Groups, Tensors, all_finite
-from lkd.federated.traces import Traces, switches, warn_of
-from lkd.federated.work import LocalWork, passes
+from lkd.federated.client.clock import Clock
+from lkd.federated.client.context import ClientRun
+from lkd.federated.client.model_slot import Station
+from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes, watching
+from lkd.federated.client.state import ClientStore, as_lists, as_tensors
+from lkd.federated.client.traces import Traces, switches, warn_of
+from lkd.federated.protocol.client_data import Client, Part
+from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.protocol.seeds import derive, seed_everything
+from lkd.federated.protocol.tensors import Groups, Tensors, all_finite
+from lkd.federated.server.checks import check_lists
+from lkd.federated.server.local_work import LocalWork, passes
+from lkd.federated.server.reply_checks import RefusalError
 
 OWN = "personal"
 """Group of a client's state that holds its personal layers; the others are its algorithm's."""

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client_run import ClientRun
-from lkd.federated.knowledge.boxes import find, learn, pack, unpack
-from lkd.federated.knowledge.fusion import Confidence, weighted_box_fusion
-from lkd.federated.knowledge.outputs import draw
-from lkd.federated.reduction import Told
-from lkd.federated.tensors import Tensors
+from lkd.federated.client.context import ClientRun
+from lkd.federated.knowledge.common.box_codec import find, learn, pack, unpack
+from lkd.federated.knowledge.common.box_fusion import Confidence, weighted_box_fusion
+from lkd.federated.knowledge.common.forward import draw
+from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.server.aggregation import Told
 from lkd.federated.topology import Topology
 from lkd.federated.topology.base import check_topology
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class BoxExchange(Algorithm):
@@ -154,7 +154,7 @@ def fuse(
     """Weighted box fusion of several detectors' packed boxes, frame by frame.
 
     Args:
-        packed: See `lkd.federated.knowledge.boxes.pack`, of the same frames.
+        packed: See `lkd.federated.knowledge.common.box_codec.pack`, of the same frames.
         iou_threshold: Overlap above which boxes are one.
         fused_threshold: Fused boxes of a lower score are left out.
         confidence: See `weighted_box_fusion`.

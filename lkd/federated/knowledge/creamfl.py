@@ -11,13 +11,19 @@ from torch import Tensor
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.moon import model_contrast
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.knowledge.consensus import stacked
-from lkd.federated.knowledge.distil import Compare, distil
-from lkd.federated.knowledge.exchange import at_server
-from lkd.federated.knowledge.modal import check_modalities, check_pattern, modal_layers, of_each
-from lkd.federated.knowledge.outputs import draw
-from lkd.federated.knowledge.representations import (
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.consensus import stacked
+from lkd.federated.knowledge.common.distil_public import Compare, distil
+from lkd.federated.knowledge.common.forward import draw
+from lkd.federated.knowledge.common.modality_layers import (
+    check_modalities,
+    check_pattern,
+    modal_layers,
+    of_each,
+)
+from lkd.federated.knowledge.common.public_logits import at_server
+from lkd.federated.knowledge.common.representations import (
     complete,
     cross_modal_scores,
     info_nce,
@@ -25,12 +31,11 @@ from lkd.federated.knowledge.representations import (
     pair_loss,
     represent,
 )
-from lkd.federated.knowledge.sizes import check_sizes
-from lkd.federated.tensors import Tensors
+from lkd.federated.protocol.tensors import Tensors
 from lkd.losses.unit import unit
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class CreamFL(Algorithm):

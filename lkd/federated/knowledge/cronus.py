@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.knowledge.distil import soft_cross_entropy
-from lkd.federated.knowledge.exchange import PublicExchange
-from lkd.federated.rules import Rule
-from lkd.federated.shown import shown
-from lkd.federated.tensors import Tensors
+from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.public_logits import PublicExchange
+from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.server.robust import Rule
+from lkd.shown import shown
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ class Cronus(PublicExchange):
         batch_size: Samples in a step.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range; before anybody trains, if the rule needs more clients than there are.

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.knowledge.consensus import consensus
-from lkd.federated.knowledge.distil import soft_cross_entropy
-from lkd.federated.knowledge.exchange import PublicExchange, at_server
+from lkd.federated.knowledge.common.consensus import consensus
+from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.public_logits import PublicExchange, at_server
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 Aggregation = Literal["entropy_reduction", "enhanced", "mean"]
 
@@ -78,7 +78,7 @@ class DSFL(PublicExchange):
         batch_size: Samples in a step.
         server_epochs: Passes of the server's model; 0 leaves it as it is. Default: as the clients.
         layer: Layer that gives the logits; `""` is the module's output.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range or another aggregation.

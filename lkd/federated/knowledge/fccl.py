@@ -8,17 +8,17 @@ from torch import Tensor
 
 from lkd.batches import Keys, call_of
 from lkd.copies import copied
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.knowledge.exchange import PublicExchange
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import run
-from lkd.federated.peers.snapshots import state
-from lkd.federated.tensors import moved
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.batch_inputs import run
+from lkd.federated.knowledge.common.own_checkpoints import state
+from lkd.federated.knowledge.common.public_logits import PublicExchange
+from lkd.federated.protocol.tensors import moved
 from lkd.losses.divergence import kl_divergence
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 FORMER = ("previous", "pretrained")
 """What a client keeps of itself: after its last round, and after its training alone."""
@@ -80,7 +80,7 @@ class FCCL(PublicExchange):
         batch_size: Samples in a step; correlations are over these.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range.

@@ -9,16 +9,16 @@ from torch import Tensor
 
 from lkd.batches import Keys
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.knowledge.distil import soft_cross_entropy
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.labels import labels_of
-from lkd.federated.knowledge.sizes import check_sizes
-from lkd.federated.tensors import Tensors, moved
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.protocol.tensors import Tensors, moved
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class FD(Algorithm):
@@ -35,7 +35,7 @@ class FD(Algorithm):
         gamma: Weight of the distillation. At 0 this is local training. Default 1.
         layer: Layer that gives the logits; `""` is the module's output.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For a negative gamma, and, before anybody trains, if clients have other classes.

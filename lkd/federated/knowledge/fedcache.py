@@ -11,20 +11,20 @@ from torch import Tensor, nn
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.cache_use import CacheUse
-from lkd.federated.client import Client
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.labels import labels_of
-from lkd.federated.knowledge.neighbours import mean_of_rows, nearest_of_class
-from lkd.federated.knowledge.outputs import outputs
-from lkd.federated.knowledge.places import places
-from lkd.federated.tensors import Tensors, moved
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.knowledge.common.forward import outputs
+from lkd.federated.knowledge.common.nearest_samples import mean_of_rows, nearest_of_class
+from lkd.federated.knowledge.common.sample_indices import places
+from lkd.federated.protocol.cache_use import CacheUse
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.tensors import Tensors, moved
 from lkd.losses.logit import kd_loss
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 HASHED = "hashed"
 
@@ -52,7 +52,7 @@ class FedCache(Algorithm):
         temperature: T.
         layer: Layer that gives the logits; `""` is the module's output.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range, a layer that does not exist, or clients of other classes.

@@ -8,17 +8,17 @@ from torch import Tensor
 from lkd.batches import Keys
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.knowledge.consensus import Of
-from lkd.federated.knowledge.distil import soft_cross_entropy
-from lkd.federated.knowledge.ensemble import Ensemble
-from lkd.federated.knowledge.fit import fit
-from lkd.federated.knowledge.sizes import check_sizes
-from lkd.federated.rules import Rule
-from lkd.federated.seeds import derive, seed_everything
-from lkd.federated.tensors import Tensors, is_inexact, zeros_like
+from lkd.federated.knowledge.common.client_ensemble import Ensemble
+from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.consensus import Of
+from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distil_with_early_stop import fit
+from lkd.federated.protocol.seeds import derive, seed_everything
+from lkd.federated.protocol.tensors import Tensors, is_inexact, zeros_like
+from lkd.federated.server.robust import Rule
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class FedDF(Algorithm):
@@ -43,7 +43,7 @@ class FedDF(Algorithm):
         check: Steps between two looks at them.
         layer: Layer that gives the logits; `""` is the module's output.
         weights: How clients' weights are averaged.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range, and, before anybody trains, if there are no public data, clients have other

@@ -8,19 +8,19 @@ import torch
 
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.configured import parse
+from lkd.federated.client.configured_optimizers import parse
 from lkd.federated.knowledge.box_exchange import fuse
-from lkd.federated.knowledge.boxes import find, learn
-from lkd.federated.knowledge.ensemble import as_client
+from lkd.federated.knowledge.common.box_codec import find, learn
+from lkd.federated.knowledge.common.box_fusion import Confidence
+from lkd.federated.knowledge.common.client_ensemble import as_client
+from lkd.federated.knowledge.common.forward import draw
 from lkd.federated.knowledge.feddf import check_whole_models
-from lkd.federated.knowledge.fusion import Confidence
-from lkd.federated.knowledge.outputs import draw
-from lkd.federated.messages import Reply
-from lkd.federated.seeds import derive, seed_everything
-from lkd.federated.tensors import Tensors
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.seeds import derive, seed_everything
+from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class FedDFBoxes(Algorithm):

@@ -11,17 +11,17 @@ from torch import Tensor
 from lkd.batches import Keys
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.knowledge.distil import soft_cross_entropy
-from lkd.federated.knowledge.ensemble import Ensemble
-from lkd.federated.knowledge.inputs import public_calls, run
-from lkd.federated.knowledge.outputs import draw, minimise
-from lkd.federated.knowledge.sizes import check_sizes
-from lkd.federated.seeds import derive, seed_everything
-from lkd.federated.tensors import Tensors
+from lkd.federated.knowledge.common.batch_inputs import public_calls, run
+from lkd.federated.knowledge.common.client_ensemble import Ensemble
+from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.forward import draw, minimise
+from lkd.federated.protocol.seeds import derive, seed_everything
+from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 def variance_weighted(logits: Tensor, members: Tensor | None = None) -> Tensor:
@@ -114,7 +114,7 @@ class FedET(Algorithm):
         momentum: Its momentum, which begins anew in every round.
         layer: Layer that gives the logits; `""` is the module's output.
         weights: How clients' weights are averaged.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range; before anybody trains, if there are no public data, clients have other

@@ -13,20 +13,20 @@ from torch.func import functional_call
 from lkd.addresses import find_layer
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.generation import Ensemble, diversity_loss, ensemble_loss, labels_like
-from lkd.federated.knowledge.labels import labels_of
-from lkd.federated.knowledge.optimizer_memory import memory_of, remember
-from lkd.federated.messages import Reply
-from lkd.federated.seeds import derive, seed_everything
-from lkd.federated.tensors import Tensors, moved
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.knowledge.common.generation import Ensemble, diversity_loss, ensemble_loss, labels_like
+from lkd.federated.knowledge.common.optimizer_state import memory_of, remember
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.seeds import derive, seed_everything
+from lkd.federated.protocol.tensors import Tensors, moved
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 SERVER = 0x67656E  # which stream of the round's randomness is the server's
 COUNTS, SHARES, WEIGHTS = "counts", "shares", "generator/"

@@ -13,24 +13,24 @@ from torch import Tensor
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.configured import parse
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import run
-from lkd.federated.knowledge.labels import labels_of
-from lkd.federated.knowledge.outputs import minimise, outputs
-from lkd.federated.knowledge.places import places
-from lkd.federated.reduction import Told
-from lkd.federated.seeds import derive, seed_everything
-from lkd.federated.shown import shown
-from lkd.federated.tensors import Tensors, moved
+from lkd.federated.client.configured_optimizers import parse
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.batch_inputs import run
+from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.knowledge.common.forward import minimise, outputs
+from lkd.federated.knowledge.common.sample_indices import places
+from lkd.federated.protocol.seeds import derive, seed_everything
+from lkd.federated.protocol.tensors import Tensors, moved
+from lkd.federated.server.aggregation import Told
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 from lkd.packages import is_module
+from lkd.shown import shown
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 SERVER = 0x736572  # which stream of the round's randomness is the server's
 
@@ -81,7 +81,7 @@ class FedGKT(Algorithm):
         epochs: The server's passes over all features in a round.
         batch_size: Of the server.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range, a layer that does not exist, or features of different shapes.

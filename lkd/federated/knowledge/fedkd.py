@@ -9,18 +9,18 @@ from torch import Tensor
 
 from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.labels import labels_of
-from lkd.federated.knowledge.low_rank import compress, restore
-from lkd.federated.knowledge.shared_model import assign, check_alike, plus, tensors_of
-from lkd.federated.tensors import Tensors
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.knowledge.common.low_rank import compress, restore
+from lkd.federated.knowledge.common.shared_model import assign, check_alike, plus, tensors_of
+from lkd.federated.protocol.tensors import Tensors
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 Pair = tuple[str, str]
 """Layers that are compared: one of the private model, one of the shared model."""

@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.client_run import ClientRun
-from lkd.federated.knowledge.consensus import Of, consensus
-from lkd.federated.knowledge.distil import soft_cross_entropy
-from lkd.federated.knowledge.exchange import PublicExchange
-from lkd.federated.lone import watching
-from lkd.federated.rules import Rule
-from lkd.federated.shown import shown
-from lkd.federated.tensors import Tensors
+from lkd.federated.client.context import ClientRun
+from lkd.federated.client.single_samples import watching
+from lkd.federated.knowledge.common.consensus import Of, consensus
+from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.public_logits import PublicExchange
+from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.server.robust import Rule
+from lkd.shown import shown
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 PRETRAINED = "pretrained"
 """In a client's memory, once it has learnt the labels of the public data."""
@@ -56,7 +56,7 @@ class FedMD(PublicExchange):
         warmup: Rounds of private training before the first exchange.
         pretrain: Epochs on the labelled public data, in batches of `batch_size`, before a client's first round. At 0 nobody
             looks at public labels. They must be classes of the clients' heads.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range; before anybody trains, for `pretrain` on public data without labels.

@@ -8,18 +8,23 @@ from torch import Tensor
 
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.knowledge.consensus import stacked
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.labels import labels_of
-from lkd.federated.knowledge.outputs import outputs
-from lkd.federated.knowledge.prototypes import check_labels, class_means, joined_means, prototype_distance
-from lkd.federated.knowledge.sizes import check_sizes
-from lkd.federated.tensors import Tensors
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.consensus import stacked
+from lkd.federated.knowledge.common.forward import outputs
+from lkd.federated.knowledge.common.prototypes import (
+    check_labels,
+    class_means,
+    joined_means,
+    prototype_distance,
+)
+from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class FedProto(Algorithm):
@@ -40,7 +45,7 @@ class FedProto(Algorithm):
         lam: Weight of the distance. At 0 this is local training. The paper takes 1 on MNIST and FEMNIST, .1 on CIFAR-10.
         label_key: Key or index of the labels in a batch.
         weights: How prototypes are averaged: by the clients' samples of the class, or all the same.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For a negative lam, and, before anybody trains, features of different sizes or labels out of range.

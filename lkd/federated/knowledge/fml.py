@@ -8,16 +8,16 @@ from torch import Tensor
 
 from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.labels import labels_of
-from lkd.federated.tensors import Tensors
-from lkd.federated.worker import matches
+from lkd.federated.client.worker import matches
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.protocol.tensors import Tensors
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 def fml_loss(

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.knowledge.distil import soft_cross_entropy
-from lkd.federated.knowledge.exchange import PublicExchange
-from lkd.federated.tensors import Tensors
+from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.public_logits import PublicExchange
+from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 def mixtures(probabilities: Tensor, coefficients: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class KTpFL(PublicExchange):
         batch_size: Samples in a step.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range.

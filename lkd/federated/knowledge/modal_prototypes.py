@@ -9,12 +9,14 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.knowledge.consensus import stacked
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import inputs_of
-from lkd.federated.knowledge.labels import labels_of
-from lkd.federated.knowledge.modal import (
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.batch_inputs import inputs_of
+from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.consensus import stacked
+from lkd.federated.knowledge.common.forward import outputs
+from lkd.federated.knowledge.common.modality_layers import (
     NETWORK,
     check_modalities,
     check_pattern,
@@ -23,14 +25,17 @@ from lkd.federated.knowledge.modal import (
     owners,
     present,
 )
-from lkd.federated.knowledge.outputs import outputs
-from lkd.federated.knowledge.prototypes import check_labels, class_means, joined_means, prototype_distance
-from lkd.federated.knowledge.sizes import check_sizes
-from lkd.federated.tensors import Tensors
+from lkd.federated.knowledge.common.prototypes import (
+    check_labels,
+    class_means,
+    joined_means,
+    prototype_distance,
+)
+from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 def mean_of_others(means: dict[str, Tensor], counts: dict[str, Tensor], modality: str) -> Tensors:

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.cache_use import CacheUse
-from lkd.federated.client_run import ClientRun
-from lkd.federated.knowledge.consensus import stacked
+from lkd.federated.client.context import ClientRun
+from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.knowledge.common.consensus import stacked
+from lkd.federated.knowledge.common.label_cache import LabelCache
 from lkd.federated.knowledge.dsfl import DSFL, Aggregation
-from lkd.federated.knowledge.label_cache import LabelCache
-from lkd.federated.knowledge.labels import labels_of
-from lkd.federated.messages import Message
-from lkd.federated.tensors import Tensors
+from lkd.federated.protocol.cache_use import CacheUse
+from lkd.federated.protocol.messages import Message
+from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 LABELS = "labels"
 """In a client's memory: the soft labels that it was sent, of all public samples."""
@@ -52,7 +52,7 @@ class SCARLET(DSFL):
         batch_size: Samples in a step.
         server_epochs: Passes of the server's model; 0 leaves it as it is. Default: as the clients.
         layer: Layer that gives the logits; `""` is the module's output.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
         measure: Whether the true labels of the public data are read, once, to tell how often labels from the cache are right,
             `cache/acc_hits`, against new ones, `cache/acc_misses`. Nothing learns from them.
         label_key: Key or index of them in a batch.

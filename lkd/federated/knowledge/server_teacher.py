@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.knowledge.distil import soft_cross_entropy
-from lkd.federated.knowledge.exchange import PublicExchange
-from lkd.federated.knowledge.inputs import public_calls
-from lkd.federated.knowledge.outputs import outputs
-from lkd.federated.tensors import Tensors
+from lkd.federated.knowledge.common.batch_inputs import public_calls
+from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.forward import outputs
+from lkd.federated.knowledge.common.public_logits import PublicExchange
+from lkd.federated.protocol.tensors import Tensors
 from lkd.teachers import Teacher
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 class ServerTeacher(PublicExchange):
@@ -38,7 +38,7 @@ class ServerTeacher(PublicExchange):
         temperature: T, above 0.
         layer: Layer of the client's module that gives the logits; `""` is its forward's output.
         warmup: Rounds of private training before the first lesson.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         TypeError: For a teacher that is no `Teacher`.

@@ -10,24 +10,24 @@ from torch import Tensor
 from lkd.addresses import find_layer
 from lkd.batches import Keys
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client_run import ClientRun, Lists
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.inputs import public_calls, run
-from lkd.federated.knowledge.outputs import draw, outputs_of
-from lkd.federated.knowledge.sizes import check_sizes
-from lkd.federated.peers import snapshots
-from lkd.federated.peers.collections import Collections
-from lkd.federated.peers.lessons import Lessons
-from lkd.federated.peers.pool import pick, questions, refresh
-from lkd.federated.peers.weights import adopt, weights_of
-from lkd.federated.tensors import Tensors
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.knowledge.common import own_checkpoints as snapshots
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.batch_inputs import public_calls, run
+from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.forward import draw, outputs_of
+from lkd.federated.peers.checkpoint_pool import pick, questions, refresh
+from lkd.federated.peers.client_groups import Collections
+from lkd.federated.peers.peer_weights import adopt, weights_of
+from lkd.federated.peers.teacher_targets import Lessons
+from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.topology import Topology
 from lkd.federated.topology.base import check_topology
 from lkd.losses.multi_head import Choice, chain_loss, embedding_distance
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 
 AVERAGES = "averages"
@@ -63,7 +63,7 @@ class MHD(Algorithm):
         collections: Clients that are one node of the graph together: a collection of models trained by federated
             learning, whose weights are averaged after every round (this travels, too), and whose first member speaks
             for it. Lists of ids that name every client once; all of a list have one architecture. Default: every client is a node.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range; before the first round, if there are no public data, if a layer does not

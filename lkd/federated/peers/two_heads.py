@@ -12,23 +12,23 @@ from torch.func import functional_call
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client_run import ClientRun
-from lkd.federated.knowledge.labels import labels_of
-from lkd.federated.peers.heads import Strategy, look, neighbours_loss, validation_losses
-from lkd.federated.peers.ledger import Ledger
-from lkd.federated.peers.snapshots import state
-from lkd.federated.peers.stopping import MetaStopping
-from lkd.federated.peers.weights import addressed, by_sender, weights_of
-from lkd.federated.tensors import Tensors
+from lkd.federated.client.context import ClientRun
+from lkd.federated.client.worker import matches
+from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.knowledge.common.own_checkpoints import state
+from lkd.federated.peers.meta_stopping import MetaStopping
+from lkd.federated.peers.model_versions import Ledger
+from lkd.federated.peers.peer_heads import Strategy, look, neighbours_loss, validation_losses
+from lkd.federated.peers.peer_weights import addressed, by_sender, weights_of
+from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.topology import Topology
 from lkd.federated.topology.base import Edges, check_topology
-from lkd.federated.worker import matches
 from lkd.finite import require_finite
 from lkd.losses.dissimilarity import Measure
 from lkd.losses.inputs import full_precision
 
 if TYPE_CHECKING:
-    from lkd.federated.round import Round
+    from lkd.federated.server.round import Round
 
 BEGUN = "begun"
 """In a client's memory once its second head has become a copy of the first."""
@@ -68,7 +68,7 @@ class TwoHeads(Algorithm):
         first: Layer that is the first head; its input is the embedding.
         second: Layer that is the second head, of the same shape.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range and unknown names; before anybody trains, if a layer does not exist, the heads

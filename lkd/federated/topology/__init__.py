@@ -1,13 +1,13 @@
 """Communication graphs: who learns from whom."""
 
 from lkd.federated.topology.base import Edges, Topology
-from lkd.federated.topology.chance import ErdosRenyi, RandomNeighbours, SmallWorld
-from lkd.federated.topology.distance import hops, reach
-from lkd.federated.topology.drawing import draw, draw_rounds
 from lkd.federated.topology.from_file import FromFile
-from lkd.federated.topology.graphs import Chain, Complete, Grid, Hierarchical, Islands, Ring, Star
-from lkd.federated.topology.mixing import metropolis_weights, spectral_gap
-from lkd.federated.topology.varying import TimeVarying
+from lkd.federated.topology.mixing_weights import metropolis_weights, spectral_gap
+from lkd.federated.topology.path_lengths import hops, reach
+from lkd.federated.topology.plot import draw, draw_rounds
+from lkd.federated.topology.random_graphs import ErdosRenyi, RandomNeighbours, SmallWorld
+from lkd.federated.topology.static import Chain, Complete, Grid, Hierarchical, Islands, Ring, Star
+from lkd.federated.topology.time_varying import TimeVarying
 
 __all__ = [
     "Chain",

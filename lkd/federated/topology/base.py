@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from lkd.federated.shown import shown
-from lkd.federated.topology.layout import Point, circle
+from lkd.federated.topology.plot_layout import Point, circle
+from lkd.shown import shown
 
 Edges = list[list[int]]
 """For every client, in ascending order, the clients that it learns from."""

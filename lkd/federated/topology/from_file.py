@@ -8,7 +8,7 @@ from xml.etree.ElementTree import ParseError
 import networkx as nx
 
 from lkd.federated.topology.base import Topology, listed
-from lkd.federated.topology.layout import Point
+from lkd.federated.topology.plot_layout import Point
 
 
 class FromFile(Topology):

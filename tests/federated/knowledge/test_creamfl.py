@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from lkd.federated import CreamFL, Federation, Local, LocalWork
-from lkd.federated.knowledge.representations import cross_modal_scores, info_nce, joined, pair_loss
-from lkd.federated.seeds import derive
+from lkd.federated.knowledge.common.representations import cross_modal_scores, info_nce, joined, pair_loss
+from lkd.federated.protocol.seeds import derive
 
 from ...modules.modalities import Public, client, rows
 from ..quadratic import loader, trainer

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from lkd.federated import Attack, CoordinateMedian, Cronus, FedMD, GeometricMedian, Krum, Local
-from lkd.federated.knowledge.consensus import consensus
+from lkd.federated.knowledge.common.consensus import consensus
+from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
 from lkd.federated.knowledge.cronus import filtered_mean
-from lkd.federated.knowledge.distil import soft_cross_entropy
 
 from ..test_exact import assert_same, finish, result, start
 from ..test_exact import run as run_job

@@ -7,8 +7,8 @@ import torch
 
 from lkd.federated import DSFL, FedET, FedMD, Local
 from lkd.federated.knowledge import dsfl, fedet
-from lkd.federated.knowledge.consensus import consensus
-from lkd.federated.knowledge.distil import soft_cross_entropy
+from lkd.federated.knowledge.common.consensus import consensus
+from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
 from lkd.federated.knowledge.dsfl import enhanced_entropy_reduction, entropy_reduction
 
 from ..test_exact import assert_same, finish, result, start

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from lkd.federated import FedCache, Federation, Local, LocalWork
-from lkd.federated.knowledge.neighbours import mean_of_rows, nearest_of_class
+from lkd.federated.knowledge.common.nearest_samples import mean_of_rows, nearest_of_class
 from lkd.modules import Classifier
 
 from ..quadratic import loader, trainer

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from lkd.federated import FedAvg, FedGen
+from lkd.federated.knowledge.common.generation import diversity_loss, ensemble_loss, labels_like
 from lkd.federated.knowledge.fedgen import SERVER, memory_of, remember
-from lkd.federated.knowledge.generation import diversity_loss, ensemble_loss, labels_like
-from lkd.federated.seeds import derive
+from lkd.federated.protocol.seeds import derive
 from lkd.models import FeatureGenerator
 from lkd.modules import Classifier
 

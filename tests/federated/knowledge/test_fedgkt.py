@@ -10,7 +10,7 @@ from torch import nn
 
 from lkd.federated import Federation, FedGKT, Local, LocalWork
 from lkd.federated.knowledge.fedgkt import SERVER, gkt_server_loss
-from lkd.federated.seeds import derive
+from lkd.federated.protocol.seeds import derive
 from lkd.modules import Classifier
 
 from ..quadratic import loader, trainer

@@ -28,8 +28,8 @@ from lkd.federated import (
     LocalWork,
     TrimmedMean,
 )
-from lkd.federated.knowledge.consensus import consensus
-from lkd.federated.seeds import derive
+from lkd.federated.knowledge.common.consensus import consensus
+from lkd.federated.protocol.seeds import derive
 from lkd.modules import Classifier
 
 from ..quadratic import Point

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lkd.federated import FedProto, Local
-from lkd.federated.knowledge.prototypes import class_means, nearest_prototype
+from lkd.federated.knowledge.common.prototypes import class_means, nearest_prototype
 from lkd.modules import Classifier
 
 from ..quadratic import loader, trainer

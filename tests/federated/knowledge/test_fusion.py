@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lkd.federated.knowledge.box_exchange import fuse
-from lkd.federated.knowledge.boxes import pack, unpack
-from lkd.federated.knowledge.fusion import weighted_box_fusion
+from lkd.federated.knowledge.common.box_codec import pack, unpack
+from lkd.federated.knowledge.common.box_fusion import weighted_box_fusion
 
 
 def drawn(seed, count, labels=2):

@@ -27,7 +27,7 @@ from lkd.federated import (
     ServerTeacher,
     TwoHeads,
 )
-from lkd.federated.knowledge.labels import labels_of
+from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lkd.federated.knowledge.label_cache import LabelCache
+from lkd.federated.knowledge.common.label_cache import LabelCache
 
 ALL = torch.arange(6)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lkd.federated.knowledge.low_rank import compress, rank_of, restore
+from lkd.federated.knowledge.common.low_rank import compress, rank_of, restore
 
 
 def matrix(values, p=7, q=9, seed=0):

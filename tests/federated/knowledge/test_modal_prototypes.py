@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from lkd.federated import Federation, FedProto, Local, LocalWork, ModalPrototypes
+from lkd.federated.knowledge.common.prototypes import joined_means, prototype_distance
 from lkd.federated.knowledge.modal_prototypes import mean_of_others
-from lkd.federated.knowledge.prototypes import joined_means, prototype_distance
-from lkd.federated.round import TooFewClientsError
+from lkd.federated.server.round import TooFewClientsError
 
 from ...modules.modalities import CLASSES, client
 from ..quadratic import loader, trainer

@@ -6,8 +6,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lkd.datamodules import IID, FederatedDataModule
-from lkd.federated.knowledge.places import places
-from lkd.federated.seeds import derive
+from lkd.federated.knowledge.common.sample_indices import places
+from lkd.federated.protocol.seeds import derive
 
 from ..quadratic import Point
 from .two_models import placed

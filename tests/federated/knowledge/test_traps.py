@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from lkd.federated import DSFL, FD, FedMD
-from lkd.federated.knowledge.distil import distil, soft_cross_entropy
-from lkd.federated.knowledge.ensemble import Ensemble
-from lkd.federated.knowledge.extra import add_loss
-from lkd.federated.knowledge.outputs import outputs
+from lkd.federated.knowledge.common.added_loss import add_loss
+from lkd.federated.knowledge.common.client_ensemble import Ensemble
+from lkd.federated.knowledge.common.distil_public import distil, soft_cross_entropy
+from lkd.federated.knowledge.common.forward import outputs
 from lkd.taps import Call
 
 from .public import Rows, model, net

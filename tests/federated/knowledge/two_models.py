@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from lkd.federated import Federation, LocalWork
-from lkd.federated.seeds import derive
+from lkd.federated.protocol.seeds import derive
 from lkd.modules import PrivateSharedClassifier
 
 from ..quadratic import loader, trainer

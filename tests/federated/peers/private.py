@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lkd.federated.seeds import derive
+from lkd.federated.protocol.seeds import derive
 from lkd.modules import MultiHeadClassifier
 
 from ..test_rounds import Samples

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from lkd.federated import MHD, Devices, Federation, Local, LocalWork
-from lkd.federated.knowledge.outputs import draw
-from lkd.federated.peers.pool import pick, refresh
-from lkd.federated.peers.weights import combine
-from lkd.federated.seeds import derive
+from lkd.federated.knowledge.common.forward import draw
+from lkd.federated.peers.checkpoint_pool import pick, refresh
+from lkd.federated.peers.peer_weights import combine
+from lkd.federated.protocol.seeds import derive
 from lkd.federated.topology import Chain, Complete, Ring, Topology
 from lkd.modules import Classifier
 

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from lkd.federated import Federation, Local, LocalWork, MetaStopping, TwoHeads
-from lkd.federated.peers.heads import neighbours_loss
+from lkd.federated.peers.peer_heads import neighbours_loss
 from lkd.federated.topology import Complete, Ring, Star, TimeVarying, Topology
 from lkd.modules import Classifier, MultiHeadClassifier
 

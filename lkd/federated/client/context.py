@@ -1,0 +1,120 @@
+"""A client at work: what the client's half of an algorithm sees, and changes."""
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from lkd.federated.protocol.client_data import Client, Public
+from lkd.federated.protocol.tensors import Tensors
+
+if TYPE_CHECKING:
+    from lkd.federated.client.training_loop import LocalLoop
+
+NO_PUBLIC = (
+    "this algorithm exchanges what clients say of public data, and there are none: FederatedDataModule(public=0.1) holds "
+    "out a tenth of the training set; another LightningDataModule serves too."
+)
+Lists = dict[str, list[Tensor]]
+"""Tensors by group, each list aligned with the shared trainable parameters."""
+
+
+class ClientRun:
+    """The state of one client in one round.
+
+    Attributes:
+        client: Whose data it has.
+        module: The module that trains.
+        names: Names of `params` in it.
+        params: The shared trainable parameters `y`, live.
+        x: The server's values of them.
+        sent: What the server sent beside x, aligned with `params`.
+        own: The client's own state, aligned too; what is put here is kept for its next round.
+        knowledge: What the server sent of any other shape.
+        tell: Tensors that go up with the reply, of any name and shape.
+        memory: Tensors of any name and shape that are kept for the client's next round.
+        keeps: Set by a method that `Round.ask` calls if what it changed is to be kept.
+        numbers: Numbers that the server sent.
+        round: Number of the round.
+        seed: Where all randomness of this client in this round comes from.
+        planned: Optimizer steps that this client is to make, `tau_i`.
+        steps: Optimizer steps made so far; fp16 may skip some.
+        report: Numbers that go up with the reply.
+        correction: For the algorithm: what it adds to every gradient of this run.
+    """
+
+    def __init__(
+        self,
+        loop: "LocalLoop",
+        x: list[Tensor],
+        sent: Lists,
+        own: Lists,
+        numbers: dict[str, float],
+        client: Client,
+        seed: int = 0,
+        knowledge: Tensors | None = None,
+        memory: Tensors | None = None,
+    ) -> None:
+        self.module, self.names = loop.worker.module, loop.worker.shared
+        self.params: list[Tensor] = loop.worker.parameters
+        self.x, self.sent, self.own, self.numbers = x, sent, own, numbers
+        self.client, self.seed = client, seed
+        self.knowledge, self.memory = knowledge or {}, memory or {}
+        self.tell: Tensors = {}
+        self.keeps = False
+        self.round = int(numbers.get("round", 0))
+        self.planned, self.steps = int(numbers.get("steps", 0)), 0
+        self.report: dict[str, float] = {}
+        self.correction: list[Tensor] = []
+        self.loop = loop
+
+    @property
+    def public(self) -> Public:
+        """The public data.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        public = self.client.public
+        if public is None or not len(public):
+            raise ValueError(NO_PUBLIC)
+        return public
+
+    @property
+    def grads(self) -> list[Tensor]:
+        """The gradients of `params`, live and dense; a parameter that the loss does not reach has zeros."""
+        for p in self.params:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            elif p.grad.is_sparse:  # of an embedding: what an algorithm adds to it is not
+                p.grad = p.grad.to_dense()
+        return [cast(Tensor, p.grad) for p in self.params]
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The client's own optimizer."""
+        return self.loop.local.optimizer
+
+    @property
+    def rates(self) -> list[float]:
+        """The present learning rate of each of `params`; 0 for one that is not optimized."""
+        groups = self.optimizer.param_groups
+        rate = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
+        return [rate.get(id(p), 0.0) for p in self.params]
+
+    def scale_rates(self, factor: float) -> None:
+        """Multiplies this client's learning rates in this round."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["lr"] * factor  # a rate that is a tensor is the next client's too
+
+    def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
+        """The gradient of this step's batches at another point, with the same draws from torch's generators.
+
+        Weights, buffers and logs stay as they are. A torchmetrics metric that `training_step` updates sees the
+        batches twice.
+        """
+        return self.loop.gradient_at(point)
+
+    def full_gradient_at_x(self) -> list[Tensor]:
+        """The gradient of the client's whole training data at x: one more pass over it."""
+        return self.loop.full_gradient(self.client.ordered_batches("train"), self.x)

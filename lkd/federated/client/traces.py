@@ -1,0 +1,172 @@
+"""What a client leaves in the module and in torch's switches, which the next one must not find."""
+
+import contextlib
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import nn
+from torchmetrics import Metric
+
+from lkd.federated.protocol.tensors import Tensors
+from lkd.unchanged import HELD, OWN
+
+NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64}
+"""Plain attributes that every client keeps for itself, as the tensors that a checkpoint holds."""
+HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+"""Of a parameter."""
+
+
+class Traces:
+    """How a module is before a client works on it: layers, parameters, hooks, flags and attributes, by reference.
+
+    Values of tensors are not looked at: whoever comes next brings them. So a snapshot costs little, and what is attached to
+    the module stays attached.
+
+    Args:
+        module: The module that trains.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._parts = [(prefix, part, dict(vars(part))) for prefix, part in module.named_modules()]
+        self._inside = [
+            (held, dict(held))
+            for _, _, own in self._parts
+            for key, held in own.items()
+            if _is_inner(key, held)
+        ]
+        self._parameters = [
+            (
+                p,
+                p.requires_grad,
+                p.dtype,
+                p.device,
+                p.shape,
+                [_copy(getattr(p, hooks, None)) for hooks in HOOKS],
+            )
+            for p in module.parameters()
+        ]
+
+    def put_back(self) -> None:
+        """Makes the module as it was, but for the values of its tensors."""
+        for held, before in self._inside:
+            if held or before:
+                held.clear()
+                held.update(before)
+        for _, part, before in self._parts:
+            now = vars(part)
+            for key in [key for key in now if key not in before]:
+                del now[key]
+            now.update(before)
+        for p, trains, dtype, device, shape, hooks in self._parameters:
+            if (p.dtype, p.device, p.shape) != (dtype, device, shape):
+                p.data = torch.empty(shape, dtype=dtype, device=device)
+            if p.requires_grad != trains:
+                p.requires_grad_(trains)
+            for name, before in zip(HOOKS, hooks, strict=True):
+                if _copy(getattr(p, name, None)) != before:
+                    setattr(p, name, before)
+
+    def numbers(self) -> Tensors:
+        """Plain numbers among the attributes that are new or others now, by name."""
+        found: Tensors = {}
+        for prefix, part, before in self._parts:
+            for key, value in _attributes(part):
+                if type(value) in NUMBERS and (
+                    type(before.get(key)) is not type(value) or before[key] != value
+                ):
+                    with contextlib.suppress(
+                        OverflowError
+                    ):  # of 64 bits: it begins anew, as other attributes do
+                        found[f"{prefix}.{key}"] = torch.tensor(value, dtype=NUMBERS[type(value)])
+        return found
+
+    def set_numbers(self, numbers: Tensors) -> None:
+        """Gives the module the numbers that a client has kept."""
+        parts = {prefix: part for prefix, part, _ in self._parts}
+        for name, value in numbers.items():
+            prefix, _, key = name.rpartition(".")
+            if prefix in parts:
+                vars(parts[prefix])[key] = value.item()
+
+    def others(self, contents: dict[str, Any]) -> list[str]:
+        """Names of attributes that are no numbers and were changed, if they had a value before.
+
+        Args:
+            contents: Those of lists, dicts and sets, of `contents`.
+        """
+        now = self.contents()
+        inside = [name for name in contents if name in now and not _alike(contents[name], now[name])]
+        for prefix, part, before in self._parts:
+            for key, value in _attributes(part):
+                if (
+                    key in before
+                    and before[key] is not value
+                    and type(value) not in NUMBERS
+                    and key[0] != "_"
+                ):
+                    inside.append(f"{prefix}.{key}")
+        return inside
+
+    def contents(self) -> dict[str, Any]:
+        """What is in the lists, dicts and sets among the attributes."""
+        return {
+            f"{prefix}.{key}": list(value.items()) if isinstance(value, dict) else list(value)
+            for prefix, part, _ in self._parts
+            for key, value in _attributes(part)
+            if type(value) in HELD and key[0] != "_"
+        }
+
+
+@contextlib.contextmanager
+def switches() -> Iterator[None]:
+    """Puts back what is global in torch: whether gradients are taken, the default type, autocast."""
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    kinds = ("cpu", "cuda") if torch.cuda.is_initialized() else ("cpu",)
+    casts = [(k, torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in kinds]
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        for kind, enabled, to in casts:
+            torch.set_autocast_enabled(kind, enabled)
+            torch.set_autocast_dtype(kind, to)
+
+
+def warn_of(module: nn.Module, names: list[str]) -> None:
+    """Says what of the changed attributes no client keeps.
+
+    Args:
+        module: Whose they are.
+        names: Their names.
+    """
+    if names:
+        few = ", ".join(name.lstrip(".") for name in names[:3]) + (", ..." if len(names) > 3 else "")
+        rank_zero_warn(
+            f"{type(module).__name__} changes {few} in training. Of a client's attributes only numbers are kept for its next round; another "
+            "value is put back after every client, and what is put into a list, dict or set is there for the next client, too. What is "
+            "learnt belongs into a buffer: register_buffer (in personal=[...], if every client shall have its own)."
+        )
+
+
+def _attributes(part: nn.Module) -> list[tuple[str, Any]]:
+    return [] if isinstance(part, Metric) else [(k, v) for k, v in vars(part).items() if k not in OWN]
+
+
+def _is_inner(key: str, held: Any) -> bool:
+    return key in OWN and isinstance(held, dict)
+
+
+def _copy(hooks: Any) -> Any:
+    return None if hooks is None else type(hooks)(hooks)
+
+
+def _alike(one: list[Any], other: list[Any]) -> bool:
+    """Whether the same objects are in both; entries of a dict are pairs."""
+    return len(one) == len(other) and all(
+        a is b or (type(a) is tuple and all(map(operator.is_, a, b))) for a, b in zip(one, other, strict=True)
+    )

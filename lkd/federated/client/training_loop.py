@@ -1,0 +1,273 @@
+"""The lean loop of local training: the module's own `training_step`, without a Trainer."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.data import extract_batch_size
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from lkd.federated.client.clock import Clock
+from lkd.federated.client.context import ClientRun
+from lkd.federated.client.delegation import call_step
+from lkd.federated.client.local_optimizer import LocalOptimizer
+from lkd.federated.client.worker import Worker
+from lkd.packages import overrides
+from lkd.transfers import check_hooks, hooks_of, stage, through_module
+
+HOOKS = (
+    "on_train_start",
+    "on_train_epoch_start",
+    "on_train_batch_start",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_zero_grad",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+    "on_train_epoch_end",
+    "on_train_end",
+)
+"""Hooks of the client's module that local training calls."""
+
+
+class LocalLoop:
+    """Trains the worker's module, client after client.
+
+    Args:
+        worker: The module.
+        local: Its optimizer.
+        trainer: The federation's Trainer, whose device and precision hold for the clients too.
+        accumulate: Batches in an optimizer step.
+        clip: Largest norm of a step's gradient; None for no clipping.
+
+    Raises:
+        ValueError: If the module's `training_step` takes an iterator, or its hooks do not go with the data's.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        local: LocalOptimizer,
+        trainer: Trainer,
+        accumulate: int = 1,
+        clip: float | None = None,
+    ) -> None:
+        module = worker.module
+        arguments = inspect.signature(module.training_step).parameters
+        if "dataloader_iter" in arguments:
+            raise ValueError(
+                f"{type(module).__name__}.training_step(dataloader_iter): a client steps over batches."
+            )
+        self.worker, self.local, self.trainer = worker, local, trainer
+        self.accumulate, self.clip = accumulate, clip
+        self.clock = Clock()  # the engine's takes its place
+        self._with_index = len(arguments) > 1
+        self._context = trainer.precision_plugin.train_step_context
+        self._hooks = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
+        check_hooks(module, trainer)
+        self._moves = module.device.type != "cpu" or trainer.precision != "32-true" or bool(hooks_of(module))
+        self._batches: list[tuple[Any, int]] = []  # of the step under way
+        self._now: Any = None  # the one that is looked at
+        self._rng: list[Tensor] = []  # before it
+        self._without_loss, self._trained = 0, 0
+        worker.serve("optimizers", lambda: local.optimizer)
+        worker.serve("lr_schedulers", lambda: local.scheduler)
+
+    def train(
+        self,
+        batches: Iterator[tuple[bool, Any]],
+        local: ClientRun,
+        correct: Callable[[ClientRun], None] | None = None,
+    ) -> None:
+        """Makes `local.planned` optimizer steps.
+
+        Args:
+            batches: Batches without end, each with whether it is the last of its epoch.
+            local: The client.
+            correct: Changes `local.grads` before each step: after unscaling and accumulation, before clipping.
+        """
+        module, optimizer, hook = self.worker.module, self.local.optimizer, self._hook
+        scheduler = self.local.scheduler if self.local.by_step else None
+        # a client's own, like its optimizer: a scale that depends on other clients would not be reproducible
+        scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        scaler = torch.amp.GradScaler(module.device.type) if scales else None
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        module.train()
+        hook("on_train_start")
+        index, ends, self._without_loss = 0, True, 0
+        for made in range(1, local.planned + 1):
+            if ends:
+                hook("on_train_epoch_start")
+            index, ends = self._gather(batches, index)
+            if correct is not None:
+                self._rng = self._rng_state()
+            output: Any = None
+            losses = 0
+            for place, (batch, number) in enumerate(self._batches):
+                if place:
+                    hook("on_train_batch_end", output, *self._batches[place - 1])
+                hook("on_train_batch_start", batch, number)
+                output, loss = self._forward(batch, number)
+                output = self._outputs(output, loss)
+                if loss is None:
+                    self._without_loss += 1
+                else:
+                    losses += 1
+                    hook("on_before_backward", loss)
+                    (loss if scaler is None else scaler.scale(loss)).backward()
+                    hook("on_after_backward")
+            if scaler is not None and losses:  # of no gradient it would complain
+                scaler.unscale_(optimizer)
+            if correct is not None:
+                correct(local)
+            hook("on_before_optimizer_step", optimizer)
+            if self.clip is not None:
+                torch.nn.utils.clip_grad_norm_(module.parameters(), self.clip)
+            local.steps += self._step(optimizer, scaler if losses else None)
+            if scheduler is not None and made % self.local.frequency == 0:
+                scheduler.step()
+            hook("on_train_batch_end", output, *self._batches[-1])
+            hook("on_before_zero_grad", optimizer)
+            for parameter in trained:  # what zero_grad does, without its bookkeeping for the profiler
+                parameter.grad = None
+            self.clock.check()
+            if ends:
+                hook("on_train_epoch_end")
+        hook("on_train_end")
+        self._batches, self._trained = [], index
+
+    def idle(self) -> dict[str, float]:
+        """Of the training that is over: batches for which `training_step` gave no loss, of how many; nothing if it always did."""
+        counts = {"without_loss": float(self._without_loss), "batches": float(self._trained)}
+        return counts if self._without_loss else {}
+
+    def _hook(self, name: str, *args: Any) -> None:
+        if name in self._hooks:
+            self._hooks[name](*args)
+
+    def _gather(self, batches: Iterator[tuple[bool, Any]], index: int) -> tuple[int, bool]:
+        """The batches of one optimizer step; fewer at the end of an epoch."""
+        self._batches, ends = [], False
+        while not ends and len(self._batches) < self.accumulate:
+            ends, batch = next(batches)
+            self._batches.append((self.on_device(batch), index))
+            index += 1
+        return index, ends
+
+    def on_device(self, batch: Any) -> Any:
+        """A batch where the module is, in its precision; nothing to do for fp32 on a CPU.
+
+        Every batch comes by here, of private and of public data, so a client that is late is found here.
+        """
+        self.clock.check()
+        if not self._moves:
+            return batch
+        module, trainer = self.worker.module, self.trainer  # the strategy would ask the federation's hooks
+        looks = (
+            trainer.training and not module.training
+        )  # at data to be measured on, in the middle of a round
+        with stage(trainer, "validating") if looks else contextlib.nullcontext():
+            return through_module(batch, module, trainer)
+
+    def _forward(self, batch: Any, index: int) -> tuple[Any, Tensor | None]:
+        step = self.worker.module.training_step
+        self._now = batch
+        output: Any
+        with self._context():
+            output = step(batch, index) if self._with_index else step(batch)
+        loss = output.get("loss") if isinstance(output, dict) else output
+        if loss is not None and len(self._batches) > 1:
+            loss = loss / len(self._batches)
+        return output, loss
+
+    def _outputs(self, output: Any, loss: Tensor | None) -> dict[str, Any]:
+        """What hooks are given of a step: a dict, whatever it has returned, as a Trainer makes it."""
+        if loss is None or "on_train_batch_end" not in self._hooks:
+            return {}
+        return {**(output if isinstance(output, dict) else {}), "loss": loss.detach().clone()}
+
+    def samples(self) -> int | None:
+        """How many samples the batch under way has; None where it does not say."""
+        try:
+            return extract_batch_size(self._now)
+        except MisconfigurationException:
+            return None
+
+    def _step(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> bool:
+        """Steps, and says whether fp16 let it."""
+        if scaler is None:
+            optimizer.step()
+            return True
+        before = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        return scaler.get_scale() >= before
+
+    def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
+        """See `Local.gradient_at`."""
+        after = self._rng_state()
+        self._set_rng(self._rng)
+        try:
+            with self.worker.at(point):
+                losses = [self._forward(batch, number)[1] for batch, number in self._batches]
+                return self._gradient([loss for loss in losses if loss is not None])
+        finally:
+            self._set_rng(after)
+
+    def _gradient(self, losses: list[Tensor]) -> list[Tensor]:
+        parameters = self.worker.parameters
+        if not losses:
+            return [torch.zeros_like(p) for p in parameters]
+        found = torch.autograd.grad(torch.stack(losses).sum(), parameters, allow_unused=True)
+        dense = [g.to_dense() if g is not None and g.is_sparse else g for g in found]
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, dense, strict=True)]
+
+    def full_gradient(self, batches: Iterable[Any], point: list[Tensor]) -> list[Tensor]:
+        """The gradient at a point, mean over all samples of these batches; leaves no trace."""
+        total = [torch.zeros_like(p) for p in self.worker.parameters]
+        samples = 0
+        self.worker.module.train()
+        with torch.enable_grad(), self.worker.at(point):
+            for index, given in enumerate(batches):
+                batch = self.on_device(given)
+                size = extract_batch_size(batch)
+                self._batches = [(batch, index)]
+                _, loss = self._forward(batch, index)
+                torch._foreach_add_(total, self._gradient([] if loss is None else [loss]), alpha=size)
+                samples += size
+        return [gradient / samples for gradient in total]
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[Any], part: str) -> dict[str, float]:
+        """What the module's validation (`"val"`) or test steps log on these batches."""
+        kind = "validation" if part == "val" else "test"
+        module, log = self.worker.module, self.worker.log
+        module.eval()
+        step = getattr(module, f"{kind}_step")
+        with stage(self.trainer, "validating" if part == "val" else "testing"):
+            getattr(module, f"on_{kind}_start")()
+            getattr(module, f"on_{kind}_epoch_start")()
+            for index, given in enumerate(batches):
+                batch = self.on_device(given)
+                log.size = extract_batch_size(batch)
+                getattr(module, f"on_{kind}_batch_start")(batch, index)
+                with self.trainer.precision_plugin.val_step_context():
+                    output = call_step(step, batch, index)
+                getattr(module, f"on_{kind}_batch_end")(output, batch, index)
+            log.size = 1
+            getattr(module, f"on_{kind}_epoch_end")()
+            getattr(module, f"on_{kind}_end")()
+        return log.compute()
+
+    def _rng_state(self) -> list[Tensor]:
+        device = self.worker.module.device
+        return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+
+    def _set_rng(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if len(states) > 1:
+            torch.cuda.set_rng_state(states[1], self.worker.module.device)

@@ -1,0 +1,231 @@
+"""The copy of a client's module on which the clients of one process train, one after the other."""
+
+import contextlib
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
+from torchmetrics import Metric
+
+from lkd.copies import copied, held_by
+from lkd.distillation.adapters import ADAPTERS
+from lkd.federated.client.logger import Log
+from lkd.federated.protocol.seeds import GENERATORS, seed_generators
+from lkd.federated.protocol.tensors import Tensors, is_inexact, moved
+from lkd.packages import overrides
+
+UNCALLED = (
+    "backward",
+    "configure_callbacks",
+    "configure_gradient_clipping",
+    "lr_scheduler_step",
+    "optimizer_step",
+    "optimizer_zero_grad",
+)
+"""Hooks that a lean local loop does not call; a module that writes its own is refused, not misled."""
+
+
+class Worker:
+    """Holds the module, and knows which of its tensors are shared, and which are a client's own.
+
+    Args:
+        module: The client's LightningModule; it is copied.
+        personal: Patterns of parameter and buffer names (`fnmatch`, or a prefix such as `"network.head"`) that
+            never leave the client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al. 2021).
+        argument: The user's argument that it was given as, for messages.
+
+    Raises:
+        ValueError: If the module cannot be a client, or a pattern matches nothing.
+    """
+
+    def __init__(
+        self, module: LightningModule, personal: Sequence[str] = (), argument: str = "client"
+    ) -> None:
+        if not module.automatic_optimization:
+            raise ValueError(
+                f"{type(module).__name__} optimizes by hand; a client leaves that to its federation."
+            )
+        for hook in UNCALLED:
+            if overrides(module, hook):
+                raise ValueError(
+                    f"{type(module).__name__} has a {hook} of its own, which local training does not call."
+                )
+        self.module: LightningModule = copied(module, argument)
+        self.log = Log()
+        self.module.log = self.log  # type: ignore[assignment, method-assign]
+        for part in self.module.modules():
+            if isinstance(part, Metric):  # clients of different ranks must never mix their figures
+                part.distributed_available_fn = _never
+                part.reset()  # a copy that is made after a validation has its figures in it
+        self.patterns = list(personal)
+        self._told = False
+        self._own_names(module)
+
+    def _own_names(self, module: LightningModule) -> None:
+        """Splits names into shared and personal ones; what `module` does not have is the worker's own."""
+        named = dict(self.module.named_parameters())
+        known = module.state_dict(keep_vars=True)
+        norms = [n for n, m in module.named_modules() if isinstance(m, _BatchNorm)]
+        wanted = [p for p in self.patterns if p != "batchnorm"] + (
+            norms if "batchnorm" in self.patterns else []
+        )
+        for pattern in self.patterns:
+            if pattern == "batchnorm" and not norms:
+                raise ValueError(
+                    f"personal={self.patterns}: {type(module).__name__} has no batch normalisation."
+                )
+            if pattern != "batchnorm" and not any(matches(name, [pattern]) for name in known):
+                raise ValueError(f"personal={self.patterns}: no parameter or buffer is called {pattern!r}.")
+        weights = {id(p) for p in module.parameters()}  # which a buffer may be, too: they travel once
+        trained = [n for n, p in named.items() if p.requires_grad]
+        self.shared = [n for n in trained if n in known and not matches(n, wanted)]
+        self.buffers = [
+            n
+            for n, t in module.named_buffers()
+            if n in known and is_inexact(t) and id(t) not in weights and not matches(n, wanted)
+        ]
+        everything = {**named, **dict(self.module.named_buffers())}
+        # buffers that are not persistent begin anew for every client
+        begins_anew = dict(module.named_buffers()).keys() - known.keys()
+        travels = {*self.shared, *self.buffers}
+        self.own = [
+            n
+            for n in everything
+            if n not in travels and n not in begins_anew and (matches(n, wanted) or n not in known)
+        ]
+
+    def prepare(self, source: LightningModule, trainer: Trainer) -> None:
+        """Takes over weights, device and precision before the first round."""
+        self.module.trainer = trainer
+        self.module.setup("fit")
+        self.module.configure_model()  # for a copy from before the source's was called; it must bear a second call
+        weights = source.state_dict()
+        if lacks := [name for name in weights if name not in self.module.state_dict()]:
+            raise ValueError(
+                f"{type(source).__name__}.setup made {lacks[0]} in the module at the server and not in the clients' copy: make the "
+                "same layers whenever setup is called, or make them in __init__."
+            )
+        if lazy := [n for n, p in self.module.named_parameters() if is_lazy(p)]:
+            raise ValueError(
+                f"{type(source).__name__} has a lazy layer, {lazy[0]}, whose size is not known yet: run a batch through the module "
+                "before it is given to a Federation."
+            )
+        self.module.load_state_dict(weights, strict=False)
+        self.module.to(source.device)
+        trainer.precision_plugin.convert_module(self.module)
+
+    def index(self, source: LightningModule) -> None:
+        """Knows every tensor by its name, once all layers are there.
+
+        Raises:
+            ValueError: If nothing trains.
+        """
+        # what distillation has added is a client's own, like any layer that the server does not have
+        if len(adapters := vars(self.module).get(ADAPTERS, ())):
+            del vars(self.module)[ADAPTERS]
+            self.module.add_module(ADAPTERS, adapters)
+        self._own_names(source)
+        self.tensors: Tensors = dict(self.module.named_parameters())
+        self.tensors |= dict(self.module.named_buffers(remove_duplicate=False))
+        self._generators = [h.value for h in held_by(self.module) if isinstance(h.value, GENERATORS)]
+        self._metrics = [part for part in self.module.modules() if isinstance(part, Metric)]
+        self._buffers = [
+            (part, key, f"{prefix}.{key}".lstrip("."))
+            for prefix, part in self.module.named_modules()
+            for key in part._buffers
+            if f"{prefix}.{key}".lstrip(".") in self.tensors
+        ]
+        self._rest = {
+            n: t.detach().clone() for n, t in self.tensors.items() if n not in {*self.shared, *self.buffers}
+        }
+        frozen = {n for n, p in self.module.named_parameters() if not p.requires_grad}
+        self._frozen = [n for n in self._rest if n in frozen and n not in self.own]
+        self.parameters = [self.tensors[name] for name in self.shared]
+        if not self.parameters and not self.own:
+            raise ValueError(f"{type(source).__name__} has no parameter to train: all are frozen.")
+
+    @torch.no_grad()
+    def load(self, x: Tensors, buffers: Tensors, own: Tensors | None) -> None:
+        """Becomes a client: the server's tensors, and the client's own (at first those of the start)."""
+        self.log.clear()
+        for metric in self._metrics:  # another client's, or those of a pass that logs nothing
+            metric.reset()
+        for part, key, name in self._buffers:  # a step may have assigned a new tensor
+            part._buffers[key] = self.tensors[name]
+        values = {**self._rest, **x, **buffers, **(own or {})}
+        for name, value in values.items():
+            self.tensors[name].copy_(value)
+        for parameter in self.module.parameters():
+            parameter.grad = None
+
+    def seed(self, seed: int) -> None:
+        """Seeds the generators that the module holds."""
+        seed_generators(self._generators, seed)
+
+    def start(self, source: LightningModule) -> Tensors:
+        """What a new client starts from, where `source`, which the server may have trained, differs by now."""
+        now = {**dict(source.named_parameters()), **dict(source.named_buffers())}
+        return {n: t for n, t in self._rest.items() if n in now and not torch.equal(t, now[n].to(t))}
+
+    def set_start(self, start: Tensors) -> None:
+        """Takes that up again."""
+        self._rest |= {name: tensor.to(self._rest[name]) for name, tensor in start.items()}
+
+    def take(self, names: Sequence[str]) -> Tensors:
+        """Copies of tensors by name."""
+        now = {name: part._buffers[key] for part, key, name in self._buffers}
+        return moved({n: now.get(n, self.tensors[n]) for n in names}, self.module.device)
+
+    def moving(self) -> list[str]:
+        """Frozen weights that are not those of the start any more, as a client's moving average of others is; they are its own."""
+        found = [n for n in self._frozen if not torch.equal(self.tensors[n], self._rest[n])]
+        if found and not self._told:
+            self._told = True
+            rank_zero_warn(
+                f"{type(self.module).__name__} changes {found[0]} in training, which is frozen (requires_grad=False), such as a moving "
+                "average: every client keeps its own from round to round, and the server's model has that of the start. To average it over "
+                "the clients, register it as a buffer."
+            )
+        return found
+
+    @contextlib.contextmanager
+    def at(self, point: Sequence[Tensor]) -> Iterator[None]:
+        """The shared parameters have other values inside; they, buffers and logs are afterwards as they were."""
+        data = [parameter.data for parameter in self.parameters]
+        here = [tensor.clone() for tensor in data]
+        buffers = [(part, key, b, b.clone()) for part, key, _ in self._buffers for b in [part._buffers[key]]]
+        self.module.log = _nothing  # type: ignore[method-assign]
+        try:
+            for tensor, value in zip(data, point, strict=True):
+                tensor.copy_(value)
+            yield
+        finally:
+            for tensor, value in zip(data, here, strict=True):
+                tensor.copy_(value)
+            self.module.log = self.log  # type: ignore[assignment, method-assign]
+            with torch.no_grad():
+                for part, key, buffer, before in buffers:
+                    part._buffers[key] = buffer.copy_(before)
+
+    def serve(self, name: str, answer: Callable[[], Any]) -> None:
+        """Lets a method of the module, such as `optimizers`, answer with this instead of asking the Trainer."""
+        setattr(self.module, name, lambda *args, **kwargs: answer())
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """A log that nobody reads."""
+
+
+def _never() -> bool:
+    return False
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns is the name, a prefix of it up to a dot, or an `fnmatch` pattern that fits."""
+    return any(fnmatch.fnmatchcase(name, p) or name.startswith(f"{p}.") for p in patterns)

@@ -1,0 +1,1 @@
+"""Helpers that several algorithms of `lkd.federated.knowledge` share."""

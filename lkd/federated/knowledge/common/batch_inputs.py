@@ -1,0 +1,95 @@
+"""What a module's forward is given of a batch."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from lkd.batches import LABELS, Keys, call_of
+from lkd.federated.client.training_loop import LocalLoop
+from lkd.federated.protocol.client_data import Public
+from lkd.federated.server.reply_checks import RefusalError
+from lkd.taps import Call
+
+
+def inputs_of(batch: Any) -> Any:
+    """The x of a pair (x, y), or the whole of a batch, for modules that are given the modalities of a sample as a dict.
+
+    Example:
+        >>> inputs_of((1, 2)), inputs_of({"images": 3})
+        (1, {'images': 3})
+    """
+    return batch[0] if isinstance(batch, list | tuple) else batch
+
+
+def run(module: nn.Module, call: Call) -> Any:
+    """What a module gives for it.
+
+    Raises:
+        RefusalError: If a whole dict is no input of its forward.
+    """
+    with told(module, call):
+        return module(*call.args, **call.kwargs)
+
+
+@contextlib.contextmanager
+def told(module: nn.Module, call: Call) -> Iterator[None]:
+    """Within, the module is called; where it was given a dict whole and fails, the message says how to name an entry.
+
+    Raises:
+        RefusalError: If it was.
+    """
+    whole = call.args[0] if len(call.args) == 1 and isinstance(call.args[0], Mapping) else None
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError) as error:
+        if not whole:
+            raise
+        takes, said = ", ".join(inspect.signature(module.forward).parameters), shorten(str(error), 200)
+        raise RefusalError(
+            f"{type(module).__name__}.forward({takes}) was given the whole batch, a dict of {', '.join(map(str, whole))}, whose keys are "
+            f"not the names of its arguments, and failed ({type(error).__name__}: {said}): name the entry, such as "
+            f"input_key={next(iter(whole))!r}."
+        ) from error
+
+
+def public_calls(
+    module: nn.Module,
+    public: Public,
+    rows: Sequence[int] | np.ndarray,
+    batch_size: int,
+    loop: LocalLoop,
+    input_key: Keys | None = None,
+) -> Iterator[Call]:
+    """`call_of` for batches of public samples, see `public_batches`."""
+    batches = public_batches(public, rows, batch_size, loop, input_key)
+    return (call_of(module, batch, input_key) for batch in batches)
+
+
+def public_batches(
+    public: Public,
+    rows: Sequence[int] | np.ndarray,
+    batch_size: int,
+    loop: LocalLoop,
+    input_key: Keys | None = None,
+) -> Iterator[Any]:
+    """Batches of public samples where the module is, without their labels unless it is told what are the inputs.
+
+    Raises:
+        ValueError: If the public data give their inputs alone, and `input_key` names some.
+    """
+    whole = getattr(public, "whole", None)
+    if whole is None and input_key is not None:
+        raise ValueError(
+            f"input_key={input_key!r}: these public data give inputs alone; give {type(public).__name__} a method "
+            "whole(rows, batch_size) that gives batches as they are."
+        )
+    for given in (whole or public.batches)(rows, batch_size):
+        batch = loop.on_device(given)
+        if isinstance(batch, Mapping) and input_key is None:
+            batch = {name: value for name, value in batch.items() if name not in LABELS}
+        yield batch

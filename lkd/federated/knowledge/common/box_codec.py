@@ -1,0 +1,159 @@
+"""Boxes as messages: what a detector finds in public frames, packed, and how a detector learns such boxes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lkd.federated.client.training_loop import LocalLoop
+from lkd.federated.knowledge.common.batch_inputs import public_batches
+from lkd.federated.knowledge.common.box_fusion import Found
+from lkd.federated.knowledge.common.forward import minimise
+from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.tensors import Tensors
+
+FINEST = 65535
+"""Coordinates travel as 16-bit fractions of the image: a fiftieth of a pixel at 1280."""
+
+
+@torch.no_grad()
+def find(
+    module: LightningModule,
+    public: Public,
+    rows: Sequence[int] | np.ndarray,
+    loop: LocalLoop,
+    batch_size: int,
+    score_threshold: float,
+    top: int,
+) -> Tensors:
+    """What a detector finds in public frames, packed.
+
+    Args:
+        module: With a method `detect(images)`, as `lkd.modules.Detector` has.
+        public: Frames, as dicts with `images (B, 3, H, W)`.
+        rows: Which of them.
+        loop: How this process moves batches, and in which precision.
+        batch_size: Frames at once.
+        score_threshold: Boxes of a lower score are left out.
+        top: Most boxes of a frame.
+
+    Returns:
+        See `pack`.
+
+    Raises:
+        ValueError: If the module cannot detect, or the public data are no frames.
+    """
+    detect: Any = getattr(module, "detect", None)
+    if detect is None:
+        raise ValueError(f"{type(module).__name__} has no detect(images), so there are no boxes to exchange.")
+    training = module.training
+    module.eval()
+    found: list[Found] = []
+    for batch in public_batches(public, rows, batch_size, loop):
+        if not isinstance(batch, dict) or "images" not in batch:
+            raise ValueError("the public data are no frames: batches must be dicts with `images`.")
+        height, width = batch["images"].shape[-2:]
+        with loop.trainer.precision_plugin.forward_context():
+            detections = detect(batch["images"])
+        for one in detections:
+            sure = (one["scores"] >= score_threshold).nonzero().flatten()
+            sure = sure[one["scores"][sure].argsort(descending=True, stable=True)][:top]
+            size = one["boxes"].new_tensor([width, height, width, height])
+            kept = {name: one[name][sure] for name in ("scores", "labels")}
+            found.append({**kept, "boxes": (one["boxes"][sure] / size).clamp(0, 1)})
+    module.train(training)
+    return pack(found)
+
+
+def pack(found: Sequence[Found]) -> Tensors:
+    """Detections of several images, whose boxes are fractions of the image, in 11 bytes a box and 4 an image.
+
+    Raises:
+        ValueError: For a label above 255.
+
+
+    Example:
+        >>> one = {"boxes": torch.tensor([[0.0, 0.0, 0.5, 1.0]]), "scores": torch.tensor([0.5]), "labels": torch.tensor([1])}
+        >>> packed = pack([one, one])
+        >>> sum(t.nbytes for t in packed.values()), unpack(packed)[1]["boxes"].round(decimals=4).tolist()
+        (30, [[0.0, 0.0, 0.5, 1.0]])
+    """
+    labels = torch.cat([one["labels"] for one in found]).cpu()
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= 255:
+        raise ValueError(
+            f"labels from {int(labels.min())} to {int(labels.max())}: a box's class travels in one byte, from 0 to 255."
+        )
+    boxes = torch.cat([one["boxes"].reshape(-1, 4) for one in found]).cpu()
+    return {
+        "boxes": (boxes * FINEST).round().to(torch.uint16),
+        "scores": torch.cat([one["scores"] for one in found]).cpu().half(),
+        "labels": labels.to(torch.uint8),
+        "counts": torch.tensor([len(one["scores"]) for one in found], dtype=torch.int32),
+    }
+
+
+def unpack(packed: Tensors) -> list[Found]:
+    """The way back, in float32."""
+    counts = packed["counts"].tolist()
+    boxes = (packed["boxes"].to(torch.int32).float() / FINEST).split(counts)
+    parts = zip(
+        boxes, packed["scores"].float().split(counts), packed["labels"].long().split(counts), strict=True
+    )
+    return [{"boxes": b, "scores": s, "labels": k} for b, s, k in parts]
+
+
+def learn(
+    module: LightningModule,
+    optimizer: torch.optim.Optimizer,
+    public: Public,
+    rows: np.ndarray,
+    packed: Tensors,
+    loop: LocalLoop,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+) -> int:
+    """Trains a detector's own loss on public frames, whose targets are these boxes.
+
+    Frames come whole, shuffled in each epoch. What is attached to the module's step, such as a teacher for its own
+    frames, does not look at them.
+
+    Returns:
+        The number of optimizer steps.
+    """
+    found = unpack({name: tensor.cpu() for name, tensor in packed.items()})
+    generator = np.random.default_rng(seed)
+    step = type(module).training_step
+
+    def batches() -> Iterator[Any]:
+        for _ in range(epochs):
+            order = generator.permutation(len(rows))
+            places: Iterable[np.ndarray] = np.split(order, range(batch_size, len(order), batch_size))
+            for place, batch in zip(
+                places, public_batches(public, rows[order], batch_size, loop), strict=True
+            ):
+                height, width = batch["images"].shape[-2:]
+                size = torch.tensor([width, height, width, height], dtype=torch.float32)
+                targets = [{"boxes": found[i]["boxes"] * size, "labels": found[i]["labels"]} for i in place]
+                yield {**batch, "targets": [{k: v.to(module.device) for k, v in t.items()} for t in targets]}
+
+    def loss(batch: Any) -> Tensor:
+        output: Any = step(module, batch, 0)
+        return output["loss"] if isinstance(output, dict) else output
+
+    own = vars(module)
+    before = own.get("log")
+    own["log"] = _nothing  # what the module logs is of its own frames
+    try:
+        return minimise(module, optimizer, batches(), loss, loop.trainer, loop.clip)
+    finally:
+        own.pop("log")
+        if before is not None:
+            own["log"] = before
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """A log that nobody reads."""

@@ -1,0 +1,92 @@
+"""What the models that clients sent say together, without keeping the models."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lkd.batches import Keys
+from lkd.copies import copied
+from lkd.federated.knowledge.common.batch_inputs import public_calls
+from lkd.federated.knowledge.common.consensus import Of, consensus
+from lkd.federated.knowledge.common.forward import outputs
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.server.robust import Rule
+
+if TYPE_CHECKING:
+    from lkd.federated.server.round import Round
+
+
+@torch.no_grad()
+def as_client(server: "Round", models: Sequence[LightningModule], reply: Reply) -> LightningModule:
+    """That of the models that has the client's architecture, with the weights and buffers that it sent.
+
+    Args:
+        server: The round.
+        models: Copies of `server.models`.
+        reply: To `train`.
+    """
+    kind = server.kind_of(reply.client)
+    model = models[kind]
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for own, at in server.layout(kind).weights.items():
+        tensors[own].copy_(server.x[at] + reply.tensors["delta"][own])
+    for own, value in reply.tensors["buffers"].items():
+        tensors[own].copy_(value)
+    return model
+
+
+class Ensemble:
+    """Average logits, or probabilities, of the clients' models on all public samples; clients count the same.
+
+    Args:
+        server: The round; `server.models` get the clients' weights one after the other, in copies.
+        layer: Layer that gives the logits.
+        batch_size: Samples at once.
+        of: What is averaged.
+        temperature: Of the softmax.
+        rule: A robust rule in place of the average.
+        input_key: Entries of a public batch that the models' forward is given, see `call_of`.
+    """
+
+    def __init__(
+        self,
+        server: "Round",
+        layer: str,
+        batch_size: int,
+        of: Of,
+        temperature: float,
+        rule: Rule | None = None,
+        input_key: Keys | None = None,
+    ) -> None:
+        self._server, self._layer, self._batch_size = server, layer, batch_size
+        self._of, self._temperature, self._rule, self._input_key = of, temperature, rule, input_key
+        self._models = [copied(model, "client") for model in server.models]
+        self._said: list[tuple[int, Tensor]] = []
+
+    def listen(self, replies: Iterable[Reply]) -> Iterator[Reply]:
+        """Passes replies to `train` on, and asks each client's model on the way."""
+        for reply in replies:
+            self._add(reply)
+            yield reply
+
+    @torch.no_grad()
+    def _add(self, reply: Reply) -> None:
+        server = self._server
+        model = as_client(server, self._models, reply)
+        loop, public = server.loop, server.public
+        given = public_calls(model, public, range(len(public)), self._batch_size, loop, self._input_key)
+        (logits,) = outputs(model, given, [self._layer], loop.trainer)
+        self._said.append((reply.client, logits.cpu()))
+
+    def logits(self) -> Tensor:
+        """What each client's model says, `(K, N, C)` in float64, by client, over the clients of all ranks."""
+        everyone = [one for part in self._server.gather_objects(self._said) for one in part]
+        return torch.stack([logits.double() for _, logits in sorted(everyone, key=lambda one: one[0])])
+
+    def answer(self) -> Tensor:
+        """The ensemble's probabilities `(N, C)`."""
+        joined = consensus(self.logits(), self._of, self._temperature, rule=self._rule)
+        return joined if self._of == "probabilities" else (joined / self._temperature).softmax(1)

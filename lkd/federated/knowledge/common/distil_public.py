@@ -1,0 +1,92 @@
+"""Trains a model to say of public data what it is told, at a client or at the server."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lkd.batches import Keys
+from lkd.federated.client.training_loop import LocalLoop
+from lkd.federated.knowledge.common.batch_inputs import public_calls, run
+from lkd.federated.knowledge.common.forward import minimise
+from lkd.federated.protocol.client_data import Public
+from lkd.taps import Call, Taps
+
+Compare = Callable[[Any, Tensor], Tensor]
+"""The loss of a batch from the model's logits `(B, C)`, or a list of what its layers give, and the targets `(B, ...)`."""
+
+
+def distil(
+    module: LightningModule,
+    optimizer: torch.optim.Optimizer,
+    public: Public,
+    rows: np.ndarray,
+    targets: Tensor,
+    loss: Compare,
+    loop: LocalLoop,
+    seed: int,
+    epochs: int = 1,
+    batch_size: int = 256,
+    layer: str | Sequence[str] = "",
+    clip: float | None = None,
+    input_key: Keys | None = None,
+) -> int:
+    """Trains on public samples, shuffled in each epoch, towards their targets.
+
+    Args:
+        module: The student.
+        optimizer: Of its parameters.
+        public: The samples.
+        rows: Numbers of those that have targets.
+        targets: `(N, ...)`, one for each of `rows`; no gradient flows into them.
+        loss: Compares a batch.
+        loop: How this process moves batches, and in which precision.
+        seed: Of the order.
+        epochs: Passes.
+        batch_size: Samples in a step.
+        layer: What of the student is compared; `""` is its forward's output. Of several layers the loss gets a list.
+        clip: Largest norm of a gradient.
+        input_key: Entries of a public batch that the student's forward is given, see `call_of`.
+
+    Returns:
+        The number of optimizer steps.
+    """
+    targets = targets.detach().to(module.device)
+    layers = [layer] if isinstance(layer, str) else list(layer)
+    generator = np.random.default_rng(seed)
+
+    def batches() -> Iterator[tuple[Call, Tensor]]:
+        for _ in range(epochs):
+            order = generator.permutation(len(rows))
+            places = torch.from_numpy(order).to(module.device).split(batch_size)
+            calls = public_calls(module, public, rows[order], batch_size, loop, input_key)
+            for place, call in zip(places, calls, strict=True):
+                yield call, targets[place]
+
+    def step(batch: tuple[Call, Tensor]) -> Tensor:
+        with Taps(module, layers, "layer") as taps:
+            run(module, batch[0])
+        given = [taps.output(one).float() for one in layers]
+        return loss(given[0] if isinstance(layer, str) else given, batch[1])
+
+    return minimise(module, optimizer, batches(), step, loop.trainer, clip)
+
+
+def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float = 1.0) -> Tensor:
+    """`-T^2 sum_c q_c log softmax(z / T)_c`, mean over the batch: the gradient of `T^2 KL(q || p)`.
+
+    Args:
+        logits: The student's, `(B, C)`.
+        probabilities: `(B, C)`, at temperature T already.
+        temperature: T.
+
+    Example:
+        >>> soft_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.5, 0.5]]))
+        tensor(0.6931)
+    """
+    logs = F.log_softmax(logits / temperature, dim=1)
+    return -(temperature**2) * (probabilities.to(logs) * logs).sum(1).mean()

@@ -1,0 +1,231 @@
+"""The pattern of federated distillation over public data: predict, agree, digest, train."""
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lkd.batches import Keys, call_of
+from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.client.configured_optimizers import parse
+from lkd.federated.client.context import ClientRun
+from lkd.federated.client.single_samples import normalizes, try_one
+from lkd.federated.knowledge.common.batch_inputs import public_batches, run
+from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.consensus import stacked
+from lkd.federated.knowledge.common.distil_public import Compare, distil
+from lkd.federated.knowledge.common.forward import draw, outputs_of
+from lkd.federated.protocol.seeds import derive, seed_everything
+from lkd.federated.protocol.tensors import Tensors
+
+if TYPE_CHECKING:
+    from lkd.federated.server.round import Round
+
+
+class PublicExchange(Algorithm):
+    """Clients say what they think of public samples, the server makes targets of it, and the clients learn them.
+
+    A subclass says how answers become targets (`agree`) and how they are learnt (`compare`). Travels: logits of the
+    public samples of the round up, targets down; which samples follows from the seed. Weights never leave a client,
+    so that clients may have any architectures whose outputs have the same classes in the same order.
+
+    Args:
+        samples: Public samples in a round, drawn anew each round, at most as many as there are; None for all of them.
+        epochs: Passes over them in which a client digests the targets.
+        batch_size: Samples in a step of that.
+        layer: Layer of the client's module that gives the logits; `""` is its forward's output.
+        warmup: Rounds of private training before the first exchange: what untrained models say is worth nothing.
+        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+
+    Raises:
+        ValueError: For numbers below 1 (`warmup`: 0), and, before anybody trains, if there are no public data or clients
+            have other classes.
+    """
+
+    shares = False
+    mixed = True
+    public = True
+    trains_first = False
+    """Whether clients train before the exchange, or digest and then train."""
+
+    def __init__(
+        self,
+        samples: int | None = None,
+        epochs: int = 1,
+        batch_size: int = 256,
+        layer: str = "",
+        warmup: int = 1,
+        input_key: Keys | None = None,
+    ) -> None:
+        super().__init__("uniform")
+        for name, number in (("samples", samples or 1), ("epochs", epochs), ("batch_size", batch_size)):
+            if number < 1:
+                raise ValueError(f"{name}={number} must be 1 or more.")
+        if samples == 0 or warmup < 0:
+            raise ValueError(f"samples={samples} must be 1 or more, and warmup={warmup} 0 or more.")
+        self.samples, self.epochs, self.batch_size = samples, epochs, batch_size
+        self.layer, self.warmup, self.input_key = layer, warmup, input_key
+        self._checked = False
+
+    def setup(self, x: Tensors) -> None:
+        """Clients are looked at anew."""
+        self._checked = False
+
+    def agree(self, server: "Round", logits: Tensor, clients: list[int]) -> Tensor | dict[int, Tensor]:
+        """Targets `(N, ...)` for all clients, or for each by its id.
+
+        Args:
+            server: The round.
+            logits: What clients said, `(K, N, C)`, float64.
+            clients: Their ids, in the same order.
+        """
+        raise NotImplementedError
+
+    def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a student's logits `(B, C)` against targets."""
+        raise NotImplementedError
+
+    def round(self, server: "Round") -> Tensors:
+        """Exchange and training, in the method's order."""
+        public, numbers = server.public, {"seed": float(server.seed)}
+        self._check(server)
+        if server.index < self.warmup:
+            return server.mean(server.train())["delta"]
+        delta = server.mean(server.train())["delta"] if self.trains_first else {}
+        targets = self.targets(server, numbers)
+        if isinstance(targets, dict):
+            knowledge = {i: {"targets": target.float()} for i, target in targets.items()}
+        else:
+            knowledge = self.lessons(server, targets.float())
+            self.learn(server, targets.float(), len(public))
+        if not self.trains_first:
+            return server.mean(server.train(knowledge=knowledge, numbers=numbers))["delta"]
+        self.taught(server, [reply.client for reply in server.ask("digest", knowledge, numbers=numbers)])
+        return delta
+
+    def targets(self, server: "Round", numbers: dict[str, float]) -> Tensor | dict[int, Tensor]:
+        """Asks the clients, and makes targets of what they say."""
+        told = server.gather(server.ask("predict", numbers=numbers))
+        return self.agree(server, stacked(told, "logits"), [t.client for t in told])
+
+    def lessons(self, server: "Round", targets: Tensor) -> dict[int, Tensors]:
+        """What each client is sent of the targets `(N, ...)`, float32: all of them."""
+        return {i: {"targets": targets} for i in server.cohort}
+
+    def taught(self, server: "Round", clients: list[int]) -> None:
+        """At the server, once this rank's clients have digested what they were sent; those that failed are not among them."""
+
+    def _check(self, server: "Round") -> None:
+        """Refuses, before anybody works, clients of other classes."""
+        if not self._checked:
+            check_sizes(server, self.layer, public=True, input_key=self.input_key)
+            rows = self.rows(server.seed, 0, len(server.public))
+            if len(rows) % self.batch_size == 1:
+                told = f"batch_size={self.batch_size} of {len(rows)} public samples leaves a batch of one"
+                (one,) = public_batches(server.public, [0], 1, server.loop, self.input_key)
+                for model in filter(normalizes, server.models):
+                    try_one(model, functools.partial(run, model, call_of(model, one, self.input_key)), told)
+            self._checked = True
+
+    def rows(self, seed: int, round: int, size: int) -> np.ndarray:
+        """Numbers of the round's public samples, none of them twice."""
+        return draw(seed, round, size, None if self.samples is None else min(self.samples, size))
+
+    def learn(self, server: "Round", targets: Tensor, size: int) -> None:
+        """At the server: for methods that have a model there."""
+
+    def predict(self, local: ClientRun) -> None:
+        """At the client: logits of the round's samples."""
+        (local.tell["logits"],) = outputs_of(
+            local, self.asked(local), [self.layer], self.batch_size, self.input_key
+        )
+
+    def asked(self, local: ClientRun) -> np.ndarray:
+        """At the client: numbers of the samples of which it is asked, all of the round's."""
+        return self._drawn(local)
+
+    def told(self, local: ClientRun) -> Tensor:
+        """At the client: the targets of the round's samples, as they were sent."""
+        return local.knowledge["targets"]
+
+    def begin(self, local: ClientRun) -> None:
+        """At the client, before private training: digests what it was sent."""
+        if "targets" in local.knowledge:
+            self._digest(local)
+            local.loop.local.begin_client()  # momentum of the digestion is not the training's
+
+    def digest(self, local: ClientRun) -> None:
+        """At the client, after private training."""
+        local.loop.local.begin_client()
+        self._digest(local)
+        local.keeps = True
+
+    def _digest(self, local: ClientRun) -> None:
+        distil(
+            local.module,
+            local.optimizer,
+            local.public,
+            self._drawn(local),
+            self.told(local),
+            self.compare,
+            local.loop,
+            local.seed,
+            self.epochs,
+            self.batch_size,
+            self.layer,
+            local.loop.clip,
+            self.input_key,
+        )
+
+    def _drawn(self, local: ClientRun) -> np.ndarray:
+        return self.rows(int(local.numbers["seed"]), local.round, len(local.public))
+
+
+def at_server(
+    server: "Round",
+    rows: np.ndarray,
+    targets: Tensor,
+    compare: Compare,
+    epochs: int,
+    batch_size: int,
+    layer: str | Sequence[str] = "",
+    part: int = 0,
+    input_key: Keys | None = None,
+) -> None:
+    """Trains the server's model on public samples, as `distil` does a client's.
+
+    Its optimizer is the module's own, begun anew every time, as a client's is; the server has no schedule.
+
+    Args:
+        server: The round.
+        rows: Numbers of the samples.
+        targets: `(N, ...)`, one for each.
+        compare: Compares a batch.
+        epochs: Passes.
+        batch_size: Samples in a step.
+        layer: What is compared.
+        part: Which training of a round this is, where there are several.
+        input_key: Entries of a public batch that the forward is given, see `call_of`.
+    """
+    module = server.models[0]
+    optimizer = parse(module.configure_optimizers(), type(module).__name__)[0]
+    seed = derive(server.seed, server.index, server.population + part)  # numbers after the last client's
+    seed_everything(seed, module.device)  # the same on every rank
+    with torch.enable_grad():
+        distil(
+            module,
+            optimizer,
+            server.public,
+            rows,
+            targets,
+            compare,
+            server.loop,
+            seed,
+            epochs,
+            batch_size,
+            layer,
+            input_key=input_key,
+        )

@@ -1,0 +1,158 @@
+"""Representations of public samples in several modalities: made, scored against other modalities, and joined."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lkd.federated.client.training_loop import LocalLoop
+from lkd.federated.knowledge.common.batch_inputs import inputs_of, public_batches
+from lkd.federated.knowledge.common.forward import outputs
+from lkd.federated.knowledge.common.modality_layers import present
+from lkd.federated.protocol.client_data import Public
+from lkd.losses.unit import gram, unit
+from lkd.taps import Call
+
+
+def complete(
+    module: LightningModule,
+    modalities: Iterable[str],
+    public: Public,
+    rows: Sequence[int] | np.ndarray,
+    batch_size: int,
+    loop: LocalLoop,
+) -> Iterator[Any]:
+    """Batches of public samples that have all these modalities, where the module is.
+
+    Raises:
+        ValueError: If a sample lacks one of them.
+    """
+    names = list(modalities)
+    for given in public_batches(public, rows, batch_size, loop):
+        batch = inputs_of(given)
+        there = present(module, batch)
+        for m in names:
+            if not there[m].all():
+                raise ValueError(
+                    f"public: {int((~there[m]).sum())} of {len(there[m])} samples of a batch have no {m!r}, and this algorithm "
+                    "compares the modalities of the same samples: let the public data have all that clients have."
+                )
+        yield batch
+
+
+def represent(
+    module: LightningModule,
+    layers: Mapping[str, str],
+    public: Public,
+    rows: Sequence[int] | np.ndarray,
+    batch_size: int,
+    loop: LocalLoop,
+) -> dict[str, Tensor]:
+    """What a module makes of public samples in each modality, in eval mode, as unit vectors.
+
+    Args:
+        module: The module.
+        layers: Its layers by modality.
+        public: The samples.
+        rows: Numbers of those that are asked for.
+        batch_size: Samples at a time.
+        loop: How this process moves batches, and in which precision.
+
+    Returns:
+        `(N, D)` by modality, float32.
+
+    Raises:
+        ValueError: If a sample lacks one of the modalities.
+    """
+    complete_ones = complete(module, layers, public, rows, batch_size, loop)
+    calls = (Call((batch,), {}) for batch in complete_ones)
+    found = outputs(module, calls, list(layers.values()), loop.trainer)
+    return {m: unit(z.flatten(1)) for m, z in zip(layers, found, strict=True)}
+
+
+def info_nce(z: Tensor, bank: Tensor, places: Tensor, temperature: float = 0.5) -> Tensor:
+    """`-log softmax_j(z_i . g_j / T)` at the place of sample i, mean over the batch; all others of the bank are negatives.
+
+    Args:
+        z: Unit vectors `(B, D)`.
+        bank: Unit vectors `(N, D)`.
+        places: Which of them are the positives, `(B,)`.
+        temperature: T.
+
+    Example:
+        >>> info_nce(torch.tensor([[1.0, 0.0]]), torch.zeros(2, 2), torch.tensor([0]))
+        tensor(0.6931)
+    """
+    return F.cross_entropy(gram(z, bank.detach()) / temperature, places)
+
+
+def pair_loss(representations: Sequence[Tensor], temperature: float = 0.5) -> Tensor:
+    """`info_nce` within a batch of every modality against every other, whose gradient goes into both; mean over the pairs.
+
+    Args:
+        representations: Unit vectors `(B, D)` of the same samples, a tensor each modality, at least two. Zeros stand for a
+            modality that a sample lacks, by dropout: it is neither positive nor negative in that pair of modalities.
+        temperature: T.
+
+    Example:
+        >>> pair_loss([torch.ones(3, 2), torch.ones(3, 2)])
+        tensor(1.0986)
+    """
+    losses = []
+    for i, j in itertools.permutations(range(len(representations)), 2):
+        there = representations[i].any(1) & representations[j].any(1)
+        logits = gram(representations[i][there], representations[j][there]) / temperature
+        places = torch.arange(len(logits), device=logits.device)
+        losses.append(F.cross_entropy(logits, places, reduction="sum") / max(len(logits), 1))
+    return torch.stack(losses).mean()
+
+
+def cross_modal_scores(
+    own: Tensor, others: Sequence[Tensor], temperature: float = 1.0, chunk: int = 1024
+) -> Tensor:
+    """How well representations find their samples among all, in other modalities: `log softmax_j(z_i . g_j / T)_i`.
+
+    Args:
+        own: `(N, D)`, of one modality.
+        others: Representations `(N, D)` of the same samples in other modalities, over which scores are averaged;
+            without any, all scores are 0.
+        temperature: T.
+        chunk: Samples at a time: memory is that of `chunk` times N numbers.
+
+    Returns:
+        `(N,)`, 0 or less.
+
+    Example:
+        >>> cross_modal_scores(torch.zeros(2, 3), [torch.ones(2, 3)])
+        tensor([-0.6931, -0.6931])
+    """
+    scores = own.new_zeros(len(own))
+    for other in others:
+        for start in range(0, len(own), chunk):
+            part = slice(start, start + chunk)
+            logits = own[part] @ other.T / temperature
+            scores[part] += logits.diagonal(start) - logits.logsumexp(1)
+    return scores / max(len(others), 1)
+
+
+def joined(told: Tensor, scores: Tensor) -> Tensor:
+    """Sum over clients of what they say of a sample, weighted by the softmax over clients of their scores for it.
+
+    Args:
+        told: `(K, N, D)`.
+        scores: `(K, N)`.
+
+    Returns:
+        `(N, D)`, not scaled to length 1 again.
+
+    Example:
+        >>> told = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])
+        >>> joined(told, torch.tensor([[0.0], [0.0]]))
+        tensor([[0.5000, 0.5000]])
+    """
+    return (scores.softmax(0)[..., None] * told).sum(0)

@@ -1,0 +1,119 @@
+"""Which checkpoints of its neighbours each client learns from, and when."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lkd.federated.protocol.tensors import Tensors
+
+REFRESH, PICK = 0x706F6F6C, 0x7069636B  # keep these draws apart from others of a round and client
+
+
+def refresh(
+    pool: Tensor | None,
+    edges: Sequence[Sequence[int]],
+    present: Sequence[int],
+    size: int | None,
+    round: int,
+    every: int,
+    seed: int,
+) -> Tensor:
+    """The pools of all clients in this round; an entry is a neighbour and the round of its checkpoint.
+
+    A pool is first filled with present checkpoints of random neighbours; then, every so many rounds, a random entry
+    gives way to the present checkpoint of a random neighbour. An entry whose owner is no neighbour any more leaves.
+
+    Args:
+        pool: That of the last round, `(K, size, 2)`, or None.
+        edges: Neighbours of every client, `e_t(k)`.
+        present: Clients that take part in this round.
+        size: Entries in a pool; None: always the present checkpoints of all neighbours.
+        round: Number of the round.
+        every: Rounds between two replacements.
+        seed: Draws depend on it, the round and the client.
+
+    Returns:
+        `(K, size, 2)`; -1 where there is no entry.
+
+    Example:
+        >>> refresh(None, [[1], [0, 2], [1]], [0, 1, 2], None, 5, 1, 0).tolist()
+        [[[1, 5], [-1, -1]], [[0, 5], [2, 5]], [[1, 5], [-1, -1]]]
+    """
+    here = set(present)
+    if size is None:
+        widest = max(map(len, edges))
+        fresh = [[[j, round] for j in neighbours if j in here] for neighbours in edges]
+        rows = [entries + [[-1, -1]] * (widest - len(entries)) for entries in fresh]
+        return torch.tensor(rows, dtype=torch.long).view(len(edges), widest, 2)
+    table = torch.full((len(edges), size, 2), -1) if pool is None else pool.clone()
+    for client, neighbours in enumerate(edges):
+        generator = np.random.default_rng([seed, round, client, REFRESH])
+        near = [j for j in neighbours if j in here]
+        gone = ~torch.isin(table[client, :, 0], torch.tensor(list(neighbours) or [-1]))
+        table[client, gone] = -1
+        empty = (table[client, :, 0] < 0).nonzero().flatten().tolist()
+        if not near or client not in here:
+            continue
+        due = empty or ([int(generator.integers(size))] if round % every == 0 else [])
+        for place in due:
+            table[client, place] = torch.tensor([near[int(generator.integers(len(near)))], round])
+    return table
+
+
+def pick(
+    entries: Tensor, present: Sequence[int], steps: int, teachers: int | None, seed: Sequence[int]
+) -> Tensor:
+    """Which entries of a client's pool teach in each step.
+
+    Args:
+        entries: Its pool, `(size, 2)`.
+        present: Clients that can answer.
+        steps: Number of steps.
+        teachers: Delta, different entries in a step, fewer if there are not so many; None for all.
+        seed: Integers.
+
+    Returns:
+        `(steps, teachers)`, places in the pool, or an empty second dimension if nobody can teach.
+
+    Example:
+        >>> pick(torch.tensor([[1, 0], [-1, -1]]), [0, 1], 3, 1, [0]).tolist()
+        [[0], [0], [0]]
+    """
+    here = torch.tensor(list(present) or [-1])
+    able = torch.isin(entries[:, 0], here[here >= 0]).nonzero().flatten().numpy()
+    generator = np.random.default_rng([*seed, PICK])
+    count = len(able) if teachers is None else min(teachers, len(able))
+    drawn = [generator.choice(able, count, replace=False) for _ in range(steps)] if count else []
+    return torch.from_numpy(np.stack(drawn)) if count else torch.zeros(steps, 0, dtype=torch.long)
+
+
+def questions(
+    table: Tensor, taught: Sequence[tuple[Tensor, Tensor]], peers: Sequence[int], stale: bool = True
+) -> dict[int, Tensors]:
+    """What every peer is asked: which of its checkpoints teach in which steps, and which it has to keep.
+
+    Args:
+        table: All pools, `(K, size, 2)`.
+        taught: A pool, and the places in it that teach in each step, for every client.
+        peers: Who can answer.
+        stale: Whether checkpoints outlive the round.
+
+    Example:
+        >>> table = torch.tensor([[[1, 0]], [[0, 0]]])
+        >>> asked = questions(table, [(table[0], torch.tensor([[0]])), (table[1], torch.tensor([[0]]))], [0, 1])
+        >>> asked[1]
+        {'keep': tensor([0]), '0': tensor([0])}
+    """
+    none = torch.zeros(0, dtype=torch.long)
+    asked = {j: {"keep": table[table[..., 0] == j][:, 1].unique() if stale else none} for j in peers}
+    steps: dict[tuple[int, int], set[int]] = {}
+    for pool, chosen in taught:
+        for step, places in enumerate(chosen.tolist()):
+            for place in places:
+                j, round = pool[place].tolist()
+                steps.setdefault((j, round), set()).add(step)
+    for (j, round), which in sorted(steps.items()):
+        asked[j][str(round)] = torch.tensor(sorted(which))
+    return asked

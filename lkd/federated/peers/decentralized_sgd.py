@@ -1,0 +1,84 @@
+"""D-PSGD: peers average weights with their neighbours."""
+
+from typing import TYPE_CHECKING, Literal
+
+from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.peers.peer_weights import addressed, adopt, by_sender, combine, weights_of
+from lkd.federated.protocol.tensors import Tensors, moved
+from lkd.federated.topology import Topology, metropolis_weights
+from lkd.federated.topology.base import check_topology
+
+if TYPE_CHECKING:
+    from lkd.federated.server.round import Round
+
+
+class DPSGD(Algorithm):
+    """Each round, a client trains and mixes its weights with its neighbours': gossip averaging.
+
+    Lian et al., "Can Decentralized Algorithms Outperform Centralized Algorithms? A Case Study for Decentralized Parallel
+    Stochastic Gradient Descent", NeurIPS 2017, arXiv:1705.09056, Algorithm 1: `x_k <- sum_j W_kj x_j - gamma g(x_k)`, where
+    W is symmetric and doubly stochastic; here it has the Metropolis weights of the graph. The change `Delta_k` that local
+    training makes, of as many steps as `LocalWork` says, is in the place of the gradient step.
+
+    Travels, along each edge: the parameters that train and the floating buffers. Buffers (batch statistics), which the
+    paper does not have, are always those after training, for `sum_j W_kj v_j + Delta_k` could be a negative variance. A
+    client that does not take part in a round, or fails, is left out, and its weight goes to each neighbour's own model:
+    W stays symmetric and doubly stochastic.
+
+    Args:
+        topology: An undirected graph.
+        mix: `"before"`: the neighbours' parameters before this round's training, `sum_j W_kj x_j + Delta_k`, as in Algorithm
+            1; `"after"`: those after it, `sum_j W_kj (x_j + Delta_j)`, adapt then combine, which mixes the new steps, too.
+
+    Raises:
+        ValueError: For an unknown `mix`; before anybody trains in a round, for a graph whose edges go one way, or that is
+            none of so many clients.
+
+    Example:
+        >>> from lkd.federated.topology import Ring
+        >>> DPSGD(Ring()).mix
+        'after'
+    """
+
+    shares = False
+
+    def __init__(self, topology: Topology, mix: Literal["before", "after"] = "after") -> None:
+        super().__init__("uniform")
+        if mix not in ("before", "after"):
+            raise ValueError(f"mix={mix!r} must be 'before' or 'after'.")
+        check_topology(topology)
+        self.topology, self.mix = topology, mix
+
+    def begin(self, local: ClientRun) -> None:
+        """Where the client stands before it trains."""
+        local.memory = {}
+        if self.mix == "before":
+            trained = dict(local.module.named_parameters())
+            local.memory = {n: t for n, t in weights_of(local).items() if n in trained}
+
+    def finish(self, local: ClientRun) -> Lists:
+        """What it tells its neighbours."""
+        local.tell = {**weights_of(local), **local.memory}
+        return {}
+
+    def mix_in(self, local: ClientRun) -> None:
+        """At the client: the mixture of its neighbours' weights and its own takes their place."""
+        ours, now, before = local.client.id, weights_of(local), moved(local.memory, "cpu")
+        parts = {j: moved(part, "cpu") for j, part in by_sender(local.knowledge).items()}
+        weights = {j: local.numbers[f"weight {j}"] for j in parts}
+        weights[ours] = 1.0 - sum(weights.values())  # that of peers that left, too
+        mixed = combine({**parts, ours: {**now, **before}}, weights)
+        adopt(local, {n: now[n] + (t - before[n]) if n in before else t for n, t in mixed.items()})
+        local.memory = {}
+
+    def round(self, server: "Round") -> Tensors:
+        """Trains, and mixes along the edges."""
+        matrix = metropolis_weights(self.topology.edges(server.population, server.index))
+        told = {t.client: t.knowledge for t in server.gather(server.train())}
+        near = {k: [j for j in told if j != k and matrix[k, j] > 0] for k in told}
+        knowledge = {k: addressed({j: told[j] for j in js}) for k, js in near.items()}
+        numbers = {k: {f"weight {j}": float(matrix[k, j]) for j in js} for k, js in near.items()}
+        for _ in server.ask("mix_in", knowledge, to=told, numbers=numbers):
+            pass
+        return {}

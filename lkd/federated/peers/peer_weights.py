@@ -1,0 +1,70 @@
+"""Weights that peers send each other, and their mixture."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lkd.federated.client.context import ClientRun
+from lkd.federated.knowledge.common.own_checkpoints import state
+from lkd.federated.protocol.tensors import Tensors, is_inexact, moved
+
+
+def weights_of(local: ClientRun) -> Tensors:
+    """Copies of the client's parameters that train, and of its floating and complex buffers; what is frozen is everywhere the same."""
+    module = local.module
+    saved = module.state_dict(
+        keep_vars=True
+    ).keys()  # buffers that are not persistent begin anew in every round
+    weights = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    buffers = {n: b for n, b in module.named_buffers() if is_inexact(b) and n in saved}
+    return moved({**weights, **buffers}, "cpu")
+
+
+def adopt(local: ClientRun, weights: Mapping[str, Tensor]) -> None:
+    """These become the client's parameters and buffers, and are kept."""
+    tensors = state(local)
+    with torch.no_grad():
+        for name, value in weights.items():
+            tensors[name].copy_(value)
+    local.keeps = True
+
+
+def combine(parts: Mapping[int, Tensors], weights: Mapping[int, float]) -> Tensors:
+    """`sum_j w_j x_j` over clients, in float64 and in the order of their ids.
+
+    Args:
+        parts: Tensors by client.
+        weights: Weight by client; only these are summed.
+
+    Example:
+        >>> combine({0: {"w": torch.ones(1)}, 1: {"w": torch.zeros(1)}}, {0: 0.25, 1: 0.75})
+        {'w': tensor([0.2500])}
+    """
+    first = min(weights)
+    total: Tensors = {}
+    for name, like in parts[first].items():
+        value = torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float64))
+        for j, weight in sorted(weights.items()):
+            value += weight * parts[j][name].to(value.dtype)
+        total[name] = value.to(like.dtype)
+    return total
+
+
+def addressed(parts: Mapping[int, Tensors]) -> Tensors:
+    """Tensors of several clients in one message: `"<client>/<name>"`."""
+    return {f"{client}/{name}": t for client, tensors in parts.items() for name, t in tensors.items()}
+
+
+def by_sender(knowledge: Tensors) -> dict[int, Tensors]:
+    """The way back.
+
+    Example:
+        >>> by_sender(addressed({3: {"w": torch.ones(1)}}))
+        {3: {'w': tensor([1.])}}
+    """
+    found: dict[int, Tensors] = {}
+    for key, tensor in knowledge.items():
+        client, name = key.split("/", 1)
+        found.setdefault(int(client), {})[name] = tensor
+    return found

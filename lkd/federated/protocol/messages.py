@@ -1,0 +1,47 @@
+"""The only things that pass between server and clients."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lkd.federated.protocol.tensors import Groups, Tensors, num_bytes
+
+
+@dataclass
+class Message:
+    """Tensors by group and name, and numbers that need no tensor.
+
+    Attributes:
+        tensors: Groups that are named like the weights, such as `{"x": {...}, "c": {...}}`.
+        numbers: Such as `{"steps": 5.0}`.
+        knowledge: Tensors of any name and shape, such as `{"logits": ...}`.
+    """
+
+    tensors: Groups = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    knowledge: Tensors = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes on the wire: its tensors, and eight bytes a number."""
+        return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * len(self.numbers)
+
+
+@dataclass
+class Reply(Message):
+    """A client's answer, or why there is none.
+
+    Attributes:
+        client: Id of the client.
+        error: What went wrong, in one sentence; empty if nothing did.
+        cause: The exception, where the client is in this process.
+        seconds: How long the client worked.
+        metrics: What its module logged.
+        undo: Puts back what the client kept before; for a reply that the server refuses. None where nothing can be put back.
+    """
+
+    client: int = -1
+    error: str = ""
+    cause: Exception | None = None
+    seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+    undo: Callable[[], None] | None = None

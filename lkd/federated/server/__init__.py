@@ -1,0 +1,1 @@
+"""What runs at the server: rounds, aggregation, participation; it never imports the client."""

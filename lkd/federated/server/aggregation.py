@@ -1,0 +1,222 @@
+"""Joins what the clients of a round reply: by mean, sum or robust rule, over architectures and ranks."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.tensor_names import Layout
+from lkd.federated.protocol.tensors import Groups, Tensors, as_real, as_type, moved
+from lkd.federated.server.ranks import Ranks
+from lkd.federated.server.robust import Rule
+from lkd.federated.server.weighted_sum import Averaged, RunningSum
+from lkd.federated.server.weighting import Weighing
+
+
+@dataclass
+class Told:
+    """What a client told in a round, as every rank knows it.
+
+    Attributes:
+        client: Its id.
+        samples: Its number of training samples.
+        knowledge: Its tensors, on the CPU.
+        numbers: Its numbers.
+    """
+
+    client: int
+    samples: int
+    knowledge: Tensors
+    numbers: dict[str, float]
+
+
+class Reduction:
+    """The joining half of a round. A mean of a tensor is over the clients that have it.
+
+    Args:
+        x: The server's weights.
+        buffers: The server's buffers.
+        layouts: Of every architecture.
+        layout_of: Which of them the sender of a reply has.
+        client: The sender of a reply.
+        weighing: Its weight in a mean.
+        enough: Told how many clients are in a result; raises if they are too few.
+        rule: A robust rule instead of the weighted mean.
+        ranks: The processes.
+        sums: Accumulators of earlier rounds, to be used again.
+    """
+
+    def __init__(
+        self,
+        x: Tensors,
+        buffers: Tensors,
+        layouts: Sequence[Layout],
+        layout_of: Callable[[Reply], int],
+        client: Callable[[Reply], Client],
+        weighing: Weighing,
+        enough: Callable[[int], None],
+        rule: Rule | None = None,
+        ranks: Ranks | None = None,
+        sums: dict[str, RunningSum] | None = None,
+    ) -> None:
+        self.rule, self._x, self._buffers = rule, x, buffers
+        self._layouts, self._layout_of = layouts, layout_of
+        self._client, self._weighing, self._enough = client, weighing, enough
+        self._ranks = ranks or Ranks()
+        self._sums = {} if sums is None else sums
+        self._blocks = _blocks(list(x), [layout.weights for layout in layouts], weighing)
+        self._buffer_blocks = _blocks(list(buffers), [layout.buffers for layout in layouts], weighing)
+        self._new_buffers = [
+            self._sum(f"buffers {i}", {n: buffers[n] for n in block.names})
+            for i, block in enumerate(self._buffer_blocks)
+        ]
+        self._ruled_buffers: Tensors = {}
+        self.absent: set[str] = set()  # weights that no client had which replied
+
+    def add_buffers(self, reply: Reply) -> None:
+        """Takes note of the buffers that a trained client brings back."""
+        layout = self._layout_of(reply)
+        ours = {at: reply.tensors["buffers"][own] for own, at in self._layouts[layout].buffers.items()}
+        client = self._client(reply)
+        for block, total in zip(self._buffer_blocks, self._new_buffers, strict=True):
+            weight = self._weighing(client) * self._weighing.share(client, block.modality)
+            if layout in block.owners and weight > 0:
+                total.add({name: ours[name] for name in block.names}, weight)
+
+    def mean_buffers(self) -> Tensors:
+        """The buffers that came back, joined in the same way as the weights; nothing where there are none."""
+        if not self._buffers:
+            return {}
+        if self.rule is not None:
+            return self._ruled_buffers
+        found: Tensors = {}
+        for total in self._new_buffers:
+            self._join(total)
+            found |= total.mean() if total.count else {}
+        return found
+
+    def reduce(
+        self,
+        replies: Iterable[Reply],
+        groups: Sequence[str],
+        numbers: Sequence[str],
+        weight: Callable[[Reply], float],
+        result: Callable[[RunningSum], Tensors],
+    ) -> Groups:
+        """Weighted mean or sum of groups of tensors; see `Round.mean`."""
+        kind = " ".join((*groups, *numbers))
+        zeros = {f"numbers/{name}": torch.zeros((), dtype=torch.float64) for name in numbers}
+        totals = []
+        for i, block in enumerate(self._blocks):
+            like = {f"{g}/{n}": self._x[n] for g in groups for n in block.names} | (zeros if i == 0 else {})
+            totals.append(self._sum(f"{kind} {i}", like))
+        updates: list[tuple[int, Tensor]] = []
+        for reply in replies:
+            self._add(reply, totals, groups, numbers, weight(reply))
+            if self.rule is not None:
+                updates.append((reply.client, self._update(reply)))
+        for total in totals:
+            self._join(total)
+        first = totals[0]  # what all architectures have: the block in which every reply is
+        self._enough(first.count)
+        flat: Tensors = {}
+        for block, total in zip(self._blocks, totals, strict=True):
+            # no client of an architecture, or none that has any sample of a modality, in this round: its weights stay
+            nothing = {f"{g}/{n}": torch.zeros_like(self._x[n]) for g in groups for n in block.names}
+            flat |= result(total) if total.count else nothing
+            self.absent |= set() if total.count else set(block.names)
+        found: Groups = Averaged({g: {n: flat[f"{g}/{n}"] for n in self._x} for g in groups})
+        found["numbers"] = {name: flat[f"numbers/{name}"] for name in numbers}
+        found["numbers"]["weight"] = torch.tensor(first.weight, dtype=torch.float64)
+        if self.rule is not None:
+            found["delta"], changes = self._by_rule(updates)
+            self._ruled_buffers = {n: before + changes[n] for n, before in self._buffers.items()}
+        return found
+
+    def _add(
+        self,
+        reply: Reply,
+        totals: Sequence[RunningSum],
+        groups: Sequence[str],
+        numbers: Sequence[str],
+        weight: float,
+    ) -> None:
+        layout = self._layout_of(reply)
+        for group in groups:
+            if group not in reply.tensors:
+                raise ValueError(
+                    f"the replies have no group {group!r}, only {', '.join(map(repr, reply.tensors))}: `finish` has to "
+                    "return it."
+                )
+        theirs = {at: own for own, at in self._layouts[layout].weights.items()}
+        scalars = {f"numbers/{n}": torch.tensor(reply.numbers[n], dtype=torch.float64) for n in numbers}
+        for i, (block, total) in enumerate(zip(self._blocks, totals, strict=True)):
+            share = self._weighing.share(self._client(reply), block.modality)
+            if layout in block.owners and (share > 0 or not block.modality):
+                tensors = {f"{g}/{n}": reply.tensors[g][theirs[n]] for g in groups for n in block.names}
+                total.add(tensors | (scalars if i == 0 else {}), weight * share)
+
+    def gather(self, replies: Iterable[Reply]) -> list[Told]:
+        """What the clients told, all of them on every rank, by client."""
+        told = [
+            Told(r.client, self._client(r).num_samples, moved(r.knowledge, "cpu"), r.numbers) for r in replies
+        ]
+        everyone = [t for part in self._ranks.gather_objects(told) for t in part]
+        self._enough(len(everyone))
+        return sorted(everyone, key=lambda t: t.client)
+
+    def _join(self, total: RunningSum) -> None:
+        if self._ranks.world_size > 1:
+            total.gather(self._ranks.gather_tensors, self._ranks.device)
+
+    def _sum(self, kind: str, like: Tensors) -> RunningSum:
+        if kind not in self._sums:
+            self._sums[kind] = RunningSum(like)
+        return self._sums[kind].reset()
+
+    def _update(self, reply: Reply) -> Tensor:
+        """A client's change of weights and buffers, for the rule: statistics themselves would be shrunk by clipping.
+
+        Complex numbers are two real coordinates, so that distances and norms are theirs.
+        """
+        buffers = reply.tensors["buffers"]
+        changes = [buffers[n] - before for n, before in self._buffers.items()]
+        return torch.cat([as_real(t).flatten() for t in (*reply.tensors["delta"].values(), *changes)])
+
+    def _by_rule(self, updates: list[tuple[int, Tensor]]) -> tuple[Tensors, Tensors]:
+        """The rule's change of weights and buffers, on which it decides together."""
+        assert self.rule is not None
+        everyone = sorted(
+            (u for part in self._ranks.gather_objects(updates) for u in part), key=lambda update: update[0]
+        )
+        flat = self.rule(torch.stack([update.to(self._ranks.device) for _, update in everyone]))
+        tensors = [*self._x.items(), *self._buffers.items()]
+        parts = flat.split([as_real(tensor).numel() for _, tensor in tensors])
+        joined = [
+            (n, as_type(p.view_as(as_real(t)).to(t.device), t.dtype))
+            for p, (n, t) in zip(parts, tensors, strict=True)
+        ]
+        return dict(joined[: len(self._x)]), dict(joined[len(self._x) :])
+
+
+class _Block(NamedTuple):
+    """Tensors of which the same clients have a say, with the same weights."""
+
+    owners: frozenset[int]  # architectures that have them
+    modality: str  # whose samples weigh them; "" for all samples
+    names: list[str]
+
+
+def _blocks(names: Sequence[str], layouts: Sequence[dict[str, str]], weighing: Weighing) -> list[_Block]:
+    """Names by who has them and what weighs them; first, even if there are none, those that all have and all samples weigh."""
+    everyone = frozenset(range(len(layouts)))
+    blocks = {(everyone, ""): _Block(everyone, "", [])}
+    having = [set(layout.values()) for layout in layouts]
+    for name in names:
+        key = frozenset(i for i, has in enumerate(having) if name in has), weighing.modality_of(name)
+        blocks.setdefault(key, _Block(*key, [])).names.append(name)
+    return list(blocks.values())

@@ -1,0 +1,100 @@
+"""Clients that lie about what they have learnt, to try robust aggregation on."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
+
+import torch
+
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.protocol.seeds import derive
+from lkd.federated.protocol.tensors import Tensors, as_real, as_type, is_inexact
+from lkd.federated.server.calls import Exchange
+
+Kind = Literal["sign_flip", "scale", "noise"]
+ATTACK = 0x61747461636B  # keeps these draws apart from those of a client's honest work
+
+
+class Attack:
+    """Some clients train honestly and then reply something else than what they have learnt.
+
+    False are the change of the weights, and the knowledge that goes up in tables: logits or probabilities of public
+    samples `(N, C)`, means of classes `(C, D)`. Vectors, such as counts of samples, and numbers are true. A lie that is
+    `Federation(outlier_factor=...)` times as long as what others reply is left out before a rule sees it.
+
+    Args:
+        clients: Ids of the clients that lie, in every round.
+        kind: `"sign_flip"`: the opposite of what they have learnt (Li et al., "RSA", AAAI 2019, arXiv:1811.03761);
+            `"scale"`: the same, only larger, which outweighs the others in a mean; `"noise"`: Gaussian noise as long as
+            that (Blanchard et al. 2017, Section 4, draw it unscaled).
+        scale: How many times as long the false reply is.
+        seed: Of the noise, which depends on (seed, round, client).
+
+    Raises:
+        ValueError: For no client, an unknown kind or a scale that is not above 0.
+
+    Example:
+        >>> attack = Attack(clients=[3], scale=2.0)
+        >>> attack.falsify({"w": torch.tensor([1.0, -2.0])}, round=0, client=3)
+        {'w': tensor([-2.,  4.])}
+    """
+
+    def __init__(
+        self, clients: Sequence[int], kind: Kind = "sign_flip", scale: float = 1.0, seed: int = 0
+    ) -> None:
+        if not clients or min(clients) < 0:
+            raise ValueError(f"clients={list(clients)} must be ids of one or more clients that lie.")
+        if kind not in get_args(Kind):
+            raise ValueError(f"kind={kind!r} must be 'sign_flip', 'scale' or 'noise'.")
+        if not scale > 0 or seed < 0:
+            raise ValueError(f"scale={scale} must be above 0, and seed={seed} 0 or more.")
+        self.clients, self.kind, self.scale, self.seed = set(clients), kind, scale, seed
+
+    def check(self, population: int) -> None:
+        """Refuses to attack clients that are not there.
+
+        Raises:
+            ValueError: If there are fewer.
+        """
+        if max(self.clients) >= population:
+            raise ValueError(
+                f"attack.clients={sorted(self.clients)}: the last of {population} clients is {population - 1}."
+            )
+
+    def on(self, exchange: Exchange) -> Exchange:
+        """The same engine, with these clients' replies falsified, whatever they were asked."""
+
+        def hostile(verb: str, messages: dict[Client, Message]) -> Iterator[Reply]:
+            rounds = {client.id: int(message.numbers["round"]) for client, message in messages.items()}
+            for reply in exchange(verb, messages):
+                if reply.client in self.clients and not reply.error:
+                    who = (rounds[reply.client], reply.client)
+                    if "delta" in reply.tensors:
+                        reply.tensors["delta"] = self.falsify(reply.tensors["delta"], *who)
+                    tables = {n: t for n, t in reply.knowledge.items() if is_inexact(t) and t.dim() > 1}
+                    if reply.knowledge and not tables and not reply.tensors.get("delta"):
+                        raise ValueError(
+                            f"attack: what clients tell here, {', '.join(map(repr, reply.knowledge))}, is no table of numbers that "
+                            "could be falsified: an attack is for changes of weights, logits and features."
+                        )
+                    reply.knowledge = {**reply.knowledge, **self.falsify(tables, *who)}
+                yield reply
+
+        return hostile
+
+    @torch.no_grad()
+    def falsify(self, told: Tensors, round: int, client: int) -> Tensors:
+        """What a client replies in place of these tensors: its change of the weights, or its knowledge."""
+        if self.kind != "noise":
+            factor = self.scale if self.kind == "scale" else -self.scale
+            return {name: factor * tensor for name, tensor in told.items()}
+        generator = torch.Generator().manual_seed(derive(self.seed, round, client, ATTACK))
+        drawn = {n: torch.randn(as_real(t).shape, generator=generator) for n, t in told.items()}
+        noise = {n: as_type(drawn[n], t.dtype).to(t.device) for n, t in told.items()}
+        longer = _norm(told) / _norm(noise).clamp(min=1e-12)
+        return {name: self.scale * longer.to(tensor) * tensor for name, tensor in noise.items()}
+
+
+def _norm(tensors: Tensors) -> torch.Tensor:
+    squares = [as_real(tensor).double().square().sum() for tensor in tensors.values()]
+    return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())

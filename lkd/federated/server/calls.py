@@ -1,0 +1,130 @@
+"""What the server asks of clients, and which replies it takes."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.protocol.tensors import Groups, Tensors
+from lkd.federated.server.architectures import Stations
+from lkd.federated.server.outliers import Own, Size, harmless, middles, outlier, sizes
+from lkd.federated.server.ranks import Ranks
+from lkd.federated.server.records import Record, Records
+from lkd.federated.server.reply_checks import fault
+
+Exchange = Callable[[str, dict[Client, Message]], Iterator[Reply]]
+Knowledge = Tensors | Mapping[int, Tensors]
+"""The same tensors for every client, or those of each by its id."""
+Numbers = dict[str, float] | dict[int, dict[str, float]]
+"""The same numbers for every client, or those of each."""
+
+
+class Calls:
+    """Sends every client its message and passes the replies on that are of use; the others go into the records.
+
+    A reply that is no larger than what the server has passes at once. A larger one waits until all have replied, as only then
+    there is a median to compare it with. So few models are in memory at once, and every rank comes to the same verdict.
+
+    Args:
+        index: Number of the round.
+        exchange: The engine.
+        stations: The architectures, with the server's weights and buffers.
+        ranks: The processes.
+        records: Who did what in this round.
+        on_record: Told of every client that is done.
+        outlier_factor: How far a reply may be from the others, see `Federation`. None: any distance.
+        fewest: Replies that a robust rule needs: it decides itself where there would be fewer without the outliers.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        exchange: Exchange,
+        stations: Stations,
+        ranks: Ranks,
+        records: Records,
+        on_record: Callable[[Record], None],
+        outlier_factor: float | None,
+        fewest: int = 0,
+    ) -> None:
+        self._index, self._exchange, self._ranks = index, exchange, ranks
+        self._x, self._buffers = stations.x, stations.buffers
+        self._layouts, self._kind_of = stations.layouts, stations.kind_of
+        self._records, self._on_record = records, on_record
+        self._factor, self._fewest = outlier_factor, fewest
+
+    def __call__(
+        self,
+        verb: str,
+        clients: Iterable[Client],
+        send: Groups,
+        numbers: dict[int, dict[str, float]],
+        knowledge: Knowledge | None = None,
+    ) -> Iterator[Reply]:
+        """Asks those clients that are this rank's and have not failed; yields their replies.
+
+        Args:
+            verb: What for.
+            clients: Whom, over all ranks.
+            send: Groups of the server's tensors that go with x, or in its place.
+            numbers: Numbers for each, by its id.
+            knowledge: Tensors of any name, for all or for each.
+        """
+        asked = {c.id: c for c in clients if c.id not in self._records.failed and self._ranks.owns(c.id)}
+        messages = {
+            client: Message(
+                {g: self._layouts[self._kind_of(i)].of_client(t) for g, t in {"x": self._x, **send}.items()},
+                {"round": float(self._index), **numbers.get(i, {})},
+                own_part(i, knowledge),
+            )
+            for i, client in asked.items()
+        }
+        layouts = {kind: self._layouts[kind] for kind in {self._kind_of(i) for i in asked}}
+        own = {k: Own.of(lay.of_client(self._x), lay.of_client(self._buffers)) for k, lay in layouts.items()}
+        measured: list[dict[str, Size]] = []
+        held: list[tuple[Reply, dict[str, Size]]] = []
+
+        def take(reply: Reply, error: str) -> Iterator[Reply]:
+            client = asked[reply.client]
+            if error and not reply.error and reply.undo is not None:
+                reply.undo()
+            record = self._records.enter(client, messages[client].nbytes, reply, error)
+            if verb == "train" or error:
+                self._on_record(record)
+            if not error:
+                yield reply
+
+        factor = None if verb == "evaluate" else self._factor  # a measurement changes nothing
+        for reply in self._exchange(verb, messages):
+            layout = self._layouts[self._kind_of(reply.client)]
+            error = reply.error or fault(reply, layout, self._x, self._buffers)
+            if not error and factor is not None:
+                steps = numbers.get(reply.client, {}).get("steps", 1.0)
+                found = sizes(reply, factor, own[self._kind_of(reply.client)], steps)
+                measured.append(found)
+                if not harmless(found):
+                    _copy(reply)
+                    held.append((reply, found))
+                    continue
+            yield from take(reply, error)
+        if factor is None:
+            return
+        everyone = [one for part in self._ranks.gather_objects(measured) for one in part]
+        medians = middles(everyone)
+        left = sum(not outlier(one, medians, factor) for one in everyone)
+        for reply, found in held:
+            yield from take(reply, outlier(found, medians, factor) if left >= self._fewest else "")
+
+
+def _copy(reply: Reply) -> None:
+    """Makes a reply outlast the client's turn: what it tells may be the very tensors of the module that trains."""
+    reply.tensors = {
+        g: {n: t.detach().clone() for n, t in group.items()} for g, group in reply.tensors.items()
+    }
+    reply.knowledge = {name: tensor.detach().clone() for name, tensor in reply.knowledge.items()}
+
+
+def own_part(client: int, given: Mapping[Any, Any] | None) -> dict[str, Any]:
+    """What this client gets: its own part, or what all get."""
+    for_each = bool(given) and all(isinstance(key, int) for key in given or ())
+    return dict((given or {}).get(client, {}) if for_each else given or {})

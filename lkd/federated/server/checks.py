@@ -1,0 +1,224 @@
+"""Checks of what a user gives to a federation: parts, data, and what an algorithm of their own returns."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+
+from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.client.context import NO_PUBLIC, Lists
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.server.attack import Attack
+from lkd.federated.server.heterogeneity import Devices
+from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.robust import Rule
+from lkd.federated.topology.base import listed
+from lkd.shown import shown
+
+
+def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: Any) -> None:
+    """Refuses a name or a class in place of an object.
+
+    Raises:
+        TypeError: With what to give instead.
+    """
+    for name, value, kind, example in (
+        ("algorithm", algorithm, Algorithm, "FedAvg()"),
+        ("work", work, LocalWork, "LocalWork(epochs=1)"),
+        ("robust", robust, Rule, "CoordinateMedian()"),
+        ("devices", devices, Devices, "Devices(dropout=0.1)"),
+        ("attack", attack, Attack, "Attack(...)"),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name}={shown(value)} must be an object of {kind.__name__}, such as {example}.")
+    if algorithm is not None and not (hasattr(algorithm, "weights") and hasattr(algorithm, "state")):
+        who = type(algorithm).__name__
+        raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weights` and `state`.")
+
+
+def check_public(algorithm: Algorithm, clients: Sequence[Client]) -> None:
+    """Refuses clients without public data where the algorithm is about them.
+
+    Raises:
+        ValueError: With how to get some.
+    """
+    if algorithm.public and len(clients) and not len(clients[0].public or ()):
+        raise ValueError(NO_PUBLIC)
+
+
+def check_validation(algorithm: Algorithm, clients: Sequence[Client]) -> None:
+    """Refuses clients without validation data of their own where the algorithm needs them.
+
+    Raises:
+        ValueError: With how to get some.
+    """
+    if algorithm.validates:
+        without = [clients[k].name for k in range(len(clients)) if not clients[k].has("val")]
+        if without:
+            raise ValueError(
+                f"{type(algorithm).__name__} with stopping needs validation data at every client, and {listed(without)} "
+                f"{'have' if len(without) > 1 else 'has'} none: FederatedDataModule(client_fractions=[0.8, 0.1, 0.1]) cuts a tenth "
+                "from every client's, where that is a sample at least."
+            )
+
+
+def check_kinds(algorithm: Algorithm, others: int, robust: Rule | None) -> None:
+    """Refuses several architectures where they make no sense.
+
+    Raises:
+        ValueError: With what to use instead.
+    """
+    if others and not algorithm.mixed:
+        raise ValueError(
+            f"others: {type(algorithm).__name__} is for clients of one architecture; with several, exchange knowledge "
+            "(FedMD, FedProto, FedDF, MHD and such), or average each on its own with FedAvg or FedProx."
+        )
+    if robust is not None and not algorithm.shares:
+        raise ValueError(
+            f"robust={type(robust).__name__} joins weights, and {type(algorithm).__name__} shares none: leave it out, or "
+            "give a rule to an algorithm that joins knowledge by one, such as FedMD(rule=...)."
+        )
+    if robust is not None and algorithm.weights == "present":
+        raise ValueError(
+            f"robust={type(robust).__name__} knows no weights, so weights='present' would do nothing: leave out one of them."
+        )
+    if others and robust is not None:
+        raise ValueError(
+            f"robust={type(robust).__name__} compares the changes of all clients, which must have one architecture: leave out "
+            "others, or exchange knowledge, which has rules of its own."
+        )
+
+
+def check_outlier_factor(factor: float | None) -> float | None:
+    """Refuses a factor by which the median itself would be an outlier.
+
+    Raises:
+        ValueError: If it is not above 1.
+    """
+    if factor is not None and not factor > 1:
+        raise ValueError(
+            f"outlier_factor={factor} must be above 1: how many times as long as the median a client's change may be; None for "
+            "any length."
+        )
+    return factor
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Refuses what a Trainer would do by itself at the server.
+
+    Raises:
+        ValueError: With how clients do it.
+    """
+    for name, off in (("gradient_clip_val", (None, 0)), ("accumulate_grad_batches", (1,))):
+        value = getattr(trainer, name)
+        if value not in off:
+            raise ValueError(
+                f"Trainer({name}={value}) would be the server's, whose step is a round; the clients have their own: use "
+                f"LocalWork({name}={value}), on the command line --model.work.{name}={value}."
+            )
+
+
+def check_synced(modules: Sequence[nn.Module], ranks: int) -> None:
+    """Refuses batch statistics that are joined over ranks, where each rank trains other clients.
+
+    Args:
+        modules: Those that train.
+        ranks: Number of processes.
+
+    Raises:
+        ValueError: With the layer.
+    """
+    layers = (
+        (n, m) for module in modules for n, m in module.named_modules() if isinstance(m, nn.SyncBatchNorm)
+    )
+    if ranks > 1 and (found := next(layers, None)):
+        raise ValueError(
+            f"{found[0]} is a SyncBatchNorm, which joins the batches of all {ranks} ranks, and every rank trains clients of its own, which "
+            "must not see each other's: use BatchNorm, and leave out Trainer(sync_batchnorm=True)."
+        )
+
+
+def check_cohort(cohort: Any, min_clients: int) -> None:
+    """Refuses a batch that is no list of clients, or too short.
+
+    Raises:
+        ValueError: With what to do.
+    """
+    if not isinstance(cohort, list) or not all(hasattr(client, "train_batches") for client in cohort):
+        raise ValueError(
+            "the train loader yields batches, not lists of clients: wrap your data in "
+            "FederatedDataModule(data, partition)."
+        )
+    ids = [client.id for client in cohort]
+    population = cohort[0].population if cohort else 0
+    if len(set(ids)) < len(ids) or any(
+        c.population != population or not 0 <= c.id < population for c in cohort
+    ):
+        raise ValueError(
+            f"the cohort has the ids {ids[:5]} in populations of {sorted({c.population for c in cohort})}: every client needs an "
+            "id of its own, from 0 to the number of all clients less one, and all the same population."
+        )
+    if len(cohort) < min_clients:
+        raise ValueError(f"min_clients={min_clients}, but the cohort has {len(cohort)} clients.")
+
+
+def check_fewest(robust: Rule | None, present: int, index: int) -> None:
+    """Refuses a round of fewer clients than a robust rule needs, before anybody trains.
+
+    Raises:
+        ValueError: With how many it needs.
+    """
+    if robust is not None and present < robust.fewest:
+        raise ValueError(
+            f"robust={type(robust).__name__} as it is set needs at least {robust.fewest} clients that reply, but "
+            f"{present} take part in round {index}."
+        )
+
+
+def check_lists(lists: Any, what: str, params: Sequence[Tensor], shapes: bool) -> Lists:
+    """What an algorithm's client half returns or keeps.
+
+    Args:
+        lists: It; None is nothing.
+        what: Where it is from, such as `"Scaffold.finish"`.
+        params: What every list has to be aligned with.
+        shapes: Whether the shapes have to be the same, too, as the server's means need it.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if lists is None:
+        return {}
+    wrong = "" if isinstance(lists, dict) else f"is a {type(lists).__name__}"
+    for name, tensors in lists.items() if not wrong else ():
+        if not isinstance(tensors, list | tuple) or not all(isinstance(t, Tensor) for t in tensors):
+            wrong = f"has a {type(tensors).__name__} as {name!r}"
+        elif len(tensors) != len(params):
+            wrong = f"has {len(tensors)} tensors as {name!r}, not {len(params)}"
+        elif shapes and any(t.shape != p.shape for t, p in zip(tensors, params, strict=True)):
+            wrong = f"has other shapes in {name!r} than local.params"
+    if wrong:
+        raise ValueError(
+            f"{what} {wrong}; it must be a dict of lists of tensors, each list aligned with local.params."
+        )
+    return lists
+
+
+def check_result(algorithm: Algorithm, delta: Any, x: Tensors) -> None:
+    """What an algorithm's `round` returns.
+
+    Raises:
+        ValueError: If it is no change of the weights `x`.
+    """
+    if (
+        not isinstance(delta, dict)
+        or delta.keys() != x.keys()
+        or any(not isinstance(change, Tensor) or change.shape != x[n].shape for n, change in delta.items())
+    ):
+        found = f"a dict of {list(delta)[:5]}" if isinstance(delta, dict) else type(delta).__name__
+        raise ValueError(
+            f"{type(algorithm).__name__}.round returned {found}, not the change of every shared weight as a dict name -> "
+            'tensor, such as server.mean(server.train())["delta"].'
+        )

@@ -1,0 +1,113 @@
+"""The adaptive server optimizers of FedOpt, as torch optimizers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lkd.federated.protocol.tensors import as_real
+
+
+class FedAdam(torch.optim.Optimizer):
+    """Adam on the mean change of the weights: FedAdam.
+
+    Reddi et al., "Adaptive Federated Optimization", ICLR 2021, arXiv:2003.00295, Algorithm 2:
+    `m <- beta1 m + (1 - beta1) Delta`, `v <- beta2 v + (1 - beta2) Delta^2`, `x <- x + lr m / (sqrt(v) + tau)`, with `m = 0` and
+    `v = tau^2` at first and **no bias correction**; `torch.optim.Adam`, which corrects both moments, may be used instead. Give
+    it to `Federation` as `server_optimizer`, whose gradient is `-Delta`.
+
+    Args:
+        params: Parameters or groups of them.
+        lr: The server's rate. Default .1.
+        beta1: Decay of the mean change.
+        beta2: Decay of its square.
+        tau: How adaptive it is; less is more.
+
+    Raises:
+        ValueError: A rate or tau that is not above 0, a beta out of [0, 1).
+
+    Example:
+        >>> weight = torch.zeros(1, requires_grad=True)
+        >>> optimizer = FedAdam([weight], lr=0.1, tau=0.1)
+        >>> weight.grad = torch.tensor([-1.0])
+        >>> optimizer.step()
+        >>> weight.detach()
+        tensor([0.0415])
+    """
+
+    def __init__(
+        self, params: Any, lr: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 0.001
+    ) -> None:
+        if not lr > 0 or not tau > 0:
+            raise ValueError(f"lr={lr} and tau={tau} must be above 0.")
+        if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+            raise ValueError(f"beta1={beta1} and beta2={beta2} must be at least 0 and below 1.")
+        super().__init__(params, {"lr": lr, "beta1": beta1, "beta2": beta2, "tau": tau})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One round."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for x in group["params"]:
+                if x.grad is None:
+                    continue
+                state, weights = (
+                    self.state[x],
+                    as_real(x),
+                )  # complex ones as two, as in torch's own optimizers
+                if not state:
+                    state["m"] = torch.zeros_like(weights)
+                    state["v"] = torch.full_like(weights, group["tau"] ** 2)
+                delta = -as_real(x.grad)
+                state["m"].lerp_(delta, 1 - group["beta1"])
+                self.square(state["v"], delta.square(), group["beta2"])
+                weights.add_(group["lr"] * state["m"] / (state["v"].sqrt() + group["tau"]))
+        return loss
+
+    def square(self, v: Tensor, delta2: Tensor, beta2: float) -> None:
+        """Updates v in place."""
+        v.lerp_(delta2, 1 - beta2)
+
+
+class FedYogi(FedAdam):
+    """Yogi on the mean change of the weights: `v <- v - (1 - beta2) Delta^2 sign(v - Delta^2)`; else as `FedAdam`.
+
+    Args:
+        params: Parameters or groups of them.
+        lr: The server's rate. Default .01.
+        beta1: Decay of the mean change.
+        beta2: Decay of its square.
+        tau: How adaptive it is.
+    """
+
+    def __init__(
+        self, params: Any, lr: float = 0.01, beta1: float = 0.9, beta2: float = 0.99, tau: float = 0.001
+    ) -> None:
+        super().__init__(params, lr, beta1, beta2, tau)
+
+    def square(self, v: Tensor, delta2: Tensor, beta2: float) -> None:
+        """Updates v in place."""
+        v.sub_((1 - beta2) * delta2 * torch.sign(v - delta2))
+
+
+class FedAdagrad(FedAdam):
+    """Adagrad on the mean change of the weights: `v <- v + Delta^2`; else as `FedAdam`.
+
+    Args:
+        params: Parameters or groups of them.
+        lr: The server's rate. Default .1.
+        beta1: Decay of the mean change. Default 0, as in the paper's experiments.
+        tau: How adaptive it is.
+    """
+
+    def __init__(self, params: Any, lr: float = 0.1, beta1: float = 0.0, tau: float = 0.001) -> None:
+        super().__init__(params, lr, beta1, 0.0, tau)
+
+    def square(self, v: Tensor, delta2: Tensor, beta2: float) -> None:
+        """Updates v in place."""
+        v.add_(delta2)

@@ -1,0 +1,148 @@
+"""Replies that are finite and yet so large that one of them would be the end of the server's model."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.tensors import Tensors, as_real, is_inexact
+
+FEWEST = 3
+"""Replies that a median needs to be of use."""
+
+
+class Size(NamedTuple):
+    """How large a part of a reply is.
+
+    Attributes:
+        value: Euclidean norm of a group of tensors, root mean square of a tensor of knowledge, or size of a number.
+        harmless: What is never too large, whatever the others say.
+        known: Whether the server has something to compare a single reply with.
+        factor: How many times the others' it may be.
+    """
+
+    value: float
+    harmless: float
+    known: bool
+    factor: float
+
+
+class Own(NamedTuple):
+    """What the server itself has: the norms of weights and buffers (1 at least), and the buffers."""
+
+    weights: float
+    statistics: float
+    buffers: Tensors
+
+    @classmethod
+    def of(cls, x: Tensors, buffers: Tensors) -> "Own":
+        """Of the weights and buffers that clients of one architecture have."""
+        return cls(max(1.0, norm(x)), max(1.0, norm(buffers)), buffers)
+
+
+Middles = Mapping[str, tuple[int, float]]
+"""How many replies have a part that is not zero, and the median of their sizes."""
+
+
+def sizes(reply: Reply, factor: float, own: Own, steps: float = 1.0) -> dict[str, Size]:
+    """How large the parts of a reply are, by what they are called in a message.
+
+    The change of the weights may be `factor` times as long as the median, and is harmless up to the length of the weights
+    themselves (or 1). Of anything else it is `factor` squared, and `factor` times, for buffers hold variances, which are
+    squares, and the scale of controls, numbers and knowledge is their algorithm's own. Of the buffers the change counts.
+
+    Args:
+        reply: It.
+        factor: See `Federation`.
+        own: What the server has of this client's architecture.
+        steps: Optimizer steps that the client was to make; what is counted or summed over them is in proportion.
+    """
+    found: dict[str, Size] = {}
+    for group, tensors in reply.tensors.items():
+        if group == "buffers":
+            changed = {name: tensor - own.buffers[name] for name, tensor in tensors.items()}
+            found[group] = Size(norm(changed), factor * own.statistics, True, factor**2)
+        elif group == "delta":
+            found[group] = Size(norm(tensors), own.weights, True, factor)
+        else:
+            found[group] = Size(norm(tensors), factor * own.weights, True, factor**2)
+    for name, number in reply.numbers.items():
+        found[f"number {name}"] = Size(abs(float(number)), 100 * max(1.0, steps), False, factor**2)
+    for name, tensor in reply.knowledge.items():
+        if is_inexact(tensor) and tensor.numel():
+            mean = norm({name: tensor}) / math.sqrt(tensor.numel())
+            found[name] = Size(mean, factor, False, factor**2)
+    return found
+
+
+def harmless(sizes: Mapping[str, Size]) -> bool:
+    """Whether no part is large enough to be looked at beside the others."""
+    return all(size.value <= size.harmless for size in sizes.values())
+
+
+def middles(everyone: Sequence[Mapping[str, Size]]) -> Middles:
+    """The medians of all replies' sizes, by part.
+
+    Zeros say nothing of the scale and are not counted. Of an even number it is the smaller one of the middle two, so that two
+    liars of four are found.
+
+    Args:
+        everyone: Sizes of all replies of an exchange, over all ranks.
+
+    Example:
+        >>> middles([{"delta": Size(length, 1.0, True, 1e3)} for length in (3.0, 0.0, 2.0, 1.0, 4.0)])
+        {'delta': (4, 2.0)}
+    """
+    values: dict[str, list[float]] = {}
+    for one in everyone:
+        for name, size in one.items():
+            values.setdefault(name, []).extend([size.value] if size.value else [])
+    return {name: (len(v), sorted(v)[(len(v) - 1) // 2]) for name, v in values.items() if v}
+
+
+def outlier(sizes: Mapping[str, Size], middles: Middles, factor: float) -> str:
+    """Says in a sentence why a reply is far from all others; empty if it is not.
+
+    Args:
+        sizes: Of its parts.
+        middles: The medians, with this reply.
+        factor: As the user gave it, for the message.
+
+    Example:
+        >>> outlier({"delta": Size(1e30, 1.0, True, 1e3)}, {"delta": (3, 2.0)}, 1e3)
+        'its delta is 1e+30 long, and the median of 3 replies is 2 (outlier_factor=1000)'
+        >>> outlier({"delta": Size(1500.0, 1.0, True, 1e3)}, {"delta": (3, 2.0)}, 1e3)
+        ''
+    """
+    for name, size in sizes.items():
+        if size.value <= size.harmless:
+            continue
+        count, middle = middles[name]
+        if count >= FEWEST:
+            limit, told = size.factor * middle, f"the median of {count} replies is {middle:.3g}"
+        elif size.known:
+            limit = size.factor * max(size.harmless, size.factor)
+            told = f"there are too few replies for a median, but the server's own allow {limit:.3g}"
+        else:
+            continue
+        if size.value > limit:
+            return f"its {name} is {size.value:.3g} long, and {told} (outlier_factor={factor:g})"
+    return ""
+
+
+def norm(tensors: Tensors) -> float:
+    """Euclidean norm of all values; in float64 where their squares would be too large for their own type.
+
+    Example:
+        >>> round(norm({"a": torch.tensor([3e30]), "b": torch.tensor([[4e30]])}) / 1e30, 3)
+        5.0
+    """
+    values = [as_real(tensor) for tensor in tensors.values() if tensor.numel()]
+    if not values:
+        return 0.0
+    length = float(torch.stack([part.float() for part in torch._foreach_norm(values)]).norm())
+    if math.isfinite(length):
+        return length
+    return float(torch.stack(torch._foreach_norm(values, 2, torch.float64)).norm())

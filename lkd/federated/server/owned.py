@@ -1,0 +1,39 @@
+"""Whether clients own what their architectures see."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.server.architectures import Stations
+
+
+def check_owned(stations: Stations, clients: Iterable[Client]) -> None:
+    """Refuses, before anybody trains, a client with samples of which its architecture sees nothing.
+
+    Clients tell what they have in `present` (`lkd.datamodules.FederatedDataModule` with a `ModalityPlan`), networks what they see in
+    `modalities` (`lkd.models.Multimodal`); of others nothing is known, and nothing is checked.
+
+    Args:
+        stations: Of all architectures.
+        clients: All clients.
+
+    Raises:
+        ValueError: If there is such a client.
+    """
+    seen = [_modalities(station.source) for station in stations]
+    for client in clients if any(seen) else ():
+        told: dict[str, int] = getattr(client, "present", None) or {}
+        kind = stations.kind_of(client.id)
+        if not told or not seen[kind] or sum(told.get(m, 0) for m in seen[kind]) >= client.num_samples:
+            continue
+        owned = [m for m, count in told.items() if count]
+        which = "client" if kind == 0 else f"others[{kind - 1}]"
+        raise ValueError(
+            f"client {client.name} has samples with {', '.join(owned)}, but some or all with none of the modalities that its "
+            f"architecture ({which}) sees, which are {', '.join(seen[kind])}: give ModalityPlan and Federation the same assign, and "
+            "each architecture the encoders of its type."
+        )
+
+
+def _modalities(model: Any) -> tuple[str, ...]:
+    return next((tuple(m.modalities) for m in model.modules() if hasattr(m, "modalities")), ())

@@ -1,0 +1,44 @@
+"""Who of a cohort takes part in a round, and how much each of them works."""
+
+from collections.abc import Sequence
+
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.seeds import derive
+from lkd.federated.server.heterogeneity import Devices
+from lkd.federated.server.local_work import FINE, LocalWork
+
+WORK = 1
+"""Which stream of a client's randomness says how much it works; its training has the stream without a number."""
+
+
+class Plan:
+    """What is settled before a round begins.
+
+    Args:
+        index: Number of the round, from 0.
+        cohort: Who was drawn.
+        work: What is asked of a client.
+        devices: What comes in between. Default: nothing.
+        seed: The federation's.
+
+    Attributes:
+        present: Those of the cohort that can be reached and whose reply will arrive.
+        speeds: Of the clients' machines, where they differ.
+    """
+
+    def __init__(
+        self, index: int, cohort: Sequence[Client], work: LocalWork, devices: Devices | None, seed: int
+    ) -> None:
+        self._index, self._work, self._seed = index, work, seed
+        self._fates = devices.plan(index, [client.id for client in cohort]) if devices else {}
+        self.present = [client for client in cohort if self._replies(client)]
+        self.speeds = {client: fate.speed for client, fate in self._fates.items()}
+
+    def _replies(self, client: Client) -> bool:
+        fate = self._fates.get(client.id, FINE)
+        return fate.available and not fate.dropped
+
+    def steps(self, client: Client) -> int:
+        """Optimizer steps that a client makes."""
+        seed = derive(self._seed, self._index, client.id, WORK)
+        return self._work.draw(client.num_batches(), seed, self._fates.get(client.id, FINE))

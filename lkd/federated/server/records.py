@@ -1,0 +1,110 @@
+"""Who did what in a round, and whether those who succeeded are enough."""
+
+from dataclasses import dataclass, field
+
+from lkd.federated.protocol.cache_use import CacheUse
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.server.ranks import Ranks
+from lkd.federated.topology.base import listed
+
+
+class TooFewClientsError(RuntimeError):
+    """Fewer clients succeeded than a round needs.
+
+    Args:
+        message: What went wrong.
+        spoilt: Whether all failed so that the server's weights may be to blame.
+    """
+
+    def __init__(self, message: str, spoilt: bool = False) -> None:
+        super().__init__(message)
+        self.spoilt = spoilt
+
+
+@dataclass
+class Record:
+    """A client's part in a round, for reports; `seconds` are this process's, bytes those of its messages.
+
+    `cache` is what a cache of the algorithm was good for, where it has one. `without_loss` are batches for which its module gave no loss (None); only if there are such, `batches` are all of them.
+    """
+
+    client: int
+    name: str
+    samples: int
+    steps: int = 0
+    seconds: float = 0.0
+    bytes_down: int = 0
+    bytes_up: int = 0
+    error: str = ""
+    without_loss: int = 0
+    batches: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    cache: CacheUse | None = None
+
+
+class Records(dict[int, Record]):
+    """Those of a round, by client; every rank keeps those of its own clients.
+
+    Args:
+        round: Number of the round.
+        ranks: The processes.
+    """
+
+    def __init__(self, round: int, ranks: Ranks) -> None:
+        super().__init__()
+        self._round, self._ranks = round, ranks
+        self._cause: Exception | None = None
+
+    def enter(self, client: Client, sent: int, reply: Reply, error: str) -> Record:
+        """Adds to a client's record what it did when it was asked.
+
+        Args:
+            client: Who.
+            sent: Bytes of what it was sent.
+            reply: Its reply.
+            error: Why the reply is of no use; empty if it is.
+        """
+        record = self.setdefault(client.id, Record(client.id, client.name, client.num_samples))
+        record.error = error
+        self._cause = self._cause or reply.cause
+        record.seconds += reply.seconds
+        record.bytes_down += sent
+        if not error:
+            record.bytes_up += reply.nbytes
+            record.steps += int(reply.numbers.get("steps", 0))
+            record.without_loss += int(reply.numbers.get("without_loss", 0))
+            record.batches += int(reply.numbers.get("batches", 0))
+            record.metrics.update(reply.metrics)
+        return record
+
+    @property
+    def failed(self) -> set[int]:
+        """Clients that were of no use; nobody asks them again in this round."""
+        return {client for client, record in self.items() if record.error}
+
+    def everyone(self) -> list[Record]:
+        """The records of all ranks, by client."""
+        joined = [record for part in self._ranks.gather_objects(list(self.values())) for record in part]
+        return sorted(joined, key=lambda record: record.client)
+
+    def require(self, fewest: int, succeeded: int, asked: int) -> None:
+        """Stops the run if fewer clients, or none at all, succeeded.
+
+        Raises:
+            TooFewClientsError: With what went wrong.
+        """
+        if succeeded >= max(1, fewest):
+            return
+        by_error: dict[str, list[str]] = {}
+        for record in self.everyone():
+            if record.error:
+                by_error.setdefault(record.error, []).append(record.name)
+        errors = [f"{listed(names)}: {error}" for error, names in by_error.items()]
+        why = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} other errors" if len(errors) > 3 else "")
+        none = "no more could be reached" if asked else "nobody was there"
+        failed = sum(map(len, by_error.values()))
+        raise TooFewClientsError(
+            f"round {self._round}: {succeeded} of {asked} clients succeeded, and min_clients={fewest} are needed ({why or none})",
+            spoilt=bool(self._round and failed == asked and all("not finite" in error for error in by_error)),
+        ) from self._cause

@@ -1,0 +1,52 @@
+"""What is wrong with a client's reply: a server believes nobody."""
+
+import math
+
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.tensor_names import Layout
+from lkd.federated.protocol.tensors import Tensors, all_finite
+
+
+class RefusalError(ValueError):
+    """What is wrong with the configuration, found at a client: it stops the run, where other errors leave a client out."""
+
+
+def fault(reply: Reply, layout: Layout, x: Tensors, buffers: Tensors) -> str:
+    """Says in a sentence why a reply is of no use; empty if it is.
+
+    Args:
+        reply: Groups of tensors that are to be like the server's; numbers, and knowledge of any form, that are to be finite.
+        layout: Which of the server's tensors the client has.
+        x: The server's weights.
+        buffers: Its buffers.
+
+    Example:
+        >>> import torch
+        >>> layout, x = Layout({"w": "w"}, {}), {"w": torch.zeros(2)}
+        >>> fault(Reply({"delta": {"w": torch.ones(2)}}), layout, x, {})
+        ''
+        >>> fault(Reply({"delta": {"w": torch.ones(3)}}), layout, x, {})
+        'its delta w is (3,) of torch.float32, not (2,) of torch.float32'
+        >>> fault(Reply({"delta": {"w": torch.tensor([1.0, torch.inf])}}), layout, x, {})
+        'its delta is not finite (NaN or infinite)'
+    """
+    for group, tensors in reply.tensors.items():
+        like = layout.of_client(buffers if group == "buffers" else x)
+        if tensors.keys() != like.keys():
+            return f"its {group} does not have the server's names"
+        for name, tensor in tensors.items():
+            want = like[name]
+            if tensor.shape != want.shape or tensor.dtype != want.dtype:
+                return (
+                    f"its {group} {name} is {tuple(tensor.shape)} of {tensor.dtype}, "
+                    f"not {tuple(want.shape)} of {want.dtype}"
+                )
+        if not all_finite(tensors.values()):
+            return f"its {group} is not finite (NaN or infinite)"
+    for name, number in reply.numbers.items():
+        if not math.isfinite(number):
+            return f"its number {name} is not finite (NaN or infinite)"
+    for name, tensor in reply.knowledge.items():
+        if not all_finite([tensor]):
+            return f"its {name} is not finite (NaN or infinite)"
+    return ""

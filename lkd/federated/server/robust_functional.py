@@ -1,0 +1,245 @@
+"""Aggregation that a few wrong or hostile clients cannot steer: functions on the matrix of updates.
+
+A row is one client's update, flattened. No rule weights by the number of samples: that number is what a client
+says of itself, and one that may lie about its update may claim any weight along with it. Rows should be finite.
+
+The papers' guarantees are for honest updates that are alike, as those of clients with i.i.d. data. They bound how far the
+result is from the honest mean by how much the honest updates differ, and those of clients with unlike data differ much: a
+median then loses accuracy to four liars of ten that it would not lose to two (docs/results.md has the figures).
+`lkd.federated.server.update_mixing` is for such clients.
+
+All results have the updates' type; sums and distances are taken in float64.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CHUNK = 1 << 22  # numbers that are worked on at once: 32 MiB in float64, whatever the size of the model
+
+
+@torch.no_grad()
+def coordinate_median(updates: Tensor) -> Tensor:
+    """Median of every coordinate; of an even number of clients the mean of the middle two.
+
+    Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018, arXiv:1803.01498, Definition 1.
+    Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data; the nearer to half, and the more
+    their data differ, the slower it learns.
+
+    Args:
+        updates: `(K, P)`, a client a row.
+
+    Returns:
+        `(P,)`.
+
+    Example:
+        >>> coordinate_median(torch.tensor([[1.0, 5.0], [2.0, 6.0], [1e9, -1e9]]))
+        tensor([2., 5.])
+    """
+    return _middle(updates, (len(updates) - 1) // 2)
+
+
+@torch.no_grad()
+def trimmed_mean(updates: Tensor, trim: float = 0.2) -> Tensor:
+    """Mean of every coordinate without its `floor(trim K)` smallest and as many largest values.
+
+    Yin et al., 2018, arXiv:1803.01498, Definition 2. Holds while at most that many clients are wrong and the
+    honest ones have i.i.d. data; with fewer than `1 / trim` clients nothing is cut, and it is the plain mean.
+
+    Args:
+        updates: `(K, P)`, a client a row.
+        trim: Share cut at each end, at least 0 and below a half.
+
+    Returns:
+        `(P,)`.
+
+    Raises:
+        ValueError: If `trim` is out of its range.
+
+    Example:
+        >>> trimmed_mean(torch.tensor([[1.0], [2.0], [3.0], [4.0], [1e9]]), trim=0.2)
+        tensor([3.])
+    """
+    if not 0 <= trim < 0.5:
+        raise ValueError(f"trim={trim} must be at least 0 and below 0.5: it is the share cut at each end.")
+    cut = int(trim * check_updates(updates) + 1e-9)  # .29 * 100 is 28.999... in binary
+    return _middle(updates, min(cut, (len(updates) - 1) // 2))
+
+
+@torch.no_grad()
+def krum(updates: Tensor, byzantine: int, keep: int = 1) -> Tensor:
+    """The update with the most close neighbours (Krum), or the mean of the `keep` such (Multi-Krum).
+
+    A client's score is the sum of its squared distances to the `K - byzantine - 2` nearest others; the lowest
+    wins, of equal ones the first row. Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant
+    Gradient Descent", NeurIPS 2017, arXiv:1703.02757, Section 4 and, for Multi-Krum, Section 7. Its guarantee is for i.i.d. data,
+    too: where clients differ, Krum learns of one client's data alone, and both leave out honest ones that are unlike the others.
+
+    Args:
+        updates: `(K, P)`, a client a row.
+        byzantine: f, how many clients may be wrong.
+        keep: m, how many are averaged. Default 1.
+
+    Returns:
+        `(P,)`.
+
+    Raises:
+        ValueError: If the guarantee `K > 2 byzantine + 2` does not hold, or `keep` is not in `1..K - byzantine`.
+
+    Example:
+        >>> krum(torch.tensor([[1.0], [1.1], [1.3], [0.8], [1e9]]), byzantine=1)
+        tensor([1.1000])
+    """
+    clients = check_updates(updates)
+    if byzantine < 0 or clients < 2 * byzantine + 3:
+        raise ValueError(
+            f"byzantine={byzantine} needs at least {2 * max(byzantine, 0) + 3} clients that reply "
+            f"(and must not be negative), but there are {clients}."
+        )
+    if not 1 <= keep <= clients - byzantine:
+        raise ValueError(
+            f"keep={keep} must be from 1 to {clients - byzantine}, the clients that may be right."
+        )
+    nearest = squared_distances(updates).sort(dim=1).values[:, 1 : clients - byzantine - 1]
+    best = nearest.sum(1).sort(stable=True).indices[:keep]
+    return updates[best[0]].clone() if keep == 1 else _middle(updates[best.sort().values], 0)
+
+
+@torch.no_grad()
+def geometric_median(
+    updates: Tensor, iterations: int = 100, tolerance: float = 1e-6, smoothing: float = 1e-6
+) -> Tensor:
+    """The point with the least sum of distances to all updates, by the smoothed Weiszfeld iteration.
+
+    Every round weights each update by `1 / max(smoothing, distance)`, starting from the mean. Pillutla, Kakade,
+    Harchaoui, "Robust Aggregation for Federated Learning", IEEE TSP 2022, arXiv:1912.13445, Algorithm 2; the
+    clients count equally here. Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data.
+
+    Args:
+        updates: `(K, P)`, a client a row.
+        iterations: Rounds at most; the paper finds 3 enough in training. Default 100.
+        tolerance: Ends when the mean of the unit vectors to all updates, 0 at the solution, is not longer. A
+            free number without a unit, so far-off outliers do not end it early. Default 1e-6.
+        smoothing: nu, the distance below which an update pulls less; in units of the updates. Default 1e-6.
+
+    Returns:
+        `(P,)`.
+
+    Raises:
+        ValueError: If a number is not above 0.
+
+    Example:
+        >>> geometric_median(torch.tensor([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1e9]])).round(decimals=2)
+        tensor([0.0000, 0.5800])
+    """
+    clients = check_updates(updates)
+    for name, value in (("iterations", iterations), ("tolerance", tolerance), ("smoothing", smoothing)):
+        if not value > 0:
+            raise ValueError(f"{name}={value} must be above 0.")
+    weights = torch.full((clients,), 1 / clients, dtype=torch.float64, device=updates.device)
+    point = _weighted(updates, weights)
+    for _ in range(iterations):
+        pull = 1 / _distances(updates, point).clamp(min=smoothing)
+        previous, point = point, _weighted(updates, pull / pull.sum())
+        if (point - previous).norm() * pull.mean() <= tolerance:
+            break
+    return point.to(updates.dtype)
+
+
+@torch.no_grad()
+def clip_norms(updates: Tensor, max_norm: float | None = None) -> Tensor:
+    """Scales down every update that is longer than `max_norm`.
+
+    Sun et al., "Can You Really Backdoor Federated Learning?", 2019, arXiv:1911.07963, Section 4.
+
+    Args:
+        updates: `(K, P)`, a client a row.
+        max_norm: The longest that is allowed; default the median of the norms, which follows the training.
+
+    Returns:
+        `(K, P)`, new.
+
+    Raises:
+        ValueError: If `max_norm` is not above 0.
+
+    Example:
+        >>> clip_norms(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), max_norm=2.5)
+        tensor([[1.5000, 2.0000],
+                [0.0000, 1.0000]])
+    """
+    check_updates(updates)
+    if max_norm is not None and not max_norm > 0:
+        raise ValueError(f"max_norm={max_norm} must be above 0, or None for the median of the norms.")
+    norms = _distances(updates, None)
+    limit = norms.quantile(0.5) if max_norm is None else norms.new_tensor(max_norm)
+    factors = torch.where(norms > limit, limit / norms, 1.0)
+    clipped = torch.empty_like(updates)
+    for part in columns(updates):
+        clipped[:, part] = (updates[:, part].double() * factors[:, None]).to(updates.dtype)
+    return clipped
+
+
+@torch.no_grad()
+def squared_distances(updates: Tensor) -> Tensor:
+    """Squared distances `(K, K)`, float64, of all pairs of rows of `updates (K, P)`.
+
+    From differences, not from `|a|² + |b|² - 2ab`, in which a small distance between long updates drowns.
+    """
+    clients = check_updates(updates)
+    pairs = updates.new_zeros(clients * (clients - 1) // 2, dtype=torch.float64)
+    for part in columns(updates):
+        pairs += F.pdist(updates[:, part].double().contiguous()) ** 2
+    distances = pairs.new_zeros(clients, clients)
+    row, column = torch.triu_indices(clients, clients, offset=1, device=updates.device)
+    distances[row, column] = distances[column, row] = pairs
+    return distances
+
+
+def check_updates(updates: Tensor) -> int:
+    """The number of rows K.
+
+    Raises:
+        ValueError: If this is no matrix with a row for each client.
+    """
+    if updates.ndim != 2 or not len(updates):
+        raise ValueError(
+            f"updates of shape {tuple(updates.shape)} must be (K, P): one row for each of K >= 1."
+        )
+    return len(updates)
+
+
+def columns(updates: Tensor) -> Iterator[slice]:
+    """Slices of columns with at most CHUNK numbers each."""
+    width = max(1, CHUNK // len(updates))
+    return (slice(start, start + width) for start in range(0, updates.shape[1], width))
+
+
+def _middle(updates: Tensor, cut: int) -> Tensor:
+    """Mean of every coordinate without its `cut` smallest and largest values."""
+    clients = check_updates(updates)
+    result = updates.new_empty(updates.shape[1])
+    for part in columns(updates):
+        values = updates[:, part].double()
+        if cut and values.device.type == "cpu":  # NumPy sorts along rows seven times as fast as torch here
+            values = torch.from_numpy(np.sort(values.numpy(), axis=0))
+        elif cut:
+            values = values.sort(dim=0).values
+        result[part] = values[cut : clients - cut].mean(0).to(updates.dtype)
+    return result
+
+
+def _distances(updates: Tensor, point: Tensor | None) -> Tensor:
+    """Euclidean distances `(K,)`, float64, of all rows to a point `(P,)`, or to 0."""
+    squares = updates.new_zeros(len(updates), dtype=torch.float64)
+    for part in columns(updates):
+        values = updates[:, part].double()
+        squares += ((values if point is None else values - point[part]) ** 2).sum(1)
+    return squares.sqrt()
+
+
+def _weighted(updates: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the rows times `weights (K,)`, `(P,)`, float64."""
+    return torch.cat([weights @ updates[:, part].double() for part in columns(updates)])

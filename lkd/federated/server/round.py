@@ -1,0 +1,268 @@
+"""One round as an algorithm's server half sees it: verbs over the cohort, and means over the replies."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from lkd.federated.client.context import NO_PUBLIC
+from lkd.federated.client.training_loop import LocalLoop
+from lkd.federated.protocol.cache_use import CacheUse
+from lkd.federated.protocol.client_data import Client, Part, Public
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.tensor_names import Layout
+from lkd.federated.protocol.tensors import Groups, Tensors
+from lkd.federated.server.aggregation import Reduction, Told
+from lkd.federated.server.architectures import Stations
+from lkd.federated.server.calls import Calls, Exchange, Knowledge, Numbers, own_part
+from lkd.federated.server.ranks import Ranks
+from lkd.federated.server.records import Record, Records
+from lkd.federated.server.records import TooFewClientsError as TooFewClientsError
+from lkd.federated.server.robust import Rule
+from lkd.federated.server.weighted_sum import RunningSum
+from lkd.federated.server.weighting import Weighing, Weighting
+
+T = TypeVar("T")
+
+
+class Round:
+    """The verbs of a round. Every rank has one, with its share of the clients; sums join the ranks.
+
+    Args:
+        index: Number of the round, from 0.
+        cohort: All clients that work in this round, over all ranks, by id.
+        population: Number of all registered clients.
+        stations: The architectures, with the server's weights and buffers.
+        exchange: The engine.
+        ranks: The processes.
+        steps: Optimizer steps that a client is to make in this round. Default: none.
+        weighting: How much the clients' replies count in a mean.
+        rule: A robust rule for the change of the weights instead of the weighted mean.
+        min_clients: Fewer successful clients than this stop the run.
+        sums: Accumulators of earlier rounds, to be used again.
+        on_record: Told of every client that is done, for progress.
+        seed: For what the server draws.
+        outlier_factor: How far a reply may be from the others, see `Federation`. Default: any distance.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        cohort: Sequence[Client],
+        population: int,
+        stations: Stations,
+        exchange: Exchange,
+        ranks: Ranks,
+        steps: Callable[[Client], int] = lambda client: 0,
+        weighting: Weighting = "samples",
+        rule: Rule | None = None,
+        min_clients: int = 1,
+        sums: dict[str, RunningSum] | None = None,
+        on_record: Callable[[Record], None] = lambda record: None,
+        seed: int = 0,
+        outlier_factor: float | None = None,
+    ) -> None:
+        self.index, self.population, self.seed = index, population, seed
+        self.cohort = {client.id: client for client in cohort}
+        self.steps = {client.id: steps(client) for client in cohort}
+        self.x, self.kind_of = stations.x, stations.kind_of
+        self.models = [station.source for station in stations]
+        self._stations, self._buffers, self._layouts = stations, stations.buffers, stations.layouts
+        self._plan = steps
+        self._weighing = Weighing(weighting, cohort, self.models)
+        self._ranks, self._min_clients = ranks, min_clients
+        self.records = Records(index, ranks)
+        fewest = 0 if rule is None else rule.fewest
+        self._calls = Calls(index, exchange, stations, ranks, self.records, on_record, outlier_factor, fewest)
+        self._reduction = Reduction(
+            self.x,
+            self._buffers,
+            self._layouts,
+            lambda reply: self.kind_of(reply.client),
+            self.client,
+            self._weighing,
+            self._enough,
+            rule,
+            ranks,
+            sums,
+        )
+        self._joined_buffers: Tensors | None = None
+
+    def train(
+        self,
+        send: Groups | None = None,
+        numbers: dict[str, float] | None = None,
+        knowledge: Knowledge | None = None,
+    ) -> Iterator[Reply]:
+        """Lets the clients train from x; yields the replies of this rank's clients that succeeded.
+
+        Args:
+            send: Groups of tensors, named like x, that clients get beside x.
+            numbers: Numbers that they get.
+            knowledge: Tensors of any name, for all or for each.
+        """
+        planned = {i: {"steps": float(steps), **(numbers or {})} for i, steps in self.steps.items()}
+        groups = {"buffers": self._buffers, **(send or {})}
+        for reply in self._calls("train", self.cohort.values(), groups, planned, knowledge):
+            if self._buffers:
+                self._reduction.add_buffers(reply)
+            yield reply
+
+    def train_pooled(self) -> Iterator[Reply]:
+        """Lets one client train that holds the data of the whole cohort; it goes by the first one's id."""
+        if not self.cohort:
+            return
+        first, *others = self.cohort.values()
+        pooled = first.pooled(others)
+        self.cohort, self.steps = {pooled.id: pooled}, {pooled.id: self._plan(pooled)}
+        self._min_clients = 1
+        yield from self.train()
+
+    def gradient(self, at: Tensors | None = None) -> Iterator[Reply]:
+        """The clients' full gradients at x, or at another point; the group is `"gradient"`."""
+        groups = {"buffers": self._buffers, "x": self.x if at is None else at}
+        yield from self._calls("gradient", self.cohort.values(), groups, {})
+
+    def ask(
+        self,
+        method: str,
+        knowledge: Knowledge | None = None,
+        to: Iterable[int] | None = None,
+        numbers: Numbers | None = None,
+    ) -> Iterator[Reply]:
+        """Lets clients run a method of the algorithm's client half, such as `"predict"`.
+
+        Args:
+            method: Its name; it is called with the `ClientRun` and leaves its answer in `local.tell`. What it changes
+                of the client's own layers and memory is kept if it sets `local.keeps`.
+            knowledge: Tensors of any name, for all or for each.
+            to: Whom to ask. Default: the cohort.
+            numbers: Numbers, for all or for each.
+        """
+        wanted = self.cohort.keys() if to is None else set(to)
+        chosen = [client for i, client in self.cohort.items() if i in wanted]
+        given: dict[int, dict[str, float]] = {client.id: own_part(client.id, numbers) for client in chosen}
+        yield from self._calls(method, chosen, {"buffers": self._buffers}, given, knowledge)
+
+    def evaluate(self, part: Part) -> None:
+        """Lets the clients measure their models on their own data; `all_records` then has the metrics."""
+        numbers = {i: {"test": float(part == "test")} for i in self.cohort}
+        for _ in self._calls("evaluate", self.cohort.values(), {"buffers": self._buffers}, numbers):
+            pass
+
+    @property
+    def loop(self) -> LocalLoop:
+        """How this process trains: its device and precision, for what the server trains itself."""
+        return self._stations[0].loop
+
+    @property
+    def public(self) -> Public:
+        """The public data, of which the server has a copy, too.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if not self.cohort:
+            self._enough(0)
+        public = next((client.public for client in self.cohort.values()), None)
+        if public is None or not len(public):
+            raise ValueError(NO_PUBLIC)
+        return public
+
+    def client(self, reply: Reply) -> Client:
+        """Who replied."""
+        return self.cohort[reply.client]
+
+    def weight(self, reply: Reply) -> float:
+        """A reply's weight in a mean: its client's samples, or 1."""
+        return self._weighing(self.client(reply))
+
+    def mean(
+        self,
+        replies: Iterable[Reply],
+        *groups: str,
+        numbers: Sequence[str] = (),
+        weight: Callable[[Reply], float] | None = None,
+    ) -> Groups:
+        """Weighted mean over the replies of all ranks; they stream, so memory is O(model).
+
+        With a robust rule, the rule decides on the group `"delta"`, with the change of the buffers, whatever the
+        weights; it protects nothing else, so nothing else may be averaged then.
+
+        Args:
+            replies: The replies.
+            *groups: Which groups of tensors, named like x. Default `"delta"`.
+            numbers: Which numbers; they are in the result's group `"numbers"`, with the sum of all weights, `"weight"`.
+            weight: Weight of a reply; default `Round.weight`.
+
+        Raises:
+            TooFewClientsError: If fewer than `min_clients` replied.
+            ValueError: If there is a robust rule, and more to average than it protects.
+        """
+        rule = self._reduction.rule
+        if rule is not None and (groups not in ((), ("delta",)) or numbers):
+            raise ValueError(
+                f"robust={type(rule).__name__} protects the change of the weights alone, but this algorithm also averages "
+                f"{', '.join(repr(g) for g in (*groups, *numbers) if g != 'delta')} of the clients; use FedAvg or FedProx with it."
+            )
+        return self._reduction.reduce(
+            replies, groups or ("delta",), numbers, weight or self.weight, RunningSum.mean
+        )
+
+    def sum(self, replies: Iterable[Reply], *groups: str, weight: Callable[[Reply], float]) -> Groups:
+        """The weighted sum, otherwise as `mean`; it knows no robust rule."""
+        if self._reduction.rule is not None:
+            raise ValueError(
+                f"robust={type(self._reduction.rule).__name__} takes the place of a mean, but this algorithm needs a sum whose "
+                "weights do not add up to one; use FedAvg or FedProx with it."
+            )
+        return self._reduction.reduce(replies, groups or ("delta",), (), weight, RunningSum.sum)
+
+    def gather(self, replies: Iterable[Reply]) -> list[Told]:
+        """What clients told in `local.tell`, all of it on every rank, in the order of their ids.
+
+        Raises:
+            TooFewClientsError: If fewer than `min_clients` replied.
+        """
+        return self._reduction.gather(replies)
+
+    @property
+    def rule(self) -> Rule | None:
+        """The robust rule that takes the place of the mean of the weights."""
+        return self._reduction.rule
+
+    @property
+    def absent(self) -> set[str]:
+        """Names of those weights that none of the clients has whose replies were joined."""
+        return self._reduction.absent
+
+    def gather_objects(self, value: T) -> list[T]:
+        """The objects of all ranks, in rank order."""
+        return self._ranks.gather_objects(value)
+
+    def owns(self, client: int) -> bool:
+        """Whether a client works in this process."""
+        return self._ranks.owns(client)
+
+    def layout(self, kind: int) -> Layout:
+        """Which of the server's tensors an architecture has."""
+        return self._layouts[kind]
+
+    def mean_buffers(self) -> Tensors:
+        """The buffers that `train` brought back, joined in the same way; nothing where there are none."""
+        if self._joined_buffers is None:
+            self._joined_buffers = self._reduction.mean_buffers()
+        return self._joined_buffers
+
+    def set_buffers(self, buffers: Tensors) -> None:
+        """Puts buffers of the server's own making in their place."""
+        self._joined_buffers = {**self.mean_buffers(), **buffers}
+
+    def used_cache(self, client: int, use: CacheUse) -> None:
+        """Notes what the algorithm's cache was good for, for a client that worked in this process; for reports."""
+        self.records[client].cache = use
+
+    def all_records(self) -> list[Record]:
+        """The records of all ranks, by client."""
+        return self.records.everyone()
+
+    def _enough(self, succeeded: int) -> None:
+        self.records.require(self._min_clients, succeeded, len(self.cohort))

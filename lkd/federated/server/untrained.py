@@ -1,0 +1,51 @@
+"""What of the server's model nobody trained, in words."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lkd.federated.client.worker import matches
+
+if TYPE_CHECKING:
+    from lkd.federated.federation import Federation
+
+ADVICE = (
+    "Read the clients' own metrics, of ClientReport (clients/...) and HeadReport (heads/...); their models are in "
+    "federation.models(clients)."
+)
+
+
+def untrained(federation: "Federation", part: str) -> str | None:
+    """Why figures of the server's model are not, or not all, of a trained one.
+
+    Args:
+        federation: It.
+        part: Of what: `"val"` or `"test"`.
+
+    Returns:
+        The reason, or None where all of the server's model is trained.
+    """
+    if not federation.serves:
+        why = f"{type(federation.algorithm).__name__} trains no model at the server"
+        if federation.algorithm.shares:
+            why = (
+                f"no client has the first architecture (assign={federation.assign}), and others have no layers in common "
+                "with it"
+            )
+        return f"{why}: {part}/... is of the weights that clients start from. {ADVICE}"
+    if kept := _kept(federation):
+        some = ", ".join(kept[:3]) + (", ..." if len(kept) > 3 else "")
+        return (
+            f"the server's model has the start in {some}, which train at the clients alone: what comes through there is "
+            f"untrained in {part}/... . {ADVICE}"
+        )
+    return None
+
+
+def _kept(federation: "Federation") -> Sequence[str]:
+    """Modules of the server's model with weights that clients train and that neither they nor the algorithm bring there."""
+    serves, shared = federation.algorithm.serves, federation.stations[0].layout.weights
+    if serves is True:
+        return []
+    trains = [name for name, parameter in federation.client.named_parameters() if parameter.requires_grad]
+    kept = [name for name in trains if name not in shared and not matches(name, serves or [])]
+    return list(dict.fromkeys(name.rpartition(".")[0] or name for name in kept))

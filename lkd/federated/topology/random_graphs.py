@@ -1,0 +1,179 @@
+"""Graphs drawn by chance, from (seed, round) and from nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from lkd.federated.protocol.seeds import derive
+from lkd.federated.topology.base import Topology
+
+DRAWS = 1000  # before giving up
+ERDOS_RENYI, SMALL_WORLD, NEIGHBOURS, REGULAR = range(4)  # independent streams of random numbers
+
+
+class ErdosRenyi(Topology):
+    """Every pair of clients is connected with the same chance p, independently: G(n, p) of Gilbert (1959).
+
+    Named after Erdős and Rényi, "On Random Graphs I", 1959. Drawn again until it is fit for use, so the distribution
+    is that of G(n, p) among the graphs that are. Above p = ln(n) / n most graphs are connected.
+
+    Args:
+        p: Chance of an edge. Default 0.3.
+        seed: Not negative.
+        connected: Fit for use is a connected graph; if False, every graph in which no client is isolated.
+        every: Rounds after which it is drawn anew. Default: never.
+
+    Raises:
+        ValueError: If p is not in (0, 1] or a number is too small; `edges`, if 1000 draws give no graph.
+
+    Example:
+        >>> ErdosRenyi(p=0.4, seed=1).edges(9) == ErdosRenyi(p=0.4, seed=1).edges(9, round=5)
+        True
+        >>> ErdosRenyi(p=0.4, every=5).edges(9, round=4) == ErdosRenyi(p=0.4, every=5).edges(9, round=5)
+        False
+    """
+
+    def __init__(
+        self, p: float = 0.3, seed: int = 0, connected: bool = True, every: int | None = None
+    ) -> None:
+        if not 0 < p <= 1:
+            raise ValueError(f"p={p} must be above 0 and at most 1: the chance of an edge.")
+        if seed < 0 or (every is not None and every < 1):
+            raise ValueError(f"seed={seed} must be 0 or more, and every={every} 1 or more.")
+        self.p, self.seed, self.connected, self.every = p, seed, connected, every
+
+    @property
+    def varies(self) -> bool:
+        """Whether it is drawn anew."""
+        return self.every is not None
+
+    def graph(self, nodes: int, round: int = 0) -> Any:
+        """The graph."""
+        epoch = 0 if self.every is None else round // self.every
+        fits = nx.is_connected if self.connected else _nobody_alone
+        found = _draw(
+            lambda seed: nx.gnp_random_graph(nodes, self.p, seed), fits, self.seed, ERDOS_RENYI, epoch
+        )
+        if found is None:
+            wish = "connected" if self.connected else "without an isolated client"
+            raise ValueError(
+                f"{self}: none of {DRAWS} graphs of {nodes} clients is {wish}; take a larger p, above "
+                f"{min(1.0, np.log(nodes) / nodes):.2g} for {nodes} clients."
+            )
+        return found
+
+
+class SmallWorld(Topology):
+    """A ring, each client connected to its k nearest, some of whose edges lead elsewhere by chance.
+
+    Watts and Strogatz, "Collective dynamics of 'small-world' networks", Nature 393, 1998: every edge is rewired with
+    chance p to another client, and the graph is drawn again until it is connected.
+
+    Args:
+        k: Neighbours on the ring, half of them on each side: even. Default 4.
+        p: Chance that an edge is rewired. Default 0.1; 0 is `Ring(hops=k // 2)`.
+        seed: Not negative.
+
+    Raises:
+        ValueError: If k is not even or below 2, p not in [0, 1], or seed negative; `edges`, if k is not below the
+            number of clients.
+
+    Example:
+        >>> SmallWorld(k=2, p=0.0).edges(5)
+        [[1, 4], [0, 2], [1, 3], [2, 4], [0, 3]]
+        >>> sum(len(neighbours) for neighbours in SmallWorld(k=2, p=0.5).edges(5))  # rewired, none lost
+        10
+    """
+
+    def __init__(self, k: int = 4, p: float = 0.1, seed: int = 0) -> None:
+        if k < 2 or k % 2:
+            raise ValueError(f"k={k} must be even and 2 or more: half of the neighbours are on each side.")
+        if not 0 <= p <= 1:
+            raise ValueError(f"p={p} must be from 0 to 1: the chance that an edge is rewired.")
+        if seed < 0:
+            raise ValueError(f"seed={seed} must be 0 or more.")
+        self.k, self.p, self.seed = k, p, seed
+
+    def graph(self, nodes: int, round: int = 0) -> Any:
+        """The graph."""
+        if self.k >= nodes:
+            raise ValueError(f"{self}: k must be below the number of clients, {nodes}.")
+        found = _draw(
+            lambda seed: nx.watts_strogatz_graph(nodes, self.k, self.p, seed),
+            nx.is_connected,
+            self.seed,
+            SMALL_WORLD,
+        )
+        if found is None:
+            raise ValueError(
+                f"{self}: none of {DRAWS} graphs of {nodes} clients is connected; take a larger k."
+            )
+        return found
+
+
+class RandomNeighbours(Topology):
+    """Draws new neighbours every round: `degree` others for each client, uniformly.
+
+    Args:
+        degree: How many each learns from. Default 1.
+        seed: Not negative.
+        mutual: Who learns from another also teaches it, so that the graph is undirected, as gossip averaging needs
+            it: a random regular graph (Kim and Vu 2003), for which degree times clients must be even. By default
+            each draws alone, and how many learn from the same client is left to chance.
+
+    Raises:
+        ValueError: If degree is below 1 or seed negative; `edges`, if there are too few clients or, with
+            mutual, degree times clients is odd.
+
+    Example:
+        >>> changing = RandomNeighbours(degree=2)
+        >>> changing.edges(9, round=0) == changing.edges(9, round=1)
+        False
+        >>> {len(neighbours) for neighbours in changing.edges(9, round=7)}
+        {2}
+    """
+
+    def __init__(self, degree: int = 1, seed: int = 0, mutual: bool = False) -> None:
+        if degree < 1 or seed < 0:
+            raise ValueError(f"degree={degree} must be 1 or more, and seed={seed} 0 or more.")
+        self.degree, self.seed, self.mutual = degree, seed, mutual
+
+    @property
+    def varies(self) -> bool:
+        """It does."""
+        return True
+
+    def graph(self, nodes: int, round: int = 0) -> Any:
+        """The graph."""
+        if self.degree >= nodes:
+            raise ValueError(f"{self}: a client has only {nodes - 1} others to learn from.")
+        if self.mutual:
+            return self._regular(nodes, round)
+        rng = np.random.default_rng([self.seed, NEIGHBOURS, round])
+        graph = nx.empty_graph(nodes, create_using=nx.DiGraph)
+        for node in range(nodes):
+            drawn = rng.choice(nodes - 1, self.degree, replace=False).tolist()
+            graph.add_edges_from((node, other + (other >= node)) for other in drawn)  # anybody but itself
+        return graph
+
+    def _regular(self, nodes: int, round: int) -> Any:
+        if self.degree * nodes % 2:
+            raise ValueError(
+                f"{self}: degree times clients, {self.degree} times {nodes}, must be even: an edge has two ends."
+            )
+        seed = derive(self.seed, REGULAR, round)
+        rest = nodes - 1 - self.degree
+        if rest < self.degree:  # dense graphs are hard to draw, what they lack is not
+            return nx.complement(nx.random_regular_graph(rest, nodes, seed))
+        return nx.random_regular_graph(self.degree, nodes, seed)
+
+
+def _draw(make: Callable[[int], Any], fits: Callable[[Any], bool], *stream: int) -> Any:
+    """The first of 1000 graphs that fits, or None."""
+    return next((graph for draw in range(DRAWS) if fits(graph := make(derive(*stream, draw)))), None)
+
+
+def _nobody_alone(graph: Any) -> bool:
+    return all(degree for _, degree in graph.degree)

@@ -1,0 +1,62 @@
+"""Graphs that change from round to round: e_t(k)."""
+
+from collections.abc import Sequence
+
+from lkd.federated.topology.base import Edges, Topology
+from lkd.federated.topology.plot_layout import Point
+from lkd.shown import shown
+
+
+class TimeVarying(Topology):
+    """Takes one topology after the other, and begins again after the last.
+
+    Args:
+        topologies: What to cycle through; each may itself change with the round.
+        every: Rounds for which one stays. Default 1.
+
+    Raises:
+        ValueError: If there is no topology or every is below 1.
+        TypeError: If one is no `Topology`.
+
+    Example:
+        >>> from lkd.federated.topology import Chain, Star
+        >>> changing = TimeVarying([Chain(), Star()], every=10)
+        >>> changing.edges(3, round=9), changing.edges(3, round=10), changing.edges(3, round=20)
+        ([[1], [0, 2], [1]], [[1, 2], [0], [0]], [[1], [0, 2], [1]])
+    """
+
+    def __init__(self, topologies: list[Topology], every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"every={every} must be 1 or more rounds.")
+        _check_list(topologies)
+        self.topologies, self.every = list(topologies), every
+
+    @property
+    def varies(self) -> bool:
+        """Whether there is more than one graph."""
+        return len(self.topologies) > 1 or self.topologies[0].varies
+
+    def edges(self, nodes: int, round: int = 0) -> Edges:
+        """The neighbours of every client in this round."""
+        if round < 0:
+            raise ValueError(f"round={round} must be 0 or more.")
+        return self.topologies[round // self.every % len(self.topologies)].edges(nodes, round)
+
+    def check(self, nodes: int) -> None:
+        """Refuses a topology that does not fit long before its turn."""
+        for topology in self.topologies:
+            topology.check(nodes)
+
+    def layout(self, nodes: int) -> list[Point]:
+        """The first topology's, in all rounds, so that one sees what changes."""
+        return self.topologies[0].layout(nodes)
+
+
+def _check_list(topologies: Sequence[Topology]) -> None:
+    if not isinstance(topologies, list | tuple) or not topologies:
+        raise ValueError(
+            f"topologies={shown(topologies)} must be a list of at least one, such as [Ring(), Star()]."
+        )
+    for topology in topologies:
+        if not isinstance(topology, Topology):
+            raise TypeError(f"topologies: {shown(topology)} must be an object of Topology, such as Ring().")
