@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.client.local_optimizer import LocalOptimizer
 from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.client.worker import Worker
@@ -67,10 +67,10 @@ def by_lkd(loop: LocalLoop, worker: Worker, batches: list[Batch]) -> None:
         for index, batch in enumerate(batches):
             yield index == len(batches) - 1, batch
 
-    loop.local.begin_client()
+    loop.local_optimizer.begin_client()
     x = [p.detach().clone() for p in worker.parameters]
     client: Any = None  # its data are these batches
-    loop.train(passes(), ClientRun(loop, x, {}, {}, {"steps": float(len(batches))}, client))
+    loop.train(passes(), ClientContext(loop, x, {}, {}, {"steps": float(len(batches))}, client))
     worker.log.compute()
 
 

@@ -97,7 +97,7 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     rows = [
-        {"Round": name, "CPU ms": round(min(measure(full) for _ in range(REPEATS)), 2)}
+        {"ServerRound": name, "CPU ms": round(min(measure(full) for _ in range(REPEATS)), 2)}
         for name, full in (("bare", False), ("bar, CSV, validation, checkpoint", True))
     ]
     print_table(rows, "Fixed cost of a round, 1 MB model")

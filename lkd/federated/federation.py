@@ -36,7 +36,7 @@ from lkd.federated.server.owned import check_owned
 from lkd.federated.server.participation import Plan
 from lkd.federated.server.records import Record
 from lkd.federated.server.robust import Rule, reseed
-from lkd.federated.server.round import Round
+from lkd.federated.server.round import ServerRound
 from lkd.federated.server.server_optimizer import configure_server, server_step
 from lkd.federated.server.untrained import untrained
 from lkd.federated.server.without_loss import Losses
@@ -180,7 +180,7 @@ class Federation(Measured):
         plan = Plan(self.global_step, cohort, self.work, self.devices, self.seed)
         check_fewest(self.robust, len(plan.present), self.global_step)
         reseed([self.robust, getattr(self.algorithm, "rule", None)], derive(self.seed, self.global_step))
-        server = Round(
+        server = ServerRound(
             self.global_step,
             plan.present,
             cohort[0].population,

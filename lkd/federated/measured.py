@@ -23,7 +23,7 @@ from lkd.federated.server.checks import check_synced
 from lkd.federated.server.local_work import LocalWork
 from lkd.federated.server.ranks import Ranks
 from lkd.federated.server.records import Record
-from lkd.federated.server.round import Round
+from lkd.federated.server.round import ServerRound
 from lkd.federated.server.weighted_sum import RunningSum
 
 
@@ -100,7 +100,7 @@ class Measured(Members):
         """
         with self._measuring():
             here = [client for client in clients if client.has(part)]
-            server = Round(
+            server = ServerRound(
                 self.global_step, here, len(clients), self.stations, self.engine.exchange, self.ranks
             )
             server.evaluate(part)

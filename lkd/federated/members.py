@@ -61,7 +61,7 @@ class Members(Wrapped):
     @property
     def monitors(self) -> list[tuple[str, str]]:
         """Who waits for which value at the clients."""
-        found = [(s.local.plateau, type(s.source).__name__) for s in self.stations]
+        found = [(s.local_optimizer.plateau, type(s.source).__name__) for s in self.stations]
         return [(f"the plateau of {who}", str(p.configured.monitor)) for p, who in found if p is not None]
 
     @property

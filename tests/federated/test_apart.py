@@ -262,7 +262,7 @@ def test_a_measurement_by_another_trainer_changes_nothing():
     federation, _ = noisy(Scaffold(), rounds=2)
     before = (
         federation.algorithm.state["c"]["net.0.weight"].clone(),
-        federation.stations[0].local.state_dict(),
+        federation.stations[0].local_optimizer.state_dict(),
     )
     data = DataLoader(TensorDataset(torch.ones(4, 3), torch.zeros(4).long()), batch_size=4)
     calls = LambdaCallback(on_validation_epoch_end=measure)
@@ -270,8 +270,8 @@ def test_a_measurement_by_another_trainer_changes_nothing():
     trainer(1, callbacks=[calls]).validate(federation, data, verbose=False)
     assert before[0].any()
     assert torch.equal(federation.algorithm.state["c"]["net.0.weight"], before[0])
-    assert federation.stations[0].local.state_dict()["rounds"] == 2
-    assert federation.stations[0].local.state_dict()["groups"] == before[1]["groups"]
+    assert federation.stations[0].local_optimizer.state_dict()["rounds"] == 2
+    assert federation.stations[0].local_optimizer.state_dict()["groups"] == before[1]["groups"]
 
 
 class Witness(Noisy):

@@ -24,7 +24,7 @@ class NormalisedFedShuffle(FedShuffle):
     """The wrong rule: weights p_i that are normalised over the cohort."""
 
     def round(self, server):
-        replies = server.train(numbers=self.numbers(server))
+        replies = server.train(config=self._config(server))
         return server.mean(replies, weight=lambda reply: server.client(reply).share)["delta"]
 
 

@@ -152,9 +152,9 @@ class Own(Algorithm):
         super().__init__()
         self.given, self.kept, self.result = finish, own, result
 
-    def finish(self, local):
+    def finish(self, context):
         if self.kept is not None:
-            local.own["n"] = self.kept
+            context.state["n"] = self.kept
         return self.given
 
     def round(self, server):
@@ -176,7 +176,7 @@ def test_finish_may_return_nothing():
         (Own({"c": torch.zeros(1)}), TooFewClientsError, "Own.finish returns has a Tensor as 'c'"),
         (Own({"c": []}), TooFewClientsError, "Own.finish returns has 0 tensors as 'c', not 1"),
         (Own({"c": [torch.zeros(7)]}), TooFewClientsError, "has other shapes in 'c' than local.params"),
-        (Own(own=3), TooFewClientsError, "local.own of Own has a int as 'n'"),
+        (Own(own=3), TooFewClientsError, "context.state of Own has a int as 'n'"),
         (Own(result=lambda s: None), ValueError, "Own.round returned NoneType, not the change"),
         (
             Own(result=lambda s: s.mean(s.train())),

@@ -224,11 +224,11 @@ def test_clients_of_other_modalities_exchange_what_they_know(make):
     """Twice the same bits, something learnt from the others, and no weight that travels."""
     (one, clients), (two, _) = exchanging(make(), auxiliary=1), exchanging(make(), auxiliary=1)
     assert same(one, two)
-    local, _ = exchanging(FedProto("network.embedding", 3, lam=0.0), auxiliary=1)
+    context, _ = exchanging(FedProto("network.embedding", 3, lam=0.0), auxiliary=1)
     for i, module in enumerate((BOTH, ("acc",), ("gyro",))):
         names = one.store.get(i)["personal"]
         assert {n.split(".")[2] for n in names if n.startswith("network.encoders")} == set(module)
-        theirs = local.store.get(i)["personal"]
+        theirs = context.store.get(i)["personal"]
         assert not torch.equal(names["network.head.weight"], theirs["network.head.weight"])
     shown = {c.id: m for c, m in one.models(clients)}
     assert len(shown) == 3

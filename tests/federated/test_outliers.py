@@ -41,9 +41,9 @@ def test_one_huge_reply_is_left_out_by_name(algorithm, scale):
 class Liar(Scaffold):
     """One client is honest about its weights, not about its control."""
 
-    def finish(self, local):
-        lists = super().finish(local)
-        return {"c": [c * 1e30 for c in lists["c"]]} if local.client.id == 3 else lists
+    def finish(self, context):
+        lists = super().finish(context)
+        return {"c": [c * 1e30 for c in lists["c"]]} if context.client.id == 3 else lists
 
 
 def test_a_control_that_is_huge():
@@ -126,8 +126,8 @@ def test_replies_that_wait_for_the_others_change_no_bit(rule):
 class Tells(FedAvg):
     """Tells of the very tensor that trains."""
 
-    def finish(self, local):
-        local.tell = {"live": local.params[0]}
+    def finish(self, context):
+        context.reply_tensors = {"live": context.params[0]}
         return {}
 
     def round(self, server):

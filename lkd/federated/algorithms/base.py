@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from lightning.pytorch import LightningModule
 
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.protocol.tensors import Groups, Tensors
 from lkd.federated.server.weighting import Weighting as Weighting
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class Algorithm:
     """Federated averaging (FedAvg): the base of all others, which add to it.
 
     A subclass overrides what it changes: at the client `begin`, `correct` (once an optimizer step) and
-    `finish`; at the server `round`, which is straight-line code over the verbs of a `Round`. It keeps what
+    `finish`; at the server `round`, which is straight-line code over the verbs of a `ServerRound`. It keeps what
     the server must remember in `state`, so that it is saved with every checkpoint.
 
     Args:
@@ -27,7 +27,7 @@ class Algorithm:
     """
 
     keeps_gradient = False
-    """Whether a client keeps the gradient of `Round.gradient` for its training in the same round."""
+    """Whether a client keeps the gradient of `ServerRound.gradient` for its training in the same round."""
     shares = True
     """Whether weights leave the clients."""
     serves: bool | list[str] = False
@@ -71,21 +71,21 @@ class Algorithm:
             example: A training batch.
         """
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """At the client, before its first step."""
 
-    def correct(self, local: ClientRun) -> None:
-        """At the client: changes `local.grads` before every optimizer step."""
+    def correct(self, context: ClientContext) -> None:
+        """At the client: changes `context.grads` before every optimizer step."""
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """At the client, after its last step: what the reply holds beside the change of the weights."""
         return {}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """At the server: the change of the weights, which the server's optimizer then applies."""
         return server.mean(server.train())["delta"]
 
-    def correction(self) -> Callable[[ClientRun], None] | None:
+    def correction(self) -> Callable[[ClientContext], None] | None:
         """`correct`, or None where there is none, which costs a step nothing."""
         return None if type(self).correct is Algorithm.correct else self.correct
 

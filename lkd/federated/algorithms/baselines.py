@@ -6,7 +6,7 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class Local(Algorithm):
@@ -28,6 +28,6 @@ class Centralized(Algorithm):
     one client.
     """
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Trains on the pooled data."""
         return server.mean(server.train_pooled())["delta"]

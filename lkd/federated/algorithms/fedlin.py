@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class FedLin(Algorithm):
@@ -37,16 +37,16 @@ class FedLin(Algorithm):
         """The correction is that of a gradient step."""
         require_sgd(type(self).__name__, optimizer)
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """Smaller steps for who makes more; the correction of the whole round."""
-        local.scale_rates(1 / local.planned)
-        local.correction = list(torch._foreach_sub(local.sent["mean"], local.own.pop("gradient")))
+        context.scale_rates(1 / context.planned)
+        context.correction = list(torch._foreach_sub(context.received["mean"], context.state.pop("gradient")))
 
-    def correct(self, local: ClientRun) -> None:
+    def correct(self, context: ClientContext) -> None:
         """`g - grad f_i(x) + mean`."""
-        torch._foreach_add_(local.grads, local.correction)
+        torch._foreach_add_(context.grads, context.correction)
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Gradients first, then training."""
         if len(server.cohort) < server.population:
             raise ValueError(

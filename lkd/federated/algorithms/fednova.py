@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class FedNova(Algorithm):
@@ -52,35 +52,35 @@ class FedNova(Algorithm):
                 "FedNova does not go with a scheduler of interval='step': use one that counts rounds."
             )
 
-    def correct(self, local: ClientRun) -> None:
+    def correct(self, context: ClientContext) -> None:
         """`g + mu (y - x)`."""
         if self.mu:
-            torch._foreach_add_(local.grads, torch._foreach_sub(local.params, local.x), alpha=self.mu)
+            torch._foreach_add_(context.grads, torch._foreach_sub(context.params, context.x), alpha=self.mu)
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """`||a_i||_1` and the number of steps go up."""
-        group: dict[str, Any] = local.optimizer.param_groups[0]
+        group: dict[str, Any] = context.optimizer.param_groups[0]
         keeps = 1 - float(group["lr"]) * self.mu
         norm = counter = 0.0
-        for _ in range(local.steps):
+        for _ in range(context.steps):
             if self.mu:
                 norm = keeps * norm + 1
             else:
                 counter = float(group.get("momentum", 0.0)) * counter + 1
                 norm += counter
-        local.report = {"norm": norm, "tau": norm if self.mu == 0 else float(local.steps)}
+        context.reply_metrics = {"norm": norm, "tau": norm if self.mu == 0 else float(context.steps)}
         return {}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """`tau_eff` times the mean of the normalised changes."""
 
         def normalised() -> Any:
             for reply in server.train():
-                scale = 1 / max(reply.numbers["norm"], 1.0)
+                scale = 1 / max(reply.metrics["norm"], 1.0)
                 delta = reply.tensors["delta"]
                 reply.tensors["delta"] = {name: change * scale for name, change in delta.items()}
                 yield reply
 
-        mean = server.mean(normalised(), "delta", numbers=["tau"])
-        tau = float(mean["numbers"]["tau"])
+        mean = server.mean(normalised(), "delta", metrics=["tau"])
+        tau = float(mean["metrics"]["tau"])
         return {name: change * tau for name, change in mean["delta"].items()}

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from lkd.copies import copied
 from lkd.distillation import Distiller
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.losses import DKD
 from lkd.teachers import Teacher
 
@@ -48,6 +48,6 @@ class FedNTD(Algorithm):
         teacher = Teacher(self.server)
         Distiller(teacher, [self.term], alpha=1.0, label_key=self.label_key).attach(module, example)
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """The teacher is what the client starts from."""
-        self.server.load_state_dict(local.module.state_dict())
+        self.server.load_state_dict(context.module.state_dict())

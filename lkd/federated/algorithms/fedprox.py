@@ -3,7 +3,7 @@
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 
 
 class FedProx(Algorithm):
@@ -30,6 +30,6 @@ class FedProx(Algorithm):
             raise ValueError(f"mu={mu} must be 0 or more.")
         self.mu = mu
 
-    def correct(self, local: ClientRun) -> None:
+    def correct(self, context: ClientContext) -> None:
         """`g + mu (y - x)`."""
-        torch._foreach_add_(local.grads, torch._foreach_sub(local.params, local.x), alpha=self.mu)
+        torch._foreach_add_(context.grads, torch._foreach_sub(context.params, context.x), alpha=self.mu)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, require_sgd
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class FedShuffle(Algorithm):
@@ -36,22 +36,22 @@ class FedShuffle(Algorithm):
             raise ValueError(f"rate={rate!r} must be 'round' or 'step'.")
         self.rate = rate
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """Smaller steps for who makes more."""
-        local.scale_rates(local.numbers["most"] / local.planned)
+        context.scale_rates(context.config["most"] / context.planned)
 
-    def weight(self, server: "Round", reply: Reply) -> float:
+    def weight(self, server: "ServerRound", reply: Reply) -> float:
         """`p_i / pi_i`."""
         client = server.client(reply)
         return client.share / client.probability
 
-    def numbers(self, server: "Round") -> dict[str, float]:
+    def _config(self, server: "ServerRound") -> dict[str, float]:
         """The most steps of a client of this round; 1 where the rate is the round's."""
         return {"most": float(max(server.steps.values(), default=1)) if self.rate == "step" else 1.0}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """The unbiased sum of the changes."""
-        replies = server.train(numbers=self.numbers(server))
+        replies = server.train(config=self._config(server))
         return server.sum(replies, weight=lambda reply: self.weight(server, reply))["delta"]
 
 
@@ -87,12 +87,12 @@ class FedShuffleMVR(FedShuffle):
         """No momentum yet."""
         self.state = {}
 
-    def correct(self, local: ClientRun) -> None:
+    def correct(self, context: ClientContext) -> None:
         """`g(y) + a (m - g(x))`."""
-        there = local.gradient_at(local.x)
-        torch._foreach_add_(local.grads, torch._foreach_sub(local.sent["m"], there), alpha=self.a)
+        there = context.gradient_at(context.x)
+        torch._foreach_add_(context.grads, torch._foreach_sub(context.received["m"], there), alpha=self.a)
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """The momentum at x, then training."""
         here = self._gradient(server, None)
         if self.state:
@@ -101,10 +101,10 @@ class FedShuffleMVR(FedShuffle):
         else:
             m = here
         self.state = {"m": m, "x": {name: value.clone() for name, value in server.x.items()}}
-        replies = server.train(send={"m": m}, numbers=self.numbers(server))
+        replies = server.train(send={"m": m}, config=self._config(server))
         return server.sum(replies, weight=lambda reply: self.weight(server, reply))["delta"]
 
-    def _gradient(self, server: "Round", at: Tensors | None) -> Tensors:
+    def _gradient(self, server: "ServerRound", at: Tensors | None) -> Tensors:
         gradients = server.sum(
             server.gradient(at), "gradient", weight=lambda reply: self.weight(server, reply)
         )

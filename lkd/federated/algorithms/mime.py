@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.protocol.tensors import Tensors, zeros_like
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class MimeLite(Algorithm):
@@ -42,12 +42,12 @@ class MimeLite(Algorithm):
         """`m = 0`."""
         self.state = {"m": zeros_like(x)}
 
-    def correct(self, local: ClientRun) -> None:
+    def correct(self, context: ClientContext) -> None:
         """`(1 - beta) g + beta m`."""
-        torch._foreach_mul_(local.grads, 1 - self.beta)
-        torch._foreach_add_(local.grads, local.sent["m"], alpha=self.beta)
+        torch._foreach_mul_(context.grads, 1 - self.beta)
+        torch._foreach_add_(context.grads, context.received["m"], alpha=self.beta)
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """The gradient at x, the clients' training, then the momentum."""
         gradient = server.mean(server.gradient(), "gradient")["gradient"]
         delta = server.mean(server.train(send={**self.state, **self.sends(gradient)}))["delta"]
@@ -72,11 +72,11 @@ class Mime(MimeLite):
         weights: How replies, gradients too, are averaged.
     """
 
-    def correct(self, local: ClientRun) -> None:
+    def correct(self, context: ClientContext) -> None:
         """`(1 - beta) (g(y) - g(x) + c) + beta m`."""
-        torch._foreach_sub_(local.grads, local.gradient_at(local.x))
-        torch._foreach_add_(local.grads, local.sent["c"])
-        super().correct(local)
+        torch._foreach_sub_(context.grads, context.gradient_at(context.x))
+        torch._foreach_add_(context.grads, context.received["c"])
+        super().correct(context)
 
     def sends(self, gradient: Tensors) -> dict[str, Tensors]:
         """C."""

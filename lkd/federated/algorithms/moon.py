@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lkd.copies import copied
 from lkd.distillation import Distiller
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.losses import Term
 from lkd.teachers import Teacher
 
@@ -113,18 +113,18 @@ class Moon(Algorithm):
         self.pair = Pair(module)
         Distiller(Teacher(self.pair), [self.term], alpha=1.0).attach(module, example)
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """The client starts from the server's weights; what it had before is its own."""
-        state = local.module.state_dict()
+        state = context.module.state_dict()
         self.pair.server.load_state_dict(state)
         self.pair.former.load_state_dict(state)
-        former = local.own.get("former", local.x)
+        former = context.state.get("former", context.x)
         weights = dict(self.pair.former.named_parameters())
         with torch.no_grad():
-            for name, value in zip(local.names, former, strict=True):
+            for name, value in zip(context.names, former, strict=True):
                 weights[name].copy_(value)
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """Remembers the weights."""
-        local.own["former"] = [p.detach().clone() for p in local.params]
+        context.state["former"] = [p.detach().clone() for p in context.params]
         return {}

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.tensors import Tensors, zeros_like
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class Scaffold(Algorithm):
@@ -51,31 +51,31 @@ class Scaffold(Algorithm):
         """`c = 0`."""
         self.state = {"c": zeros_like(x)}
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """`c_i = 0` at first, and the correction `c - c_i`, which stays the same during the round."""
-        local.own.setdefault("c", [torch.zeros_like(p) for p in local.params])
-        local.correction = list(torch._foreach_sub(local.sent["c"], local.own["c"]))
+        context.state.setdefault("c", [torch.zeros_like(p) for p in context.params])
+        context.correction = list(torch._foreach_sub(context.received["c"], context.state["c"]))
 
-    def correct(self, local: ClientRun) -> None:
+    def correct(self, context: ClientContext) -> None:
         """`g - c_i + c`."""
-        torch._foreach_add_(local.grads, local.correction)
+        torch._foreach_add_(context.grads, context.correction)
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """The new `c_i` is kept; its change goes up."""
         if self.option == 1:
-            new = local.full_gradient_at_x()
-        elif not local.steps:  # fp16 skipped them all: nothing is known of the gradient
-            new = local.own["c"]
+            new = context.full_gradient_at_x()
+        elif not context.steps:  # fp16 skipped them all: nothing is known of the gradient
+            new = context.state["c"]
         else:
             # (x - y) / (K eta), each parameter with the rate of its group
-            new = [x - p.detach() for x, p in zip(local.x, local.params, strict=True)]
-            torch._foreach_div_(new, [local.steps * rate or 1.0 for rate in local.rates])
-            torch._foreach_sub_(new, local.correction)
-        change = torch._foreach_sub(new, local.own["c"])
-        local.own["c"] = list(new)
+            new = [x - p.detach() for x, p in zip(context.x, context.params, strict=True)]
+            torch._foreach_div_(new, [context.steps * rate or 1.0 for rate in context.rates])
+            torch._foreach_sub_(new, context.correction)
+        change = torch._foreach_sub(new, context.state["c"])
+        context.state["c"] = list(new)
         return {"c": list(change)}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Mean change of the weights; the changes of the variates over all clients."""
 
         def replies() -> Iterator[Reply]:
@@ -85,6 +85,6 @@ class Scaffold(Algorithm):
                 yield reply
 
         mean = server.mean(replies(), "delta", "c")
-        share = float(mean["numbers"]["weight"]) / server.population
+        share = float(mean["metrics"]["weight"]) / server.population
         torch._foreach_add_(list(self.state["c"].values()), list(mean["c"].values()), alpha=share)
         return mean["delta"]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lkd.federated.protocol.client_data import Client, Public
+from lkd.federated.protocol.messages import Config
 from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ Lists = dict[str, list[Tensor]]
 """Tensors by group, each list aligned with the shared trainable parameters."""
 
 
-class ClientRun:
+class ClientContext:
     """The state of one client in one round.
 
     Attributes:
@@ -28,18 +29,18 @@ class ClientRun:
         names: Names of `params` in it.
         params: The shared trainable parameters `y`, live.
         x: The server's values of them.
-        sent: What the server sent beside x, aligned with `params`.
-        own: The client's own state, aligned too; what is put here is kept for its next round.
+        received: What the server sent beside x, aligned with `params`.
+        state: The client's own state, aligned too; what is put here is kept for its next round.
         knowledge: What the server sent of any other shape.
-        tell: Tensors that go up with the reply, of any name and shape.
+        reply_tensors: Tensors that go up with the reply, of any name and shape.
         memory: Tensors of any name and shape that are kept for the client's next round.
-        keeps: Set by a method that `Round.ask` calls if what it changed is to be kept.
-        numbers: Numbers that the server sent.
+        save_state: Set by a method that `Round.call` calls if what it changed is to be kept.
+        config: Plain values that the server sent.
         round: Number of the round.
         seed: Where all randomness of this client in this round comes from.
         planned: Optimizer steps that this client is to make, `tau_i`.
         steps: Optimizer steps made so far; fp16 may skip some.
-        report: Numbers that go up with the reply.
+        reply_metrics: Numbers that go up with the reply.
         correction: For the algorithm: what it adds to every gradient of this run.
     """
 
@@ -47,9 +48,9 @@ class ClientRun:
         self,
         loop: "LocalLoop",
         x: list[Tensor],
-        sent: Lists,
-        own: Lists,
-        numbers: dict[str, float],
+        received: Lists,
+        state: Lists,
+        config: Config,
         client: Client,
         seed: int = 0,
         knowledge: Tensors | None = None,
@@ -57,14 +58,14 @@ class ClientRun:
     ) -> None:
         self.module, self.names = loop.worker.module, loop.worker.shared
         self.params: list[Tensor] = loop.worker.parameters
-        self.x, self.sent, self.own, self.numbers = x, sent, own, numbers
+        self.x, self.received, self.state, self.config = x, received, state, config
         self.client, self.seed = client, seed
         self.knowledge, self.memory = knowledge or {}, memory or {}
-        self.tell: Tensors = {}
-        self.keeps = False
-        self.round = int(numbers.get("round", 0))
-        self.planned, self.steps = int(numbers.get("steps", 0)), 0
-        self.report: dict[str, float] = {}
+        self.reply_tensors: Tensors = {}
+        self.save_state = False
+        self.round = config.get("round", 0)
+        self.planned, self.steps = config.get("steps", 0), 0
+        self.reply_metrics: dict[str, float] = {}
         self.correction: list[Tensor] = []
         self.loop = loop
 
@@ -93,7 +94,7 @@ class ClientRun:
     @property
     def optimizer(self) -> torch.optim.Optimizer:
         """The client's own optimizer."""
-        return self.loop.local.optimizer
+        return self.loop.local_optimizer.optimizer
 
     @property
     def rates(self) -> list[float]:

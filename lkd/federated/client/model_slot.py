@@ -60,13 +60,15 @@ class Station:
             work: What of it is a client's.
             anew: Whether the schedule begins; else it stays where a fit of another Trainer left it.
         """
-        schedule = None if anew else self.local.state_dict()
+        schedule = None if anew else self.local_optimizer.state_dict()
         self.worker.prepare(self.source, trainer)
-        self.local: LocalOptimizer = LocalOptimizer(self.worker.module)  # which makes distillation's adapters
+        self.local_optimizer: LocalOptimizer = LocalOptimizer(
+            self.worker.module
+        )  # which makes distillation's adapters
         self.worker.index(self.source)
         if schedule is not None:
-            self.local.load_state_dict(schedule)
-        self.loop = LocalLoop(self.worker, self.local, trainer, work.accumulate, work.clip)
+            self.local_optimizer.load_state_dict(schedule)
+        self.loop = LocalLoop(self.worker, self.local_optimizer, trainer, work.accumulate, work.clip)
 
     @torch.no_grad()
     def keep_common(self, first: LightningModule) -> None:

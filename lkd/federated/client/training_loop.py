@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lkd.federated.client.clock import Clock
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.client.delegation import call_step
 from lkd.federated.client.local_optimizer import LocalOptimizer
 from lkd.federated.client.worker import Worker
@@ -39,7 +39,7 @@ class LocalLoop:
 
     Args:
         worker: The module.
-        local: Its optimizer.
+        local_optimizer: Its optimizer.
         trainer: The federation's Trainer, whose device and precision hold for the clients too.
         accumulate: Batches in an optimizer step.
         clip: Largest norm of a step's gradient; None for no clipping.
@@ -51,7 +51,7 @@ class LocalLoop:
     def __init__(
         self,
         worker: Worker,
-        local: LocalOptimizer,
+        local_optimizer: LocalOptimizer,
         trainer: Trainer,
         accumulate: int = 1,
         clip: float | None = None,
@@ -62,7 +62,7 @@ class LocalLoop:
             raise ValueError(
                 f"{type(module).__name__}.training_step(dataloader_iter): a client steps over batches."
             )
-        self.worker, self.local, self.trainer = worker, local, trainer
+        self.worker, self.local_optimizer, self.trainer = worker, local_optimizer, trainer
         self.accumulate, self.clip = accumulate, clip
         self.clock = Clock()  # the engine's takes its place
         self._with_index = len(arguments) > 1
@@ -74,24 +74,24 @@ class LocalLoop:
         self._now: Any = None  # the one that is looked at
         self._rng: list[Tensor] = []  # before it
         self._without_loss, self._trained = 0, 0
-        worker.serve("optimizers", lambda: local.optimizer)
-        worker.serve("lr_schedulers", lambda: local.scheduler)
+        worker.serve("optimizers", lambda: local_optimizer.optimizer)
+        worker.serve("lr_schedulers", lambda: local_optimizer.scheduler)
 
     def train(
         self,
         batches: Iterator[tuple[bool, Any]],
-        local: ClientRun,
-        correct: Callable[[ClientRun], None] | None = None,
+        context: ClientContext,
+        correct: Callable[[ClientContext], None] | None = None,
     ) -> None:
-        """Makes `local.planned` optimizer steps.
+        """Makes `context.planned` optimizer steps.
 
         Args:
             batches: Batches without end, each with whether it is the last of its epoch.
-            local: The client.
-            correct: Changes `local.grads` before each step: after unscaling and accumulation, before clipping.
+            context: The client.
+            correct: Changes `context.grads` before each step: after unscaling and accumulation, before clipping.
         """
-        module, optimizer, hook = self.worker.module, self.local.optimizer, self._hook
-        scheduler = self.local.scheduler if self.local.by_step else None
+        module, optimizer, hook = self.worker.module, self.local_optimizer.optimizer, self._hook
+        scheduler = self.local_optimizer.scheduler if self.local_optimizer.by_step else None
         # a client's own, like its optimizer: a scale that depends on other clients would not be reproducible
         scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         scaler = torch.amp.GradScaler(module.device.type) if scales else None
@@ -99,7 +99,7 @@ class LocalLoop:
         module.train()
         hook("on_train_start")
         index, ends, self._without_loss = 0, True, 0
-        for made in range(1, local.planned + 1):
+        for made in range(1, context.planned + 1):
             if ends:
                 hook("on_train_epoch_start")
             index, ends = self._gather(batches, index)
@@ -123,12 +123,12 @@ class LocalLoop:
             if scaler is not None and losses:  # of no gradient it would complain
                 scaler.unscale_(optimizer)
             if correct is not None:
-                correct(local)
+                correct(context)
             hook("on_before_optimizer_step", optimizer)
             if self.clip is not None:
                 torch.nn.utils.clip_grad_norm_(module.parameters(), self.clip)
-            local.steps += self._step(optimizer, scaler if losses else None)
-            if scheduler is not None and made % self.local.frequency == 0:
+            context.steps += self._step(optimizer, scaler if losses else None)
+            if scheduler is not None and made % self.local_optimizer.frequency == 0:
                 scheduler.step()
             hook("on_train_batch_end", output, *self._batches[-1])
             hook("on_before_zero_grad", optimizer)

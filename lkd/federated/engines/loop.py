@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.clock import Clock
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.client.model_slot import Station
 from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes, watching
 from lkd.federated.client.state import ClientStore, as_lists, as_tensors
@@ -122,26 +122,26 @@ class LoopEngine:
         kept = self.store.get(client.id)
         station.worker.load(message.tensors["x"], message.tensors.get("buffers", {}), kept.get(OWN))
         self._traces.set_numbers(kept.get(ATTRIBUTES, {}))
-        seed = derive(self.seed, int(message.numbers["round"]), client.id)
+        seed = derive(self.seed, message.config["round"], client.id)
         seed_everything(seed, station.module.device)
         station.worker.seed(seed)
         return station, seed
 
-    def _run(self, client: Client, message: Message) -> tuple[Station, ClientRun]:
+    def _run(self, client: Client, message: Message) -> tuple[Station, ClientContext]:
         """A client at work."""
         station, seed = self._enter(client, message)
         names, device = station.worker.shared, station.module.device
         state = self.store.get(client.id)
         kept = {k: g for k, g in state.items() if k not in (OWN, MEMORY, SCHEDULE, ATTRIBUTES)}
-        rounds, steps = int(message.numbers["round"]), int(message.numbers.get("steps", 0))
-        station.local.enter(rounds, steps, state.get(SCHEDULE, {}))
+        rounds, steps = message.config["round"], message.config.get("steps", 0)
+        station.local_optimizer.enter(rounds, steps, state.get(SCHEDULE, {}))
         sent = {k: g for k, g in message.tensors.items() if k not in ("x", "buffers")}
-        return station, ClientRun(
+        return station, ClientContext(
             station.loop,
             [message.tensors["x"][name] for name in names],
             as_lists(sent, names, device),
             as_lists(kept, names, device, copy=True),
-            message.numbers,
+            message.config,
             client,
             seed,
             {name: tensor.to(device) for name, tensor in message.knowledge.items()},
@@ -163,14 +163,14 @@ class LoopEngine:
             yield
         self._lone.pop(whose, None)  # the module takes them
 
-    def _keep(self, station: Station, local: ClientRun, schedule: Tensors | None = None) -> None:
+    def _keep(self, station: Station, context: ClientContext, schedule: Tensors | None = None) -> None:
         """What the client keeps for its next round; without a schedule that of before."""
         own = station.worker.take([*station.worker.own, *station.worker.moving()])
         if schedule is None:
-            schedule = self.store.get(local.client.id).get(SCHEDULE, {})
-        state: Groups = {**as_tensors(local.own, station.worker.shared), OWN: own, MEMORY: local.memory}
+            schedule = self.store.get(context.client.id).get(SCHEDULE, {})
+        state: Groups = {**as_tensors(context.state, station.worker.shared), OWN: own, MEMORY: context.memory}
         numbers = self._traces.numbers()
-        self.store.put(local.client.id, {**state, SCHEDULE: schedule, ATTRIBUTES: numbers})
+        self.store.put(context.client.id, {**state, SCHEDULE: schedule, ATTRIBUTES: numbers})
 
     def _schedule(self, station: Station, client: Client, round: int, metrics: dict[str, float]) -> Tensors:
         """Steps the plateau of a client that has one on what it logged, or on its own validation."""
@@ -180,10 +180,10 @@ class LoopEngine:
                 return {}
             return station.loop.evaluate(client.ordered_batches("val"), "val")
 
-        if station.local.plateau is None:
+        if station.local_optimizer.plateau is None:
             return {}
         who = f"{type(station.module).__name__} of client {client.name}"
-        return station.local.plateau.end(round, station.worker.log, metrics, measured, who)
+        return station.local_optimizer.plateau.end(round, station.worker.log, metrics, measured, who)
 
     @contextlib.contextmanager
     def show(self, client: Client, x: Tensors, buffers: Tensors) -> Iterator[LightningModule]:
@@ -198,43 +198,43 @@ class LoopEngine:
 
     def train(self, client: Client, message: Message) -> Reply:
         """Local training; replies the change of the weights, the buffers, and what the algorithm adds."""
-        station, local = self._run(client, message)
+        station, context = self._run(client, message)
         names = station.worker.shared
-        station.local.begin_client()
-        self.algorithm.begin(local)
+        station.local_optimizer.begin_client()
+        self.algorithm.begin(context)
         with self._watching("train", station, client):
-            station.loop.train(passes(client, local.seed), local, self.algorithm.correction())
+            station.loop.train(passes(client, context.seed), context, self.algorithm.correction())
         with torch.no_grad():
             who = type(self.algorithm).__name__
             extra = check_lists(
-                self.algorithm.finish(local), f"what {who}.finish returns", local.params, True
+                self.algorithm.finish(context), f"what {who}.finish returns", context.params, True
             )
-            check_lists(local.own, f"local.own of {who}", local.params, False)
-            delta = [p.detach() - x for p, x in zip(local.params, local.x, strict=True)]
+            check_lists(context.state, f"context.state of {who}", context.params, False)
+            delta = [p.detach() - x for p, x in zip(context.params, context.x, strict=True)]
         groups = {"delta": delta, **extra}
         own = set(station.worker.own)
-        kept = [p.detach() for n, p in local.module.named_parameters() if n in own and p.requires_grad]
-        everything = [*groups.values(), *local.own.values(), kept]
+        kept = [p.detach() for n, p in context.module.named_parameters() if n in own and p.requires_grad]
+        everything = [*groups.values(), *context.state.values(), kept]
         if not all_finite([tensor for group in everything for tensor in group]):
             raise FloatingPointError("the local model is not finite (NaN or infinite)")
-        metrics = station.worker.log.compute()
+        logs = station.worker.log.compute()
         buffers = station.worker.take(station.worker.buffers)
-        schedule = self._schedule(station, client, local.round, metrics)
-        self._keep(station, local, schedule)  # only once everything above went well
+        schedule = self._schedule(station, client, context.round, logs)
+        self._keep(station, context, schedule)  # only once everything above went well
         return Reply(
             tensors={**as_tensors(groups, names), "buffers": buffers},
-            numbers={"steps": float(local.steps), **station.loop.idle(), **local.report},
-            knowledge=local.tell,
-            metrics=metrics,
+            metrics={"steps": float(context.steps), **station.loop.idle(), **context.reply_metrics},
+            knowledge=context.reply_tensors,
+            logs=logs,
         )
 
     def ask(self, method: str, client: Client, message: Message) -> Reply:
         """A method of the algorithm's client half; replies what that tells."""
-        station, local = self._run(client, message)
-        getattr(self.algorithm, method)(local)
-        if local.keeps:
-            self._keep(station, local)
-        return Reply(knowledge=local.tell, numbers=local.report)
+        station, context = self._run(client, message)
+        getattr(self.algorithm, method)(context)
+        if context.save_state:
+            self._keep(station, context)
+        return Reply(knowledge=context.reply_tensors, metrics=context.reply_metrics)
 
     def gradient(self, client: Client, message: Message) -> Reply:
         """The gradient of the client's whole loss at x."""
@@ -250,6 +250,6 @@ class LoopEngine:
 
     def evaluate(self, client: Client, message: Message) -> Reply:
         """The module's own validation (or test) step on the client's own data, with its personal layers."""
-        part: Part = "test" if message.numbers.get("test") else "val"
+        part: Part = message.config["part"]
         station, _ = self._enter(client, message)
-        return Reply(metrics=station.loop.evaluate(client.ordered_batches(part), part))
+        return Reply(logs=station.loop.evaluate(client.ordered_batches(part), part))

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.box_codec import find, learn, pack, unpack
 from lkd.federated.knowledge.common.box_fusion import Confidence, weighted_box_fusion
 from lkd.federated.knowledge.common.forward import draw
 from lkd.federated.protocol.tensors import Tensors
-from lkd.federated.server.aggregation import Told
+from lkd.federated.server.aggregation import ClientReply
 from lkd.federated.topology import Topology
 from lkd.federated.topology.base import check_topology
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class BoxExchange(Algorithm):
@@ -93,7 +93,7 @@ class BoxExchange(Algorithm):
         self.confidence = confidence
         self.epochs, self.batch_size, self.warmup = epochs, batch_size, warmup
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Cameras tell, boxes are fused for each, cameras learn and train."""
         server.public  # noqa: B018  # there must be some before anything is trained
         if self.topology is not None and server.index == 0:
@@ -101,51 +101,51 @@ class BoxExchange(Algorithm):
         edges = None if self.topology is None else self.topology.edges(server.population, server.index)
         if server.index < self.warmup:
             return server.mean(server.train())["delta"]
-        numbers = {"seed": float(server.seed)}
-        told = server.gather(server.ask("tell_boxes", numbers=numbers))
+        config = {"seed": server.seed}
+        told = server.gather(server.call("tell_boxes", config=config))
         if edges is None:
             everybody = self._fuse(told)
             fused = {k: everybody for k in server.cohort}
         else:
             heard = {k: [t for t in told if t.client == k or t.client in edges[k]] for k in server.cohort}
             fused = {k: self._fuse(who) for k, who in heard.items() if who and server.owns(k)}
-        return server.mean(server.train(knowledge=fused, numbers=numbers))["delta"]
+        return server.mean(server.train(knowledge=fused, config=config))["delta"]
 
-    def _fuse(self, told: list[Told]) -> Tensors:
+    def _fuse(self, told: list[ClientReply]) -> Tensors:
         """The joint boxes of some cameras, frame by frame, packed."""
         packed = [t.knowledge for t in told]
         return fuse(packed, self.iou_threshold, self.fused_threshold, self.confidence)
 
-    def tell_boxes(self, local: ClientRun) -> None:
+    def tell_boxes(self, context: ClientContext) -> None:
         """At the camera: its boxes in the round's public frames."""
-        local.tell = find(
-            local.module,
-            local.public,
-            self._rows(local),
-            local.loop,
+        context.reply_tensors = find(
+            context.module,
+            context.public,
+            self._rows(context),
+            context.loop,
             self.batch_size,
             self.score_threshold,
             self.top,
         )
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """At the camera, before its own frames: learns the fused boxes."""
-        if "counts" in local.knowledge:
+        if "counts" in context.knowledge:
             learn(
-                local.module,
-                local.optimizer,
-                local.public,
-                self._rows(local),
-                local.knowledge,
-                local.loop,
-                local.seed,
+                context.module,
+                context.optimizer,
+                context.public,
+                self._rows(context),
+                context.knowledge,
+                context.loop,
+                context.seed,
                 self.epochs,
                 self.batch_size,
             )
-            local.loop.local.begin_client()  # momentum of the public pass is not that of private training
+            context.loop.local_optimizer.begin_client()  # momentum of the public pass is not that of private training
 
-    def _rows(self, local: ClientRun) -> np.ndarray:
-        return draw(int(local.numbers["seed"]), local.round, len(local.public), self.samples)
+    def _rows(self, context: ClientContext) -> np.ndarray:
+        return draw(context.config["seed"], context.round, len(context.public), self.samples)
 
 
 def fuse(

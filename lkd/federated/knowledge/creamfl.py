@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.moon import model_contrast
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.consensus import stacked
 from lkd.federated.knowledge.common.distil_public import Compare, distil
@@ -35,7 +35,7 @@ from lkd.federated.protocol.tensors import Tensors
 from lkd.losses.unit import unit
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class CreamFL(Algorithm):
@@ -136,43 +136,43 @@ class CreamFL(Algorithm):
         """Numbers of the round's public samples, none of them twice."""
         return draw(seed, round, size, None if self.samples is None else min(self.samples, size))
 
-    def _represent(self, local: ClientRun) -> dict[str, Tensor]:
+    def _represent(self, context: ClientContext) -> dict[str, Tensor]:
         return represent(
-            local.module,
-            self._layers(local.module),
-            local.public,
-            self._rows(int(local.numbers["seed"]), local.round, len(local.public)),
+            context.module,
+            self._layers(context.module),
+            context.public,
+            self._rows(context.config["seed"], context.round, len(context.public)),
             self.batch_size,
-            local.loop,
+            context.loop,
         )
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """At the client: what it makes of the public samples before it trains."""
-        self._former = self._represent(local) if self.intra else {}
+        self._former = self._represent(context) if self.intra else {}
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """At the client, after private training: contrasts, and tells its representations."""
-        bank, layers = of_each(local.knowledge, "global"), self._layers(local.module)
+        bank, layers = of_each(context.knowledge, "global"), self._layers(context.module)
         if layers and bank and (self.intra or len(bank) > 1):  # else there is nothing to learn
-            rows = self._rows(int(local.numbers["seed"]), local.round, len(local.public))
-            local.loop.local.begin_client()  # momentum of private training is not the contrast's
+            rows = self._rows(context.config["seed"], context.round, len(context.public))
+            context.loop.local_optimizer.begin_client()  # momentum of private training is not the contrast's
             with torch.enable_grad():
                 distil(
-                    local.module,
-                    local.optimizer,
-                    local.public,
+                    context.module,
+                    context.optimizer,
+                    context.public,
                     rows,
                     torch.arange(len(rows)),
                     self._contrast(list(layers), bank),
-                    local.loop,
-                    local.seed,
+                    context.loop,
+                    context.seed,
                     self.epochs,
                     self.batch_size,
                     list(layers.values()),
-                    local.loop.clip,
+                    context.loop.clip,
                 )
         self._former = {}
-        local.tell |= {f"own/{m}": z for m, z in self._represent(local).items()}
+        context.reply_tensors |= {f"own/{m}": z for m, z in self._represent(context).items()}
         return {}
 
     def _contrast(self, modalities: list[str], bank: dict[str, Tensor]) -> Compare:
@@ -194,7 +194,7 @@ class CreamFL(Algorithm):
 
         return loss
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """The server learns pairs, clients train and contrast, the server learns their ensemble."""
         public, model = server.public, server.models[0]
         self._check(server)
@@ -206,7 +206,7 @@ class CreamFL(Algorithm):
         bank = represent(model, layers, public, rows, self.batch_size, server.loop)
         bank = {m: g.cpu() for m, g in bank.items()}
         sent = {f"global/{m}": g for m, g in bank.items()} if self.inter or self.intra else {}
-        told = server.gather(server.train(knowledge=sent, numbers={"seed": float(server.seed)}))
+        told = server.gather(server.train(knowledge=sent, config={"seed": server.seed}))
         targets = {}
         for m in layers:
             if having := [t for t in told if f"own/{m}" in t.knowledge]:
@@ -230,7 +230,7 @@ class CreamFL(Algorithm):
         scores = [cross_modal_scores(own, others, self.score_temperature) for own in told]
         return joined(told, torch.stack(scores))
 
-    def _learn(self, server: "Round", rows: np.ndarray, loss: Compare, part: int) -> None:
+    def _learn(self, server: "ServerRound", rows: np.ndarray, loss: Compare, part: int) -> None:
         layers = list(self._layers(server.models[0]).values())
         places = torch.arange(len(rows))
         at_server(server, rows, places, loss, self.epochs, self.batch_size, layers, part)
@@ -249,7 +249,7 @@ class CreamFL(Algorithm):
 
         return loss
 
-    def _check(self, server: "Round") -> None:
+    def _check(self, server: "ServerRound") -> None:
         """Refuses, before anybody works, representations that cannot be compared."""
         if self._checked:
             return

@@ -13,7 +13,7 @@ from lkd.federated.server.robust import Rule
 from lkd.shown import shown
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ class Cronus(PublicExchange):
             raise TypeError(f"rule={shown(rule)} must be an object of Rule, such as GeometricMedian().")
         self.epsilon, self.rule = epsilon, rule
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """See the class."""
         if self.rule is not None and len(server.cohort) < self.rule.fewest:
             raise ValueError(
@@ -114,7 +114,7 @@ class Cronus(PublicExchange):
             )
         return super().round(server)
 
-    def agree(self, server: "Round | None", logits: Tensor, clients: list[int]) -> Tensor:
+    def agree(self, server: "ServerRound | None", logits: Tensor, clients: list[int]) -> Tensor:
         """The robust mean of the probabilities, sample by sample."""
         said = logits.softmax(-1)
         if self.rule is None:

@@ -11,7 +11,7 @@ from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
 from lkd.federated.knowledge.common.public_logits import PublicExchange, at_server
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 Aggregation = Literal["entropy_reduction", "enhanced", "mean"]
 
@@ -117,7 +117,7 @@ class DSFL(PublicExchange):
         self.aggregation, self.temperature, self.beta = aggregation, temperature, beta
         self.server_epochs = epochs if server_epochs is None else server_epochs
 
-    def agree(self, server: "Round", logits: Tensor, clients: list[int]) -> Tensor:
+    def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor:
         """The mean of the probabilities, sharpened."""
         if self.aggregation == "mean":
             return consensus(logits)
@@ -129,7 +129,7 @@ class DSFL(PublicExchange):
         """Cross entropy with the targets."""
         return soft_cross_entropy(logits, targets)
 
-    def learn(self, server: "Round", targets: Tensor, size: int) -> None:
+    def learn(self, server: "ServerRound", targets: Tensor, size: int) -> None:
         """The server's model distils, too."""
         rows = self.rows(server.seed, server.index, size)
         at_server(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lkd.batches import Keys, call_of
 from lkd.copies import copied
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_inputs import run
 from lkd.federated.knowledge.common.own_checkpoints import state
@@ -18,7 +18,7 @@ from lkd.losses.divergence import kl_divergence
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 FORMER = ("previous", "pretrained")
 """What a client keeps of itself: after its last round, and after its training alone."""
@@ -117,7 +117,7 @@ class FCCL(PublicExchange):
         self._former.append((module, {name: copied(module, "client").eval() for name in FORMER}))
         add_loss(module, self._extra, [self.layer], "train/former_loss")
 
-    def agree(self, server: "Round", logits: Tensor, clients: list[int]) -> Tensor:
+    def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor:
         """The mean of the logits."""
         return logits.mean(0)
 
@@ -126,30 +126,30 @@ class FCCL(PublicExchange):
         return cross_correlation_loss(logits, targets, self.lam)
 
     @torch.no_grad()
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """Learns from others, and takes up what it was."""
-        if not self.warmup and not local.memory:
-            self._remember(local, FORMER)
+        if not self.warmup and not context.memory:
+            self._remember(context, FORMER)
         with torch.enable_grad():
-            super().begin(local)
+            super().begin(context)
         self._active = {}
-        if local.round < self.warmup or not local.memory:
+        if context.round < self.warmup or not context.memory:
             return
-        former = next(models for module, models in self._former if module is local.module)
+        former = next(models for module, models in self._former if module is context.module)
         for which, model in former.items():
             for name, tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
-                tensor.copy_(local.memory[f"{which}/{name}"])
+                tensor.copy_(context.memory[f"{which}/{name}"])
         self._active = {which: model for which, model in former.items() if self.weights_of[which]}
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """Remembers itself for the next round."""
-        alone = local.round < self.warmup or not local.memory
-        self._remember(local, FORMER if alone else FORMER[:1])
+        alone = context.round < self.warmup or not context.memory
+        self._remember(context, FORMER if alone else FORMER[:1])
         return {}
 
-    def _remember(self, local: ClientRun, which: tuple[str, ...]) -> None:
-        now = moved(state(local), "cpu")
-        local.memory |= {f"{one}/{name}": tensor for one in which for name, tensor in now.items()}
+    def _remember(self, context: ClientContext, which: tuple[str, ...]) -> None:
+        now = moved(state(context), "cpu")
+        context.memory |= {f"{one}/{name}": tensor for one in which for name, tensor in now.items()}
 
     def _extra(self, batch: Any, taps: Taps) -> Tensor | None:
         if not self._active:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lkd.batches import Keys
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.compatibility import check_sizes
@@ -18,7 +18,7 @@ from lkd.federated.protocol.tensors import Tensors, moved
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class FD(Algorithm):
@@ -68,9 +68,9 @@ class FD(Algorithm):
         add_loss(module, self._extra, [self.layer], "train/distillation_loss")
         self._unseen = True
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """Takes the targets that were sent, and begins to count anew."""
-        self._targets, self._sums = local.knowledge, {}
+        self._targets, self._sums = context.knowledge, {}
 
     def _extra(self, batch: Any, taps: Taps) -> Tensor | None:
         logits = taps.output(self.layer).float()
@@ -89,13 +89,13 @@ class FD(Algorithm):
         share = known.float().mean()  # samples without a target count as zero
         return self.gamma * share * soft_cross_entropy(logits[known], self._targets["targets"][labels[known]])
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """Tells the mean output of each class."""
         count = self._sums["count"]
-        local.tell = {"mean": self._sums["mean"] / count.clamp_min(1)[:, None], "count": count}
+        context.reply_tensors = {"mean": self._sums["mean"] / count.clamp_min(1)[:, None], "count": count}
         return {}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Trains towards the means of the round before, and averages anew."""
         if self._unseen:
             check_sizes(server, self.layer, input_key=self.input_key, label_key=self.label_key)
@@ -107,7 +107,7 @@ class FD(Algorithm):
         }
         return {}
 
-    def _for_each(self, server: "Round") -> dict[int, Tensors]:
+    def _for_each(self, server: "ServerRound") -> dict[int, Tensors]:
         """What each client gets: the mean over the others that had the class in the last round."""
         means, counts = (moved(self.state.get(group, {}), "cpu") for group in ("means", "counts"))
         found = {}

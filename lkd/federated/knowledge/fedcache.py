@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.forward import outputs
@@ -24,7 +24,7 @@ from lkd.losses.logit import kd_loss
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 HASHED = "hashed"
 
@@ -96,9 +96,9 @@ class FedCache(Algorithm):
         find_layer(module, self.layer, "layer")
         add_loss(module, self._extra, [self.layer], "train/distillation_loss")
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """Takes what the cache says of this client's samples."""
-        self._knowledge, self._places = local.knowledge, places(local)
+        self._knowledge, self._places = context.knowledge, places(context)
 
     def _extra(self, batch: Any, taps: Taps) -> Tensor | None:
         if not self._knowledge or not self.alpha:
@@ -111,28 +111,28 @@ class FedCache(Algorithm):
         share = known.float().mean()  # samples without a teacher count as zero
         return self.alpha * share * kd_loss(logits, targets, self.temperature)
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """Tells the logits of all training samples, in order; the first time hashes and labels, too."""
-        loop, labels = local.loop, []
+        loop, labels = context.loop, []
 
         def inputs(module: nn.Module) -> Iterator[Call]:
-            for given in local.client.ordered_batches("train"):
+            for given in context.client.ordered_batches("train"):
                 batch = loop.on_device(given)
                 labels.append(labels_of(batch, self.label_key))
                 yield call_of(module, batch, self.input_key, self.label_key)
 
-        (logits,) = outputs(local.module, inputs(local.module), [self.layer], loop.trainer)
-        local.tell = {"logits": logits}
-        if HASHED not in local.memory:
-            local.tell["labels"] = torch.cat(labels)
-            encoder = self.encoder.to(local.module.device)
+        (logits,) = outputs(context.module, inputs(context.module), [self.layer], loop.trainer)
+        context.reply_tensors = {"logits": logits}
+        if HASHED not in context.memory:
+            context.reply_tensors["labels"] = torch.cat(labels)
+            encoder = self.encoder.to(context.module.device)
             encoder.load_state_dict(self.state["encoder"])
             (codes,) = outputs(encoder, inputs(encoder), [""], loop.trainer)
-            local.tell["codes"] = codes.flatten(1)
-            local.memory[HASHED] = torch.tensor(1)
+            context.reply_tensors["codes"] = codes.flatten(1)
+            context.memory[HASHED] = torch.tensor(1)
         return {}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """The clients train with what the cache has, and fill it."""
         ages = {name: age + 1 for name, age in self.state.get("ages", {}).items()}
         knowledge, uses = self._fetch(server.cohort, ages)

@@ -18,7 +18,7 @@ from lkd.federated.protocol.tensors import Tensors, is_inexact, zeros_like
 from lkd.federated.server.robust import Rule
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class FedDF(Algorithm):
@@ -88,7 +88,7 @@ class FedDF(Algorithm):
         """Clients are looked at anew."""
         self._checked = False
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Averages, then distils into each architecture."""
         if not self.steps:
             return super().round(server)
@@ -104,7 +104,7 @@ class FedDF(Algorithm):
             delta |= self._distilled(server, kind, start, buffers, targets)
         return delta
 
-    def _check(self, server: "Round") -> None:
+    def _check(self, server: "ServerRound") -> None:
         """Refuses what cannot be distilled, before anybody works."""
         check_whole_models(server, "FedDF", self.rule is not None)
         if not self._checked:
@@ -113,7 +113,7 @@ class FedDF(Algorithm):
 
     @torch.no_grad()
     def _distilled(
-        self, server: "Round", kind: int, start: Tensors, buffers: Tensors, targets: Tensor
+        self, server: "ServerRound", kind: int, start: Tensors, buffers: Tensors, targets: Tensor
     ) -> Tensors:
         """The change of one architecture's weights; its buffers go to the server, too."""
         layout, student = server.layout(kind), copied(server.models[kind], "client")
@@ -144,7 +144,7 @@ class FedDF(Algorithm):
         return {at: tensors[own] - server.x[at] for own, at in layout.weights.items()}
 
 
-def check_whole_models(server: "Round", who: str, guarded: bool = False) -> None:
+def check_whole_models(server: "ServerRound", who: str, guarded: bool = False) -> None:
     """Refuses a federation whose server cannot ask its clients' models, or not each architecture by itself.
 
     Args:

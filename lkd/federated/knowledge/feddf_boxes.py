@@ -20,7 +20,7 @@ from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class FedDFBoxes(Algorithm):
@@ -79,7 +79,7 @@ class FedDFBoxes(Algorithm):
         self.score_threshold, self.top = score_threshold, top
         self.iou_threshold, self.fused_threshold = iou_threshold, fused_threshold
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Averages, then distils into each architecture."""
         if not self.epochs:
             return super().round(server)
@@ -96,7 +96,9 @@ class FedDFBoxes(Algorithm):
             delta |= self._distilled(server, kind, delta, rows, fused)
         return delta
 
-    def _listen(self, server: "Round", rows: np.ndarray, found: list[tuple[int, Tensors]]) -> Iterator[Reply]:
+    def _listen(
+        self, server: "ServerRound", rows: np.ndarray, found: list[tuple[int, Tensors]]
+    ) -> Iterator[Reply]:
         """Passes the clients' replies on, and looks through each one's detector at the public frames."""
         models = [copied(model, "client") for model in server.models]
         for reply in server.train():
@@ -108,7 +110,7 @@ class FedDFBoxes(Algorithm):
             yield reply
 
     def _distilled(
-        self, server: "Round", kind: int, delta: Tensors, rows: np.ndarray, fused: Tensors
+        self, server: "ServerRound", kind: int, delta: Tensors, rows: np.ndarray, fused: Tensors
     ) -> Tensors:
         """The change of one architecture's weights; its buffers go to the server, too."""
         layout, student = server.layout(kind), copied(server.models[kind], "client")

@@ -21,7 +21,7 @@ from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 def variance_weighted(logits: Tensor, members: Tensor | None = None) -> Tensor:
@@ -155,7 +155,7 @@ class FedET(Algorithm):
         """Clients are looked at anew."""
         self._checked = False
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Averages the small models, and trains the large one."""
         self._check(server)
         if not self.steps:
@@ -165,7 +165,7 @@ class FedET(Algorithm):
         labels, others = consensus_and_diversity(ensemble.logits())
         return mean | self._transferred(server, mean, torch.cat([labels, others], 1).float())
 
-    def _check(self, server: "Round") -> None:
+    def _check(self, server: "ServerRound") -> None:
         """Refuses what cannot be done, before anybody works."""
         if self._checked:
             return
@@ -187,7 +187,7 @@ class FedET(Algorithm):
         self._checked = True
 
     @torch.no_grad()
-    def _transferred(self, server: "Round", mean: Tensors, targets: Tensor) -> Tensors:
+    def _transferred(self, server: "ServerRound", mean: Tensors, targets: Tensor) -> Tensors:
         """The change of the large model's weights; its buffers go to the server, too."""
         layout, student, public = server.layout(0), copied(server.models[0], "client"), server.public
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}

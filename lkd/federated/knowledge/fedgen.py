@@ -13,7 +13,7 @@ from torch.func import functional_call
 from lkd.addresses import find_layer
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.generation import Ensemble, diversity_loss, ensemble_loss, labels_like
@@ -26,7 +26,7 @@ from lkd.losses.logit import kd_loss
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 SERVER = 0x67656E  # which stream of the round's randomness is the server's
 COUNTS, SHARES, WEIGHTS = "counts", "shares", "generator/"
@@ -161,22 +161,22 @@ class FedGen(Algorithm):
         noise = torch.randn(len(labels), self.generator.noise, generator=self._random)
         return self.generator(noise.to(labels.device), labels)
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """Takes the generator that was sent."""
-        sent = local.knowledge
+        sent = context.knowledge
         self._counts, self._shares = torch.zeros(self.classes), sent.get(SHARES)
-        self._random = torch.Generator().manual_seed(derive(local.seed, SERVER))
-        self._decayed = self.decay**local.round
+        self._random = torch.Generator().manual_seed(derive(context.seed, SERVER))
+        self._decayed = self.decay**context.round
         if self._shares is not None:
             weights = {n.removeprefix(WEIGHTS): t for n, t in sent.items() if n.startswith(WEIGHTS)}
-            self.generator.to(local.module.device).eval().load_state_dict(weights)
+            self.generator.to(context.module.device).eval().load_state_dict(weights)
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """Tells how many samples of each class it trained on."""
-        local.tell = {COUNTS: self._counts}
+        context.reply_tensors = {COUNTS: self._counts}
         return {}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Averages the weights, and trains the generator against the clients' heads."""
         heads: list[tuple[int, Tensors, Tensor]] = []
         delta = server.mean(self._listen(server, server.train(knowledge=self._sent()), heads))["delta"]
@@ -195,7 +195,7 @@ class FedGen(Algorithm):
         }
 
     def _listen(
-        self, server: "Round", replies: Iterable[Reply], heads: list[tuple[int, Tensors, Tensor]]
+        self, server: "ServerRound", replies: Iterable[Reply], heads: list[tuple[int, Tensors, Tensor]]
     ) -> Iterator[Reply]:
         """Passes replies on, and keeps every client's head and label counts."""
         for reply in replies:
@@ -212,7 +212,7 @@ class FedGen(Algorithm):
             heads.append((reply.client, moved(found, "cpu"), reply.knowledge[COUNTS].cpu()))
             yield reply
 
-    def _train(self, server: "Round", heads: list[tuple[int, Tensors, Tensor]]) -> None:
+    def _train(self, server: "ServerRound", heads: list[tuple[int, Tensors, Tensor]]) -> None:
         """The generator's steps: the same ones on every rank."""
         device, seed = server.models[0].device, derive(server.seed, server.index, SERVER)
         counts = torch.stack([count for _, _, count in heads]).double()

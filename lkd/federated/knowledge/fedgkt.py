@@ -14,7 +14,7 @@ from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.configured_optimizers import parse
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_inputs import run
 from lkd.federated.knowledge.common.batch_labels import labels_of
@@ -22,7 +22,7 @@ from lkd.federated.knowledge.common.forward import minimise, outputs
 from lkd.federated.knowledge.common.sample_indices import places
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Tensors, moved
-from lkd.federated.server.aggregation import Told
+from lkd.federated.server.aggregation import ClientReply
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 from lkd.packages import is_module
@@ -30,7 +30,7 @@ from lkd.shown import shown
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 SERVER = 0x736572  # which stream of the round's randomness is the server's
 
@@ -133,9 +133,9 @@ class FedGKT(Algorithm):
         find_layer(module, self.features, "features")
         add_loss(module, self._extra, [self.layer], "train/distillation_loss")
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """Takes the server's logits of the client's samples."""
-        self._targets, self._places = local.knowledge.get("logits"), places(local)
+        self._targets, self._places = context.knowledge.get("logits"), places(context)
 
     def _extra(self, batch: Any, taps: Taps) -> Tensor | None:
         if self._targets is None or not self.alpha:
@@ -143,21 +143,21 @@ class FedGKT(Algorithm):
         targets = self._targets[next(self._places)]
         return self.alpha * kd_loss(taps.output(self.layer), targets, self.temperature)
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """Tells features, logits and labels of all training samples, in order, of the trained model in eval mode."""
-        loop, labels = local.loop, []
+        loop, labels = context.loop, []
 
         def inputs() -> Any:
-            for given in local.client.ordered_batches("train"):
+            for given in context.client.ordered_batches("train"):
                 batch = loop.on_device(given)
                 labels.append(labels_of(batch, self.label_key))
-                yield call_of(local.module, batch, self.input_key, self.label_key)
+                yield call_of(context.module, batch, self.input_key, self.label_key)
 
-        features, logits = outputs(local.module, inputs(), [self.features, self.layer], loop.trainer)
-        local.tell = {"features": features, "logits": logits, "labels": torch.cat(labels)}
+        features, logits = outputs(context.module, inputs(), [self.features, self.layer], loop.trainer)
+        context.reply_tensors = {"features": features, "logits": logits, "labels": torch.cat(labels)}
         return {}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """The clients train and tell, the server trains on it and answers."""
         sent = {int(client): {"logits": z} for client, z in self.state.get("logits", {}).items()}
         knowledge = {i: sent.get(i, {}) for i in server.cohort}
@@ -171,7 +171,7 @@ class FedGKT(Algorithm):
         self.state["server"] = moved(self.server.state_dict(), "cpu")
         return {}
 
-    def _train(self, server: "Round", told: list[Told]) -> None:
+    def _train(self, server: "ServerRound", told: list[ClientReply]) -> None:
         """The server's steps: the same ones on every rank."""
         shapes = {tuple(t.knowledge["features"].shape[1:]) for t in told}
         if len(shapes) > 1:
@@ -197,7 +197,7 @@ class FedGKT(Algorithm):
         with torch.enable_grad():
             minimise(self.server, optimizer, batches(), loss, server.loop.trainer)
 
-    def _answer(self, server: "Round", features: Tensor) -> Tensor:
+    def _answer(self, server: "ServerRound", features: Tensor) -> Tensor:
         calls = (Call((part.to(self.server.device),), {}) for part in features.split(self.batch_size))
         return outputs(self.server, calls, [""], server.loop.trainer)[0].cpu()
 

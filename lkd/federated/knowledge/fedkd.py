@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.low_rank import compress, restore
@@ -20,7 +20,7 @@ from lkd.losses.logit import kd_loss
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 Pair = tuple[str, str]
 """Layers that are compared: one of the private model, one of the shared model."""
@@ -159,33 +159,33 @@ class FedKD(Algorithm):
 
         add_loss(module, extra, layers, "train/mutual_loss")
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """The client's shared model becomes the server's, which it remembers."""
-        tensors = tensors_of(local.module, self.shared)
+        tensors = tensors_of(context.module, self.shared)
         sent = {
-            name.removeprefix(CHANGE): t for name, t in local.knowledge.items() if name.startswith(CHANGE)
+            name.removeprefix(CHANGE): t for name, t in context.knowledge.items() if name.startswith(CHANGE)
         }
         if sent:
-            now = plus({name: local.memory[name] for name in tensors}, restore(sent, tensors))
+            now = plus({name: context.memory[name] for name in tensors}, restore(sent, tensors))
         else:
-            now = {name: local.knowledge[name] for name in tensors}
-        local.memory |= now
+            now = {name: context.knowledge[name] for name in tensors}
+        context.memory |= now
         assign(tensors, now)
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """Tells the change of the shared model, in factors."""
-        now = tensors_of(local.module, self.shared)
-        change = {name: tensor.detach() - local.memory[name] for name, tensor in now.items()}
-        local.tell = compress(change, local.numbers["energy"])
+        now = tensors_of(context.module, self.shared)
+        change = {name: tensor.detach() - context.memory[name] for name, tensor in now.items()}
+        context.reply_tensors = compress(change, context.config["energy"])
         return {}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Averages the clients' changes, factors the mean, and applies what is left of it."""
         models = [tensors_of(model, self.shared) for model in server.models]
         check_alike(models, self.shared)
         x = {name: tensor.detach().cpu() for name, tensor in models[0].items()}
         energy = energy_at((server.index + 1) / self.rounds, self.start, self.end)
-        told = server.gather(server.train(knowledge=self._for_each(server, x), numbers={"energy": energy}))
+        told = server.gather(server.train(knowledge=self._for_each(server, x), config={"energy": energy}))
         weights = [1.0 if self.weights == "uniform" else float(t.samples) for t in told]
         changes = [restore(t.knowledge, x) for t in told]
         total = {
@@ -199,7 +199,7 @@ class FedKD(Algorithm):
         self.state = {"change": change, "current": {str(t.client): torch.tensor(1) for t in told}}
         return {}
 
-    def _for_each(self, server: "Round", x: Tensors) -> dict[int, Tensors]:
+    def _for_each(self, server: "ServerRound", x: Tensors) -> dict[int, Tensors]:
         """The last change for those that know what it is added to, all weights for the others."""
         current = self.state.get("current", {})
         change = {CHANGE + name: tensor for name, tensor in self.state.get("change", {}).items()}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.client.single_samples import watching
 from lkd.federated.knowledge.common.consensus import Of, consensus
 from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
@@ -20,7 +20,7 @@ from lkd.federated.server.robust import Rule
 from lkd.shown import shown
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 PRETRAINED = "pretrained"
 """In a client's memory, once it has learnt the labels of the public data."""
@@ -96,7 +96,7 @@ class FedMD(PublicExchange):
             raise ValueError(f"pretrain={pretrain} must be 0 or more.")
         self.of, self.temperature, self.rule, self.pretrain = of, temperature, rule, pretrain
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """See the class."""
         if self.rule is not None and len(server.cohort) < self.rule.fewest:
             raise ValueError(
@@ -105,11 +105,11 @@ class FedMD(PublicExchange):
             )
         if self.pretrain:
             self._check(server)
-            for _ in server.ask("learn_labels"):
+            for _ in server.call("learn_labels"):
                 pass
         return super().round(server)
 
-    def _check(self, server: "Round") -> None:
+    def _check(self, server: "ServerRound") -> None:
         """Refuses public data without labels, too, where they are wanted."""
         if self.pretrain and not self._checked:
             try:
@@ -120,27 +120,27 @@ class FedMD(PublicExchange):
                 ) from error
         super()._check(server)
 
-    def learn_labels(self, local: ClientRun) -> None:
+    def learn_labels(self, context: ClientContext) -> None:
         """At the client, once in its life: trains on the labelled public data as it does on its own."""
-        if PRETRAINED in local.memory:
+        if PRETRAINED in context.memory:
             return
-        loop, per_epoch = local.loop, math.ceil(len(local.public) / self.batch_size)
-        local.planned = self.pretrain * math.ceil(per_epoch / loop.accumulate)
-        loop.local.begin_client()
-        told = f"batch_size={self.batch_size} of {len(local.public)} public samples leaves a batch of one"
-        with watching(local.module, told):
-            loop.train(self._labelled(local, per_epoch), local)
-        local.memory[PRETRAINED], local.keeps = torch.tensor(1), True
+        loop, per_epoch = context.loop, math.ceil(len(context.public) / self.batch_size)
+        context.planned = self.pretrain * math.ceil(per_epoch / loop.accumulate)
+        loop.local_optimizer.begin_client()
+        told = f"batch_size={self.batch_size} of {len(context.public)} public samples leaves a batch of one"
+        with watching(context.module, told):
+            loop.train(self._labelled(context, per_epoch), context)
+        context.memory[PRETRAINED], context.save_state = torch.tensor(1), True
 
-    def _labelled(self, local: ClientRun, per_epoch: int) -> Iterator[tuple[bool, Any]]:
+    def _labelled(self, context: ClientContext, per_epoch: int) -> Iterator[tuple[bool, Any]]:
         """Public batches with labels, shuffled in each epoch, each with whether it is the last of its epoch."""
-        generator = np.random.default_rng(local.seed)
+        generator = np.random.default_rng(context.seed)
         for _ in range(self.pretrain):
-            order = generator.permutation(len(local.public))
-            for place, batch in enumerate(local.public.labelled(order, self.batch_size), 1):
+            order = generator.permutation(len(context.public))
+            for place, batch in enumerate(context.public.labelled(order, self.batch_size), 1):
                 yield place == per_epoch, batch
 
-    def agree(self, server: "Round", logits: Tensor, clients: list[int]) -> Tensor:
+    def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor:
         """The mean of what was said."""
         return consensus(logits, self.of, self.temperature, rule=self.rule)
 

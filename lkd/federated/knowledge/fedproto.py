@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.compatibility import check_sizes
@@ -24,7 +24,7 @@ from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class FedProto(Algorithm):
@@ -81,9 +81,9 @@ class FedProto(Algorithm):
         add_loss(module, self._extra, [self.layer], "train/prototype_loss")
         self._unseen = True
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """Takes the prototypes that were sent."""
-        self._prototypes = local.knowledge
+        self._prototypes = context.knowledge
 
     def _extra(self, batch: Any, taps: Taps) -> Tensor | None:
         if not self._prototypes or not self.lam:
@@ -92,21 +92,21 @@ class FedProto(Algorithm):
         labels = labels_of(batch, self.label_key)
         return self.lam * prototype_distance(features, labels, **self._prototypes)
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """Tells the mean feature of each class, of the trained model in eval mode."""
-        loop, labels = local.loop, []
+        loop, labels = context.loop, []
 
         def inputs() -> Any:
-            for given in local.client.ordered_batches("train"):
+            for given in context.client.ordered_batches("train"):
                 batch = loop.on_device(given)
                 labels.append(labels_of(batch, self.label_key))
-                yield call_of(local.module, batch, self.input_key, self.label_key)
+                yield call_of(context.module, batch, self.input_key, self.label_key)
 
-        (features,) = outputs(local.module, inputs(), [self.layer], loop.trainer)
-        local.tell = class_means(features.flatten(1), torch.cat(labels), self.classes)
+        (features,) = outputs(context.module, inputs(), [self.layer], loop.trainer)
+        context.reply_tensors = class_means(features.flatten(1), torch.cat(labels), self.classes)
         return {}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Trains near the prototypes, and averages the new ones."""
         if self._unseen:
             check_sizes(

@@ -17,7 +17,7 @@ from lkd.losses.logit import kd_loss
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 def fml_loss(
@@ -104,13 +104,13 @@ class FML(Algorithm):
         labels = labels_of(batch, self.label_key)
         return fml_loss(taps.output(self.private), taps.output(self.shared), labels, self.alpha, self.beta)
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Averages the shared models."""
         check_travels(server, self.private, self.shared)
         return super().round(server)
 
 
-def check_travels(server: "Round", private: str, shared: str) -> None:
+def check_travels(server: "ServerRound", private: str, shared: str) -> None:
     """Refuses a federation in which something else travels than the layer `shared`, the same of all architectures.
 
     Raises:

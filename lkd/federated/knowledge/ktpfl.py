@@ -11,7 +11,7 @@ from lkd.federated.knowledge.common.public_logits import PublicExchange
 from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 def mixtures(probabilities: Tensor, coefficients: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class KTpFL(PublicExchange):
         super().setup(x)
         self.state = {}
 
-    def agree(self, server: "Round", logits: Tensor, clients: list[int]) -> dict[int, Tensor]:
+    def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> dict[int, Tensor]:
         """Learns the coefficients, and mixes with them."""
         said = (logits / self.temperature).softmax(-1)
         population = server.population

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_inputs import inputs_of
 from lkd.federated.knowledge.common.batch_labels import labels_of
@@ -35,7 +35,7 @@ from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 def mean_of_others(means: dict[str, Tensor], counts: dict[str, Tensor], modality: str) -> Tensors:
@@ -144,11 +144,11 @@ class ModalPrototypes(Algorithm):
         add_loss(module, functools.partial(self._extra, module), layers, "train/prototype_loss")
         self._unseen = True
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """Takes the prototypes that were sent, and joins those of other modalities."""
-        means, counts = (of_each(local.knowledge, what) for what in ("mean", "count"))
+        means, counts = (of_each(context.knowledge, what) for what in ("mean", "count"))
         self._own = {m: {"mean": means[m], "count": counts[m]} for m in means}
-        self._others = {m: mean_of_others(means, counts, m) for m in self._layers(local.module)}
+        self._others = {m: mean_of_others(means, counts, m) for m in self._layers(context.module)}
 
     def _extra(self, module: LightningModule, batch: Any, taps: Taps) -> Tensor | None:
         if not self._own or not (self.intra or self.inter):
@@ -167,30 +167,30 @@ class ModalPrototypes(Algorithm):
         return torch.stack(found).mean() if found else None
 
     @torch.no_grad()
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """Tells the mean embedding of each class and modality, of the trained model in eval mode."""
-        loop, layers = local.loop, self._layers(local.module)
+        loop, layers = context.loop, self._layers(context.module)
         labels: list[Tensor] = []
         masks: dict[str, list[Tensor]] = {m: [] for m in layers}
 
         def inputs() -> Any:
-            for given in local.client.ordered_batches("train"):
+            for given in context.client.ordered_batches("train"):
                 batch = loop.on_device(given)
                 labels.append(labels_of(batch, self.label_key))
-                there = present(local.module, inputs_of(batch))
+                there = present(context.module, inputs_of(batch))
                 for m, into in masks.items():
                     into.append(there[m])
                 yield Call((inputs_of(batch),), {})
 
-        found = outputs(local.module, inputs(), list(layers.values()), loop.trainer)
+        found = outputs(context.module, inputs(), list(layers.values()), loop.trainer)
         every = torch.cat(labels)
         for (m, layer), features in zip(layers.items(), found, strict=True):
             rows = torch.cat(masks[m])
             told = class_means(owners(features, rows, layer), every[rows], self.classes)
-            local.tell |= {f"{what}/{m}": tensor for what, tensor in told.items()}
+            context.reply_tensors |= {f"{what}/{m}": tensor for what, tensor in told.items()}
         return {}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Trains near the prototypes, and averages the new ones."""
         self._check(server)
         sent = {f"{what}/{m}": t for what, group in self.state.items() for m, t in group.items()}
@@ -204,7 +204,7 @@ class ModalPrototypes(Algorithm):
         self.state = {"mean": means, "count": counts}
         return {}
 
-    def _check(self, server: "Round") -> None:
+    def _check(self, server: "ServerRound") -> None:
         """Refuses, before anybody works, embeddings that cannot be compared."""
         if self._unseen:
             check_modalities(self.modalities, server.models)

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.consensus import stacked
 from lkd.federated.knowledge.common.label_cache import LabelCache
 from lkd.federated.knowledge.dsfl import DSFL, Aggregation
 from lkd.federated.protocol.cache_use import CacheUse
-from lkd.federated.protocol.messages import Message
+from lkd.federated.protocol.messages import Config, Message
 from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 LABELS = "labels"
 """In a client's memory: the soft labels that it was sent, of all public samples."""
@@ -95,7 +95,7 @@ class SCARLET(DSFL):
         super().setup(x)
         self.state, self._truth = {"cache": {}, "held": {}}, None
 
-    def _check(self, server: "Round") -> None:
+    def _check(self, server: "ServerRound") -> None:
         """Refuses public data of another run, too, and those without labels where they are to be measured with."""
         if not self._checked:
             self._cache(server).belong(server.public)
@@ -109,7 +109,7 @@ class SCARLET(DSFL):
                     f"measure=True needs public data with labels, and False needs none: {error}"
                 ) from error
 
-    def targets(self, server: "Round", numbers: dict[str, float]) -> Tensor:
+    def targets(self, server: "ServerRound", config: Config) -> Tensor:
         """The labels of the round's samples: out of the cache, and for the others from the clients."""
         cache, rows = self._cache(server), self._rows_of(server)
         cache.next_round()
@@ -117,11 +117,11 @@ class SCARLET(DSFL):
         asked = rows[~good]
         question = {} if not good.any() else {"asked": (~good).to(torch.uint8)}
         if len(asked):
-            told = server.gather(server.ask("predict", question, numbers=numbers))
+            told = server.gather(server.call("predict", question, config=config))
             cache.put(asked, self.agree(server, stacked(told, "logits"), [t.client for t in told]).float())
         targets = cache.labels(rows)
         self._use = CacheUse(len(rows), int(good.sum()), float(ages[good].sum()))
-        plain = Message({}, {"round": 0.0, **numbers})
+        plain = Message({}, {"round": 0.0, **config})
         sent = replace(plain, knowledge=question).nbytes if len(asked) else 0
         self._use.bytes_saved = plain.nbytes - sent + int(good.sum()) * targets[0].nbytes
         if self._truth is not None:
@@ -130,7 +130,7 @@ class SCARLET(DSFL):
             self._use.misses_judged, self._use.misses_right = int((~good).sum()), int(right[~good].sum())
         return targets
 
-    def lessons(self, server: "Round", targets: Tensor) -> dict[int, Tensors]:
+    def lessons(self, server: "ServerRound", targets: Tensor) -> dict[int, Tensors]:
         """What each client lacks; those that lack the same share the tensors."""
         cache, rows, made = self._cache(server), self._rows_of(server), dict[bytes, Tensors]()
         self._lessons = {}
@@ -143,7 +143,7 @@ class SCARLET(DSFL):
             self._lessons[client] = made[key]
         return self._lessons
 
-    def taught(self, server: "Round", clients: list[int]) -> None:
+    def taught(self, server: "ServerRound", clients: list[int]) -> None:
         """Notes on every rank who has the labels now."""
         cache, rows = self._cache(server), self._rows_of(server)
         for client in clients:
@@ -155,25 +155,25 @@ class SCARLET(DSFL):
             for client in sorted(everyone):
                 cache.hand(client, rows)
 
-    def asked(self, local: ClientRun) -> np.ndarray:
+    def asked(self, context: ClientContext) -> np.ndarray:
         """At the client: those samples of the round of which the server has no good label."""
-        rows = super().asked(local)
-        return rows[local.knowledge["asked"].cpu().numpy() > 0] if "asked" in local.knowledge else rows
+        rows = super().asked(context)
+        return rows[context.knowledge["asked"].cpu().numpy() > 0] if "asked" in context.knowledge else rows
 
-    def told(self, local: ClientRun) -> Tensor:
+    def told(self, context: ClientContext) -> Tensor:
         """At the client: what it was sent, and for the other samples what it has; it keeps all of them."""
-        new = super().told(local)
+        new = super().told(context)
         if not self.duration:
             return new
-        rows = torch.as_tensor(self._drawn(local), device=new.device)
-        before, sent = local.memory.get(LABELS), local.knowledge.get("sent")
-        kept = new.new_zeros(len(local.public), *new.shape[1:]) if before is None else before.clone()
+        rows = torch.as_tensor(self._drawn(context), device=new.device)
+        before, sent = context.memory.get(LABELS), context.knowledge.get("sent")
+        kept = new.new_zeros(len(context.public), *new.shape[1:]) if before is None else before.clone()
         kept[rows if sent is None else rows[sent > 0]] = new
-        local.memory[LABELS] = kept
+        context.memory[LABELS] = kept
         return kept[rows]
 
-    def _cache(self, server: "Round") -> LabelCache:
+    def _cache(self, server: "ServerRound") -> LabelCache:
         return LabelCache(self.state, len(server.public), self.duration)
 
-    def _rows_of(self, server: "Round") -> Tensor:
+    def _rows_of(self, server: "ServerRound") -> Tensor:
         return torch.as_tensor(self.rows(server.seed, server.index, len(server.public)))

@@ -12,11 +12,12 @@ from lkd.federated.knowledge.common.batch_inputs import public_calls
 from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
 from lkd.federated.knowledge.common.forward import outputs
 from lkd.federated.knowledge.common.public_logits import PublicExchange
+from lkd.federated.protocol.messages import Config
 from lkd.federated.protocol.tensors import Tensors
 from lkd.teachers import Teacher
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class ServerTeacher(PublicExchange):
@@ -75,7 +76,7 @@ class ServerTeacher(PublicExchange):
         super().setup(x)
         self.teacher.prepare()
 
-    def targets(self, server: "Round", numbers: dict[str, float]) -> Tensor:
+    def targets(self, server: "ServerRound", config: Config) -> Tensor:
         """The teacher's softened probabilities of the round's samples; nobody is asked."""
         return self._say(server, self.rows(server.seed, server.index, len(server.public)))
 
@@ -83,7 +84,7 @@ class ServerTeacher(PublicExchange):
         """`T^2` times the cross entropy with the teacher's probabilities."""
         return soft_cross_entropy(logits, targets, self.temperature)
 
-    def _say(self, server: "Round", rows: Sequence[int] | np.ndarray) -> Tensor:
+    def _say(self, server: "ServerRound", rows: Sequence[int] | np.ndarray) -> Tensor:
         """Softened probabilities of public samples, wherever the clients train."""
         loop, teacher, said = server.loop, self.teacher.to(server.models[0].device), []
         for call in public_calls(teacher.asked, server.public, rows, self.batch_size, loop, self.input_key):
@@ -91,7 +92,7 @@ class ServerTeacher(PublicExchange):
                 said.append((teacher(call).float() / self.temperature).softmax(-1))
         return torch.cat(said)
 
-    def _check(self, server: "Round") -> None:
+    def _check(self, server: "ServerRound") -> None:
         """Refuses a teacher of other classes, too."""
         if self._checked:
             return

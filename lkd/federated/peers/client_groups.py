@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from lkd.federated.peers.peer_weights import combine
 from lkd.federated.protocol.tensors import Tensors
-from lkd.federated.server.aggregation import Told
+from lkd.federated.server.aggregation import ClientReply
 
 
 class Collections(list[list[int]]):
@@ -53,7 +53,7 @@ class Collections(list[list[int]]):
                     "all of a collection one, by Federation(assign=[...])."
                 )
 
-    def means(self, told: Sequence[Told]) -> dict[int, Tensors]:
+    def means(self, told: Sequence[ClientReply]) -> dict[int, Tensors]:
         """For each client of a collection that took part, the mean of those that did, weighted by samples."""
         weights = {t.client: t.knowledge for t in told if t.client in self.averaging}
         samples = {t.client: float(t.samples) for t in told}

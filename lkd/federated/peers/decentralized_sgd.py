@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Literal
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.peers.peer_weights import addressed, adopt, by_sender, combine, weights_of
 from lkd.federated.protocol.tensors import Tensors, moved
 from lkd.federated.topology import Topology, metropolis_weights
 from lkd.federated.topology.base import check_topology
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class DPSGD(Algorithm):
@@ -50,35 +50,35 @@ class DPSGD(Algorithm):
         check_topology(topology)
         self.topology, self.mix = topology, mix
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """Where the client stands before it trains."""
-        local.memory = {}
+        context.memory = {}
         if self.mix == "before":
-            trained = dict(local.module.named_parameters())
-            local.memory = {n: t for n, t in weights_of(local).items() if n in trained}
+            trained = dict(context.module.named_parameters())
+            context.memory = {n: t for n, t in weights_of(context).items() if n in trained}
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """What it tells its neighbours."""
-        local.tell = {**weights_of(local), **local.memory}
+        context.reply_tensors = {**weights_of(context), **context.memory}
         return {}
 
-    def mix_in(self, local: ClientRun) -> None:
+    def mix_in(self, context: ClientContext) -> None:
         """At the client: the mixture of its neighbours' weights and its own takes their place."""
-        ours, now, before = local.client.id, weights_of(local), moved(local.memory, "cpu")
-        parts = {j: moved(part, "cpu") for j, part in by_sender(local.knowledge).items()}
-        weights = {j: local.numbers[f"weight {j}"] for j in parts}
+        ours, now, before = context.client.id, weights_of(context), moved(context.memory, "cpu")
+        parts = {j: moved(part, "cpu") for j, part in by_sender(context.knowledge).items()}
+        weights = {j: context.config[f"weight {j}"] for j in parts}
         weights[ours] = 1.0 - sum(weights.values())  # that of peers that left, too
         mixed = combine({**parts, ours: {**now, **before}}, weights)
-        adopt(local, {n: now[n] + (t - before[n]) if n in before else t for n, t in mixed.items()})
-        local.memory = {}
+        adopt(context, {n: now[n] + (t - before[n]) if n in before else t for n, t in mixed.items()})
+        context.memory = {}
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Trains, and mixes along the edges."""
         matrix = metropolis_weights(self.topology.edges(server.population, server.index))
         told = {t.client: t.knowledge for t in server.gather(server.train())}
         near = {k: [j for j in told if j != k and matrix[k, j] > 0] for k in told}
         knowledge = {k: addressed({j: told[j] for j in js}) for k, js in near.items()}
-        numbers = {k: {f"weight {j}": float(matrix[k, j]) for j in js} for k, js in near.items()}
-        for _ in server.ask("mix_in", knowledge, to=told, numbers=numbers):
+        config = {k: {f"weight {j}": float(matrix[k, j]) for j in js} for k, js in near.items()}
+        for _ in server.call("mix_in", knowledge, to=told, config=config):
             pass
         return {}

@@ -10,7 +10,7 @@ from torch import Tensor
 from lkd.addresses import find_layer
 from lkd.batches import Keys
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientRun, Lists
+from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.knowledge.common import own_checkpoints as snapshots
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
@@ -27,7 +27,7 @@ from lkd.losses.multi_head import Choice, chain_loss, embedding_distance
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 AVERAGES = "averages"
@@ -127,7 +127,7 @@ class MHD(Algorithm):
         """Pools begin empty."""
         self.state, self._checked = {}, False
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Pools and teachers are drawn, peers answer, clients train with the answers, collections average."""
         peers = Collections(self.collections, server.population)
         self._check(server, peers)
@@ -146,9 +146,9 @@ class MHD(Algorithm):
         }
         taught = [(table[peers.of(k)], chosen) for k, chosen in picks.items()]
         asked = questions(table, taught, present, stale=self.pool is not None)
-        numbers = {"seed": float(server.seed), "public_steps": float(max(steps.values(), default=0))}
+        config = {"seed": server.seed, "public_steps": max(steps.values(), default=0)}
         speakers = {peers[node][0]: what for node, what in asked.items()}
-        told = server.gather(server.ask("predict", speakers, to=speakers, numbers=numbers))
+        told = server.gather(server.call("predict", speakers, to=speakers, config=config))
         answers = {peers.of(t.client): t.knowledge for t in told}
         lessons = {
             k: Lessons.of(table[peers.of(k)], chosen, answers)
@@ -157,12 +157,12 @@ class MHD(Algorithm):
         }
         for k in lessons.keys() & peers.averaging:
             lessons[k] |= {AVERAGES: torch.ones(1, dtype=torch.uint8)}
-        after = server.gather(server.train(knowledge=lessons, numbers=numbers))
-        for _ in server.ask("join", mixed := peers.means(after), to=mixed):
+        after = server.gather(server.train(knowledge=lessons, config=config))
+        for _ in server.call("join", mixed := peers.means(after), to=mixed):
             pass
         return {}
 
-    def _check(self, server: "Round", peers: Collections) -> None:
+    def _check(self, server: "ServerRound", peers: Collections) -> None:
         """Refuses, before anybody trains, a graph or sizes that do not fit."""
         if not self._checked:
             self.topology.check(len(peers))
@@ -185,54 +185,54 @@ class MHD(Algorithm):
             )
         return [*heads, *([self.embedding] if self.nu_emb else [])]
 
-    def _rows(self, local: ClientRun) -> Any:
+    def _rows(self, context: ClientContext) -> Any:
         """Public samples of the round, so many a step."""
-        many = int(local.numbers["public_steps"]) * self.batch_size
-        return draw(int(local.numbers["seed"]), local.round, len(local.public), many)
+        many = context.config["public_steps"] * self.batch_size
+        return draw(context.config["seed"], context.round, len(context.public), many)
 
-    def predict(self, local: ClientRun) -> None:
+    def predict(self, context: ClientContext) -> None:
         """At the peer: says what its checkpoints in others' pools make of the samples that they teach."""
-        wanted = local.knowledge
-        snapshots.keep(local, set(wanted["keep"].tolist()))
-        local.keeps = True
-        rows = self._rows(local).reshape(-1, self.batch_size)
-        layers = self._layers(local.module)
-        kept = {name: t.detach().clone() for name, t in snapshots.state(local).items()}
+        wanted = context.knowledge
+        snapshots.keep(context, set(wanted["keep"].tolist()))
+        context.save_state = True
+        rows = self._rows(context).reshape(-1, self.batch_size)
+        layers = self._layers(context.module)
+        kept = {name: t.detach().clone() for name, t in snapshots.state(context).items()}
         for name, steps in wanted.items():
-            if name == "keep" or not snapshots.become(local, int(name), kept):
+            if name == "keep" or not snapshots.become(context, int(name), kept):
                 continue
             taught = rows[steps.cpu().numpy()]
-            found = outputs_of(local, taught.reshape(-1), layers, 4 * self.batch_size, self.input_key)
+            found = outputs_of(context, taught.reshape(-1), layers, 4 * self.batch_size, self.input_key)
             shape = (*taught.shape, -1)
             heads = found[:-1] if self.nu_emb else found
-            local.tell[f"{name}/heads"] = torch.stack([h.view(shape) for h in heads], 1)
+            context.reply_tensors[f"{name}/heads"] = torch.stack([h.view(shape) for h in heads], 1)
             if self.nu_emb:
-                local.tell[f"{name}/embedding"] = found[-1].flatten(1).view(shape)
-            local.tell[f"{name}/steps"] = steps.to(torch.int32)
-        snapshots.become(local, local.round, kept)  # what is kept of the client is what it is now
+                context.reply_tensors[f"{name}/embedding"] = found[-1].flatten(1).view(shape)
+            context.reply_tensors[f"{name}/steps"] = steps.to(torch.int32)
+        snapshots.become(context, context.round, kept)  # what is kept of the client is what it is now
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """At the client: what the neighbours said, step by step, with the samples that they said it of."""
         self._lessons = None
-        if "valid" in local.knowledge:
-            rows = self._rows(local)
+        if "valid" in context.knowledge:
+            rows = self._rows(context)
 
             def calls() -> Iterator[Call]:
                 return public_calls(
-                    local.module, local.public, rows, self.batch_size, local.loop, self.input_key
+                    context.module, context.public, rows, self.batch_size, context.loop, self.input_key
                 )
 
-            self._lessons = Lessons(local.knowledge, calls, local.seed)
+            self._lessons = Lessons(context.knowledge, calls, context.seed)
 
-    def finish(self, local: ClientRun) -> Lists:
+    def finish(self, context: ClientContext) -> Lists:
         """A member of a collection tells its weights to the others."""
-        if AVERAGES in local.knowledge:
-            local.tell = weights_of(local)
+        if AVERAGES in context.knowledge:
+            context.reply_tensors = weights_of(context)
         return {}
 
-    def join(self, local: ClientRun) -> None:
+    def join(self, context: ClientContext) -> None:
         """A member of a collection takes the mean of all members."""
-        adopt(local, local.knowledge)
+        adopt(context, context.knowledge)
 
     def _extra(self, module: LightningModule) -> Tensor | None:
         """The distillation of one step."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lkd.batches import Keys, call_of
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.batch_inputs import told
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.protocol.tensors import Tensors
@@ -67,7 +67,7 @@ def look(module: LightningModule, tensors: Tensors, layer: str, call: Call) -> t
 
 @torch.no_grad()
 def validation_losses(
-    local: ClientRun,
+    context: ClientContext,
     models: Mapping[int, Tensors],
     layer: str,
     label_key: str | int,
@@ -76,21 +76,21 @@ def validation_losses(
     """Cross entropy of a head of several models on this client's validation data, mean over the samples.
 
     Args:
-        local: The client.
+        context: The client.
         models: Tensors of each model, see `look`.
         layer: The head.
         label_key: Key or index of the labels in a batch.
         input_key: Entries of it that the forward is given, see `call_of`.
     """
     totals, samples = dict.fromkeys(models, 0.0), 0
-    module = local.module.eval()
-    for given in local.client.ordered_batches("val"):
-        batch = local.loop.on_device(given)
+    module = context.module.eval()
+    for given in context.client.ordered_batches("val"):
+        batch = context.loop.on_device(given)
         labels = labels_of(batch, label_key)
         call = call_of(module, batch, input_key, label_key)
         samples += len(labels)
         for j, tensors in models.items():
-            with local.loop.trainer.precision_plugin.val_step_context():
+            with context.loop.trainer.precision_plugin.val_step_context():
                 logits = look(module, tensors, layer, call)[1]
             totals[j] += float(F.cross_entropy(full_precision(logits), labels, reduction="sum"))
     return {j: total / samples for j, total in totals.items()}

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.own_checkpoints import state
 from lkd.federated.protocol.tensors import Tensors, is_inexact, moved
 
 
-def weights_of(local: ClientRun) -> Tensors:
+def weights_of(context: ClientContext) -> Tensors:
     """Copies of the client's parameters that train, and of its floating and complex buffers; what is frozen is everywhere the same."""
-    module = local.module
+    module = context.module
     saved = module.state_dict(
         keep_vars=True
     ).keys()  # buffers that are not persistent begin anew in every round
@@ -21,13 +21,13 @@ def weights_of(local: ClientRun) -> Tensors:
     return moved({**weights, **buffers}, "cpu")
 
 
-def adopt(local: ClientRun, weights: Mapping[str, Tensor]) -> None:
+def adopt(context: ClientContext, weights: Mapping[str, Tensor]) -> None:
     """These become the client's parameters and buffers, and are kept."""
-    tensors = state(local)
+    tensors = state(context)
     with torch.no_grad():
         for name, value in weights.items():
             tensors[name].copy_(value)
-    local.keeps = True
+    context.save_state = True
 
 
 def combine(parts: Mapping[int, Tensors], weights: Mapping[int, float]) -> Tensors:

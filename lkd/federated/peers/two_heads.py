@@ -12,7 +12,7 @@ from torch.func import functional_call
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.client.worker import matches
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.own_checkpoints import state
@@ -28,7 +28,7 @@ from lkd.losses.dissimilarity import Measure
 from lkd.losses.inputs import full_precision
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 BEGUN = "begun"
 """In a client's memory once its second head has become a copy of the first."""
@@ -139,7 +139,7 @@ class TwoHeads(Algorithm):
 
         module.training_step = either  # type: ignore[method-assign]
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Second heads travel, are measured, and train."""
         edges = self.topology.edges(server.population, server.index)
         if server.index < self.warmup:
@@ -151,18 +151,18 @@ class TwoHeads(Algorithm):
             for k in server.cohort
             if ledger.active(k)
         }
-        for after in server.gather(server.train(knowledge=knowledge, numbers={"second": 1.0})):
+        for after in server.gather(server.train(knowledge=knowledge, config={"second": 1.0})):
             if ledger.active(after.client):
                 ledger.trained(after.client)
         self.state = ledger.state
         return {}
 
-    def _exchange(self, server: "Round", ledger: Ledger, edges: Edges) -> None:
+    def _exchange(self, server: "ServerRound", ledger: Ledger, edges: Edges) -> None:
         """Every client gets the editions that it lacks, and measures them; who has learnt enough stops."""
         pairs = ledger.lacking(edges, server.cohort)
         needed = {j: 1.0 for _, j in pairs} | {j: 2.0 for k, j in pairs if not ledger.knows(k, j)}
         tells = {j: {"tells": needed.get(j, 0.0)} for j in server.cohort}
-        told = {t.client: t.knowledge for t in server.gather(server.ask("share", numbers=tells))}
+        told = {t.client: t.knowledge for t in server.gather(server.call("share", config=tells))}
         letters: dict[int, dict[int, Tensors]] = {k: {} for k in server.cohort}
         for k, j in pairs:
             if j in told:
@@ -171,19 +171,19 @@ class TwoHeads(Algorithm):
         judged = {j for j in told if ledger.active(j)} if self.stopping is not None else set()
         losses = {k: {f"loss {j}": 1.0 for j in (k, *edges[k]) if j in judged} for k in server.cohort}
         knowledge = {k: addressed(letter) for k, letter in letters.items()}
-        replies = server.gather(server.ask("receive", knowledge, numbers=losses))
+        replies = server.gather(server.call("receive", knowledge, config=losses))
         for reply in replies:
             for j in letters[reply.client]:
                 ledger.receives(reply.client, j)
         if self.stopping is not None:
-            self._stop(self.stopping, ledger, {r.client: r.numbers for r in replies}, judged)
+            self._stop(self.stopping, ledger, {r.client: r.metrics for r in replies}, judged)
 
     def _stop(
-        self, stopping: MetaStopping, ledger: Ledger, numbers: dict[int, dict[str, float]], judged: set[int]
+        self, stopping: MetaStopping, ledger: Ledger, config: dict[int, dict[str, float]], judged: set[int]
     ) -> None:
-        own = {k: said[f"loss {k}"] for k, said in numbers.items() if f"loss {k}" in said}
+        own = {k: said[f"loss {k}"] for k, said in config.items() if f"loss {k}" in said}
         others = {
-            j: [said[f"loss {j}"] for k, said in numbers.items() if k != j and f"loss {j}" in said]
+            j: [said[f"loss {j}"] for k, said in config.items() if k != j and f"loss {j}" in said]
             for j in judged
         }
         ledger.measured(own, {j: sum(losses) / len(losses) for j, losses in others.items() if losses})
@@ -191,47 +191,47 @@ class TwoHeads(Algorithm):
             if stopping.reason(*ledger.losses(k)):
                 ledger.stop(k)
 
-    def share(self, local: ClientRun) -> None:
+    def share(self, context: ClientContext) -> None:
         """At the client: tells nothing, its second head, or its backbone too; at first the head is a copy."""
-        tensors = state(local)
-        if BEGUN not in local.memory:
+        tensors = state(context)
+        if BEGUN not in context.memory:
             for name, tensor in tensors.items():
                 if matches(name, [self.second]):
                     tensor.detach().copy_(tensors[self.first + name.removeprefix(self.second)])
-            local.memory[BEGUN] = torch.ones(1, dtype=torch.uint8)
-            local.keeps = True
-        tells = local.numbers["tells"]
-        for name, tensor in weights_of(local).items() if tells else ():
+            context.memory[BEGUN] = torch.ones(1, dtype=torch.uint8)
+            context.save_state = True
+        tells = context.config["tells"]
+        for name, tensor in weights_of(context).items() if tells else ():
             second = matches(name, [self.second])
             if second or (tells == 2 and not matches(name, [self.first])):
-                local.tell[name] = tensor
+                context.reply_tensors[name] = tensor
 
-    def receive(self, local: ClientRun) -> None:
+    def receive(self, context: ClientContext) -> None:
         """At the client: keeps what it was sent, and measures whom it is asked to measure."""
-        if local.knowledge:
-            local.memory |= local.knowledge
-            local.keeps = True
-        judged = [int(name.removeprefix("loss ")) for name in local.numbers if name.startswith("loss ")]
-        held = {**_held(local), local.client.id: {}}
+        if context.knowledge:
+            context.memory |= context.knowledge
+            context.save_state = True
+        judged = [int(name.removeprefix("loss ")) for name in context.config if name.startswith("loss ")]
+        held = {**_held(context), context.client.id: {}}
         if judged:
             models = {j: held[j] for j in judged}
-            losses = validation_losses(local, models, self.second, self.label_key, self.input_key)
-            local.report = {f"loss {j}": loss for j, loss in losses.items()}
+            losses = validation_losses(context, models, self.second, self.label_key, self.input_key)
+            context.reply_metrics = {f"loss {j}": loss for j, loss in losses.items()}
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """At the client: gets its teachers ready; one that has stopped makes no step."""
         self._teachers = None
-        if "second" not in local.numbers:
+        if "second" not in context.config:
             return
-        trains = "teachers" in local.knowledge
+        trains = "teachers" in context.knowledge
         if self.stopping is not None:
-            local.module.log("train/stopped", float(not trains))
+            context.module.log("train/stopped", float(not trains))
         if not trains:
-            local.planned = 0
+            context.planned = 0
             return
-        held = _held(local)
-        self._teachers = [held[j] for j in local.knowledge["teachers"].tolist()]
-        head = local.module.get_submodule(self.second)
+        held = _held(context)
+        self._teachers = [held[j] for j in context.knowledge["teachers"].tolist()]
+        head = context.module.get_submodule(self.second)
         self._itself = {n: t.clone() for n, t in head.state_dict().items()}
 
     def _step(self, module: LightningModule, batch: Any) -> Tensor:
@@ -254,6 +254,6 @@ class TwoHeads(Algorithm):
         return loss
 
 
-def _held(local: ClientRun) -> dict[int, Tensors]:
+def _held(context: ClientContext) -> dict[int, Tensors]:
     """Tensors of the neighbours' models that the client holds."""
-    return by_sender({key: t for key, t in local.memory.items() if key != BEGUN})
+    return by_sender({key: t for key, t in context.memory.items() if key != BEGUN})

@@ -2,46 +2,61 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from lkd.federated.protocol.tensors import Groups, Tensors, num_bytes
+
+Config = dict[str, Any]
+"""Plain values by name: what JSON can say."""
 
 
 @dataclass
 class Message:
-    """Tensors by group and name, and numbers that need no tensor.
+    """What a client is sent.
 
     Attributes:
         tensors: Groups that are named like the weights, such as `{"x": {...}, "c": {...}}`.
-        numbers: Such as `{"steps": 5.0}`.
+        config: Plain values, such as `{"steps": 5}`.
         knowledge: Tensors of any name and shape, such as `{"logits": ...}`.
     """
 
     tensors: Groups = field(default_factory=dict)
-    numbers: dict[str, float] = field(default_factory=dict)
+    config: Config = field(default_factory=dict)
     knowledge: Tensors = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        """What it takes on the wire: its tensors, and eight bytes a number."""
-        return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * len(self.numbers)
+        """What it takes on the wire: its tensors, and eight bytes a plain value."""
+        return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * len(self.config)
 
 
 @dataclass
-class Reply(Message):
+class Reply:
     """A client's answer, or why there is none.
 
     Attributes:
+        tensors: Groups that are named like the weights, such as `{"delta": {...}}`.
+        metrics: Numbers that engine and algorithm report, such as `{"steps": 5.0}`.
+        knowledge: Tensors of any name and shape.
         client: Id of the client.
         error: What went wrong, in one sentence; empty if nothing did.
         cause: The exception, where the client is in this process.
         seconds: How long the client worked.
-        metrics: What its module logged.
+        logs: What its module logged.
         undo: Puts back what the client kept before; for a reply that the server refuses. None where nothing can be put back.
     """
 
+    tensors: Groups = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    knowledge: Tensors = field(default_factory=dict)
     client: int = -1
     error: str = ""
     cause: Exception | None = None
     seconds: float = 0.0
-    metrics: dict[str, float] = field(default_factory=dict)
+    logs: dict[str, float] = field(default_factory=dict)
     undo: Callable[[], None] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes on the wire: its tensors, and eight bytes a number."""
+        return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * len(self.metrics)

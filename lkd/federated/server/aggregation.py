@@ -18,20 +18,20 @@ from lkd.federated.server.weighting import Weighing
 
 
 @dataclass
-class Told:
+class ClientReply:
     """What a client told in a round, as every rank knows it.
 
     Attributes:
         client: Its id.
         samples: Its number of training samples.
         knowledge: Its tensors, on the CPU.
-        numbers: Its numbers.
+        metrics: The numbers that it reports.
     """
 
     client: int
     samples: int
     knowledge: Tensors
-    numbers: dict[str, float]
+    metrics: dict[str, float]
 
 
 class Reduction:
@@ -44,7 +44,7 @@ class Reduction:
         layout_of: Which of them the sender of a reply has.
         client: The sender of a reply.
         weighing: Its weight in a mean.
-        enough: Told how many clients are in a result; raises if they are too few.
+        enough: ClientReply how many clients are in a result; raises if they are too few.
         rule: A robust rule instead of the weighted mean.
         ranks: The processes.
         sums: Accumulators of earlier rounds, to be used again.
@@ -103,20 +103,20 @@ class Reduction:
         self,
         replies: Iterable[Reply],
         groups: Sequence[str],
-        numbers: Sequence[str],
+        metrics: Sequence[str],
         weight: Callable[[Reply], float],
         result: Callable[[RunningSum], Tensors],
     ) -> Groups:
-        """Weighted mean or sum of groups of tensors; see `Round.mean`."""
-        kind = " ".join((*groups, *numbers))
-        zeros = {f"numbers/{name}": torch.zeros((), dtype=torch.float64) for name in numbers}
+        """Weighted mean or sum of groups of tensors; see `ServerRound.mean`."""
+        kind = " ".join((*groups, *metrics))
+        zeros = {f"metrics/{name}": torch.zeros((), dtype=torch.float64) for name in metrics}
         totals = []
         for i, block in enumerate(self._blocks):
             like = {f"{g}/{n}": self._x[n] for g in groups for n in block.names} | (zeros if i == 0 else {})
             totals.append(self._sum(f"{kind} {i}", like))
         updates: list[tuple[int, Tensor]] = []
         for reply in replies:
-            self._add(reply, totals, groups, numbers, weight(reply))
+            self._add(reply, totals, groups, metrics, weight(reply))
             if self.rule is not None:
                 updates.append((reply.client, self._update(reply)))
         for total in totals:
@@ -130,8 +130,8 @@ class Reduction:
             flat |= result(total) if total.count else nothing
             self.absent |= set() if total.count else set(block.names)
         found: Groups = Averaged({g: {n: flat[f"{g}/{n}"] for n in self._x} for g in groups})
-        found["numbers"] = {name: flat[f"numbers/{name}"] for name in numbers}
-        found["numbers"]["weight"] = torch.tensor(first.weight, dtype=torch.float64)
+        found["metrics"] = {name: flat[f"metrics/{name}"] for name in metrics}
+        found["metrics"]["weight"] = torch.tensor(first.weight, dtype=torch.float64)
         if self.rule is not None:
             found["delta"], changes = self._by_rule(updates)
             self._ruled_buffers = {n: before + changes[n] for n, before in self._buffers.items()}
@@ -142,7 +142,7 @@ class Reduction:
         reply: Reply,
         totals: Sequence[RunningSum],
         groups: Sequence[str],
-        numbers: Sequence[str],
+        metrics: Sequence[str],
         weight: float,
     ) -> None:
         layout = self._layout_of(reply)
@@ -153,17 +153,18 @@ class Reduction:
                     "return it."
                 )
         theirs = {at: own for own, at in self._layouts[layout].weights.items()}
-        scalars = {f"numbers/{n}": torch.tensor(reply.numbers[n], dtype=torch.float64) for n in numbers}
+        scalars = {f"metrics/{n}": torch.tensor(reply.metrics[n], dtype=torch.float64) for n in metrics}
         for i, (block, total) in enumerate(zip(self._blocks, totals, strict=True)):
             share = self._weighing.share(self._client(reply), block.modality)
             if layout in block.owners and (share > 0 or not block.modality):
                 tensors = {f"{g}/{n}": reply.tensors[g][theirs[n]] for g in groups for n in block.names}
                 total.add(tensors | (scalars if i == 0 else {}), weight * share)
 
-    def gather(self, replies: Iterable[Reply]) -> list[Told]:
+    def gather(self, replies: Iterable[Reply]) -> list[ClientReply]:
         """What the clients told, all of them on every rank, by client."""
         told = [
-            Told(r.client, self._client(r).num_samples, moved(r.knowledge, "cpu"), r.numbers) for r in replies
+            ClientReply(r.client, self._client(r).num_samples, moved(r.knowledge, "cpu"), r.metrics)
+            for r in replies
         ]
         everyone = [t for part in self._ranks.gather_objects(told) for t in part]
         self._enough(len(everyone))

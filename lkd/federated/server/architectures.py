@@ -95,7 +95,9 @@ class Stations(list[Station]):
         Raises:
             ValueError: With the client.
         """
-        waiting = {k: s.local.plateau for k, s in enumerate(self) if s.local.plateau is not None}
+        waiting = {
+            k: s.local_optimizer.plateau for k, s in enumerate(self) if s.local_optimizer.plateau is not None
+        }
         for kind, plateau in waiting.items():
             plateau.check(self[kind].source, (c for c in clients if self.kind_of(c.id) == kind))
 
@@ -120,7 +122,7 @@ class Stations(list[Station]):
         for station in self:
             station.keep_common(self[0].source)
             station.prepare(trainer, work, anew)
-            algorithm.check(station.local.optimizer, work.clip, station.local.by_step)
+            algorithm.check(station.local_optimizer.optimizer, work.clip, station.local_optimizer.by_step)
         if not self.x and getattr(trainer.precision_plugin, "scaler", None) is not None:
             raise ValueError(
                 f"precision='16-mixed': {type(algorithm).__name__} shares nothing, so the server's scaler has nothing to "
@@ -169,20 +171,21 @@ class Stations(list[Station]):
     def end_round(self) -> None:
         """Schedules that count rounds go on; layers that are common are learnt in the first architecture."""
         for station in self:
-            station.local.end_round()
+            station.local_optimizer.end_round()
             settle(station.source)
             station.keep_common(self[0].source)
 
     def state_dict(self) -> list[dict[str, Any]]:
         """The schedules, and what new clients start from where the server's own model has gone on."""
         return [
-            {**station.local.state_dict(), "start": station.worker.start(station.source)} for station in self
+            {**station.local_optimizer.state_dict(), "start": station.worker.start(station.source)}
+            for station in self
         ]
 
     def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
         """Takes up where a run was interrupted."""
         for station, state in zip(self, states, strict=True):
-            station.local.load_state_dict(state)
+            station.local_optimizer.load_state_dict(state)
             station.worker.set_start(state.get("start", {}))
 
 

@@ -65,7 +65,7 @@ class Attack:
         """The same engine, with these clients' replies falsified, whatever they were asked."""
 
         def hostile(verb: str, messages: dict[Client, Message]) -> Iterator[Reply]:
-            rounds = {client.id: int(message.numbers["round"]) for client, message in messages.items()}
+            rounds = {client.id: int(message.config["round"]) for client, message in messages.items()}
             for reply in exchange(verb, messages):
                 if reply.client in self.clients and not reply.error:
                     who = (rounds[reply.client], reply.client)

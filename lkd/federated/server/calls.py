@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lkd.federated.protocol.client_data import Client
-from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.protocol.messages import Config, Message, Reply
 from lkd.federated.protocol.tensors import Groups, Tensors
 from lkd.federated.server.architectures import Stations
 from lkd.federated.server.outliers import Own, Size, harmless, middles, outlier, sizes
@@ -15,8 +15,8 @@ from lkd.federated.server.reply_checks import fault
 Exchange = Callable[[str, dict[Client, Message]], Iterator[Reply]]
 Knowledge = Tensors | Mapping[int, Tensors]
 """The same tensors for every client, or those of each by its id."""
-Numbers = dict[str, float] | dict[int, dict[str, float]]
-"""The same numbers for every client, or those of each."""
+Configs = Config | dict[int, Config]
+"""The same plain values for every client, or those of each."""
 
 
 class Calls:
@@ -31,7 +31,7 @@ class Calls:
         stations: The architectures, with the server's weights and buffers.
         ranks: The processes.
         records: Who did what in this round.
-        on_record: Told of every client that is done.
+        on_record: ClientReply of every client that is done.
         outlier_factor: How far a reply may be from the others, see `Federation`. None: any distance.
         fewest: Replies that a robust rule needs: it decides itself where there would be fewer without the outliers.
     """
@@ -58,7 +58,7 @@ class Calls:
         verb: str,
         clients: Iterable[Client],
         send: Groups,
-        numbers: dict[int, dict[str, float]],
+        config: dict[int, Config],
         knowledge: Knowledge | None = None,
     ) -> Iterator[Reply]:
         """Asks those clients that are this rank's and have not failed; yields their replies.
@@ -67,14 +67,14 @@ class Calls:
             verb: What for.
             clients: Whom, over all ranks.
             send: Groups of the server's tensors that go with x, or in its place.
-            numbers: Numbers for each, by its id.
+            config: Plain values for each, by its id.
             knowledge: Tensors of any name, for all or for each.
         """
         asked = {c.id: c for c in clients if c.id not in self._records.failed and self._ranks.owns(c.id)}
         messages = {
             client: Message(
                 {g: self._layouts[self._kind_of(i)].of_client(t) for g, t in {"x": self._x, **send}.items()},
-                {"round": float(self._index), **numbers.get(i, {})},
+                {"round": self._index, **config.get(i, {})},
                 own_part(i, knowledge),
             )
             for i, client in asked.items()
@@ -99,7 +99,7 @@ class Calls:
             layout = self._layouts[self._kind_of(reply.client)]
             error = reply.error or fault(reply, layout, self._x, self._buffers)
             if not error and factor is not None:
-                steps = numbers.get(reply.client, {}).get("steps", 1.0)
+                steps = config.get(reply.client, {}).get("steps", 1.0)
                 found = sizes(reply, factor, own[self._kind_of(reply.client)], steps)
                 measured.append(found)
                 if not harmless(found):

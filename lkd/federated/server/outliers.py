@@ -68,7 +68,7 @@ def sizes(reply: Reply, factor: float, own: Own, steps: float = 1.0) -> dict[str
             found[group] = Size(norm(tensors), own.weights, True, factor)
         else:
             found[group] = Size(norm(tensors), factor * own.weights, True, factor**2)
-    for name, number in reply.numbers.items():
+    for name, number in reply.metrics.items():
         found[f"number {name}"] = Size(abs(float(number)), 100 * max(1.0, steps), False, factor**2)
     for name, tensor in reply.knowledge.items():
         if is_inexact(tensor) and tensor.numel():

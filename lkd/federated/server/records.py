@@ -72,10 +72,10 @@ class Records(dict[int, Record]):
         record.bytes_down += sent
         if not error:
             record.bytes_up += reply.nbytes
-            record.steps += int(reply.numbers.get("steps", 0))
-            record.without_loss += int(reply.numbers.get("without_loss", 0))
-            record.batches += int(reply.numbers.get("batches", 0))
-            record.metrics.update(reply.metrics)
+            record.steps += int(reply.metrics.get("steps", 0))
+            record.without_loss += int(reply.metrics.get("without_loss", 0))
+            record.batches += int(reply.metrics.get("batches", 0))
+            record.metrics.update(reply.logs)
         return record
 
     @property

@@ -43,7 +43,7 @@ def fault(reply: Reply, layout: Layout, x: Tensors, buffers: Tensors) -> str:
                 )
         if not all_finite(tensors.values()):
             return f"its {group} is not finite (NaN or infinite)"
-    for name, number in reply.numbers.items():
+    for name, number in reply.metrics.items():
         if not math.isfinite(number):
             return f"its number {name} is not finite (NaN or infinite)"
     for name, tensor in reply.knowledge.items():

@@ -7,12 +7,12 @@ from lkd.federated.client.context import NO_PUBLIC
 from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.protocol.cache_use import CacheUse
 from lkd.federated.protocol.client_data import Client, Part, Public
-from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.messages import Config, Reply
 from lkd.federated.protocol.tensor_names import Layout
 from lkd.federated.protocol.tensors import Groups, Tensors
-from lkd.federated.server.aggregation import Reduction, Told
+from lkd.federated.server.aggregation import ClientReply, Reduction
 from lkd.federated.server.architectures import Stations
-from lkd.federated.server.calls import Calls, Exchange, Knowledge, Numbers, own_part
+from lkd.federated.server.calls import Calls, Configs, Exchange, Knowledge, own_part
 from lkd.federated.server.ranks import Ranks
 from lkd.federated.server.records import Record, Records
 from lkd.federated.server.records import TooFewClientsError as TooFewClientsError
@@ -23,7 +23,7 @@ from lkd.federated.server.weighting import Weighing, Weighting
 T = TypeVar("T")
 
 
-class Round:
+class ServerRound:
     """The verbs of a round. Every rank has one, with its share of the clients; sums join the ranks.
 
     Args:
@@ -38,7 +38,7 @@ class Round:
         rule: A robust rule for the change of the weights instead of the weighted mean.
         min_clients: Fewer successful clients than this stop the run.
         sums: Accumulators of earlier rounds, to be used again.
-        on_record: Told of every client that is done, for progress.
+        on_record: ClientReply of every client that is done, for progress.
         seed: For what the server draws.
         outlier_factor: How far a reply may be from the others, see `Federation`. Default: any distance.
     """
@@ -89,17 +89,17 @@ class Round:
     def train(
         self,
         send: Groups | None = None,
-        numbers: dict[str, float] | None = None,
+        config: Config | None = None,
         knowledge: Knowledge | None = None,
     ) -> Iterator[Reply]:
         """Lets the clients train from x; yields the replies of this rank's clients that succeeded.
 
         Args:
             send: Groups of tensors, named like x, that clients get beside x.
-            numbers: Numbers that they get.
+            config: Plain values that they get.
             knowledge: Tensors of any name, for all or for each.
         """
-        planned = {i: {"steps": float(steps), **(numbers or {})} for i, steps in self.steps.items()}
+        planned = {i: {"steps": steps, **(config or {})} for i, steps in self.steps.items()}
         groups = {"buffers": self._buffers, **(send or {})}
         for reply in self._calls("train", self.cohort.values(), groups, planned, knowledge):
             if self._buffers:
@@ -121,31 +121,31 @@ class Round:
         groups = {"buffers": self._buffers, "x": self.x if at is None else at}
         yield from self._calls("gradient", self.cohort.values(), groups, {})
 
-    def ask(
+    def call(
         self,
         method: str,
         knowledge: Knowledge | None = None,
         to: Iterable[int] | None = None,
-        numbers: Numbers | None = None,
+        config: Configs | None = None,
     ) -> Iterator[Reply]:
         """Lets clients run a method of the algorithm's client half, such as `"predict"`.
 
         Args:
-            method: Its name; it is called with the `ClientRun` and leaves its answer in `local.tell`. What it changes
-                of the client's own layers and memory is kept if it sets `local.keeps`.
+            method: Its name; it is called with the `ClientContext` and leaves its answer in `context.reply_tensors`. What it changes
+                of the client's own layers and memory is kept if it sets `context.save_state`.
             knowledge: Tensors of any name, for all or for each.
             to: Whom to ask. Default: the cohort.
-            numbers: Numbers, for all or for each.
+            config: Plain values, for all or for each.
         """
         wanted = self.cohort.keys() if to is None else set(to)
         chosen = [client for i, client in self.cohort.items() if i in wanted]
-        given: dict[int, dict[str, float]] = {client.id: own_part(client.id, numbers) for client in chosen}
+        given: dict[int, Config] = {client.id: own_part(client.id, config) for client in chosen}
         yield from self._calls(method, chosen, {"buffers": self._buffers}, given, knowledge)
 
     def evaluate(self, part: Part) -> None:
         """Lets the clients measure their models on their own data; `all_records` then has the metrics."""
-        numbers = {i: {"test": float(part == "test")} for i in self.cohort}
-        for _ in self._calls("evaluate", self.cohort.values(), {"buffers": self._buffers}, numbers):
+        config = {i: {"part": part} for i in self.cohort}
+        for _ in self._calls("evaluate", self.cohort.values(), {"buffers": self._buffers}, config):
             pass
 
     @property
@@ -179,7 +179,7 @@ class Round:
         self,
         replies: Iterable[Reply],
         *groups: str,
-        numbers: Sequence[str] = (),
+        metrics: Sequence[str] = (),
         weight: Callable[[Reply], float] | None = None,
     ) -> Groups:
         """Weighted mean over the replies of all ranks; they stream, so memory is O(model).
@@ -190,21 +190,21 @@ class Round:
         Args:
             replies: The replies.
             *groups: Which groups of tensors, named like x. Default `"delta"`.
-            numbers: Which numbers; they are in the result's group `"numbers"`, with the sum of all weights, `"weight"`.
-            weight: Weight of a reply; default `Round.weight`.
+            metrics: Which metrics; they are in the result's group `"metrics"`, with the sum of all weights, `"weight"`.
+            weight: Weight of a reply; default `ServerRound.weight`.
 
         Raises:
             TooFewClientsError: If fewer than `min_clients` replied.
             ValueError: If there is a robust rule, and more to average than it protects.
         """
         rule = self._reduction.rule
-        if rule is not None and (groups not in ((), ("delta",)) or numbers):
+        if rule is not None and (groups not in ((), ("delta",)) or metrics):
             raise ValueError(
                 f"robust={type(rule).__name__} protects the change of the weights alone, but this algorithm also averages "
-                f"{', '.join(repr(g) for g in (*groups, *numbers) if g != 'delta')} of the clients; use FedAvg or FedProx with it."
+                f"{', '.join(repr(g) for g in (*groups, *metrics) if g != 'delta')} of the clients; use FedAvg or FedProx with it."
             )
         return self._reduction.reduce(
-            replies, groups or ("delta",), numbers, weight or self.weight, RunningSum.mean
+            replies, groups or ("delta",), metrics, weight or self.weight, RunningSum.mean
         )
 
     def sum(self, replies: Iterable[Reply], *groups: str, weight: Callable[[Reply], float]) -> Groups:
@@ -216,8 +216,8 @@ class Round:
             )
         return self._reduction.reduce(replies, groups or ("delta",), (), weight, RunningSum.sum)
 
-    def gather(self, replies: Iterable[Reply]) -> list[Told]:
-        """What clients told in `local.tell`, all of it on every rank, in the order of their ids.
+    def gather(self, replies: Iterable[Reply]) -> list[ClientReply]:
+        """What clients told in `context.reply_tensors`, all of it on every rank, in the order of their ids.
 
         Raises:
             TooFewClientsError: If fewer than `min_clients` replied.

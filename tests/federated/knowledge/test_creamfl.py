@@ -220,8 +220,8 @@ def test_without_weights_clients_train_alone_bit_for_bit(count):
         return wearers(public=Public())[:count]
 
     one = federate(CreamFL(inter=0.0, intra=0.0), clients=some())
-    local = federate(Local(), clients=some())
-    assert_local(one, local)
+    context = federate(Local(), clients=some())
+    assert_local(one, context)
     start = modules()[0].state_dict()
     assert not torch.equal(
         one.client.state_dict()["network.projections.acc.weight"], start["network.projections.acc.weight"]

@@ -117,9 +117,9 @@ def test_hashes_go_up_once_and_logits_in_every_round():
 def test_without_weight_clients_train_alone():
     """Bit for bit."""
     federation = federate(cache(alpha=0.0), 2, module=small(), clients=placed())
-    local = federate(Local(), 2, module=small(), clients=placed())
+    context = federate(Local(), 2, module=small(), clients=placed())
     for i in range(3):
-        alone = kept(local, i, "network")
+        alone = kept(context, i, "network")
         assert all(torch.equal(t, alone[n]) for n, t in kept(federation, i, "network").items())
 
 
@@ -133,9 +133,9 @@ def test_a_class_of_one_sample_has_no_teacher():
 
 def test_late_clients_join_the_cache():
     class Watched(FedCache):
-        def begin(self, local):
-            super().begin(local)
-            got.setdefault(local.client.id, []).append(len(local.knowledge.get("logits", ())))
+        def begin(self, context):
+            super().begin(context)
+            got.setdefault(context.client.id, []).append(len(context.knowledge.get("logits", ())))
 
     got, sizes = {}, (8, 12, 8, 12)
     federation = Federation(small(), Watched(encoder(), R), LocalWork(steps=2))
@@ -156,9 +156,9 @@ def test_hashes_that_are_not_told_again_are_bytes_saved():
 
 def test_hits_ages_and_accuracy_by_loops_where_two_of_four_come():
     class Watched(FedCache):
-        def begin(self, local):
-            super().begin(local)
-            seen.append((local.round, local.client.id, dict(local.knowledge)))
+        def begin(self, context):
+            super().begin(context)
+            seen.append((context.round, context.client.id, dict(context.knowledge)))
 
     seen, clients = [], placed((8, 12, 8, 12))
     federation = Federation(small(), Watched(encoder(), R), LocalWork(steps=2))

@@ -110,26 +110,26 @@ def by_hand(model, generator, clients, rounds, alpha=0.7, beta=0.4, decay=0.9, s
     for r in range(rounds):
         trained, counts = [], []
         for c in clients:
-            local, random = (
+            context, random = (
                 copy.deepcopy(model),
                 torch.Generator().manual_seed(derive(derive(0, r, c.id), SERVER)),
             )
-            optimizer, seen = sgd(local.parameters()), [0, 0]
+            optimizer, seen = sgd(context.parameters()), [0, 0]
             generator.eval()
             for x, y in batches(c, r):
                 for label in y.tolist():
                     seen[label] += 1
-                loss = F.cross_entropy(local(x), y)
+                loss = F.cross_entropy(context(x), y)
                 if shares is not None:
                     other = torch.multinomial(shares.double(), len(y), replacement=True, generator=random)
                     z_other, z_own = generated(generator, other, random), generated(generator, y, random)
-                    p = local[2](z_own).softmax(1).detach()
-                    loss = loss + decay**r * alpha * F.cross_entropy(local[2](z_other), other)
-                    loss = loss + decay**r * beta * (p * (p.log() - local(x).log_softmax(1))).sum() / len(y)
+                    p = context[2](z_own).softmax(1).detach()
+                    loss = loss + decay**r * alpha * F.cross_entropy(context[2](z_other), other)
+                    loss = loss + decay**r * beta * (p * (p.log() - context(x).log_softmax(1))).sum() / len(y)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            trained.append(local)
+            trained.append(context)
             counts.append(torch.tensor(seen, dtype=torch.float64))
         counts = torch.stack(counts)
         weights, shares = counts / counts.sum(0), (counts.sum(0) / counts.sum()).float()

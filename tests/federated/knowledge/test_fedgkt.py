@@ -128,17 +128,17 @@ def test_features_logits_and_labels_go_up_and_logits_down():
 def test_without_weight_clients_train_alone():
     """Bit for bit, while the server learns by distillation only."""
     federation = federate(algorithm(alpha=0.0), 2, module=small(), clients=placed())
-    local = federate(Local(), 2, module=small(), clients=placed())
+    context = federate(Local(), 2, module=small(), clients=placed())
     for i in range(3):
-        alone = kept(local, i, "network")
+        alone = kept(context, i, "network")
         assert all(torch.equal(t, alone[n]) for n, t in kept(federation, i, "network").items())
 
 
 def test_a_client_that_comes_back_gets_its_last_answer():
     class Watched(FedGKT):
-        def begin(self, local):
-            super().begin(local)
-            got.setdefault(local.client.id, []).append((local.round, self._targets))
+        def begin(self, context):
+            super().begin(context)
+            got.setdefault(context.client.id, []).append((context.round, self._targets))
 
     got = {}
     made = Watched(Classifier(head(), 2, optimizer=sgd), "network.1")

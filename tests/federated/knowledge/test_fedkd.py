@@ -190,10 +190,12 @@ def test_a_client_that_missed_a_round_gets_all_weights_and_all_begin_from_the_se
     seen = []
 
     class Watched(FedKD):
-        def begin(self, local):
-            super().begin(local)
-            own = {n: p.detach().clone() for n, p in local.module.network.shared.named_parameters()}
-            seen.append((local.round, local.client.id, "network.shared.0.weight" in local.knowledge, own))
+        def begin(self, context):
+            super().begin(context)
+            own = {n: p.detach().clone() for n, p in context.module.network.shared.named_parameters()}
+            seen.append(
+                (context.round, context.client.id, "network.shared.0.weight" in context.knowledge, own)
+            )
 
     class Servers(FedKD):
         def round(self, server):

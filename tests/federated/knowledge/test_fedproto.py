@@ -87,7 +87,7 @@ def test_without_weight_it_is_local_training_bit_for_bit():
 
 
 def test_a_class_that_nobody_of_the_round_has_keeps_its_prototype():
-    class Told:
+    class ClientReply:
         client = 0
 
         def __init__(self, mean, count):
@@ -104,10 +104,13 @@ def test_a_class_that_nobody_of_the_round_has_keeps_its_prototype():
             return self.told
 
     algorithm = FedProto(LAYER, 3)
-    first = [Told([[1.0], [2.0], [0.0]], [1.0, 2.0, 0.0]), Told([[4.0], [0.0], [0.0]], [3.0, 0.0, 0.0])]
+    first = [
+        ClientReply([[1.0], [2.0], [0.0]], [1.0, 2.0, 0.0]),
+        ClientReply([[4.0], [0.0], [0.0]], [3.0, 0.0, 0.0]),
+    ]
     algorithm.round(Server(first))
     assert algorithm.state["prototypes"]["mean"].tolist() == [[3.25], [2.0], [0.0]]
-    server = Server([Told([[0.0], [0.0], [7.0]], [0.0, 0.0, 1.0])])
+    server = Server([ClientReply([[0.0], [0.0], [7.0]], [0.0, 0.0, 1.0])])
     algorithm.round(server)
     assert server.sent["count"].tolist() == [4.0, 2.0, 0.0]
     assert algorithm.state["prototypes"]["mean"].tolist() == [[3.25], [2.0], [7.0]]

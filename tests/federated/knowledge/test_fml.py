@@ -108,10 +108,10 @@ def test_rounds_by_hand_with_two_architectures():
 def test_without_teaching_it_is_local_training_beside_fedavg():
     """Bit for bit."""
     federation = federate(FML(1.0, 1.0), **PRIVATE)
-    local = federate(Local(), module=Classifier(net(1), 2, optimizer=sgd))
+    context = federate(Local(), module=Classifier(net(1), 2, optimizer=sgd))
     average = federate(FedAvg(), module=Classifier(net(0, 4), 2, optimizer=sgd))
     for i in range(3):
-        alone = kept(local, i, "network")
+        alone = kept(context, i, "network")
         assert all(torch.equal(t, alone[n]) for n, t in kept(federation, i, "network.private").items())
     for name, value in federation.client.network.shared.named_parameters():
         assert torch.equal(value, average.client.network.get_parameter(name))

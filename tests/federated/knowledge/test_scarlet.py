@@ -42,9 +42,9 @@ class Watched(SCARLET):
         self.seen.append((super().targets(server, numbers), {}))
         return self.seen[-1][0]
 
-    def told(self, local):
-        self.seen[-1][1][local.client.id] = super().told(local)
-        return self.seen[-1][1][local.client.id]
+    def told(self, context):
+        self.seen[-1][1][context.client.id] = super().told(context)
+        return self.seen[-1][1][context.client.id]
 
 
 @pytest.mark.parametrize("aggregation", ["entropy_reduction", "enhanced", "mean"])
@@ -141,10 +141,10 @@ def test_late_clients_are_served_from_the_cache():
 
 def test_who_failed_to_learn_is_sent_it_again():
     class Broken(Watched):
-        def digest(self, local):
-            if (local.client.id, local.round) == (1, 0):
+        def digest(self, context):
+            if (context.client.id, context.round) == (1, 0):
                 raise OSError("no network")
-            super().digest(local)
+            super().digest(context)
 
     made = Broken(duration=9, samples=None, epochs=1)
     with pytest.warns(UserWarning, match="client client1 failed"):

@@ -77,8 +77,8 @@ def assert_own(federation, nets, **tolerance):
             torch.testing.assert_close(found[name], value.detach(), msg=f"{i} {name}", **tolerance)
 
 
-def assert_local(federation, local):
+def assert_local(federation, context):
     """Every client is what it becomes by training alone, bit for bit."""
-    for i in local.store.state_dict():
-        a, b = own(federation, i), own(local, i)
+    for i in context.store.state_dict():
+        a, b = own(federation, i), own(context, i)
         assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)

@@ -113,8 +113,8 @@ def test_the_complete_graph_is_fedavg_with_equal_weights():
 def test_one_client_is_local_training(mix):
     torch.manual_seed(0)
     module, alone = Noisy(), [Samples(0, 12, population=1)]
-    found, local = (run(algorithm, 3, alone, module=module) for algorithm in (DPSGD(Ring(), mix), Local()))
-    ours, theirs = (f.store.get(0)["personal"] for f in (found, local))
+    found, context = (run(algorithm, 3, alone, module=module) for algorithm in (DPSGD(Ring(), mix), Local()))
+    ours, theirs = (f.store.get(0)["personal"] for f in (found, context))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[n], t) for n, t in theirs.items())
 
@@ -122,8 +122,8 @@ def test_one_client_is_local_training(mix):
 @pytest.mark.parametrize("mix", ["before", "after"])
 def test_clients_that_are_the_same_stay_the_same(mix):
     clients = [Point(i, [(2.0, 3.0)], 4) for i in range(4)]
-    found, local = (run(a, 5, clients, LocalWork(steps=2)) for a in (DPSGD(Grid(), mix), Local()))
-    np.testing.assert_allclose(state(found), state(local), rtol=1e-14)
+    found, context = (run(a, 5, clients, LocalWork(steps=2)) for a in (DPSGD(Grid(), mix), Local()))
+    np.testing.assert_allclose(state(found), state(context), rtol=1e-14)
 
 
 @pytest.mark.parametrize("mix", ["before", "after"])
@@ -192,11 +192,11 @@ def test_statistics_are_mixed_as_they_are_after_training(mix):
     variances = [federation.store.get(i)["personal"]["net.1.running_var"] for i in range(4)]
     assert all((v > 0).all() for v in variances)
 
-    local = Federation(
+    context = Federation(
         module, Local()
     )  # the second round's statistics of clients that start from the first one's end
-    trainer(1).fit(local, loader([Scaled(i, 8, 4) for i in range(4)]))
-    alone = np.stack([local.store.get(i)["personal"]["net.1.running_var"].numpy() for i in range(4)])
+    trainer(1).fit(context, loader([Scaled(i, 8, 4) for i in range(4)]))
+    alone = np.stack([context.store.get(i)["personal"]["net.1.running_var"].numpy() for i in range(4)])
     once = run(DPSGD(Ring(), mix), 1, [Scaled(i, 8, 4) for i in range(4)], module=module)
     mixed = np.stack([once.store.get(i)["personal"]["net.1.running_var"].numpy() for i in range(4)])
     ring = matrix(4, {(0, 1), (1, 2), (2, 3), (0, 3)})

@@ -169,12 +169,12 @@ def test_stale_and_present_checkpoints_of_one_peer_answer_each_for_itself(monkey
     seen = []
     ask = MHD.predict
 
-    def spy(self, local):
-        before = torch.cat([p.detach().flatten() for p in local.module.parameters()])
-        ask(self, local)
-        after = torch.cat([p.detach().flatten() for p in local.module.parameters()])
+    def spy(self, context):
+        before = torch.cat([p.detach().flatten() for p in context.module.parameters()])
+        ask(self, context)
+        after = torch.cat([p.detach().flatten() for p in context.module.parameters()])
         assert torch.equal(before, after)
-        seen.append((local.round, {k: v for k, v in local.tell.items() if k.endswith("heads")}))
+        seen.append((context.round, {k: v for k, v in context.reply_tensors.items() if k.endswith("heads")}))
 
     monkeypatch.setattr(MHD, "predict", spy)
     run(MHD(Edges([[1], [0]]), pool=2, teachers=None, batch_size=BATCH), rounds=6, clients=2)
@@ -215,9 +215,11 @@ def test_stale_checkpoints_answer_as_they_did(monkeypatch):
     seen = []
     ask = MHD.predict
 
-    def spy(self, local):
-        ask(self, local)
-        seen.append((local.client.id, local.round, {k: v.clone() for k, v in local.tell.items()}))
+    def spy(self, context):
+        ask(self, context)
+        seen.append(
+            (context.client.id, context.round, {k: v.clone() for k, v in context.reply_tensors.items()})
+        )
 
     monkeypatch.setattr(MHD, "predict", spy)
     algorithm = MHD(Edges([[1], [0]]), pool=1, refresh=3, batch_size=BATCH)

@@ -16,11 +16,11 @@ from lkd.federated.protocol.messages import Reply
 from lkd.federated.server.robust import Rule
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 @torch.no_grad()
-def as_client(server: "Round", models: Sequence[LightningModule], reply: Reply) -> LightningModule:
+def as_client(server: "ServerRound", models: Sequence[LightningModule], reply: Reply) -> LightningModule:
     """That of the models that has the client's architecture, with the weights and buffers that it sent.
 
     Args:
@@ -53,7 +53,7 @@ class Ensemble:
 
     def __init__(
         self,
-        server: "Round",
+        server: "ServerRound",
         layer: str,
         batch_size: int,
         of: Of,

@@ -10,11 +10,11 @@ from lkd.federated.knowledge.common.batch_inputs import public_batches
 from lkd.federated.knowledge.common.forward import outputs
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 def check_sizes(
-    server: "Round",
+    server: "ServerRound",
     layer: str,
     public: bool = False,
     what: str = "classes",
@@ -56,7 +56,7 @@ def check_sizes(
         )
 
 
-def _own(server: "Round", kind: int) -> Any:
+def _own(server: "ServerRound", kind: int) -> Any:
     """A batch of the first client of an architecture; None if nobody of the cohort has it."""
     client = next((client for i, client in server.cohort.items() if server.kind_of(i) == kind), None)
     if client is None:
@@ -68,7 +68,7 @@ def _size(shape: tuple[int, ...]) -> str:
     return str(shape[0]) if len(shape) == 1 else str(shape)
 
 
-def _who(server: "Round", kinds: list[int]) -> str:
+def _who(server: "ServerRound", kinds: list[int]) -> str:
     ids = sorted(client for client in server.cohort if server.kind_of(client) in kinds)
     names = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
     modules = ", ".join(f"others[{kind - 1}]" if kind else "client" for kind in kinds)

@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lkd.federated.server.aggregation import Told
+from lkd.federated.server.aggregation import ClientReply
 from lkd.federated.server.robust import Rule
 
 Of = Literal["logits", "probabilities"]
 
 
-def stacked(told: Sequence[Told], name: str) -> Tensor:
+def stacked(told: Sequence[ClientReply], name: str) -> Tensor:
     """One tensor of every client, `(K, ...)`, in float64 so that sums depend less on their order.
 
     Raises:

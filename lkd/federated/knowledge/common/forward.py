@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from lkd.batches import Keys
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.client.single_samples import watching
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.taps import Call, Taps
@@ -70,15 +70,15 @@ def outputs(
 
 
 def outputs_of(
-    local: ClientRun,
+    context: ClientContext,
     rows: Sequence[int] | np.ndarray,
     layers: Sequence[str],
     batch_size: int,
     input_key: Keys | None = None,
 ) -> list[Tensor]:
     """`outputs` of a client's model on samples of the public data, by their numbers."""
-    calls = public_calls(local.module, local.public, rows, batch_size, local.loop, input_key)
-    return outputs(local.module, calls, layers, local.loop.trainer)
+    calls = public_calls(context.module, context.public, rows, batch_size, context.loop, input_key)
+    return outputs(context.module, calls, layers, context.loop.trainer)
 
 
 def minimise(

@@ -11,18 +11,19 @@ from torch import Tensor
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.configured_optimizers import parse
-from lkd.federated.client.context import ClientRun
+from lkd.federated.client.context import ClientContext
 from lkd.federated.client.single_samples import normalizes, try_one
 from lkd.federated.knowledge.common.batch_inputs import public_batches, run
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.consensus import stacked
 from lkd.federated.knowledge.common.distil_public import Compare, distil
 from lkd.federated.knowledge.common.forward import draw, outputs_of
+from lkd.federated.protocol.messages import Config
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Tensors
 
 if TYPE_CHECKING:
-    from lkd.federated.server.round import Round
+    from lkd.federated.server.round import ServerRound
 
 
 class PublicExchange(Algorithm):
@@ -74,7 +75,7 @@ class PublicExchange(Algorithm):
         """Clients are looked at anew."""
         self._checked = False
 
-    def agree(self, server: "Round", logits: Tensor, clients: list[int]) -> Tensor | dict[int, Tensor]:
+    def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor | dict[int, Tensor]:
         """Targets `(N, ...)` for all clients, or for each by its id.
 
         Args:
@@ -88,37 +89,37 @@ class PublicExchange(Algorithm):
         """The loss of a student's logits `(B, C)` against targets."""
         raise NotImplementedError
 
-    def round(self, server: "Round") -> Tensors:
+    def round(self, server: "ServerRound") -> Tensors:
         """Exchange and training, in the method's order."""
-        public, numbers = server.public, {"seed": float(server.seed)}
+        public, config = server.public, {"seed": server.seed}
         self._check(server)
         if server.index < self.warmup:
             return server.mean(server.train())["delta"]
         delta = server.mean(server.train())["delta"] if self.trains_first else {}
-        targets = self.targets(server, numbers)
+        targets = self.targets(server, config)
         if isinstance(targets, dict):
             knowledge = {i: {"targets": target.float()} for i, target in targets.items()}
         else:
             knowledge = self.lessons(server, targets.float())
             self.learn(server, targets.float(), len(public))
         if not self.trains_first:
-            return server.mean(server.train(knowledge=knowledge, numbers=numbers))["delta"]
-        self.taught(server, [reply.client for reply in server.ask("digest", knowledge, numbers=numbers)])
+            return server.mean(server.train(knowledge=knowledge, config=config))["delta"]
+        self.taught(server, [reply.client for reply in server.call("digest", knowledge, config=config)])
         return delta
 
-    def targets(self, server: "Round", numbers: dict[str, float]) -> Tensor | dict[int, Tensor]:
+    def targets(self, server: "ServerRound", config: Config) -> Tensor | dict[int, Tensor]:
         """Asks the clients, and makes targets of what they say."""
-        told = server.gather(server.ask("predict", numbers=numbers))
+        told = server.gather(server.call("predict", config=config))
         return self.agree(server, stacked(told, "logits"), [t.client for t in told])
 
-    def lessons(self, server: "Round", targets: Tensor) -> dict[int, Tensors]:
+    def lessons(self, server: "ServerRound", targets: Tensor) -> dict[int, Tensors]:
         """What each client is sent of the targets `(N, ...)`, float32: all of them."""
         return {i: {"targets": targets} for i in server.cohort}
 
-    def taught(self, server: "Round", clients: list[int]) -> None:
+    def taught(self, server: "ServerRound", clients: list[int]) -> None:
         """At the server, once this rank's clients have digested what they were sent; those that failed are not among them."""
 
-    def _check(self, server: "Round") -> None:
+    def _check(self, server: "ServerRound") -> None:
         """Refuses, before anybody works, clients of other classes."""
         if not self._checked:
             check_sizes(server, self.layer, public=True, input_key=self.input_key)
@@ -134,58 +135,58 @@ class PublicExchange(Algorithm):
         """Numbers of the round's public samples, none of them twice."""
         return draw(seed, round, size, None if self.samples is None else min(self.samples, size))
 
-    def learn(self, server: "Round", targets: Tensor, size: int) -> None:
+    def learn(self, server: "ServerRound", targets: Tensor, size: int) -> None:
         """At the server: for methods that have a model there."""
 
-    def predict(self, local: ClientRun) -> None:
+    def predict(self, context: ClientContext) -> None:
         """At the client: logits of the round's samples."""
-        (local.tell["logits"],) = outputs_of(
-            local, self.asked(local), [self.layer], self.batch_size, self.input_key
+        (context.reply_tensors["logits"],) = outputs_of(
+            context, self.asked(context), [self.layer], self.batch_size, self.input_key
         )
 
-    def asked(self, local: ClientRun) -> np.ndarray:
+    def asked(self, context: ClientContext) -> np.ndarray:
         """At the client: numbers of the samples of which it is asked, all of the round's."""
-        return self._drawn(local)
+        return self._drawn(context)
 
-    def told(self, local: ClientRun) -> Tensor:
+    def told(self, context: ClientContext) -> Tensor:
         """At the client: the targets of the round's samples, as they were sent."""
-        return local.knowledge["targets"]
+        return context.knowledge["targets"]
 
-    def begin(self, local: ClientRun) -> None:
+    def begin(self, context: ClientContext) -> None:
         """At the client, before private training: digests what it was sent."""
-        if "targets" in local.knowledge:
-            self._digest(local)
-            local.loop.local.begin_client()  # momentum of the digestion is not the training's
+        if "targets" in context.knowledge:
+            self._digest(context)
+            context.loop.local_optimizer.begin_client()  # momentum of the digestion is not the training's
 
-    def digest(self, local: ClientRun) -> None:
+    def digest(self, context: ClientContext) -> None:
         """At the client, after private training."""
-        local.loop.local.begin_client()
-        self._digest(local)
-        local.keeps = True
+        context.loop.local_optimizer.begin_client()
+        self._digest(context)
+        context.save_state = True
 
-    def _digest(self, local: ClientRun) -> None:
+    def _digest(self, context: ClientContext) -> None:
         distil(
-            local.module,
-            local.optimizer,
-            local.public,
-            self._drawn(local),
-            self.told(local),
+            context.module,
+            context.optimizer,
+            context.public,
+            self._drawn(context),
+            self.told(context),
             self.compare,
-            local.loop,
-            local.seed,
+            context.loop,
+            context.seed,
             self.epochs,
             self.batch_size,
             self.layer,
-            local.loop.clip,
+            context.loop.clip,
             self.input_key,
         )
 
-    def _drawn(self, local: ClientRun) -> np.ndarray:
-        return self.rows(int(local.numbers["seed"]), local.round, len(local.public))
+    def _drawn(self, context: ClientContext) -> np.ndarray:
+        return self.rows(context.config["seed"], context.round, len(context.public))
 
 
 def at_server(
-    server: "Round",
+    server: "ServerRound",
     rows: np.ndarray,
     targets: Tensor,
     compare: Compare,
