@@ -1,12 +1,11 @@
 """`Distillation`: the callback that attaches a teacher to any LightningModule while it is fitted."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BaseFinetuning
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from lkd.batches import Keys
@@ -131,7 +130,7 @@ class Distillation(Callback):
         if isinstance(
             federation, Federation
         ):  # a client's mistake would be a failed client, round after round
-            batch = self._batch_of_a_client(trainer, federation, student)
+            batch = trainer.strategy.batch_to_device(federation.example(), student.device)
             self.distiller.adopt(student, self.distiller.look(student, batch) or [], batch)
             return
         if may_adapt(self.distiller.terms.values()):
@@ -143,12 +142,6 @@ class Distillation(Callback):
         learning = may_adapt(term for _, term in running_terms(trainer))
         if self._saved is not None and (may_adapt(self.distiller.terms.values()) or not learning):
             self._restore(student)
-
-    def _batch_of_a_client(self, trainer: Trainer, federation: Federation, student: LightningModule) -> Any:
-        trainer.fit_loop.setup_data()  # the fit would do it a moment later
-        with isolate_rng():  # looking at a batch must not change what training draws
-            cohort = next(iter(cast(Iterable[Any], trainer.train_dataloader)))
-            return trainer.strategy.batch_to_device(federation.example(cohort), student.device)
 
     def check(self, pl_module: LightningModule) -> None:
         """For subclasses: refuses a student that the prepared teacher does not fit. Default: takes all."""

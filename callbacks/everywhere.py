@@ -76,19 +76,19 @@ def everywhere(
     Returns:
         A record for each client, by id.
     """
-    same = all(not station.worker.own for station in federation.stations)
+    same = not any(one.has_own for one in federation.architectures)
     asked = clients
     if same:
-        first = {federation.stations.kind_of(c.id): c for c in reversed(clients)}
+        first = {federation.architectures.kind_of(c.id): c for c in reversed(clients)}
         asked = [first[kind] for kind in sorted(first)]
     records = federation.evaluate([cast(Client, Everywhere(c, batches)) for c in asked], part)
     if not same:
         return records
-    by_kind = {federation.stations.kind_of(record.client): record for record in records}
+    by_kind = {federation.architectures.kind_of(record.client): record for record in records}
     return [
         Record(c.id, c.name, c.num_samples, error=found.error, metrics=dict(found.metrics))
         for c in clients
-        if (found := by_kind.get(federation.stations.kind_of(c.id)))
+        if (found := by_kind.get(federation.architectures.kind_of(c.id)))
     ]
 
 

@@ -53,16 +53,17 @@ class Exchanged:
         """
         inner = federation.engine.exchange
 
-        def exchange(verb: str, messages: Mapping[Any, Message]) -> Iterator[Reply]:
-            sent = {client.id: message for client, message in messages.items()}
-            replies = iter(inner(verb, messages))
+        def exchange(
+            verb: str, messages: Mapping[int, Message], timeout: float | None = None
+        ) -> Iterator[Reply]:
+            replies = iter(inner(verb, messages, timeout))
             while True:
                 self._passes = []  # the client works inside `next`
                 reply = next(replies, None)
                 if reply is None:
                     return
                 if verb != "evaluate":
-                    self._add(sent[reply.client], reply)
+                    self._add(messages[reply.client], reply)
                 yield reply
 
         self._replace(federation.engine, "exchange", exchange)
@@ -132,9 +133,9 @@ def values(tensors: Mapping[str, Tensor]) -> int:
 def weights_of_clients(federation: Federation, population: int) -> list[float]:
     """Values that averaging would send of each client's model: what trains, and the floating-point buffers that are saved."""
     sizes = []
-    for station in federation.stations:
-        saved = station.source.state_dict().keys()
-        trained = values({n: p for n, p in station.source.named_parameters() if p.requires_grad})
-        floats = {n: b for n, b in station.source.named_buffers() if n in saved and b.is_floating_point()}
+    for model in federation.architectures.models:
+        saved = model.state_dict().keys()
+        trained = values({n: p for n, p in model.named_parameters() if p.requires_grad})
+        floats = {n: b for n, b in model.named_buffers() if n in saved and b.is_floating_point()}
         sizes.append(float(trained + values(floats)))
-    return [sizes[federation.stations.kind_of(client)] for client in range(population)]
+    return [sizes[federation.architectures.kind_of(client)] for client in range(population)]

@@ -11,10 +11,11 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
-from lkd.federated.engines import OWN
+from lkd.federated.client.host import OWN
+from lkd.federated.engines import Engine
 from lkd.federated.measured import Measured
 from lkd.federated.protocol.cache_use import total
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import Client, ClientInfo
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.books import advised, report
@@ -77,7 +78,8 @@ class Federation(Measured):
         common: Layers that the architectures have in common, by name or pattern; else each has its own weights.
         outlier_factor: A reply whose change of the weights is more times as long as the median of the round's is left out
             like one that fails; see `lkd.federated.server.outliers`. None: however long. Default: 1000.
-        client_timeout: Seconds that a client may take for an answer; looked at between its batches. Default: any time.
+        client_timeout: Seconds that a client may take for an answer. Default: any time.
+        engine: Where and how clients work. Default: `Loop()`, one after the other in this process.
 
     Raises:
         ValueError: If the module, its optimizer or a number does not fit; before the first round.
@@ -109,11 +111,21 @@ class Federation(Measured):
         common: list[str] | str | None = None,
         outlier_factor: float | None = 1000.0,
         client_timeout: float | None = None,
+        engine: Engine | None = None,
     ) -> None:
         check_parts(algorithm, work, robust, devices, attack)
         method = FedAvg() if algorithm is None else algorithm
         super().__init__(
-            client, method, work or LocalWork(), seed, personal, others, assign, common, client_timeout
+            client,
+            method,
+            work or LocalWork(),
+            seed,
+            personal,
+            others,
+            assign,
+            common,
+            client_timeout,
+            engine,
         )
         if min_clients < 1:
             raise ValueError(f"min_clients={min_clients} must be 1 or more.")
@@ -155,37 +167,43 @@ class Federation(Measured):
     def on_fit_start(self) -> None:
         """Makes worker and engine before the first round; a fit that resumes nothing starts its algorithm anew."""
         super().on_fit_start()
-        self.store.keep(OWN)
         self._clients, self._losses = Population(), Losses()
         clients = getattr(cast(Any, self.trainer).datamodule, "clients", ())
         check_public(self.algorithm, clients)
         check_validation(self.algorithm, clients)
-        check_owned(self.stations, clients)
+        check_owned(self.architectures, clients)
+        self.engine.keep(OWN)
         self._prepare(anew=True)  # which may train a teacher first
-        self.stations.check_plateaus(clients)
-        self.engine.expect(clients, self.work)
+        self.engine.expect(clients)
         if self.algorithm.shares and not self.x:
             rank_zero_warn(
                 f"personal={self.personal} keeps every layer that trains with its client, so nothing is shared, and the server's "
                 "model stays as it is: if that is meant, say algorithm=Local()."
             )
 
-    def example(self, cohort: Sequence[Client]) -> Any:
-        """A training batch of a client."""
-        return next(iter(cohort[0].train_batches(self.seed)))
+    def example(self) -> Any:
+        """A training batch of a client, for callbacks of this process."""
+        trainer = cast(Any, self.trainer)
+        trainer.fit_loop.setup_data()  # the fit would do it a moment later
+        with isolate_rng():  # looking at a batch must not change what training draws
+            cohort = next(iter(trainer.train_dataloader))
+            return next(iter(cohort[0].train_batches(self.seed)))
 
     def training_step(self, cohort: Sequence[Client], batch_idx: int) -> None:
         """One round with this cohort, and one step of the server's optimizer."""
         self._check(cohort)
-        plan = Plan(self.global_step, cohort, self.work, self.devices, self.seed)
+        self.engine.enter(cohort)
+        infos = [ClientInfo.of(client) for client in cohort]
+        plan = Plan(self.global_step, infos, self.work, self.devices, self.seed)
         check_fewest(self.robust, len(plan.present), self.global_step)
         reseed([self.robust, getattr(self.algorithm, "rule", None)], derive(self.seed, self.global_step))
         server = ServerRound(
             self.global_step,
             plan.present,
             cohort[0].population,
-            self.stations,
-            self.attack.on(self.engine.exchange) if self.attack else self.engine.exchange,
+            self.architectures,
+            self.attack.on(self._exchange) if self.attack else self._exchange,
+            self.runtime,
             self.ranks,
             plan.steps,
             weighting=self.algorithm.weights,
@@ -195,21 +213,23 @@ class Federation(Measured):
             on_record=self._tell,
             seed=self.seed,
             outlier_factor=self.outlier_factor,
+            public=cohort[0].public if hasattr(cohort[0], "public") else None,
+            undo=self.engine.undo,
         )
         # what clients draw is theirs; what runs outside sees nothing of it
         with isolate_rng(include_cuda=self.device.type == "cuda"):
-            self.stations.attach(self.algorithm, cohort, self.seed)
             with advised(self.trainer):
                 delta = self.algorithm.round(server)
         check_result(self.algorithm, delta, self.x)
         self.records = server.all_records()
         self._losses.check(server.index, self.records)
         buffers = server.mean_buffers()
-        server_step(self, self.stations.parameters, delta, buffers, server.absent)
+        server_step(self, self.architectures.parameters, delta, buffers, server.absent)
         with torch.no_grad():
             for name, value in buffers.items():
                 self.shared_buffers[name].copy_(value)
-            self.stations.end_round()
+            self.architectures.end_round()
+            self.engine.end_round()
         self.bytes_down += sum(record.bytes_down for record in self.records)
         self.bytes_up += sum(record.bytes_up for record in self.records)
         self.cache = total([self.cache, *(record.cache for record in self.records)])
@@ -221,9 +241,9 @@ class Federation(Measured):
         check_validation(self.algorithm, cohort)
         population = cohort[0].population
         if self._clients.meet(self.trainer.train_dataloader, population):
-            self.stations.check(population)
-            check_owned(self.stations, cohort)
-            self.stations.check_plateaus(cohort)
+            self.architectures.check(population)
+            check_owned(self.architectures, cohort)
+            self.engine.check(cohort)
             if self.attack is not None:
                 self.attack.check(population)
 

@@ -11,12 +11,13 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.checkpoints import FEDERATION, describe
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.clock import Clock
-from lkd.federated.client.state import ClientStore
-from lkd.federated.engines import OWN, LoopEngine
+from lkd.federated.client.host import OWN
+from lkd.federated.engines import Engine
 from lkd.federated.members import Members
 from lkd.federated.protocol.cache_use import CacheUse
-from lkd.federated.protocol.client_data import Client, Part
+from lkd.federated.protocol.client_data import Client, ClientInfo, Part
+from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.protocol.runtime import Runtime
 from lkd.federated.protocol.tensors import moved
 from lkd.federated.server.checkpoint import Population, check_resumed, check_state
 from lkd.federated.server.checks import check_synced
@@ -40,6 +41,7 @@ class Measured(Members):
         assign: Architecture of every client.
         common: Layers that the architectures have in common.
         client_timeout: Seconds that a client may take for an answer.
+        engine: Where clients work.
 
     Raises:
         ValueError: If the seed is below 0, or the time not above.
@@ -56,13 +58,18 @@ class Measured(Members):
         assign: list[int] | None,
         common: list[str] | str | None,
         client_timeout: float | None,
+        engine: Engine | None,
     ) -> None:
-        super().__init__(client, algorithm, personal, others, assign, common)
+        super().__init__(client, algorithm, personal, others, assign, common, work, seed, engine)
         if seed < 0:
             raise ValueError(f"seed={seed} must be 0 or more.")
-        self.work, self.seed = work, seed
-        self.store = ClientStore()
-        self._clock = Clock(client_timeout)
+        if client_timeout is not None and not client_timeout > 0:
+            raise ValueError(
+                f"client_timeout={client_timeout} must be above 0 seconds, or None for no limit."
+            )
+        self.client_timeout = client_timeout
+        self.ranks = Ranks()
+        self._prepared_for: Any = None  # the Trainer
         self.bytes_down, self.bytes_up = 0, 0
         self.cache: CacheUse | None = None
         self._restored: dict[str, Any] | None = None
@@ -75,12 +82,17 @@ class Measured(Members):
         Args:
             anew: Whether algorithm and schedule begin; else they stay where a fit of another Trainer left them.
         """
-        self.stations.prepare(self.trainer, self.work, anew, self.algorithm)
-        self.engine = LoopEngine(
-            self.stations, self.stations.kind_of, self.algorithm, self.store, self.seed, self._clock
-        )
+        self.architectures.prepare()
+        self.engine.prepare(self.trainer, anew)
+        if not self.x and getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            raise ValueError(
+                f"precision='16-mixed': {type(self.algorithm).__name__} shares nothing, so the server's scaler has nothing to "
+                "scale; use 'bf16-mixed' or '32-true'."
+            )
+        self.runtime = Runtime(self.client, self.trainer, *self.work.settings[:2])
         self.ranks = Ranks.of(self.trainer)
-        check_synced(self.students, self.ranks.world_size)
+        check_synced(self.architectures.models, self.ranks.world_size)
+        self._prepared_for = self.trainer
         if anew:
             self.algorithm.setup(self.x)
         self._sums.clear()  # of another device or precision, it may be
@@ -100,8 +112,15 @@ class Measured(Members):
         """
         with self._measuring():
             here = [client for client in clients if client.has(part)]
+            self.engine.enter(here)
             server = ServerRound(
-                self.global_step, here, len(clients), self.stations, self.engine.exchange, self.ranks
+                self.global_step,
+                [ClientInfo.of(client) for client in here],
+                len(clients),
+                self.architectures,
+                self._exchange,
+                self.runtime,
+                self.ranks,
             )
             server.evaluate(part)
         return server.all_records()
@@ -118,7 +137,9 @@ class Measured(Members):
         with self._measuring():
             for client in clients:
                 if self.ranks.owns(client.id):
-                    with self.engine.show(client, self.x, self.shared_buffers) as module:
+                    layout = self.architectures[self.architectures.kind_of(client.id)].layout
+                    x, buffers = layout.of_client(self.x), layout.of_client(self.shared_buffers)
+                    with self.engine.show(client.id, x, buffers) as module:
                         yield client, module.eval()
 
     @contextlib.contextmanager
@@ -126,32 +147,42 @@ class Measured(Members):
         """Clients can be looked at inside; what that draws, nobody outside sees."""
         # a validation is in inference mode, whose tensors training could not use again
         with torch.inference_mode(False), isolate_rng(include_cuda=self.device.type == "cuda"):
-            engine = getattr(self, "engine", None)
-            elsewhere = engine is None or self.stations[0].loop.trainer is not self.trainer
+            elsewhere = self._prepared_for is not self.trainer
             if elsewhere or self._restored is not None:
-                self._prepare(anew=engine is None)
+                self._prepare(anew=self._prepared_for is None)
             yield
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what algorithm and clients keep; tensors and plain numbers only."""
         super().on_save_checkpoint(checkpoint)
-        if hasattr(self, "engine"):
-            parts = self.ranks.gather_objects(self.store.state_dict())
+        if self._prepared_for is not None:
+            here = self.engine.state_dict()
+            parts = self.ranks.gather_objects(here["clients"])
             checkpoint[FEDERATION] = {
                 **self._run(),
-                "modules": [describe(station.source) for station in self.stations],
+                "modules": [describe(model) for model in self.architectures.models],
                 "assign": self.assign,
                 "serves": self.serves,
                 "shares": self.algorithm.shares,
                 "population": self._clients.known,
                 "state": self.algorithm.state,
                 "clients": {client: state for part in parts for client, state in part.items()},
-                "optimizer": self.stations.state_dict(),
+                "optimizer": [self._of_start(kind, slot) for kind, slot in enumerate(here["slots"])],
                 "bytes": [self.bytes_down, self.bytes_up],
                 "cache": None if self.cache is None else asdict(self.cache),
             }
         elif self._restored is not None:  # nothing was trained or measured
             checkpoint[FEDERATION] = self._restored
+
+    def _of_start(self, kind: int, slot: dict[str, Any]) -> dict[str, Any]:
+        """What an engine says of an architecture, without those tensors of the start that are the server's own."""
+        source = self.architectures[kind].source
+        now = {**dict(source.named_parameters()), **dict(source.named_buffers())}
+        start = slot["start"].items()
+        return {**slot, "start": {n: t for n, t in start if n in now and not torch.equal(t, now[n].to(t))}}
+
+    def _exchange(self, verb: str, messages: dict[int, Message]) -> Iterator[Reply]:
+        return self.engine.exchange(verb, messages, self.client_timeout)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps it until a fit or a measurement starts."""
@@ -168,12 +199,12 @@ class Measured(Members):
         same, clients = saved["algorithm"] == type(self.algorithm).__name__, saved["clients"]
         if not same:
             clients = {client: {OWN: groups[OWN]} for client, groups in clients.items() if OWN in groups}
-        self.store.load_state_dict(clients, self.ranks.rank, self.ranks.world_size)
+        slots = saved["optimizer"] if same else None
+        self.engine.load_state_dict({c: s for c, s in clients.items() if self.ranks.owns(c)}, slots)
         # weights go anywhere, what a client kept goes to that client
         self._clients = Population(saved.get("population") if resumes or any(clients.values()) else None)
         if same:
             self.algorithm.state = {k: moved(group, self.device) for k, group in saved["state"].items()}
-            self.stations.load_state_dict(saved["optimizer"])
             self.bytes_down, self.bytes_up = saved["bytes"]
             counted = saved.get("cache")  # not in a file of an earlier version
             self.cache = None if counted is None else CacheUse(**counted)
@@ -184,5 +215,5 @@ class Measured(Members):
         return {
             "algorithm": type(self.algorithm).__name__,
             "server_optimizer": type(optimizers[0]).__name__ if optimizers else None,
-            "architectures": f"{len(self.stations)} architectures, assign={self.assign}",
+            "architectures": f"{len(self.architectures)} architectures, assign={self.assign}",
         }

@@ -7,8 +7,11 @@ from lightning.pytorch import LightningModule
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.delegation import Wrapped
+from lkd.federated.engines import Engine, Loop
+from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.tensors import Tensors
-from lkd.federated.server.architectures import Stations, modules
+from lkd.federated.server.architectures import Architectures, modules
+from lkd.federated.server.local_work import LocalWork
 
 
 class Members(Wrapped):
@@ -21,6 +24,9 @@ class Members(Wrapped):
         others: Modules of further architectures.
         assign: Architecture of every client.
         common: Layers that the architectures have in common.
+        work: How much a client trains in a round.
+        seed: Of all randomness of a client's work.
+        engine: Where clients work. Default: in this process.
     """
 
     def __init__(
@@ -31,22 +37,40 @@ class Members(Wrapped):
         others: list[LightningModule] | None,
         assign: list[int] | None,
         common: list[str] | str | None,
+        work: LocalWork,
+        seed: int,
+        engine: Engine | None,
     ) -> None:
         super().__init__(client)
         self.algorithm = algorithm
         self.personal = _patterns(personal) if algorithm.shares else ["*"]
         self.others, self.assign, self.common = modules(client, others), assign, _patterns(common)
-        self._stations: Stations | None = None
+        self.work, self.seed = work, seed
+        self.engine = engine or Loop()
+        self._architectures: Architectures | None = None
 
     @property
-    def stations(self) -> Stations:
-        """Copies of `client` and of `others` that train; what is attached to their modules takes part in every client."""
-        if self._stations is None:
+    def architectures(self) -> Architectures:
+        """The modules as the server has them; the engine makes its copies of them at the same moment."""
+        if self._architectures is None:
             with torch.inference_mode(
                 False
             ):  # a test may be the first to ask, and its tensors could not be written to
-                self._stations = Stations(self.client, self.held[1:], self.assign, self.personal, self.common)
-        return self._stations
+                found = Architectures(self.client, self.held[1:], self.assign, self.personal, self.common)
+                names = ["client", *(f"others[{i}]" for i in range(len(self.others)))]
+                self.engine.open(
+                    Description(
+                        self.held,
+                        names,
+                        self.algorithm,
+                        self.work.settings,
+                        self.personal,
+                        self.assign,
+                        self.seed,
+                    )
+                )
+                self._architectures = found
+        return self._architectures
 
     @property
     def held(self) -> list[LightningModule]:
@@ -55,24 +79,23 @@ class Members(Wrapped):
 
     @property
     def students(self) -> list[LightningModule]:
-        """The modules that clients train; distillation that is attached to them is part of their training."""
-        return [station.module for station in self.stations]
+        """The modules that clients train; distillation that is attached to them is part of their training.
 
-    @property
-    def monitors(self) -> list[tuple[str, str]]:
-        """Who waits for which value at the clients."""
-        found = [(s.local_optimizer.plateau, type(s.source).__name__) for s in self.stations]
-        return [(f"the plateau of {who}", str(p.configured.monitor)) for p, who in found if p is not None]
+        Raises:
+            RuntimeError: If they are in other processes.
+        """
+        assert self.architectures  # which opens the engine
+        return self.engine.modules
 
     @property
     def x(self) -> Tensors:
         """The server's shared weights by name, detached and live."""
-        return self.stations.x
+        return self.architectures.x
 
     @property
     def shared_buffers(self) -> Tensors:
         """The server's shared buffers by name, live."""
-        return self.stations.buffers
+        return self.architectures.buffers
 
     @property
     def serves(self) -> bool:

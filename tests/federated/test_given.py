@@ -175,7 +175,7 @@ def test_finish_may_return_nothing():
         ),
         (Own({"c": torch.zeros(1)}), TooFewClientsError, "Own.finish returns has a Tensor as 'c'"),
         (Own({"c": []}), TooFewClientsError, "Own.finish returns has 0 tensors as 'c', not 1"),
-        (Own({"c": [torch.zeros(7)]}), TooFewClientsError, "has other shapes in 'c' than local.params"),
+        (Own({"c": [torch.zeros(7)]}), TooFewClientsError, "has other shapes in 'c' than context.params"),
         (Own(own=3), TooFewClientsError, "context.state of Own has a int as 'n'"),
         (Own(result=lambda s: None), ValueError, "Own.round returned NoneType, not the change"),
         (

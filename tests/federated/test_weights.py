@@ -24,12 +24,12 @@ from lkd.federated import (
     Mime,
     Scaffold,
 )
-from lkd.federated.client.tensor_memory import check_memory
 from lkd.federated.knowledge.common.low_rank import compress, restore
 from lkd.federated.peers.peer_weights import combine
 from lkd.federated.protocol.tensors import all_finite
 from lkd.federated.server.attack import _norm
 from lkd.federated.server.spectral_norms import settle
+from lkd.federated.server.tensor_memory import check_memory
 from lkd.federated.server.weighted_sum import RunningSum
 
 from .quadratic import loader, trainer

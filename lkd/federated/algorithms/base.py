@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from lightning.pytorch import LightningModule
 
-from lkd.federated.client.context import ClientContext, Lists
-from lkd.federated.protocol.tensors import Groups, Tensors
+from lkd.federated.client.context import ClientContext
+from lkd.federated.protocol.tensors import Groups, Lists, Tensors
 from lkd.federated.server.weighting import Weighting as Weighting
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class Algorithm:
     def round(self, server: "ServerRound") -> Tensors:
         """At the server: the change of the weights, which the server's optimizer then applies."""
         return server.mean(server.train())["delta"]
+
+    @property
+    def attaches(self) -> bool:
+        """Whether it changes the module that trains."""
+        return type(self).attach is not Algorithm.attach
 
     def correction(self) -> Callable[[ClientContext], None] | None:
         """`correct`, or None where there is none, which costs a step nothing."""

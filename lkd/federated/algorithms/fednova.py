@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
-from lkd.federated.client.context import ClientContext, Lists
-from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.client.context import ClientContext
+from lkd.federated.protocol.tensors import Lists, Tensors
 
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound

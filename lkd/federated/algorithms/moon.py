@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from lkd.copies import copied
 from lkd.distillation import Distiller
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
+from lkd.federated.protocol.tensors import Lists
 from lkd.losses import Term
 from lkd.teachers import Teacher
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.protocol.messages import Reply
-from lkd.federated.protocol.tensors import Tensors, zeros_like
+from lkd.federated.protocol.tensors import Lists, Tensors, zeros_like
 
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound

@@ -8,27 +8,20 @@ from collections.abc import Iterator
 class Clock:
     """Runs while a client works, and is looked at between its batches.
 
-    Args:
-        seconds: How long a client may take for one request. None: for ever.
-
-    Raises:
-        ValueError: If that is not above 0.
-
     Example:
-        >>> clock = Clock(3600.0)
-        >>> with clock.running():
+        >>> clock = Clock()
+        >>> with clock.running(3600.0):
         ...     clock.check()
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"client_timeout={seconds} must be above 0 seconds, or None for no limit.")
-        self._seconds, self._end = seconds, float("inf")
+    def __init__(self) -> None:
+        self._seconds, self._end = 0.0, float("inf")
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """A client works inside; what the server itself does takes as long as it takes."""
-        self._end = float("inf") if self._seconds is None else time.perf_counter() + self._seconds
+    def running(self, seconds: float | None) -> Iterator[None]:
+        """A client works inside, for so many seconds at most; what the server itself does takes as long as it takes."""
+        self._seconds = seconds or 0.0
+        self._end = float("inf") if seconds is None else time.perf_counter() + seconds
         try:
             yield
         finally:

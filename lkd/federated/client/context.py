@@ -5,19 +5,12 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from lkd.federated.protocol.client_data import Client, Public
+from lkd.federated.protocol.client_data import NO_PUBLIC, Client, Public
 from lkd.federated.protocol.messages import Config
-from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.protocol.tensors import Lists, Tensors
 
 if TYPE_CHECKING:
     from lkd.federated.client.training_loop import LocalLoop
-
-NO_PUBLIC = (
-    "this algorithm exchanges what clients say of public data, and there are none: FederatedDataModule(public=0.1) holds "
-    "out a tenth of the training set; another LightningDataModule serves too."
-)
-Lists = dict[str, list[Tensor]]
-"""Tensors by group, each list aligned with the shared trainable parameters."""
 
 
 class ClientContext:

@@ -9,8 +9,8 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from lkd.federated.client.configured_optimizers import configure
 from lkd.federated.client.plateau import Plateau
+from lkd.federated.protocol.messages import RefusalError
 from lkd.federated.protocol.tensors import Tensors
-from lkd.federated.server.reply_checks import RefusalError
 
 NO_FIT = 1000  # steps of a whole training, where there is none: nobody takes them
 
@@ -76,6 +76,8 @@ class LocalOptimizer:
             planned: Steps that the client makes in it; where it makes none of its own, the round counts as one.
             kept: What the client keeps of its plateau.
         """
+        while self.rounds < round:  # that were over before this process was there
+            self.end_round()
         self._round, self._planned, self._kept = round, max(planned, 1), kept
 
     def begin_client(self) -> None:

@@ -12,8 +12,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lkd.federated.client.configured_optimizers import Configured
 from lkd.federated.client.logger import Log
 from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.messages import RefusalError
 from lkd.federated.protocol.tensors import Tensors
-from lkd.federated.server.reply_checks import RefusalError
 from lkd.packages import overrides
 
 COUNTS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lkd.federated.protocol.client_data import Client
-from lkd.federated.server.local_work import LocalWork
+from lkd.federated.protocol.description import LocalSettings
 
 HELP = "choose a batch_size that leaves no batch of one, a network with GroupNorm, or drop_last in the data's loader."
 FUNCTIONAL = "Expected more than 1 "
@@ -109,7 +109,7 @@ def _values(layer: nn.Module, x: Any) -> int | None:
 
 
 def lone_clients(
-    kinds: Iterable[int], kind_of: Callable[[int], int], clients: Sequence[Client], work: LocalWork
+    kinds: Iterable[int], kind_of: Callable[[int], int], clients: Sequence[Client], local: LocalSettings
 ) -> dict[tuple[str, int], str]:
     """Who of all clients will have a training batch of one sample, by what it is asked for and its architecture.
 
@@ -117,7 +117,7 @@ def lone_clients(
         kinds: Architectures that such a batch matters to.
         kind_of: The architecture of a client, by its id.
         clients: All of them; those that cannot tell their smallest batch are left out.
-        work: Whether the end of an epoch is ever reached.
+        local: Whether the end of an epoch is ever reached.
     """
     found: dict[tuple[str, int], str] = {}
     wanted = set(kinds)
@@ -128,7 +128,7 @@ def lone_clients(
         kind = kind_of(client.id)
         if kind not in wanted or not client.probability:
             continue
-        reached = work.by_epochs or work.high * work.accumulate >= client.num_batches()
+        reached = local.by_epochs or local.most * local.accumulate >= client.num_batches()
         for verb, ordered in (("train", False), ("gradient", True)):
             if (ordered or reached) and client.smallest_batch(ordered) == 1:
                 found.setdefault((verb, kind), f"client {client.name} has a training batch of one sample")

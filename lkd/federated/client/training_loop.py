@@ -1,6 +1,5 @@
 """The lean loop of local training: the module's own `training_step`, without a Trainer."""
 
-import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -16,8 +15,9 @@ from lkd.federated.client.context import ClientContext
 from lkd.federated.client.delegation import call_step
 from lkd.federated.client.local_optimizer import LocalOptimizer
 from lkd.federated.client.worker import Worker
+from lkd.federated.protocol.runtime import Runtime
 from lkd.packages import overrides
-from lkd.transfers import check_hooks, hooks_of, stage, through_module
+from lkd.transfers import check_hooks, stage
 
 HOOKS = (
     "on_train_start",
@@ -34,7 +34,7 @@ HOOKS = (
 """Hooks of the client's module that local training calls."""
 
 
-class LocalLoop:
+class LocalLoop(Runtime):
     """Trains the worker's module, client after client.
 
     Args:
@@ -62,14 +62,13 @@ class LocalLoop:
             raise ValueError(
                 f"{type(module).__name__}.training_step(dataloader_iter): a client steps over batches."
             )
-        self.worker, self.local_optimizer, self.trainer = worker, local_optimizer, trainer
-        self.accumulate, self.clip = accumulate, clip
+        check_hooks(module, trainer)
+        super().__init__(module, trainer, accumulate, clip)
+        self.worker, self.local_optimizer = worker, local_optimizer
         self.clock = Clock()  # the engine's takes its place
         self._with_index = len(arguments) > 1
         self._context = trainer.precision_plugin.train_step_context
         self._hooks = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
-        check_hooks(module, trainer)
-        self._moves = module.device.type != "cpu" or trainer.precision != "32-true" or bool(hooks_of(module))
         self._batches: list[tuple[Any, int]] = []  # of the step under way
         self._now: Any = None  # the one that is looked at
         self._rng: list[Tensor] = []  # before it
@@ -164,14 +163,7 @@ class LocalLoop:
         Every batch comes by here, of private and of public data, so a client that is late is found here.
         """
         self.clock.check()
-        if not self._moves:
-            return batch
-        module, trainer = self.worker.module, self.trainer  # the strategy would ask the federation's hooks
-        looks = (
-            trainer.training and not module.training
-        )  # at data to be measured on, in the middle of a round
-        with stage(trainer, "validating") if looks else contextlib.nullcontext():
-            return through_module(batch, module, trainer)
+        return super().on_device(batch)
 
     def _forward(self, batch: Any, index: int) -> tuple[Any, Tensor | None]:
         step = self.worker.module.training_step

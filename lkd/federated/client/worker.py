@@ -1,7 +1,6 @@
 """The copy of a client's module on which the clients of one process train, one after the other."""
 
 import contextlib
-import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,7 +8,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
@@ -17,7 +15,8 @@ from lkd.copies import copied, held_by
 from lkd.distillation.adapters import ADAPTERS
 from lkd.federated.client.logger import Log
 from lkd.federated.protocol.seeds import GENERATORS, seed_generators
-from lkd.federated.protocol.tensors import Tensors, is_inexact, moved
+from lkd.federated.protocol.tensor_names import split_names
+from lkd.federated.protocol.tensors import Tensors, moved
 from lkd.packages import overrides
 
 UNCALLED = (
@@ -67,38 +66,9 @@ class Worker:
         self._told = False
         self._own_names(module)
 
-    def _own_names(self, module: LightningModule) -> None:
-        """Splits names into shared and personal ones; what `module` does not have is the worker's own."""
-        named = dict(self.module.named_parameters())
-        known = module.state_dict(keep_vars=True)
-        norms = [n for n, m in module.named_modules() if isinstance(m, _BatchNorm)]
-        wanted = [p for p in self.patterns if p != "batchnorm"] + (
-            norms if "batchnorm" in self.patterns else []
-        )
-        for pattern in self.patterns:
-            if pattern == "batchnorm" and not norms:
-                raise ValueError(
-                    f"personal={self.patterns}: {type(module).__name__} has no batch normalisation."
-                )
-            if pattern != "batchnorm" and not any(matches(name, [pattern]) for name in known):
-                raise ValueError(f"personal={self.patterns}: no parameter or buffer is called {pattern!r}.")
-        weights = {id(p) for p in module.parameters()}  # which a buffer may be, too: they travel once
-        trained = [n for n, p in named.items() if p.requires_grad]
-        self.shared = [n for n in trained if n in known and not matches(n, wanted)]
-        self.buffers = [
-            n
-            for n, t in module.named_buffers()
-            if n in known and is_inexact(t) and id(t) not in weights and not matches(n, wanted)
-        ]
-        everything = {**named, **dict(self.module.named_buffers())}
-        # buffers that are not persistent begin anew for every client
-        begins_anew = dict(module.named_buffers()).keys() - known.keys()
-        travels = {*self.shared, *self.buffers}
-        self.own = [
-            n
-            for n in everything
-            if n not in travels and n not in begins_anew and (matches(n, wanted) or n not in known)
-        ]
+    def _own_names(self, source: LightningModule) -> None:
+        names = split_names(self.module, source, self.patterns)
+        self.shared, self.buffers, self.own = names.shared, names.buffers, names.own
 
     def prepare(self, source: LightningModule, trainer: Trainer) -> None:
         """Takes over weights, device and precision before the first round."""
@@ -168,8 +138,10 @@ class Worker:
         """Seeds the generators that the module holds."""
         seed_generators(self._generators, seed)
 
-    def start(self, source: LightningModule) -> Tensors:
+    def start(self, source: LightningModule | None) -> Tensors:
         """What a new client starts from, where `source`, which the server may have trained, differs by now."""
+        if source is None:
+            return dict(self._rest)
         now = {**dict(source.named_parameters()), **dict(source.named_buffers())}
         return {n: t for n, t in self._rest.items() if n in now and not torch.equal(t, now[n].to(t))}
 
@@ -224,8 +196,3 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 
 def _never() -> bool:
     return False
-
-
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of the patterns is the name, a prefix of it up to a dot, or an `fnmatch` pattern that fits."""
-    return any(fnmatch.fnmatchcase(name, p) or name.startswith(f"{p}.") for p in patterns)

@@ -1,5 +1,6 @@
-"""Where clients work: each engine answers the same call, `exchange(verb, messages)`."""
+"""Engines: where and how clients work."""
 
-from lkd.federated.engines.loop import OWN, LoopEngine
+from lkd.federated.engines.base import Capabilities, Engine
+from lkd.federated.engines.loop import Loop
 
-__all__ = ["OWN", "LoopEngine"]
+__all__ = ["Capabilities", "Engine", "Loop"]

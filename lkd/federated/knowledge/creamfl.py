@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.moon import model_contrast
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.consensus import stacked
 from lkd.federated.knowledge.common.distil_public import Compare, distil
@@ -31,7 +31,7 @@ from lkd.federated.knowledge.common.representations import (
     pair_loss,
     represent,
 )
-from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.protocol.tensors import Lists, Tensors
 from lkd.losses.unit import unit
 
 if TYPE_CHECKING:
@@ -200,10 +200,10 @@ class CreamFL(Algorithm):
         self._check(server)
         layers, rows = self._layers(model), self._rows(server.seed, server.index, len(public))
         if self.pairs and len(layers) > 1:
-            for _ in complete(model, layers, public, rows, self.batch_size, server.loop):
+            for _ in complete(model, layers, public, rows, self.batch_size, server.runtime):
                 pass  # raises where modalities are missing
             self._learn(server, rows, self._pairs, part=0)
-        bank = represent(model, layers, public, rows, self.batch_size, server.loop)
+        bank = represent(model, layers, public, rows, self.batch_size, server.runtime)
         bank = {m: g.cpu() for m, g in bank.items()}
         sent = {f"global/{m}": g for m, g in bank.items()} if self.inter or self.intra else {}
         told = server.gather(server.train(knowledge=sent, config={"seed": server.seed}))
@@ -264,8 +264,7 @@ class CreamFL(Algorithm):
         check_sizes(
             server,
             self.layer,
-            True,
             "embedding sizes",
-            lambda model: list(self._layers(model).values()),
+            layers=lambda model: list(self._layers(model).values()),
         )
         self._checked = True

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from lkd.batches import Keys, call_of
 from lkd.copies import copied
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_inputs import run
 from lkd.federated.knowledge.common.own_checkpoints import state
 from lkd.federated.knowledge.common.public_logits import PublicExchange
-from lkd.federated.protocol.tensors import moved
+from lkd.federated.protocol.tensors import Lists, moved
 from lkd.losses.divergence import kl_divergence
 from lkd.taps import Taps
 

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from lkd.batches import Keys
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
-from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.compatibility import OwnSizes, tell_sizes
 from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
-from lkd.federated.protocol.tensors import Tensors, moved
+from lkd.federated.protocol.tensors import Lists, Tensors, moved
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
@@ -57,16 +57,19 @@ class FD(Algorithm):
         self.gamma, self.layer, self.label_key, self.input_key = gamma, layer, label_key, input_key
         self._targets: Tensors = {}
         self._sums: Tensors = {}
-        self._unseen = False  # whether there is an architecture that has not been looked at
+        self._sizes = OwnSizes(layer)
 
     def setup(self, x: Tensors) -> None:
         """Nobody has told anything yet."""
-        self.state = {}
+        self.state, self._sizes = {}, OwnSizes(self.layer)
+
+    def tell_sizes(self, context: ClientContext) -> None:
+        """At the client: how many classes it knows."""
+        tell_sizes(context, [self.layer], self.input_key, self.label_key)
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Adds the distillation, and counts what the module says of each class."""
         add_loss(module, self._extra, [self.layer], "train/distillation_loss")
-        self._unseen = True
 
     def begin(self, context: ClientContext) -> None:
         """Takes the targets that were sent, and begins to count anew."""
@@ -97,9 +100,7 @@ class FD(Algorithm):
 
     def round(self, server: "ServerRound") -> Tensors:
         """Trains towards the means of the round before, and averages anew."""
-        if self._unseen:
-            check_sizes(server, self.layer, input_key=self.input_key, label_key=self.label_key)
-            self._unseen = False
+        self._sizes.check(server)
         told = server.gather(server.train(knowledge=self._for_each(server)))
         self.state = {
             "means": {str(t.client): t.knowledge["mean"] for t in told},

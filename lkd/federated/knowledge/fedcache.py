@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.forward import outputs
 from lkd.federated.knowledge.common.nearest_samples import mean_of_rows, nearest_of_class
 from lkd.federated.knowledge.common.sample_indices import places
 from lkd.federated.protocol.cache_use import CacheUse
-from lkd.federated.protocol.client_data import Client
-from lkd.federated.protocol.tensors import Tensors, moved
+from lkd.federated.protocol.client_data import ClientInfo
+from lkd.federated.protocol.tensors import Lists, Tensors, moved
 from lkd.losses.logit import kd_loss
 from lkd.taps import Call, Taps
 
@@ -155,7 +155,7 @@ class FedCache(Algorithm):
         return {}
 
     def _fetch(
-        self, cohort: Mapping[int, Client], ages: Tensors
+        self, cohort: Mapping[int, ClientInfo], ages: Tensors
     ) -> tuple[dict[int, Tensors], dict[int, CacheUse]]:
         """What each client gets, nothing for one whose samples the cache does not know yet, and what that is worth."""
         codes = self.state.get("codes", {})

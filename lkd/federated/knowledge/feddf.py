@@ -108,7 +108,7 @@ class FedDF(Algorithm):
         """Refuses what cannot be distilled, before anybody works."""
         check_whole_models(server, "FedDF", self.rule is not None)
         if not self._checked:
-            check_sizes(server, self.layer, public=True, input_key=self.input_key)
+            check_sizes(server, self.layer, input_key=self.input_key)
             self._checked = True
 
     @torch.no_grad()
@@ -130,7 +130,7 @@ class FedDF(Algorithm):
             server.public,
             targets,
             lambda logits, wanted: soft_cross_entropy(logits, wanted, self.temperature),
-            server.loop,
+            server.runtime,
             seed,
             self.steps,
             self.batch_size,

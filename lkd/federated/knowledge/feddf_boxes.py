@@ -104,7 +104,7 @@ class FedDFBoxes(Algorithm):
         for reply in server.train():
             model = as_client(server, models, reply)
             said = find(
-                model, server.public, rows, server.loop, self.batch_size, self.score_threshold, self.top
+                model, server.public, rows, server.runtime, self.batch_size, self.score_threshold, self.top
             )
             found.append((reply.client, said))
             yield reply
@@ -131,7 +131,7 @@ class FedDFBoxes(Algorithm):
                 server.public,
                 rows,
                 fused,
-                server.loop,
+                server.runtime,
                 seed,
                 self.epochs,
                 self.batch_size,

@@ -183,7 +183,7 @@ class FedET(Algorithm):
                     f"personal: {own[0]} stays with each client, so that the server cannot ask the clients' models, as "
                     "FedET does; leave it out, or exchange what clients say, as FedMD does."
                 )
-        check_sizes(server, self.layer, public=True, input_key=self.input_key)
+        check_sizes(server, self.layer, input_key=self.input_key)
         self._checked = True
 
     @torch.no_grad()
@@ -201,7 +201,7 @@ class FedET(Algorithm):
 
         def batches() -> Iterator[tuple[Call, Tensor]]:
             places = np.array_split(rows, self.steps)
-            calls = public_calls(student, public, rows, self.batch_size, server.loop, self.input_key)
+            calls = public_calls(student, public, rows, self.batch_size, server.runtime, self.input_key)
             for chosen, call in zip(places, calls, strict=True):
                 yield call, targets[torch.from_numpy(chosen)]
 
@@ -216,6 +216,6 @@ class FedET(Algorithm):
             derive(server.seed, server.index, server.population), student.device
         )  # alike on all ranks
         with torch.enable_grad():
-            minimise(student, optimizer, batches(), step, server.loop.trainer)
+            minimise(student, optimizer, batches(), step, server.runtime.trainer)
         server.set_buffers({at: tensors[own] for own, at in layout.buffers.items()})
         return {at: tensors[own].detach() - server.x[at] for own, at in layout.weights.items()}

@@ -13,14 +13,14 @@ from torch.func import functional_call
 from lkd.addresses import find_layer
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.generation import Ensemble, diversity_loss, ensemble_loss, labels_like
 from lkd.federated.knowledge.common.optimizer_state import memory_of, remember
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.seeds import derive, seed_everything
-from lkd.federated.protocol.tensors import Tensors, moved
+from lkd.federated.protocol.tensors import Lists, Tensors, moved
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 from lkd.taps import Taps

@@ -14,14 +14,14 @@ from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.configured_optimizers import parse
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_inputs import run
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.forward import minimise, outputs
 from lkd.federated.knowledge.common.sample_indices import places
 from lkd.federated.protocol.seeds import derive, seed_everything
-from lkd.federated.protocol.tensors import Tensors, moved
+from lkd.federated.protocol.tensors import Lists, Tensors, moved
 from lkd.federated.server.aggregation import ClientReply
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
@@ -195,11 +195,11 @@ class FedGKT(Algorithm):
         seed_everything(seed, device)  # for dropout
         optimizer = parse(self.server.configure_optimizers(), type(self.server).__name__)[0]
         with torch.enable_grad():
-            minimise(self.server, optimizer, batches(), loss, server.loop.trainer)
+            minimise(self.server, optimizer, batches(), loss, server.runtime.trainer)
 
     def _answer(self, server: "ServerRound", features: Tensor) -> Tensor:
         calls = (Call((part.to(self.server.device),), {}) for part in features.split(self.batch_size))
-        return outputs(self.server, calls, [""], server.loop.trainer)[0].cpu()
+        return outputs(self.server, calls, [""], server.runtime.trainer)[0].cpu()
 
     @torch.no_grad()
     def predict(self, module: LightningModule, x: Any) -> Tensor:

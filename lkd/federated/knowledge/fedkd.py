@@ -9,12 +9,12 @@ from torch import Tensor
 
 from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.low_rank import compress, restore
 from lkd.federated.knowledge.common.shared_model import assign, check_alike, plus, tensors_of
-from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.protocol.tensors import Lists, Tensors
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 from lkd.taps import Taps

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
-from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.compatibility import OwnSizes, tell_sizes
 from lkd.federated.knowledge.common.consensus import stacked
 from lkd.federated.knowledge.common.forward import outputs
 from lkd.federated.knowledge.common.prototypes import (
@@ -20,7 +20,7 @@ from lkd.federated.knowledge.common.prototypes import (
     joined_means,
     prototype_distance,
 )
-from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.protocol.tensors import Lists, Tensors
 from lkd.taps import Taps
 
 if TYPE_CHECKING:
@@ -69,17 +69,20 @@ class FedProto(Algorithm):
         self.layer, self.classes, self.lam = layer, classes, lam
         self.input_key, self.label_key = input_key, label_key
         self._prototypes: Tensors = {}
-        self._unseen = False  # whether there is an architecture that has not been looked at
+        self._sizes = OwnSizes(layer, "embedding sizes")
 
     def setup(self, x: Tensors) -> None:
         """No prototype yet."""
-        self.state = {}
+        self.state, self._sizes = {}, OwnSizes(self.layer, "embedding sizes")
+
+    def tell_sizes(self, context: ClientContext) -> None:
+        """At the client: the size of its embedding."""
+        tell_sizes(context, [self.layer], self.input_key, self.label_key)
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Adds the distance to the prototypes."""
         check_labels(labels_of(example, self.label_key), self.classes)
         add_loss(module, self._extra, [self.layer], "train/prototype_loss")
-        self._unseen = True
 
     def begin(self, context: ClientContext) -> None:
         """Takes the prototypes that were sent."""
@@ -108,11 +111,7 @@ class FedProto(Algorithm):
 
     def round(self, server: "ServerRound") -> Tensors:
         """Trains near the prototypes, and averages the new ones."""
-        if self._unseen:
-            check_sizes(
-                server, self.layer, what="embedding sizes", input_key=self.input_key, label_key=self.label_key
-            )
-            self._unseen = False
+        self._sizes.check(server)
         told = server.gather(server.train(knowledge=self.state.get("prototypes")))
         means, counts = stacked(told, "mean"), stacked(told, "count")
         old = self.state.get("prototypes")  # nobody of this round has a class: the last word stands

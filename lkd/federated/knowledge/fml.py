@@ -8,9 +8,9 @@ from torch import Tensor
 
 from lkd.addresses import find_layer
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.worker import matches
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
+from lkd.federated.protocol.tensor_names import matches
 from lkd.federated.protocol.tensors import Tensors
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss

@@ -9,11 +9,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_inputs import inputs_of
 from lkd.federated.knowledge.common.batch_labels import labels_of
-from lkd.federated.knowledge.common.compatibility import check_sizes
+from lkd.federated.knowledge.common.compatibility import OwnSizes, tell_sizes
 from lkd.federated.knowledge.common.consensus import stacked
 from lkd.federated.knowledge.common.forward import outputs
 from lkd.federated.knowledge.common.modality_layers import (
@@ -31,7 +31,7 @@ from lkd.federated.knowledge.common.prototypes import (
     joined_means,
     prototype_distance,
 )
-from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.protocol.tensors import Lists, Tensors
 from lkd.taps import Call, Taps
 
 if TYPE_CHECKING:
@@ -128,11 +128,15 @@ class ModalPrototypes(Algorithm):
         self.label_key = label_key
         self._own: dict[str, Tensors] = {}
         self._others: dict[str, Tensors] = {}
-        self._unseen = False  # whether there is an architecture that has not been looked at
+        self._sizes = OwnSizes(layer, "embedding sizes")
 
     def setup(self, x: Tensors) -> None:
         """No prototype yet."""
-        self.state = {}
+        self.state, self._sizes = {}, OwnSizes(self.layer, "embedding sizes")
+
+    def tell_sizes(self, context: ClientContext) -> None:
+        """At the client: the sizes of its embeddings."""
+        tell_sizes(context, list(self._layers(context.module).values()))
 
     def _layers(self, module: LightningModule) -> dict[str, str]:
         return modal_layers(module, self.layer, self.modalities)
@@ -142,7 +146,6 @@ class ModalPrototypes(Algorithm):
         check_labels(labels_of(example, self.label_key), self.classes)
         layers = [NETWORK, *self._layers(module).values()]
         add_loss(module, functools.partial(self._extra, module), layers, "train/prototype_loss")
-        self._unseen = True
 
     def begin(self, context: ClientContext) -> None:
         """Takes the prototypes that were sent, and joins those of other modalities."""
@@ -206,9 +209,5 @@ class ModalPrototypes(Algorithm):
 
     def _check(self, server: "ServerRound") -> None:
         """Refuses, before anybody works, embeddings that cannot be compared."""
-        if self._unseen:
-            check_modalities(self.modalities, server.models)
-            check_sizes(
-                server, self.layer, what="embedding sizes", layers=lambda m: list(self._layers(m).values())
-            )
-            self._unseen = False
+        check_modalities(self.modalities, server.models)
+        self._sizes.check(server)

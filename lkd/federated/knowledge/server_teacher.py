@@ -86,7 +86,7 @@ class ServerTeacher(PublicExchange):
 
     def _say(self, server: "ServerRound", rows: Sequence[int] | np.ndarray) -> Tensor:
         """Softened probabilities of public samples, wherever the clients train."""
-        loop, teacher, said = server.loop, self.teacher.to(server.models[0].device), []
+        loop, teacher, said = server.runtime, self.teacher.to(server.models[0].device), []
         for call in public_calls(teacher.asked, server.public, rows, self.batch_size, loop, self.input_key):
             with loop.trainer.precision_plugin.forward_context():
                 said.append((teacher(call).float() / self.temperature).softmax(-1))
@@ -97,8 +97,8 @@ class ServerTeacher(PublicExchange):
         if self._checked:
             return
         super()._check(server)
-        calls = public_calls(server.models[0], server.public, [0], 1, server.loop, self.input_key)
-        (ours,) = outputs(server.models[0], calls, [self.layer], server.loop.trainer)
+        calls = public_calls(server.models[0], server.public, [0], 1, server.runtime, self.input_key)
+        (ours,) = outputs(server.models[0], calls, [self.layer], server.runtime.trainer)
         taught, learnt = tuple(self._say(server, [0]).shape[1:]), tuple(ours.shape[1:])
         if taught != learnt:
             raise ValueError(

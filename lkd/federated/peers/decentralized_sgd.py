@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Literal
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.peers.peer_weights import addressed, adopt, by_sender, combine, weights_of
-from lkd.federated.protocol.tensors import Tensors, moved
+from lkd.federated.protocol.tensors import Lists, Tensors, moved
 from lkd.federated.topology import Topology, metropolis_weights
 from lkd.federated.topology.base import check_topology
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from lkd.addresses import find_layer
 from lkd.batches import Keys
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientContext, Lists
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common import own_checkpoints as snapshots
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
@@ -20,7 +20,7 @@ from lkd.federated.peers.checkpoint_pool import pick, questions, refresh
 from lkd.federated.peers.client_groups import Collections
 from lkd.federated.peers.peer_weights import adopt, weights_of
 from lkd.federated.peers.teacher_targets import Lessons
-from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.protocol.tensors import Lists, Tensors
 from lkd.federated.topology import Topology
 from lkd.federated.topology.base import check_topology
 from lkd.losses.multi_head import Choice, chain_loss, embedding_distance
@@ -138,7 +138,7 @@ class MHD(Algorithm):
         table = refresh(old, edges, present, self.pool, server.index, self.refresh, server.seed)
         self.state = {"pool": {"entries": table}}
         steps = {
-            k: planned * server.loop.accumulate for k, planned in server.steps.items()
+            k: planned * server.runtime.accumulate for k, planned in server.steps.items()
         }  # batches, rather
         picks = {
             k: pick(table[peers.of(k)], present, steps[k], self.teachers, [server.seed, server.index, k])
@@ -174,7 +174,7 @@ class MHD(Algorithm):
                 )
             for layer in self._layers(server.models[0]):
                 what = "embedding sizes" if layer == self.embedding else "classes"
-                check_sizes(server, layer, True, what, input_key=self.input_key)
+                check_sizes(server, layer, what, self.input_key)
             self._checked = True
 
     def _layers(self, module: LightningModule) -> list[str]:

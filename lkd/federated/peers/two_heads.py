@@ -13,13 +13,13 @@ from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext
-from lkd.federated.client.worker import matches
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.own_checkpoints import state
 from lkd.federated.peers.meta_stopping import MetaStopping
 from lkd.federated.peers.model_versions import Ledger
 from lkd.federated.peers.peer_heads import Strategy, look, neighbours_loss, validation_losses
 from lkd.federated.peers.peer_weights import addressed, by_sender, weights_of
+from lkd.federated.protocol.tensor_names import matches
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.topology import Topology
 from lkd.federated.topology.base import Edges, check_topology

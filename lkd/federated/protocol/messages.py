@@ -1,6 +1,5 @@
 """The only things that pass between server and clients."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +7,10 @@ from lkd.federated.protocol.tensors import Groups, Tensors, num_bytes
 
 Config = dict[str, Any]
 """Plain values by name: what JSON can say."""
+
+
+class RefusalError(ValueError):
+    """What is wrong with the configuration, found at a client: it stops the run, where other errors leave a client out."""
 
 
 @dataclass
@@ -27,7 +30,7 @@ class Message:
     @property
     def nbytes(self) -> int:
         """What it takes on the wire: its tensors, and eight bytes a plain value."""
-        return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * len(self.config)
+        return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * _count(self.config)
 
 
 @dataclass
@@ -40,10 +43,10 @@ class Reply:
         knowledge: Tensors of any name and shape.
         client: Id of the client.
         error: What went wrong, in one sentence; empty if nothing did.
+        refused: Whether that is a mistake in the configuration, so that the run cannot go on.
         cause: The exception, where the client is in this process.
         seconds: How long the client worked.
         logs: What its module logged.
-        undo: Puts back what the client kept before; for a reply that the server refuses. None where nothing can be put back.
     """
 
     tensors: Groups = field(default_factory=dict)
@@ -51,12 +54,18 @@ class Reply:
     knowledge: Tensors = field(default_factory=dict)
     client: int = -1
     error: str = ""
+    refused: bool = False
     cause: Exception | None = None
     seconds: float = 0.0
     logs: dict[str, float] = field(default_factory=dict)
-    undo: Callable[[], None] | None = None
 
     @property
     def nbytes(self) -> int:
         """What it takes on the wire: its tensors, and eight bytes a number."""
         return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * len(self.metrics)
+
+
+def _count(value: Any) -> int:
+    """Plain values, those inside others among them."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else None
+    return 1 if inside is None else sum(map(_count, inside))

@@ -11,6 +11,9 @@ Tensors = dict[str, Tensor]
 Groups = dict[str, Tensors]
 """Several of them by what they mean, such as `{"delta": ..., "c": ...}`: the payload of a message."""
 
+Lists = dict[str, list[Tensor]]
+"""Tensors by group, each list aligned with the shared trainable parameters."""
+
 
 def zeros_like(tensors: Mapping[str, Tensor]) -> Tensors:
     """Zeros of the same names, shapes, types and devices."""

@@ -1,26 +1,61 @@
-"""All architectures of a federation in one process, and what the server has of them."""
+"""The architectures of a federation as the server has them: modules, names, weights."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 
-from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.model_slot import Station
-from lkd.federated.client.tensor_memory import check_memory
-from lkd.federated.client.worker import matches
-from lkd.federated.protocol.client_data import Client
-from lkd.federated.protocol.tensor_names import Layout
+from lkd.federated.protocol.client_data import kind_of
+from lkd.federated.protocol.tensor_names import Layout, matches, split_names
 from lkd.federated.protocol.tensors import Tensors
-from lkd.federated.server.local_work import LocalWork
 from lkd.federated.server.spectral_norms import settle
+from lkd.federated.server.tensor_memory import check_memory
 from lkd.packages import is_module
 from lkd.shown import shown
 
 
-class Stations(list[Station]):
-    """A station for each architecture, and which client has which.
+class Architecture:
+    """One of them.
+
+    Args:
+        source: The module, with the weights that clients start from.
+        personal: Patterns of the layers that never leave a client.
+        prefix: Goes before the names of its tensors at the server.
+        common: Patterns of the layers that keep their names there, as they are another architecture's too.
+    """
+
+    def __init__(
+        self, source: LightningModule, personal: Sequence[str], prefix: str = "", common: Sequence[str] = ()
+    ) -> None:
+        self.source = source
+        self._personal, self._prefix, self._common = list(personal), prefix, list(common)
+        self.index()
+
+    def index(self) -> None:
+        """Looks at the names anew, once all layers are there."""
+        names = split_names(self.source, self.source, self._personal)
+        self.has_own = bool(names.own)
+        self.layout = Layout(
+            {name: self._at_server(name) for name in names.shared},
+            {name: self._at_server(name) for name in names.buffers},
+        )
+
+    def _at_server(self, name: str) -> str:
+        return name if matches(name, self._common) else self._prefix + name
+
+    @torch.no_grad()
+    def keep_common(self, first: LightningModule) -> None:
+        """Copies the layers that it has in common with the first architecture from there, where they are learnt."""
+        theirs: dict[str, Any] = {**dict(first.named_parameters()), **dict(first.named_buffers())}
+        ours = {**dict(self.source.named_parameters()), **dict(self.source.named_buffers())}
+        for name in (*self.layout.weights, *self.layout.buffers):
+            if self._prefix and matches(name, self._common):
+                ours[name].copy_(theirs[name])
+
+
+class Architectures(list[Architecture]):
+    """All of them, and which client has which.
 
     Args:
         client: The first architecture; its tensors keep their names at the server.
@@ -41,28 +76,29 @@ class Stations(list[Station]):
         personal: Sequence[str],
         common: Sequence[str],
     ) -> None:
-        stations = [Station(client, personal)]
-        stations += [
-            Station(m, personal, f"others.{i}.", common, f"others[{i}]") for i, m in enumerate(others)
-        ]
-        super().__init__(stations)
-        self._assign = None if assign is None else list(assign)
-        if self._assign is not None and not all(0 <= kind < len(self) for kind in self._assign):
+        super().__init__(
+            [
+                Architecture(client, personal),
+                *(Architecture(m, personal, f"others.{i}.", common) for i, m in enumerate(others)),
+            ]
+        )
+        self.assign = None if assign is None else list(assign)
+        if self.assign is not None and not all(0 <= kind < len(self) for kind in self.assign):
             raise ValueError(
-                f"assign={self._assign} must give each client an architecture from 0 (client) to {len(self) - 1} (the "
+                f"assign={self.assign} must give each client an architecture from 0 (client) to {len(self) - 1} (the "
                 "last of others)."
             )
-        for station in self:
-            check_memory(station.source)
+        for architecture in self:
+            check_memory(architecture.source)
         self._check_common(common)
 
     def _check_common(self, common: Sequence[str]) -> None:
         shared = {**self[0].layout.weights, **self[0].layout.buffers}
         theirs = {**dict(self[0].source.named_parameters()), **dict(self[0].source.named_buffers())}
         theirs = {name: tensor for name, tensor in theirs.items() if name in shared}
-        for i, station in enumerate(self[1:]):
-            ours = {**dict(station.source.named_parameters()), **dict(station.source.named_buffers())}
-            names = {**station.layout.weights, **station.layout.buffers}
+        for i, one in enumerate(self[1:]):
+            ours = {**dict(one.source.named_parameters()), **dict(one.source.named_buffers())}
+            names = {**one.layout.weights, **one.layout.buffers}
             for own, at in names.items():
                 if own == at and (own not in theirs or theirs[own].shape != ours[own].shape):
                     found = (
@@ -75,7 +111,7 @@ class Stations(list[Station]):
                         "what is common must be the same layer in all architectures, and train in all or in none."
                     )
         for pattern in common:
-            if not any(matches(own, [pattern]) for s in self[1:] for own in s.layout.weights):
+            if not any(matches(own, [pattern]) for one in self[1:] for own in one.layout.weights):
                 raise ValueError(f"common={list(common)}: {pattern!r} names no shared layer of others.")
 
     def check(self, population: int) -> None:
@@ -84,22 +120,10 @@ class Stations(list[Station]):
         Raises:
             ValueError: If there is one.
         """
-        if self._assign is not None and len(self._assign) != population:
+        if self.assign is not None and len(self.assign) != population:
             raise ValueError(
-                f"assign has {len(self._assign)} entries, but there are {population} clients: give each its architecture."
+                f"assign has {len(self.assign)} entries, but there are {population} clients: give each its architecture."
             )
-
-    def check_plateaus(self, clients: Iterable[Client]) -> None:
-        """Refuses to wait for a value of a validation where a client has no data for one.
-
-        Raises:
-            ValueError: With the client.
-        """
-        waiting = {
-            k: s.local_optimizer.plateau for k, s in enumerate(self) if s.local_optimizer.plateau is not None
-        }
-        for kind, plateau in waiting.items():
-            plateau.check(self[kind].source, (c for c in clients if self.kind_of(c.id) == kind))
 
     def kind_of(self, client: int) -> int:
         """Which architecture a client has.
@@ -107,42 +131,23 @@ class Stations(list[Station]):
         Raises:
             ValueError: If `assign` has no entry for it.
         """
-        if self._assign is None:
-            return client % len(self)
-        if client >= len(self._assign):
-            raise ValueError(f"assign has {len(self._assign)} entries, none for client {client}.")
-        return self._assign[client]
+        return kind_of(client, len(self), self.assign)
 
-    def prepare(self, trainer: Trainer, work: LocalWork, anew: bool, algorithm: Algorithm) -> None:
-        """See `Station.prepare`; the algorithm looks at every local optimizer.
+    def prepare(self) -> None:
+        """Takes note of all layers, as the first fit or measurement finds them."""
+        for architecture in self:
+            architecture.index()
+            architecture.keep_common(self[0].source)
 
-        Raises:
-            ValueError: If fp16's scaler would have nothing to scale.
-        """
-        for station in self:
-            station.keep_common(self[0].source)
-            station.prepare(trainer, work, anew)
-            algorithm.check(station.local_optimizer.optimizer, work.clip, station.local_optimizer.by_step)
-        if not self.x and getattr(trainer.precision_plugin, "scaler", None) is not None:
-            raise ValueError(
-                f"precision='16-mixed': {type(algorithm).__name__} shares nothing, so the server's scaler has nothing to "
-                "scale; use 'bf16-mixed' or '32-true'."
-            )
-
-    def attach(self, algorithm: Algorithm, cohort: Sequence[Client], seed: int) -> None:
-        """Lets an algorithm that changes the loss do so, once in the life of every worker."""
-        for kind, station in enumerate(self):
-            client = next((c for c in cohort if self.kind_of(c.id) == kind), None)
-            if not station.attached and client is not None:
-                if type(algorithm).attach is not Algorithm.attach:
-                    example = next(iter(client.train_batches(seed)))
-                    algorithm.attach(station.module, station.loop.on_device(example))
-                station.attached = True
+    @property
+    def models(self) -> list[LightningModule]:
+        """The server's modules."""
+        return [architecture.source for architecture in self]
 
     @property
     def layouts(self) -> list[Layout]:
         """Of every architecture."""
-        return [station.layout for station in self]
+        return [architecture.layout for architecture in self]
 
     @property
     def parameters(self) -> Tensors:
@@ -161,32 +166,18 @@ class Stations(list[Station]):
 
     def _named(self, kind: str) -> Tensors:
         found: Tensors = {}
-        for station in self:
-            source = station.source
+        for architecture in self:
+            source = architecture.source
             tensors = dict(source.named_parameters() if kind == "weights" else source.named_buffers())
-            for own, at in getattr(station.layout, kind).items():
+            for own, at in getattr(architecture.layout, kind).items():
                 found.setdefault(at, tensors[own])
         return found
 
     def end_round(self) -> None:
-        """Schedules that count rounds go on; layers that are common are learnt in the first architecture."""
-        for station in self:
-            station.local_optimizer.end_round()
-            settle(station.source)
-            station.keep_common(self[0].source)
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        """The schedules, and what new clients start from where the server's own model has gone on."""
-        return [
-            {**station.local_optimizer.state_dict(), "start": station.worker.start(station.source)}
-            for station in self
-        ]
-
-    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
-        """Takes up where a run was interrupted."""
-        for station, state in zip(self, states, strict=True):
-            station.local_optimizer.load_state_dict(state)
-            station.worker.set_start(state.get("start", {}))
+        """Layers that are common are learnt in the first architecture."""
+        for architecture in self:
+            settle(architecture.source)
+            architecture.keep_common(self[0].source)
 
 
 def modules(client: LightningModule, others: Sequence[LightningModule] | None) -> torch.nn.ModuleList:

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from lkd.federated.protocol.client_data import Client
-from lkd.federated.protocol.messages import Config, Message, Reply
+from lkd.federated.protocol.client_data import ClientInfo
+from lkd.federated.protocol.messages import Config, Message, RefusalError, Reply
 from lkd.federated.protocol.tensors import Groups, Tensors
-from lkd.federated.server.architectures import Stations
+from lkd.federated.server.architectures import Architectures
 from lkd.federated.server.outliers import Own, Size, harmless, middles, outlier, sizes
 from lkd.federated.server.ranks import Ranks
 from lkd.federated.server.records import Record, Records
 from lkd.federated.server.reply_checks import fault
 
-Exchange = Callable[[str, dict[Client, Message]], Iterator[Reply]]
+Exchange = Callable[[str, dict[int, Message]], Iterator[Reply]]
+"""Sends messages to clients by their ids and yields the replies, in any order."""
 Knowledge = Tensors | Mapping[int, Tensors]
 """The same tensors for every client, or those of each by its id."""
 Configs = Config | dict[int, Config]
@@ -28,7 +29,7 @@ class Calls:
     Args:
         index: Number of the round.
         exchange: The engine.
-        stations: The architectures, with the server's weights and buffers.
+        architectures: With the server's weights and buffers.
         ranks: The processes.
         records: Who did what in this round.
         on_record: ClientReply of every client that is done.
@@ -40,23 +41,24 @@ class Calls:
         self,
         index: int,
         exchange: Exchange,
-        stations: Stations,
+        architectures: Architectures,
         ranks: Ranks,
         records: Records,
         on_record: Callable[[Record], None],
+        undo: Callable[[int], None],
         outlier_factor: float | None,
         fewest: int = 0,
     ) -> None:
         self._index, self._exchange, self._ranks = index, exchange, ranks
-        self._x, self._buffers = stations.x, stations.buffers
-        self._layouts, self._kind_of = stations.layouts, stations.kind_of
-        self._records, self._on_record = records, on_record
+        self._x, self._buffers = architectures.x, architectures.buffers
+        self._layouts, self._kind_of = architectures.layouts, architectures.kind_of
+        self._records, self._on_record, self._undo = records, on_record, undo
         self._factor, self._fewest = outlier_factor, fewest
 
     def __call__(
         self,
         verb: str,
-        clients: Iterable[Client],
+        clients: Iterable[ClientInfo],
         send: Groups,
         config: dict[int, Config],
         knowledge: Knowledge | None = None,
@@ -72,12 +74,12 @@ class Calls:
         """
         asked = {c.id: c for c in clients if c.id not in self._records.failed and self._ranks.owns(c.id)}
         messages = {
-            client: Message(
+            i: Message(
                 {g: self._layouts[self._kind_of(i)].of_client(t) for g, t in {"x": self._x, **send}.items()},
                 {"round": self._index, **config.get(i, {})},
                 own_part(i, knowledge),
             )
-            for i, client in asked.items()
+            for i in asked
         }
         layouts = {kind: self._layouts[kind] for kind in {self._kind_of(i) for i in asked}}
         own = {k: Own.of(lay.of_client(self._x), lay.of_client(self._buffers)) for k, lay in layouts.items()}
@@ -86,16 +88,22 @@ class Calls:
 
         def take(reply: Reply, error: str) -> Iterator[Reply]:
             client = asked[reply.client]
-            if error and not reply.error and reply.undo is not None:
-                reply.undo()
-            record = self._records.enter(client, messages[client].nbytes, reply, error)
+            if error and not reply.error:
+                self._undo(reply.client)
+            record = self._records.enter(client, messages[reply.client].nbytes, reply, error)
             if verb == "train" or error:
                 self._on_record(record)
             if not error:
                 yield reply
 
         factor = None if verb == "evaluate" else self._factor  # a measurement changes nothing
+        answered: set[int] = set()
         for reply in self._exchange(verb, messages):
+            if reply.refused:
+                raise reply.cause or RefusalError(reply.error)
+            if reply.client not in asked or reply.client in answered:
+                continue  # nobody asked it, or it has answered already: the first answer counts
+            answered.add(reply.client)
             layout = self._layouts[self._kind_of(reply.client)]
             error = reply.error or fault(reply, layout, self._x, self._buffers)
             if not error and factor is not None:

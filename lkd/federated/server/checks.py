@@ -7,8 +7,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import NO_PUBLIC, Lists
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import NO_PUBLIC, Client, ClientInfo
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.heterogeneity import Devices
@@ -48,7 +47,7 @@ def check_public(algorithm: Algorithm, clients: Sequence[Client]) -> None:
         raise ValueError(NO_PUBLIC)
 
 
-def check_validation(algorithm: Algorithm, clients: Sequence[Client]) -> None:
+def check_validation(algorithm: Algorithm, clients: Sequence[Client] | Sequence[ClientInfo]) -> None:
     """Refuses clients without validation data of their own where the algorithm needs them.
 
     Raises:
@@ -175,35 +174,6 @@ def check_fewest(robust: Rule | None, present: int, index: int) -> None:
             f"robust={type(robust).__name__} as it is set needs at least {robust.fewest} clients that reply, but "
             f"{present} take part in round {index}."
         )
-
-
-def check_lists(lists: Any, what: str, params: Sequence[Tensor], shapes: bool) -> Lists:
-    """What an algorithm's client half returns or keeps.
-
-    Args:
-        lists: It; None is nothing.
-        what: Where it is from, such as `"Scaffold.finish"`.
-        params: What every list has to be aligned with.
-        shapes: Whether the shapes have to be the same, too, as the server's means need it.
-
-    Raises:
-        ValueError: If it is anything else.
-    """
-    if lists is None:
-        return {}
-    wrong = "" if isinstance(lists, dict) else f"is a {type(lists).__name__}"
-    for name, tensors in lists.items() if not wrong else ():
-        if not isinstance(tensors, list | tuple) or not all(isinstance(t, Tensor) for t in tensors):
-            wrong = f"has a {type(tensors).__name__} as {name!r}"
-        elif len(tensors) != len(params):
-            wrong = f"has {len(tensors)} tensors as {name!r}, not {len(params)}"
-        elif shapes and any(t.shape != p.shape for t, p in zip(tensors, params, strict=True)):
-            wrong = f"has other shapes in {name!r} than local.params"
-    if wrong:
-        raise ValueError(
-            f"{what} {wrong}; it must be a dict of lists of tensors, each list aligned with local.params."
-        )
-    return lists
 
 
 def check_result(algorithm: Algorithm, delta: Any, x: Tensors) -> None:

@@ -1,13 +1,10 @@
 """How much a client trains in a round."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from lkd.federated.protocol.client_data import Client
-from lkd.federated.protocol.seeds import derive
+from lkd.federated.protocol.description import LocalSettings
 from lkd.federated.server.heterogeneity import Fate, epochs, steps
 
 FINE = Fate()
@@ -52,8 +49,12 @@ class LocalWork:
                 f"gradient_clip_val={gradient_clip_val} must be above 0, or None for no clipping."
             )
         self.by_epochs, self.low, self.high = name == "epochs", low, high
-        self.accumulate = accumulate_grad_batches
-        self.clip = gradient_clip_val
+        self.settings = LocalSettings(accumulate_grad_batches, gradient_clip_val, self.by_epochs, high)
+
+    @property
+    def accumulate(self) -> int:
+        """Batches in an optimizer step."""
+        return self.settings.accumulate
 
     def draw(self, batches: int, seed: int, fate: Fate = FINE) -> int:
         """Optimizer steps of a client.
@@ -71,17 +72,3 @@ class LocalWork:
 
     def _random(self, seed: int) -> int:
         return int(np.random.default_rng(seed).integers(self.low, self.high, endpoint=True))
-
-
-def passes(client: Client, seed: int) -> Iterator[tuple[bool, Any]]:
-    """Training batches without end, epoch after epoch, each with whether it is the last of its epoch."""
-    for epoch in range(2**31):
-        previous: Any = None
-        started = False
-        for batch in client.train_batches(derive(seed, epoch)):
-            if started:
-                yield False, previous
-            previous, started = batch, True
-        if not started:
-            raise ValueError(f"client {client.name} has no training batch.")
-        yield True, previous

@@ -3,27 +3,27 @@
 from collections.abc import Iterable
 from typing import Any
 
-from lkd.federated.protocol.client_data import Client
-from lkd.federated.server.architectures import Stations
+from lkd.federated.protocol.client_data import Client, ClientInfo
+from lkd.federated.server.architectures import Architectures
 
 
-def check_owned(stations: Stations, clients: Iterable[Client]) -> None:
+def check_owned(architectures: Architectures, clients: Iterable[Client | ClientInfo]) -> None:
     """Refuses, before anybody trains, a client with samples of which its architecture sees nothing.
 
     Clients tell what they have in `present` (`lkd.datamodules.FederatedDataModule` with a `ModalityPlan`), networks what they see in
     `modalities` (`lkd.models.Multimodal`); of others nothing is known, and nothing is checked.
 
     Args:
-        stations: Of all architectures.
+        architectures: All of them.
         clients: All clients.
 
     Raises:
         ValueError: If there is such a client.
     """
-    seen = [_modalities(station.source) for station in stations]
+    seen = [_modalities(model) for model in architectures.models]
     for client in clients if any(seen) else ():
         told: dict[str, int] = getattr(client, "present", None) or {}
-        kind = stations.kind_of(client.id)
+        kind = architectures.kind_of(client.id)
         if not told or not seen[kind] or sum(told.get(m, 0) for m in seen[kind]) >= client.num_samples:
             continue
         owned = [m for m, count in told.items() if count]

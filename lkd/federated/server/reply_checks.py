@@ -7,10 +7,6 @@ from lkd.federated.protocol.tensor_names import Layout
 from lkd.federated.protocol.tensors import Tensors, all_finite
 
 
-class RefusalError(ValueError):
-    """What is wrong with the configuration, found at a client: it stops the run, where other errors leave a client out."""
-
-
 def fault(reply: Reply, layout: Layout, x: Tensors, buffers: Tensors) -> str:
     """Says in a sentence why a reply is of no use; empty if it is.
 

@@ -1,17 +1,17 @@
 """One round as an algorithm's server half sees it: verbs over the cohort, and means over the replies."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from lkd.federated.client.context import NO_PUBLIC
-from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.protocol.cache_use import CacheUse
-from lkd.federated.protocol.client_data import Client, Part, Public
+from lkd.federated.protocol.client_data import NO_PUBLIC, ClientInfo, Part, Public
 from lkd.federated.protocol.messages import Config, Reply
+from lkd.federated.protocol.runtime import Runtime
 from lkd.federated.protocol.tensor_names import Layout
 from lkd.federated.protocol.tensors import Groups, Tensors
 from lkd.federated.server.aggregation import ClientReply, Reduction
-from lkd.federated.server.architectures import Stations
+from lkd.federated.server.architectures import Architectures
 from lkd.federated.server.calls import Calls, Configs, Exchange, Knowledge, own_part
 from lkd.federated.server.ranks import Ranks
 from lkd.federated.server.records import Record, Records
@@ -30,8 +30,9 @@ class ServerRound:
         index: Number of the round, from 0.
         cohort: All clients that work in this round, over all ranks, by id.
         population: Number of all registered clients.
-        stations: The architectures, with the server's weights and buffers.
-        exchange: The engine.
+        architectures: With the server's weights and buffers.
+        exchange: The engine's.
+        runtime: Device and precision of what the server trains itself.
         ranks: The processes.
         steps: Optimizer steps that a client is to make in this round. Default: none.
         weighting: How much the clients' replies count in a mean.
@@ -41,17 +42,20 @@ class ServerRound:
         on_record: ClientReply of every client that is done, for progress.
         seed: For what the server draws.
         outlier_factor: How far a reply may be from the others, see `Federation`. Default: any distance.
+        public: The server's copy of the public data; None if there are none.
+        undo: Puts back what a client kept before an answer that is not taken.
     """
 
     def __init__(
         self,
         index: int,
-        cohort: Sequence[Client],
+        cohort: Sequence[ClientInfo],
         population: int,
-        stations: Stations,
+        architectures: Architectures,
         exchange: Exchange,
+        runtime: Runtime,
         ranks: Ranks,
-        steps: Callable[[Client], int] = lambda client: 0,
+        steps: Callable[[ClientInfo], int] = lambda client: 0,
         weighting: Weighting = "samples",
         rule: Rule | None = None,
         min_clients: int = 1,
@@ -59,19 +63,23 @@ class ServerRound:
         on_record: Callable[[Record], None] = lambda record: None,
         seed: int = 0,
         outlier_factor: float | None = None,
+        public: Public | None = None,
+        undo: Callable[[int], None] = lambda client: None,
     ) -> None:
         self.index, self.population, self.seed = index, population, seed
         self.cohort = {client.id: client for client in cohort}
         self.steps = {client.id: steps(client) for client in cohort}
-        self.x, self.kind_of = stations.x, stations.kind_of
-        self.models = [station.source for station in stations]
-        self._stations, self._buffers, self._layouts = stations, stations.buffers, stations.layouts
+        self.x, self.kind_of, self.runtime = architectures.x, architectures.kind_of, runtime
+        self.models, self._public = architectures.models, public
+        self._buffers, self._layouts = architectures.buffers, architectures.layouts
         self._plan = steps
         self._weighing = Weighing(weighting, cohort, self.models)
         self._ranks, self._min_clients = ranks, min_clients
         self.records = Records(index, ranks)
         fewest = 0 if rule is None else rule.fewest
-        self._calls = Calls(index, exchange, stations, ranks, self.records, on_record, outlier_factor, fewest)
+        self._calls = Calls(
+            index, exchange, architectures, ranks, self.records, on_record, undo, outlier_factor, fewest
+        )
         self._reduction = Reduction(
             self.x,
             self._buffers,
@@ -110,11 +118,22 @@ class ServerRound:
         """Lets one client train that holds the data of the whole cohort; it goes by the first one's id."""
         if not self.cohort:
             return
-        first, *others = self.cohort.values()
-        pooled = first.pooled(others)
-        self.cohort, self.steps = {pooled.id: pooled}, {pooled.id: self._plan(pooled)}
+        first, others = next(iter(self.cohort.values())), {"others": list(self.cohort)[1:]}
+        self.cohort = {first.id: first}
+        for reply in self._calls("count", [first], {"x": {}}, {first.id: others}):
+            held = reply.metrics
+            pooled = replace(
+                first,
+                name="pooled",
+                num_samples=int(held["samples"]),
+                num_batches=int(held["batches"]),
+                share=held["share"],
+                probability=1.0,
+                population=1,
+            )
+            self.cohort, self.steps = {first.id: pooled}, {first.id: self._plan(pooled)}
         self._min_clients = 1
-        yield from self.train()
+        yield from self.train(config=others)
 
     def gradient(self, at: Tensors | None = None) -> Iterator[Reply]:
         """The clients' full gradients at x, or at another point; the group is `"gradient"`."""
@@ -127,6 +146,7 @@ class ServerRound:
         knowledge: Knowledge | None = None,
         to: Iterable[int] | None = None,
         config: Configs | None = None,
+        weights: bool = True,
     ) -> Iterator[Reply]:
         """Lets clients run a method of the algorithm's client half, such as `"predict"`.
 
@@ -136,22 +156,19 @@ class ServerRound:
             knowledge: Tensors of any name, for all or for each.
             to: Whom to ask. Default: the cohort.
             config: Plain values, for all or for each.
+            weights: Whether they need the server's weights and buffers for it.
         """
         wanted = self.cohort.keys() if to is None else set(to)
         chosen = [client for i, client in self.cohort.items() if i in wanted]
         given: dict[int, Config] = {client.id: own_part(client.id, config) for client in chosen}
-        yield from self._calls(method, chosen, {"buffers": self._buffers}, given, knowledge)
+        send: Groups = {"buffers": self._buffers} if weights else {"x": {}}
+        yield from self._calls(method, chosen, send, given, knowledge)
 
     def evaluate(self, part: Part) -> None:
         """Lets the clients measure their models on their own data; `all_records` then has the metrics."""
         config = {i: {"part": part} for i in self.cohort}
         for _ in self._calls("evaluate", self.cohort.values(), {"buffers": self._buffers}, config):
             pass
-
-    @property
-    def loop(self) -> LocalLoop:
-        """How this process trains: its device and precision, for what the server trains itself."""
-        return self._stations[0].loop
 
     @property
     def public(self) -> Public:
@@ -162,12 +179,11 @@ class ServerRound:
         """
         if not self.cohort:
             self._enough(0)
-        public = next((client.public for client in self.cohort.values()), None)
-        if public is None or not len(public):
+        if self._public is None or not len(self._public):
             raise ValueError(NO_PUBLIC)
-        return public
+        return self._public
 
-    def client(self, reply: Reply) -> Client:
+    def client(self, reply: Reply) -> ClientInfo:
         """Who replied."""
         return self.cohort[reply.client]
 

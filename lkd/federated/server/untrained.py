@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lkd.federated.client.worker import matches
+from lkd.federated.protocol.tensor_names import matches
 
 if TYPE_CHECKING:
     from lkd.federated.federation import Federation
@@ -43,7 +43,7 @@ def untrained(federation: "Federation", part: str) -> str | None:
 
 def _kept(federation: "Federation") -> Sequence[str]:
     """Modules of the server's model with weights that clients train and that neither they nor the algorithm bring there."""
-    serves, shared = federation.algorithm.serves, federation.stations[0].layout.weights
+    serves, shared = federation.algorithm.serves, federation.architectures[0].layout.weights
     if serves is True:
         return []
     trains = [name for name, parameter in federation.client.named_parameters() if parameter.requires_grad]

@@ -10,9 +10,9 @@ import numpy as np
 from torch import nn
 
 from lkd.batches import LABELS, Keys, call_of
-from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.protocol.client_data import Public
-from lkd.federated.server.reply_checks import RefusalError
+from lkd.federated.protocol.messages import RefusalError
+from lkd.federated.protocol.runtime import Runtime
 from lkd.taps import Call
 
 
@@ -62,11 +62,11 @@ def public_calls(
     public: Public,
     rows: Sequence[int] | np.ndarray,
     batch_size: int,
-    loop: LocalLoop,
+    runtime: Runtime,
     input_key: Keys | None = None,
 ) -> Iterator[Call]:
     """`call_of` for batches of public samples, see `public_batches`."""
-    batches = public_batches(public, rows, batch_size, loop, input_key)
+    batches = public_batches(public, rows, batch_size, runtime, input_key)
     return (call_of(module, batch, input_key) for batch in batches)
 
 
@@ -74,7 +74,7 @@ def public_batches(
     public: Public,
     rows: Sequence[int] | np.ndarray,
     batch_size: int,
-    loop: LocalLoop,
+    runtime: Runtime,
     input_key: Keys | None = None,
 ) -> Iterator[Any]:
     """Batches of public samples where the module is, without their labels unless it is told what are the inputs.
@@ -89,7 +89,7 @@ def public_batches(
             "whole(rows, batch_size) that gives batches as they are."
         )
     for given in (whole or public.batches)(rows, batch_size):
-        batch = loop.on_device(given)
+        batch = runtime.on_device(given)
         if isinstance(batch, Mapping) and input_key is None:
             batch = {name: value for name, value in batch.items() if name not in LABELS}
         yield batch

@@ -8,11 +8,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.knowledge.common.batch_inputs import public_batches
 from lkd.federated.knowledge.common.box_fusion import Found
 from lkd.federated.knowledge.common.forward import minimise
 from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.runtime import Runtime
 from lkd.federated.protocol.tensors import Tensors
 
 FINEST = 65535
@@ -24,7 +24,7 @@ def find(
     module: LightningModule,
     public: Public,
     rows: Sequence[int] | np.ndarray,
-    loop: LocalLoop,
+    runtime: Runtime,
     batch_size: int,
     score_threshold: float,
     top: int,
@@ -35,7 +35,7 @@ def find(
         module: With a method `detect(images)`, as `lkd.modules.Detector` has.
         public: Frames, as dicts with `images (B, 3, H, W)`.
         rows: Which of them.
-        loop: How this process moves batches, and in which precision.
+        runtime: How this process moves batches, and in which precision.
         batch_size: Frames at once.
         score_threshold: Boxes of a lower score are left out.
         top: Most boxes of a frame.
@@ -52,11 +52,11 @@ def find(
     training = module.training
     module.eval()
     found: list[Found] = []
-    for batch in public_batches(public, rows, batch_size, loop):
+    for batch in public_batches(public, rows, batch_size, runtime):
         if not isinstance(batch, dict) or "images" not in batch:
             raise ValueError("the public data are no frames: batches must be dicts with `images`.")
         height, width = batch["images"].shape[-2:]
-        with loop.trainer.precision_plugin.forward_context():
+        with runtime.trainer.precision_plugin.forward_context():
             detections = detect(batch["images"])
         for one in detections:
             sure = (one["scores"] >= score_threshold).nonzero().flatten()
@@ -111,7 +111,7 @@ def learn(
     public: Public,
     rows: np.ndarray,
     packed: Tensors,
-    loop: LocalLoop,
+    runtime: Runtime,
     seed: int,
     epochs: int,
     batch_size: int,
@@ -133,7 +133,7 @@ def learn(
             order = generator.permutation(len(rows))
             places: Iterable[np.ndarray] = np.split(order, range(batch_size, len(order), batch_size))
             for place, batch in zip(
-                places, public_batches(public, rows[order], batch_size, loop), strict=True
+                places, public_batches(public, rows[order], batch_size, runtime), strict=True
             ):
                 height, width = batch["images"].shape[-2:]
                 size = torch.tensor([width, height, width, height], dtype=torch.float32)
@@ -148,7 +148,7 @@ def learn(
     before = own.get("log")
     own["log"] = _nothing  # what the module logs is of its own frames
     try:
-        return minimise(module, optimizer, batches(), loss, loop.trainer, loop.clip)
+        return minimise(module, optimizer, batches(), loss, runtime.trainer, runtime.clip)
     finally:
         own.pop("log")
         if before is not None:

@@ -76,7 +76,7 @@ class Ensemble:
     def _add(self, reply: Reply) -> None:
         server = self._server
         model = as_client(server, self._models, reply)
-        loop, public = server.loop, server.public
+        loop, public = server.runtime, server.public
         given = public_calls(model, public, range(len(public)), self._batch_size, loop, self._input_key)
         (logits,) = outputs(model, given, [self._layer], loop.trainer)
         self._said.append((reply.client, logits.cpu()))

@@ -1,67 +1,120 @@
 """Refuses, before anybody trains, clients that would exchange what does not fit together."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import torch
 from lightning.pytorch import LightningModule
 
 from lkd.batches import Keys, call_of
+from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.batch_inputs import public_batches
 from lkd.federated.knowledge.common.forward import outputs
+from lkd.federated.protocol.messages import RefusalError
 
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
+
+Shapes = dict[tuple[int, ...], list[int]]
+"""Architectures by the shape that a layer of theirs gives."""
 
 
 def check_sizes(
     server: "ServerRound",
     layer: str,
-    public: bool = False,
     what: str = "classes",
-    layers: Callable[[LightningModule], Sequence[str]] | None = None,
     input_key: Keys | None = None,
-    label_key: str | int = 1,
+    layers: Callable[[LightningModule], Sequence[str]] | None = None,
 ) -> None:
-    """Compares what a layer gives in all architectures, on the same inputs or on their clients' own.
+    """Compares what a layer gives in all architectures on a public sample.
 
     Args:
         server: The round; its own modules are asked, so nothing travels.
         layer: The layer, or the name of all of them for the message.
-        public: Whether they look at a public sample. Default: for every architecture of the cohort at a batch of its first
-            client, whose inputs may be of other kinds than others'.
         what: Of what the sizes are, for the message.
-        layers: Those of a module, where it has several, all of one size. Default: the one.
         input_key: Entries of the batch that the forward is given, see `call_of`.
-        label_key: Entry of the labels.
+        layers: Those of a module, where it has several, all of one size. Default: the one.
 
     Raises:
         ValueError: If they differ; it names the clients.
     """
-    found: dict[tuple[int, ...], list[int]] = {}
-    sample = next(public_batches(server.public, [0], 1, server.loop, input_key)) if public else None
+    found: Shapes = {}
+    sample = next(public_batches(server.public, [0], 1, server.runtime, input_key))
     for kind, model in enumerate(server.models):
-        batch = sample if public else _own(server, kind)
-        if batch is None:
-            continue
-        call = call_of(model, batch, input_key, label_key)
         asked = [layer] if layers is None else layers(model)
-        given = outputs(model, [call], asked, server.loop.trainer)
+        given = outputs(model, [call_of(model, sample, input_key)], asked, server.runtime.trainer)
         for shape in {tuple(g.shape[1:]): None for g in given}:
             found.setdefault(shape, []).append(kind)
+    _compare(server, layer, what, found)
+
+
+class OwnSizes:
+    """Compares what a layer gives at a client of every architecture, on a batch of its own, whose inputs may be of other kinds than others'.
+
+    An algorithm that has one has a method `tell_sizes`, which the clients run.
+
+    Args:
+        layer: The layer, or the name of all of them for the message.
+        what: Of what the sizes are, for the message.
+    """
+
+    def __init__(self, layer: str, what: str = "classes") -> None:
+        self._layer, self._what = layer, what
+        self._found: Shapes = {}
+
+    def check(self, server: "ServerRound") -> None:
+        """Asks a client of every architecture that was not asked yet.
+
+        Raises:
+            ValueError: If sizes differ; it names the clients.
+        """
+        known = {kind for kinds in self._found.values() for kind in kinds}
+        first = {server.kind_of(i): i for i in reversed(server.cohort)}
+        if not (asked := [i for kind, i in first.items() if kind not in known]):
+            return
+        told = [
+            (server.kind_of(reply.client), [tuple(shape.tolist()) for shape in reply.knowledge.values()])
+            for reply in server.call("tell_sizes", to=asked, weights=False)
+        ]
+        for kind, shapes in (one for part in server.gather_objects(told) for one in part):
+            for shape in dict.fromkeys(shapes):
+                self._found.setdefault(shape, []).append(kind)
+        _compare(server, self._layer, self._what, self._found)
+
+
+def tell_sizes(
+    context: ClientContext,
+    layers: Sequence[str],
+    input_key: Keys | None = None,
+    label_key: str | int = 1,
+) -> None:
+    """At the client: the shapes that layers give, without the batch.
+
+    Args:
+        context: The client.
+        layers: The layers.
+        input_key: Entries of the batch that the forward is given, see `call_of`.
+        label_key: Entry of the labels.
+
+    Raises:
+        RefusalError: If one does not exist, or gives no tensor.
+    """
+    batch = context.loop.on_device(next(iter(context.client.train_batches(context.seed))))
+    call = call_of(context.module, batch, input_key, label_key)
+    try:
+        given = outputs(context.module, [call], layers, context.loop.trainer)
+    except ValueError as error:
+        raise RefusalError(str(error)) from error
+    context.reply_tensors = {str(i): torch.tensor(g.shape[1:]) for i, g in enumerate(given)}
+
+
+def _compare(server: "ServerRound", layer: str, what: str, found: Shapes) -> None:
     if len(found) > 1:
         who = " and ".join(f"{_size(shape)} at {_who(server, kinds)}" for shape, kinds in found.items())
         raise ValueError(
             f"layer={layer!r} gives different {what}, {who}: clients that exchange it must have the same {what} in the "
             "same order; give their modules heads (projections) of one size, over all classes."
         )
-
-
-def _own(server: "ServerRound", kind: int) -> Any:
-    """A batch of the first client of an architecture; None if nobody of the cohort has it."""
-    client = next((client for i, client in server.cohort.items() if server.kind_of(i) == kind), None)
-    if client is None:
-        return None
-    return server.loop.on_device(next(iter(client.train_batches(server.seed))))
 
 
 def _size(shape: tuple[int, ...]) -> str:

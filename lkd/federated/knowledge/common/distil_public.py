@@ -10,10 +10,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.federated.knowledge.common.forward import minimise
 from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.runtime import Runtime
 from lkd.taps import Call, Taps
 
 Compare = Callable[[Any, Tensor], Tensor]
@@ -27,7 +27,7 @@ def distil(
     rows: np.ndarray,
     targets: Tensor,
     loss: Compare,
-    loop: LocalLoop,
+    runtime: Runtime,
     seed: int,
     epochs: int = 1,
     batch_size: int = 256,
@@ -44,7 +44,7 @@ def distil(
         rows: Numbers of those that have targets.
         targets: `(N, ...)`, one for each of `rows`; no gradient flows into them.
         loss: Compares a batch.
-        loop: How this process moves batches, and in which precision.
+        runtime: How this process moves batches, and in which precision.
         seed: Of the order.
         epochs: Passes.
         batch_size: Samples in a step.
@@ -63,7 +63,7 @@ def distil(
         for _ in range(epochs):
             order = generator.permutation(len(rows))
             places = torch.from_numpy(order).to(module.device).split(batch_size)
-            calls = public_calls(module, public, rows[order], batch_size, loop, input_key)
+            calls = public_calls(module, public, rows[order], batch_size, runtime, input_key)
             for place, call in zip(places, calls, strict=True):
                 yield call, targets[place]
 
@@ -73,7 +73,7 @@ def distil(
         given = [taps.output(one).float() for one in layers]
         return loss(given[0] if isinstance(layer, str) else given, batch[1])
 
-    return minimise(module, optimizer, batches(), step, loop.trainer, clip)
+    return minimise(module, optimizer, batches(), step, runtime.trainer, clip)
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float = 1.0) -> Tensor:

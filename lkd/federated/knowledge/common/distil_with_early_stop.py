@@ -8,11 +8,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.federated.knowledge.common.distil_public import Compare
 from lkd.federated.knowledge.common.forward import minimise, outputs
 from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.runtime import Runtime
 from lkd.taps import Call, Taps
 
 APART = 10
@@ -25,7 +25,7 @@ def fit(
     public: Public,
     targets: Tensor,
     loss: Compare,
-    loop: LocalLoop,
+    runtime: Runtime,
     seed: int,
     steps: int,
     batch_size: int = 128,
@@ -45,7 +45,7 @@ def fit(
         public: The samples.
         targets: `(N, ...)`, one for every public sample.
         loss: Compares a batch.
-        loop: How this process moves batches, and in which precision.
+        runtime: How this process moves batches, and in which precision.
         seed: Of the split and of the order.
         steps: Most steps.
         batch_size: Samples in a step.
@@ -64,7 +64,7 @@ def fit(
 
     def batches(many: int) -> Iterator[tuple[Call, Tensor]]:
         rows = [generator.choice(rest, min(batch_size, len(rest)), replace=False) for _ in range(many)]
-        calls = public_calls(student, public, np.concatenate(rows), len(rows[0]), loop, input_key)
+        calls = public_calls(student, public, np.concatenate(rows), len(rows[0]), runtime, input_key)
         for chosen, call in zip(rows, calls, strict=True):
             yield call, targets[torch.from_numpy(chosen)]
 
@@ -74,8 +74,8 @@ def fit(
         return loss(taps.output(layer).float(), batch[1])
 
     def apart_loss() -> float:
-        given = public_calls(student, public, apart, batch_size, loop, input_key)
-        (found,) = outputs(student, given, [layer], loop.trainer)
+        given = public_calls(student, public, apart, batch_size, runtime, input_key)
+        (found,) = outputs(student, given, [layer], runtime.trainer)
         return float(loss(found, targets[torch.from_numpy(apart)]))
 
     def state() -> list[Tensor]:
@@ -87,7 +87,7 @@ def fit(
     while done < steps and since < patience:
         many = min(check, steps - done)
         with torch.enable_grad():
-            minimise(student, optimizer, batches(many), step, loop.trainer, scheduler=scheduler)
+            minimise(student, optimizer, batches(many), step, runtime.trainer, scheduler=scheduler)
         done, found = done + many, apart_loss()
         since = 0 if found < lowest else since + many
         if found < lowest:

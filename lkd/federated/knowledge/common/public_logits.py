@@ -122,11 +122,11 @@ class PublicExchange(Algorithm):
     def _check(self, server: "ServerRound") -> None:
         """Refuses, before anybody works, clients of other classes."""
         if not self._checked:
-            check_sizes(server, self.layer, public=True, input_key=self.input_key)
+            check_sizes(server, self.layer, input_key=self.input_key)
             rows = self.rows(server.seed, 0, len(server.public))
             if len(rows) % self.batch_size == 1:
                 told = f"batch_size={self.batch_size} of {len(rows)} public samples leaves a batch of one"
-                (one,) = public_batches(server.public, [0], 1, server.loop, self.input_key)
+                (one,) = public_batches(server.public, [0], 1, server.runtime, self.input_key)
                 for model in filter(normalizes, server.models):
                     try_one(model, functools.partial(run, model, call_of(model, one, self.input_key)), told)
             self._checked = True
@@ -223,7 +223,7 @@ def at_server(
             rows,
             targets,
             compare,
-            server.loop,
+            server.runtime,
             seed,
             epochs,
             batch_size,

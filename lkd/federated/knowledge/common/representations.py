@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.knowledge.common.batch_inputs import inputs_of, public_batches
 from lkd.federated.knowledge.common.forward import outputs
 from lkd.federated.knowledge.common.modality_layers import present
 from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.runtime import Runtime
 from lkd.losses.unit import gram, unit
 from lkd.taps import Call
 
@@ -25,7 +25,7 @@ def complete(
     public: Public,
     rows: Sequence[int] | np.ndarray,
     batch_size: int,
-    loop: LocalLoop,
+    runtime: Runtime,
 ) -> Iterator[Any]:
     """Batches of public samples that have all these modalities, where the module is.
 
@@ -33,7 +33,7 @@ def complete(
         ValueError: If a sample lacks one of them.
     """
     names = list(modalities)
-    for given in public_batches(public, rows, batch_size, loop):
+    for given in public_batches(public, rows, batch_size, runtime):
         batch = inputs_of(given)
         there = present(module, batch)
         for m in names:
@@ -51,7 +51,7 @@ def represent(
     public: Public,
     rows: Sequence[int] | np.ndarray,
     batch_size: int,
-    loop: LocalLoop,
+    runtime: Runtime,
 ) -> dict[str, Tensor]:
     """What a module makes of public samples in each modality, in eval mode, as unit vectors.
 
@@ -61,7 +61,7 @@ def represent(
         public: The samples.
         rows: Numbers of those that are asked for.
         batch_size: Samples at a time.
-        loop: How this process moves batches, and in which precision.
+        runtime: How this process moves batches, and in which precision.
 
     Returns:
         `(N, D)` by modality, float32.
@@ -69,9 +69,9 @@ def represent(
     Raises:
         ValueError: If a sample lacks one of the modalities.
     """
-    complete_ones = complete(module, layers, public, rows, batch_size, loop)
+    complete_ones = complete(module, layers, public, rows, batch_size, runtime)
     calls = (Call((batch,), {}) for batch in complete_ones)
-    found = outputs(module, calls, list(layers.values()), loop.trainer)
+    found = outputs(module, calls, list(layers.values()), runtime.trainer)
     return {m: unit(z.flatten(1)) for m, z in zip(layers, found, strict=True)}
 
 

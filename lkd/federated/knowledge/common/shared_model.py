@@ -3,7 +3,7 @@
 import torch
 from lightning.pytorch import LightningModule
 
-from lkd.federated.client.worker import matches
+from lkd.federated.protocol.tensor_names import matches
 from lkd.federated.protocol.tensors import Tensors, is_inexact
 
 

@@ -1,0 +1,21 @@
+"""A client's training batches, epoch after epoch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.seeds import derive
+
+
+def passes(client: Client, seed: int) -> Iterator[tuple[bool, Any]]:
+    """Training batches without end, epoch after epoch, each with whether it is the last of its epoch."""
+    for epoch in range(2**31):
+        previous: Any = None
+        started = False
+        for batch in client.train_batches(derive(seed, epoch)):
+            if started:
+                yield False, previous
+            previous, started = batch, True
+        if not started:
+            raise ValueError(f"client {client.name} has no training batch.")
+        yield True, previous
