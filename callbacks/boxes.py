@@ -5,9 +5,8 @@ from typing import Any, Literal, cast
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lkd.callbacks.distillation import Distillation
+from lkd.callbacks.distillation import Distillation, taught
 from lkd.distillation import Distiller
-from lkd.federated import Federation
 from lkd.losses import CWD, DenseDetection, Term
 from lkd.modules import Detector
 from lkd.teachers import PseudoLabels, Teacher
@@ -88,7 +87,7 @@ class BoxDistillation(Distillation):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds where whole frames come from, then attaches."""
         if stage == "fit":
-            students = pl_module.students if isinstance(pl_module, Federation) else [pl_module]
+            students = taught(pl_module)
             require_one_list(students)
             for student in students:
                 self._check_student(student)

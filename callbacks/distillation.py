@@ -13,10 +13,26 @@ from lkd.callbacks.example import example_batch, without_loggers
 from lkd.distillation import Distiller
 from lkd.distillation.adapters import ADAPTERS, LAYERS, SHAPES, layers_of, may_adapt, pairs_of
 from lkd.federated import Federation
+from lkd.federated.client.elsewhere import Students
 from lkd.losses import Term
 from lkd.packages import overrides
 from lkd.teachers import Teacher
 from lkd.teachers.cached import cached_in
+
+SETTINGS = ("weight", "temperature")
+"""Of a term, what schedules change."""
+
+
+def is_of_clients(module: LightningModule) -> bool:
+    """Whether a module is a federation, or stands in for one where its clients work."""
+    return isinstance(module, Federation | Students)
+
+
+def taught(module: LightningModule) -> list[LightningModule]:
+    """The modules that a distillation attaches itself to: the clients' in this process, or the module itself."""
+    if isinstance(module, Federation) and not module.engine.capabilities.shares_memory:
+        return []  # where they work, the callback is there, too
+    return module.students if isinstance(module, Federation | Students) else [module]
 
 
 def running_terms(trainer: Trainer) -> list[tuple[str, Term]]:
@@ -92,7 +108,7 @@ class Distillation(Callback):
             )
         self._saved = self._left = None
         self.distiller.thaws = any(isinstance(c, BaseFinetuning) for c in cast(Any, trainer).callbacks)
-        students = pl_module.students if isinstance(pl_module, Federation) else [pl_module]
+        students = taught(pl_module)
         for student in students:
             if not any(overrides(student, hook) for hook in ("setup", "configure_model")):
                 self.distiller.check_layers(student)  # before a teacher may be trained for minutes
@@ -127,9 +143,7 @@ class Distillation(Callback):
             )
         self.check(student)
         federation = cast(Any, trainer).lightning_module
-        if isinstance(
-            federation, Federation
-        ):  # a client's mistake would be a failed client, round after round
+        if is_of_clients(federation):  # a client's mistake would be a failed client, round after round
             batch = trainer.strategy.batch_to_device(federation.example(), student.device)
             self.distiller.adopt(student, self.distiller.look(student, batch) or [], batch)
             return
@@ -142,6 +156,20 @@ class Distillation(Callback):
         learning = may_adapt(term for _, term in running_terms(trainer))
         if self._saved is not None and (may_adapt(self.distiller.terms.values()) or not learning):
             self._restore(student)
+
+    def settings(self) -> list[dict[str, float]]:
+        """Weight and temperature of every term, and of those inside it, which schedules change; for clients elsewhere."""
+        return [{n: float(getattr(p, n)) for n in SETTINGS if hasattr(p, n)} for p in self._parts()]
+
+    def take_settings(self, values: list[dict[str, float]]) -> None:
+        """Takes over what `settings` of the same callback gave in another process."""
+        for part, of_part in zip(self._parts(), values, strict=True):
+            for name, value in of_part.items():
+                setattr(part, name, value)
+
+    def _parts(self) -> list[Any]:
+        terms = self.distiller.terms.values()
+        return [part for term in terms for part in term.modules() if isinstance(part, Term)]
 
     def check(self, pl_module: LightningModule) -> None:
         """For subclasses: refuses a student that the prepared teacher does not fit. Default: takes all."""
@@ -156,7 +184,7 @@ class Distillation(Callback):
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Averages the gradients of the adapters over the ranks; they are no part of what DDP has wrapped."""
-        if trainer.world_size > 1 and not isinstance(pl_module, Federation):
+        if trainer.world_size > 1 and not is_of_clients(pl_module):
             adapters: nn.Module = getattr(pl_module, ADAPTERS, nn.Module())
             for parameter in adapters.parameters():
                 if parameter.grad is not None:
@@ -166,7 +194,7 @@ class Distillation(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs what share of the samples a `CachedTeacher` has not been asked about again."""
         views = getattr(getattr(trainer, "datamodule", None), "views_per_image", None) or 1
-        enough = views + (4 if isinstance(pl_module, Federation) else 1)  # rounds take other clients
+        enough = views + (4 if is_of_clients(pl_module) else 1)  # rounds take other clients
         rates = [
             rate for cached in cached_in(self.teacher) if (rate := cached.epoch_ended(enough)) is not None
         ]
@@ -191,7 +219,7 @@ class Distillation(Callback):
         return {ADAPTERS: adapters.state_dict(), SHAPES: self.distiller.shapes, LAYERS: layers}
 
     def _detach(self, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, Federation):
+        if not is_of_clients(pl_module):
             self._left = self._learnt(pl_module) or self._left
         self.distiller.detach()
 
@@ -203,7 +231,7 @@ class Distillation(Callback):
         Raises:
             ValueError: If the run has other adapters than the checkpoint, as the optimizer's state would not fit.
         """
-        if trainer.state.fn != "fit" or isinstance(pl_module, Federation):
+        if trainer.state.fn != "fit" or is_of_clients(pl_module):
             return
         self._saved = {key: checkpoint.get(key, {}) for key in (ADAPTERS, SHAPES, LAYERS)}
         if hasattr(

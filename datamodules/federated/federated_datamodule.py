@@ -152,7 +152,7 @@ class FederatedDataModule(Relay):
     def _say_who_takes_cohorts(self, stage: str | None) -> None:
         """Warns where a plain module is trained: its batches would be lists of clients."""
         module = self.trainer.lightning_module if self.trainer is not None and stage == "fit" else None
-        if module is not None and not hasattr(type(module), "stations"):
+        if module is not None and not hasattr(type(module), "architectures"):
             who = type(module).__name__
             rank_zero_warn(
                 f"FederatedDataModule gives {who} lists of clients as training batches: if it is the clients' module, train "

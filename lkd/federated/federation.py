@@ -143,7 +143,13 @@ class Federation(Measured):
         """No callbacks: the first hook of a fit, and so the place to refuse what a Trainer would do by itself."""
         if self.trainer.state.fn == "fit":
             check_trainer(self.trainer)
+        self.engine.meet(self.trainer)
         return []
+
+    def teardown(self, stage: str) -> None:
+        """The client module's own; processes of the engine end."""
+        super().teardown(stage)
+        self.engine.close()
 
     def configure_optimizers(self) -> Any:
         """The server's optimizer and scheduler over the trainable parameters of all architectures."""

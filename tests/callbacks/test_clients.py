@@ -31,7 +31,7 @@ def accuracy(module, client, part):
     """Of a client's model on its own data, computed without the federation."""
     own = copy.deepcopy(module.client).eval()
     state = own.state_dict()
-    state.update(module.store.get(client.id).get(OWN, {}))
+    state.update(module.engine.host.store.get(client.id).get(OWN, {}))
     own.load_state_dict(state)
     with torch.no_grad():
         hits = [own(x).argmax(1) == y for x, y in client.ordered_batches(part)]

@@ -220,7 +220,7 @@ def test_training_is_what_it_is_without(tmp_path):
     for callbacks in ([], [TradeoffLog(folder=str(tmp_path))]):
         module = federation(FedMD(samples=50, batch_size=16))
         fit(callbacks, 2, module, data(public=0.2))
-        states.append({i: module.store.get(i) for i in range(4)})
+        states.append({i: module.engine.host.store.get(i) for i in range(4)})
     flat = [[t for i in range(4) for g in state[i].values() for t in g.values()] for state in states]
     assert flat[0] and all(torch.equal(a, b) for a, b in zip(*flat, strict=True))
 

@@ -26,7 +26,7 @@ from lkd.datamodules.samples.batching import Batching
 from lkd.datamodules.samples.metadata import Columns
 from lkd.datamodules.samples.samplers import EpochLoader
 from lkd.federated import Centralized, Federation
-from lkd.federated.server.architectures import Stations
+from lkd.federated.protocol.client_data import kind_of
 from lkd.modalities import split
 
 SHAPES = {"acc": (3, 8), "rgb": (1, 4, 4), "tag": (2,)}  # series, images, vectors
@@ -149,16 +149,13 @@ def within(count, size, rate):
 @pytest.mark.parametrize("assign", [None, [2, 2, 0, 1, 0, 1]])
 def test_batches_of_a_client_have_its_own_modalities_alone(assign):
     data = federated(ModalityPlan(TYPES, assign))
-    stations = Stations.__new__(Stations)  # the other side's rule
-    list.extend(stations, TYPES)
-    stations._assign = assign
     for client in data.clients:
-        mine = TYPES[stations.kind_of(client.id)]
+        mine = TYPES[kind_of(client.id, len(TYPES), assign)]  # the other side's rule
         for batch in [*client.train_batches(3), *client.ordered_batches("train")]:
             inputs, present = split(batch[0])
             assert set(inputs) == set(mine) and all(flag.all() for flag in present.values())
         assert len(look(client.train_batches(3))) == client.num_samples == 10
-    assert data.plan.kinds(6).tolist() == [stations.kind_of(k) for k in range(6)]
+    assert data.plan.kinds(6).tolist() == [kind_of(k, len(TYPES), assign) for k in range(6)]
 
 
 def test_without_types_all_have_all_and_without_a_plan_nothing_changes():

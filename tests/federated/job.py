@@ -282,7 +282,7 @@ def run(kind, folder, rounds, devices=1, callbacks=()):
     trainer.fit(federation, datamodule=data, ckpt_path=str(last) if last.exists() else None)
     kept = {
         c: state
-        for part in federation.ranks.gather_objects(federation.store.state_dict())
+        for part in federation.ranks.gather_objects(federation.engine.host.store.state_dict())
         for c, state in part.items()
     }
     if trainer.is_global_zero:

@@ -93,7 +93,7 @@ def test_a_client_whose_metric_is_no_number_fails_by_name_and_keeps_its_state():
     federation = Federation(Wide(), Scaffold(), LocalWork(steps=1))
     with pytest.raises(TooFewClientsError, match=r"client1: ValueError: self.log\('acc', ...\)"):
         trainer(1).fit(federation, loader(two_clients()))
-    assert len(federation.store) == 0
+    assert len(federation.engine.host.store) == 0
 
 
 def test_rates_that_are_tensors_are_scaled_for_one_client_alone():
@@ -109,7 +109,7 @@ def test_a_second_fit_starts_the_variates_of_server_and_clients_anew():
     federation = Federation(Quadratic(), Scaffold(), LocalWork(steps=2))
     for rounds in (3, 1):
         trainer(rounds).fit(federation, loader(two_clients()))
-    variates = [federation.store.get(i)["c"]["x"] for i in range(2)]
+    variates = [federation.engine.host.store.get(i)["c"]["x"] for i in range(2)]
     assert torch.allclose(federation.algorithm.state["c"]["x"], sum(variates) / 2)
 
 
@@ -222,7 +222,7 @@ def test_a_client_that_makes_no_step_keeps_its_variate():
     clients = [Point(0, [(1, 1.0)], 2), Point(1, [(1, 3.0)], 2)]
     federation = run(Scaffold(), 2, clients, module=Overflow(), trainer_args={"plugins": plugins})
     assert [r.steps for r in federation.records] == [0, 0]
-    assert [federation.store.get(i)["c"]["x"].item() for i in range(2)] == pytest.approx([-1, -3])
+    assert [federation.engine.host.store.get(i)["c"]["x"].item() for i in range(2)] == pytest.approx([-1, -3])
 
 
 def test_a_server_scheduler_that_waits_for_a_metric_is_refused():
@@ -250,7 +250,7 @@ def test_statistics_of_adapters_stay_with_their_clients():
 
     student.training_step = with_adapter
     trainer(1).fit(federation, loader(samples()))
-    kept = [federation.store.get(i)["personal"][f"{ADAPTERS}.running_mean"] for i in range(3)]
+    kept = [federation.engine.host.store.get(i)["personal"][f"{ADAPTERS}.running_mean"] for i in range(3)]
     assert not torch.equal(kept[0], kept[1])
     assert F.mse_loss(kept[0], torch.zeros(6)) > 0
 
@@ -262,7 +262,7 @@ def test_a_measurement_by_another_trainer_changes_nothing():
     federation, _ = noisy(Scaffold(), rounds=2)
     before = (
         federation.algorithm.state["c"]["net.0.weight"].clone(),
-        federation.stations[0].local_optimizer.state_dict(),
+        federation.engine.host.slots[0].local_optimizer.state_dict(),
     )
     data = DataLoader(TensorDataset(torch.ones(4, 3), torch.zeros(4).long()), batch_size=4)
     calls = LambdaCallback(on_validation_epoch_end=measure)
@@ -270,8 +270,8 @@ def test_a_measurement_by_another_trainer_changes_nothing():
     trainer(1, callbacks=[calls]).validate(federation, data, verbose=False)
     assert before[0].any()
     assert torch.equal(federation.algorithm.state["c"]["net.0.weight"], before[0])
-    assert federation.stations[0].local_optimizer.state_dict()["rounds"] == 2
-    assert federation.stations[0].local_optimizer.state_dict()["groups"] == before[1]["groups"]
+    assert federation.engine.host.slots[0].local_optimizer.state_dict()["rounds"] == 2
+    assert federation.engine.host.slots[0].local_optimizer.state_dict()["groups"] == before[1]["groups"]
 
 
 class Witness(Noisy):

@@ -83,22 +83,22 @@ def test_scaffold_by_hand():
         federation = run(Scaffold(option=2), rounds, two((5, 5)))
         assert federation.client.x.item() == pytest.approx(x, abs=1e-9)
         if rounds == 1:
-            kept = [float(federation.store.get(i)["c"]["x"]) for i in (0, 1)]
+            kept = [float(federation.engine.host.store.get(i)["c"]["x"]) for i in (0, 1)]
             assert kept == pytest.approx([0.0, -2.68928], abs=1e-9)
             assert float(federation.algorithm.state["c"]["x"]) == pytest.approx(-1.34464, abs=1e-9)
 
 
 def test_scaffold_divides_by_all_clients_not_by_the_cohort():
     federation = run(Scaffold(option=2), 1, two(), size=1)
-    (who,) = [i for i in (0, 1) if federation.store.get(i)]
-    change = float(federation.store.get(who)["c"]["x"])
+    (who,) = [i for i in (0, 1) if federation.engine.host.store.get(i)]
+    change = float(federation.engine.host.store.get(who)["c"]["x"])
     assert float(federation.algorithm.state["c"]["x"]) == pytest.approx(change / 2, abs=1e-12)
 
 
 def test_scaffold_sums_variates_equally_when_weights_are_not():
     clients = [Point(0, [(1, 0.0)], 2), Point(1, [(4, 1.0)] * 3, 2)]
     federation = run(Scaffold(weights="samples"), 1, clients)
-    kept = [float(federation.store.get(i)["c"]["x"]) for i in (0, 1)]
+    kept = [float(federation.engine.host.store.get(i)["c"]["x"]) for i in (0, 1)]
     assert float(federation.algorithm.state["c"]["x"]) == pytest.approx(sum(kept) / 2, abs=1e-12)
 
 

@@ -122,7 +122,7 @@ def test_weights_of_another_algorithm_can_be_loaded_and_trained(tmp_path):
     other = Federation.load_from_checkpoint(tmp_path / "last.ckpt", client=Noisy())
     assert torch.equal(other.client.net[0].weight, saved.client.net[0].weight)
     trainer(1).fit(other, loader(samples()))
-    assert other.algorithm.state == {} and len(other.store) == 0
+    assert other.algorithm.state == {} and len(other.engine.host.store) == 0
 
 
 def test_checkpoint_of_another_server_optimizer_is_refused(tmp_path):
@@ -173,7 +173,7 @@ def test_clients_are_measured_with_their_own_layers_whatever_the_algorithm(tmp_p
     made.test(other, [torch.zeros(1)], ckpt_path=str(tmp_path / "last.ckpt"), verbose=False)
     other.evaluate([], "test")
     assert other.algorithm.state == {}
-    for client, state in saved.store.state_dict().items():
-        kept = other.store.get(client)
+    for client, state in saved.engine.host.store.state_dict().items():
+        kept = other.engine.host.store.get(client)
         assert kept.keys() == {"personal"}
         assert_same({"kept": state["personal"]}, {"kept": kept["personal"]})

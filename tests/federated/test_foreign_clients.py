@@ -90,7 +90,7 @@ def test_layers_that_are_made_at_the_server_alone():
                 Once.made = True
 
     federation = Federation(Once())
-    federation.stations  # noqa: B018  # as a callback may ask, before setup
+    federation.architectures  # noqa: B018  # as a callback may ask, before setup
     with pytest.raises(ValueError, match=r"Once\.setup made net\.0\.weight in the module at the server"):
         trainer(1).fit(federation, loader(samples()))
 

@@ -113,7 +113,7 @@ def test_moon_is_its_formula():
     reference = by_hand(loss, rounds=3, client=client)
     for a, b in zip(federation.client.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-    assert set(federation.store.get(0)) == {"former"}
+    assert set(federation.engine.host.store.get(0)) == {"former"}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_adapters_stay_with_their_clients(tmp_path):
     callback = Distillation(Teacher(Net(16)), [term], alpha=1.0)
     federation = fit(FedAvg(), callbacks=[callback])
     assert not any("adapter" in name for name in (*federation.x, *federation.state_dict()))
-    kept = [federation.store.get(i)["personal"] for i in range(3)]
+    kept = [federation.engine.host.store.get(i)["personal"] for i in range(3)]
     names = [n for n in kept[0] if "adapter" in n]
     assert names
     assert not torch.equal(kept[0][names[0]], kept[1][names[0]])

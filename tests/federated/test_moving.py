@@ -46,13 +46,15 @@ def test_a_moving_target_is_kept_by_every_client(tmp_path):
     for client, model in whole.models(samples()):
         first = start.target.weight.lerp(_trained(start, client, after, 0), RATE)
         assert not torch.equal(model.target.weight, start.target.weight)
-        assert torch.equal(after.store.get(client.id)["personal"]["target.weight"], first)
+        assert torch.equal(after.engine.host.store.get(client.id)["personal"]["target.weight"], first)
         loaded = load_client(str(tmp_path / "epoch=1.ckpt"), client=client.id, module=Target())
         assert torch.equal(loaded.target.weight, model.target.weight)
-    kept = [whole.store.get(i)["personal"]["target.weight"] for i in range(3)]
+    kept = [whole.engine.host.store.get(i)["personal"]["target.weight"] for i in range(3)]
     assert not torch.equal(kept[0], kept[1])
     resumed = fit(2, tmp_path / "rest", tmp_path / "epoch=0.ckpt")
-    assert all(torch.equal(resumed.store.get(i)["personal"]["target.weight"], kept[i]) for i in range(3))
+    assert all(
+        torch.equal(resumed.engine.host.store.get(i)["personal"]["target.weight"], kept[i]) for i in range(3)
+    )
 
 
 def _trained(start, client, after, round):
@@ -66,7 +68,7 @@ def _trained(start, client, after, round):
 
 def test_frozen_weights_that_stay_are_nobodys():
     federation = fit(2, moves=False)
-    assert federation.store.state_dict() == {}
+    assert federation.engine.host.store.state_dict() == {}
 
 
 def test_statistics_over_ranks_are_refused():

@@ -124,7 +124,7 @@ def test_an_encoder_without_an_owner_in_the_round_stays():
 
 def bits(federation):
     found = dict(federation.state_dict())
-    for i, groups in federation.store.state_dict().items():
+    for i, groups in federation.engine.host.store.state_dict().items():
         found |= {f"{i}/{g}/{n}": t for g, group in groups.items() for n, t in group.items()}
     return found
 
@@ -226,9 +226,9 @@ def test_clients_of_other_modalities_exchange_what_they_know(make):
     assert same(one, two)
     context, _ = exchanging(FedProto("network.embedding", 3, lam=0.0), auxiliary=1)
     for i, module in enumerate((BOTH, ("acc",), ("gyro",))):
-        names = one.store.get(i)["personal"]
+        names = one.engine.host.store.get(i)["personal"]
         assert {n.split(".")[2] for n in names if n.startswith("network.encoders")} == set(module)
-        theirs = context.store.get(i)["personal"]
+        theirs = context.engine.host.store.get(i)["personal"]
         assert not torch.equal(names["network.head.weight"], theirs["network.head.weight"])
     shown = {c.id: m for c, m in one.models(clients)}
     assert len(shown) == 3

@@ -35,7 +35,7 @@ def test_one_huge_reply_is_left_out_by_name(algorithm, scale):
     assert errors(federation).keys() == {3}
     reference = run(algorithm(), 3, clients((1.0, 2.0, 3.0), 4))
     assert torch.equal(federation.client.x, reference.client.x)
-    assert federation.store.get(3) == {}  # it keeps what it had: nothing
+    assert federation.engine.host.store.get(3) == {}  # it keeps what it had: nothing
 
 
 class Liar(Scaffold):

@@ -161,7 +161,7 @@ def test_float_buffers_are_averaged_and_integer_ones_stay():
 
 def test_personal_layers_stay_with_each_client_and_differ():
     federation, _ = noisy(personal=["batchnorm", "net.4"])
-    kept = [federation.store.get(i)["personal"] for i in range(3)]
+    kept = [federation.engine.host.store.get(i)["personal"] for i in range(3)]
     assert {"net.1.weight", "net.1.running_mean", "net.4.bias"} <= set(kept[0])
     assert not torch.equal(kept[0]["net.1.running_mean"], kept[1]["net.1.running_mean"])
     assert all(int(k["net.1.num_batches_tracked"]) > 0 for k in kept)
@@ -177,7 +177,7 @@ def test_local_clients_exchange_nothing_and_continue_where_they_were():
     for i, e in enumerate((5.0, -5.0)):
         for _ in range(6):
             x[i] -= 0.05 * (x[i] - e)
-    kept = [float(federation.store.get(i)["personal"]["x"]) for i in (0, 1)]
+    kept = [float(federation.engine.host.store.get(i)["personal"]["x"]) for i in (0, 1)]
     assert kept == pytest.approx(x, abs=1e-12)
     assert federation.client.x.item() == 0
 
@@ -214,7 +214,7 @@ def test_failed_clients_are_named_and_left_out():
     errors = {r.name: r.error for r in federation.records}
     assert errors["client3"] == "FloatingPointError: the local model is not finite (NaN or infinite)"
     assert not errors["client0"]
-    assert federation.store.get(3) == {}
+    assert federation.engine.host.store.get(3) == {}
     reference = run(Scaffold(), 2, [Point(0, [(1, 1.0)], 4), Point(1, [(1, 3.0)], 4)])
     torch.testing.assert_close(federation.client.x, reference.client.x, rtol=0, atol=1e-15)
 
@@ -259,7 +259,9 @@ def test_a_client_that_takes_too_long_is_left_out_between_its_batches(monkeypatc
     ):
         federation = run(Scaffold(), 1, clients, LocalWork(steps=100), module=Slow(), client_timeout=15)
     assert Slow.now - began == 20.0  # found after its second batch
-    assert federation.store.get(1) == {} and federation.client.x.item() == pytest.approx(1.0, abs=0.01)
+    assert federation.engine.host.store.get(1) == {} and federation.client.x.item() == pytest.approx(
+        1.0, abs=0.01
+    )
     with pytest.raises(TooFewClientsError, match="client1: TimeoutError: not done after"):
         run(FedLin(), 1, clients, module=Slow(), client_timeout=15, min_clients=2)  # in the gradient at x
     assert run(FedAvg(), 1, clients, module=Slow(), client_timeout=41).records[1].steps == 4
@@ -406,17 +408,17 @@ def test_mime_draws_the_same_dropout_at_both_points():
     """At the first step y = x, so both gradients are equal and only the server's is left."""
     federation, _ = noisy(Mime(beta=0.0), rounds=1, clients=[Samples(0, 4, 1)])
     assert not federation.records[0].error
-    loop = federation.stations[0].loop
+    loop = federation.engine.host.slots[0].loop
     batch = (torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))
     loop._batches, loop._rng = [(batch, 0)], loop._rng_state()
     random.seed(0)
     np.random.seed(0)
     _, loss = loop._forward(batch, 0)
-    here = torch.autograd.grad(loss, federation.stations[0].worker.parameters)
+    here = torch.autograd.grad(loss, federation.engine.host.slots[0].worker.parameters)
     assert not torch.equal(torch.get_rng_state(), loop._rng[0])
     random.seed(0)
     np.random.seed(0)
-    there = loop.gradient_at([p.detach().clone() for p in federation.stations[0].worker.parameters])
+    there = loop.gradient_at([p.detach().clone() for p in federation.engine.host.slots[0].worker.parameters])
     for a, b in zip(here, there, strict=True):
         assert torch.equal(a, b)
 

@@ -127,7 +127,7 @@ def test_a_plateau_knows_lightnings_names_of_a_mean_and_a_last_step(monitor, rat
 
     federation = Federation(Both(waiting(monitor=monitor)), FedAvg(), LocalWork(epochs=1))
     trainer(2).fit(federation, loader(clients(Samples)[:1] + clients(Samples)[1:2]))
-    kept = federation.store.get(0)["schedule"]
+    kept = federation.engine.host.store.get(0)["schedule"]
     assert kept["rates"].item() == rates[1] and kept["best"].item() == {0.5: 3.0, 1.0: 2.0}[rates[1]]
 
 

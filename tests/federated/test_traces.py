@@ -154,7 +154,7 @@ def counted(rounds, people, tmp_path, resume=None):
 
 def test_every_client_counts_for_itself(tmp_path):
     whole = counted(3, samples(), tmp_path)
-    kept = {c: s["attributes"] for c, s in whole.store.state_dict().items()}
+    kept = {c: s["attributes"] for c, s in whole.engine.host.store.state_dict().items()}
     assert {c: (s[".steps"].item(), s[".warm"].item()) for c, s in kept.items()} == {
         0: (6, True),
         1: (9, True),

@@ -43,9 +43,9 @@ class ClientStore:
         """All states by client."""
         return dict(self._states)
 
-    def load_state_dict(self, states: dict[int, Groups], rank: int = 0, world_size: int = 1) -> None:
-        """Takes the states of the clients that live on this rank (`id % world_size == rank`)."""
-        self._states = {client: s for client, s in states.items() if client % world_size == rank}
+    def load_state_dict(self, states: dict[int, Groups]) -> None:
+        """Takes these states, and forgets all others."""
+        self._states = dict(states)
 
 
 def as_lists(

@@ -2,5 +2,6 @@
 
 from lkd.federated.engines.base import Capabilities, Engine
 from lkd.federated.engines.loop import Loop
+from lkd.federated.engines.processes import Processes
 
-__all__ = ["Capabilities", "Engine", "Loop"]
+__all__ = ["Capabilities", "Engine", "Loop", "Processes"]

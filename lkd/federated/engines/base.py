@@ -43,6 +43,9 @@ class Engine(ABC):
             description: The federation.
         """
 
+    def meet(self, trainer: Trainer) -> None:  # noqa: B027 (for those that make data of their own)
+        """Sees the Trainer before its data are set up; the first hook of every fit, validation and test."""
+
     @abstractmethod
     def prepare(self, trainer: Trainer, anew: bool) -> None:
         """Makes the clients ready to train or to be measured.

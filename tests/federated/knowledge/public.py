@@ -54,7 +54,7 @@ def nets(classes=2):
 
 def own(federation, client):
     """A client's network by parameter name."""
-    tensors = federation.store.get(client)["personal"]
+    tensors = federation.engine.host.store.get(client)["personal"]
     return {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
 
 

@@ -125,8 +125,8 @@ def test_without_a_cut_it_is_fedmd_with_probabilities():
     """Bit for bit but for the order of one sum."""
     one, two = federate(Cronus(0.0)), federate(FedMD(of="probabilities"))
     for i in range(3):
-        for name, value in one.store.get(i)["personal"].items():
-            torch.testing.assert_close(value, two.store.get(i)["personal"][name])
+        for name, value in one.engine.host.store.get(i)["personal"].items():
+            torch.testing.assert_close(value, two.engine.host.store.get(i)["personal"][name])
 
 
 def test_without_a_gradient_it_is_local_training():
@@ -137,7 +137,7 @@ def test_without_a_gradient_it_is_local_training():
 
 def assert_same_personal(one, two):
     for i in range(3):
-        a, b = (f.store.get(i)["personal"] for f in (one, two))
+        a, b = (f.engine.host.store.get(i)["personal"] for f in (one, two))
         assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
 
 
@@ -152,11 +152,12 @@ def test_a_liar_does_not_move_the_others():
 
     attack = Attack([3], "sign_flip", scale=100.0)
     one, two = (federate(Cronus(0.25), clients=alike(), assign=[0] * 4, attack=a) for a in (None, attack))
-    for name, value in one.store.get(0)["personal"].items():
-        torch.testing.assert_close(value, two.store.get(0)["personal"][name], rtol=0, atol=0.01)
+    for name, value in one.engine.host.store.get(0)["personal"].items():
+        torch.testing.assert_close(value, two.engine.host.store.get(0)["personal"][name], rtol=0, atol=0.01)
     broken = federate(FedMD(of="logits"), clients=alike(), assign=[0] * 4, attack=attack)
     moved = [
-        (one.store.get(0)["personal"][n] - t).abs().max() for n, t in broken.store.get(0)["personal"].items()
+        (one.engine.host.store.get(0)["personal"][n] - t).abs().max()
+        for n, t in broken.engine.host.store.get(0)["personal"].items()
     ]
     assert max(moved) > 0.05
 

@@ -156,7 +156,7 @@ def test_what_a_client_has_learnt_from_others_does_not_depend_on_the_servers_mod
 
 
 def assert_same_bits_of(one, two, i):
-    a, b = (f.store.get(i)["personal"] for f in (one, two))
+    a, b = (f.engine.host.store.get(i)["personal"] for f in (one, two))
     assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
 
 
@@ -174,8 +174,8 @@ def test_one_client_that_learns_its_own_mean_stays_where_it_is():
     clients = with_public(samples()[:1])
     one = federate(DSFL("mean", samples=None, epochs=1), clients=clients)
     two = federate(Local(), clients=clients)
-    for name, value in one.store.get(0)["personal"].items():
-        torch.testing.assert_close(value, two.store.get(0)["personal"][name], rtol=0, atol=1e-6)
+    for name, value in one.engine.host.store.get(0)["personal"].items():
+        torch.testing.assert_close(value, two.engine.host.store.get(0)["personal"][name], rtol=0, atol=1e-6)
 
 
 def test_logits_travel_up_and_targets_down_and_nothing_else():

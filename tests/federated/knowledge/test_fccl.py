@@ -133,7 +133,7 @@ def test_rounds_by_hand(rounds, warmup):
 def test_each_former_model_matters():
     """The test above would not see two that are mixed up if their weights were the same."""
     found = [federate(FCCL(inter=a, intra=b), rounds=4) for a, b in ((1.0, 0.0), (0.0, 1.0), (0.0, 0.0))]
-    weights = [f.store.get(0)["personal"]["network.0.weight"] for f in found]
+    weights = [f.engine.host.store.get(0)["personal"]["network.0.weight"] for f in found]
     assert all(not torch.allclose(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
@@ -142,14 +142,14 @@ def test_without_others_and_former_models_it_is_local_training():
     exchange.compare = lambda logits, targets: 0.0 * logits.sum()
     one, two = federate(exchange), federate(Local())
     for i in range(3):
-        for name, value in one.store.get(i)["personal"].items():
-            assert torch.equal(value, two.store.get(i)["personal"][name])
+        for name, value in one.engine.host.store.get(i)["personal"].items():
+            assert torch.equal(value, two.engine.host.store.get(i)["personal"][name])
 
 
 def test_a_client_that_comes_late_has_been_alone_after_its_first_round():
     federation = federate(FCCL(), rounds=6, size=1)
     for i in range(3):
-        memory = federation.store.get(i).get("memory", {})
+        memory = federation.engine.host.store.get(i).get("memory", {})
         assert not memory or {n.split("/")[0] for n in memory} == {"previous", "pretrained"}
 
 

@@ -80,7 +80,7 @@ def test_rounds_by_hand(gamma):
 
 def test_without_weight_or_without_others_it_is_local_training_bit_for_bit():
     def kept(federation):
-        return {i: s["personal"] for i, s in federation.store.state_dict().items()}
+        return {i: s["personal"] for i, s in federation.engine.host.store.state_dict().items()}
 
     for one, two in (
         (fd(FD(gamma=0.0)), fd(Local())),

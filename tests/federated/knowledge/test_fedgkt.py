@@ -157,7 +157,7 @@ def test_a_second_fit_begins_with_the_servers_first_weights():
     for _ in range(2):
         trainer(1).fit(federation, loader(placed()[:1]))
         found.append(made.state["server"]["network.0.weight"].clone())
-        federation.store._states.clear()
+        federation.engine.host.store._states.clear()
     assert not torch.equal(found[0], head()[0].weight)
     assert torch.allclose(found[0], found[1], atol=0.1)
 

@@ -227,7 +227,7 @@ def test_one_client_and_identical_clients_digest_nothing():
 def test_without_an_exchange_it_is_local_training_bit_for_bit():
     one, two = federate(FedMD(warmup=9)), federate(Local())
     for i in range(3):
-        a, b = (f.store.get(i)["personal"] for f in (one, two))
+        a, b = (f.engine.host.store.get(i)["personal"] for f in (one, two))
         assert all(torch.equal(a[n], b[n]) for n in a)
 
 
@@ -265,7 +265,7 @@ def test_same_seed_same_bits_in_any_order():
     one = made()
     assert_same_bits(one, made())
     assert_same_bits(one, made(clients=samples()[::-1]))
-    a, b = (f.store.get(0)["personal"] for f in (one, made(seed=1)))
+    a, b = (f.engine.host.store.get(0)["personal"] for f in (one, made(seed=1)))
     assert any(not torch.equal(a[n], b[n]) for n in a)
 
 
@@ -320,7 +320,7 @@ def test_a_client_that_is_first_drawn_later_pretrains_then_and_once():
     asked = "".join(kind[0] for kind, _ in public.calls)
     assert re.fullmatch("li((ll)*iiii){6}", asked) and asked.count("l") == 1 + 2 * 3
     assert not asked.startswith("li" + "l" * 6)  # the third client was not there at first
-    assert all(federation.store.get(i)["memory"].keys() == {"pretrained"} for i in range(3))
+    assert all(federation.engine.host.store.get(i)["memory"].keys() == {"pretrained"} for i in range(3))
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_pretraining_costs_a_number_a_round():
     public = Labelled()
     bare, more = (federate(FedMD(pretrain=p), 3, clients=with_public(public=public)) for p in (0, 2))
     assert more.bytes_down == bare.bytes_down + 3 * 3 * NUMBER and more.bytes_up == bare.bytes_up
-    assert all("memory" not in bare.store.get(i) for i in range(3))
+    assert all("memory" not in bare.engine.host.store.get(i) for i in range(3))
 
 
 class Broken(Rows):
@@ -362,10 +362,13 @@ def test_a_client_that_cannot_predict_is_left_out_of_the_mean():
         ):
             p.data.sub_(LR * g)
         train_privately(models[i], clients[i], 0)
-        found = dict(federation.store.get(i)["personal"])
+        found = dict(federation.engine.host.store.get(i)["personal"])
         for name, value in models[i].named_parameters():
             torch.testing.assert_close(found[f"network.{name}"], value.detach())
-    assert "the disk is gone" in federation.records[1].error and 1 not in federation.store.state_dict()
+    assert (
+        "the disk is gone" in federation.records[1].error
+        and 1 not in federation.engine.host.store.state_dict()
+    )
 
 
 def test_robust_rules_join_what_is_said():

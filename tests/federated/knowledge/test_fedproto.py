@@ -82,7 +82,7 @@ def test_rounds_by_hand(lam, weights):
 def test_without_weight_it_is_local_training_bit_for_bit():
     one, two = proto(FedProto(LAYER, 3, lam=0.0)), proto(Local())
     for i in range(3):
-        a, b = (f.store.get(i)["personal"] for f in (one, two))
+        a, b = (f.engine.host.store.get(i)["personal"] for f in (one, two))
         assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
 
 

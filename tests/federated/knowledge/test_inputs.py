@@ -277,7 +277,7 @@ def weights(make, form, keys):
     assert not [r.error for r in federation.records if r.error]
     kept = {
         f"{c}/{n}": t
-        for c, s in federation.store.state_dict().items()
+        for c, s in federation.engine.host.store.state_dict().items()
         for n, t in s.get("personal", {}).items()
     }
     return {

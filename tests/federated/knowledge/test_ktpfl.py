@@ -152,9 +152,9 @@ def test_rounds_by_hand(temperature):
 
 def same_personal(one, two):
     return all(
-        torch.equal(t, two.store.get(i)["personal"][n])
+        torch.equal(t, two.engine.host.store.get(i)["personal"][n])
         for i in range(3)
-        for n, t in one.store.get(i)["personal"].items()
+        for n, t in one.engine.host.store.get(i)["personal"].items()
     )
 
 
@@ -167,8 +167,8 @@ def test_without_distillation_it_is_local_training():
 def test_with_fixed_coefficients_it_is_fedmd_with_probabilities():
     one, two = federate(KTpFL(lr=0.0), rounds=3), federate(FedMD(of="probabilities"), rounds=3)
     for i in range(3):
-        for name, value in one.store.get(i)["personal"].items():
-            torch.testing.assert_close(value, two.store.get(i)["personal"][name])
+        for name, value in one.engine.host.store.get(i)["personal"].items():
+            torch.testing.assert_close(value, two.engine.host.store.get(i)["personal"][name])
 
 
 def test_of_identical_clients_none_is_preferred():

@@ -54,11 +54,11 @@ def test_without_duration_it_is_dsfl_bit_for_bit_and_byte_for_byte(aggregation):
     pairs = zip(one.client.parameters(), two.client.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     for i in range(3):
-        a, b = (f.store.get(i)["personal"] for f in (one, two))
+        a, b = (f.engine.host.store.get(i)["personal"] for f in (one, two))
         assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
     assert (one.bytes_down, one.bytes_up) == (two.bytes_down, two.bytes_up)
     assert one.cache.hits == one.cache.bytes_saved == 0 and one.cache.lookups == 3 * 3 * 7
-    assert all("labels" not in one.store.get(i).get("memory", {}) for i in range(3))
+    assert all("labels" not in one.engine.host.store.get(i).get("memory", {}) for i in range(3))
 
 
 def by_hand(rounds, duration, beta, clients):
@@ -135,7 +135,7 @@ def test_late_clients_are_served_from_the_cache():
     assert federation.cache.hits == 8 * 6 - 10  # each of the ten was asked for once
     held = federation.algorithm.state["held"]
     for client, has in held.items():
-        kept = federation.store.get(int(client))["memory"]["labels"]
+        kept = federation.engine.host.store.get(int(client))["memory"]["labels"]
         assert torch.equal(kept[has], federation.algorithm.state["cache"]["labels"][has])
 
 

@@ -46,14 +46,14 @@ def batches(client, round, seed=0, epoch=0):
 
 def kept(federation, client, prefix):
     """A client's own layers below a prefix."""
-    own = federation.store.get(client)["personal"]
+    own = federation.engine.host.store.get(client)["personal"]
     return {name.removeprefix(f"{prefix}."): t for name, t in own.items() if name.startswith(f"{prefix}.")}
 
 
 def bits(federation):
     """All that a run leaves: weights, what clients keep, the algorithm's state."""
     found = dict(federation.state_dict())
-    for i, groups in federation.store.state_dict().items():
+    for i, groups in federation.engine.host.store.state_dict().items():
         found |= {f"{i}/{g}/{n}": t for g, group in groups.items() for n, t in group.items()}
     found |= {
         f"state/{g}/{n}": t for g, group in federation.algorithm.state.items() for n, t in group.items()

@@ -67,7 +67,7 @@ def descend(net, loss):
 
 def own(federation, i):
     """A client's network by parameter name."""
-    return {n.removeprefix("network."): t for n, t in federation.store.get(i)["personal"].items()}
+    return {n.removeprefix("network."): t for n, t in federation.engine.host.store.get(i)["personal"].items()}
 
 
 def assert_own(federation, nets, **tolerance):
@@ -79,6 +79,6 @@ def assert_own(federation, nets, **tolerance):
 
 def assert_local(federation, context):
     """Every client is what it becomes by training alone, bit for bit."""
-    for i in context.store.state_dict():
+    for i in context.engine.host.store.state_dict():
         a, b = own(federation, i), own(context, i)
         assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)

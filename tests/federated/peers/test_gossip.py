@@ -49,7 +49,7 @@ def by_hand(w, rounds, mix, steps=1, x=None, present=None):
 
 
 def state(federation, name="x"):
-    kept = federation.store.state_dict()
+    kept = federation.engine.host.store.state_dict()
     return np.array([float(kept[i]["personal"][name]) for i in sorted(kept)])
 
 
@@ -100,7 +100,7 @@ def test_the_complete_graph_is_fedavg_with_equal_weights():
     average = run(FedAvg("uniform"), 3, samples(), LocalWork(epochs=2), module)
     mean = average.client.state_dict()
     for client in range(3):
-        own = gossip.store.get(client)["personal"]
+        own = gossip.engine.host.store.get(client)["personal"]
         for name, value in own.items():
             if value.is_floating_point():
                 torch.testing.assert_close(value, mean[name], rtol=1e-5, atol=1e-6)
@@ -114,7 +114,7 @@ def test_one_client_is_local_training(mix):
     torch.manual_seed(0)
     module, alone = Noisy(), [Samples(0, 12, population=1)]
     found, context = (run(algorithm, 3, alone, module=module) for algorithm in (DPSGD(Ring(), mix), Local()))
-    ours, theirs = (f.store.get(0)["personal"] for f in (found, context))
+    ours, theirs = (f.engine.host.store.get(0)["personal"] for f in (found, context))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[n], t) for n, t in theirs.items())
 
@@ -148,7 +148,7 @@ def test_a_peer_that_fails_is_left_out(mix):
     clients[2] = Broken(2, [(2.0, -2.0)], 5)
     with pytest.warns(UserWarning, match="client client2 failed and is left out: OSError: the disk is gone"):
         federation = run(DPSGD(Chain(), mix), 3, clients, LocalWork(steps=1))
-    found = {i: s["personal"]["x"].item() for i, s in federation.store.state_dict().items()}
+    found = {i: s["personal"]["x"].item() for i, s in federation.engine.host.store.state_dict().items()}
     expected = by_hand(matrix(5, CHAIN), 3, mix, present=[[0, 1, 3, 4]] * 3)
     assert found == pytest.approx({i: expected[i] for i in (0, 1, 3, 4)}, rel=1e-12)
 
@@ -189,16 +189,20 @@ def test_statistics_are_mixed_as_they_are_after_training(mix):
     module.net[1].momentum = 1.0
     clients = [Scaled(i, 8, 4) for i in range(4)]
     federation = run(DPSGD(Ring(), mix), 2, clients, module=module)
-    variances = [federation.store.get(i)["personal"]["net.1.running_var"] for i in range(4)]
+    variances = [federation.engine.host.store.get(i)["personal"]["net.1.running_var"] for i in range(4)]
     assert all((v > 0).all() for v in variances)
 
     context = Federation(
         module, Local()
     )  # the second round's statistics of clients that start from the first one's end
     trainer(1).fit(context, loader([Scaled(i, 8, 4) for i in range(4)]))
-    alone = np.stack([context.store.get(i)["personal"]["net.1.running_var"].numpy() for i in range(4)])
+    alone = np.stack(
+        [context.engine.host.store.get(i)["personal"]["net.1.running_var"].numpy() for i in range(4)]
+    )
     once = run(DPSGD(Ring(), mix), 1, [Scaled(i, 8, 4) for i in range(4)], module=module)
-    mixed = np.stack([once.store.get(i)["personal"]["net.1.running_var"].numpy() for i in range(4)])
+    mixed = np.stack(
+        [once.engine.host.store.get(i)["personal"]["net.1.running_var"].numpy() for i in range(4)]
+    )
     ring = matrix(4, {(0, 1), (1, 2), (2, 3), (0, 3)})
     np.testing.assert_allclose(mixed, ring @ alone, rtol=1e-6)
 
@@ -225,12 +229,14 @@ def test_what_travels_is_what_trains_and_floating_buffers_along_each_edge(mix):
     assert federation.bytes_down == 2 * (
         5 * (8 + 8) + 5 * 8 + edges * (weights + 8)
     )  # steps and round; round; weight
-    assert all(torch.equal(federation.store.get(i)["personal"]["fixed"], module.fixed) for i in range(5))
+    assert all(
+        torch.equal(federation.engine.host.store.get(i)["personal"]["fixed"], module.fixed) for i in range(5)
+    )
 
 
 def test_nothing_but_the_model_is_kept():
     federation = run(DPSGD(Ring(), "before"), 2, points(), LocalWork(steps=1))
-    assert all(kept.keys() == {"personal"} for kept in federation.store.state_dict().values())
+    assert all(kept.keys() == {"personal"} for kept in federation.engine.host.store.state_dict().values())
     assert federation.algorithm.state == {}
 
 
@@ -242,7 +248,7 @@ def test_same_seed_gives_same_bits_in_any_order_of_clients(mix):
         run(DPSGD(Ring(), mix), 3, clients, module=module) for clients in (samples(), samples()[::-1])
     )
     for i in range(3):
-        a, b = (f.store.get(i)["personal"] for f in (one, two))
+        a, b = (f.engine.host.store.get(i)["personal"] for f in (one, two))
         assert all(torch.equal(a[n], b[n]) for n in a)
 
 
@@ -257,7 +263,7 @@ def test_one_way_edges_are_refused_before_anybody_trains():
     federation = Federation(Quadratic(), DPSGD(Ring(directed=True)))
     with pytest.raises(ValueError, match="client 0 learns from 1, but 1 not from 0: Metropolis weights need"):
         trainer(1).fit(federation, loader(points()))
-    assert len(federation.store) == 0
+    assert len(federation.engine.host.store) == 0
 
 
 def test_an_unknown_order_is_refused():

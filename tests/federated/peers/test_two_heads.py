@@ -137,7 +137,7 @@ def federate(algorithm, rounds, module=None, clients=None, size=None, **kwargs):
 def models(federation, clients=None):
     """Every client's module, in eval mode, by its id."""
     found = {}
-    for i, kept in federation.store.state_dict().items():
+    for i, kept in federation.engine.host.store.state_dict().items():
         net = copy.deepcopy(federation.client)
         missing, unexpected = net.load_state_dict(kept["personal"], strict=False)
         assert not unexpected and all("_accuracy" in n or "_heads" in n for n in missing)
@@ -236,7 +236,7 @@ def test_the_first_phase_is_local_training_and_all_but_the_second_head_stays_as_
     warm, alone = federate(TwoHeads(Complete(), 3), 3), federate(Local(), 3)
     later = federate(TwoHeads(Complete(), 3), 6)
     for i in range(3):
-        a, b, c = (f.store.get(i)["personal"] for f in (warm, alone, later))
+        a, b, c = (f.engine.host.store.get(i)["personal"] for f in (warm, alone, later))
         assert a.keys() == b.keys() == c.keys()
         assert "network.backbone.1.running_var" in a and "network.backbone.1.num_batches_tracked" in a
         for name in a:
@@ -249,7 +249,7 @@ def test_labels_alone_train_the_second_head_as_a_linear_probe():
     """alpha = 1 needs no neighbour: on any graph the same, and the gradient is the labels'."""
     one, other = (federate(TwoHeads(graph, 1, alpha=1.0), 2) for graph in (Complete(), Given(EDGES)))
     for i in range(3):
-        a, b = (f.store.get(i)["personal"][HEAD + "weight"] for f in (one, other))
+        a, b = (f.engine.host.store.get(i)["personal"][HEAD + "weight"] for f in (one, other))
         assert torch.equal(a, b)
     nets = models(federate(Local(), 1))
     by_hand(nets, 1, 1, alpha=1.0)
@@ -261,7 +261,7 @@ def test_a_client_alone_that_learns_from_itself_starts_with_nothing_to_learn():
     plain = two_heads_module(optimizer=lambda params: torch.optim.SGD(params, lr=0.2))
     for strategy in ("holistic", "pairwise"):
         federation = federate(TwoHeads(Ring(), 1, alpha=0.0, strategy=strategy), 4, plain, private()[:1])
-        kept = federation.store.get(0)["personal"]
+        kept = federation.engine.host.store.get(0)["personal"]
         for part in ("weight", "bias"):
             torch.testing.assert_close(
                 kept[f"network.heads.0.{part}"], kept[HEAD + part], atol=1e-6, rtol=1e-5
@@ -293,7 +293,7 @@ def test_half_precision_trains_the_same():
     full = federate(TwoHeads(Complete(), 1), 3)
     half = federate(TwoHeads(Complete(), 1), 3, trainer_args={"precision": "bf16-mixed"})
     for i in range(3):
-        a, b = (f.store.get(i)["personal"][HEAD + "weight"] for f in (full, half))
+        a, b = (f.engine.host.store.get(i)["personal"][HEAD + "weight"] for f in (full, half))
         assert b.dtype == torch.float32
         torch.testing.assert_close(a, b, rtol=0.1, atol=0.05)
 
@@ -349,9 +349,9 @@ def test_who_stops_serves_what_it_has_and_costs_no_more():
     federation = federate(TwoHeads(Given(EDGES), 1, stopping=MetaStopping(most=2)), 3)
     longer = federate(TwoHeads(Given(EDGES), 1, stopping=MetaStopping(most=2)), 6)
     for i in range(3):
-        a, b = (f.store.get(i) for f in (federation, longer))
+        a, b = (f.engine.host.store.get(i) for f in (federation, longer))
         assert all(torch.equal(t, b["personal"][n]) for n, t in a["personal"].items())
-        neighbours = {j: longer.store.get(j)["personal"] for j in EDGES[i]}
+        neighbours = {j: longer.engine.host.store.get(j)["personal"] for j in EDGES[i]}
         for j, theirs in neighbours.items():
             assert torch.equal(b["memory"][f"{j}/{HEAD}weight"], theirs[HEAD + "weight"])
     assert [r.steps for r in longer.records] == [0, 0, 0]
@@ -408,7 +408,7 @@ def test_same_seed_gives_same_bits_in_any_order_of_clients(stopping):
     )
     for i in range(3):
         for group in ("personal", "memory"):
-            a, b = (f.store.get(i)[group] for f in (one, two))
+            a, b = (f.engine.host.store.get(i)[group] for f in (one, two))
             assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
     for name, table in one.algorithm.state["ledger"].items():
         assert torch.equal(table, two.algorithm.state["ledger"][name])
@@ -474,11 +474,11 @@ def test_modules_without_two_heads_are_refused_before_anybody_trains(module, arg
     federation = Federation(module, TwoHeads(Ring(), **arguments))
     with pytest.raises(ValueError, match=message):
         trainer(1).fit(federation, loader(private()))
-    assert len(federation.store) == 0
+    assert len(federation.engine.host.store) == 0
 
 
 def test_stopping_without_validation_data_is_refused_before_anybody_trains():
     federation = Federation(two_heads_module(), TwoHeads(Ring(), 5, stopping=MetaStopping()))
     with pytest.raises(ValueError, match=r"stopping needs validation data at every client, and .* none"):
         trainer(1).fit(federation, loader(samples()))
-    assert len(federation.store) == 0
+    assert len(federation.engine.host.store) == 0

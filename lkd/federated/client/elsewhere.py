@@ -1,0 +1,155 @@
+"""The client side in a process of its own: what it needs, made from what the federation's process describes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+
+from lkd.federated.client.host import Host
+from lkd.federated.client.state_files import StateFiles
+from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.description import Description
+
+
+@dataclass
+class Place:
+    """Where and for how long the clients of a process train.
+
+    Attributes:
+        accelerator: As of the federation's Trainer.
+        devices: Its device.
+        precision: Its precision.
+        max_epochs: Its epochs.
+        rounds: All its rounds, `trainer.estimated_stepping_batches`.
+        fits: Whether it trains.
+        threads: Of torch in this process.
+        folder: Where clients keep what they keep.
+    """
+
+    accelerator: str
+    devices: Any
+    precision: str
+    max_epochs: int | None
+    rounds: float
+    fits: bool
+    threads: int
+    folder: Path
+
+
+@dataclass
+class Job:
+    """All that a process needs to work for clients.
+
+    Attributes:
+        description: The federation.
+        place: Where it works.
+        data: A data module that is not set up yet, or all clients.
+        callbacks: Those that reach into what the clients train, such as `Distillation`.
+    """
+
+    description: Description
+    place: Place
+    data: Any
+    callbacks: Sequence[Any] = ()
+
+
+class Students(LightningModule):
+    """Stands in for the federation, where callbacks attach themselves to what clients train.
+
+    Args:
+        modules: What clients train.
+        example: Gives a training batch of a client.
+    """
+
+    def __init__(self, modules: Sequence[LightningModule], example: Callable[[], Any]) -> None:
+        super().__init__()
+        self._modules_of_clients, self.example = (list(modules),), example
+
+    @property
+    def students(self) -> list[LightningModule]:
+        """What clients train."""
+        return self._modules_of_clients[0]
+
+
+class RoundTrainer(Trainer):
+    """A Trainer that runs nothing: clients' modules find device, precision and the present round in it."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(
+            accelerator=place.accelerator,
+            devices=place.devices,
+            precision=cast(Any, place.precision),
+            max_epochs=place.max_epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        self._rounds = place.rounds
+        self.state.status = TrainerStatus.RUNNING
+        if place.fits:
+            self.state.fn = TrainerFn.FITTING
+            self.training = True
+
+    @property
+    def estimated_stepping_batches(self) -> float:
+        """Rounds of the whole fit."""
+        return self._rounds
+
+    def at(self, epoch: int, step: int) -> None:
+        """Takes note of how far the federation is."""
+        progress: Any = self.fit_loop.epoch_progress.current
+        progress.completed = epoch
+        loop = self.fit_loop.epoch_loop
+        loop.manual_optimization.optim_step_progress.total.completed = step
+        loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
+
+
+class ClientSide:
+    """A host with data, modules, Trainer and callbacks of its own.
+
+    Args:
+        job: What it is made from.
+
+    Raises:
+        ValueError: For what a client could not do.
+    """
+
+    def __init__(self, job: Job) -> None:
+        torch.set_num_threads(job.place.threads)
+        self.trainer = RoundTrainer(job.place)
+        self.callbacks = list(job.callbacks)
+        self._clients = self._all_clients(job.data)
+        self.host = Host(job.description, self._client)
+        self.host.store = StateFiles(job.place.folder)
+        students = Students([slot.module for slot in self.host.slots], self._example)
+        self.trainer.strategy._lightning_module = students
+        students.trainer = self.trainer
+        for slot in self.host.slots:
+            slot.module.to(self.trainer.strategy.root_device)
+            slot.source.to(self.trainer.strategy.root_device)
+        for callback in self.callbacks:
+            callback.setup(self.trainer, students, "fit")
+        self.host.prepare(self.trainer, anew=True)
+        if job.place.fits:
+            self.host.expect(self._clients)
+
+    def _all_clients(self, data: Any) -> Any:
+        if not isinstance(data, LightningDataModule):
+            return data
+        self.trainer.datamodule = data  # type: ignore[attr-defined]
+        data.trainer = self.trainer
+        data.prepare_data()
+        data.setup("fit")
+        return cast(Any, data).clients
+
+    def _client(self, client: int) -> Client:
+        found: Client = self._clients[[client]][0]
+        return found
+
+    def _example(self) -> Any:
+        return next(iter(self._client(0).train_batches(self.host.seed)))

@@ -1,0 +1,70 @@
+"""What clients keep, in files: it outlives the process that works for them."""
+
+import os
+from pathlib import Path
+
+from lkd.federated.client.state import ClientStore
+from lkd.federated.protocol.messages import Message
+from lkd.federated.protocol.tensors import Groups, moved
+from lkd.federated.protocol.wire import pack, unpack
+
+
+class StateFiles(ClientStore):
+    """A file for each client that keeps something; written whole or not at all.
+
+    Args:
+        folder: Where.
+
+    Example:
+        >>> import tempfile, torch
+        >>> store = StateFiles(Path(tempfile.mkdtemp()))
+        >>> store.put(3, {"c": {"w": torch.ones(2)}})
+        >>> store.get(3)["c"]["w"], store.get(4), len(store)
+        (tensor([1., 1.]), {}, 1)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def _path(self, client: int) -> Path:
+        return self._folder / f"{client}.safetensors"
+
+    def get(self, client: int) -> Groups:
+        """A client's groups of tensors; empty for one that has none yet."""
+        path = self._path(client)
+        return unpack(path.read_bytes(), Message).tensors if path.is_file() else {}
+
+    def put(self, client: int, groups: Groups) -> None:
+        """Writes them, in place of what was there."""
+        kept = {name: moved(group, "cpu") for name, group in groups.items() if group}
+        path = self._path(client)
+        if not kept:
+            path.unlink(missing_ok=True)
+            return
+        beside = path.with_suffix(".part")
+        beside.write_bytes(pack(Message(kept)))
+        os.replace(beside, path)
+
+    def keep(self, group: str) -> None:
+        """Forgets all groups of all clients but this one."""
+        for client, groups in self.state_dict().items():
+            self.put(client, {name: held for name, held in groups.items() if name == group})
+
+    def __len__(self) -> int:
+        return len(self._clients())
+
+    def _clients(self) -> list[int]:
+        return sorted(int(path.stem) for path in self._folder.glob("*.safetensors"))
+
+    def state_dict(self) -> dict[int, Groups]:
+        """All states by client."""
+        return {client: self.get(client) for client in self._clients()}
+
+    def load_state_dict(self, states: dict[int, Groups]) -> None:
+        """Writes these states, and removes all others."""
+        for client in self._clients():
+            if client not in states:
+                self._path(client).unlink()
+        for client, groups in states.items():
+            self.put(client, groups)

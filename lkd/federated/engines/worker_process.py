@@ -1,0 +1,92 @@
+"""A worker process of `Processes`: it answers for its clients until its pipe is closed."""
+
+import json
+import logging
+import signal
+import struct
+import traceback
+import warnings
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cloudpickle
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from lkd.federated.client.elsewhere import ClientSide, Job
+from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.protocol.wire import pack, unpack
+
+
+def frame(command: dict[str, Any], body: bytes = b"") -> bytes:
+    """A command as JSON, and the message that goes with it."""
+    head = json.dumps(command).encode()
+    return struct.pack("<I", len(head)) + head + body
+
+
+def unframe(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The way back."""
+    (length,) = struct.unpack("<I", data[:4])
+    command: dict[str, Any] = json.loads(data[4 : 4 + length])
+    return command, data[4 + length :]
+
+
+def serve(pipe: Connection) -> None:
+    """Works until the pipe is closed; the first command is a job.
+
+    Args:
+        pipe: Commands come in, replies go out; both as bytes that run nothing, but for the job, which the process that
+            started this one has pickled.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")  # the federation's process has said them
+    side: ClientSide | None = None
+    while True:
+        try:
+            command, body = unframe(pipe.recv_bytes())
+        except (EOFError, OSError):
+            return
+        if command["do"] == "job":
+            side = _begin(pipe, body)
+        elif side is not None:
+            _do(pipe, side, command, body)
+
+
+def _begin(pipe: Connection, job: bytes) -> ClientSide | None:
+    """Makes the client side, and says whether that went well."""
+    try:
+        description, place, clients, callbacks = cloudpickle.loads(job)
+        data = cloudpickle.loads(clients) if isinstance(clients, bytes) else clients
+        side = ClientSide(Job(description, place, data, callbacks))
+    except Exception as error:
+        traceback.print_exc()
+        pipe.send_bytes(pack(Reply(error=str(error), refused=isinstance(error, ValueError | TypeError))))
+        return None
+    pipe.send_bytes(pack(Reply()))
+    return side
+
+
+def _do(pipe: Connection, side: ClientSide, command: dict[str, Any], body: bytes) -> None:
+    match command["do"]:
+        case "answer":
+            pipe.send_bytes(_answer(side, command, unpack(body, Message)))
+        case "undo":
+            side.host.undo(command["client"])
+        case "settle":
+            side.host.settle()
+        case "start":
+            for kind, start in unpack(body, Message).tensors.items():
+                side.host.slots[int(kind)].worker.set_start(start)
+
+
+def _answer(side: ClientSide, command: dict[str, Any], message: Message) -> bytes:
+    side.trainer.at(*command["at"])
+    for callback, values in zip(side.callbacks, command["settings"], strict=True):
+        callback.take_settings(values)
+    with isolate_rng():
+        reply = side.host.answer(command["verb"], command["client"], message, command["timeout"])
+    try:
+        return pack(reply)
+    except Exception as error:  # a tensor of a kind that cannot travel
+        side.host.undo(command["client"])
+        return pack(Reply(client=command["client"], error=f"{type(error).__name__}: {error}"))
