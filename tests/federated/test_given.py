@@ -181,7 +181,7 @@ def test_finish_may_return_nothing():
         (
             Own(result=lambda s: s.mean(s.train())),
             ValueError,
-            r"Own.round returned a dict of \['delta', 'numbers'\]",
+            r"Own.round returned a dict of \['delta', 'metrics'\]",
         ),
         (
             Own(result=lambda s: s.mean(s.train())["extra"]),

@@ -5,6 +5,8 @@ from typing import Any
 
 from lkd.federated.protocol.tensors import Groups, Tensors, num_bytes
 
+TELL_SIZES = "tell_sizes"
+"""Method of an algorithm that tells the shapes of what a client would tell, and nothing else."""
 Config = dict[str, Any]
 """Plain values by name: what JSON can say."""
 

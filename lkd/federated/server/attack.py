@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import torch
 
-from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.protocol.messages import TELL_SIZES, Message, Reply
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.protocol.tensors import Tensors, as_real, as_type, is_inexact
 from lkd.federated.server.calls import Exchange
@@ -66,7 +66,8 @@ class Attack:
         def hostile(verb: str, messages: dict[int, Message]) -> Iterator[Reply]:
             rounds = {client: message.config["round"] for client, message in messages.items()}
             for reply in exchange(verb, messages):
-                if reply.client in self.clients and not reply.error:
+                # sizes are no knowledge: who lied about them would be refused
+                if reply.client in self.clients and not reply.error and verb != TELL_SIZES:
                     who = (rounds[reply.client], reply.client)
                     if "delta" in reply.tensors:
                         reply.tensors["delta"] = self.falsify(reply.tensors["delta"], *who)

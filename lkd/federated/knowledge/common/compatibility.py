@@ -10,7 +10,7 @@ from lkd.batches import Keys, call_of
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.batch_inputs import public_batches
 from lkd.federated.knowledge.common.forward import outputs
-from lkd.federated.protocol.messages import RefusalError
+from lkd.federated.protocol.messages import TELL_SIZES, RefusalError
 
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
@@ -74,7 +74,7 @@ class OwnSizes:
             return
         told = [
             (server.kind_of(reply.client), [tuple(shape.tolist()) for shape in reply.knowledge.values()])
-            for reply in server.call("tell_sizes", to=asked, weights=False)
+            for reply in server.call(TELL_SIZES, to=asked, weights=False)
         ]
         for kind, shapes in (one for part in server.gather_objects(told) for one in part):
             for shape in dict.fromkeys(shapes):
