@@ -10,8 +10,8 @@ from lkd.federated.algorithms.fedntd import FedNTD
 from lkd.federated.algorithms.fedprox import FedProx
 from lkd.federated.algorithms.fedshuffle import FedShuffle, FedShuffleMVR
 from lkd.federated.algorithms.mime import Mime, MimeLite
-from lkd.federated.algorithms.moon import Moon
-from lkd.federated.algorithms.scaffold import Scaffold
+from lkd.federated.algorithms.moon import MOON
+from lkd.federated.algorithms.scaffold import SCAFFOLD
 from lkd.federated.federation import Federation
 from lkd.federated.knowledge.box_exchange import BoxExchange
 from lkd.federated.knowledge.creamfl import CreamFL
@@ -33,7 +33,7 @@ from lkd.federated.knowledge.ktpfl import KTpFL
 from lkd.federated.knowledge.modal_prototypes import ModalPrototypes
 from lkd.federated.knowledge.scarlet import SCARLET
 from lkd.federated.knowledge.server_teacher import ServerTeacher
-from lkd.federated.peers.decentralized_sgd import DPSGD
+from lkd.federated.peers.decentralized_sgd import DecentralizedSGD
 from lkd.federated.peers.meta_stopping import MetaStopping
 from lkd.federated.peers.mhd import MHD
 from lkd.federated.peers.two_heads import TwoHeads
@@ -69,12 +69,13 @@ from lkd.federated.topology import (
 )
 
 __all__ = [
-    "DPSGD",
     "DSFL",
     "FCCL",
     "FD",
     "FML",
     "MHD",
+    "MOON",
+    "SCAFFOLD",
     "SCARLET",
     "Algorithm",
     "Attack",
@@ -87,6 +88,7 @@ __all__ = [
     "CoordinateMedian",
     "CreamFL",
     "Cronus",
+    "DecentralizedSGD",
     "Devices",
     "ErdosRenyi",
     "FedAdagrad",
@@ -122,13 +124,11 @@ __all__ = [
     "Mime",
     "MimeLite",
     "ModalPrototypes",
-    "Moon",
     "NearestNeighborMixing",
     "NormClipping",
     "RandomNeighbours",
     "Ring",
     "Rule",
-    "Scaffold",
     "ServerTeacher",
     "SmallWorld",
     "Star",

@@ -10,6 +10,7 @@ from torch import nn
 
 from lkd.datamodules import ModalityPlan
 from lkd.federated import (
+    SCAFFOLD,
     CoordinateMedian,
     FedAvg,
     Federation,
@@ -19,7 +20,6 @@ from lkd.federated import (
     FedProx,
     FedShuffle,
     MimeLite,
-    Scaffold,
 )
 from lkd.federated.server.weighting import Weighing
 from lkd.models import Multimodal
@@ -127,7 +127,7 @@ def test_without_a_plan_a_client_tells_nothing():
     assert data.clients[0].present == {}
 
 
-@pytest.mark.parametrize("algorithm", [Scaffold, FedLin, FedNova, MimeLite, FedNTD, FedShuffle])
+@pytest.mark.parametrize("algorithm", [SCAFFOLD, FedLin, FedNova, MimeLite, FedNTD, FedShuffle])
 def test_it_is_refused_where_more_than_a_plain_mean_is_made_of_weights(algorithm):
     parameters = inspect.signature(algorithm).parameters
     if "weights" in parameters:

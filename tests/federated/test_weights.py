@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from lkd.federated import (
+    SCAFFOLD,
     Attack,
     CoordinateMedian,
     FedAdam,
@@ -22,7 +23,6 @@ from lkd.federated import (
     GeometricMedian,
     LocalWork,
     Mime,
-    Scaffold,
 )
 from lkd.federated.client.tensor_memory import check_memory
 from lkd.federated.knowledge.common.low_rank import compress, restore
@@ -172,8 +172,8 @@ def test_a_round_is_the_mean_by_samples_of_what_clients_have_learnt(kind, monkey
 
 OTHERS = {
     "prox": {"algorithm": FedProx(0.1)},
-    "scaffold": {"algorithm": Scaffold()},
-    "scaffold 1": {"algorithm": Scaffold(option=1)},
+    "scaffold": {"algorithm": SCAFFOLD()},
+    "scaffold 1": {"algorithm": SCAFFOLD(option=1)},
     "mime": {"algorithm": Mime()},
     "nova": {"algorithm": FedNova()},
     "lin": {"algorithm": FedLin()},

@@ -84,7 +84,7 @@ class Pair(nn.Module):
         return self.server(inputs)
 
 
-class Moon(Algorithm):
+class MOON(Algorithm):
     """FedAvg whose clients pull their features to the server's and away from their own former ones.
 
     Li et al., "Model-Contrastive Federated Learning", CVPR 2021, arXiv:2103.16257, eq. (4): `L = L_CE + mu L_con`, see

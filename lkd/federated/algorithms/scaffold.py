@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 
-class Scaffold(Algorithm):
+class SCAFFOLD(Algorithm):
     """Each client's step is corrected by the difference of the server's and its own control variate.
 
     Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020,
@@ -42,10 +42,10 @@ class Scaffold(Algorithm):
         """Option 2 reads the mean gradient off the distance, so only plain SGD at a constant rate will do."""
         if self.option == 1:
             return
-        require_sgd("Scaffold(option=2)", optimizer, weight_decay=False)
+        require_sgd("SCAFFOLD(option=2)", optimizer, weight_decay=False)
         if clip is not None or by_step:
             what = f"gradient_clip_val={clip}" if clip is not None else "a scheduler with interval='step'"
-            raise ValueError(f"Scaffold(option=2) does not go with {what}; use option=1.")
+            raise ValueError(f"SCAFFOLD(option=2) does not go with {what}; use option=1.")
 
     def setup(self, x: Tensors) -> None:
         """`c = 0`."""

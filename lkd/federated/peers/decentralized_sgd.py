@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 
-class DPSGD(Algorithm):
+class DecentralizedSGD(Algorithm):
     """Each round, a client trains and mixes its weights with its neighbours': gossip averaging.
 
     Lian et al., "Can Decentralized Algorithms Outperform Centralized Algorithms? A Case Study for Decentralized Parallel
@@ -37,7 +37,7 @@ class DPSGD(Algorithm):
 
     Example:
         >>> from lkd.federated.topology import Ring
-        >>> DPSGD(Ring()).mix
+        >>> DecentralizedSGD(Ring()).mix
         'after'
     """
 
