@@ -164,7 +164,7 @@ class Federation(Measured):
         self._prepare(anew=True)  # which may train a teacher first
         self.stations.check_plateaus(clients)
         self.engine.expect(clients, self.work)
-        if self.algorithm.shares and not self.x:
+        if self.algorithm.aggregates_weights and not self.x:
             rank_zero_warn(
                 f"personal={self.personal} keeps every layer that trains with its client, so nothing is shared, and the server's "
                 "model stays as it is: if that is meant, say algorithm=Local()."

@@ -185,4 +185,4 @@ def test_rules_by_name_in_a_config():
     assert isinstance(made, NormClipping) and made.max_norm == 2 and made.rule.byzantine == 3
     words = ["--rule=NearestNeighborMixing", "--rule.byzantine=2", "--rule.rule=Bucketing"]
     made = parser.instantiate_classes(parser.parse_args([*words, "--rule.rule.rule=CoordinateMedian"])).rule
-    assert made.byzantine == 2 and made.rule.size == 2 and made.rule.rule.fewest == 1
+    assert made.byzantine == 2 and made.rule.size == 2 and made.rule.rule.min_clients == 1

@@ -28,7 +28,7 @@ class FedLin(Algorithm):
         ValueError: Clients that do not use plain SGD; a cohort without some client.
     """
 
-    keeps_gradient = True
+    keeps_full_gradient = True
 
     def __init__(self, weights: Weighting = "uniform") -> None:
         super().__init__(weights)

@@ -21,8 +21,8 @@ class FedProx(Algorithm):
         ValueError: A negative mu.
     """
 
-    mixed = True
-    by_modality = True
+    supports_multiple_models = True
+    supports_modality_weighting = True
 
     def __init__(self, mu: float = 0.01, weights: Weighting = "samples") -> None:
         super().__init__(weights)

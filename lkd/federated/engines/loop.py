@@ -244,7 +244,7 @@ class LoopEngine:
         with self._watching("gradient", station, client):
             gradient = station.loop.full_gradient(client.ordered_batches("train"), x)
         kept = self.store.get(client.id)
-        if self.algorithm.keeps_gradient:
+        if self.algorithm.keeps_full_gradient:
             self.store.put(client.id, {**kept, "gradient": dict(zip(names, gradient, strict=True))})
         return Reply(tensors=as_tensors({"gradient": gradient}, names))
 

@@ -89,9 +89,9 @@ class CreamFL(Algorithm):
         0.5
     """
 
-    shares = False
-    mixed = True
-    public = True
+    aggregates_weights = False
+    supports_multiple_models = True
+    needs_public_data = True
 
     def __init__(
         self,

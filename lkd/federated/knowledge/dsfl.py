@@ -90,7 +90,7 @@ class DSFL(PublicExchange):
     """
 
     trains_first = True
-    serves = True
+    trains_server_model = True
 
     def __init__(
         self,

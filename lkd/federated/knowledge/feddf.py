@@ -50,8 +50,8 @@ class FedDF(Algorithm):
             classes, or layers are personal or common to several architectures.
     """
 
-    mixed = True
-    public = True
+    supports_multiple_models = True
+    needs_public_data = True
 
     def __init__(
         self,

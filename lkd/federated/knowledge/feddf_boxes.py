@@ -47,8 +47,8 @@ class FedDFBoxes(Algorithm):
         ValueError: For numbers out of range; in the first round, for data without public frames.
     """
 
-    mixed = True
-    public = True
+    supports_multiple_models = True
+    needs_public_data = True
 
     def __init__(
         self,

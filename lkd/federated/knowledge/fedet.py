@@ -125,8 +125,8 @@ class FedET(Algorithm):
         0.05
     """
 
-    mixed = True
-    public = True
+    supports_multiple_models = True
+    needs_public_data = True
 
     def __init__(
         self,

@@ -74,7 +74,7 @@ class FedGen(Algorithm):
         10.0
     """
 
-    mixed = True
+    supports_multiple_models = True
 
     def __init__(
         self,

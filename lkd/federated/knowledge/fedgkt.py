@@ -93,8 +93,8 @@ class FedGKT(Algorithm):
         3.0
     """
 
-    shares = False
-    mixed = True
+    aggregates_weights = False
+    supports_multiple_models = True
 
     def __init__(
         self,

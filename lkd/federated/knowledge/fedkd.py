@@ -107,8 +107,8 @@ class FedKD(Algorithm):
         0.95
     """
 
-    shares = False
-    mixed = True
+    aggregates_weights = False
+    supports_multiple_models = True
 
     def __init__(
         self,
@@ -132,8 +132,7 @@ class FedKD(Algorithm):
         self.rounds, self.start, self.end = rounds, start, end
         self.hidden, self.attention = hidden, attention
         self.private, self.shared, self.adapter, self.label_key = private, shared, adapter, label_key
-        self.serves = [shared]
-        self.serves = [shared]
+        self.trains_server_model = [shared]
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Lets the two models teach each other."""

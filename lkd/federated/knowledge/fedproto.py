@@ -51,8 +51,8 @@ class FedProto(Algorithm):
         ValueError: For a negative lam, and, before anybody trains, features of different sizes or labels out of range.
     """
 
-    shares = False
-    mixed = True
+    aggregates_weights = False
+    supports_multiple_models = True
 
     def __init__(
         self,

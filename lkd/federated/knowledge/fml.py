@@ -76,7 +76,7 @@ class FML(Algorithm):
         'network.shared'
     """
 
-    mixed = True
+    supports_multiple_models = True
 
     def __init__(
         self,

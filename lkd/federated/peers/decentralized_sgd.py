@@ -41,7 +41,7 @@ class DecentralizedSGD(Algorithm):
         'after'
     """
 
-    shares = False
+    aggregates_weights = False
 
     def __init__(self, topology: Topology, mix: Literal["before", "after"] = "after") -> None:
         super().__init__("uniform")

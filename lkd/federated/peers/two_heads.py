@@ -80,7 +80,7 @@ class TwoHeads(Algorithm):
         'holistic'
     """
 
-    shares = False
+    aggregates_weights = False
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class TwoHeads(Algorithm):
         self.measure, self.strategy, self.temperature = measure, strategy, temperature
         self.stopping, self.first, self.second = stopping, first, second
         self.label_key, self.input_key = label_key, input_key
-        self.validates = stopping is not None
+        self.needs_validation_data = stopping is not None
         self._teachers: list[Tensors] | None = None  # None in the first phase
         self._itself: Tensors = {}
 

@@ -27,7 +27,7 @@ class Client(Protocol):
     share: float
     probability: float
     population: int
-    public: "Public | None"
+    needs_public_data: "Public | None"
 
     def num_batches(self) -> int:
         """Training batches in one local epoch."""

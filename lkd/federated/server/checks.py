@@ -44,7 +44,7 @@ def check_public(algorithm: Algorithm, clients: Sequence[Client]) -> None:
     Raises:
         ValueError: With how to get some.
     """
-    if algorithm.public and len(clients) and not len(clients[0].public or ()):
+    if algorithm.needs_public_data and len(clients) and not len(clients[0].public or ()):
         raise ValueError(NO_PUBLIC)
 
 
@@ -54,7 +54,7 @@ def check_validation(algorithm: Algorithm, clients: Sequence[Client]) -> None:
     Raises:
         ValueError: With how to get some.
     """
-    if algorithm.validates:
+    if algorithm.needs_validation_data:
         without = [clients[k].name for k in range(len(clients)) if not clients[k].has("val")]
         if without:
             raise ValueError(
@@ -70,12 +70,12 @@ def check_kinds(algorithm: Algorithm, others: int, robust: Rule | None) -> None:
     Raises:
         ValueError: With what to use instead.
     """
-    if others and not algorithm.mixed:
+    if others and not algorithm.supports_multiple_models:
         raise ValueError(
             f"others: {type(algorithm).__name__} is for clients of one architecture; with several, exchange knowledge "
             "(FedMD, FedProto, FedDF, MHD and such), or average each on its own with FedAvg or FedProx."
         )
-    if robust is not None and not algorithm.shares:
+    if robust is not None and not algorithm.aggregates_weights:
         raise ValueError(
             f"robust={type(robust).__name__} joins weights, and {type(algorithm).__name__} shares none: leave it out, or "
             "give a rule to an algorithm that joins knowledge by one, such as FedMD(rule=...)."
@@ -170,9 +170,9 @@ def check_fewest(robust: Rule | None, present: int, index: int) -> None:
     Raises:
         ValueError: With how many it needs.
     """
-    if robust is not None and present < robust.fewest:
+    if robust is not None and present < robust.min_clients:
         raise ValueError(
-            f"robust={type(robust).__name__} as it is set needs at least {robust.fewest} clients that reply, but "
+            f"robust={type(robust).__name__} as it is set needs at least {robust.min_clients} clients that reply, but "
             f"{present} take part in round {index}."
         )
 

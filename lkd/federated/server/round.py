@@ -70,7 +70,7 @@ class ServerRound:
         self._weighing = Weighing(weighting, cohort, self.models)
         self._ranks, self._min_clients = ranks, min_clients
         self.records = Records(index, ranks)
-        fewest = 0 if rule is None else rule.fewest
+        fewest = 0 if rule is None else rule.min_clients
         self._calls = Calls(index, exchange, stations, ranks, self.records, on_record, outlier_factor, fewest)
         self._reduction = Reduction(
             self.x,

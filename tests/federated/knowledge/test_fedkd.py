@@ -295,7 +295,7 @@ def test_what_the_server_has_trained_is_the_shared_model():
         assert torch.equal(private, dict(federation.client.network.private.named_parameters())[name])
     moved = zip(before.shared.parameters(), federation.client.network.shared.parameters(), strict=True)
     assert all(not torch.equal(one, other) for one, other in moved)
-    assert federation.serves
+    assert federation.trains_server_model
     with pytest.warns(
         UserWarning, match=r"has the start in network\.private\.0, .*: what comes .* in test/"
     ) as said:

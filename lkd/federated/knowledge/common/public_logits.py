@@ -46,9 +46,9 @@ class PublicExchange(Algorithm):
             have other classes.
     """
 
-    shares = False
-    mixed = True
-    public = True
+    aggregates_weights = False
+    supports_multiple_models = True
+    needs_public_data = True
     trains_first = False
     """Whether clients train before the exchange, or digest and then train."""
 
