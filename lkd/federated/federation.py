@@ -188,7 +188,7 @@ class Federation(Measured):
             self.attack.on(self.engine.exchange) if self.attack else self.engine.exchange,
             self.ranks,
             plan.steps,
-            weighting=self.algorithm.weights,
+            weighting=self.algorithm.weighting,
             rule=self.robust,
             min_clients=self.min_clients,
             sums=self._sums,

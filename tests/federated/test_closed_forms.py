@@ -97,7 +97,7 @@ def test_scaffold_divides_by_all_clients_not_by_the_cohort():
 
 def test_scaffold_sums_variates_equally_when_weights_are_not():
     clients = [Point(0, [(1, 0.0)], 2), Point(1, [(4, 1.0)] * 3, 2)]
-    federation = run(SCAFFOLD(weights="samples"), 1, clients)
+    federation = run(SCAFFOLD(weighting="samples"), 1, clients)
     kept = [float(federation.store.get(i)["c"]["x"]) for i in (0, 1)]
     assert float(federation.algorithm.state["c"]["x"]) == pytest.approx(sum(kept) / 2, abs=1e-12)
 

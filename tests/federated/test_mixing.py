@@ -15,8 +15,8 @@ from lkd.federated import (
     NearestNeighborMixing,
     NormClipping,
     TrimmedMean,
-    robust,
 )
+from lkd.federated.server import robust
 from lkd.federated.server.update_mixing import bucketing, mix_nearest
 
 from .quadratic import Point, Quadratic, loader, run, trainer

@@ -22,7 +22,7 @@ class Algorithm:
     the server must remember in `state`, so that it is saved with every checkpoint.
 
     Args:
-        weights: How replies are averaged: by the clients' numbers of samples, all the same, or by `"present"` samples (see
+        weighting: How replies are averaged: by the clients' numbers of samples, all the same, or by `"present"` samples (see
             `lkd.federated.server.weighting.Weighing`).
     """
 
@@ -39,22 +39,22 @@ class Algorithm:
     needs_validation_data = False
     """Whether every client needs validation data of its own."""
     supports_modality_weighting = False
-    """Whether `weights="present"` is defined for it: of what clients reply it takes plain means of changes alone."""
+    """Whether `weighting="present"` is defined for it: of what clients reply it takes plain means of changes alone."""
 
-    def __init__(self, weights: Weighting = "samples") -> None:
-        if weights not in get_args(Weighting):
+    def __init__(self, weighting: Weighting = "samples") -> None:
+        if weighting not in get_args(Weighting):
             others = (
                 "'samples', 'uniform' or 'present'"
                 if self.supports_modality_weighting
                 else "'samples' or 'uniform'"
             )
-            raise ValueError(f"weights={weights!r} must be {others}.")
-        if weights == "present" and not self.supports_modality_weighting:
+            raise ValueError(f"weighting={weighting!r} must be {others}.")
+        if weighting == "present" and not self.supports_modality_weighting:
             raise ValueError(
-                f"weights='present' is for FedAvg and FedProx: what {type(self).__name__} computes from the clients' weights holds "
+                f"weighting='present' is for FedAvg and FedProx: what {type(self).__name__} computes from the clients' weights holds "
                 "for one weight a client; take 'samples' or 'uniform'."
             )
-        self.weights = weights
+        self.weighting = weighting
         self.state: Groups = {}
 
     def setup(self, x: Tensors) -> None:

@@ -22,7 +22,7 @@ class FedLin(Algorithm):
     gradient at x up and their mean down, in an exchange before the training.
 
     Args:
-        weights: How replies are averaged; the paper: uniform.
+        weighting: How replies are averaged; the paper: uniform.
 
     Raises:
         ValueError: Clients that do not use plain SGD; a cohort without some client.
@@ -30,8 +30,8 @@ class FedLin(Algorithm):
 
     keeps_full_gradient = True
 
-    def __init__(self, weights: Weighting = "uniform") -> None:
-        super().__init__(weights)
+    def __init__(self, weighting: Weighting = "uniform") -> None:
+        super().__init__(weighting)
 
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
         """The correction is that of a gradient step."""

@@ -23,14 +23,14 @@ class FedNova(Algorithm):
 
     Args:
         mu: Weight of a proximal term at the clients, as in FedProx; not with momentum.
-        weights: How replies are averaged, `p_i`.
+        weighting: How replies are averaged, `p_i`.
 
     Raises:
         ValueError: A negative mu; clients that do not use SGD; mu together with momentum.
     """
 
-    def __init__(self, mu: float = 0.0, weights: Weighting = "samples") -> None:
-        super().__init__(weights)
+    def __init__(self, mu: float = 0.0, weighting: Weighting = "samples") -> None:
+        super().__init__(weighting)
         if mu < 0:
             raise ValueError(f"mu={mu} must be 0 or more.")
         self.mu = mu

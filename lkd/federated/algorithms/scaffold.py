@@ -25,15 +25,15 @@ class SCAFFOLD(Algorithm):
 
     Args:
         option: 1 or 2, see above.
-        weights: How the weights' changes are averaged; the paper: uniform.
+        weighting: How the weights' changes are averaged; the paper: uniform.
 
     Raises:
         ValueError: Another option; with option 2 also local momentum, weight decay, clipping, or a schedule over
             local steps, for which `(x - y) / (K eta)` is not the mean gradient.
     """
 
-    def __init__(self, option: Literal[1, 2] = 2, weights: Weighting = "uniform") -> None:
-        super().__init__(weights)
+    def __init__(self, option: Literal[1, 2] = 2, weighting: Weighting = "uniform") -> None:
+        super().__init__(weighting)
         if option not in (1, 2):
             raise ValueError(f"option={option} must be 1 or 2.")
         self.option = option

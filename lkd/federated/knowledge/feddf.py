@@ -42,7 +42,7 @@ class FedDF(Algorithm):
         patience: Steps without a lower loss on the data kept apart, after which it stops.
         check: Steps between two looks at them.
         layer: Layer that gives the logits; `""` is the module's output.
-        weights: How clients' weights are averaged.
+        weighting: How clients' weights are averaged.
         input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
@@ -65,10 +65,10 @@ class FedDF(Algorithm):
         patience: int = 1000,
         check: int = 100,
         layer: str = "",
-        weights: Weighting = "samples",
+        weighting: Weighting = "samples",
         input_key: Keys | None = None,
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weighting)
         for name, value in (("batch_size", batch_size), ("patience", patience), ("check", check)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be 1 or more.")

@@ -33,9 +33,9 @@ def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: An
     ):
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"{name}={shown(value)} must be an object of {kind.__name__}, such as {example}.")
-    if algorithm is not None and not (hasattr(algorithm, "weights") and hasattr(algorithm, "state")):
+    if algorithm is not None and not (hasattr(algorithm, "weighting") and hasattr(algorithm, "state")):
         who = type(algorithm).__name__
-        raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weights` and `state`.")
+        raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weighting` and `state`.")
 
 
 def check_public(algorithm: Algorithm, clients: Sequence[Client]) -> None:
@@ -80,9 +80,9 @@ def check_kinds(algorithm: Algorithm, others: int, robust: Rule | None) -> None:
             f"robust={type(robust).__name__} joins weights, and {type(algorithm).__name__} shares none: leave it out, or "
             "give a rule to an algorithm that joins knowledge by one, such as FedMD(rule=...)."
         )
-    if robust is not None and algorithm.weights == "present":
+    if robust is not None and algorithm.weighting == "present":
         raise ValueError(
-            f"robust={type(robust).__name__} knows no weights, so weights='present' would do nothing: leave out one of them."
+            f"robust={type(robust).__name__} knows no weights, so weighting='present' would do nothing: leave out one of them."
         )
     if others and robust is not None:
         raise ValueError(
