@@ -37,7 +37,7 @@ from lkd.federated.peers.decentralized_sgd import DecentralizedSGD
 from lkd.federated.peers.meta_stopping import MetaStopping
 from lkd.federated.peers.mhd import MHD
 from lkd.federated.peers.two_heads import TwoHeads
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.fedopt import FedAdagrad, FedAdam, FedYogi
 from lkd.federated.server.heterogeneity import Devices
@@ -83,7 +83,7 @@ __all__ = [
     "Bucketing",
     "Centralized",
     "Chain",
-    "Client",
+    "ClientData",
     "Complete",
     "CoordinateMedian",
     "CreamFL",

@@ -14,7 +14,7 @@ from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.engines import OWN
 from lkd.federated.measured import Measured
 from lkd.federated.protocol.cache_use import total
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.books import advised, report
@@ -170,11 +170,11 @@ class Federation(Measured):
                 "model stays as it is: if that is meant, say algorithm=Local()."
             )
 
-    def example(self, cohort: Sequence[Client]) -> Any:
+    def example(self, cohort: Sequence[ClientData]) -> Any:
         """A training batch of a client."""
         return next(iter(cohort[0].train_batches(self.seed)))
 
-    def training_step(self, cohort: Sequence[Client], batch_idx: int) -> None:
+    def training_step(self, cohort: Sequence[ClientData], batch_idx: int) -> None:
         """One round with this cohort, and one step of the server's optimizer."""
         self._check(cohort)
         plan = Plan(self.global_step, cohort, self.work, self.devices, self.seed)

@@ -16,7 +16,7 @@ from lkd.federated.client.state import ClientStore
 from lkd.federated.engines import OWN, LoopEngine
 from lkd.federated.members import Members
 from lkd.federated.protocol.cache_use import CacheUse
-from lkd.federated.protocol.client_data import Client, Part
+from lkd.federated.protocol.client_data import ClientData, Part
 from lkd.federated.protocol.tensors import moved
 from lkd.federated.server.checkpoint import Population, check_resumed, check_state
 from lkd.federated.server.checks import check_synced
@@ -88,7 +88,7 @@ class Measured(Members):
             self._restore(self._restored)
             self._restored = None
 
-    def evaluate(self, clients: Sequence[Client], part: Part = "val") -> list[Record]:
+    def evaluate(self, clients: Sequence[ClientData], part: Part = "val") -> list[Record]:
         """Measures every client's model (the server's weights and its own layers) on the client's own data.
 
         Args:
@@ -106,7 +106,7 @@ class Measured(Members):
             server.evaluate(part)
         return server.all_records()
 
-    def models(self, clients: Sequence[Client]) -> Iterator[tuple[Client, LightningModule]]:
+    def models(self, clients: Sequence[ClientData]) -> Iterator[tuple[ClientData, LightningModule]]:
         """Every client's model in eval mode, one after the other, to be looked at; of this process's clients.
 
         Args:

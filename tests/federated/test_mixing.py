@@ -16,7 +16,7 @@ from lkd.federated import (
     NormClipping,
     TrimmedMean,
 )
-from lkd.federated.server import robust
+from lkd.federated.server import robust_functional
 from lkd.federated.server.update_mixing import bucketing, mix_nearest
 
 from .quadratic import Point, Quadratic, loader, run, trainer
@@ -26,7 +26,7 @@ from .test_robust import draw
 @pytest.fixture(params=[None, 16], ids=["whole", "chunks"])
 def chunks(request, monkeypatch):
     if request.param:
-        monkeypatch.setattr(robust, "CHUNK", request.param)
+        monkeypatch.setattr(robust_functional, "CHUNK", request.param)
 
 
 @pytest.mark.parametrize(("clients", "size"), [(10, 2), (10, 3), (7, 7), (3, 5)])

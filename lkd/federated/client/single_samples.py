@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.server.local_work import LocalWork
 
 HELP = "choose a batch_size that leaves no batch of one, a network with GroupNorm, or drop_last in the data's loader."
@@ -109,7 +109,7 @@ def _values(layer: nn.Module, x: Any) -> int | None:
 
 
 def lone_clients(
-    kinds: Iterable[int], kind_of: Callable[[int], int], clients: Sequence[Client], work: LocalWork
+    kinds: Iterable[int], kind_of: Callable[[int], int], clients: Sequence[ClientData], work: LocalWork
 ) -> dict[tuple[str, int], str]:
     """Who of all clients will have a training batch of one sample, by what it is asked for and its architecture.
 

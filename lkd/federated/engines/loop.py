@@ -15,7 +15,7 @@ from lkd.federated.client.model_slot import Station
 from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes, watching
 from lkd.federated.client.state import ClientStore, as_lists, as_tensors
 from lkd.federated.client.traces import Traces, switches, warn_of
-from lkd.federated.protocol.client_data import Client, Part
+from lkd.federated.protocol.client_data import ClientData, Part
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Groups, Tensors, all_finite
@@ -63,7 +63,7 @@ class LoopEngine:
         self._lone: dict[tuple[str, int], str] = {}
         self._looked: set[int] = set()  # architectures whose first training was looked at
 
-    def expect(self, clients: Sequence[Client], work: LocalWork) -> None:
+    def expect(self, clients: Sequence[ClientData], work: LocalWork) -> None:
         """Learns who of all clients will have a batch of one sample, to refuse it in the first round.
 
         Args:
@@ -73,7 +73,7 @@ class LoopEngine:
         kinds = [kind for kind, station in enumerate(self.stations) if normalizes(station.module)]
         self._lone = lone_clients(kinds, self.kind_of, clients, work)
 
-    def exchange(self, verb: str, messages: Mapping[Client, Message]) -> Iterator[Reply]:
+    def exchange(self, verb: str, messages: Mapping[ClientData, Message]) -> Iterator[Reply]:
         """Sends every client its message and yields the replies in the order of the clients.
 
         A client that fails yields a reply with an `error`, never an exception.
@@ -95,7 +95,7 @@ class LoopEngine:
             reply.client, reply.seconds = client.id, time.perf_counter() - started
             yield reply
 
-    def _answer(self, verb: str, client: Client, message: Message) -> Reply:
+    def _answer(self, verb: str, client: ClientData, message: Message) -> Reply:
         """Lets a client work, and takes back what it leaves behind, whether it succeeds or not."""
         kind = self.kind_of(client.id)
         module = self.stations[kind].module
@@ -116,7 +116,7 @@ class LoopEngine:
         finally:
             self._traces.put_back()
 
-    def _enter(self, client: Client, message: Message) -> tuple[Station, int]:
+    def _enter(self, client: ClientData, message: Message) -> tuple[Station, int]:
         """A station becomes this client; returns it with the seed of the client's work in this round."""
         station = self.stations[self.kind_of(client.id)]
         kept = self.store.get(client.id)
@@ -127,7 +127,7 @@ class LoopEngine:
         station.worker.seed(seed)
         return station, seed
 
-    def _run(self, client: Client, message: Message) -> tuple[Station, ClientContext]:
+    def _run(self, client: ClientData, message: Message) -> tuple[Station, ClientContext]:
         """A client at work."""
         station, seed = self._enter(client, message)
         names, device = station.worker.shared, station.module.device
@@ -149,7 +149,7 @@ class LoopEngine:
         )
 
     @contextlib.contextmanager
-    def _watching(self, verb: str, station: Station, client: Client) -> Iterator[None]:
+    def _watching(self, verb: str, station: Station, client: ClientData) -> Iterator[None]:
         """Refuses batches of one sample, and those of others that are known of, where the module cannot take them."""
         whose = (verb, self.kind_of(client.id))
         lone = (
@@ -172,7 +172,9 @@ class LoopEngine:
         numbers = self._traces.numbers()
         self.store.put(context.client.id, {**state, SCHEDULE: schedule, ATTRIBUTES: numbers})
 
-    def _schedule(self, station: Station, client: Client, round: int, metrics: dict[str, float]) -> Tensors:
+    def _schedule(
+        self, station: Station, client: ClientData, round: int, metrics: dict[str, float]
+    ) -> Tensors:
         """Steps the plateau of a client that has one on what it logged, or on its own validation."""
 
         def measured() -> dict[str, float]:
@@ -186,7 +188,7 @@ class LoopEngine:
         return station.local_optimizer.plateau.end(round, station.worker.log, metrics, measured, who)
 
     @contextlib.contextmanager
-    def show(self, client: Client, x: Tensors, buffers: Tensors) -> Iterator[LightningModule]:
+    def show(self, client: ClientData, x: Tensors, buffers: Tensors) -> Iterator[LightningModule]:
         """Within, the client's model."""
         station = self.stations[self.kind_of(client.id)]
         layout = station.layout
@@ -196,7 +198,7 @@ class LoopEngine:
             traces.set_numbers(kept.get(ATTRIBUTES, {}))
             yield station.module
 
-    def train(self, client: Client, message: Message) -> Reply:
+    def train(self, client: ClientData, message: Message) -> Reply:
         """Local training; replies the change of the weights, the buffers, and what the algorithm adds."""
         station, context = self._run(client, message)
         names = station.worker.shared
@@ -228,7 +230,7 @@ class LoopEngine:
             logs=logs,
         )
 
-    def ask(self, method: str, client: Client, message: Message) -> Reply:
+    def ask(self, method: str, client: ClientData, message: Message) -> Reply:
         """A method of the algorithm's client half; replies what that tells."""
         station, context = self._run(client, message)
         getattr(self.algorithm, method)(context)
@@ -236,7 +238,7 @@ class LoopEngine:
             self._keep(station, context)
         return Reply(knowledge=context.reply_tensors, metrics=context.reply_metrics)
 
-    def gradient(self, client: Client, message: Message) -> Reply:
+    def gradient(self, client: ClientData, message: Message) -> Reply:
         """The gradient of the client's whole loss at x."""
         station, _ = self._enter(client, message)
         names = station.worker.shared
@@ -248,7 +250,7 @@ class LoopEngine:
             self.store.put(client.id, {**kept, "gradient": dict(zip(names, gradient, strict=True))})
         return Reply(tensors=as_tensors({"gradient": gradient}, names))
 
-    def evaluate(self, client: Client, message: Message) -> Reply:
+    def evaluate(self, client: ClientData, message: Message) -> Reply:
         """The module's own validation (or test) step on the client's own data, with its personal layers."""
         part: Part = message.config["part"]
         station, _ = self._enter(client, message)

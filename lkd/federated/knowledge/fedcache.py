@@ -18,7 +18,7 @@ from lkd.federated.knowledge.common.forward import outputs
 from lkd.federated.knowledge.common.nearest_samples import mean_of_rows, nearest_of_class
 from lkd.federated.knowledge.common.sample_indices import places
 from lkd.federated.protocol.cache_use import CacheUse
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.tensors import Tensors, moved
 from lkd.losses.logit import kd_loss
 from lkd.taps import Call, Taps
@@ -155,7 +155,7 @@ class FedCache(Algorithm):
         return {}
 
     def _fetch(
-        self, cohort: Mapping[int, Client], ages: Tensors
+        self, cohort: Mapping[int, ClientData], ages: Tensors
     ) -> tuple[dict[int, Tensors], dict[int, CacheUse]]:
         """What each client gets, nothing for one whose samples the cache does not know yet, and what that is worth."""
         codes = self.state.get("codes", {})

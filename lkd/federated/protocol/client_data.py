@@ -8,7 +8,7 @@ import numpy as np
 Part = Literal["train", "val", "test"]
 
 
-class Client(Protocol):
+class ClientData(Protocol):
     """A client as a dataset: `lkd.datamodules.FederatedDataModule` makes these, and so may you.
 
     Attributes:
@@ -27,7 +27,7 @@ class Client(Protocol):
     share: float
     probability: float
     population: int
-    needs_public_data: "Public | None"
+    public: "PublicSamples | None"
 
     def num_batches(self) -> int:
         """Training batches in one local epoch."""
@@ -44,11 +44,11 @@ class Client(Protocol):
     def has(self, part: Part) -> bool:
         """Whether there is such a part."""
 
-    def pooled(self, others: Sequence["Client"]) -> "Client":
+    def pooled(self, others: Sequence["ClientData"]) -> "ClientData":
         """One client with the data of all, for the centralized baseline."""
 
 
-class Public(Protocol):
+class PublicSamples(Protocol):
     """The data that all clients have; a sample goes by its number."""
 
     def __len__(self) -> int:

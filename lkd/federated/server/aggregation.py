@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.tensor_names import Layout
 from lkd.federated.protocol.tensors import Groups, Tensors, as_real, as_type, moved
@@ -56,7 +56,7 @@ class Reduction:
         buffers: Tensors,
         layouts: Sequence[Layout],
         layout_of: Callable[[Reply], int],
-        client: Callable[[Reply], Client],
+        client: Callable[[Reply], ClientData],
         weighing: Weighing,
         enough: Callable[[int], None],
         rule: Rule | None = None,

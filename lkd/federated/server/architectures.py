@@ -10,7 +10,7 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.model_slot import Station
 from lkd.federated.client.tensor_memory import check_memory
 from lkd.federated.client.worker import matches
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.tensor_names import Layout
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.local_work import LocalWork
@@ -89,7 +89,7 @@ class Stations(list[Station]):
                 f"assign has {len(self._assign)} entries, but there are {population} clients: give each its architecture."
             )
 
-    def check_plateaus(self, clients: Iterable[Client]) -> None:
+    def check_plateaus(self, clients: Iterable[ClientData]) -> None:
         """Refuses to wait for a value of a validation where a client has no data for one.
 
         Raises:
@@ -129,7 +129,7 @@ class Stations(list[Station]):
                 "scale; use 'bf16-mixed' or '32-true'."
             )
 
-    def attach(self, algorithm: Algorithm, cohort: Sequence[Client], seed: int) -> None:
+    def attach(self, algorithm: Algorithm, cohort: Sequence[ClientData], seed: int) -> None:
         """Lets an algorithm that changes the loss do so, once in the life of every worker."""
         for kind, station in enumerate(self):
             client = next((c for c in cohort if self.kind_of(c.id) == kind), None)

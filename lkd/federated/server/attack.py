@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import torch
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.protocol.tensors import Tensors, as_real, as_type, is_inexact
@@ -64,7 +64,7 @@ class Attack:
     def on(self, exchange: Exchange) -> Exchange:
         """The same engine, with these clients' replies falsified, whatever they were asked."""
 
-        def hostile(verb: str, messages: dict[Client, Message]) -> Iterator[Reply]:
+        def hostile(verb: str, messages: dict[ClientData, Message]) -> Iterator[Reply]:
             rounds = {client.id: int(message.config["round"]) for client, message in messages.items()}
             for reply in exchange(verb, messages):
                 if reply.client in self.clients and not reply.error:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import Config, Message, Reply
 from lkd.federated.protocol.tensors import Groups, Tensors
 from lkd.federated.server.architectures import Stations
@@ -12,7 +12,7 @@ from lkd.federated.server.ranks import Ranks
 from lkd.federated.server.records import Record, Records
 from lkd.federated.server.reply_checks import fault
 
-Exchange = Callable[[str, dict[Client, Message]], Iterator[Reply]]
+Exchange = Callable[[str, dict[ClientData, Message]], Iterator[Reply]]
 Knowledge = Tensors | Mapping[int, Tensors]
 """The same tensors for every client, or those of each by its id."""
 Configs = Config | dict[int, Config]
@@ -56,7 +56,7 @@ class Calls:
     def __call__(
         self,
         verb: str,
-        clients: Iterable[Client],
+        clients: Iterable[ClientData],
         send: Groups,
         config: dict[int, Config],
         knowledge: Knowledge | None = None,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import NO_PUBLIC, Lists
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.heterogeneity import Devices
@@ -38,7 +38,7 @@ def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: An
         raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weighting` and `state`.")
 
 
-def check_public(algorithm: Algorithm, clients: Sequence[Client]) -> None:
+def check_public(algorithm: Algorithm, clients: Sequence[ClientData]) -> None:
     """Refuses clients without public data where the algorithm is about them.
 
     Raises:
@@ -48,7 +48,7 @@ def check_public(algorithm: Algorithm, clients: Sequence[Client]) -> None:
         raise ValueError(NO_PUBLIC)
 
 
-def check_validation(algorithm: Algorithm, clients: Sequence[Client]) -> None:
+def check_validation(algorithm: Algorithm, clients: Sequence[ClientData]) -> None:
     """Refuses clients without validation data of their own where the algorithm needs them.
 
     Raises:

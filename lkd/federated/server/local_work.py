@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.server.heterogeneity import Fate, epochs, steps
 
@@ -73,7 +73,7 @@ class LocalWork:
         return int(np.random.default_rng(seed).integers(self.low, self.high, endpoint=True))
 
 
-def passes(client: Client, seed: int) -> Iterator[tuple[bool, Any]]:
+def passes(client: ClientData, seed: int) -> Iterator[tuple[bool, Any]]:
     """Training batches without end, epoch after epoch, each with whether it is the last of its epoch."""
     for epoch in range(2**31):
         previous: Any = None

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.server.architectures import Stations
 
 
-def check_owned(stations: Stations, clients: Iterable[Client]) -> None:
+def check_owned(stations: Stations, clients: Iterable[ClientData]) -> None:
     """Refuses, before anybody trains, a client with samples of which its architecture sees nothing.
 
     Clients tell what they have in `present` (`lkd.datamodules.FederatedDataModule` with a `ModalityPlan`), networks what they see in

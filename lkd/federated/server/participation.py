@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.server.heterogeneity import Devices
 from lkd.federated.server.local_work import FINE, LocalWork
@@ -27,18 +27,18 @@ class Plan:
     """
 
     def __init__(
-        self, index: int, cohort: Sequence[Client], work: LocalWork, devices: Devices | None, seed: int
+        self, index: int, cohort: Sequence[ClientData], work: LocalWork, devices: Devices | None, seed: int
     ) -> None:
         self._index, self._work, self._seed = index, work, seed
         self._fates = devices.plan(index, [client.id for client in cohort]) if devices else {}
         self.present = [client for client in cohort if self._replies(client)]
         self.speeds = {client: fate.speed for client, fate in self._fates.items()}
 
-    def _replies(self, client: Client) -> bool:
+    def _replies(self, client: ClientData) -> bool:
         fate = self._fates.get(client.id, FINE)
         return fate.available and not fate.dropped
 
-    def steps(self, client: Client) -> int:
+    def steps(self, client: ClientData) -> int:
         """Optimizer steps that a client makes."""
         seed = derive(self._seed, self._index, client.id, WORK)
         return self._work.draw(client.num_batches(), seed, self._fates.get(client.id, FINE))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from lkd.federated.protocol.cache_use import CacheUse
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.server.ranks import Ranks
 from lkd.federated.topology.base import listed
@@ -56,7 +56,7 @@ class Records(dict[int, Record]):
         self._round, self._ranks = round, ranks
         self._cause: Exception | None = None
 
-    def enter(self, client: Client, sent: int, reply: Reply, error: str) -> Record:
+    def enter(self, client: ClientData, sent: int, reply: Reply, error: str) -> Record:
         """Adds to a client's record what it did when it was asked.
 
         Args:

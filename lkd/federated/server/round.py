@@ -6,7 +6,7 @@ from typing import TypeVar
 from lkd.federated.client.context import NO_PUBLIC
 from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.protocol.cache_use import CacheUse
-from lkd.federated.protocol.client_data import Client, Part, Public
+from lkd.federated.protocol.client_data import ClientData, Part, PublicSamples
 from lkd.federated.protocol.messages import Config, Reply
 from lkd.federated.protocol.tensor_names import Layout
 from lkd.federated.protocol.tensors import Groups, Tensors
@@ -46,12 +46,12 @@ class ServerRound:
     def __init__(
         self,
         index: int,
-        cohort: Sequence[Client],
+        cohort: Sequence[ClientData],
         population: int,
         stations: Stations,
         exchange: Exchange,
         ranks: Ranks,
-        steps: Callable[[Client], int] = lambda client: 0,
+        steps: Callable[[ClientData], int] = lambda client: 0,
         weighting: Weighting = "samples",
         rule: Rule | None = None,
         min_clients: int = 1,
@@ -154,7 +154,7 @@ class ServerRound:
         return self._stations[0].loop
 
     @property
-    def public(self) -> Public:
+    def public(self) -> PublicSamples:
         """The public data, of which the server has a copy, too.
 
         Raises:
@@ -167,7 +167,7 @@ class ServerRound:
             raise ValueError(NO_PUBLIC)
         return public
 
-    def client(self, reply: Reply) -> Client:
+    def client(self, reply: Reply) -> ClientData:
         """Who replied."""
         return self.cohort[reply.client]
 

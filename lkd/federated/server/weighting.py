@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 
 Weighting = Literal["samples", "uniform", "present"]
 
@@ -32,7 +32,9 @@ class Weighing:
         ('watch', '')
     """
 
-    def __init__(self, how: Weighting, cohort: Iterable[Client], models: Sequence[nn.Module] = ()) -> None:
+    def __init__(
+        self, how: Weighting, cohort: Iterable[ClientData], models: Sequence[nn.Module] = ()
+    ) -> None:
         self.how = how
         modalities: set[str] = set()
         for client in cohort if how == "present" else ():
@@ -50,7 +52,7 @@ class Weighing:
                 f"lkd.models.Multimodal is; {type(models[0]).__name__ if models else 'there'} has none."
             )
 
-    def __call__(self, client: Client) -> float:
+    def __call__(self, client: ClientData) -> float:
         """Weight of a reply."""
         return 1.0 if self.how == "uniform" else float(client.num_samples)
 
@@ -59,7 +61,7 @@ class Weighing:
         above = accumulate(name.split("."), lambda path, part: f"{path}.{part}")
         return next((self._owner[path] for path in above if path in self._owner), "")
 
-    def share(self, client: Client, modality: str) -> float:
+    def share(self, client: ClientData, modality: str) -> float:
         """The share of a client's samples that have a modality."""
         return client.present.get(modality, 0) / client.num_samples if modality else 1.0  # type: ignore[attr-defined]
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from lkd.batches import LABELS, Keys, call_of
 from lkd.federated.client.training_loop import LocalLoop
-from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.server.reply_checks import RefusalError
 from lkd.taps import Call
 
@@ -59,7 +59,7 @@ def told(module: nn.Module, call: Call) -> Iterator[None]:
 
 def public_calls(
     module: nn.Module,
-    public: Public,
+    public: PublicSamples,
     rows: Sequence[int] | np.ndarray,
     batch_size: int,
     loop: LocalLoop,
@@ -71,7 +71,7 @@ def public_calls(
 
 
 def public_batches(
-    public: Public,
+    public: PublicSamples,
     rows: Sequence[int] | np.ndarray,
     batch_size: int,
     loop: LocalLoop,

@@ -12,7 +12,7 @@ from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.knowledge.common.batch_inputs import public_batches
 from lkd.federated.knowledge.common.box_fusion import Found
 from lkd.federated.knowledge.common.forward import minimise
-from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.tensors import Tensors
 
 FINEST = 65535
@@ -22,7 +22,7 @@ FINEST = 65535
 @torch.no_grad()
 def find(
     module: LightningModule,
-    public: Public,
+    public: PublicSamples,
     rows: Sequence[int] | np.ndarray,
     loop: LocalLoop,
     batch_size: int,
@@ -108,7 +108,7 @@ def unpack(packed: Tensors) -> list[Found]:
 def learn(
     module: LightningModule,
     optimizer: torch.optim.Optimizer,
-    public: Public,
+    public: PublicSamples,
     rows: np.ndarray,
     packed: Tensors,
     loop: LocalLoop,

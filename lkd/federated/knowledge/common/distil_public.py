@@ -13,7 +13,7 @@ from lkd.batches import Keys
 from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.federated.knowledge.common.forward import minimise
-from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.client_data import PublicSamples
 from lkd.taps import Call, Taps
 
 Compare = Callable[[Any, Tensor], Tensor]
@@ -23,7 +23,7 @@ Compare = Callable[[Any, Tensor], Tensor]
 def distil(
     module: LightningModule,
     optimizer: torch.optim.Optimizer,
-    public: Public,
+    public: PublicSamples,
     rows: np.ndarray,
     targets: Tensor,
     loss: Compare,

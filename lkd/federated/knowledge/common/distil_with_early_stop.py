@@ -12,7 +12,7 @@ from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.federated.knowledge.common.distil_public import Compare
 from lkd.federated.knowledge.common.forward import minimise, outputs
-from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.client_data import PublicSamples
 from lkd.taps import Call, Taps
 
 APART = 10
@@ -22,7 +22,7 @@ APART = 10
 def fit(
     student: LightningModule,
     parameters: list[Tensor],
-    public: Public,
+    public: PublicSamples,
     targets: Tensor,
     loss: Compare,
     loop: LocalLoop,
