@@ -118,13 +118,13 @@ def train(arm: str, seed: int, name: str, root: str, rounds: int) -> list[dict[s
     started = time.process_time()
     trainer.fit(federation, data)
     seconds = time.process_time() - started
-    travelled = (federation.bytes_up + federation.bytes_down) / 1e6
+    traveled = (federation.bytes_up + federation.bytes_down) / 1e6
     rows: list[dict[str, object]] = []
     for head in range(heads + 1):
         here = [row for row in report.rows if row["head"] == head]
         mean = {name: statistics.fmean(row[name] for row in here) for name in ("beta_priv", "beta_sh")}
         rows.append(
-            {"arm": arm, "seed": seed, "head": head, **mean, "megabytes": travelled, "cpu_seconds": seconds}
+            {"arm": arm, "seed": seed, "head": head, **mean, "megabytes": traveled, "cpu_seconds": seconds}
         )
     return rows
 

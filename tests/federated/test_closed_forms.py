@@ -20,7 +20,7 @@ from lkd.federated import (
 from .quadratic import Point, Quadratic, run
 
 
-class NormalisedFedShuffle(FedShuffle):
+class NormalizedFedShuffle(FedShuffle):
     """The wrong rule: weights p_i that are normalised over the cohort."""
 
     def round(self, server):
@@ -216,10 +216,10 @@ class TestSixPoints:
     def test_fedshuffle(self):
         assert self.error(FedShuffle) < 2e-6
 
-    def test_partial_participation_is_unbiased_and_the_normalised_rule_is_not(self):
+    def test_partial_participation_is_unbiased_and_the_normalized_rule_is_not(self):
         """Two of three clients a round: the normalised rule's fixed point is 1.852e-3 away from the optimum."""
         assert self.error(FedShuffle, lr=1 / 160, size=2, seeds=(0, 1)) < 8e-4
-        assert 1e-3 < self.error(NormalisedFedShuffle, lr=1 / 160, size=2, seeds=(0, 1)) < 3e-3
+        assert 1e-3 < self.error(NormalizedFedShuffle, lr=1 / 160, size=2, seeds=(0, 1)) < 3e-3
 
     def test_momentum_variance_reduction(self):
         assert self.error(FedShuffleMVR) < 4e-8

@@ -191,7 +191,7 @@ class LostLater(Quadratic):
 def test_where_all_fail_by_values_the_last_checkpoint_is_not_praised():
     with pytest.raises(TooFewClientsError) as stopped:
         run(FedAvg(), 2, clients(), module=LostLater())
-    assert stopped.value.spoilt
+    assert stopped.value.spoiled
     saved = SimpleNamespace(checkpoint_callbacks=[SimpleNamespace(last_model_path="x.ckpt")])
     with (
         pytest.raises(TooFewClientsError, match=r"resume from an earlier checkpoint than 'x\.ckpt'"),

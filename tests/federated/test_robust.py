@@ -79,7 +79,7 @@ def objective(point, updates):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_geometric_median_minimises_the_sum_of_distances(chunks, seed):
+def test_geometric_median_minimizes_the_sum_of_distances(chunks, seed):
     updates = draw(8, seed=seed, dtype=torch.float64)
     found = geometric_median(updates, iterations=1000, tolerance=1e-9).numpy()
     best = optimize.minimize(objective, updates.numpy().mean(0), args=(updates.numpy(),), tol=1e-12)

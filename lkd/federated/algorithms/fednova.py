@@ -74,13 +74,13 @@ class FedNova(Algorithm):
     def round(self, server: "ServerRound") -> Tensors:
         """`tau_eff` times the mean of the normalised changes."""
 
-        def normalised() -> Any:
+        def normalized() -> Any:
             for reply in server.train():
                 scale = 1 / max(reply.metrics["norm"], 1.0)
                 delta = reply.tensors["delta"]
                 reply.tensors["delta"] = {name: change * scale for name, change in delta.items()}
                 yield reply
 
-        mean = server.mean(normalised(), "delta", metrics=["tau"])
+        mean = server.mean(normalized(), "delta", metrics=["tau"])
         tau = float(mean["metrics"]["tau"])
         return {name: change * tau for name, change in mean["delta"].items()}

@@ -104,8 +104,8 @@ def _values(layer: nn.Module, x: Any) -> int | None:
         return None
     if isinstance(layer, nn.GroupNorm):
         return x.numel() // layer.num_groups
-    learnt = not layer.training and getattr(layer, "running_mean", None) is not None
-    return None if learnt else x.numel() // max(x.shape[1], 1)
+    learned = not layer.training and getattr(layer, "running_mean", None) is not None
+    return None if learned else x.numel() // max(x.shape[1], 1)
 
 
 def lone_clients(

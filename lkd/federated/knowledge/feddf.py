@@ -11,8 +11,8 @@ from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.common.client_ensemble import Ensemble
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.consensus import Of
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
-from lkd.federated.knowledge.common.distil_with_early_stop import fit
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_with_early_stop import fit
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Tensors, is_inexact, zeros_like
 from lkd.federated.server.robust import Rule

@@ -14,8 +14,8 @@ from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.federated.knowledge.common.client_ensemble import Ensemble
 from lkd.federated.knowledge.common.compatibility import check_sizes
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
-from lkd.federated.knowledge.common.forward import draw, minimise
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
+from lkd.federated.knowledge.common.forward import draw, minimize
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Call, Taps
@@ -216,6 +216,6 @@ class FedET(Algorithm):
             derive(server.seed, server.index, server.population), student.device
         )  # alike on all ranks
         with torch.enable_grad():
-            minimise(student, optimizer, batches(), step, server.loop.trainer)
+            minimize(student, optimizer, batches(), step, server.loop.trainer)
         server.set_buffers({at: tensors[own] for own, at in layout.buffers.items()})
         return {at: tensors[own].detach() - server.x[at] for own, at in layout.weights.items()}

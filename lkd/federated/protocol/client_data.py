@@ -60,5 +60,5 @@ class PublicSamples(Protocol):
     def whole(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
         """The same as the data set gives them, with labels or without; where it is left out, `batches` are asked."""
 
-    def labelled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
+    def labeled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
         """The same with labels, as the data set gives them, for who asks for them; ValueError where there are none."""

@@ -64,7 +64,7 @@ def test_models_that_agree_and_are_right_add_nothing():
     assert float(fedkd_loss(sure, sure, torch.tensor([0]))) == 0.0
 
 
-def test_the_less_sure_the_labels_the_less_is_learnt_from_each_other():
+def test_the_less_sure_the_labels_the_less_is_learned_from_each_other():
     y, a, b = torch.tensor([0]), torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 0.0]])
     right = fedkd_loss(a, b, y) - F.cross_entropy(b, y)
     wrong = fedkd_loss(a, b, 1 - y) - F.cross_entropy(b, 1 - y)

@@ -11,7 +11,7 @@ from torch import Tensor
 from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.knowledge.common.batch_inputs import public_batches
 from lkd.federated.knowledge.common.box_fusion import Found
-from lkd.federated.knowledge.common.forward import minimise
+from lkd.federated.knowledge.common.forward import minimize
 from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.tensors import Tensors
 
@@ -148,7 +148,7 @@ def learn(
     before = own.get("log")
     own["log"] = _nothing  # what the module logs is of its own frames
     try:
-        return minimise(module, optimizer, batches(), loss, loop.trainer, loop.clip)
+        return minimize(module, optimizer, batches(), loss, loop.trainer, loop.clip)
     finally:
         own.pop("log")
         if before is not None:
