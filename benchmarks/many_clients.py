@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import IID, FederatedDataModule
-from lkd.federated import FedAvg, Federation, LocalWork, Scaffold
+from lkd.federated import SCAFFOLD, FedAvg, Federation, LocalWork
 from lkd.metrics.tables import print_table
 from lkd.modules import Classifier
 
@@ -45,7 +45,7 @@ def one(clients: int, algorithm: str) -> None:
         10,
         optimizer=lambda p: torch.optim.SGD(p, lr=0.1),
     )
-    rule = Scaffold() if algorithm == "Scaffold" else FedAvg()
+    rule = SCAFFOLD() if algorithm == "SCAFFOLD" else FedAvg()
     data = FederatedDataModule(Flat(), IID(), clients=clients, cohort=COHORT)
     trainer = Trainer(
         max_epochs=ROUNDS, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -70,7 +70,7 @@ def main() -> None:
     rows = []
     for clients in (100, 10_000, 100_000):
         row: dict[str, object] = {"Registered clients": clients}
-        for algorithm in ("FedAvg", "Scaffold"):
+        for algorithm in ("FedAvg", "SCAFFOLD"):
             command = [sys.executable, __file__, f"--clients={clients}", f"--algorithm={algorithm}"]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             row[f"{algorithm}, MB"] = round(int(output.split()[-1]) / 1024)

@@ -22,7 +22,7 @@ from torch import nn
 
 from lkd.callbacks import HeadReport
 from lkd.datamodules import Digits, FederatedDataModule, ImageFolderData, PrimaryLabels
-from lkd.federated import DPSGD, MHD, FedAvg, Federation, FedMD, Local, LocalWork
+from lkd.federated import MHD, DecentralizedSGD, FedAvg, Federation, FedMD, Local, LocalWork
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.topology import Chain, Complete, Ring, Topology
 from lkd.metrics.tables import save_table, to_markdown
@@ -71,7 +71,7 @@ def mhd(topology: Topology) -> MHD:
 ARMS: dict[str, tuple[Callable[[], Algorithm], int, tuple[int, ...]]] = {
     "isolated": (Local, 0, (16,)),
     "FedMD": (lambda: FedMD(samples=800, batch_size=32, of="probabilities"), 0, (16,)),
-    "D-PSGD, ring": (lambda: DPSGD(Ring()), 0, (16,)),
+    "D-PSGD, ring": (lambda: DecentralizedSGD(Ring()), 0, (16,)),
     "FedAvg": (FedAvg, 0, (16,)),
     "MHD, complete, embedding only": (lambda: mhd(Complete()), 0, (16,)),
     "MHD, complete, 1 head": (lambda: mhd(Complete()), 1, (16,)),
@@ -118,13 +118,13 @@ def train(arm: str, seed: int, name: str, root: str, rounds: int) -> list[dict[s
     started = time.process_time()
     trainer.fit(federation, data)
     seconds = time.process_time() - started
-    travelled = (federation.bytes_up + federation.bytes_down) / 1e6
+    traveled = (federation.bytes_up + federation.bytes_down) / 1e6
     rows: list[dict[str, object]] = []
     for head in range(heads + 1):
         here = [row for row in report.rows if row["head"] == head]
         mean = {name: statistics.fmean(row[name] for row in here) for name in ("beta_priv", "beta_sh")}
         rows.append(
-            {"arm": arm, "seed": seed, "head": head, **mean, "megabytes": travelled, "cpu_seconds": seconds}
+            {"arm": arm, "seed": seed, "head": head, **mean, "megabytes": traveled, "cpu_seconds": seconds}
         )
     return rows
 

@@ -50,7 +50,7 @@ def subject(name: str, seed: int, epochs: int) -> tuple[LightningModule, Lightni
     args = [
         "--config",
         CONFIGS[name],
-        "--data.init_args.unlabelled=false",
+        "--data.init_args.unlabeled=false",
         f"--seed_everything={seed}",
         f"--data.init_args.seed={seed}",  # of views and order, which the global seed does not reach
         "--data.init_args.teacher_size=null",  # nobody here sees more than the student

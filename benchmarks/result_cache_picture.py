@@ -44,9 +44,9 @@ def draw(path: Path, images: np.ndarray, every: float, rows: Sequence[dict[str, 
     limits = [row["distance"] for row in rows]
     axes[2].plot(limits, [row["reused"] for row in rows], "o-", label="frames reused")
     axes[2].plot(limits, [row["occupancy"] for row in rows], "s-", label="occupancy, with reuse")
-    axes[2].plot(limits, [row["without"] for row in rows], "--", color="grey", label="occupancy, without")
+    axes[2].plot(limits, [row["without"] for row in rows], "--", color="gray", label="occupancy, without")
     axes[2].plot(limits, [row["mAP50"] for row in rows], "^-", label="mAP50, with reuse")
-    axes[2].plot(limits, [row["mAP50 without"] for row in rows], ":", color="grey", label="mAP50, without")
+    axes[2].plot(limits, [row["mAP50 without"] for row in rows], ":", color="gray", label="mAP50, without")
     axes[2].set(
         xscale="log", xlabel="distance, in levels of 255", ylim=(0, 1.02), xticks=limits, xticklabels=limits
     )

@@ -48,7 +48,7 @@ def pairs(
         crop=(0.7, 1.0),
         batch_size=BATCH,
         one_camera_per_batch=False,
-        unlabelled=True,
+        unlabeled=True,
         seed=seed,
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lkd.metrics.tables import print_table, save_table
 
-SUPERVISED = ["--distillation=null", "--data.unlabelled=false"]
+SUPERVISED = ["--distillation=null", "--data.unlabeled=false"]
 ARMS = {
     "before": ["--trainer.max_epochs=0"],
     "pseudo-labels": ["--distillation.hard=1", "--distillation.dense=0"],

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 METRIC = "mAP50"
-COLOURS = {"Before": "#b8bec5", "Student": "#f39c12", "Twin": "#27ae60"}
+COLORS = {"Before": "#b8bec5", "Student": "#f39c12", "Twin": "#27ae60"}
 TEACHER = "#3498db"
 
 
@@ -39,7 +39,7 @@ def bars(rows: Sequence[dict[str, Any]], folder: Path, trained: str) -> None:
     found: dict[str, dict[str, float]] = {}
     for row in rows:
         found.setdefault(row["Role"], {})[row["Camera"]] = row[METRIC]
-    roles = [role for role in COLOURS if role in found]
+    roles = [role for role in COLORS if role in found]
     if len(found) < 2:
         return
     names = {"Before": "student before", "Student": f"student, {trained}", "Twin": "twin, trained on labels"}
@@ -50,7 +50,7 @@ def bars(rows: Sequence[dict[str, Any]], folder: Path, trained: str) -> None:
     for place, role in enumerate(roles):
         left = [i - 0.4 + width * (place + 0.5) for i in range(len(cameras))]
         heights = [found[role].get(camera, float("nan")) for camera in cameras]
-        axes.bar(left, heights, width * 0.94, color=COLOURS[role], label=names[role])
+        axes.bar(left, heights, width * 0.94, color=COLORS[role], label=names[role])
     if teacher := found.get("Teacher"):
         for i, camera in enumerate(cameras):
             label = "teacher" if i == 0 else "_"  # once in the legend

@@ -81,7 +81,7 @@ class BoxDistillation(Distillation):
             alpha,
             input_key="images",
             relabel=self.labels,
-            relabelled_weight=(1 - alpha) * hard,
+            relabeled_weight=(1 - alpha) * hard,
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.federated import Federation
 from lkd.federated.protocol.cache_use import RATES, CacheUse
-from lkd.federated.protocol.client_data import Client, Part
+from lkd.federated.protocol.client_data import ClientData, Part
 from lkd.federated.server.round import Record
 from lkd.metrics.direction import rises
 from lkd.metrics.tables import Row, print_table, save_table
@@ -199,7 +199,7 @@ class ClientReport(Callback):
         print(f"Report: {folder}")
 
 
-def drawn(clients: Sequence[Client], limit: int | None) -> list[Client]:
+def drawn(clients: Sequence[ClientData], limit: int | None) -> list[ClientData]:
     """Clients to measure: all, or so many of them, drawn by chance once and the same in all rounds and runs.
 
     Args:

@@ -209,9 +209,9 @@ class Distillation(Callback):
         A run that resumes without this callback is told so by Lightning.
         """
         checkpoint.setdefault("callbacks", {}).setdefault(self.state_key, {})
-        checkpoint.update(self._learnt(pl_module) or self._left or {})
+        checkpoint.update(self._learned(pl_module) or self._left or {})
 
-    def _learnt(self, pl_module: LightningModule) -> dict[str, Any]:
+    def _learned(self, pl_module: LightningModule) -> dict[str, Any]:
         adapters: nn.ModuleDict = getattr(pl_module, ADAPTERS, nn.ModuleDict())
         if not len(adapters) or not may_adapt(self.distiller.terms.values()):  # or another callback's
             return {}
@@ -220,7 +220,7 @@ class Distillation(Callback):
 
     def _detach(self, pl_module: LightningModule) -> None:
         if not is_of_clients(pl_module):
-            self._left = self._learnt(pl_module) or self._left
+            self._left = self._learned(pl_module) or self._left
         self.distiller.detach()
 
     def on_load_checkpoint(

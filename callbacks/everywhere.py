@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.data import extract_batch_size
 from lkd.federated import Federation
 from lkd.federated.client.delegation import call_step
 from lkd.federated.client.logger import Log
-from lkd.federated.protocol.client_data import Client, Part
+from lkd.federated.protocol.client_data import ClientData, Part
 from lkd.federated.server.records import Record
 from lkd.metrics.tables import Row
 from lkd.packages import overrides
@@ -25,7 +25,7 @@ class Everywhere:
         batches: The shared data.
     """
 
-    def __init__(self, client: Client, batches: Iterable[Any]) -> None:
+    def __init__(self, client: ClientData, batches: Iterable[Any]) -> None:
         self._client, self._batches = client, batches
 
     def __getattr__(self, name: str) -> Any:
@@ -63,7 +63,7 @@ class _Carried(Iterable[Any]):
 
 
 def everywhere(
-    federation: Federation, clients: Sequence[Client], batches: Iterable[Any], part: Part
+    federation: Federation, clients: Sequence[ClientData], batches: Iterable[Any], part: Part
 ) -> list[Record]:
     """Every client's model on the shared data; where all clients of an architecture have the same model, once.
 
@@ -81,7 +81,7 @@ def everywhere(
     if same:
         first = {federation.architectures.kind_of(c.id): c for c in reversed(clients)}
         asked = [first[kind] for kind in sorted(first)]
-    records = federation.evaluate([cast(Client, Everywhere(c, batches)) for c in asked], part)
+    records = federation.evaluate([cast(ClientData, Everywhere(c, batches)) for c in asked], part)
     if not same:
         return records
     by_kind = {federation.architectures.kind_of(record.client): record for record in records}

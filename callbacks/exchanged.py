@@ -70,7 +70,7 @@ class Exchanged:
         for name in (
             "batches",
             "whole",
-            "labelled",
+            "labeled",
         ):  # ways to go through public samples; the second need not be there
             if hasattr(public, name):
                 self._replace(public, name, self._counting(getattr(public, name)))

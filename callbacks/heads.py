@@ -11,7 +11,7 @@ from torch import Tensor
 from lkd.federated import Federation
 from lkd.metrics.betas import betas, hits
 from lkd.metrics.tables import Row, print_table, save_table
-from lkd.modules.classifier import labelled
+from lkd.modules.classifier import labeled
 from lkd.taps import Taps
 
 
@@ -104,7 +104,7 @@ class HeadReport(Callback):
         layers = self.layers or getattr(module, "layers", [""])
         counts = [torch.zeros(2, classes) for _ in layers]
         for batch in loader:
-            x, y = labelled(trainer.strategy.batch_to_device(batch, module.device))
+            x, y = labeled(trainer.strategy.batch_to_device(batch, module.device))
             with trainer.precision_plugin.forward_context(), Taps(module, layers, "layers") as taps:
                 module(x)
             for place, layer in enumerate(layers):

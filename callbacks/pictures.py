@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes
 
-COLOURS = {"Truth": "#2ecc71", "Teacher": "#3498db", "Student": "#f39c12"}
+COLORS = {"Truth": "#2ecc71", "Teacher": "#3498db", "Student": "#f39c12"}
 """One colour a role, in every picture."""
 
 
@@ -36,7 +36,7 @@ def side_by_side(image: Tensor, found: Mapping[str, Tensor], title: str) -> Imag
     for role, boxes in found.items():
         drawn = pixels
         if len(boxes):
-            drawn = draw_bounding_boxes(pixels, boxes.cpu() * scale, colors=COLOURS.get(role, "red"), width=2)
+            drawn = draw_bounding_boxes(pixels, boxes.cpu() * scale, colors=COLORS.get(role, "red"), width=2)
         panel = Image.new("RGB", (drawn.shape[2], drawn.shape[1] + 22), "white")
         panel.paste(to_pil_image(drawn), (0, 22))
         ImageDraw.Draw(panel).text(

@@ -61,7 +61,7 @@ class RoundReport(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the validation's metrics to the round before it, if there is a server's model that is trained."""
-        if not trainer.sanity_checking and self.history and cast(Federation, pl_module).serves:
+        if not trainer.sanity_checking and self.history and cast(Federation, pl_module).trains_server_model:
             found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
             self.history[-1].update(found)
 

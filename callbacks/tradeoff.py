@@ -32,7 +32,7 @@ class TradeoffLog(Callback):
     Of every metric that the module logs in validation or test, such as `test/acc`: `test/acc` of the server's model on the
     shared data; `clients/test/acc/mean`, `/best`, `/worst` and `/std` over the clients' models on the clients' own
     data; and the same of the clients' models on the shared data, `shared/test/acc/mean` and so on, by which methods with
-    and without a server's model compare. A server's model that nobody trains (`Federation.serves`) is no result and is left out. Of any other module, what its own validation logs, and its test.
+    and without a server's model compare. A server's model that nobody trains (`Federation.trains_server_model`) is no result and is left out. Of any other module, what its own validation logs, and its test.
 
     Writes `tradeoff.json` into the run's folder `report/`: the curve, the test after the fit, a row for each client, sizes of
     models and messages, what a cache of knowledge was good for (`CacheUse`), seconds of training (on this machine, one client after the other, without measurements), FLOPs
@@ -143,7 +143,7 @@ class TradeoffLog(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the test after the fit."""
         if self.result:  # a test without a fit has cost nothing
-            has_model = not isinstance(pl_module, Federation) or pl_module.serves
+            has_model = not isinstance(pl_module, Federation) or pl_module.trains_server_model
             found = _floats(trainer.callback_metrics)
             self.result["final"] = {n: v for n, v in found.items() if has_model or not n.startswith("test/")}
             self._write(trainer)
@@ -154,7 +154,7 @@ class TradeoffLog(Callback):
 
     def _measure(self, trainer: Trainer, federation: Federation) -> None:
         batches, found = shared_batches(trainer, self.part), {}
-        if batches is not None and federation.serves:
+        if batches is not None and federation.trains_server_model:
             found = measured(federation.client, batches, self.part, trainer)
         clients = drawn(getattr(cast(Any, trainer).datamodule, "clients", []), self.limit)
         kinds = {"clients": federation.evaluate(clients, self.part)}

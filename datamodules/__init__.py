@@ -17,14 +17,14 @@ from lkd.datamodules.detection.pklot import PKLot
 from lkd.datamodules.detection.rgb_thermal import RGBThermalFolder
 from lkd.datamodules.detection.views import View, Views
 from lkd.datamodules.detection.yolo_folder import YoloFolder
-from lkd.datamodules.federated.client_data import Population, Shard
+from lkd.datamodules.federated.client_data import ClientShard, Population
 from lkd.datamodules.federated.client_sampling import (
     AllClients,
-    Cohort,
+    ClientSampler,
     CohortSampler,
-    FixedCohort,
-    UniformCohort,
-    WeightedCohort,
+    FixedSampler,
+    UniformSampler,
+    WeightedSampler,
 )
 from lkd.datamodules.federated.federated_datamodule import FederatedDataModule
 from lkd.datamodules.federated.label_skew import Dirichlet, PrimaryLabels, Shards, Similarity
@@ -44,14 +44,15 @@ __all__ = [
     "CNRParkPatches",
     "CameraBatchSampler",
     "ClassificationDataModule",
+    "ClientSampler",
+    "ClientShard",
     "CocoFolder",
-    "Cohort",
     "CohortSampler",
     "DetectionDataModule",
     "Digits",
     "Dirichlet",
     "FederatedDataModule",
-    "FixedCohort",
+    "FixedSampler",
     "Frame",
     "FrameDataset",
     "ImageDataModule",
@@ -70,17 +71,16 @@ __all__ = [
     "PrimaryLabels",
     "PublicData",
     "RGBThermalFolder",
-    "Shard",
     "Shards",
     "Similarity",
     "SmartphoneSmartwatchHAR",
     "Splits",
     "Synthetic",
     "TorchvisionData",
-    "UniformCohort",
+    "UniformSampler",
     "View",
     "Views",
-    "WeightedCohort",
+    "WeightedSampler",
     "YoloFolder",
     "by_time",
     "collate",

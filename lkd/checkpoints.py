@@ -133,7 +133,7 @@ def own_models(path: str) -> dict[int, int]:
     population = (saved.get("population") or {}).get("population")
     if population is None:
         return {}
-    shares = saved.get("shares", True)
+    shares = saved.get("aggregates_weights", True)
     kept = saved["clients"]
     if shares and len(saved["optimizer"]) == 1 and not any(one.get("personal") for one in kept.values()):
         return {}
@@ -145,7 +145,7 @@ def _kind(saved: dict[str, Any], client: int | None, path: str) -> int:
     """The architecture of what is asked for."""
     who = saved.get("algorithm")
     if client is None:
-        if not saved.get("serves", True):
+        if not saved.get("trains_server_model", True):
             raise ValueError(
                 f"path={path!r}: {who} trained no model at the server; name the client whose model it shall be: "
                 f"load_client({path!r}, client=0)."
@@ -154,7 +154,7 @@ def _kind(saved: dict[str, Any], client: int | None, path: str) -> int:
     population = (saved.get("population") or {}).get("population")
     if client < 0 or (population is not None and client >= population):
         raise ValueError(f"client={client}: {path!r} is of {population} clients, numbered from 0.")
-    if not saved.get("shares", True) and client not in saved["clients"]:
+    if not saved.get("aggregates_weights", True) and client not in saved["clients"]:
         raise ValueError(
             f"client={client} has not trained yet, and {who} shares no weights, so that {path!r} has no model of it."
         )

@@ -42,7 +42,7 @@ def read_patches(path: Path, left_out: Count | None = None) -> list[Patch]:
     """
     count = left_out.add if left_out is not None else lambda what, example: None
     patches: dict[str, Patch] = {}
-    for place, name, state in _labelled(path):
+    for place, name, state in _labeled(path):
         if (match := _PATCH.search(name)) and state in ("0", "1"):
             weather, day, hour, minute, camera, slot = match.groups()
             time = f"{day}T{hour}:{minute}"
@@ -60,7 +60,7 @@ def read_patches(path: Path, left_out: Count | None = None) -> list[Patch]:
     return list(patches.values())
 
 
-def _labelled(path: Path) -> Iterator[tuple[str, str, str]]:
+def _labeled(path: Path) -> Iterator[tuple[str, str, str]]:
     """Of every patch of a list the file and line, its name, and its label as it is written."""
     text = read_text(path)
     if text.startswith("camera,"):

@@ -94,7 +94,7 @@ class Taps:
         self._ran: dict[str, Ran] = {}
         self._outermost_ran: dict[str, Ran] = {}
         self._outermost = Outermost(model)
-        self._learnt: set[str] = set()
+        self._learned: set[str] = set()
         self._undo: list[Any] = []
         self._known = _altered.setdefault(model, {})
 
@@ -132,10 +132,10 @@ class Taps:
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             given = waiting.pop() if waiting else Kept((args, kwargs))  # it may have been running already
             learns, key = torch.is_grad_enabled(), self._key(name)
-            if name in self._learnt and not learns:
+            if name in self._learned and not learns:
                 return  # a metric on the side, which takes nothing from what is learnt
             if learns and ran is self._ran:
-                self._learnt.add(name)
+                self._learned.add(name)
             named = self._addresses.get(name if ran is self._ran else "", ())
             compared = [self._entry(output, address) for address in named]
             ran[name] = Ran(given, self._keep(key, "gave", output, compared), key)

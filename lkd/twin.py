@@ -97,7 +97,7 @@ def twin_of(config: dict[str, Any], run: str) -> dict[str, Any]:
         "more_loggers": [],
         "trainer": trainer,
     }
-    return {**config, **own, "data": _labelled(config["data"])}
+    return {**config, **own, "data": _labeled(config["data"])}
 
 
 def _elsewhere(callback: dict[str, Any]) -> dict[str, Any]:
@@ -109,8 +109,8 @@ def _elsewhere(callback: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _labelled(data: Any) -> Any:
+def _labeled(data: Any) -> Any:
     """A data module's configuration, with labels."""
     if not isinstance(data, dict):
         return data
-    return {k: False if k == "unlabelled" else _labelled(v) for k, v in data.items()}
+    return {k: False if k == "unlabeled" else _labeled(v) for k, v in data.items()}

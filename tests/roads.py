@@ -23,8 +23,8 @@ def write_roads(root, cameras=("camA", "camB"), count=4, size=(96, 128), cars=2)
                 x = slot * width // cars + int(torch.randint(width // cars - w, (), generator=generator))
                 y = int(torch.randint(height - h, (), generator=generator))
                 image[y : y + h, x : x + w] = 255
-                centre = (x + w / 2) / width, (y + h / 2) / height
-                lines.append(f"0 {centre[0]} {centre[1]} {w / width} {h / height}")
+                center = (x + w / 2) / width, (y + h / 2) / height
+                lines.append(f"0 {center[0]} {center[1]} {w / width} {h / height}")
             Image.fromarray(image.numpy()).save(root / "images" / f"{camera}_{i}.png")
             (root / "labels" / f"{camera}_{i}.txt").write_text("\n".join(lines))
     return root

@@ -413,8 +413,8 @@ def test_a_compression_runs_to_its_end(path, tmp_path, monkeypatch):
     make()
     Path("configs").mkdir()
     Path("configs/networks").symlink_to(ROOT / "configs/networks")
-    labelled = {"data.unlabelled": False} if "unlabelled" in trained_by["data"]["init_args"] else {}
-    fit = {**labelled, "distillation": None, "test_after_fit": False, "save_as": config["ckpt_path"]}
+    labeled = {"data.unlabeled": False} if "unlabeled" in trained_by["data"]["init_args"] else {}
+    fit = {**labeled, "distillation": None, "test_after_fit": False, "save_as": config["ckpt_path"]}
     main(["fit", "--config", str(ROOT / student), *words({**overrides, **fit})])
     config["limits"] = {"max_drop": 2.0, "allow_slower": True}
     config["student"] = str(ROOT / student)
@@ -442,13 +442,13 @@ def test_a_cascade_is_measured(path, tmp_path, monkeypatch):
     _, make, overrides = how_to_shrink(student, yaml.safe_load((ROOT / student).read_text()))
     monkeypatch.chdir(tmp_path)
     make()
-    labelled = {"data.unlabelled": False, "distillation": None, "test_after_fit": False}
+    labeled = {"data.unlabeled": False, "distillation": None, "test_after_fit": False}
     main(
         [
             "fit",
             "--config",
             str(ROOT / student),
-            *words({**overrides, **labelled, "save_as": config["ckpt_path"]}),
+            *words({**overrides, **labeled, "save_as": config["ckpt_path"]}),
         ]
     )
     config |= {"student": str(ROOT / student), "draws": 2, "folder": "out"}
@@ -471,7 +471,7 @@ def test_the_twins_of_the_oracle_learn_from_labels_and_have_the_same_table(tmp_p
     monkeypatch.chdir(tmp_path)
     _, make, small = how_to_shrink(path, config)
     make()
-    twins = ["--distillation=null", "--data.unlabelled=false"]
+    twins = ["--distillation=null", "--data.unlabeled=false"]
     assert all(word in (ROOT / path).read_text() for word in twins)
     main(["fit", "--config", str(ROOT / path), *words({**small, "trainer.limit_test_batches": 1.0}), *twins])
     names = check_results({**config, "distillation": None})

@@ -231,7 +231,7 @@ def test_detection_labels_of_the_test_are_missed_before_training(here):
     for k in range(6):
         Image.new("RGB", (64, 64)).save(here / f"set/images/cam_{k}.png")
     options = ["--model=Detector", "--model.num_classes=1", "--model.network=TorchvisionDetector", "--model.network.head=fcos",
-               "--model.network.backbone=test_resnet", "--model.network.channels=64", "--data=YoloFolder", "--data.root=set", "--data.unlabelled=true",
+               "--model.network.backbone=test_resnet", "--model.network.channels=64", "--data=YoloFolder", "--data.root=set", "--data.unlabeled=true",
                "--data.image_size=64", "--data.fractions=[0.6, 0.0, 0.4]", "--trainer.callbacks=null"]  # fmt: skip
     with pytest.raises(
         SystemExit, match=r"the test after fit would fail \(.*label.*\); --test_after_fit=false trains"

@@ -17,7 +17,7 @@ RUN = {
     "supervised_twin": True,
     "ckpt_path": "x.ckpt",
     "distillation": {"class_path": "LogitDistillation"},
-    "data": {"class_path": "D", "init_args": {"unlabelled": True, "data": {"init_args": {"unlabelled": True, "a": 1}}}},
+    "data": {"class_path": "D", "init_args": {"unlabeled": True, "data": {"init_args": {"unlabeled": True, "a": 1}}}},
     "trainer": {
         "max_epochs": 2,
         "logger": {"class_path": "WandbLogger"},
@@ -33,8 +33,8 @@ def test_the_twin_is_the_run_with_labels_and_without_a_teacher():
     twin = twin_of(RUN, "runs/one/version_0")
     assert twin["distillation"] is None and twin["supervised_twin"] is False and twin["ckpt_path"] is None
     assert twin["data"]["init_args"] == {
-        "unlabelled": False,
-        "data": {"init_args": {"unlabelled": False, "a": 1}},
+        "unlabeled": False,
+        "data": {"init_args": {"unlabeled": False, "a": 1}},
     }
     assert twin["trainer"]["logger"]["init_args"] == {
         "save_dir": "runs/one/version_0",

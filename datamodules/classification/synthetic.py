@@ -88,11 +88,11 @@ class Synthetic(ClassificationDataModule):
         rng = np.random.default_rng([self.seed, client])
         size = int(rng.lognormal(4, 2)) + 50
         # u before B before W, b, v: with one seed, alpha and beta scale the same numbers
-        model, centre = self.alpha * rng.standard_normal(), self.beta * rng.standard_normal()
+        model, center = self.alpha * rng.standard_normal(), self.beta * rng.standard_normal()
         # a seed of another length is another stream, the same for all clients
         weights = np.random.default_rng([self.seed]) if self.iid else rng
         w = model + weights.standard_normal((FEATURES, CLASSES))
         b = model + weights.standard_normal(CLASSES)
-        v = 0.0 if self.iid else centre + rng.standard_normal(FEATURES)
+        v = 0.0 if self.iid else center + rng.standard_normal(FEATURES)
         x = v + rng.standard_normal((size, FEATURES)) * np.arange(1, FEATURES + 1) ** -0.6
         return x, (x @ w + b).argmax(1)

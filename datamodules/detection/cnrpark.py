@@ -108,7 +108,7 @@ class CNRParkEXT(DetectionDataModule):
         if self.patches is not None:
             return self.patches.prepare_data()
         require(self.root, ["FULL_IMAGE_*"], REMOTES["frames"], self.download)
-        if self.unlabelled and self.fractions[0] == 1:
+        if self.unlabeled and self.fractions[0] == 1:
             return
         if self.targets == "busy_slots":
             require(self.root, ["camera[0-9]*.csv"], REMOTES["frames"], self.download)
@@ -145,7 +145,7 @@ class CNRParkEXT(DetectionDataModule):
         """Reads tight boxes or busy slots; leaves out frames without any labelled slot, and counts them."""
         if self.targets == "busy_slots" and self._busy is None:
             self._busy = busy_boxes(self.root, self._left_out)
-        labelled = []
+        labeled = []
         for frame in frames:
             if self._busy is None:
                 boxes, _ = read_yolo(label_file(self.root, frame), left_out=self._left_out)
@@ -154,9 +154,9 @@ class CNRParkEXT(DetectionDataModule):
             else:
                 self._left_out.add("frames in which no slot is labelled", frame.path)
                 continue
-            labelled.append(replace(frame, boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64)))
+            labeled.append(replace(frame, boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64)))
         self._left_out.say(f"{type(self).__name__} in {self.root}")
-        return labelled
+        return labeled
 
     def train_dataloader(self) -> DataLoader:
         """Training batches of frames or patches."""

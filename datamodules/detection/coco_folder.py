@@ -120,7 +120,7 @@ class CocoFolder(DetectionDataModule):
     def annotate(self, frames: list[Frame]) -> list[Frame]:
         """Reads the objects of the frames; leaves out frames with ignore regions if asked (counted)."""
         classes = {name: k for k, name in enumerate(self.names)} if self.classes is None else self.classes
-        reader, labelled, scaled, objects = CocoBoxes(classes, self._left_out), [], [], 0
+        reader, labeled, scaled, objects = CocoBoxes(classes, self._left_out), [], [], 0
         if not any(found.file.annotations for found in self._found.values()):
             raise ValueError(
                 f"the files of {self.root} have no annotations at all, but labels are needed here."
@@ -143,7 +143,7 @@ class CocoFolder(DetectionDataModule):
                 self._left_out.add("frames with crowds or regions to ignore", frame.path)
                 continue
             objects += len(found.labels)
-            labelled.append(replace(frame, boxes=found.boxes, labels=found.labels))
+            labeled.append(replace(frame, boxes=found.boxes, labels=found.labels))
         reader.check()
         if scaled:
             rank_zero_warn(
@@ -152,4 +152,4 @@ class CocoFolder(DetectionDataModule):
             )
         self._left_out.check_classes(f"classes={self.classes}", objects)
         self._left_out.say(f"{type(self).__name__} in {self.root}")
-        return labelled
+        return labeled

@@ -33,10 +33,10 @@ class DetectionDataModule(LightningDataModule):
         batch_size: frames in a batch.
         fractions: shares (train, val, test) of every camera's frames; a val share of 0 omits validation.
         cameras: names of the cameras to use; `None` for all.
-        unlabelled: training batches carry no `targets`, and the labels of training frames are never read.
+        unlabeled: training batches carry no `targets`, and the labels of training frames are never read.
         crop: range of the random crop's side as a share of the frame's; (1.0, 1.0) is off.
         flip: probability of a horizontal flip.
-        colour: strength of brightness, contrast and saturation jitter in [0, 1]; 0 is off.
+        color: strength of brightness, contrast and saturation jitter in [0, 1]; 0 is off.
         one_camera_per_batch: every training batch holds frames of one camera only.
         batches_per_camera: the same number of batches of every camera an epoch; `None`: every frame once.
         num_workers: processes that load frames; the batches do not depend on their number.
@@ -57,10 +57,10 @@ class DetectionDataModule(LightningDataModule):
         batch_size: int = 8,
         fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
         cameras: list[str] | None = None,
-        unlabelled: bool = False,
+        unlabeled: bool = False,
         crop: tuple[float, float] = (0.5, 1.0),
         flip: float = 0.5,
-        colour: float = 0.2,
+        color: float = 0.2,
         one_camera_per_batch: bool = True,
         batches_per_camera: int | None = None,
         num_workers: int = 0,
@@ -71,12 +71,12 @@ class DetectionDataModule(LightningDataModule):
         check_views(views_per_image, "views_per_image")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
-        self.batch_size, self.unlabelled = batch_size, unlabelled
+        self.batch_size, self.unlabeled = batch_size, unlabeled
         self.num_workers, self.seed, self.views_per_image = num_workers, seed, views_per_image
         self.fractions = check_fractions(fractions)
         self.wanted_cameras = cameras
         self.one_camera_per_batch, self.batches_per_camera = one_camera_per_batch, batches_per_camera
-        self.train_views = Views(image_size, teacher_size, crop, flip, colour, seed=seed)
+        self.train_views = Views(image_size, teacher_size, crop, flip, color, seed=seed)
         self.eval_views = Views(image_size, teacher_size)
         self.cameras: list[str] = []  # known after setup
         self.splits = Splits([], [], [])
@@ -102,15 +102,15 @@ class DetectionDataModule(LightningDataModule):
         self.cameras = pick("cameras", self.wanted_cameras, (frame.camera for frame in frames))
         self.splits = self.divide([frame for frame in frames if frame.camera in self.cameras])
         if stage in ("fit", None):
-            train = self._dataset("train", self.train_views, labelled=not self.unlabelled)
-            train.plain = FrameDataset(train.frames, self.eval_views, train.labelled)
+            train = self._dataset("train", self.train_views, labeled=not self.unlabeled)
+            train.plain = FrameDataset(train.frames, self.eval_views, train.labeled)
             self.datasets["train"] = train
         if stage in ("fit", "validate", None) and self.fractions[1] > 0:
             self.datasets["val"] = self._dataset("val", self.eval_views)
         if stage == "test" or (stage is None and self.fractions[2] > 0):
             self.datasets["test"] = self._dataset("test", self.eval_views)
         if stage == "predict" or (stage is None and self.fractions[2] > 0):
-            self.datasets["predict"] = self._dataset("test", self.eval_views, labelled=False)
+            self.datasets["predict"] = self._dataset("test", self.eval_views, labeled=False)
 
     def serve_whole_frames(
         self, of_student: bool = False
@@ -142,13 +142,13 @@ class DetectionDataModule(LightningDataModule):
         """Training batches carry `teacher_images` again, if there is a teacher's size."""
         self.train_views.teacher_size = self.eval_views.teacher_size
 
-    def _dataset(self, part: str, views: Views, labelled: bool = True) -> FrameDataset:
+    def _dataset(self, part: str, views: Views, labeled: bool = True) -> FrameDataset:
         frames: list[Frame] = getattr(self.splits, part)
-        frames = self.annotate(frames) if labelled else [replace(f, boxes=None, labels=None) for f in frames]
+        frames = self.annotate(frames) if labeled else [replace(f, boxes=None, labels=None) for f in frames]
         if not frames:
             raise ValueError(self._why_empty(part))
-        dataset = FrameDataset(frames, views, labelled)
-        if labelled:
+        dataset = FrameDataset(frames, views, labeled)
+        if labeled:
             labels = [one.labels.numpy() for one in frames if one.labels is not None]
             what = f"the {part} frames of {type(self).__name__}"
             # pseudo-labels may take the place of those to train on, and a part may not be measured at all
@@ -194,12 +194,12 @@ class DetectionDataModule(LightningDataModule):
         )
         return self._loader("train", sampler=sampler, batch_size=None)
 
-    def unlabelled_dataloader(self) -> DataLoader:
+    def unlabeled_dataloader(self) -> DataLoader:
         """The training frames as evaluation sees them, in order, without their labels, which are not read."""
         frames = [replace(frame, boxes=None, labels=None) for frame in self.splits.train]
         if not frames:
             raise ValueError(self._why_empty("train"))
-        dataset = FrameDataset(frames, Views(self.eval_views.image_size), labelled=False)
+        dataset = FrameDataset(frames, Views(self.eval_views.image_size), labeled=False)
         return DataLoader(
             dataset, batch_size=self.batch_size, collate_fn=collate, num_workers=self.num_workers
         )

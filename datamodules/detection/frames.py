@@ -16,7 +16,7 @@ from lkd.datamodules.io.left_out import LeftOut
 from lkd.datamodules.io.pictures import read_image
 from lkd.datamodules.samples.samplers import Key
 
-GREY = 114 / 255  # the padding that YOLO networks are trained with
+GRAY = 114 / 255  # the padding that YOLO networks are trained with
 STRIDE = 32  # padded sides are multiples of the coarsest stride
 
 
@@ -81,7 +81,7 @@ def check_labels(frames: Sequence[Frame]) -> None:
     left_out = LeftOut()
     for frame in frames:
         if frame.boxes is None or frame.labels is None:
-            raise ValueError(f"{frame.path} has no labels, but labels are needed here (unlabelled=False).")
+            raise ValueError(f"{frame.path} has no labels, but labels are needed here (unlabeled=False).")
         if frame.boxes.shape != (len(frame.labels), 4) or not frame.boxes.isfinite().all():
             raise ValueError(f"boxes of {frame.path} must be finite, of shape (N, 4), with one label each.")
         if len(frame.labels) and (frame.labels.is_floating_point() or frame.labels.min() < 0):
@@ -120,16 +120,16 @@ class FrameDataset(Dataset[dict[str, Any]]):
     Args:
         frames: what to load.
         views: how a frame becomes what the student and the teacher see.
-        labelled: whether samples carry a `target`.
+        labeled: whether samples carry a `target`.
 
     Raises:
-        ValueError: if `labelled` and a frame has no labels, or wrong ones (see `check_labels`).
+        ValueError: if `labeled` and a frame has no labels, or wrong ones (see `check_labels`).
     """
 
-    def __init__(self, frames: Sequence[Frame], views: Views, labelled: bool = True) -> None:
-        self.frames, self.views, self.labelled = list(frames), views, labelled
+    def __init__(self, frames: Sequence[Frame], views: Views, labeled: bool = True) -> None:
+        self.frames, self.views, self.labeled = list(frames), views, labeled
         self.plain: FrameDataset | None = None  # of training frames: the same, as evaluation sees them
-        if labelled:
+        if labeled:
             check_labels(self.frames)
 
     @property
@@ -148,7 +148,7 @@ class FrameDataset(Dataset[dict[str, Any]]):
         key = key if isinstance(key, tuple) else Key(0, 0, int(key))
         frame = self.frames[key.item]
         boxes, labels = (
-            tidy(frame) if self.labelled else (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+            tidy(frame) if self.labeled else (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
         )
         image = read_image(frame.path)
         theirs = None if self.views.teacher_size is None else read_theirs(frame, image)
@@ -157,7 +157,7 @@ class FrameDataset(Dataset[dict[str, Any]]):
         sample["view"] = view.window
         if view.teacher_image is not None:
             sample["teacher_image"] = view.teacher_image
-        if self.labelled:
+        if self.labeled:
             sample["target"] = {"boxes": view.boxes, "labels": view.labels}
         return sample
 
@@ -170,7 +170,7 @@ def pad(images: Sequence[Tensor]) -> Tensor:
         torch.Size([2, 3, 64, 32])
     """
     height, width = (-(-max(image.shape[side] for image in images) // STRIDE) * STRIDE for side in (1, 2))
-    batch = torch.full((len(images), 3, height, width), GREY)
+    batch = torch.full((len(images), 3, height, width), GRAY)
     for slot, image in zip(batch, images, strict=True):
         slot[:, : image.shape[1], : image.shape[2]] = image
     return batch

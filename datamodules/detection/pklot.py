@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.datamodules.detection.formats.car_masks import cut_cars, read_mask
-from lkd.datamodules.detection.formats.labeled_boxes import LabelledBoxes
+from lkd.datamodules.detection.formats.labeled_boxes import LabeledBoxes
 from lkd.datamodules.detection.frames import Frame
 from lkd.datamodules.io.files import check_folder, list_images
 from lkd.datamodules.io.left_out import LeftOut
@@ -71,7 +71,7 @@ class PKLot(DetectionDataModule):
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
         """Reads masks or slots; leaves out frames without a mask of single cars, and counts them."""
-        labelled, cut, joined = [], 0, 0
+        labeled, cut, joined = [], 0, 0
         for frame in frames:
             xml = frame.path.parents[1] / "bounding_boxes" / f"{frame.path.stem}.xml"
             if self.targets == "slots":
@@ -87,13 +87,13 @@ class PKLot(DetectionDataModule):
                         "frames in which cars touch that stand on no two busy slots", frame.path
                     )
                     continue
-            labelled.append(replace(frame, boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64)))
+            labeled.append(replace(frame, boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64)))
         if cut or joined:
             log.info(
                 "cut %d parts of masks in which cars touch, and joined the parts of %d cars", cut, joined
             )
         self._left_out.say(f"{type(self).__name__} in {self.root}")
-        return labelled
+        return labeled
 
 
 def _camera(xml: Path) -> str:
@@ -124,7 +124,7 @@ def _mask_of(picture: Path, path: Path) -> np.ndarray:
 
 def _slot_boxes(xml: Path, picture: Path, left_out: LeftOut) -> Tensor:
     """Axis-aligned boxes (N, 4) xyxy normalised of the busy slots."""
-    (width, height), found = image_size(picture), LabelledBoxes(left_out)
+    (width, height), found = image_size(picture), LabeledBoxes(left_out)
     for number, (points, busy) in enumerate(_slots_of(xml, picture, left_out), 1):
         xs, ys = ([point[side] / scale for point in points] for side, scale in ((0, width), (1, height)))
         if busy:

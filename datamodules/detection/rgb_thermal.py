@@ -137,7 +137,7 @@ class RGBThermalFolder(DetectionDataModule):
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
         """Reads the label files; leaves out frames that have none, and those with ignore regions if asked (counted)."""
-        labelled, missing, objects = [], [], 0
+        labeled, missing, objects = [], [], 0
         for frame in frames:
             path = self._base / self.labels.format(**self._places[frame.path])
             if not path.is_file():
@@ -147,7 +147,7 @@ class RGBThermalFolder(DetectionDataModule):
             if found.ignored and self.ignored == "leave_out":
                 self._left_out.add("frames with ignore regions", path)
                 continue
-            labelled.append(replace(frame, boxes=found.boxes, labels=found.labels))
+            labeled.append(replace(frame, boxes=found.boxes, labels=found.labels))
             objects += len(found.boxes)
         if missing and len(missing) == len(frames):
             raise FileNotFoundError(f"none of {len(frames)} frames has a label file, such as {missing[0]}.")
@@ -155,4 +155,4 @@ class RGBThermalFolder(DetectionDataModule):
             self._left_out.add("frames without a label file", path)
         self._left_out.check_classes(f"classes={self.classes}", objects)
         self._left_out.say(f"{type(self).__name__} in {self.root}")
-        return labelled
+        return labeled

@@ -44,7 +44,7 @@ class Views:
         crop: range of the crop's side as a share of the frame's (aspect kept): (0.5, 1.0) zooms in up to 2
             times, (1.0, 1.0) is off.
         flip: probability of a horizontal flip.
-        colour: strength c of the colour jitter: brightness, contrast and saturation factors in [1 - c, 1 +
+        color: strength c of the colour jitter: brightness, contrast and saturation factors in [1 - c, 1 +
             c].
         min_visible: boxes of which a smaller share of the area than this stays inside the crop are dropped;
             the others are clipped.
@@ -54,7 +54,7 @@ class Views:
         ValueError: if a number is out of its range.
 
     Example:
-        >>> views = Views(image_size=32, teacher_size=64, crop=(0.5, 1.0), flip=0.5, colour=0.2)
+        >>> views = Views(image_size=32, teacher_size=64, crop=(0.5, 1.0), flip=0.5, color=0.2)
         >>> frame = torch.zeros(3, 60, 80, dtype=torch.uint8)
         >>> view = views(frame, torch.tensor([[0.25, 0.25, 0.75, 0.75]]), torch.tensor([0]), key=(3, 0, 17))
         >>> view.image.shape, view.teacher_image.shape
@@ -67,7 +67,7 @@ class Views:
         teacher_size: int | None = None,
         crop: tuple[float, float] = (1.0, 1.0),
         flip: float = 0.0,
-        colour: float = 0.0,
+        color: float = 0.0,
         min_visible: float = 0.3,
         seed: int = 0,
     ) -> None:
@@ -78,13 +78,13 @@ class Views:
             raise ValueError(
                 f"crop={tuple(crop)} must be a range (low, high) of the side with 0 < low <= high <= 1."
             )
-        for name, share in (("flip", flip), ("colour", colour), ("min_visible", min_visible)):
+        for name, share in (("flip", flip), ("color", color), ("min_visible", min_visible)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name}={share} must lie in [0, 1].")
         if seed < 0:
             raise ValueError(f"seed={seed} must not be negative.")
         self.image_size, self.teacher_size = image_size, teacher_size
-        self.crop, self.flip, self.colour = crop, flip, colour
+        self.crop, self.flip, self.color = crop, flip, color
         self.min_visible, self.seed = min_visible, seed
 
     def __call__(
@@ -129,7 +129,7 @@ class Views:
         # The size follows from the frame, not from the rounded crop: all views of a camera stack into one
         # batch.
         small = fit_size(height, width, self.image_size)
-        factors = [1 + self.colour * (2 * number - 1) for number in jitter]
+        factors = [1 + self.color * (2 * number - 1) for number in jitter]
         teacher = None
         if self.teacher_size is not None:
             seen = image if theirs is None else theirs
@@ -140,7 +140,7 @@ class Views:
     def _finish(self, image: Tensor, size: tuple[int, int], factors: list[float]) -> Tensor:
         """Resizes to `size` (h, w) and changes the colours."""
         image = F.to_dtype(F.resize(image, list(size), antialias=True), torch.float32, scale=True)
-        if self.colour == 0:
+        if self.color == 0:
             return image
         brightness, contrast, saturation = factors
         image = F.adjust_saturation(F.adjust_brightness(image, brightness), saturation)

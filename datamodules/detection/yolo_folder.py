@@ -117,7 +117,7 @@ class YoloFolder(DetectionDataModule):
                 f"the label file {missing[0]} is missing, one of {len(missing)} that are (of {len(frames)} frames); write an empty file for a frame without "
                 "objects."
             )
-        labelled, objects = [], 0
+        labeled, objects = [], 0
         for frame in frames:
             boxes, labels = read_yolo(
                 files[frame.path],
@@ -127,8 +127,8 @@ class YoloFolder(DetectionDataModule):
                 self.polygons,
                 self._left_out,
             )
-            labelled.append(replace(frame, boxes=boxes, labels=labels))
+            labeled.append(replace(frame, boxes=boxes, labels=labels))
             objects += len(boxes)
         self._left_out.check_classes(f"class_map={self.class_map}", objects)
         self._left_out.say(f"{type(self).__name__} in {self.root}")
-        return labelled
+        return labeled

@@ -52,7 +52,7 @@ class Part(NamedTuple):
         return self.views[self.kinds[client]] if self.views else self.batching, self.rows[client]
 
 
-class Shard:
+class ClientShard:
     """One client: its rows of the training data, and of validation and test data where it has any.
 
     Args:
@@ -69,7 +69,7 @@ class Shard:
         >>> import torch
         >>> from torch.utils.data import DataLoader, TensorDataset
         >>> batching = Batching(DataLoader(TensorDataset(torch.arange(6)), batch_size=2))
-        >>> shard = Shard(0, "C1", 0.5, 1.0, {"train": (batching, np.array([1, 3, 5]))})
+        >>> shard = ClientShard(0, "C1", 0.5, 1.0, {"train": (batching, np.array([1, 3, 5]))})
         >>> shard.num_samples, shard.num_batches(), len(list(shard.train_batches(seed=7)))
         (3, 2, 2)
     """
@@ -139,7 +139,7 @@ class Shard:
         batching, rows = self.parts["train"]
         return batching.dataset.counts(rows) if isinstance(batching.dataset, Planned) else {}
 
-    def pooled(self, others: Sequence["Shard"]) -> "Shard":
+    def pooled(self, others: Sequence["ClientShard"]) -> "ClientShard":
         """One client with the samples of this one and the others, in the order of their ids."""
         members = [client for _, client in sorted({client.id: client for client in (self, *others)}.items())]
         parts = {}
@@ -147,17 +147,17 @@ class Shard:
             held = [client.parts[part] for client in members if client.has(part)]
             batching = held[0][0].joined([other for other, _ in held[1:]])
             parts[part] = batching, np.concatenate([rows for _, rows in held])
-        return Shard(
+        return ClientShard(
             members[0].id, "pooled", sum(client.share for client in members), 1.0, parts, public=self.public
         )
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{part}={len(rows)}" for part, (_, rows) in self.parts.items())
-        return f"Shard({self.id}, {self.name!r}, {sizes})"
+        return f"ClientShard({self.id}, {self.name!r}, {sizes})"
 
 
 class Population(Dataset[Any]):
-    """All clients; a `Shard` is made when it is asked for, so that there can be 100,000 of them.
+    """All clients; a `ClientShard` is made when it is asked for, so that there can be 100,000 of them.
 
     An index gives a client, a list of indices a cohort.
 
@@ -173,7 +173,7 @@ class Population(Dataset[Any]):
         >>> batching = Batching(DataLoader(TensorDataset(torch.arange(6)), batch_size=2))
         >>> clients = Population(Part(batching, Ragged([np.arange(4), np.arange(4, 6)])), ["C1", "C2"])
         >>> clients[[0, 1]], clients[1].share
-        ([Shard(0, 'C1', train=4), Shard(1, 'C2', train=2)], 0.333...)
+        ([ClientShard(0, 'C1', train=4), ClientShard(1, 'C2', train=2)], 0.333...)
     """
 
     def __init__(
@@ -212,10 +212,10 @@ class Population(Dataset[Any]):
         return len(self.sizes)
 
     @overload
-    def __getitem__(self, index: int) -> Shard: ...
+    def __getitem__(self, index: int) -> ClientShard: ...
     @overload
-    def __getitem__(self, index: list[int]) -> list[Shard]: ...
-    def __getitem__(self, index: int | list[int]) -> Shard | list[Shard]:
+    def __getitem__(self, index: list[int]) -> list[ClientShard]: ...
+    def __getitem__(self, index: int | list[int]) -> ClientShard | list[ClientShard]:
         """One client, or those of a cohort."""
         if isinstance(index, list):
             return [self[one] for one in index]
@@ -223,7 +223,7 @@ class Population(Dataset[Any]):
             raise IndexError(f"there is no client {index}: the last of {len(self)} is {len(self) - 1}.")
         number = int(index) % len(self)
         parts = {name: part.of(number) for name, part in self.parts.items()}
-        return Shard(
+        return ClientShard(
             number,
             str(number) if self._names is None else self._names[number],
             float(self.sizes[number] / self._total),

@@ -14,7 +14,7 @@ from lkd.datamodules.samples.splits import pick
 STREAM = 0x436F686F7274  # keeps these draws apart from all others that are made from (seed, round, ...)
 
 
-class Cohort(ABC):
+class ClientSampler(ABC):
     """A strategy: `draw` gives the clients of one round."""
 
     @abstractmethod
@@ -30,7 +30,7 @@ class Cohort(ABC):
         """
 
 
-class AllClients(Cohort):
+class AllClients(ClientSampler):
     """Everybody takes part."""
 
     def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
@@ -42,7 +42,7 @@ class AllClients(Cohort):
         return np.ones(len(clients))
 
 
-class UniformCohort(Cohort):
+class UniformSampler(ClientSampler):
     """`size` clients without replacement, all with the same chance size/clients.
 
     Args:
@@ -67,7 +67,7 @@ class UniformCohort(Cohort):
         return np.full(len(clients), self.size / len(clients))
 
 
-class WeightedCohort(UniformCohort):
+class WeightedSampler(UniformSampler):
     """`size` clients without replacement, client i with chance min(1, c n_i), exactly.
 
     n_i is its number of training samples, and c makes the chances add up to `size`; it is size/n if no
@@ -79,7 +79,7 @@ class WeightedCohort(UniformCohort):
         size: clients in a round.
 
     Raises:
-        ValueError: as of `UniformCohort`.
+        ValueError: as of `UniformSampler`.
     """
 
     def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
@@ -109,7 +109,7 @@ class WeightedCohort(UniformCohort):
             always |= more
 
 
-class FixedCohort(Cohort):
+class FixedSampler(ClientSampler):
     """The same clients in every round.
 
     Args:
@@ -121,7 +121,9 @@ class FixedCohort(Cohort):
 
     def __init__(self, clients: Sequence[int | str]) -> None:
         if not clients or len(set(clients)) < len(clients):
-            raise ValueError(f"FixedCohort(clients={list(clients)}) must name one or more different clients.")
+            raise ValueError(
+                f"FixedSampler(clients={list(clients)}) must name one or more different clients."
+            )
         self.clients = list(clients)
 
     def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
@@ -132,7 +134,7 @@ class FixedCohort(Cohort):
         """1 for these clients, 0 for the others."""
         wanted = [one for one in self.clients if not (isinstance(one, int) and 0 <= one < len(clients))]
         names = clients.names if wanted else []
-        pick("FixedCohort(clients=)", list(map(str, wanted)) or None, names)
+        pick("FixedSampler(clients=)", list(map(str, wanted)) or None, names)
         ids = [names.index(str(one)) if one in wanted else int(one) for one in self.clients]
         chances = np.zeros(len(clients))
         chances[ids] = 1
@@ -157,7 +159,7 @@ class CohortSampler(DistributedSampler):
     """
 
     def __init__(
-        self, clients: Population, cohort: Cohort, cohorts_per_epoch: int = 1, seed: int = 0
+        self, clients: Population, cohort: ClientSampler, cohorts_per_epoch: int = 1, seed: int = 0
     ) -> None:
         if cohorts_per_epoch < 1:
             raise ValueError(f"cohorts_per_epoch={cohorts_per_epoch} must be at least 1.")

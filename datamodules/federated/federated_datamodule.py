@@ -13,10 +13,10 @@ from lkd.datamodules.federated.build_clients import match, populate
 from lkd.datamodules.federated.client_data import Population
 from lkd.datamodules.federated.client_sampling import (
     AllClients,
-    Cohort,
+    ClientSampler,
     CohortLoader,
     CohortSampler,
-    UniformCohort,
+    UniformSampler,
 )
 from lkd.datamodules.federated.client_statistics import Masks, count_labels, describe, masks, summarize
 from lkd.datamodules.federated.partitions import Natural, Partition
@@ -69,7 +69,7 @@ class FederatedDataModule(Relay):
         >>> data = FederatedDataModule(Digits(), IID(), clients=10, cohort=2)
         >>> data.setup("fit")
         >>> next(iter(data.train_dataloader()))
-        [Shard(7, '7', train=108), Shard(9, '9', train=107)]
+        [ClientShard(7, '7', train=108), ClientShard(9, '9', train=107)]
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class FederatedDataModule(Relay):
         data: LightningDataModule,
         partition: Partition,
         clients: int | None = None,
-        cohort: Cohort | int | None = None,
+        cohort: ClientSampler | int | None = None,
         batch_size: int | None = None,
         public: float | LightningDataModule = 0.0,
         client_fractions: tuple[float, float, float] = (1.0, 0.0, 0.0),
@@ -120,7 +120,7 @@ class FederatedDataModule(Relay):
             raise ValueError(f"cohorts_per_epoch={cohorts_per_epoch} must be at least 1.")
         super().__init__(data, *more)
         self.partition, self.num_clients = partition, clients
-        self.cohort = UniformCohort(cohort) if isinstance(cohort, int) else cohort or AllClients()
+        self.cohort = UniformSampler(cohort) if isinstance(cohort, int) else cohort or AllClients()
         self.batch_size, self.public, self.client_fractions = batch_size, public, shares
         self.cohorts_per_epoch, self.seed, self.plan = cohorts_per_epoch, seed, plan
         self._clients: Population | None = None

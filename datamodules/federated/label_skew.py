@@ -195,9 +195,9 @@ class PrimaryLabels(Partition):
         owners = self._owners(len(values), count, rng)
         # Weights (1 + skew on primary clients, 1 elsewhere) are a mixture: skew * primary of the mass goes to a
         # primary client drawn evenly, the other `count` to any client drawn evenly.
-        favoured = rng.random(size) * (count + self.skew * self.primary) >= count
+        favored = rng.random(size) * (count + self.skew * self.primary) >= count
         anyone, turn = rng.integers(count, size=size), rng.integers(self.primary, size=size)
-        owner = np.where(favoured, owners[place, turn], anyone)
+        owner = np.where(favored, owners[place, turn], anyone)
         sizes = np.bincount(owner, minlength=count)
         if not sizes.all():
             raise ValueError(

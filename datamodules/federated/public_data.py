@@ -28,7 +28,7 @@ class PublicData:
         >>> public = PublicData(Batching(DataLoader(pairs)), np.array([1, 3, 5]))
         >>> len(public), list(public.batches([2, 0, 2], batch_size=2))
         (3, [tensor([5., 1.]), tensor([5.])])
-        >>> list(public.labelled([2], batch_size=2))
+        >>> list(public.labeled([2], batch_size=2))
         [[tensor([5.]), tensor([1])]]
     """
 
@@ -58,7 +58,7 @@ class PublicData:
         """The same batches as the data set gives them, with labels or without, for who knows which entries are inputs."""
         return self._fetch(rows, batch_size)
 
-    def labelled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
+    def labeled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
         """The same batches as the data set gives them, with labels: (x, y), or dicts.
 
         For an algorithm that is to learn them, as `FedMD(pretrain=10)`; all others go by `batches`.

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule
 
-from lkd.datamodules.federated.client_data import Part, Shard
+from lkd.datamodules.federated.client_data import ClientShard, Part
 from lkd.packages import overrides
 from lkd.transfers import hooks_of, stage, through_data
 
@@ -119,5 +119,5 @@ def carried(batch: Any, data: LightningDataModule, plain: bool) -> Any:
 
 def _unless_cohort(hook: Callable[..., Any], batch: Any, *args: Any) -> Any:
     """A hook for batches of data: a cohort's clients carry their own."""
-    cohort = isinstance(batch, list) and batch and all(isinstance(one, Shard) for one in batch)
+    cohort = isinstance(batch, list) and batch and all(isinstance(one, ClientShard) for one in batch)
     return batch if cohort else hook(batch, *args)

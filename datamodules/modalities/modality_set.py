@@ -91,7 +91,7 @@ class ModalitySet(Dataset[tuple[dict[str, Any], Tensor]]):
             found[name] = Moments(flat.mean(1).float(), torch.where(std > 1e-6, std, 1.0).float())
         return found
 
-    def normalised(self, moments: Mapping[str, Moments]) -> "ModalitySet":
+    def normalized(self, moments: Mapping[str, Moments]) -> "ModalitySet":
         """The same samples, less the mean and over the deviation."""
         x = {
             name: (values - _along(moments[name].mean, values, 1)) / _along(moments[name].std, values, 1)

@@ -128,8 +128,8 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
         patch, found = self.patches[row], {}
         sides = {n: s for n, s in (("rgb", self.size), ("gray", self.gray_size)) if n in self.modalities}
         if sides:  # one file for both
-            colours = read_image(self.folder / patch.path)
-            found = {n: F.resize(colours, [side, side], antialias=True) for n, side in sides.items()}
+            colors = read_image(self.folder / patch.path)
+            found = {n: F.resize(colors, [side, side], antialias=True) for n, side in sides.items()}
         if "gray" in found:
             luma = F.rgb_to_grayscale(found["gray"].float())  # of integers it would round down
             found["gray"] = luma.round().to(torch.uint8)

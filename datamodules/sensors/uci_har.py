@@ -101,7 +101,7 @@ class UCIHAR(ClassificationDataModule):
             for name, part in self.splits._asdict().items()
         }
         self.moments = parts["train"].moments()
-        self.datasets = {name: part.normalised(self.moments) for name, part in parts.items()}
+        self.datasets = {name: part.normalized(self.moments) for name, part in parts.items()}
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """Validation windows in order; an empty list if the share is 0 and nobody is named."""

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lkd.datamodules.world.mesh import GLASS, LAMP, PLATE, RIM, TAIL, TRIM, TYRE, Builder, Mesh
+from lkd.datamodules.world.mesh import GLASS, LAMP, PLATE, RIM, TAIL, TIRE, TRIM, Builder, Mesh
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ KINDS = {
 def car_mesh(name: str) -> Mesh:
     """The mesh of a kind of car, its middle above the origin."""
     kind, build = KINDS[name], Builder()
-    build.centre = np.array([0.0, 0.0, 0.6])
+    build.center = np.array([0.0, 0.0, 0.6])
     _body(kind, build)
-    build.centre = np.array([sum(kind.roof) / 2 - kind.length / 2, 0.0, (kind.belt + kind.height) / 2])
+    build.center = np.array([sum(kind.roof) / 2 - kind.length / 2, 0.0, (kind.belt + kind.height) / 2])
     _cabin(kind, build)
     return build.mesh()
 
@@ -83,14 +83,14 @@ def _body(kind: Kind, build: Builder) -> None:
     _details(rings, build)
     for x in (-length / 2 + 0.20 * length, length / 2 - 0.19 * length):
         for side in (1, -1):
-            for radius, material, y in ((0.36, TRIM, 1.0), (0.31, TYRE, 1.01), (0.19, RIM, 1.015)):
+            for radius, material, y in ((0.36, TRIM, 1.0), (0.31, TIRE, 1.01), (0.19, RIM, 1.015)):
                 turns = np.arange(12) * np.pi / 6
                 z = 0.31 if material != TRIM else 0.36
                 disc = [
                     build.point(x + radius * np.cos(t), side * half * y, z + radius * np.sin(t))
                     for t in turns
                 ]
-                build.face(disc, material, solid=material == TYRE)
+                build.face(disc, material, solid=material == TIRE)
 
 
 def _details(rings: list[list[int]], build: Builder) -> None:

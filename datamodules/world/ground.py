@@ -35,7 +35,7 @@ class Ground:
         image: RGB in white light, oversampled.
         far: depth of the ground in metres, at most 160.
         lines: share of white paint.
-        kerb: share of kerb stones.
+        curb: share of kerb stones.
         lawn: share of grass.
         patchy: worn and mended asphalt, about -1 to 1.
         shapes: what stands behind the lot.
@@ -44,7 +44,7 @@ class Ground:
     image: Image.Image
     far: Array
     lines: Array
-    kerb: Array
+    curb: Array
     lawn: Array
     patchy: Array
     shapes: list[Shape]
@@ -57,35 +57,35 @@ def draw_ground(seed: int, view: View, weather: str) -> Ground:
     detail = [noise(rng, x, y, cell) for cell in (0.12, 0.5, 2.5, 9.0)]
     fine = np.clip(14 / far, 0, 1)  # what is smaller than a pixel averages out
     patchy = detail[2] * 3.0 + detail[3] * 4.5 + (detail[0] * 5 + detail[1] * 3) * fine
-    colour = np.array(view.tint) * (0.72 if weather == "RAINY" else 1.0) + patchy[..., None]
+    color = np.array(view.tint) * (0.72 if weather == "RAINY" else 1.0) + patchy[..., None]
     for lane in view.lot.lanes:  # worn lighter where wheels roll
         for track in (-2.0, -0.7, 0.7, 2.0):
-            colour += 5.0 * np.exp(-(((y - lane - track) / 0.5) ** 2))[..., None]
+            color += 5.0 * np.exp(-(((y - lane - track) / 0.5) ** 2))[..., None]
     oil = _mask(camera, [_disc(sx, sy, 0.45) for sx, sy, _ in view.lot.slots], 0.55)
-    colour *= 1 - 0.25 * (oil * np.clip(0.5 + 0.5 * detail[1], 0, 1))[..., None]
+    color *= 1 - 0.25 * (oil * np.clip(0.5 + 0.5 * detail[1], 0, 1))[..., None]
     if weather != "SUNNY":  # puddles and a wet sheen that mirrors the sky, the more so the flatter the view
         wet = 1.0 if weather == "RAINY" else 0.35
         flat = np.clip(1 - camera.height / np.maximum(far, camera.height), 0, 1) ** 2
         pool = 1 / (1 + np.exp(-8 * (noise(rng, x, y, 4.0) + 0.4 * detail[1] - 1.75 + 0.4 * wet)))
         sheen = wet * (0.30 * flat + pool * (0.15 + 0.45 * flat))[..., None]
-        colour = colour * (1 - 0.3 * wet * pool[..., None]) * (1 - sheen) + np.array([196, 202, 210]) * sheen
+        color = color * (1 - 0.3 * wet * pool[..., None]) * (1 - sheen) + np.array([196, 202, 210]) * sheen
     lines = [_stripe(*line) for line in view.lot.lines]
     paint = _mask(camera, lines, 1.0) * np.clip(0.62 + 0.22 * detail[1] + 0.12 * detail[0], 0.15, 0.9)
-    colour += (np.array([205, 204, 198]) - colour) * paint[..., None]
-    kerb = _mask(camera, [_rectangle(*area, grow=0.16) for area in view.lot.grass], 1.0)[..., None]
-    colour += (np.array([150, 148, 142]) + detail[1][..., None] * 4 - colour) * kerb
+    color += (np.array([205, 204, 198]) - color) * paint[..., None]
+    curb = _mask(camera, [_rectangle(*area, grow=0.16) for area in view.lot.grass], 1.0)[..., None]
+    color += (np.array([150, 148, 142]) + detail[1][..., None] * 4 - color) * curb
     blade = detail[0] * 10 * fine + detail[1] * 8 * fine + detail[2] * 6
     mix = np.clip(0.45 + 0.22 * detail[3] + 0.2 * detail[2], 0, 1)[..., None]
     grass = np.array([70, 92, 44]) * (1 - mix) + np.array([112, 108, 62]) * mix
     grass = (grass + blade[..., None]) * (0.8 if weather == "RAINY" else 1.0)
     lawn = _mask(camera, [_rectangle(*area) for area in view.lot.grass], 1.0)[..., None]
-    colour += (grass - colour) * lawn
-    image = Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8))
+    color += (grass - color) * lawn
+    image = Image.fromarray(np.clip(color, 0, 255).astype(np.uint8))
     image = image.resize((camera.width, camera.height_px), Image.Resampling.NEAREST)
     shapes = backdrop(view, rng)
     paint_backdrop(image, shapes, np.isinf(far))
     patchy = 0.3 * (detail[2] + detail[3])
-    return Ground(image, np.minimum(far, 160.0), paint, kerb[..., 0], lawn[..., 0], patchy, shapes)
+    return Ground(image, np.minimum(far, 160.0), paint, curb[..., 0], lawn[..., 0], patchy, shapes)
 
 
 def _mask(camera: Camera, areas: list[Array], strength: float) -> Array:

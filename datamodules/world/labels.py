@@ -61,8 +61,8 @@ def yolo_lines(boxes: NDArray[np.float64], size: tuple[int, int]) -> str:
         '0 0.050000 0.125000 0.100000 0.250000\n'
     """
     shares = boxes / np.array([*size, *size])
-    centres, sides = (shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]
-    rows = np.concatenate([centres, sides], 1)
+    centers, sides = (shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]
+    rows = np.concatenate([centers, sides], 1)
     return "".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in rows)
 
 

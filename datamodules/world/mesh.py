@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-PAINT, GLASS, TYRE, LAMP, TAIL, PLATE, TRIM, RIM, SKIN = range(9)  # what a face is made of
+PAINT, GLASS, TIRE, LAMP, TAIL, PLATE, TRIM, RIM, SKIN = range(9)  # what a face is made of
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity
@@ -37,18 +37,18 @@ class Mesh:
         return unit
 
     @cached_property
-    def centres(self) -> Array:
+    def centers(self) -> Array:
         """The middle of every face's corners, (F, 3)."""
         return np.array([self.points[face].mean(0) for face in self.faces])
 
 
 class Builder:
-    """Collects points and faces; faces are turned outwards from `centre`."""
+    """Collects points and faces; faces are turned outwards from `center`."""
 
     def __init__(self) -> None:
         self.points: list[Array] = []
         self.faces: list[tuple[list[int], int, bool]] = []
-        self.centre = np.zeros(3)
+        self.center = np.zeros(3)
 
     def point(self, x: float, y: float, z: float) -> int:
         """Adds a point and returns its index."""
@@ -58,7 +58,7 @@ class Builder:
     def face(self, corners: list[int], material: int = PAINT, solid: bool = True) -> None:
         """Adds a face, turned outwards."""
         a, b, c = (self.points[i] for i in corners[:3])
-        inward = np.cross(b - a, c - a) @ (a - self.centre) < 0
+        inward = np.cross(b - a, c - a) @ (a - self.center) < 0
         self.faces.append((corners[::-1] if inward else corners, material, solid))
 
     def inset(

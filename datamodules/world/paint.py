@@ -12,7 +12,7 @@ from lkd.datamodules.world.mesh import GLASS, LAMP, PAINT, TAIL, Mesh
 from lkd.datamodules.world.weather import Light
 
 Array = NDArray[np.float64]
-COLOURS = np.array(  # of the materials of mesh.py; the first is the car's own
+COLORS = np.array(  # of the materials of mesh.py; the first is the car's own
     [
         [0, 0, 0],
         [20, 24, 28],
@@ -64,14 +64,14 @@ class Drawable:
     planes: Array  # outward normal of each, and its product with the way from the camera to the face, (F, 4)
     depths: tuple[float, float]  # of its nearest and farthest point
     polygons: list[Points]
-    colours: list[tuple[int, int, int]]
+    colors: list[tuple[int, int, int]]
     outline: list[Points]  # polygons whose union is the silhouette
     reach: tuple[float, float, float, float]  # xyxy of all of it in pixels
 
     def paint(self, draw: ImageDraw.ImageDraw) -> None:
         """Paints it onto a picture."""
-        for polygon, colour in zip(self.polygons, self.colours, strict=True):
-            draw.polygon(polygon, fill=colour)
+        for polygon, color in zip(self.polygons, self.colors, strict=True):
+            draw.polygon(polygon, fill=color)
 
     def silhouette(self) -> tuple[Image.Image, tuple[int, int]]:
         """Its outline, unclipped, as a mask of 0 and 255 and the pixel of the mask's upper left corner."""
@@ -95,8 +95,8 @@ def look(solid: Solid, camera: Camera, light: Light) -> Drawable | None:
     towards, normals = points[mesh.corners[:, 0]] - camera.position, mesh.normals @ solid.turn
     facing = np.flatnonzero((towards * normals).sum(1) < 0)
     normals, towards = normals[facing], towards[facing]
-    colours = _shade(solid, mesh.material[facing], normals, towards, light)
-    colours = np.clip(colours, 0, 255).astype(int)
+    colors = _shade(solid, mesh.material[facing], normals, towards, light)
+    colors = np.clip(colors, 0, 255).astype(int)
     xy = [(x, y) for x, y in pixels.tolist()]
     polygons = [[xy[i] for i in mesh.faces[face]] for face in facing]
     return Drawable(
@@ -105,7 +105,7 @@ def look(solid: Solid, camera: Camera, light: Light) -> Drawable | None:
         np.concatenate([normals, (towards * normals).sum(1, keepdims=True)], 1),
         (float(depth.min()), float(depth.max())),
         polygons,
-        [(r, g, b) for r, g, b in colours.tolist()],
+        [(r, g, b) for r, g, b in colors.tolist()],
         [polygon for polygon, face in zip(polygons, facing, strict=True) if mesh.solid[face]],
         (left, top, right, bottom),
     )
@@ -124,7 +124,7 @@ def _mirror(mesh: Mesh) -> Mesh:
 def _shade(solid: Solid, material: NDArray[np.int64], normals: Array, towards: Array, light: Light) -> Array:
     """Colours (F, 3) of faces of these materials and normals that are seen in the directions `towards`."""
     paint = np.array(solid.paint)
-    base = np.where((material == PAINT)[:, None], paint, COLOURS[material])
+    base = np.where((material == PAINT)[:, None], paint, COLORS[material])
     up = normals[:, 2:]
     diffuse = light.sky * (0.62 + 0.38 * up) + light.sun * np.clip(normals @ light.to_sun, 0, None)[:, None]
     towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
@@ -133,9 +133,9 @@ def _shade(solid: Solid, material: NDArray[np.int64], normals: Array, towards: A
     seen = np.where(mirrored[:, 2:] > 0, light.air * np.clip(0.45 + mirrored[:, 2:], 0, 1), 60 * light.sky)
     glint = np.clip(mirrored @ light.to_sun, 0, 1)[:, None] ** 24 * light.sun * 200
     sheen = SHEEN[material][:, None]
-    colours: Array = base * diffuse * (1 - sheen) + (seen + glint) * sheen
+    colors: Array = base * diffuse * (1 - sheen) + (seen + glint) * sheen
     if solid.lights:
-        colours[material == LAMP] = (255, 252, 235)
-        colours[material == TAIL] = (235, 40, 30)
-    colours[material == GLASS] *= 0.9
-    return colours
+        colors[material == LAMP] = (255, 252, 235)
+        colors[material == TAIL] = (235, 40, 30)
+    colors[material == GLASS] *= 0.9
+    return colors

@@ -85,13 +85,13 @@ class _Pen:
         return float(x + right * self.scale), float(y)
 
     def line(
-        self, a: tuple[float, float], b: tuple[float, float], width: float, colour: tuple[int, int, int]
+        self, a: tuple[float, float], b: tuple[float, float], width: float, color: tuple[int, int, int]
     ) -> None:
-        self.draw.line([self.at(*a), self.at(*b)], fill=colour, width=max(1, round(width * self.scale)))
+        self.draw.line([self.at(*a), self.at(*b)], fill=color, width=max(1, round(width * self.scale)))
 
-    def blob(self, right: float, up: float, radius: float, colour: tuple[int, int, int]) -> None:
+    def blob(self, right: float, up: float, radius: float, color: tuple[int, int, int]) -> None:
         (x, y), r = self.at(right, up), max(radius * self.scale, 0.7)
-        self.draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+        self.draw.ellipse((x - r, y - r, x + r, y + r), fill=color)
 
     def sprite(self, height: float, radius: float, density: float) -> Sprite:
         return Sprite(self.image, self.corner, self.foot, height, radius, density)
@@ -116,15 +116,15 @@ def _tree(pen: _Pen, rng: np.random.Generator, height: float, radius: float, lea
             for _ in range(70):
                 turn, r = rng.uniform(0, 2 * np.pi), radius * np.sqrt(rng.uniform(0, 0.85))
                 z = middle + r * np.cos(turn) * 0.85 + (shade - 0.9) * radius * 0.6
-                colour = np.array([44, 66, 34]) * shade + rng.normal(0, 5, 3)
-                pen.blob(r * np.sin(turn), z, radius * 0.14, _rgb(colour))
+                color = np.array([44, 66, 34]) * shade + rng.normal(0, 5, 3)
+                pen.blob(r * np.sin(turn), z, radius * 0.14, _rgb(color))
         return
     for _ in range(int(1500 * leaves)):
         x, z = tips[int(rng.integers(len(tips) // 3, len(tips)))]
-        colour = LEAVES[int(rng.integers(len(LEAVES)))] * rng.uniform(0.7, 1.15)
-        pen.blob(x + rng.normal(0, 0.17), z + rng.normal(0, 0.17), rng.uniform(0.015, 0.045), _rgb(colour))
+        color = LEAVES[int(rng.integers(len(LEAVES)))] * rng.uniform(0.7, 1.15)
+        pen.blob(x + rng.normal(0, 0.17), z + rng.normal(0, 0.17), rng.uniform(0.015, 0.045), _rgb(color))
 
 
-def _rgb(colour: Array) -> tuple[int, int, int]:
-    red, green, blue = colour.clip(0, 255)
+def _rgb(color: Array) -> tuple[int, int, int]:
+    red, green, blue = color.clip(0, 255)
     return int(red), int(green), int(blue)

@@ -54,7 +54,7 @@ def make_props(rng: np.random.Generator, lot: Lot, cars: list[Solid]) -> list[So
 def _box(
     build: Builder, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], material: int
 ) -> None:
-    build.centre = np.array([sum(x) / 2, sum(y) / 2, sum(z) / 2])
+    build.center = np.array([sum(x) / 2, sum(y) / 2, sum(z) / 2])
     p = {(i, j, k): build.point(x[i], y[j], z[k]) for i in (0, 1) for j in (0, 1) for k in (0, 1)}
     for a in (0, 1):
         build.face([p[a, 0, 0], p[a, 1, 0], p[a, 1, 1], p[a, 0, 1]], material)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from lkd.datamodules.world.backdrop import HEDGE, HILL, WALL, WINDOW
-from lkd.datamodules.world.mesh import GLASS, RIM, SKIN, TYRE
+from lkd.datamodules.world.mesh import GLASS, RIM, SKIN, TIRE
 from lkd.datamodules.world.paint import Solid
 from lkd.datamodules.world.plants import Sprite
 from lkd.datamodules.world.props import prop_mesh
@@ -24,7 +24,7 @@ NOISE, COLUMNS = (
 BEHIND = {HILL: -3.0, WALL: 1.0, WINDOW: 3.0, HEDGE: -1.0}
 SKY = {"SUNNY": -40.0, "OVERCAST": -8.0, "RAINY": -4.0}
 ENGINE = {
-    TYRE: (8.0, 30.0),
+    TIRE: (8.0, 30.0),
     RIM: (14.0, 20.0),
 }  # degrees of a car that has just stopped, and minutes to a third of it
 HOOD = (22.0, 45.0)
@@ -71,7 +71,7 @@ def _ground(stage: Stage, warmth: float) -> Array:
     """The lot's own temperature (H, W)."""
     ground, shade = stage.ground, np.asarray(stage.shade, dtype=np.float64) / 255
     asphalt = 2.5 + 9 * warmth + 0.5 * ground.patchy
-    soil = asphalt - 1.5 * warmth * ground.lines - (2 + 4 * warmth) * ground.lawn - warmth * ground.kerb
+    soil = asphalt - 1.5 * warmth * ground.lines - (2 + 4 * warmth) * ground.lawn - warmth * ground.curb
     cool: Array = soil - (6 * warmth + 0.7) * shade
     return cool
 
@@ -89,7 +89,7 @@ def _faces(solid: Solid, light: Light, warmth: float) -> Array:
     if np.isfinite(solid.idle):
         for material, (hot, minutes) in ENGINE.items():
             heat += np.where(mesh.material == material, hot * np.exp(-solid.idle / minutes), 0)
-        hood = (mesh.centres[:, 0] > FRONT) & (mesh.material != GLASS)
+        hood = (mesh.centers[:, 0] > FRONT) & (mesh.material != GLASS)
         heat += np.where(hood, HOOD[0] * np.exp(-solid.idle / HOOD[1]), 0)
     return heat
 

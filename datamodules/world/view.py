@@ -66,8 +66,8 @@ def make_view(seed: int, name: str, size: tuple[int, int], heights: tuple[float,
     """The camera `name` of world `seed` for pictures of `size` (width, height) pixels, at one of `heights` (metres)."""
     rng = stream(seed, name, 0, CAMERA)
     side = 1 if number(name) % 2 else -1
-    grey = rng.uniform(82, 118)
-    tint = (grey * rng.uniform(0.96, 1.07), grey, grey * rng.uniform(0.92, 1.06))
+    gray = rng.uniform(82, 118)
+    tint = (gray * rng.uniform(0.96, 1.07), gray, gray * rng.uniform(0.92, 1.06))
     fewest = int(rng.integers(FEWEST, 28))  # large and small lots alike
     while True:
         focal, upper = (

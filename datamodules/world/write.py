@@ -128,9 +128,9 @@ class _Job:
                 image = VIEWS[view](stage, surfaces)
                 self._write(image, view.upper(), f"_{view.upper()}", Image.Resampling.NEAREST)
         if not self.done:
-            self._colours(stage)
+            self._colors(stage)
 
-    def _colours(self, stage: Stage) -> None:
+    def _colors(self, stage: Stage) -> None:
         frame = paint(stage)
         self._write(frame.image, "FULL_IMAGE", "", Image.Resampling.BILINEAR)
         put(self.root / "boxes" / f"{self.stem}.txt", yolo_lines(frame.boxes, self.size))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 INK = "#010203"  # stands for the page's own text colour until the figure is in the page
-COLOURS = (
+COLORS = (
     "#0072b2",
     "#e08a00",
     "#009e73",
@@ -65,7 +65,7 @@ def new_figure(panels: int, height: float = 3.2, legend: int = 0) -> tuple[Any, 
 
 def look(place: int) -> dict[str, Any]:
     """Colour and marker of the method at this place of the list; both differ, for who cannot tell colours."""
-    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+    return {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
 
 
 def to_svg(figure: Any, name: str, alt: str, folder: Path) -> str:

@@ -32,7 +32,7 @@ from lkd.unchanged import unchanged
 class Distiller:
     """Adds distillation to the `training_step` of a module that knows nothing of it.
 
-    The total loss is `alpha * L_student + relabelled_weight * L_relabelled + sum_i weight_i * term_i`.
+    The total loss is `alpha * L_student + relabeled_weight * L_relabeled + sum_i weight_i * term_i`.
     **alpha weights the student's own (hard-label) loss**, as in `L = alpha L_student + (1 - alpha) L_KD`.
 
     The wrapper is a bound method that looks its module up at call time, so a deep copy of an attached
@@ -50,7 +50,7 @@ class Distiller:
         student_key: The same for the student's forward where its step is not run. Default: as the teacher.
         label_key: Key or index of the batch under which terms that need labels find them.
         relabel: Turns the batch into one with the teacher's labels, for hard pseudo-labels.
-        relabelled_weight: Weight of the student's own loss on the relabelled batch.
+        relabeled_weight: Weight of the student's own loss on the relabelled batch.
 
     Raises:
         TypeError: If the teacher is no `Teacher`, or the terms are no list of terms.
@@ -66,7 +66,7 @@ class Distiller:
         input_key: Keys | None = None,
         label_key: str | int = 1,
         relabel: Relabel | None = None,
-        relabelled_weight: float = 0.0,
+        relabeled_weight: float = 0.0,
         student_key: Keys | None = None,
     ) -> None:
         if not isinstance(teacher, Teacher):
@@ -86,7 +86,7 @@ class Distiller:
         self.own = OwnLosses(
             alpha,
             relabel,
-            relabelled_weight,
+            relabeled_weight,
             student_input,
             input_key if student_key is None else student_key,
         )

@@ -23,7 +23,7 @@ class OwnLosses:
     Args:
         alpha: Weight of the loss on its own labels, 0 or more.
         relabel: Turns the batch into one with the teacher's labels.
-        relabelled_weight: Weight of the loss on that, 0 or more.
+        relabeled_weight: Weight of the loss on that, 0 or more.
         student_input: Layer that is called where no step is run: with `alpha=0` and without `relabel`.
         student_key: Key or index of the batch's entry that it is given, or several. Default: the batch, if that is a tensor,
             or its first entry.
@@ -36,14 +36,14 @@ class OwnLosses:
         self,
         alpha: float = 0.5,
         relabel: Relabel | None = None,
-        relabelled_weight: float = 0.0,
+        relabeled_weight: float = 0.0,
         student_input: str = "",
         student_key: Keys | None = None,
     ) -> None:
-        for name, weight in (("alpha", alpha), ("relabelled_weight", relabelled_weight)):
+        for name, weight in (("alpha", alpha), ("relabeled_weight", relabeled_weight)):
             if not weight >= 0:
                 raise ValueError(f"{name}={weight} must be 0 or more; it weights the student's own loss.")
-        self.alpha, self.relabel, self.relabelled_weight = alpha, relabel, relabelled_weight
+        self.alpha, self.relabel, self.relabeled_weight = alpha, relabel, relabeled_weight
         self.student_input, self.student_key = student_input, student_key
 
     @property
@@ -82,21 +82,21 @@ class OwnLosses:
                 _require_inputs(batch, call)
             layer(*call.args, **call.kwargs)
         # with alpha=0 the relabelled step runs even at weight 0: the terms need the student's outputs
-        if self.relabel is not None and (self.relabelled_weight > 0 or self.alpha == 0):
+        if self.relabel is not None and (self.relabeled_weight > 0 or self.alpha == 0):
             # with both losses, what the module logs is the one on its own labels
-            relabelled = self.relabel(before.value)
-            if before.changed(relabelled):
+            relabeled = self.relabel(before.value)
+            if before.changed(relabeled):
                 raise ValueError(
                     "the student's step changes its inputs in place, so that its second pass, on the teacher's labels, would see others; "
                     "let it make a new tensor, as x = x / 255 does."
                 )
             with silent(module) if self.alpha > 0 else contextlib.nullcontext():
-                output = step(module, relabelled, *args)
+                output = step(module, relabeled, *args)
             if output is None:
                 return None
-            logs["relabelled"] = loss_of(output).detach()
-            if self.relabelled_weight > 0:
-                total = total + self.relabelled_weight * loss_of(output)
+            logs["relabeled"] = loss_of(output).detach()
+            if self.relabeled_weight > 0:
+                total = total + self.relabeled_weight * loss_of(output)
         return output, total, logs
 
     def root(self, module: nn.Module) -> str | None:

@@ -1,7 +1,7 @@
 """Federated learning: rounds over any LightningModule."""
 
 from lkd.checkpoints import load_client
-from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.algorithms.base import Algorithm, require_sgd
 from lkd.federated.algorithms.baselines import Centralized, Local
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.algorithms.fedlin import FedLin
@@ -10,10 +10,12 @@ from lkd.federated.algorithms.fedntd import FedNTD
 from lkd.federated.algorithms.fedprox import FedProx
 from lkd.federated.algorithms.fedshuffle import FedShuffle, FedShuffleMVR
 from lkd.federated.algorithms.mime import Mime, MimeLite
-from lkd.federated.algorithms.moon import Moon
-from lkd.federated.algorithms.scaffold import Scaffold
+from lkd.federated.algorithms.moon import MOON
+from lkd.federated.algorithms.scaffold import SCAFFOLD
+from lkd.federated.client.context import ClientContext
 from lkd.federated.federation import Federation
 from lkd.federated.knowledge.box_exchange import BoxExchange
+from lkd.federated.knowledge.common.public_logits import PublicExchange
 from lkd.federated.knowledge.creamfl import CreamFL
 from lkd.federated.knowledge.cronus import Cronus
 from lkd.federated.knowledge.dsfl import DSFL
@@ -33,11 +35,13 @@ from lkd.federated.knowledge.ktpfl import KTpFL
 from lkd.federated.knowledge.modal_prototypes import ModalPrototypes
 from lkd.federated.knowledge.scarlet import SCARLET
 from lkd.federated.knowledge.server_teacher import ServerTeacher
-from lkd.federated.peers.decentralized_sgd import DPSGD
+from lkd.federated.peers.decentralized_sgd import DecentralizedSGD
 from lkd.federated.peers.meta_stopping import MetaStopping
 from lkd.federated.peers.mhd import MHD
 from lkd.federated.peers.two_heads import TwoHeads
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData, PublicSamples
+from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.server.aggregation import ClientReply
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.fedopt import FedAdagrad, FedAdam, FedYogi
 from lkd.federated.server.heterogeneity import Devices
@@ -52,6 +56,7 @@ from lkd.federated.server.robust import (
     Rule,
     TrimmedMean,
 )
+from lkd.federated.server.round import ServerRound
 from lkd.federated.topology import (
     Chain,
     Complete,
@@ -60,7 +65,7 @@ from lkd.federated.topology import (
     Grid,
     Hierarchical,
     Islands,
-    RandomNeighbours,
+    RandomNeighbors,
     Ring,
     SmallWorld,
     Star,
@@ -69,12 +74,13 @@ from lkd.federated.topology import (
 )
 
 __all__ = [
-    "DPSGD",
     "DSFL",
     "FCCL",
     "FD",
     "FML",
     "MHD",
+    "MOON",
+    "SCAFFOLD",
     "SCARLET",
     "Algorithm",
     "Attack",
@@ -82,11 +88,14 @@ __all__ = [
     "Bucketing",
     "Centralized",
     "Chain",
-    "Client",
+    "ClientContext",
+    "ClientData",
+    "ClientReply",
     "Complete",
     "CoordinateMedian",
     "CreamFL",
     "Cronus",
+    "DecentralizedSGD",
     "Devices",
     "ErdosRenyi",
     "FedAdagrad",
@@ -118,17 +127,20 @@ __all__ = [
     "Krum",
     "Local",
     "LocalWork",
+    "Message",
     "MetaStopping",
     "Mime",
     "MimeLite",
     "ModalPrototypes",
-    "Moon",
     "NearestNeighborMixing",
     "NormClipping",
-    "RandomNeighbours",
+    "PublicExchange",
+    "PublicSamples",
+    "RandomNeighbors",
+    "Reply",
     "Ring",
     "Rule",
-    "Scaffold",
+    "ServerRound",
     "ServerTeacher",
     "SmallWorld",
     "Star",
@@ -137,4 +149,5 @@ __all__ = [
     "TrimmedMean",
     "TwoHeads",
     "load_client",
+    "require_sgd",
 ]

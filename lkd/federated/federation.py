@@ -15,7 +15,7 @@ from lkd.federated.client.host import OWN
 from lkd.federated.engines import Engine
 from lkd.federated.measured import Measured
 from lkd.federated.protocol.cache_use import total
-from lkd.federated.protocol.client_data import Client, ClientInfo
+from lkd.federated.protocol.client_data import ClientData, ClientInfo
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.books import advised, report
@@ -181,7 +181,7 @@ class Federation(Measured):
         self.engine.keep(OWN)
         self._prepare(anew=True)  # which may train a teacher first
         self.engine.expect(clients)
-        if self.algorithm.shares and not self.x:
+        if self.algorithm.aggregates_weights and not self.x:
             rank_zero_warn(
                 f"personal={self.personal} keeps every layer that trains with its client, so nothing is shared, and the server's "
                 "model stays as it is: if that is meant, say algorithm=Local()."
@@ -195,7 +195,7 @@ class Federation(Measured):
             cohort = next(iter(trainer.train_dataloader))
             return next(iter(cohort[0].train_batches(self.seed)))
 
-    def training_step(self, cohort: Sequence[Client], batch_idx: int) -> None:
+    def training_step(self, cohort: Sequence[ClientData], batch_idx: int) -> None:
         """One round with this cohort, and one step of the server's optimizer."""
         self._check(cohort)
         self.engine.enter(cohort)
@@ -212,7 +212,7 @@ class Federation(Measured):
             self.runtime,
             self.ranks,
             plan.steps,
-            weighting=self.algorithm.weights,
+            weighting=self.algorithm.weighting,
             rule=self.robust,
             min_clients=self.min_clients,
             sums=self._sums,

@@ -15,7 +15,7 @@ from lkd.federated.client.host import OWN
 from lkd.federated.engines import Engine
 from lkd.federated.members import Members
 from lkd.federated.protocol.cache_use import CacheUse
-from lkd.federated.protocol.client_data import Client, ClientInfo, Part
+from lkd.federated.protocol.client_data import ClientData, ClientInfo, Part
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.runtime import Runtime
 from lkd.federated.protocol.tensors import moved
@@ -100,7 +100,7 @@ class Measured(Members):
             self._restore(self._restored)
             self._restored = None
 
-    def evaluate(self, clients: Sequence[Client], part: Part = "val") -> list[Record]:
+    def evaluate(self, clients: Sequence[ClientData], part: Part = "val") -> list[Record]:
         """Measures every client's model (the server's weights and its own layers) on the client's own data.
 
         Args:
@@ -125,7 +125,7 @@ class Measured(Members):
             server.evaluate(part)
         return server.all_records()
 
-    def models(self, clients: Sequence[Client]) -> Iterator[tuple[Client, LightningModule]]:
+    def models(self, clients: Sequence[ClientData]) -> Iterator[tuple[ClientData, LightningModule]]:
         """Every client's model in eval mode, one after the other, to be looked at; of this process's clients.
 
         Args:
@@ -162,8 +162,8 @@ class Measured(Members):
                 **self._run(),
                 "modules": [describe(model) for model in self.architectures.models],
                 "assign": self.assign,
-                "serves": self.serves,
-                "shares": self.algorithm.shares,
+                "trains_server_model": self.trains_server_model,
+                "aggregates_weights": self.algorithm.aggregates_weights,
                 "population": self._clients.known,
                 "state": self.algorithm.state,
                 "clients": {client: state for part in parts for client, state in part.items()},

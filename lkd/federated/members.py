@@ -43,7 +43,7 @@ class Members(Wrapped):
     ) -> None:
         super().__init__(client)
         self.algorithm = algorithm
-        self.personal = _patterns(personal) if algorithm.shares else ["*"]
+        self.personal = _patterns(personal) if algorithm.aggregates_weights else ["*"]
         self.others, self.assign, self.common = modules(client, others), assign, _patterns(common)
         self.work, self.seed = work, seed
         self.engine = engine or Loop()
@@ -98,10 +98,10 @@ class Members(Wrapped):
         return self.architectures.buffers
 
     @property
-    def serves(self) -> bool:
+    def trains_server_model(self) -> bool:
         """Whether the server's model, or a part of it, is trained: by weights that clients share, or by the server itself."""
-        serves = bool(self.algorithm.serves)
-        return serves or (self.algorithm.shares and (not self.others or self._first_is_shared))
+        trains = bool(self.algorithm.trains_server_model)
+        return trains or (self.algorithm.aggregates_weights and (not self.others or self._first_is_shared))
 
     @property
     def _first_is_shared(self) -> bool:

@@ -42,7 +42,7 @@ def js_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
         >>> js_divergence(torch.tensor([1.0, 0.0]).log(), torch.tensor([0.0, 1.0]).log())
         tensor(0.6931)
     """
-    return _generalised_js([log_p, log_q])
+    return _generalized_js([log_p, log_q])
 
 
 def triangular_discrimination(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -90,10 +90,10 @@ def multivariate_sed(log_p: Tensor, log_q: Tensor) -> Tensor:
         tensor(1.)
     """
     teachers = list(log_q.unbind(-2))
-    return _generalised_js([log_p, *teachers]).expm1() / len(teachers)
+    return _generalized_js([log_p, *teachers]).expm1() / len(teachers)
 
 
-def _generalised_js(logs: list[Tensor]) -> Tensor:
+def _generalized_js(logs: list[Tensor]) -> Tensor:
     """Return `H(m) - mean_i H(p_i)`, as the mean of `KL(p_i ‖ m)`."""
     stacked = torch.stack([_finite(log) for log in logs])
     mean = stacked.logsumexp(0) - math.log(len(logs))

@@ -34,7 +34,7 @@ def conv2d(
     layer = nn.utils.skip_init(
         nn.Conv2d, in_channels, out_channels, kernel_size=kernel_size, padding=kernel_size // 2, bias=bias
     )
-    return _initialise(layer, generator, slope)
+    return _initialize(layer, generator, slope)
 
 
 def linear(in_features: int, out_features: int, generator: torch.Generator, bias: bool = True) -> nn.Linear:
@@ -50,12 +50,12 @@ def linear(in_features: int, out_features: int, generator: torch.Generator, bias
         >>> linear(4, 6, torch.Generator().manual_seed(0))
         Linear(in_features=4, out_features=6, bias=True)
     """
-    return _initialise(
+    return _initialize(
         nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bias), generator, math.sqrt(5)
     )
 
 
-def _initialise(layer: Layer, generator: torch.Generator, slope: float) -> Layer:
+def _initialize(layer: Layer, generator: torch.Generator, slope: float) -> Layer:
     nn.init.kaiming_uniform_(layer.weight, a=slope, generator=generator)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

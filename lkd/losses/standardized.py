@@ -35,10 +35,10 @@ def standardize(logits: Tensor) -> Tensor:
         tensor([[-1.0000,  0.0000,  1.0000]])
     """
     require_classes(logits, -1)
-    centred = logits - logits.mean(-1, keepdim=True)
+    centered = logits - logits.mean(-1, keepdim=True)
     # the norm, unlike torch.std, has a gradient where all logits are equal
-    norm = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
-    return centred / (norm / math.sqrt(logits.shape[-1] - 1) + EPS)
+    norm = torch.linalg.vector_norm(centered, dim=-1, keepdim=True)
+    return centered / (norm / math.sqrt(logits.shape[-1] - 1) + EPS)
 
 
 class Standardized(WrappedTerm):

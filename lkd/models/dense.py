@@ -27,14 +27,14 @@ def grid(feats: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tenso
         >>> anchors.tolist(), strides.tolist()
         ([[8.0, 8.0], [24.0, 8.0]], [16.0, 16.0])
     """
-    centres, pixels = [], []
+    centers, pixels = [], []
     for feat, stride in zip(feats, strides, strict=True):
         height, width = feat.shape[-2:]
         x = (torch.arange(width, device=feat.device, dtype=torch.float32) + 0.5) * stride
         y = (torch.arange(height, device=feat.device, dtype=torch.float32) + 0.5) * stride
-        centres.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=1))
+        centers.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=1))
         pixels.append(torch.full((height * width,), float(stride), device=feat.device))
-    return torch.cat(centres), torch.cat(pixels)
+    return torch.cat(centers), torch.cat(pixels)
 
 
 def check_targets(boxes: Tensor, labels: Tensor, num_classes: int) -> None:

@@ -86,7 +86,7 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Loss of a labelled batch."""
-        x, y = labelled(batch)
+        x, y = labeled(batch)
         loss = self.loss(self(x), y)
         require_finite(self, loss, {type(self.criterion).__name__: loss})
         self.log("train/loss", loss, prog_bar=True, batch_size=len(x))
@@ -110,7 +110,7 @@ class Classifier(LightningModule):
 
     def check_labels(self, batch: Any) -> None:
         """Raises ValueError if a batch has no labels, without which it cannot be measured on it."""
-        labelled(batch)
+        labeled(batch)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
@@ -130,7 +130,7 @@ class Classifier(LightningModule):
         self.log(f"{stage}/acc", accuracy, prog_bar=True, batch_size=len(labels))
 
     def _evaluate(self, batch: Any, stage: Literal["val", "test"]) -> None:
-        x, y = labelled(batch)
+        x, y = labeled(batch)
         self.measure(self(x), y, stage)
 
 
@@ -158,7 +158,7 @@ def check_classes(labels: Tensor, num_classes: int) -> None:
         )
 
 
-def labelled(batch: Any) -> tuple[Any, Tensor]:
+def labeled(batch: Any) -> tuple[Any, Tensor]:
     """The inputs, a tensor or a dict of several modalities, and the labels of a batch.
 
     A third entry `(B, 2)` of labels and sample numbers, which is for a distillation term (`CRD`), is left to it.

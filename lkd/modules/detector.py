@@ -177,7 +177,7 @@ class Detector(LightningModule):
         if "targets" not in batch:
             raise ValueError(
                 "the training data is unlabelled (no `targets` in the batch): attach BoxDistillation, "
-                "or set unlabelled=false in the datamodule."
+                "or set unlabeled=false in the datamodule."
             )
         terms = self.loss(self(batch["images"], batch.get("cameras")), batch["targets"])
         loss = torch.stack(list(terms.values())).sum()

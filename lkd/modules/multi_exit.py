@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lkd.finite import require_finite
 from lkd.losses.exits import byot_loss
 from lkd.models import MultiExit
-from lkd.modules.classifier import Classifier, labelled
+from lkd.modules.classifier import Classifier, labeled
 
 
 class MultiExitClassifier(Classifier):
@@ -62,7 +62,7 @@ class MultiExitClassifier(Classifier):
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Self-distillation on a labelled batch."""
-        x, y = labelled(batch)
+        x, y = labeled(batch)
         logits, features = self.network.exits(x)
         hard = self.loss(logits[-1], y)
         loss = byot_loss(logits, y, features, self.temperature, self.alpha, self.hint_weight)

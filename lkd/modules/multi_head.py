@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
 from lkd.models.multi_head import MultiHead
-from lkd.modules.classifier import Classifier, labelled
+from lkd.modules.classifier import Classifier, labeled
 from lkd.taps import Taps
 
 
@@ -59,7 +59,7 @@ class MultiHeadClassifier(Classifier):
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The main head's loss of a labelled batch."""
-        x, y = labelled(batch)
+        x, y = labeled(batch)
         with Taps(self, self.layers[:1]) as taps:
             self(x)
         loss = self.loss(taps.output(self.layers[0]), y)

@@ -12,7 +12,7 @@ from lkd.losses.unimodal import agreement_loss, unimodal_loss
 from lkd.modalities import PRESENT, drop
 from lkd.models.fusion import Fusion
 from lkd.models.multimodal import Completion, Multimodal
-from lkd.modules.classifier import Classifier, labelled
+from lkd.modules.classifier import Classifier, labeled
 from lkd.taps import Taps
 
 NETWORK = "network"
@@ -117,7 +117,7 @@ class MultimodalClient(Classifier):
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The loss of a labelled batch; prototypes learn from it, too."""
-        x, y = labelled(batch)
+        x, y = labeled(batch)
         with self._taps() as taps:
             logits = self(x)
         seen = self._seen(taps)

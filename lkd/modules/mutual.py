@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
 from lkd.losses.mutual import mutual_losses
-from lkd.modules.classifier import check_classes, labelled
+from lkd.modules.classifier import check_classes, labeled
 from lkd.modules.optimize import configure
 
 
@@ -74,7 +74,7 @@ class MutualLearning(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The sum of the peers' losses on a labelled batch."""
-        x, y = labelled(batch)
+        x, y = labeled(batch)
         check_classes(y, self.num_classes)
         losses = mutual_losses(self(x), y, self.temperature)
         parts = {f"train/loss_{k}": loss.detach() for k, loss in enumerate(losses)}
@@ -97,14 +97,14 @@ class MutualLearning(LightningModule):
 
     def check_labels(self, batch: Any) -> None:
         """Raises ValueError if a batch has no labels, without which it cannot be measured on it."""
-        labelled(batch)
+        labeled(batch)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over all peers (two groups: with and without weight decay), and the scheduler."""
         return configure(self, self.optimizer, self.scheduler)
 
     def _evaluate(self, batch: Any, stage: str, accuracies: Any) -> None:
-        x, y = labelled(batch)
+        x, y = labeled(batch)
         check_classes(y, self.num_classes)
         outputs = self(x)
         for (name, metric), output in zip(accuracies.items(), [*outputs, _mean(outputs)], strict=True):

@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
 from lkd.models.private_shared import Answer, PrivateShared
-from lkd.modules.classifier import Classifier, labelled
+from lkd.modules.classifier import Classifier, labeled
 from lkd.taps import Taps
 
 PRIVATE, SHARED = "network.private", "network.shared"
@@ -56,7 +56,7 @@ class PrivateSharedClassifier(Classifier):
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The private network's loss of a labelled batch."""
-        x, y = labelled(batch)
+        x, y = labeled(batch)
         with Taps(self, [PRIVATE]) as taps:
             self(x)
         loss = self.loss(taps.output(PRIVATE), y)

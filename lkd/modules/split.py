@@ -13,7 +13,7 @@ from lkd.losses.feature import fitnets_loss
 from lkd.models.bottleneck import BottleneckDecoder, BottleneckEncoder
 from lkd.models.cut import Cut
 from lkd.models.rounded import rounded
-from lkd.modules.classifier import Classifier, labelled
+from lkd.modules.classifier import Classifier, labeled
 from lkd.modules.started import check_start, resumes, weights_of
 from lkd.taps import Taps
 
@@ -187,7 +187,7 @@ class SplitClassifier(Classifier):
         return Seen(logits, whole, torch.stack(distances).sum())
 
     def _evaluate(self, batch: Any, stage: Literal["val", "test"]) -> None:
-        x, y = labelled(batch)
+        x, y = labeled(batch)
         logits, whole, distance = self._seen(x)
         self.measure(logits, y, stage)
         agreement = getattr(self, f"{stage}_agreement")

@@ -4,7 +4,7 @@ from lkd.datamodules import YoloFolder
 
 
 def roads(root, **options):
-    defaults = {"image_size": 96, "batch_size": 2, "fractions": (0.5, 0.0, 0.5), "colour": 0.0}
+    defaults = {"image_size": 96, "batch_size": 2, "fractions": (0.5, 0.0, 0.5), "color": 0.0}
     return YoloFolder(str(root), **(defaults | options))
 
 

@@ -115,7 +115,7 @@ def test_loss_equals_the_one_by_hand(root, alpha, hard, dense, feature):
             gradient = torch.zeros_like(ours) if ours.grad is None else ours.grad
             torch.testing.assert_close(gradient, reference.grad, rtol=1e-3, atol=1e-4, msg=name)
     if alpha == 0 or (1 - alpha) * hard > 0:  # otherwise there is no need for the second forward
-        assert logs["distillation/relabelled"] == pytest.approx(parts["hard"].item(), rel=1e-4)
+        assert logs["distillation/relabeled"] == pytest.approx(parts["hard"].item(), rel=1e-4)
     if dense:
         assert logs["distillation/densedetection"] == pytest.approx(parts["dense"].item(), rel=1e-4)
     if feature:
@@ -126,7 +126,7 @@ def test_loss_equals_the_one_by_hand(root, alpha, hard, dense, feature):
 
 @both
 def test_gradient_reaches_the_student_without_labels(kind, root):
-    batch = first_batch(root, unlabelled=True)
+    batch = first_batch(root, unlabeled=True)
     assert "targets" not in batch
     module, _ = attached(BoxDistillation(Teacher(oracle)), batch, student_of(kind))
     module.training_step(batch, 0).backward()
@@ -142,7 +142,7 @@ def test_labels_that_are_garbage_do_no_harm_to_a_run_without_labels(kind, tmp_pa
         path.write_text("0 nan nothing \x00")
     module, before = student_of(kind), student_of(kind).state_dict()
     trainer = quick_trainer(callbacks=[BoxDistillation(Teacher(oracle))])
-    trainer.fit(module, datamodule=roads(tmp_path, unlabelled=True))
+    trainer.fit(module, datamodule=roads(tmp_path, unlabeled=True))
     assert trainer.global_step == 2
     assert any(not torch.equal(value, before[name]) for name, value in module.state_dict().items())
     with pytest.raises(ValueError, match=r"labels/cam"):  # they are garbage to whoever reads them
@@ -153,7 +153,7 @@ def test_labels_that_are_garbage_do_no_harm_to_a_run_without_labels(kind, tmp_pa
 @both
 def test_a_teacher_that_finds_nothing_gives_a_finite_loss(kind, root, sees):
     trainer = quick_trainer(callbacks=[BoxDistillation(Teacher(nothing), sees=sees)])
-    trainer.fit(student_of(kind), datamodule=roads(root, unlabelled=True))
+    trainer.fit(student_of(kind), datamodule=roads(root, unlabeled=True))
     logged = trainer.callback_metrics
     assert trainer.global_step == 2 and math.isfinite(logged["distillation/total"])
     assert logged["train/box"] == 0 and logged["train/cls"] > 0
@@ -161,7 +161,7 @@ def test_a_teacher_that_finds_nothing_gives_a_finite_loss(kind, root, sees):
 
 @needs_yolo
 def test_dense_targets_of_a_teacher_that_finds_nothing_are_finite_too(root):
-    batch = first_batch(root, unlabelled=True)
+    batch = first_batch(root, unlabeled=True)
     teacher = network_teacher(kind=YOLO)  # untrained: its best score is far below the threshold
     assert max(f["scores"].max().item() for f in teacher.eval().detect(batch["images"])) < 0.45
     module, _ = attached(BoxDistillation(Teacher(teacher), hard=1.0, dense=1.0, feature=1.0), batch)
@@ -172,7 +172,7 @@ def test_dense_targets_of_a_teacher_that_finds_nothing_are_finite_too(root):
 def test_dense_targets_come_from_the_students_view_and_boxes_from_the_teachers(root):
     """At another resolution the anchors would not line up."""
     teacher = network_teacher()
-    data = roads(root, unlabelled=True, teacher_size=192)
+    data = roads(root, unlabeled=True, teacher_size=192)
     quick_trainer(callbacks=[BoxDistillation(Teacher(teacher), dense=1.0)]).fit(student(), datamodule=data)
     assert set(teacher.seen) == {("dense", (2, 3, 96, 96)), ("boxes", (2, 3, 160, 192))}
 
@@ -191,7 +191,7 @@ def test_adapters_are_there_only_where_widths_differ(root, architecture):
 @needs_yolo
 def test_frames_are_seen_once_in_a_whole_run(root):
     teacher = network_teacher()
-    data = roads(root, unlabelled=True, teacher_size=192, crop=(0.5, 1.0))
+    data = roads(root, unlabeled=True, teacher_size=192, crop=(0.5, 1.0))
     callback = BoxDistillation(Teacher(teacher), sees="frame")
     trainer = quick_trainer(callbacks=[callback], max_epochs=3)
     trainer.fit(student(narrow()), datamodule=data)
@@ -236,7 +236,7 @@ class Together:
         trainer = quick_trainer(
             callbacks=cls.callbacks(), max_epochs=epochs, enable_checkpointing=True, default_root_dir=folder
         )
-        trainer.fit(module, datamodule=roads(root, unlabelled=True), ckpt_path=checkpoint)
+        trainer.fit(module, datamodule=roads(root, unlabeled=True), ckpt_path=checkpoint)
         return module, torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True), trainer
 
 
@@ -278,7 +278,7 @@ class Mistakes:
 def test_a_teacher_of_other_classes_is_refused_before_training(root, weights):
     teacher = Teacher(YOLO(narrow(), num_classes=3))
     with pytest.raises(ValueError, match=r"teacher has 3 classes, the student 1.*class_map"):
-        Mistakes.fit(BoxDistillation(teacher, **weights), roads(root, unlabelled=True))
+        Mistakes.fit(BoxDistillation(teacher, **weights), roads(root, unlabeled=True))
 
 
 @needs_yolo
@@ -319,7 +319,7 @@ def test_a_run_that_breaks_off_serves_views_again(root):
     def broken(*args, **kwargs):
         raise RuntimeError("power cut")
 
-    data, module = roads(root, unlabelled=True, teacher_size=192), student(narrow())
+    data, module = roads(root, unlabeled=True, teacher_size=192), student(narrow())
     module.optimizer_step = broken
     callback = BoxDistillation(Teacher(network_teacher()), sees="frame")
     with pytest.raises(RuntimeError, match="power cut"):

@@ -35,7 +35,7 @@ def student(head="fcos", channels=64, **options):
 
 def fit(callback, root, module):
     trainer = quick_trainer(callbacks=[callback])
-    trainer.fit(module, datamodule=roads(root, unlabelled=True))
+    trainer.fit(module, datamodule=roads(root, unlabeled=True))
     return trainer
 
 
@@ -46,9 +46,9 @@ def test_any_detector_teaches_any_other_by_boxes(root, heads):
     with torch.no_grad():
         sure = torch.cat([one["scores"] for one in teacher.detect(batch["images"])]).median().item()
     callback = BoxDistillation(Teacher(teacher), score_threshold=sure, iou_threshold=0.5)
-    labelled = callback.labels(batch)["targets"]
-    assert 0 < sum(len(one["labels"]) for one in labelled)
-    wanted = sum(module.loss(module(batch["images"]), labelled).values())
+    labeled = callback.labels(batch)["targets"]
+    assert 0 < sum(len(one["labels"]) for one in labeled)
+    wanted = sum(module.loss(module(batch["images"]), labeled).values())
     module, _ = attached(callback, batch, module)
     loss = module.training_step(batch, 0)
     torch.testing.assert_close(loss, wanted)
@@ -125,8 +125,8 @@ def test_a_box_in_the_padding_is_no_label(root):
 
     batch = first_batch(root)
     assert batch["sizes"][0] == (72, 96) and batch["images"].shape[2] == 96
-    labelled, wanted = (BoxDistillation(Teacher(t)).labels(batch)["targets"] for t in (beside, oracle))
-    assert [len(one["boxes"]) for one in labelled] == [len(one["boxes"]) for one in wanted]
+    labeled, wanted = (BoxDistillation(Teacher(t)).labels(batch)["targets"] for t in (beside, oracle))
+    assert [len(one["boxes"]) for one in labeled] == [len(one["boxes"]) for one in wanted]
 
 
 def clients(root, **options):
@@ -176,7 +176,7 @@ def test_a_report_measures_teacher_and_student_in_the_students_classes(root, tmp
     report = DetectionReport(folder=str(tmp_path), pictures=0)
     module = student(class_names=["vehicle"])
     trainer = quick_trainer(callbacks=[BoxDistillation(teacher), report])
-    data = roads(root, unlabelled=True)
+    data = roads(root, unlabeled=True)
     trainer.fit(module, datamodule=data)
     trainer.test(module, datamodule=data, verbose=False)
     assert all(row["mAP50"] > 0.99 for row in report.rows if row["Role"] == "Teacher")

@@ -469,8 +469,8 @@ class Test:
     def test_weights(self, weight):
         with pytest.raises(ValueError, match=f"weight={weight} of KD must be 0 or more"):
             KD(weight=weight)
-        with pytest.raises(ValueError, match=f"relabelled_weight={weight} must be 0 or more"):
-            Distiller(Teacher(Plain()), [KD()], relabelled_weight=weight)
+        with pytest.raises(ValueError, match=f"relabeled_weight={weight} must be 0 or more"):
+            Distiller(Teacher(Plain()), [KD()], relabeled_weight=weight)
 
     def test_no_terms(self):
         with pytest.raises(ValueError, match="nothing to distil"):

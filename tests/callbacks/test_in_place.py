@@ -53,17 +53,17 @@ def test_weights_are_those_of_the_same_training_without_in_place_layers(terms):
 
 
 def test_the_teacher_is_given_what_the_forward_was_given():
-    class Centred(Plain):
+    class Centered(Plain):
         def forward(self, x):
             return self.net(x.sub_(0.5))
 
     teacher = seeded(1, Plain)
-    for (x, _), (_, taught) in zip(digits(), noted(Centred(), Teacher(teacher)), strict=True):
+    for (x, _), (_, taught) in zip(digits(), noted(Centered(), Teacher(teacher)), strict=True):
         assert torch.equal(taught, teacher(x))
 
 
 def test_the_teacher_changes_nothing_of_the_student():
-    class Centred(nn.Module):
+    class Centered(nn.Module):
         def __init__(self):
             super().__init__()
             self.net = seeded(1, lambda: Plain().net)
@@ -71,7 +71,7 @@ def test_the_teacher_changes_nothing_of_the_student():
         def forward(self, x):
             return self.net(x.sub_(0.5))
 
-    one, other = Teacher(Centred()), Teacher(seeded(1, lambda: Plain().net))
+    one, other = Teacher(Centered()), Teacher(seeded(1, lambda: Plain().net))
     x = torch.rand(4, 1, 8, 8)
     before = x.clone()
     for _ in range(2):
@@ -100,22 +100,22 @@ def dicts():
 
 
 def test_an_entry_that_the_step_changes_is_no_input_for_the_teacher():
-    class Centred(Plain):
+    class Centered(Plain):
         def training_step(self, batch, batch_idx):
             return F.cross_entropy(self(batch["x"].sub_(0.5)), batch["label"])
 
     with pytest.raises(ValueError, match=r"input_key='x': the student's step changes"):
-        noted(Centred(), Teacher(Plain()), dicts(), input_key="x")
+        noted(Centered(), Teacher(Plain()), dicts(), input_key="x")
 
 
 def test_an_entry_that_the_step_makes_anew_is():
-    class Centred(Plain):
+    class Centered(Plain):
         def training_step(self, batch, batch_idx):
             batch["x"] = batch["x"] - 0.5
             return F.cross_entropy(self(batch["x"]), batch["label"])
 
     teacher = seeded(1, Plain)
-    seen = noted(Centred(), Teacher(teacher), dicts(), input_key="x")
+    seen = noted(Centered(), Teacher(teacher), dicts(), input_key="x")
     assert torch.equal(seen[0][1], teacher(next(iter(digits()))[0] - 0.5))
 
 
@@ -138,7 +138,7 @@ def test_a_second_pass_is_given_what_the_first_one_was(alpha):
         def training_step(self, batch, batch_idx):
             return F.cross_entropy(self(batch.pop("x")), batch.pop("label"))
 
-    class Centred(Plain):
+    class Centered(Plain):
         def training_step(self, batch, batch_idx):
             return F.cross_entropy(self(batch["x"].sub_(0.5)), batch["label"])
 
@@ -146,7 +146,7 @@ def test_a_second_pass_is_given_what_the_first_one_was(alpha):
         return {**batch, "label": batch["label"].flip(0)}
 
     def step(module):
-        distiller = Distiller(Teacher(Plain()), [], alpha, relabel=relabel, relabelled_weight=1.0)
+        distiller = Distiller(Teacher(Plain()), [], alpha, relabel=relabel, relabeled_weight=1.0)
         module.log = lambda *_, **__: None
         distiller.attach(module)
         return module.training_step(next(iter(dicts())), 0)
@@ -154,6 +154,6 @@ def test_a_second_pass_is_given_what_the_first_one_was(alpha):
     assert step(Scaled()).isfinite()
     if alpha:
         with pytest.raises(ValueError, match="changes its inputs in place, so that its second pass"):
-            step(Centred())
+            step(Centered())
     else:
-        assert step(Centred()).isfinite()
+        assert step(Centered()).isfinite()

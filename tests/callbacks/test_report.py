@@ -170,23 +170,23 @@ def test_the_pictures_show_the_middle_of_the_test_data_without_padding(root, tmp
     assert min(distances, key=distances.get) == 5  # frames 4 to 7 are the test data
 
 
-def colours_at(sheet, left):
+def colors_at(sheet, left):
     """Bounds x1, y1, x2, y2 of what is not black below the title of a panel of 240 pixels."""
     panel = sheet.crop((left, 22, left + 240, sheet.height))
     return panel.getbbox(), panel
 
 
-def test_boxes_are_drawn_where_they_are_in_their_roles_colour():
+def test_boxes_are_drawn_where_they_are_in_their_roles_color():
     boxes = {"Truth": torch.tensor([[30.0, 20.0, 90.0, 70.0]]), "Student": torch.zeros(0, 4)}
     sheet = side_by_side(torch.zeros(3, 90, 120), boxes, "C1")
     assert sheet.size == (480, 202)
-    (x1, y1, x2, y2), panel = colours_at(sheet, 0)
+    (x1, y1, x2, y2), panel = colors_at(sheet, 0)
     for edge, wanted in zip((x1, y1, x2, y2), (60, 40, 180, 140), strict=True):
         assert abs(edge - wanted) <= 2  # drawn twice as large, two pixels thick
     green = (0x2E, 0xCC, 0x71)
     assert panel.getpixel((120, 40)) == green and panel.getpixel((60, 90)) == green
     assert panel.getpixel((120, 90)) == (0, 0, 0)  # the inside stays clear
-    assert colours_at(sheet, 240)[0] is None
+    assert colors_at(sheet, 240)[0] is None
     large = side_by_side(torch.zeros(3, 30, 500), {"Teacher": torch.zeros(0, 4)}, "C1")
     assert large.size == (500, 52)
 
@@ -227,7 +227,7 @@ def test_curves_of_two_epochs_beside_the_logs(root, tmp_path):
     assert str(path.parent.parent) == trainer.log_dir
     with Image.open(path) as image:
         assert image.width > 800 and image.height > 300  # two panels: losses and metrics
-        drawn = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
+        drawn = {color for _, color in image.convert("RGB").getcolors(1 << 20)}
     assert (31, 119, 180) in drawn  # a line in matplotlib's first colour
     assert sorted(p.name for p in path.parent.iterdir()) == [
         "camA.jpg", "camB.jpg", "curves.png", "table.csv", "table.md",

@@ -18,9 +18,9 @@ from .plain import Plain, digits, quick_trainer
 RED, BLUE = (255, 0, 0), (31, 119, 180)
 
 
-def colours(path):
+def colors(path):
     with Image.open(path) as image:
-        return {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
+        return {color for _, color in image.convert("RGB").getcolors(1 << 20)}
 
 
 def test_history_is_that_of_the_run(tmp_path):
@@ -32,7 +32,7 @@ def test_history_is_that_of_the_run(tmp_path):
     )
     for name in ("train/loss", "val/loss", "val/acc"):
         assert report.history[-1][name] == pytest.approx(float(trainer.callback_metrics[name]))
-    found = colours(tmp_path / "run/version_0/report/rounds.png")
+    found = colors(tmp_path / "run/version_0/report/rounds.png")
     assert BLUE in found and RED not in found
 
 
@@ -71,7 +71,7 @@ def test_failures_are_counted_and_marked(tmp_path):
     with pytest.warns(UserWarning, match="client 1 failed"):
         fit([report], 2, federation(module=Flaky), data(spoil=True))
     assert [row["failures"] for row in report.history] == [1, 1]
-    assert RED in colours(tmp_path / "rounds.png")
+    assert RED in colors(tmp_path / "rounds.png")
 
 
 def test_history_survives_a_resume(tmp_path):

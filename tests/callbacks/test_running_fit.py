@@ -401,7 +401,7 @@ def test_late_adapters_outside_of_a_trainer_are_refused():
         module.training_step(next(iter(digits())), 0)
 
 
-def test_a_forward_on_the_side_takes_nothing_from_what_is_learnt():
+def test_a_forward_on_the_side_takes_nothing_from_what_is_learned():
     class Measures(Plain):
         def training_step(self, batch, batch_idx):
             loss = super().training_step(batch, batch_idx)

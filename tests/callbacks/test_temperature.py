@@ -82,7 +82,7 @@ def test_accumulated_batches_share_a_temperature():
     assert term.seen == pytest.approx([8, 8, 6, 6, 4, 4, 2, 2])
 
 
-def test_changes_what_is_learnt():
+def test_changes_what_is_learned():
     def weights(schedule):
         student = seeded(0, Plain)
         callbacks = [LogitDistillation(teacher(), temperature=4.0), *schedule]

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from lkd.callbacks import TopologyPicture
 from lkd.callbacks import topology as module
-from lkd.federated import Complete, FedAvg, Grid, Islands, Local, RandomNeighbours, Ring, TimeVarying
+from lkd.federated import Complete, FedAvg, Grid, Islands, Local, RandomNeighbors, Ring, TimeVarying
 from lkd.federated.topology import Topology
 
 from .federation import data, federation, fit
@@ -64,7 +64,7 @@ def test_of_a_cohort_the_whole_population_is_drawn(tmp_path, drawn):
 @pytest.mark.parametrize(
     ("topology", "rounds"),
     [
-        (RandomNeighbours(2), [0, 1, 2, 3]),
+        (RandomNeighbors(2), [0, 1, 2, 3]),
         (TimeVarying([Ring(), Islands(2)], every=3), [0, 3, 6, 9]),
         (TimeVarying([Ring(), Ring()]), [0]),  # which never differ
         (TimeVarying([Complete()]), [0]),
@@ -106,7 +106,7 @@ def test_a_resumed_run_draws_the_same(tmp_path):
         trainer = fit(
             [TopologyPicture(str(tmp_path / folder))],
             rounds,
-            federation(OnGraph(RandomNeighbours(2))),
+            federation(OnGraph(RandomNeighbors(2))),
             ckpt_path=ckpt_path,
             enable_checkpointing=True,
             default_root_dir=tmp_path,

@@ -55,7 +55,7 @@ def test_fedavg_has_one_model_for_everybody(tmp_path):
     assert result["peak_memory_mb"] > 10 and result["federation"] and result["algorithm"] == "FedAvg"
 
 
-def test_a_cache_is_told_of_with_what_travelled(tmp_path):
+def test_a_cache_is_told_of_with_what_traveled(tmp_path):
     """With `duration=1` the second round is answered from the cache: nothing is told, and what is sent are flags."""
     result, module, datamodule = run(tmp_path, SCARLET(1, samples=None, epochs=1, server_epochs=0))
     public = len(datamodule.clients.public)
@@ -134,7 +134,7 @@ def test_samples_that_nobody_looks_at_do_not_count():
         def batches(self, rows, batch_size):
             return (rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
 
-        labelled = batches
+        labeled = batches
 
     class Engine:
         def exchange(self, verb, messages):
@@ -164,7 +164,7 @@ def test_samples_that_are_looked_at_again_count_once_where_all_travels_in_one_me
         def batches(self, rows, batch_size):
             return (rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
 
-        labelled = batches
+        labeled = batches
 
     class Engine:
         def exchange(self, verb, messages):

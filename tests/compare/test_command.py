@@ -152,7 +152,7 @@ def test_a_metric_that_nobody_measured_is_told_with_those_that_are(monkeypatch):
         main(["compare", written(metric="test/f1")])
 
 
-def test_a_misspelt_metric_ends_the_comparison_after_its_first_run():
+def test_a_misspelled_metric_ends_the_comparison_after_its_first_run():
     with pytest.raises(
         SystemExit, match=r"^ValueError: metric='shared/test/accuracy/mean' was not measured; there"
     ):

@@ -440,7 +440,7 @@ def test_a_browser_shows_it(usual_report, tmp_path, scheme):
         timeout=120,
     )
     with Image.open(tmp_path / "page.png") as image:
-        colours = {colour[:3] for _, colour in image.convert("RGB").getcolors(1 << 24)}
+        colors = {color[:3] for _, color in image.convert("RGB").getcolors(1 << 24)}
         corner = image.convert("RGB").getpixel((5, 5))
     assert (sum(corner) < 150) is (scheme == "dark")
-    assert {(0xE0, 0x8A, 0x00), (0x00, 0x9E, 0x73)} <= colours  # FedAvg's line, and FedMD's
+    assert {(0xE0, 0x8A, 0x00), (0x00, 0x9E, 0x73)} <= colors  # FedAvg's line, and FedMD's

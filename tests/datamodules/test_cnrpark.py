@@ -70,7 +70,7 @@ def test_the_official_csv_serves_as_well(park):
     assert len(detection(park).datasets["train"]) == 8
 
 
-def test_frames_in_which_no_slot_is_labelled_are_left_out(park):
+def test_frames_in_which_no_slot_is_labeled_are_left_out(park):
     lines = (park / "LABELS" / "all.txt").read_text().splitlines()
     kept = [line for line in lines if "2015-11-12_00.07" not in line]
     (park / "LABELS" / "all.txt").write_text("\n".join(kept))

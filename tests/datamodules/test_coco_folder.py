@@ -42,7 +42,7 @@ def write(path, listing, size=(80, 60), encoding="utf-8"):
     return path
 
 
-def labelled(root, **kwargs):
+def labeled(root, **kwargs):
     module = CocoFolder(str(root), **kwargs)
     return {frame.path.name: frame for frame in module.annotate(module.frames())}
 
@@ -67,7 +67,7 @@ def change(root, **lists):
 
 
 def test_boxes_classes_cameras_and_order_in_time(coco):
-    frames = labelled(coco)
+    frames = labeled(coco)
     assert pixels(frames["cam_A_10.jpg"]) == [[8, 6, 24, 18], [40, 30, 48, 36]]
     assert frames["cam_A_10.jpg"].labels.tolist() == [0, 1] and frames["cam_A_2.jpg"].labels.tolist() == [1]
     assert frames["cam_A_9.jpg"].boxes.shape == (0, 4)  # no annotation: no object
@@ -90,20 +90,20 @@ def test_batches(coco):
 
 def test_chosen_classes_and_what_is_left_out_is_counted(coco):
     with pytest.warns(UserWarning, match=r"1 objects of other classes \(car 1\)"):
-        frames = labelled(coco, classes={"van": 0})
+        frames = labeled(coco, classes={"van": 0})
     assert frames["cam_A_10.jpg"].labels.tolist() == [0] and len(frames["cam_A_2.jpg"].boxes) == 1
     with pytest.raises(ValueError, match=r"'cars' is not among .*did you mean car"):
-        labelled(coco, classes={"cars": 0})
+        labeled(coco, classes={"cars": 0})
     with pytest.raises(ValueError, match="must map names of categories"):
         CocoFolder(classes={})
 
 
 def test_stretched_pictures_are_scaled_along_each_axis_and_said_once(coco):
-    expected = labelled(coco)["cam_A_10.jpg"].boxes
+    expected = labeled(coco)["cam_A_10.jpg"].boxes
     for path in coco.glob("*.jpg"):
         Image.new("RGB", (64, 64), (int(path.stem[-1]), 9, 9)).save(path)
     with pytest.warns(UserWarning, match="4 of 4 pictures .* 80x60 in the file, 64x64 on disk") as said:
-        frames = labelled(coco)
+        frames = labeled(coco)
     assert torch.equal(frames["cam_A_10.jpg"].boxes, expected) and len(said) == 1
 
 
@@ -112,13 +112,13 @@ def test_a_size_turned_on_its_side_is_refused(coco):
     with pytest.raises(
         ValueError, match=r"image 9 \(cam_A_9\.jpg\).* 60x80 on disk: one of the two is turned"
     ):
-        labelled(coco)
+        labeled(coco)
 
 
 def test_a_size_that_the_file_does_not_say_is_the_pictures(coco):
     images = [{"id": 10, "file_name": "cam_A_10.jpg"}]
     with pytest.warns(UserWarning, match="1 annotations of pictures .* 3 pictures that no file lists"):
-        frames = labelled(change(coco, images=images))
+        frames = labeled(change(coco, images=images))
     assert pixels(frames["cam_A_10.jpg"])[0] == [8, 6, 24, 18]
     for size in ((0, 60), (-80, 60), ("wide", 60), (80, None)):
         broken = change(coco, images=[entry(10, "cam_A_10.jpg", size)])
@@ -127,7 +127,7 @@ def test_a_size_that_the_file_does_not_say_is_the_pictures(coco):
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            labelled(broken)
+            labeled(broken)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_size_that_the_file_does_not_say_is_the_pictures(coco):
 def test_boxes_that_cannot_be_are_refused_by_file_and_entry(coco, bbox, match):
     change(coco, annotations=[box(1, 9, [1, 1, 5, 5]), box(77, 10, bbox)])
     with pytest.raises(ValueError, match=rf"labels\.json, annotation 77 of cam_A_10\.jpg: .*{match}"):
-        labelled(coco)
+        labeled(coco)
 
 
 def test_corners_and_shares_in_place_of_sizes_in_pixels_are_refused(coco):
@@ -154,10 +154,10 @@ def test_corners_and_shares_in_place_of_sizes_in_pixels_are_refused(coco):
         coco, annotations=[box(1, 10, [44, 20, 60, 40]), box(2, 9, [30, 34, 44, 50]), box(3, 2, [2, 2, 9, 9])]
     )
     with pytest.raises(ValueError, match="2 of 3 boxes reach beyond their pictures; bbox must be x, y, w, h"):
-        labelled(coco)
+        labeled(coco)
     change(coco, annotations=[box(1, 10, [0.1, 0.2, 0.3, 0.4])])
     with pytest.raises(ValueError, match="bbox must be in pixels, not shares"):
-        labelled(coco)
+        labeled(coco)
 
 
 def test_what_is_dropped_or_clipped_is_counted(coco):
@@ -171,7 +171,7 @@ def test_what_is_dropped_or_clipped_is_counted(coco):
     ]
     (coco / "cam_A_2.jpg").unlink()
     with pytest.warns(UserWarning) as said:
-        frames = labelled(change(coco, annotations=good + bad))
+        frames = labeled(change(coco, annotations=good + bad))
     assert pixels(frames["cam_A_9.jpg"])[-1] == [60, 20, 80, 28] and len(frames["cam_A_9.jpg"].boxes) == 5
     text = " ".join(str(one.message) for one in said)
     for part in (
@@ -184,17 +184,17 @@ def test_what_is_dropped_or_clipped_is_counted(coco):
     ):
         assert part in text and len(said) == 2
     with pytest.warns(UserWarning, match="1 frames with crowds"):
-        assert "cam_A_9.jpg" not in labelled(coco, ignored="leave_out")
+        assert "cam_A_9.jpg" not in labeled(coco, ignored="leave_out")
 
 
 def test_objects_without_a_box_have_that_of_their_polygons(coco):
     polygons = [[8, 6, 20, 6, 14, 30], [30, 10, 40, 10, 40, 20]]
     change(coco, annotations=[{**box(1, 10, []), "segmentation": polygons}])
-    assert pixels(labelled(coco)["cam_A_10.jpg"]) == [[8, 6, 40, 30]]
+    assert pixels(labeled(coco)["cam_A_10.jpg"]) == [[8, 6, 40, 30]]
     rle = {"counts": [1], "size": [60, 80]}
     change(coco, annotations=[{**box(5, 10, []), "segmentation": rle}])
     with pytest.raises(ValueError, match=r"annotation 5 of .*its segmentation, a dict, no list of polygons"):
-        labelled(coco)
+        labeled(coco)
 
 
 @pytest.mark.parametrize(
@@ -223,12 +223,12 @@ def test_objects_without_a_box_have_that_of_their_polygons(coco):
 def test_files_that_contradict_themselves_are_refused(coco, lists, match):
     change(coco, **lists)
     with pytest.raises(ValueError, match=match):
-        labelled(coco)
+        labeled(coco)
 
 
 def test_ids_as_text_are_the_same(coco):
     change(coco, annotations=[box(1, "10", [8, 6, 16, 12], "3"), box(2, 10.0, [40, 30, 8, 6], 18.0)])
-    assert labelled(coco)["cam_A_10.jpg"].labels.tolist() == [0, 1]
+    assert labeled(coco)["cam_A_10.jpg"].labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(("encoding", "fine"), [("utf-8-sig", True), ("utf-16", True), ("latin-1", False)])
@@ -237,10 +237,10 @@ def test_encodings(coco, encoding, fine):
     listing["info"] = {"description": "caf\xe9"}
     (coco / "labels.json").write_bytes(json.dumps(listing, ensure_ascii=False).encode(encoding))
     if fine:
-        assert len(labelled(coco)) == 4
+        assert len(labeled(coco)) == 4
     else:
         with pytest.raises(ValueError, match=r"labels\.json is not text in UTF-8"):
-            labelled(coco)
+            labeled(coco)
 
 
 @pytest.mark.parametrize(
@@ -254,12 +254,12 @@ def test_encodings(coco, encoding, fine):
 def test_other_files_are_refused(coco, text, match):
     (coco / "labels.json").write_text(text)
     with pytest.raises(ValueError, match=match):
-        labelled(coco)
+        labeled(coco)
 
 
-def test_unlabelled_training_needs_no_annotations(coco):
+def test_unlabeled_training_needs_no_annotations(coco):
     change(coco, annotations=None)
-    CocoFolder(str(coco), unlabelled=True, fractions=(1.0, 0.0, 0.0)).setup("fit")
+    CocoFolder(str(coco), unlabeled=True, fractions=(1.0, 0.0, 0.0)).setup("fit")
 
 
 def test_nothing_there(tmp_path, coco):
@@ -372,14 +372,14 @@ def test_a_picture_of_two_files_is_refused(coco):
     with pytest.raises(
         ValueError, match=r"cam_A_10\.jpg is listed twice: by .*labels\.json.*, and by .*more\.json"
     ):
-        labelled(coco)
+        labeled(coco)
 
 
 def test_classes_of_several_files_are_one_by_name(tmp_path):
     write(tmp_path / "a" / "one.json", content([entry(1, "a_1.jpg")], [box(1, 1, [1, 1, 9, 9], 18)]))
     other = [{"id": 3, "name": "van"}, {"id": 5, "name": "bus"}]
     write(tmp_path / "b" / "two.json", content([entry(1, "b_1.jpg")], [box(1, 1, [1, 1, 9, 9])], other))
-    frames = labelled(tmp_path)
+    frames = labeled(tmp_path)
     assert [frames[name].labels.tolist() for name in ("a_1.jpg", "b_1.jpg")] == [[1], [1]]
     module = CocoFolder(str(tmp_path))
     module.frames()
@@ -434,7 +434,7 @@ def test_names_with_backslashes(tmp_path):
     listing = content([entry(1, "train/a_1.jpg")], [box(1, 1, [1, 1, 9, 9])])
     path = write(tmp_path / "one.json", listing)
     path.write_text(path.read_text().replace("train/a_1", "train\\\\a_1"))
-    assert labelled(tmp_path)["a_1.jpg"].camera == "a"
+    assert labeled(tmp_path)["a_1.jpg"].camera == "a"
 
 
 def test_names_that_the_default_pattern_takes_for_as_many_cameras_are_said(tmp_path):
@@ -458,7 +458,7 @@ def test_one_file_a_camera(tmp_path):
     assert [(frame.camera, frame.time) for frame in module.frames()] == [("cam1", "7"), ("cam2", "7")]
 
 
-def test_a_test_picture_that_is_also_learnt_from_is_left_out_of_the_test(tmp_path):
+def test_a_test_picture_that_is_also_learned_from_is_left_out_of_the_test(tmp_path):
     images = [entry(k, f"a_{k}.jpg") for k in range(3)]
     for part in ("test", "train"):
         write(tmp_path / part / "one.json", content(images, [box(k, k, [1, 1, 9, 9]) for k in range(3)]))

@@ -12,7 +12,7 @@ from lkd import datamodules
     ("name", "arguments"),
     [
         ("YoloFolder", {"root": "r", "class_map": "{2: 0}", "image_size": 320, "crop": "[0.5, 1.0]"}),
-        ("PKLot", {"targets": "slots", "teacher_size": 640, "unlabelled": "true"}),
+        ("PKLot", {"targets": "slots", "teacher_size": 640, "unlabeled": "true"}),
         (
             "CNRParkEXT",
             {"task": "patches", "days": "[2015-11-12..2015-11-30]", "fractions": "[0.5, 0.2, 0.3]"},

@@ -47,23 +47,23 @@ def test_mixed_batches_on_request(yolo):
     assert set(batch["cameras"]) == {"cam_A", "cam_B"}
 
 
-def test_unlabelled_training_never_reads_labels(yolo):
+def test_unlabeled_training_never_reads_labels(yolo):
     module = data(yolo)
     for frame in module.splits.train:
         (yolo / "labels" / f"{frame.path.stem}.txt").write_text("damaged")
     with pytest.raises(ValueError, match="damaged"):
         data(yolo)
-    module = data(yolo, unlabelled=True)
+    module = data(yolo, unlabeled=True)
     assert all("targets" not in batch for batch in module.train_dataloader())
     assert all("targets" in batch for batch in module.val_dataloader())
     assert all("targets" not in batch for batch in module.predict_dataloader())
 
 
-def test_unlabelled_frames_are_whole_in_order_and_no_label_is_read(yolo, monkeypatch):
+def test_unlabeled_frames_are_whole_in_order_and_no_label_is_read(yolo, monkeypatch):
     module = data(yolo, teacher_size=128)
     monkeypatch.setattr(module, "annotate", lambda frames: pytest.fail("labels were read"))
     module.setup("predict")
-    batches = list(module.unlabelled_dataloader())
+    batches = list(module.unlabeled_dataloader())
     assert [p for b in batches for p in b["paths"]] == [str(f.path) for f in module.splits.train]
     assert all("targets" not in b and "teacher_images" not in b for b in batches)
     assert all(torch.equal(view, torch.tensor([0.0, 0, 1, 1, 0])) for b in batches for view in b["views"])

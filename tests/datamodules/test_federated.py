@@ -16,8 +16,8 @@ from lkd.datamodules import (
     FederatedDataModule,
     Natural,
     Partition,
-    UniformCohort,
-    WeightedCohort,
+    UniformSampler,
+    WeightedSampler,
     YoloFolder,
 )
 from lkd.datamodules.samples.metadata import Columns
@@ -98,9 +98,9 @@ def test_cohorts_are_lists_of_clients():
     assert len(rounds) == len(loader) == 3 and all(type(cohort) is list for cohort in rounds)
     assert all(cohort[0].id < cohort[1].id for cohort in rounds)
     assert all(client.probability == pytest.approx(1 / 3) for client in rounds[0])
-    assert isinstance(data.cohort, UniformCohort)
+    assert isinstance(data.cohort, UniformSampler)
     assert isinstance(federated(Plain(), IID(), clients=6).cohort, AllClients)
-    assert federated(Plain(), IID(), 6, WeightedCohort(3)).clients[0].probability == pytest.approx(0.5)
+    assert federated(Plain(), IID(), 6, WeightedSampler(3)).clients[0].probability == pytest.approx(0.5)
 
 
 def test_training_batches_are_those_of_the_data():
@@ -354,10 +354,10 @@ def test_it_is_made_by_the_command_line():
     }
     data = parser.instantiate_classes(parser.parse_object({"data": config})).data
     assert isinstance(data.partition, Dirichlet) and data.cohort.size == 2
-    config["init_args"]["cohort"] = {"class_path": "WeightedCohort", "init_args": {"size": 3}}
+    config["init_args"]["cohort"] = {"class_path": "WeightedSampler", "init_args": {"size": 3}}
     config["init_args"]["client_fractions"] = [0.8, 0.1, 0.1]
     data = parser.instantiate_classes(parser.parse_object({"data": config})).data
-    assert isinstance(data.cohort, WeightedCohort)
+    assert isinstance(data.cohort, WeightedSampler)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lkd.datamodules.detection.frames import GREY, Frame, FrameDataset, collate
+from lkd.datamodules.detection.frames import GRAY, Frame, FrameDataset, collate
 from lkd.datamodules.detection.views import Views
 from lkd.datamodules.samples.samplers import Key
 
@@ -41,7 +41,7 @@ def test_boxes_are_clipped_and_degenerate_ones_counted(picture):
 def test_wrong_boxes_are_refused_before_anything_is_loaded(picture, box, message):
     with pytest.raises(ValueError, match=rf"a\.png, box 1 \(x1, y1, x2, y2 as shares.*{message}"):
         FrameDataset([frame(picture, [(0.0, 0.0, 0.5, 0.5), box])], Views(80))
-    assert len(FrameDataset([frame(picture, [box])], Views(80), labelled=False)) == 1
+    assert len(FrameDataset([frame(picture, [box])], Views(80), labeled=False)) == 1
 
 
 def test_frame_without_objects(picture):
@@ -50,7 +50,7 @@ def test_frame_without_objects(picture):
     assert target["labels"].dtype == torch.int64
 
 
-def test_batch_is_padded_with_grey_at_the_bottom_and_right(picture, tmp_path):
+def test_batch_is_padded_with_gray_at_the_bottom_and_right(picture, tmp_path):
     Image.new("RGB", (40, 80), (0, 0, 255)).save(tmp_path / "b.png")
     batch = collate(
         FrameDataset([frame(picture), frame(tmp_path / "b.png", [], "C2")], Views(70, 140))[
@@ -65,16 +65,16 @@ def test_batch_is_padded_with_grey_at_the_bottom_and_right(picture, tmp_path):
     first, second = batch["images"]
     assert torch.equal(first[:, :52, :70], torch.tensor([1.0, 0, 0])[:, None, None].expand(3, 52, 70))
     assert (
-        (first[:, 52:] == GREY).all()
-        and (first[:, :, 70:] == GREY).all()
-        and (second[:, :, 35:] == GREY).all()
+        (first[:, 52:] == GRAY).all()
+        and (first[:, :, 70:] == GRAY).all()
+        and (second[:, :, 35:] == GRAY).all()
     )
     assert batch["cameras"] == ["C1", "C2"] and batch["paths"] == [str(picture), str(tmp_path / "b.png")]
     assert [len(target["boxes"]) for target in batch["targets"]] == [1, 0]
 
 
-def test_no_targets_when_unlabelled(picture):
-    batch = collate([FrameDataset([Frame(picture, "C1", "1")], Views(64), labelled=False)[0]])
+def test_no_targets_when_unlabeled(picture):
+    batch = collate([FrameDataset([Frame(picture, "C1", "1")], Views(64), labeled=False)[0]])
     assert set(batch) == {"images", "sizes", "views", "cameras", "paths"}
 
 

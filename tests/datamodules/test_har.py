@@ -108,7 +108,7 @@ def test_clients_have_their_later_executions_of_the_global_parts():
     assert sum(len(y) for _, y in client.ordered_batches("val")) > 5
 
 
-def test_normalised_by_training_windows_only(tmp_path):
+def test_normalized_by_training_windows_only(tmp_path):
     recordings = draw_recordings(subjects=6, executions=2)
     here = {"val_subjects": ["s02"], "test_subjects": ["s05"]}
     plain = ready(write_recordings(tmp_path / "a", recordings=recordings), **here)

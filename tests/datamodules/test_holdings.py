@@ -36,7 +36,7 @@ def federated(data, *args, **kwargs):
     return module
 
 
-def labelled(y):
+def labeled(y):
     y = torch.as_tensor(y)
     return Given(TensorDataset(torch.zeros(len(y), 1), y))
 
@@ -55,9 +55,9 @@ def test_labels_are_counted_as_the_batches_have_them(public):
 
 
 def test_column_c_is_class_c():
-    data = federated(labelled([4, 4, 0, 2]), Shards(1), clients=2)
+    data = federated(labeled([4, 4, 0, 2]), Shards(1), clients=2)
     assert sorted(data.label_counts().tolist()) == [[0, 0, 0, 0, 2], [1, 0, 1, 0, 0]]
-    half = federated(Given(Subset(labelled([4, 4, 0, 2]).dataset, [2, 3])), IID(), clients=1)
+    half = federated(Given(Subset(labeled([4, 4, 0, 2]).dataset, [2, 3])), IID(), clients=1)
     assert half.label_counts().tolist() == [[1, 0, 1]]
 
 
@@ -71,11 +71,11 @@ def test_labels_that_cannot_be_counted():
     with pytest.raises(ValueError, match="labels such as cat cannot be counted: they must be class numbers"):
         federated(Given(dataset), IID(), 3).label_counts()
     with pytest.raises(ValueError, match="labels such as -1 cannot be counted"):
-        federated(labelled([0, -1, 1]), IID(), 1).label_counts()
+        federated(labeled([0, -1, 1]), IID(), 1).label_counts()
 
 
 def test_many_clients_are_counted_at_once():
-    counts = federated(labelled(np.arange(200_000) % 10), IID(), clients=50_000).label_counts()
+    counts = federated(labeled(np.arange(200_000) % 10), IID(), clients=50_000).label_counts()
     assert counts.shape == (50_000, 10) and (counts.sum(1) == 4).all() and (counts.sum(0) == 20_000).all()
 
 
@@ -84,7 +84,7 @@ def test_private_labels_of_multi_headed_distillation(primary, skew):
     """Counts fit the draw: gamma_pub at random, then weights 1 + s for the m primary clients and 1 for others."""
     clients, labels, each = 6, 8, 6000
     data = federated(
-        labelled(np.repeat(np.arange(labels), each)), PrimaryLabels(primary, skew), clients, public=0.25
+        labeled(np.repeat(np.arange(labels), each)), PrimaryLabels(primary, skew), clients, public=0.25
     )
     counts = data.label_counts()
     assert len(data.clients.public) == labels * each // 4

@@ -265,7 +265,7 @@ def test_one_sentence(wrong, sentence):
 # ---- torchvision
 
 
-class Colours:
+class Colors:
     """A set with torchvision's interface and its images in an array; 20 to train on and 5 to test on."""
 
     classes = ("red", "green")
@@ -296,13 +296,13 @@ class Files:
 def my_sets(monkeypatch):
     """A module of one's own data sets, one of them without official parts."""
     module = ModuleType("my_sets")
-    module.Colours, module.Files = Colours, Files
+    module.Colors, module.Files = Colors, Files
     module.Parts = type("Parts", (), {"__init__": lambda self, root: None})
     monkeypatch.setitem(sys.modules, "my_sets", module)
 
 
 def test_a_set_in_an_array(tmp_path):
-    data = TorchvisionData("my_sets.Colours", str(tmp_path), val=0.2, batch_size=4)
+    data = TorchvisionData("my_sets.Colors", str(tmp_path), val=0.2, batch_size=4)
     data.prepare_data()
     data.setup()
     assert data.classes == ["red", "green"]
@@ -346,7 +346,7 @@ def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(ValueError, match="no official test part"):
         TorchvisionData("my_sets.Parts", str(tmp_path))
     with pytest.raises(ConnectionError, match="cannot get Colours"):
-        TorchvisionData("my_sets.Colours", str(tmp_path / "gone"), download=True).prepare_data()
+        TorchvisionData("my_sets.Colors", str(tmp_path / "gone"), download=True).prepare_data()
 
 
 def test_known_statistics_are_those_of_the_real_pictures():

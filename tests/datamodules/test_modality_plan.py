@@ -430,7 +430,7 @@ def test_only_training_labels_are_wrong_and_public_data_are_complete_and_right()
     public = data.clients[1].public
     assert len(public) == 100
     rows = []
-    for x, y in public.labelled(range(100), 9):
+    for x, y in public.labeled(range(100), 9):
         assert set(x) == set(NAMES)
         values = torch.stack([x[name].flatten(1).amax(1) for name in NAMES])
         assert all((x[name].flatten(1) == values[0][:, None]).all() for name in NAMES)

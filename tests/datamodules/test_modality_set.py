@@ -31,7 +31,7 @@ def test_absent_modalities_are_zeros_and_count_for_nothing():
     moments = data.moments()["acc"]
     assert moments.mean.numpy() == pytest.approx(known.mean((0, 2)))
     assert moments.std.numpy() == pytest.approx(known.std((0, 2)))
-    normal = data.normalised(data.moments())
+    normal = data.normalized(data.moments())
     assert not normal.x["acc"][~there].any()
     assert normal.x["acc"][there].mean((0, 2)).abs().max() < 1e-6
     batch, _ = normal[[1, 2]]
@@ -45,5 +45,5 @@ def test_a_channel_that_never_changes_stays_finite():
     x = torch.ones(4, 2, 5)
     x[:, 1] = torch.arange(5.0)
     data = ModalitySet({"acc": x}, torch.zeros(4, dtype=torch.int64))
-    normal = data.normalised(data.moments()).x["acc"]
+    normal = data.normalized(data.moments()).x["acc"]
     assert not normal[:, 0].any() and normal[:, 1].std(correction=0) == pytest.approx(1)

@@ -35,13 +35,13 @@ def test_a_batch_is_a_dict_of_what_was_asked_for(root):
     assert all(0 <= float(x[m].min()) and float(x[m].max()) <= 1 for m in ("rgb", "gray", "thermal"))
 
 
-def test_grey_is_the_luma_of_the_picture_and_colours_are_those_of_plain_patches(root):
+def test_gray_is_the_luma_of_the_picture_and_colors_are_those_of_plain_patches(root):
     modal, plain = park(root).patches.datasets["train"], park(root, None).patches.datasets["train"]
     small = park(root, None, patch_size=8).patches.datasets["train"]
     for row in (0, 5):
         x, y = modal[row]
-        colours, label = plain[row]
-        assert torch.equal(x["rgb"], colours) and y == label
+        colors, label = plain[row]
+        assert torch.equal(x["rgb"], colors) and y == label
         red, green, blue = small[row][0]
         luma = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601
         torch.testing.assert_close(x["gray"][0], luma, rtol=0, atol=1.5 / 255)

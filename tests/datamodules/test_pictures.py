@@ -32,8 +32,8 @@ def test_pictures_are_turned_upright(tmp_path, suffix, orientation):
     stored.save(tmp_path / f"a.{suffix}", exif=exif, **kind)
     pixels = read_image(tmp_path / f"a.{suffix}")
     assert pixels.shape == (3, 32, 48) and image_size(tmp_path / f"a.{suffix}") == (48, 32)
-    for (y, x), colour in zip(((6, 8), (6, 40), (26, 8), (26, 40)), corners.reshape(4, 3), strict=True):
-        assert np.abs(pixels[:, y, x].numpy().astype(int) - colour).max() < 60
+    for (y, x), color in zip(((6, 8), (6, 40), (26, 8), (26, 40)), corners.reshape(4, 3), strict=True):
+        assert np.abs(pixels[:, y, x].numpy().astype(int) - color).max() < 60
 
 
 def test_a_broken_exif_block_says_nothing(tmp_path):
@@ -42,13 +42,13 @@ def test_a_broken_exif_block_says_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [("png", "I;16"), ("tif", "I;16"), ("tif", "F"), ("tif", "I")])
-def test_deep_grey_pictures_are_refused(tmp_path, suffix, mode):
+def test_deep_gray_pictures_are_refused(tmp_path, suffix, mode):
     Image.new(mode, (4, 4)).save(tmp_path / f"a.{suffix}")
     with pytest.raises(ValueError, match="more than 8 bits a channel"):
         read_image(tmp_path / f"a.{suffix}")
 
 
-def test_deep_colours_are_refused():
+def test_deep_colors_are_refused():
     """Pillow would drop their lower 8 bits: a camera of 12 bits would be nearly black."""
     cv2 = pytest.importorskip("cv2")
     for suffix in (".png", ".tif"):
@@ -87,9 +87,9 @@ def test_damaged_and_missing_images_are_named(tmp_path):
         read_image(tmp_path / "gone.jpg")
 
 
-def test_grey_pictures_become_rgb(tmp_path):
-    Image.new("L", (8, 6), 100).save(tmp_path / "grey.png")
-    assert read_image(tmp_path / "grey.png").shape == (3, 6, 8)
+def test_gray_pictures_become_rgb(tmp_path):
+    Image.new("L", (8, 6), 100).save(tmp_path / "gray.png")
+    assert read_image(tmp_path / "gray.png").shape == (3, 6, 8)
 
 
 def test_deep_pictures_are_refused(tmp_path):

@@ -85,7 +85,7 @@ def test_bad_arguments(tmp_path):
         PKLot(str(tmp_path)).frames()
 
 
-def test_sample_has_800_slots_and_15_labelled_frames(sample):
+def test_sample_has_800_slots_and_15_labeled_frames(sample):
     root = sample("pklot")
     slots = [busy for path in root.glob("*/bounding_boxes/*.xml") for _, busy in read_slots(path)]
     assert (len(slots), slots.count(False), slots.count(True)) == (800, 701, 99)

@@ -78,10 +78,10 @@ def test_batches_hold_the_rows_asked_for_in_their_order(dataset):
         batches = list(public.batches(rows, 3))
         assert [len(x) for x in batches] == [3, 3, 2]
         assert torch.equal(torch.cat(batches), X[held[asked]])
-        labelled = list(public.labelled(rows, 3))
-        assert torch.equal(torch.cat([x for x, _ in labelled]), X[held[asked]])
-        assert torch.equal(torch.cat([y for _, y in labelled]), Y[held[asked]])
-    assert list(public.batches([], 3)) == [] == list(public.labelled(np.array([]), 3))
+        labeled = list(public.labeled(rows, 3))
+        assert torch.equal(torch.cat([x for x, _ in labeled]), X[held[asked]])
+        assert torch.equal(torch.cat([y for _, y in labeled]), Y[held[asked]])
+    assert list(public.batches([], 3)) == [] == list(public.labeled(np.array([]), 3))
     together = torch.cat(list(public.loader()))
     assert torch.equal(together, X[held]) and len(public.loader()) == 2
 
@@ -111,7 +111,7 @@ def test_augmented_images_are_public_as_evaluation_sees_them():
     (x,) = elsewhere.clients[0].public.batches([39, 7], 5)
     assert torch.equal(x, expected[[39, 7]])
     held = federated(Augmented(images), public=0.25).clients[0].public
-    ((x, y),) = held.labelled(range(10), 10)
+    ((x, y),) = held.labeled(range(10), 10)
     assert all((image == expected).flatten(1).all(1).any() for image in x) and len(y) == 10
 
 
@@ -146,7 +146,7 @@ def test_another_data_set_is_public():
     public = data.clients[0].public
     (x,) = public.batches([5], 1)
     assert len(public) == 60 and torch.equal(x, X[[5]] + 1000)
-    assert {int(y) for _, labels in public.labelled(range(60), 8) for y in labels} == {7}
+    assert {int(y) for _, labels in public.labeled(range(60), 8) for y in labels} == {7}
     assert sum(client.num_samples for client in data.clients) == 60
     assert torch.equal(torch.cat(list(data.public_dataloader())), X + 1000)
     assert data.public_dataloader().dataset[0].shape == (4, 2)
@@ -224,7 +224,7 @@ def test_noise_is_public():
     (x,) = public.batches(range(30), 30)
     assert x.shape == (30, 1, 8, 8) and torch.equal(x, data.public.dataset.tensors[0])
     with pytest.raises(ValueError, match=r"public data \(TensorDataset\) have no labels"):
-        public.labelled([0], 1)
+        public.labeled([0], 1)
 
 
 def test_frames_are_public_without_boxes(yolo):
@@ -241,17 +241,17 @@ def test_frames_are_public_without_boxes(yolo):
     paths = [path for batch in public.batches(range(len(public)), 1) for path in batch["paths"]]
     assert len(set(paths)) == 9 and {path.split("cam_")[1][0] for path in paths} == {"A", "B"}
     assert [path for batch in batches for path in batch["paths"]] == [paths[row] for row in order]
-    labelled = list(public.labelled(order, 3))
-    assert [path for batch in labelled for path in batch["paths"]] == [paths[row] for row in order]
-    assert [len(batch["targets"]) for batch in labelled] == [3, 1]
-    unlabelled = YoloFolder(root=str(yolo), image_size=32, unlabelled=True)
+    labeled = list(public.labeled(order, 3))
+    assert [path for batch in labeled for path in batch["paths"]] == [paths[row] for row in order]
+    assert [len(batch["targets"]) for batch in labeled] == [3, 1]
+    unlabeled = YoloFolder(root=str(yolo), image_size=32, unlabeled=True)
     with pytest.raises(ValueError, match=r"public data \(FrameDataset\) have no labels"):
-        federated(unlabelled, IID(), 2, public=0.5).clients.public.labelled([0], 1)
+        federated(unlabeled, IID(), 2, public=0.5).clients.public.labeled([0], 1)
 
 
 def test_frames_of_another_camera_are_public(yolo, tmp_path):
     world = ParkingWorld(
-        root=str(tmp_path / "world"), cameras=["C1"], frames=5, size=(96, 96), image_size=64, unlabelled=True
+        root=str(tmp_path / "world"), cameras=["C1"], frames=5, size=(96, 96), image_size=64, unlabeled=True
     )
     inner = YoloFolder(root=str(yolo), image_size=32, fractions=(1.0, 0.0, 0.0))
     public = federated(inner, IID(), 2, public=world).clients[1].public
@@ -308,7 +308,7 @@ def test_requests_that_cannot_be():
         with pytest.raises(ValueError, match=match):
             public.batches(rows, 4)
     with pytest.raises(ValueError, match="batch_size=0"):
-        public.labelled([0], 0)
+        public.labeled([0], 0)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class Set:
 
 @TABLE.row("pixels that are no bytes")
 def test_torchvision_sets(tmp_path):
-    grey = Image.new("RGB", (8, 8))
+    gray = Image.new("RGB", (8, 8))
 
     def given(image, labels=(0, 1)):
         Set.samples = (image, labels)
@@ -77,11 +77,11 @@ def test_torchvision_sets(tmp_path):
         data.setup()
         return data.datasets["train"][[0, 1]]
 
-    assert given(grey)[1].tolist() == [0, 1]
+    assert given(gray)[1].tolist() == [0, 1]
     refused(lambda: given(torch.zeros(3, 8, 8)), r"Set gives pixels as torch\.float32: they must be bytes")
     refused(lambda: given(Image.new("I;16", (8, 8))), "image 0 has more than 8 bits a channel")
     for labels in (((0, 1), (1, 0)), (0.5, 1.0), (-1, 0), ("cat", "dog")):
-        refused(lambda labels=labels: given(grey, labels), "must have one class an image")
+        refused(lambda labels=labels: given(gray, labels), "must have one class an image")
 
 
 def test_a_rendered_voc_file_is_read_as_its_writer_means_it(tmp_path):

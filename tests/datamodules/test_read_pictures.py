@@ -127,7 +127,7 @@ def test_modes(tmp_path):
         data.setup("test")
         assert data.datasets["test"][0]["image"].shape == (3, 480, 640)
     (tmp_path / "images" / "cam_0.jpg").unlink()
-    pages = [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]
+    pages = [Image.new("RGB", (64, 48), color) for color in ("red", "blue")]
     pages[0].save(tmp_path / "images" / "cam_0.tif", save_all=True, append_images=pages[1:])
     data = YoloFolder(str(tmp_path), fractions=(0.0, 0.0, 1.0))
     data.setup("test")

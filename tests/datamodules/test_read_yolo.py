@@ -33,7 +33,7 @@ def test_empty(tmp_path):
     (tmp_path / "labels" / "cam_1.txt").unlink()
     (tmp_path / "labels" / "cam_3.txt").unlink()
     refused(lambda: read(tmp_path), r"cam_1\.txt is missing, one of 2 that are", FileNotFoundError)
-    YoloFolder(str(tmp_path), unlabelled=True, fractions=(1.0, 0.0, 0.0)).setup("fit")
+    YoloFolder(str(tmp_path), unlabeled=True, fractions=(1.0, 0.0, 0.0)).setup("fit")
 
 
 @TABLE.row("polygons and oriented boxes")

@@ -21,7 +21,7 @@ def llvip(tmp_path_factory):
 
 
 def ready(root, stage=None, **kwargs):
-    defaults = {"image_size": 128, "batch_size": 2, "fractions": (0.5, 0.25, 0.25), "colour": 0.0}
+    defaults = {"image_size": 128, "batch_size": 2, "fractions": (0.5, 0.25, 0.25), "color": 0.0}
     data = RGBThermalFolder(str(root), **(defaults | kwargs))
     data.prepare_data()
     data.setup(stage)
@@ -50,15 +50,15 @@ def test_thermal_pictures_have_three_equal_channels(llvip):
     root, _ = llvip
     with Image.open(root / "infrared/train/010001.jpg") as picture:
         assert picture.mode == "L"
-        grey = torch.from_numpy(np.array(picture)) / 255
+        gray = torch.from_numpy(np.array(picture)) / 255
     data = ready(root, cameras=["01"], fractions=(0.0, 0.0, 1.0), stage="test")
     image = data.datasets["test"][0]["image"]
     assert image.shape == (3, 96, 128) and torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
-    torch.testing.assert_close(image[0], grey)
-    colour = ready(root, cameras=["01"], fractions=(0.0, 0.0, 1.0), stage="test", image="visible").datasets[
+    torch.testing.assert_close(image[0], gray)
+    color = ready(root, cameras=["01"], fractions=(0.0, 0.0, 1.0), stage="test", image="visible").datasets[
         "test"
     ][0]
-    assert not torch.equal(colour["image"][0], colour["image"][1])
+    assert not torch.equal(color["image"][0], color["image"][1])
 
 
 def seen_box(image):
@@ -110,7 +110,7 @@ def test_by_default_the_teacher_sees_as_many_pixels(llvip):
 
 def test_students_see_the_same_whatever_the_teacher_sees(llvip):
     """What the student gets does not change by a bit, and the teacher's view is that of its picture alone."""
-    kwargs = {"teacher_size": 160, "crop": (0.5, 1.0), "colour": 0.3}
+    kwargs = {"teacher_size": 160, "crop": (0.5, 1.0), "color": 0.3}
     pair = ready(llvip[0], teacher_image="visible", **kwargs)
     thermal, visible = ready(llvip[0], **kwargs), ready(llvip[0], image="visible", **kwargs)
     loaders = [module.train_dataloader() for module in (pair, thermal, visible)]
@@ -128,7 +128,7 @@ def test_pictures_of_two_resolutions(tmp_path):
         save(visible, tmp_path / "visible/train" / f"01000{number}.jpg")
         _, thermal = pictures([side // 2 for side in box], number, size=(48, 64))
         save(thermal, tmp_path / "infrared/train" / f"01000{number}.jpg")
-    kwargs = {"image": "visible", "teacher_image": "thermal", "unlabelled": True, "crop": (0.8, 0.9)}
+    kwargs = {"image": "visible", "teacher_image": "thermal", "unlabeled": True, "crop": (0.8, 0.9)}
     kwargs |= {"fractions": (1.0, 0.0, 0.0)}
     for batch in ready(tmp_path, stage="fit", **kwargs).train_dataloader():
         for ours, theirs in zip(batch["images"], batch["teacher_images"], strict=True):
@@ -219,7 +219,7 @@ def test_frames_with_ignore_regions_may_be_left_out(tmp_path):
     assert everybody.datasets["test"][1]["target"]["labels"].tolist() == [0, 1]
 
 
-def test_unlabelled_frames_are_left_out_where_labels_are_needed(tmp_path):
+def test_unlabeled_frames_are_left_out_where_labels_are_needed(tmp_path):
     """Half of FLIR-aligned has no label file."""
     for number in range(8):
         visible, thermal = pictures((20, 20, 60, 60), number)
@@ -239,7 +239,7 @@ def test_unlabelled_frames_are_left_out_where_labels_are_needed(tmp_path):
     }
     counted = r"left out 2 frames without a label file \(such as .*\), 2 objects of other classes \(dog 2\)"
     with pytest.warns(UserWarning, match=counted):
-        data = ready(tmp_path, unlabelled=True, **kwargs)
+        data = ready(tmp_path, unlabeled=True, **kwargs)
     assert data.cameras == ["flir"] and len(data.datasets["train"]) == 4 and len(data.datasets["test"]) == 2
     assert data.datasets["test"][0]["target"]["labels"].tolist() == [2]
     with pytest.raises(
@@ -333,7 +333,7 @@ def test_a_visible_teacher_labels_thermal_frames(llvip, sees):
 
     from ..callbacks.plain import quick_trainer, seeded
 
-    data = ready(llvip[0], teacher_image="visible", unlabelled=True, crop=(0.8, 1.0))
+    data = ready(llvip[0], teacher_image="visible", unlabeled=True, crop=(0.8, 1.0))
     callback = BoxDistillation(Teacher(oracle), alpha=0.0, hard=1.0, sees=sees)
     labels, found = callback.distiller.own.relabel, []
 

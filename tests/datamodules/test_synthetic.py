@@ -37,12 +37,12 @@ def test_inputs_have_the_covariance_of_the_definition():
 
 
 @pytest.mark.parametrize(("beta", "deviation"), [(0.0, 0.0), (1.0, 1.0), (3.0, 3.0)])
-def test_centres_of_clients_spread_by_beta_as_a_standard_deviation(beta, deviation):
+def test_centers_of_clients_spread_by_beta_as_a_standard_deviation(beta, deviation):
     data = Synthetic(0, beta, clients=300)
-    centres = np.array([data.draw(client)[0].mean(0) for client in range(300)])
-    means = centres.mean(1)  # B_i, up to a deviation of 1 / sqrt(60)
+    centers = np.array([data.draw(client)[0].mean(0) for client in range(300)])
+    means = centers.mean(1)  # B_i, up to a deviation of 1 / sqrt(60)
     assert means.std() == pytest.approx(np.hypot(deviation, 60**-0.5), rel=0.12)
-    within = centres - means[:, None]
+    within = centers - means[:, None]
     assert within[:, 30:].std() == pytest.approx(1, rel=0.1)  # N(B_i, 1)
 
 
@@ -93,7 +93,7 @@ def test_one_model_fits_all_iid_clients_and_not_those_of_synthetic_0_0():
     assert accuracy_on_other_clients(alpha=0, beta=0) < 0.3
 
 
-def test_iid_inputs_are_centred_and_clients_differ_only_in_their_samples():
+def test_iid_inputs_are_centered_and_clients_differ_only_in_their_samples():
     data = Synthetic(0, 0, iid=True, clients=200)
     means = np.array([data.draw(client)[0].mean(0) for client in range(200)])
     assert np.abs(means.mean(0)).max() < 0.05

@@ -135,7 +135,7 @@ def test_single_rows_would_leak(root):
     assert first & last
 
 
-def test_normalised_by_training_windows_only(root, tmp_path):
+def test_normalized_by_training_windows_only(root, tmp_path):
     plain = ready(root)
     for values in plain.datasets["train"].x.values():
         assert values.mean((0, 2)).abs().max() < 1e-3 and (values.std((0, 2)) - 1).abs().max() < 1e-3

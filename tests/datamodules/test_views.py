@@ -22,9 +22,9 @@ def seen_box(image):
 
 @pytest.mark.parametrize("crop", [(1.0, 1.0), (0.6, 0.9)])
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-@pytest.mark.parametrize("colour", [0.0, 0.3])
-def test_rectangle_stays_in_its_box_in_both_views(crop, flip, colour):
-    views = Views(120, 320, crop, flip, colour, seed=3)
+@pytest.mark.parametrize("color", [0.0, 0.3])
+def test_rectangle_stays_in_its_box_in_both_views(crop, flip, color):
+    views = Views(120, 320, crop, flip, color, seed=3)
     image, boxes = scene((70, 50, 120, 110))
     found = 0
     for epoch in range(12):
@@ -81,7 +81,7 @@ def test_boxes_mostly_outside_the_crop_are_dropped_and_others_clipped():
 
 
 def test_same_key_same_view_whatever_the_global_state():
-    views = Views(64, crop=(0.5, 1.0), flip=0.5, colour=0.4, seed=1)
+    views = Views(64, crop=(0.5, 1.0), flip=0.5, color=0.4, seed=1)
     image, boxes = scene((70, 50, 120, 110))
     torch.manual_seed(0)
     first = views(image, boxes, torch.tensor([0]), key=(2, 0, 5))
@@ -158,7 +158,7 @@ def test_scales_cover_the_range():
         {"image_size": 64, "crop": (0.0, 1.0)},
         {"image_size": 64, "crop": (0.9, 0.5)},
         {"image_size": 64, "flip": 1.5},
-        {"image_size": 64, "colour": -0.1},
+        {"image_size": 64, "color": -0.1},
         {"image_size": 64, "seed": -1},
     ],
 )

@@ -34,7 +34,7 @@ def views(stage):
     return [np.asarray(measure(stage, surfaces)).astype(float) for measure in (measure_heat, measure_depth)]
 
 
-def metres(value):
+def meters(value):
     return FARTHEST * (NEAREST / FARTHEST) ** ((value - 1) / 254)
 
 
@@ -87,19 +87,19 @@ def test_a_car_is_nearer_than_the_ground_that_it_hides(index):
     assert rows.min() >= box[1] - 1 and rows.max() <= box[3] + 1
 
 
-def test_values_of_depth_are_metres_within_the_noise():
+def test_values_of_depth_are_meters_within_the_noise():
     stage = staged()
     surfaces = find_surfaces(stage)
     value = np.asarray(measure_depth(stage, surfaces)).astype(float)
     near = (value > 0) & (surfaces.depth < 25)
-    error = metres(value[near]) / surfaces.depth[near] - 1
+    error = meters(value[near]) / surfaces.depth[near] - 1
     assert near.sum() > 5000 and abs(np.median(error)) < 0.005 and np.quantile(abs(error), 0.95) < 0.06
     assert (value[surfaces.depth > FARTHEST] == 0).all()
     assert 0 < (value[surfaces.depth < 25] == 0).mean() < 0.1  # holes at the edges
 
 
 @pytest.mark.parametrize("index", [SUNNY, OVERCAST, RAINY])
-def test_colours_have_no_part_in_it(index):
+def test_colors_have_no_part_in_it(index):
     def black(scene):
         return replace(scene, cars=[replace(car, paint=(20.0, 20.0, 20.0)) for car in scene.cars])
 
@@ -182,7 +182,7 @@ def worlds(tmp_path_factory):
     return plain, full, given
 
 
-def test_colours_and_labels_stay_as_they_are_byte_for_byte(worlds):
+def test_colors_and_labels_stay_as_they_are_byte_for_byte(worlds):
     plain, full = map(snapshot, worlds[:2])
     assert {k: v for k, v in full.items() if "THERMAL" not in k and "DEPTH" not in k} == plain
     names = {k.replace("PATCHES/", "").replace(".jpg", "") for k in plain if k.startswith("PATCHES/")}
@@ -192,7 +192,7 @@ def test_colours_and_labels_stay_as_they_are_byte_for_byte(worlds):
         assert sum(k.startswith(f"{kind}_160x120/") for k in full) == 3
 
 
-def test_views_are_added_to_a_world_without_drawing_its_colours_again(worlds, tmp_path, monkeypatch):
+def test_views_are_added_to_a_world_without_drawing_its_colors_again(worlds, tmp_path, monkeypatch):
     _, full, given = worlds
     write_world(tmp_path, ["C1"], **given)
     monkeypatch.setattr(write_module, "paint", lambda *_: pytest.fail("colours were drawn again"))
@@ -219,7 +219,7 @@ def test_an_interrupted_drawing_goes_on(worlds, tmp_path, monkeypatch):
     assert snapshot(tmp_path) == snapshot(full)
 
 
-def test_a_patch_is_cut_where_that_of_the_colours_is(worlds):
+def test_a_patch_is_cut_where_that_of_the_colors_is(worlds):
     """The thermal patch, scaled, is the crop of the thermal frame at the slot's box."""
     _, full, given = worlds
     view = make_view(3, "C1", given["size"])
@@ -251,7 +251,7 @@ def test_the_module_serves_them(tmp_path):
         (RAINY, [[89.65, 98.71, 97.14, 79.35], [94.03, 93.44, 90.19, 84.06], [82.04, 83.86, 81.36, 76.83]]),
     ],
 )  # fmt: skip
-def test_colours_are_those_of_the_time_before_there_were_views(index, means):
+def test_colors_are_those_of_the_time_before_there_were_views(index, means):
     """Means of green over blocks of 60x60 pixels, noted then; worlds on people's disks go on from there."""
     image = np.asarray(render(0, make_scene(0, make_view(0, "C1", SIZE), index)).image).astype(float)
     np.testing.assert_allclose(image[..., 1].reshape(3, 60, 4, 60).mean((1, 3)), means, atol=0.02)

@@ -8,20 +8,20 @@ import torch
 from lkd.datamodules import YoloFolder
 
 
-def labelled(module):
+def labeled(module):
     return module.annotate(module.frames())
 
 
 def test_cameras_times_and_classes(yolo):
     vehicles = YoloFolder(str(yolo), class_map={0: 0, 1: 0, 2: 0})
-    frames = {frame.path.stem: frame for frame in labelled(vehicles)}
+    frames = {frame.path.stem: frame for frame in labeled(vehicles)}
     assert Counter(frame.camera for frame in frames.values()) == {"cam_A": 10, "cam_B": 3}
     assert len(frames["cam_A_3"].boxes) == 0 and len(frames["cam_A_5"].boxes) == 2  # the bike is ignored
     torch.testing.assert_close(frames["cam_A_5"].boxes[1], torch.tensor([0.35, 0.3, 0.65, 0.7]))
     assert frames["cam_A_5"].labels.tolist() == [0, 0]
-    everything = {frame.path.stem: frame for frame in labelled(YoloFolder(str(yolo)))}
+    everything = {frame.path.stem: frame for frame in labeled(YoloFolder(str(yolo)))}
     assert everything["cam_A_5"].labels.tolist() == [0, 0, 3]
-    bikes = {frame.path.stem: frame for frame in labelled(YoloFolder(str(yolo), class_map={3: 1}))}
+    bikes = {frame.path.stem: frame for frame in labeled(YoloFolder(str(yolo), class_map={3: 1}))}
     assert bikes["cam_A_5"].labels.tolist() == [1]
 
 
@@ -37,19 +37,19 @@ def test_numbers_are_in_natural_order(yolo):
 
 def test_empty_label_file_is_no_object_and_missing_one_an_error(yolo):
     (yolo / "labels" / "cam_A_2.txt").write_text("\n")
-    frames = {frame.path.stem: frame for frame in labelled(YoloFolder(str(yolo)))}
+    frames = {frame.path.stem: frame for frame in labeled(YoloFolder(str(yolo)))}
     assert frames["cam_A_2"].boxes.shape == (0, 4) and frames["cam_A_2"].labels.shape == (0,)
     (yolo / "labels" / "cam_A_2.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"cam_A_2\.txt is missing"):
         YoloFolder(str(yolo)).setup("fit")
-    YoloFolder(str(yolo), unlabelled=True, fractions=(1.0, 0.0, 0.0)).setup("fit")
+    YoloFolder(str(yolo), unlabeled=True, fractions=(1.0, 0.0, 0.0)).setup("fit")
 
 
 @pytest.mark.parametrize("line", ["0 0.5 0.5 0.1", "car 0.5 0.5 0.1 0.1", "0 a b c d"])
 def test_damaged_label_file(yolo, line):
     (yolo / "labels" / "cam_A_2.txt").write_text(f"0 .5 .5 .1 .1\n{line}\n")
     with pytest.raises(ValueError, match=r"cam_A_2\.txt, line 2: .* is not `class x y w h`"):
-        labelled(YoloFolder(str(yolo)))
+        labeled(YoloFolder(str(yolo)))
 
 
 def test_names_without_camera_and_missing_folder(yolo, tmp_path):
@@ -109,7 +109,7 @@ def test_traffic_cams_agree_with_their_readme(sample):
         r"^\| (cam\w+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|", (root / "README.md").read_text(), re.M
     )
     assert len(table) == 6
-    frames = labelled(YoloFolder(str(root), class_map={0: 0, 1: 0, 2: 0}))
+    frames = labeled(YoloFolder(str(root), class_map={0: 0, 1: 0, 2: 0}))
     assert len(frames) == 236
     images, vehicles = Counter(), Counter()
     for frame in frames:
@@ -119,7 +119,7 @@ def test_traffic_cams_agree_with_their_readme(sample):
     for camera, count, car, bus, truck in csv.reader(",".join(row) for row in table):
         assert images[camera] == int(count)
         assert vehicles[camera] == int(car) + int(bus) + int(truck)
-    cars = labelled(YoloFolder(str(root), class_map={0: 0}))
+    cars = labeled(YoloFolder(str(root), class_map={0: 0}))
     assert sum(len(frame.boxes) for frame in cars) == 3760
 
 

@@ -18,18 +18,19 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import Dirichlet, FederatedDataModule
 from lkd.federated import (
-    DPSGD,
     DSFL,
     FCCL,
     FD,
     FML,
     MHD,
+    SCAFFOLD,
     SCARLET,
     Attack,
     Bucketing,
     CoordinateMedian,
     CreamFL,
     Cronus,
+    DecentralizedSGD,
     FedAvg,
     FedCache,
     FedDF,
@@ -48,7 +49,6 @@ from lkd.federated import (
     Mime,
     ModalPrototypes,
     Ring,
-    Scaffold,
     ServerTeacher,
     TwoHeads,
 )
@@ -108,7 +108,7 @@ KINDS = {
     "fedavgm": lambda: Federation(
         Noisy(momentum=0.9), FedAvg(), LocalWork(epochs=(1, 3)), server_optimizer=momentum
     ),
-    "scaffold": lambda: Federation(Noisy(), Scaffold(), LocalWork(steps=3)),
+    "scaffold": lambda: Federation(Noisy(), SCAFFOLD(), LocalWork(steps=3)),
     "outlier": lambda: Federation(
         Noisy(momentum=0.9),
         FedAvg(),
@@ -120,7 +120,9 @@ KINDS = {
     "fedbn": lambda: Federation(Noisy(), Mime(), LocalWork(steps=2), personal=["batchnorm"]),
     "mvr": lambda: Federation(Noisy(interval="epoch"), FedShuffleMVR(), LocalWork(epochs=2)),
     "fedlin": lambda: Federation(Noisy(), FedLin(), LocalWork(steps=2)),
-    "dpsgd": lambda: Federation(Noisy(momentum=0.9), DPSGD(Ring(), "before"), LocalWork(steps=2)),
+    "decentralized_sgd": lambda: Federation(
+        Noisy(momentum=0.9), DecentralizedSGD(Ring(), "before"), LocalWork(steps=2)
+    ),
     "cronus": lambda: Federation(
         Speaking(), Cronus(0.4, samples=9, batch_size=3), LocalWork(steps=2), others=[Speaking(momentum=0.9)]
     ),

@@ -13,6 +13,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from lkd.datamodules import IID, FederatedDataModule
 from lkd.distillation.adapters import ADAPTERS
 from lkd.federated import (
+    MOON,
+    SCAFFOLD,
     Centralized,
     CoordinateMedian,
     Devices,
@@ -27,9 +29,7 @@ from lkd.federated import (
     LocalWork,
     Mime,
     MimeLite,
-    Moon,
     NormClipping,
-    Scaffold,
 )
 from lkd.federated.server.round import TooFewClientsError
 
@@ -90,7 +90,7 @@ class Wide(Quadratic):
 
 
 def test_a_client_whose_metric_is_no_number_fails_by_name_and_keeps_its_state():
-    federation = Federation(Wide(), Scaffold(), LocalWork(steps=1))
+    federation = Federation(Wide(), SCAFFOLD(), LocalWork(steps=1))
     with pytest.raises(TooFewClientsError, match=r"client1: ValueError: self.log\('acc', ...\)"):
         trainer(1).fit(federation, loader(two_clients()))
     assert len(federation.engine.host.store) == 0
@@ -106,14 +106,14 @@ def test_rates_that_are_tensors_are_scaled_for_one_client_alone():
 
 
 def test_a_second_fit_starts_the_variates_of_server_and_clients_anew():
-    federation = Federation(Quadratic(), Scaffold(), LocalWork(steps=2))
+    federation = Federation(Quadratic(), SCAFFOLD(), LocalWork(steps=2))
     for rounds in (3, 1):
         trainer(rounds).fit(federation, loader(two_clients()))
     variates = [federation.engine.host.store.get(i)["c"]["x"] for i in range(2)]
     assert torch.allclose(federation.algorithm.state["c"]["x"], sum(variates) / 2)
 
 
-@pytest.mark.parametrize(("algorithm", "module"), [(lambda: Moon("body"), Net), (FedNTD, Net3)])
+@pytest.mark.parametrize(("algorithm", "module"), [(lambda: MOON("body"), Net), (FedNTD, Net3)])
 def test_a_term_in_the_loss_is_added_once_however_often_it_is_fitted(algorithm, module):
     federation = Federation(module(), algorithm(), LocalWork(steps=1))
     trainer(1).fit(federation, loader(samples()))
@@ -123,7 +123,7 @@ def test_a_term_in_the_loss_is_added_once_however_often_it_is_fitted(algorithm, 
 
 
 def test_a_term_in_the_loss_is_rehearsed_in_the_precision_of_the_run():
-    federation = Federation(Net(), Moon("body"), LocalWork(steps=1))
+    federation = Federation(Net(), MOON("body"), LocalWork(steps=1))
     trainer(1, precision="64-true").fit(federation, loader(samples()))
     assert all(not r.error for r in federation.records)
 
@@ -131,7 +131,7 @@ def test_a_term_in_the_loss_is_rehearsed_in_the_precision_of_the_run():
 def test_attaching_leaves_the_cohorts_of_a_resumed_epoch_alone(tmp_path):
     def fit(steps, name, ckpt_path=None):
         torch.manual_seed(0)
-        federation = Federation(Net(), Moon("body"), LocalWork(steps=1))
+        federation = Federation(Net(), MOON("body"), LocalWork(steps=1))
         data = FederatedDataModule(Blobs(), IID(), clients=6, cohort=2, cohorts_per_epoch=4)
         saves = ModelCheckpoint(tmp_path / name, every_n_train_steps=1, save_last=True)
         made = trainer(1, max_steps=steps, enable_checkpointing=True, callbacks=[saves])
@@ -220,7 +220,7 @@ class Overflow(Quadratic):
 def test_a_client_that_makes_no_step_keeps_its_variate():
     plugins = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))]
     clients = [Point(0, [(1, 1.0)], 2), Point(1, [(1, 3.0)], 2)]
-    federation = run(Scaffold(), 2, clients, module=Overflow(), trainer_args={"plugins": plugins})
+    federation = run(SCAFFOLD(), 2, clients, module=Overflow(), trainer_args={"plugins": plugins})
     assert [r.steps for r in federation.records] == [0, 0]
     assert [federation.engine.host.store.get(i)["c"]["x"].item() for i in range(2)] == pytest.approx([-1, -3])
 
@@ -259,7 +259,7 @@ def test_a_measurement_by_another_trainer_changes_nothing():
     def measure(trainer, federation):
         federation.evaluate([])
 
-    federation, _ = noisy(Scaffold(), rounds=2)
+    federation, _ = noisy(SCAFFOLD(), rounds=2)
     before = (
         federation.algorithm.state["c"]["net.0.weight"].clone(),
         federation.engine.host.slots[0].local_optimizer.state_dict(),
@@ -305,7 +305,7 @@ def test_the_clients_own_hooks_of_the_fit_and_of_checkpoints_are_called():
 
 @pytest.mark.parametrize(
     ("algorithm", "what"),
-    [(Scaffold(), "'c'"), (Mime(), "'gradient'"), (FedNova(), "'tau'")],
+    [(SCAFFOLD(), "'c'"), (Mime(), "'gradient'"), (FedNova(), "'tau'")],
     ids=["c", "gradient", "tau"],
 )
 def test_a_robust_rule_is_refused_where_it_would_not_protect(algorithm, what):

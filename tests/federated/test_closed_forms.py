@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lkd.federated import (
+    SCAFFOLD,
     Centralized,
     FedAvg,
     FedLin,
@@ -14,13 +15,12 @@ from lkd.federated import (
     LocalWork,
     Mime,
     MimeLite,
-    Scaffold,
 )
 
 from .quadratic import Point, Quadratic, run
 
 
-class NormalisedFedShuffle(FedShuffle):
+class NormalizedFedShuffle(FedShuffle):
     """The wrong rule: weights p_i that are normalised over the cohort."""
 
     def round(self, server):
@@ -60,8 +60,8 @@ def by_name(value):
         (FedProx(mu=10.0), 0.8510630813),
         (FedNova(), 0.6409660128),
         (FedShuffle(), 0.7853406494),
-        (Scaffold(option=1), 0.8),
-        (Scaffold(option=2), 0.8),
+        (SCAFFOLD(option=1), 0.8),
+        (SCAFFOLD(option=2), 0.8),
         (FedLin(), 0.8),
         (Mime(beta=0.0), 0.8),
     ],
@@ -80,7 +80,7 @@ def test_limit_with_equal_steps(algorithm):
 def test_scaffold_by_hand():
     """Option 2, x = c = c_i = 0, tau = (5, 5): the first rounds."""
     for rounds, x in ((1, 0.33616), (2, 0.560381608875), (3, 0.6834119598)):
-        federation = run(Scaffold(option=2), rounds, two((5, 5)))
+        federation = run(SCAFFOLD(option=2), rounds, two((5, 5)))
         assert federation.client.x.item() == pytest.approx(x, abs=1e-9)
         if rounds == 1:
             kept = [float(federation.engine.host.store.get(i)["c"]["x"]) for i in (0, 1)]
@@ -89,7 +89,7 @@ def test_scaffold_by_hand():
 
 
 def test_scaffold_divides_by_all_clients_not_by_the_cohort():
-    federation = run(Scaffold(option=2), 1, two(), size=1)
+    federation = run(SCAFFOLD(option=2), 1, two(), size=1)
     (who,) = [i for i in (0, 1) if federation.engine.host.store.get(i)]
     change = float(federation.engine.host.store.get(who)["c"]["x"])
     assert float(federation.algorithm.state["c"]["x"]) == pytest.approx(change / 2, abs=1e-12)
@@ -97,7 +97,7 @@ def test_scaffold_divides_by_all_clients_not_by_the_cohort():
 
 def test_scaffold_sums_variates_equally_when_weights_are_not():
     clients = [Point(0, [(1, 0.0)], 2), Point(1, [(4, 1.0)] * 3, 2)]
-    federation = run(Scaffold(weights="samples"), 1, clients)
+    federation = run(SCAFFOLD(weighting="samples"), 1, clients)
     kept = [float(federation.engine.host.store.get(i)["c"]["x"]) for i in (0, 1)]
     assert float(federation.algorithm.state["c"]["x"]) == pytest.approx(sum(kept) / 2, abs=1e-12)
 
@@ -155,19 +155,19 @@ def test_fednova_with_a_proximal_term_by_hand():
         (FedProx(mu=0.0), (1, 10)),
         (FedNova(), (5, 5)),
         (MimeLite(beta=0.0), (1, 10)),
-        (Scaffold(), (1, 10)),
+        (SCAFFOLD(), (1, 10)),
     ],
     ids=by_name,
 )
 def test_degenerate_cases_are_fedavg(algorithm, steps):
     """mu = 0, equal steps, no momentum; and SCAFFOLD's first round, whose variates are zero."""
-    rounds = 1 if isinstance(algorithm, Scaffold) else 3
+    rounds = 1 if isinstance(algorithm, SCAFFOLD) else 3
     x = run(algorithm, rounds, two(steps)).client.x
     torch.testing.assert_close(x, run(FedAvg(), rounds, two(steps)).client.x, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize(
-    "algorithm", [FedAvg(), FedProx(0.0), Scaffold(1), Scaffold(2), FedNova(), Mime(0.0)], ids=by_name
+    "algorithm", [FedAvg(), FedProx(0.0), SCAFFOLD(1), SCAFFOLD(2), FedNova(), Mime(0.0)], ids=by_name
 )
 def test_one_client_is_plain_training(algorithm):
     """Three rounds of four steps are twelve steps of gradient descent."""
@@ -216,10 +216,10 @@ class TestSixPoints:
     def test_fedshuffle(self):
         assert self.error(FedShuffle) < 2e-6
 
-    def test_partial_participation_is_unbiased_and_the_normalised_rule_is_not(self):
+    def test_partial_participation_is_unbiased_and_the_normalized_rule_is_not(self):
         """Two of three clients a round: the normalised rule's fixed point is 1.852e-3 away from the optimum."""
         assert self.error(FedShuffle, lr=1 / 160, size=2, seeds=(0, 1)) < 8e-4
-        assert 1e-3 < self.error(NormalisedFedShuffle, lr=1 / 160, size=2, seeds=(0, 1)) < 3e-3
+        assert 1e-3 < self.error(NormalizedFedShuffle, lr=1 / 160, size=2, seeds=(0, 1)) < 3e-3
 
     def test_momentum_variance_reduction(self):
         assert self.error(FedShuffleMVR) < 4e-8

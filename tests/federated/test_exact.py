@@ -113,7 +113,7 @@ def test_a_run_on_two_ranks_goes_on_with_one(tmp_path, two_ranks):
 def test_checkpoint_of_another_algorithm_is_refused(tmp_path):
     run("scaffold", tmp_path, 1)
     other = Federation(Noisy(), FedAvg())
-    with pytest.raises(ValueError, match="is of the algorithm Scaffold, not of FedAvg"):
+    with pytest.raises(ValueError, match="is of the algorithm SCAFFOLD, not of FedAvg"):
         trainer(2).fit(other, loader(samples()), ckpt_path=str(tmp_path / "last.ckpt"))
 
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from lkd.federated import FedAvg, FedDF, Federation, FedNTD, LocalWork, Moon
+from lkd.federated import MOON, FedAvg, FedDF, Federation, FedNTD, LocalWork
 from lkd.shown import shown
 
 from .knowledge.public import Speaking, federate
@@ -137,7 +137,7 @@ def test_draws_of_a_client_are_its_own():
     assert torch.equal(last(everyone), last(everyone[-1:]))
 
 
-@pytest.mark.parametrize("algorithm", [Moon("net"), FedNTD(beta=0.0), FedAvg()])
+@pytest.mark.parametrize("algorithm", [MOON("net"), FedNTD(beta=0.0), FedAvg()])
 def test_algorithms_that_keep_a_second_copy(algorithm):
     module = Foreign()
     module.through = lambda x: module.net(x)

@@ -9,6 +9,7 @@ from torch import nn
 
 from lkd.datamodules import IID, FederatedDataModule
 from lkd.federated import (
+    SCAFFOLD,
     Algorithm,
     CoordinateMedian,
     Devices,
@@ -23,7 +24,6 @@ from lkd.federated import (
     Mime,
     NormClipping,
     Ring,
-    Scaffold,
     TwoHeads,
 )
 from lkd.federated.server.round import TooFewClientsError
@@ -54,7 +54,7 @@ def idle(number=10):
         ({"min_clients": 11}, "min_clients=11, but the cohort has 10 clients"),
         ({"algorithm": FedShuffle(), "robust": CoordinateMedian()}, "use FedAvg or FedProx with it"),
         ({"algorithm": FedNova(), "robust": CoordinateMedian()}, "use FedAvg or FedProx with it"),
-        ({"algorithm": Scaffold(), "robust": CoordinateMedian()}, "use FedAvg or FedProx with it"),
+        ({"algorithm": SCAFFOLD(), "robust": CoordinateMedian()}, "use FedAvg or FedProx with it"),
         ({"algorithm": Mime(), "robust": CoordinateMedian()}, "use FedAvg or FedProx with it"),
         ({"algorithm": FedLin(), "size": 3}, "FedLin needs all 10 clients in every round, not 3"),
         (
@@ -80,7 +80,7 @@ def test_who_could_not_be_reached_is_no_failure():
     ("arguments", "message"),
     [
         ({"algorithm": "FedAvg"}, r"algorithm='FedAvg' must be an object of Algorithm, such as FedAvg\(\)"),
-        ({"algorithm": Scaffold}, "algorithm=Scaffold must be an object"),
+        ({"algorithm": SCAFFOLD}, "algorithm=SCAFFOLD must be an object"),
         ({"work": 3}, "work=3 must be an object of LocalWork"),
         ({"robust": "krum"}, "robust='krum' must be an object of Rule"),
     ],

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from lkd.federated import FedAvg, Federation, LocalWork, Scaffold
+from lkd.federated import SCAFFOLD, FedAvg, Federation, LocalWork
 
 from .quadratic import Point, Quadratic, loader, trainer, two_clients
 
@@ -29,7 +29,7 @@ def test_no_loss_at_all_is_refused_before_the_servers_step(as_dict):
             return {"loss": None} if as_dict else None
 
     federation = Federation(
-        Never(0.0, start=3.0), Scaffold(), server_optimizer=lambda p: torch.optim.SGD(p, 1.0)
+        Never(0.0, start=3.0), SCAFFOLD(), server_optimizer=lambda p: torch.optim.SGD(p, 1.0)
     )
     with pytest.raises(
         ValueError, match=r"round 0: training_step of the clients returned no loss \(None\) for any"

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lkd.datamodules import FederatedDataModule, FixedCohort, Partition
+from lkd.datamodules import FederatedDataModule, FixedSampler, Partition
 from lkd.federated import Centralized, FedAvg, Federation, FedGKT, FedLin, FedMD, LocalWork
 from lkd.federated.client.single_samples import LoneSampleError, lone_clients, watching
 from lkd.modules import Classifier
@@ -73,7 +73,7 @@ def fit(module, given, rounds=3, algorithm=None, work=None):
     return None
 
 
-FIRST = FixedCohort([0])  # who has whole batches; client 1 ends in a batch of one
+FIRST = FixedSampler([0])  # who has whole batches; client 1 ends in a batch of one
 
 
 @pytest.mark.parametrize(

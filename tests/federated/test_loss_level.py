@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from lkd.callbacks import Distillation
-from lkd.federated import FedAvg, Federation, FedNTD, LocalWork, Moon
+from lkd.federated import MOON, FedAvg, Federation, FedNTD, LocalWork
 from lkd.federated.algorithms.moon import model_contrast
 from lkd.losses import KD, FitNets
 from lkd.teachers import Teacher
@@ -109,7 +109,7 @@ def test_moon_is_its_formula():
         return 2.0 * -torch.log(a / (a + b)).mean()
 
     client = Same(0, 4, 1)
-    federation = fit(Moon("body", mu=2.0), rounds=3, clients=[client])
+    federation = fit(MOON("body", mu=2.0), rounds=3, clients=[client])
     reference = by_hand(loss, rounds=3, client=client)
     for a, b in zip(federation.client.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -117,7 +117,7 @@ def test_moon_is_its_formula():
 
 
 @pytest.mark.parametrize(
-    "algorithm", [FedNTD(beta=0.0), Moon("body", mu=0.0)], ids=lambda a: type(a).__name__
+    "algorithm", [FedNTD(beta=0.0), MOON("body", mu=0.0)], ids=lambda a: type(a).__name__
 )
 def test_without_weight_they_are_fedavg(algorithm):
     for a, b in zip(fit(algorithm).x.values(), fit(FedAvg()).x.values(), strict=True):
@@ -132,7 +132,7 @@ def test_model_contrast_gradient():
 
 def test_a_missing_layer_is_named_before_the_first_round():
     with pytest.raises(ValueError, match="'bodi' is not a layer"):
-        fit(Moon("bodi"))
+        fit(MOON("bodi"))
 
 
 def test_distillation_callback_teaches_every_client():

@@ -115,8 +115,11 @@ def test_global_generators_are_left_alone():
 
 
 def test_the_fewest_clients():
-    assert Bucketing(Krum(2), 2).fewest == 13 and Bucketing(CoordinateMedian(), 3).fewest == 1
-    assert NearestNeighborMixing(Krum(1), 4).fewest == 9 and NearestNeighborMixing(Krum(4), 1).fewest == 11
+    assert Bucketing(Krum(2), 2).min_clients == 13 and Bucketing(CoordinateMedian(), 3).min_clients == 1
+    assert (
+        NearestNeighborMixing(Krum(1), 4).min_clients == 9
+        and NearestNeighborMixing(Krum(4), 1).min_clients == 11
+    )
     federation = Federation(Quadratic(), robust=NearestNeighborMixing(CoordinateMedian(), 3))
     with pytest.raises(
         ValueError, match="robust=NearestNeighborMixing as it is set needs at least 7 clients"

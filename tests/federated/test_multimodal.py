@@ -261,9 +261,11 @@ def test_different_embeddings_are_refused_before_anybody_trains():
 
 def test_a_first_architecture_that_nobody_has_is_no_result():
     federation = Federation(client(BOTH), FedAvg(), others=[client(ONE)], assign=[1, 1, 1])
-    assert not federation.serves
-    assert Federation(client(BOTH), FedAvg(), others=[client(ONE)], assign=[1, 1, 1], common="*").serves
-    assert Federation(client(BOTH), FedAvg(), others=[client(ONE)]).serves
+    assert not federation.trains_server_model
+    assert Federation(
+        client(BOTH), FedAvg(), others=[client(ONE)], assign=[1, 1, 1], common="*"
+    ).trains_server_model
+    assert Federation(client(BOTH), FedAvg(), others=[client(ONE)]).trains_server_model
     with pytest.warns(
         UserWarning, match=r"no client has the first architecture \(assign=\[1, 1, 1\]\).*: val/... is of"
     ):

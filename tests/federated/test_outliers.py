@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lkd.federated import Attack, CoordinateMedian, FedAvg, Federation, Krum, LocalWork, Scaffold
+from lkd.federated import SCAFFOLD, Attack, CoordinateMedian, FedAvg, Federation, Krum, LocalWork
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.server.books import advised
 from lkd.federated.server.outliers import Own, harmless, middles, outlier, sizes
@@ -26,7 +26,7 @@ def errors(federation):
     return {record.client: record.error for record in federation.records if record.error}
 
 
-@pytest.mark.parametrize("algorithm", [FedAvg, Scaffold])
+@pytest.mark.parametrize("algorithm", [FedAvg, SCAFFOLD])
 @pytest.mark.parametrize("scale", [1e30, -1e30, 1e5])
 def test_one_huge_reply_is_left_out_by_name(algorithm, scale):
     kind = "scale" if scale > 0 else "sign_flip"
@@ -38,7 +38,7 @@ def test_one_huge_reply_is_left_out_by_name(algorithm, scale):
     assert federation.engine.host.store.get(3) == {}  # it keeps what it had: nothing
 
 
-class Liar(Scaffold):
+class Liar(SCAFFOLD):
     """One client is honest about its weights, not about its control."""
 
     def finish(self, context):
@@ -88,7 +88,7 @@ def test_one_or_two_replies_are_compared_with_the_server():
 def test_no_false_alarm(optima):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*is left out")
-        federation = run(Scaffold(), 3, clients(optima))
+        federation = run(SCAFFOLD(), 3, clients(optima))
     assert not errors(federation)
 
 
@@ -191,7 +191,7 @@ class LostLater(Quadratic):
 def test_where_all_fail_by_values_the_last_checkpoint_is_not_praised():
     with pytest.raises(TooFewClientsError) as stopped:
         run(FedAvg(), 2, clients(), module=LostLater())
-    assert stopped.value.spoilt
+    assert stopped.value.spoiled
     saved = SimpleNamespace(checkpoint_callbacks=[SimpleNamespace(last_model_path="x.ckpt")])
     with (
         pytest.raises(TooFewClientsError, match=r"resume from an earlier checkpoint than 'x\.ckpt'"),

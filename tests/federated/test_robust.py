@@ -79,7 +79,7 @@ def objective(point, updates):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_geometric_median_minimises_the_sum_of_distances(chunks, seed):
+def test_geometric_median_minimizes_the_sum_of_distances(chunks, seed):
     updates = draw(8, seed=seed, dtype=torch.float64)
     found = geometric_median(updates, iterations=1000, tolerance=1e-9).numpy()
     best = optimize.minimize(objective, updates.numpy().mean(0), args=(updates.numpy(),), tol=1e-12)
@@ -185,4 +185,4 @@ def test_rules_by_name_in_a_config():
     assert isinstance(made, NormClipping) and made.max_norm == 2 and made.rule.byzantine == 3
     words = ["--rule=NearestNeighborMixing", "--rule.byzantine=2", "--rule.rule=Bucketing"]
     made = parser.instantiate_classes(parser.parse_args([*words, "--rule.rule.rule=CoordinateMedian"])).rule
-    assert made.byzantine == 2 and made.rule.size == 2 and made.rule.rule.fewest == 1
+    assert made.byzantine == 2 and made.rule.size == 2 and made.rule.rule.min_clients == 1

@@ -17,6 +17,7 @@ from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.federated import (
+    SCAFFOLD,
     CoordinateMedian,
     Devices,
     FedAvg,
@@ -26,7 +27,6 @@ from lkd.federated import (
     Local,
     LocalWork,
     Mime,
-    Scaffold,
 )
 from lkd.federated.client.clock import Clock
 from lkd.federated.server.round import TooFewClientsError
@@ -127,8 +127,8 @@ def test_a_round_leaves_the_global_generators_alone():
 
 
 def test_the_order_in_which_clients_come_does_not_count():
-    forward, _ = noisy(Scaffold(option=1))
-    backward, _ = noisy(Scaffold(option=1), clients=list(reversed(samples())))
+    forward, _ = noisy(SCAFFOLD(option=1))
+    backward, _ = noisy(SCAFFOLD(option=1), clients=list(reversed(samples())))
     assert same(forward, backward)
 
 
@@ -210,12 +210,12 @@ def test_failed_clients_are_named_and_left_out():
     good = [Point(0, [(1, 1.0)], 4), Point(1, [(1, 3.0)], 4)]
     bad = [Point(2, [(1, 13.0)], 4), Point(3, [(1, 14.0)], 4)]
     with pytest.warns(UserWarning, match="round 0: client client2 failed .*no space left on the camera"):
-        federation = run(Scaffold(), 2, good + bad, module=Failing(), min_clients=2)
+        federation = run(SCAFFOLD(), 2, good + bad, module=Failing(), min_clients=2)
     errors = {r.name: r.error for r in federation.records}
     assert errors["client3"] == "FloatingPointError: the local model is not finite (NaN or infinite)"
     assert not errors["client0"]
     assert federation.engine.host.store.get(3) == {}
-    reference = run(Scaffold(), 2, [Point(0, [(1, 1.0)], 4), Point(1, [(1, 3.0)], 4)])
+    reference = run(SCAFFOLD(), 2, [Point(0, [(1, 1.0)], 4), Point(1, [(1, 3.0)], 4)])
     torch.testing.assert_close(federation.client.x, reference.client.x, rtol=0, atol=1e-15)
 
 
@@ -257,7 +257,7 @@ def test_a_client_that_takes_too_long_is_left_out_between_its_batches(monkeypatc
     with pytest.warns(
         UserWarning, match=r"client1 failed .* TimeoutError: not done after client_timeout=15 seconds"
     ):
-        federation = run(Scaffold(), 1, clients, LocalWork(steps=100), module=Slow(), client_timeout=15)
+        federation = run(SCAFFOLD(), 1, clients, LocalWork(steps=100), module=Slow(), client_timeout=15)
     assert Slow.now - began == 20.0  # found after its second batch
     assert federation.engine.host.store.get(1) == {} and federation.client.x.item() == pytest.approx(
         1.0, abs=0.01
@@ -325,7 +325,7 @@ def test_stragglers_do_less_and_their_work_counts():
 
 
 def test_bytes_are_those_of_the_tensors_that_travel():
-    federation = run(Scaffold(), 1, [Point(0, [(1, 1.0)], 2), Point(1, [(1, 2.0)], 2)], module=Quadratic(5))
+    federation = run(SCAFFOLD(), 1, [Point(0, [(1, 1.0)], 2), Point(1, [(1, 2.0)], 2)], module=Quadratic(5))
     (record, _) = federation.records
     assert record.bytes_down == 2 * 5 * 8 + 2 * 8  # x and c in float64; the round and the steps
     assert record.bytes_up == 2 * 5 * 8 + 8  # their changes; the steps made
@@ -427,10 +427,10 @@ def test_mime_draws_the_same_dropout_at_both_points():
     ("make", "message"),
     [
         (
-            lambda: run(Scaffold(), 1, module=Quadratic(momentum=0.9)),
-            r"Scaffold\(option=2\) .*momentum=0.9.*torch.optim.SGD",
+            lambda: run(SCAFFOLD(), 1, module=Quadratic(momentum=0.9)),
+            r"SCAFFOLD\(option=2\) .*momentum=0.9.*torch.optim.SGD",
         ),
-        (lambda: run(Scaffold(), 1, work=LocalWork(gradient_clip_val=1.0)), "use option=1"),
+        (lambda: run(SCAFFOLD(), 1, work=LocalWork(gradient_clip_val=1.0)), "use option=1"),
         (lambda: run(Mime(), 1, module=Quadratic(optimizer=torch.optim.Adam)), r"Mime .* not for Adam"),
         (lambda: run(FedLin(), 1, size=1), "FedLin needs all 2 clients in every round, not 1"),
         (lambda: Federation(Quadratic(), min_clients=0), "min_clients=0"),
@@ -496,7 +496,7 @@ def test_the_last_checkpoint_of_a_stopped_run_is_intact(tmp_path):
 
     def fit(module, rounds, **kwargs):
         checkpoint = ModelCheckpoint(tmp_path, save_last=True, save_on_train_epoch_end=True)
-        federation = Federation(module, Scaffold())
+        federation = Federation(module, SCAFFOLD())
         made = trainer(rounds, callbacks=[checkpoint], enable_checkpointing=True)
         made.fit(federation, loader(clients), **kwargs)
         return federation
@@ -509,6 +509,6 @@ def test_the_last_checkpoint_of_a_stopped_run_is_intact(tmp_path):
     mended = FailingLater()
     mended.mended = True
     resumed = fit(mended, 4, ckpt_path=str(tmp_path / "last.ckpt"))
-    whole = Federation(Quadratic(), Scaffold())
+    whole = Federation(Quadratic(), SCAFFOLD())
     trainer(4).fit(whole, loader(clients))
     assert torch.equal(resumed.client.x, whole.client.x)

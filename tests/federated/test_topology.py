@@ -15,7 +15,7 @@ from lkd.federated.topology import (
     Grid,
     Hierarchical,
     Islands,
-    RandomNeighbours,
+    RandomNeighbors,
     Ring,
     SmallWorld,
     Star,
@@ -25,7 +25,7 @@ from lkd.federated.topology import (
 
 SIZES = [2, 3, 4, 7, 9, 12]
 EVERY = [Complete(), Ring(), Ring(directed=True), Chain(), Star(1), Grid(), Islands(1), Islands(1, 1), Hierarchical(),
-         Hierarchical(3), ErdosRenyi(0.5), SmallWorld(2, 0.3), RandomNeighbours(), TimeVarying([Ring(), Star()])]  # fmt: skip
+         Hierarchical(3), ErdosRenyi(0.5), SmallWorld(2, 0.3), RandomNeighbors(), TimeVarying([Ring(), Star()])]  # fmt: skip
 every_topology = pytest.mark.parametrize("topology", EVERY, ids=repr)
 sizes = pytest.mark.parametrize("nodes", SIZES)
 
@@ -130,11 +130,11 @@ def test_time_varying(nodes):
     changing = TimeVarying(cycle, every=2)
     for round in range(14):
         assert changing.edges(nodes, round) == cycle[round // 2 % 3].edges(nodes)
-    assert changing.varies and not TimeVarying([Ring()]).varies and TimeVarying([RandomNeighbours()]).varies
+    assert changing.varies and not TimeVarying([Ring()]).varies and TimeVarying([RandomNeighbors()]).varies
 
 
 def test_time_varying_hands_the_round_on():
-    drawn = RandomNeighbours(2)
+    drawn = RandomNeighbors(2)
     changing = TimeVarying([Ring(), drawn])
     assert changing.edges(9, 3) == drawn.edges(9, 3) != drawn.edges(9, 1)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lkd.federated.topology import ErdosRenyi, RandomNeighbours, Ring, SmallWorld
+from lkd.federated.topology import ErdosRenyi, RandomNeighbors, Ring, SmallWorld
 from lkd.federated.topology import random_graphs as module
 
 
@@ -22,8 +22,8 @@ def undirected(edges):
 
 @pytest.mark.parametrize("make", [
     lambda seed: ErdosRenyi(0.3, seed), lambda seed: SmallWorld(4, 0.5, seed),
-    lambda seed: RandomNeighbours(3, seed), lambda seed: RandomNeighbours(2, seed, mutual=True),
-    lambda seed: RandomNeighbours(7, seed, mutual=True),
+    lambda seed: RandomNeighbors(3, seed), lambda seed: RandomNeighbors(2, seed, mutual=True),
+    lambda seed: RandomNeighbors(7, seed, mutual=True),
 ])  # fmt: skip
 def test_randomness_is_the_seeds_alone(make):
     first = make(5).edges(10, 2)
@@ -91,14 +91,14 @@ def test_small_world_rewires_but_loses_nothing(p):
 
 
 @pytest.mark.parametrize(("nodes", "degree"), [(9, 1), (9, 4), (9, 8), (2, 1)])
-def test_random_neighbours(nodes, degree):
-    edges = RandomNeighbours(degree).edges(nodes, 3)
+def test_random_neighbors(nodes, degree):
+    edges = RandomNeighbors(degree).edges(nodes, 3)
     assert [len(row) for row in edges] == [degree] * nodes
     assert not any(k in row for k, row in enumerate(edges))
 
 
-def test_all_neighbours_are_equally_likely():
-    drawn = RandomNeighbours(2, seed=1)
+def test_all_neighbors_are_equally_likely():
+    drawn = RandomNeighbors(2, seed=1)
     counts = np.zeros((7, 7))
     for round in range(700):
         for k, row in enumerate(drawn.edges(7, round)):
@@ -109,8 +109,8 @@ def test_all_neighbours_are_equally_likely():
 
 
 @pytest.mark.parametrize(("nodes", "degree"), [(10, 1), (9, 2), (9, 6), (10, 7), (8, 7), (40, 37)])
-def test_mutual_neighbours(nodes, degree):
-    drawn = RandomNeighbours(degree, mutual=True)
+def test_mutual_neighbors(nodes, degree):
+    drawn = RandomNeighbors(degree, mutual=True)
     rounds = [drawn.edges(nodes, round) for round in range(3)]
     for edges in rounds:
         assert undirected(edges) and [len(row) for row in edges] == [degree] * nodes
@@ -129,11 +129,11 @@ def test_mutual_neighbours(nodes, degree):
         (lambda: SmallWorld(0), "k=0 must be even and 2 or more"),
         (lambda: SmallWorld(p=-0.1), r"p=-0\.1 must be from 0 to 1"),
         (lambda: SmallWorld(seed=-1), "seed=-1"),
-        (lambda: RandomNeighbours(0), "degree=0"),
-        (lambda: RandomNeighbours(seed=-1), "seed=-1"),
+        (lambda: RandomNeighbors(0), "degree=0"),
+        (lambda: RandomNeighbors(seed=-1), "seed=-1"),
         (lambda: SmallWorld(4).edges(4), r"SmallWorld\(k=4.*below the number of clients, 4"),
-        (lambda: RandomNeighbours(9).edges(9), "only 8 others"),
-        (lambda: RandomNeighbours(3, mutual=True).edges(9), "3 times 9, must be even"),
+        (lambda: RandomNeighbors(9).edges(9), "only 8 others"),
+        (lambda: RandomNeighbors(3, mutual=True).edges(9), "3 times 9, must be even"),
     ],
 )
 def test_bad_arguments(make, words):

@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lkd.federated.topology import Complete, Grid, Ring, Star, draw, draw_rounds
-from lkd.federated.topology.plot import COLOURS
+from lkd.federated.topology.plot import COLORS
 from lkd.federated.topology.plot_axes import ARROW, EDGE, _bend, draw_panel, label_width
 
 
-def share(path, colour):
+def share(path, color):
     """Pixels that have nearly this colour."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
-    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
     return int((np.abs(pixels - wanted).max(2) <= 3).sum())
 
 
@@ -48,12 +48,12 @@ def test_the_arrow_points_at_the_teacher():
     assert not patches([[1], [0]], [(0, 0), (3, 0)])  # a line
 
 
-def test_a_group_has_a_colour(tmp_path):
+def test_a_group_has_a_color(tmp_path):
     draw(Ring().edges(4), tmp_path / "one.png")
     draw(Ring().edges(4), tmp_path / "groups.png", groups=["a", "b", "c", "a"])
-    assert [share(tmp_path / "one.png", c) > 500 for c in COLOURS[:4]] == [True, False, False, False]
-    assert [share(tmp_path / "groups.png", c) > 500 for c in COLOURS[:4]] == [True, True, True, False]
-    assert share(tmp_path / "groups.png", COLOURS[0]) > 1.5 * share(tmp_path / "groups.png", COLOURS[1])
+    assert [share(tmp_path / "one.png", c) > 500 for c in COLORS[:4]] == [True, False, False, False]
+    assert [share(tmp_path / "groups.png", c) > 500 for c in COLORS[:4]] == [True, True, True, False]
+    assert share(tmp_path / "groups.png", COLORS[0]) > 1.5 * share(tmp_path / "groups.png", COLORS[1])
 
 
 def test_an_edge_bends_around_a_node_in_its_way():
@@ -75,15 +75,15 @@ def test_rounds_are_side_by_side(tmp_path):
     draw_rounds({f"round {r}": Ring().edges(9) for r in range(3)}, tmp_path / "three.png")
     assert abs(size(tmp_path / "three.png")[0] - 3 * size(tmp_path / "one.png")[0]) <= 3
     assert size(tmp_path / "three.png")[1] == size(tmp_path / "one.png")[1]
-    assert share(tmp_path / "three.png", COLOURS[0]) == pytest.approx(
-        3 * share(tmp_path / "one.png", COLOURS[0]), rel=0.05
+    assert share(tmp_path / "three.png", COLORS[0]) == pytest.approx(
+        3 * share(tmp_path / "one.png", COLORS[0]), rel=0.05
     )
 
 
 def test_pictures_of_any_size(tmp_path):
     for nodes in (1, 2, 40):
         draw(Complete().edges(nodes), tmp_path / "new" / f"{nodes}.png", layout=Complete().layout(nodes))
-        assert share(tmp_path / "new" / f"{nodes}.png", COLOURS[0]) > 500
+        assert share(tmp_path / "new" / f"{nodes}.png", COLORS[0]) > 500
     assert max(size(tmp_path / "new/40.png")) < 1200
 
 

@@ -5,7 +5,7 @@ import json
 import networkx as nx
 import pytest
 
-from lkd.federated.topology import FromFile, Grid, RandomNeighbours, Topology
+from lkd.federated.topology import FromFile, Grid, RandomNeighbors, Topology
 
 PAIRS = [(0, 1), (1, 2), (2, 0), (2, 3)]
 BOTH = [[1, 2], [0, 2], [0, 1, 3], [2]]
@@ -44,7 +44,7 @@ def test_files_that_say_whether_they_are_directed(tmp_path, kind, form):
     assert FromFile(path).edges(4) == (ONE_WAY if graph.is_directed() else BOTH)
 
 
-@pytest.mark.parametrize("topology", [Grid(), RandomNeighbours(2)], ids=repr)
+@pytest.mark.parametrize("topology", [Grid(), RandomNeighbors(2)], ids=repr)
 def test_edges_can_be_saved_and_read(tmp_path, topology):
     path = written(tmp_path, "graph.json", json.dumps(topology.edges(9)))
     assert FromFile(path).edges(9) == topology.edges(9)

@@ -13,7 +13,7 @@ from lkd.federated.topology import (
     Grid,
     Hierarchical,
     Islands,
-    RandomNeighbours,
+    RandomNeighbors,
     Ring,
     Star,
     hops,
@@ -123,7 +123,7 @@ def test_the_rate_of_a_ring_is_its_second_eigenvalue():
 
 def test_changing_graphs_average_together_what_each_alone_does_not():
     """Perfect matchings: no round connects everybody."""
-    drawn = RandomNeighbours(1, mutual=True)
+    drawn = RandomNeighbors(1, mutual=True)
     x = torch.arange(8, dtype=torch.float64)
     for round in range(60):
         weights = metropolis_weights(drawn.edges(8, round))
@@ -132,7 +132,7 @@ def test_changing_graphs_average_together_what_each_alone_does_not():
     torch.testing.assert_close(x, torch.full_like(x, 3.5))
 
 
-@pytest.mark.parametrize("topology", [Ring(directed=True), RandomNeighbours(2)], ids=repr)
+@pytest.mark.parametrize("topology", [Ring(directed=True), RandomNeighbors(2)], ids=repr)
 def test_directed_graphs_have_no_metropolis_weights(topology):
     with pytest.raises(ValueError, match=r"client \d learns from \d, but \d not from \d.*undirected"):
         metropolis_weights(topology.edges(9))
@@ -146,9 +146,7 @@ def test_other_matrices_have_no_gap(wrong):
         spectral_gap(wrong)
 
 
-@pytest.mark.parametrize(
-    "topology", [*UNDIRECTED, Ring(directed=True), RandomNeighbours(1, seed=3)], ids=repr
-)
+@pytest.mark.parametrize("topology", [*UNDIRECTED, Ring(directed=True), RandomNeighbors(1, seed=3)], ids=repr)
 def test_hops_by_powers_of_the_adjacency_matrix(topology):
     edges = topology.edges(9)
     one = np.eye(9, dtype=int)

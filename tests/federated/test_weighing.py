@@ -10,6 +10,7 @@ from torch import nn
 
 from lkd.datamodules import ModalityPlan
 from lkd.federated import (
+    SCAFFOLD,
     CoordinateMedian,
     FedAvg,
     Federation,
@@ -19,7 +20,6 @@ from lkd.federated import (
     FedProx,
     FedShuffle,
     MimeLite,
-    Scaffold,
 )
 from lkd.federated.server.weighting import Weighing
 from lkd.models import Multimodal
@@ -116,7 +116,7 @@ def test_clients_that_do_not_tell_are_refused_before_anybody_trains():
     everyone = [Wearer(i, 8, BOTH) for i in range(3)]
     federation = Federation(client(BOTH), FedAvg("present"))
     with pytest.raises(
-        ValueError, match=r"weights='present' needs clients that tell .* client client0 does not"
+        ValueError, match=r"weighting='present' needs clients that tell .* client client0 does not"
     ):
         trainer(1).fit(federation, loader(everyone))
     assert not federation.records
@@ -127,19 +127,19 @@ def test_without_a_plan_a_client_tells_nothing():
     assert data.clients[0].present == {}
 
 
-@pytest.mark.parametrize("algorithm", [Scaffold, FedLin, FedNova, MimeLite, FedNTD, FedShuffle])
+@pytest.mark.parametrize("algorithm", [SCAFFOLD, FedLin, FedNova, MimeLite, FedNTD, FedShuffle])
 def test_it_is_refused_where_more_than_a_plain_mean_is_made_of_weights(algorithm):
     parameters = inspect.signature(algorithm).parameters
     if "weights" in parameters:
         with pytest.raises(
-            ValueError, match=f"weights='present' is for FedAvg and FedProx: .* {algorithm.__name__}"
+            ValueError, match=f"weighting='present' is for FedAvg and FedProx: .* {algorithm.__name__}"
         ):
-            algorithm(weights="present")
+            algorithm(weighting="present")
 
 
 def test_a_robust_rule_knows_no_weights():
     with pytest.raises(
-        ValueError, match="robust=CoordinateMedian knows no weights, so weights='present' would do nothing"
+        ValueError, match="robust=CoordinateMedian knows no weights, so weighting='present' would do nothing"
     ):
         Federation(client(BOTH), FedAvg("present"), robust=CoordinateMedian())
 
@@ -168,5 +168,5 @@ def test_a_model_without_layers_by_modality_is_refused():
 
 
 def test_an_unknown_weight_is_refused():
-    with pytest.raises(ValueError, match="weights='median' must be 'samples', 'uniform' or 'present'"):
+    with pytest.raises(ValueError, match="weighting='median' must be 'samples', 'uniform' or 'present'"):
         FedAvg("median")

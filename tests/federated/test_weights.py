@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from lkd.federated import (
+    SCAFFOLD,
     Attack,
     CoordinateMedian,
     FedAdam,
@@ -22,7 +23,6 @@ from lkd.federated import (
     GeometricMedian,
     LocalWork,
     Mime,
-    Scaffold,
 )
 from lkd.federated.knowledge.common.low_rank import compress, restore
 from lkd.federated.peers.peer_weights import combine
@@ -149,16 +149,16 @@ def high(tensor):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_round_is_the_mean_by_samples_of_what_clients_have_learnt(kind, monkeypatch):
-    module, learnt = made(kind), []
+def test_a_round_is_the_mean_by_samples_of_what_clients_have_learned(kind, monkeypatch):
+    module, learned = made(kind), []
     start = copy.deepcopy(module.state_dict())
     monkeypatch.setattr(
-        type(module), "on_train_end", lambda self: learnt.append(copy.deepcopy(self.state_dict())), False
+        type(module), "on_train_end", lambda self: learned.append(copy.deepcopy(self.state_dict())), False
     )
     fit(module)
-    assert len(learnt) == 2 and any(not torch.equal(v, start[n]) for n, v in module.state_dict().items())
+    assert len(learned) == 2 and any(not torch.equal(v, start[n]) for n, v in module.state_dict().items())
     for name, found in module.state_dict().items():
-        wanted = (8 * high(learnt[0][name]) + 12 * high(learnt[1][name])) / 20
+        wanted = (8 * high(learned[0][name]) + 12 * high(learned[1][name])) / 20
         if name.endswith(("._u", "._v")):  # of the norm: see below
             continue
         if found.is_floating_point() or found.is_complex():
@@ -172,8 +172,8 @@ def test_a_round_is_the_mean_by_samples_of_what_clients_have_learnt(kind, monkey
 
 OTHERS = {
     "prox": {"algorithm": FedProx(0.1)},
-    "scaffold": {"algorithm": Scaffold()},
-    "scaffold 1": {"algorithm": Scaffold(option=1)},
+    "scaffold": {"algorithm": SCAFFOLD()},
+    "scaffold 1": {"algorithm": SCAFFOLD(option=1)},
     "mime": {"algorithm": Mime()},
     "nova": {"algorithm": FedNova()},
     "lin": {"algorithm": FedLin()},
@@ -301,13 +301,13 @@ def test_a_sparse_optimizer_and_accumulation():
 
 
 def test_a_buffer_that_is_a_parameter_travels_once_and_follows_the_servers_optimizer(monkeypatch):
-    module, learnt = made("lists"), []
+    module, learned = made("lists"), []
     start = module.net[0].head.bias.detach().clone()
     monkeypatch.setattr(
-        Net, "on_train_end", lambda self: learnt.append(self.net[0].head.bias.detach().clone()), False
+        Net, "on_train_end", lambda self: learned.append(self.net[0].head.bias.detach().clone()), False
     )
     federation = fit(module, server_optimizer=lambda p: torch.optim.SGD(p, lr=0.5))
     assert "net.0.alias" not in federation.shared_buffers
-    wanted = start + 0.5 * ((8 * learnt[0] + 12 * learnt[1]) / 20 - start)
+    wanted = start + 0.5 * ((8 * learned[0] + 12 * learned[1]) / 20 - start)
     torch.testing.assert_close(module.net[0].head.bias.detach(), wanted)
     assert module.net[0].alias is module.net[0].head.bias

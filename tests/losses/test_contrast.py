@@ -29,7 +29,7 @@ def test_the_papers_critic():
     assert value.item() == pytest.approx(expected / B, rel=1e-10)
 
 
-def test_the_authors_normalised_densities_in_which_the_size_of_the_data_cancels():
+def test_the_authors_normalized_densities_in_which_the_size_of_the_data_cancels():
     positive, negative = scores(0, B), scores(1, B, N)
     both = np.exp(np.concatenate([positive.numpy()[:, None], negative.numpy()], 1))
     for size in (M, 10 * M):

@@ -177,7 +177,7 @@ def test_the_defaults_are_the_authors():
     assert (made.cls, made.ld, made.temperature, made.weight) == (1.0, 4.0, 1.0, 1.0)
 
 
-def test_other_widths_go_through_a_learnt_projection():
+def test_other_widths_go_through_a_learned_projection():
     rest = heads()
     student, teacher = pyramid(0, 4, WIDTHS["boxes"]), pyramid(1, **WIDTHS)
     adapter = term().adapter(student, teacher).double().requires_grad_(False)

@@ -75,7 +75,7 @@ def attached(callback, module):
     return module, logs
 
 
-def unlabelled(teacher, *terms):
+def unlabeled(teacher, *terms):
     return Distillation(Teacher(teacher), list(terms) or [term()], alpha=0.0, input_key="images")
 
 
@@ -122,7 +122,7 @@ def by_hand(module, adapter, net, images):
 def test_loss_and_gradients_equal_those_with_the_heads_taken_apart(name, head):
     net = network(name)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    module, logs = attached(unlabelled(net, term(head)), student())
+    module, logs = attached(unlabeled(net, term(head)), student())
     adapter = getattr(module, ADAPTERS)["crosskd"]
     assert [type(m).__name__ for m in adapter] == ["Conv2d"] * 3 + [
         "Identity"
@@ -158,7 +158,7 @@ def test_a_teacher_that_is_the_student_itself_has_nothing_to_say():
         module = student()
         module.network.load_state_dict(net.state_dict())
         module.eval()  # as the teacher is
-        module, logs = attached(unlabelled(copy.deepcopy(teacher)), module)
+        module, logs = attached(unlabeled(copy.deepcopy(teacher)), module)
         module.training_step(batch(), 0)
         assert not len(getattr(module, ADAPTERS))
         values.append(logs["distillation/crosskd"])
@@ -170,7 +170,7 @@ def test_classes_are_the_teachers():
     mapped = network(classes=5, class_map={0: 0, 3: 0, 4: 0})
     assert (mapped.num_classes, mapped.head.nc) == (1, 3)
     for net in (network(classes=5), mapped):
-        module, logs = attached(unlabelled(net), student())
+        module, logs = attached(unlabeled(net), student())
         module.training_step(batch(), 0)
         assert logs["distillation/crosskd"] > 0.05
 
@@ -181,7 +181,7 @@ def test_labels_and_a_teacher_together_train_a_detector(tmp_path):
         image_size=64,
         batch_size=2,
         fractions=(0.5, 0.0, 0.5),
-        colour=0.0,
+        color=0.0,
     )
     module = student(classes=1)
     before = copy.deepcopy(module.state_dict())
@@ -208,4 +208,4 @@ def test_images_of_another_size_are_refused():
     with pytest.raises(
         ValueError, match=r"student's maps are of size \(8, 8\), the teacher's \(16, 16\): .*one size"
     ):
-        attached(unlabelled(Double().eval()), student())
+        attached(unlabeled(Double().eval()), student())

@@ -85,10 +85,10 @@ def ciou(p, t):
     inter = max(width, 0) * max(height, 0)
     (pw, ph), (tw, th) = (p[2:] - p[:2]), (t[2:] - t[:2])
     iou = inter / (pw * ph + tw * th - inter)
-    centre = np.sum(((p[:2] + p[2:]) / 2 - (t[:2] + t[2:]) / 2) ** 2)
+    center = np.sum(((p[:2] + p[2:]) / 2 - (t[:2] + t[2:]) / 2) ** 2)
     diagonal = np.sum((np.maximum(p[2:], t[2:]) - np.minimum(p[:2], t[:2])) ** 2)
     v = 4 / math.pi**2 * (math.atan(tw / th) - math.atan(pw / ph)) ** 2
-    return iou - centre / diagonal - v * v / (1 - iou + v)
+    return iou - center / diagonal - v * v / (1 - iou + v)
 
 
 def box_reference(student, teacher, threshold=0.05):

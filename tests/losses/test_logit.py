@@ -70,7 +70,7 @@ def test_gradient_at_high_temperature_matches_logits():
     torch.testing.assert_close(student.grad * B / temperature**2, expected, rtol=5e-3, atol=1e-12)
 
 
-def test_logit_matching_is_the_limit_of_kd_for_centred_logits():
+def test_logit_matching_is_the_limit_of_kd_for_centered_logits():
     student, teacher = (z - z.mean(1, keepdim=True) for z in (logits(0), logits(1)))
     value = logit_matching_loss(student, teacher).item()
     gaps = [abs(kd_loss(student, teacher, t).item() - value) for t in (10.0, 100.0, 1000.0)]

@@ -82,7 +82,7 @@ def test_confidence_weights_are_the_papers():
     assert torch.equal(weights.argmax(1), closest.argmax(1))
 
 
-def test_entropy_weights_favour_the_sure_teacher():
+def test_entropy_weights_favor_the_sure_teacher():
     weights = entropy_weights(teachers())
     torch.testing.assert_close(weights, by_entropy(teachers()).to(weights))
     torch.testing.assert_close(weights.sum(1), torch.ones(B, dtype=torch.float64))

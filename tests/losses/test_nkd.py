@@ -60,7 +60,7 @@ def test_gradcheck(temperature):
     assert torch.autograd.gradcheck(lambda s: nkd_loss(s, logits(1), LABELS, temperature), student)
 
 
-def test_equal_logits_minimise_the_part_over_the_others_alone():
+def test_equal_logits_minimize_the_part_over_the_others_alone():
     student = logits(0).requires_grad_()
     # the gradient of the whole is then that of the target part: -p_T[y] (onehot - p_S)
     (grad,) = torch.autograd.grad(nkd_loss(student, logits(0), LABELS, 2.0), student)

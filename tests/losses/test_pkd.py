@@ -22,13 +22,13 @@ def test_it_is_one_minus_pearson_averaged_over_the_channels():
     assert pkd_loss(student, teacher).item() == pytest.approx(1 - np.mean(r), rel=1e-10)
 
 
-def test_it_is_half_the_mean_square_of_standardised_features():
-    def standardised(x):
+def test_it_is_half_the_mean_square_of_standardized_features():
+    def standardized(x):
         flat = x.transpose(0, 1).reshape(3, -1)
         return (flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True, correction=0)
 
     student, teacher = maps(0), maps(1)
-    expected = (standardised(student) - standardised(teacher)).square().mean() / 2
+    expected = (standardized(student) - standardized(teacher)).square().mean() / 2
     torch.testing.assert_close(pkd_loss(student, teacher), expected)
 
 

@@ -49,7 +49,7 @@ def test_rotation_and_scale_do_not_matter_but_shifts_do():
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_fewer_than_three_samples_have_no_choice_of_neighbours(batch):
+def test_fewer_than_three_samples_have_no_choice_of_neighbors(batch):
     student = points(0, batch=batch).requires_grad_()
     value = pkt_loss(student, points(1, batch=batch))
     value.backward()

@@ -63,7 +63,7 @@ def test_gradcheck_and_a_teacher_without_gradient(inner):
     assert student.grad.any() and teacher.grad is None
 
 
-def test_a_scaled_teacher_is_learnt_without_loss():
+def test_a_scaled_teacher_is_learned_without_loss():
     student = logits(0).requires_grad_()
     value = Standardized(KD(2.0))(student, 5 * logits(0) + 3)
     value.backward()
@@ -101,7 +101,7 @@ def test_layers_are_averaged():
     torch.testing.assert_close(both, (each[0] + each[1]) / 2)
 
 
-def test_standardises_each_of_several_teachers_by_itself():
+def test_standardizes_each_of_several_teachers_by_itself():
     scales = torch.tensor([1.0, 50.0, 0.1], dtype=torch.float64)[:, None]
     teachers = logits(1, (B, 3, C))
     term = Standardized(MultiTeacher(KD(2.0)))

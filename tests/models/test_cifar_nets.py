@@ -57,7 +57,7 @@ def test_wide_resnets_have_their_number_of_parameters(depth, widen, millions):
     assert f"{count(WideResNet(depth, widen, 100)) / 1e6:.2f}" == millions
 
 
-def randomised(network):
+def randomized(network):
     """Other weights and statistics than the initial ones, which would hide a missing batch norm."""
     generator = torch.Generator().manual_seed(0)
     for value in [*network.parameters(), *network.buffers()]:
@@ -79,7 +79,7 @@ def conv(x, w, name, stride=1):
 
 
 def test_resnet_by_its_equations():
-    network = randomised(CIFARResNet(14, 5, (2, 2, 3, 4)))
+    network = randomized(CIFARResNet(14, 5, (2, 2, 3, 4)))
     x, w = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)), network.state_dict()
     y = bn(conv(x, w, "conv1"), w, "bn1").relu()
     for stage in (1, 2, 3):
@@ -95,7 +95,7 @@ def test_resnet_by_its_equations():
 
 
 def test_wide_resnet_by_its_equations():
-    network = randomised(WideResNet(16, 1, 5))
+    network = randomized(WideResNet(16, 1, 5))
     x, w = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)), network.state_dict()
     y = conv(x, w, "conv1")
     for stage in (1, 2, 3):

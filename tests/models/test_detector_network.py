@@ -89,11 +89,11 @@ def test_it_learns_from_boxes_and_features_and_teaches(root, cameras):
     wide.model.detect = oracle
     callback = BoxDistillation(wide, hard=1.0, feature=1.0)
     trainer = quick_trainer(callbacks=[callback])
-    trainer.fit(Detector(OneBox(), cameras=cameras), datamodule=roads(root, unlabelled=True))
+    trainer.fit(Detector(OneBox(), cameras=cameras), datamodule=roads(root, unlabeled=True))
     assert trainer.callback_metrics["distillation/cwd"] > 0
     student = Detector(TorchvisionDetector("fcos", "test_resnet", channels=64))
     callback = BoxDistillation(Teacher(Detector(OneBox())), score_threshold=0.1)
-    quick_trainer(callbacks=[callback]).fit(student, datamodule=roads(root, unlabelled=True))
+    quick_trainer(callbacks=[callback]).fit(student, datamodule=roads(root, unlabeled=True))
 
 
 def test_it_is_a_client(root):

@@ -21,8 +21,8 @@ from lkd.models.prototypes import ClassPrototypes, complete
 from lkd.taps import Taps
 
 D, K, B = 8, 3, 6
-NAMES = ("acc", "context", "grey")
-EXAMPLE = {"acc": [3, 16], "context": [5], "grey": [1, 8, 8]}
+NAMES = ("acc", "context", "gray")
+EXAMPLE = {"acc": [3, 16], "context": [5], "gray": [1, 8, 8]}
 FUSIONS = ["late", "mean", "concat", "gated", "attention"]
 
 
@@ -42,7 +42,7 @@ def encoders():
     return {
         "acc": nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU()),
         "context": nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.ReLU()),
-        "grey": nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
+        "gray": nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
     }
 
 
@@ -104,13 +104,13 @@ def test_an_encoder_runs_only_for_samples_that_have_its_modality(fusion):
     for m, encoder in net.encoders.items():
         encoder.register_forward_hook(lambda _, args, __, m=m: sizes.update({m: len(args[0])}))
     net(batch(MASKS[:4]))
-    assert sizes == {"acc": 3, "context": 2, "grey": 3}
+    assert sizes == {"acc": 3, "context": 2, "gray": 3}
     sizes.clear()
     alone = torch.tensor([[1, 0, 0]] * 4, dtype=torch.bool)
     net(batch(alone)).square().sum().backward()
     assert sizes == {"acc": 4}
     for name, p in net.named_parameters():
-        if "context" in name or "grey" in name:
+        if "context" in name or "gray" in name:
             # a token or a gate belongs to a layer that runs; it gets zeros at most
             assert p.grad is None or (name.startswith("embedding.") and not p.grad.any()), name
         elif name.startswith(("encoders.acc", "projections.acc")):
@@ -245,10 +245,10 @@ def test_the_order_of_modalities_does_not_matter(fusion):
 def test_degenerate_fusions():
     late, mean, gated = make("late").eval(), make("mean").eval(), make("gated").eval()
     x = batch()
-    with Taps(late, ["heads.acc", "heads.grey"]) as taps:
+    with Taps(late, ["heads.acc", "heads.gray"]) as taps:
         logits = late(x)
     torch.testing.assert_close(logits[3], taps.output("heads.acc")[3])  # the rows that have one modality
-    torch.testing.assert_close(logits[5], taps.output("heads.grey")[5])
+    torch.testing.assert_close(logits[5], taps.output("heads.gray")[5])
     with Taps(mean, ["embedding", "projections.acc"]) as taps:
         mean(x)
     torch.testing.assert_close(taps.output("embedding")[3], taps.output("projections.acc")[3])
@@ -295,7 +295,7 @@ def test_modalities_without_an_encoder_are_ignored():
     net = make(encoders={"acc": encoders()["acc"]}).eval()
     x = batch(torch.ones(B, 3, dtype=torch.bool))
     assert torch.equal(net(x), net({"acc": x["acc"]}))
-    x["grey"] = torch.full_like(x["grey"], math.nan)
+    x["gray"] = torch.full_like(x["gray"], math.nan)
     assert torch.equal(net(x), net({"acc": x["acc"]}))
 
 
@@ -380,7 +380,7 @@ def test_completion_without_prototypes_is_masking():
 def test_a_completed_modality_takes_part_in_the_fusion_and_its_encoder_does_not_run():
     net = seen(make("late", completion="prototype"), train=False)
     alone = torch.tensor([[0, 1, 0]] * B, dtype=torch.bool)
-    with Taps(net, ["heads.acc", "heads.context", "heads.grey", "projections.acc", "head"]) as taps:
+    with Taps(net, ["heads.acc", "heads.context", "heads.gray", "projections.acc", "head"]) as taps:
         net(batch(alone)).sum().backward()
     three = torch.stack([taps.output(f"heads.{m}") for m in NAMES]).mean(0)
     torch.testing.assert_close(taps.output("head"), three)
@@ -450,7 +450,7 @@ def test_networks_can_be_copied_and_saved(tmp_path):
         ({"encoders": {"present": nn.Flatten()}}, "'present' cannot name a modality"),
         ({"encoders": {"half": nn.Flatten()}}, "'half' is a method of modules"),
         ({"encoders": {"depth": nn.Flatten()}}, "example has no shape of depth"),
-        ({"encoders": {"grey": "resnet_18"}}, "grey='resnet_18' is no timm model; near ones: .*resnet18"),
+        ({"encoders": {"gray": "resnet_18"}}, "gray='resnet_18' is no timm model; near ones: .*resnet18"),
         ({"encoders": {"acc": nn.Linear(7, 2)}}, "the encoder of 'acc' does not take an input of shape"),
         ({"encoders": {"context": nn.Flatten(0)}}, r"must give features \(B, F\) or .* not \(5,\)"),
     ],

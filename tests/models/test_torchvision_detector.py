@@ -47,8 +47,8 @@ def as_torchvision(ours, size=SIZE):
     return net
 
 
-def shifted(labelled, by):
-    return [{**one, "labels": one["labels"] + by} for one in labelled]
+def shifted(labeled, by):
+    return [{**one, "labels": one["labels"] + by} for one in labeled]
 
 
 # torchvision's own ResNet-50 takes too long, and differs from a timm backbone in nothing that is compared
@@ -92,18 +92,18 @@ def test_boxes_are_torchvisions_own_in_pixels_of_the_input(head):
 @pytest.mark.parametrize("head", ["ssdlite", "fcos"])  # a RetinaNet needs hundreds of steps
 def test_it_learns_where_a_rectangle_is(head):
     """On pictures longer than wide, which a resize or a swap of sides would show."""
-    ours, labelled, pictures = network(head, num_classes=1), [], images(seed=1) * 0.2
+    ours, labeled, pictures = network(head, num_classes=1), [], images(seed=1) * 0.2
     for k, picture in enumerate(pictures):
         x, y = 8 + 40 * k, 6 + 20 * k
         picture[:, y : y + 28, x : x + 32] = 0.9
-        labelled.append({"boxes": torch.tensor([[x, y, x + 32.0, y + 28.0]]), "labels": torch.tensor([0])})
+        labeled.append({"boxes": torch.tensor([[x, y, x + 32.0, y + 28.0]]), "labels": torch.tensor([0])})
     optimizer = torch.optim.AdamW(ours.parameters(), lr=0.003)
     for _ in range(20):
-        loss = sum(ours.loss(outputs := ours(pictures), labelled).values())
+        loss = sum(ours.loss(outputs := ours(pictures), labeled).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    for one, target in zip(ours.decode(outputs, 0.1), labelled, strict=True):
+    for one, target in zip(ours.decode(outputs, 0.1), labeled, strict=True):
         assert one["scores"][0] > 0.5 and (one["boxes"][0] - target["boxes"][0]).abs().max() < 4
 
 

@@ -59,8 +59,8 @@ def test_outputs_agree_with_ultralytics_own_decoding(name):
     assert outputs["scores"].shape == (2, 2, anchors)
     assert outputs["boxes"].shape == (2, 4 * reg_max, anchors)
     assert [f.shape[-2:] for f in outputs["feats"]] == [(8, 12), (4, 6), (2, 3)]
-    centre, size = own[:, :2].transpose(1, 2), own[:, 2:4].transpose(1, 2)
-    corners = torch.cat((centre - size / 2, centre + size / 2), dim=2)
+    center, size = own[:, :2].transpose(1, 2), own[:, 2:4].transpose(1, 2)
+    corners = torch.cat((center - size / 2, center + size / 2), dim=2)
     torch.testing.assert_close(decode_boxes(outputs), corners, atol=1e-4, rtol=1e-4)  # of a pixel
     torch.testing.assert_close(outputs["scores"].sigmoid(), own[:, 4:])
 
@@ -73,8 +73,8 @@ def test_train_mode_returns_the_same_kind_of_outputs():
 
 def test_loss_agrees_with_ultralytics_own_loss():
     network = YOLO("yolov8n.yaml", num_classes=2)
-    x, labelled = images(), targets()
-    terms = network.loss(network.eval()(x), labelled)
+    x, labeled = images(), targets()
+    terms = network.loss(network.eval()(x), labeled)
     from ultralytics.cfg import get_cfg
 
     network.net.args = get_cfg()
@@ -82,7 +82,7 @@ def test_loss_agrees_with_ultralytics_own_loss():
     for module in network.net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
-    boxes = labelled[0]["boxes"]
+    boxes = labeled[0]["boxes"]
     xywh = torch.stack([boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]], 1) / 2
     xywh = torch.cat([xywh, boxes[:, 2:] - boxes[:, :2]], 1) / torch.tensor([96.0, 64.0, 96.0, 64.0])
     batch = {"img": x, "cls": torch.tensor([[0.0], [1.0]]), "bboxes": xywh, "batch_idx": torch.zeros(2)}
@@ -189,8 +189,8 @@ def test_finds_cars_in_real_frames():
             line.split() for line in (folder.parent / "labels" / f"{path.stem}.txt").read_text().splitlines()
         ]
         rows = torch.tensor([[float(v) for v in row] for row in rows if int(row[0]) < 3]).view(-1, 5)
-        centre, half = rows[:, 1:3], rows[:, 3:] / 2
-        boxes = torch.cat((centre - half, centre + half), 1) * torch.tensor([640.0, 352.0, 640.0, 352.0])
+        center, half = rows[:, 1:3], rows[:, 3:] / 2
+        boxes = torch.cat((center - half, center + half), 1) * torch.tensor([640.0, 352.0, 640.0, 352.0])
         with torch.no_grad():
             found = network.decode(network(x), score_threshold=0.001)
         table.update(found, [{"boxes": boxes, "labels": torch.zeros(len(boxes), dtype=torch.int64)}])

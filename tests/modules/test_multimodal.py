@@ -314,7 +314,7 @@ def test_distillation_trains_a_student_of_one_modality_with_every_kind_of_term()
     assert all(p.grad is None for p in teacher.parameters())
 
 
-def test_logits_of_unlabelled_windows_and_ensembles():
+def test_logits_of_unlabeled_windows_and_ensembles():
     x, y = complete()
     ensemble = Ensemble([Teacher(client(("acc",), seed=1)), Teacher(client(("gyro", "context"), seed=3))])
     assert ensemble(x).shape == (24, 2, CLASSES)

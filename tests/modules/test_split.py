@@ -43,9 +43,9 @@ def trainer(**options):
     return Trainer(**{**quiet, "enable_checkpointing": False, "max_epochs": 2, **options})  # fmt: skip
 
 
-def loader(labelled=True):
+def loader(labeled=True):
     x = images()
-    return DataLoader(TensorDataset(x, torch.arange(8) % 4) if labelled else x, batch_size=4)
+    return DataLoader(TensorDataset(x, torch.arange(8) % 4) if labeled else x, batch_size=4)
 
 
 def test_an_identity_in_the_bottleneck_is_the_network():
@@ -88,7 +88,7 @@ def test_the_cut_layer_alone_is_head_distillation():
 def test_training_needs_no_labels_and_changes_encoder_and_decoder_alone():
     module = split()
     before = copy.deepcopy(module.state_dict())
-    trainer().fit(module, loader(labelled=False))
+    trainer().fit(module, loader(labeled=False))
     changed = {
         name.split(".")[0] for name, value in module.state_dict().items() if not torch.equal(value, before[name])
     }  # fmt: skip
@@ -103,7 +103,7 @@ def test_training_needs_no_labels_and_changes_encoder_and_decoder_alone():
 def test_training_brings_the_features_nearer():
     module = split(optimizer=lambda p: torch.optim.Adam(p, lr=0.01))
     first = module.eval()._seen(images()).distance.item()
-    trainer(max_epochs=30).fit(module, loader(labelled=False))
+    trainer(max_epochs=30).fit(module, loader(labeled=False))
     assert module.eval()._seen(images()).distance.item() < 0.5 * first
 
 

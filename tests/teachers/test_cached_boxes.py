@@ -45,7 +45,7 @@ def trained(teacher, network, root, **weights):
     module, losses = Detector(network(0)), Losses()
     callback = BoxDistillation(teacher, score_threshold=0.01, **weights)
     trainer = quick_trainer(callbacks=[callback, losses], max_epochs=2)
-    trainer.fit(module, datamodule=roads(root, unlabelled=True, crop=(1.0, 1.0), flip=0.0))
+    trainer.fit(module, datamodule=roads(root, unlabeled=True, crop=(1.0, 1.0), flip=0.0))
     return losses.all, module.state_dict()
 
 

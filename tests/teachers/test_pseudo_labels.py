@@ -19,7 +19,7 @@ def detections(boxes, scores, labels=None):
     return {"boxes": boxes, "scores": torch.tensor(scores), "labels": torch.tensor(labels).long()}
 
 
-def labelled(found, **options):
+def labeled(found, **options):
     """Targets that a teacher with these detections gives a batch of one image."""
     teacher = Teacher(lambda images: [found] * len(images))
     batch = {"images": torch.zeros(1, 3, 64, 64), "sizes": [(64, 64)]}
@@ -69,7 +69,7 @@ THREE = detections([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]], [0.45, 
     ("threshold", "kept"), [(0.45, {0, 40}), (0.46, {40}), (0.0, {0, 20, 40}), (1.0, set())]
 )
 def test_boxes_from_the_threshold_on_are_kept(threshold, kept):
-    target = labelled(THREE, score_threshold=threshold)
+    target = labeled(THREE, score_threshold=threshold)
     assert set(target["boxes"][:, 0].tolist()) == kept
     assert target.keys() == {"boxes", "labels"}
 
@@ -77,10 +77,10 @@ def test_boxes_from_the_threshold_on_are_kept(threshold, kept):
 def test_of_doubled_boxes_the_surer_stays_unless_they_are_of_two_classes():
     # IoU of the first two: 10 * 8 / (10 * 10) = .8
     boxes = [[0, 0, 10, 10], [0, 0, 10, 8], [30, 30, 40, 40]]
-    target = labelled(detections(boxes, [0.6, 0.8, 0.7]))
+    target = labeled(detections(boxes, [0.6, 0.8, 0.7]))
     assert sorted(target["boxes"].tolist()) == [[0, 0, 10, 8], [30, 30, 40, 40]]
-    assert len(labelled(detections(boxes, [0.6, 0.8, 0.7]), iou_threshold=0.81)["boxes"]) == 3
-    two = labelled(detections(boxes, [0.6, 0.8, 0.7], [0, 1, 0]))
+    assert len(labeled(detections(boxes, [0.6, 0.8, 0.7]), iou_threshold=0.81)["boxes"]) == 3
+    two = labeled(detections(boxes, [0.6, 0.8, 0.7], [0, 1, 0]))
     assert len(two["boxes"]) == 3
     pairs = {
         (row[3], label) for row, label in zip(two["boxes"].tolist(), two["labels"].tolist(), strict=True)
@@ -103,7 +103,7 @@ def test_a_teacher_that_finds_nothing_gives_empty_targets_of_the_right_shape(fou
 
 
 def test_soft_labels_carry_the_scores_of_what_is_kept():
-    target = labelled(THREE, soft=True)
+    target = labeled(THREE, soft=True)
     pairs = dict(zip(target["boxes"][:, 0].tolist(), target["scores"].tolist(), strict=True))
     assert pairs == pytest.approx({0: 0.45, 40: 0.9})
 

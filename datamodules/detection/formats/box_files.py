@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from torch import Tensor
 
-from lkd.datamodules.detection.formats.labeled_boxes import LabelledBoxes
+from lkd.datamodules.detection.formats.labeled_boxes import LabeledBoxes
 from lkd.datamodules.detection.formats.yolo_labels import read_yolo
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.pictures import image_size
@@ -70,7 +70,7 @@ def read_boxes(
         numbers = {int(name): label for name, label in classes.items() if name.isdigit()}
         return Boxes(*read_yolo(path, numbers or None, left_out=left_out), 0)
     width, height = size or image_size(picture)
-    found, regions = LabelledBoxes(left_out), 0
+    found, regions = LabeledBoxes(left_out), 0
     for mark in marks:
         if mark.ignored or mark.name in ignore:
             regions += 1

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from lkd.datamodules.detection.formats.coco_file import CocoFile, Entry, Listed, key_of
-from lkd.datamodules.detection.formats.labeled_boxes import TOLERANCE, LabelledBoxes
+from lkd.datamodules.detection.formats.labeled_boxes import TOLERANCE, LabeledBoxes
 from lkd.datamodules.io.left_out import LeftOut
 
 Size = tuple[float, float]  # width and height
@@ -63,7 +63,7 @@ class CocoBoxes:
         Raises:
             ValueError: for a category that the file does not have, or a box that cannot be; names file and entry.
         """
-        found, ignored = LabelledBoxes(self.left_out), 0
+        found, ignored = LabeledBoxes(self.left_out), 0
         for one in picture.objects:
             place = f"{picture.file}, annotation {one.get('id')!r} of {picture.name}"
             category = file.categories.get(key_of(one.get("category_id")))

@@ -13,7 +13,7 @@ ROUNDING = 1e-4  # what numbers of four digits lose on their way through corners
 BEYOND = "parts of boxes beyond the picture's edge"
 
 
-class LabelledBoxes:
+class LabeledBoxes:
     """Collects boxes; drops those that are repeated, without area or of other classes, and counts them.
 
     Boxes whose middle is in the picture are clipped to it, and counted: those of objects that the edge cuts off may be whole.
@@ -22,7 +22,7 @@ class LabelledBoxes:
         left_out: counts what is dropped.
 
     Example:
-        >>> found = LabelledBoxes(LeftOut())
+        >>> found = LabeledBoxes(LeftOut())
         >>> found.add((0.5, 0.5, 1.25, 0.75), 2, "car", "a.txt, line 1")
         >>> found.add((0.5, 0.5, 0.5, 0.75), 2, "car", "a.txt, line 2")
         >>> found.tensors()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lkd.datamodules.detection.formats.labeled_boxes import TOLERANCE, LabelledBoxes
+from lkd.datamodules.detection.formats.labeled_boxes import TOLERANCE, LabeledBoxes
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.text_files import read_text
 
@@ -45,7 +45,7 @@ def read_yolo(
         raise FileNotFoundError(
             f"the label file {path} is missing; write an empty file for a frame without objects."
         )
-    found = LabelledBoxes(LeftOut() if left_out is None else left_out)
+    found = LabeledBoxes(LeftOut() if left_out is None else left_out)
     for number, raw in enumerate(read_text(path).splitlines(), 1):
         if not (words := raw.partition("#")[0].split()):
             continue

@@ -15,7 +15,7 @@ from lkd.models.suppression import Detections
 from lkd.modules import Detector
 
 NMS = Literal["inside", "beside"]
-GREY = 114 / 255  # the padding that YOLO networks are trained with
+GRAY = 114 / 255  # the padding that YOLO networks are trained with
 
 
 class Boxes(Kind):
@@ -169,4 +169,4 @@ def padded(images: Tensor, size: Sequence[int]) -> Tensor:
             f"test pictures of {h}x{w} (height x width) do not fit into the file's input of {height}x{width}: give "
             f"input_size=[{max(h, height)}, {max(w, width)}], or smaller pictures."
         )
-    return nn.functional.pad(images, (0, width - w, 0, height - h), value=GREY)
+    return nn.functional.pad(images, (0, width - w, 0, height - h), value=GRAY)

@@ -180,17 +180,17 @@ def offload(
             p for arm in arms for p in arm.points(data, conditions, cameras)
         ]  # their mistakes come early
         mmacs = source.mmacs() if arms and isinstance(source, PictureSource) else nan
-        learnt, measured = (source.answers(split, place) for split in SPLITS)
+        learned, measured = (source.answers(split, place) for split in SPLITS)
     if match_scores:
         boxes = cast(Boxes, task)
-        theirs = [found for n in range(len(learnt)) for found in boxes.standing(learnt, n)]
-        boxes.scale = matched_scale(theirs, learnt.local)
-    calibration, test = (Trial(task, answers, conditions, mmacs) for answers in (learnt, measured))
+        theirs = [found for n in range(len(learned)) for found in boxes.standing(learned, n)]
+        boxes.scale = matched_scale(theirs, learned.local)
+    calibration, test = (Trial(task, answers, conditions, mmacs) for answers in (learned, measured))
     gates: dict[str, Gate] = {
-        g.name: g for g in [*usual(task.name, len(set(learnt.cameras)) * learnt.units), gate]
+        g.name: g for g in [*usual(task.name, len(set(learned.cameras)) * learned.units), gate]
     }
     for each in gates.values():
-        each.fit(task, learnt)
+        each.fit(task, learned)
     curves = {
         "random": random_curve(test, draws, seed),
         **{k: curve(each, test) for k, each in gates.items() if not isinstance(each, Random)},

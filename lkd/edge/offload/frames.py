@@ -61,8 +61,8 @@ class FrameSource(Source):
         self.teacher_size = teacher_size
         data.prepare_data()
         data.setup("test")
-        held_out, learnt = list(data.splits.val), list(data.splits.train)
-        calibration = data.annotate(held_out or learnt) if labels else held_out or learnt
+        held_out, learned = list(data.splits.val), list(data.splits.train)
+        calibration = data.annotate(held_out or learned) if labels else held_out or learned
         if labels:
             check_labels(calibration)
         else:

@@ -75,10 +75,10 @@ class Preparation:
             picture = picture.resize((w, h), Image.Resampling.BILINEAR)
         small = np.asarray(picture).reshape(h, w, self.channels).transpose(2, 0, 1)
         if self._padded != (h, w, height, width):
-            grey = np.broadcast_to(
+            gray = np.broadcast_to(
                 self.resize.get("pad_value", 0) * self._factor + self._offset, (self.channels, 1, 1)
             )
-            self._buffer = np.tile(grey.astype(np.float32), (1, 1, height, width))
+            self._buffer = np.tile(gray.astype(np.float32), (1, 1, height, width))
             self._padded = (h, w, height, width)
         view = self._buffer[0, :, :h, :w]
         np.multiply(small, self._factor, out=view)

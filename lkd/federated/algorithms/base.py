@@ -22,35 +22,39 @@ class Algorithm:
     the server must remember in `state`, so that it is saved with every checkpoint.
 
     Args:
-        weights: How replies are averaged: by the clients' numbers of samples, all the same, or by `"present"` samples (see
+        weighting: How replies are averaged: by the clients' numbers of samples, all the same, or by `"present"` samples (see
             `lkd.federated.server.weighting.Weighing`).
     """
 
-    keeps_gradient = False
+    keeps_full_gradient = False
     """Whether a client keeps the gradient of `ServerRound.gradient` for its training in the same round."""
-    shares = True
+    aggregates_weights = True
     """Whether weights leave the clients."""
-    serves: bool | list[str] = False
+    trains_server_model: bool | list[str] = False
     """Whether the server's model is trained though no weights leave the clients: all of it, or layers by name or pattern."""
-    mixed = False
+    supports_multiple_models = False
     """Whether clients may have different architectures."""
-    public = False
+    needs_public_data = False
     """Whether it exchanges what is said of public data, which have to be there then."""
-    validates = False
+    needs_validation_data = False
     """Whether every client needs validation data of its own."""
-    by_modality = False
-    """Whether `weights="present"` is defined for it: of what clients reply it takes plain means of changes alone."""
+    supports_modality_weighting = False
+    """Whether `weighting="present"` is defined for it: of what clients reply it takes plain means of changes alone."""
 
-    def __init__(self, weights: Weighting = "samples") -> None:
-        if weights not in get_args(Weighting):
-            others = "'samples', 'uniform' or 'present'" if self.by_modality else "'samples' or 'uniform'"
-            raise ValueError(f"weights={weights!r} must be {others}.")
-        if weights == "present" and not self.by_modality:
+    def __init__(self, weighting: Weighting = "samples") -> None:
+        if weighting not in get_args(Weighting):
+            others = (
+                "'samples', 'uniform' or 'present'"
+                if self.supports_modality_weighting
+                else "'samples' or 'uniform'"
+            )
+            raise ValueError(f"weighting={weighting!r} must be {others}.")
+        if weighting == "present" and not self.supports_modality_weighting:
             raise ValueError(
-                f"weights='present' is for FedAvg and FedProx: what {type(self).__name__} computes from the clients' weights holds "
+                f"weighting='present' is for FedAvg and FedProx: what {type(self).__name__} computes from the clients' weights holds "
                 "for one weight a client; take 'samples' or 'uniform'."
             )
-        self.weights = weights
+        self.weighting = weighting
         self.state: Groups = {}
 
     def setup(self, x: Tensors) -> None:

@@ -16,8 +16,8 @@ class Local(Algorithm):
     (`ClientReport`); the server's model stays the untrained start.
     """
 
-    shares = False
-    mixed = True
+    aggregates_weights = False
+    supports_multiple_models = True
 
 
 class Centralized(Algorithm):

@@ -16,5 +16,5 @@ class FedAvg(Algorithm):
             samples that have it.
     """
 
-    mixed = True
-    by_modality = True
+    supports_multiple_models = True
+    supports_modality_weighting = True

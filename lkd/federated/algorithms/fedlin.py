@@ -22,16 +22,16 @@ class FedLin(Algorithm):
     gradient at x up and their mean down, in an exchange before the training.
 
     Args:
-        weights: How replies are averaged; the paper: uniform.
+        weighting: How replies are averaged; the paper: uniform.
 
     Raises:
         ValueError: Clients that do not use plain SGD; a cohort without some client.
     """
 
-    keeps_gradient = True
+    keeps_full_gradient = True
 
-    def __init__(self, weights: Weighting = "uniform") -> None:
-        super().__init__(weights)
+    def __init__(self, weighting: Weighting = "uniform") -> None:
+        super().__init__(weighting)
 
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
         """The correction is that of a gradient step."""
@@ -51,7 +51,7 @@ class FedLin(Algorithm):
         if len(server.cohort) < server.population:
             raise ValueError(
                 f"FedLin needs all {server.population} clients in every round, not {len(server.cohort)}: give the data no "
-                "`cohort` (and `devices` that reply), or use Scaffold or Mime."
+                "`cohort` (and `devices` that reply), or use SCAFFOLD or Mime."
             )
         mean = server.mean(server.gradient(), "gradient")["gradient"]
         return server.mean(server.train(send={"mean": mean}))["delta"]

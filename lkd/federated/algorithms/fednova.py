@@ -23,14 +23,14 @@ class FedNova(Algorithm):
 
     Args:
         mu: Weight of a proximal term at the clients, as in FedProx; not with momentum.
-        weights: How replies are averaged, `p_i`.
+        weighting: How replies are averaged, `p_i`.
 
     Raises:
         ValueError: A negative mu; clients that do not use SGD; mu together with momentum.
     """
 
-    def __init__(self, mu: float = 0.0, weights: Weighting = "samples") -> None:
-        super().__init__(weights)
+    def __init__(self, mu: float = 0.0, weighting: Weighting = "samples") -> None:
+        super().__init__(weighting)
         if mu < 0:
             raise ValueError(f"mu={mu} must be 0 or more.")
         self.mu = mu
@@ -74,13 +74,13 @@ class FedNova(Algorithm):
     def round(self, server: "ServerRound") -> Tensors:
         """`tau_eff` times the mean of the normalised changes."""
 
-        def normalised() -> Any:
+        def normalized() -> Any:
             for reply in server.train():
                 scale = 1 / max(reply.metrics["norm"], 1.0)
                 delta = reply.tensors["delta"]
                 reply.tensors["delta"] = {name: change * scale for name, change in delta.items()}
                 yield reply
 
-        mean = server.mean(normalised(), "delta", metrics=["tau"])
+        mean = server.mean(normalized(), "delta", metrics=["tau"])
         tau = float(mean["metrics"]["tau"])
         return {name: change * tau for name, change in mean["delta"].items()}

@@ -25,7 +25,7 @@ class FedNTD(Algorithm):
         beta: Weight of the distillation. At 0 this is FedAvg. Above 0 it takes three classes: of two, one alone is not true.
         temperature: Tau.
         label_key: Key or index of the labels in a batch.
-        weights: How replies are averaged.
+        weighting: How replies are averaged.
 
     Raises:
         ValueError: A negative beta; a module whose forward gives no logits, before the first round.
@@ -36,9 +36,9 @@ class FedNTD(Algorithm):
         beta: float = 1.0,
         temperature: float = 1.0,
         label_key: str | int = 1,
-        weights: Weighting = "samples",
+        weighting: Weighting = "samples",
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weighting)
         self.term = DKD(temperature=temperature, alpha=0.0, beta=1.0, weight=beta)
         self.label_key = label_key
 

@@ -15,17 +15,17 @@ class FedProx(Algorithm):
 
     Args:
         mu: Weight of the term; the paper tunes it over .001 to 1. At 0 this is FedAvg.
-        weights: How replies are averaged.
+        weighting: How replies are averaged.
 
     Raises:
         ValueError: A negative mu.
     """
 
-    mixed = True
-    by_modality = True
+    supports_multiple_models = True
+    supports_modality_weighting = True
 
-    def __init__(self, mu: float = 0.01, weights: Weighting = "samples") -> None:
-        super().__init__(weights)
+    def __init__(self, mu: float = 0.01, weighting: Weighting = "samples") -> None:
+        super().__init__(weighting)
         if mu < 0:
             raise ValueError(f"mu={mu} must be 0 or more.")
         self.mu = mu

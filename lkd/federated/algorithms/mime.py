@@ -22,14 +22,14 @@ class MimeLite(Algorithm):
 
     Args:
         beta: The momentum. At 0 this is FedAvg.
-        weights: How replies, gradients too, are averaged.
+        weighting: How replies, gradients too, are averaged.
 
     Raises:
         ValueError: A beta out of [0, 1), or clients that do not use plain SGD.
     """
 
-    def __init__(self, beta: float = 0.9, weights: Weighting = "samples") -> None:
-        super().__init__(weights)
+    def __init__(self, beta: float = 0.9, weighting: Weighting = "samples") -> None:
+        super().__init__(weighting)
         if not 0 <= beta < 1:
             raise ValueError(f"beta={beta} must be at least 0 and below 1.")
         self.beta = beta

@@ -85,7 +85,7 @@ class Pair(nn.Module):
         return self.server(inputs)
 
 
-class Moon(Algorithm):
+class MOON(Algorithm):
     """FedAvg whose clients pull their features to the server's and away from their own former ones.
 
     Li et al., "Model-Contrastive Federated Learning", CVPR 2021, arXiv:2103.16257, eq. (4): `L = L_CE + mu L_con`, see
@@ -96,16 +96,16 @@ class Moon(Algorithm):
         layer: Layer of the client's module that gives the features; the authors use the output of a projection.
         mu: Weight of the contrast. At 0 this is FedAvg. The paper tunes it over .1, 1, 5, 10.
         temperature: Tau.
-        weights: How replies are averaged.
+        weighting: How replies are averaged.
 
     Raises:
         ValueError: A layer that does not exist, a negative mu, or a temperature that is not above 0.
     """
 
     def __init__(
-        self, layer: str, mu: float = 1.0, temperature: float = 0.5, weights: Weighting = "samples"
+        self, layer: str, mu: float = 1.0, temperature: float = 0.5, weighting: Weighting = "samples"
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weighting)
         both = [f"server.{layer}".rstrip("."), f"former.{layer}".rstrip(".")]
         self.term = ModelContrast(temperature, mu, student_layer=layer, teacher_layer=both)
 

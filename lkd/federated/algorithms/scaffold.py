@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 
-class Scaffold(Algorithm):
+class SCAFFOLD(Algorithm):
     """Each client's step is corrected by the difference of the server's and its own control variate.
 
     Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020,
@@ -25,15 +25,15 @@ class Scaffold(Algorithm):
 
     Args:
         option: 1 or 2, see above.
-        weights: How the weights' changes are averaged; the paper: uniform.
+        weighting: How the weights' changes are averaged; the paper: uniform.
 
     Raises:
         ValueError: Another option; with option 2 also local momentum, weight decay, clipping, or a schedule over
             local steps, for which `(x - y) / (K eta)` is not the mean gradient.
     """
 
-    def __init__(self, option: Literal[1, 2] = 2, weights: Weighting = "uniform") -> None:
-        super().__init__(weights)
+    def __init__(self, option: Literal[1, 2] = 2, weighting: Weighting = "uniform") -> None:
+        super().__init__(weighting)
         if option not in (1, 2):
             raise ValueError(f"option={option} must be 1 or 2.")
         self.option = option
@@ -42,10 +42,10 @@ class Scaffold(Algorithm):
         """Option 2 reads the mean gradient off the distance, so only plain SGD at a constant rate will do."""
         if self.option == 1:
             return
-        require_sgd("Scaffold(option=2)", optimizer, weight_decay=False)
+        require_sgd("SCAFFOLD(option=2)", optimizer, weight_decay=False)
         if clip is not None or by_step:
             what = f"gradient_clip_val={clip}" if clip is not None else "a scheduler with interval='step'"
-            raise ValueError(f"Scaffold(option=2) does not go with {what}; use option=1.")
+            raise ValueError(f"SCAFFOLD(option=2) does not go with {what}; use option=1.")
 
     def setup(self, x: Tensors) -> None:
         """`c = 0`."""

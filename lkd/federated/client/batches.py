@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.seeds import derive
 
 
-def passes(client: Client, seed: int) -> Iterator[tuple[bool, Any]]:
+def passes(client: ClientData, seed: int) -> Iterator[tuple[bool, Any]]:
     """Training batches without end, epoch after epoch, each with whether it is the last of its epoch."""
     for epoch in range(2**31):
         previous: Any = None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from lkd.federated.protocol.client_data import NO_PUBLIC, Client, Public
+from lkd.federated.protocol.client_data import NO_PUBLIC, ClientData, PublicSamples
 from lkd.federated.protocol.messages import Config
 from lkd.federated.protocol.tensors import Lists, Tensors
 
@@ -44,7 +44,7 @@ class ClientContext:
         received: Lists,
         state: Lists,
         config: Config,
-        client: Client,
+        client: ClientData,
         seed: int = 0,
         knowledge: Tensors | None = None,
         memory: Tensors | None = None,
@@ -63,7 +63,7 @@ class ClientContext:
         self.loop = loop
 
     @property
-    def public(self) -> Public:
+    def public(self) -> PublicSamples:
         """The public data.
 
         Raises:

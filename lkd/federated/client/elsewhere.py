@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from lkd.federated.client.host import Host
 from lkd.federated.client.state_files import StateFiles
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.description import Description
 
 
@@ -147,8 +147,8 @@ class ClientSide:
         data.setup("fit")
         return cast(Any, data).clients
 
-    def _client(self, client: int) -> Client:
-        found: Client = self._clients[[client]][0]
+    def _client(self, client: int) -> ClientData:
+        found: ClientData = self._clients[[client]][0]
         return found
 
     def _example(self) -> Any:

@@ -16,7 +16,7 @@ from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes, watching
 from lkd.federated.client.state import ClientStore, as_lists, as_tensors
 from lkd.federated.client.traces import Traces, switches, warn_of
-from lkd.federated.protocol.client_data import Client, Part
+from lkd.federated.protocol.client_data import ClientData, Part
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, RefusalError, Reply
 from lkd.federated.protocol.seeds import derive, seed_everything
@@ -42,7 +42,7 @@ class Host:
         data: Gives a client's data, by its id.
     """
 
-    def __init__(self, description: Description, data: Callable[[int], Client]) -> None:
+    def __init__(self, description: Description, data: Callable[[int], ClientData]) -> None:
         self.description, self._data = description, data
         self.slots = [
             ModelSlot(model, description.personal, argument)
@@ -74,7 +74,7 @@ class Host:
             slot.loop.clock = self.clock
             self.algorithm.check(slot.local_optimizer.optimizer, local.clip, slot.local_optimizer.by_step)
 
-    def expect(self, clients: Sequence[Client]) -> None:
+    def expect(self, clients: Sequence[ClientData]) -> None:
         """Learns who of all clients will have a batch of one sample, to refuse it in the first round; looks at plateaus.
 
         Args:
@@ -87,7 +87,7 @@ class Host:
         self._lone = lone_clients(kinds, self.kind_of, clients, self.description.local)
         self.check_plateaus(clients)
 
-    def check_plateaus(self, clients: Iterable[Client]) -> None:
+    def check_plateaus(self, clients: Iterable[ClientData]) -> None:
         """Refuses to wait for a value of a validation where a client has no data for one.
 
         Raises:
@@ -131,13 +131,13 @@ class Host:
         if client in self._before:
             self.store.put(client, self._before.pop(client))
 
-    def _holding(self, client: int, message: Message) -> Client:
+    def _holding(self, client: int, message: Message) -> ClientData:
         """A client's data; with `others` in the message's config also theirs, for the centralized baseline."""
         data = self._data(client)
         others = message.config.get("others")
         return data if others is None else data.pooled([self._data(other) for other in others])
 
-    def _work(self, verb: str, client: Client, message: Message) -> Reply:
+    def _work(self, verb: str, client: ClientData, message: Message) -> Reply:
         """Lets a client work, and takes back what it leaves behind, whether it succeeds or not."""
         kind = self.kind_of(client.id)
         module = self.slots[kind].module
@@ -152,7 +152,7 @@ class Host:
                 warn_of(module, traces.others(contents))
         return reply
 
-    def _attach(self, client: Client) -> None:
+    def _attach(self, client: ClientData) -> None:
         """Lets an algorithm that changes the loss do so, once in the life of every module."""
         slot = self.slots[self.kind_of(client.id)]
         if slot.attached:
@@ -173,7 +173,7 @@ class Host:
         finally:
             self._traces.put_back()
 
-    def _enter(self, client: Client, message: Message) -> tuple[ModelSlot, int]:
+    def _enter(self, client: ClientData, message: Message) -> tuple[ModelSlot, int]:
         """A slot becomes this client; returns it with the seed of the client's work in this round."""
         slot = self.slots[self.kind_of(client.id)]
         kept = self.store.get(client.id)
@@ -184,7 +184,7 @@ class Host:
         slot.worker.seed(seed)
         return slot, seed
 
-    def _run(self, client: Client, message: Message) -> tuple[ModelSlot, ClientContext]:
+    def _run(self, client: ClientData, message: Message) -> tuple[ModelSlot, ClientContext]:
         """A client at work."""
         slot, seed = self._enter(client, message)
         names, device = slot.worker.shared, slot.module.device
@@ -206,7 +206,7 @@ class Host:
         )
 
     @contextlib.contextmanager
-    def _watching(self, verb: str, slot: ModelSlot, client: Client) -> Iterator[None]:
+    def _watching(self, verb: str, slot: ModelSlot, client: ClientData) -> Iterator[None]:
         """Refuses batches of one sample, and those of others that are known of, where the module cannot take them."""
         whose = (verb, self.kind_of(client.id))
         # a pooled client has nobody beside it
@@ -233,7 +233,7 @@ class Host:
         }
         self.store.put(context.client.id, state)
 
-    def _schedule(self, slot: ModelSlot, client: Client, round: int, logs: dict[str, float]) -> Tensors:
+    def _schedule(self, slot: ModelSlot, client: ClientData, round: int, logs: dict[str, float]) -> Tensors:
         """Steps the plateau of a client that has one on what it logged, or on its own validation."""
 
         def measured() -> dict[str, float]:
@@ -262,7 +262,7 @@ class Host:
             traces.set_numbers(kept.get(ATTRIBUTES, {}))
             yield slot.module
 
-    def train(self, client: Client, message: Message) -> Reply:
+    def train(self, client: ClientData, message: Message) -> Reply:
         """Local training; replies the change of the weights, the buffers, and what the algorithm adds."""
         slot, context = self._run(client, message)
         names = slot.worker.shared
@@ -294,7 +294,7 @@ class Host:
             logs=logs,
         )
 
-    def call(self, method: str, client: Client, message: Message) -> Reply:
+    def call(self, method: str, client: ClientData, message: Message) -> Reply:
         """A method of the algorithm's client half; replies what that tells."""
         slot, context = self._run(client, message)
         getattr(self.algorithm, method)(context)
@@ -302,7 +302,7 @@ class Host:
             self._keep(slot, context)
         return Reply(knowledge=context.reply_tensors, metrics=context.reply_metrics)
 
-    def gradient(self, client: Client, message: Message) -> Reply:
+    def gradient(self, client: ClientData, message: Message) -> Reply:
         """The gradient of the client's whole loss at x."""
         slot, _ = self._enter(client, message)
         names = slot.worker.shared
@@ -310,17 +310,17 @@ class Host:
         with self._watching("gradient", slot, client):
             gradient = slot.loop.full_gradient(client.ordered_batches("train"), x)
         kept = self.store.get(client.id)
-        if self.algorithm.keeps_gradient:
+        if self.algorithm.keeps_full_gradient:
             self.store.put(client.id, {**kept, "gradient": dict(zip(names, gradient, strict=True))})
         return Reply(tensors=as_tensors({"gradient": gradient}, names))
 
-    def evaluate(self, client: Client, message: Message) -> Reply:
+    def evaluate(self, client: ClientData, message: Message) -> Reply:
         """The module's own validation (or test) step on the client's own data, with its personal layers."""
         part: Part = message.config["part"]
         slot, _ = self._enter(client, message)
         return Reply(logs=slot.loop.evaluate(client.ordered_batches(part), part))
 
-    def count(self, client: Client, message: Message) -> Reply:
+    def count(self, client: ClientData, message: Message) -> Reply:
         """How much a client holds; with others, how much they hold together."""
         samples, batches = float(client.num_samples), float(client.num_batches())
         return Reply(metrics={"samples": samples, "batches": batches, "share": float(client.share)})

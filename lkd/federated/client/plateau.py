@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.federated.client.configured_optimizers import Configured
 from lkd.federated.client.logger import Log
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import RefusalError
 from lkd.federated.protocol.tensors import Tensors
 from lkd.packages import overrides
@@ -96,7 +96,7 @@ class Plateau:
         rank_zero_warn(sentence)
         return self.taken()
 
-    def check(self, module: LightningModule, clients: Iterable[Client]) -> None:
+    def check(self, module: LightningModule, clients: Iterable[ClientData]) -> None:
         """Refuses, before anybody trains, to wait for a value of a validation where a client has no data for one.
 
         Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.description import LocalSettings
 
 HELP = "choose a batch_size that leaves no batch of one, a network with GroupNorm, or drop_last in the data's loader."
@@ -104,12 +104,12 @@ def _values(layer: nn.Module, x: Any) -> int | None:
         return None
     if isinstance(layer, nn.GroupNorm):
         return x.numel() // layer.num_groups
-    learnt = not layer.training and getattr(layer, "running_mean", None) is not None
-    return None if learnt else x.numel() // max(x.shape[1], 1)
+    learned = not layer.training and getattr(layer, "running_mean", None) is not None
+    return None if learned else x.numel() // max(x.shape[1], 1)
 
 
 def lone_clients(
-    kinds: Iterable[int], kind_of: Callable[[int], int], clients: Sequence[Client], local: LocalSettings
+    kinds: Iterable[int], kind_of: Callable[[int], int], clients: Sequence[ClientData], local: LocalSettings
 ) -> dict[tuple[str, int], str]:
     """Who of all clients will have a training batch of one sample, by what it is asked for and its architecture.
 

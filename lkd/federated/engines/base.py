@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.tensors import Groups, Tensors
@@ -59,7 +59,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def expect(self, clients: Sequence[Client]) -> None:
+    def expect(self, clients: Sequence[ClientData]) -> None:
         """Looks, before the first round, at what all clients hold.
 
         Args:
@@ -70,7 +70,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def check(self, clients: Sequence[Client]) -> None:
+    def check(self, clients: Sequence[ClientData]) -> None:
         """Refuses, in the first round, a cohort with a client that could not measure what its scheduler waits for.
 
         Raises:
@@ -78,7 +78,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def enter(self, clients: Sequence[Client]) -> None:
+    def enter(self, clients: Sequence[ClientData]) -> None:
         """Takes the data of clients that may be asked next, where it shares memory with who has them."""
 
     @abstractmethod

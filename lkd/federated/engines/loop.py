@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lkd.federated.client.host import Host
 from lkd.federated.engines.base import Capabilities, Engine
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.tensors import Groups, Tensors
@@ -20,7 +20,7 @@ class Loop(Engine):
     capabilities = Capabilities(shares_memory=True)
 
     def __init__(self) -> None:
-        self._data: dict[int, Client] = {}
+        self._data: dict[int, ClientData] = {}
         self._host: Host | None = None
         self._open = 0  # exchanges under way
 
@@ -43,15 +43,15 @@ class Loop(Engine):
         """See `Engine.prepare`."""
         self.host.prepare(trainer, anew)
 
-    def expect(self, clients: Sequence[Client]) -> None:
+    def expect(self, clients: Sequence[ClientData]) -> None:
         """See `Engine.expect`."""
         self.host.expect(clients)
 
-    def check(self, clients: Sequence[Client]) -> None:
+    def check(self, clients: Sequence[ClientData]) -> None:
         """See `Engine.check`."""
         self.host.check_plateaus(clients)
 
-    def enter(self, clients: Sequence[Client]) -> None:
+    def enter(self, clients: Sequence[ClientData]) -> None:
         """Holds the data of these clients, and of no others."""
         self._data.clear()
         self._data.update({client.id: client for client in clients})

@@ -19,7 +19,7 @@ from lkd.federated.client.elsewhere import Place
 from lkd.federated.client.state_files import StateFiles
 from lkd.federated.engines.base import Capabilities, Engine
 from lkd.federated.engines.worker_process import frame, serve
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, RefusalError, Reply
 from lkd.federated.protocol.tensor_names import split_names
@@ -145,13 +145,13 @@ class Processes(Engine):
         if reply.error:
             raise (RefusalError if reply.refused else RuntimeError)(reply.error)
 
-    def expect(self, clients: Sequence[Client]) -> None:
+    def expect(self, clients: Sequence[ClientData]) -> None:
         """Each process has looked at all clients when it began."""
 
-    def check(self, clients: Sequence[Client]) -> None:
+    def check(self, clients: Sequence[ClientData]) -> None:
         """Each process has."""
 
-    def enter(self, clients: Sequence[Client]) -> None:
+    def enter(self, clients: Sequence[ClientData]) -> None:
         """Their data stay where they are."""
 
     def exchange(
@@ -244,7 +244,9 @@ class Processes(Engine):
 
     def state_dict(self) -> dict[str, Any]:
         """What lies in the clients' files; schedules follow from the number of the round."""
-        slots: list[dict[str, Any]] = [{"rounds": 0, "groups": [], "scheduler": None, "start": start} for start in self._start]
+        slots: list[dict[str, Any]] = [
+            {"rounds": 0, "groups": [], "scheduler": None, "start": start} for start in self._start
+        ]
         return {"clients": self._store.state_dict(), "slots": slots}
 
     def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:

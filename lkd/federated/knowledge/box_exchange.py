@@ -51,9 +51,9 @@ class BoxExchange(Algorithm):
         1
     """
 
-    shares = False
-    mixed = True
-    public = True
+    aggregates_weights = False
+    supports_multiple_models = True
+    needs_public_data = True
 
     def __init__(
         self,

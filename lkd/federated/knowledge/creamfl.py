@@ -14,7 +14,7 @@ from lkd.federated.algorithms.moon import model_contrast
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.consensus import stacked
-from lkd.federated.knowledge.common.distil_public import Compare, distil
+from lkd.federated.knowledge.common.distill_public import Compare, distill
 from lkd.federated.knowledge.common.forward import draw
 from lkd.federated.knowledge.common.modality_layers import (
     check_modalities,
@@ -89,9 +89,9 @@ class CreamFL(Algorithm):
         0.5
     """
 
-    shares = False
-    mixed = True
-    public = True
+    aggregates_weights = False
+    supports_multiple_models = True
+    needs_public_data = True
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class CreamFL(Algorithm):
             rows = self._rows(context.config["seed"], context.round, len(context.public))
             context.loop.local_optimizer.begin_client()  # momentum of private training is not the contrast's
             with torch.enable_grad():
-                distil(
+                distill(
                     context.module,
                     context.optimizer,
                     context.public,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.common.public_logits import PublicExchange
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.robust import Rule
@@ -107,9 +107,9 @@ class Cronus(PublicExchange):
 
     def round(self, server: "ServerRound") -> Tensors:
         """See the class."""
-        if self.rule is not None and len(server.cohort) < self.rule.fewest:
+        if self.rule is not None and len(server.cohort) < self.rule.min_clients:
             raise ValueError(
-                f"rule={type(self.rule).__name__} as it is set needs at least {self.rule.fewest} clients, but "
+                f"rule={type(self.rule).__name__} as it is set needs at least {self.rule.min_clients} clients, but "
                 f"{len(server.cohort)} take part in round {server.index}."
             )
         return super().round(server)

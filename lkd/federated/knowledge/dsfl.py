@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lkd.batches import Keys
 from lkd.federated.knowledge.common.consensus import consensus
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.common.public_logits import PublicExchange, at_server
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class DSFL(PublicExchange):
     """
 
     trains_first = True
-    serves = True
+    trains_server_model = True
 
     def __init__(
         self,

@@ -44,13 +44,13 @@ def cross_correlation_loss(student: Tensor, teacher: Tensor, lam: float = 0.0051
         >>> round(float(same), 4), round(float(opposed), 4)
         (0.0, 16.0)
     """
-    matrix = _normalised(student).T @ _normalised(teacher.detach())
+    matrix = _normalized(student).T @ _normalized(teacher.detach())
     same = matrix.diagonal()
     off = (1 + matrix).square().sum() - (1 + same).square().sum()
     return (1 - same).square().sum() + lam * off
 
 
-def _normalised(logits: Tensor) -> Tensor:
+def _normalized(logits: Tensor) -> Tensor:
     """Columns without their mean, of length 1."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     away = logits - logits.mean(0)

@@ -41,8 +41,8 @@ class FD(Algorithm):
         ValueError: For a negative gamma, and, before anybody trains, if clients have other classes.
     """
 
-    shares = False
-    mixed = True
+    aggregates_weights = False
+    supports_multiple_models = True
 
     def __init__(
         self,

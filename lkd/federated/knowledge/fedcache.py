@@ -62,8 +62,8 @@ class FedCache(Algorithm):
         1.5
     """
 
-    shares = False
-    mixed = True
+    aggregates_weights = False
+    supports_multiple_models = True
 
     def __init__(
         self,

@@ -11,8 +11,8 @@ from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.common.client_ensemble import Ensemble
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.consensus import Of
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
-from lkd.federated.knowledge.common.distil_with_early_stop import fit
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_with_early_stop import fit
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Tensors, is_inexact, zeros_like
 from lkd.federated.server.robust import Rule
@@ -42,7 +42,7 @@ class FedDF(Algorithm):
         patience: Steps without a lower loss on the data kept apart, after which it stops.
         check: Steps between two looks at them.
         layer: Layer that gives the logits; `""` is the module's output.
-        weights: How clients' weights are averaged.
+        weighting: How clients' weights are averaged.
         input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
@@ -50,8 +50,8 @@ class FedDF(Algorithm):
             classes, or layers are personal or common to several architectures.
     """
 
-    mixed = True
-    public = True
+    supports_multiple_models = True
+    needs_public_data = True
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class FedDF(Algorithm):
         patience: int = 1000,
         check: int = 100,
         layer: str = "",
-        weights: Weighting = "samples",
+        weighting: Weighting = "samples",
         input_key: Keys | None = None,
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weighting)
         for name, value in (("batch_size", batch_size), ("patience", patience), ("check", check)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be 1 or more.")

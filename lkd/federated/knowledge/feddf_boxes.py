@@ -41,14 +41,14 @@ class FedDFBoxes(Algorithm):
         fused_threshold: Fused boxes of a lower score are not learnt.
         confidence: Score of a fused box, see `BoxExchange`.
         batch_size: Frames in a step.
-        weights: How clients' weights are averaged.
+        weighting: How clients' weights are averaged.
 
     Raises:
         ValueError: For numbers out of range; in the first round, for data without public frames.
     """
 
-    mixed = True
-    public = True
+    supports_multiple_models = True
+    needs_public_data = True
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class FedDFBoxes(Algorithm):
         fused_threshold: float = 0.2,
         confidence: Confidence = "mean",
         batch_size: int = 8,
-        weights: Weighting = "samples",
+        weighting: Weighting = "samples",
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weighting)
         if epochs < 0 or batch_size < 1 or top < 1 or (samples is not None and samples < 1):
             raise ValueError(
                 f"epochs={epochs} must be 0 or more, samples={samples}, top={top} and batch_size={batch_size} 1 or more."

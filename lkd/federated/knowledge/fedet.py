@@ -14,8 +14,8 @@ from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.federated.knowledge.common.client_ensemble import Ensemble
 from lkd.federated.knowledge.common.compatibility import check_sizes
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
-from lkd.federated.knowledge.common.forward import draw, minimise
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
+from lkd.federated.knowledge.common.forward import draw, minimize
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Call, Taps
@@ -104,7 +104,7 @@ class FedET(Algorithm):
     common=["network.head"])`. Without `common`, nothing comes back. Formulas and defaults are as in a public
     implementation by others; the paper's text could not be checked. There, samples about which all agree are pulled to
     the uniform distribution; here the diversity leaves them alone. Means weight clients by their samples, there all
-    are the same: `weights="uniform"`. Travels: a small model each way; the public data stay at the server.
+    are the same: `weighting="uniform"`. Travels: a small model each way; the public data stay at the server.
 
     Args:
         lam: Weight of the diversity.
@@ -113,7 +113,7 @@ class FedET(Algorithm):
         lr: Learning rate of its SGD.
         momentum: Its momentum, which begins anew in every round.
         layer: Layer that gives the logits; `""` is the module's output.
-        weights: How clients' weights are averaged.
+        weighting: How clients' weights are averaged.
         input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
@@ -125,8 +125,8 @@ class FedET(Algorithm):
         0.05
     """
 
-    mixed = True
-    public = True
+    supports_multiple_models = True
+    needs_public_data = True
 
     def __init__(
         self,
@@ -136,10 +136,10 @@ class FedET(Algorithm):
         lr: float = 5e-3,
         momentum: float = 0.9,
         layer: str = "",
-        weights: Weighting = "samples",
+        weighting: Weighting = "samples",
         input_key: Keys | None = None,
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weighting)
         if not lam >= 0:
             raise ValueError(f"lam={lam} must be 0 or more.")
         if steps < 0 or batch_size < 1:
@@ -216,6 +216,6 @@ class FedET(Algorithm):
             derive(server.seed, server.index, server.population), student.device
         )  # alike on all ranks
         with torch.enable_grad():
-            minimise(student, optimizer, batches(), step, server.runtime.trainer)
+            minimize(student, optimizer, batches(), step, server.runtime.trainer)
         server.set_buffers({at: tensors[own] for own, at in layout.buffers.items()})
         return {at: tensors[own].detach() - server.x[at] for own, at in layout.weights.items()}

@@ -62,7 +62,7 @@ class FedGen(Algorithm):
         weight_decay: Adam's.
         layer: Layer that gives the logits; `""` is the module's output.
         label_key: Key or index of the labels in a batch.
-        weights: How clients' weights are averaged.
+        weighting: How clients' weights are averaged.
 
     Raises:
         ValueError: For numbers out of range, a layer that does not exist, a head that does not fit the generator, or
@@ -74,7 +74,7 @@ class FedGen(Algorithm):
         10.0
     """
 
-    mixed = True
+    supports_multiple_models = True
 
     def __init__(
         self,
@@ -91,9 +91,9 @@ class FedGen(Algorithm):
         weight_decay: float = 1e-2,
         layer: str = "",
         label_key: str | int = 1,
-        weights: Weighting = "samples",
+        weighting: Weighting = "samples",
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weighting)
         for name, value in (("alpha", alpha), ("beta", beta), ("eta", eta), ("weight_decay", weight_decay)):
             if not value >= 0:
                 raise ValueError(f"{name}={value} must be 0 or more.")

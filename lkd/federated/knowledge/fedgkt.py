@@ -18,7 +18,7 @@ from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_inputs import run
 from lkd.federated.knowledge.common.batch_labels import labels_of
-from lkd.federated.knowledge.common.forward import minimise, outputs
+from lkd.federated.knowledge.common.forward import minimize, outputs
 from lkd.federated.knowledge.common.sample_indices import places
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Lists, Tensors, moved
@@ -93,8 +93,8 @@ class FedGKT(Algorithm):
         3.0
     """
 
-    shares = False
-    mixed = True
+    aggregates_weights = False
+    supports_multiple_models = True
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class FedGKT(Algorithm):
         seed_everything(seed, device)  # for dropout
         optimizer = parse(self.server.configure_optimizers(), type(self.server).__name__)[0]
         with torch.enable_grad():
-            minimise(self.server, optimizer, batches(), loss, server.runtime.trainer)
+            minimize(self.server, optimizer, batches(), loss, server.runtime.trainer)
 
     def _answer(self, server: "ServerRound", features: Tensor) -> Tensor:
         calls = (Call((part.to(self.server.device),), {}) for part in features.split(self.batch_size))

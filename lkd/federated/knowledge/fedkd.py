@@ -97,7 +97,7 @@ class FedKD(Algorithm):
         shared: Layer that gives the shared model's logits; its parameters and float buffers travel.
         adapter: Trainable layer that brings the shared hidden state to the private one's size; it stays with the client.
         label_key: Key or index of the labels in a batch.
-        weights: How changes are averaged.
+        weighting: How changes are averaged.
 
     Raises:
         ValueError: If numbers are out of range, a layer does not exist, or the shared models differ in shape.
@@ -107,8 +107,8 @@ class FedKD(Algorithm):
         0.95
     """
 
-    shares = False
-    mixed = True
+    aggregates_weights = False
+    supports_multiple_models = True
 
     def __init__(
         self,
@@ -121,9 +121,9 @@ class FedKD(Algorithm):
         shared: str = "network.shared",
         adapter: str = "network.adapter",
         label_key: str | int = 1,
-        weights: Weighting = "samples",
+        weighting: Weighting = "samples",
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weighting)
         if rounds < 1:
             raise ValueError(f"rounds={rounds} must be 1 or more.")
         for name, value in (("start", start), ("end", end)):
@@ -132,8 +132,7 @@ class FedKD(Algorithm):
         self.rounds, self.start, self.end = rounds, start, end
         self.hidden, self.attention = hidden, attention
         self.private, self.shared, self.adapter, self.label_key = private, shared, adapter, label_key
-        self.serves = [shared]
-        self.serves = [shared]
+        self.trains_server_model = [shared]
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Lets the two models teach each other."""
@@ -186,7 +185,7 @@ class FedKD(Algorithm):
         x = {name: tensor.detach().cpu() for name, tensor in models[0].items()}
         energy = energy_at((server.index + 1) / self.rounds, self.start, self.end)
         told = server.gather(server.train(knowledge=self._for_each(server, x), config={"energy": energy}))
-        weights = [1.0 if self.weights == "uniform" else float(t.samples) for t in told]
+        weights = [1.0 if self.weighting == "uniform" else float(t.samples) for t in told]
         changes = [restore(t.knowledge, x) for t in told]
         total = {
             name: torch.stack([w * c[name].to(high) for w, c in zip(weights, changes, strict=True)]).sum(0)

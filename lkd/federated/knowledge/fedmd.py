@@ -13,7 +13,7 @@ from lkd.batches import Keys
 from lkd.federated.client.context import ClientContext
 from lkd.federated.client.single_samples import watching
 from lkd.federated.knowledge.common.consensus import Of, consensus
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.common.public_logits import PublicExchange
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.robust import Rule
@@ -98,9 +98,9 @@ class FedMD(PublicExchange):
 
     def round(self, server: "ServerRound") -> Tensors:
         """See the class."""
-        if self.rule is not None and len(server.cohort) < self.rule.fewest:
+        if self.rule is not None and len(server.cohort) < self.rule.min_clients:
             raise ValueError(
-                f"rule={type(self.rule).__name__} as it is set needs at least {self.rule.fewest} clients, but "
+                f"rule={type(self.rule).__name__} as it is set needs at least {self.rule.min_clients} clients, but "
                 f"{len(server.cohort)} take part in round {server.index}."
             )
         if self.pretrain:
@@ -113,7 +113,7 @@ class FedMD(PublicExchange):
         """Refuses public data without labels, too, where they are wanted."""
         if self.pretrain and not self._checked:
             try:
-                next(iter(server.public.labelled([0], 1)))
+                next(iter(server.public.labeled([0], 1)))
             except ValueError as error:
                 raise ValueError(
                     f"pretrain={self.pretrain} needs public data with labels, and 0 needs none: {error}"
@@ -129,15 +129,15 @@ class FedMD(PublicExchange):
         loop.local_optimizer.begin_client()
         told = f"batch_size={self.batch_size} of {len(context.public)} public samples leaves a batch of one"
         with watching(context.module, told):
-            loop.train(self._labelled(context, per_epoch), context)
+            loop.train(self._labeled(context, per_epoch), context)
         context.memory[PRETRAINED], context.save_state = torch.tensor(1), True
 
-    def _labelled(self, context: ClientContext, per_epoch: int) -> Iterator[tuple[bool, Any]]:
+    def _labeled(self, context: ClientContext, per_epoch: int) -> Iterator[tuple[bool, Any]]:
         """Public batches with labels, shuffled in each epoch, each with whether it is the last of its epoch."""
         generator = np.random.default_rng(context.seed)
         for _ in range(self.pretrain):
             order = generator.permutation(len(context.public))
-            for place, batch in enumerate(context.public.labelled(order, self.batch_size), 1):
+            for place, batch in enumerate(context.public.labeled(order, self.batch_size), 1):
                 yield place == per_epoch, batch
 
     def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor:

@@ -34,7 +34,7 @@ class FedProto(Algorithm):
     Algorithm 1. A client's prototype of class j is its mean feature, eq. (3), here of the trained model in eval mode (the
     authors' code: of the batches of its last epoch, while it trains); the server's is their mean weighted by samples over
     the clients that have the class, eq. (6) (without the further factor 1/|N_j| there, which would shrink it; the authors'
-    code averages without weights: `weights="uniform"`); a client minimises `L + lam d(f(x), C_y)`, where d is the mean
+    code averages without weights: `weighting="uniform"`); a client minimises `L + lam d(f(x), C_y)`, where d is the mean
     squared difference over the features of every sample, as in the authors' code (the paper's eq. (7) has the distance of
     the batch's prototypes). Which numbers the equations have could not be checked. A class that nobody of a round has keeps
     its prototype. Travels: a feature and a count a class, each way. Features must have one size.
@@ -44,15 +44,15 @@ class FedProto(Algorithm):
         classes: Number of classes.
         lam: Weight of the distance. At 0 this is local training. The paper takes 1 on MNIST and FEMNIST, .1 on CIFAR-10.
         label_key: Key or index of the labels in a batch.
-        weights: How prototypes are averaged: by the clients' samples of the class, or all the same.
+        weighting: How prototypes are averaged: by the clients' samples of the class, or all the same.
         input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For a negative lam, and, before anybody trains, features of different sizes or labels out of range.
     """
 
-    shares = False
-    mixed = True
+    aggregates_weights = False
+    supports_multiple_models = True
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class FedProto(Algorithm):
         classes: int,
         lam: float = 1.0,
         label_key: str | int = 1,
-        weights: Weighting = "samples",
+        weighting: Weighting = "samples",
         input_key: Keys | None = None,
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weighting)
         if lam < 0 or classes < 1:
             raise ValueError(f"lam={lam} must be 0 or more, and classes={classes} 1 or more.")
         self.layer, self.classes, self.lam = layer, classes, lam
@@ -115,5 +115,5 @@ class FedProto(Algorithm):
         told = server.gather(server.train(knowledge=self.state.get("prototypes")))
         means, counts = stacked(told, "mean"), stacked(told, "count")
         old = self.state.get("prototypes")  # nobody of this round has a class: the last word stands
-        self.state = {"prototypes": joined_means(means, counts, self.weights == "uniform", old)}
+        self.state = {"prototypes": joined_means(means, counts, self.weighting == "uniform", old)}
         return {}

@@ -65,7 +65,7 @@ class FML(Algorithm):
         private: Layer that gives the private model's logits.
         shared: Layer that gives the shared model's logits; its parameters, and no others, are to travel.
         label_key: Key or index of the labels in a batch.
-        weights: How shared models are averaged.
+        weighting: How shared models are averaged.
 
     Raises:
         ValueError: If alpha or beta is not in [0, 1]; in the first round, if something else than the shared model
@@ -76,7 +76,7 @@ class FML(Algorithm):
         'network.shared'
     """
 
-    mixed = True
+    supports_multiple_models = True
 
     def __init__(
         self,
@@ -85,9 +85,9 @@ class FML(Algorithm):
         private: str = "network.private",
         shared: str = "network.shared",
         label_key: str | int = 1,
-        weights: Weighting = "samples",
+        weighting: Weighting = "samples",
     ) -> None:
-        super().__init__(weights)
+        super().__init__(weighting)
         for name, value in (("alpha", alpha), ("beta", beta)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}={value} must be in [0, 1].")

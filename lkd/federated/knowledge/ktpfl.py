@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.common.public_logits import PublicExchange
 from lkd.federated.protocol.tensors import Tensors
 

@@ -104,8 +104,8 @@ class ModalPrototypes(Algorithm):
         'network.projections.{modality}'
     """
 
-    shares = False
-    mixed = True
+    aggregates_weights = False
+    supports_multiple_models = True
 
     def __init__(
         self,

@@ -102,7 +102,7 @@ class SCARLET(DSFL):
         super()._check(server)
         if self.measure and self._truth is None:
             try:
-                batches = server.public.labelled(np.arange(len(server.public)), self.batch_size)
+                batches = server.public.labeled(np.arange(len(server.public)), self.batch_size)
                 self._truth = torch.cat([labels_of(batch, self.label_key).cpu() for batch in batches])
             except ValueError as error:
                 raise ValueError(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lkd.batches import Keys
 from lkd.federated.knowledge.common.batch_inputs import public_calls
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.common.forward import outputs
 from lkd.federated.knowledge.common.public_logits import PublicExchange
 from lkd.federated.protocol.messages import Config
@@ -99,9 +99,9 @@ class ServerTeacher(PublicExchange):
         super()._check(server)
         calls = public_calls(server.models[0], server.public, [0], 1, server.runtime, self.input_key)
         (ours,) = outputs(server.models[0], calls, [self.layer], server.runtime.trainer)
-        taught, learnt = tuple(self._say(server, [0]).shape[1:]), tuple(ours.shape[1:])
-        if taught != learnt:
+        taught, learned = tuple(self._say(server, [0]).shape[1:]), tuple(ours.shape[1:])
+        if taught != learned:
             raise ValueError(
-                f"the teacher tells {taught} numbers of a sample, and layer={self.layer!r} of the clients gives {learnt}: both "
+                f"the teacher tells {taught} numbers of a sample, and layer={self.layer!r} of the clients gives {learned}: both "
                 "must be logits of the same classes, in the same order."
             )

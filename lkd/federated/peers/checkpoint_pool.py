@@ -44,14 +44,14 @@ def refresh(
     here = set(present)
     if size is None:
         widest = max(map(len, edges))
-        fresh = [[[j, round] for j in neighbours if j in here] for neighbours in edges]
+        fresh = [[[j, round] for j in neighbors if j in here] for neighbors in edges]
         rows = [entries + [[-1, -1]] * (widest - len(entries)) for entries in fresh]
         return torch.tensor(rows, dtype=torch.long).view(len(edges), widest, 2)
     table = torch.full((len(edges), size, 2), -1) if pool is None else pool.clone()
-    for client, neighbours in enumerate(edges):
+    for client, neighbors in enumerate(edges):
         generator = np.random.default_rng([seed, round, client, REFRESH])
-        near = [j for j in neighbours if j in here]
-        gone = ~torch.isin(table[client, :, 0], torch.tensor(list(neighbours) or [-1]))
+        near = [j for j in neighbors if j in here]
+        gone = ~torch.isin(table[client, :, 0], torch.tensor(list(neighbors) or [-1]))
         table[client, gone] = -1
         empty = (table[client, :, 0] < 0).nonzero().flatten().tolist()
         if not near or client not in here:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 
-class DPSGD(Algorithm):
+class DecentralizedSGD(Algorithm):
     """Each round, a client trains and mixes its weights with its neighbours': gossip averaging.
 
     Lian et al., "Can Decentralized Algorithms Outperform Centralized Algorithms? A Case Study for Decentralized Parallel
@@ -37,11 +37,11 @@ class DPSGD(Algorithm):
 
     Example:
         >>> from lkd.federated.topology import Ring
-        >>> DPSGD(Ring()).mix
+        >>> DecentralizedSGD(Ring()).mix
         'after'
     """
 
-    shares = False
+    aggregates_weights = False
 
     def __init__(self, topology: Topology, mix: Literal["before", "after"] = "after") -> None:
         super().__init__("uniform")

@@ -75,9 +75,9 @@ class MHD(Algorithm):
         'confident'
     """
 
-    shares = False
-    mixed = True
-    public = True
+    aggregates_weights = False
+    supports_multiple_models = True
+    needs_public_data = True
 
     def __init__(
         self,

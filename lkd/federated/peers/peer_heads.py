@@ -21,7 +21,7 @@ from lkd.taps import Call, Taps
 Strategy = Literal["holistic", "pairwise"]
 
 
-def neighbours_loss(
+def neighbors_loss(
     student: Tensor,
     teachers: Tensor,
     measure: Measure = "js",
@@ -42,7 +42,7 @@ def neighbours_loss(
 
     Example:
         >>> student, teachers = torch.zeros(1, 2), torch.tensor([[[2.0, 0.0], [0.0, 2.0]]])
-        >>> neighbours_loss(student, teachers, "kl"), neighbours_loss(student, teachers, "kl", "pairwise")
+        >>> neighbors_loss(student, teachers, "kl"), neighbors_loss(student, teachers, "kl", "pairwise")
         (tensor(0.), tensor(0.6556))
     """
     if measure == "msed":

@@ -17,7 +17,7 @@ from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.own_checkpoints import state
 from lkd.federated.peers.meta_stopping import MetaStopping
 from lkd.federated.peers.model_versions import Ledger
-from lkd.federated.peers.peer_heads import Strategy, look, neighbours_loss, validation_losses
+from lkd.federated.peers.peer_heads import Strategy, look, neighbors_loss, validation_losses
 from lkd.federated.peers.peer_weights import addressed, by_sender, weights_of
 from lkd.federated.protocol.tensor_names import matches
 from lkd.federated.protocol.tensors import Tensors
@@ -61,7 +61,7 @@ class TwoHeads(Algorithm):
         warmup: Rounds of the first phase.
         alpha: Weight of the labels, in [0, 1].
         measure: D, see `lkd.losses.dissimilarity.dissimilarity_loss`.
-        strategy: See `neighbours_loss`. `"holistic"` was the better one.
+        strategy: See `neighbors_loss`. `"holistic"` was the better one.
         temperature: T. At 1 the loss is the published one but for the mean over the batch.
         stopping: When a client's second head is done; `train/stopped` is the share of samples whose clients are. It needs
             validation data at every client. None: never.
@@ -80,7 +80,7 @@ class TwoHeads(Algorithm):
         'holistic'
     """
 
-    shares = False
+    aggregates_weights = False
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class TwoHeads(Algorithm):
         self.measure, self.strategy, self.temperature = measure, strategy, temperature
         self.stopping, self.first, self.second = stopping, first, second
         self.label_key, self.input_key = label_key, input_key
-        self.validates = stopping is not None
+        self.needs_validation_data = stopping is not None
         self._teachers: list[Tensors] | None = None  # None in the first phase
         self._itself: Tensors = {}
 
@@ -246,7 +246,7 @@ class TwoHeads(Algorithm):
             said.append(functional_call(head, self._itself, (embedding,)))
         logits = head.train()(embedding)
         hard = F.cross_entropy(full_precision(logits), labels)
-        soft = neighbours_loss(logits, torch.stack(said, 1), self.measure, self.strategy, self.temperature)
+        soft = neighbors_loss(logits, torch.stack(said, 1), self.measure, self.strategy, self.temperature)
         loss = self.alpha * hard + (1 - self.alpha) * soft
         require_finite(module, loss, {"cross entropy": hard, "distillation": soft})
         module.log("train/distillation_loss", soft.detach(), batch_size=len(labels))

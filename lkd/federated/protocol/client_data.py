@@ -47,7 +47,7 @@ class ClientInfo:
     public: int = 0
 
     @classmethod
-    def of(cls, client: "Client") -> "ClientInfo":
+    def of(cls, client: "ClientData") -> "ClientInfo":
         """What is told of a client's data."""
         return cls(
             id=int(client.id),
@@ -76,7 +76,7 @@ class ClientInfo:
         return cls(**{**values, "parts": tuple(values["parts"])})
 
 
-class Client(Protocol):
+class ClientData(Protocol):
     """A client as a dataset: `lkd.datamodules.FederatedDataModule` makes these, and so may you.
 
     Attributes:
@@ -95,7 +95,7 @@ class Client(Protocol):
     share: float
     probability: float
     population: int
-    public: "Public | None"
+    public: "PublicSamples | None"
 
     def num_batches(self) -> int:
         """Training batches in one local epoch."""
@@ -112,11 +112,11 @@ class Client(Protocol):
     def has(self, part: Part) -> bool:
         """Whether there is such a part."""
 
-    def pooled(self, others: Sequence["Client"]) -> "Client":
+    def pooled(self, others: Sequence["ClientData"]) -> "ClientData":
         """One client with the data of all, for the centralized baseline."""
 
 
-class Public(Protocol):
+class PublicSamples(Protocol):
     """The data that all clients have; a sample goes by its number."""
 
     def __len__(self) -> int:
@@ -128,7 +128,7 @@ class Public(Protocol):
     def whole(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
         """The same as the data set gives them, with labels or without; where it is left out, `batches` are asked."""
 
-    def labelled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
+    def labeled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
         """The same with labels, as the data set gives them, for who asks for them; ValueError where there are none."""
 
 

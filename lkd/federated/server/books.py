@@ -64,9 +64,9 @@ def advised(trainer: Trainer) -> Iterator[None]:
         paths = [getattr(c, "last_model_path", "") or getattr(c, "best_model_path", "") for c in callbacks]
         if path := next(filter(None, paths), None):
             goes_on = f"the last checkpoint is intact, and the run goes on from it: ckpt_path={path!r}"
-            if error.spoilt:
+            if error.spoiled:
                 goes_on = f"where all clients fail so, it may be the server's weights: resume from an earlier checkpoint than {path!r}"
-            raise TooFewClientsError(f"{error}; {goes_on}.", error.spoilt) from error.__cause__
+            raise TooFewClientsError(f"{error}; {goes_on}.", error.spoiled) from error.__cause__
         raise
 
 

@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.protocol.client_data import NO_PUBLIC, Client, ClientInfo
+from lkd.federated.protocol.client_data import NO_PUBLIC, ClientData, ClientInfo
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.heterogeneity import Devices
@@ -32,28 +32,28 @@ def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: An
     ):
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"{name}={shown(value)} must be an object of {kind.__name__}, such as {example}.")
-    if algorithm is not None and not (hasattr(algorithm, "weights") and hasattr(algorithm, "state")):
+    if algorithm is not None and not (hasattr(algorithm, "weighting") and hasattr(algorithm, "state")):
         who = type(algorithm).__name__
-        raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weights` and `state`.")
+        raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weighting` and `state`.")
 
 
-def check_public(algorithm: Algorithm, clients: Sequence[Client]) -> None:
+def check_public(algorithm: Algorithm, clients: Sequence[ClientData]) -> None:
     """Refuses clients without public data where the algorithm is about them.
 
     Raises:
         ValueError: With how to get some.
     """
-    if algorithm.public and len(clients) and not len(clients[0].public or ()):
+    if algorithm.needs_public_data and len(clients) and not len(clients[0].public or ()):
         raise ValueError(NO_PUBLIC)
 
 
-def check_validation(algorithm: Algorithm, clients: Sequence[Client] | Sequence[ClientInfo]) -> None:
+def check_validation(algorithm: Algorithm, clients: Sequence[ClientData] | Sequence[ClientInfo]) -> None:
     """Refuses clients without validation data of their own where the algorithm needs them.
 
     Raises:
         ValueError: With how to get some.
     """
-    if algorithm.validates:
+    if algorithm.needs_validation_data:
         without = [clients[k].name for k in range(len(clients)) if not clients[k].has("val")]
         if without:
             raise ValueError(
@@ -69,19 +69,19 @@ def check_kinds(algorithm: Algorithm, others: int, robust: Rule | None) -> None:
     Raises:
         ValueError: With what to use instead.
     """
-    if others and not algorithm.mixed:
+    if others and not algorithm.supports_multiple_models:
         raise ValueError(
             f"others: {type(algorithm).__name__} is for clients of one architecture; with several, exchange knowledge "
             "(FedMD, FedProto, FedDF, MHD and such), or average each on its own with FedAvg or FedProx."
         )
-    if robust is not None and not algorithm.shares:
+    if robust is not None and not algorithm.aggregates_weights:
         raise ValueError(
             f"robust={type(robust).__name__} joins weights, and {type(algorithm).__name__} shares none: leave it out, or "
             "give a rule to an algorithm that joins knowledge by one, such as FedMD(rule=...)."
         )
-    if robust is not None and algorithm.weights == "present":
+    if robust is not None and algorithm.weighting == "present":
         raise ValueError(
-            f"robust={type(robust).__name__} knows no weights, so weights='present' would do nothing: leave out one of them."
+            f"robust={type(robust).__name__} knows no weights, so weighting='present' would do nothing: leave out one of them."
         )
     if others and robust is not None:
         raise ValueError(
@@ -169,9 +169,9 @@ def check_fewest(robust: Rule | None, present: int, index: int) -> None:
     Raises:
         ValueError: With how many it needs.
     """
-    if robust is not None and present < robust.fewest:
+    if robust is not None and present < robust.min_clients:
         raise ValueError(
-            f"robust={type(robust).__name__} as it is set needs at least {robust.fewest} clients that reply, but "
+            f"robust={type(robust).__name__} as it is set needs at least {robust.min_clients} clients that reply, but "
             f"{present} take part in round {index}."
         )
 

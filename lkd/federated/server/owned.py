@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from lkd.federated.protocol.client_data import Client, ClientInfo
+from lkd.federated.protocol.client_data import ClientData, ClientInfo
 from lkd.federated.server.architectures import Architectures
 
 
-def check_owned(architectures: Architectures, clients: Iterable[Client | ClientInfo]) -> None:
+def check_owned(architectures: Architectures, clients: Iterable[ClientData | ClientInfo]) -> None:
     """Refuses, before anybody trains, a client with samples of which its architecture sees nothing.
 
     Clients tell what they have in `present` (`lkd.datamodules.FederatedDataModule` with a `ModalityPlan`), networks what they see in

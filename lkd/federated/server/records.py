@@ -14,12 +14,12 @@ class TooFewClientsError(RuntimeError):
 
     Args:
         message: What went wrong.
-        spoilt: Whether all failed so that the server's weights may be to blame.
+        spoiled: Whether all failed so that the server's weights may be to blame.
     """
 
-    def __init__(self, message: str, spoilt: bool = False) -> None:
+    def __init__(self, message: str, spoiled: bool = False) -> None:
         super().__init__(message)
-        self.spoilt = spoilt
+        self.spoiled = spoiled
 
 
 @dataclass
@@ -106,5 +106,7 @@ class Records(dict[int, Record]):
         failed = sum(map(len, by_error.values()))
         raise TooFewClientsError(
             f"round {self._round}: {succeeded} of {asked} clients succeeded, and min_clients={fewest} are needed ({why or none})",
-            spoilt=bool(self._round and failed == asked and all("not finite" in error for error in by_error)),
+            spoiled=bool(
+                self._round and failed == asked and all("not finite" in error for error in by_error)
+            ),
         ) from self._cause

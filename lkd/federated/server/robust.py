@@ -24,7 +24,7 @@ class Rule(ABC):
     """
 
     @property
-    def fewest(self) -> int:
+    def min_clients(self) -> int:
         """How many clients it needs at least; asked before a round, so that nobody trains in vain."""
         return 1
 
@@ -79,7 +79,7 @@ class Krum(Rule):
         self.byzantine, self.keep = byzantine, keep
 
     @property
-    def fewest(self) -> int:
+    def min_clients(self) -> int:
         """`2 byzantine + 3`, and as many right ones as are kept."""
         return max(2 * self.byzantine + 3, self.byzantine + self.keep)
 
@@ -119,9 +119,9 @@ class NormClipping(Rule):
         self.max_norm, self.rule = max_norm, None if rule is None else _checked(rule)
 
     @property
-    def fewest(self) -> int:
+    def min_clients(self) -> int:
         """That of the other rule."""
-        return 1 if self.rule is None else self.rule.fewest
+        return 1 if self.rule is None else self.rule.min_clients
 
     def __call__(self, updates: Tensor) -> Tensor:
         """`(K, P)` -> `(P,)`."""
@@ -150,9 +150,9 @@ class Bucketing(Rule):
         self.rule, self.size, self._seed = _checked(rule), size, 0
 
     @property
-    def fewest(self) -> int:
+    def min_clients(self) -> int:
         """As many as make the buckets that the other rule needs."""
-        return (self.rule.fewest - 1) * self.size + 1
+        return (self.rule.min_clients - 1) * self.size + 1
 
     def reseed(self, seed: int) -> None:
         """Other buckets in every round."""
@@ -186,9 +186,9 @@ class NearestNeighborMixing(Rule):
         self.rule, self.byzantine = _checked(rule), byzantine
 
     @property
-    def fewest(self) -> int:
+    def min_clients(self) -> int:
         """More than twice as many as may be wrong, and as many as the other rule needs."""
-        return max(2 * self.byzantine + 1, self.rule.fewest)
+        return max(2 * self.byzantine + 1, self.rule.min_clients)
 
     def __call__(self, updates: Tensor) -> Tensor:
         """`(K, P)` -> `(P,)`."""

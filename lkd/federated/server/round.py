@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from lkd.federated.protocol.cache_use import CacheUse
-from lkd.federated.protocol.client_data import NO_PUBLIC, ClientInfo, Part, Public
+from lkd.federated.protocol.client_data import NO_PUBLIC, ClientInfo, Part, PublicSamples
 from lkd.federated.protocol.messages import Config, Reply
 from lkd.federated.protocol.runtime import Runtime
 from lkd.federated.protocol.tensor_names import Layout
@@ -63,7 +63,7 @@ class ServerRound:
         on_record: Callable[[Record], None] = lambda record: None,
         seed: int = 0,
         outlier_factor: float | None = None,
-        public: Public | None = None,
+        public: PublicSamples | None = None,
         undo: Callable[[int], None] = lambda client: None,
     ) -> None:
         self.index, self.population, self.seed = index, population, seed
@@ -76,7 +76,7 @@ class ServerRound:
         self._weighing = Weighing(weighting, cohort, self.models)
         self._ranks, self._min_clients = ranks, min_clients
         self.records = Records(index, ranks)
-        fewest = 0 if rule is None else rule.fewest
+        fewest = 0 if rule is None else rule.min_clients
         self._calls = Calls(
             index, exchange, architectures, ranks, self.records, on_record, undo, outlier_factor, fewest
         )
@@ -171,7 +171,7 @@ class ServerRound:
             pass
 
     @property
-    def public(self) -> Public:
+    def public(self) -> PublicSamples:
         """The public data, of which the server has a copy, too.
 
         Raises:

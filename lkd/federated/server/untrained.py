@@ -24,9 +24,9 @@ def untrained(federation: "Federation", part: str) -> str | None:
     Returns:
         The reason, or None where all of the server's model is trained.
     """
-    if not federation.serves:
+    if not federation.trains_server_model:
         why = f"{type(federation.algorithm).__name__} trains no model at the server"
-        if federation.algorithm.shares:
+        if federation.algorithm.aggregates_weights:
             why = (
                 f"no client has the first architecture (assign={federation.assign}), and others have no layers in common "
                 "with it"
@@ -43,7 +43,7 @@ def untrained(federation: "Federation", part: str) -> str | None:
 
 def _kept(federation: "Federation") -> Sequence[str]:
     """Modules of the server's model with weights that clients train and that neither they nor the algorithm bring there."""
-    serves, shared = federation.algorithm.serves, federation.architectures[0].layout.weights
+    serves, shared = federation.algorithm.trains_server_model, federation.architectures[0].layout.weights
     if serves is True:
         return []
     trains = [name for name, parameter in federation.client.named_parameters() if parameter.requires_grad]

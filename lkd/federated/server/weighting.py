@@ -41,14 +41,14 @@ class Weighing:
             told: Any = getattr(client, "present", None)
             if not told:
                 raise ValueError(
-                    f"weights='present' needs clients that tell how many samples have each modality, as those of "
+                    f"weighting='present' needs clients that tell how many samples have each modality, as those of "
                     f"FederatedDataModule(plan=ModalityPlan(...)) do; client {client.name} does not."
                 )
             modalities |= told.keys()
         self._owner = {name: m for model in models if modalities for name, m in _layers(model, modalities)}
         if modalities and not self._owner:
             raise ValueError(
-                f"weights='present' needs a model with a ModuleDict by modality ({', '.join(sorted(modalities))}), as "
+                f"weighting='present' needs a model with a ModuleDict by modality ({', '.join(sorted(modalities))}), as "
                 f"lkd.models.Multimodal is; {type(models[0]).__name__ if models else 'there'} has none."
             )
 

@@ -5,7 +5,7 @@ from lkd.federated.topology.from_file import FromFile
 from lkd.federated.topology.mixing_weights import metropolis_weights, spectral_gap
 from lkd.federated.topology.path_lengths import hops, reach
 from lkd.federated.topology.plot import draw, draw_rounds
-from lkd.federated.topology.random_graphs import ErdosRenyi, RandomNeighbours, SmallWorld
+from lkd.federated.topology.random_graphs import ErdosRenyi, RandomNeighbors, SmallWorld
 from lkd.federated.topology.static import Chain, Complete, Grid, Hierarchical, Islands, Ring, Star
 from lkd.federated.topology.time_varying import TimeVarying
 
@@ -18,7 +18,7 @@ __all__ = [
     "Grid",
     "Hierarchical",
     "Islands",
-    "RandomNeighbours",
+    "RandomNeighbors",
     "Ring",
     "SmallWorld",
     "Star",

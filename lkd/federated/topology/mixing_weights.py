@@ -30,14 +30,14 @@ def metropolis_weights(edges: Edges) -> Tensor:
                 [0.0000, 0.3333, 0.6667]], dtype=torch.float64)
     """
     weights = torch.zeros(len(edges), len(edges), dtype=torch.float64)
-    for i, neighbours in enumerate(edges):
-        for j in neighbours:
+    for i, neighbors in enumerate(edges):
+        for j in neighbors:
             if i not in edges[j]:
                 raise ValueError(
                     f"client {i} learns from {j}, but {j} not from {i}: Metropolis weights need an undirected graph, such as "
                     "Ring() or RandomNeighbours(mutual=True)."
                 )
-            weights[i, j] = 1 / (1 + max(len(neighbours), len(edges[j])))
+            weights[i, j] = 1 / (1 + max(len(neighbors), len(edges[j])))
     return weights + torch.diag(1 - weights.sum(1))
 
 

@@ -54,8 +54,8 @@ def _from(start: int, edges: Edges) -> list[int]:
     waiting = deque([start])
     while waiting:
         here = waiting.popleft()
-        for neighbour in edges[here]:
-            if found[neighbour] < 0:
-                found[neighbour] = found[here] + 1
-                waiting.append(neighbour)
+        for neighbor in edges[here]:
+            if found[neighbor] < 0:
+                found[neighbor] = found[here] + 1
+                waiting.append(neighbor)
     return found

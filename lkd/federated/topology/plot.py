@@ -12,7 +12,7 @@ from lkd.federated.topology.plot_layout import Point, circle
 
 APART, LARGEST, MARGIN = 0.9, 6.5, 0.45  # inches: between two nodes, of a panel at most, around it
 LINE = 0.28  # inches of a line of text
-COLOURS = (
+COLORS = (
     "#4c72b0",
     "#dd8452",
     "#55a868",
@@ -85,7 +85,7 @@ def draw_rounds(
             raise ValueError(f"{what} has {len(given)} entries, but there are {nodes} clients.")
     names = [str(node) for node in range(nodes)] if names is None else names
     kinds = list(dict.fromkeys(groups or [0] * nodes))
-    colours = {kind: COLOURS[i % len(COLOURS)] for i, kind in enumerate(kinds)}
+    colors = {kind: COLORS[i % len(COLORS)] for i, kind in enumerate(kinds)}
     label = label_width(names)
     points = _in_inches(circle(nodes) if layout is None else layout, max(APART, label))
     arrows = any(any(one_way(edges)) for edges in graphs.values())
@@ -102,7 +102,7 @@ def draw_rounds(
         axes.set_axis_off()
         left = margin + (panel - wide) / 2
         axes.set(xlim=(-left, panel - left), ylim=(-MARGIN, high - MARGIN))
-        draw_panel(axes, points, edges, names, [colours[kind] for kind in groups or [0] * nodes])
+        draw_panel(axes, points, edges, names, [colors[kind] for kind in groups or [0] * nodes])
         figure.text(
             (i + 0.5) / len(graphs), 1 - 0.6 * LINE / size[1], title, ha="center", va="center", fontsize=11
         )
@@ -110,7 +110,7 @@ def draw_rounds(
         words = "arrow k → j: k learns from j; line: both ways"
         figure.text(0.5, 0.5 * LINE / size[1], words, ha="center", va="center", fontsize=9, color=ARROW)
     if groups:
-        _legend(figure, colours, LINE * (arrows + 0.5) / size[1])
+        _legend(figure, colors, LINE * (arrows + 0.5) / size[1])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_figure(path, dpi=130, format="png")
 
@@ -123,12 +123,12 @@ def _in_inches(layout: Sequence[Point], apart: float) -> np.ndarray:
     return points * min(apart / max(nearest(points), 1e-9), LARGEST / largest)
 
 
-def _legend(figure: Any, colours: Mapping[str | int, str], height: float) -> None:
+def _legend(figure: Any, colors: Mapping[str | int, str], height: float) -> None:
     from matplotlib.lines import Line2D
 
     marks = [
-        Line2D([], [], marker="o", linestyle="", color=colour, label=str(kind))
-        for kind, colour in colours.items()
+        Line2D([], [], marker="o", linestyle="", color=color, label=str(kind))
+        for kind, color in colors.items()
     ]
     figure.legend(
         handles=marks, loc="center", bbox_to_anchor=(0.5, height), ncols=len(marks), frameon=False, fontsize=9,

@@ -16,7 +16,7 @@ POINTS = 72  # an inch
 
 
 def draw_panel(
-    axes: Any, points: np.ndarray, edges: Edges, names: Sequence[str], colours: Sequence[Any]
+    axes: Any, points: np.ndarray, edges: Edges, names: Sequence[str], colors: Sequence[Any]
 ) -> None:
     """Draws edges, nodes and names.
 
@@ -25,12 +25,12 @@ def draw_panel(
         points: (K, 2), the centers in inches.
         edges: Neighbours of every client.
         names: Of the clients.
-        colours: Of the clients.
+        colors: Of the clients.
     """
     radius = min(RADIUS, 0.3 * nearest(points))
     _edges(axes, points, edges, radius)
     axes.scatter(
-        *points.T, s=(2 * radius * POINTS) ** 2, c=list(colours), edgecolors="white", linewidths=1, zorder=3
+        *points.T, s=(2 * radius * POINTS) ** 2, c=list(colors), edgecolors="white", linewidths=1, zorder=3
     )
     _names(axes, points, names, radius)
 

@@ -10,7 +10,7 @@ from lkd.federated.protocol.seeds import derive
 from lkd.federated.topology.base import Topology
 
 DRAWS = 1000  # before giving up
-ERDOS_RENYI, SMALL_WORLD, NEIGHBOURS, REGULAR = range(4)  # independent streams of random numbers
+ERDOS_RENYI, SMALL_WORLD, NEIGHBORS, REGULAR = range(4)  # independent streams of random numbers
 
 
 class ErdosRenyi(Topology):
@@ -83,7 +83,7 @@ class SmallWorld(Topology):
     Example:
         >>> SmallWorld(k=2, p=0.0).edges(5)
         [[1, 4], [0, 2], [1, 3], [2, 4], [0, 3]]
-        >>> sum(len(neighbours) for neighbours in SmallWorld(k=2, p=0.5).edges(5))  # rewired, none lost
+        >>> sum(len(neighbors) for neighbors in SmallWorld(k=2, p=0.5).edges(5))  # rewired, none lost
         10
     """
 
@@ -113,7 +113,7 @@ class SmallWorld(Topology):
         return found
 
 
-class RandomNeighbours(Topology):
+class RandomNeighbors(Topology):
     """Draws new neighbours every round: `degree` others for each client, uniformly.
 
     Args:
@@ -128,10 +128,10 @@ class RandomNeighbours(Topology):
             mutual, degree times clients is odd.
 
     Example:
-        >>> changing = RandomNeighbours(degree=2)
+        >>> changing = RandomNeighbors(degree=2)
         >>> changing.edges(9, round=0) == changing.edges(9, round=1)
         False
-        >>> {len(neighbours) for neighbours in changing.edges(9, round=7)}
+        >>> {len(neighbors) for neighbors in changing.edges(9, round=7)}
         {2}
     """
 
@@ -151,7 +151,7 @@ class RandomNeighbours(Topology):
             raise ValueError(f"{self}: a client has only {nodes - 1} others to learn from.")
         if self.mutual:
             return self._regular(nodes, round)
-        rng = np.random.default_rng([self.seed, NEIGHBOURS, round])
+        rng = np.random.default_rng([self.seed, NEIGHBORS, round])
         graph = nx.empty_graph(nodes, create_using=nx.DiGraph)
         for node in range(nodes):
             drawn = rng.choice(nodes - 1, self.degree, replace=False).tolist()

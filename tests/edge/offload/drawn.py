@@ -22,7 +22,7 @@ def seen(random, truth, share, spread=1.0):
     return {"boxes": boxes, "scores": scores.astype(np.float32), "labels": np.zeros(len(scores), np.int64)}
 
 
-def of_boxes(seed=0, count=40, cameras=("far", "near"), labelled=True):
+def of_boxes(seed=0, count=40, cameras=("far", "near"), labeled=True):
     """The student misses most at the first camera and little at the second; the teacher misses little anywhere."""
     random = np.random.default_rng(seed)
     names = [cameras[n * len(cameras) // count] for n in range(count)]
@@ -31,10 +31,10 @@ def of_boxes(seed=0, count=40, cameras=("far", "near"), labelled=True):
         seen(random, t, 0.3 if name == cameras[0] else 0.9) for t, name in zip(truth, names, strict=True)
     ]
     remote = [[seen(random, t, 0.97, 0.3)] for t in truth]
-    return answers(local, remote, names, truth if labelled else None, random)
+    return answers(local, remote, names, truth if labeled else None, random)
 
 
-def of_classes(seed=0, count=200, classes=4, labelled=True):
+def of_classes(seed=0, count=200, classes=4, labeled=True):
     """The student errs where it is unsure; the teacher never does."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, count)
@@ -45,7 +45,7 @@ def of_classes(seed=0, count=200, classes=4, labelled=True):
     right = np.eye(classes)[labels] * 0.96 + 0.01
     truth = [{"label": np.array([label])} for label in labels]
     return answers(
-        local, [[{"probabilities": row}] for row in right], [""] * count, truth if labelled else None, random
+        local, [[{"probabilities": row}] for row in right], [""] * count, truth if labeled else None, random
     )
 
 

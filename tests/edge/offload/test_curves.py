@@ -33,7 +33,7 @@ def test_from_chance_to_the_oracle(kind):
     task, drawn = (Boxes(), of_boxes) if kind == "boxes" else (Classes(), of_classes)
     metric = task.metrics[0]
     test, gate = Trial(task, drawn(1), CONDITIONS), Learned()
-    gate.fit(task, drawn(0, labelled=False))
+    gate.fit(task, drawn(0, labeled=False))
     found = [random_curve(test, 8, 0), curve(gate, test), curve(Oracle(metric), test)]
     for share in (0.2, 0.4):
         chance, learned, oracle = (one[share].metrics[metric] for one in found)

@@ -63,7 +63,7 @@ def test_an_upright_picture_is_reduced_by_its_height():
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp", "png"])
-def test_grey_stays_grey(format):
+def test_gray_stays_gray(format):
     seen, _ = Payload(format, side=20).sent(scene(channels=1))
     assert seen.shape == (15, 20, 1) and seen.dtype == np.uint8
     if format == "png":

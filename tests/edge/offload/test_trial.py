@@ -67,7 +67,7 @@ def test_frames_of_a_fast_camera_wait_for_each_other():
 
 
 def test_without_labels_there_are_no_metrics():
-    test = of_boxes(labelled=False)
+    test = of_boxes(labeled=False)
     assert Trial(Boxes(), test, FAST).point("a", everything(test)).metrics == {}
 
 

@@ -6,10 +6,10 @@ import pytest
 from lkd.edge.reuse import ResultCache, answered_by
 
 
-def picture(box=None, grey=90, size=(90, 160), seed=0):
+def picture(box=None, gray=90, size=(90, 160), seed=0):
     """A textured scene with sensor noise, and a bright car at a box."""
     rng = np.random.default_rng(7)
-    image = np.full((*size, 3), float(grey)) + np.repeat(rng.normal(0, 20, (*size, 1)), 3, 2)
+    image = np.full((*size, 3), float(gray)) + np.repeat(rng.normal(0, 20, (*size, 1)), 3, 2)
     if box is not None:
         left, top, right, bottom = box
         image[top:bottom, left:right] = 210
@@ -38,8 +38,8 @@ def test_a_moving_box_in_one_corner_is_a_miss_at_the_default():
 
 
 def test_a_cloud_is_no_change_but_other_light_is():
-    assert hits(ResultCache(), [picture(grey=grey) for grey in (90, 100, 104)]) == [False, True, True]
-    assert hits(ResultCache(), [picture(grey=grey) for grey in (90, 110)]) == [False, False]
+    assert hits(ResultCache(), [picture(gray=gray) for gray in (90, 100, 104)]) == [False, True, True]
+    assert hits(ResultCache(), [picture(gray=gray) for gray in (90, 110)]) == [False, False]
 
 
 def test_a_car_that_fills_a_slots_whole_picture_is_a_change():

@@ -125,7 +125,7 @@ def test_two_architectures_learn_from_each_other():
     assert found[1] != pytest.approx(alone[1], abs=1e-3)
 
 
-def test_on_a_graph_only_neighbours_boxes_are_fused():
+def test_on_a_graph_only_neighbors_boxes_are_fused():
     class Line(Topology):
         def edges(self, nodes, round=0):
             return [[1], [0], [1]]
@@ -143,8 +143,8 @@ def test_boxes_that_one_camera_alone_sees(confidence):
     thresholds = {"score_threshold": 0.5, "iou_threshold": 0.9, "fused_threshold": 0.4}
     _, found = run(BoxExchange(**thresholds, confidence=confidence), **kinds)
     small, big = 0.1, step(0.4, 0.1)
-    learnt = small if confidence == "mean" else (small + big) / 2
-    assert found[1] == pytest.approx(step(step(big, learnt), 0.1), abs=1e-4)
+    learned = small if confidence == "mean" else (small + big) / 2
+    assert found[1] == pytest.approx(step(step(big, learned), 0.1), abs=1e-4)
 
 
 def test_nobody_to_learn_from_is_learning_from_oneself():

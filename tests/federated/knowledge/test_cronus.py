@@ -6,7 +6,7 @@ import torch
 
 from lkd.federated import Attack, CoordinateMedian, Cronus, FedMD, GeometricMedian, Krum, Local
 from lkd.federated.knowledge.common.consensus import consensus
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.cronus import filtered_mean
 
 from ..test_exact import assert_same, finish, result, start

@@ -8,7 +8,7 @@ import torch
 from lkd.federated import DSFL, FedET, FedMD, Local
 from lkd.federated.knowledge import dsfl, fedet
 from lkd.federated.knowledge.common.consensus import consensus
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.dsfl import enhanced_entropy_reduction, entropy_reduction
 
 from ..test_exact import assert_same, finish, result, start
@@ -149,7 +149,7 @@ def test_the_servers_model_can_be_left_alone():
     )
 
 
-def test_what_a_client_has_learnt_from_others_does_not_depend_on_the_servers_model():
+def test_what_a_client_has_learned_from_others_does_not_depend_on_the_servers_model():
     one, two = (federate(DSFL(server_epochs=n)) for n in (0, 5))
     for i in range(3):
         assert_same_bits_of(one, two, i)

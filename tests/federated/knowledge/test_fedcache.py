@@ -43,7 +43,7 @@ def related(codes, labels, count):
     return found
 
 
-def test_neighbours_by_loops():
+def test_neighbors_by_loops():
     g = torch.Generator().manual_seed(0)
     codes = torch.randn(30, 4, generator=g)
     labels = torch.randint(5, (30,), generator=g)
@@ -54,7 +54,7 @@ def test_neighbours_by_loops():
     assert found[0].tolist() == [-1] * 4 and found[1].tolist() == [2, -1, -1, -1]
 
 
-def test_a_sample_is_not_its_own_neighbour_even_among_equals():
+def test_a_sample_is_not_its_own_neighbor_even_among_equals():
     found = nearest_of_class(torch.ones(4, 2), torch.zeros(4).long(), 2)
     assert found.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1]]
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lkd.federated import CoordinateMedian, FedAvg, FedDF, Federation, GeometricMedian
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
-from lkd.federated.knowledge.common.distil_with_early_stop import fit
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_with_early_stop import fit
 from lkd.modules import Classifier
 
 from ..quadratic import loader, trainer

@@ -64,7 +64,7 @@ def test_models_that_agree_and_are_right_add_nothing():
     assert float(fedkd_loss(sure, sure, torch.tensor([0]))) == 0.0
 
 
-def test_the_less_sure_the_labels_the_less_is_learnt_from_each_other():
+def test_the_less_sure_the_labels_the_less_is_learned_from_each_other():
     y, a, b = torch.tensor([0]), torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 0.0]])
     right = fedkd_loss(a, b, y) - F.cross_entropy(b, y)
     wrong = fedkd_loss(a, b, 1 - y) - F.cross_entropy(b, 1 - y)
@@ -295,7 +295,7 @@ def test_what_the_server_has_trained_is_the_shared_model():
         assert torch.equal(private, dict(federation.client.network.private.named_parameters())[name])
     moved = zip(before.shared.parameters(), federation.client.network.shared.parameters(), strict=True)
     assert all(not torch.equal(one, other) for one, other in moved)
-    assert federation.serves
+    assert federation.trains_server_model
     with pytest.warns(
         UserWarning, match=r"has the start in network\.private\.0, .*: what comes .* in test/"
     ) as said:

@@ -58,7 +58,7 @@ def agreed(models, x, temperature):
     return sum(said) / len(said)
 
 
-class Labelled(Rows):
+class Labeled(Rows):
     """With labels that can be learnt; notes in its `calls` which samples were asked for, and how."""
 
     def __init__(self):
@@ -69,14 +69,14 @@ class Labelled(Rows):
         self.calls.append(("inputs", list(rows)))
         return super().batches(rows, batch_size)
 
-    def labelled(self, rows, batch_size):
+    def labeled(self, rows, batch_size):
         self.calls.append(("labels", list(rows)))
         return ((self.x[chunk], self.y[chunk]) for chunk in torch.as_tensor(rows).split(batch_size))
 
 
 def by_hand(rounds, temperature=None, warmup=1, momentum=0.0, epochs=1, pretrain=0):
     """All public samples in a batch. Pretraining, digestion and private training each begin with an empty optimizer."""
-    models, clients = nets(), with_public(public=Labelled())
+    models, clients = nets(), with_public(public=Labeled())
     x, y = clients[0].public.x, clients[0].public.y
 
     def descend(network, losses):
@@ -135,7 +135,7 @@ def test_momentum_of_the_digestion_does_not_reach_the_private_training():
 @pytest.mark.parametrize("warmup", [0, 1, 9])
 def test_rounds_by_hand_after_pretraining(warmup):
     """On labels of the public data, before anything else, once; its momentum reaches neither others nor what follows."""
-    clients = with_public(public=Labelled())
+    clients = with_public(public=Labeled())
     federation = federate(FedMD(warmup=warmup, pretrain=5), rounds=3, clients=clients, **heavy_models())
     assert_own(federation, by_hand(3, warmup=warmup, momentum=0.9, pretrain=5))
 
@@ -259,7 +259,7 @@ def test_public_batches_are_drawn_anew_and_do_not_pile_up():
 
 def test_same_seed_same_bits_in_any_order():
     def made(clients=None, **kwargs):
-        clients = with_public(clients, Labelled())
+        clients = with_public(clients, Labeled())
         return federate(FedMD(samples=7, batch_size=3, warmup=0, pretrain=2), clients=clients, **kwargs)
 
     one = made()
@@ -290,7 +290,7 @@ class Watched(Classifier):
 def test_pretraining_passes_over_all_public_samples_with_their_labels(accumulate, monkeypatch):
     """Three epochs of batches of 4, 4 and 2, in an order that differs from epoch to epoch and from client to client."""
     monkeypatch.setattr(Watched, "seen", [])
-    clients = with_public(public=Labelled())
+    clients = with_public(public=Labeled())
     algorithm, work = FedMD(batch_size=4, pretrain=3), LocalWork(accumulate_grad_batches=accumulate)
     federate(algorithm, 1, Watched(net(1)), clients, work, others=[Watched(net(2, 7))])
     public, orders = clients[0].public, []
@@ -307,7 +307,7 @@ def test_pretraining_passes_over_all_public_samples_with_their_labels(accumulate
 
 
 def test_what_clients_log_is_of_their_own_data():
-    federation = federate(FedMD(batch_size=4, pretrain=3), 1, Watched(net(1)), with_public(public=Labelled()))
+    federation = federate(FedMD(batch_size=4, pretrain=3), 1, Watched(net(1)), with_public(public=Labeled()))
     for record, client in zip(federation.records, samples(), strict=True):
         assert record.metrics["train/metric"] == record.metrics["train/sum"] == client.num_samples
         assert record.steps == client.num_batches()
@@ -315,7 +315,7 @@ def test_what_clients_log_is_of_their_own_data():
 
 def test_a_client_that_is_first_drawn_later_pretrains_then_and_once():
     """Two of three clients a round. Labels come before the round's inputs, which two ask for twice."""
-    public = Labelled()
+    public = Labeled()
     federation = federate(FedMD(warmup=0, pretrain=2), 6, clients=with_public(public=public), size=2)
     asked = "".join(kind[0] for kind, _ in public.calls)
     assert re.fullmatch("li((ll)*iiii){6}", asked) and asked.count("l") == 1 + 2 * 3
@@ -329,14 +329,14 @@ def test_a_client_that_is_first_drawn_later_pretrains_then_and_once():
     ids=lambda algorithm: type(algorithm).__name__,
 )
 def test_nobody_else_sees_public_labels(algorithm):
-    public = Labelled()
+    public = Labeled()
     federation = federate(algorithm, 3, clients=with_public(public=public))
     assert {kind for kind, _ in public.calls} == {"inputs"}
     assert not any(record.error for record in federation.records)
 
 
 def test_pretraining_costs_a_number_a_round():
-    public = Labelled()
+    public = Labeled()
     bare, more = (federate(FedMD(pretrain=p), 3, clients=with_public(public=public)) for p in (0, 2))
     assert more.bytes_down == bare.bytes_down + 3 * 3 * NUMBER and more.bytes_up == bare.bytes_up
     assert all("memory" not in bare.engine.host.store.get(i) for i in range(3))
@@ -397,7 +397,7 @@ def three_classes():
     return federate(FedMD(), module=model(1), others=[model(2, 7, classes=3)])
 
 
-def unlabelled(pretrain=2, **models):
+def unlabeled(pretrain=2, **models):
     """Inputs alone, as noise is."""
     data = TensorDataset(torch.randn(6, 3, generator=torch.Generator().manual_seed(0)))
     public = PublicData(Batching(DataLoader(data)), np.arange(6))
@@ -421,7 +421,7 @@ def no_public(empty):
         (lambda: FedMD(warmup=-1), "warmup=-1 0 or more"),
         (lambda: FedMD(pretrain=-1), "pretrain=-1 must be 0 or more"),
         (
-            unlabelled,
+            unlabeled,
             r"pretrain=2 needs public data with labels, and 0 needs none: the public data \(TensorDataset\) have no labels",
         ),
         (lambda: FedMD(of="votes"), "of='votes' must be 'logits' or 'probabilities'"),
@@ -448,14 +448,14 @@ def test_bad_input_is_refused_in_a_sentence(make, message):
 def test_bad_input_is_refused_before_anybody_trains(monkeypatch):
     monkeypatch.setattr(Watched, "seen", [])
     many = {"module": Watched(net(1)), "others": [Watched(net(2, 7, 3))]}
-    clients = with_public(public=Labelled())
+    clients = with_public(public=Labeled())
     for algorithm in (FedMD(warmup=5), FedMD(warmup=5, pretrain=1)):
         with pytest.raises(ValueError, match="different classes"):
             federate(algorithm, clients=clients, **many)
     with pytest.raises(ValueError, match="have no labels"):
-        unlabelled(module=Watched(net(1)))
+        unlabeled(module=Watched(net(1)))
     assert Watched.seen == []
-    unlabelled(pretrain=0, module=Watched(net(1)))
+    unlabeled(pretrain=0, module=Watched(net(1)))
     assert Watched.seen
 
 

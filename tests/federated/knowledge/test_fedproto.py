@@ -70,7 +70,7 @@ def by_hand(rounds, lam, weights="samples"):
 
 @pytest.mark.parametrize(("lam", "weights"), [(1.0, "samples"), (0.3, "uniform")])
 def test_rounds_by_hand(lam, weights):
-    federation = proto(FedProto(LAYER, 3, lam, weights=weights))
+    federation = proto(FedProto(LAYER, 3, lam, weighting=weights))
     models, prototypes = by_hand(3, lam, weights)
     assert_own(federation, models, rtol=1e-4, atol=1e-5)
     found = federation.algorithm.state["prototypes"]
@@ -152,7 +152,7 @@ def test_maps_are_flattened_and_the_nearest_prototype_is_the_papers_inference():
     [
         (lambda: FedProto(LAYER, 3, lam=-1.0), "lam=-1.0 must be 0 or more"),
         (lambda: FedProto(LAYER, 0), "classes=0 1 or more"),
-        (lambda: FedProto(LAYER, 3, weights="sample"), "weights='sample' must be 'samples' or 'uniform'"),
+        (lambda: FedProto(LAYER, 3, weighting="sample"), "weighting='sample' must be 'samples' or 'uniform'"),
         (lambda: proto(FedProto("network.9", 3)), "layer='network.9' is not a layer of Classifier"),
         (lambda: proto(FedProto(LAYER, 3, label_key="y")), "label_key='y': the batch has no such entry"),
         (lambda: proto(FedProto(LAYER, 1)), "classes=1: there are labels from 0 to .; they must be 0 to 0"),

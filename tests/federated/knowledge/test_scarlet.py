@@ -27,10 +27,10 @@ from .two_models import assert_same_bits
 CLASSES, FLOAT = 2, 4
 
 
-class Labelled(Rows):
+class Labeled(Rows):
     """Public samples whose true class is the sign of their first number."""
 
-    def labelled(self, rows, batch_size):
+    def labeled(self, rows, batch_size):
         return ((x, (x[:, 0] > 1).long()) for x in self.batches(rows, batch_size))
 
 
@@ -157,7 +157,7 @@ def test_who_failed_to_learn_is_sent_it_again():
 
 
 def test_accuracy_of_hits_and_misses_by_hand():
-    public = Labelled()
+    public = Labeled()
     made = Watched(duration=9, samples=4, epochs=1, measure=True)
     federation = federate(made, rounds=4, clients=with_public(public=public))
     truth, known = (public.x[:, 0] > 1).long(), set()
@@ -253,10 +253,10 @@ def test_labels_of_other_public_data_are_refused_before_anybody_trains():
 
 
 def test_to_measure_without_labels_is_refused_before_anybody_trains():
-    class Unlabelled(Rows):
-        def labelled(self, rows, batch_size):
+    class Unlabeled(Rows):
+        def labeled(self, rows, batch_size):
             raise ValueError("the public data (Rows) have no labels.")
 
-    clients = with_public(public=Unlabelled())
+    clients = with_public(public=Unlabeled())
     with pytest.raises(ValueError, match=r"measure=True needs public data with labels, and False needs none"):
         federate(SCARLET(measure=True), clients=clients)

@@ -7,7 +7,7 @@ import torch
 from lkd.federated import DSFL, FD, FedMD
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.client_ensemble import Ensemble
-from lkd.federated.knowledge.common.distil_public import distil, soft_cross_entropy
+from lkd.federated.knowledge.common.distill_public import distill, soft_cross_entropy
 from lkd.federated.knowledge.common.forward import outputs
 from lkd.taps import Call
 
@@ -88,7 +88,7 @@ def test_no_gradient_reaches_what_teaches():
     teacher, student, public = net(5), model(3), Rows()
     targets = teacher(public.x).softmax(1)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
-    steps = distil(
+    steps = distill(
         student,
         optimizer,
         public,

@@ -354,7 +354,7 @@ def test_pools_are_filled_then_one_entry_gives_way():
     assert torch.equal(second, refresh(same, edges, range(4), 2, 2, 2, seed=0))
 
 
-def test_entries_of_former_neighbours_leave():
+def test_entries_of_former_neighbors_leave():
     table = torch.tensor([[[1, 0], [2, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]])
     new = refresh(table, [[2], [0], [0]], range(3), 2, 5, 100, seed=0)
     assert new[0].tolist() == [[2, 5], [2, 0]]

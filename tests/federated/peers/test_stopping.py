@@ -66,7 +66,7 @@ def test_still_for_four_rounds_running():
     assert rule.reason([0.5 - 0.015 * t for t in range(5)], small) == ""
 
 
-def test_rounds_in_which_no_neighbour_measured_are_neither_rise_nor_standstill():
+def test_rounds_in_which_no_neighbor_measured_are_neither_rise_nor_standstill():
     unknown = [math.nan] * 5
     assert MetaStopping().reason(rising(4, by=1e-4), unknown) == ""
     assert MetaStopping().reason(FLAT[:5], unknown) == ""

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from lkd.federated import Federation, Local, LocalWork, MetaStopping, TwoHeads
-from lkd.federated.peers.peer_heads import neighbours_loss
+from lkd.federated.peers.peer_heads import neighbors_loss
 from lkd.federated.topology import Complete, Ring, Star, TimeVarying, Topology
 from lkd.modules import Classifier, MultiHeadClassifier
 
@@ -82,7 +82,7 @@ def logits(*shape, seed=0):
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_loss_is_the_papers(measure, strategy):
     student, teachers = logits(4, 3), logits(4, 3, 3, seed=1)
-    found = neighbours_loss(student, teachers, measure, strategy, 2.0)
+    found = neighbors_loss(student, teachers, measure, strategy, 2.0)
     expected = loss_by_hand(student.tolist(), teachers.transpose(0, 1).tolist(), measure, strategy, 2.0)
     assert float(found) == pytest.approx(expected, rel=1e-10)
 
@@ -93,25 +93,25 @@ def test_gradients_reach_the_student_alone(measure, strategy):
     student, teachers = logits(3, 4).requires_grad_(), logits(3, 2, 4, seed=1).requires_grad_()
 
     def loss(z):
-        return neighbours_loss(z, teachers.detach(), measure, strategy, 1.5)
+        return neighbors_loss(z, teachers.detach(), measure, strategy, 1.5)
 
     assert torch.autograd.gradcheck(loss, student)
-    neighbours_loss(student, teachers, measure, strategy).backward()
+    neighbors_loss(student, teachers, measure, strategy).backward()
     assert teachers.grad is None and student.grad.abs().sum() > 0
 
 
 def test_holistic_is_the_mean_of_logits_not_of_probabilities():
     teachers = torch.tensor([[[8.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
     student = torch.tensor([[4.0, 0.5, 0.0]])
-    assert float(neighbours_loss(student, teachers, "kl")) == pytest.approx(0, abs=1e-6)
-    assert float(neighbours_loss(teachers.softmax(2).mean(1).log(), teachers, "kl")) > 0.05
+    assert float(neighbors_loss(student, teachers, "kl")) == pytest.approx(0, abs=1e-6)
+    assert float(neighbors_loss(teachers.softmax(2).mean(1).log(), teachers, "kl")) > 0.05
 
 
 @pytest.mark.parametrize("strategy", ["holistic", "pairwise"])
 @pytest.mark.parametrize("measure", MEASURES[1:])
 def test_teachers_that_agree_with_the_student_teach_nothing(measure, strategy):
     same = logits(4, 3)
-    assert float(neighbours_loss(same, same[:, None].repeat(1, 3, 1), measure, strategy)) == pytest.approx(
+    assert float(neighbors_loss(same, same[:, None].repeat(1, 3, 1), measure, strategy)) == pytest.approx(
         0, abs=1e-12
     )
 

@@ -65,17 +65,17 @@ def saliency(module: LightningModule, importance: Importance, batches: Sequence[
 
 
 def _loss(module: LightningModule, batch: Any) -> Tensor:
-    labelled = isinstance(batch, dict) and any(key in batch for key in LABELS)
-    labelled = labelled or (isinstance(batch, list | tuple) and len(batch) > 1)
-    if isinstance(module, Detector) and not labelled:
+    labeled = isinstance(batch, dict) and any(key in batch for key in LABELS)
+    labeled = labeled or (isinstance(batch, list | tuple) and len(batch) > 1)
+    if isinstance(module, Detector) and not labeled:
         found = module.detect(batch["images"], batch.get("cameras"))
         sure = [one["scores"].detach() >= SURE for one in found]
         targets = [
             {key: one[key][keep].detach() for key in ("boxes", "labels")}
             for one, keep in zip(found, sure, strict=True)
         ]
-        batch, labelled = {**batch, "targets": targets}, True
-    if labelled:
+        batch, labeled = {**batch, "targets": targets}, True
+    if labeled:
         args = (0,) if len(inspect.signature(module.training_step).parameters) > 1 else ()
         loss: Tensor = loss_of(module.training_step(batch, *args))
         return loss

@@ -37,7 +37,7 @@ def calibration_frames(
     Args:
         kind: The student.
         parts: Its parts; those of a camera get that camera's frames.
-        data: Of the configuration. Its `unlabelled_dataloader()`, where it has such a method, gives the frames (after
+        data: Of the configuration. Its `unlabeled_dataloader()`, where it has such a method, gives the frames (after
             `setup("predict")`, for which no label has to be read), else the training data do, as they are served.
         count: How many, or all where there are fewer.
 
@@ -48,7 +48,7 @@ def calibration_frames(
         ValueError: If there are none, or a batch of them is not what the student is tested on.
     """
     data.prepare_data()
-    plain = getattr(data, "unlabelled_dataloader", None)
+    plain = getattr(data, "unlabeled_dataloader", None)
     data.setup("fit" if plain is None else "predict")
     dataset, join = _asked(data, (data.train_dataloader if plain is None else plain)())
     cameras = isinstance(kind, Boxes) and isinstance(kind.module.network, PerCamera)

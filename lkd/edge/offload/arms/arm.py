@@ -15,7 +15,7 @@ from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer
 from lkd.edge.offload.point import Point
 from lkd.edge.offload.trial import Conditions
-from lkd.modules.classifier import Classifier, labelled
+from lkd.modules.classifier import Classifier, labeled
 from lkd.teachers.recipe import follow, require_recipe
 from lkd.teachers.sources import load
 
@@ -102,7 +102,7 @@ def samples(data: LightningDataModule, part: str) -> Samples:
     if isinstance(loader, DataLoader) and loader.batch_size is not None:
         # all samples in their order, as the cascade asks them, though the data's own loader may shuffle or drop some
         loader = DataLoader(loader.dataset, BATCH, collate_fn=loader.collate_fn)
-    batches = [] if isinstance(loader, list) else [labelled(batch) for batch in loader]
+    batches = [] if isinstance(loader, list) else [labeled(batch) for batch in loader]
     if not batches:
         raise ValueError(
             f"{type(data).__name__} has no {part} data"

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from lkd.batches import LABELS, Keys, call_of
-from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.messages import RefusalError
 from lkd.federated.protocol.runtime import Runtime
 from lkd.taps import Call
@@ -59,7 +59,7 @@ def told(module: nn.Module, call: Call) -> Iterator[None]:
 
 def public_calls(
     module: nn.Module,
-    public: Public,
+    public: PublicSamples,
     rows: Sequence[int] | np.ndarray,
     batch_size: int,
     runtime: Runtime,
@@ -71,7 +71,7 @@ def public_calls(
 
 
 def public_batches(
-    public: Public,
+    public: PublicSamples,
     rows: Sequence[int] | np.ndarray,
     batch_size: int,
     runtime: Runtime,

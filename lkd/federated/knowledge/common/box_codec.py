@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lkd.federated.knowledge.common.batch_inputs import public_batches
 from lkd.federated.knowledge.common.box_fusion import Found
-from lkd.federated.knowledge.common.forward import minimise
-from lkd.federated.protocol.client_data import Public
+from lkd.federated.knowledge.common.forward import minimize
+from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.runtime import Runtime
 from lkd.federated.protocol.tensors import Tensors
 
@@ -22,7 +22,7 @@ FINEST = 65535
 @torch.no_grad()
 def find(
     module: LightningModule,
-    public: Public,
+    public: PublicSamples,
     rows: Sequence[int] | np.ndarray,
     runtime: Runtime,
     batch_size: int,
@@ -108,7 +108,7 @@ def unpack(packed: Tensors) -> list[Found]:
 def learn(
     module: LightningModule,
     optimizer: torch.optim.Optimizer,
-    public: Public,
+    public: PublicSamples,
     rows: np.ndarray,
     packed: Tensors,
     runtime: Runtime,
@@ -148,7 +148,7 @@ def learn(
     before = own.get("log")
     own["log"] = _nothing  # what the module logs is of its own frames
     try:
-        return minimise(module, optimizer, batches(), loss, runtime.trainer, runtime.clip)
+        return minimize(module, optimizer, batches(), loss, runtime.trainer, runtime.clip)
     finally:
         own.pop("log")
         if before is not None:

@@ -81,7 +81,7 @@ def outputs_of(
     return outputs(context.module, calls, layers, context.loop.trainer)
 
 
-def minimise(
+def minimize(
     module: LightningModule,
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Any],

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.tensors import Groups
 from lkd.nested import tensors
 
@@ -42,7 +42,7 @@ class LabelCache:
             group.update({name: tensor.cpu() for name, tensor in group.items()})
         self._size, self._duration = size, duration
 
-    def belong(self, public: Public) -> None:
+    def belong(self, public: PublicSamples) -> None:
         """Refuses other public data than those whose labels it keeps, as a resumed run may bring.
 
         Raises:

@@ -16,7 +16,7 @@ from lkd.federated.client.single_samples import normalizes, try_one
 from lkd.federated.knowledge.common.batch_inputs import public_batches, run
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.consensus import stacked
-from lkd.federated.knowledge.common.distil_public import Compare, distil
+from lkd.federated.knowledge.common.distill_public import Compare, distill
 from lkd.federated.knowledge.common.forward import draw, outputs_of
 from lkd.federated.protocol.messages import Config
 from lkd.federated.protocol.seeds import derive, seed_everything
@@ -46,9 +46,9 @@ class PublicExchange(Algorithm):
             have other classes.
     """
 
-    shares = False
-    mixed = True
-    public = True
+    aggregates_weights = False
+    supports_multiple_models = True
+    needs_public_data = True
     trains_first = False
     """Whether clients train before the exchange, or digest and then train."""
 
@@ -165,7 +165,7 @@ class PublicExchange(Algorithm):
         context.save_state = True
 
     def _digest(self, context: ClientContext) -> None:
-        distil(
+        distill(
             context.module,
             context.optimizer,
             context.public,
@@ -196,7 +196,7 @@ def at_server(
     part: int = 0,
     input_key: Keys | None = None,
 ) -> None:
-    """Trains the server's model on public samples, as `distil` does a client's.
+    """Trains the server's model on public samples, as `distill` does a client's.
 
     Its optimizer is the module's own, begun anew every time, as a client's is; the server has no schedule.
 
@@ -216,7 +216,7 @@ def at_server(
     seed = derive(server.seed, server.index, server.population + part)  # numbers after the last client's
     seed_everything(seed, module.device)  # the same on every rank
     with torch.enable_grad():
-        distil(
+        distill(
             module,
             optimizer,
             server.public,

@@ -13,7 +13,7 @@ from torch import Tensor
 from lkd.federated.knowledge.common.batch_inputs import inputs_of, public_batches
 from lkd.federated.knowledge.common.forward import outputs
 from lkd.federated.knowledge.common.modality_layers import present
-from lkd.federated.protocol.client_data import Public
+from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.runtime import Runtime
 from lkd.losses.unit import gram, unit
 from lkd.taps import Call
@@ -22,7 +22,7 @@ from lkd.taps import Call
 def complete(
     module: LightningModule,
     modalities: Iterable[str],
-    public: Public,
+    public: PublicSamples,
     rows: Sequence[int] | np.ndarray,
     batch_size: int,
     runtime: Runtime,
@@ -48,7 +48,7 @@ def complete(
 def represent(
     module: LightningModule,
     layers: Mapping[str, str],
-    public: Public,
+    public: PublicSamples,
     rows: Sequence[int] | np.ndarray,
     batch_size: int,
     runtime: Runtime,

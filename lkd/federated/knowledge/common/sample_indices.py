@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lkd.federated.client.context import ClientContext
-from lkd.federated.protocol.client_data import Client
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.seeds import derive
 
 
@@ -23,7 +23,7 @@ def places(context: ClientContext) -> Iterator[Tensor]:
     Raises:
         ValueError: If the client cannot say.
     """
-    client: Client = context.client
+    client: ClientData = context.client
     if not hasattr(client, "train_places"):
         raise ValueError(
             f"client {client.name} has no method `train_places`, but this algorithm has to know which samples are in a batch."

@@ -48,7 +48,7 @@ def images(count=2, seed=0):
     return [(torch.randn(8, 1, 8, 8, generator=drawn), torch.arange(8) % 3) for _ in range(count)]
 
 
-def frames(labelled=True, cameras=("C1", "C1"), size=(64, 64)):
+def frames(labeled=True, cameras=("C1", "C1"), size=(64, 64)):
     batch = {
         "images": torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)),
         "cameras": list(cameras),
@@ -57,7 +57,7 @@ def frames(labelled=True, cameras=("C1", "C1"), size=(64, 64)):
         {"boxes": BOXES, "labels": torch.tensor([1])},
         {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
     ]
-    return [{**batch, "targets": targets}] if labelled else [batch]
+    return [{**batch, "targets": targets}] if labeled else [batch]
 
 
 def yolo(**kwargs):

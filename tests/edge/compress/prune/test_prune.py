@@ -92,7 +92,7 @@ def test_taylor_spares_what_the_loss_needs():
 @needs_yolo
 def test_frames_without_labels_are_enough():
     module = s.yolo()
-    Prune(macs=0.8).prune(module, s.frames(labelled=False))
+    Prune(macs=0.8).prune(module, s.frames(labeled=False))
     assert hasattr(module, KEY)
 
 

@@ -32,15 +32,15 @@ from . import subjects as s
 class Data(LightningDataModule):
     """What a wide network says is the truth."""
 
-    def __init__(self, labelled=True):
+    def __init__(self, labeled=True):
         super().__init__()
         x = torch.randn(96, 1, 8, 8, generator=torch.Generator().manual_seed(3))
         with torch.no_grad():
             y = s.classifier(seed=0).eval()(x).argmax(1)
-        self.sets, self.labelled = TensorDataset(x, y), labelled
+        self.sets, self.labeled = TensorDataset(x, y), labeled
 
     def train_dataloader(self):
-        given = self.sets if self.labelled else TensorDataset(self.sets.tensors[0])
+        given = self.sets if self.labeled else TensorDataset(self.sets.tensors[0])
         return DataLoader(given, batch_size=16, shuffle=True)
 
     def val_dataloader(self):
@@ -117,11 +117,11 @@ def test_pruned_then_recovered_by_each_way(job):
     assert losses(student(dense.config_module, again.checkpoint)) == losses(recovered)
 
 
-def test_unlabelled_data_serve_pruning_and_distillation(job):
-    given = job("1 prune", Data(labelled=False))
+def test_unlabeled_data_serve_pruning_and_distillation(job):
+    given = job("1 prune", Data(labeled=False))
     pruned = Prune(macs=0.6).run(given.parent, given)
     made = Recover(1, [Distillation(Parent(), [KD()], alpha=0.0)]).run(
-        pruned, job("2 recover", Data(labelled=False))
+        pruned, job("2 recover", Data(labeled=False))
     )
     assert made.checkpoint.name == "last.ckpt"
 

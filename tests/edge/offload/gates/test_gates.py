@@ -87,7 +87,7 @@ def test_no_gate_but_the_oracle_reads_truth_or_the_teacher_of_what_it_scores(kin
     test = drawn(1)
     blind = replace(test, truth=None, remote=[[{}]] * len(test), server_ms=test.server_ms * np.nan)
     for gate in [*usual(kind, 2), Random()]:
-        gate.fit(task, drawn(0, labelled=False))
+        gate.fit(task, drawn(0, labeled=False))
         assert gate.score(task, blind).shape == (len(test), 1)
 
 
@@ -139,7 +139,7 @@ def test_labels_are_a_target_where_they_may_be_read():
     plain.fit(Boxes(), of_boxes())
     assert not np.allclose(gate.score(Boxes(), of_boxes(1)), plain.score(Boxes(), of_boxes(1)))
     with pytest.raises(ValueError, match=r"Learned\(labels=true\) is taught by labels .* give labels=true"):
-        gate.fit(Boxes(), of_boxes(labelled=False))
+        gate.fit(Boxes(), of_boxes(labeled=False))
 
 
 def test_the_oracle_of_a_classifier_knows_where_the_teacher_helps():

@@ -20,7 +20,7 @@ needs_av = pytest.mark.skipif(av is None, reason="PyAV is not installed")
 SIZE, STEP = (64, 48), 6
 
 
-def grey(number, size=SIZE, noise=True):
+def gray(number, size=SIZE, noise=True):
     image = np.full((size[1], size[0], 3), STEP * number, np.uint8)
     if noise:  # a corner that costs bytes, so that damage can meet something
         image[:16, :32] = np.random.default_rng(number).integers(0, 256, (16, 32, 3))
@@ -38,7 +38,7 @@ def write_clip(
         if turned:
             stream.set_display_rotation(**turned)
         for number in range(count):
-            frame = av.VideoFrame.from_ndarray(grey(number), "rgb24")
+            frame = av.VideoFrame.from_ndarray(gray(number), "rgb24")
             frame.pts = number if times is None else round(1000 * times[number])
             frame.time_base = tick
             container.mux(stream.encode(frame))
@@ -53,7 +53,7 @@ def which(frame):
 
 def jpeg(number):
     data = io.BytesIO()
-    Image.fromarray(grey(number)).save(data, "jpeg")
+    Image.fromarray(gray(number)).save(data, "jpeg")
     return data.getvalue()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lkd.edge.predict.clips.video import VideoSource
 
-from .made import SIZE, av, camera, grey, needs_av, served, which, write_clip
+from .made import SIZE, av, camera, gray, needs_av, served, which, write_clip
 
 pytestmark = needs_av
 
@@ -128,7 +128,7 @@ def test_a_clip_in_which_frames_are_left_out_is_whole(name, tmp_path):
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 10)
         for time in times:
-            frame = av.VideoFrame.from_ndarray(grey(round(10 * time)), "rgb24")
+            frame = av.VideoFrame.from_ndarray(gray(round(10 * time)), "rgb24")
             frame.pts, frame.time_base = round(10 * time), Fraction(1, 10)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

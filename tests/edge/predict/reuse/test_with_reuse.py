@@ -101,7 +101,7 @@ def test_tracks_of_what_is_not_watched_are_refused(place):
         call("--track", "--slots=map.json", reuse="{step_s: 1, where: slots}")
 
 
-def test_transparency_is_no_change_and_a_camera_that_turns_to_grey_is_one(place):
+def test_transparency_is_no_change_and_a_camera_that_turns_to_gray_is_one(place):
     for second, mode in ((7, "RGBA"), (10, "L"), (11, "LA")):
         Image.open(f"in/gate_{second}.png").convert(mode).save(f"in/gate_{second}.png")
     call("--audit=0")

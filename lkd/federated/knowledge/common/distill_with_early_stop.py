@@ -10,8 +10,8 @@ from torch import Tensor
 from lkd.batches import Keys
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.federated.knowledge.common.distil_public import Compare
-from lkd.federated.knowledge.common.forward import minimise, outputs
-from lkd.federated.protocol.client_data import Public
+from lkd.federated.knowledge.common.forward import minimize, outputs
+from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.runtime import Runtime
 from lkd.taps import Call, Taps
 
@@ -22,7 +22,7 @@ APART = 10
 def fit(
     student: LightningModule,
     parameters: list[Tensor],
-    public: Public,
+    public: PublicSamples,
     targets: Tensor,
     loss: Compare,
     runtime: Runtime,
@@ -87,7 +87,7 @@ def fit(
     while done < steps and since < patience:
         many = min(check, steps - done)
         with torch.enable_grad():
-            minimise(student, optimizer, batches(many), step, runtime.trainer, scheduler=scheduler)
+            minimize(student, optimizer, batches(many), step, runtime.trainer, scheduler=scheduler)
         done, found = done + many, apart_loss()
         since = 0 if found < lowest else since + many
         if found < lowest:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lkd.batches import Keys
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
-from lkd.federated.knowledge.common.forward import minimise
-from lkd.federated.protocol.client_data import Public
+from lkd.federated.knowledge.common.forward import minimize
+from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.runtime import Runtime
 from lkd.taps import Call, Taps
 
@@ -20,10 +20,10 @@ Compare = Callable[[Any, Tensor], Tensor]
 """The loss of a batch from the model's logits `(B, C)`, or a list of what its layers give, and the targets `(B, ...)`."""
 
 
-def distil(
+def distill(
     module: LightningModule,
     optimizer: torch.optim.Optimizer,
-    public: Public,
+    public: PublicSamples,
     rows: np.ndarray,
     targets: Tensor,
     loss: Compare,
@@ -73,7 +73,7 @@ def distil(
         given = [taps.output(one).float() for one in layers]
         return loss(given[0] if isinstance(layer, str) else given, batch[1])
 
-    return minimise(module, optimizer, batches(), step, runtime.trainer, clip)
+    return minimize(module, optimizer, batches(), step, runtime.trainer, clip)
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float = 1.0) -> Tensor:
