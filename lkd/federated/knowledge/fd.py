@@ -13,7 +13,7 @@ from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.compatibility import OwnSizes, tell_sizes
-from lkd.federated.knowledge.common.distil_public import soft_cross_entropy
+from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.protocol.tensors import Lists, Tensors, moved
 from lkd.taps import Taps
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lkd.batches import Keys
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
-from lkd.federated.knowledge.common.distil_public import Compare
+from lkd.federated.knowledge.common.distill_public import Compare
 from lkd.federated.knowledge.common.forward import minimize, outputs
 from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.runtime import Runtime
