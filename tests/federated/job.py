@@ -251,10 +251,12 @@ SENSORS = ("creamfl", "modal_prototypes")
 """Those that are for several modalities."""
 
 
-def run(kind, folder, rounds, devices=1, callbacks=()):
+def run(kind, folder, rounds, devices=1, callbacks=(), engine=None, make=None):
     """The run; returns the federation."""
     torch.manual_seed(3)
-    federation = KINDS[kind]()
+    federation = (make or KINDS[kind])()
+    if engine is not None:
+        federation.engine = engine
     cohort = None if kind == "fedlin" else 3
     public = 0.2 if kind in PUBLIC else 0.0
     parts = (0.7, 0.3, 0.0) if kind == "two_heads" else (1.0, 0.0, 0.0)
@@ -284,7 +286,7 @@ def run(kind, folder, rounds, devices=1, callbacks=()):
     trainer.fit(federation, datamodule=data, ckpt_path=str(last) if last.exists() else None)
     kept = {
         c: state
-        for part in federation.ranks.gather_objects(federation.engine.host.store.state_dict())
+        for part in federation.ranks.gather_objects(federation.engine.state_dict()["clients"])
         for c, state in part.items()
     }
     if trainer.is_global_zero:

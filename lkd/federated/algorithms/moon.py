@@ -72,6 +72,10 @@ class ModelContrast(Term):
         return model_contrast(student, server, former, self.temperature)
 
 
+PAIR = "contrasted_models"
+"""Attribute of the module that trains which holds the models that it is contrasted with."""
+
+
 class Pair(nn.Module):
     """The server's model and the client's former one, on the same input."""
 
@@ -111,16 +115,18 @@ class MOON(Algorithm):
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """The server's and the former weights become a teacher."""
-        self.pair = Pair(module)
-        Distiller(Teacher(self.pair), [self.term], alpha=1.0).attach(module, example)
+        pair = Pair(module)
+        vars(module)[PAIR] = pair  # beside its layers, not among them
+        Distiller(Teacher(pair), [self.term], alpha=1.0).attach(module, example)
 
     def begin(self, context: ClientContext) -> None:
         """The client starts from the server's weights; what it had before is its own."""
         state = context.module.state_dict()
-        self.pair.server.load_state_dict(state)
-        self.pair.former.load_state_dict(state)
+        pair: Pair = vars(context.module)[PAIR]
+        pair.server.load_state_dict(state)
+        pair.former.load_state_dict(state)
         former = context.state.get("former", context.x)
-        weights = dict(self.pair.former.named_parameters())
+        weights = dict(pair.former.named_parameters())
         with torch.no_grad():
             for name, value in zip(context.names, former, strict=True):
                 weights[name].copy_(value)

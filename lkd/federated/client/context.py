@@ -1,8 +1,9 @@
 """A client at work: what the client's half of an algorithm sees, and changes."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.federated.protocol.client_data import NO_PUBLIC, ClientData, PublicSamples
@@ -11,6 +12,21 @@ from lkd.federated.protocol.tensors import Lists, Tensors
 
 if TYPE_CHECKING:
     from lkd.federated.client.training_loop import LocalLoop
+
+
+SCRATCH = "client_scratch"
+"""Attribute of the module at work that holds its client's scratch."""
+
+
+def scratch_of(module: LightningModule) -> dict[str, Any]:
+    """The scratch of the client that a module works for; for a step that knows the module alone.
+
+    Example:
+        >>> scratch_of(LightningModule())
+        {}
+    """
+    found: dict[str, Any] = vars(module).get(SCRATCH, {})
+    return found
 
 
 class ClientContext:
@@ -33,6 +49,7 @@ class ClientContext:
         seed: Where all randomness of this client in this round comes from.
         planned: Optimizer steps that this client is to make, `tau_i`.
         steps: Optimizer steps made so far; fp16 may skip some.
+        scratch: What the algorithm needs while this client works and nobody keeps; `scratch_of` gives it to a step.
         reply_metrics: Numbers that go up with the reply.
         correction: For the algorithm: what it adds to every gradient of this run.
     """
@@ -55,6 +72,7 @@ class ClientContext:
         self.client, self.seed = client, seed
         self.knowledge, self.memory = knowledge or {}, memory or {}
         self.reply_tensors: Tensors = {}
+        self.scratch: dict[str, Any] = {}
         self.save_state = False
         self.round = config.get("round", 0)
         self.planned, self.steps = config.get("steps", 0), 0

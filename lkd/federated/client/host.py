@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lkd.federated.client.batches import passes
 from lkd.federated.client.checks import check_lists
 from lkd.federated.client.clock import Clock
-from lkd.federated.client.context import ClientContext
+from lkd.federated.client.context import SCRATCH, ClientContext
 from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes, watching
 from lkd.federated.client.state import ClientStore, as_lists, as_tensors
@@ -193,7 +193,7 @@ class Host:
         rounds, steps = message.config["round"], message.config.get("steps", 0)
         slot.local_optimizer.enter(rounds, steps, state.get(SCHEDULE, {}))
         received = {k: g for k, g in message.tensors.items() if k not in ("x", "buffers")}
-        return slot, ClientContext(
+        context = ClientContext(
             slot.loop,
             [message.tensors["x"].get(name, slot.worker.tensors[name].detach()) for name in names],
             as_lists(received, names, device),
@@ -204,6 +204,8 @@ class Host:
             {name: tensor.to(device) for name, tensor in message.knowledge.items()},
             {name: tensor.to(device) for name, tensor in state.get(MEMORY, {}).items()},
         )
+        vars(slot.module)[SCRATCH] = context.scratch  # which goes with all else that the client leaves
+        return slot, context
 
     @contextlib.contextmanager
     def _watching(self, verb: str, slot: ModelSlot, client: ClientData) -> Iterator[None]:

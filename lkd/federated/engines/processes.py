@@ -86,8 +86,9 @@ class Processes(Engine):
         self._data = None if data is None else _pickled(data, "data")
 
     def open(self, description: Description) -> None:
-        """See `Engine.open`."""
-        self._description = description
+        """See `Engine.open`; what clients of another federation have kept is forgotten."""
+        self._description, self._job = description, None
+        self._store.load_state_dict({})
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
         """Describes the federation to the processes, which begin here."""

@@ -122,7 +122,6 @@ class CreamFL(Algorithm):
         self.temperature, self.score_temperature = temperature, score_temperature
         self.samples, self.epochs, self.batch_size = samples, epochs, batch_size
         self.layer, self.modalities = layer, None if modalities is None else list(modalities)
-        self._former: dict[str, Tensor] = {}
         self._checked = False
 
     def setup(self, x: Tensors) -> None:
@@ -148,7 +147,7 @@ class CreamFL(Algorithm):
 
     def begin(self, context: ClientContext) -> None:
         """At the client: what it makes of the public samples before it trains."""
-        self._former = self._represent(context) if self.intra else {}
+        context.scratch["former"] = self._represent(context) if self.intra else {}
 
     def finish(self, context: ClientContext) -> Lists:
         """At the client, after private training: contrasts, and tells its representations."""
@@ -163,7 +162,7 @@ class CreamFL(Algorithm):
                     context.public,
                     rows,
                     torch.arange(len(rows)),
-                    self._contrast(list(layers), bank),
+                    self._contrast(list(layers), bank, context.scratch["former"]),
                     context.loop,
                     context.seed,
                     self.epochs,
@@ -171,11 +170,10 @@ class CreamFL(Algorithm):
                     list(layers.values()),
                     context.loop.clip,
                 )
-        self._former = {}
         context.reply_tensors |= {f"own/{m}": z for m, z in self._represent(context).items()}
         return {}
 
-    def _contrast(self, modalities: list[str], bank: dict[str, Tensor]) -> Compare:
+    def _contrast(self, modalities: list[str], bank: Tensors, former: Tensors) -> Compare:
         """The client's loss on public samples, by their places in the round."""
 
         def loss(given: list[Tensor], places: Tensor) -> Tensor:
@@ -187,7 +185,7 @@ class CreamFL(Algorithm):
                     contrasts = [info_nce(z, g, places, self.temperature) for g in others]
                     total = total + self.inter * torch.stack(contrasts).mean()
                 if self.intra:
-                    near, far = bank[m][places], self._former[m][places]
+                    near, far = bank[m][places], former[m][places]
                     total = total + self.intra * model_contrast(z, near, far, self.temperature)
                 each.append(total)
             return torch.stack(each).mean()

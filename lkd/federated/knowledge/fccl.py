@@ -20,6 +20,8 @@ from lkd.taps import Taps
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
+MODELS = "former_models"
+"""Attribute of the module that trains which holds the models that it once was."""
 FORMER = ("previous", "pretrained")
 """What a client keeps of itself: after its last round, and after its training alone."""
 
@@ -109,12 +111,11 @@ class FCCL(PublicExchange):
         if batch_size < 2:
             raise ValueError(f"batch_size={batch_size} must be 2 or more: correlations are over a batch.")
         self.lam, self.weights_of = lam, {"previous": inter, "pretrained": intra}
-        self._former: list[tuple[LightningModule, dict[str, LightningModule]]] = []
-        self._active: dict[str, LightningModule] = {}
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Adds the divergences from the client's former models."""
-        self._former.append((module, {name: copied(module, "client").eval() for name in FORMER}))
+        former = {name: copied(module, "client").eval() for name in FORMER}
+        vars(module)[MODELS] = former  # beside its layers, not among them
         add_loss(module, self._extra, [self.layer], "train/former_loss")
 
     def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor:
@@ -132,14 +133,13 @@ class FCCL(PublicExchange):
             self._remember(context, FORMER)
         with torch.enable_grad():
             super().begin(context)
-        self._active = {}
         if context.round < self.warmup or not context.memory:
             return
-        former = next(models for module, models in self._former if module is context.module)
+        former: dict[str, LightningModule] = vars(context.module)[MODELS]
         for which, model in former.items():
             for name, tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
                 tensor.copy_(context.memory[f"{which}/{name}"])
-        self._active = {which: model for which, model in former.items() if self.weights_of[which]}
+        context.scratch["former"] = {which: m for which, m in former.items() if self.weights_of[which]}
 
     def finish(self, context: ClientContext) -> Lists:
         """Remembers itself for the next round."""
@@ -151,12 +151,12 @@ class FCCL(PublicExchange):
         now = moved(state(context), "cpu")
         context.memory |= {f"{one}/{name}": tensor for one in which for name, tensor in now.items()}
 
-    def _extra(self, batch: Any, taps: Taps) -> Tensor | None:
-        if not self._active:
+    def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
+        if not (former := scratch.get("former")):
             return None
         log_p = taps.output(self.layer).float().log_softmax(-1)
         total = log_p.new_zeros(())
-        for which, model in self._active.items():
+        for which, model in former.items():
             with torch.no_grad(), Taps(model, [self.layer], "layer") as asked:
                 run(model, call_of(model, batch, self.input_key))
             log_q = asked.output(self.layer).float().log_softmax(-1)

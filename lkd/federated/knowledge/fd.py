@@ -55,8 +55,6 @@ class FD(Algorithm):
         if gamma < 0:
             raise ValueError(f"gamma={gamma} must be 0 or more.")
         self.gamma, self.layer, self.label_key, self.input_key = gamma, layer, label_key, input_key
-        self._targets: Tensors = {}
-        self._sums: Tensors = {}
         self._sizes = OwnSizes(layer)
 
     def setup(self, x: Tensors) -> None:
@@ -73,29 +71,31 @@ class FD(Algorithm):
 
     def begin(self, context: ClientContext) -> None:
         """Takes the targets that were sent, and begins to count anew."""
-        self._targets, self._sums = context.knowledge, {}
+        context.scratch.update(targets=context.knowledge, sums={})
 
-    def _extra(self, batch: Any, taps: Taps) -> Tensor | None:
+    def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
         logits = taps.output(self.layer).float()
         labels = labels_of(batch, self.label_key)
         classes = logits.shape[1]
-        if not self._sums:
-            self._sums = {"mean": logits.new_zeros(classes, classes), "count": logits.new_zeros(classes)}
+        sums, targets = scratch["sums"], scratch["targets"]
+        if not sums:
+            sums |= {"mean": logits.new_zeros(classes, classes), "count": logits.new_zeros(classes)}
         one_hot = F.one_hot(labels, classes).to(logits)  # index_add_ would not be reproducible on a GPU
-        self._sums["mean"] += one_hot.T @ logits.detach().softmax(1)
-        self._sums["count"] += one_hot.sum(0)
-        if not self._targets or not self.gamma:
+        sums["mean"] += one_hot.T @ logits.detach().softmax(1)
+        sums["count"] += one_hot.sum(0)
+        if not targets or not self.gamma:
             return None
-        known = self._targets["known"][labels] > 0
+        known = targets["known"][labels] > 0
         if not known.any():
             return None
         share = known.float().mean()  # samples without a target count as zero
-        return self.gamma * share * soft_cross_entropy(logits[known], self._targets["targets"][labels[known]])
+        return self.gamma * share * soft_cross_entropy(logits[known], targets["targets"][labels[known]])
 
     def finish(self, context: ClientContext) -> Lists:
         """Tells the mean output of each class."""
-        count = self._sums["count"]
-        context.reply_tensors = {"mean": self._sums["mean"] / count.clamp_min(1)[:, None], "count": count}
+        sums = context.scratch["sums"]
+        count = sums["count"]
+        context.reply_tensors = {"mean": sums["mean"] / count.clamp_min(1)[:, None], "count": count}
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:

@@ -26,6 +26,8 @@ from lkd.taps import Call, Taps
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
+ENCODER = "encoder/"
+"""Before the names of the tensors of what makes hashes, when it is sent."""
 HASHED = "hashed"
 
 
@@ -83,8 +85,6 @@ class FedCache(Algorithm):
         self.encoder, self.related, self.alpha, self.temperature = encoder, related, alpha, temperature
         self.layer, self.input_key, self.label_key = layer, input_key, label_key
         self._start = copy.deepcopy(encoder.state_dict())
-        self._knowledge: Tensors = {}
-        self._places: Iterator[Tensor] = iter(())
         self._relation: tuple[tuple[str, ...], Tensor] | None = None
 
     def setup(self, x: Tensors) -> None:
@@ -98,16 +98,17 @@ class FedCache(Algorithm):
 
     def begin(self, context: ClientContext) -> None:
         """Takes what the cache says of this client's samples."""
-        self._knowledge, self._places = context.knowledge, places(context)
+        known = {name: t for name, t in context.knowledge.items() if not name.startswith(ENCODER)}
+        context.scratch.update(knowledge=known, places=places(context))
 
-    def _extra(self, batch: Any, taps: Taps) -> Tensor | None:
-        if not self._knowledge or not self.alpha:
+    def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
+        if not scratch["knowledge"] or not self.alpha:
             return None
-        rows = next(self._places)
-        known = self._knowledge["known"][rows] > 0
+        rows = next(scratch["places"])
+        known = scratch["knowledge"]["known"][rows] > 0
         if not known.any():
             return None
-        logits, targets = taps.output(self.layer)[known], self._knowledge["logits"][rows][known]
+        logits, targets = taps.output(self.layer)[known], scratch["knowledge"]["logits"][rows][known]
         share = known.float().mean()  # samples without a teacher count as zero
         return self.alpha * share * kd_loss(logits, targets, self.temperature)
 
@@ -126,7 +127,8 @@ class FedCache(Algorithm):
         if HASHED not in context.memory:
             context.reply_tensors["labels"] = torch.cat(labels)
             encoder = self.encoder.to(context.module.device)
-            encoder.load_state_dict(self.state["encoder"])
+            sent = {n.removeprefix(ENCODER): t for n, t in context.knowledge.items() if n.startswith(ENCODER)}
+            encoder.load_state_dict(sent)
             (codes,) = outputs(encoder, inputs(encoder), [""], loop.trainer)
             context.reply_tensors["codes"] = codes.flatten(1)
             context.memory[HASHED] = torch.tensor(1)
@@ -136,6 +138,12 @@ class FedCache(Algorithm):
         """The clients train with what the cache has, and fill it."""
         ages = {name: age + 1 for name, age in self.state.get("ages", {}).items()}
         knowledge, uses = self._fetch(server.cohort, ages)
+        encoder = {ENCODER + name: tensor for name, tensor in self.state["encoder"].items()}
+        for i, sent in knowledge.items():
+            if str(i) not in self.state.get(
+                "codes", {}
+            ):  # who has not told its hashes yet gets what makes them
+                sent |= encoder
         told = server.gather(server.train(knowledge=knowledge))
         cache = {name: dict(self.state.get(name, {})) for name in ("logits", "codes", "labels")}
         for t in told:

@@ -113,10 +113,6 @@ class FedGen(Algorithm):
         self.steps, self.batch_size, self.lr, self.weight_decay = steps, batch_size, lr, weight_decay
         self.layer, self.label_key = layer, label_key
         self._start = copy.deepcopy(generator.state_dict())
-        self._counts = torch.zeros(self.classes)
-        self._shares: Tensor | None = None
-        self._random = torch.Generator()
-        self._decayed = 1.0
 
     def setup(self, x: Tensors) -> None:
         """The generator begins anew."""
@@ -127,16 +123,17 @@ class FedGen(Algorithm):
         head = find_layer(module, self.head, "head")
         self._rehearse(head, module.device)
 
-        def extra(batch: Any, taps: Taps) -> Tensor | None:
+        def extra(scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
             labels = labels_of(batch, self.label_key)
-            self._counts += torch.bincount(labels.cpu(), minlength=self.classes)
-            if self._shares is None or not (self.alpha or self.beta):
+            scratch["counts"] += torch.bincount(labels.cpu(), minlength=self.classes)
+            if scratch["shares"] is None or not (self.alpha or self.beta):
                 return None
-            drawn = labels_like(self._shares, len(labels), self._random).to(labels)
-            on_drawn, on_own = head(self._features(drawn)), head(self._features(labels))
+            random = scratch["random"]
+            drawn = labels_like(scratch["shares"], len(labels), random).to(labels)
+            on_drawn, on_own = head(self._features(drawn, random)), head(self._features(labels, random))
             hard = F.cross_entropy(full_precision(on_drawn), drawn)
             soft = kd_loss(taps.output(self.layer), on_own, temperature=1.0)
-            return self._decayed * (self.alpha * hard + self.beta * soft)
+            return scratch["decayed"] * (self.alpha * hard + self.beta * soft)
 
         add_loss(module, extra, [self.layer], "train/generated_loss")
 
@@ -157,23 +154,26 @@ class FedGen(Algorithm):
             )
 
     @torch.no_grad()
-    def _features(self, labels: Tensor) -> Tensor:
-        noise = torch.randn(len(labels), self.generator.noise, generator=self._random)
+    def _features(self, labels: Tensor, random: torch.Generator) -> Tensor:
+        noise = torch.randn(len(labels), self.generator.noise, generator=random)
         return self.generator(noise.to(labels.device), labels)
 
     def begin(self, context: ClientContext) -> None:
         """Takes the generator that was sent."""
         sent = context.knowledge
-        self._counts, self._shares = torch.zeros(self.classes), sent.get(SHARES)
-        self._random = torch.Generator().manual_seed(derive(context.seed, SERVER))
-        self._decayed = self.decay**context.round
-        if self._shares is not None:
+        context.scratch.update(
+            counts=torch.zeros(self.classes),
+            shares=sent.get(SHARES),
+            random=torch.Generator().manual_seed(derive(context.seed, SERVER)),
+            decayed=self.decay**context.round,
+        )
+        if SHARES in sent:
             weights = {n.removeprefix(WEIGHTS): t for n, t in sent.items() if n.startswith(WEIGHTS)}
             self.generator.to(context.module.device).eval().load_state_dict(weights)
 
     def finish(self, context: ClientContext) -> Lists:
         """Tells how many samples of each class it trained on."""
-        context.reply_tensors = {COUNTS: self._counts}
+        context.reply_tensors = {COUNTS: context.scratch["counts"]}
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:

@@ -121,8 +121,6 @@ class FedGKT(Algorithm):
         self.epochs, self.batch_size = epochs, batch_size
         self.input_key, self.label_key = input_key, label_key
         self._start = copy.deepcopy(server.state_dict())
-        self._targets: Tensor | None = None
-        self._places: Iterator[Tensor] = iter(())
 
     def setup(self, x: Tensors) -> None:
         """The server's model begins anew."""
@@ -135,12 +133,12 @@ class FedGKT(Algorithm):
 
     def begin(self, context: ClientContext) -> None:
         """Takes the server's logits of the client's samples."""
-        self._targets, self._places = context.knowledge.get("logits"), places(context)
+        context.scratch.update(targets=context.knowledge.get("logits"), places=places(context))
 
-    def _extra(self, batch: Any, taps: Taps) -> Tensor | None:
-        if self._targets is None or not self.alpha:
+    def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
+        if scratch["targets"] is None or not self.alpha:
             return None
-        targets = self._targets[next(self._places)]
+        targets = scratch["targets"][next(scratch["places"])]
         return self.alpha * kd_loss(taps.output(self.layer), targets, self.temperature)
 
     def finish(self, context: ClientContext) -> Lists:

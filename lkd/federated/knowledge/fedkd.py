@@ -141,7 +141,7 @@ class FedKD(Algorithm):
             find_layer(module, layer, "layer")
         adapter = find_layer(module, self.adapter, "adapter") if self.hidden else None
 
-        def extra(batch: Any, taps: Taps) -> Tensor:
+        def extra(scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor:
             pairs = []
             if self.hidden and adapter is not None:
                 pairs.append((taps.output(self.hidden[0]), adapter(taps.output(self.hidden[1]))))

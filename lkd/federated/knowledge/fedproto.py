@@ -68,7 +68,6 @@ class FedProto(Algorithm):
             raise ValueError(f"lam={lam} must be 0 or more, and classes={classes} 1 or more.")
         self.layer, self.classes, self.lam = layer, classes, lam
         self.input_key, self.label_key = input_key, label_key
-        self._prototypes: Tensors = {}
         self._sizes = OwnSizes(layer, "embedding sizes")
 
     def setup(self, x: Tensors) -> None:
@@ -86,14 +85,15 @@ class FedProto(Algorithm):
 
     def begin(self, context: ClientContext) -> None:
         """Takes the prototypes that were sent."""
-        self._prototypes = context.knowledge
+        context.scratch["prototypes"] = context.knowledge
 
-    def _extra(self, batch: Any, taps: Taps) -> Tensor | None:
-        if not self._prototypes or not self.lam:
+    def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
+        prototypes = scratch.get("prototypes")
+        if not prototypes or not self.lam:
             return None
         features = taps.output(self.layer).float().flatten(1)
         labels = labels_of(batch, self.label_key)
-        return self.lam * prototype_distance(features, labels, **self._prototypes)
+        return self.lam * prototype_distance(features, labels, **prototypes)
 
     def finish(self, context: ClientContext) -> Lists:
         """Tells the mean feature of each class, of the trained model in eval mode."""

@@ -100,7 +100,7 @@ class FML(Algorithm):
         find_layer(module, self.shared, "shared")
         add_loss(module, self._extra, [self.private, self.shared], "train/mutual_loss", self.alpha)
 
-    def _extra(self, batch: Any, taps: Taps) -> Tensor:
+    def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor:
         labels = labels_of(batch, self.label_key)
         return fml_loss(taps.output(self.private), taps.output(self.shared), labels, self.alpha, self.beta)
 

@@ -126,8 +126,6 @@ class ModalPrototypes(Algorithm):
         self.classes, self.intra, self.inter, self.layer = classes, intra, inter, layer
         self.modalities = None if modalities is None else list(modalities)
         self.label_key = label_key
-        self._own: dict[str, Tensors] = {}
-        self._others: dict[str, Tensors] = {}
         self._sizes = OwnSizes(layer, "embedding sizes")
 
     def setup(self, x: Tensors) -> None:
@@ -150,11 +148,15 @@ class ModalPrototypes(Algorithm):
     def begin(self, context: ClientContext) -> None:
         """Takes the prototypes that were sent, and joins those of other modalities."""
         means, counts = (of_each(context.knowledge, what) for what in ("mean", "count"))
-        self._own = {m: {"mean": means[m], "count": counts[m]} for m in means}
-        self._others = {m: mean_of_others(means, counts, m) for m in self._layers(context.module)}
+        context.scratch["own"] = {m: {"mean": means[m], "count": counts[m]} for m in means}
+        others = {m: mean_of_others(means, counts, m) for m in self._layers(context.module)}
+        context.scratch["others"] = others
 
-    def _extra(self, module: LightningModule, batch: Any, taps: Taps) -> Tensor | None:
-        if not self._own or not (self.intra or self.inter):
+    def _extra(
+        self, module: LightningModule, scratch: dict[str, Any], batch: Any, taps: Taps
+    ) -> Tensor | None:
+        own, others = scratch.get("own"), scratch.get("others", {})
+        if not own or not (self.intra or self.inter):
             return None
         labels, there = labels_of(batch, self.label_key), present(module, taps.input(NETWORK))
         found = []
@@ -163,7 +165,7 @@ class ModalPrototypes(Algorithm):
                 continue
             features, y = owners(taps.output(layer), rows, layer), labels[rows]
             away = features.new_zeros(())
-            for weight, prototypes in ((self.intra, self._own.get(m)), (self.inter, self._others[m])):
+            for weight, prototypes in ((self.intra, own.get(m)), (self.inter, others[m])):
                 if prototypes:
                     away = away + weight * prototype_distance(features, y, **prototypes)
             found.append(away)

@@ -114,14 +114,15 @@ class MHD(Algorithm):
         self.nu_emb, self.nu_aux, self.choice = nu_emb, nu_aux, choice
         self.pool, self.refresh, self.teachers, self.batch_size = pool, refresh, teachers, batch_size
         self.collections, self.input_key = collections, input_key
-        self._lessons: Lessons | None = None
         self._checked = False
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Adds the distillation to the module's step; layers that do not exist speak now."""
         for layer in self._layers(module):
             find_layer(module, layer, "heads" if layer != self.embedding else "embedding")
-        add_loss(module, lambda batch, taps: self._extra(module), [], "train/distillation_loss")
+        add_loss(
+            module, lambda scratch, batch, taps: self._extra(module, scratch), [], "train/distillation_loss"
+        )
 
     def setup(self, x: Tensors) -> None:
         """Pools begin empty."""
@@ -213,7 +214,6 @@ class MHD(Algorithm):
 
     def begin(self, context: ClientContext) -> None:
         """At the client: what the neighbours said, step by step, with the samples that they said it of."""
-        self._lessons = None
         if "valid" in context.knowledge:
             rows = self._rows(context)
 
@@ -222,7 +222,7 @@ class MHD(Algorithm):
                     context.module, context.public, rows, self.batch_size, context.loop, self.input_key
                 )
 
-            self._lessons = Lessons(context.knowledge, calls, context.seed)
+            context.scratch["lessons"] = Lessons(context.knowledge, calls, context.seed)
 
     def finish(self, context: ClientContext) -> Lists:
         """A member of a collection tells its weights to the others."""
@@ -234,17 +234,18 @@ class MHD(Algorithm):
         """A member of a collection takes the mean of all members."""
         adopt(context, context.knowledge)
 
-    def _extra(self, module: LightningModule) -> Tensor | None:
+    def _extra(self, module: LightningModule, scratch: dict[str, Any]) -> Tensor | None:
         """The distillation of one step."""
-        lesson = self._lessons.next() if self._lessons is not None else None
-        if self._lessons is None or lesson is None:
+        lessons: Lessons | None = scratch.get("lessons")
+        lesson = lessons.next() if lessons is not None else None
+        if lessons is None or lesson is None:
             return None
         layers = self._layers(module)
         with Taps(module, layers, "heads") as taps:
             run(module, lesson.call)
         found = [taps.output(layer) for layer in layers]
         heads = found[:-1] if self.nu_emb else found
-        loss = self.nu_aux * chain_loss(heads, lesson.heads, self.choice, self._lessons.generator)
+        loss = self.nu_aux * chain_loss(heads, lesson.heads, self.choice, lessons.generator)
         if self.nu_emb:
             loss = loss + self.nu_emb * embedding_distance(found[-1].flatten(1), lesson.embedding)
         return loss

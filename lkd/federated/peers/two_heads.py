@@ -12,7 +12,7 @@ from torch.func import functional_call
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientContext
+from lkd.federated.client.context import ClientContext, scratch_of
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.own_checkpoints import state
 from lkd.federated.peers.meta_stopping import MetaStopping
@@ -112,8 +112,6 @@ class TwoHeads(Algorithm):
         self.stopping, self.first, self.second = stopping, first, second
         self.label_key, self.input_key = label_key, input_key
         self.needs_validation_data = stopping is not None
-        self._teachers: list[Tensors] | None = None  # None in the first phase
-        self._itself: Tensors = {}
 
     def setup(self, x: Tensors) -> None:
         """Nobody has begun."""
@@ -135,7 +133,10 @@ class TwoHeads(Algorithm):
 
         @functools.wraps(step)  # the local loop reads the user's signature to decide what to pass
         def either(batch: Any, *args: Any, **kwargs: Any) -> Any:
-            return step(batch, *args, **kwargs) if self._teachers is None else self._step(module, batch)
+            scratch = scratch_of(module)
+            if "teachers" not in scratch:  # the first phase
+                return step(batch, *args, **kwargs)
+            return self._step(module, batch, scratch)
 
         module.training_step = either  # type: ignore[method-assign]
 
@@ -220,7 +221,6 @@ class TwoHeads(Algorithm):
 
     def begin(self, context: ClientContext) -> None:
         """At the client: gets its teachers ready; one that has stopped makes no step."""
-        self._teachers = None
         if "second" not in context.config:
             return
         trains = "teachers" in context.knowledge
@@ -230,20 +230,19 @@ class TwoHeads(Algorithm):
             context.planned = 0
             return
         held = _held(context)
-        self._teachers = [held[j] for j in context.knowledge["teachers"].tolist()]
+        context.scratch["teachers"] = [held[j] for j in context.knowledge["teachers"].tolist()]
         head = context.module.get_submodule(self.second)
-        self._itself = {n: t.clone() for n, t in head.state_dict().items()}
+        context.scratch["itself"] = {n: t.clone() for n, t in head.state_dict().items()}
 
-    def _step(self, module: LightningModule, batch: Any) -> Tensor:
+    def _step(self, module: LightningModule, batch: Any, scratch: dict[str, Any]) -> Tensor:
         """The loss of the second head."""
-        assert self._teachers is not None
         call = call_of(module, batch, self.input_key, self.label_key)
         labels = labels_of(batch, self.label_key)
         head = module.get_submodule(self.second)
         with torch.no_grad():
             embedding, _ = look(module.eval(), {}, self.second, call)
-            said = [look(module, model, self.second, call)[1] for model in self._teachers]
-            said.append(functional_call(head, self._itself, (embedding,)))
+            said = [look(module, model, self.second, call)[1] for model in scratch["teachers"]]
+            said.append(functional_call(head, scratch["itself"], (embedding,)))
         logits = head.train()(embedding)
         hard = F.cross_entropy(full_precision(logits), labels)
         soft = neighbors_loss(logits, torch.stack(said, 1), self.measure, self.strategy, self.temperature)

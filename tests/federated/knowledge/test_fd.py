@@ -153,13 +153,13 @@ def test_the_soft_part_is_a_cross_entropy_summed_over_classes():
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     labels = torch.tensor([0, 1, 1, 2])
     q = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.0, 0.0, 0.0]], requires_grad=True)
-    algorithm._targets = {"targets": q.detach(), "known": torch.tensor([1, 1, 0], dtype=torch.uint8)}
+    targets = {"targets": q.detach(), "known": torch.tensor([1, 1, 0], dtype=torch.uint8)}
 
     class Said:
         def output(self, layer):
             return logits
 
-    (F.cross_entropy(logits, labels) + algorithm._extra((None, labels), Said())).backward()
+    (F.cross_entropy(logits, labels) + algorithm._extra({"targets": targets, "sums": {}}, (None, labels), Said())).backward()
     p, known = logits.detach().softmax(1), torch.tensor([1.0, 1.0, 1.0, 0.0])
     expected = (p - F.one_hot(labels, 3) + 0.5 * known[:, None] * (p - q[labels])) / 4
     torch.testing.assert_close(logits.grad, expected.detach())

@@ -138,7 +138,7 @@ def test_a_client_that_comes_back_gets_its_last_answer():
     class Watched(FedGKT):
         def begin(self, context):
             super().begin(context)
-            got.setdefault(context.client.id, []).append((context.round, self._targets))
+            got.setdefault(context.client.id, []).append((context.round, context.scratch["targets"]))
 
     got = {}
     made = Watched(Classifier(head(), 2, optimizer=sgd), "network.1")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lkd.federated import DSFL, FD, FedMD
+from lkd.federated.client.context import SCRATCH
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.client_ensemble import Ensemble
 from lkd.federated.knowledge.common.distill_public import distill, soft_cross_entropy
@@ -112,12 +113,14 @@ def test_what_a_class_is_told_is_detached_from_the_student():
     student = model(3)
     student.log = lambda *args, **kwargs: None
     add_loss(student, algorithm._extra, [""], "added")
+    scratch = {"targets": {}, "sums": {}}
+    vars(student)[SCRATCH] = scratch
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     for _ in range(2):
         student.training_step((x, labels)).backward()  # a graph that went on would be freed by now
-    assert not algorithm._sums["mean"].requires_grad
-    assert algorithm._sums["count"].tolist() == [4.0, 4.0]
-    torch.testing.assert_close(algorithm._sums["mean"].sum(1), torch.tensor([4.0, 4.0]))
+    assert not scratch["sums"]["mean"].requires_grad
+    assert scratch["sums"]["count"].tolist() == [4.0, 4.0]
+    torch.testing.assert_close(scratch["sums"]["mean"].sum(1), torch.tensor([4.0, 4.0]))
 
 
 def test_predictions_are_made_in_eval_mode_and_leave_no_graph():

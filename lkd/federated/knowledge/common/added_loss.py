@@ -7,11 +7,12 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.federated.client.context import scratch_of
 from lkd.finite import require_finite
 from lkd.taps import Taps
 
-Extra = Callable[[Any, Taps], Tensor | None]
-"""From the batch and the tapped layers, the loss that is added, or None."""
+Extra = Callable[[dict[str, Any], Any, Taps], Tensor | None]
+"""From the scratch of the client at work, the batch and the tapped layers, the loss that is added, or None."""
 
 
 def add_loss(
@@ -32,7 +33,7 @@ def add_loss(
         >>> from lkd.modules import Classifier
         >>> module = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), num_classes=3)
         >>> module.log = lambda *args, **kwargs: None
-        >>> add_loss(module, lambda batch, taps: taps.output("").square().mean(), [""], "decay", alpha=0.0)
+        >>> add_loss(module, lambda scratch, batch, taps: taps.output("").square().mean(), [""], "decay", alpha=0.0)
         >>> loss = module.training_step((torch.zeros(2, 1, 2, 2), torch.tensor([0, 1])))
         >>> torch.allclose(loss, module.network[1].bias.square().mean())
         True
@@ -46,7 +47,7 @@ def add_loss(
         if output is None:
             return None
         own: Any = output["loss"] if isinstance(output, dict) else output
-        added = extra(batch, taps)
+        added = extra(scratch_of(module), batch, taps)
         total: Tensor = alpha * own
         if added is not None:
             module.log(name, added.detach())
