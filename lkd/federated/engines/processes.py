@@ -4,6 +4,7 @@ import io
 import multiprocessing
 import tempfile
 import time
+import types
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -351,6 +352,7 @@ def _nothing() -> None:
 class _Pickler(cloudpickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Leaves out what belongs to this process."""
-        if isinstance(obj, Trainer | Engine) or hasattr(type(obj), "architectures"):
+        owner = obj.__self__ if isinstance(obj, types.MethodType) else obj
+        if isinstance(owner, Trainer | Engine) or hasattr(type(owner), "architectures"):
             return _nothing, ()
         return super().reducer_override(obj)

@@ -29,7 +29,7 @@ from ..test_rounds import Noisy
 MORE = {
     "fedprox": lambda: Federation(Noisy(), FedProx(mu=0.1), LocalWork(steps=2)),
     "fednova": lambda: Federation(Noisy(momentum=0.9), FedNova(), LocalWork(epochs=(1, 2))),
-    "fedntd": lambda: Federation(Classifier(net(1, noisy=True), 2), FedNTD(), LocalWork(steps=2)),
+    "fedntd": lambda: Federation(Classifier(net(1, classes=3, noisy=True), 3), FedNTD(), LocalWork(steps=2)),
     "moon": lambda: Federation(Classifier(net(1, noisy=True), 2), MOON("network.2"), LocalWork(steps=2)),
     "mimelite": lambda: Federation(Noisy(), MimeLite(), LocalWork(steps=2)),
     "fedshuffle": lambda: Federation(Noisy(), FedShuffle(), LocalWork(epochs=1)),
