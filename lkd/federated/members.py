@@ -15,43 +15,49 @@ class Members(Wrapped):
     """Holds the modules; see `Federation` for the arguments.
 
     Args:
-        client: The first architecture.
+        model: The first architecture.
         algorithm: What says whether weights are shared, and whose are trained.
-        personal: Layers that stay with each client.
-        others: Modules of further architectures.
-        assign: Architecture of every client.
-        common: Layers that the architectures have in common.
+        personal_layers: Layers that stay with each client.
+        other_models: Modules of further architectures.
+        client_models: Architecture of every client.
+        shared_layers: Layers that the architectures have in common.
     """
 
     def __init__(
         self,
-        client: LightningModule,
+        model: LightningModule,
         algorithm: Algorithm,
-        personal: list[str] | str | None,
-        others: list[LightningModule] | None,
-        assign: list[int] | None,
-        common: list[str] | str | None,
+        personal_layers: list[str] | str | None,
+        other_models: list[LightningModule] | None,
+        client_models: list[int] | None,
+        shared_layers: list[str] | str | None,
     ) -> None:
-        super().__init__(client)
+        super().__init__(model)
         self.algorithm = algorithm
-        self.personal = _patterns(personal) if algorithm.aggregates_weights else ["*"]
-        self.others, self.assign, self.common = modules(client, others), assign, _patterns(common)
+        self.personal_layers = _patterns(personal_layers) if algorithm.aggregates_weights else ["*"]
+        self.other_models, self.client_models, self.shared_layers = (
+            modules(model, other_models),
+            client_models,
+            _patterns(shared_layers),
+        )
         self._stations: Stations | None = None
 
     @property
     def stations(self) -> Stations:
-        """Copies of `client` and of `others` that train; what is attached to their modules takes part in every client."""
+        """Copies of `model` and of `other_models` that train; what is attached to their modules takes part in every client."""
         if self._stations is None:
             with torch.inference_mode(
                 False
             ):  # a test may be the first to ask, and its tensors could not be written to
-                self._stations = Stations(self.client, self.held[1:], self.assign, self.personal, self.common)
+                self._stations = Stations(
+                    self.model, self.held[1:], self.client_models, self.personal_layers, self.shared_layers
+                )
         return self._stations
 
     @property
     def held(self) -> list[LightningModule]:
         """All architectures."""
-        return [self.client, *cast(list[LightningModule], list(self.others))]
+        return [self.model, *cast(list[LightningModule], list(self.other_models))]
 
     @property
     def students(self) -> list[LightningModule]:
@@ -78,12 +84,14 @@ class Members(Wrapped):
     def trains_server_model(self) -> bool:
         """Whether the server's model, or a part of it, is trained: by weights that clients share, or by the server itself."""
         trains = bool(self.algorithm.trains_server_model)
-        return trains or (self.algorithm.aggregates_weights and (not self.others or self._first_is_shared))
+        return trains or (
+            self.algorithm.aggregates_weights and (not self.other_models or self._first_is_shared)
+        )
 
     @property
     def _first_is_shared(self) -> bool:
         """Whether a client has the first architecture, or layers in common with it."""
-        return self.assign is None or 0 in self.assign or bool(self.common)
+        return self.client_models is None or 0 in self.client_models or bool(self.shared_layers)
 
 
 def _patterns(given: list[str] | str | None) -> list[str]:

@@ -10,7 +10,7 @@ from lkd.federated.client.local_optimizer import LocalOptimizer
 from lkd.federated.client.training_loop import LocalLoop
 from lkd.federated.client.worker import Worker, matches
 from lkd.federated.protocol.tensor_names import Layout
-from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.local_work import LocalTraining
 
 
 class Station:
@@ -30,7 +30,7 @@ class Station:
         personal: Sequence[str],
         prefix: str = "",
         common: Sequence[str] = (),
-        argument: str = "client",
+        argument: str = "model",
     ) -> None:
         self.source, self.worker = source, Worker(source, personal, argument)
         self._prefix, self._common = prefix, list(common)
@@ -52,7 +52,7 @@ class Station:
     def _at_server(self, name: str) -> str:
         return name if matches(name, self._common) else self._prefix + name
 
-    def prepare(self, trainer: Trainer, work: LocalWork, anew: bool) -> None:
+    def prepare(self, trainer: Trainer, work: LocalTraining, anew: bool) -> None:
         """Takes over weights, device and precision of the Trainer.
 
         Args:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lkd.federated.protocol.client_data import ClientData
-from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.local_work import LocalTraining
 
 HELP = "choose a batch_size that leaves no batch of one, a network with GroupNorm, or drop_last in the data's loader."
 FUNCTIONAL = "Expected more than 1 "
@@ -109,7 +109,7 @@ def _values(layer: nn.Module, x: Any) -> int | None:
 
 
 def lone_clients(
-    kinds: Iterable[int], kind_of: Callable[[int], int], clients: Sequence[ClientData], work: LocalWork
+    kinds: Iterable[int], kind_of: Callable[[int], int], clients: Sequence[ClientData], work: LocalTraining
 ) -> dict[tuple[str, int], str]:
     """Who of all clients will have a training batch of one sample, by what it is asked for and its architecture.
 

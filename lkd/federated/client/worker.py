@@ -45,7 +45,7 @@ class Worker:
     """
 
     def __init__(
-        self, module: LightningModule, personal: Sequence[str] = (), argument: str = "client"
+        self, module: LightningModule, personal: Sequence[str] = (), argument: str = "model"
     ) -> None:
         if not module.automatic_optimization:
             raise ValueError(
@@ -78,10 +78,12 @@ class Worker:
         for pattern in self.patterns:
             if pattern == "batchnorm" and not norms:
                 raise ValueError(
-                    f"personal={self.patterns}: {type(module).__name__} has no batch normalisation."
+                    f"personal_layers={self.patterns}: {type(module).__name__} has no batch normalisation."
                 )
             if pattern != "batchnorm" and not any(matches(name, [pattern]) for name in known):
-                raise ValueError(f"personal={self.patterns}: no parameter or buffer is called {pattern!r}.")
+                raise ValueError(
+                    f"personal_layers={self.patterns}: no parameter or buffer is called {pattern!r}."
+                )
         weights = {id(p) for p in module.parameters()}  # which a buffer may be, too: they travel once
         trained = [n for n, p in named.items() if p.requires_grad]
         self.shared = [n for n in trained if n in known and not matches(n, wanted)]

@@ -20,7 +20,7 @@ from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Groups, Tensors, all_finite
 from lkd.federated.server.checks import check_lists
-from lkd.federated.server.local_work import LocalWork, passes
+from lkd.federated.server.local_work import LocalTraining, passes
 from lkd.federated.server.reply_checks import RefusalError
 
 OWN = "personal"
@@ -63,7 +63,7 @@ class LoopEngine:
         self._lone: dict[tuple[str, int], str] = {}
         self._looked: set[int] = set()  # architectures whose first training was looked at
 
-    def expect(self, clients: Sequence[ClientData], work: LocalWork) -> None:
+    def expect(self, clients: Sequence[ClientData], work: LocalTraining) -> None:
         """Learns who of all clients will have a batch of one sample, to refuse it in the first round.
 
         Args:

@@ -114,7 +114,7 @@ class FCCL(PublicExchange):
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Adds the divergences from the client's former models."""
-        self._former.append((module, {name: copied(module, "client").eval() for name in FORMER}))
+        self._former.append((module, {name: copied(module, "model").eval() for name in FORMER}))
         add_loss(module, self._extra, [self.layer], "train/former_loss")
 
     def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor:

@@ -13,7 +13,7 @@ from lkd.federated.client.worker import matches
 from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.tensor_names import Layout
 from lkd.federated.protocol.tensors import Tensors
-from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.local_work import LocalTraining
 from lkd.federated.server.spectral_norms import settle
 from lkd.packages import is_module
 from lkd.shown import shown
@@ -23,11 +23,11 @@ class Stations(list[Station]):
     """A station for each architecture, and which client has which.
 
     Args:
-        client: The first architecture; its tensors keep their names at the server.
-        others: The others; at the server `"others.0."` and so on goes before their names.
-        assign: Architecture of every client, by its id; default: one after the other, in turns.
-        personal: Patterns of the layers that never leave a client.
-        common: Patterns of layers that the others share with the first one.
+        model: The first architecture; its tensors keep their names at the server.
+        other_models: The others; at the server `"other_models.0."` and so on goes before their names.
+        client_models: Architecture of every client, by its id; default: one after the other, in turns.
+        personal_layers: Patterns of the layers that never leave a client.
+        shared_layers: Patterns of layers that the others share with the first one.
 
     Raises:
         ValueError: For an assignment that does not fit, or common layers that differ.
@@ -35,28 +35,29 @@ class Stations(list[Station]):
 
     def __init__(
         self,
-        client: LightningModule,
-        others: Sequence[LightningModule],
-        assign: Sequence[int] | None,
-        personal: Sequence[str],
-        common: Sequence[str],
+        model: LightningModule,
+        other_models: Sequence[LightningModule],
+        client_models: Sequence[int] | None,
+        personal_layers: Sequence[str],
+        shared_layers: Sequence[str],
     ) -> None:
-        stations = [Station(client, personal)]
+        stations = [Station(model, personal_layers)]
         stations += [
-            Station(m, personal, f"others.{i}.", common, f"others[{i}]") for i, m in enumerate(others)
+            Station(m, personal_layers, f"other_models.{i}.", shared_layers, f"other_models[{i}]")
+            for i, m in enumerate(other_models)
         ]
         super().__init__(stations)
-        self._assign = None if assign is None else list(assign)
+        self._assign = None if client_models is None else list(client_models)
         if self._assign is not None and not all(0 <= kind < len(self) for kind in self._assign):
             raise ValueError(
-                f"assign={self._assign} must give each client an architecture from 0 (client) to {len(self) - 1} (the "
-                "last of others)."
+                f"client_models={self._assign} must give each client an architecture from 0 (model) to {len(self) - 1} (the "
+                "last of other_models)."
             )
         for station in self:
             check_memory(station.source)
-        self._check_common(common)
+        self._check_common(shared_layers)
 
-    def _check_common(self, common: Sequence[str]) -> None:
+    def _check_common(self, shared_layers: Sequence[str]) -> None:
         shared = {**self[0].layout.weights, **self[0].layout.buffers}
         theirs = {**dict(self[0].source.named_parameters()), **dict(self[0].source.named_buffers())}
         theirs = {name: tensor for name, tensor in theirs.items() if name in shared}
@@ -71,12 +72,14 @@ class Stations(list[Station]):
                         else "is not shared there"
                     )
                     raise ValueError(
-                        f"common={list(common)}: {own} of others[{i}], of shape {tuple(ours[own].shape)}, {found} in client; "
+                        f"shared_layers={list(shared_layers)}: {own} of other_models[{i}], of shape {tuple(ours[own].shape)}, {found} in model; "
                         "what is common must be the same layer in all architectures, and train in all or in none."
                     )
-        for pattern in common:
+        for pattern in shared_layers:
             if not any(matches(own, [pattern]) for s in self[1:] for own in s.layout.weights):
-                raise ValueError(f"common={list(common)}: {pattern!r} names no shared layer of others.")
+                raise ValueError(
+                    f"shared_layers={list(shared_layers)}: {pattern!r} names no shared layer of other_models."
+                )
 
     def check(self, population: int) -> None:
         """Refuses an assignment for another number of clients.
@@ -86,7 +89,7 @@ class Stations(list[Station]):
         """
         if self._assign is not None and len(self._assign) != population:
             raise ValueError(
-                f"assign has {len(self._assign)} entries, but there are {population} clients: give each its architecture."
+                f"client_models has {len(self._assign)} entries, but there are {population} clients: give each its architecture."
             )
 
     def check_plateaus(self, clients: Iterable[ClientData]) -> None:
@@ -105,15 +108,15 @@ class Stations(list[Station]):
         """Which architecture a client has.
 
         Raises:
-            ValueError: If `assign` has no entry for it.
+            ValueError: If `client_models` has no entry for it.
         """
         if self._assign is None:
             return client % len(self)
         if client >= len(self._assign):
-            raise ValueError(f"assign has {len(self._assign)} entries, none for client {client}.")
+            raise ValueError(f"client_models has {len(self._assign)} entries, none for client {client}.")
         return self._assign[client]
 
-    def prepare(self, trainer: Trainer, work: LocalWork, anew: bool, algorithm: Algorithm) -> None:
+    def prepare(self, trainer: Trainer, work: LocalTraining, anew: bool, algorithm: Algorithm) -> None:
         """See `Station.prepare`; the algorithm looks at every local optimizer.
 
         Raises:
@@ -189,22 +192,22 @@ class Stations(list[Station]):
             station.worker.set_start(state.get("start", {}))
 
 
-def modules(client: LightningModule, others: Sequence[LightningModule] | None) -> torch.nn.ModuleList:
+def modules(model: LightningModule, other_models: Sequence[LightningModule] | None) -> torch.nn.ModuleList:
     """The other architectures as a child of the federation, so that checkpoints hold what their clients start from."""
-    _check_module("client", client)
-    if isinstance(others, torch.nn.Module) and not isinstance(others, torch.nn.ModuleList):
-        raise TypeError(f"others={shown(others)} must be a list of LightningModules.")
-    for i, other in enumerate(others or ()):
-        _check_module(f"others[{i}]", other)
+    _check_module("model", model)
+    if isinstance(other_models, torch.nn.Module) and not isinstance(other_models, torch.nn.ModuleList):
+        raise TypeError(f"other_models={shown(other_models)} must be a list of LightningModules.")
+    for i, other in enumerate(other_models or ()):
+        _check_module(f"other_models[{i}]", other)
     owners: dict[int, int] = {}
-    for i, module in enumerate((client, *(others or ()))):
+    for i, module in enumerate((model, *(other_models or ()))):
         for parameter in module.parameters():
             if (first := owners.setdefault(id(parameter), i)) != i:
                 raise ValueError(
-                    f"others[{i - 1}] has weights of {f'others[{first - 1}]' if first else 'client'} itself, not weights like them: make "
+                    f"other_models[{i - 1}] has weights of {f'other_models[{first - 1}]' if first else 'model'} itself, not weights like them: make "
                     "each architecture anew, or copy it (copy.deepcopy)."
                 )
-    return torch.nn.ModuleList(others or ())
+    return torch.nn.ModuleList(other_models or ())
 
 
 def _check_module(argument: str, given: Any) -> None:
