@@ -199,7 +199,7 @@ def frozen():
         (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), other_models=[Layers(b=0.0)], shared_layers=["b"]),
          r"shared_layers=\['b'\]: b of other_models\[0\], of shape \(1,\), is not shared there"),
         (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), other_models=[Layers(b=0.0)], shared_layers=["a"]),
-         "names no shared layer of others"),
+         "names no shared layer of other_models"),
         (lambda: run(FedAvg(), 1, clients(), module=frozen(), other_models=[Layers(**STARTS[1])], shared_layers=["trunk"]),
          "train in all or in none"),
     ],

@@ -87,7 +87,7 @@ def test_who_could_not_be_reached_is_no_failure():
     [
         ({"algorithm": "FedAvg"}, r"algorithm='FedAvg' must be an object of Algorithm, such as FedAvg\(\)"),
         ({"algorithm": SCAFFOLD}, "algorithm=SCAFFOLD must be an object"),
-        ({"local": 3}, "work=3 must be an object of LocalTraining"),
+        ({"local": 3}, "local=3 must be an object of LocalTraining"),
         ({"aggregator": "krum"}, "aggregator='krum' must be an object of Rule"),
     ],
 )
@@ -187,7 +187,7 @@ def test_finish_may_return_nothing():
         (
             Own(result=lambda s: s.mean(s.train())),
             ValueError,
-            r"Own.round returned a dict of \['delta', 'numbers'\]",
+            r"Own.round returned a dict of \['delta', 'metrics'\]",
         ),
         (
             Own(result=lambda s: s.mean(s.train())["extra"]),

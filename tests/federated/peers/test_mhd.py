@@ -276,7 +276,7 @@ def test_different_backbones_learn_from_each_other():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (lambda: module(embedding=5), "gives different embedding sizes, 4 at client"),
+        (lambda: module(embedding=5), "gives different embedding sizes, 4 at model"),
         (lambda: module(heads=1), r"have \[3, 2\] heads"),
     ],
 )
