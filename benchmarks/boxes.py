@@ -21,7 +21,7 @@ from lkd.metrics.detection import ALL, DetectionTable
 from lkd.metrics.tables import save_table, to_markdown
 
 FIELDS = ("arm", "seed", "camera", "frames_of", "map50", "megabytes", "seconds", "options")
-ONE = ["--model.others=null"]
+ONE = ["--model.other_models=null"]
 EXCHANGE = [*ONE, "--model.algorithm=BoxExchange", "--model.algorithm.topology=null"]
 ARMS = {
     "Local": [*ONE, "--model.algorithm=Local"],
@@ -51,7 +51,7 @@ def train(arm: str, seed: int, data: str, extra: list[str]) -> list[dict[str, ob
     own, oracle = CONFIGS[data]
     overrides = {**ARMS, **FAMILIES}[arm]
     if arm.startswith("oracle"):
-        rounds = [f"--trainer.max_epochs={ROUNDS}", f"--model.client.scheduler.T_max={ROUNDS}"]
+        rounds = [f"--trainer.max_epochs={ROUNDS}", f"--model.model.scheduler.T_max={ROUNDS}"]
         overrides = [*overrides, *rounds, "--data.public=0.3", "--trainer.limit_val_batches=0"]
     started = time.perf_counter()
     cli = run(

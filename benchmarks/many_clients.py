@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import IID, FederatedDataModule
-from lkd.federated import SCAFFOLD, FedAvg, Federation, LocalWork
+from lkd.federated import SCAFFOLD, FedAvg, Federation, LocalTraining
 from lkd.metrics.tables import print_table
 from lkd.modules import Classifier
 
@@ -51,7 +51,7 @@ def one(clients: int, algorithm: str) -> None:
         max_epochs=ROUNDS, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(Federation(module, rule, LocalWork(steps=1)), datamodule=data)
+    trainer.fit(Federation(module, rule, LocalTraining(steps=1)), datamodule=data)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 

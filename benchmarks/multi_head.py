@@ -22,7 +22,7 @@ from torch import nn
 
 from lkd.callbacks import HeadReport
 from lkd.datamodules import Digits, FederatedDataModule, ImageFolderData, PrimaryLabels
-from lkd.federated import MHD, DecentralizedSGD, FedAvg, Federation, FedMD, Local, LocalWork
+from lkd.federated import MHD, DecentralizedSGD, FedAvg, Federation, FedMD, Local, LocalTraining
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.topology import Chain, Complete, Ring, Topology
 from lkd.metrics.tables import save_table, to_markdown
@@ -91,7 +91,7 @@ def train(arm: str, seed: int, name: str, root: str, rounds: int) -> list[dict[s
     seed_everything(seed, verbose=False)
     modules = [client(name, heads, width) for width in widths]
     federation = Federation(
-        modules[0], algorithm(), LocalWork(steps=STEPS), others=list(modules[1:]), seed=seed
+        modules[0], algorithm(), LocalTraining(steps=STEPS), other_models=list(modules[1:]), seed=seed
     )
     pictures = samples(name, root)
     data = FederatedDataModule(

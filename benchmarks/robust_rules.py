@@ -28,7 +28,7 @@ from lkd.federated import (
     Federation,
     GeometricMedian,
     Krum,
-    LocalWork,
+    LocalTraining,
     NearestNeighborMixing,
     NormClipping,
     Rule,
@@ -66,7 +66,9 @@ def accuracy(
     """One run."""
     torch.manual_seed(seed)
     client = Classifier(MLP(64, 10, [64]), 10, optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
-    federation = Federation(client, FedAvg(), LocalWork(epochs=2), robust=rule, attack=attack, seed=seed)
+    federation = Federation(
+        client, FedAvg(), LocalTraining(epochs=2), aggregator=rule, attack=attack, seed=seed
+    )
     trainer = Trainer(
         max_epochs=rounds, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, limit_val_batches=0,

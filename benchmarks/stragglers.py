@@ -20,16 +20,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from lkd.datamodules import FederatedDataModule, Natural, Synthetic
-from lkd.federated import Devices, FedAvg, Federation, FedProx, LocalWork
+from lkd.federated import FedAvg, Federation, FedProx, LocalTraining, SystemHeterogeneity
 from lkd.metrics.tables import print_table, save_table
 from lkd.modules import Classifier
 
-ROWS: dict[str, tuple[Any, Devices | None]] = {
+ROWS: dict[str, tuple[Any, SystemHeterogeneity | None]] = {
     "FedAvg, no stragglers": (FedAvg(), None),
     "FedProx mu=1, no stragglers": (FedProx(mu=1.0), None),
-    "FedAvg, 90 % dropped": (FedAvg(), Devices(straggler_share=0.9, stragglers="drop")),
-    "FedAvg, 90 %, partial work kept": (FedAvg(), Devices(straggler_share=0.9)),
-    "FedProx mu=1, 90 %, partial work kept": (FedProx(mu=1.0), Devices(straggler_share=0.9)),
+    "FedAvg, 90 % dropped": (FedAvg(), SystemHeterogeneity(straggler_share=0.9, stragglers="drop")),
+    "FedAvg, 90 %, partial work kept": (FedAvg(), SystemHeterogeneity(straggler_share=0.9)),
+    "FedProx mu=1, 90 %, partial work kept": (FedProx(mu=1.0), SystemHeterogeneity(straggler_share=0.9)),
 }
 
 
@@ -49,14 +49,16 @@ class Curve(Callback):
         self.accuracies.append(float((pl_module(test_x).argmax(1) == test_y).float().mean()))
 
 
-def run(algorithm: Any, devices: Devices | None, rounds: int, seed: int) -> Curve:
+def run(algorithm: Any, heterogeneity: SystemHeterogeneity | None, rounds: int, seed: int) -> Curve:
     """One row."""
     torch.manual_seed(seed)
     net = nn.Linear(60, 10)
     nn.init.zeros_(net.weight)
     nn.init.zeros_(net.bias)
     client = Classifier(net, 10, optimizer=lambda params: torch.optim.SGD(params, lr=0.01))
-    federation = Federation(client, algorithm, LocalWork(epochs=20), devices=devices, seed=seed)
+    federation = Federation(
+        client, algorithm, LocalTraining(epochs=20), heterogeneity=heterogeneity, seed=seed
+    )
     inner = Synthetic(1.0, 1.0, seed=seed)
     data = FederatedDataModule(inner, Natural("client"), cohort=10, seed=seed)
     curve = Curve()

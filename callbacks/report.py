@@ -16,6 +16,7 @@ from lkd.callbacks.distillation import Distillation
 from lkd.callbacks.pictures import curves, side_by_side
 from lkd.metrics import DetectionTable
 from lkd.metrics.tables import print_table, read_table, save_table
+from lkd.server_model import server_model
 from lkd.teachers import Teacher, detect_in_view
 from lkd.teachers.classes import understand
 
@@ -112,7 +113,7 @@ class DetectionReport(Callback):
         attached = [c.teacher for c in cast(Any, trainer).callbacks if isinstance(c, Distillation)]
         self._teacher = (self.teacher or next(iter(attached), None)) if self.measure_teacher else None
         if self._teacher:
-            self._understand(self._teacher, getattr(pl_module, "client", pl_module))
+            self._understand(self._teacher, server_model(pl_module))
         roles = ["Teacher", "Student"] if self._teacher else ["Student"]
         self._tables = {role: DetectionTable(cameras).to(pl_module.device) for role in roles}
         self._drawn: dict[str, list[Image.Image]] = {camera: [] for camera in cameras}

@@ -155,7 +155,7 @@ class TradeoffLog(Callback):
     def _measure(self, trainer: Trainer, federation: Federation) -> None:
         batches, found = shared_batches(trainer, self.part), {}
         if batches is not None and federation.trains_server_model:
-            found = measured(federation.client, batches, self.part, trainer)
+            found = measured(federation.model, batches, self.part, trainer)
         clients = drawn(getattr(cast(Any, trainer).datamodule, "clients", []), self.limit)
         kinds = {"clients": federation.evaluate(clients, self.part)}
         if batches is not None:

@@ -52,8 +52,26 @@ def describe(module: LightningModule) -> dict[str, Any] | None:
 
 def server_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The weights of a checkpoint by their names in its module; of a federation's those of the server's model."""
+    check_current(checkpoint)
     state: dict[str, torch.Tensor] = checkpoint["state_dict"]
-    return _under("client.", state) if FEDERATION in checkpoint else state
+    return _under("model.", state) if FEDERATION in checkpoint else state
+
+
+def check_current(checkpoint: dict[str, Any], what: str = "the checkpoint") -> None:
+    """Refuses a federation's checkpoint of an older lkd, whose weights have other names.
+
+    Args:
+        checkpoint: What a file holds.
+        what: What to call it in the message.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    if FEDERATION in checkpoint and any(name.startswith("client.") for name in checkpoint["state_dict"]):
+        raise ValueError(
+            f"{what} is of an older lkd, which called the server's model `client` where this one says `model`: train the federation "
+            "again with this version."
+        )
 
 
 def _under(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -69,7 +87,7 @@ def load_client(
     """Loads a model out of a federation's checkpoint.
 
     Modules are made again by their class and what `save_hyperparameters` saved. In a config it is named as a class is:
-    `client: {class_path: lkd.federated.load_client, init_args: {path: x.ckpt}}` starts a federation from it.
+    `model: {class_path: lkd.federated.load_client, init_args: {path: x.ckpt}}` starts a federation from it.
 
     Args:
         path: The checkpoint.
@@ -92,9 +110,10 @@ def load_client(
         raise ValueError(f"path={path!r} is damaged, or no checkpoint of a federation.") from error
     if not isinstance(checkpoint, dict) or FEDERATION not in checkpoint:
         raise ValueError(f"path={path!r} is no checkpoint of a federation: it has no entry {FEDERATION!r}.")
+    check_current(checkpoint, f"path={path!r}")
     saved = checkpoint[FEDERATION]
     kind = _kind(saved, client, path)
-    state = _under(f"others.{kind - 1}." if kind else "client.", checkpoint["state_dict"])
+    state = _under(f"other_models.{kind - 1}." if kind else "model.", checkpoint["state_dict"])
     if module is None:
         module = _make((saved.get("modules") or [None] * (kind + 1))[kind], path, trust)
     module.configure_model()
@@ -129,7 +148,9 @@ def own_models(path: str) -> dict[int, int]:
     They do where layers are personal, where there are several architectures, or where no weights are shared; then those
     that have not trained yet are left out. Empty where all clients have the server's model, and for other checkpoints.
     """
-    saved = load(path).get(FEDERATION) or {}
+    checkpoint = load(path)
+    check_current(checkpoint, f"path={path!r}")
+    saved = checkpoint.get(FEDERATION) or {}
     population = (saved.get("population") or {}).get("population")
     if population is None:
         return {}
@@ -158,8 +179,8 @@ def _kind(saved: dict[str, Any], client: int | None, path: str) -> int:
         raise ValueError(
             f"client={client} has not trained yet, and {who} shares no weights, so that {path!r} has no model of it."
         )
-    assign = saved.get("assign")
-    return int(assign[client]) if assign is not None else client % len(saved["optimizer"])
+    kinds = saved.get("client_models")
+    return int(kinds[client]) if kinds is not None else client % len(saved["optimizer"])
 
 
 def _make(described: dict[str, Any] | None, path: str, trust: Sequence[str]) -> LightningModule:

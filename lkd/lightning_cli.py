@@ -31,6 +31,7 @@ from lkd.parser import Parser
 from lkd.preflight import Preflight, check_folders
 from lkd.pruned import replay
 from lkd.run_labels import labels
+from lkd.server_model import server_model
 from lkd.twin import SupervisedTwin
 from lkd.wandb_account import go_offline_if_unreachable
 from lkd.whereabouts import command, earlier, keep_last, predictions, tell
@@ -196,7 +197,7 @@ class CLI(LightningCLI):
             callbacks.append(lkd.callbacks.EpochLines())
         keep_last(self.trainer)
         self._saved_as = _date(self.config["fit"]["save_as"])
-        module = getattr(self.model, "client", self.model)  # a federation's
+        module = server_model(self.model)
         frozen = isinstance(module, lkd.modules.SplitClassifier) or getattr(module, "freeze_batchnorm", False)
         if frozen or getattr(module, "freeze_layers", 0):
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start")

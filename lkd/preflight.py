@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.callbacks import Distillation
 from lkd.distillation.adapters import ADAPTERS
+from lkd.server_model import server_model
 
 Make = Callable[[], LightningDataModule]
 
@@ -72,7 +73,7 @@ class Preflight(Callback):
             sentence = (
                 f"monitor={monitor!r} of {who}: the validation before training logged no such metric; {hint}"
             )
-            ours = type(getattr(pl_module, "client", pl_module)).__module__.startswith("lkd.")
+            ours = type(server_model(pl_module)).__module__.startswith("lkd.")
             if ours or any(_letters(name) == _letters(monitor) for name in alike):
                 raise ValueError(sentence)
             rank_zero_warn(sentence)
@@ -83,7 +84,7 @@ def check_test_data(data: LightningDataModule, module: LightningModule, trainer:
 
     Args:
         data: A data module of its own.
-        module: What will be tested; its `check_labels`, or that of a federation's `client`, is shown the batch.
+        module: What will be tested; its `check_labels`, or that of a federation's `model`, is shown the batch.
         trainer: Of the run.
 
     Raises:
@@ -91,7 +92,7 @@ def check_test_data(data: LightningDataModule, module: LightningModule, trainer:
         ValueError: If there are none, or they have no labels.
     """
     data.trainer = trainer
-    check = getattr(getattr(module, "client", module), "check_labels", None)
+    check = getattr(server_model(module), "check_labels", None)
     try:
         data.setup("test")
         for loader in _loaders(data.test_dataloader()):

@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from lkd import lightning_cli
-from lkd.checkpoints import describe, server_state
-from lkd.federated import FedAvg, Federation, Local, LocalWork, load_client
+from lkd.checkpoints import describe, own_models, server_state
+from lkd.federated import FedAvg, Federation, Local, LocalTraining, load_client
 from lkd.teachers import Teacher
 
 from .federated.quadratic import loader, trainer
@@ -58,7 +58,7 @@ def clients(count=3):
 
 def fit(tmp_path, module, rounds=2, algorithm=None, cohort=None, **kwargs):
     torch.manual_seed(0)
-    federation = Federation(module, algorithm or FedAvg(), LocalWork(epochs=1), **kwargs)
+    federation = Federation(module, algorithm or FedAvg(), LocalTraining(epochs=1), **kwargs)
     save = ModelCheckpoint(tmp_path, save_last=True)
     people = clients()
     trainer(rounds, enable_checkpointing=True, callbacks=[save]).fit(federation, loader(people, cohort))
@@ -72,20 +72,20 @@ def same(a, b):
 def test_the_servers_model_and_a_teacher_in_one_line(tmp_path):
     federation, _, path = fit(tmp_path, Net(5, act="sin"))
     loaded = load_client(path)
-    assert type(loaded) is Net and loaded.hparams.width == 5 and same(loaded, federation.client)
+    assert type(loaded) is Net and loaded.hparams.width == 5 and same(loaded, federation.model)
     teacher = Teacher(path)
-    assert torch.equal(teacher(X), federation.client.eval()(X))
+    assert torch.equal(teacher(X), federation.model.eval()(X))
     start = Federation(load_client(path))
-    assert describe(start.client) == describe(federation.client)
+    assert describe(start.model) == describe(federation.model)
 
 
 @pytest.mark.parametrize(
-    "options", [{"personal": ["body"]}, {"personal": ["batchnorm"]}, {"algorithm": Local()}]
+    "options", [{"personal_layers": ["body"]}, {"personal_layers": ["batchnorm"]}, {"algorithm": Local()}]
 )
 def test_every_clients_own_model(tmp_path, options):
     others = [Net(6), Net(3)]
     assign = [1, 0, 2]
-    federation, people, path = fit(tmp_path, Net(), others=others, assign=assign, **options)
+    federation, people, path = fit(tmp_path, Net(), other_models=others, client_models=assign, **options)
     models = 0
     for client, model in federation.models(people):
         loaded = load_client(path, client=client.id)
@@ -96,7 +96,7 @@ def test_every_clients_own_model(tmp_path, options):
 
 
 def test_a_client_that_never_trained_has_the_layers_of_the_start(tmp_path):
-    federation, people, path = fit(tmp_path, Net(), rounds=1, cohort=1, personal=["head"])
+    federation, people, path = fit(tmp_path, Net(), rounds=1, cohort=1, personal_layers=["head"])
     for client, model in federation.models(people):
         assert same(load_client(path, client=client.id), model)
     _, _, path = fit(tmp_path / "local", Net(), rounds=1, cohort=1, algorithm=Local())
@@ -127,11 +127,11 @@ def test_what_is_not_there_is_refused_in_a_sentence(tmp_path):
 @pytest.mark.parametrize("module", [Silent, lambda: HoldsObject(nn.Tanh())])
 def test_a_module_that_does_not_say_how_it_is_made_has_to_be_given(tmp_path, module):
     federation, _, path = fit(tmp_path, module())
-    assert describe(federation.client) is None
+    assert describe(federation.model) is None
     with pytest.raises(ValueError, match=r"does not say how its module is made.*module=YourModule"):
         Teacher(path)
     again = load_client(path, module=module())
-    assert same(again, federation.client)
+    assert same(again, federation.model)
     with pytest.raises(ValueError, match=r"does not fit Net: .*size mismatch"):
         load_client(path, module=Net(9))
 
@@ -158,9 +158,9 @@ def test_a_class_that_is_not_imported_is_not_imported_for_a_file(tmp_path):
 
 
 def test_a_resumed_run_of_another_width_names_layer_shapes_and_client(tmp_path):
-    _, _, path = fit(tmp_path, Net(), others=[Net(6)])
-    for widths, argument in (((5, 6), "client"), ((4, 7), r"others\[0\]")):
-        federation = Federation(Net(widths[0]), others=[Net(widths[1])])
+    _, _, path = fit(tmp_path, Net(), other_models=[Net(6)])
+    for widths, argument in (((5, 6), "model"), ((4, 7), r"other_models\[0\]")):
+        federation = Federation(Net(widths[0]), other_models=[Net(widths[1])])
         with pytest.raises(
             ValueError, match=rf"inputs\.weight of {argument} has the shape \(\d, 3\) in .* \(\d, 3\) in"
         ) as e:
@@ -190,15 +190,15 @@ def test_layers_of_setup_out_of_a_checkpoint(tmp_path):
     ):
         load_client(path, module=Late())
     with pytest.raises(
-        ValueError, match=r"the checkpoint has inputs\.weight of client.* module\.setup\('fit'\)"
+        ValueError, match=r"the checkpoint has inputs\.weight of model.* module\.setup\('fit'\)"
     ):
-        Federation.load_from_checkpoint(path, client=Late(), strict=False, weights_only=True)
+        Federation.load_from_checkpoint(path, model=Late(), strict=False, weights_only=True)
     module = Late()
     module.setup("fit")
-    assert same(load_client(path, module=module), federation.client)
+    assert same(load_client(path, module=module), federation.model)
     module.setup("fit")
     assert same(
-        Federation.load_from_checkpoint(path, client=module, weights_only=True).client, federation.client
+        Federation.load_from_checkpoint(path, model=module, weights_only=True).model, federation.model
     )
     trainer(3).fit(Federation(Late()), loader(clients()), ckpt_path=path)
 
@@ -206,9 +206,31 @@ def test_layers_of_setup_out_of_a_checkpoint(tmp_path):
 def test_weights_by_the_modules_own_names(tmp_path):
     federation, _, path = fit(tmp_path, Net())
     state = server_state(torch.load(path, weights_only=True))
-    assert state.keys() == federation.client.state_dict().keys()
-    plain = {"state_dict": {"client.x": X}}
+    assert state.keys() == federation.model.state_dict().keys()
+    plain = {"state_dict": {"model.x": X}}
     assert server_state(plain) is plain["state_dict"]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        load_client,
+        own_models,
+        Teacher,
+        lambda path: Federation.load_from_checkpoint(path, model=Net(), weights_only=True),
+        lambda path: trainer(3).fit(Federation(Net()), loader(clients()), ckpt_path=path),
+    ],
+    ids=["load_client", "own_models", "Teacher", "load_from_checkpoint", "resume"],
+)
+def test_a_checkpoint_of_an_older_version_is_refused(read, tmp_path):
+    _, _, path = fit(tmp_path, Net())
+    checkpoint = torch.load(path, weights_only=True)
+    names = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {name.replace("model.", "client.", 1): names[name] for name in names}
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match="is of an older lkd, which called the server's model `client`") as e:
+        read(path)
+    assert "\n" not in str(e.value)
 
 
 OWN = """
@@ -243,8 +265,8 @@ FIT = """
 model:
   class_path: lkd.federated.Federation
   init_args:
-    client: {class_path: own_nets.Net, init_args: {width: 6, act: torch.nn.GELU}}
-    personal: [net.2]
+    model: {class_path: own_nets.Net, init_args: {width: 6, act: torch.nn.GELU}}
+    personal_layers: [net.2]
 data:
   class_path: lkd.datamodules.FederatedDataModule
   init_args: {data: own_nets.Rows, partition: lkd.datamodules.federated.partitions.IID, clients: 3}
@@ -271,7 +293,7 @@ def test_on_the_command_line(tmp_path, monkeypatch):
     (tmp_path / "own_nets.py").write_text(OWN)
     first = run(tmp_path, FIT).model
     path = str(next(tmp_path.rglob("last.ckpt")))
-    assert isinstance(load_client(path).net[1], nn.GELU) and same(load_client(path), first.client)
+    assert isinstance(load_client(path).net[1], nn.GELU) and same(load_client(path), first.model)
     start = {"class_path": "lkd.federated.load_client", "init_args": {"path": path, "client": 1}}
     teacher = {
         "class_path": "lkd.teachers.Teacher",
@@ -282,12 +304,12 @@ def test_on_the_command_line(tmp_path, monkeypatch):
         "init_args": {"teacher": teacher, "terms": [{"class_path": "lkd.losses.KD"}]},
     }
     config = yaml.safe_load(FIT)
-    config["model"]["init_args"] = {"client": start}
+    config["model"]["init_args"] = {"model": start}
     config["trainer"]["default_root_dir"] = str(tmp_path / "second")
     second = run(tmp_path, yaml.safe_dump(config), distillation=distilled)
     wanted = load_client(path, client=1)
-    assert describe(second.model.client) == describe(wanted) == describe(first.client)
+    assert describe(second.model.model) == describe(wanted) == describe(first.model)
     (callback,) = [c for c in second.trainer.callbacks if type(c).__name__ == "Distillation"]
-    assert torch.equal(callback.teacher(X), first.client.eval()(X))
+    assert torch.equal(callback.teacher(X), first.model.eval()(X))
     again = str(next((tmp_path / "second").rglob("last.ckpt")))
-    assert same(load_client(again), second.model.client)
+    assert same(load_client(again), second.model.model)

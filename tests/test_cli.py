@@ -148,7 +148,7 @@ class Frozen(Net):
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "own_frozen", raising=False)
     if federated:
-        main(["fit", "--config", FEDAVG, ALONE, *QUICK, "--model.client=own_frozen.Frozen"])
+        main(["fit", "--config", FEDAVG, ALONE, *QUICK, "--model.model=own_frozen.Frozen"])
     else:
         main(["fit", "--config", DIGITS, ALONE, *QUICK, "--model=own_frozen.Frozen"])
     assert any("in eval mode at the start" in str(w.message) for w in recwarn) is not frozen

@@ -50,14 +50,14 @@ class InConfigure(Anew):
 @pytest.mark.parametrize("make", [Anew, InConfigure])
 @pytest.mark.parametrize("others", [False, True])
 def test_a_federation_measures_what_it_has_trained(make, others, tmp_path):
-    federation = Federation(make(), others=[make()] if others else None)
+    federation = Federation(make(), other_models=[make()] if others else None)
     saved = ModelCheckpoint(tmp_path)
     runs = trainer(2, enable_checkpointing=True, callbacks=[saved])
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".* anew")
         runs.fit(federation, loader(samples()))
     before = {name: value.clone() for name, value in federation.state_dict().items()}
-    client = federation.client.eval()
+    client = federation.model.eval()
     expected = float(client.net(X).abs().sum())
     again = r"makes net\.0\.weight, net\.0\.bias, .* anew; the weights of before were put back"
     with pytest.warns(UserWarning, match=again):

@@ -152,7 +152,7 @@ def test_a_nested_module_loads_from_a_checkpoint_of_its_own():
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    federation = {"client": net(width=8, lr=0.5), "others": [net(width=4), net(width=5)], "seed": 3}
+    federation = {"model": net(width=8, lr=0.5), "other_models": [net(width=4), net(width=5)], "seed": 3}
     rows = {"class_path": f"{__name__}.Rows", "init_args": {"batch_size": 4}}
     dealt = {
         "data": rows,
@@ -173,12 +173,14 @@ def config(tmp_path, monkeypatch):
 def test_clients_of_a_federation_on_the_command_line(config, tmp_path):
     cli = lightning_cli.run(["fit", "--config", config])
     federation = cli.model
-    assert federation.client.hparams.lr == 0.5
-    assert [m.hparams.width for m in (federation.client, *federation.others)] == [8, 4, 5]
-    assert all(m.hparams.seed == 77 for m in (federation.client, *federation.others))
+    assert federation.model.hparams.lr == 0.5
+    assert [m.hparams.width for m in (federation.model, *federation.other_models)] == [8, 4, 5]
+    assert all(m.hparams.seed == 77 for m in (federation.model, *federation.other_models))
     assert dict(federation.hparams) == {}  # a resumed run follows its config, not the checkpoint
     assert (cli.datamodule.data.hparams.batch_size, cli.datamodule.data.hparams.seed) == (4, 5)
     file = next(tmp_path.rglob("last.ckpt"))
-    loaded = Federation.load_from_checkpoint(file, client=Net(8), others=[Net(4), Net(5)], weights_only=True)
-    assert torch.equal(loaded.client.body[0].weight, federation.client.body[0].weight)
+    loaded = Federation.load_from_checkpoint(
+        file, model=Net(8), other_models=[Net(4), Net(5)], weights_only=True
+    )
+    assert torch.equal(loaded.model.body[0].weight, federation.model.body[0].weight)
     lightning_cli.run(["fit", "--config", config, f"--ckpt_path={file}", "--trainer.max_epochs=2"])

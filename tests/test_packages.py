@@ -99,7 +99,7 @@ def test_as_a_client_it_learns_the_same():
         trainer = quick_trainer(max_epochs=2)
         trainer.fit(federation, datamodule=FederatedDataModule(OldData(), IID(), clients=2))
         assert "val/loss" in trainer.callback_metrics
-        weights.append([p.detach().clone() for p in federation.client.parameters()])
+        weights.append([p.detach().clone() for p in federation.model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 
@@ -137,7 +137,7 @@ def test_the_command_line_names_both(tmp_path):
         "fit",
         "--config",
         config,
-        "--model.client=mine.Mine",
+        "--model.model=mine.Mine",
     ]
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     run = subprocess.run(

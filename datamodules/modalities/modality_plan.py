@@ -31,7 +31,7 @@ class ModalityPlan:
 
     Args:
         types: sets of modalities; `None` for one type that owns all. What is in no type, nobody has.
-        assign: type of every client, by its id; default: one after the other, in turns. Just as `assign` of a
+        assign: type of every client, by its id; default: one after the other, in turns. Just as `client_models` of a
             `Federation`, where clients of type k are to have its architecture k.
         missing: the probability, or share, q.
         level: what it is drawn for.

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.datamodules.samples.entries import LABEL
 from lkd.datamodules.samples.known import as_column
+from lkd.server_model import server_model
 
 
 def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bool = True) -> None:
@@ -33,7 +34,7 @@ def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bo
         or getattr(trainer, "predicting", False)
     ):
         return
-    modules = [getattr(module, "client", module), *getattr(module, "others", ())]
+    modules = [server_model(module), *getattr(module, "other_models", ())]
     known = [count for one in modules if isinstance(count := _num_classes(one), int)]
     ours = all(type(one).__module__.startswith("lkd.") for one in modules)
     if len(known) < len(modules) or not (

@@ -44,8 +44,8 @@ from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.server.aggregation import ClientReply
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.fedopt import FedAdagrad, FedAdam, FedYogi
-from lkd.federated.server.heterogeneity import Devices
-from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.heterogeneity import SystemHeterogeneity
+from lkd.federated.server.local_work import LocalTraining
 from lkd.federated.server.robust import (
     Bucketing,
     CoordinateMedian,
@@ -96,7 +96,6 @@ __all__ = [
     "CreamFL",
     "Cronus",
     "DecentralizedSGD",
-    "Devices",
     "ErdosRenyi",
     "FedAdagrad",
     "FedAdam",
@@ -126,7 +125,7 @@ __all__ = [
     "KTpFL",
     "Krum",
     "Local",
-    "LocalWork",
+    "LocalTraining",
     "Message",
     "MetaStopping",
     "Mime",
@@ -144,6 +143,7 @@ __all__ = [
     "ServerTeacher",
     "SmallWorld",
     "Star",
+    "SystemHeterogeneity",
     "TimeVarying",
     "Topology",
     "TrimmedMean",

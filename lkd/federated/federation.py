@@ -31,8 +31,8 @@ from lkd.federated.server.checks import (
     check_trainer,
     check_validation,
 )
-from lkd.federated.server.heterogeneity import Devices
-from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.heterogeneity import SystemHeterogeneity
+from lkd.federated.server.local_work import LocalTraining
 from lkd.federated.server.owned import check_owned
 from lkd.federated.server.participation import Plan
 from lkd.federated.server.records import Record
@@ -47,35 +47,35 @@ class Federation(Measured):
     """Trains a LightningModule over many clients; a round is one step of a server optimizer.
 
     The train dataloader yields cohorts (lists of clients, see `lkd.datamodules.FederatedDataModule`). In
-    `training_step` every client of the cohort trains a copy of `client` locally, and the algorithm turns what
+    `training_step` every client of the cohort trains a copy of `model` locally, and the algorithm turns what
     comes back into a change of the weights, whose negative is the gradient of the server's optimizer: SGD with
     lr=1 is FedAvg (McMahan et al. 2017), with momentum FedAvgM, Adam is FedAdam (Reddi et al. 2021,
     Algorithm 2). So `max_epochs` are rounds, and checkpoints, resume, schedulers, loggers and several
     processes are Lightning's own.
 
-    `client` is any LightningModule with one optimizer. Its `training_step`, `configure_optimizers`, schedulers,
+    `model` is any LightningModule with one optimizer. Its `training_step`, `configure_optimizers`, schedulers,
     hooks around training steps, `validation_step`, `test_step`, `predict_step` and `self.log` work as they are;
     what clients log is averaged over a round. A scheduler of the client with Lightning's default interval
     counts rounds, with `interval: "step"` a client's local steps. Buffers (batch statistics) are averaged too,
     integer ones stay.
 
-    Clients may have different architectures: those in `others`. Then a layer's mean is over the clients that have it.
+    Clients may have different architectures: those in `other_models`. Then a layer's mean is over the clients that have it.
 
     Args:
-        client: The module that clients train; here it holds the server's weights.
+        model: The module that clients train; here it holds the server's weights.
         algorithm: What is done in a round. Default: FedAvg.
-        work: How much a client trains in a round. Default: one epoch.
+        local: How much a client trains in a round. Default: one epoch.
         server_optimizer: Makes the server's optimizer. Default: SGD with lr 1.
         server_scheduler: Makes its scheduler, stepped once a round. Default: constant.
-        personal: Layers that stay with each client, by name, pattern, or `"batchnorm"` (FedBN).
-        robust: A robust rule in place of the weighted mean.
-        devices: Stragglers, drop-outs and speeds of the clients' machines. Default: all reliable.
-        attack: Clients that lie, to try `robust` on. Default: all honest.
+        personal_layers: Layers that stay with each client, by name, pattern, or `"batchnorm"` (FedBN).
+        aggregator: A robust rule in place of the weighted mean.
+        heterogeneity: Stragglers, drop-outs and speeds of the clients' machines. Default: all reliable.
+        attack: Clients that lie, to try `aggregator` on. Default: all honest.
         min_clients: Clients of a round that have to succeed; with fewer the run stops.
         seed: All randomness of a client's work comes from (seed, round, client).
-        others: Modules of further architectures. Default: all clients train copies of `client`.
-        assign: Architecture of every client, by its id: 0 is `client`, 1 the first of `others`. Default: in turns.
-        common: Layers that the architectures have in common, by name or pattern; else each has its own weights.
+        other_models: Modules of further architectures. Default: all clients train copies of `model`.
+        client_models: Architecture of every client, by its id: 0 is `model`, 1 the first of `other_models`. Default: in turns.
+        shared_layers: Layers that the architectures have in common, by name or pattern; else each has its own weights.
         outlier_factor: A reply whose change of the weights is more times as long as the median of the round's is left out
             like one that fails; see `lkd.federated.server.outliers`. None: however long. Default: 1000.
         client_timeout: Seconds that a client may take for an answer. Default: any time.
@@ -95,35 +95,35 @@ class Federation(Measured):
 
     def __init__(
         self,
-        client: LightningModule,
+        model: LightningModule,
         algorithm: Algorithm | None = None,
-        work: LocalWork | None = None,
+        local: LocalTraining | None = None,
         server_optimizer: OptimizerCallable = lambda params: torch.optim.SGD(params, lr=1.0),
         server_scheduler: LRSchedulerCallable | None = None,
-        personal: list[str] | str | None = None,
-        robust: Rule | None = None,
-        devices: Devices | None = None,
+        personal_layers: list[str] | str | None = None,
+        aggregator: Rule | None = None,
+        heterogeneity: SystemHeterogeneity | None = None,
         attack: Attack | None = None,
         min_clients: int = 1,
         seed: int = 0,
-        others: list[LightningModule] | None = None,
-        assign: list[int] | None = None,
-        common: list[str] | str | None = None,
+        other_models: list[LightningModule] | None = None,
+        client_models: list[int] | None = None,
+        shared_layers: list[str] | str | None = None,
         outlier_factor: float | None = 1000.0,
         client_timeout: float | None = None,
         engine: Engine | None = None,
     ) -> None:
-        check_parts(algorithm, work, robust, devices, attack)
+        check_parts(algorithm, local, aggregator, heterogeneity, attack)
         method = FedAvg() if algorithm is None else algorithm
         super().__init__(
-            client,
+            model,
             method,
-            work or LocalWork(),
+            local or LocalTraining(),
             seed,
-            personal,
-            others,
-            assign,
-            common,
+            personal_layers,
+            other_models,
+            client_models,
+            shared_layers,
             client_timeout,
             engine,
         )
@@ -132,9 +132,9 @@ class Federation(Measured):
         self.outlier_factor = check_outlier_factor(outlier_factor)
         self.automatic_optimization = False
         self.server_optimizer, self.server_scheduler = server_optimizer, server_scheduler
-        self.robust, self.devices, self.attack = robust, devices, attack
+        self.aggregator, self.heterogeneity, self.attack = aggregator, heterogeneity, attack
         self.min_clients = min_clients
-        check_kinds(self.algorithm, len(self.others), robust)
+        check_kinds(self.algorithm, len(self.other_models), aggregator)
         self.records: list[Record] = []
         self._losses = Losses()
         self.told: set[str] = set()  # metrics that were warned of
@@ -183,7 +183,7 @@ class Federation(Measured):
         self.engine.expect(clients)
         if self.algorithm.aggregates_weights and not self.x:
             rank_zero_warn(
-                f"personal={self.personal} keeps every layer that trains with its client, so nothing is shared, and the server's "
+                f"personal_layers={self.personal_layers} keeps every layer that trains with its client, so nothing is shared, and the server's "
                 "model stays as it is: if that is meant, say algorithm=Local()."
             )
 
@@ -200,9 +200,9 @@ class Federation(Measured):
         self._check(cohort)
         self.engine.enter(cohort)
         infos = [ClientInfo.of(client) for client in cohort]
-        plan = Plan(self.global_step, infos, self.work, self.devices, self.seed)
-        check_fewest(self.robust, len(plan.present), self.global_step)
-        reseed([self.robust, getattr(self.algorithm, "rule", None)], derive(self.seed, self.global_step))
+        plan = Plan(self.global_step, infos, self.local, self.heterogeneity, self.seed)
+        check_fewest(self.aggregator, len(plan.present), self.global_step)
+        reseed([self.aggregator, getattr(self.algorithm, "rule", None)], derive(self.seed, self.global_step))
         server = ServerRound(
             self.global_step,
             plan.present,
@@ -213,7 +213,7 @@ class Federation(Measured):
             self.ranks,
             plan.steps,
             weighting=self.algorithm.weighting,
-            rule=self.robust,
+            rule=self.aggregator,
             min_clients=self.min_clients,
             sums=self._sums,
             on_record=self._tell,

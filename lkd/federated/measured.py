@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from lkd.checkpoints import FEDERATION, describe
+from lkd.checkpoints import FEDERATION, check_current, describe
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.host import OWN
 from lkd.federated.engines import Engine
@@ -21,7 +21,7 @@ from lkd.federated.protocol.runtime import Runtime
 from lkd.federated.protocol.tensors import moved
 from lkd.federated.server.checkpoint import Population, check_resumed, check_state
 from lkd.federated.server.checks import check_synced
-from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.local_work import LocalTraining
 from lkd.federated.server.ranks import Ranks
 from lkd.federated.server.records import Record
 from lkd.federated.server.round import ServerRound
@@ -32,14 +32,14 @@ class Measured(Members):
     """Keeps clients and their engine; see `Federation` for the arguments.
 
     Args:
-        client: The first architecture.
+        model: The first architecture.
         algorithm: What is done in a round.
-        work: How much a client trains in a round.
+        local: How much a client trains in a round.
         seed: Of all randomness of a client's work.
-        personal: Layers that stay with each client.
-        others: Modules of further architectures.
-        assign: Architecture of every client.
-        common: Layers that the architectures have in common.
+        personal_layers: Layers that stay with each client.
+        other_models: Modules of further architectures.
+        client_models: Architecture of every client.
+        shared_layers: Layers that the architectures have in common.
         client_timeout: Seconds that a client may take for an answer.
         engine: Where clients work.
 
@@ -49,18 +49,20 @@ class Measured(Members):
 
     def __init__(
         self,
-        client: LightningModule,
+        model: LightningModule,
         algorithm: Algorithm,
-        work: LocalWork,
+        local: LocalTraining,
         seed: int,
-        personal: list[str] | str | None,
-        others: list[LightningModule] | None,
-        assign: list[int] | None,
-        common: list[str] | str | None,
+        personal_layers: list[str] | str | None,
+        other_models: list[LightningModule] | None,
+        client_models: list[int] | None,
+        shared_layers: list[str] | str | None,
         client_timeout: float | None,
         engine: Engine | None,
     ) -> None:
-        super().__init__(client, algorithm, personal, others, assign, common, work, seed, engine)
+        super().__init__(
+            model, algorithm, personal_layers, other_models, client_models, shared_layers, local, seed, engine
+        )
         if seed < 0:
             raise ValueError(f"seed={seed} must be 0 or more.")
         if client_timeout is not None and not client_timeout > 0:
@@ -89,7 +91,7 @@ class Measured(Members):
                 f"precision='16-mixed': {type(self.algorithm).__name__} shares nothing, so the server's scaler has nothing to "
                 "scale; use 'bf16-mixed' or '32-true'."
             )
-        self.runtime = Runtime(self.client, self.trainer, *self.work.settings[:2])
+        self.runtime = Runtime(self.model, self.trainer, *self.local.settings[:2])
         self.ranks = Ranks.of(self.trainer)
         check_synced(self.architectures.models, self.ranks.world_size)
         self._prepared_for = self.trainer
@@ -161,7 +163,7 @@ class Measured(Members):
             checkpoint[FEDERATION] = {
                 **self._run(),
                 "modules": [describe(model) for model in self.architectures.models],
-                "assign": self.assign,
+                "assign": self.client_models,
                 "trains_server_model": self.trains_server_model,
                 "aggregates_weights": self.algorithm.aggregates_weights,
                 "population": self._clients.known,
@@ -186,6 +188,7 @@ class Measured(Members):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps it until a fit or a measurement starts."""
+        check_current(checkpoint)
         self._restored = checkpoint.get(FEDERATION)
         super().on_load_checkpoint(checkpoint)
         if self._restored is not None:  # else of another module, whose names are not these
@@ -215,5 +218,5 @@ class Measured(Members):
         return {
             "algorithm": type(self.algorithm).__name__,
             "server_optimizer": type(optimizers[0]).__name__ if optimizers else None,
-            "architectures": f"{len(self.architectures)} architectures, assign={self.assign}",
+            "architectures": f"{len(self.architectures)} architectures, client_models={self.assign}",
         }

@@ -11,41 +11,45 @@ from lkd.federated.engines import Engine, Loop
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.architectures import Architectures, modules
-from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.local_work import LocalTraining
 
 
 class Members(Wrapped):
     """Holds the modules; see `Federation` for the arguments.
 
     Args:
-        client: The first architecture.
+        model: The first architecture.
         algorithm: What says whether weights are shared, and whose are trained.
-        personal: Layers that stay with each client.
-        others: Modules of further architectures.
-        assign: Architecture of every client.
-        common: Layers that the architectures have in common.
-        work: How much a client trains in a round.
+        personal_layers: Layers that stay with each client.
+        other_models: Modules of further architectures.
+        client_models: Architecture of every client.
+        shared_layers: Layers that the architectures have in common.
+        local: How much a client trains in a round.
         seed: Of all randomness of a client's work.
         engine: Where clients work. Default: in this process.
     """
 
     def __init__(
         self,
-        client: LightningModule,
+        model: LightningModule,
         algorithm: Algorithm,
-        personal: list[str] | str | None,
-        others: list[LightningModule] | None,
-        assign: list[int] | None,
-        common: list[str] | str | None,
-        work: LocalWork,
+        personal_layers: list[str] | str | None,
+        other_models: list[LightningModule] | None,
+        client_models: list[int] | None,
+        shared_layers: list[str] | str | None,
+        local: LocalTraining,
         seed: int,
         engine: Engine | None,
     ) -> None:
-        super().__init__(client)
+        super().__init__(model)
         self.algorithm = algorithm
-        self.personal = _patterns(personal) if algorithm.aggregates_weights else ["*"]
-        self.others, self.assign, self.common = modules(client, others), assign, _patterns(common)
-        self.work, self.seed = work, seed
+        self.personal_layers = _patterns(personal_layers) if algorithm.aggregates_weights else ["*"]
+        self.other_models, self.client_models, self.shared_layers = (
+            modules(model, other_models),
+            client_models,
+            _patterns(shared_layers),
+        )
+        self.local, self.seed = local, seed
         self.engine = engine or Loop()
         self._architectures: Architectures | None = None
 
@@ -56,16 +60,18 @@ class Members(Wrapped):
             with torch.inference_mode(
                 False
             ):  # a test may be the first to ask, and its tensors could not be written to
-                found = Architectures(self.client, self.held[1:], self.assign, self.personal, self.common)
-                names = ["client", *(f"others[{i}]" for i in range(len(self.others)))]
+                found = Architectures(
+                    self.model, self.held[1:], self.client_models, self.personal_layers, self.shared_layers
+                )
+                names = ["model", *(f"other_models[{i}]" for i in range(len(self.other_models)))]
                 self.engine.open(
                     Description(
                         self.held,
                         names,
                         self.algorithm,
-                        self.work.settings,
-                        self.personal,
-                        self.assign,
+                        self.local.settings,
+                        self.personal_layers,
+                        self.client_models,
                         self.seed,
                     )
                 )
@@ -75,7 +81,7 @@ class Members(Wrapped):
     @property
     def held(self) -> list[LightningModule]:
         """All architectures."""
-        return [self.client, *cast(list[LightningModule], list(self.others))]
+        return [self.model, *cast(list[LightningModule], list(self.other_models))]
 
     @property
     def students(self) -> list[LightningModule]:
@@ -101,12 +107,14 @@ class Members(Wrapped):
     def trains_server_model(self) -> bool:
         """Whether the server's model, or a part of it, is trained: by weights that clients share, or by the server itself."""
         trains = bool(self.algorithm.trains_server_model)
-        return trains or (self.algorithm.aggregates_weights and (not self.others or self._first_is_shared))
+        return trains or (
+            self.algorithm.aggregates_weights and (not self.other_models or self._first_is_shared)
+        )
 
     @property
     def _first_is_shared(self) -> bool:
         """Whether a client has the first architecture, or layers in common with it."""
-        return self.assign is None or 0 in self.assign or bool(self.common)
+        return self.client_models is None or 0 in self.client_models or bool(self.shared_layers)
 
 
 def _patterns(given: list[str] | str | None) -> list[str]:

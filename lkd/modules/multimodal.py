@@ -32,7 +32,7 @@ class MultimodalClient(Classifier):
     `val/acc_<m>` of each modality's head on the samples that have m; the same for `test`. `predict_step` returns logits.
 
     In a federation, a client that owns some modalities only is another architecture with the encoders that it has, and
-    `Federation(full, others=[...], common="*")` averages each layer over the clients that have it: `client`, the first, needs all
+    `Federation(full, other_models=[...], shared_layers="*")` averages each layer over the clients that have it: `model`, the first, needs all
     modalities. Such a client may be given batches with more modalities than it has encoders for.
 
     A checkpoint rebuilds encoders that are timm names, or were made by LightningCLI; other modules have to be passed again.

@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 from lkd.callbacks import BoxDistillation, DetectionReport, Distillation
 from lkd.datamodules import FederatedDataModule, Natural
 from lkd.distillation.adapters import ADAPTERS
-from lkd.federated import BoxExchange, FedAvg, Federation, LocalWork
+from lkd.federated import BoxExchange, FedAvg, Federation, LocalTraining
 from lkd.losses import CWD, DenseDetection
 from lkd.models import YOLO, TorchvisionDetector
 from lkd.modules import Detector
@@ -80,7 +80,7 @@ def test_features_of_other_maps_are_refused(root):
 def test_dense_terms_are_refused_before_the_teacher_is_trained(root, tmp_path):
     (tmp_path / "recipe.yaml").write_text("nothing: that could be trained")
     teacher = Teacher(str(tmp_path / "t.ckpt"), recipe=str(tmp_path / "recipe.yaml"))
-    for module in (student(), Federation(student(), FedAvg(), LocalWork())):
+    for module in (student(), Federation(student(), FedAvg(), LocalTraining())):
         with pytest.raises(
             ValueError, match=r"dense=1.0: the student's TorchvisionDetector .*pseudo-labels.*features"
         ):
@@ -137,16 +137,16 @@ def clients(root, **options):
 def test_it_is_a_client_that_an_oracle_teaches(root, head):
     module = student(head)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    federation = Federation(module, FedAvg(), LocalWork(epochs=1))
+    federation = Federation(module, FedAvg(), LocalTraining(epochs=1))
     trainer = quick_trainer(callbacks=[BoxDistillation(Teacher(oracle))], limit_val_batches=0)
     trainer.fit(federation, datamodule=clients(root))
     moved = [
         name
-        for name, tensor in federation.client.state_dict().items()
+        for name, tensor in federation.model.state_dict().items()
         if not torch.equal(tensor, before[name])
     ]
     assert any("head" in name for name in moved) and any("running_mean" in name for name in moved)
-    assert federation.client.detect(first_batch(root)["images"])[0].keys() == {"boxes", "scores", "labels"}
+    assert federation.model.detect(first_batch(root)["images"])[0].keys() == {"boxes", "scores", "labels"}
 
 
 def test_clients_of_different_heads_exchange_boxes(root):
@@ -156,7 +156,7 @@ def test_clients_of_different_heads_exchange_boxes(root):
         shards = clients(root, public=0.5)
         exchange = BoxExchange(score_threshold=0.005, fused_threshold=0.0, confidence="max")
         kinds = [student("fcos"), student("retinanet")]
-        federation = Federation(kinds[0], exchange, LocalWork(steps=1), others=kinds[1:])
+        federation = Federation(kinds[0], exchange, LocalTraining(steps=1), other_models=kinds[1:])
         quick_trainer(max_epochs=rounds, limit_val_batches=0).fit(federation, datamodule=shards)
         assert not any(record.error for record in federation.records)
         for client, model in federation.models(shards.clients):
@@ -204,7 +204,7 @@ def test_a_report_leaves_out_a_teacher_of_features_whose_classes_are_others(root
 
 def test_students_of_one_teacher_have_one_list_of_classes(root):
     others = [Detector(network("retinanet"), class_names=["van"])]
-    federation = Federation(student(class_names=["car"]), BoxExchange(), LocalWork(), others=others)
+    federation = Federation(student(class_names=["car"]), BoxExchange(), LocalTraining(), other_models=others)
     with pytest.raises(
         ValueError, match=r"one list of classes, but its students have \['car'\] and \['van'\]"
     ):

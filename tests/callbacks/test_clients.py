@@ -29,7 +29,7 @@ def read(path):
 
 def accuracy(module, client, part):
     """Of a client's model on its own data, computed without the federation."""
-    own = copy.deepcopy(module.client).eval()
+    own = copy.deepcopy(module.model).eval()
     state = own.state_dict()
     state.update(module.engine.host.store.get(client.id).get(OWN, {}))
     own.load_state_dict(state)

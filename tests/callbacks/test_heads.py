@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from lkd.callbacks import HeadReport
-from lkd.federated import MHD, Federation, Local, LocalWork
+from lkd.federated import MHD, Federation, Local, LocalTraining
 from lkd.federated.topology import Ring
 from tests.federated.peers.small import Blobs, data, module
 from tests.federated.quadratic import trainer
@@ -16,7 +16,9 @@ from tests.federated.quadratic import trainer
 
 def run(tmp_path, algorithm=None, rounds=2, client=None, **kwargs):
     report = HeadReport(folder=str(tmp_path / "report"), **kwargs)
-    federation = Federation(client or module(), algorithm or MHD(Ring(), batch_size=4), LocalWork(steps=3))
+    federation = Federation(
+        client or module(), algorithm or MHD(Ring(), batch_size=4), LocalTraining(steps=3)
+    )
     shards = data(4)
     trainer(rounds, limit_val_batches=0, callbacks=[report], default_root_dir=tmp_path).fit(
         federation, shards

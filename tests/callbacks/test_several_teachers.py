@@ -118,11 +118,11 @@ def test_clients_of_a_federation_learn_from_several_teachers():
     callback = LogitDistillation(Ensemble([Teacher(net) for net in nets]), alpha=0.5)
     module = federation()
     assert isinstance(module, Federation)
-    before = copy.deepcopy(module.client.state_dict())
+    before = copy.deepcopy(module.model.state_dict())
     fit_federation([callback], module=module, datamodule=data())
     alone = federation()
     fit_federation([], module=alone, datamodule=data())
-    after, without = module.client.state_dict(), alone.client.state_dict()
+    after, without = module.model.state_dict(), alone.model.state_dict()
     assert any(not torch.equal(after[k], before[k]) for k in after)
     assert any(not torch.equal(after[k], without[k]) for k in after)
 

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lkd.callbacks import ClientReport, TradeoffLog
 from lkd.callbacks.exchanged import Exchanged
 from lkd.datamodules import IID, Digits, FederatedDataModule
-from lkd.federated import SCARLET, Centralized, FedAvg, Federation, FedMD, FedProto, Local, LocalWork
+from lkd.federated import SCARLET, Centralized, FedAvg, Federation, FedMD, FedProto, Local, LocalTraining
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.models import MLP
 from lkd.modules import Classifier
@@ -42,7 +42,7 @@ def accuracy(model, batches):
 def test_fedavg_has_one_model_for_everybody(tmp_path):
     result, module, datamodule = run(tmp_path)
     last = result["curve"][-1]
-    by_hand = accuracy(module.client.eval(), datamodule.test_dataloader())
+    by_hand = accuracy(module.model.eval(), datamodule.test_dataloader())
     assert [point["round"] for point in result["curve"]] == [1, 2]
     assert last["metrics"]["test/acc"] == pytest.approx(by_hand) == result["final"]["test/acc"]
     for which in ("mean", "worst", "best"):
@@ -189,7 +189,7 @@ def test_prototypes_are_of_no_public_sample(tmp_path):
 
 
 def test_personal_layers_are_measured_with_their_client(tmp_path):
-    module = federation(personal=["network.layers.3"])
+    module = federation(personal_layers=["network.layers.3"])
     result, module, datamodule = run(tmp_path, module=module)
     found = {
         client.id: accuracy(model, datamodule.test_dataloader())
@@ -206,13 +206,13 @@ def two(hidden):
 
 def test_weights_are_the_mean_over_the_clients_of_their_own(tmp_path):
     result, module, datamodule = run(
-        tmp_path, module=federation(FedAvg(), others=[two(4)], assign=[0, 0, 0, 1])
+        tmp_path, module=federation(FedAvg(), other_models=[two(4)], client_models=[0, 0, 0, 1])
     )
     small = 64 * 4 + 4 + 4 * 10 + 10
     assert result["weights"] == (3 * WEIGHTS + small) / 4
     shared = {row["client"]: row["shared"]["test/acc"] for row in result["clients"]}
     assert shared[0] == shared[1] == shared[2] != shared[3]
-    assert shared[3] == pytest.approx(accuracy(module.others[0].eval(), datamodule.test_dataloader()))
+    assert shared[3] == pytest.approx(accuracy(module.other_models[0].eval(), datamodule.test_dataloader()))
 
 
 def test_training_is_what_it_is_without(tmp_path):
@@ -244,7 +244,7 @@ def test_validation_data_without_any_of_the_clients_own(tmp_path):
     datamodule = FederatedDataModule(Digits(batch_size=32, fractions=(0.2, 0.1, 0.7)), IID(), 4)
     result, module, _ = run(tmp_path, Centralized(), datamodule=datamodule, part="val", test=False)
     metrics = result["curve"][-1]["metrics"]
-    assert metrics["val/acc"] == pytest.approx(accuracy(module.client.eval(), datamodule.val_dataloader()))
+    assert metrics["val/acc"] == pytest.approx(accuracy(module.model.eval(), datamodule.val_dataloader()))
     assert not any(name.startswith("clients/") for name in metrics)
     assert result["final"] == {} and result["clients"][0]["clients"] == {}
 
@@ -269,11 +269,11 @@ def test_a_module_without_clients(tmp_path):
 
 
 def test_an_interrupted_fit_counts_no_more(tmp_path):
-    class Breaks(LocalWork):
+    class Breaks(LocalTraining):
         def draw(self, *args):
             raise KeyError("broken")
 
-    log, module = TradeoffLog(folder=str(tmp_path)), federation(work=Breaks())
+    log, module = TradeoffLog(folder=str(tmp_path)), federation(local=Breaks())
     with pytest.raises(KeyError):
         fit([log], 1, module, data(public=0.2))
     assert "exchange" not in vars(module.engine) and not (tmp_path / "tradeoff.json").exists()

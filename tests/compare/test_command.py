@@ -25,7 +25,7 @@ QUICK = [
         "--data.public=0.1",
         "--trainer.max_epochs=2",
     ),
-    *("--model.work.epochs=1", "--trainer.limit_val_batches=0", "--trainer.callbacks=null"),
+    *("--model.local.epochs=1", "--trainer.limit_val_batches=0", "--trainer.callbacks=null"),
 ]
 
 
@@ -212,8 +212,8 @@ def test_an_interrupted_comparison_says_what_is_done(monkeypatch, name):
 def test_the_digits_with_one_seed_and_two_rounds(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     methods = read("configs/tradeoff/digits.yaml").methods.keys()
-    short = ["--seeds", "0", "--trainer.max_epochs=2", "--model.work.epochs=1"]
-    mhd = "--model.work.steps=null"  # its config counts steps
+    short = ["--seeds", "0", "--trainer.max_epochs=2", "--model.local.epochs=1"]
+    mhd = "--model.local.steps=null"  # its config counts steps
     main(["compare", "configs/tradeoff/digits.yaml", "--folder", str(tmp_path), "--jobs", "2", *short, mhd])
     monkeypatch.chdir(tmp_path)
     Path("out").symlink_to(tmp_path)

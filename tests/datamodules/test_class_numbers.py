@@ -48,7 +48,9 @@ def test_labels_beyond_the_classes_are_refused_before_the_first_round():
     with pytest.raises(ValueError, match="from -1 to 2, and must be from 0 to 7; number the classes from 0"):
         federated(Federation(classifier(8)), labels=(0, -1, 2, 0))
     federated(Federation(classifier(8)))
-    federated(Federation(classifier(3), others=[classifier(8)]))  # whose clients these are is not known yet
+    federated(
+        Federation(classifier(3), other_models=[classifier(8)])
+    )  # whose clients these are is not known yet
     federated(None)
 
 

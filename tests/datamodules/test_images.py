@@ -345,7 +345,7 @@ def test_what_is_missing_is_said(tmp_path):
         TorchvisionData("CIFAR01", str(tmp_path))
     with pytest.raises(ValueError, match="no official test part"):
         TorchvisionData("my_sets.Parts", str(tmp_path))
-    with pytest.raises(ConnectionError, match="cannot get Colours"):
+    with pytest.raises(ConnectionError, match="cannot get Colors"):
         TorchvisionData("my_sets.Colors", str(tmp_path / "gone"), download=True).prepare_data()
 
 

@@ -659,8 +659,8 @@ def test_a_federation_of_the_same_types_trains(algorithm):
     if algorithm:
         federation = Federation(nets[0], algorithm=algorithm())
     else:
-        federation = Federation(nets[0], others=nets[1:], common=["*"])
-    before = copy.deepcopy(federation.client.state_dict())
+        federation = Federation(nets[0], other_models=nets[1:], shared_layers=["*"])
+    before = copy.deepcopy(federation.model.state_dict())
     data = FederatedDataModule(
         Module(Motion(60)), IID(), 6, plan=ModalityPlan(TYPES, missing=0.5, label_noise=0.2)
     )
@@ -672,7 +672,7 @@ def test_a_federation_of_the_same_types_trains(algorithm):
         enable_progress_bar=False,
         enable_model_summary=False,
     ).fit(federation, datamodule=data)
-    after = federation.client.state_dict()
+    after = federation.model.state_dict()
     assert all(
         value.isfinite().all() and not torch.equal(value, before[name]) for name, value in after.items()
     )

@@ -147,7 +147,9 @@ def federation():
             {name: nn.Flatten() for name in names}, 2, {name: SHAPES[name] for name in names}, embedding=4
         )
 
-    return Federation(client(*TYPES[0]), others=[client(*names) for names in TYPES[1:]], common="*")
+    return Federation(
+        client(*TYPES[0]), other_models=[client(*names) for names in TYPES[1:]], shared_layers="*"
+    )
 
 
 def test_a_federation_goes_on_as_if_it_had_not_stopped(root, tmp_path):

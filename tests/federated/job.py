@@ -44,7 +44,7 @@ from lkd.federated import (
     FedProto,
     FedShuffleMVR,
     KTpFL,
-    LocalWork,
+    LocalTraining,
     MetaStopping,
     Mime,
     ModalPrototypes,
@@ -101,135 +101,141 @@ def momentum(params):
 def worn(algorithm):
     """Clients with both sensors, and with one."""
     first, second = sensors((("acc", "gyro"), ("acc",)), modality_dropout=0.3)
-    return Federation(first, algorithm, LocalWork(steps=2), others=[second])
+    return Federation(first, algorithm, LocalTraining(steps=2), other_models=[second])
 
 
 KINDS = {
     "fedavgm": lambda: Federation(
-        Noisy(momentum=0.9), FedAvg(), LocalWork(epochs=(1, 3)), server_optimizer=momentum
+        Noisy(momentum=0.9), FedAvg(), LocalTraining(epochs=(1, 3)), server_optimizer=momentum
     ),
-    "scaffold": lambda: Federation(Noisy(), SCAFFOLD(), LocalWork(steps=3)),
+    "scaffold": lambda: Federation(Noisy(), SCAFFOLD(), LocalTraining(steps=3)),
     "outlier": lambda: Federation(
         Noisy(momentum=0.9),
         FedAvg(),
-        LocalWork(epochs=(1, 3)),
+        LocalTraining(epochs=(1, 3)),
         server_optimizer=momentum,
         attack=Attack([1], "scale", 1e30),
-        robust=Bucketing(CoordinateMedian(), 2),
+        aggregator=Bucketing(CoordinateMedian(), 2),
     ),
-    "fedbn": lambda: Federation(Noisy(), Mime(), LocalWork(steps=2), personal=["batchnorm"]),
-    "mvr": lambda: Federation(Noisy(interval="epoch"), FedShuffleMVR(), LocalWork(epochs=2)),
-    "fedlin": lambda: Federation(Noisy(), FedLin(), LocalWork(steps=2)),
+    "fedbn": lambda: Federation(Noisy(), Mime(), LocalTraining(steps=2), personal_layers=["batchnorm"]),
+    "mvr": lambda: Federation(Noisy(interval="epoch"), FedShuffleMVR(), LocalTraining(epochs=2)),
+    "fedlin": lambda: Federation(Noisy(), FedLin(), LocalTraining(steps=2)),
     "decentralized_sgd": lambda: Federation(
-        Noisy(momentum=0.9), DecentralizedSGD(Ring(), "before"), LocalWork(steps=2)
+        Noisy(momentum=0.9), DecentralizedSGD(Ring(), "before"), LocalTraining(steps=2)
     ),
     "cronus": lambda: Federation(
-        Speaking(), Cronus(0.4, samples=9, batch_size=3), LocalWork(steps=2), others=[Speaking(momentum=0.9)]
+        Speaking(),
+        Cronus(0.4, samples=9, batch_size=3),
+        LocalTraining(steps=2),
+        other_models=[Speaking(momentum=0.9)],
     ),
     "mhd": lambda: Federation(
         multi_head_module(),
         MHD(Ring(), pool=2, batch_size=4),
-        LocalWork(steps=2),
-        others=[multi_head_module(width=7)],
+        LocalTraining(steps=2),
+        other_models=[multi_head_module(width=7)],
     ),
     "two_heads": lambda: Federation(
         two_heads_module(),
         TwoHeads(Ring(), warmup=1, stopping=MetaStopping(most=2)),
-        LocalWork(steps=2),
+        LocalTraining(steps=2),
     ),
     "ktpfl": lambda: Federation(
         Speaking(),
         KTpFL(samples=9, batch_size=3),
-        LocalWork(steps=2),
-        others=[Speaking(momentum=0.9)],
+        LocalTraining(steps=2),
+        other_models=[Speaking(momentum=0.9)],
     ),
     "fccl": lambda: Federation(
         Speaking(),
         FCCL(samples=9, batch_size=3, layer="net"),
-        LocalWork(steps=2),
-        others=[Speaking(momentum=0.9)],
+        LocalTraining(steps=2),
+        other_models=[Speaking(momentum=0.9)],
     ),
     "fedet": lambda: Federation(
         Speaking(),
         FedET(steps=3, batch_size=5),
-        LocalWork(steps=2),
-        others=[Speaking(momentum=0.9), Speaking()],
-        assign=[1, 2, 1, 2, 1],
-        common=["net.4"],
+        LocalTraining(steps=2),
+        other_models=[Speaking(momentum=0.9), Speaking()],
+        client_models=[1, 2, 1, 2, 1],
+        shared_layers=["net.4"],
     ),
     "mixed": lambda: Federation(
         Noisy(),
         FedAvg(),
-        LocalWork(steps=2),
+        LocalTraining(steps=2),
         momentum,
-        others=[Noisy(momentum=0.9)],
-        common=["net.0", "net.1"],
+        other_models=[Noisy(momentum=0.9)],
+        shared_layers=["net.0", "net.1"],
     ),
     "fedmd": lambda: Federation(
         Speaking(),
         FedMD(samples=9, epochs=2, batch_size=3, pretrain=2),
-        LocalWork(steps=2),
-        others=[Speaking(momentum=0.9)],
+        LocalTraining(steps=2),
+        other_models=[Speaking(momentum=0.9)],
     ),
     "feddf": lambda: Federation(
         Speaking(),
         FedDF(steps=4, batch_size=5, check=2),
-        LocalWork(steps=2),
-        others=[Speaking(momentum=0.9)],
+        LocalTraining(steps=2),
+        other_models=[Speaking(momentum=0.9)],
     ),
     "fd": lambda: Federation(
-        Speaking(), FD(layer="net"), LocalWork(steps=2), others=[Speaking(momentum=0.9)]
+        Speaking(), FD(layer="net"), LocalTraining(steps=2), other_models=[Speaking(momentum=0.9)]
     ),
     "fedproto": lambda: Federation(
-        Speaking(), FedProto("net.2", 2), LocalWork(steps=2), others=[Speaking(momentum=0.9)]
+        Speaking(), FedProto("net.2", 2), LocalTraining(steps=2), other_models=[Speaking(momentum=0.9)]
     ),
     "dsfl": lambda: Federation(
         Speaking(),
         DSFL(samples=9, epochs=2, batch_size=3),
-        LocalWork(steps=2),
-        others=[Speaking(momentum=0.9)],
+        LocalTraining(steps=2),
+        other_models=[Speaking(momentum=0.9)],
     ),
     "scarlet": lambda: Federation(
         Speaking(),
         SCARLET(duration=2, samples=9, epochs=2, batch_size=3),
-        LocalWork(steps=2),
-        others=[Speaking(momentum=0.9)],
+        LocalTraining(steps=2),
+        other_models=[Speaking(momentum=0.9)],
     ),
     "server_teacher": lambda: Federation(
         Speaking(),
         ServerTeacher(Teacher(Speaking(momentum=0.9)), samples=9, epochs=2, batch_size=3),
-        LocalWork(steps=2),
-        others=[Speaking(momentum=0.9)],
+        LocalTraining(steps=2),
+        other_models=[Speaking(momentum=0.9)],
     ),
     "fml": lambda: Federation(
         pair(noisy=True),
         FML(),
-        LocalWork(steps=2),
-        others=[pair(2, width=7, noisy=True)],
-        personal=["network.private"],
-        common=["network.shared"],
+        LocalTraining(steps=2),
+        other_models=[pair(2, width=7, noisy=True)],
+        personal_layers=["network.private"],
+        shared_layers=["network.shared"],
     ),
     "fedcache": lambda: Federation(
         Classifier(net(1, noisy=True), 2),
         FedCache(torch.nn.Flatten(), related=3),
-        LocalWork(steps=2),
-        others=[Classifier(net(2, 7, noisy=True), 2)],
+        LocalTraining(steps=2),
+        other_models=[Classifier(net(2, 7, noisy=True), 2)],
     ),
     "fedgen": lambda: Federation(
         Classifier(net(1, noisy=True), 2),
         FedGen(FeatureGenerator(2, 5), "network.4", steps=4),
-        LocalWork(steps=2),
-        personal=["network.0"],
+        LocalTraining(steps=2),
+        personal_layers=["network.0"],
     ),
     "fedgkt": lambda: Federation(
         Classifier(net(1, noisy=True), 2),
         FedGKT(Classifier(net(3, features=5, noisy=True), 2), "network.2"),
-        LocalWork(steps=2),
+        LocalTraining(steps=2),
     ),
     "modal_prototypes": lambda: worn(ModalPrototypes(CLASSES)),
     "creamfl": lambda: worn(CreamFL(samples=9, batch_size=3)),
     "fedkd": lambda: Federation(
-        pair(noisy=True), FedKD(5, 0.6, 0.9), LocalWork(steps=2), others=[pair(2, width=7, noisy=True)]
+        pair(noisy=True),
+        FedKD(5, 0.6, 0.9),
+        LocalTraining(steps=2),
+        other_models=[pair(2, width=7, noisy=True)],
     ),
 }
 

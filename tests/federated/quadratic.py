@@ -108,10 +108,10 @@ def two_clients():
 
 
 def run(
-    algorithm, rounds, clients=None, work=None, module=None, size=None, seed=0, trainer_args=None, **kwargs
+    algorithm, rounds, clients=None, local=None, module=None, size=None, seed=0, trainer_args=None, **kwargs
 ):
     """Runs a federation, all rounds in one epoch, which costs less; returns it."""
-    federation = Federation(module or Quadratic(), algorithm, work, seed=seed, **kwargs)
+    federation = Federation(module or Quadratic(), algorithm, local, seed=seed, **kwargs)
     data = loader(clients or two_clients(), size, seed, per_epoch=rounds)
     trainer(1, **(trainer_args or {})).fit(federation, data)
     return federation

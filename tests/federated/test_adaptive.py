@@ -37,7 +37,7 @@ def test_as_a_federations_optimizer():
     federation = run(FedAvg(), 1, clients, server_optimizer=lambda p: FedYogi(p, lr=0.1, tau=1.0))
     delta = 0.05 * 2
     v = 1 - 0.01 * delta**2
-    assert federation.client.x.item() == pytest.approx(0.1 * 0.1 * delta / (v**0.5 + 1))
+    assert federation.model.x.item() == pytest.approx(0.1 * 0.1 * delta / (v**0.5 + 1))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [({"lr": 0.0}, "lr=0.0"), ({"beta1": 1.0}, "beta1=1.0")])

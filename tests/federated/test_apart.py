@@ -17,7 +17,6 @@ from lkd.federated import (
     SCAFFOLD,
     Centralized,
     CoordinateMedian,
-    Devices,
     FedAvg,
     Federation,
     FedLin,
@@ -26,10 +25,11 @@ from lkd.federated import (
     FedShuffle,
     Krum,
     Local,
-    LocalWork,
+    LocalTraining,
     Mime,
     MimeLite,
     NormClipping,
+    SystemHeterogeneity,
 )
 from lkd.federated.server.round import TooFewClientsError
 
@@ -67,7 +67,7 @@ def test_metrics_and_buffers_begin_anew_for_every_client(algorithm):
     federation = run(algorithm(), 2, module=Counting())
     found = [[r.metrics[name] for name in ("metric", "loose", "assigned")] for r in federation.records]
     assert found == [[1, 1, 2]] * 2  # the shared buffer was averaged after the first round
-    assert federation.client.assigned.item() == 2
+    assert federation.model.assigned.item() == 2
 
 
 def test_figures_of_a_client_that_fails_are_forgotten():
@@ -90,7 +90,7 @@ class Wide(Quadratic):
 
 
 def test_a_client_whose_metric_is_no_number_fails_by_name_and_keeps_its_state():
-    federation = Federation(Wide(), SCAFFOLD(), LocalWork(steps=1))
+    federation = Federation(Wide(), SCAFFOLD(), LocalTraining(steps=1))
     with pytest.raises(TooFewClientsError, match=r"client1: ValueError: self.log\('acc', ...\)"):
         trainer(1).fit(federation, loader(two_clients()))
     assert len(federation.engine.host.store) == 0
@@ -100,13 +100,13 @@ def test_rates_that_are_tensors_are_scaled_for_one_client_alone():
     def make(parameters):
         return torch.optim.SGD(parameters, lr=torch.tensor(0.05, dtype=torch.float64))
 
-    plain = run(FedLin(), 3, work=LocalWork(steps=5))
-    tensors = run(FedLin(), 3, work=LocalWork(steps=5), module=Quadratic(optimizer=make))
-    assert tensors.client.x.item() == pytest.approx(plain.client.x.item(), rel=1e-12)
+    plain = run(FedLin(), 3, local=LocalTraining(steps=5))
+    tensors = run(FedLin(), 3, local=LocalTraining(steps=5), module=Quadratic(optimizer=make))
+    assert tensors.model.x.item() == pytest.approx(plain.model.x.item(), rel=1e-12)
 
 
 def test_a_second_fit_starts_the_variates_of_server_and_clients_anew():
-    federation = Federation(Quadratic(), SCAFFOLD(), LocalWork(steps=2))
+    federation = Federation(Quadratic(), SCAFFOLD(), LocalTraining(steps=2))
     for rounds in (3, 1):
         trainer(rounds).fit(federation, loader(two_clients()))
     variates = [federation.engine.host.store.get(i)["c"]["x"] for i in range(2)]
@@ -115,7 +115,7 @@ def test_a_second_fit_starts_the_variates_of_server_and_clients_anew():
 
 @pytest.mark.parametrize(("algorithm", "module"), [(lambda: MOON("body"), Net), (FedNTD, Net3)])
 def test_a_term_in_the_loss_is_added_once_however_often_it_is_fitted(algorithm, module):
-    federation = Federation(module(), algorithm(), LocalWork(steps=1))
+    federation = Federation(module(), algorithm(), LocalTraining(steps=1))
     trainer(1).fit(federation, loader(samples()))
     step = federation.students[0].training_step
     trainer(1).fit(federation, loader(samples()))
@@ -123,7 +123,7 @@ def test_a_term_in_the_loss_is_added_once_however_often_it_is_fitted(algorithm, 
 
 
 def test_a_term_in_the_loss_is_rehearsed_in_the_precision_of_the_run():
-    federation = Federation(Net(), MOON("body"), LocalWork(steps=1))
+    federation = Federation(Net(), MOON("body"), LocalTraining(steps=1))
     trainer(1, precision="64-true").fit(federation, loader(samples()))
     assert all(not r.error for r in federation.records)
 
@@ -131,12 +131,12 @@ def test_a_term_in_the_loss_is_rehearsed_in_the_precision_of_the_run():
 def test_attaching_leaves_the_cohorts_of_a_resumed_epoch_alone(tmp_path):
     def fit(steps, name, ckpt_path=None):
         torch.manual_seed(0)
-        federation = Federation(Net(), MOON("body"), LocalWork(steps=1))
+        federation = Federation(Net(), MOON("body"), LocalTraining(steps=1))
         data = FederatedDataModule(Blobs(), IID(), clients=6, cohort=2, cohorts_per_epoch=4)
         saves = ModelCheckpoint(tmp_path / name, every_n_train_steps=1, save_last=True)
         made = trainer(1, max_steps=steps, enable_checkpointing=True, callbacks=[saves])
         made.fit(federation, datamodule=data, ckpt_path=ckpt_path)
-        return federation.client.state_dict()
+        return federation.model.state_dict()
 
     whole = fit(4, "whole")
     fit(2, "half")
@@ -145,8 +145,8 @@ def test_attaching_leaves_the_cohorts_of_a_resumed_epoch_alone(tmp_path):
 
 
 def test_a_rule_clips_the_change_of_the_buffers_and_not_the_buffers():
-    federation, _ = noisy(rounds=1, robust=NormClipping(max_norm=1e-6))
-    assert torch.allclose(federation.client.net[1].running_var, torch.ones(8), atol=1e-4)
+    federation, _ = noisy(rounds=1, aggregator=NormClipping(max_norm=1e-6))
+    assert torch.allclose(federation.model.net[1].running_var, torch.ones(8), atol=1e-4)
 
 
 class Hooked(Net):
@@ -180,7 +180,7 @@ class Hooked(Net):
 def test_hooks_come_in_lightnings_order_and_before_clipping():
     client = samples()[0]
     given = 2 * client.x.sum().item()
-    federation = Federation(Hooked(), FedAvg(), LocalWork(steps=1, gradient_clip_val=1e-4))
+    federation = Federation(Hooked(), FedAvg(), LocalTraining(steps=1, gradient_clip_val=1e-4))
     client.batch = client.num_samples
     trainer(1).fit(federation, loader([client]))
     step, *rest = federation.students[0].calls
@@ -200,14 +200,14 @@ def test_validation_with_two_loaders_and_a_hook_of_the_clients():
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
 def test_batches_come_in_half_precision(precision):
     federation, _ = noisy(rounds=1, trainer_args={"precision": precision})
-    assert federation.client.net[0].weight.dtype in (torch.bfloat16, torch.float16)
+    assert federation.model.net[0].weight.dtype in (torch.bfloat16, torch.float16)
     assert all(not r.error for r in federation.records)
 
 
 @pytest.mark.parametrize("algorithm", [FedAvg(), Centralized(), FedShuffle(rate="step")])
 def test_a_round_that_nobody_can_join_says_so(algorithm):
     with pytest.raises(TooFewClientsError, match="nobody was there"):
-        run(algorithm, 1, devices=Devices(dropout=1.0))
+        run(algorithm, 1, heterogeneity=SystemHeterogeneity(dropout=1.0))
 
 
 class Overflow(Quadratic):
@@ -239,7 +239,7 @@ def test_a_checkpoint_before_any_training(tmp_path):
 
 
 def test_statistics_of_adapters_stay_with_their_clients():
-    federation = Federation(Net(), FedAvg(), LocalWork(steps=2))
+    federation = Federation(Net(), FedAvg(), LocalTraining(steps=2))
     student = federation.students[0]
     student.add_module(ADAPTERS, nn.BatchNorm1d(6))
     step = student.training_step
@@ -266,7 +266,7 @@ def test_a_measurement_by_another_trainer_changes_nothing():
     )
     data = DataLoader(TensorDataset(torch.ones(4, 3), torch.zeros(4).long()), batch_size=4)
     calls = LambdaCallback(on_validation_epoch_end=measure)
-    federation.client.validation_step = lambda batch, batch_idx: None
+    federation.model.validation_step = lambda batch, batch_idx: None
     trainer(1, callbacks=[calls]).validate(federation, data, verbose=False)
     assert before[0].any()
     assert torch.equal(federation.algorithm.state["c"]["net.0.weight"], before[0])
@@ -309,14 +309,14 @@ def test_the_clients_own_hooks_of_the_fit_and_of_checkpoints_are_called():
     ids=["c", "gradient", "tau"],
 )
 def test_a_robust_rule_is_refused_where_it_would_not_protect(algorithm, what):
-    with pytest.raises(ValueError, match=f"robust=CoordinateMedian protects .*{what}"):
-        run(algorithm, 1, robust=CoordinateMedian())
+    with pytest.raises(ValueError, match=f"aggregator=CoordinateMedian protects .*{what}"):
+        run(algorithm, 1, aggregator=CoordinateMedian())
 
 
 def test_krum_takes_weights_and_buffers_of_the_same_client():
-    federation, _ = noisy(rounds=1, robust=Krum(byzantine=0), clients=samples())
-    states = [noisy(rounds=1, clients=[c])[0].client.state_dict() for c in samples()]
-    ours = federation.client.state_dict()
+    federation, _ = noisy(rounds=1, aggregator=Krum(byzantine=0), clients=samples())
+    states = [noisy(rounds=1, clients=[c])[0].model.state_dict() for c in samples()]
+    ours = federation.model.state_dict()
     close = [all(torch.allclose(ours[k], s[k], atol=1e-6) for k in ours) for s in states]
     assert sum(close) == 1
 

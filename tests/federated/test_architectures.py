@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lkd.federated import CoordinateMedian, FedAvg, Federation, FedNova, FedProx, Local, LocalWork
+from lkd.federated import CoordinateMedian, FedAvg, Federation, FedNova, FedProx, Local, LocalTraining
 
 from .quadratic import Point, loader, run, trainer
 from .test_rounds import Noisy, samples
@@ -43,7 +43,7 @@ def clients():
 
 def went(federation):
     """All layers at the server, by architecture."""
-    modules = [federation.client, *federation.others]
+    modules = [federation.model, *federation.other_models]
     return [{n: p.item() for n, p in m.named_parameters()} for m in modules]
 
 
@@ -89,11 +89,11 @@ def test_a_layer_is_averaged_over_the_clients_that_have_it(assign, common):
         FedAvg(),
         3,
         clients(),
-        LocalWork(epochs=4),
+        LocalTraining(epochs=4),
         Layers(**STARTS[0]),
-        others=[Layers(**STARTS[1])],
-        assign=assign,
-        common=common,
+        other_models=[Layers(**STARTS[1])],
+        client_models=assign,
+        shared_layers=common,
     )
     expected = by_hand(3, STARTS, common, assign, steps=4)
     assert_went(federation, expected, common)
@@ -102,7 +102,7 @@ def test_a_layer_is_averaged_over_the_clients_that_have_it(assign, common):
 
 
 def test_clients_have_the_architectures_in_turns_unless_told():
-    federation = run(FedAvg(), 2, clients(), module=Layers(**STARTS[0]), others=[Layers(**STARTS[1])])
+    federation = run(FedAvg(), 2, clients(), module=Layers(**STARTS[0]), other_models=[Layers(**STARTS[1])])
     assert_went(federation, by_hand(2, STARTS, [], [0, 1, 0, 1]))
 
 
@@ -114,9 +114,9 @@ def test_a_layer_of_two_of_three_architectures():
         3,
         clients(),
         module=modules[0],
-        others=modules[1:],
-        assign=[0, 1, 2, 1],
-        common=["trunk"],
+        other_models=modules[1:],
+        client_models=[0, 1, 2, 1],
+        shared_layers=["trunk"],
     )
     assert_went(federation, by_hand(3, starts, ["trunk"], [0, 1, 2, 1]), ["trunk"])
 
@@ -129,7 +129,11 @@ def momentum(params):
 def test_an_architecture_without_a_client_in_the_round_stays_whatever_the_servers_momentum(common):
     cohorts = [[0, 1], [2], [0, 2], [1, 3], [3]]
     federation = Federation(
-        Layers(**STARTS[0]), FedAvg(), server_optimizer=momentum, others=[Layers(**STARTS[1])], common=common
+        Layers(**STARTS[0]),
+        FedAvg(),
+        server_optimizer=momentum,
+        other_models=[Layers(**STARTS[1])],
+        shared_layers=common,
     )
     data = DataLoader(
         [[clients()[i] for i in who] for who in cohorts], batch_size=None, collate_fn=lambda cohort: cohort
@@ -147,21 +151,21 @@ def test_mixed_is_each_by_itself_bit_for_bit_statistics_too():
         return Noisy(lr=lr)
 
     def federate(chosen, first, **kwargs):
-        federation = Federation(first, FedAvg(), LocalWork(epochs=2), **kwargs)
+        federation = Federation(first, FedAvg(), LocalTraining(epochs=2), **kwargs)
         trainer(1).fit(federation, loader([samples()[i] for i in chosen], per_epoch=3))
         return federation
 
-    mixed = federate([0, 1, 2], module(0.1), others=[module(0.2)])
+    mixed = federate([0, 1, 2], module(0.1), other_models=[module(0.2)])
     for ours, alone in (
-        (mixed.client, federate([0, 2], module(0.1))),
-        (mixed.others[0], federate([1], module(0.2))),
+        (mixed.model, federate([0, 2], module(0.1))),
+        (mixed.other_models[0], federate([1], module(0.2))),
     ):
-        for (name, a), b in zip(ours.state_dict().items(), alone.client.state_dict().values(), strict=True):
+        for (name, a), b in zip(ours.state_dict().items(), alone.model.state_dict().values(), strict=True):
             assert torch.equal(a, b), name
 
 
 def test_each_client_is_measured_and_shown_with_its_own_architecture():
-    federation = run(Local(), 1, clients(), module=Layers(**STARTS[0]), others=[Layers(**STARTS[1])])
+    federation = run(Local(), 1, clients(), module=Layers(**STARTS[0]), other_models=[Layers(**STARTS[1])])
     seen = {
         client.id: {n: p.item() for n, p in m.named_parameters()}
         for client, m in federation.models(clients())
@@ -183,20 +187,20 @@ def frozen():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Federation(Layers(a=0.0), FedNova(), others=[Layers(b=0.0)]), "others: FedNova is for clients of one"),
-        (lambda: Federation(Layers(a=0.0), robust=CoordinateMedian(), others=[Layers(b=0.0)]), "robust=CoordinateMedian"),
-        (lambda: Federation(Layers(a=0.0), Local(), robust=CoordinateMedian()), "joins weights, and Local shares none"),
-        (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), others=[Layers(b=0.0)], assign=[0, 1]),
-         "assign has 2 entries, but there are 4 clients"),
-        (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), others=[Layers(b=0.0)], assign=[0, 1, 0, 1, 0]),
-         "assign has 5 entries, but there are 4 clients"),
-        (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), others=[Layers(b=0.0)], assign=[0, 1, 2, 0]),
-         r"assign=\[0, 1, 2, 0\] must give each client an architecture from 0"),
-        (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), others=[Layers(b=0.0)], common=["b"]),
-         r"common=\['b'\]: b of others\[0\], of shape \(1,\), is not shared there"),
-        (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), others=[Layers(b=0.0)], common=["a"]),
-         "names no shared layer of others"),
-        (lambda: run(FedAvg(), 1, clients(), module=frozen(), others=[Layers(**STARTS[1])], common=["trunk"]),
+        (lambda: Federation(Layers(a=0.0), FedNova(), other_models=[Layers(b=0.0)]), "other_models: FedNova is for clients of one"),
+        (lambda: Federation(Layers(a=0.0), aggregator=CoordinateMedian(), other_models=[Layers(b=0.0)]), "aggregator=CoordinateMedian"),
+        (lambda: Federation(Layers(a=0.0), Local(), aggregator=CoordinateMedian()), "joins weights, and Local shares none"),
+        (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), other_models=[Layers(b=0.0)], client_models=[0, 1]),
+         "client_models has 2 entries, but there are 4 clients"),
+        (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), other_models=[Layers(b=0.0)], client_models=[0, 1, 0, 1, 0]),
+         "client_models has 5 entries, but there are 4 clients"),
+        (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), other_models=[Layers(b=0.0)], client_models=[0, 1, 2, 0]),
+         r"client_models=\[0, 1, 2, 0\] must give each client an architecture from 0"),
+        (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), other_models=[Layers(b=0.0)], shared_layers=["b"]),
+         r"shared_layers=\['b'\]: b of other_models\[0\], of shape \(1,\), is not shared there"),
+        (lambda: run(FedAvg(), 1, clients(), module=Layers(a=0.0), other_models=[Layers(b=0.0)], shared_layers=["a"]),
+         "names no shared layer of other_models"),
+        (lambda: run(FedAvg(), 1, clients(), module=frozen(), other_models=[Layers(**STARTS[1])], shared_layers=["trunk"]),
          "train in all or in none"),
     ],
 )  # fmt: skip
@@ -208,18 +212,18 @@ def test_bad_input_is_refused_in_a_sentence(make, message):
 def test_two_architectures_are_two_modules():
     """One given twice would train its weights twice."""
     module = Layers(w=0.0)
-    with pytest.raises(ValueError, match=r"others\[0\] has weights of client itself"):
-        Federation(module, others=[module])
+    with pytest.raises(ValueError, match=r"other_models\[0\] has weights of model itself"):
+        Federation(module, other_models=[module])
     other = Layers(v=0.0)
-    with pytest.raises(ValueError, match=r"others\[1\] has weights of others\[0\] itself"):
-        Federation(module, others=[other, other])
+    with pytest.raises(ValueError, match=r"other_models\[1\] has weights of other_models\[0\] itself"):
+        Federation(module, other_models=[other, other])
 
 
 def test_what_is_no_module_is_refused():
-    with pytest.raises(TypeError, match=r"client=Linear.* must be a LightningModule"):
+    with pytest.raises(TypeError, match=r"model=Linear.* must be a LightningModule"):
         Federation(nn.Linear(1, 1))
-    with pytest.raises(TypeError, match=r"others=Layers\(...\) must be a list"):
-        Federation(Layers(w=0.0), others=Layers(w=0.0))
+    with pytest.raises(TypeError, match=r"other_models=Layers\(...\) must be a list"):
+        Federation(Layers(w=0.0), other_models=Layers(w=0.0))
 
 
 def test_a_test_of_weights_that_nobody_trained_says_so():
@@ -231,7 +235,7 @@ def test_personal_layers_are_named_where_the_servers_model_is_tested():
     with pytest.warns(
         UserWarning, match=r"the server's model has the start in v, which train at the clients alone"
     ):
-        Federation(Layers(w=0.0, v=0.0), FedAvg(), personal=["v"]).on_test_start()
+        Federation(Layers(w=0.0, v=0.0), FedAvg(), personal_layers=["v"]).on_test_start()
 
 
 def test_a_model_that_is_shared_as_a_whole_is_tested_without_a_word(recwarn):

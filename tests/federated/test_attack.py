@@ -15,14 +15,16 @@ def clients():
 
 
 def steered(**kwargs):
-    return float(run(FedAvg(), 200, clients(), **kwargs).client.x.detach())
+    return float(run(FedAvg(), 200, clients(), **kwargs).model.x.detach())
 
 
 def test_flipped_signs_steer_the_mean_as_far_as_they_weigh():
     assert steered() == pytest.approx(1.0, abs=1e-3)
     # four of five pull by 1 and one pushes by 4: the mean stands still
     assert steered(attack=Attack([3], scale=4.0)) == pytest.approx(0.0, abs=1e-9)
-    assert steered(attack=Attack([3], scale=4.0), robust=CoordinateMedian()) == pytest.approx(1.0, abs=1e-3)
+    assert steered(attack=Attack([3], scale=4.0), aggregator=CoordinateMedian()) == pytest.approx(
+        1.0, abs=1e-3
+    )
 
 
 def test_noise_is_as_long_as_asked_and_depends_on_seed_round_and_client():
@@ -47,7 +49,7 @@ def test_scaled_changes_outweigh_the_others():
         -6.0,
     ]
     # one of five that says five times as much: after a step 1.8 times as far
-    one, two = (run(FedAvg(), 1, clients(), attack=a).client.x for a in (None, Attack([3], "scale", 5.0)))
+    one, two = (run(FedAvg(), 1, clients(), attack=a).model.x for a in (None, Attack([3], "scale", 5.0)))
     assert float(two.detach()) == pytest.approx(1.8 * float(one.detach()), rel=1e-12)
 
 

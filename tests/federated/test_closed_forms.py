@@ -12,7 +12,7 @@ from lkd.federated import (
     FedProx,
     FedShuffle,
     FedShuffleMVR,
-    LocalWork,
+    LocalTraining,
     Mime,
     MimeLite,
 )
@@ -69,19 +69,19 @@ def by_name(value):
 )
 def test_limits_with_unequal_steps(algorithm, limit):
     federation = run(algorithm, 200, two())
-    assert federation.client.x.item() == pytest.approx(limit, abs=1e-9)
+    assert federation.model.x.item() == pytest.approx(limit, abs=1e-9)
 
 
 @pytest.mark.parametrize("algorithm", [FedAvg(), FedNova()], ids=by_name)
 def test_limit_with_equal_steps(algorithm):
-    assert run(algorithm, 120, two((5, 5))).client.x.item() == pytest.approx(0.7482368080, abs=1e-9)
+    assert run(algorithm, 120, two((5, 5))).model.x.item() == pytest.approx(0.7482368080, abs=1e-9)
 
 
 def test_scaffold_by_hand():
     """Option 2, x = c = c_i = 0, tau = (5, 5): the first rounds."""
     for rounds, x in ((1, 0.33616), (2, 0.560381608875), (3, 0.6834119598)):
         federation = run(SCAFFOLD(option=2), rounds, two((5, 5)))
-        assert federation.client.x.item() == pytest.approx(x, abs=1e-9)
+        assert federation.model.x.item() == pytest.approx(x, abs=1e-9)
         if rounds == 1:
             kept = [float(federation.engine.host.store.get(i)["c"]["x"]) for i in (0, 1)]
             assert kept == pytest.approx([0.0, -2.68928], abs=1e-9)
@@ -110,7 +110,7 @@ def test_momentum_of_mime_by_hand():
         x, m = x - 0.05 * (0.1 * gradient + 0.9 * m), 0.1 * gradient + 0.9 * m
         for algorithm in (Mime(beta=0.9), MimeLite(beta=0.9)):
             federation = run(algorithm, rounds, two((1, 1)))
-            assert federation.client.x.item() == pytest.approx(x, abs=1e-12)
+            assert federation.model.x.item() == pytest.approx(x, abs=1e-12)
             assert float(federation.algorithm.state["m"]["x"]) == pytest.approx(m, abs=1e-12)
 
 
@@ -132,7 +132,7 @@ def test_fednova_counts_what_momentum_adds_up(rho, steps):
         changes.append(y)
     norms = [norm(tau) for tau in steps]
     expected = sum(norms) / 2 * sum(c / n for c, n in zip(changes, norms, strict=True)) / 2
-    assert federation.client.x.item() == pytest.approx(expected, abs=1e-12)
+    assert federation.model.x.item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_fednova_with_a_proximal_term_by_hand():
@@ -146,7 +146,7 @@ def test_fednova_with_a_proximal_term_by_hand():
         changes.append(y)
     norms = [(1 - (1 - eta * mu) ** tau) / (eta * mu) for tau in steps]
     expected = sum(steps) / 2 * sum(c / n for c, n in zip(changes, norms, strict=True)) / 2
-    assert federation.client.x.item() == pytest.approx(expected, abs=1e-12)
+    assert federation.model.x.item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_fednova_with_a_proximal_term_by_hand():
 def test_degenerate_cases_are_fedavg(algorithm, steps):
     """mu = 0, equal steps, no momentum; and SCAFFOLD's first round, whose variates are zero."""
     rounds = 1 if isinstance(algorithm, SCAFFOLD) else 3
-    x = run(algorithm, rounds, two(steps)).client.x
-    torch.testing.assert_close(x, run(FedAvg(), rounds, two(steps)).client.x, rtol=0, atol=1e-15)
+    x = run(algorithm, rounds, two(steps)).model.x
+    torch.testing.assert_close(x, run(FedAvg(), rounds, two(steps)).model.x, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -172,21 +172,21 @@ def test_degenerate_cases_are_fedavg(algorithm, steps):
 def test_one_client_is_plain_training(algorithm):
     """Three rounds of four steps are twelve steps of gradient descent."""
     rows = [(2.0, 1.0), (1.0, 3.0)]
-    federation = run(algorithm, 3, [Point(0, rows, 1)], LocalWork(steps=4))
+    federation = run(algorithm, 3, [Point(0, rows, 1)], LocalTraining(steps=4))
     x = 0.0
     for _ in range(12):
         x -= 0.05 * (2 * (x - 1) + (x - 3)) / 2
-    assert federation.client.x.item() == pytest.approx(x, abs=1e-12)
+    assert federation.model.x.item() == pytest.approx(x, abs=1e-12)
 
 
 def test_one_full_batch_step_is_sgd_on_the_pooled_data():
     clients = [Point(0, [(1, 0.0)], 2), Point(1, [(4, 1.0), (2, 5.0), (3, 1.0)], 2)]
     fedavg, pooled = (run(a, 5, clients) for a in (FedAvg(), Centralized()))
-    torch.testing.assert_close(fedavg.client.x, pooled.client.x, rtol=0, atol=1e-14)
+    torch.testing.assert_close(fedavg.model.x, pooled.model.x, rtol=0, atol=1e-14)
     x = 0.0
     for _ in range(5):
         x -= 0.05 * sum(h * (x - e) for h, e in ((1, 0), (4, 1), (2, 5), (3, 1))) / 4
-    assert fedavg.client.x.item() == pytest.approx(x, abs=1e-12)
+    assert fedavg.model.x.item() == pytest.approx(x, abs=1e-12)
 
 
 class TestSixPoints:
@@ -204,7 +204,7 @@ class TestSixPoints:
                 clients.append(Point(id, rows, 3, 1, replace, probability, share=n / 6))
                 start += n
             federation = run(algorithm(), rounds, clients, module=Quadratic(6, lr), size=size, seed=seed)
-            found.append(float((federation.client.x - self.OPTIMUM).square().sum()))
+            found.append(float((federation.model.x - self.OPTIMUM).square().sum()))
         return sum(found) / len(found)
 
     def test_fedavg_is_biased(self):

@@ -119,8 +119,8 @@ def test_checkpoint_of_another_algorithm_is_refused(tmp_path):
 
 def test_weights_of_another_algorithm_can_be_loaded_and_trained(tmp_path):
     saved = run("scaffold", tmp_path, 1)
-    other = Federation.load_from_checkpoint(tmp_path / "last.ckpt", client=Noisy())
-    assert torch.equal(other.client.net[0].weight, saved.client.net[0].weight)
+    other = Federation.load_from_checkpoint(tmp_path / "last.ckpt", model=Noisy())
+    assert torch.equal(other.model.net[0].weight, saved.model.net[0].weight)
     trainer(1).fit(other, loader(samples()))
     assert other.algorithm.state == {} and len(other.engine.host.store) == 0
 
@@ -167,7 +167,7 @@ def test_clients_of_equal_sizes_with_other_samples_are_other_clients():
 def test_clients_are_measured_with_their_own_layers_whatever_the_algorithm(tmp_path):
     """`test` under another algorithm, as in a study that has one config for its tables."""
     saved = run("fedbn", tmp_path, 1)
-    other = Federation(Noisy(), FedAvg(), personal=["batchnorm"])
+    other = Federation(Noisy(), FedAvg(), personal_layers=["batchnorm"])
     made = trainer(1)
     other.test_step = lambda batch, batch_idx=0: None
     made.test(other, [torch.zeros(1)], ckpt_path=str(tmp_path / "last.ckpt"), verbose=False)

@@ -7,9 +7,9 @@ from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.tensor_names import Layout
 from lkd.federated.server.reply_checks import fault
 
-LAYOUT = Layout({"w": "others.0.w"}, {"mean": "others.0.mean"})
-X = {"w": torch.zeros(7), "others.0.w": torch.zeros(2)}
-BUFFERS = {"mean": torch.zeros(7), "others.0.mean": torch.zeros(3)}
+LAYOUT = Layout({"w": "other_models.0.w"}, {"mean": "other_models.0.mean"})
+X = {"w": torch.zeros(7), "other_models.0.w": torch.zeros(2)}
+BUFFERS = {"mean": torch.zeros(7), "other_models.0.mean": torch.zeros(3)}
 GOOD = {"delta": {"w": torch.ones(2)}, "buffers": {"mean": torch.ones(3)}}
 
 
@@ -20,7 +20,7 @@ def test_a_reply_is_named_and_shaped_like_the_senders_architecture():
 @pytest.mark.parametrize(
     ("group", "tensors", "what"),
     [
-        ("delta", {"others.0.w": torch.ones(2)}, "its delta does not have the server's names"),
+        ("delta", {"other_models.0.w": torch.ones(2)}, "its delta does not have the server's names"),
         ("delta", {}, "its delta does not have the server's names"),
         ("buffers", {"w": torch.ones(2)}, "its buffers does not have the server's names"),
         ("delta", {"w": torch.ones(7)}, "its delta w is (7,) of torch.float32, not (2,) of torch.float32"),

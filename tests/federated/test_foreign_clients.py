@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from lkd.federated import MOON, FedAvg, FedDF, Federation, FedNTD, LocalWork
+from lkd.federated import MOON, FedAvg, FedDF, Federation, FedNTD, LocalTraining
 from lkd.shown import shown
 
 from .knowledge.public import Speaking, federate
@@ -73,7 +73,7 @@ def weights(make, **kwargs):
 @pytest.mark.parametrize("other", [False, True])
 def test_layers_that_are_made_late(late, other):
     def kwargs(make):
-        return {"others": [make()], "common": ["net.0"]} if other else {}
+        return {"other_models": [make()], "shared_layers": ["net.0"]} if other else {}
 
     found, expected = weights(late, **kwargs(late)), weights(Written, **kwargs(Written))
     assert found.keys() == expected.keys()
@@ -127,9 +127,9 @@ def test_draws_of_a_client_are_its_own():
     """A client's round is the same whoever worked before it, whatever generator its module holds."""
 
     def last(cohort):
-        federation = Federation(Drawing(), work=LocalWork(epochs=1), seed=3)
+        federation = Federation(Drawing(), local=LocalTraining(epochs=1), seed=3)
         trainer(1).fit(federation, loader(cohort))
-        assert not torch.equal(federation.client.net.weight, Drawing().net.weight)  # the copy's weights train
+        assert not torch.equal(federation.model.net.weight, Drawing().net.weight)  # the copy's weights train
         (state,) = [m for m in federation.students]
         return state.net.weight.clone()
 
@@ -156,7 +156,7 @@ def test_feddf_copies_the_servers_models_the_same_way():
 @pytest.mark.parametrize("others", [False, True])
 def test_a_compiled_client_is_refused_and_a_compiled_network_is_not(others):
     compiled = torch.compile(Foreign(), backend="eager")
-    given = {"client": Foreign(), "others": [compiled]} if others else {"client": compiled}
+    given = {"model": Foreign(), "other_models": [compiled]} if others else {"model": compiled}
     with pytest.raises(
         TypeError, match=r"=torch.compile\(Foreign\(...\)\) must be .* compile its network"
     ) as e:
@@ -170,11 +170,11 @@ def test_a_compiled_client_is_refused_and_a_compiled_network_is_not(others):
 def test_what_cannot_be_copied_speaks_before_training():
     module = Foreign()
     module.stream = (k for k in range(3))
-    with pytest.raises(ValueError, match=r"others\[0\]: Foreign\.stream is a generator"):
-        trainer(1).fit(Federation(Foreign(), others=[module]), loader(samples()))
+    with pytest.raises(ValueError, match=r"other_models\[0\]: Foreign\.stream is a generator"):
+        trainer(1).fit(Federation(Foreign(), other_models=[module]), loader(samples()))
 
 
 def test_no_whole_object_in_a_message():
     assert shown([nn.Linear(2, 2)]) == "list(...)" and shown(3.5) == "3.5"
-    with pytest.raises(TypeError, match=r"^client=Linear\(\.\.\.\) must be a LightningModule"):
+    with pytest.raises(TypeError, match=r"^model=Linear\(\.\.\.\) must be a LightningModule"):
         Federation(nn.Linear(2, 2))

@@ -12,7 +12,6 @@ from lkd.federated import (
     SCAFFOLD,
     Algorithm,
     CoordinateMedian,
-    Devices,
     FedAvg,
     Federation,
     FedLin,
@@ -24,6 +23,7 @@ from lkd.federated import (
     Mime,
     NormClipping,
     Ring,
+    SystemHeterogeneity,
     TwoHeads,
 )
 from lkd.federated.server.round import TooFewClientsError
@@ -52,16 +52,16 @@ def idle(number=10):
     ("arguments", "message"),
     [
         ({"min_clients": 11}, "min_clients=11, but the cohort has 10 clients"),
-        ({"algorithm": FedShuffle(), "robust": CoordinateMedian()}, "use FedAvg or FedProx with it"),
-        ({"algorithm": FedNova(), "robust": CoordinateMedian()}, "use FedAvg or FedProx with it"),
-        ({"algorithm": SCAFFOLD(), "robust": CoordinateMedian()}, "use FedAvg or FedProx with it"),
-        ({"algorithm": Mime(), "robust": CoordinateMedian()}, "use FedAvg or FedProx with it"),
+        ({"algorithm": FedShuffle(), "aggregator": CoordinateMedian()}, "use FedAvg or FedProx with it"),
+        ({"algorithm": FedNova(), "aggregator": CoordinateMedian()}, "use FedAvg or FedProx with it"),
+        ({"algorithm": SCAFFOLD(), "aggregator": CoordinateMedian()}, "use FedAvg or FedProx with it"),
+        ({"algorithm": Mime(), "aggregator": CoordinateMedian()}, "use FedAvg or FedProx with it"),
         ({"algorithm": FedLin(), "size": 3}, "FedLin needs all 10 clients in every round, not 3"),
         (
-            {"robust": Krum(byzantine=5)},
+            {"aggregator": Krum(byzantine=5)},
             "Krum as it is set needs at least 13 clients .* 10 take part in round 0",
         ),
-        ({"robust": NormClipping(rule=Krum(byzantine=1, keep=10))}, "needs at least 11 clients"),
+        ({"aggregator": NormClipping(rule=Krum(byzantine=1, keep=10))}, "needs at least 11 clients"),
     ],
 )
 def test_refused_before_a_client_trains(arguments, message):
@@ -73,7 +73,13 @@ def test_refused_before_a_client_trains(arguments, message):
 def test_who_could_not_be_reached_is_no_failure():
     clients = [Point(i, [(1, 1.0)], 4) for i in range(4)]
     with pytest.raises(TooFewClientsError, match=r"\(no more could be reached\)"):
-        run(FedAvg(), 1, clients, devices=Devices(availability=0.5, dropout=0.3, seed=3), min_clients=4)
+        run(
+            FedAvg(),
+            1,
+            clients,
+            heterogeneity=SystemHeterogeneity(availability=0.5, dropout=0.3, seed=3),
+            min_clients=4,
+        )
 
 
 @pytest.mark.parametrize(
@@ -81,8 +87,8 @@ def test_who_could_not_be_reached_is_no_failure():
     [
         ({"algorithm": "FedAvg"}, r"algorithm='FedAvg' must be an object of Algorithm, such as FedAvg\(\)"),
         ({"algorithm": SCAFFOLD}, "algorithm=SCAFFOLD must be an object"),
-        ({"work": 3}, "work=3 must be an object of LocalWork"),
-        ({"robust": "krum"}, "robust='krum' must be an object of Rule"),
+        ({"local": 3}, "local=3 must be an object of LocalTraining"),
+        ({"aggregator": "krum"}, "aggregator='krum' must be an object of Rule"),
     ],
 )
 def test_names_and_classes_in_place_of_objects(arguments, message):
@@ -95,9 +101,9 @@ def test_the_default_algorithm_is_fedavg():
 
 
 def test_one_personal_pattern_may_be_a_string():
-    federation = Federation(Noisy(), personal="net.4")
+    federation = Federation(Noisy(), personal_layers="net.4")
     trainer(1).fit(federation, loader(samples()))
-    assert federation.personal == ["net.4"] and "net.4.weight" not in federation.x
+    assert federation.personal_layers == ["net.4"] and "net.4.weight" not in federation.x
 
 
 def test_batches_in_place_of_cohorts_and_the_other_way_round():
@@ -111,7 +117,7 @@ def test_batches_in_place_of_cohorts_and_the_other_way_round():
 def test_what_a_trainer_does_by_itself_is_a_clients_work(given):
     (name,) = given
     federation = Federation(Quadratic())
-    with pytest.raises(ValueError, match=rf"use LocalWork\({name}="):
+    with pytest.raises(ValueError, match=rf"use LocalTraining\({name}="):
         trainer(1, **given).fit(federation, loader(two_clients()))
 
 
@@ -129,7 +135,7 @@ def test_everything_personal_is_warned_of_and_local_is_not():
     with pytest.warns(
         UserWarning, match="keeps every layer that trains with its client, so nothing is shared"
     ):
-        run(FedAvg(), 1, personal="x")
+        run(FedAvg(), 1, personal_layers="x")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*nothing is shared")
         run(Local(), 1)
@@ -162,7 +168,7 @@ class Own(Algorithm):
 
 
 def test_finish_may_return_nothing():
-    assert run(Own(), 2).client.x.item() == pytest.approx(run(FedAvg(), 2).client.x.item())
+    assert run(Own(), 2).model.x.item() == pytest.approx(run(FedAvg(), 2).model.x.item())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lkd.callbacks import ClientReport
 from lkd.datamodules import IID, FederatedDataModule
-from lkd.federated import FedAvg, Federation, FedMD, LocalWork, Mime
+from lkd.federated import FedAvg, Federation, FedMD, LocalTraining, Mime
 
 from .quadratic import loader, trainer
 from .test_rounds import Samples
@@ -181,5 +181,5 @@ def test_a_modules_hook_is_told_that_a_client_is_measured(tmp_path):
             seen.extend(record.metrics["val/x"] for record in self.evaluate(clients))
             assert self.trainer.training
 
-    trainer(1).fit(Watch(Asks(), FedAvg(), LocalWork(steps=1)), loader(clients))
+    trainer(1).fit(Watch(Asks(), FedAvg(), LocalTraining(steps=1)), loader(clients))
     assert seen == [7.0, 7.0]

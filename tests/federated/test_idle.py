@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from lkd.federated import SCAFFOLD, FedAvg, Federation, LocalWork
+from lkd.federated import SCAFFOLD, FedAvg, Federation, LocalTraining
 
 from .quadratic import Point, Quadratic, loader, trainer, two_clients
 
@@ -35,7 +35,7 @@ def test_no_loss_at_all_is_refused_before_the_servers_step(as_dict):
         ValueError, match=r"round 0: training_step of the clients returned no loss \(None\) for any"
     ):
         trainer(2).fit(federation, loader(two_clients()))
-    assert federation.client.x.item() == 3.0
+    assert federation.model.x.item() == 3.0
 
 
 def test_a_client_without_a_loss_is_named_once():
@@ -48,7 +48,7 @@ def test_a_client_without_a_loss_is_named_once():
 def test_a_few_batches_without_a_loss_are_counted():
     rows = Point(0, [(1, -1.0), (1, 2.0), (1, 3.0)], 1, batch=1)
     with pytest.warns(UserWarning, match=r"for 2 of 6 batches of client client0"):
-        trainer(1).fit(Federation(Skips(0.0), work=LocalWork(epochs=2)), loader([rows]))
+        trainer(1).fit(Federation(Skips(0.0), local=LocalTraining(epochs=2)), loader([rows]))
 
 
 def test_a_round_of_clients_that_have_nothing_is_legal_once_something_was_trained():

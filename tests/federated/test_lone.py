@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import FederatedDataModule, FixedSampler, Partition
-from lkd.federated import Centralized, FedAvg, Federation, FedGKT, FedLin, FedMD, LocalWork
+from lkd.federated import Centralized, FedAvg, Federation, FedGKT, FedLin, FedMD, LocalTraining
 from lkd.federated.client.single_samples import LoneSampleError, lone_clients, watching
 from lkd.modules import Classifier
 
@@ -61,9 +61,9 @@ def data(*sizes, side=None, cohort=None, **kwargs):
     return FederatedDataModule(given, Sizes(*sizes), cohort=cohort)
 
 
-def fit(module, given, rounds=3, algorithm=None, work=None):
+def fit(module, given, rounds=3, algorithm=None, local=None):
     run = trainer(rounds)
-    federation = Federation(module, algorithm or FedAvg(), work)
+    federation = Federation(module, algorithm or FedAvg(), local)
     try:
         run.fit(federation, datamodule=given)
     except LoneSampleError as error:
@@ -113,9 +113,11 @@ def norm():
 def test_who_never_has_such_a_batch():
     assert fit(norm(), data(8, 9, drop_last=True)) is None
     assert fit(norm(), data(8, 9, cohort=FIRST)) is None  # client 1 never takes part
-    assert fit(norm(), data(8, 9), work=LocalWork(steps=2)) is None  # the end of the epoch is not reached
-    assert "client 1" in fit(norm(), data(8, 9), work=LocalWork(steps=3))
-    assert "client 1" in fit(norm(), data(8, 9), work=LocalWork(steps=2, accumulate_grad_batches=2))
+    assert (
+        fit(norm(), data(8, 9), local=LocalTraining(steps=2)) is None
+    )  # the end of the epoch is not reached
+    assert "client 1" in fit(norm(), data(8, 9), local=LocalTraining(steps=3))
+    assert "client 1" in fit(norm(), data(8, 9), local=LocalTraining(steps=2, accumulate_grad_batches=2))
     sampler = torch.utils.data.BatchSampler(torch.utils.data.SequentialSampler(range(17)), 4, drop_last=True)
     rows = TensorDataset(torch.randn(17, 3), torch.arange(17) % 2)
     batched = FederatedDataModule(DataLoader(rows, batch_sampler=sampler), Sizes(8, 9))
@@ -148,9 +150,9 @@ def test_a_pass_in_order_has_the_rest_whatever_is_dropped():
 
 def test_each_architecture_by_itself():
     given = data(8, 9)
-    federation = Federation(norm(), others=[Net(nn.Linear(3, 4))], assign=[0, 1])
+    federation = Federation(norm(), other_models=[Net(nn.Linear(3, 4))], client_models=[0, 1])
     trainer(1).fit(federation, datamodule=given)
-    federation = Federation(Net(nn.Linear(3, 4)), others=[norm()], assign=[0, 1])
+    federation = Federation(Net(nn.Linear(3, 4)), other_models=[norm()], client_models=[0, 1])
     with pytest.raises(LoneSampleError, match="client 1"):
         trainer(1).fit(federation, datamodule=given)
 
@@ -159,7 +161,7 @@ def test_clients_of_somebodys_own_are_found_when_they_train():
     clients = [Samples(0, 8), Samples(1, 5)]
     with pytest.raises(LoneSampleError, match=r"client client1 has .* \(net\.1, a BatchNorm1d"):
         trainer(1).fit(Federation(norm()), loader(clients))
-    assert lone_clients([0], lambda i: 0, clients, LocalWork()) == {}
+    assert lone_clients([0], lambda i: 0, clients, LocalTraining()) == {}
 
 
 def test_a_function_in_place_of_a_layer_is_found_when_it_runs():

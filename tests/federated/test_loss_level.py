@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from lkd.callbacks import Distillation
-from lkd.federated import MOON, FedAvg, Federation, FedNTD, LocalWork
+from lkd.federated import MOON, FedAvg, Federation, FedNTD, LocalTraining
 from lkd.federated.algorithms.moon import model_contrast
 from lkd.losses import KD, FitNets
 from lkd.teachers import Teacher
@@ -38,7 +38,7 @@ class Net(LightningModule):
 
 def fit(algorithm, rounds=2, clients=None, steps=3, callbacks=(), module=None):
     torch.manual_seed(0)
-    federation = Federation(module or Net(), algorithm, LocalWork(steps=steps))
+    federation = Federation(module or Net(), algorithm, LocalTraining(steps=steps))
     trainer(rounds, callbacks=list(callbacks)).fit(federation, loader(clients or samples()))
     assert all(not r.error for r in federation.records), federation.records
     return federation
@@ -92,7 +92,7 @@ def test_fedntd_is_its_formula(monkeypatch):
     torch.manual_seed(0)
     federation = fit(FedNTD(beta=0.7, temperature=2.0), clients=[same_client], module=None)
     reference = by_hand(loss, client=same_client)
-    for a, b in zip(federation.client.parameters(), reference.parameters(), strict=True):
+    for a, b in zip(federation.model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -111,7 +111,7 @@ def test_moon_is_its_formula():
     client = Same(0, 4, 1)
     federation = fit(MOON("body", mu=2.0), rounds=3, clients=[client])
     reference = by_hand(loss, rounds=3, client=client)
-    for a, b in zip(federation.client.parameters(), reference.parameters(), strict=True):
+    for a, b in zip(federation.model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     assert set(federation.engine.host.store.get(0)) == {"former"}
 

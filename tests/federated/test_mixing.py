@@ -97,9 +97,9 @@ def test_buckets_are_other_ones_in_every_round_of_the_federation():
         clients = [Point(i, [(1, float(i))], 5) for i in range(5)]
         # inside another rule, which passes it on
         federation = run(
-            FedAvg(), number, clients, seed=seed, robust=NormClipping(rule=Spying(CoordinateMedian()))
+            FedAvg(), number, clients, seed=seed, aggregator=NormClipping(rule=Spying(CoordinateMedian()))
         )
-        return list(seeds), float(federation.client.x.detach())
+        return list(seeds), float(federation.model.x.detach())
 
     first, again, other = rounds(0, 3), rounds(0, 3), rounds(1, 3)
     assert first == again and len(set(first[0])) == 3
@@ -120,9 +120,9 @@ def test_the_fewest_clients():
         NearestNeighborMixing(Krum(1), 4).min_clients == 9
         and NearestNeighborMixing(Krum(4), 1).min_clients == 11
     )
-    federation = Federation(Quadratic(), robust=NearestNeighborMixing(CoordinateMedian(), 3))
+    federation = Federation(Quadratic(), aggregator=NearestNeighborMixing(CoordinateMedian(), 3))
     with pytest.raises(
-        ValueError, match="robust=NearestNeighborMixing as it is set needs at least 7 clients"
+        ValueError, match="aggregator=NearestNeighborMixing as it is set needs at least 7 clients"
     ):
         trainer(1).fit(federation, loader([Point(i, [(1, 1.0)], 6) for i in range(6)]))
 
@@ -130,8 +130,10 @@ def test_the_fewest_clients():
 def test_liars_do_not_steer():
     clients = [Point(i, [(1, 1.0)], 5) for i in range(5)]
     attack = Attack([1, 3], scale=4.0)
-    found = run(FedAvg(), 200, clients, attack=attack, robust=NearestNeighborMixing(CoordinateMedian(), 2))
-    assert found.client.x.item() == pytest.approx(1.0, abs=1e-3)
+    found = run(
+        FedAvg(), 200, clients, attack=attack, aggregator=NearestNeighborMixing(CoordinateMedian(), 2)
+    )
+    assert found.model.x.item() == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize(("make", "sentence"), [

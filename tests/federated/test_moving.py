@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from lkd.federated import FedAvg, Federation, LocalWork, load_client
+from lkd.federated import FedAvg, Federation, LocalTraining, load_client
 from lkd.federated.server.checks import check_synced
 
 from .quadratic import loader, trainer
@@ -29,7 +29,7 @@ class Target(Foreign):
 
 
 def fit(rounds, folder=None, resume=None, **kwargs):
-    federation = Federation(Target(**kwargs), FedAvg(), LocalWork(steps=1), seed=1)
+    federation = Federation(Target(**kwargs), FedAvg(), LocalTraining(steps=1), seed=1)
     saved = [ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)] if folder else []
     run = trainer(rounds, enable_checkpointing=bool(folder), callbacks=saved)
     run.fit(federation, loader(samples()), ckpt_path=resume)
@@ -60,10 +60,10 @@ def test_a_moving_target_is_kept_by_every_client(tmp_path):
 def _trained(start, client, after, round):
     """A client's first layer after its one step of the first round."""
     module = Target(moves=False)
-    federation = Federation(module, FedAvg(), LocalWork(steps=1), seed=1)
+    federation = Federation(module, FedAvg(), LocalTraining(steps=1), seed=1)
     alone = next(c for c in samples() if c.id == client.id)
     trainer(1).fit(federation, loader([alone]))
-    return federation.client.net[0].weight.detach()
+    return federation.model.net[0].weight.detach()
 
 
 def test_frozen_weights_that_stay_are_nobodys():

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lkd.callbacks import Distillation
-from lkd.federated import FD, MHD, FedAvg, Federation, FedMD, FedProto, LocalWork, Ring
+from lkd.federated import FD, MHD, FedAvg, Federation, FedMD, FedProto, LocalTraining, Ring
 from lkd.federated.server.round import TooFewClientsError
 from lkd.losses import KD, FitNets
 from lkd.teachers import Teacher
@@ -24,14 +24,14 @@ def wearers(**kwargs):
     return [Wearer(i, n, m, **kwargs) for i, (n, m) in enumerate(zip((8, 12, 20), owned, strict=True))]
 
 
-def run(clients, algorithm=None, rounds=1, callbacks=(), work=None, others=None, **kwargs):
+def run(clients, algorithm=None, rounds=1, callbacks=(), local=None, other_models=None, **kwargs):
     first = kwargs.pop("first", None) or client(BOTH, seed=1)
     federation = Federation(
         first,
         algorithm or FedAvg(),
-        work or LocalWork(epochs=1),
-        others=[client(ONE, seed=2)] if others is None else others,
-        assign=[0, 1, 0],
+        local or LocalTraining(epochs=1),
+        other_models=[client(ONE, seed=2)] if other_models is None else other_models,
+        client_models=[0, 1, 0],
         **kwargs,
     )
     trainer(1, callbacks=list(callbacks)).fit(federation, loader(clients, per_epoch=rounds))
@@ -85,13 +85,13 @@ def by_hand(rounds, clients):
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_each_layer_is_averaged_over_the_clients_that_have_it(rounds):
-    federation = run(wearers(), rounds=rounds, common="*")
+    federation = run(wearers(), rounds=rounds, shared_layers="*")
     expected = by_hand(rounds, wearers())
-    found = dict(federation.client.network.named_parameters())
+    found = dict(federation.model.network.named_parameters())
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name].detach(), value, rtol=1e-4, atol=1e-6, msg=name)
-    other = dict(federation.others[0].network.named_parameters())
+    other = dict(federation.other_models[0].network.named_parameters())
     assert not any("gyro" in name for name in other)
     for name, p in other.items():
         assert torch.equal(p, found[name]), name
@@ -102,22 +102,24 @@ def test_every_fusion_can_be_averaged_over_clients_of_different_modalities(fusio
     federation = run(
         wearers(),
         rounds=2,
-        common="*",
+        shared_layers="*",
         first=client(BOTH, seed=1, fusion=fusion),
-        others=[client(ONE, seed=2, fusion=fusion)],
+        other_models=[client(ONE, seed=2, fusion=fusion)],
     )
-    first = federation.client.state_dict()
-    assert all(torch.equal(value, first[name]) for name, value in federation.others[0].state_dict().items())
+    first = federation.model.state_dict()
+    assert all(
+        torch.equal(value, first[name]) for name, value in federation.other_models[0].state_dict().items()
+    )
 
 
 def test_an_encoder_without_an_owner_in_the_round_stays():
     start = copy.deepcopy(client(BOTH, seed=1).state_dict())
     alone = wearers()[1:2]
     federation = Federation(
-        client(BOTH, seed=1), FedAvg(), others=[client(ONE)], assign=[0, 1, 0], common="*"
+        client(BOTH, seed=1), FedAvg(), other_models=[client(ONE)], client_models=[0, 1, 0], shared_layers="*"
     )
     trainer(1).fit(federation, loader(alone))
-    for name, value in federation.client.state_dict().items():
+    for name, value in federation.model.state_dict().items():
         if value.is_floating_point() and name.startswith("network"):
             assert torch.equal(value, start[name]) == ("gyro" in name), name
 
@@ -138,7 +140,7 @@ def test_modality_dropout_follows_from_the_federations_seed():
     def go(seed, start=0):
         first, other = client(BOTH, seed=1, modality_dropout=0.5), client(ONE, seed=2)
         torch.manual_seed(start)  # what the user drew before does not count
-        return run(wearers(), rounds=2, common="*", first=first, others=[other], seed=seed)
+        return run(wearers(), rounds=2, shared_layers="*", first=first, other_models=[other], seed=seed)
 
     assert same(go(3), go(3, start=9))
     assert not same(go(3), go(4))
@@ -152,9 +154,9 @@ def test_prototypes_are_averaged_over_owners_and_classes():
     federation = run(
         clients,
         first=client(BOTH, seed=1, completion="prototype"),
-        others=[client(ONE, seed=2, completion="prototype")],
-        common="*",
-        work=LocalWork(steps=1),
+        other_models=[client(ONE, seed=2, completion="prototype")],
+        shared_layers="*",
+        local=LocalTraining(steps=1),
     )
     net = client(BOTH, seed=1).network.eval()
     told = []
@@ -167,7 +169,7 @@ def test_prototypes_are_averaged_over_owners_and_classes():
                 net.projections["acc"].bias,
             )
         told.append((one.num_samples, z, y))
-    prototypes = federation.client.network.prototypes["acc"]
+    prototypes = federation.model.network.prototypes["acc"]
     for k in range(3):
         mine = [(n, z[y == k].mean(0)) for n, z, y in told if (y == k).any()]
         assert prototypes.known[k] == bool(mine)
@@ -177,7 +179,7 @@ def test_prototypes_are_averaged_over_owners_and_classes():
 
 
 def test_clients_are_measured_by_their_own_modalities():
-    federation = run(wearers(), rounds=2, common="*")
+    federation = run(wearers(), rounds=2, shared_layers="*")
     records = federation.evaluate(wearers(), "test")
     keys = {"test/loss", "test/acc", "test/f1", "test/acc_acc"}
     assert [set(r.metrics) for r in records] == [keys | {"test/acc_gyro"}, keys, keys | {"test/acc_gyro"}]
@@ -191,11 +193,11 @@ def test_a_teacher_with_all_modalities_teaches_every_client():
     federation = run(
         clients,
         rounds=2,
-        common="*",
+        shared_layers="*",
         callbacks=[Distillation(Teacher(teacher), [KD(), FitNets(weight=0.1, **layers)], alpha=0.5)],
     )
     assert all("distillation/kd" in r.metrics for r in federation.records)
-    assert not same(federation, run(clients, rounds=2, common="*"))
+    assert not same(federation, run(clients, rounds=2, shared_layers="*"))
 
 
 def exchanging(algorithm, rounds=3, **kwargs):
@@ -204,7 +206,7 @@ def exchanging(algorithm, rounds=3, **kwargs):
     for one in clients:
         one.public = Public()
     modules = [client(m, seed=i, **kwargs) for i, m in enumerate((BOTH, ("acc",), ("gyro",)))]
-    federation = Federation(modules[0], algorithm, LocalWork(epochs=1), others=modules[1:])
+    federation = Federation(modules[0], algorithm, LocalTraining(epochs=1), other_models=modules[1:])
     trainer(1).fit(federation, loader(clients, per_epoch=rounds))
     return federation, clients
 
@@ -241,7 +243,7 @@ def test_public_samples_that_a_client_cannot_see_are_refused():
     for one in clients:
         one.public = public
     modules = [client(m) for m in (BOTH, ("acc",), ("gyro",))]
-    federation = Federation(modules[0], FedMD(warmup=0), others=modules[1:], min_clients=3)
+    federation = Federation(modules[0], FedMD(warmup=0), other_models=modules[1:], min_clients=3)
     with pytest.raises(
         TooFewClientsError, match=r"1 of 10 samples, .* have none of the modalities gyro: leave"
     ):
@@ -251,22 +253,23 @@ def test_public_samples_that_a_client_cannot_see_are_refused():
 def test_different_embeddings_are_refused_before_anybody_trains():
     clients = [Wearer(0, 8, BOTH), Wearer(1, 12, ("acc",)), Wearer(2, 20, ("gyro",))]
     modules = [client(BOTH), client(("acc",), embedding=5), client(("gyro",))]
-    federation = Federation(modules[0], FedProto("network.embedding", 3), others=modules[1:])
+    federation = Federation(modules[0], FedProto("network.embedding", 3), other_models=modules[1:])
     with pytest.raises(
         ValueError,
-        match=r"different embedding sizes, 8 at client, others\[1\] \(client .*\) and 5 at others\[0\]",
+        match=r"different embedding sizes, 8 at model, other_models\[1\] \(client .*\) and 5 at other_models\[0\]",
     ):
         trainer(1).fit(federation, loader(clients))
 
 
 def test_a_first_architecture_that_nobody_has_is_no_result():
-    federation = Federation(client(BOTH), FedAvg(), others=[client(ONE)], assign=[1, 1, 1])
+    federation = Federation(client(BOTH), FedAvg(), other_models=[client(ONE)], client_models=[1, 1, 1])
     assert not federation.trains_server_model
     assert Federation(
-        client(BOTH), FedAvg(), others=[client(ONE)], assign=[1, 1, 1], common="*"
+        client(BOTH), FedAvg(), other_models=[client(ONE)], client_models=[1, 1, 1], shared_layers="*"
     ).trains_server_model
-    assert Federation(client(BOTH), FedAvg(), others=[client(ONE)]).trains_server_model
+    assert Federation(client(BOTH), FedAvg(), other_models=[client(ONE)]).trains_server_model
     with pytest.warns(
-        UserWarning, match=r"no client has the first architecture \(assign=\[1, 1, 1\]\).*: val/... is of"
+        UserWarning,
+        match=r"no client has the first architecture \(client_models=\[1, 1, 1\]\).*: val/... is of",
     ):
         federation._own_up("val")

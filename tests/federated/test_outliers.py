@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lkd.federated import SCAFFOLD, Attack, CoordinateMedian, FedAvg, Federation, Krum, LocalWork
+from lkd.federated import SCAFFOLD, Attack, CoordinateMedian, FedAvg, Federation, Krum, LocalTraining
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.server.books import advised
 from lkd.federated.server.outliers import Own, harmless, middles, outlier, sizes
@@ -34,7 +34,7 @@ def test_one_huge_reply_is_left_out_by_name(algorithm, scale):
         federation = run(algorithm(), 3, clients(), attack=Attack([3], kind, abs(scale)))
     assert errors(federation).keys() == {3}
     reference = run(algorithm(), 3, clients((1.0, 2.0, 3.0), 4))
-    assert torch.equal(federation.client.x, reference.client.x)
+    assert torch.equal(federation.model.x, reference.model.x)
     assert federation.engine.host.store.get(3) == {}  # it keeps what it had: nothing
 
 
@@ -68,7 +68,7 @@ class Statistics(Quadratic):
 def test_buffers_are_looked_at_too_and_may_be_squares():
     federation = run(FedAvg(), 1, clients(), module=Statistics(1e30))
     assert "its buffers is" in errors(federation)[3]
-    assert federation.client.mean.tolist() == [1.0, 1.0]
+    assert federation.model.mean.tolist() == [1.0, 1.0]
     assert not errors(run(FedAvg(), 1, clients(), module=Statistics(255.0**2)))
 
 
@@ -95,7 +95,9 @@ def test_no_false_alarm(optima):
 def test_clients_with_few_steps():
     """Three make one step, one makes a thousand."""
     rows = [[(1, 1.0)]] * 3 + [[(1, 1.0)] * 1000]
-    federation = run(FedAvg(), 2, [Point(i, r, 4, batch=1) for i, r in enumerate(rows)], LocalWork(epochs=1))
+    federation = run(
+        FedAvg(), 2, [Point(i, r, 4, batch=1) for i, r in enumerate(rows)], LocalTraining(epochs=1)
+    )
     assert not errors(federation)
 
 
@@ -114,7 +116,7 @@ def test_replies_that_wait_for_the_others_change_no_bit(rule):
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.mul_(0.01)
-        return run(FedAvg(), 3, samples(), module=module, robust=rule, **kwargs).client.state_dict()
+        return run(FedAvg(), 3, samples(), module=module, aggregator=rule, **kwargs).model.state_dict()
 
     torch.manual_seed(0)
     one = weights()
@@ -145,10 +147,10 @@ def test_what_waits_is_a_copy():
 def test_a_rule_that_needs_all_replies_has_them():
     attack = Attack([4], "scale", 1e30)
     five = clients((1.0, 1.0, 1.0, 1.0, 1.0))
-    federation = run(FedAvg(), 1, five, attack=attack, robust=Krum(byzantine=1))
-    assert not errors(federation) and federation.client.x.item() == pytest.approx(0.05)
+    federation = run(FedAvg(), 1, five, attack=attack, aggregator=Krum(byzantine=1))
+    assert not errors(federation) and federation.model.x.item() == pytest.approx(0.05)
     six = clients((1.0, 1.0, 1.0, 1.0, 1.0, 1.0))
-    assert errors(run(FedAvg(), 1, six, attack=attack, robust=Krum(byzantine=1))).keys() == {4}
+    assert errors(run(FedAvg(), 1, six, attack=attack, aggregator=Krum(byzantine=1))).keys() == {4}
 
 
 def test_knowledge_and_numbers_are_compared_where_there_is_a_median():
@@ -178,7 +180,7 @@ def test_a_model_that_is_not_finite_is_not_taken_and_the_last_checkpoint_stays(t
         fit = trainer(4, callbacks=[checkpoint], enable_checkpointing=True)
         fit.fit(federation, loader(clients((100.0, 200.0, 400.0))))
     last = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert last["epoch"] == 1 and last["state_dict"]["client.x"].isfinite().all()
+    assert last["epoch"] == 1 and last["state_dict"]["model.x"].isfinite().all()
 
 
 class LostLater(Quadratic):
@@ -208,7 +210,7 @@ def test_a_change_that_is_not_finite_is_not_taken():
     federation = Federation(Quadratic(), Broken())
     with pytest.raises(SpoiledModelError, match="what the clients' replies were joined to is not finite"):
         trainer(1).fit(federation, loader(clients()))
-    assert federation.client.x.item() == 0.0
+    assert federation.model.x.item() == 0.0
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.0, -5.0, float("nan")])

@@ -16,9 +16,11 @@ from .test_weighing import clients
 GYRO = ("gyro",)
 
 
-def fit(first, other, assign):
+def fit(first, other, client_models):
     """The first and the last client have both sensors, the second acc alone."""
-    federation = Federation(client(first), FedAvg(), others=[client(other)], assign=assign)
+    federation = Federation(
+        client(first), FedAvg(), other_models=[client(other)], client_models=client_models
+    )
     everyone = clients()
     trainer(1).fit(federation, loader(everyone))
     return federation
@@ -27,7 +29,7 @@ def fit(first, other, assign):
 def test_an_architecture_for_other_modalities_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"client client1 has samples with acc, .* \(others\[0\]\) sees, which are gyro: give",
+        match=r"client client1 has samples with acc, .* \(other_models\[0\]\) sees, which are gyro: give",
     ):
         fit(BOTH, GYRO, [0, 1, 0])
 
@@ -56,6 +58,6 @@ def test_all_clients_of_a_datamodule_are_looked_at_before_anything_is_set_up(mon
 
 def test_one_that_sees_less_than_a_client_has_is_allowed():
     everyone = clients(missing=(0.0, 0.0, 0.0))
-    federation = Federation(client(GYRO), FedAvg(), others=[client(ONE)], assign=[0, 1, 0])
+    federation = Federation(client(GYRO), FedAvg(), other_models=[client(ONE)], client_models=[0, 1, 0])
     trainer(1).fit(federation, loader(everyone))
     assert not [record.error for record in federation.records if record.error]

@@ -19,14 +19,14 @@ from torchmetrics.classification import MulticlassAccuracy
 from lkd.federated import (
     SCAFFOLD,
     CoordinateMedian,
-    Devices,
     FedAvg,
     Federation,
     FedLin,
     FedShuffle,
     Local,
-    LocalWork,
+    LocalTraining,
     Mime,
+    SystemHeterogeneity,
 )
 from lkd.federated.client.clock import Clock
 from lkd.federated.server.round import TooFewClientsError
@@ -90,7 +90,7 @@ def samples():
 def noisy(algorithm=None, rounds=3, clients=None, module=None, seed=0, trainer_args=None, **kwargs):
     torch.manual_seed(7)
     module = module or Noisy()
-    federation = Federation(module, algorithm, LocalWork(epochs=1), seed=seed, **kwargs)
+    federation = Federation(module, algorithm, LocalTraining(epochs=1), seed=seed, **kwargs)
     made = trainer(rounds, **(trainer_args or {}))
     made.fit(federation, loader(clients or samples()))
     return federation, made
@@ -151,35 +151,35 @@ def test_a_scheduler_counts_rounds_or_local_steps():
 
 def test_float_buffers_are_averaged_and_integer_ones_stay():
     federation, _ = noisy(rounds=1)
-    norm = federation.client.net[1]
+    norm = federation.model.net[1]
     assert int(norm.num_batches_tracked) == 0
     assert not torch.equal(norm.running_mean, torch.zeros(8))
-    alone = [noisy(rounds=1, clients=[c])[0].client.net[1].running_mean for c in samples()]
+    alone = [noisy(rounds=1, clients=[c])[0].model.net[1].running_mean for c in samples()]
     expected = sum(n * mean for n, mean in zip((8, 12, 20), alone, strict=True)) / 40
     torch.testing.assert_close(norm.running_mean, expected)
 
 
 def test_personal_layers_stay_with_each_client_and_differ():
-    federation, _ = noisy(personal=["batchnorm", "net.4"])
+    federation, _ = noisy(personal_layers=["batchnorm", "net.4"])
     kept = [federation.engine.host.store.get(i)["personal"] for i in range(3)]
     assert {"net.1.weight", "net.1.running_mean", "net.4.bias"} <= set(kept[0])
     assert not torch.equal(kept[0]["net.1.running_mean"], kept[1]["net.1.running_mean"])
     assert all(int(k["net.1.num_batches_tracked"]) > 0 for k in kept)
-    assert torch.equal(federation.client.net[1].running_mean, torch.zeros(8))  # the server has the start
+    assert torch.equal(federation.model.net[1].running_mean, torch.zeros(8))  # the server has the start
     assert not any("net.1" in name or "net.4" in name for name in federation.x)
 
 
 def test_local_clients_exchange_nothing_and_continue_where_they_were():
     rows = [[(1.0, 5.0)], [(1.0, -5.0)]]
     clients = [Point(i, r, 2) for i, r in enumerate(rows)]
-    federation = run(Local(), 3, clients, LocalWork(steps=2))
+    federation = run(Local(), 3, clients, LocalTraining(steps=2))
     x = [0.0, 0.0]
     for i, e in enumerate((5.0, -5.0)):
         for _ in range(6):
             x[i] -= 0.05 * (x[i] - e)
     kept = [float(federation.engine.host.store.get(i)["personal"]["x"]) for i in (0, 1)]
     assert kept == pytest.approx(x, abs=1e-12)
-    assert federation.client.x.item() == 0
+    assert federation.model.x.item() == 0
 
 
 def test_nothing_of_the_clients_module_is_left_changed():
@@ -216,7 +216,7 @@ def test_failed_clients_are_named_and_left_out():
     assert not errors["client0"]
     assert federation.engine.host.store.get(3) == {}
     reference = run(SCAFFOLD(), 2, [Point(0, [(1, 1.0)], 4), Point(1, [(1, 3.0)], 4)])
-    torch.testing.assert_close(federation.client.x, reference.client.x, rtol=0, atol=1e-15)
+    torch.testing.assert_close(federation.model.x, reference.model.x, rtol=0, atol=1e-15)
 
 
 def test_too_few_clients_stop_the_run_with_their_reasons():
@@ -257,9 +257,9 @@ def test_a_client_that_takes_too_long_is_left_out_between_its_batches(monkeypatc
     with pytest.warns(
         UserWarning, match=r"client1 failed .* TimeoutError: not done after client_timeout=15 seconds"
     ):
-        federation = run(SCAFFOLD(), 1, clients, LocalWork(steps=100), module=Slow(), client_timeout=15)
+        federation = run(SCAFFOLD(), 1, clients, LocalTraining(steps=100), module=Slow(), client_timeout=15)
     assert Slow.now - began == 20.0  # found after its second batch
-    assert federation.engine.host.store.get(1) == {} and federation.client.x.item() == pytest.approx(
+    assert federation.engine.host.store.get(1) == {} and federation.model.x.item() == pytest.approx(
         1.0, abs=0.01
     )
     with pytest.raises(TooFewClientsError, match="client1: TimeoutError: not done after"):
@@ -307,19 +307,19 @@ def test_a_metric_that_is_nan_at_a_client_is_left_out_of_the_mean_and_told_once(
 
 def test_clients_that_cannot_be_reached_or_whose_reply_is_lost_do_not_count():
     clients = [Point(i, [(1, float(i))], 4) for i in range(4)]
-    devices = Devices(availability=0.5, dropout=0.3, seed=3)
+    devices = SystemHeterogeneity(availability=0.5, dropout=0.3, seed=3)
     fates = devices.plan(0, range(4))
     here = [i for i, fate in fates.items() if fate.available and not fate.dropped]
     assert 0 < len(here) < 4
-    federation = run(FedAvg(), 1, clients, devices=devices)
+    federation = run(FedAvg(), 1, clients, heterogeneity=devices)
     assert [r.client for r in federation.records] == here
-    assert federation.client.x.item() == pytest.approx(0.05 * sum(here) / len(here))
+    assert federation.model.x.item() == pytest.approx(0.05 * sum(here) / len(here))
 
 
 def test_stragglers_do_less_and_their_work_counts():
     clients = [Point(i, [(1, 1.0)], 4) for i in range(4)]
-    devices = Devices(straggler_share=0.5, seed=1)
-    federation = run(FedAvg(), 1, clients, LocalWork(epochs=20), devices=devices)
+    devices = SystemHeterogeneity(straggler_share=0.5, seed=1)
+    federation = run(FedAvg(), 1, clients, LocalTraining(epochs=20), heterogeneity=devices)
     steps = [r.steps for r in federation.records]
     assert sorted(s == 20 for s in steps) == [False, False, True, True]
 
@@ -334,10 +334,10 @@ def test_bytes_are_those_of_the_tensors_that_travel():
 
 def test_a_robust_rule_decides_instead_of_the_mean():
     clients = [Point(0, [(1, 1.0)], 3), Point(1, [(1, 2.0)] * 9, 3), Point(2, [(1, 1e3)], 3)]
-    federation = run(FedAvg(), 1, clients, robust=CoordinateMedian())
-    assert federation.client.x.item() == pytest.approx(0.05 * 2)
-    with pytest.raises(ValueError, match=r"robust=CoordinateMedian .* use FedAvg or FedProx"):
-        run(FedShuffle(), 1, clients, robust=CoordinateMedian())
+    federation = run(FedAvg(), 1, clients, aggregator=CoordinateMedian())
+    assert federation.model.x.item() == pytest.approx(0.05 * 2)
+    with pytest.raises(ValueError, match=r"aggregator=CoordinateMedian .* use FedAvg or FedProx"):
+        run(FedShuffle(), 1, clients, aggregator=CoordinateMedian())
 
 
 def test_server_optimizer_and_scheduler_are_any_of_torch():
@@ -352,18 +352,18 @@ def test_server_optimizer_and_scheduler_are_any_of_torch():
         x.grad = -(0.05 * (1.0 - x.detach()))
         optimizer.step()
         scheduler.step()
-    torch.testing.assert_close(federation.client.x.detach(), x.detach(), rtol=0, atol=1e-15)
+    torch.testing.assert_close(federation.model.x.detach(), x.detach(), rtol=0, atol=1e-15)
 
 
 def test_accumulation_and_clipping_in_local_training():
     """Two rows a batch each, accumulated over two batches, clipped to a norm of 1."""
     clients = [Point(0, [(1, 1.0), (1, 2.0), (1, 300.0), (1, 400.0)], 1, batch=2)]
-    work = LocalWork(epochs=1, accumulate_grad_batches=2, gradient_clip_val=1.0)
+    work = LocalTraining(epochs=1, accumulate_grad_batches=2, gradient_clip_val=1.0)
     federation = run(FedAvg(), 1, clients, work)
-    assert federation.client.x.item() == pytest.approx(0.05, rel=1e-5)
+    assert federation.model.x.item() == pytest.approx(0.05, rel=1e-5)
     assert federation.records[0].steps == 1
-    unclipped = run(FedAvg(), 1, clients, LocalWork(epochs=1, accumulate_grad_batches=2))
-    assert unclipped.client.x.item() == pytest.approx(0.05 * (1 + 2 + 300 + 400) / 4)
+    unclipped = run(FedAvg(), 1, clients, LocalTraining(epochs=1, accumulate_grad_batches=2))
+    assert unclipped.model.x.item() == pytest.approx(0.05 * (1 + 2 + 300 + 400) / 4)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
@@ -371,7 +371,7 @@ def test_precisions(precision):
     federation, _ = noisy(trainer_args={"precision": precision})
     assert all(not r.error for r in federation.records), federation.records
     wanted = torch.float64 if precision == "64-true" else torch.float32
-    assert federation.client.net[0].weight.dtype == wanted
+    assert federation.model.net[0].weight.dtype == wanted
 
 
 def test_fp16_has_a_scaler_for_each_client_and_leaves_the_server_step_whole():
@@ -379,7 +379,7 @@ def test_fp16_has_a_scaler_for_each_client_and_leaves_the_server_step_whole():
     plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
     clients = [Point(0, [(1, 1.0)], 2), Point(1, [(1, 3.0)], 2)]
     federation = run(FedAvg(), 2, clients, trainer_args={"plugins": [plugin]})
-    assert federation.client.x.item() == pytest.approx(2 - 2 * 0.95**2, rel=1e-9)
+    assert federation.model.x.item() == pytest.approx(2 - 2 * 0.95**2, rel=1e-9)
 
 
 class Overflow(Quadratic):
@@ -396,12 +396,12 @@ def test_steps_that_fp16_skips_are_not_counted():
         FedAvg(),
         1,
         [Point(0, [(1, 1.0)], 1)],
-        LocalWork(steps=3),
+        LocalTraining(steps=3),
         Overflow(),
         trainer_args={"plugins": [plugin]},
     )
     assert federation.records[0].steps == 2
-    assert federation.client.x.item() == pytest.approx(1 - 0.95**2, rel=1e-9)
+    assert federation.model.x.item() == pytest.approx(1 - 0.95**2, rel=1e-9)
 
 
 def test_mime_draws_the_same_dropout_at_both_points():
@@ -430,14 +430,14 @@ def test_mime_draws_the_same_dropout_at_both_points():
             lambda: run(SCAFFOLD(), 1, module=Quadratic(momentum=0.9)),
             r"SCAFFOLD\(option=2\) .*momentum=0.9.*torch.optim.SGD",
         ),
-        (lambda: run(SCAFFOLD(), 1, work=LocalWork(gradient_clip_val=1.0)), "use option=1"),
+        (lambda: run(SCAFFOLD(), 1, local=LocalTraining(gradient_clip_val=1.0)), "use option=1"),
         (lambda: run(Mime(), 1, module=Quadratic(optimizer=torch.optim.Adam)), r"Mime .* not for Adam"),
         (lambda: run(FedLin(), 1, size=1), "FedLin needs all 2 clients in every round, not 1"),
         (lambda: Federation(Quadratic(), min_clients=0), "min_clients=0"),
-        (lambda: LocalWork(epochs=0), "epochs=0"),
-        (lambda: LocalWork(epochs=1, steps=1), "give one of them"),
-        (lambda: run(FedAvg(), 1, personal=["head"]), "no parameter or buffer is called 'head'"),
-        (lambda: run(FedAvg(), 1, personal=["batchnorm"]), "has no batch normalisation"),
+        (lambda: LocalTraining(epochs=0), "epochs=0"),
+        (lambda: LocalTraining(epochs=1, steps=1), "give one of them"),
+        (lambda: run(FedAvg(), 1, personal_layers=["head"]), "no parameter or buffer is called 'head'"),
+        (lambda: run(FedAvg(), 1, personal_layers=["batchnorm"]), "has no batch normalisation"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(make, message):
@@ -511,4 +511,4 @@ def test_the_last_checkpoint_of_a_stopped_run_is_intact(tmp_path):
     resumed = fit(mended, 4, ckpt_path=str(tmp_path / "last.ckpt"))
     whole = Federation(Quadratic(), SCAFFOLD())
     trainer(4).fit(whole, loader(clients))
-    assert torch.equal(resumed.client.x, whole.client.x)
+    assert torch.equal(resumed.model.x, whole.model.x)

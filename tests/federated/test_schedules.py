@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 
-from lkd.federated import FedAvg, Federation, LocalWork
+from lkd.federated import FedAvg, Federation, LocalTraining
 from lkd.federated.client.configured_optimizers import parse
 
 from .quadratic import loader, trainer
@@ -63,7 +63,7 @@ def clients(kind=Held):
 
 
 def fit(module, rounds, kind=Held):
-    federation = Federation(module, FedAvg(), LocalWork(epochs=1))
+    federation = Federation(module, FedAvg(), LocalTraining(epochs=1))
     made = trainer(rounds)
     made.fit(federation, loader(clients(kind)))
     return federation.students[0], made
@@ -89,7 +89,7 @@ def test_a_plateau_steps_every_so_many_rounds():
 def test_a_plateau_goes_on_where_a_run_was_interrupted(tmp_path):
     def run(rounds, folder, resume=None):
         torch.manual_seed(0)
-        federation = Federation(Rates(waiting(), SCRIPT), FedAvg(), LocalWork(epochs=1))
+        federation = Federation(Rates(waiting(), SCRIPT), FedAvg(), LocalTraining(epochs=1))
         save = ModelCheckpoint(tmp_path / folder, save_last=True)
         made = trainer(rounds, enable_checkpointing=True, callbacks=[save])
         made.fit(federation, loader(clients()), ckpt_path=resume)
@@ -98,7 +98,7 @@ def test_a_plateau_goes_on_where_a_run_was_interrupted(tmp_path):
     whole, _ = run(5, "whole"), run(2, "half")
     resumed = run(5, "rest", tmp_path / "half" / "last.ckpt")
     assert resumed.students[0].rates[0] == whole.students[0].rates[0][4:]
-    assert torch.equal(resumed.client.net.weight, whole.client.net.weight)
+    assert torch.equal(resumed.model.net.weight, whole.model.net.weight)
     kept = torch.load(tmp_path / "whole" / "last.ckpt", weights_only=True)["federation"]["clients"]
     assert kept[0]["schedule"]["rates"].tolist() == [0.125]
     federation = Federation(Rates(waiting(), SCRIPT))  # another fit with these weights begins anew
@@ -125,7 +125,7 @@ def test_a_plateau_knows_lightnings_names_of_a_mean_and_a_last_step(monitor, rat
             self.log("value", value, on_step=True, on_epoch=True)
             return loss
 
-    federation = Federation(Both(waiting(monitor=monitor)), FedAvg(), LocalWork(epochs=1))
+    federation = Federation(Both(waiting(monitor=monitor)), FedAvg(), LocalTraining(epochs=1))
     trainer(2).fit(federation, loader(clients(Samples)[:1] + clients(Samples)[1:2]))
     kept = federation.engine.host.store.get(0)["schedule"]
     assert kept["rates"].item() == rates[1] and kept["best"].item() == {0.5: 3.0, 1.0: 2.0}[rates[1]]
@@ -187,7 +187,7 @@ def test_a_schedule_of_all_steps_is_over_all_rounds_of_a_client(schedule):
 
 def test_a_schedule_of_all_steps_goes_on_in_a_resumed_run_and_does_not_disturb_a_measurement(tmp_path):
     def run(rounds, folder, resume=None):
-        federation = Federation(Rates(cycle), FedAvg(), LocalWork(epochs=1))
+        federation = Federation(Rates(cycle), FedAvg(), LocalTraining(epochs=1))
         save = ModelCheckpoint(tmp_path / folder, every_n_epochs=2, save_top_k=-1, filename="{epoch}")
         made = trainer(rounds, enable_checkpointing=True, callbacks=[save])
         made.fit(federation, loader(clients()), ckpt_path=resume)
@@ -196,7 +196,7 @@ def test_a_schedule_of_all_steps_goes_on_in_a_resumed_run_and_does_not_disturb_a
     whole = run(4, "whole")
     resumed = run(4, "rest", tmp_path / "whole" / "epoch=1.ckpt")
     assert resumed.students[0].rates[0] == whole.students[0].rates[0][4:]
-    assert torch.equal(resumed.client.net.weight, whole.client.net.weight)
+    assert torch.equal(resumed.model.net.weight, whole.model.net.weight)
     fresh = Federation(Rates(cycle))
     trainer(1).validate(fresh, loader_of_batches())
     assert fresh.evaluate(clients())[0].error == ""
@@ -219,7 +219,7 @@ def test_a_cycle_of_a_given_length_is_of_a_round_or_of_all_or_refused():
     one[0].x = one[0].x * 0
 
     def rates(total):
-        federation = Federation(Rates(explicit(total)), FedAvg(), LocalWork(epochs=1))
+        federation = Federation(Rates(explicit(total)), FedAvg(), LocalTraining(epochs=1))
         trainer(4).fit(federation, loader(one))
         return federation.students[0].rates[0]
 

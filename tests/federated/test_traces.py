@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from lkd.federated import FedAvg, Federation, LocalWork
+from lkd.federated import FedAvg, Federation, LocalTraining
 from lkd.federated.client.traces import switches
 
 from .quadratic import loader, trainer
@@ -102,11 +102,11 @@ def clients(first):
 @pytest.mark.parametrize("spoil", SPOILS)
 def test_a_client_that_fails_spoils_nobody(spoil):
     def run(first):
-        federation = Federation(Spoiled(spoil, True), FedAvg(), LocalWork(epochs=1), seed=1)
+        federation = Federation(Spoiled(spoil, True), FedAvg(), LocalTraining(epochs=1), seed=1)
         trainer(2).fit(federation, loader(clients(first)))
         assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
         assert [r.error for r in federation.records if r.client] == ["", ""]
-        return federation.client.state_dict()
+        return federation.model.state_dict()
 
     with pytest.warns(UserWarning, match="client0 failed.*broken"):
         found = run(True)
@@ -119,7 +119,7 @@ def test_nor_does_one_that_succeeds(spoil):
     """Its own training apart: of no weight, so that the others' alone count."""
 
     def run(first):
-        federation = Federation(Spoiled(spoil, False), FedAvg(), LocalWork(epochs=1), seed=1)
+        federation = Federation(Spoiled(spoil, False), FedAvg(), LocalTraining(epochs=1), seed=1)
         people = clients(first)
         trainer(1).fit(federation, loader(people))
         return [model.state_dict()["net.0.weight"].clone() for _, model in federation.models(people[-1:])], {
@@ -145,7 +145,7 @@ class Counting(Foreign):
 
 
 def counted(rounds, people, tmp_path, resume=None):
-    federation = Federation(Counting(), FedAvg(), LocalWork(epochs=1), seed=1)
+    federation = Federation(Counting(), FedAvg(), LocalTraining(epochs=1), seed=1)
     save = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
     run = trainer(rounds, enable_checkpointing=True, callbacks=[save])
     run.fit(federation, loader(people), ckpt_path=resume)
@@ -163,9 +163,9 @@ def test_every_client_counts_for_itself(tmp_path):
     assert whole.students[0].steps == 0
     assert [model.steps for _, model in whole.models(samples())] == [6, 9, 15]
     resumed = counted(3, samples(), tmp_path / "rest", tmp_path / "epoch=0.ckpt")
-    assert torch.equal(whole.client.net[0].weight, resumed.client.net[0].weight)
+    assert torch.equal(whole.model.net[0].weight, resumed.model.net[0].weight)
     mirrored = counted(3, samples()[::-1], tmp_path / "mirrored")
-    assert torch.equal(whole.client.net[0].weight, mirrored.client.net[0].weight)
+    assert torch.equal(whole.model.net[0].weight, mirrored.model.net[0].weight)
 
 
 def test_other_attributes_are_warned_of_once():

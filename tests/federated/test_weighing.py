@@ -69,22 +69,24 @@ def by_hand(rounds, everyone):
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_an_encoder_is_averaged_by_the_samples_that_have_its_modality(rounds):
-    federation = run(clients(), FedAvg("present"), rounds=rounds, common="*")
+    federation = run(clients(), FedAvg("present"), rounds=rounds, shared_layers="*")
     for name, value in by_hand(rounds, clients()).items():
-        found = dict(federation.client.network.named_parameters())[name].detach()
+        found = dict(federation.model.network.named_parameters())[name].detach()
         torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_it_is_another_mean_for_encoders_and_the_same_for_what_all_samples_go_through():
-    one, two = (run(clients(), FedAvg(w), common="*").client.network for w in ("present", "samples"))
+    one, two = (run(clients(), FedAvg(w), shared_layers="*").model.network for w in ("present", "samples"))
     same = {n: torch.equal(p, dict(two.named_parameters())[n]) for n, p in one.named_parameters()}
     assert same["head.weight"] and not same["encoders.gyro.0.weight"] and not same["projections.acc.weight"]
 
 
 def test_where_nothing_is_missing_it_is_the_mean_by_samples_bit_for_bit():
     complete = (0.0, 0.0, 0.0)
-    one, two = (run(clients(complete), FedProx(0.1, w), rounds=2, common="*") for w in ("present", "samples"))
-    for a, b in zip(one.client.parameters(), two.client.parameters(), strict=True):
+    one, two = (
+        run(clients(complete), FedProx(0.1, w), rounds=2, shared_layers="*") for w in ("present", "samples")
+    )
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -93,9 +95,9 @@ def test_an_encoder_of_which_nobody_has_a_sample_stays_as_it_is():
     for one in everyone:
         if "gyro" in one.x:
             one.x["gyro"], one.x["present"]["gyro"] = one.x["gyro"] * 0, one.x["present"]["gyro"] & False
-    federation = run(everyone, FedAvg("present"), common="*")
+    federation = run(everyone, FedAvg("present"), shared_layers="*")
     before = dict(client(BOTH, seed=1).network.named_parameters())
-    for name, p in federation.client.network.named_parameters():
+    for name, p in federation.model.network.named_parameters():
         assert torch.equal(p, before[name]) == (".gyro." in name or name.endswith("gyro.bias")), name
 
 
@@ -139,9 +141,10 @@ def test_it_is_refused_where_more_than_a_plain_mean_is_made_of_weights(algorithm
 
 def test_a_robust_rule_knows_no_weights():
     with pytest.raises(
-        ValueError, match="robust=CoordinateMedian knows no weights, so weighting='present' would do nothing"
+        ValueError,
+        match="aggregator=CoordinateMedian knows no weights, so weighting='present' would do nothing",
     ):
-        Federation(client(BOTH), FedAvg("present"), robust=CoordinateMedian())
+        Federation(client(BOTH), FedAvg("present"), aggregator=CoordinateMedian())
 
 
 def test_layers_belong_to_a_modality_by_where_the_model_holds_them():

@@ -21,7 +21,7 @@ from lkd.federated import (
     FedShuffleMVR,
     FedYogi,
     GeometricMedian,
-    LocalWork,
+    LocalTraining,
     Mime,
 )
 from lkd.federated.knowledge.common.low_rank import compress, restore
@@ -139,7 +139,7 @@ def made(kind):
 
 
 def fit(module, algorithm=None, rounds=1, **kwargs):
-    federation = Federation(module, algorithm, LocalWork(epochs=1), **kwargs)
+    federation = Federation(module, algorithm, LocalTraining(epochs=1), **kwargs)
     trainer(rounds).fit(federation, loader([Samples(0, 8, 2), Samples(1, 12, 2)]))
     return federation
 
@@ -178,8 +178,8 @@ OTHERS = {
     "nova": {"algorithm": FedNova()},
     "lin": {"algorithm": FedLin()},
     "mvr": {"algorithm": FedShuffleMVR()},
-    "median": {"robust": CoordinateMedian()},
-    "geometric": {"robust": GeometricMedian()},
+    "median": {"aggregator": CoordinateMedian()},
+    "geometric": {"aggregator": GeometricMedian()},
     "fedadam": {"server_optimizer": lambda p: FedAdam(p, lr=0.01)},
     "fedyogi": {"server_optimizer": lambda p: FedYogi(p, lr=0.01)},
     "adam": {"server_optimizer": lambda p: torch.optim.Adam(p, lr=0.01)},
@@ -295,7 +295,7 @@ def test_tensors_that_are_views_of_each_other_are_refused_before_the_first_round
 def test_a_sparse_optimizer_and_accumulation():
     module = Net(Words(), optimizer=lambda p, lr: torch.optim.SparseAdam(list(p), lr=lr))
     before = module.net[0].table.weight.detach().clone()
-    federation = Federation(module, work=LocalWork(epochs=1, accumulate_grad_batches=2))
+    federation = Federation(module, local=LocalTraining(epochs=1, accumulate_grad_batches=2))
     trainer(1).fit(federation, loader([Samples(0, 8, 2), Samples(1, 12, 2)]))
     assert not torch.equal(before, module.net[0].table.weight)
 

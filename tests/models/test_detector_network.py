@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from lkd.callbacks import BoxDistillation
 from lkd.datamodules import FederatedDataModule, Natural
-from lkd.federated import FedAvg, Federation, LocalWork
+from lkd.federated import FedAvg, Federation, LocalTraining
 from lkd.models import TorchvisionDetector, detector_network
 from lkd.modules import Detector
 from lkd.teachers import Teacher
@@ -97,11 +97,11 @@ def test_it_learns_from_boxes_and_features_and_teaches(root, cameras):
 
 
 def test_it_is_a_client(root):
-    federation = Federation(Detector(OneBox()), FedAvg(), LocalWork(epochs=1))
-    before = federation.client.network.head[1].weight.detach().clone()
+    federation = Federation(Detector(OneBox()), FedAvg(), LocalTraining(epochs=1))
+    before = federation.model.network.head[1].weight.detach().clone()
     data = FederatedDataModule(roads(root), Natural("camera"))
     quick_trainer(limit_val_batches=0).fit(federation, datamodule=data)
-    assert not torch.equal(federation.client.network.head[1].weight, before)
+    assert not torch.equal(federation.model.network.head[1].weight, before)
 
 
 def test_what_it_does_not_say_is_not_taken_for_granted(root):

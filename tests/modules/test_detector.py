@@ -372,7 +372,7 @@ def test_every_student_starts_from_another_detectors_weights(kind, tmp_path):
 @both
 def test_a_detector_starts_from_the_server_of_a_federation_and_not_anew_where_it_is_loaded(kind, tmp_path):
     other = Detector(**kind())
-    state = {f"client.{name}": tensor for name, tensor in other.state_dict().items()}
+    state = {f"model.{name}": tensor for name, tensor in other.state_dict().items()}
     torch.save({"state_dict": state, "federation": {}}, tmp_path / "federation.ckpt")
     detector = Detector(**kind(start=str(tmp_path / "federation.ckpt")))
     detector.setup("fit")

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback
 
 from lkd.callbacks import BoxDistillation, LogitDistillation
-from lkd.federated import FedAvg, Federation, LocalWork
+from lkd.federated import FedAvg, Federation, LocalTraining
 from lkd.models import YOLO, PerCamera, TorchvisionDetector
 from lkd.modules import Detector
 from lkd.teachers import CachedTeacher, Teacher
@@ -91,7 +91,7 @@ def test_three_clients_with_one_store_learn_what_they_learn_without(tmp_path):
     net = seeded(5, lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)))
 
     def fit(teacher):
-        module = federation.federation(FedAvg(), work=LocalWork(epochs=2))
+        module = federation.federation(FedAvg(), local=LocalTraining(epochs=2))
         federation.fit([LogitDistillation(teacher)], 2, module, federation.data(3, (1.0, 0.0, 0.0)))
         return module.state_dict()
 

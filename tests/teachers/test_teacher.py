@@ -142,7 +142,7 @@ def test_a_federations_checkpoint_names_the_recipe_that_works(tmp_path):
         Teacher(path)  # of a version that did not say how its modules are made
     x = torch.ones(2, 3)
     for client in (
-        Federation.load_from_checkpoint(path, client=Classifier(nn.Linear(3, 2), 2)).client,
+        Federation.load_from_checkpoint(path, model=Classifier(nn.Linear(3, 2), 2)).model,
         load_client(path, module=Classifier(nn.Linear(3, 2), 2)),
     ):
-        assert torch.equal(Teacher(client)(x), federation.client(x).detach())
+        assert torch.equal(Teacher(client)(x), federation.model(x).detach())

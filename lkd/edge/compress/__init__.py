@@ -33,6 +33,7 @@ from lkd.edge.export.students import students
 from lkd.edge.exported import sha256
 from lkd.edge.extra import optional
 from lkd.modules import Classifier, Detector
+from lkd.server_model import is_federation
 
 __all__ = [
     "Job",
@@ -128,7 +129,7 @@ def compress(
     """
     limits = limits or Limits()
     check_steps(steps)
-    if hasattr(module, "client"):
+    if is_federation(module):
         raise ValueError(
             f"{type(module).__name__} is a federation: compress takes one student, so save a client's model, and give its configuration."
         )

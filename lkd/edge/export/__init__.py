@@ -20,6 +20,7 @@ from lkd.edge.exported import sha256
 from lkd.edge.extra import optional
 from lkd.models import PerCamera
 from lkd.modules import Detector, MultimodalClient
+from lkd.server_model import server_model
 
 __all__ = ["export"]
 
@@ -106,8 +107,8 @@ def export(
         raise FileNotFoundError(f"ckpt_path={ckpt_path!r} does not exist; give the path of a checkpoint.")
     for package in ("onnx", "onnxscript", "openvino" if format == "openvino" else "onnxruntime"):
         optional(package)
-    check_measurable(getattr(module, "client", module), data)
-    stated = licenses_of(getattr(module, "client", module), config, licenses)
+    check_measurable(server_model(module), data)
+    stated = licenses_of(server_model(module), config, licenses)
     written = []
     for student in students(module, data, ckpt_path, only, limit_test_batches):
         kind = kind_of(student, nms, only, input_size, score_threshold, iou_threshold)

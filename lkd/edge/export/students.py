@@ -11,6 +11,7 @@ from lkd.checkpoints import FEDERATION, load_client, own_models
 from lkd.edge.export.measure import TestData
 from lkd.own_arguments import class_path
 from lkd.pruned import replay
+from lkd.server_model import is_federation
 
 SERVER = "server"
 
@@ -41,7 +42,7 @@ def students(
     """The module of a checkpoint, or of a federation the server's, or each client's where clients differ.
 
     Args:
-        module: Of the checkpoint's class; a federation is a module with `client` and `others`.
+        module: Of the checkpoint's class; a federation is a module with `model` and `other_models`.
         data: Whose test data measure; a client is measured on its own, if it has any.
         ckpt_path: The checkpoint.
         only: Names of clients, or `"server"`; None for all.
@@ -53,7 +54,7 @@ def students(
     """
     checkpoint = read(ckpt_path)
     federated = FEDERATION in checkpoint
-    if federated != hasattr(module, "client"):
+    if federated != is_federation(module):
         what = "a federation" if federated else "no federation"
         raise ValueError(
             f"ckpt_path={ckpt_path!r} is of {what}, and the model is {type(module).__name__}: give the configuration that it was "
@@ -86,7 +87,7 @@ def _members(
     for name in wanted:
         client = names.get(name)
         kind = 0 if client is None else kinds[client]
-        module = federation.client if kind == 0 else federation.others[kind - 1]
+        module = federation.model if kind == 0 else federation.other_models[kind - 1]
         load_client(ckpt_path, client, module)
         test = TestData(data, limit=limit)
         population = getattr(data, "clients", None)

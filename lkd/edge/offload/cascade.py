@@ -42,6 +42,7 @@ from lkd.edge.offload.students import Files, known_classes, predictor_of, specs_
 from lkd.edge.offload.tiles import Tiles
 from lkd.edge.offload.trial import Conditions, Trial
 from lkd.modules import Detector
+from lkd.server_model import is_federation
 from lkd.teachers import Teacher
 from lkd.teachers.classes import understand
 from lkd.teachers.fingerprint import Fingerprint
@@ -216,7 +217,7 @@ def offload(
 
 
 def _task(module: LightningModule | None, data: LightningDataModule, tiles: Tiles | None) -> Boxes | Classes:
-    if hasattr(module, "client"):
+    if is_federation(module):
         raise ValueError(
             f"{type(module).__name__} is a federation: offload takes one student, so save a client's model, and give its configuration."
         )

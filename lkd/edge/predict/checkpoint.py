@@ -18,6 +18,7 @@ from lkd.edge.predict.prepare import MULTIPLE
 from lkd.models import PerCamera
 from lkd.models.detector_network import DetectorNetwork
 from lkd.modules import Classifier, Detector, MultimodalClient
+from lkd.server_model import is_federation
 
 STRIDE = 32  # of the padding of detection data
 
@@ -88,7 +89,7 @@ class Checkpoint:
 
 
 def _loaded(module: Any, data: LightningDataModule, ckpt_path: str, client: str | None) -> LightningModule:
-    federated = hasattr(module, "client")
+    federated = is_federation(module)
     if client is not None and not federated:
         raise ValueError(f"client={client!r}: {type(module).__name__} is no federation; leave it out.")
     (student,) = students(module, data, ckpt_path, [client or SERVER] if federated else None, None)

@@ -20,6 +20,7 @@ from lkd.edge.predict.prepare import back
 from lkd.edge.predict.tables import BoxFiles, ProbabilityFile
 from lkd.modules import Classifier, Detector
 from lkd.pictures import image_size
+from lkd.server_model import server_model
 
 
 class WritePredictions(BasePredictionWriter):
@@ -49,7 +50,7 @@ class WritePredictions(BasePredictionWriter):
         trainer.strategy.barrier()
         self.folder, self.done = folder, 0
         suffix = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        module: Any = getattr(pl_module, "client", pl_module)  # a federation's
+        module: Any = server_model(pl_module)
         data: Any = getattr(trainer, "datamodule", None)
         kinds = {Detector.predict_step: BoxFiles, Classifier.predict_step: ProbabilityFile}
         kind = kinds.get(type(module).predict_step)  # a subclass may predict something else

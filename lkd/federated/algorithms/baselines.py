@@ -23,7 +23,7 @@ class Local(Algorithm):
 class Centralized(Algorithm):
     """One model on the pooled data of the whole cohort: what federated learning is measured against.
 
-    The optimizer begins anew every round, as a client's does, and a `LocalWork(epochs=1)` is one pass over
+    The optimizer begins anew every round, as a client's does, and a `LocalTraining(epochs=1)` is one pass over
     the pooled data. Travels: nothing that a federation would have to send; the bytes that are counted are those of
     one client.
     """

@@ -51,7 +51,7 @@ class FedLin(Algorithm):
         if len(server.cohort) < server.population:
             raise ValueError(
                 f"FedLin needs all {server.population} clients in every round, not {len(server.cohort)}: give the data no "
-                "`cohort` (and `devices` that reply), or use SCAFFOLD or Mime."
+                "`cohort` (and `heterogeneity` without lost replies), or use SCAFFOLD or Mime."
             )
         mean = server.mean(server.gradient(), "gradient")["gradient"]
         return server.mean(server.train(send={"mean": mean}))["delta"]

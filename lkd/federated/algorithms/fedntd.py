@@ -44,7 +44,7 @@ class FedNTD(Algorithm):
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """The server's weights become a teacher."""
-        self.server = copied(module, "client")
+        self.server = copied(module, "model")
         teacher = Teacher(self.server)
         Distiller(teacher, [self.term], alpha=1.0, label_key=self.label_key).attach(module, example)
 

@@ -81,7 +81,7 @@ class Pair(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.server, self.former = copied(module, "client"), copied(module, "client")
+        self.server, self.former = copied(module, "model"), copied(module, "model")
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Runs both; what is wanted is tapped."""

@@ -11,37 +11,37 @@ from lkd.transfers import HOOKS, hooks_of
 
 
 class Wrapped(LightningModule):
-    """Holds `client`, and passes validation, test and prediction on to it; its logs become this module's.
+    """Holds `model`, and passes validation, test and prediction on to it; its logs become this module's.
 
     Args:
-        client: Any LightningModule.
+        model: Any LightningModule.
     """
 
-    def __init__(self, client: LightningModule) -> None:
+    def __init__(self, model: LightningModule) -> None:
         super().__init__()
-        self.client = client
+        self.model = model
         self._was_set_up = False
 
     @property
     def held(self) -> list[LightningModule]:
         """The modules that are set up with this one."""
-        return [self.client]
+        return [self.model]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The client module's forward, with the server's weights."""
-        return self.client(*args, **kwargs)
+        return self.model(*args, **kwargs)
 
     def validation_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
         """The client module's own, with the server's weights."""
-        return call_step(self.client.validation_step, batch, batch_idx, dataloader_idx)
+        return call_step(self.model.validation_step, batch, batch_idx, dataloader_idx)
 
     def test_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
         """The client module's own, with the server's weights."""
-        return call_step(self.client.test_step, batch, batch_idx, dataloader_idx)
+        return call_step(self.model.test_step, batch, batch_idx, dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
         """The client module's own, with the server's weights."""
-        return call_step(self.client.predict_step, batch, batch_idx, dataloader_idx)
+        return call_step(self.model.predict_step, batch, batch_idx, dataloader_idx)
 
     def configure_model(self) -> None:
         """That of the modules held."""
@@ -52,25 +52,25 @@ class Wrapped(LightningModule):
 
     def on_fit_start(self) -> None:
         """The client module's own."""
-        self.client.on_fit_start()
+        self.model.on_fit_start()
 
     def on_fit_end(self) -> None:
         """The client module's own."""
-        self.client.on_fit_end()
+        self.model.on_fit_end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The client module's own."""
-        self.client.on_save_checkpoint(checkpoint)
+        self.model.on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The client module's own."""
-        self.client.on_load_checkpoint(checkpoint)
+        self.model.on_load_checkpoint(checkpoint)
 
     def setup(self, stage: str) -> None:
         """That of the modules held; what the client module logs goes through this one."""
-        self.client.log = lambda *args, **kwargs: self.log(*args, **kwargs)  # type: ignore[method-assign]
+        self.model.log = lambda *args, **kwargs: self.log(*args, **kwargs)  # type: ignore[method-assign]
         # only those, for Lightning warns of each that a module beside a datamodule has
-        for hook in hooks_of(self.client):
+        for hook in hooks_of(self.model):
             setattr(self, hook, self._transfer(hook))
         for module in self.held:
             module.trainer = self.trainer  # Lightning gives it to children of its own kind alone
@@ -79,23 +79,23 @@ class Wrapped(LightningModule):
 
     def teardown(self, stage: str) -> None:
         """The client module's own."""
-        vars(self.client).pop("log", None)
+        vars(self.model).pop("log", None)
         for hook in HOOKS:
             vars(self).pop(hook, None)
-        self.client.teardown(stage)
+        self.model.teardown(stage)
 
     def _transfer(self, hook: str) -> Callable[..., Any]:
         """The client module's own for batches of data; a training batch here is a cohort, whose clients call it."""
 
         def transfer(batch: Any, *args: Any) -> Any:
-            return batch if self.trainer.training else getattr(self.client, hook)(batch, *args)
+            return batch if self.trainer.training else getattr(self.model, hook)(batch, *args)
 
         return transfer
 
 
 def _passed_on(hook: str) -> Callable[..., None]:
     def call(self: Wrapped, *args: Any) -> None:
-        getattr(self.client, hook)(*args)
+        getattr(self.model, hook)(*args)
 
     call.__doc__ = "The client module's own."
     return call

@@ -45,7 +45,7 @@ class Host:
     def __init__(self, description: Description, data: Callable[[int], ClientData]) -> None:
         self.description, self._data = description, data
         self.slots = [
-            ModelSlot(model, description.personal, argument)
+            ModelSlot(model, description.personal_layers, argument)
             for model, argument in zip(description.models, description.arguments, strict=True)
         ]
         self.algorithm, self.seed, self.kind_of = (

@@ -18,7 +18,7 @@ class ModelSlot:
         argument: The user's argument that the module was given as, for messages.
     """
 
-    def __init__(self, source: LightningModule, personal: Sequence[str], argument: str = "client") -> None:
+    def __init__(self, source: LightningModule, personal: Sequence[str], argument: str = "model") -> None:
         self.source, self.worker = source, Worker(source, personal, argument)
         self.attached = False
         self.local_optimizer: LocalOptimizer

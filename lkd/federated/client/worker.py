@@ -44,7 +44,7 @@ class Worker:
     """
 
     def __init__(
-        self, module: LightningModule, personal: Sequence[str] = (), argument: str = "client"
+        self, module: LightningModule, personal: Sequence[str] = (), argument: str = "model"
     ) -> None:
         if not module.automatic_optimization:
             raise ValueError(

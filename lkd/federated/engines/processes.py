@@ -108,7 +108,7 @@ class Processes(Engine):
             threads=self.threads,
             folder=Path(self._folder.name),
         )
-        self._start = [_start(model, self._description.personal) for model in self._description.models]
+        self._start = [_start(model, self._description.personal_layers) for model in self._description.models]
         self._callbacks = [
             c for c in cast(Any, trainer).callbacks if hasattr(c, "take_settings") and place.fits
         ]

@@ -43,8 +43,8 @@ class CreamFL(Algorithm):
 
     Yu, Liu, Wang, Xu and Liu, "Multimodal Federated Learning via Contrastive Representation Ensemble", ICLR 2023,
     arXiv:2302.08888. Representations are unit vectors z in R^D of public samples, one in each modality that a model has.
-    The first architecture, `Federation(client=...)`, is the server's model, and needs all modalities; those of
-    clients may be any, `others` among them. In a round:
+    The first architecture, `Federation(model=...)`, is the server's model, and needs all modalities; those of
+    clients may be any, `other_models` among them. In a round:
 
     1. The server learns to tell which modalities belong to the same public sample: `pairs` times `pair_loss`.
     2. It sends its representations G^m of the round's public samples, in all modalities m.
@@ -256,8 +256,8 @@ class CreamFL(Algorithm):
         for kind, model in enumerate(server.models):
             if missing := [m for m in self._layers(model) if m not in whole]:
                 raise ValueError(
-                    f"the server's model is the federation's `client`, which has no encoder for {missing[0]!r}, as "
-                    f"others[{kind - 1}] has: let `client` be a module with all modalities (`assign` says who trains which)."
+                    f"the server's model is the federation's `model`, which has no encoder for {missing[0]!r}, as "
+                    f"other_models[{kind - 1}] has: let `model` be a module with all modalities (`client_models` says who trains which)."
                 )
         check_sizes(
             server,

@@ -66,7 +66,7 @@ class DSFL(PublicExchange):
     server. Aggregation is ERA, see `entropy_reduction`, or the simple mean of probabilities (SA). Formulas, order and
     T = .1 are as in public implementations, one of the authors' group; the numbers of the equations could not be checked,
     and samples, epochs and batch size are from memory. The distillation has the module's own optimizer, and no factor T^2,
-    as the student's temperature is 1. The server's model is the federation's `client`; it learns from targets alone.
+    as the student's temperature is 1. The server's model is the federation's `model`; it learns from targets alone.
     Travels: see `PublicExchange`; each sends logits, of which the server takes the softmax, which are as many numbers.
 
     Args:

@@ -37,7 +37,7 @@ class FedDF(Algorithm):
         lr: Adam's first learning rate.
         temperature: Of both softmaxes.
         of: Which average is the ensemble's: of `"logits"`, as published, or of `"probabilities"`.
-        rule: A robust rule in place of the ensemble's average; the weights have `Federation(robust=...)`.
+        rule: A robust rule in place of the ensemble's average; the weights have `Federation(aggregator=...)`.
         average: Whether the student starts from the mean of the clients' weights; else it goes on from its own.
         patience: Steps without a lower loss on the data kept apart, after which it stops.
         check: Steps between two looks at them.
@@ -116,7 +116,7 @@ class FedDF(Algorithm):
         self, server: "ServerRound", kind: int, start: Tensors, buffers: Tensors, targets: Tensor
     ) -> Tensors:
         """The change of one architecture's weights; its buffers go to the server, too."""
-        layout, student = server.layout(kind), copied(server.models[kind], "client")
+        layout, student = server.layout(kind), copied(server.models[kind], "model")
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         for own, at in layout.weights.items():
             tensors[own].add_(start[at])
@@ -164,16 +164,16 @@ def check_whole_models(server: "ServerRound", who: str, guarded: bool = False) -
         own += sorted(kept - layout.buffers.keys())
         if own:
             raise ValueError(
-                f"personal: {own[0]} stays with each client, so that the server cannot ask the clients' models, as "
+                f"personal_layers: {own[0]} stays with each client, so that the server cannot ask the clients' models, as "
                 f"{who} does; leave it out, or exchange what clients say, as FedMD does."
             )
     if server.rule is not None and not guarded:
         raise ValueError(
-            f"robust={type(server.rule).__name__} protects the mean of the weights alone, and {who} also averages what the "
+            f"aggregator={type(server.rule).__name__} protects the mean of the weights alone, and {who} also averages what the "
             "clients' models say: give that a rule, too, FedDF(rule=...)."
         )
     names = [at for layout in layouts for at in layout.weights.values()]
     if len(set(names)) < len(names):
         raise ValueError(
-            f"common: {who} distils into every architecture by itself, so that they cannot have layers in common."
+            f"shared_layers: {who} distils into every architecture by itself, so that they cannot have layers in common."
         )

@@ -100,7 +100,7 @@ class FedDFBoxes(Algorithm):
         self, server: "ServerRound", rows: np.ndarray, found: list[tuple[int, Tensors]]
     ) -> Iterator[Reply]:
         """Passes the clients' replies on, and looks through each one's detector at the public frames."""
-        models = [copied(model, "client") for model in server.models]
+        models = [copied(model, "model") for model in server.models]
         for reply in server.train():
             model = as_client(server, models, reply)
             said = find(
@@ -113,7 +113,7 @@ class FedDFBoxes(Algorithm):
         self, server: "ServerRound", kind: int, delta: Tensors, rows: np.ndarray, fused: Tensors
     ) -> Tensors:
         """The change of one architecture's weights; its buffers go to the server, too."""
-        layout, student = server.layout(kind), copied(server.models[kind], "client")
+        layout, student = server.layout(kind), copied(server.models[kind], "model")
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         buffers = server.mean_buffers()
         with torch.no_grad():

@@ -99,9 +99,9 @@ class FedET(Algorithm):
     times, the opinion of those who think otherwise, see `consensus_and_diversity`; (4) each small model becomes the mean
     of its own clients' ones, with the representation layers of the large one.
 
-    The large model is the federation's `client`, of which `assign` gives nobody one; the small ones are `others`, and
-    the representation layers `common`: `Federation(client=large, others=[a, b], assign=[1, 2, 1, ...],
-    common=["network.head"])`. Without `common`, nothing comes back. Formulas and defaults are as in a public
+    The large model is the federation's `model`, of which `client_models` gives nobody one; the small ones are `other_models`, and
+    the representation layers `shared_layers`: `Federation(model=large, other_models=[a, b], client_models=[1, 2, 1, ...],
+    shared_layers=["network.head"])`. Without `shared_layers`, nothing comes back. Formulas and defaults are as in a public
     implementation by others; the paper's text could not be checked. There, samples about which all agree are pulled to
     the uniform distribution; here the diversity leaves them alone. Means weight clients by their samples, there all
     are the same: `weighting="uniform"`. Travels: a small model each way; the public data stay at the server.
@@ -172,15 +172,15 @@ class FedET(Algorithm):
         large = [client for client in range(server.population) if server.kind_of(client) == 0]
         if large:
             raise ValueError(
-                f"assign gives client {large[0]} the large model of the server, which is the federation's client: give all "
-                f"clients one of others, such as assign={[1] * server.population}."
+                f"client_models gives client {large[0]} the large model of the server, which is the federation's model: give all "
+                f"clients one of other_models, such as client_models={[1] * server.population}."
             )
         for kind, model in enumerate(server.models):
             travels = server.layout(kind).weights
             own = [n for n, p in model.named_parameters() if p.requires_grad and n not in travels]
             if own:
                 raise ValueError(
-                    f"personal: {own[0]} stays with each client, so that the server cannot ask the clients' models, as "
+                    f"personal_layers: {own[0]} stays with each client, so that the server cannot ask the clients' models, as "
                     "FedET does; leave it out, or exchange what clients say, as FedMD does."
                 )
         check_sizes(server, self.layer, input_key=self.input_key)
@@ -189,7 +189,7 @@ class FedET(Algorithm):
     @torch.no_grad()
     def _transferred(self, server: "ServerRound", mean: Tensors, targets: Tensor) -> Tensors:
         """The change of the large model's weights; its buffers go to the server, too."""
-        layout, student, public = server.layout(0), copied(server.models[0], "client"), server.public
+        layout, student, public = server.layout(0), copied(server.models[0], "model"), server.public
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         for own, at in layout.weights.items():
             tensors[own].add_(mean[at])

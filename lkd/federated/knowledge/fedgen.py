@@ -45,7 +45,7 @@ class FedGen(Algorithm):
     in the paper (uniform in the code). The authors' further adversarial term has weight 0 there and is left out.
 
     Travels: the weights both ways; beside them the generator and p(y) down, and C label counts up. Heads have to be
-    shared; with `Federation(personal=["network.extractor"])`, say, they alone are.
+    shared; with `Federation(personal_layers=["network.extractor"])`, say, they alone are.
 
     Args:
         generator: Maps noise `(B, generator.noise)` and labels `(B,)` below `generator.classes` to what `head` takes,
@@ -207,7 +207,7 @@ class FedGen(Algorithm):
             if not found:
                 raise ValueError(
                     f"head={self.head!r} has no weights that clients share, so the server cannot ask it: leave it out of "
-                    "personal."
+                    "personal_layers."
                 )
             heads.append((reply.client, moved(found, "cpu"), reply.knowledge[COUNTS].cpu()))
             yield reply

@@ -81,7 +81,7 @@ class FedKD(Algorithm):
     Travels: up, factors of the change of the shared model; down, factors of the mean change, which clients add to the
     weights that they remember, or all its weights to a client that did not take part in the round before. Clients'
     modules hold both models, as `PrivateSharedClassifier` does; the module's own loss is the private one's. All layers
-    are personal to the Federation, so that it needs no `personal`; `server_optimizer` and `robust` have no part in it.
+    are personal to the Federation, so that it needs no `personal_layers`; `server_optimizer` and `aggregator` have no part in it.
     The server's model has the trained shared model (of `PrivateSharedClassifier` read `acc_shared`) beside a private one
     that stays as it started.
     The server's model has the trained shared model (of `PrivateSharedClassifier` read `acc_shared`) beside a private one

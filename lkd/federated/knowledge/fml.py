@@ -57,7 +57,7 @@ class FML(Algorithm):
     The average by samples is FedAvg's and our choice. Travels: the shared model down, its change up.
 
     The client's module holds both models, as `PrivateSharedClassifier` does; its own loss is the private one's. Say
-    `Federation(personal=["network.private"])`, and, if there are other architectures, `common=["network.shared"]`.
+    `Federation(personal_layers=["network.private"])`, and, if there are other architectures, `shared_layers=["network.shared"]`.
 
     Args:
         alpha: Weight of the private model's own loss against what the shared one says. At 1 it learns alone.
@@ -122,11 +122,13 @@ def check_travels(server: "ServerRound", private: str, shared: str) -> None:
         if other:
             raise ValueError(
                 f"{other[0]} would travel, but only the shared model, {shared!r}, is to leave a client: say "
-                f"Federation(personal=[{private!r}]), with all else that is the client's own."
+                f"Federation(personal_layers=[{private!r}]), with all else that is the client's own."
             )
         if not weights:
-            raise ValueError(f"personal keeps {shared!r} with the clients, so that nothing would travel.")
+            raise ValueError(
+                f"personal_layers keeps {shared!r} with the clients, so that nothing would travel."
+            )
         if any(own != at for own, at in weights.items()):
             raise ValueError(
-                f"every architecture would have a {shared!r} of its own: say Federation(common=[{shared!r}])."
+                f"every architecture would have a {shared!r} of its own: say Federation(shared_layers=[{shared!r}])."
             )

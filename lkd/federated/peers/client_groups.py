@@ -50,7 +50,7 @@ class Collections(list[list[int]]):
             if len(kinds := {kind_of(k) for k in members}) > 1:
                 raise ValueError(
                     f"collections: clients {members} average their weights, but have the architectures {sorted(kinds)}; give "
-                    "all of a collection one, by Federation(assign=[...])."
+                    "all of a collection one, by Federation(client_models=[...])."
                 )
 
     def means(self, told: Sequence[ClientReply]) -> dict[int, Tensors]:

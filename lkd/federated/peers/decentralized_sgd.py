@@ -19,7 +19,7 @@ class DecentralizedSGD(Algorithm):
     Lian et al., "Can Decentralized Algorithms Outperform Centralized Algorithms? A Case Study for Decentralized Parallel
     Stochastic Gradient Descent", NeurIPS 2017, arXiv:1705.09056, Algorithm 1: `x_k <- sum_j W_kj x_j - gamma g(x_k)`, where
     W is symmetric and doubly stochastic; here it has the Metropolis weights of the graph. The change `Delta_k` that local
-    training makes, of as many steps as `LocalWork` says, is in the place of the gradient step.
+    training makes, of as many steps as `LocalTraining` says, is in the place of the gradient step.
 
     Travels, along each edge: the parameters that train and the floating buffers. Buffers (batch statistics), which the
     paper does not have, are always those after training, for `sum_j W_kj v_j + Delta_k` could be a negative variance. A

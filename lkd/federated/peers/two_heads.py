@@ -50,7 +50,7 @@ class TwoHeads(Algorithm):
     is none of its teachers. That code sums D over the batch while CE is a mean, which makes D stronger by the batch size;
     leaves T² out; sorts each row of the first head's weights when it copies them; lets the student's and the teachers'
     batch statistics move; and keeps of each round the epoch with the lowest validation loss. None of that is done here, and
-    a round is as much as `LocalWork` says.
+    a round is as much as `LocalTraining` says.
 
     Travels along an edge, once for each edition: first the neighbour's backbone and second head (parameters that train,
     floating buffers), then, as the backbone is frozen, its second head alone. A neighbour that has stopped or does not

@@ -132,23 +132,23 @@ class PublicSamples(Protocol):
         """The same with labels, as the data set gives them, for who asks for them; ValueError where there are none."""
 
 
-def kind_of(client: int, architectures: int, assign: Sequence[int] | None) -> int:
+def kind_of(client: int, architectures: int, client_models: Sequence[int] | None) -> int:
     """Which architecture a client has: what it is assigned, or else one after the other, in turns.
 
     Args:
         client: Its id.
         architectures: How many there are.
-        assign: Architecture of every client, by its id.
+        client_models: Architecture of every client, by its id.
 
     Raises:
-        ValueError: If `assign` has no entry for it.
+        ValueError: If `client_models` has no entry for it.
 
     Example:
         >>> kind_of(3, 2, None), kind_of(1, 2, [0, 0])
         (1, 0)
     """
-    if assign is None:
+    if client_models is None:
         return client % architectures
-    if client >= len(assign):
-        raise ValueError(f"assign has {len(assign)} entries, none for client {client}.")
-    return assign[client]
+    if client >= len(client_models):
+        raise ValueError(f"client_models has {len(client_models)} entries, none for client {client}.")
+    return client_models[client]

@@ -37,8 +37,8 @@ class Description:
         arguments: The user's arguments that these were given as, for messages.
         algorithm: Its client half runs where the clients are.
         local: How they train.
-        personal: Patterns of the layers that never leave a client.
-        assign: Architecture of every client, by its id; None for one after the other.
+        personal_layers: Patterns of the layers that never leave a client.
+        client_models: Architecture of every client, by its id; None for one after the other.
         seed: With the round and the client, where all randomness of a client's work comes from.
     """
 
@@ -46,10 +46,10 @@ class Description:
     arguments: Sequence[str]
     algorithm: "Algorithm"
     local: LocalSettings = field(default_factory=LocalSettings)
-    personal: Sequence[str] = ()
-    assign: Sequence[int] | None = None
+    personal_layers: Sequence[str] = ()
+    client_models: Sequence[int] | None = None
     seed: int = 0
 
     def kind_of(self, client: int) -> int:
         """Which of the models a client has, by its id."""
-        return kind_of(client, len(self.models), self.assign)
+        return kind_of(client, len(self.models), self.client_models)

@@ -61,9 +61,11 @@ def split_names(module: nn.Module, source: nn.Module, patterns: Sequence[str]) -
     wanted = [p for p in patterns if p != "batchnorm"] + (norms if "batchnorm" in patterns else [])
     for pattern in patterns:
         if pattern == "batchnorm" and not norms:
-            raise ValueError(f"personal={patterns}: {type(source).__name__} has no batch normalisation.")
+            raise ValueError(
+                f"personal_layers={patterns}: {type(source).__name__} has no batch normalisation."
+            )
         if pattern != "batchnorm" and not any(matches(name, [pattern]) for name in known):
-            raise ValueError(f"personal={patterns}: no parameter or buffer is called {pattern!r}.")
+            raise ValueError(f"personal_layers={patterns}: no parameter or buffer is called {pattern!r}.")
     weights = {id(p) for p in source.parameters()}  # which a buffer may be, too: they travel once
     trained = [n for n, p in named.items() if p.requires_grad]
     shared = [n for n in trained if n in known and not matches(n, wanted)]

@@ -20,16 +20,20 @@ class Architecture:
 
     Args:
         source: The module, with the weights that clients start from.
-        personal: Patterns of the layers that never leave a client.
+        personal_layers: Patterns of the layers that never leave a client.
         prefix: Goes before the names of its tensors at the server.
-        common: Patterns of the layers that keep their names there, as they are another architecture's too.
+        shared_layers: Patterns of the layers that keep their names there, as they are another architecture's too.
     """
 
     def __init__(
-        self, source: LightningModule, personal: Sequence[str], prefix: str = "", common: Sequence[str] = ()
+        self,
+        source: LightningModule,
+        personal_layers: Sequence[str],
+        prefix: str = "",
+        shared_layers: Sequence[str] = (),
     ) -> None:
         self.source = source
-        self._personal, self._prefix, self._common = list(personal), prefix, list(common)
+        self._personal, self._prefix, self._common = list(personal_layers), prefix, list(shared_layers)
         self.index()
 
     def index(self) -> None:
@@ -58,11 +62,11 @@ class Architectures(list[Architecture]):
     """All of them, and which client has which.
 
     Args:
-        client: The first architecture; its tensors keep their names at the server.
-        others: The others; at the server `"others.0."` and so on goes before their names.
-        assign: Architecture of every client, by its id; default: one after the other, in turns.
-        personal: Patterns of the layers that never leave a client.
-        common: Patterns of layers that the others share with the first one.
+        model: The first architecture; its tensors keep their names at the server.
+        other_models: The others; at the server `"other_models.0."` and so on goes before their names.
+        client_models: Architecture of every client, by its id; default: one after the other, in turns.
+        personal_layers: Patterns of the layers that never leave a client.
+        shared_layers: Patterns of layers that the others share with the first one.
 
     Raises:
         ValueError: For an assignment that does not fit, or common layers that differ.
@@ -70,29 +74,32 @@ class Architectures(list[Architecture]):
 
     def __init__(
         self,
-        client: LightningModule,
-        others: Sequence[LightningModule],
-        assign: Sequence[int] | None,
-        personal: Sequence[str],
-        common: Sequence[str],
+        model: LightningModule,
+        other_models: Sequence[LightningModule],
+        client_models: Sequence[int] | None,
+        personal_layers: Sequence[str],
+        shared_layers: Sequence[str],
     ) -> None:
         super().__init__(
             [
-                Architecture(client, personal),
-                *(Architecture(m, personal, f"others.{i}.", common) for i, m in enumerate(others)),
+                Architecture(model, personal_layers),
+                *(
+                    Architecture(m, personal_layers, f"other_models.{i}.", shared_layers)
+                    for i, m in enumerate(other_models)
+                ),
             ]
         )
-        self.assign = None if assign is None else list(assign)
-        if self.assign is not None and not all(0 <= kind < len(self) for kind in self.assign):
+        self.client_models = None if client_models is None else list(client_models)
+        if self.client_models is not None and not all(0 <= kind < len(self) for kind in self.client_models):
             raise ValueError(
-                f"assign={self.assign} must give each client an architecture from 0 (client) to {len(self) - 1} (the "
-                "last of others)."
+                f"client_models={self.client_models} must give each client an architecture from 0 (model) to {len(self) - 1} (the "
+                "last of other_models)."
             )
         for architecture in self:
             check_memory(architecture.source)
-        self._check_common(common)
+        self._check_common(shared_layers)
 
-    def _check_common(self, common: Sequence[str]) -> None:
+    def _check_common(self, shared_layers: Sequence[str]) -> None:
         shared = {**self[0].layout.weights, **self[0].layout.buffers}
         theirs = {**dict(self[0].source.named_parameters()), **dict(self[0].source.named_buffers())}
         theirs = {name: tensor for name, tensor in theirs.items() if name in shared}
@@ -107,12 +114,14 @@ class Architectures(list[Architecture]):
                         else "is not shared there"
                     )
                     raise ValueError(
-                        f"common={list(common)}: {own} of others[{i}], of shape {tuple(ours[own].shape)}, {found} in client; "
+                        f"shared_layers={list(shared_layers)}: {own} of other_models[{i}], of shape {tuple(ours[own].shape)}, {found} in model; "
                         "what is common must be the same layer in all architectures, and train in all or in none."
                     )
-        for pattern in common:
+        for pattern in shared_layers:
             if not any(matches(own, [pattern]) for one in self[1:] for own in one.layout.weights):
-                raise ValueError(f"common={list(common)}: {pattern!r} names no shared layer of others.")
+                raise ValueError(
+                    f"shared_layers={list(shared_layers)}: {pattern!r} names no shared layer of other_models."
+                )
 
     def check(self, population: int) -> None:
         """Refuses an assignment for another number of clients.
@@ -120,18 +129,18 @@ class Architectures(list[Architecture]):
         Raises:
             ValueError: If there is one.
         """
-        if self.assign is not None and len(self.assign) != population:
+        if self.client_models is not None and len(self.client_models) != population:
             raise ValueError(
-                f"assign has {len(self.assign)} entries, but there are {population} clients: give each its architecture."
+                f"client_models has {len(self.client_models)} entries, but there are {population} clients: give each its architecture."
             )
 
     def kind_of(self, client: int) -> int:
         """Which architecture a client has.
 
         Raises:
-            ValueError: If `assign` has no entry for it.
+            ValueError: If `client_models` has no entry for it.
         """
-        return kind_of(client, len(self), self.assign)
+        return kind_of(client, len(self), self.client_models)
 
     def prepare(self) -> None:
         """Takes note of all layers, as the first fit or measurement finds them."""
@@ -180,22 +189,22 @@ class Architectures(list[Architecture]):
             architecture.keep_common(self[0].source)
 
 
-def modules(client: LightningModule, others: Sequence[LightningModule] | None) -> torch.nn.ModuleList:
+def modules(model: LightningModule, other_models: Sequence[LightningModule] | None) -> torch.nn.ModuleList:
     """The other architectures as a child of the federation, so that checkpoints hold what their clients start from."""
-    _check_module("client", client)
-    if isinstance(others, torch.nn.Module) and not isinstance(others, torch.nn.ModuleList):
-        raise TypeError(f"others={shown(others)} must be a list of LightningModules.")
-    for i, other in enumerate(others or ()):
-        _check_module(f"others[{i}]", other)
+    _check_module("model", model)
+    if isinstance(other_models, torch.nn.Module) and not isinstance(other_models, torch.nn.ModuleList):
+        raise TypeError(f"other_models={shown(other_models)} must be a list of LightningModules.")
+    for i, other in enumerate(other_models or ()):
+        _check_module(f"other_models[{i}]", other)
     owners: dict[int, int] = {}
-    for i, module in enumerate((client, *(others or ()))):
+    for i, module in enumerate((model, *(other_models or ()))):
         for parameter in module.parameters():
             if (first := owners.setdefault(id(parameter), i)) != i:
                 raise ValueError(
-                    f"others[{i - 1}] has weights of {f'others[{first - 1}]' if first else 'client'} itself, not weights like them: make "
+                    f"other_models[{i - 1}] has weights of {f'other_models[{first - 1}]' if first else 'model'} itself, not weights like them: make "
                     "each architecture anew, or copy it (copy.deepcopy)."
                 )
-    return torch.nn.ModuleList(others or ())
+    return torch.nn.ModuleList(other_models or ())
 
 
 def _check_module(argument: str, given: Any) -> None:

@@ -26,7 +26,7 @@ def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
         if before is not None and before != here[name]:
             raise ValueError(
                 f"the checkpoint is of the {name.replace('_', ' ')} {before}, not of {here[name]}: resume with {name}={before}, "
-                "or load its weights alone: Federation.load_from_checkpoint(path, client=...)."
+                "or load its weights alone: Federation.load_from_checkpoint(path, model=...)."
             )
     before, now = saved.get("architectures"), here["architectures"]
     if before is not None and before != now:
@@ -48,7 +48,7 @@ def check_state(modules: Sequence[LightningModule], saved: Mapping[str, Any]) ->
     """
     for number, module in enumerate(modules):
         prefix, argument = (
-            (f"others.{number - 1}.", f"others[{number - 1}]") if number else ("client.", "client")
+            (f"other_models.{number - 1}.", f"other_models[{number - 1}]") if number else ("model.", "model")
         )
         theirs = {name.removeprefix(prefix): t for name, t in saved.items() if name.startswith(prefix)}
         ours = {name: tensor for name, tensor in module.state_dict().items() if not is_lazy(tensor)}

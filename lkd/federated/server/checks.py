@@ -10,14 +10,14 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.protocol.client_data import NO_PUBLIC, ClientData, ClientInfo
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.attack import Attack
-from lkd.federated.server.heterogeneity import Devices
-from lkd.federated.server.local_work import LocalWork
+from lkd.federated.server.heterogeneity import SystemHeterogeneity
+from lkd.federated.server.local_work import LocalTraining
 from lkd.federated.server.robust import Rule
 from lkd.federated.topology.base import listed
 from lkd.shown import shown
 
 
-def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: Any) -> None:
+def check_parts(algorithm: Any, local: Any, aggregator: Any, heterogeneity: Any, attack: Any) -> None:
     """Refuses a name or a class in place of an object.
 
     Raises:
@@ -25,9 +25,9 @@ def check_parts(algorithm: Any, work: Any, robust: Any, devices: Any, attack: An
     """
     for name, value, kind, example in (
         ("algorithm", algorithm, Algorithm, "FedAvg()"),
-        ("work", work, LocalWork, "LocalWork(epochs=1)"),
-        ("robust", robust, Rule, "CoordinateMedian()"),
-        ("devices", devices, Devices, "Devices(dropout=0.1)"),
+        ("local", local, LocalTraining, "LocalTraining(epochs=1)"),
+        ("aggregator", aggregator, Rule, "CoordinateMedian()"),
+        ("heterogeneity", heterogeneity, SystemHeterogeneity, "SystemHeterogeneity(dropout=0.1)"),
         ("attack", attack, Attack, "Attack(...)"),
     ):
         if value is not None and not isinstance(value, kind):
@@ -63,30 +63,30 @@ def check_validation(algorithm: Algorithm, clients: Sequence[ClientData] | Seque
             )
 
 
-def check_kinds(algorithm: Algorithm, others: int, robust: Rule | None) -> None:
+def check_kinds(algorithm: Algorithm, other_models: int, aggregator: Rule | None) -> None:
     """Refuses several architectures where they make no sense.
 
     Raises:
         ValueError: With what to use instead.
     """
-    if others and not algorithm.supports_multiple_models:
+    if other_models and not algorithm.supports_multiple_models:
         raise ValueError(
-            f"others: {type(algorithm).__name__} is for clients of one architecture; with several, exchange knowledge "
+            f"other_models: {type(algorithm).__name__} is for clients of one architecture; with several, exchange knowledge "
             "(FedMD, FedProto, FedDF, MHD and such), or average each on its own with FedAvg or FedProx."
         )
-    if robust is not None and not algorithm.aggregates_weights:
+    if aggregator is not None and not algorithm.aggregates_weights:
         raise ValueError(
-            f"robust={type(robust).__name__} joins weights, and {type(algorithm).__name__} shares none: leave it out, or "
+            f"aggregator={type(aggregator).__name__} joins weights, and {type(algorithm).__name__} shares none: leave it out, or "
             "give a rule to an algorithm that joins knowledge by one, such as FedMD(rule=...)."
         )
-    if robust is not None and algorithm.weighting == "present":
+    if aggregator is not None and algorithm.weighting == "present":
         raise ValueError(
-            f"robust={type(robust).__name__} knows no weights, so weighting='present' would do nothing: leave out one of them."
+            f"aggregator={type(aggregator).__name__} knows no weights, so weighting='present' would do nothing: leave out one of them."
         )
-    if others and robust is not None:
+    if other_models and aggregator is not None:
         raise ValueError(
-            f"robust={type(robust).__name__} compares the changes of all clients, which must have one architecture: leave out "
-            "others, or exchange knowledge, which has rules of its own."
+            f"aggregator={type(aggregator).__name__} compares the changes of all clients, which must have one architecture: leave out "
+            "other_models, or exchange knowledge, which has rules of its own."
         )
 
 
@@ -115,7 +115,7 @@ def check_trainer(trainer: Trainer) -> None:
         if value not in off:
             raise ValueError(
                 f"Trainer({name}={value}) would be the server's, whose step is a round; the clients have their own: use "
-                f"LocalWork({name}={value}), on the command line --model.work.{name}={value}."
+                f"LocalTraining({name}={value}), on the command line --model.local.{name}={value}."
             )
 
 
@@ -163,15 +163,15 @@ def check_cohort(cohort: Any, min_clients: int) -> None:
         raise ValueError(f"min_clients={min_clients}, but the cohort has {len(cohort)} clients.")
 
 
-def check_fewest(robust: Rule | None, present: int, index: int) -> None:
+def check_fewest(aggregator: Rule | None, present: int, index: int) -> None:
     """Refuses a round of fewer clients than a robust rule needs, before anybody trains.
 
     Raises:
         ValueError: With how many it needs.
     """
-    if robust is not None and present < robust.min_clients:
+    if aggregator is not None and present < aggregator.min_clients:
         raise ValueError(
-            f"robust={type(robust).__name__} as it is set needs at least {robust.min_clients} clients that reply, but "
+            f"aggregator={type(aggregator).__name__} as it is set needs at least {aggregator.min_clients} clients that reply, but "
             f"{present} take part in round {index}."
         )
 

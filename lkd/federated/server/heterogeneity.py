@@ -52,7 +52,7 @@ def steps(number: int, fate: Fate) -> int:
     return max(1, round(fate.work * number))
 
 
-class Devices:
+class SystemHeterogeneity:
     """Draws the fates of a round's clients. By default all are reached, finish and reply.
 
     Stragglers are those of Li et al., "Federated Optimization in Heterogeneous Networks" (FedProx), MLSys 2020,
@@ -73,7 +73,7 @@ class Devices:
         ValueError: For shares and chances out of [0, 1], and negative numbers.
 
     Example:
-        >>> devices = Devices(straggler_share=0.5)
+        >>> devices = SystemHeterogeneity(straggler_share=0.5)
         >>> fates = devices.plan(round=3, ids=[4, 8, 15, 16])
         >>> sum(fate.work < 1 for fate in fates.values())
         2

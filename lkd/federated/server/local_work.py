@@ -10,7 +10,7 @@ from lkd.federated.server.heterogeneity import Fate, epochs, steps
 FINE = Fate()
 
 
-class LocalWork:
+class LocalTraining:
     """Local epochs or optimizer steps, the same for every client or drawn for each.
 
     Args:
@@ -25,7 +25,7 @@ class LocalWork:
         ValueError: For numbers below 1, a range that goes down, or both of epochs and steps.
 
     Example:
-        >>> LocalWork(epochs=5).draw(batches=3, seed=0)
+        >>> LocalTraining(epochs=5).draw(batches=3, seed=0)
         15
     """
 

@@ -27,7 +27,7 @@ def check_owned(architectures: Architectures, clients: Iterable[ClientData | Cli
         if not told or not seen[kind] or sum(told.get(m, 0) for m in seen[kind]) >= client.num_samples:
             continue
         owned = [m for m, count in told.items() if count]
-        which = "client" if kind == 0 else f"others[{kind - 1}]"
+        which = "model" if kind == 0 else f"other_models[{kind - 1}]"
         raise ValueError(
             f"client {client.name} has samples with {', '.join(owned)}, but some or all with none of the modalities that its "
             f"architecture ({which}) sees, which are {', '.join(seen[kind])}: give ModalityPlan and Federation the same assign, and "

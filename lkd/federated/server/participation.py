@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from lkd.federated.protocol.client_data import ClientInfo
 from lkd.federated.protocol.seeds import derive
-from lkd.federated.server.heterogeneity import Devices
-from lkd.federated.server.local_work import FINE, LocalWork
+from lkd.federated.server.heterogeneity import SystemHeterogeneity
+from lkd.federated.server.local_work import FINE, LocalTraining
 
 WORK = 1
 """Which stream of a client's randomness says how much it works; its training has the stream without a number."""
@@ -17,8 +17,8 @@ class Plan:
     Args:
         index: Number of the round, from 0.
         cohort: Who was drawn.
-        work: What is asked of a client.
-        devices: What comes in between. Default: nothing.
+        local: What is asked of a client.
+        heterogeneity: What comes in between. Default: nothing.
         seed: The federation's.
 
     Attributes:
@@ -27,10 +27,15 @@ class Plan:
     """
 
     def __init__(
-        self, index: int, cohort: Sequence[ClientInfo], work: LocalWork, devices: Devices | None, seed: int
+        self,
+        index: int,
+        cohort: Sequence[ClientInfo],
+        local: LocalTraining,
+        heterogeneity: SystemHeterogeneity | None,
+        seed: int,
     ) -> None:
-        self._index, self._work, self._seed = index, work, seed
-        self._fates = devices.plan(index, [client.id for client in cohort]) if devices else {}
+        self._index, self._work, self._seed = index, local, seed
+        self._fates = heterogeneity.plan(index, [client.id for client in cohort]) if heterogeneity else {}
         self.present = [client for client in cohort if self._replies(client)]
         self.speeds = {client: fate.speed for client, fate in self._fates.items()}
 

@@ -216,7 +216,7 @@ class ServerRound:
         rule = self._reduction.rule
         if rule is not None and (groups not in ((), ("delta",)) or metrics):
             raise ValueError(
-                f"robust={type(rule).__name__} protects the change of the weights alone, but this algorithm also averages "
+                f"aggregator={type(rule).__name__} protects the change of the weights alone, but this algorithm also averages "
                 f"{', '.join(repr(g) for g in (*groups, *metrics) if g != 'delta')} of the clients; use FedAvg or FedProx with it."
             )
         return self._reduction.reduce(
@@ -227,7 +227,7 @@ class ServerRound:
         """The weighted sum, otherwise as `mean`; it knows no robust rule."""
         if self._reduction.rule is not None:
             raise ValueError(
-                f"robust={type(self._reduction.rule).__name__} takes the place of a mean, but this algorithm needs a sum whose "
+                f"aggregator={type(self._reduction.rule).__name__} takes the place of a mean, but this algorithm needs a sum whose "
                 "weights do not add up to one; use FedAvg or FedProx with it."
             )
         return self._reduction.reduce(replies, groups or ("delta",), (), weight, RunningSum.sum)

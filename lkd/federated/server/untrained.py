@@ -28,7 +28,7 @@ def untrained(federation: "Federation", part: str) -> str | None:
         why = f"{type(federation.algorithm).__name__} trains no model at the server"
         if federation.algorithm.aggregates_weights:
             why = (
-                f"no client has the first architecture (assign={federation.assign}), and others have no layers in common "
+                f"no client has the first architecture (client_models={federation.client_models}), and others have no layers in common "
                 "with it"
             )
         return f"{why}: {part}/... is of the weights that clients start from. {ADVICE}"
@@ -46,6 +46,6 @@ def _kept(federation: "Federation") -> Sequence[str]:
     serves, shared = federation.algorithm.trains_server_model, federation.architectures[0].layout.weights
     if serves is True:
         return []
-    trains = [name for name, parameter in federation.client.named_parameters() if parameter.requires_grad]
+    trains = [name for name, parameter in federation.model.named_parameters() if parameter.requires_grad]
     kept = [name for name in trains if name not in shared and not matches(name, serves or [])]
     return list(dict.fromkeys(name.rpartition(".")[0] or name for name in kept))

@@ -60,8 +60,8 @@ def test_clients_that_share_all_are_one_file(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "widths"), [
-    ({"personal": ["network.3"]}, [8, 8, 8]),
-    ({"others": [net(6)], "assign": [0, 1, 0]}, [8, 6, 8]),
+    ({"personal_layers": ["network.3"]}, [8, 8, 8]),
+    ({"other_models": [net(6)], "client_models": [0, 1, 0]}, [8, 6, 8]),
     ({"algorithm": Local()}, [8, 8, 8]),
 ])  # fmt: skip
 def test_clients_that_differ_get_a_file_each_measured_on_their_own_data(tmp_path, options, widths):

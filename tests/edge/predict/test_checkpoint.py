@@ -193,8 +193,8 @@ def test_what_takes_no_pictures(tmp_path):
 
 
 def test_models_of_a_federation(tmp_path):
-    path = trained(tmp_path, personal=["network.3"])
-    made = Federation(net(8), personal=["network.3"])
+    path = trained(tmp_path, personal_layers=["network.3"])
+    made = Federation(net(8), personal_layers=["network.3"])
     for client in (None, "1"):
         student = Checkpoint(made, clients(), path, client=client)
         wanted = load_client(path, None if client is None else 1, net(8)).eval()

@@ -8,13 +8,13 @@ from lkd.federated import (
     MOON,
     Centralized,
     FedAvg,
+    Federation,
     FedNova,
     FedNTD,
     FedProx,
     FedShuffle,
-    Federation,
     Local,
-    LocalWork,
+    LocalTraining,
     MimeLite,
 )
 from lkd.federated.engines import Processes
@@ -27,14 +27,16 @@ from ..test_exact import assert_same, flat, result
 from ..test_rounds import Noisy
 
 MORE = {
-    "fedprox": lambda: Federation(Noisy(), FedProx(mu=0.1), LocalWork(steps=2)),
-    "fednova": lambda: Federation(Noisy(momentum=0.9), FedNova(), LocalWork(epochs=(1, 2))),
-    "fedntd": lambda: Federation(Classifier(net(1, classes=3, noisy=True), 3), FedNTD(), LocalWork(steps=2)),
-    "moon": lambda: Federation(Classifier(net(1, noisy=True), 2), MOON("network.2"), LocalWork(steps=2)),
-    "mimelite": lambda: Federation(Noisy(), MimeLite(), LocalWork(steps=2)),
-    "fedshuffle": lambda: Federation(Noisy(), FedShuffle(), LocalWork(epochs=1)),
-    "centralized": lambda: Federation(Noisy(), Centralized(), LocalWork(epochs=1)),
-    "local": lambda: Federation(Noisy(), Local(), LocalWork(epochs=1)),
+    "fedprox": lambda: Federation(Noisy(), FedProx(mu=0.1), LocalTraining(steps=2)),
+    "fednova": lambda: Federation(Noisy(momentum=0.9), FedNova(), LocalTraining(epochs=(1, 2))),
+    "fedntd": lambda: Federation(
+        Classifier(net(1, classes=3, noisy=True), 3), FedNTD(), LocalTraining(steps=2)
+    ),
+    "moon": lambda: Federation(Classifier(net(1, noisy=True), 2), MOON("network.2"), LocalTraining(steps=2)),
+    "mimelite": lambda: Federation(Noisy(), MimeLite(), LocalTraining(steps=2)),
+    "fedshuffle": lambda: Federation(Noisy(), FedShuffle(), LocalTraining(epochs=1)),
+    "centralized": lambda: Federation(Noisy(), Centralized(), LocalTraining(epochs=1)),
+    "local": lambda: Federation(Noisy(), Local(), LocalTraining(epochs=1)),
 }
 
 
@@ -77,7 +79,7 @@ def distilling():
 
 def test_distillation_is_attached_where_the_clients_are(tmp_path, elsewhere):
     def make():
-        return Federation(Classifier(net(1, noisy=True), 2), FedAvg(), LocalWork(steps=2))
+        return Federation(Classifier(net(1, noisy=True), 2), FedAvg(), LocalTraining(steps=2))
 
     for folder, engine in (("here", None), ("there", elsewhere)):
         run("distilled", tmp_path / folder, 3, callbacks=distilling(), engine=engine, make=make)

@@ -2,7 +2,7 @@
 
 import torch
 
-from lkd.federated import Federation, LocalWork
+from lkd.federated import Federation, LocalTraining
 from lkd.modules import Classifier
 
 from ..quadratic import loader, trainer
@@ -37,12 +37,12 @@ def model(seed=1, width=5, classes=2):
     return Classifier(net(seed, width, classes), num_classes=classes, optimizer=sgd)
 
 
-def federate(algorithm, rounds=2, module=None, clients=None, work=None, seed=0, size=None, **kwargs):
+def federate(algorithm, rounds=2, module=None, clients=None, local=None, seed=0, size=None, **kwargs):
     """Three clients of two architectures, unless told otherwise; all rounds in one epoch."""
     trainer_args = kwargs.pop("trainer_args", {})
     if module is None:
-        module, kwargs = model(), {"others": [model(2, 7)], **kwargs}
-    federation = Federation(module, algorithm, work or LocalWork(epochs=1), seed=seed, **kwargs)
+        module, kwargs = model(), {"other_models": [model(2, 7)], **kwargs}
+    federation = Federation(module, algorithm, local or LocalTraining(epochs=1), seed=seed, **kwargs)
     trainer(1, **trainer_args).fit(federation, loader(clients or with_public(), size, per_epoch=rounds))
     return federation
 

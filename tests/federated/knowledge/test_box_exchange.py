@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from lkd.datamodules import IID, FederatedDataModule
-from lkd.federated import BoxExchange, FedAvg, FedDFBoxes, Federation, Local, LocalWork
+from lkd.federated import BoxExchange, FedAvg, FedDFBoxes, Federation, Local, LocalTraining
 from lkd.federated.topology import Ring, Topology
 from lkd.modules import Classifier
 
@@ -83,8 +83,8 @@ class Nobody(Topology):
         return [[] for _ in range(nodes)]
 
 
-def run(algorithm, rounds=2, client=None, steps=1, **kwargs):
-    federation = Federation(client or OneBox(), algorithm, LocalWork(steps=steps), **kwargs)
+def run(algorithm, rounds=2, module=None, steps=1, **kwargs):
+    federation = Federation(module or OneBox(), algorithm, LocalTraining(steps=steps), **kwargs)
     shards = FederatedDataModule(Data(), IID(), clients=3, public=0.2)
     trainer(rounds, limit_val_batches=0).fit(federation, shards)
     found = {}
@@ -108,15 +108,17 @@ def test_rounds_are_those_written_by_hand():
 
 def test_a_modules_own_hook_gets_public_frames_with_their_labels():
     exchange = lambda: BoxExchange(score_threshold=0.5)  # noqa: E731
-    federation, found = run(exchange(), client=NeedsLabels())
+    federation, found = run(exchange(), module=NeedsLabels())
     assert not [record.error for record in federation.records if record.error]
     assert found == run(exchange())[1]
 
 
 def test_two_architectures_learn_from_each_other():
-    _, alone = run(Local(), client=OneBox(0.2), others=[OneBox(0.4, extra=1)])
+    _, alone = run(Local(), module=OneBox(0.2), other_models=[OneBox(0.4, extra=1)])
     _, found = run(
-        BoxExchange(score_threshold=0.5, iou_threshold=0.1), client=OneBox(0.2), others=[OneBox(0.4, extra=1)]
+        BoxExchange(score_threshold=0.5, iou_threshold=0.1),
+        module=OneBox(0.2),
+        other_models=[OneBox(0.4, extra=1)],
     )
     small, big = step(0.2, 0.1), step(0.4, 0.1)
     fused = (2 * small + big) / 3  # clients 0 and 2 have the first
@@ -130,7 +132,7 @@ def test_on_a_graph_only_neighbors_boxes_are_fused():
         def edges(self, nodes, round=0):
             return [[1], [0], [1]]
 
-    kinds = {"client": OneBox(0.2), "others": [OneBox(0.4, extra=1)]}
+    kinds = {"module": OneBox(0.2), "other_models": [OneBox(0.4, extra=1)]}
     _, found = run(BoxExchange(Line(), score_threshold=0.5, iou_threshold=0.1), **kinds)
     small, big = step(0.2, 0.1), step(0.4, 0.1)
     assert found[2] == pytest.approx(step(step(small, (small + big) / 2), 0.1), abs=1e-4)
@@ -139,7 +141,7 @@ def test_on_a_graph_only_neighbors_boxes_are_fused():
 @pytest.mark.parametrize("confidence", ["mean", "max"])
 def test_boxes_that_one_camera_alone_sees(confidence):
     """By the mean, its score is divided by the three cameras and falls below the threshold; the surest one's stays."""
-    kinds = {"client": OneBox(0.1), "others": [OneBox(0.4, extra=1)]}
+    kinds = {"module": OneBox(0.1), "other_models": [OneBox(0.4, extra=1)]}
     thresholds = {"score_threshold": 0.5, "iou_threshold": 0.9, "fused_threshold": 0.4}
     _, found = run(BoxExchange(**thresholds, confidence=confidence), **kinds)
     small, big = 0.1, step(0.4, 0.1)
@@ -167,21 +169,21 @@ def test_what_is_logged_is_of_a_cameras_own_frames():
 
 
 def test_the_servers_detector_learns_the_ensembles_boxes():
-    federation, _ = run(FedDFBoxes(score_threshold=0.5), rounds=1, client=OneBox(0.2), steps=1)
+    federation, _ = run(FedDFBoxes(score_threshold=0.5), rounds=1, module=OneBox(0.2), steps=1)
     half = step(0.2, 0.1)
-    assert float(federation.client.reach) == pytest.approx(step(half, half), abs=1e-4)
-    kinds = {"client": OneBox(0.2), "others": [OneBox(0.4, extra=1)]}
+    assert float(federation.model.reach) == pytest.approx(step(half, half), abs=1e-4)
+    kinds = {"module": OneBox(0.2), "other_models": [OneBox(0.4, extra=1)]}
     federation, _ = run(FedDFBoxes(score_threshold=0.5, iou_threshold=0.1), rounds=1, **kinds)
     small, big = step(0.2, 0.1), step(0.4, 0.1)
     fused = (2 * small + big) / 3
-    assert float(federation.client.reach) == pytest.approx(step(small, fused), abs=1e-4)
-    assert float(federation.others[0].reach) == pytest.approx(step(big, fused), abs=1e-4)
+    assert float(federation.model.reach) == pytest.approx(step(small, fused), abs=1e-4)
+    assert float(federation.other_models[0].reach) == pytest.approx(step(big, fused), abs=1e-4)
 
 
 def test_without_distillation_it_is_fedavg():
     ours, _ = run(FedDFBoxes(epochs=0))
     theirs, _ = run(FedAvg())
-    assert torch.equal(ours.client.reach, theirs.client.reach)
+    assert torch.equal(ours.model.reach, theirs.model.reach)
 
 
 def test_repeats_are_bit_identical():
@@ -194,7 +196,7 @@ def test_modules_that_find_no_boxes_are_one_sentence():
         detect = None
 
     with pytest.raises(Exception, match=r"Blind has no detect\(images\)"):
-        run(BoxExchange(), client=Blind())
+        run(BoxExchange(), module=Blind())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lkd.federated import CreamFL, Federation, Local, LocalWork
+from lkd.federated import CreamFL, Federation, Local, LocalTraining
 from lkd.federated.knowledge.common.representations import cross_modal_scores, info_nce, joined, pair_loss
 from lkd.federated.protocol.seeds import derive
 
@@ -206,7 +206,7 @@ def test_rounds_by_hand(weights):
     federation = federate(CreamFL(**weights, batch_size=5), rounds=2)
     nets, server = by_hand(2, wearers(), **weights)
     assert_own(federation, nets, **TOLERANCE)
-    found = dict(federation.client.network.named_parameters())
+    found = dict(federation.model.network.named_parameters())
     start = dict(modules()[0].network.named_parameters())
     for name, value in server.named_parameters():
         torch.testing.assert_close(found[name].detach(), value.detach(), msg=name, **TOLERANCE)
@@ -224,10 +224,10 @@ def test_without_weights_clients_train_alone_bit_for_bit(count):
     assert_local(one, context)
     start = modules()[0].state_dict()
     assert not torch.equal(
-        one.client.state_dict()["network.projections.acc.weight"], start["network.projections.acc.weight"]
+        one.model.state_dict()["network.projections.acc.weight"], start["network.projections.acc.weight"]
     )
     quiet = federate(CreamFL(inter=0.0, intra=0.0, kd=0.0, pairs=0.0), clients=some())
-    assert all(torch.equal(v, start[n]) for n, v in quiet.client.state_dict().items() if n in start)
+    assert all(torch.equal(v, start[n]) for n, v in quiet.model.state_dict().items() if n in start)
 
 
 def test_where_there_is_one_modality_there_is_no_contrast_between_any():
@@ -242,8 +242,10 @@ def test_where_there_is_one_modality_there_is_no_contrast_between_any():
 def test_a_modality_of_which_nobody_tells_is_not_distilled():
     """All clients have acc alone; without the server's own contrast its gyro stays as it was."""
     clients = wearers(public=Public(), owned=(("acc",),) * 3)
-    federation = federate(CreamFL(pairs=0.0), clients=clients, made=modules(OWNED[:2]), assign=[1, 1, 1])
-    start, now = modules(OWNED[:2])[0].state_dict(), federation.client.state_dict()
+    federation = federate(
+        CreamFL(pairs=0.0), clients=clients, made=modules(OWNED[:2]), client_models=[1, 1, 1]
+    )
+    start, now = modules(OWNED[:2])[0].state_dict(), federation.model.state_dict()
     for name in ("encoders", "projections"):
         moved = {m: any(not torch.equal(now[n], start[n]) for n in start if n.startswith(f"network.{name}.{m}"))
                  for m in ("acc", "gyro")}  # fmt: skip
@@ -285,7 +287,7 @@ def test_resumed_equals_uninterrupted(tmp_path):
     def go(epochs, path=None):
         made = modules(modality_dropout=0.3)
         algorithm = CreamFL(samples=6, batch_size=3)
-        federation = Federation(made[0], algorithm, LocalWork(epochs=1), others=made[1:])
+        federation = Federation(made[0], algorithm, LocalTraining(epochs=1), other_models=made[1:])
         runner = trainer(epochs)
         runner.fit(federation, loader(wearers(public=Public())), ckpt_path=path)
         runner.save_checkpoint(tmp_path / "last.ckpt")
@@ -316,7 +318,7 @@ def test_clients_of_different_modalities_find_each_other_if_public_samples_are_p
             with torch.no_grad():
                 said |= say(made.network, test.x)
         with torch.no_grad():
-            server = say(federation.client.network, test.x)
+            server = say(federation.model.network, test.x)
         found[name] = [float(info_nce(z["acc"], z["gyro"], torch.arange(30))) for z in (said, server)]
     chance = math.log(30)
     assert all(loss < chance - 0.5 for loss in found["paired"]), found
@@ -352,18 +354,18 @@ def lacking(m, several=True):
             "public: 2 of 10 samples of a batch have no 'gyro'",
         ),
         (
-            lambda: federate(CreamFL(), made=[client(("acc", "gyro"))], assign=[0, 0, 0],
+            lambda: federate(CreamFL(), made=[client(("acc", "gyro"))], client_models=[0, 0, 0],
                              clients=wearers(public=lacking("gyro", several=False))),
             "public: 10 of 10 samples of a batch have no 'gyro'",
         ),
         (lambda: federate(CreamFL(modalities=["pulse"])), "no client has 'pulse'; .* encoders for acc, gyro"),
         (
             lambda: federate(CreamFL(), made=[*modules()[:2], client(("gyro",), embedding=5)]),
-            r"gives different embedding sizes, 8 at client, others\[0\] \(client 0, 1\) and 5 at others\[1\] \(client 2\)",
+            r"gives different embedding sizes, 8 at model, other_models\[0\] \(client 0, 1\) and 5 at other_models\[1\] \(client 2\)",
         ),
         (
-            lambda: federate(CreamFL(), made=modules()[::-1], assign=[2, 1, 0]),
-            r"server's model is the federation's `client`, which has no encoder for 'acc', as others\[0\] has",
+            lambda: federate(CreamFL(), made=modules()[::-1], client_models=[2, 1, 0]),
+            r"server's model is the federation's `model`, which has no encoder for 'acc', as other_models\[0\] has",
         ),
         (
             lambda: federate_vectors(CreamFL(), module=model(), clients=with_public()),

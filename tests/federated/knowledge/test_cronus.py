@@ -151,10 +151,12 @@ def test_a_liar_does_not_move_the_others():
         return clients
 
     attack = Attack([3], "sign_flip", scale=100.0)
-    one, two = (federate(Cronus(0.25), clients=alike(), assign=[0] * 4, attack=a) for a in (None, attack))
+    one, two = (
+        federate(Cronus(0.25), clients=alike(), client_models=[0] * 4, attack=a) for a in (None, attack)
+    )
     for name, value in one.engine.host.store.get(0)["personal"].items():
         torch.testing.assert_close(value, two.engine.host.store.get(0)["personal"][name], rtol=0, atol=0.01)
-    broken = federate(FedMD(of="logits"), clients=alike(), assign=[0] * 4, attack=attack)
+    broken = federate(FedMD(of="logits"), clients=alike(), client_models=[0] * 4, attack=attack)
     moved = [
         (one.engine.host.store.get(0)["personal"][n] - t).abs().max()
         for n, t in broken.engine.host.store.get(0)["personal"].items()

@@ -136,7 +136,7 @@ def test_rounds_by_hand(kind, temperature):
     federation = federate(DSFL(kind, samples=None, epochs=2), rounds=3)
     models, server = by_hand(3, 2, temperature, with_public())
     assert_own(federation, models)
-    for ours, theirs in zip(federation.client.network.parameters(), server.parameters(), strict=True):
+    for ours, theirs in zip(federation.model.network.parameters(), server.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -145,7 +145,7 @@ def test_the_servers_model_can_be_left_alone():
     assert_own(federation, by_hand(2, 1, 0.1, with_public(), server=False)[0])
     assert all(
         torch.equal(a, b)
-        for a, b in zip(federation.client.network.parameters(), net(1).parameters(), strict=True)
+        for a, b in zip(federation.model.network.parameters(), net(1).parameters(), strict=True)
     )
 
 
@@ -211,7 +211,7 @@ def test_same_seed_same_bits_in_any_order():
     assert_same_bits(one, backwards)
     other = federate(DSFL(samples=7, batch_size=3), seed=1)
     assert not all(
-        torch.equal(a, b) for a, b in zip(one.client.parameters(), other.client.parameters(), strict=True)
+        torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True)
     )
 
 
@@ -231,7 +231,7 @@ def test_resumed_equals_uninterrupted(tmp_path):
         (
             lambda: FedET(steps=3, batch_size=5),
             (fedet, "consensus_and_diversity"),
-            {"assign": [1] * 3, "common": ["net.4"]},
+            {"client_models": [1] * 3, "shared_layers": ["net.4"]},
         ),
     ],
     ids=["dsfl", "fedet"],
@@ -247,8 +247,8 @@ def test_what_the_server_draws_does_not_depend_on_who_worked_before_it(algorithm
 
         monkeypatch.setattr(*agrees, disturbed)
         torch.manual_seed(0)
-        found.append(federate(algorithm(), module=Speaking(), others=[Speaking()], **given))
-    for a, b in zip(found[0].client.parameters(), found[1].client.parameters(), strict=True):
+        found.append(federate(algorithm(), module=Speaking(), other_models=[Speaking()], **given))
+    for a, b in zip(found[0].model.parameters(), found[1].model.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -269,7 +269,7 @@ def test_two_ranks_equal_one(tmp_path):
         (lambda: DSFL("enhanced", beta=math.inf), "beta=inf must be above 0 and finite"),
         (lambda: DSFL(server_epochs=-1), "server_epochs=-1 must be 0 or more"),
         (lambda: DSFL(samples=0), "samples=0 must be 1 or more"),
-        (lambda: federate(DSFL(), others=[model(2, 7, classes=3)]), "must have the same classes"),
+        (lambda: federate(DSFL(), other_models=[model(2, 7, classes=3)]), "must have the same classes"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(make, message):

@@ -60,7 +60,12 @@ def fd(algorithm, rounds=3, **kwargs):
     return federate(
         algorithm,
         rounds,
-        **{"module": model(1, classes=3), "others": [model(2, 7, classes=3)], "clients": clients(), **kwargs},
+        **{
+            "module": model(1, classes=3),
+            "other_models": [model(2, 7, classes=3)],
+            "clients": clients(),
+            **kwargs,
+        },
     )
 
 
@@ -137,8 +142,8 @@ def test_the_added_loss_is_logged():
         (lambda: FD(gamma=-1.0), "gamma=-1.0 must be 0 or more"),
         (lambda: fd(FD(label_key="y")), "label_key='y': the batch has no such entry"),
         (
-            lambda: fd(FD(), others=[model(2, 7, classes=4)]),
-            r"different classes, 3 at client \(client 0, 2\) and 4 at others\[0\] \(client 1\)",
+            lambda: fd(FD(), other_models=[model(2, 7, classes=4)]),
+            r"different classes, 3 at model \(client 0, 2\) and 4 at other_models\[0\] \(client 1\)",
         ),
     ],
 )
@@ -159,7 +164,10 @@ def test_the_soft_part_is_a_cross_entropy_summed_over_classes():
         def output(self, layer):
             return logits
 
-    (F.cross_entropy(logits, labels) + algorithm._extra({"targets": targets, "sums": {}}, (None, labels), Said())).backward()
+    (
+        F.cross_entropy(logits, labels)
+        + algorithm._extra({"targets": targets, "sums": {}}, (None, labels), Said())
+    ).backward()
     p, known = logits.detach().softmax(1), torch.tensor([1.0, 1.0, 1.0, 0.0])
     expected = (p - F.one_hot(labels, 3) + 0.5 * known[:, None] * (p - q[labels])) / 4
     torch.testing.assert_close(logits.grad, expected.detach())

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lkd.federated import FedCache, Federation, Local, LocalWork
+from lkd.federated import FedCache, Federation, Local, LocalTraining
 from lkd.federated.knowledge.common.nearest_samples import mean_of_rows, nearest_of_class
 from lkd.modules import Classifier
 
@@ -97,7 +97,7 @@ def by_hand(models, clients, rounds):
 
 def test_rounds_by_hand_with_two_architectures():
     clients, made = placed(), cache()
-    federation = federate(made, 3, module=small(1), others=[small(2, 7)], clients=clients)
+    federation = federate(made, 3, module=small(1), other_models=[small(2, 7)], clients=clients)
     models = [net(1), net(2, 7), net(1)]
     logits = by_hand(models, clients, 3)
     torch.testing.assert_close(torch.cat([made.state["logits"][str(i)] for i in range(3)]), logits)
@@ -138,7 +138,7 @@ def test_late_clients_join_the_cache():
             got.setdefault(context.client.id, []).append(len(context.knowledge.get("logits", ())))
 
     got, sizes = {}, (8, 12, 8, 12)
-    federation = Federation(small(), Watched(encoder(), R), LocalWork(steps=2))
+    federation = Federation(small(), Watched(encoder(), R), LocalTraining(steps=2))
     trainer(6).fit(federation, loader(placed(sizes), size=2, seed=1))
     for client, seen in got.items():
         assert seen[0] == 0 and set(seen[1:]) <= {sizes[client]}
@@ -161,7 +161,7 @@ def test_hits_ages_and_accuracy_by_loops_where_two_of_four_come():
             seen.append((context.round, context.client.id, dict(context.knowledge)))
 
     seen, clients = [], placed((8, 12, 8, 12))
-    federation = Federation(small(), Watched(encoder(), R), LocalWork(steps=2))
+    federation = Federation(small(), Watched(encoder(), R), LocalTraining(steps=2))
     trainer(6).fit(federation, loader(clients, size=2, seed=1))
     came, lookups, hits, right, age = {}, 0, 0, 0, 0.0
     for r in range(6):
@@ -218,7 +218,9 @@ def test_two_ranks_equal_one(tmp_path):
             "layer='network.9' is not a layer",
         ),
         (
-            lambda: federate(cache(), module=small(), others=[small(2, 5, classes=3)], clients=placed()),
+            lambda: federate(
+                cache(), module=small(), other_models=[small(2, 5, classes=3)], clients=placed()
+            ),
             ValueError,
             r"gives \(2,\) at client 2, \(3,\) at client 1: all clients must have the same classes",
         ),

@@ -27,7 +27,7 @@ def few():
 
 
 def server(federation):
-    return [m.network for m in (federation.client, *federation.others)]
+    return [m.network for m in (federation.model, *federation.other_models)]
 
 
 def copy_of(network):
@@ -129,16 +129,16 @@ def test_the_ensemble_of_one_client_teaches_it_nothing():
         federate(a, 2, module=model(), clients=clients, server_optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
         for a in (FedDF(steps=5, lr=1e-6), FedAvg())
     )
-    for a, b in zip(one.client.parameters(), two.client.parameters(), strict=True):
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
 
 def test_an_architecture_without_a_client_in_the_round_learns_from_the_others():
     """It starts from its own weights."""
-    federation = Federation(model(), FedDF(steps=30, lr=0.01), others=[model(2, 7)])
+    federation = Federation(model(), FedDF(steps=30, lr=0.01), other_models=[model(2, 7)])
     data = DataLoader([[few()[0], few()[2]]], batch_size=None, collate_fn=lambda cohort: cohort)
     trainer(1).fit(federation, data)
-    student, start = federation.others[0].network, net(2, 7)
+    student, start = federation.other_models[0].network, net(2, 7)
     locals_ = [net(1), net(1)]
     for network, client in zip(locals_, (few()[0], few()[2]), strict=True):
         train_privately(network, client, 0)
@@ -156,7 +156,7 @@ def noisy(seed):
 
 
 def made(**kwargs):
-    given = {"module": noisy(1), "others": [noisy(2)], "clients": with_public(), **kwargs}
+    given = {"module": noisy(1), "other_models": [noisy(2)], "clients": with_public(), **kwargs}
     return federate(FedDF(steps=4, batch_size=4, check=2), **given)
 
 
@@ -165,14 +165,14 @@ def test_same_seed_same_bits_in_any_order():
     one = made()
     assert_same_bits(one, made())
     assert_same_bits(one, made(clients=with_public(samples()[::-1])))
-    assert not torch.equal(one.client.network[0].weight, made(seed=1).client.network[0].weight)
+    assert not torch.equal(one.model.network[0].weight, made(seed=1).model.network[0].weight)
 
 
 def test_statistics_of_the_batches_are_the_students():
     """Neither those of the start nor the clients' mean."""
     algorithm = FedDF(steps=60, lr=0.02, check=20, average=False)
     student, averaged = (
-        federate(a, 1, module=noisy(1), clients=few()).client.network for a in (algorithm, FedAvg())
+        federate(a, 1, module=noisy(1), clients=few()).model.network for a in (algorithm, FedAvg())
     )
     assert not torch.equal(student[0].weight, noisy(1).network[0].weight)
     for other in (averaged, noisy(1).network):
@@ -261,25 +261,25 @@ def nobody():
             "exchanges what clients say of public data, and there are none",
         ),
         (
-            lambda: federate(FedDF(), clients=few(), personal=["network.2"]),
-            "personal: network.2.* stays with each client",
+            lambda: federate(FedDF(), clients=few(), personal_layers=["network.2"]),
+            "personal_layers: network.2.* stays with each client",
         ),
         (
-            lambda: federate(FedDF(), clients=few(), module=noisy(1), personal=["batchnorm"]),
-            "personal: network.1.* stays with each client",
+            lambda: federate(FedDF(), clients=few(), module=noisy(1), personal_layers=["batchnorm"]),
+            "personal_layers: network.1.* stays with each client",
         ),
         (
             lambda: federate(
-                FedDF(), clients=few(), module=model(1), others=[model(2)], common=["network.2"]
+                FedDF(), clients=few(), module=model(1), other_models=[model(2)], shared_layers=["network.2"]
             ),
             "common: FedDF distils into every architecture by itself",
         ),
         (
-            lambda: federate(FedDF(), clients=few(), module=model(1), others=[model(2, 7, classes=3)]),
-            r"different classes, 2 at client \(client 0, 2\) and 3 at others\[0\] \(client 1\)",
+            lambda: federate(FedDF(), clients=few(), module=model(1), other_models=[model(2, 7, classes=3)]),
+            r"different classes, 2 at model \(client 0, 2\) and 3 at other_models\[0\] \(client 1\)",
         ),
         (
-            lambda: federate(FedDF(), clients=few(), module=model(1), robust=CoordinateMedian()),
+            lambda: federate(FedDF(), clients=few(), module=model(1), aggregator=CoordinateMedian()),
             "protects the mean of the weights alone",
         ),
     ],
@@ -291,5 +291,5 @@ def test_bad_input_is_refused_in_a_sentence(make, message):
 
 def test_with_rules_for_weights_and_answers_it_runs():
     algorithm = FedDF(steps=2, rule=GeometricMedian(), of="probabilities")
-    federation = federate(algorithm, 1, module=model(), clients=few(), robust=CoordinateMedian())
+    federation = federate(algorithm, 1, module=model(), clients=few(), aggregator=CoordinateMedian())
     assert not any(record.error for record in federation.records) and loader(few())

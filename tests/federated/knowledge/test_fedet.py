@@ -109,7 +109,12 @@ def body(seed, width):
 
 def three(**kwargs):
     modules = [Classifier(body(seed, width), 2, optimizer=sgd) for seed, width in ((0, 9), (1, 3), (2, 5))]
-    given = {"others": modules[1:], "assign": [1, 2, 1], "common": ["network.4"], **kwargs}
+    given = {
+        "other_models": modules[1:],
+        "client_models": [1, 2, 1],
+        "shared_layers": ["network.4"],
+        **kwargs,
+    }
     return {"module": modules[0], **given}
 
 
@@ -160,9 +165,9 @@ def test_rounds_by_hand():
     federation = federate(FedET(0.5, steps=4, batch_size=10, lr=0.1), rounds=3, **three())
     large, small = by_hand(3, 0.5, 4, 0.1, 0.9, with_public())
     for name, value in large.named_parameters():
-        torch.testing.assert_close(federation.client.network.get_parameter(name), value)
+        torch.testing.assert_close(federation.model.network.get_parameter(name), value)
     for kind, expected in small.items():
-        found = federation.others[kind - 1].network
+        found = federation.other_models[kind - 1].network
         for name, value in expected.named_parameters():
             wanted = large.get_parameter(name) if name in HEAD else value
             torch.testing.assert_close(found.get_parameter(name), wanted)
@@ -174,12 +179,12 @@ def test_without_steps_it_is_fedavg_of_each_small_model():
 
 
 def test_without_common_layers_the_small_models_learn_nothing_from_the_large_one():
-    one, two = (federate(a, rounds=2, **three(common=None)) for a in (FedET(lr=0.1), FedAvg()))
+    one, two = (federate(a, rounds=2, **three(shared_layers=None)) for a in (FedET(lr=0.1), FedAvg()))
     for i in (0, 1):
-        for a, b in zip(one.others[i].parameters(), two.others[i].parameters(), strict=True):
+        for a, b in zip(one.other_models[i].parameters(), two.other_models[i].parameters(), strict=True):
             torch.testing.assert_close(a, b)
     moved = [
-        (a - b).abs().max() for a, b in zip(one.client.parameters(), body(0, 9).parameters(), strict=True)
+        (a - b).abs().max() for a, b in zip(one.model.parameters(), body(0, 9).parameters(), strict=True)
     ]
     assert min(float(m) for m in moved) > 0
 
@@ -187,8 +192,10 @@ def test_without_common_layers_the_small_models_learn_nothing_from_the_large_one
 def test_a_lonely_client_teaches_its_own_labels():
     """One client: nobody thinks otherwise, so that lam counts for nothing."""
     clients = with_public([type(samples()[0])(0, 8, population=1)])
-    one, two = (federate(FedET(lam), rounds=2, clients=clients, **three(assign=[1])) for lam in (0.0, 5.0))
-    for a, b in zip(one.client.parameters(), two.client.parameters(), strict=True):
+    one, two = (
+        federate(FedET(lam), rounds=2, clients=clients, **three(client_models=[1])) for lam in (0.0, 5.0)
+    )
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -221,16 +228,16 @@ def test_two_ranks_equal_one(tmp_path):  # resumed: test_exact.py, for every kin
         (lambda: FedET(steps=-1), "steps=-1 must be 0 or more"),
         (lambda: FedET(momentum=1.0), "momentum=1.0 at least 0 and below 1"),
         (
-            lambda: federate(FedET(), **three(assign=[1, 0, 1])),
-            r"assign gives client 1 the large model.*assign=\[1, 1, 1\]",
+            lambda: federate(FedET(), **three(client_models=[1, 0, 1])),
+            r"client_models gives client 1 the large model.*client_models=\[1, 1, 1\]",
         ),
         (
-            lambda: federate(FedET(), **three(personal=["network.0"])),
-            "personal: network.0.weight stays with each client",
+            lambda: federate(FedET(), **three(personal_layers=["network.0"])),
+            "personal_layers: network.0.weight stays with each client",
         ),
         (
             lambda: federate(
-                FedET(), **three(others=[model(1, classes=3), model(2, classes=3)], common=None)
+                FedET(), **three(other_models=[model(1, classes=3), model(2, classes=3)], shared_layers=None)
             ),
             "must have the same classes",
         ),

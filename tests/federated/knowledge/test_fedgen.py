@@ -170,7 +170,7 @@ def test_rounds_by_hand(of):
     federation = federate(made, 3, module=client())
     model, generator = net(1), maker()
     shares = by_hand(model, generator, samples(), 3, of=of)
-    for ours, theirs in zip(federation.client.network.parameters(), model.parameters(), strict=True):
+    for ours, theirs in zip(federation.model.network.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
     for name, value in generator.state_dict().items():
         torch.testing.assert_close(made.state["generator"][name], value)
@@ -179,8 +179,8 @@ def test_rounds_by_hand(of):
 
 def test_without_weights_it_is_fedavg():
     """Bit for bit."""
-    ours = federate(algorithm(alpha=0.0, beta=0.0), 3, module=client()).client.state_dict()
-    average = federate(FedAvg(), 3, module=client()).client.state_dict()
+    ours = federate(algorithm(alpha=0.0, beta=0.0), 3, module=client()).model.state_dict()
+    average = federate(FedAvg(), 3, module=client()).model.state_dict()
     assert all(torch.equal(value, average[name]) for name, value in ours.items())
 
 
@@ -199,13 +199,13 @@ def test_extractors_of_any_kind_may_stay_with_their_clients():
         module=Classifier(
             nn.Sequential(nn.Sequential(nn.Linear(3, 5), nn.Tanh()), nn.Linear(5, 2)), 2, optimizer=sgd
         ),
-        others=[
+        other_models=[
             Classifier(
                 nn.Sequential(nn.Sequential(nn.Linear(3, 5), nn.ReLU()), nn.Linear(5, 2)), 2, optimizer=sgd
             )
         ],
-        personal=["network.0"],
-        common=["network.1"],
+        personal_layers=["network.0"],
+        shared_layers=["network.1"],
     )
     head = 4 * (5 * 2 + 2)
     assert federation.bytes_up == 2 * 3 * (head + 2 * 4 + 8)
@@ -243,7 +243,7 @@ def test_two_ranks_equal_one(tmp_path):
             r"head='network.2' gives \(2,\), the generator is for 3 classes",
         ),
         (
-            lambda: federate(algorithm(), module=client(), personal=["network.2"]),
+            lambda: federate(algorithm(), module=client(), personal_layers=["network.2"]),
             "head='network.2' has no weights that clients share",
         ),
     ],
@@ -259,4 +259,4 @@ def test_the_generator_learns_what_the_heads_call_a_class():
     made.generator.eval()
     labels = torch.arange(64) % 2
     z = generated(made.generator, labels, torch.Generator().manual_seed(9))
-    assert float((federation.client.network[2](z).argmax(1) == labels).float().mean()) > 0.9
+    assert float((federation.model.network[2](z).argmax(1) == labels).float().mean()) > 0.9

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lkd.federated import Federation, FedGKT, Local, LocalWork
+from lkd.federated import Federation, FedGKT, Local, LocalTraining
 from lkd.federated.knowledge.fedgkt import SERVER, gkt_server_loss
 from lkd.federated.protocol.seeds import derive
 from lkd.modules import Classifier
@@ -95,7 +95,7 @@ def test_rounds_by_hand_with_two_architectures():
     clients = placed()
     made = algorithm()
     federation = federate(
-        made, 3, module=small(1), others=[Classifier(deep(), 2, optimizer=sgd)], clients=clients
+        made, 3, module=small(1), other_models=[Classifier(deep(), 2, optimizer=sgd)], clients=clients
     )
     models, server = [net(1), deep(), net(1)], head()
     answers = by_hand(models, server, clients, 3)
@@ -142,7 +142,7 @@ def test_a_client_that_comes_back_gets_its_last_answer():
 
     got = {}
     made = Watched(Classifier(head(), 2, optimizer=sgd), "network.1")
-    federation = Federation(small(), made, LocalWork(steps=2))
+    federation = Federation(small(), made, LocalTraining(steps=2))
     trainer(6).fit(federation, loader(placed((8, 12, 8, 12)), size=2, seed=1))
     assert sorted(len(rounds) for rounds in got.values())[-1] > 1
     for client, rounds in got.items():
@@ -152,7 +152,7 @@ def test_a_client_that_comes_back_gets_its_last_answer():
 
 def test_a_second_fit_begins_with_the_servers_first_weights():
     made = algorithm()
-    federation = Federation(small(), made, LocalWork(epochs=1))
+    federation = Federation(small(), made, LocalTraining(epochs=1))
     found = []
     for _ in range(2):
         trainer(1).fit(federation, loader(placed()[:1]))
@@ -191,7 +191,7 @@ def test_two_ranks_equal_one(tmp_path):
             "features='network.7' is not a layer of Classifier",
         ),
         (
-            lambda: federate(algorithm(), module=small(), others=[small(2, 7)], clients=placed()),
+            lambda: federate(algorithm(), module=small(), other_models=[small(2, 7)], clients=placed()),
             ValueError,
             r"features='network.1' gives \(5,\) and \(7,\) at different clients",
         ),
@@ -205,7 +205,7 @@ def test_bad_input_is_refused_in_a_sentence(make, error, message):
 def test_the_server_learns_what_its_clients_know():
     server = Classifier(head(), 2, optimizer=lambda p: torch.optim.SGD(p, lr=0.05))
     made, clients = FedGKT(server, "network.1", epochs=5, batch_size=8), placed((8, 12))
-    federation = federate(made, 10, module=small(), clients=clients, work=LocalWork(epochs=5))
+    federation = federate(made, 10, module=small(), clients=clients, local=LocalTraining(epochs=5))
     for client in clients:
         module = small()
         module.network.load_state_dict(kept(federation, client.id, "network"))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lkd.federated import Federation, FedKD, Local, LocalWork
+from lkd.federated import Federation, FedKD, Local, LocalTraining
 from lkd.federated.knowledge.fedkd import energy_at, fedkd_loss
 from lkd.modules import Classifier
 
@@ -165,7 +165,7 @@ def test_rounds_by_hand(hidden):
     )
     private, shared = [net(1, 10) for _ in clients], net(0, 24)
     up, down = by_hand(private, adapters, shared, clients, rounds, 0.5, 0.8, hidden)
-    for ours, theirs in zip(federation.client.network.shared.parameters(), shared.parameters(), strict=True):
+    for ours, theirs in zip(federation.model.network.shared.parameters(), shared.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
     for i, model in enumerate(private):
         for name, value in model.named_parameters():
@@ -208,7 +208,7 @@ def test_a_client_that_missed_a_round_gets_all_weights_and_all_begin_from_the_se
 
     servers = []
     clients = [Samples(i, 8 + 4 * i, population=5) for i in range(5)]
-    federation = Federation(wide(), Both(8, 0.5, 0.6), LocalWork(steps=2))
+    federation = Federation(wide(), Both(8, 0.5, 0.6), LocalTraining(steps=2))
     trainer(8).fit(federation, loader(clients, size=2, seed=3))
     before = {r: {i for round, i, _, _ in seen if round == r} for r in range(8)}
     late = set()
@@ -224,13 +224,13 @@ def test_with_all_energy_it_is_the_average():
     federation = federate(FedKD(2, 1.0, 1.0), 2, module=pair(1))
     private, shared = [net(1) for _ in range(3)], net(0, 4)
     by_hand(private, [nn.Identity()] * 3, shared, samples(), 2, 1.0 - 1e-12, 1.0 - 1e-12)
-    for ours, theirs in zip(federation.client.network.shared.parameters(), shared.parameters(), strict=True):
+    for ours, theirs in zip(federation.model.network.shared.parameters(), shared.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_several_architectures_share_one_model():
-    federation = federate(FedKD(2), 2, module=wide(), others=[wide(seed=2, shared=9, width=7)])
-    one, other = federation.client.network, federation.others[0].network
+    federation = federate(FedKD(2), 2, module=wide(), other_models=[wide(seed=2, shared=9, width=7)])
+    one, other = federation.model.network, federation.other_models[0].network
     for ours, theirs in zip(one.shared.parameters(), other.shared.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert kept(federation, 1, "network.private")["0.weight"].shape == (7, 3)
@@ -270,8 +270,8 @@ def test_two_ranks_equal_one(tmp_path):
         (lambda: FedKD(1, end=1.1), "end=1.1 must be above 0 and at most 1"),
         (lambda: federate(FedKD(1, shared="network.big")), "layer='network.big' is not a layer"),
         (
-            lambda: federate(FedKD(1), others=[wide()]),
-            r"network.shared.0.bias of others\[0\] is \(24,\), of client \(4,\): the shared model must be the same",
+            lambda: federate(FedKD(1), other_models=[wide()]),
+            r"network.shared.0.bias of other_models\[0\] is \(24,\), of model \(4,\): the shared model must be the same",
         ),
     ],
 )
@@ -292,8 +292,8 @@ def test_what_the_server_has_trained_is_the_shared_model():
     federation = federate(FedKD(2), 2, module=pair(1))
     before = pair(1).network
     for name, private in before.private.named_parameters():
-        assert torch.equal(private, dict(federation.client.network.private.named_parameters())[name])
-    moved = zip(before.shared.parameters(), federation.client.network.shared.parameters(), strict=True)
+        assert torch.equal(private, dict(federation.model.network.private.named_parameters())[name])
+    moved = zip(before.shared.parameters(), federation.model.network.shared.parameters(), strict=True)
     assert all(not torch.equal(one, other) for one, other in moved)
     assert federation.trains_server_model
     with pytest.warns(

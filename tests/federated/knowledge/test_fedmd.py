@@ -25,7 +25,7 @@ from lkd.federated import (
     Krum,
     KTpFL,
     Local,
-    LocalWork,
+    LocalTraining,
     TrimmedMean,
 )
 from lkd.federated.knowledge.common.consensus import consensus
@@ -124,7 +124,7 @@ def heavy_models():
     small, wide = (
         Classifier(net(seed, width), num_classes=2, optimizer=heavy) for seed, width in ((1, 5), (2, 7))
     )
-    return {"module": small, "others": [wide]}
+    return {"module": small, "other_models": [wide]}
 
 
 def test_momentum_of_the_digestion_does_not_reach_the_private_training():
@@ -179,7 +179,7 @@ def test_fixed_point_of_a_linear_digestion():
     optima, lr, h = [(1.0, 0.0, 5.0), (0.0, 3.0, -1.0), (2.0, 0.0, -1.0)], 0.2, 0.5
     clients = score_clients(h, optima)
     federation = federate(
-        Squares(warmup=0), 150, Scores(lr=lr), clients, others=[Scores((4.0, -4.0, 0.0), lr)]
+        Squares(warmup=0), 150, Scores(lr=lr), clients, other_models=[Scores((4.0, -4.0, 0.0), lr)]
     )
     a, b = lr * 2 / 3, lr * h
     mean = [sum(column) / 3 for column in zip(*optima, strict=True)]
@@ -201,7 +201,7 @@ def test_mutual_distillation_alone_ends_at_the_softmax_of_the_mean_logits(temper
         100,
         Scores(starts[0], 1.0 / temperature),
         clients,
-        others=[Scores(starts[1], 1.0 / temperature)],
+        other_models=[Scores(starts[1], 1.0 / temperature)],
     )
     mean = [
         (2 * a + b) / 3 for a, b in zip(*starts, strict=True)
@@ -291,8 +291,8 @@ def test_pretraining_passes_over_all_public_samples_with_their_labels(accumulate
     """Three epochs of batches of 4, 4 and 2, in an order that differs from epoch to epoch and from client to client."""
     monkeypatch.setattr(Watched, "seen", [])
     clients = with_public(public=Labeled())
-    algorithm, work = FedMD(batch_size=4, pretrain=3), LocalWork(accumulate_grad_batches=accumulate)
-    federate(algorithm, 1, Watched(net(1)), clients, work, others=[Watched(net(2, 7))])
+    algorithm, work = FedMD(batch_size=4, pretrain=3), LocalTraining(accumulate_grad_batches=accumulate)
+    federate(algorithm, 1, Watched(net(1)), clients, work, other_models=[Watched(net(2, 7))])
     public, orders = clients[0].public, []
     for epoch in range(9):
         found = Watched.seen[3 * epoch : 3 * epoch + 3]
@@ -394,7 +394,7 @@ def test_the_mean_of_all_models_and_of_some_samples_more_than_others():
 
 
 def three_classes():
-    return federate(FedMD(), module=model(1), others=[model(2, 7, classes=3)])
+    return federate(FedMD(), module=model(1), other_models=[model(2, 7, classes=3)])
 
 
 def unlabeled(pretrain=2, **models):
@@ -436,7 +436,7 @@ def no_public(empty):
         (lambda: no_public(True), "exchanges what clients say of public data, and there are none"),
         (
             three_classes,
-            r"different classes, 2 at client \(client 0, 2\) and 3 at others\[0\] \(client 1\): clients that exchange",
+            r"different classes, 2 at model \(client 0, 2\) and 3 at other_models\[0\] \(client 1\): clients that exchange",
         ),
     ],
 )
@@ -447,7 +447,7 @@ def test_bad_input_is_refused_in_a_sentence(make, message):
 
 def test_bad_input_is_refused_before_anybody_trains(monkeypatch):
     monkeypatch.setattr(Watched, "seen", [])
-    many = {"module": Watched(net(1)), "others": [Watched(net(2, 7, 3))]}
+    many = {"module": Watched(net(1)), "other_models": [Watched(net(2, 7, 3))]}
     clients = with_public(public=Labeled())
     for algorithm in (FedMD(warmup=5), FedMD(warmup=5, pretrain=1)):
         with pytest.raises(ValueError, match="different classes"):

@@ -34,7 +34,7 @@ def module(*args, **kwargs):
 
 
 def proto(algorithm, rounds=3, **kwargs):
-    given = {"module": module(1), "others": [module(2, deep=True)], "clients": clients(), **kwargs}
+    given = {"module": module(1), "other_models": [module(2, deep=True)], "clients": clients(), **kwargs}
     return federate(algorithm, rounds, **given)
 
 
@@ -157,8 +157,8 @@ def test_maps_are_flattened_and_the_nearest_prototype_is_the_papers_inference():
         (lambda: proto(FedProto(LAYER, 3, label_key="y")), "label_key='y': the batch has no such entry"),
         (lambda: proto(FedProto(LAYER, 1)), "classes=1: there are labels from 0 to .; they must be 0 to 0"),
         (
-            lambda: proto(FedProto(LAYER, 3), others=[module(2, size=6)]),
-            r"layer='network.1' gives different embedding sizes, 5 at client \(client 0, 2\) and 6 at others\[0\] \(client 1\)",
+            lambda: proto(FedProto(LAYER, 3), other_models=[module(2, size=6)]),
+            r"layer='network.1' gives different embedding sizes, 5 at model \(client 0, 2\) and 6 at other_models\[0\] \(client 1\)",
         ),
     ],
 )

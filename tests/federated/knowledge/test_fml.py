@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lkd.federated import FML, FedAvg, Federation, Local, LocalWork
+from lkd.federated import FML, FedAvg, Federation, Local, LocalTraining
 from lkd.federated.knowledge.fml import fml_loss
 from lkd.modules import Classifier
 
@@ -17,7 +17,7 @@ from ..test_exact import run as run_job
 from ..test_rounds import samples
 from .two_models import assert_same_bits, batches, federate, kept, net, pair, sgd
 
-PRIVATE = {"personal": ["network.private"]}
+PRIVATE = {"personal_layers": ["network.private"]}
 
 
 def logits(seed, b=4, c=3):
@@ -90,13 +90,13 @@ def test_rounds_by_hand_with_two_architectures():
         FML(0.3, 0.8),
         rounds=3,
         module=pair(1),
-        others=[pair(2, shared=9, width=7)],  # its own start of the shared network counts for nothing
-        common=["network.shared"],
+        other_models=[pair(2, shared=9, width=7)],  # its own start of the shared network counts for nothing
+        shared_layers=["network.shared"],
         **PRIVATE,
     )
     private = [net(1), net(2, 7), net(1)]
     private, shared = by_hand(private, net(0, 4), samples(), 3, 0.3, 0.8)
-    for module in (federation.client, federation.others[0]):
+    for module in (federation.model, federation.other_models[0]):
         for ours, theirs in zip(module.network.shared.parameters(), shared.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs)
     for i, model in enumerate(private):
@@ -113,14 +113,14 @@ def test_without_teaching_it_is_local_training_beside_fedavg():
     for i in range(3):
         alone = kept(context, i, "network")
         assert all(torch.equal(t, alone[n]) for n, t in kept(federation, i, "network.private").items())
-    for name, value in federation.client.network.shared.named_parameters():
-        assert torch.equal(value, average.client.network.get_parameter(name))
+    for name, value in federation.model.network.shared.named_parameters():
+        assert torch.equal(value, average.model.network.get_parameter(name))
 
 
 def test_one_client_keeps_its_own_average():
     federation = federate(FML(), clients=samples()[:1], **PRIVATE)
     _, shared = by_hand([net(1)], net(0, 4), samples()[:1], 2, 0.5, 0.5)
-    for ours, theirs in zip(federation.client.network.shared.parameters(), shared.parameters(), strict=True):
+    for ours, theirs in zip(federation.model.network.shared.parameters(), shared.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -162,12 +162,15 @@ def test_both_networks_are_measured():
     ("make", "message"),
     [
         (lambda: FML(alpha=1.5), r"alpha=1.5 must be in \[0, 1\]"),
-        (lambda: federate(FML()), r"network.private.0.weight would travel.*personal=\['network.private'\]"),
         (
-            lambda: federate(FML(), others=[pair(2)], **PRIVATE),
-            r"a 'network.shared' of its own: say Federation\(common=\['network.shared'\]\)",
+            lambda: federate(FML()),
+            r"network.private.0.weight would travel.*personal_layers=\['network.private'\]",
         ),
-        (lambda: federate(FML(), personal=["network"]), "nothing would travel"),
+        (
+            lambda: federate(FML(), other_models=[pair(2)], **PRIVATE),
+            r"a 'network.shared' of its own: say Federation\(shared_layers=\['network.shared'\]\)",
+        ),
+        (lambda: federate(FML(), personal_layers=["network"]), "nothing would travel"),
         (
             lambda: federate(FML(private="network.big"), **PRIVATE),
             "private='network.big' is not a layer of PrivateSharedClassifier",
@@ -183,7 +186,7 @@ def test_bad_input_is_refused_in_a_sentence(make, message):
 def test_it_learns():
     """Points split by a line: private and shared networks both end well above their start."""
     federation = Federation(
-        pair(optimizer=lambda p: torch.optim.SGD(p, lr=0.5)), FML(), LocalWork(epochs=5), **PRIVATE
+        pair(optimizer=lambda p: torch.optim.SGD(p, lr=0.5)), FML(), LocalTraining(epochs=5), **PRIVATE
     )
     trainer(5).fit(federation, loader(samples()))
     for client in samples():

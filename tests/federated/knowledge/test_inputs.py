@@ -22,7 +22,7 @@ from lkd.federated import (
     FedGKT,
     FedMD,
     FedProto,
-    LocalWork,
+    LocalTraining,
     Ring,
     ServerTeacher,
     TwoHeads,
@@ -266,13 +266,13 @@ def weights(make, form, keys):
     algorithm = make(keys)
     if isinstance(algorithm, FedET):
         others = {
-            "others": [type(module)(*([read] if read else []))],
-            "assign": [1, 1],
-            "common": ["net.body"],
+            "other_models": [type(module)(*([read] if read else []))],
+            "client_models": [1, 1],
+            "shared_layers": ["net.body"],
         }
     else:
         others = {}
-    federation = Federation(module, algorithm, LocalWork(epochs=1), seed=1, **others)
+    federation = Federation(module, algorithm, LocalTraining(epochs=1), seed=1, **others)
     trainer(2).fit(federation, datamodule=data)
     assert not [r.error for r in federation.records if r.error]
     kept = {

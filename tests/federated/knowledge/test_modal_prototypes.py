@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lkd.federated import Federation, FedProto, Local, LocalWork, ModalPrototypes
+from lkd.federated import Federation, FedProto, Local, LocalTraining, ModalPrototypes
 from lkd.federated.knowledge.common.prototypes import joined_means, prototype_distance
 from lkd.federated.knowledge.modal_prototypes import mean_of_others
 from lkd.federated.server.round import TooFewClientsError
@@ -168,7 +168,9 @@ def test_in_bf16_clients_become_nearly_the_same():
 def test_resumed_equals_uninterrupted(tmp_path):
     def go(epochs, path=None):
         made = modules(modality_dropout=0.3)
-        federation = Federation(made[0], ModalPrototypes(CLASSES), LocalWork(epochs=1), others=made[1:])
+        federation = Federation(
+            made[0], ModalPrototypes(CLASSES), LocalTraining(epochs=1), other_models=made[1:]
+        )
         runner = trainer(epochs)
         runner.fit(federation, loader(wearers()), ckpt_path=path)
         runner.save_checkpoint(tmp_path / "last.ckpt")
@@ -238,8 +240,8 @@ def test_the_distance_teaches_no_prototype():
         ),
         (
             lambda: federate(ModalPrototypes(3), made=[*modules()[:2], client(("gyro",), embedding=5)]),
-            r"layer='network.projections.{modality}' gives different embedding sizes, 8 at client, others\[0\] \(client 0, 1\) "
-            r"and 5 at others\[1\] \(client 2\)",
+            r"layer='network.projections.{modality}' gives different embedding sizes, 8 at model, other_models\[0\] \(client 0, 1\) "
+            r"and 5 at other_models\[1\] \(client 2\)",
         ),
         (
             lambda: federate_vectors(ModalPrototypes(2), module=model(), clients=with_public()),

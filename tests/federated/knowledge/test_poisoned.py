@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lkd.datamodules import Digits, Dirichlet, FederatedDataModule
-from lkd.federated import Attack, Federation, FedMD, GeometricMedian, LocalWork, TrimmedMean
+from lkd.federated import Attack, Federation, FedMD, GeometricMedian, LocalTraining, TrimmedMean
 from lkd.models import MLP
 from lkd.modules import Classifier
 
@@ -24,7 +24,7 @@ def accuracy(of, rule=None, lies=True):
     algorithm = FedMD(of=of, rule=rule, epochs=4, batch_size=64, warmup=4)
     attack = Attack(LIARS, "sign_flip", scale=10.0) if lies else None
     federation = Federation(
-        classifier(32), algorithm, LocalWork(epochs=5), others=[classifier(64)], attack=attack
+        classifier(32), algorithm, LocalTraining(epochs=5), other_models=[classifier(64)], attack=attack
     )
     data = FederatedDataModule(
         Digits(batch_size=16), Dirichlet(1.0), clients=10, public=0.5, cohorts_per_epoch=ROUNDS

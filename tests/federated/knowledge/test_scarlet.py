@@ -51,7 +51,7 @@ class Watched(SCARLET):
 def test_without_duration_it_is_dsfl_bit_for_bit_and_byte_for_byte(aggregation):
     one = federate(SCARLET(0, aggregation, samples=7, batch_size=3), rounds=3)
     two = federate(DSFL(aggregation, samples=7, batch_size=3), rounds=3)
-    pairs = zip(one.client.parameters(), two.client.parameters(), strict=True)
+    pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     for i in range(3):
         a, b = (f.engine.host.store.get(i)["personal"] for f in (one, two))
@@ -82,7 +82,7 @@ def test_rounds_by_hand(duration):
     federation = federate(SCARLET(duration, beta=1.5, samples=None, epochs=1), rounds=5)
     models, server = by_hand(5, duration, 1.5, with_public())
     assert_own(federation, models)
-    for ours, theirs in zip(federation.client.network.parameters(), server.parameters(), strict=True):
+    for ours, theirs in zip(federation.model.network.parameters(), server.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -186,7 +186,7 @@ def test_same_seed_same_bits_in_any_order():
     assert_same_bits(one, once(1))
     assert_same_bits(one, once(-1))
     other = once(1, seed=1)
-    pairs = zip(one.client.parameters(), other.client.parameters(), strict=True)
+    pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
     assert not all(torch.equal(a, b) for a, b in pairs)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lkd.federated import Federation, LocalWork
+from lkd.federated import Federation, LocalTraining
 from lkd.federated.protocol.seeds import derive
 from lkd.modules import PrivateSharedClassifier
 
@@ -32,8 +32,10 @@ def pair(private=1, shared=0, width=5, adapter=None, optimizer=sgd, noisy=False)
     return PrivateSharedClassifier(private, shared, 2, adapter=adapter, optimizer=optimizer)
 
 
-def federate(algorithm, rounds=2, module=None, clients=None, work=None, seed=0, trainer_args=None, **kwargs):
-    federation = Federation(module or pair(), algorithm, work or LocalWork(epochs=1), seed=seed, **kwargs)
+def federate(algorithm, rounds=2, module=None, clients=None, local=None, seed=0, trainer_args=None, **kwargs):
+    federation = Federation(
+        module or pair(), algorithm, local or LocalTraining(epochs=1), seed=seed, **kwargs
+    )
     data = loader(clients or samples(), per_epoch=rounds)
     trainer(1, **(trainer_args or {})).fit(federation, data)
     return federation

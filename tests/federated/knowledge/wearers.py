@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from lkd.federated import Federation, LocalWork
+from lkd.federated import Federation, LocalTraining
 
 from ...modules.modalities import LR, Public, Wearer, client
 from ..quadratic import loader, trainer
@@ -27,10 +27,12 @@ def modules(owned=OWNED, **kwargs):
     return [client(m, seed=i, **kwargs) for i, m in enumerate(owned)]
 
 
-def federate(algorithm, rounds=3, clients=None, made=None, trainer_args=None, assign=None, **kwargs):
+def federate(algorithm, rounds=3, clients=None, made=None, trainer_args=None, client_models=None, **kwargs):
     made = made or modules()
-    work = kwargs.pop("work", None) or LocalWork(epochs=1)
-    federation = Federation(made[0], algorithm, work, others=made[1:], assign=assign, **kwargs)
+    work = kwargs.pop("work", None) or LocalTraining(epochs=1)
+    federation = Federation(
+        made[0], algorithm, work, other_models=made[1:], client_models=client_models, **kwargs
+    )
     data = loader(wearers(public=Public()) if clients is None else clients, per_epoch=rounds)
     trainer(1, **(trainer_args or {})).fit(federation, data)
     return federation

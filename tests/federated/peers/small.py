@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import IID, FederatedDataModule
-from lkd.federated import Federation, LocalWork
+from lkd.federated import Federation, LocalTraining
 from lkd.modules import MultiHeadClassifier
 
 from ..quadratic import trainer
@@ -46,11 +46,9 @@ def data(clients=3, public=0.2, seed=0, **kwargs):
     return FederatedDataModule(Blobs(), IID(), clients=clients, public=public, seed=seed, **kwargs)
 
 
-def run(
-    algorithm, rounds, client=None, clients=3, steps=2, trainer_args=None, ckpt=None, public=0.2, **kwargs
-):
+def run(algorithm, rounds, made=None, clients=3, steps=2, trainer_args=None, ckpt=None, public=0.2, **kwargs):
     """Runs a federation; returns it with its data."""
-    federation = Federation(client or module(), algorithm, LocalWork(steps=steps), **kwargs)
+    federation = Federation(made or module(), algorithm, LocalTraining(steps=steps), **kwargs)
     shards = data(clients, public)
     trainer(rounds, limit_val_batches=0, **(trainer_args or {})).fit(federation, shards, ckpt_path=ckpt)
     return federation, shards

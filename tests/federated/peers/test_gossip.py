@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lkd.federated import DecentralizedSGD, FedAvg, Federation, Local, LocalWork
+from lkd.federated import DecentralizedSGD, FedAvg, Federation, Local, LocalTraining
 from lkd.federated.topology import Chain, Complete, Grid, Ring, Star, TimeVarying
 from lkd.modules import Classifier
 
@@ -57,7 +57,7 @@ def state(federation, name="x"):
 @pytest.mark.parametrize(("graph", "pairs"), [(Star(), STAR), (Chain(), CHAIN)], ids=["star", "chain"])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_rounds_are_the_papers(mix, graph, pairs, steps):
-    federation = run(DecentralizedSGD(graph, mix), 7, points(), LocalWork(steps=steps))
+    federation = run(DecentralizedSGD(graph, mix), 7, points(), LocalTraining(steps=steps))
     expected = by_hand(matrix(5, pairs), 7, mix, steps)
     np.testing.assert_allclose(state(federation), expected, rtol=1e-12)
     other = by_hand(matrix(5, pairs), 7, "after" if mix == "before" else "before", steps)
@@ -69,10 +69,12 @@ def test_the_mean_moves_as_if_there_were_no_graph_and_clients_settle_around_the_
     """W is doubly stochastic, so the mean of equal curvatures shrinks by 1 - gamma h; the rest solves a linear system."""
     start, mean = 4.0, OPTIMA.mean()
     clients = points(np.full(5, 2.0))
-    federation = run(DecentralizedSGD(Chain(), mix), 9, clients, LocalWork(steps=1), Quadratic(start=start))
+    federation = run(
+        DecentralizedSGD(Chain(), mix), 9, clients, LocalTraining(steps=1), Quadratic(start=start)
+    )
     assert state(federation).mean() == pytest.approx(mean + (1 - 2 * LR) ** 9 * (start - mean), rel=1e-12)
 
-    federation = run(DecentralizedSGD(Chain(), mix), 600, clients, LocalWork(steps=1))
+    federation = run(DecentralizedSGD(Chain(), mix), 600, clients, LocalTraining(steps=1))
     w, one = matrix(5, CHAIN), np.eye(5)
     pull = w if mix == "after" else one  # x = W x - pull gamma h (x - e)
     fixed = np.linalg.solve(one - w + 2 * LR * pull, 2 * LR * pull @ OPTIMA)
@@ -83,7 +85,7 @@ def test_the_mean_moves_as_if_there_were_no_graph_and_clients_settle_around_the_
 
 def test_a_graph_that_changes_is_the_rounds_own():
     graph = TimeVarying([Star(), Chain()])
-    found = run(DecentralizedSGD(graph, "before"), 4, points(), LocalWork(steps=1))
+    found = run(DecentralizedSGD(graph, "before"), 4, points(), LocalTraining(steps=1))
     edges = [graph.edges(5, r) for r in range(4)]
     x = np.zeros(5)
     for r in range(4):
@@ -96,16 +98,16 @@ def test_a_graph_that_changes_is_the_rounds_own():
 def test_the_complete_graph_is_fedavg_with_equal_weights():
     torch.manual_seed(0)
     module = Noisy(momentum=0.9)
-    gossip = run(DecentralizedSGD(Complete()), 3, samples(), LocalWork(epochs=2), module)
-    average = run(FedAvg("uniform"), 3, samples(), LocalWork(epochs=2), module)
-    mean = average.client.state_dict()
+    gossip = run(DecentralizedSGD(Complete()), 3, samples(), LocalTraining(epochs=2), module)
+    average = run(FedAvg("uniform"), 3, samples(), LocalTraining(epochs=2), module)
+    mean = average.model.state_dict()
     for client in range(3):
         own = gossip.engine.host.store.get(client)["personal"]
         for name, value in own.items():
             if value.is_floating_point():
                 torch.testing.assert_close(value, mean[name], rtol=1e-5, atol=1e-6)
     assert any(n.endswith("running_var") for n in own)
-    weighted = run(FedAvg("samples"), 3, samples(), LocalWork(epochs=2), module).client.state_dict()
+    weighted = run(FedAvg("samples"), 3, samples(), LocalTraining(epochs=2), module).model.state_dict()
     assert not torch.allclose(own["net.0.weight"], weighted["net.0.weight"], atol=1e-4)
 
 
@@ -125,7 +127,7 @@ def test_one_client_is_local_training(mix):
 def test_clients_that_are_the_same_stay_the_same(mix):
     clients = [Point(i, [(2.0, 3.0)], 4) for i in range(4)]
     found, context = (
-        run(a, 5, clients, LocalWork(steps=2)) for a in (DecentralizedSGD(Grid(), mix), Local())
+        run(a, 5, clients, LocalTraining(steps=2)) for a in (DecentralizedSGD(Grid(), mix), Local())
     )
     np.testing.assert_allclose(state(found), state(context), rtol=1e-14)
 
@@ -134,7 +136,7 @@ def test_clients_that_are_the_same_stay_the_same(mix):
 def test_a_peer_that_left_gives_its_weight_to_the_others_own_models(mix):
     clients = points()
     here = list(Cohorts(clients, 3, 0, per_epoch=8))
-    federation = run(DecentralizedSGD(Ring(), mix), 8, clients, LocalWork(steps=1), size=3)
+    federation = run(DecentralizedSGD(Ring(), mix), 8, clients, LocalTraining(steps=1), size=3)
     ring = {(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)}
     expected = by_hand(matrix(5, ring), 8, mix, present=here)
     assert len({tuple(ids) for ids in here}) > 3
@@ -151,7 +153,7 @@ def test_a_peer_that_fails_is_left_out(mix):
     clients = points()
     clients[2] = Broken(2, [(2.0, -2.0)], 5)
     with pytest.warns(UserWarning, match="client client2 failed and is left out: OSError: the disk is gone"):
-        federation = run(DecentralizedSGD(Chain(), mix), 3, clients, LocalWork(steps=1))
+        federation = run(DecentralizedSGD(Chain(), mix), 3, clients, LocalTraining(steps=1))
     found = {i: s["personal"]["x"].item() for i, s in federation.engine.host.store.state_dict().items()}
     expected = by_hand(matrix(5, CHAIN), 3, mix, present=[[0, 1, 3, 4]] * 3)
     assert found == pytest.approx({i: expected[i] for i in (0, 1, 3, 4)}, rel=1e-12)
@@ -169,7 +171,7 @@ class Diverging(Quadratic):
 @pytest.mark.parametrize("mix", ["before", "after"])
 def test_a_peer_that_diverges_spoils_nobody_and_stays_where_it_was(mix):
     with pytest.warns(UserWarning, match="not finite"):
-        federation = run(DecentralizedSGD(Ring(), mix), 4, points(), LocalWork(steps=1), Diverging())
+        federation = run(DecentralizedSGD(Ring(), mix), 4, points(), LocalTraining(steps=1), Diverging())
     assert np.isfinite(state(federation)).all()
     assert federation.records[3].error and not federation.records[2].error
 
@@ -226,7 +228,7 @@ class Frozen(Quadratic):
 def test_what_travels_is_what_trains_and_floating_buffers_along_each_edge(mix):
     clients = [Point(i, [(1, [0.0, 1.0, i])], 5) for i in range(5)]
     module = Frozen()
-    federation = run(DecentralizedSGD(Star(), mix), 2, clients, LocalWork(steps=1), module)
+    federation = run(DecentralizedSGD(Star(), mix), 2, clients, LocalTraining(steps=1), module)
     weights = 3 * 8 + 2 * 4
     edges = 8  # four neighbours of the center, one of each other
     assert federation.bytes_up == 2 * 5 * (weights + 8)  # and the number of steps
@@ -239,7 +241,7 @@ def test_what_travels_is_what_trains_and_floating_buffers_along_each_edge(mix):
 
 
 def test_nothing_but_the_model_is_kept():
-    federation = run(DecentralizedSGD(Ring(), "before"), 2, points(), LocalWork(steps=1))
+    federation = run(DecentralizedSGD(Ring(), "before"), 2, points(), LocalTraining(steps=1))
     assert all(kept.keys() == {"personal"} for kept in federation.engine.host.store.state_dict().values())
     assert federation.algorithm.state == {}
 
@@ -279,4 +281,4 @@ def test_an_unknown_order_is_refused():
 def test_architectures_must_be_the_same():
     one, other = (Classifier(nn.Linear(3, c), num_classes=c) for c in (2, 3))
     with pytest.raises(ValueError, match="DecentralizedSGD is for clients of one architecture"):
-        Federation(one, DecentralizedSGD(Ring()), others=[other])
+        Federation(one, DecentralizedSGD(Ring()), other_models=[other])

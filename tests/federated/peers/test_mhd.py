@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lkd.federated import MHD, Devices, Federation, Local, LocalWork
+from lkd.federated import MHD, Federation, Local, LocalTraining, SystemHeterogeneity
 from lkd.federated.knowledge.common.forward import draw
 from lkd.federated.peers.checkpoint_pool import pick, refresh
 from lkd.federated.peers.peer_weights import combine
@@ -108,7 +108,7 @@ def test_one_client_is_local_training():
 
 def test_without_auxiliary_heads_only_embeddings_are_distilled():
     algorithm = MHD(Complete(), teachers=None, batch_size=BATCH)
-    found = weights(*run(algorithm, rounds=2, client=module(heads=0)))
+    found = weights(*run(algorithm, rounds=2, made=module(heads=0)))
     expected = by_hand(2, [[1, 2], [0, 2], [0, 1]], heads=0)
     assert torch.allclose(found[1], expected[1], atol=1e-6)
 
@@ -122,8 +122,8 @@ def test_the_main_head_hears_nothing_of_the_others_without_embeddings():
             p.requires_grad = False
         return net
 
-    federation, shards = run(MHD(Complete(), batch_size=BATCH), rounds=2, client=frozen())
-    alone, same = run(Local(), rounds=2, client=frozen())
+    federation, shards = run(MHD(Complete(), batch_size=BATCH), rounds=2, made=frozen())
+    alone, same = run(Local(), rounds=2, made=frozen())
     pairs = zip(federation.models([shards.clients[0]]), alone.models([same.clients[0]]), strict=True)
     for (_, ours), (_, theirs) in pairs:
         assert torch.equal(ours.network.heads[0].weight, theirs.network.heads[0].weight)
@@ -147,7 +147,7 @@ def test_knowledge_travels_one_hop_a_head(rounds):
         federation = Federation(
             frozen(),
             MHD(Chain(), teachers=None, batch_size=BATCH, nu_emb=0.0, choice="mean"),
-            LocalWork(steps=2),
+            LocalTraining(steps=2),
         )
         shards = data()
         shards.setup("fit")
@@ -192,7 +192,7 @@ def test_a_repeated_run_is_bit_identical(kwargs):
 def test_a_resumed_run_is_bit_identical(tmp_path):
     """Pools, and the checkpoints in them, are part of a checkpoint."""
     whole = weights(*run(MHD(Ring(), pool=2, batch_size=BATCH), rounds=4, clients=4))
-    federation = Federation(module(), MHD(Ring(), pool=2, batch_size=BATCH), LocalWork(steps=2))
+    federation = Federation(module(), MHD(Ring(), pool=2, batch_size=BATCH), LocalTraining(steps=2))
     half = trainer(2, limit_val_batches=0, enable_checkpointing=True, default_root_dir=tmp_path)
     half.fit(federation, data(4))
     half.save_checkpoint(tmp_path / "half.ckpt")
@@ -252,7 +252,10 @@ def test_bytes_are_those_of_what_is_said():
 
 def test_a_peer_that_left_is_missed_by_nobody():
     federation, shards = run(
-        MHD(Ring(), pool=2, batch_size=BATCH), rounds=4, clients=4, devices=Devices(dropout=0.4, seed=1)
+        MHD(Ring(), pool=2, batch_size=BATCH),
+        rounds=4,
+        clients=4,
+        heterogeneity=SystemHeterogeneity(dropout=0.4, seed=1),
     )
     took_part = {r.client for r in federation.records}
     assert 0 < len(took_part) < 4
@@ -261,11 +264,11 @@ def test_a_peer_that_left_is_missed_by_nobody():
 
 def test_different_backbones_learn_from_each_other():
     federation, shards = run(
-        MHD(Complete(), batch_size=BATCH), rounds=2, client=module(), others=[module(width=9, seed=1)]
+        MHD(Complete(), batch_size=BATCH), rounds=2, made=module(), other_models=[module(width=9, seed=1)]
     )
     found = weights(federation, shards)
     assert found[0].shape == found[2].shape != found[1].shape
-    alone, same = run(Local(), rounds=2, client=module(), others=[module(width=9, seed=1)])
+    alone, same = run(Local(), rounds=2, made=module(), other_models=[module(width=9, seed=1)])
     for k, theirs in weights(alone, same).items():
         assert not torch.equal(found[k], theirs)
 
@@ -273,13 +276,13 @@ def test_different_backbones_learn_from_each_other():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (lambda: module(embedding=5), "gives different embedding sizes, 4 at client"),
+        (lambda: module(embedding=5), "gives different embedding sizes, 4 at model"),
         (lambda: module(heads=1), r"have \[3, 2\] heads"),
     ],
 )
 def test_sizes_that_differ_are_one_sentence(other, message):
     with pytest.raises(ValueError, match=message):
-        run(MHD(Complete(), batch_size=BATCH), rounds=1, others=[other()])
+        run(MHD(Complete(), batch_size=BATCH), rounds=1, other_models=[other()])
 
 
 def test_no_public_data_is_one_sentence():
@@ -290,7 +293,7 @@ def test_no_public_data_is_one_sentence():
 def test_a_module_without_heads_is_one_sentence():
     torch.manual_seed(0)
     with pytest.raises(ValueError, match="Classifier is no MultiHeadClassifier"):
-        run(MHD(Ring()), rounds=1, client=Classifier(nn.Linear(3, 3), num_classes=3, optimizer=sgd))
+        run(MHD(Ring()), rounds=1, made=Classifier(nn.Linear(3, 3), num_classes=3, optimizer=sgd))
 
 
 @pytest.mark.parametrize(
@@ -336,7 +339,7 @@ def test_a_collection_of_two_architectures_is_refused():
     with pytest.raises(
         ValueError, match=r"clients \[0, 1\] average their weights, but have the architectures \[0, 1\]; give"
     ):
-        run(algorithm, rounds=1, client=module(), others=[module(width=9, seed=1)])
+        run(algorithm, rounds=1, made=module(), other_models=[module(width=9, seed=1)])
 
 
 def test_pools_are_filled_then_one_entry_gives_way():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from lkd.federated import Federation, Local, LocalWork, MetaStopping, TwoHeads
+from lkd.federated import Federation, Local, LocalTraining, MetaStopping, TwoHeads
 from lkd.federated.peers.peer_heads import neighbors_loss
 from lkd.federated.topology import Complete, Ring, Star, TimeVarying, Topology
 from lkd.modules import Classifier, MultiHeadClassifier
@@ -131,14 +131,14 @@ EDGES = [[1], [0, 2], [0]]  # one way from 1 to 2 and from 2 to 0
 
 def federate(algorithm, rounds, module=None, clients=None, size=None, **kwargs):
     module = module or two_heads_module(norm=True)
-    return run(algorithm, rounds, clients or private(), LocalWork(epochs=1), module, size, **kwargs)
+    return run(algorithm, rounds, clients or private(), LocalTraining(epochs=1), module, size, **kwargs)
 
 
 def models(federation, clients=None):
     """Every client's module, in eval mode, by its id."""
     found = {}
     for i, kept in federation.engine.host.store.state_dict().items():
-        net = copy.deepcopy(federation.client)
+        net = copy.deepcopy(federation.model)
         missing, unexpected = net.load_state_dict(kept["personal"], strict=False)
         assert not unexpected and all("_accuracy" in n or "_heads" in n for n in missing)
         found[i] = net.eval()
@@ -242,7 +242,7 @@ def test_the_first_phase_is_local_training_and_all_but_the_second_head_stays_as_
         for name in a:
             assert torch.equal(a[name], b[name]), name
             assert torch.equal(a[name], c[name]) != name.startswith(HEAD), name
-        assert torch.equal(b[HEAD + "weight"], alone.client.network.heads[1].weight)  # not even decayed
+        assert torch.equal(b[HEAD + "weight"], alone.model.network.heads[1].weight)  # not even decayed
 
 
 def test_labels_alone_train_the_second_head_as_a_linear_probe():
@@ -274,7 +274,7 @@ def test_clients_that_come_and_go_are_taught_by_what_they_hold():
     federation = federate(algorithm, 8, size=2)
     nets = models(federate(Local(), 3, size=2))
     for i in set(range(3)) - nets.keys():
-        nets[i] = copy.deepcopy(federation.client).eval()
+        nets[i] = copy.deepcopy(federation.model).eval()
     by_hand(nets, 3, 5, here=here)
     assert len({tuple(ids) for ids in here[3:]}) > 1
     assert_near(federation, nets)

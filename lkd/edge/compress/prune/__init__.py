@@ -20,6 +20,7 @@ from lkd.edge.compress.student import student, write
 from lkd.edge.extra import optional
 from lkd.models.split_c2f import split
 from lkd.pruned import describe, remember
+from lkd.server_model import is_federation
 
 __all__ = ["Prune"]
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class Prune(Step):
     def check(self, module: LightningModule, data: LightningDataModule) -> None:
         """Refuses a federation, and says if torch-pruning is missing."""
         optional(self.library)
-        if hasattr(module, "client"):
+        if is_federation(module):
             raise ValueError(
                 f"{type(module).__name__} is a federation, and one student is pruned: take a client's model out by "
                 "lkd.federated.load_client, and give its own configuration."

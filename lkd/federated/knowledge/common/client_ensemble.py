@@ -63,7 +63,7 @@ class Ensemble:
     ) -> None:
         self._server, self._layer, self._batch_size = server, layer, batch_size
         self._of, self._temperature, self._rule, self._input_key = of, temperature, rule, input_key
-        self._models = [copied(model, "client") for model in server.models]
+        self._models = [copied(model, "model") for model in server.models]
         self._said: list[tuple[int, Tensor]] = []
 
     def listen(self, replies: Iterable[Reply]) -> Iterator[Reply]:

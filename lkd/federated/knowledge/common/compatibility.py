@@ -124,5 +124,5 @@ def _size(shape: tuple[int, ...]) -> str:
 def _who(server: "ServerRound", kinds: list[int]) -> str:
     ids = sorted(client for client in server.cohort if server.kind_of(client) in kinds)
     names = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
-    modules = ", ".join(f"others[{kind - 1}]" if kind else "client" for kind in kinds)
+    modules = ", ".join(f"other_models[{kind - 1}]" if kind else "model" for kind in kinds)
     return f"{modules} (client {names})" if ids else modules

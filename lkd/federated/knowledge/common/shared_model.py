@@ -39,6 +39,6 @@ def check_alike(models: list[Tensors], layer: str) -> None:
         wrong = sorted(n for n in shapes.keys() | first.keys() if shapes.get(n) != first.get(n))
         if wrong:
             raise ValueError(
-                f"{wrong[0]} of others[{kind - 1}] is {shapes.get(wrong[0])}, of client {first.get(wrong[0])}: the shared "
+                f"{wrong[0]} of other_models[{kind - 1}] is {shapes.get(wrong[0])}, of model {first.get(wrong[0])}: the shared "
                 "model must be the same in all architectures."
             )
