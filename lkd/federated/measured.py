@@ -218,5 +218,5 @@ class Measured(Members):
         return {
             "algorithm": type(self.algorithm).__name__,
             "server_optimizer": type(optimizers[0]).__name__ if optimizers else None,
-            "architectures": f"{len(self.architectures)} architectures, client_models={self.assign}",
+            "architectures": f"{len(self.architectures)} architectures, client_models={self.client_models}",
         }
