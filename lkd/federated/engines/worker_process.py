@@ -50,6 +50,8 @@ def serve(pipe: Connection) -> None:
             side = _begin(pipe, body)
         elif side is not None:
             _do(pipe, side, command, body)
+        elif command["do"] == "answer":
+            pipe.send_bytes(pack(Reply(client=command["client"], error="its worker process did not begin")))
 
 
 def _begin(pipe: Connection, job: bytes) -> ClientSide | None:
@@ -59,8 +61,11 @@ def _begin(pipe: Connection, job: bytes) -> ClientSide | None:
         data = cloudpickle.loads(clients) if isinstance(clients, bytes) else clients
         side = ClientSide(Job(description, place, data, callbacks))
     except Exception as error:
-        traceback.print_exc()
-        pipe.send_bytes(pack(Reply(error=str(error), refused=isinstance(error, ValueError | TypeError))))
+        refused = isinstance(error, ValueError | TypeError)
+        if not refused:  # a bug, which is read where it happened
+            traceback.print_exc()
+        told = str(error) if refused else f"{type(error).__name__}: {error}"
+        pipe.send_bytes(pack(Reply(error=told, refused=refused)))
         return None
     pipe.send_bytes(pack(Reply()))
     return side
