@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from lkd.finite import require_finite
+from lkd.looks import looks_first
 from lkd.losses.unimodal import agreement_loss, unimodal_loss
 from lkd.modalities import PRESENT, drop
 from lkd.models.fusion import Fusion
@@ -115,6 +116,7 @@ class MultimodalClient(Classifier):
             x = {**inputs, PRESENT: drop({m: present[m] for m in inputs}, self.modality_dropout)}
         return self.network(x)
 
+    @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The loss of a labelled batch; prototypes learn from it, too."""
         x, y = labelled(batch)

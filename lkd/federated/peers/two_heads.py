@@ -24,6 +24,7 @@ from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.topology import Topology
 from lkd.federated.topology.base import Edges, check_topology
 from lkd.finite import require_finite
+from lkd.looks import looking
 from lkd.losses.dissimilarity import Measure
 from lkd.losses.inputs import full_precision
 
@@ -135,7 +136,10 @@ class TwoHeads(Algorithm):
 
         @functools.wraps(step)  # the local loop reads the user's signature to decide what to pass
         def either(batch: Any, *args: Any, **kwargs: Any) -> Any:
-            return step(batch, *args, **kwargs) if self._teachers is None else self._step(module, batch)
+            if self._teachers is None:
+                return step(batch, *args, **kwargs)
+            with looking(module, first=not args or args[0] == 0):
+                return self._step(module, batch)
 
         module.training_step = either  # type: ignore[method-assign]
 
