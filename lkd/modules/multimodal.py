@@ -122,7 +122,10 @@ class MultimodalClient(Classifier):
         x, y = labelled(batch)
         with self._taps() as taps:
             logits = self(x)
-        seen = self._seen(taps)
+        whole = self.network.everybody(taps.input(NETWORK))
+        seen: dict[str, Tensor | None] = (
+            dict.fromkeys(self.network.modalities) if whole else {**self._seen(taps)}
+        )
         heads = self._each(taps, "heads")
         parts = {"cross entropy": self.loss(logits, y)}
         if self.unimodal:
@@ -132,7 +135,7 @@ class MultimodalClient(Classifier):
         loss = torch.stack(list(parts.values())).sum()
         require_finite(self, loss, parts)
         if len(self.network.prototypes):
-            self.network.learn(self._each(taps, "projections"), torch.stack(list(seen.values()), 1), y)
+            self.network.learn(self._each(taps, "projections"), seen, y)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(y))
         return loss
 

@@ -9,12 +9,16 @@ from torchmetrics import MeanMetric
 
 from lkd.copies import copied
 from lkd.distillation import Distiller
+from lkd.distillation.adapters import ADAPTERS
 from lkd.federated.client.functional_step import functional_step
 from lkd.federated.client.logger import Log
-from lkd.losses import DKD, KD, FitNets
+from lkd.losses import DIST, DKD, KD, NKD, PKT, RKD, FitNets
 from lkd.models import MLP
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
+
+from ..modules.modalities import client as several
+from ..modules.modalities import samples
 
 K = 5
 
@@ -84,15 +88,40 @@ def test_five_stacked_clients_are_five_clients():
 
 def test_with_a_teacher_in_common():
     module, teacher = classifier(), Teacher(classifier(11))
+    features = {"student_layer": "network.0", "teacher_layer": "network.0"}
     terms = [
         KD(temperature=2.0, weight=0.9),
         DKD(),
-        FitNets(student_layer="network.0", teacher_layer="network.0"),
+        NKD(),
+        DIST(),
+        FitNets(**features),
+        RKD(**features),
+        PKT(**features),
     ]
     Distiller(teacher, terms, alpha=0.1).attach(module, tuple(part[0] for part in batches()))
     logs = stacked_is_single(module)
-    names = {"train/loss", *(f"distillation/{name}" for name in ("kd", "dkd", "fitnets", "total"))}
+    names = {
+        "train/loss",
+        *(f"distillation/{name}" for name in ("kd", "dkd", "nkd", "dist", "fitnets", "rkd", "pkt", "total")),
+    }
     assert logs.keys() == names
+
+
+def test_adapters_are_a_clients_own():
+    """As at a worker, where they are children of the module."""
+    x, y = batches()
+    teacher = Classifier(nn.Sequential(MLP(6, 12), nn.Linear(12, 3)), num_classes=3).double()
+    module, log = classifier(), Log()
+    term = FitNets(student_layer="network.0", teacher_layer="network.0")
+    Distiller(Teacher(teacher), [term]).attach(module, (x[0], y[0]))
+    module.add_module(ADAPTERS, vars(module).pop(ADAPTERS).double())
+    torch.manual_seed(3)
+    params = {n: p.detach() + torch.randn(K, *p.shape).double() for n, p in module.named_parameters()}
+    assert any(name.startswith(ADAPTERS) for name in params)
+    step = functional_step(module, log, example=(x[0], y[0]))
+    gradients, _ = vmap(grad(step, has_aux=True))(params, {}, (x, y))
+    for k in range(K):
+        same(one(gradients, k), by_hand(module, one(params, k), (x[k], y[k]))[0])
 
 
 def test_a_teacher_in_common_where_the_students_own_step_is_not_run():
@@ -112,6 +141,56 @@ def test_dropout_draws_for_every_client():
     assert torch.equal(logs["train/loss"], losses)
     module.eval()
     assert len(set(stacked(alike, buffers, batch)[0].tolist())) == 1
+
+
+@pytest.mark.parametrize("fusion", ["late", "mean", "concat", "gated", "attention"])
+def test_clients_of_several_modalities_that_all_samples_have(fusion):
+    options = {"fusion": fusion, "completion": "prototype", "unimodal": 0.5, "agreement": 0.3}
+    clients, log = [several(seed=seed, **options).double() for seed in range(K)], Log()
+    x, y = whole(4 * K)
+    x = {m: values.reshape(K, 4, *values.shape[1:]) for m, values in x.items()}
+    params, buffers = stack_module_state(clients)
+    step = functional_step(clients[0], log, example=(one(x, 0), y[:4]))
+    batch = (x, y.reshape(K, 4))
+    gradients, (logs, after) = vmap(grad(step, has_aux=True))(params, buffers, batch)
+    for k, client in enumerate(clients):
+        expected, logged = by_hand(client, one(params, k), (one(x, k), batch[1][k]))
+        assert {n for n, g in expected.items() if g is not None} and after[
+            "network.prototypes.acc.sums"
+        ].any()
+        same(
+            {n: g for n, g in one(gradients, k).items() if expected[n] is not None},
+            {n: g for n, g in expected.items() if g is not None},
+        )
+        same(one(after, k), dict(client.named_buffers()))
+        mine = Log()
+        mine.add(one(logs, k), log)
+        same(mine.compute(), logged)
+
+
+def whole(count):
+    """Samples that have everything, without a word of who has what."""
+    x, y = samples(count, missing=0.0)
+    return {m: values.double() for m, values in x.items() if m != "present"}, y
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"completion": "prototype", "agreement": 0.4}, {"fusion": "attention"}]
+)
+def test_masks_that_leave_nobody_out_change_no_bit(options):
+    x, y = whole(8)
+    masks = {m: torch.ones(8, dtype=torch.bool) for m in x}
+    results = []
+    for given in (x, {**x, "present": masks}, {**x, "present": {"gyro": masks["gyro"]}}):
+        module = several(**options).double()
+        gradients, logs = by_hand(module, dict(several(**options).double().named_parameters()), (given, y))
+        results.append(
+            ({n: g for n, g in gradients.items() if g is not None}, logs, dict(module.named_buffers()))
+        )
+    for gradients, logs, buffers in results[1:]:
+        assert logs == results[0][1] and gradients.keys() == results[0][0].keys()
+        assert all(torch.equal(gradient, results[0][0][n]) for n, gradient in gradients.items())
+        assert all(torch.equal(buffer, results[0][2][n]) for n, buffer in buffers.items())
 
 
 class Normalizes(LightningModule):
