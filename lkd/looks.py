@@ -58,6 +58,9 @@ def later(values: Sequence[Tensor], refuse: Refuse) -> None:
         values: Scalars, without their graphs.
         refuse: Is given them as numbers, and raises if they are not right.
 
+    Raises:
+        RuntimeError: For values inside of a `torch.func.vmap` that the step itself calls; they cannot be looked at.
+
     Example:
         >>> def refuse(values):
         ...     if values[0] < 0:
@@ -71,9 +74,11 @@ def later(values: Sequence[Tensor], refuse: Refuse) -> None:
         ValueError: a negative label, -1.
     """
     here = _here.get()
-    if here is None:
-        refuse(_numbers([values])[0])
-    elif here is not _NOBODY:
+    if here is _NOBODY:
+        return
+    if here is None or not all(map(_outlives, values)):
+        refuse([float(value) for value in values])
+    else:
         here.entries.append((values, refuse))
 
 
@@ -159,6 +164,15 @@ def looks_first(step: Step) -> Step:
             return step(self, batch, batch_idx)
 
     return cast(Step, looked)
+
+
+def _outlives(value: Tensor) -> bool:
+    """Whether a tensor is still one after the step; one of a transformation by `torch.func` has no memory of its own."""
+    try:
+        value.data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _numbers(groups: Sequence[Sequence[Tensor]]) -> list[list[float]]:

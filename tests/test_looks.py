@@ -13,6 +13,7 @@ from lkd.callbacks import LogitDistillation
 from lkd.federated import FedAvg
 from lkd.finite import require_finite_weights
 from lkd.looks import EVERY, later, look_back, looking, looks, unseen
+from lkd.losses.scores import split_ignored
 from lkd.models import CIFARResNet, MultiExit, TorchvisionDetector
 from lkd.modules import (
     Classifier,
@@ -88,6 +89,24 @@ def test_where_nobody_looks():
     with unseen(), looking(module, first=True):
         assert not looks()
         later([torch.tensor(-1)], positive)
+    look_back(module)
+
+
+def test_inside_of_transformations_of_the_step_itself():
+    """Their tensors are none any more when a training looks back."""
+    module, labels = nn.Linear(1, 1), torch.tensor([[0, 1], [2, 7]])
+
+    def smallest(rows):
+        later([rows.amin() - 1], positive)
+        return rows.float().sum()
+
+    with looking(module, first=False):
+        with pytest.raises(ValueError, match="-1 is not"):
+            torch.func.grad(lambda x: smallest(x))(labels[0].float())
+        with pytest.raises(RuntimeError, match="vmap"):
+            torch.func.vmap(smallest)(labels)
+        counted = torch.func.vmap(lambda rows: split_ignored(rows, 2, 3)[1])(labels)
+    assert counted.all()
     look_back(module)
 
 

@@ -94,5 +94,5 @@ class _TrainingStep(nn.Module):
             if before is None:
                 del self.module.log
             else:
-                self.module.log = before
+                vars(self.module)["log"] = before
         return loss, (logs, dict(self.module.named_buffers(remove_duplicate=False)))
