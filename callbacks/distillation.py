@@ -14,6 +14,8 @@ from lkd.distillation import Distiller
 from lkd.distillation.adapters import ADAPTERS, LAYERS, SHAPES, layers_of, may_adapt, pairs_of
 from lkd.federated import Federation
 from lkd.federated.client.elsewhere import Students
+from lkd.finite import require_finite_weights
+from lkd.looks import look_back
 from lkd.losses import Term
 from lkd.packages import overrides
 from lkd.teachers import Teacher
@@ -192,7 +194,8 @@ class Distillation(Callback):
                     parameter.grad.copy_(cast(Tensor, mean))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs what share of the samples a `CachedTeacher` has not been asked about again."""
+        """Looks back at the steps' losses, and logs what share of the samples a `CachedTeacher` was not asked about again."""
+        look_back(pl_module)
         views = getattr(getattr(trainer, "datamodule", None), "views_per_image", None) or 1
         enough = views + (4 if is_of_clients(pl_module) else 1)  # rounds take other clients
         rates = [
@@ -206,8 +209,9 @@ class Distillation(Callback):
     ) -> None:
         """Keeps the adapters beside the student's weights, not among them, and says that it was there.
 
-        A run that resumes without this callback is told so by Lightning.
+        A run that resumes without this callback is told so by Lightning. Weights that are not finite are not saved.
         """
+        require_finite_weights(pl_module)
         checkpoint.setdefault("callbacks", {}).setdefault(self.state_key, {})
         checkpoint.update(self._learned(pl_module) or self._left or {})
 

@@ -23,6 +23,7 @@ from lkd.distillation.samples import require_samples
 from lkd.distillation.student import Known, Passed, run
 from lkd.distillation.wrapping import wrap
 from lkd.finite import require_finite
+from lkd.looks import looking
 from lkd.losses import Term
 from lkd.nested import shallow
 from lkd.teachers import Teacher
@@ -207,6 +208,10 @@ class Distiller:
     def _distilled_step(self, module: LightningModule, inner: Step, batch: Any, *args: Any) -> Any:
         # a deep copy of the student has shown nothing yet
         known = self._known.setdefault(module, Known(inner))
+        with looking(module, first=args[0] == 0 if args else not known.ran):
+            return self._distilled(module, known, batch, args)
+
+    def _distilled(self, module: LightningModule, known: Known, batch: Any, args: tuple[Any, ...]) -> Any:
         passed = self._pass(module, known, batch, args)
         if passed is None:
             return None

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from lkd.looks import later
 from lkd.losses.inputs import prepare
 
 
@@ -144,17 +145,22 @@ def split_ignored(labels: Tensor, size: int, classes: int) -> tuple[Tensor, Tens
     check_labels(labels, size)
     counts = labels != IGNORED
     labels = torch.where(counts, labels, 0).long()
+
+    def refuse(ends: list[float]) -> None:
+        low, high = map(int, ends)
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"labels must be classes from 0 to {classes - 1}, as there are {classes} logits, or {IGNORED} for samples to leave out, "
+                f"got {low} to {high}"
+            )
+
+    if not len(labels):
+        return labels, counts
     try:
-        outside = bool(((labels < 0) | (labels >= classes)).any())
+        later(labels.aminmax(), refuse)
     except RuntimeError as error:  # no value of one sample can be looked at there
         if "vmap" not in str(error):
             raise
-        outside = False
-    if outside:
-        raise ValueError(
-            f"labels must be classes from 0 to {classes - 1}, as there are {classes} logits, or {IGNORED} for samples to leave out, "
-            f"got {int(labels.min())} to {int(labels.max())}"
-        )
     return labels, counts
 
 

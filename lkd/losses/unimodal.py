@@ -9,13 +9,16 @@ from torch import Tensor
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 
+Present = Mapping[str, Tensor | None]
+"""Who has a modality, bools `(B,)`; None where everybody is known to have it, so that nothing has to be looked at."""
 
-def unimodal_loss(heads: Mapping[str, Tensor], present: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+
+def unimodal_loss(heads: Mapping[str, Tensor], present: Present, labels: Tensor) -> Tensor:
     """Cross entropy of each modality's head on the samples that have it, mean over those samples, then over modalities.
 
     Args:
         heads: Logits `(B, C)` by modality; rows of samples without it do not count.
-        present: Bools `(B,)` by modality.
+        present: Bools `(B,)` by modality, or None for all of the batch.
         labels: `(B,)`.
 
     Returns:
@@ -26,17 +29,17 @@ def unimodal_loss(heads: Mapping[str, Tensor], present: Mapping[str, Tensor], la
         >>> unimodal_loss({"a": torch.zeros(2, 2)}, {"a": there}, torch.tensor([0, 1]))
         tensor(0.6931)
     """
-    return _mean(heads, present, lambda own, rows: F.cross_entropy(full_precision(own), labels[rows]))
+    return _mean(heads, present, lambda own, rows: F.cross_entropy(full_precision(own), _of(labels, rows)))
 
 
-def agreement_loss(heads: Mapping[str, Tensor], present: Mapping[str, Tensor], fused: Tensor) -> Tensor:
+def agreement_loss(heads: Mapping[str, Tensor], present: Present, fused: Tensor) -> Tensor:
     """`KL(softmax(fused) ‖ softmax(head))` of each modality's head, averaged as in `unimodal_loss`.
 
     Summed over classes; the fused logits teach, and learn nothing from it.
 
     Args:
         heads: Logits `(B, C)` by modality; rows of samples without it do not count.
-        present: Bools `(B,)` by modality.
+        present: Bools `(B,)` by modality, or None for all of the batch.
         fused: Logits `(B, C)`; no gradient flows into them.
 
     Returns:
@@ -47,13 +50,21 @@ def agreement_loss(heads: Mapping[str, Tensor], present: Mapping[str, Tensor], f
         >>> agreement_loss({"a": torch.zeros(2, 2)}, {"a": there}, torch.zeros(2, 2))
         tensor(0.)
     """
-    return _mean(heads, present, lambda own, rows: kd_loss(own, fused[rows], temperature=1.0))
+    return _mean(heads, present, lambda own, rows: kd_loss(own, _of(fused, rows), temperature=1.0))
 
 
 def _mean(
-    heads: Mapping[str, Tensor], present: Mapping[str, Tensor], loss: Callable[[Tensor, Tensor], Tensor]
+    heads: Mapping[str, Tensor], present: Present, loss: Callable[[Tensor, Tensor | None], Tensor]
 ) -> Tensor:
-    found = [loss(logits[present[m]], present[m]) for m, logits in heads.items() if present[m].any()]
+    found = [
+        loss(_of(logits, rows), rows)
+        for rows, logits in ((present[m], logits) for m, logits in heads.items())
+        if rows is None or rows.any()
+    ]
     if not found:
         raise ValueError(f"no sample of the batch has any of the modalities {', '.join(heads)}.")
     return torch.stack(found).mean()
+
+
+def _of(values: Tensor, rows: Tensor | None) -> Tensor:
+    return values if rows is None else values[rows]

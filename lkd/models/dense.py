@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lkd.looks import later
 from lkd.losses import decode_boxes
 from lkd.models.suppression import Detections, suppressed
 
@@ -38,7 +39,7 @@ def grid(feats: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tenso
 
 
 def check_targets(boxes: Tensor, labels: Tensor, num_classes: int) -> None:
-    """Raises ValueError if a box is not finite, or a label is no class.
+    """Raises ValueError if a box is not finite, or a label is no class; values are looked at as `lkd.looks.later` says.
 
     Args:
         boxes: `(N, 4)`, of all images.
@@ -51,13 +52,19 @@ def check_targets(boxes: Tensor, labels: Tensor, num_classes: int) -> None:
         ...
         ValueError: targets: labels [3] are outside the classes 0..1.
     """
-    if not bool(boxes.isfinite().all()):
-        raise ValueError("targets: a box is not finite (NaN or infinite).")
     if labels.is_floating_point() and len(labels):
         raise ValueError(f"targets: labels are {labels.dtype}, but classes are integers (int64).")
-    outside = labels[(labels < 0) | (labels >= num_classes)].unique().tolist()
-    if outside:
-        raise ValueError(f"targets: labels {outside} are outside the classes 0..{num_classes - 1}.")
+    strange = (labels < 0) | (labels >= num_classes)
+
+    def refuse(found: list[float]) -> None:
+        finite, outside = found
+        if not finite:
+            raise ValueError("targets: a box is not finite (NaN or infinite).")
+        if outside:
+            names = labels[strange].unique().tolist()
+            raise ValueError(f"targets: labels {names} are outside the classes 0..{num_classes - 1}.")
+
+    later([boxes.isfinite().all(), strange.any()], refuse)
 
 
 def boxes_and_scores(outputs: Outputs) -> tuple[Tensor, Tensor]:

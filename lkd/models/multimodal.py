@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from lkd.modalities import split
+from lkd.modalities import PRESENT, split
 from lkd.models.encoders import PresentLinear, check_encoders, feature_width, make_encoder, pooled
 from lkd.models.fusion import Fusion, MeanFusion, make_fusion
 from lkd.models.prototypes import ClassPrototypes, complete
@@ -123,7 +123,7 @@ class Multimodal(nn.Module):
             )
         nobody = torch.zeros_like(next(iter(present.values())))
         there = torch.stack([present[m] if m in inputs else nobody for m in self.modalities], 1)
-        if not (anything := there.any(1)).all():
+        if not self.everybody(x) and not (anything := there.any(1)).all():
             empty = (~anything).nonzero().squeeze(1)
             raise ValueError(
                 f"{len(empty)} of {len(there)} samples, the first being number {int(empty[0])}, have none of the modalities "
@@ -131,27 +131,36 @@ class Multimodal(nn.Module):
             )
         return ours, there
 
+    def everybody(self, x: dict[str, Any]) -> bool:
+        """Whether a batch says by its form, before any value is looked at, that all of its samples have all modalities."""
+        masks = x.get(PRESENT) or {}
+        return all(m not in masks and len(x.get(m, ())) > 0 for m in self.modalities)
+
     def forward(self, x: Any) -> Tensor:
         """Logits `(B, classes)` of the fused modalities; all heads run, for who taps them."""
         inputs, there = self.owned(x)
-        each = [self._embed(m, inputs.get(m), there[:, i]) for i, m in enumerate(self.modalities)]
+        whole = self.everybody(x)
+        each = [self._embed(m, inputs.get(m), there[:, i], whole) for i, m in enumerate(self.modalities)]
         embeddings = torch.stack([e.to(each[0].dtype) for e in each], 1)
-        if len(self.prototypes) and not there.all():
+        if len(self.prototypes) and not whole and not there.all():
             embeddings, there = self._complete(embeddings, there)
+        # copies, whoever is there, so that one and the same kernel runs
+        rows = [slice(None) if whole else there[:, i] for i in range(len(self.modalities))]
         logits = [
-            self.heads[m](embeddings[there[:, i], i], there[:, i]) for i, m in enumerate(self.modalities)
+            self.heads[m](embeddings[rows[i], i].contiguous(), there[:, i])
+            for i, m in enumerate(self.modalities)
         ]
         fused = self.embedding(embeddings, there)
         for head in self.auxiliary:
             head(fused)
         return self.head(torch.stack(logits, 1), there) if self.late else self.head(fused)
 
-    def _embed(self, modality: str, given: Tensor | None, present: Tensor) -> Tensor:
-        """Embeddings `(B, D)` of one modality."""
+    def _embed(self, modality: str, given: Tensor | None, present: Tensor, whole: bool) -> Tensor:
+        """Embeddings `(B, D)` of one modality; `whole` says that everybody has it, without a look at who is present."""
         projection = cast(PresentLinear, self.projections[modality])
-        if given is None or not present.any():
+        if given is None or not (whole or present.any()):
             return projection(projection.weight.new_zeros(0, self.widths[modality]), present)
-        given = given if present.all() else given[present]
+        given = given if whole or present.all() else given[present]
         try:
             features = self.encoders[modality](given)
         except torch.OutOfMemoryError:
@@ -168,14 +177,19 @@ class Multimodal(nn.Module):
         known = torch.stack([each.known for each in prototypes])
         return complete(embeddings, there, means, known, self.temperature)
 
-    def learn(self, embeddings: Mapping[str, Tensor], present: Tensor, labels: Tensor) -> None:
+    def learn(
+        self, embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor | None], labels: Tensor
+    ) -> None:
         """Lets the prototypes take in a batch.
 
         Args:
             embeddings: What `projections.<m>` gave, `(B, D)` by modality.
-            present: Who has which modality, `(B, M)`.
+            present: Who has it, `(B,)` by modality; None where everybody does.
             labels: `(B,)`.
         """
-        for i, m in enumerate(self.modalities):
-            prototypes = cast(ClassPrototypes, self.prototypes[m])
-            prototypes.learn(embeddings[m][present[:, i]].detach(), labels[present[:, i]])
+        for m in self.modalities:
+            prototypes, rows = cast(ClassPrototypes, self.prototypes[m]), present[m]
+            if rows is None:
+                prototypes.learn(embeddings[m].detach(), labels)
+            else:
+                prototypes.learn(embeddings[m][rows].detach(), labels[rows])

@@ -41,7 +41,8 @@ class ClassPrototypes(nn.Module):
     @torch.no_grad()
     def learn(self, embeddings: Tensor, labels: Tensor) -> None:
         """Takes in embeddings `(N, D)` of samples of classes `(N,)`."""
-        one_hot = F.one_hot(labels, len(self.weights)).to(self.sums)
+        classes = torch.arange(len(self.weights), device=labels.device)
+        one_hot = (labels.unsqueeze(1) == classes).to(self.sums)  # F.one_hot looks at the labels
         count = one_hot.sum(0)
         means = one_hot.T @ embeddings.to(self.sums) / count.clamp_min(1).unsqueeze(1)
         rate = (1 - self.momentum) * (count > 0)

@@ -5,17 +5,18 @@ from typing import Any, Literal
 
 import timm
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
+from lkd.looks import later, looks_first
 from lkd.modules.optimize import configure
+from lkd.modules.watched import Watched
 from lkd.pruned import replay
 
 
-class Classifier(LightningModule):
+class Classifier(Watched):
     """Trains, evaluates and applies an image classifier with the cross entropy, or another criterion.
 
     Batches are tuples of `x (B, C, H, W)` and `y (B,)` int64. Logs `train/loss`, `val/loss`, `val/acc`,
@@ -84,6 +85,7 @@ class Classifier(LightningModule):
         check_classes(labels, self.num_classes)
         return self.criterion(logits, labels)
 
+    @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Loss of a labelled batch."""
         x, y = labeled(batch)
@@ -137,6 +139,8 @@ class Classifier(LightningModule):
 def check_classes(labels: Tensor, num_classes: int) -> None:
     """Raises ValueError if labels are outside the classes; probabilities `(B, C)` are not looked at.
 
+    Values are looked at as `lkd.looks.later` says.
+
     Example:
         >>> check_classes(torch.tensor([1, 2]), 2)
         Traceback (most recent call last):
@@ -150,12 +154,17 @@ def check_classes(labels: Tensor, num_classes: int) -> None:
             f"labels are {labels.dtype} of shape {tuple(labels.shape)}, but classes are int64 of shape (B,); convert them where "
             "the data set gives them."
         )
-    low, high = torch.stack(labels.aminmax()).tolist() if len(labels) else (0, 0)
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"labels from {low} to {high}: num_classes is {num_classes}, so they must be from 0 to {num_classes - 1}; set "
-            "num_classes, or number the labels from 0."
-        )
+
+    def refuse(ends: list[float]) -> None:
+        low, high = map(int, ends)
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"labels from {low} to {high}: num_classes is {num_classes}, so they must be from 0 to {num_classes - 1}; set "
+                "num_classes, or number the labels from 0."
+            )
+
+    if len(labels):
+        later(labels.aminmax(), refuse)
 
 
 def labeled(batch: Any) -> tuple[Any, Tensor]:

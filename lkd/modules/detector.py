@@ -3,12 +3,12 @@
 from typing import Any, Self, cast
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lkd.finite import require_finite
+from lkd.looks import looks_first
 from lkd.metrics.detection import DetectionTable
 from lkd.models.build import detector_network
 from lkd.models.dense import Detections, Outputs, check_targets
@@ -18,10 +18,11 @@ from lkd.models.torchvision_detector import TorchvisionDetector
 from lkd.models.yolo import YOLO
 from lkd.modules.optimize import configure
 from lkd.modules.started import check_start, resumes, weights_of
+from lkd.modules.watched import Watched
 from lkd.pruned import replay
 
 
-class Detector(LightningModule):
+class Detector(Watched):
     """Trains, evaluates and applies a detector, or one copy of it per camera.
 
     Batches are dicts with `images (B, 3, H, W)`, `targets` (one dict of `boxes` and `labels` an image) and
@@ -172,6 +173,7 @@ class Detector(LightningModule):
         """Detections of images: dicts of `boxes (N, 4)` xyxy pixels, `scores (N,)` and `labels (N,)`."""
         return self.decode(self(images, cameras))
 
+    @looks_first
     def training_step(self, batch: dict[str, Any], batch_idx: int = 0) -> Tensor:
         """Loss of a labelled batch."""
         if "targets" not in batch:

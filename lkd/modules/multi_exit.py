@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
+from lkd.looks import looks_first
 from lkd.losses.exits import byot_loss
 from lkd.models import MultiExit
 from lkd.modules.classifier import Classifier, labeled
@@ -60,6 +61,7 @@ class MultiExitClassifier(Classifier):
             metrics = [MulticlassAccuracy(num_classes, average="micro") for _ in network.heads]
             setattr(self, f"{stage}_exits", nn.ModuleList(metrics))
 
+    @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Self-distillation on a labelled batch."""
         x, y = labeled(batch)

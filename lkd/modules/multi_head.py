@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
+from lkd.looks import looks_first
 from lkd.models.multi_head import MultiHead
 from lkd.modules.classifier import Classifier, labeled
 from lkd.taps import Taps
@@ -57,6 +58,7 @@ class MultiHeadClassifier(Classifier):
             accuracies = [MulticlassAccuracy(num_classes, average="micro") for _ in self.layers]
             setattr(self, f"{stage}_heads", nn.ModuleList(accuracies))
 
+    @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The main head's loss of a labelled batch."""
         x, y = labeled(batch)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from lkd.finite import require_finite
+from lkd.looks import looks_first
 from lkd.losses.unimodal import agreement_loss, unimodal_loss
 from lkd.modalities import PRESENT, drop
 from lkd.models.fusion import Fusion
@@ -115,12 +116,16 @@ class MultimodalClient(Classifier):
             x = {**inputs, PRESENT: drop({m: present[m] for m in inputs}, self.modality_dropout)}
         return self.network(x)
 
+    @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The loss of a labelled batch; prototypes learn from it, too."""
         x, y = labeled(batch)
         with self._taps() as taps:
             logits = self(x)
-        seen = self._seen(taps)
+        whole = self.network.everybody(taps.input(NETWORK))
+        seen: dict[str, Tensor | None] = (
+            dict.fromkeys(self.network.modalities) if whole else {**self._seen(taps)}
+        )
         heads = self._each(taps, "heads")
         parts = {"cross entropy": self.loss(logits, y)}
         if self.unimodal:
@@ -130,7 +135,7 @@ class MultimodalClient(Classifier):
         loss = torch.stack(list(parts.values())).sum()
         require_finite(self, loss, parts)
         if len(self.network.prototypes):
-            self.network.learn(self._each(taps, "projections"), torch.stack(list(seen.values()), 1), y)
+            self.network.learn(self._each(taps, "projections"), seen, y)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(y))
         return loss
 

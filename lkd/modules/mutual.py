@@ -3,18 +3,19 @@
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
+from lkd.looks import looks_first
 from lkd.losses.mutual import mutual_losses
 from lkd.modules.classifier import check_classes, labeled
 from lkd.modules.optimize import configure
+from lkd.modules.watched import Watched
 
 
-class MutualLearning(LightningModule):
+class MutualLearning(Watched):
     """Trains K peers on the same batches; each learns from the labels and from the others' probabilities.
 
     Zhang et al.: Deep Mutual Learning, CVPR 2018, arXiv:1706.00384; the loss is `lkd.losses.mutual_losses`. All peers
@@ -72,6 +73,7 @@ class MutualLearning(LightningModule):
         """Logits `(B, num_classes)` of every peer."""
         return [peer(x) for peer in self.peers]
 
+    @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The sum of the peers' losses on a labelled batch."""
         x, y = labeled(batch)

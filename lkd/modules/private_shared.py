@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
+from lkd.looks import looks_first
 from lkd.models.private_shared import Answer, PrivateShared
 from lkd.modules.classifier import Classifier, labeled
 from lkd.taps import Taps
@@ -54,6 +55,7 @@ class PrivateSharedClassifier(Classifier):
             accuracies = [MulticlassAccuracy(num_classes, average="micro") for _ in range(2)]
             setattr(self, f"{stage}_both", nn.ModuleList(accuracies))
 
+    @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """The private network's loss of a labelled batch."""
         x, y = labeled(batch)

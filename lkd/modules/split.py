@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
+from lkd.looks import looks_first
 from lkd.losses.feature import fitnets_loss
 from lkd.models.bottleneck import BottleneckDecoder, BottleneckEncoder
 from lkd.models.cut import Cut
@@ -160,6 +161,7 @@ class SplitClassifier(Classifier):
         """Logits `(B, num_classes)` of what has arrived at the server."""
         return self.cut.tail(self.decoder(sent))
 
+    @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Distance of the features, of a batch with or without labels."""
         x = batch if isinstance(batch, Tensor) else batch[0]

@@ -394,7 +394,9 @@ def test_learn_takes_the_present_samples_alone():
     z = {m: torch.randn(B, D) for m in NAMES}
     y = torch.arange(B) % K
     net.learn(
-        {m: v.masked_fill(~MASKS[:, i, None], math.nan) for i, (m, v) in enumerate(z.items())}, MASKS, y
+        {m: v.masked_fill(~MASKS[:, i, None], math.nan) for i, (m, v) in enumerate(z.items())},
+        dict(zip(NAMES, MASKS.unbind(1), strict=True)),
+        y,
     )
     rows = MASKS[:, 0] & (y == 0)
     torch.testing.assert_close(net.prototypes["acc"].means[0], z["acc"][rows].mean(0))

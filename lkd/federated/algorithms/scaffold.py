@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import Tensor
 
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
-from lkd.federated.client.context import ClientContext
+from lkd.federated.client.context import ClientContext, spread
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.tensors import Lists, Tensors, zeros_like
 
@@ -69,7 +70,10 @@ class SCAFFOLD(Algorithm):
         else:
             # (x - y) / (K eta), each parameter with the rate of its group
             new = [x - p.detach() for x, p in zip(context.x, context.params, strict=True)]
-            torch._foreach_div_(new, [context.steps * rate or 1.0 for rate in context.rates])
+            new = [
+                n / _nonzero(context.steps * spread(rate, n))
+                for n, rate in zip(new, context.rates, strict=True)
+            ]
             torch._foreach_sub_(new, context.correction)
         change = torch._foreach_sub(new, context.state["c"])
         context.state["c"] = list(new)
@@ -88,3 +92,8 @@ class SCAFFOLD(Algorithm):
         share = float(mean["metrics"]["weight"]) / server.population
         torch._foreach_add_(list(self.state["c"].values()), list(mean["c"].values()), alpha=share)
         return mean["delta"]
+
+
+def _nonzero(divisor: float | Tensor) -> float | Tensor:
+    """1 in place of 0, which is the rate of what has not moved."""
+    return torch.where(divisor == 0, 1.0, divisor) if isinstance(divisor, Tensor) else divisor or 1.0

@@ -108,10 +108,13 @@ class ClientContext:
         return self.loop.local_optimizer.optimizer
 
     @property
-    def rates(self) -> list[float]:
-        """The present learning rate of each of `params`; 0 for one that is not optimized."""
-        groups = self.optimizer.param_groups
-        rate = {id(p): float(group["lr"]) for group in groups for p in group["params"]}
+    def rates(self) -> list[float | Tensor]:
+        """The present learning rate of each of `params`: a number, or one `(K,)` of each of K stacked clients; 0 for what is frozen."""
+        rate: dict[int, float | Tensor] = {}
+        for group in self.optimizer.param_groups:
+            lr = group["lr"]
+            each = lr if isinstance(lr, Tensor) and lr.numel() > 1 else float(lr)
+            rate |= dict.fromkeys(map(id, group["params"]), each)
         return [rate.get(id(p), 0.0) for p in self.params]
 
     def scale_rates(self, factor: float) -> None:
@@ -130,3 +133,22 @@ class ClientContext:
     def full_gradient_at_x(self) -> list[Tensor]:
         """The gradient of the client's whole training data at x: one more pass over it."""
         return self.loop.full_gradient(self.client.ordered_batches("train"), self.x)
+
+
+def spread(value: float | Tensor, over: Tensor) -> float | Tensor:
+    """A value of each client, in the shape in which it multiplies a tensor of all of them.
+
+    Args:
+        value: A number, or `(K,)`.
+        over: A tensor of one client, or `(K, ...)` of K of them, stacked.
+
+    Example:
+        >>> spread(torch.tensor([1.0, 2.0]), torch.ones(2, 3)) * torch.ones(2, 3)
+        tensor([[1., 1., 1.],
+                [2., 2., 2.]])
+        >>> spread(0.5, torch.ones(3))
+        0.5
+    """
+    if not isinstance(value, Tensor) or not value.ndim:
+        return value
+    return value.to(over).reshape(-1, *[1] * (over.ndim - 1))

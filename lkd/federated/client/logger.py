@@ -1,6 +1,8 @@
 """What a client's module logs, collected without a Trainer."""
 
+import contextlib
 import numbers
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +16,9 @@ class Log:
     Numbers and tensors are averaged, weighted by `batch_size` (or `size`, which an evaluation sets to the
     batch's); `reduce_fx` may be `"mean"`, `"sum"`, `"min"` or `"max"`. A torchmetrics `Metric` is computed and
     reset at the end. Where and when Lightning would show a value (`on_step`, `prog_bar`, ...) does not count here.
+
+    A step that is a pure function must leave nothing behind, least of all tensors of `torch.func.vmap`: `returning` gives the
+    caller what is logged inside, and `add` takes up one client's share of it.
 
     Example:
         >>> log = Log()
@@ -29,6 +34,8 @@ class Log:
         self._reductions: dict[str, str] = {}
         self._metrics: dict[str, Metric] = {}
         self.last: dict[str, Any] = {}
+        self.sizes: dict[str, int] = {}
+        """Samples that each value was of in the step that `returning` was around last."""
 
     def __call__(
         self,
@@ -100,11 +107,64 @@ class Log:
             return float(self.last[base])
         return computed.get(base) if suffix == "epoch" else None
 
+    @contextlib.contextmanager
+    def returning(self) -> Iterator[dict[str, Tensor]]:
+        """Yields a dict, which has a scalar for each name that was logged inside once that is over; the log is as it was.
+
+        Raises:
+            ValueError: If a torchmetrics `Metric` is logged inside, which keeps what it has seen.
+
+        Example:
+            >>> log, whole = Log(), Log()
+            >>> with log.returning() as logs:
+            ...     log("loss", torch.tensor(5.0), batch_size=2)
+            >>> logs, log.compute()
+            ({'loss': tensor(5.)}, {})
+            >>> whole.add(logs, log), whole.compute()
+            (None, {'loss': 5.0})
+        """
+        logs: dict[str, Tensor] = {}
+        kept, self._values = self._values, {}
+        metrics, self._metrics = self._metrics, {}
+        try:
+            yield logs
+            if self._metrics:
+                raise ValueError(
+                    f"self.log({next(iter(self._metrics))!r}, ...) is given a torchmetrics Metric, which keeps what it has seen, and a step "
+                    "that is stacked over clients can keep nothing: log a tensor."
+                )
+            logs |= {name: self._joined(name, *entry) for name, entry in self._values.items()}
+            self.sizes = {name: sum(sizes) for name, (_, sizes) in self._values.items()}
+        finally:
+            self._values, self._metrics = kept, metrics
+
+    def add(self, logs: Mapping[str, Tensor], of: "Log") -> None:
+        """Notes what a step has returned.
+
+        Args:
+            logs: What `returning` gave, one client's share of it.
+            of: The log that gave it, which knows the sizes.
+        """
+        for name, value in logs.items():
+            self(name, value, reduce_fx=of._reductions[name], batch_size=of.sizes[name])
+
     def clear(self) -> None:
         """Forgets all values, such as those of a client that failed."""
         self._values.clear()
         self._metrics.clear()
         self.size = 1
+
+    def _joined(self, name: str, values: list[Any], sizes: list[int]) -> Tensor:
+        """What a step has logged under a name, as one tensor, which may be of many clients."""
+        tensors = [v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in values]
+        if len(tensors) == 1:
+            return tensors[0].reshape(())
+        stacked = torch.stack([tensor.reshape(()).to(tensors[0].device) for tensor in tensors])
+        if self._reductions[name] == "mean":
+            weights = torch.tensor(sizes, dtype=stacked.dtype, device=stacked.device)
+            return (stacked * weights).sum() / weights.sum()
+        found: Tensor = getattr(stacked, self._reductions[name])()
+        return found
 
     def _reduce(self, name: str, values: list[Any], sizes: list[int]) -> float:
         if all(isinstance(value, Tensor) for value in values):

@@ -16,6 +16,7 @@ from lkd.federated.client.delegation import call_step
 from lkd.federated.client.local_optimizer import LocalOptimizer
 from lkd.federated.client.worker import Worker
 from lkd.federated.protocol.runtime import Runtime
+from lkd.looks import forget, look_back
 from lkd.packages import overrides
 from lkd.transfers import check_hooks, stage
 
@@ -96,6 +97,7 @@ class LocalLoop(Runtime):
         scaler = torch.amp.GradScaler(module.device.type) if scales else None
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         module.train()
+        forget(module)  # what a client that failed has left
         hook("on_train_start")
         index, ends, self._without_loss = 0, True, 0
         for made in range(1, context.planned + 1):
@@ -137,6 +139,7 @@ class LocalLoop(Runtime):
             if ends:
                 hook("on_train_epoch_end")
         hook("on_train_end")
+        look_back(module)
         self._batches, self._trained = [], index
 
     def idle(self) -> dict[str, float]:

@@ -24,6 +24,7 @@ from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.topology import Topology
 from lkd.federated.topology.base import Edges, check_topology
 from lkd.finite import require_finite
+from lkd.looks import looking
 from lkd.losses.dissimilarity import Measure
 from lkd.losses.inputs import full_precision
 
@@ -136,7 +137,8 @@ class TwoHeads(Algorithm):
             scratch = scratch_of(module)
             if "teachers" not in scratch:  # the first phase
                 return step(batch, *args, **kwargs)
-            return self._step(module, batch, scratch)
+            with looking(module, first=not args or args[0] == 0):
+                return self._step(module, batch, scratch)
 
         module.training_step = either  # type: ignore[method-assign]
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lkd.federated.client.context import scratch_of
 from lkd.finite import require_finite
+from lkd.looks import looking
 from lkd.taps import Taps
 
 Extra = Callable[[dict[str, Any], Any, Taps], Tensor | None]
@@ -42,17 +43,18 @@ def add_loss(
 
     @functools.wraps(step)  # the local loop reads the user's signature to decide what to pass
     def extended(batch: Any, *args: Any, **kwargs: Any) -> Any:
-        with Taps(module, layers, "layer") as taps:
-            output = step(batch, *args, **kwargs)
-        if output is None:
-            return None
-        own: Any = output["loss"] if isinstance(output, dict) else output
-        added = extra(scratch_of(module), batch, taps)
-        total: Tensor = alpha * own
-        if added is not None:
-            module.log(name, added.detach())
-            total = total + added
-            require_finite(module, total, {"own": own, name: added})
-        return {**output, "loss": total} if isinstance(output, dict) else total
+        with looking(module, first=not args or args[0] == 0):
+            with Taps(module, layers, "layer") as taps:
+                output = step(batch, *args, **kwargs)
+            if output is None:
+                return None
+            own: Any = output["loss"] if isinstance(output, dict) else output
+            added = extra(scratch_of(module), batch, taps)
+            total: Tensor = alpha * own
+            if added is not None:
+                module.log(name, added.detach())
+                total = total + added
+                require_finite(module, total, {"own": own, name: added})
+            return {**output, "loss": total} if isinstance(output, dict) else total
 
     module.training_step = extended  # type: ignore[method-assign]
