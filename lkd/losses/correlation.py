@@ -4,10 +4,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
-from lkd.losses.term import Term
+from lkd.losses.inputs import check_positive, prepare
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.unit import cosines
 
 
@@ -48,7 +48,7 @@ def cc_loss(student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2
     return F.mse_loss(ours, theirs)
 
 
-class CorrelationCongruence(Term):
+class CorrelationCongruence(PairwiseTerm):
     """Correlations between samples, `cc_loss`; layers are averaged. The usual layer is the embedding.
 
     Args:
@@ -81,11 +81,9 @@ class CorrelationCongruence(Term):
             raise ValueError(f"order must be at least 1, got {order}")
         self.order = order
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `cc_loss` over the layers."""
-        return mean_over_levels(lambda s, t: cc_loss(s, t, self.gamma, self.order), student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `cc_loss` of one layer."""
+        return cc_loss(student, teacher, self.gamma, self.order)
 
 
 def _correlations(features: Tensor, gamma: float, order: int) -> Tensor:

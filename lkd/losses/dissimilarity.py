@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lkd.losses.divergence import (
     js_divergence,
@@ -14,9 +14,9 @@ from lkd.losses.divergence import (
     structural_entropic_distance,
     triangular_discrimination,
 )
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
+from lkd.losses.inputs import check_positive
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import prepare_classes, prepare_teachers, require_classes
-from lkd.losses.term import Term
 
 Measure = Literal["ce", "kl", "js", "triangular", "sed", "msed"]
 
@@ -86,7 +86,7 @@ def dissimilarity_loss(
     return distance.mean() * temperature**2
 
 
-class Dissimilarity(Term):
+class Dissimilarity(PairwiseTerm):
     """Distillation by a dissimilarity, `dissimilarity_loss`; several layers are averaged.
 
     Args:
@@ -119,15 +119,9 @@ class Dissimilarity(Term):
         self.measure = measure
         self.temperature = check_positive("temperature", temperature)
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `dissimilarity_loss` over the layers."""
-
-        def loss(ours: Tensor, theirs: Tensor) -> Tensor:
-            return dissimilarity_loss(ours, theirs, self.measure, self.temperature)
-
-        return mean_over_levels(loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `dissimilarity_loss` of one layer."""
+        return dissimilarity_loss(student, teacher, self.measure, self.temperature)
 
 
 def _log_p(logits: Tensor, temperature: float) -> Tensor:

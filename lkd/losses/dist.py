@@ -1,10 +1,10 @@
 """DIST: distillation of class scores by correlation instead of an exact match."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
+from lkd.losses.inputs import check_positive
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import prepare_classes
-from lkd.losses.term import Term
 
 EPS = 1e-8
 
@@ -52,7 +52,7 @@ def dist_loss(
     return (beta * (1 - rows.mean()) + gamma * (1 - columns.mean())) * temperature**2
 
 
-class DIST(Term):
+class DIST(PairwiseTerm):
     """Distillation of a stronger teacher, `dist_loss`; several layers are averaged.
 
     Args:
@@ -88,15 +88,9 @@ class DIST(Term):
         self.beta = beta
         self.gamma = gamma
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `dist_loss` over the layers."""
-
-        def loss(ours: Tensor, theirs: Tensor) -> Tensor:
-            return dist_loss(ours, theirs, self.temperature, self.beta, self.gamma)
-
-        return mean_over_levels(loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `dist_loss` of one layer."""
+        return dist_loss(student, teacher, self.temperature, self.beta, self.gamma)
 
 
 def _correlations(a: Tensor, b: Tensor) -> Tensor:

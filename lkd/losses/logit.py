@@ -1,12 +1,12 @@
 """Distillation of class scores: KD and logit matching."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lkd.losses.divergence import kl_divergence
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
+from lkd.losses.inputs import check_positive
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import prepare_classes, prepare_logits
-from lkd.losses.term import Term
 
 
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
@@ -69,7 +69,7 @@ def logit_matching_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher) / 2
 
 
-class KD(Term):
+class KD(PairwiseTerm):
     """Classic distillation of logits, `kd_loss`; several layers are averaged.
 
     Args:
@@ -96,14 +96,12 @@ class KD(Term):
         super().__init__(weight, student_layer, teacher_layer)
         self.temperature = check_positive("temperature", temperature)
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `kd_loss` over the layers."""
-        return mean_over_levels(lambda s, t: kd_loss(s, t, self.temperature), student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `kd_loss` of one layer."""
+        return kd_loss(student, teacher, self.temperature)
 
 
-class LogitMatching(Term):
+class LogitMatching(PairwiseTerm):
     """Regression of raw logits, `logit_matching_loss`; several layers are averaged.
 
     Example:
@@ -112,8 +110,6 @@ class LogitMatching(Term):
         tensor(0.5000)
     """
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `logit_matching_loss` over the layers."""
-        return mean_over_levels(logit_matching_loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `logit_matching_loss` of one layer."""
+        return logit_matching_loss(student, teacher)

@@ -4,9 +4,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
+from lkd.losses.inputs import check_positive
 from lkd.losses.scores import mean_of, prepare_teachers, split_ignored
 from lkd.losses.teacher_weights import confidence_weights, entropy_weights
 from lkd.losses.term import Term
@@ -127,23 +127,17 @@ class MultiTeacher(WrappedTerm):
             raise ValueError(f"weighting={fixed} holds {len(fixed)} numbers, but there are {count} teachers.")
         return teachers.new_tensor(fixed)
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the loss from the teachers' logits `(B, K, C)`, the mean over the layers."""
-
-        def loss(ours: Tensor, theirs: Tensor) -> Tensor:
-            ours, theirs = prepare_teachers(ours, theirs)
-            weights = self.weights(theirs, labels)
-            if self.combine == "losses":
-                return self._decoupled(ours, theirs, weights, labels)
-            if self.combine == "logits":
-                mean = (theirs * weights[..., None]).sum(1)
-            else:
-                mean = mean_probabilities(theirs, weights, _temperature(self.term) or 1.0)
-            return self.term(ours, mean, labels=labels)
-
-        return mean_over_levels(loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute the loss of one layer from the teachers' logits `(B, K, C)`."""
+        student, teacher = prepare_teachers(student, teacher)
+        weights = self.weights(teacher, labels)
+        if self.combine == "losses":
+            return self._decoupled(student, teacher, weights, labels)
+        if self.combine == "logits":
+            mean = (teacher * weights[..., None]).sum(1)
+        else:
+            mean = mean_probabilities(teacher, weights, _temperature(self.term) or 1.0)
+        return self.term(student, mean, labels=labels)
 
     def _decoupled(self, student: Tensor, teachers: Tensor, weights: Tensor, labels: Tensor | None) -> Tensor:
         if weights.dim() == 1:

@@ -2,11 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lkd.losses.divergence import kl_divergence
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
-from lkd.losses.term import Term
+from lkd.losses.inputs import check_positive, prepare
+from lkd.losses.pairwise import PairwiseTerm
 
 
 def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
@@ -45,7 +45,7 @@ def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) 
     return kl_divergence(log_p, log_q).sum(1).mean() * temperature**2
 
 
-class SigmoidKD(Term):
+class SigmoidKD(PairwiseTerm):
     """Distillation of sigmoids, `sigmoid_kd_loss`, for a single logit or several labels; several layers are averaged.
 
     Args:
@@ -71,11 +71,9 @@ class SigmoidKD(Term):
         super().__init__(weight, student_layer, teacher_layer)
         self.temperature = check_positive("temperature", temperature)
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `sigmoid_kd_loss` over the layers."""
-        return mean_over_levels(lambda s, t: sigmoid_kd_loss(s, t, self.temperature), student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `sigmoid_kd_loss` of one layer."""
+        return sigmoid_kd_loss(student, teacher, self.temperature)
 
 
 def _columns(logits: Tensor) -> Tensor:
