@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lkd.losses.inputs import check_positive, prepare
+from lkd.checks import expect
+from lkd.losses.inputs import prepare
 from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.unit import cosines
 
@@ -41,9 +42,8 @@ def cc_loss(student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2
         >>> cc_loss(torch.eye(2), torch.ones(2, 3)).item()  # (exp(-.8) (.8 + .32))² / 2
         0.1266...
     """
-    check_positive("gamma", gamma)
-    if order < 1:
-        raise ValueError(f"order must be at least 1, got {order}")
+    expect(gamma=gamma, gt=0)
+    expect(order=order, ge=1)
     ours, theirs = (_correlations(x.flatten(1), gamma, order) for x in prepare(student, teacher))
     return F.mse_loss(ours, theirs)
 
@@ -76,9 +76,9 @@ class CorrelationCongruence(PairwiseTerm):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.gamma = check_positive("gamma", gamma)
-        if order < 1:
-            raise ValueError(f"order must be at least 1, got {order}")
+        expect(gamma=gamma, gt=0)
+        self.gamma = gamma
+        expect(order=order, ge=1)
         self.order = order
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import (
     js_divergence,
     kl_divergence,
@@ -14,7 +15,6 @@ from lkd.losses.divergence import (
     structural_entropic_distance,
     triangular_discrimination,
 )
-from lkd.losses.inputs import check_positive
 from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import prepare_classes, prepare_teachers, require_classes
 
@@ -72,17 +72,16 @@ def dissimilarity_loss(
         >>> dissimilarity_loss(student, teacher, "js", temperature=1.0)
         tensor(0.3278)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
+    expect(measure=measure, among=get_args(Measure))
     if measure == "msed":
         teachers = teacher[:, None] if isinstance(teacher, Tensor) and teacher.dim() == 2 else teacher
         student, teachers = prepare_teachers(student, teachers)
         require_classes(student)
         distance = multivariate_sed(_log_p(student, temperature), _log_p(teachers, temperature))
-    elif measure in PAIRWISE:
+    else:
         student, teacher = prepare_classes(student, teacher)
         distance = PAIRWISE[measure](_log_p(student, temperature), _log_p(teacher, temperature))
-    else:
-        raise ValueError(f"measure={measure!r} must be one of {', '.join(map(repr, get_args(Measure)))}")
     return distance.mean() * temperature**2
 
 
@@ -114,10 +113,10 @@ class Dissimilarity(PairwiseTerm):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        if measure not in get_args(Measure):
-            raise ValueError(f"measure={measure!r} must be one of {', '.join(map(repr, get_args(Measure)))}")
+        expect(measure=measure, among=get_args(Measure))
         self.measure = measure
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         """Compute `dissimilarity_loss` of one layer."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lkd.losses.inputs import check_positive
+from lkd.checks import expect
 from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import prepare_classes
 
@@ -45,7 +45,7 @@ def dist_loss(
         >>> dist_loss(student, torch.tensor([[1.0, 2.0, 0.0], [0.0, 4.0, 1.0]]))
         tensor(0.7502)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare_classes(student, teacher)
     p, q = (student / temperature).softmax(1), (teacher / temperature).softmax(1)
     rows, columns = _correlations(p, q), _correlations(p.T, q.T)
@@ -83,7 +83,8 @@ class DIST(PairwiseTerm):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
         self.least_samples = 1 if beta else 3
         self.beta = beta
         self.gamma = gamma

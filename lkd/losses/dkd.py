@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import kl_divergence
-from lkd.losses.inputs import check_positive
 from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import mean_of, prepare_classes, split_ignored
 
@@ -45,7 +45,7 @@ def dkd_loss(
         >>> dkd_loss(student, teacher, torch.tensor([0]))
         tensor(4.1034)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare_classes(student, teacher)
     labels, counts = split_ignored(labels, *student.shape)
     (pair_s, others_s), (pair_t, others_t) = (
@@ -84,7 +84,8 @@ class DKD(PairwiseTerm):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
         self.alpha = alpha
         self.beta = beta
 

@@ -3,8 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.adapted import AdaptedTerm
-from lkd.losses.inputs import check_positive, prepare
+from lkd.losses.inputs import prepare
 from lkd.losses.maps import require_maps, require_positions, same_size, same_width
 from lkd.losses.pairwise import PairwiseTerm
 
@@ -63,8 +64,7 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) ->
         >>> attention_transfer_loss(maps, 4 * maps)
         tensor(0.)
     """
-    if p < 1:
-        raise ValueError(f"p must be at least 1, got {p}")
+    expect(p=p, ge=1)
     student, teacher = same_size(*require_maps(*prepare(student, teacher)))
     student, teacher = require_positions(student, teacher, "AttentionTransfer")
     ours, theirs = (F.normalize(x.abs().pow(p).mean(1).flatten(1)) for x in (student, teacher))
@@ -96,7 +96,7 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
         >>> cwd_loss(maps, maps + 5.0)
         tensor(0.)
     """
-    check_positive("tau", tau)
+    expect(tau=tau, gt=0)
     student, teacher = same_width(*same_size(*require_maps(*prepare(student, teacher))))
     student, teacher = require_positions(student, teacher, "CWD")
     ours, theirs = (F.log_softmax(x.flatten(2) / tau, dim=2).flatten(0, 1) for x in (student, teacher))
@@ -186,7 +186,8 @@ class CWD(AdaptedTerm):
         seed: int = 0,
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer, seed)
-        self.tau = check_positive("tau", tau)
+        expect(tau=tau, gt=0)
+        self.tau = tau
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         """Compute `cwd_loss` of one layer."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lkd.losses.inputs import check_positive
+from lkd.checks import expect
 from lkd.losses.scores import mean_of, prepare_teachers, split_ignored
 from lkd.losses.teacher_weights import confidence_weights, entropy_weights
 from lkd.losses.term import Term
@@ -35,7 +35,7 @@ def mean_probabilities(teachers: Tensor, weights: Tensor, temperature: float = 1
         >>> mean_probabilities(teachers, torch.tensor([0.5, 0.5])).softmax(1)
         tensor([[0.7500, 0.2500]])
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     weighted = F.log_softmax(teachers / temperature, -1) + weights.log()[..., None]
     return temperature * weighted.logsumexp(-2)
 
@@ -78,8 +78,7 @@ class MultiTeacher(WrappedTerm):
         self, term: Term, combine: Combine = "probabilities", weighting: Weighting | list[float] = "uniform"
     ) -> None:
         super().__init__(term)
-        if combine not in ("probabilities", "logits", "losses"):
-            raise ValueError(f"combine={combine!r} must be 'probabilities', 'logits' or 'losses'.")
+        expect(combine=combine, among=("probabilities", "logits", "losses"))
         if isinstance(weighting, str):
             if weighting not in ("uniform", "entropy", "confidence"):
                 raise ValueError(

@@ -3,9 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import soft_cross_entropy
 from lkd.losses.dkd import split_target
-from lkd.losses.inputs import check_positive
 from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import mean_of, prepare_classes, split_ignored
 
@@ -43,7 +43,7 @@ def nkd_loss(
         >>> nkd_loss(student, teacher, torch.tensor([0]))
         tensor(1.9104)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare_classes(student, teacher)
     labels, counts = split_ignored(labels, *student.shape)
     target = -teacher.softmax(1).gather(1, labels[:, None]) * F.log_softmax(student, 1).gather(
@@ -82,7 +82,8 @@ class NKD(PairwiseTerm):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
         self.gamma = gamma
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:

@@ -3,8 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import kl_divergence
-from lkd.losses.inputs import check_positive, prepare
+from lkd.losses.inputs import prepare
 from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import require_classes
 
@@ -43,7 +44,7 @@ def pixel_kd_loss(
         >>> pixel_kd_loss(student, teacher)  # the second pixel agrees
         tensor(0.1639)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare(student, teacher)
     if student.dim() != 4 or teacher.dim() != 4 or student.shape[1] != teacher.shape[1]:
         raise ValueError(
@@ -93,7 +94,8 @@ class PixelKD(PairwiseTerm):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
         self.resize, self.ignore_index = resize, ignore_index
         self.needs_labels = ignore_index is not None
 

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import kl_divergence
-from lkd.losses.inputs import check_positive, prepare
+from lkd.losses.inputs import prepare
 from lkd.losses.pairwise import PairwiseTerm
 
 
@@ -34,7 +35,7 @@ def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) 
         >>> sigmoid_kd_loss(torch.tensor([2.0]), torch.tensor([-2.0]), temperature=1.0)
         tensor(1.5232)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare(_columns(student), _columns(teacher))
     if student.shape != teacher.shape:
         raise ValueError(
@@ -69,7 +70,8 @@ class SigmoidKD(PairwiseTerm):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
         """Compute `sigmoid_kd_loss` of one layer."""

@@ -403,5 +403,5 @@ def test_views_that_come_again_through_a_data_module_and_a_federation(tmp_path):
     batching = Batching(loader)
     rows = np.arange(len(data.datasets["train"]))
     assert len({frozenset(seen(batching.shuffled(rows, seed))) for seed in range(7)}) == 2
-    with pytest.raises(ValueError, match="views_per_image=0 must be at least 1"):
+    with pytest.raises(ValueError, match="views_per_image=0 must be 1 or more"):
         ImageFolderData(tmp_path, views_per_image=0)

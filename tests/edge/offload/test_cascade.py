@@ -159,10 +159,10 @@ def test_what_nothing_meets_is_said_and_the_table_is_there(run, tmp_path):
         ({"tiles": Tiles(2, 2)}, "tiles=.* are parts of frames with boxes, and Digits has none"),
         ({"match_scores": True}, "match_scores=true is of boxes"),
         ({"metric": "map50"}, "metric='map50' is not among what is measured: acc"),
-        ({"draws": 0}, "draws=0 must be at least 1"),
+        ({"draws": 0}, "draws=0 must be 1 or more"),
         ({"threads": 0}, "threads=0 must be 1 or more"),
-        ({"workers": 0}, "workers=0 must be at least 1"),
-        ({"seed": -1}, "seed=-1 must not be negative"),
+        ({"workers": 0}, "workers=0 must be 1 or more"),
+        ({"seed": -1}, "seed=-1 must be 0 or more"),
         ({"teacher_size": 0}, "teacher_size=0 must be 1 pixel or more"),
         ({"gate": Learned(metric="acc")}, r"Learned\(metric='acc'\) is of labels"),
         (

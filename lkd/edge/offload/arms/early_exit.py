@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
+from lkd.checks import expect
 from lkd.edge.nms import Array
 from lkd.edge.offload.arms.arm import samples
 from lkd.edge.offload.arms.exits import ExitArm, answers_of, costs
@@ -44,8 +45,7 @@ class EarlyExit(ExitArm):
     ) -> None:
         super().__init__(model, recipe, gate)
         for name, value in [*(("macs", share) for share in macs), ("reach", reach)]:
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name}={value:g} must be a share, above 0 and at most 1.")
+            expect(**{name: value}, gt=0, le=1, none="no such share", why="it is a share")
         self.macs, self.reach = list(macs), reach
 
     def points(

@@ -21,7 +21,7 @@ def test_values_and_defaults():
         ("{ttl_s: 1, ttl_s: 2}", "ttl_s is given twice"),
         ("{where: sky}", "where='sky' must be frame or slots"),
         ("{step_s: 0}", "step_s=0.0 must be a number of seconds above 0"),
-        ("{agree: 2}", r"agree=2.0 must lie in \[0, 1\]"),
+        ("{agree: 2}", r"agree=2.0 must be in \[0, 1\]"),
         ("{seed: -1}", "seed=-1 must be 0 or more"),
     ],
 )
