@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.checkpoints import FEDERATION, describe
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.clock import Clock
 from lkd.federated.client.state import ClientStore
@@ -58,8 +59,7 @@ class Measured(Members):
         client_timeout: float | None,
     ) -> None:
         super().__init__(client, algorithm, personal, others, assign, common)
-        if seed < 0:
-            raise ValueError(f"seed={seed} must be 0 or more.")
+        expect(seed=seed, ge=0)
         self.work, self.seed = work, seed
         self.store = ClientStore()
         self._clock = Clock(client_timeout)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
 from lkd.federated.client.context import ClientContext, Lists
 from lkd.federated.protocol.messages import Reply
@@ -34,8 +35,7 @@ class Scaffold(Algorithm):
 
     def __init__(self, option: Literal[1, 2] = 2, weights: Weighting = "uniform") -> None:
         super().__init__(weights)
-        if option not in (1, 2):
-            raise ValueError(f"option={option} must be 1 or 2.")
+        expect(option=option, among=(1, 2))
         self.option = option
 
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:

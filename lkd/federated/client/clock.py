@@ -4,6 +4,8 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+from lkd.checks import expect
+
 
 class Clock:
     """Runs while a client works, and is looked at between its batches.
@@ -21,8 +23,7 @@ class Clock:
     """
 
     def __init__(self, seconds: float | None = None) -> None:
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"client_timeout={seconds} must be above 0 seconds, or None for no limit.")
+        expect(client_timeout=seconds, gt=0, none="no limit", why="it is in seconds")
         self._seconds, self._end = seconds, float("inf")
 
     @contextlib.contextmanager
