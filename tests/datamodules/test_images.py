@@ -250,11 +250,11 @@ def test_too_many_images_for_memory(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("wrong", "sentence"), [
-    ({"val": 1.0}, r"val=1.0 must be a share"),
-    ({"flip": 1.5}, r"flip=1.5 must be from 0 to 1"),
+    ({"val": 1.0}, r"val=1.0 must be in \[0, 1\): it is a share"),
+    ({"flip": 1.5}, r"flip=1.5 must be in \[0, 1\]"),
     ({"mean": (0.5,)}, r"mean=\(0.5,\) and std=None must be given together"),
     ({"std": (0.0,), "mean": (0.5,)}, r"std above 0"),
-    ({"test": 0}, r"test=0 must be a share"),
+    ({"test": 0}, r"test=0 must be in \(0, 1\)"),
     ({"batch_size": 0}, r"batch_size=0"),
 ])  # fmt: skip
 def test_one_sentence(wrong, sentence):

@@ -232,7 +232,7 @@ def test_bad_input():
         Dissimilarity("jsd")
     with pytest.raises(ValueError, match="measure='jsd' must be 'ce'"):
         dissimilarity_loss(logits(0), logits(1), "jsd")
-    with pytest.raises(ValueError, match=r"temperature=0 must be above 0"):
+    with pytest.raises(ValueError, match=r"temperature=0.0 must be above 0"):
         Dissimilarity("js", 0.0)
     for measure in ("js", "msed"):
         with pytest.raises(ValueError, match="student has 7 classes, teacher 3"):

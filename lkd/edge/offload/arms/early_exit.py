@@ -44,8 +44,9 @@ class EarlyExit(ExitArm):
         reach: float | None = None,
     ) -> None:
         super().__init__(model, recipe, gate)
-        for name, value in [*(("macs", share) for share in macs), ("reach", reach)]:
-            expect(**{name: value}, gt=0, le=1, none="no such share", why="it is a share")
+        for share in macs:
+            expect(macs=share, gt=0, le=1, why="it is a share")
+        expect(reach=reach, gt=0, le=1, none="no accuracy to reach", why="it is a share")
         self.macs, self.reach = list(macs), reach
 
     def points(
