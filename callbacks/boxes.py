@@ -6,6 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from lkd.callbacks.distillation import Distillation, taught
+from lkd.checks import expect
 from lkd.distillation import Distiller
 from lkd.losses import CWD, DenseDetection, Term
 from lkd.modules import Detector
@@ -58,8 +59,7 @@ class BoxDistillation(Distillation):
         temperature: float = 2.0,
         student_layer: str = "",
     ) -> None:
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha={alpha} must be between 0 and 1; it weights the loss on true labels.")
+        expect(alpha=alpha, ge=0, le=1, why="it weights the loss on true labels")
         if min(hard, dense, feature) < 0 or hard + dense + feature == 0:
             raise ValueError(
                 f"hard={hard}, dense={dense}, feature={feature}: give 0 or more, and one above 0."

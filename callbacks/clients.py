@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from lkd.checks import expect
 from lkd.federated import Federation
 from lkd.federated.protocol.cache_use import RATES, CacheUse
 from lkd.federated.protocol.client_data import ClientData, Part
@@ -61,10 +62,9 @@ class ClientReport(Callback):
         folder: str | None = None,
         metrics: list[str] | None = None,
     ) -> None:
-        if every < 1 or (limit is not None and limit < 1):
-            raise ValueError(f"every={every} and limit={limit} must be 1 or more.")
-        if part not in ("val", "test"):
-            raise ValueError(f"part={part!r} must be 'val' or 'test'.")
+        expect(every=every, ge=1)
+        expect(limit=limit, ge=1, none="all clients")
+        expect(part=part, among=("val", "test"))
         self.every, self.part, self.limit, self.folder, self.metrics = every, part, limit, folder, metrics
         self.rows: list[Row] = []
         self._clients: dict[int, Row] = {}  # of those that took part or were measured

@@ -8,6 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from lkd.checks import expect
+
 
 class EMA(WeightAveraging):
     """Exponential moving average of all weights and float buffers (batch statistics), with YOLO's ramp.
@@ -33,10 +35,8 @@ class EMA(WeightAveraging):
     """
 
     def __init__(self, decay: float = 0.9999, tau: float = 2000.0) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay={decay} must be in [0, 1).")
-        if tau < 0:
-            raise ValueError(f"tau={tau} must be 0 or more.")
+        expect(decay=decay, ge=0, lt=1)
+        expect(tau=tau, ge=0)
         super().__init__(multi_avg_fn=self._average)
         self.decay, self.tau = decay, tau
 

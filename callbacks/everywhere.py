@@ -3,18 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.data import extract_batch_size
 
 from lkd.federated import Federation
-from lkd.federated.client.delegation import call_step
+from lkd.federated.client.evaluation import evaluate
 from lkd.federated.client.logger import Log
 from lkd.federated.protocol.client_data import ClientData, Part
 from lkd.federated.server.records import Record
 from lkd.metrics.tables import Row
 from lkd.packages import overrides
-from lkd.transfers import hooks_of, stage, through_data, through_module
+from lkd.transfers import hooks_of, through_data, through_module
 
 
 class Everywhere:
@@ -92,7 +90,6 @@ def everywhere(
     ]
 
 
-@torch.no_grad()
 def measured(
     module: LightningModule, batches: Iterable[Any], part: Part, trainer: Trainer
 ) -> dict[str, float]:
@@ -104,28 +101,19 @@ def measured(
         part: Which steps.
         trainer: Whose device and precision hold.
     """
-    kind = "validation" if part == "val" else "test"
-    if not overrides(module, f"{kind}_step"):
+    if not overrides(module, "validation_step" if part == "val" else "test_step"):
         return {}
     training, before, log = module.training, vars(module).get("log"), Log()
     vars(module)["log"] = log
-    module.eval()
     try:
-        with stage(trainer, "validating" if part == "val" else "testing"):
-            getattr(module, f"on_{kind}_epoch_start")()
-            for index, given in enumerate(batches):
-                batch = through_module(given, module, trainer)
-                log.size = extract_batch_size(batch)
-                with trainer.precision_plugin.val_step_context():
-                    call_step(getattr(module, f"{kind}_step"), batch, index)
-            log.size = 1
-            getattr(module, f"on_{kind}_epoch_end")()
+        return evaluate(
+            module, batches, part, trainer, log, lambda batch: through_module(batch, module, trainer)
+        )
     finally:
         vars(module).pop("log")
         if before is not None:
             vars(module)["log"] = before
         module.train(training)
-    return log.compute()
 
 
 def with_modalities(clients: list[Row], trainer: Trainer) -> list[Row]:

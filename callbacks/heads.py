@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.federated import Federation
 from lkd.metrics.betas import betas, hits
 from lkd.metrics.tables import Row, print_table, save_table
@@ -45,10 +46,8 @@ class HeadReport(Callback):
         part: Literal["val", "test"] = "val",
         folder: str | None = None,
     ) -> None:
-        if every < 1:
-            raise ValueError(f"every={every} must be 1 or more.")
-        if part not in ("val", "test"):
-            raise ValueError(f"part={part!r} must be 'val' or 'test'.")
+        expect(every=every, ge=1)
+        expect(part=part, among=("val", "test"))
         self.every, self.layers, self.part, self.folder = every, layers, part, folder
         self.rows: list[Row] = []
 

@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 from lkd.batches import Keys
 from lkd.callbacks.distillation import Distillation
+from lkd.checks import expect
 from lkd.losses import (
     CWD,
     DIST,
@@ -70,8 +71,7 @@ class LogitDistillation(Distillation):
         input_key: Keys | None = None,
         student_key: Keys | None = None,
     ) -> None:
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha={alpha} must be between 0 and 1; it weights the hard-label loss.")
+        expect(alpha=alpha, ge=0, le=1, why="it weights the hard-label loss")
         if temperature is None:
             temperature = 1.0 if loss in ("dist", "nkd") else 4.0
         term: Term
@@ -138,8 +138,7 @@ class FeatureDistillation(Distillation):
     ) -> None:
         kinds: dict[str, type[Term]] = {"fitnets": FitNets, "at": AttentionTransfer, "cwd": CWD}
         usual = {"fitnets": 100.0, "at": 1000.0, "cwd": 10.0}
-        if loss not in kinds:
-            raise ValueError(f"loss={loss!r} must be one of {sorted(kinds)}.")
+        expect(loss=loss, among=kinds)
         if not isinstance(layers, dict):
             raise TypeError(
                 f"layers={layers!r} must map layers of the student to the teacher's: {{'body.4': 'body.4'}}; for a "
@@ -185,7 +184,6 @@ class RelationDistillation(Distillation):
         student_key: Keys | None = None,
     ) -> None:
         kinds: dict[str, type[Term]] = {"rkd": RKD, "sp": SimilarityPreserving}
-        if loss not in kinds:
-            raise ValueError(f"loss={loss!r} must be one of {sorted(kinds)}.")
+        expect(loss=loss, among=kinds)
         term = kinds[loss](weight=weight, student_layer=student_layer, teacher_layer=teacher_layer)
         super().__init__(teacher, [term], alpha, student_input, input_key=input_key, student_key=student_key)

@@ -14,6 +14,7 @@ from lkd.callbacks import start
 from lkd.callbacks.bars import METRIC, bars, by_camera
 from lkd.callbacks.distillation import Distillation
 from lkd.callbacks.pictures import curves, side_by_side
+from lkd.checks import expect
 from lkd.metrics import DetectionTable
 from lkd.metrics.tables import print_table, read_table, save_table
 from lkd.server_model import server_model
@@ -60,8 +61,7 @@ class DetectionReport(Callback):
         folder: str | None = None,
         before: bool = False,
     ) -> None:
-        if pictures < 0:
-            raise ValueError(f"pictures={pictures} must be 0 or more.")
+        expect(pictures=pictures, ge=0)
         self.teacher = teacher
         self.measure_teacher = measure_teacher
         self.before = before

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lkd.callbacks.distillation import running_terms
+from lkd.checks import expect
 from lkd.losses import DIST, DKD, KD, NKD, Dissimilarity, Term
 
 RESPONSE = (KD, DKD, DIST, NKD, Dissimilarity)
@@ -55,16 +56,11 @@ class TemperatureSchedule(Callback):
         steps: int | None = None,
         terms: list[str] | None = None,
     ) -> None:
-        for name, value in (("start", start), ("end", end)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}={value} must be above 0; it is a temperature.")
-        if shape not in ("linear", "cosine", "constant"):
-            raise ValueError(f"shape={shape!r} must be 'linear', 'cosine' or 'constant'.")
+        expect(start=start, end=end, gt=0, lt=math.inf, why="it is a temperature")
+        expect(shape=shape, among=("linear", "cosine", "constant"))
         if epochs is not None and steps is not None:
             raise ValueError(f"epochs={epochs} and steps={steps}: give one of them.")
-        for name, count in (("epochs", epochs), ("steps", steps)):
-            if count is not None and count < 1:
-                raise ValueError(f"{name}={count} must be 1 or more.")
+        expect(epochs=epochs, steps=steps, ge=1, none="the whole fit")
         self.start, self.end, self.shape = start, end, shape
         self.epochs, self.steps, self.terms = epochs, steps, terms
         self._before: list[tuple[Any, float]] = []  # whatever has a temperature, and its own one

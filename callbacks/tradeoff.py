@@ -18,6 +18,7 @@ from lkd.callbacks.everywhere import (
     with_modalities,
 )
 from lkd.callbacks.exchanged import weights_of_clients
+from lkd.checks import expect
 from lkd.federated import Federation
 from lkd.federated.protocol.client_data import Part
 from lkd.metrics.tables import Row
@@ -62,10 +63,9 @@ class TradeoffLog(Callback):
         flops: bool = True,
         folder: str | None = None,
     ) -> None:
-        if every < 1 or (limit is not None and limit < 1):
-            raise ValueError(f"every={every} and limit={limit} must be 1 or more.")
-        if part not in ("val", "test"):
-            raise ValueError(f"part={part!r} must be 'val' or 'test'.")
+        expect(every=every, ge=1)
+        expect(limit=limit, ge=1, none="all clients")
+        expect(part=part, among=("val", "test"))
         self.every, self.part, self.limit, self.folder = every, part, limit, folder
         self.costs = Costs(flops)
         self.curve: list[Row] = []

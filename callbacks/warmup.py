@@ -7,6 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from lkd.checks import expect
+
 
 class WarmUp(Callback):
     """Multiplies the learning rate by a factor that rises linearly to 1 over the first optimizer steps.
@@ -43,12 +45,9 @@ class WarmUp(Callback):
     ) -> None:
         if (steps is None) == (epochs is None):
             raise ValueError(f"give either steps or epochs, got steps={steps} and epochs={epochs}.")
-        if (steps or 0) < 0 or (epochs or 0) < 0:
-            raise ValueError(f"steps={steps}, epochs={epochs} must be 0 or more.")
-        if not 0 <= start_factor <= 1:
-            raise ValueError(f"start_factor={start_factor} must be in [0, 1].")
-        if momentum is not None and not 0 <= momentum < 1:
-            raise ValueError(f"momentum={momentum} must be in [0, 1).")
+        expect(steps=steps or 0, epochs=epochs or 0, ge=0)
+        expect(start_factor=start_factor, ge=0, le=1)
+        expect(momentum=momentum, ge=0, lt=1, none="the optimizer's own")
         self.steps, self.epochs = steps, epochs
         self.start_factor, self.momentum = start_factor, momentum
         self._taken: list[int] = []  # steps of each optimizer

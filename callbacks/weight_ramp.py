@@ -6,6 +6,7 @@ from typing import Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lkd.callbacks.distillation import running_terms
+from lkd.checks import expect
 from lkd.losses import Term
 
 
@@ -48,8 +49,7 @@ class WeightRamp(Callback):
         self.length = (epochs if epochs is not None else steps) or 0
         if self.length < 1:
             raise ValueError(f"epochs={epochs}, steps={steps} must be 1 or more.")
-        if shape not in ("linear", "sigmoid"):
-            raise ValueError(f"shape={shape!r} must be 'linear' or 'sigmoid'.")
+        expect(shape=shape, among=("linear", "sigmoid"))
         self.by_steps, self.shape, self.terms = steps is not None, shape, terms
         self._before: list[tuple[Term, float]] = []
 

@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from opcode import opmap
 
 from lkd.wandb_account import has_account
 
@@ -95,20 +96,16 @@ def wrong_verb(given: str) -> str | None:
 
 
 def own_sentence(error: BaseException | None) -> str | None:
-    """What one of lkd's own checks said, if it is the cause of an error; such a sentence says it all.
+    """What lkd refused on purpose, if that is the cause of an error; such a sentence says it all.
 
-    Only the kinds that checks raise: a KeyError or the like is a bug, and a bug needs its traceback.
+    The mark of a refusal is a `raise` statement in lkd's own code: of the same kind, a ValueError, may be a bug, such as one
+    of shapes that PyTorch raises in a call of lkd's, and a bug needs its traceback. A KeyError or the like is always one.
+    What the system says of a file, and Python of a package, is no bug wherever it comes up.
     """
-    kinds = (
-        ValueError,
-        TypeError,
-        OSError,
-        ImportError,
-        ArithmeticError,
-        RuntimeError,
-    )
     while error is not None:
-        if isinstance(error, kinds) and _raised_in(error).startswith("lkd."):
+        module, stated = _origin(error)
+        refused = stated and isinstance(error, ValueError | TypeError | ArithmeticError | RuntimeError)
+        if module.startswith("lkd.") and (refused or isinstance(error, OSError | ImportError)):
             return f"{type(error).__name__}: {error}"
         error = error.__cause__
     return None
@@ -127,18 +124,21 @@ def others_sentence(error: BaseException) -> str | None:
         return " ".join(str(error).split()).removesuffix(".").removesuffix("!") + hint + "."
     cause: BaseException | None = error
     while cause is not None:  # the parser wraps what was raised while it made an object
-        if isinstance(cause, ImportError) and _raised_in(cause).startswith("lightning."):
+        if isinstance(cause, ImportError) and _origin(cause)[0].startswith("lightning."):
             return f"what this configuration names needs a package that is not installed: {cause}"
         cause = cause.__cause__ or cause.__context__
     return None
 
 
-def _raised_in(error: BaseException) -> str:
-    """The module that raised an error."""
-    code = error.__traceback__
-    while code is not None and code.tb_next is not None:
-        code = code.tb_next
-    return "" if code is None else str(code.tb_frame.f_globals.get("__name__", ""))
+def _origin(error: BaseException) -> tuple[str, bool]:
+    """The module that an error comes from, and whether a `raise` statement there made it, not a call."""
+    last = error.__traceback__
+    if last is None:
+        return "", False
+    while last.tb_next is not None:
+        last = last.tb_next
+    stated = last.tb_frame.f_code.co_code[last.tb_lasti] == opmap["RAISE_VARARGS"]
+    return str(last.tb_frame.f_globals.get("__name__", "")), stated
 
 
 def _has_source(args: Sequence[str]) -> bool:

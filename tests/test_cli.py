@@ -3,9 +3,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import wandb
 import yaml
 
+import lkd.losses
 from lkd.cli import main
 from lkd.wandb_account import has_account
 
@@ -197,7 +199,7 @@ def test_wandb_account(folder, monkeypatch, key, netrc_text, expected):
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("--distillation.alpha=3", r"^ValueError: alpha=3\.0 must be between 0 and 1"),
+        ("--distillation.alpha=3", r"^ValueError: alpha=3\.0 must be in \[0, 1\]"),
         (
             "--model.network=resnet10tt",
             r"^ValueError: network='resnet10tt' is no timm model; near ones: resnet10t",
@@ -219,4 +221,56 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
     monkeypatch.setattr("lkd.lightning_cli.run", bug)
     with pytest.raises(KeyError):
+        main(["fit", "--config", DIGITS])
+
+
+def run_of(name, source):
+    """A function of a module of this name."""
+    scope = {"__name__": name}
+    exec(source, scope)
+    return scope["run"]
+
+
+REFUSES = "def run(args):\n    raise ValueError('alpha=3 must be in [0, 1].')"
+SHAPES = "import torch\ndef run(args):\n    torch.ones(2, 3) @ torch.ones(2, 3)"
+NUMBER = "def run(args):\n    int('three')"
+FILE = "def run(args):\n    open('gone.yaml')"
+WRAPPED = "import torch\ndef run(args):\n    try:\n        torch.ones(2) @ torch.ones(3)\n    except RuntimeError as error:\n        raise ValueError('the sizes differ.') from error"
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "says"),
+    [
+        ("lkd.federated.server.checks", REFUSES, r"ValueError: alpha=3 must be in \[0, 1\]."),
+        ("lkd.losses.logit", WRAPPED, "ValueError: the sizes differ."),
+        ("lkd.compare.reading", FILE, "FileNotFoundError: .*gone.yaml"),
+    ],
+)
+def test_what_lkd_refuses_on_purpose_is_a_sentence(monkeypatch, module, source, says):
+    monkeypatch.setattr("lkd.lightning_cli.run", run_of(module, source))
+    with pytest.raises(SystemExit, match=says):
+        main(["fit", "--config", DIGITS])
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "kind"),
+    [
+        ("lkd.losses.logit", SHAPES, RuntimeError),  # a mistake of lkd's own
+        ("lkd.compare.reading", NUMBER, ValueError),
+        ("users_module", REFUSES, ValueError),  # of the user's own code
+        ("lkdata", REFUSES, ValueError),
+    ],
+)
+def test_a_mistake_in_code_keeps_its_traceback(monkeypatch, module, source, kind):
+    monkeypatch.setattr("lkd.lightning_cli.run", run_of(module, source))
+    with pytest.raises(kind):
+        main(["fit", "--config", DIGITS])
+
+
+def test_a_check_is_a_refusal(monkeypatch):
+    """Of a range of an argument, wherever lkd looks at it."""
+    monkeypatch.setattr(
+        "lkd.lightning_cli.run", lambda args: lkd.losses.kd_loss(*torch.ones(2, 2, 3), temperature=0)
+    )
+    with pytest.raises(SystemExit, match="ValueError: temperature=0 must be above 0"):
         main(["fit", "--config", DIGITS])

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from lkd.checks import expect
 from lkd.datamodules.samples.class_numbers import check_columns
 from lkd.datamodules.samples.known import known_columns
 from lkd.datamodules.samples.samplers import EpochLoader, IndexBatchSampler
@@ -42,8 +43,7 @@ class ClassificationDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        expect(batch_size=batch_size, ge=1)
         self.fractions = check_fractions(fractions)
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.datasets: dict[str, Dataset[Any]] = {}

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
+from lkd.checks import expect
 from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule
 from lkd.datamodules.detection.cnrpark_files import REMOTES
 from lkd.datamodules.detection.cnrpark_layout import LABEL_FILES, official_list
@@ -113,10 +114,8 @@ class CNRParkPatches(ClassificationDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if split not in ("by_time", "by_day", "official"):
-            raise ValueError(f"split={split!r} must be 'by_time', 'by_day' or 'official'.")
-        if min(patch_size, gray_size) < 1:
-            raise ValueError(f"patch_size={patch_size} and gray_size={gray_size} must be at least 1 pixel.")
+        expect(split=split, among=("by_time", "by_day", "official"))
+        expect(patch_size=patch_size, gray_size=gray_size, ge=1, why="it is in pixels")
         chosen = None if modalities is None else pick("modalities", modalities, MODALITIES)
         self.modalities = chosen and [name for name in MODALITIES if name in chosen]
         self.gray_size, self.context, self.keep_in_memory = gray_size, check_fields(context), keep_in_memory

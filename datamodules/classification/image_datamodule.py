@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from lkd.checks import expect
 from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule
 from lkd.datamodules.classification.image_dataset import ImageSet
 from lkd.datamodules.samples.samplers import CameraBatchSampler, IndexBatchSampler, check_views
@@ -46,11 +47,10 @@ class ImageDataModule(ClassificationDataModule):
         numbered: bool = False,
         views_per_image: int | None = None,
     ) -> None:
-        if not 0 <= val < 1:
-            raise ValueError(f"val={val} must be a share of the training images, at least 0 and below 1.")
+        expect(val=val, ge=0, lt=1, why="it is a share of the training images")
         super().__init__((1 - val, val, 0.0), batch_size, num_workers, seed)
-        if padding < 0 or not 0 <= flip <= 1:
-            raise ValueError(f"padding={padding} must not be negative, and flip={flip} must be from 0 to 1.")
+        expect(padding=padding, ge=0)
+        expect(flip=flip, ge=0, le=1)
         check_views(views_per_image, "views_per_image")
         if (mean is None) != (std is None) or (std is not None and min(std) <= 0):
             raise ValueError(f"mean={mean} and std={std} must be given together, std above 0.")

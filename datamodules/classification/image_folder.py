@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.datamodules.classification.image_datamodule import ImageDataModule
 from lkd.datamodules.classification.image_reader import ImageFiles
 from lkd.datamodules.io.left_out import LeftOut
@@ -42,8 +43,7 @@ class ImageFolderData(ImageDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if test is not None and not 0 < test < 1:
-            raise ValueError(f"test={test} must be a share of the images, above 0 and below 1.")
+        expect(test=test, gt=0, lt=1, none="a folder of its own", why="it is a share of the images")
         self.root, self.image_size, self.test, self.in_memory = Path(root), image_size, test, in_memory
         self._left_out = LeftOut()
 

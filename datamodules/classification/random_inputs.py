@@ -7,6 +7,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
+from lkd.checks import expect
+
 
 class Noise(LightningDataModule):
     """Batches [x], x float32 (B, *shape) of independent numbers ~ N(0, 1) or U[low, high); no labels.
@@ -44,13 +46,10 @@ class Noise(LightningDataModule):
         super().__init__()
         if not len(shape) or min(shape) < 1:
             raise ValueError(f"shape={list(shape)} must be that of one sample, such as [3, 32, 32].")
-        for name, number in (("samples", samples), ("batch_size", batch_size)):
-            if number < 1:
-                raise ValueError(f"{name}={number} must be at least 1.")
+        expect(samples=samples, batch_size=batch_size, ge=1)
         if uniform is not None and not uniform[0] < uniform[1]:
             raise ValueError(f"uniform={tuple(uniform)} must be a range (low, high) with low < high.")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative.")
+        expect(seed=seed, ge=0)
         self.shape, self.samples, self.uniform = tuple(shape), samples, uniform
         self.batch_size, self.seed = batch_size, seed
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
+from lkd.checks import expect
 from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule
 
 FEATURES, CLASSES = 60, 10
@@ -58,11 +59,8 @@ class Synthetic(ClassificationDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(fractions=fractions, batch_size=batch_size, seed=seed, **kwargs)
-        for name, value in (("alpha", alpha), ("beta", beta), ("seed", seed)):
-            if value < 0:
-                raise ValueError(f"{name}={value} must not be negative.")
-        if clients < 1:
-            raise ValueError(f"clients={clients} must be at least 1.")
+        expect(alpha=alpha, beta=beta, seed=seed, ge=0)
+        expect(clients=clients, ge=1)
         if iid and (alpha or beta):
             raise ValueError(
                 f"iid=True means that clients are alike: alpha={alpha} and beta={beta} must be 0."

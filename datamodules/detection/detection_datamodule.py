@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lkd.checks import expect
 from lkd.datamodules.detection.frames import Frame, FrameDataset, collate, pad
 from lkd.datamodules.detection.views import Views
 from lkd.datamodules.io.pictures import read_image
@@ -69,8 +70,7 @@ class DetectionDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         check_views(views_per_image, "views_per_image")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        expect(batch_size=batch_size, ge=1)
         self.batch_size, self.unlabeled = batch_size, unlabeled
         self.num_workers, self.seed, self.views_per_image = num_workers, seed, views_per_image
         self.fractions = check_fractions(fractions)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.datamodules.detection.formats.car_masks import cut_cars, read_mask
 from lkd.datamodules.detection.formats.labeled_boxes import LabeledBoxes
@@ -51,8 +52,7 @@ class PKLot(DetectionDataModule):
         self, root: str = "data/pklot", targets: Literal["masks", "slots"] = "masks", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if targets not in ("masks", "slots"):
-            raise ValueError(f"targets={targets!r} must be 'masks' or 'slots'.")
+        expect(targets=targets, among=("masks", "slots"))
         self.root, self.targets = Path(root), targets
         self._left_out = LeftOut()
 

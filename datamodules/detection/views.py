@@ -9,6 +9,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from lkd.checks import expect
+
 
 class View(NamedTuple):
     """One view of a frame, unpadded."""
@@ -71,18 +73,14 @@ class Views:
         min_visible: float = 0.3,
         seed: int = 0,
     ) -> None:
-        for name, size in (("image_size", image_size), ("teacher_size", teacher_size)):
-            if size is not None and size < 1:
-                raise ValueError(f"{name}={size} must be at least 1 pixel.")
+        expect(image_size=image_size, ge=1, why="it is in pixels")
+        expect(teacher_size=teacher_size, ge=1, none="no picture of the teacher's own", why="it is in pixels")
         if len(crop) != 2 or not 0 < crop[0] <= crop[1] <= 1:
             raise ValueError(
                 f"crop={tuple(crop)} must be a range (low, high) of the side with 0 < low <= high <= 1."
             )
-        for name, share in (("flip", flip), ("color", color), ("min_visible", min_visible)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name}={share} must lie in [0, 1].")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative.")
+        expect(flip=flip, color=color, min_visible=min_visible, ge=0, le=1)
+        expect(seed=seed, ge=0)
         self.image_size, self.teacher_size = image_size, teacher_size
         self.crop, self.flip, self.color = crop, flip, color
         self.min_visible, self.seed = min_visible, seed

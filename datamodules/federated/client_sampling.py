@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DistributedSampler
 
+from lkd.checks import expect
 from lkd.datamodules.federated.client_data import Population
 from lkd.datamodules.samples.samplers import EpochLoader
 from lkd.datamodules.samples.splits import pick
@@ -53,8 +54,7 @@ class UniformSampler(ClientSampler):
     """
 
     def __init__(self, size: int) -> None:
-        if size < 1:
-            raise ValueError(f"cohort size={size} must be at least 1 client.")
+        expect(size=size, ge=1, why="it is the number of clients in a cohort")
         self.size = size
 
     def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
@@ -161,10 +161,8 @@ class CohortSampler(DistributedSampler):
     def __init__(
         self, clients: Population, cohort: ClientSampler, cohorts_per_epoch: int = 1, seed: int = 0
     ) -> None:
-        if cohorts_per_epoch < 1:
-            raise ValueError(f"cohorts_per_epoch={cohorts_per_epoch} must be at least 1.")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative.")
+        expect(cohorts_per_epoch=cohorts_per_epoch, ge=1)
+        expect(seed=seed, ge=0)
         cohort.probabilities(clients)  # complains if it cannot be
         super().__init__(clients, num_replicas=1, rank=0, seed=seed)
         self.clients, self.cohort, self.cohorts_per_epoch = clients, cohort, cohorts_per_epoch

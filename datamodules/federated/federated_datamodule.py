@@ -8,6 +8,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import DataLoader
 
+from lkd.checks import expect
 from lkd.datamodules.federated.as_datamodule import as_module
 from lkd.datamodules.federated.build_clients import match, populate
 from lkd.datamodules.federated.client_data import Population
@@ -85,8 +86,7 @@ class FederatedDataModule(Relay):
         seed: int = 0,
         plan: ModalityPlan | None = None,
     ) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        expect(batch_size=batch_size, ge=1, none="NONE")
         if isinstance(data, FederatedDataModule):
             raise ValueError(
                 "data is a FederatedDataModule, whose clients cannot be dealt out again: give the data module that it was given."
@@ -114,10 +114,8 @@ class FederatedDataModule(Relay):
             raise ValueError(
                 f"client_fractions={client_fractions} must be three shares (train, val, test) of sum 1, train above 0."
             )
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative.")
-        if cohorts_per_epoch < 1:
-            raise ValueError(f"cohorts_per_epoch={cohorts_per_epoch} must be at least 1.")
+        expect(seed=seed, ge=0)
+        expect(cohorts_per_epoch=cohorts_per_epoch, ge=1)
         super().__init__(data, *more)
         self.partition, self.num_clients = partition, clients
         self.cohort = UniformSampler(cohort) if isinstance(cohort, int) else cohort or AllClients()

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.datamodules.federated.partitions import Partition, Table, check_clients
 from lkd.datamodules.samples.metadata import LABEL, codes, column
 
@@ -34,10 +35,8 @@ class Dirichlet(Partition):
     def __init__(
         self, alpha: float, column: str = LABEL, min_samples: int = 1, balanced: bool = True
     ) -> None:
-        if not alpha > 0:
-            raise ValueError(f"alpha={alpha} must be above 0.")
-        if min_samples < 1:
-            raise ValueError(f"min_samples={min_samples} must be at least 1.")
+        expect(alpha=alpha, gt=0)
+        expect(min_samples=min_samples, ge=1)
         self.alpha, self.column, self.min_samples, self.balanced = alpha, column, min_samples, balanced
 
     def __call__(
@@ -97,8 +96,7 @@ class Shards(Partition):
     """
 
     def __init__(self, per_client: int = 2, column: str = LABEL) -> None:
-        if per_client < 1:
-            raise ValueError(f"per_client={per_client} must be at least 1.")
+        expect(per_client=per_client, ge=1)
         self.per_client, self.column = per_client, column
 
     def __call__(
@@ -131,8 +129,7 @@ class Similarity(Partition):
     """
 
     def __init__(self, percent: float, column: str = LABEL) -> None:
-        if not 0 <= percent <= 100:
-            raise ValueError(f"percent={percent} must lie in [0, 100].")
+        expect(percent=percent, ge=0, le=100)
         self.percent, self.column = percent, column
 
     def __call__(
@@ -178,10 +175,8 @@ class PrimaryLabels(Partition):
     """
 
     def __init__(self, primary: int = 1, skew: float = 100.0, column: str = LABEL) -> None:
-        if primary < 1:
-            raise ValueError(f"primary={primary} must be at least 1 client a label.")
-        if skew < 0:
-            raise ValueError(f"skew={skew} must not be negative.")
+        expect(primary=primary, ge=1, why="clients of a label")
+        expect(skew=skew, ge=0)
         self.primary, self.skew, self.column = primary, skew, column
 
     def __call__(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.datamodules.samples.metadata import codes, column
 
 Table = Mapping[str, np.ndarray]
@@ -43,8 +44,7 @@ def check_clients(clients: int | None, size: int, samples: int = 1) -> int:
     """The number of clients, if it can be: given, at least one, and enough rows for all of them."""
     if clients is None:
         raise ValueError("clients=None: this partition needs the number of clients.")
-    if clients < 1:
-        raise ValueError(f"clients={clients} must be at least 1.")
+    expect(clients=clients, ge=1)
     if clients * samples > size:
         each = "" if samples == 1 else f" with {samples} samples each"
         raise ValueError(f"{clients} clients{each} are more than the {size} training samples can fill.")
@@ -148,8 +148,7 @@ class PowerLaw(_Quantity):
     """
 
     def __init__(self, exponent: float = 1.0, min_samples: int = 1) -> None:
-        if exponent < 0:
-            raise ValueError(f"exponent={exponent} must not be negative.")
+        expect(exponent=exponent, ge=0)
         self.exponent, self.min_samples = exponent, _at_least_one(min_samples)
 
     def weights(self, clients: int, rng: np.random.Generator) -> np.ndarray:
@@ -173,8 +172,7 @@ class LogNormal(_Quantity):
     """
 
     def __init__(self, sigma: float = 1.0, min_samples: int = 1) -> None:
-        if sigma < 0:
-            raise ValueError(f"sigma={sigma} must not be negative.")
+        expect(sigma=sigma, ge=0)
         self.sigma, self.min_samples = sigma, _at_least_one(min_samples)
 
     def weights(self, clients: int, rng: np.random.Generator) -> np.ndarray:
@@ -183,6 +181,5 @@ class LogNormal(_Quantity):
 
 
 def _at_least_one(min_samples: int) -> int:
-    if min_samples < 1:
-        raise ValueError(f"min_samples={min_samples} must be at least 1.")
+    expect(min_samples=min_samples, ge=1)
     return min_samples

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lkd.batches import LABELS
+from lkd.checks import expect
 from lkd.datamodules.samples.batching import Batching
 
 
@@ -105,8 +106,7 @@ class PublicData:
             )
 
     def _fetch(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        expect(batch_size=batch_size, ge=1)
         numbers = np.asarray(rows)
         if not len(numbers):
             return iter(())

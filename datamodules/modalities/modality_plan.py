@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.datamodules.modalities.missing_modalities import Rows, by_client, by_sample, by_time
 from lkd.datamodules.samples.splits import pick
 from lkd.modalities import check_names
@@ -76,9 +77,8 @@ class ModalityPlan:
             raise ValueError(f"assign={list(assign)} must give each client a type from 0 to {last}.")
         for name, rate in (("missing", missing), ("label_noise", label_noise)):
             if not isinstance(rate, int | float) or not 0 <= rate <= 1:
-                raise ValueError(f"{name}={rate!r} must lie in [0, 1].")
-        if level not in get_args(Level):
-            raise ValueError(f"level={level!r} must be one of {', '.join(map(repr, get_args(Level)))}.")
+                raise ValueError(f"{name}={rate!r} must be in [0, 1].")
+        expect(level=level, among=get_args(Level))
         self.types = None if types is None else [list(names) for names in types]
         self.assign = None if assign is None else list(assign)
         self.missing, self.level, self.label_noise, self.evaluation = missing, level, label_noise, evaluation

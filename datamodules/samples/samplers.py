@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, DistributedSampler
 
+from lkd.checks import expect
+
 
 class Key(NamedTuple):
     """What the sampler hands to the dataset: everything from which the view of a frame is drawn."""
@@ -22,10 +24,10 @@ def check_views(views: int | None, name: str = "views") -> None:
         >>> check_views(0)
         Traceback (most recent call last):
         ...
-        ValueError: views=0 must be at least 1, or None for new ones in every epoch.
+        ValueError: views=0 must be 1 or more, or None for new ones in every epoch.
     """
-    if views is not None and views < 1:
-        raise ValueError(f"{name}={views} must be at least 1, or None for new ones in every epoch.")
+    given: dict[str, Any] = {name: views}
+    expect(**given, ge=1, none="new ones in every epoch")
 
 
 class CameraBatchSampler(DistributedSampler):
@@ -72,14 +74,9 @@ class CameraBatchSampler(DistributedSampler):
         self.groups = [list(group) for group in groups if len(group)]
         if not self.groups:
             raise ValueError("groups holds no frame at all: there is nothing to draw batches from.")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
-        if batches_per_camera is not None and batches_per_camera < 1:
-            raise ValueError(
-                f"batches_per_camera={batches_per_camera} must be at least 1, or None for all frames."
-            )
-        if seed < 0:
-            raise ValueError(f"seed={seed} must not be negative.")
+        expect(batch_size=batch_size, ge=1)
+        expect(batches_per_camera=batches_per_camera, ge=1, none="all frames")
+        expect(seed=seed, ge=0)
         check_views(views)
         self.views = views
         everything: Any = [index for group in self.groups for index in group]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from lkd.checks import expect
 from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule, collate_pair
 from lkd.datamodules.io.fetched import require
 from lkd.datamodules.modalities.modality_set import ModalitySet, Moments
@@ -89,21 +90,17 @@ class SmartphoneSmartwatchHAR(ClassificationDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, value in (("rate", rate), ("window", window), ("max_gap", max_gap)):
-            if value <= 0:
-                raise ValueError(f"{name}={value} must be above 0.")
+        expect(rate=rate, window=window, max_gap=max_gap, gt=0)
         if round(window * rate) < 2:
             raise ValueError(
                 f"window={window} s at rate={rate} is fewer than two ticks: take a longer window."
             )
-        if not 0 <= overlap < 1 or not 0 < purity <= 1:
-            raise ValueError(f"overlap={overlap} must be in [0, 1), and purity={purity} in (0, 1].")
-        if split not in ("subject", "execution"):
-            raise ValueError(f"split={split!r} must be 'subject' or 'execution'.")
+        expect(overlap=overlap, ge=0, lt=1)
+        expect(purity=purity, gt=0, le=1)
+        expect(split=split, among=("subject", "execution"))
         if split == "execution" and (val_subjects or test_subjects):
             raise ValueError("val_subjects and test_subjects hold people out: they need split='subject'.")
-        if split_seed < 0:
-            raise ValueError(f"split_seed={split_seed} must not be negative.")
+        expect(split_seed=split_seed, ge=0)
         self.modalities = pick("modalities", modalities, MODALITIES)
         self.cutting = dict(rate=rate, window=window, overlap=overlap, purity=purity, max_gap=max_gap)
         self.root, self.download = None if root is None else Path(root), download

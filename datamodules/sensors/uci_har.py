@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from lkd.checks import expect
 from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule, collate_pair
 from lkd.datamodules.modalities.modality_set import ModalitySet, Moments
 from lkd.datamodules.samples.metadata import GROUP
@@ -74,8 +75,7 @@ class UCIHAR(ClassificationDataModule):
             raise ValueError(
                 f"fractions={self.fractions} leave nobody to train on: the first must be above 0."
             )
-        if split_seed < 0:
-            raise ValueError(f"split_seed={split_seed} must not be negative.")
+        expect(split_seed=split_seed, ge=0)
         self.root, self.download = Path(root), download
         self.modalities = pick("modalities", modalities, MODALITIES)
         self.acceleration, self.split, self.split_seed = acceleration, split, split_seed

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lkd.checks import expect
 from lkd.datamodules.world.depth import measure_depth
 from lkd.datamodules.world.labels import frame_stem, patch_name, put, write_occupancy, write_slots, yolo_lines
 from lkd.datamodules.world.progress import announced
@@ -61,8 +62,8 @@ def write_world(
     width, height = size
     if not cameras or len(set(cameras)) < len(cameras):
         raise ValueError(f"cameras={list(cameras)} must be one or more names, each given once.")
-    if frames < 1 or seed < 0:
-        raise ValueError(f"frames={frames} must be at least 1 and seed={seed} at least 0.")
+    expect(frames=frames, ge=1)
+    expect(seed=seed, ge=0)
     if min(size) < 32 or not 1 <= width / height <= 2:
         raise ValueError(f"size={size} must be at least 32x32 pixels, with a width of 1 to 2 heights.")
     if not 1 <= heights[0] <= heights[1] <= 30:

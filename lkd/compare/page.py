@@ -1,8 +1,9 @@
 """Parts of a page: tables, figures, and the frame around them; all in one file, nothing from outside."""
 
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined
 
 from lkd.metrics.tables import Row
 
@@ -28,6 +29,58 @@ summary { cursor: pointer; margin: .6rem 0; font-size: .9rem; }
 pre { background: var(--shade); padding: .6rem .8rem; overflow-x: auto; font-size: .82rem; }
 """
 
+PARTS = """
+{% macro title(text) %}<h1>{{ text }}</h1>{% endmacro %}
+{% macro heading(text) %}<h2>{{ text }}</h2>{% endmacro %}
+{% macro paragraph(text, kind="") %}
+  {%- if text %}<p{% if kind %} class={{ kind }}{% endif %}>{{ text }}</p>{% endif %}
+{%- endmacro %}
+{% macro bullets(texts) %}
+  {%- if texts %}<ul>{% for text in texts %}<li>{{ text }}</li>{% endfor %}</ul>{% endif %}
+{%- endmacro %}
+{% macro listing(text) %}<pre>{{ text }}</pre>{% endmacro %}
+{% macro details(text, parts) %}<details><summary>{{ text }}</summary>{{ parts | join | safe }}</details>{% endmacro %}
+{% macro figure(svg, caption) %}<figure>{{ svg | safe }}<figcaption>{{ caption }}</figcaption></figure>{% endmacro %}
+
+{# Rows as a table, whose first column names them; a metric's long name may go on in the next line after a slash. #}
+{% macro table(rows, columns, caption, name) -%}
+<div class="wide"><table id="{{ name }}"><caption>{{ caption }}</caption><thead><tr>
+  {%- for column in columns -%}
+    <th scope="col"{% if column.raw %} title="{{ column.raw }}"{% endif %}>
+      {{- column.heading.split("/") | join("/<wbr>" | safe) -}}
+    </th>
+  {%- endfor %}</tr></thead><tbody>
+  {%- for row in rows -%}
+    <tr><th scope="row">{{ columns[0].show(row) }}</th>
+    {%- for column in columns[1:] -%}
+      <td{% if column.best(row) %} class=best{% endif %}>{{ column.show(row) }}</td>
+    {%- endfor %}</tr>
+  {%- endfor %}</tbody></table></div>
+{%- endmacro %}
+
+{% macro page(title, parts) -%}
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>{{ style | safe }}</style>
+</head>
+<body>
+{{ parts | join("\n") | safe }}
+</body>
+</html>
+{% endmacro %}
+"""
+"""What is given as `svg` and `parts` is HTML already; all else is text, and escaped."""
+
+_made: Any = (
+    Environment(autoescape=True, undefined=StrictUndefined).from_string(PARTS, {"style": STYLE}).module
+)
+title, heading, paragraph, bullets = _made.title, _made.heading, _made.paragraph, _made.bullets
+listing, details, figure, table, page = _made.listing, _made.details, _made.figure, _made.table, _made.page
+
 
 class Column(NamedTuple):
     """A column of a table: its heading, what a row shows there, whether it stands out, and what the heading stands for."""
@@ -36,89 +89,6 @@ class Column(NamedTuple):
     show: Callable[[Row], str]
     best: Callable[[Row], bool] = lambda row: False
     raw: str = ""
-
-
-def page(title: str, parts: Sequence[str]) -> str:
-    """The whole page."""
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
-    )
-
-
-def title(text: str) -> str:
-    """Of the page."""
-    return f"<h1>{escape(text)}</h1>"
-
-
-def heading(text: str) -> str:
-    """Of a section."""
-    return f"<h2>{escape(text)}</h2>"
-
-
-def paragraph(text: str, kind: str = "") -> str:
-    """A paragraph; nothing for no text."""
-    if not text:
-        return ""
-    return f"<p{f' class={kind}' if kind else ''}>{escape(text)}</p>"
-
-
-def bullets(texts: Sequence[str]) -> str:
-    """A list of sentences; nothing for none."""
-    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>" if texts else ""
-
-
-def listing(text: str) -> str:
-    """Lines as they are."""
-    return f"<pre>{escape(text)}</pre>"
-
-
-def details(text: str, parts: Sequence[str]) -> str:
-    """Parts that are folded away."""
-    return f"<details><summary>{escape(text)}</summary>{''.join(parts)}</details>"
-
-
-def figure(svg: str, caption: str) -> str:
-    """A picture with its caption."""
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def table(
-    rows: Sequence[Row],
-    columns: Sequence[Column],
-    caption: str,
-    name: str,
-) -> str:
-    """Rows as a table, whose first column names them.
-
-    Args:
-        rows: What is shown.
-        columns: How.
-        caption: Above it.
-        name: Its id.
-    """
-    head = "".join(f'<th scope="col"{_tooltip(c.raw)}>{_breaking(c.heading)}</th>' for c in columns)
-    body = []
-    for row in rows:
-        first, *rest = columns
-        cells = [f"<td{' class=best' if c.best(row) else ''}>{escape(c.show(row))}</td>" for c in rest]
-        body.append(f'<tr><th scope="row">{escape(first.show(row))}</th>{"".join(cells)}</tr>')
-    return (
-        f'<div class="wide"><table id="{escape(name)}"><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
-
-
-def _tooltip(text: str) -> str:
-    return f' title="{escape(text)}"' if text else ""
-
-
-def _breaking(text: str) -> str:
-    """Metrics have long names; they may go on in the next line after a slash."""
-    return escape(text).replace("/", "/<wbr>")
 
 
 def cell(value: Any, digits: int = 3) -> str:

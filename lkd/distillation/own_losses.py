@@ -10,6 +10,7 @@ from torchmetrics import Metric
 
 from lkd.addresses import find_layer
 from lkd.batches import Keys, begins_with_labels, call_of
+from lkd.checks import expect
 from lkd.kept import Kept
 from lkd.taps import Call
 
@@ -40,9 +41,7 @@ class OwnLosses:
         student_input: str = "",
         student_key: Keys | None = None,
     ) -> None:
-        for name, weight in (("alpha", alpha), ("relabeled_weight", relabeled_weight)):
-            if not weight >= 0:
-                raise ValueError(f"{name}={weight} must be 0 or more; it weights the student's own loss.")
+        expect(alpha=alpha, relabeled_weight=relabeled_weight, ge=0, why="it weights the student's own loss")
         self.alpha, self.relabel, self.relabeled_weight = alpha, relabel, relabeled_weight
         self.student_input, self.student_key = student_input, student_key
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.edge.nms import Array, suppress
 from lkd.edge.onnx_file import OnnxFile
 from lkd.edge.openvino_file import OpenVINOFile
@@ -44,8 +45,7 @@ class Exported:
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
         self.path = Path(path)
-        if threads < 1:
-            raise ValueError(f"threads={threads} must be 1 or more.")
+        expect(threads=threads, ge=1)
         if not self.path.is_file():
             raise FileNotFoundError(f"path={str(path)!r} does not exist; give a .onnx that export wrote.")
         if self.path.suffix not in BACKENDS:

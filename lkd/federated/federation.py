@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.client.host import OWN
@@ -127,8 +128,7 @@ class Federation(Measured):
             client_timeout,
             engine,
         )
-        if min_clients < 1:
-            raise ValueError(f"min_clients={min_clients} must be 1 or more.")
+        expect(min_clients=min_clients, ge=1)
         self.outlier_factor = check_outlier_factor(outlier_factor)
         self.automatic_optimization = False
         self.server_optimizer, self.server_scheduler = server_optimizer, server_scheduler

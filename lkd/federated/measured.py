@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lkd.checkpoints import FEDERATION, check_current, describe
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.host import OWN
 from lkd.federated.engines import Engine
@@ -63,12 +64,8 @@ class Measured(Members):
         super().__init__(
             model, algorithm, personal_layers, other_models, client_models, shared_layers, local, seed, engine
         )
-        if seed < 0:
-            raise ValueError(f"seed={seed} must be 0 or more.")
-        if client_timeout is not None and not client_timeout > 0:
-            raise ValueError(
-                f"client_timeout={client_timeout} must be above 0 seconds, or None for no limit."
-            )
+        expect(seed=seed, ge=0)
+        expect(client_timeout=client_timeout, gt=0, none="no limit", why="it is in seconds")
         self.client_timeout = client_timeout
         self.ranks = Ranks()
         self._prepared_for: Any = None  # the Trainer

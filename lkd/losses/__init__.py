@@ -43,6 +43,7 @@ from lkd.losses.multi_teacher import MultiTeacher, mean_probabilities
 from lkd.losses.mutual import mutual_losses
 from lkd.losses.nkd import NKD, nkd_loss
 from lkd.losses.nst import NST, nst_loss
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.pixel import PixelKD, pixel_kd_loss
 from lkd.losses.pkd import PKD, pkd_loss
 from lkd.losses.pkt import PKT, pkt_loss
@@ -80,6 +81,7 @@ __all__ = [
     "FitNets",
     "LogitMatching",
     "MultiTeacher",
+    "PairwiseTerm",
     "PixelKD",
     "Projector",
     "QueueCRD",

@@ -1,13 +1,13 @@
 """Terms that compare features through linear adapters."""
 
-from torch import nn
+from torch import Tensor, nn
 
-from lkd.losses.adapters import match_channels
+from lkd.losses.adapters import adapt, match_channels
 from lkd.losses.inputs import Tapped
-from lkd.losses.term import Term
+from lkd.losses.pairwise import PairwiseTerm
 
 
-class AdaptedTerm(Term):
+class AdaptedTerm(PairwiseTerm):
     """Base class of terms that bring the student's features to the teacher's width.
 
     Args:
@@ -33,3 +33,9 @@ class AdaptedTerm(Term):
     def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList | None:
         """Build 1x1 convolutions (maps) or linear layers (vectors, tokens) where the widths differ."""
         return match_channels(student, teacher, bias=self.bias, seed=self.seed)
+
+    def forward(
+        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
+    ) -> Tensor:
+        """Compute the mean of `loss` over the layers, the student's through the adapter."""
+        return super().forward(adapt(student, adapter), teacher, labels)

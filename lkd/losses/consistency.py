@@ -1,10 +1,9 @@
 """Consistency of two models' probabilities, the loss of the mean teacher."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from lkd.losses.inputs import Tapped, mean_over_levels
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import prepare_classes
-from lkd.losses.term import Term
 
 
 def consistency_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -33,7 +32,7 @@ def consistency_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (student.softmax(1) - teacher.softmax(1)).square().sum(1).mean()
 
 
-class Consistency(Term):
+class Consistency(PairwiseTerm):
     """Squared difference of probabilities, `consistency_loss`; several layers are averaged.
 
     Args:
@@ -49,8 +48,6 @@ class Consistency(Term):
 
     of_softmax = True
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `consistency_loss` over the layers."""
-        return mean_over_levels(consistency_loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `consistency_loss` of one layer."""
+        return consistency_loss(student, teacher)

@@ -4,10 +4,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
-from lkd.losses.term import Term
+from lkd.checks import expect
+from lkd.losses.inputs import prepare
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.unit import cosines
 
 
@@ -41,14 +42,13 @@ def cc_loss(student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2
         >>> cc_loss(torch.eye(2), torch.ones(2, 3)).item()  # (exp(-.8) (.8 + .32))² / 2
         0.1266...
     """
-    check_positive("gamma", gamma)
-    if order < 1:
-        raise ValueError(f"order must be at least 1, got {order}")
+    expect(gamma=gamma, gt=0)
+    expect(order=order, ge=1)
     ours, theirs = (_correlations(x.flatten(1), gamma, order) for x in prepare(student, teacher))
     return F.mse_loss(ours, theirs)
 
 
-class CorrelationCongruence(Term):
+class CorrelationCongruence(PairwiseTerm):
     """Correlations between samples, `cc_loss`; layers are averaged. The usual layer is the embedding.
 
     Args:
@@ -76,16 +76,14 @@ class CorrelationCongruence(Term):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.gamma = check_positive("gamma", gamma)
-        if order < 1:
-            raise ValueError(f"order must be at least 1, got {order}")
+        expect(gamma=gamma, gt=0)
+        self.gamma = gamma
+        expect(order=order, ge=1)
         self.order = order
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `cc_loss` over the layers."""
-        return mean_over_levels(lambda s, t: cc_loss(s, t, self.gamma, self.order), student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `cc_loss` of one layer."""
+        return cc_loss(student, teacher, self.gamma, self.order)
 
 
 def _correlations(features: Tensor, gamma: float, order: int) -> Tensor:

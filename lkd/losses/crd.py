@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.losses.contrast import Embeddings, log_mean_score, nce_loss
 from lkd.losses.draws import Draws
-from lkd.losses.inputs import check_positive
 from lkd.losses.term import Term
 from lkd.losses.unit import gram, unit
 
@@ -67,15 +67,11 @@ class CRD(Term):
         seed: int = 0,
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        if num_data < 2:
-            raise ValueError(f"num_data must be at least 2, got {num_data}: it is the size of the data set")
-        for name, value in (("negatives", negatives), ("dim", dim)):
-            check_positive(name, value)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        expect(num_data=num_data, ge=2, why="it is the size of the data set")
+        expect(negatives=negatives, dim=dim, temperature=temperature, gt=0)
+        expect(momentum=momentum, ge=0, lt=1)
         self.num_data, self.negatives, self.dim = num_data, negatives, dim
-        self.temperature = check_positive("temperature", temperature)
-        self.momentum = momentum
+        self.temperature, self.momentum = temperature, momentum
         self.seed = seed
 
     def adapter(self, student: Tensor, teacher: Tensor) -> "SampleMemory":

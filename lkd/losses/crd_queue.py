@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.losses.contrast import Embeddings, log_mean_score, nce_loss
-from lkd.losses.inputs import check_positive
 from lkd.losses.term import Term
 from lkd.losses.unit import gram
 
@@ -57,10 +57,8 @@ class QueueCRD(Term):
         seed: int = 0,
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        for name, value in (("queue", queue), ("dim", dim)):
-            check_positive(name, value)
-        self.queue, self.dim = queue, dim
-        self.temperature = check_positive("temperature", temperature)
+        expect(queue=queue, dim=dim, temperature=temperature, gt=0)
+        self.queue, self.dim, self.temperature = queue, dim, temperature
         self.seed = seed
 
     def adapter(self, student: Tensor, teacher: Tensor) -> "SampleQueue":

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.losses.adapters import adapt, match_channels
 from lkd.losses.cross_head import Rest, cross_predictions
 from lkd.losses.detection import dense_class_loss, localization_loss
-from lkd.losses.inputs import check_positive, levels
+from lkd.losses.inputs import levels
 from lkd.losses.term import Term
 
 
@@ -96,7 +97,8 @@ class CrossKD(Term):
         self.ld = ld if boxes else 0.0
         if not (self.cls or self.ld):
             raise ValueError("CrossKD needs a weight in cls, or boxes and a weight in ld, got 0 in all")
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
         self.seed = seed
 
     def adapter(self, student: list[Tensor], teacher: list[Tensor]) -> nn.ModuleList | None:

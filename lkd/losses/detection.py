@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import complete_box_iou_loss
 
+from lkd.checks import expect
 from lkd.losses.boxes import box_bins, decode_boxes, require
-from lkd.losses.inputs import check_positive, prepare
+from lkd.losses.inputs import prepare
 from lkd.losses.term import Term
 
 Raw = Mapping[str, Any]
@@ -77,7 +78,7 @@ def localization_loss(student: Raw, teacher: Raw, temperature: float = 2.0) -> T
         >>> localization_loss(outputs, outputs)
         tensor(0.)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     _, scores = _scores(student, teacher)
     ours, theirs = prepare(box_bins(student), box_bins(teacher))
     if ours.shape != theirs.shape or ours.shape[2] == 1:
@@ -161,7 +162,8 @@ class DenseDetection(Term):
         super().__init__(weight, student_layer, teacher_layer)
         if not (cls or ld or iou):
             raise ValueError("DenseDetection needs a weight in at least one of cls, ld and iou, got 0 in all")
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
         self.cls = cls
         self.ld = ld
         self.iou = iou

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import (
     js_divergence,
     kl_divergence,
@@ -14,9 +15,8 @@ from lkd.losses.divergence import (
     structural_entropic_distance,
     triangular_discrimination,
 )
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import prepare_classes, prepare_teachers, require_classes
-from lkd.losses.term import Term
 
 Measure = Literal["ce", "kl", "js", "triangular", "sed", "msed"]
 
@@ -72,21 +72,20 @@ def dissimilarity_loss(
         >>> dissimilarity_loss(student, teacher, "js", temperature=1.0)
         tensor(0.3278)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
+    expect(measure=measure, among=get_args(Measure))
     if measure == "msed":
         teachers = teacher[:, None] if isinstance(teacher, Tensor) and teacher.dim() == 2 else teacher
         student, teachers = prepare_teachers(student, teachers)
         require_classes(student)
         distance = multivariate_sed(_log_p(student, temperature), _log_p(teachers, temperature))
-    elif measure in PAIRWISE:
+    else:
         student, teacher = prepare_classes(student, teacher)
         distance = PAIRWISE[measure](_log_p(student, temperature), _log_p(teacher, temperature))
-    else:
-        raise ValueError(f"measure={measure!r} must be one of {', '.join(map(repr, get_args(Measure)))}")
     return distance.mean() * temperature**2
 
 
-class Dissimilarity(Term):
+class Dissimilarity(PairwiseTerm):
     """Distillation by a dissimilarity, `dissimilarity_loss`; several layers are averaged.
 
     Args:
@@ -114,20 +113,14 @@ class Dissimilarity(Term):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        if measure not in get_args(Measure):
-            raise ValueError(f"measure={measure!r} must be one of {', '.join(map(repr, get_args(Measure)))}")
+        expect(measure=measure, among=get_args(Measure))
         self.measure = measure
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `dissimilarity_loss` over the layers."""
-
-        def loss(ours: Tensor, theirs: Tensor) -> Tensor:
-            return dissimilarity_loss(ours, theirs, self.measure, self.temperature)
-
-        return mean_over_levels(loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `dissimilarity_loss` of one layer."""
+        return dissimilarity_loss(student, teacher, self.measure, self.temperature)
 
 
 def _log_p(logits: Tensor, temperature: float) -> Tensor:

@@ -1,10 +1,10 @@
 """DIST: distillation of class scores by correlation instead of an exact match."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
+from lkd.checks import expect
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import prepare_classes
-from lkd.losses.term import Term
 
 EPS = 1e-8
 
@@ -45,14 +45,14 @@ def dist_loss(
         >>> dist_loss(student, torch.tensor([[1.0, 2.0, 0.0], [0.0, 4.0, 1.0]]))
         tensor(0.7502)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare_classes(student, teacher)
     p, q = (student / temperature).softmax(1), (teacher / temperature).softmax(1)
     rows, columns = _correlations(p, q), _correlations(p.T, q.T)
     return (beta * (1 - rows.mean()) + gamma * (1 - columns.mean())) * temperature**2
 
 
-class DIST(Term):
+class DIST(PairwiseTerm):
     """Distillation of a stronger teacher, `dist_loss`; several layers are averaged.
 
     Args:
@@ -83,20 +83,15 @@ class DIST(Term):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
         self.least_samples = 1 if beta else 3
         self.beta = beta
         self.gamma = gamma
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `dist_loss` over the layers."""
-
-        def loss(ours: Tensor, theirs: Tensor) -> Tensor:
-            return dist_loss(ours, theirs, self.temperature, self.beta, self.gamma)
-
-        return mean_over_levels(loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `dist_loss` of one layer."""
+        return dist_loss(student, teacher, self.temperature, self.beta, self.gamma)
 
 
 def _correlations(a: Tensor, b: Tensor) -> Tensor:

@@ -2,12 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import kl_divergence
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import mean_of, prepare_classes, split_ignored
-from lkd.losses.term import Term
 
 
 def dkd_loss(
@@ -45,7 +45,7 @@ def dkd_loss(
         >>> dkd_loss(student, teacher, torch.tensor([0]))
         tensor(4.1034)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare_classes(student, teacher)
     labels, counts = split_ignored(labels, *student.shape)
     (pair_s, others_s), (pair_t, others_t) = (
@@ -55,7 +55,7 @@ def dkd_loss(
     return mean_of(alpha * target + beta * others, counts) * temperature**2
 
 
-class DKD(Term):
+class DKD(PairwiseTerm):
     """Decoupled distillation of logits, `dkd_loss`, which reads labels; several layers are averaged.
 
     Args:
@@ -84,26 +84,21 @@ class DKD(Term):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
         self.alpha = alpha
         self.beta = beta
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `dkd_loss` over the layers; raise ValueError without labels, or where nothing is left of it."""
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `dkd_loss` of one layer; raise ValueError without labels, or where nothing is left of it."""
         if labels is None:
             raise ValueError("DKD needs labels, got none: use KD where batches have no labels")
-
-        def loss(ours: Tensor, theirs: Tensor) -> Tensor:
-            if self.weight and not self.alpha and ours.shape[-1] == 2:
-                raise ValueError(
-                    "DKD with alpha=0, as in FedNTD, distils the classes that are not the true one, and of 2 classes that is one, "
-                    "which gives no gradient"
-                )
-            return dkd_loss(ours, theirs, labels, self.temperature, self.alpha, self.beta)
-
-        return mean_over_levels(loss, student, teacher)
+        if self.weight and not self.alpha and student.shape[-1] == 2:
+            raise ValueError(
+                "DKD with alpha=0, as in FedNTD, distils the classes that are not the true one, and of 2 classes that is one, "
+                "which gives no gradient"
+            )
+        return dkd_loss(student, teacher, labels, self.temperature, self.alpha, self.beta)
 
 
 def split_target(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.feature import fitnets_loss
 from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
@@ -53,12 +54,8 @@ def byot_loss(
         raise ValueError(f"self-distillation needs at least 2 exits, got logits of {len(logits)}")
     if features is not None and len(features) != len(logits):
         raise ValueError(f"there are logits of {len(logits)} exits, but features of {len(features)}")
-    if not 0 <= alpha <= 1:
-        raise ValueError(
-            f"alpha={alpha} must be in [0, 1]: the share of the imitation in a shallow exit's loss"
-        )
-    if not hint_weight >= 0:
-        raise ValueError(f"hint_weight={hint_weight} must be 0 or more")
+    expect(alpha=alpha, ge=0, le=1, why="the share of the imitation in a shallow exit's loss")
+    expect(hint_weight=hint_weight, ge=0)
     *shallow, deepest = logits
     loss = F.cross_entropy(full_precision(deepest), labels)
     for i, own in enumerate(shallow):

@@ -1,13 +1,13 @@
 """Distillation of intermediate features: FitNets, attention transfer and channel-wise distillation."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.adapted import AdaptedTerm
-from lkd.losses.adapters import adapt
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
-from lkd.losses.maps import require_maps, require_positions, same_size, same_width, with_positions
-from lkd.losses.term import Term
+from lkd.losses.inputs import prepare
+from lkd.losses.maps import require_maps, require_positions, same_size, same_width
+from lkd.losses.pairwise import PairwiseTerm
 
 
 def fitnets_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -64,8 +64,7 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) ->
         >>> attention_transfer_loss(maps, 4 * maps)
         tensor(0.)
     """
-    if p < 1:
-        raise ValueError(f"p must be at least 1, got {p}")
+    expect(p=p, ge=1)
     student, teacher = same_size(*require_maps(*prepare(student, teacher)))
     student, teacher = require_positions(student, teacher, "AttentionTransfer")
     ours, theirs = (F.normalize(x.abs().pow(p).mean(1).flatten(1)) for x in (student, teacher))
@@ -97,7 +96,7 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
         >>> cwd_loss(maps, maps + 5.0)
         tensor(0.)
     """
-    check_positive("tau", tau)
+    expect(tau=tau, gt=0)
     student, teacher = same_width(*same_size(*require_maps(*prepare(student, teacher))))
     student, teacher = require_positions(student, teacher, "CWD")
     ours, theirs = (F.log_softmax(x.flatten(2) / tau, dim=2).flatten(0, 1) for x in (student, teacher))
@@ -121,14 +120,12 @@ class FitNets(AdaptedTerm):
         0.0
     """
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `fitnets_loss` over the layers."""
-        return mean_over_levels(fitnets_loss, adapt(student, adapter), teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `fitnets_loss` of one layer."""
+        return fitnets_loss(student, teacher)
 
 
-class AttentionTransfer(Term):
+class AttentionTransfer(PairwiseTerm):
     """Difference of attention maps, `attention_transfer_loss`; the layers (stages) are averaged.
 
     Args:
@@ -144,6 +141,8 @@ class AttentionTransfer(Term):
         tensor(0.)
     """
 
+    compares_positions = True
+
     def __init__(
         self,
         p: float = 2.0,
@@ -154,12 +153,9 @@ class AttentionTransfer(Term):
         super().__init__(weight, student_layer, teacher_layer)
         self.p = p
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `attention_transfer_loss` over the layers."""
-        student, teacher = with_positions(student, teacher, "AttentionTransfer")
-        return mean_over_levels(lambda s, t: attention_transfer_loss(s, t, self.p), student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `attention_transfer_loss` of one layer."""
+        return attention_transfer_loss(student, teacher, self.p)
 
 
 class CWD(AdaptedTerm):
@@ -179,6 +175,7 @@ class CWD(AdaptedTerm):
     """
 
     bias = False  # the loss would ignore it
+    compares_positions = True
 
     def __init__(
         self,
@@ -189,11 +186,9 @@ class CWD(AdaptedTerm):
         seed: int = 0,
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer, seed)
-        self.tau = check_positive("tau", tau)
+        expect(tau=tau, gt=0)
+        self.tau = tau
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `cwd_loss` over the layers."""
-        student, teacher = with_positions(adapt(student, adapter), teacher, "CWD")
-        return mean_over_levels(lambda s, t: cwd_loss(s, t, self.tau), student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `cwd_loss` of one layer."""
+        return cwd_loss(student, teacher, self.tau)

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.losses.adapters import channels
 from lkd.losses.box_masks import box_masks
 from lkd.losses.focal import focal_loss
 from lkd.losses.global_context import GlobalContext
-from lkd.losses.inputs import Tapped, check_positive, full_precision, level_pairs, levels
+from lkd.losses.inputs import Tapped, full_precision, level_pairs, levels
 from lkd.losses.layers import conv2d
 from lkd.losses.maps import mean_over_adapted, require_maps, same_size
 from lkd.losses.term import Term
@@ -87,8 +88,10 @@ class FGD(Term):
         seed: int = 0,
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.strides = [check_positive("strides", stride) for stride in strides]
-        self.temperature = check_positive("temperature", temperature)
+        for stride in strides:
+            expect(strides=stride, gt=0)
+        expect(temperature=temperature, gt=0)
+        self.strides, self.temperature = list(strides), temperature
         self.alpha, self.beta, self.gamma, self.lambda_ = alpha, beta, gamma, lambda_
         self.seed = seed
 

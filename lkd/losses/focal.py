@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lkd.losses.inputs import check_positive, prepare
+from lkd.checks import expect
+from lkd.losses.inputs import prepare
 from lkd.losses.maps import require_maps, same_width
 
 
@@ -70,7 +71,7 @@ def focal_loss(
         >>> focal_loss(maps, 3 * maps, masks, beta=0.5)  # 2 channels with difference 2² each
         tensor(4.)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = same_width(*require_maps(*prepare(student, teacher)))
     where, which = attention(teacher, temperature)
     our_where, our_which = attention(student, temperature)

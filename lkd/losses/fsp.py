@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lkd.losses.adapted import AdaptedTerm
 from lkd.losses.adapters import adapt
-from lkd.losses.inputs import full_precision, levels, prepare
+from lkd.losses.inputs import Tapped, full_precision, levels, prepare
 from lkd.losses.maps import require_maps, same_size, same_width
 from lkd.losses.unit import gram
 
@@ -102,11 +102,7 @@ class FSP(AdaptedTerm):
     """
 
     def forward(
-        self,
-        student: list[Tensor],
-        teacher: list[Tensor],
-        labels: Tensor | None = None,
-        adapter: nn.Module | None = None,
+        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute `fsp_loss`."""
+        """Compute `fsp_loss`, of consecutive layers and so of all at once."""
         return fsp_loss(levels(adapt(student, adapter)), levels(teacher))

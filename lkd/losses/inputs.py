@@ -106,17 +106,3 @@ def mean_over_levels(loss: Callable[[Tensor, Tensor], Tensor], student: Tapped, 
         tensor(2.)
     """
     return torch.stack([loss(s, t) for s, t in level_pairs(student, teacher)]).mean()
-
-
-def check_positive(name: str, value: float) -> float:
-    """Return `value`, or raise ValueError if it is not above 0.
-
-    Example:
-        >>> check_positive("temperature", 0.0)
-        Traceback (most recent call last):
-        ...
-        ValueError: temperature must be above 0, got 0.0
-    """
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, got {value}")
-    return value

@@ -1,12 +1,12 @@
 """Distillation of class scores: KD and logit matching."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import kl_divergence
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import prepare_classes, prepare_logits
-from lkd.losses.term import Term
 
 
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
@@ -34,7 +34,7 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tenso
         >>> kd_loss(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]]), temperature=1.0)
         tensor(1.5232)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare_classes(student, teacher)
     log_p, log_q = F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1)
     return kl_divergence(log_p, log_q).mean() * temperature**2
@@ -69,7 +69,7 @@ def logit_matching_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher) / 2
 
 
-class KD(Term):
+class KD(PairwiseTerm):
     """Classic distillation of logits, `kd_loss`; several layers are averaged.
 
     Args:
@@ -94,16 +94,15 @@ class KD(Term):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `kd_loss` over the layers."""
-        return mean_over_levels(lambda s, t: kd_loss(s, t, self.temperature), student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `kd_loss` of one layer."""
+        return kd_loss(student, teacher, self.temperature)
 
 
-class LogitMatching(Term):
+class LogitMatching(PairwiseTerm):
     """Regression of raw logits, `logit_matching_loss`; several layers are averaged.
 
     Example:
@@ -112,8 +111,6 @@ class LogitMatching(Term):
         tensor(0.5000)
     """
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `logit_matching_loss` over the layers."""
-        return mean_over_levels(logit_matching_loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `logit_matching_loss` of one layer."""
+        return logit_matching_loss(student, teacher)

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.losses.adapters import channels
 from lkd.losses.draws import Draws
 from lkd.losses.inputs import Tapped, level_pairs, mean_over_levels, prepare
@@ -143,10 +144,8 @@ class MGD(Term):
         seed: int = 0,
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        if not 0 <= ratio < 1:
-            raise ValueError(f"ratio must be in [0, 1), got {ratio}: at 1 nothing of the student is left")
-        if masked not in ("positions", "channels"):
-            raise ValueError(f"masked must be 'positions' or 'channels', got {masked!r}")
+        expect(ratio=ratio, ge=0, lt=1, why="at 1 nothing of the student is left")
+        expect(masked=masked, among=("positions", "channels"))
         self.ratio = ratio
         self.masked: Masked = masked
         self.seed = seed

@@ -4,9 +4,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
+from lkd.checks import expect
 from lkd.losses.scores import mean_of, prepare_teachers, split_ignored
 from lkd.losses.teacher_weights import confidence_weights, entropy_weights
 from lkd.losses.term import Term
@@ -35,7 +35,7 @@ def mean_probabilities(teachers: Tensor, weights: Tensor, temperature: float = 1
         >>> mean_probabilities(teachers, torch.tensor([0.5, 0.5])).softmax(1)
         tensor([[0.7500, 0.2500]])
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     weighted = F.log_softmax(teachers / temperature, -1) + weights.log()[..., None]
     return temperature * weighted.logsumexp(-2)
 
@@ -78,8 +78,7 @@ class MultiTeacher(WrappedTerm):
         self, term: Term, combine: Combine = "probabilities", weighting: Weighting | list[float] = "uniform"
     ) -> None:
         super().__init__(term)
-        if combine not in ("probabilities", "logits", "losses"):
-            raise ValueError(f"combine={combine!r} must be 'probabilities', 'logits' or 'losses'.")
+        expect(combine=combine, among=("probabilities", "logits", "losses"))
         if isinstance(weighting, str):
             if weighting not in ("uniform", "entropy", "confidence"):
                 raise ValueError(
@@ -127,23 +126,17 @@ class MultiTeacher(WrappedTerm):
             raise ValueError(f"weighting={fixed} holds {len(fixed)} numbers, but there are {count} teachers.")
         return teachers.new_tensor(fixed)
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the loss from the teachers' logits `(B, K, C)`, the mean over the layers."""
-
-        def loss(ours: Tensor, theirs: Tensor) -> Tensor:
-            ours, theirs = prepare_teachers(ours, theirs)
-            weights = self.weights(theirs, labels)
-            if self.combine == "losses":
-                return self._decoupled(ours, theirs, weights, labels)
-            if self.combine == "logits":
-                mean = (theirs * weights[..., None]).sum(1)
-            else:
-                mean = mean_probabilities(theirs, weights, _temperature(self.term) or 1.0)
-            return self.term(ours, mean, labels=labels)
-
-        return mean_over_levels(loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute the loss of one layer from the teachers' logits `(B, K, C)`."""
+        student, teacher = prepare_teachers(student, teacher)
+        weights = self.weights(teacher, labels)
+        if self.combine == "losses":
+            return self._decoupled(student, teacher, weights, labels)
+        if self.combine == "logits":
+            mean = (teacher * weights[..., None]).sum(1)
+        else:
+            mean = mean_probabilities(teacher, weights, _temperature(self.term) or 1.0)
+        return self.term(student, mean, labels=labels)
 
     def _decoupled(self, student: Tensor, teachers: Tensor, weights: Tensor, labels: Tensor | None) -> Tensor:
         if weights.dim() == 1:

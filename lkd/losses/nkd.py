@@ -1,13 +1,13 @@
 """NKD: the true class at its own probability, and the other classes normalised without it."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import soft_cross_entropy
 from lkd.losses.dkd import split_target
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import mean_of, prepare_classes, split_ignored
-from lkd.losses.term import Term
 
 
 def nkd_loss(
@@ -43,7 +43,7 @@ def nkd_loss(
         >>> nkd_loss(student, teacher, torch.tensor([0]))
         tensor(1.9104)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare_classes(student, teacher)
     labels, counts = split_ignored(labels, *student.shape)
     target = -teacher.softmax(1).gather(1, labels[:, None]) * F.log_softmax(student, 1).gather(
@@ -54,7 +54,7 @@ def nkd_loss(
     return mean_of(target[:, 0] + gamma * temperature**2 * soft_cross_entropy(others_s, others_t), counts)
 
 
-class NKD(Term):
+class NKD(PairwiseTerm):
     """Normalised distillation of logits, `nkd_loss`, which reads labels; several layers are averaged.
 
     Args:
@@ -82,17 +82,12 @@ class NKD(Term):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
         self.gamma = gamma
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `nkd_loss` over the layers; raise ValueError without labels."""
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `nkd_loss` of one layer; raise ValueError without labels."""
         if labels is None:
             raise ValueError("NKD needs labels, got none: use KD where batches have no labels")
-
-        def loss(ours: Tensor, theirs: Tensor) -> Tensor:
-            return nkd_loss(ours, theirs, labels, self.temperature, self.gamma)
-
-        return mean_over_levels(loss, student, teacher)
+        return nkd_loss(student, teacher, labels, self.temperature, self.gamma)

@@ -1,10 +1,10 @@
 """Distillation of where neurons fire: neuron selectivity transfer."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from lkd.losses.inputs import Tapped, mean_over_levels, prepare
-from lkd.losses.maps import require_maps, require_positions, same_size, with_positions
-from lkd.losses.term import Term
+from lkd.losses.inputs import prepare
+from lkd.losses.maps import require_maps, require_positions, same_size
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.unit import gram, unit
 
 
@@ -43,7 +43,7 @@ def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return within_student + within_teacher - 2 * across
 
 
-class NST(Term):
+class NST(PairwiseTerm):
     """Neuron selectivity transfer of maps, `nst_loss`; layers are averaged.
 
     A weight of 50 is usual for the sum over the stages: multiply it by their number here.
@@ -60,8 +60,8 @@ class NST(Term):
         True
     """
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `nst_loss` over the layers."""
-        return mean_over_levels(nst_loss, *with_positions(student, teacher, "NST"))
+    compares_positions = True
+
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `nst_loss` of one layer."""
+        return nst_loss(student, teacher)

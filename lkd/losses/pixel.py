@@ -1,12 +1,13 @@
 """Distillation of class scores pixel by pixel, for segmentation."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import kl_divergence
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
+from lkd.losses.inputs import prepare
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.scores import require_classes
-from lkd.losses.term import Term
 
 
 def pixel_kd_loss(
@@ -43,7 +44,7 @@ def pixel_kd_loss(
         >>> pixel_kd_loss(student, teacher)  # the second pixel agrees
         tensor(0.1639)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare(student, teacher)
     if student.dim() != 4 or teacher.dim() != 4 or student.shape[1] != teacher.shape[1]:
         raise ValueError(
@@ -66,7 +67,7 @@ def pixel_kd_loss(
     return (distance * counts).sum() / counts.sum().clamp_min(1)
 
 
-class PixelKD(Term):
+class PixelKD(PairwiseTerm):
     """Pixel-wise distillation of logits, `pixel_kd_loss`; several layers are averaged.
 
     Args:
@@ -93,19 +94,14 @@ class PixelKD(Term):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
         self.resize, self.ignore_index = resize, ignore_index
         self.needs_labels = ignore_index is not None
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `pixel_kd_loss` over the layers."""
-
-        def loss(ours: Tensor, theirs: Tensor) -> Tensor:
-            return pixel_kd_loss(ours, theirs, self.temperature, self.resize, labels, self.ignore_index)
-
-        return mean_over_levels(loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `pixel_kd_loss` of one layer."""
+        return pixel_kd_loss(student, teacher, self.temperature, self.resize, labels, self.ignore_index)
 
 
 def _counts(labels: Tensor | None, distance: Tensor, ignore_index: int) -> Tensor:

@@ -1,10 +1,9 @@
 """Distillation of the pattern of features, whatever their magnitude: Pearson correlation of channels."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lkd.losses.adapted import AdaptedTerm
-from lkd.losses.adapters import adapt
-from lkd.losses.inputs import Tapped, mean_over_levels, prepare
+from lkd.losses.inputs import prepare
 from lkd.losses.maps import require_maps, same_size, same_width
 from lkd.losses.unit import unit
 
@@ -64,11 +63,9 @@ class PKD(AdaptedTerm):
     relates_samples = True
     bias = False  # the loss would ignore it
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `pkd_loss` over the layers."""
-        return mean_over_levels(pkd_loss, adapt(student, adapter), teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `pkd_loss` of one layer."""
+        return pkd_loss(student, teacher)
 
 
 def _directions(maps: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """Distillation of the probabilities that samples are neighbours: probabilistic knowledge transfer."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lkd.losses.inputs import Tapped, mean_over_levels, prepare
-from lkd.losses.term import Term
+from lkd.losses.inputs import prepare
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.unit import cosines
 
 FLOOR = 1e-7
@@ -44,7 +44,7 @@ def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return torch.where(others, theirs.exp() * (theirs - ours), 0.0).sum(1).mean()
 
 
-class PKT(Term):
+class PKT(PairwiseTerm):
     """Probabilities of neighbours, `pkt_loss`; layers are averaged. The usual layer is the embedding.
 
     Example:
@@ -55,11 +55,9 @@ class PKT(Term):
     relates_samples = True
     least_samples = 3
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `pkt_loss` over the layers."""
-        return mean_over_levels(pkt_loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `pkt_loss` of one layer."""
+        return pkt_loss(student, teacher)
 
 
 def _log_probabilities(features: Tensor) -> Tensor:

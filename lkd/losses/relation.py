@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lkd.losses.inputs import Tapped, mean_over_levels, prepare
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.term import Term
 from lkd.losses.unit import gram, unit
 
@@ -130,7 +131,7 @@ class RKD(Term):
         )
 
 
-class SimilarityPreserving(Term):
+class SimilarityPreserving(PairwiseTerm):
     """Similarities between samples, `sp_loss`; layers are averaged. A weight of 3000 is customary.
 
     Example:
@@ -141,11 +142,9 @@ class SimilarityPreserving(Term):
     relates_samples = True
     least_samples = 2
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `sp_loss` over the layers."""
-        return mean_over_levels(sp_loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `sp_loss` of one layer."""
+        return sp_loss(student, teacher)
 
 
 def _distances(x: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from lkd.checks import expect
 from lkd.losses.divergence import kl_divergence
-from lkd.losses.inputs import Tapped, check_positive, mean_over_levels, prepare
-from lkd.losses.term import Term
+from lkd.losses.inputs import prepare
+from lkd.losses.pairwise import PairwiseTerm
 
 
 def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
@@ -34,7 +35,7 @@ def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) 
         >>> sigmoid_kd_loss(torch.tensor([2.0]), torch.tensor([-2.0]), temperature=1.0)
         tensor(1.5232)
     """
-    check_positive("temperature", temperature)
+    expect(temperature=temperature, gt=0)
     student, teacher = prepare(_columns(student), _columns(teacher))
     if student.shape != teacher.shape:
         raise ValueError(
@@ -45,7 +46,7 @@ def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) 
     return kl_divergence(log_p, log_q).sum(1).mean() * temperature**2
 
 
-class SigmoidKD(Term):
+class SigmoidKD(PairwiseTerm):
     """Distillation of sigmoids, `sigmoid_kd_loss`, for a single logit or several labels; several layers are averaged.
 
     Args:
@@ -69,13 +70,12 @@ class SigmoidKD(Term):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        self.temperature = check_positive("temperature", temperature)
+        expect(temperature=temperature, gt=0)
+        self.temperature = temperature
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the mean of `sigmoid_kd_loss` over the layers."""
-        return mean_over_levels(lambda s, t: sigmoid_kd_loss(s, t, self.temperature), student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute `sigmoid_kd_loss` of one layer."""
+        return sigmoid_kd_loss(student, teacher, self.temperature)
 
 
 def _columns(logits: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.losses.adapters import channels
 from lkd.losses.feature import fitnets_loss
-from lkd.losses.inputs import check_positive
 from lkd.losses.layers import conv2d
 from lkd.losses.maps import require_maps, same_size
 from lkd.losses.term import Term
@@ -112,7 +112,7 @@ class SimKD(Term):
         seed: int = 0,
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        check_positive("factor", factor)
+        expect(factor=factor, gt=0)
         self.factor = factor
         self.seed = seed
 

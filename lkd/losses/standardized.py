@@ -3,9 +3,9 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lkd.losses.inputs import Tapped, mean_over_levels, prepare
+from lkd.losses.inputs import prepare
 from lkd.losses.scores import require_classes
 from lkd.losses.term import Term
 from lkd.losses.wrapped import WrappedTerm
@@ -69,20 +69,14 @@ class Standardized(WrappedTerm):
                 f"term={type(term).__name__} takes each logit by itself, and standardizing mixes them: leave Standardized out."
             )
 
-    def forward(
-        self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
-    ) -> Tensor:
-        """Compute the inner term on z-scores, the mean over the layers."""
-
-        def loss(ours: Tensor, theirs: Tensor) -> Tensor:
-            ours, theirs = prepare(ours, theirs)
-            if ours.dim() != 2:
-                raise ValueError(f"Standardized takes logits (B, C), got {tuple(ours.shape)} of the student")
-            if ours.shape[1] == 2:
-                raise ValueError(
-                    "Standardized with 2 classes: the z-scores of two numbers are always -0.71 and 0.71, so that the loss has no gradient; "
-                    f"give {type(self.term).__name__} by itself"
-                )
-            return self.term(standardize(ours), standardize(theirs), labels=labels)
-
-        return mean_over_levels(loss, student, teacher)
+    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        """Compute the inner term on z-scores of one layer."""
+        student, teacher = prepare(student, teacher)
+        if student.dim() != 2:
+            raise ValueError(f"Standardized takes logits (B, C), got {tuple(student.shape)} of the student")
+        if student.shape[1] == 2:
+            raise ValueError(
+                "Standardized with 2 classes: the z-scores of two numbers are always -0.71 and 0.71, so that the loss has no gradient; "
+                f"give {type(self.term).__name__} by itself"
+            )
+        return self.term(standardize(student), standardize(teacher), labels=labels)

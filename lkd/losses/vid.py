@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.losses.adapters import channels
-from lkd.losses.inputs import Tapped, check_positive, full_precision, level_pairs, prepare
+from lkd.losses.inputs import Tapped, full_precision, level_pairs, prepare
 from lkd.losses.layers import conv2d
 from lkd.losses.maps import as_maps, mean_over_adapted, require_maps, same_size, same_width
 from lkd.losses.term import Term
@@ -118,7 +119,7 @@ class VID(Term):
         seed: int = 0,
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        check_positive("variance - 1e-5", variance - FLOOR)
+        expect(variance=variance, gt=FLOOR)
         self.variance = variance
         self.seed = seed
 

@@ -1,9 +1,10 @@
 """A term around another term."""
 
+from lkd.losses.pairwise import PairwiseTerm
 from lkd.losses.term import Term
 
 
-class WrappedTerm(Term):
+class WrappedTerm(PairwiseTerm):
     """Base class of terms that change what a term on class scores sees; takes over its weight, layers and labels.
 
     Args:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lkd.checks import expect
+
 
 class BottleneckEncoder(nn.Sequential):
     """The device's half: convolutions that bring an image to a small tensor, the last of them without an activation.
@@ -30,8 +32,7 @@ class BottleneckEncoder(nn.Sequential):
     def __init__(self, in_channels: int, channels: int = 4, stride: int = 2, width: int = 16) -> None:
         if stride < 1 or stride & (stride - 1):
             raise ValueError(f"stride={stride} must be 1, 2, 4 or another power of 2.")
-        if min(channels, width) < 1:
-            raise ValueError(f"channels={channels} and width={width} must be at least 1.")
+        expect(channels=channels, width=width, ge=1)
         layers: list[nn.Module] = []
         for k in range(max(stride.bit_length() - 1, 1)):
             before, step = (in_channels if k == 0 else width), (2 if stride > 1 else 1)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lkd.checks import expect
+
 
 class FeatureGenerator(nn.Module):
     """Maps noise and a label to a feature vector: one hidden layer with batch normalisation, as in FedGen's code.
@@ -24,10 +26,7 @@ class FeatureGenerator(nn.Module):
 
     def __init__(self, classes: int, features: int, noise: int = 32, hidden: int = 256) -> None:
         super().__init__()
-        numbers = {"classes": classes, "features": features, "noise": noise, "hidden": hidden}
-        for name, number in numbers.items():
-            if number < 1:
-                raise ValueError(f"{name}={number} must be 1 or more.")
+        expect(classes=classes, features=features, noise=noise, hidden=hidden, ge=1)
         self.classes, self.noise = classes, noise
         self.layers = nn.Sequential(
             nn.Linear(noise + classes, hidden),

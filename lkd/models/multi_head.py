@@ -6,6 +6,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import expect
+
 
 class MultiHead(nn.Module):
     """An embedding of any backbone, a main head and auxiliary heads, all linear, on that one embedding.
@@ -45,10 +47,9 @@ class MultiHead(nn.Module):
         example: list[int] | None = None,
     ) -> None:
         super().__init__()
-        if heads < 0 or classes < 1 or (embedding is not None and embedding < 1):
-            raise ValueError(
-                f"heads={heads} must be 0 or more, classes={classes} and embedding={embedding} 1 or more."
-            )
+        expect(heads=heads, ge=0)
+        expect(classes=classes, ge=1)
+        expect(embedding=embedding, ge=1, none="the backbone's own size")
         if not -heads - 1 <= answer <= heads:
             raise ValueError(f"answer={answer}: there is a main head, 0, and auxiliary ones, 1 to {heads}.")
         if isinstance(backbone, str):

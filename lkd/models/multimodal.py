@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.modalities import PRESENT, split
 from lkd.models.encoders import PresentLinear, check_encoders, feature_width, make_encoder, pooled
 from lkd.models.fusion import Fusion, MeanFusion, make_fusion
@@ -63,14 +64,10 @@ class Multimodal(nn.Module):
         auxiliary: int = 0,
     ) -> None:
         super().__init__()
-        if classes < 1 or embedding < 1 or auxiliary < 0:
-            raise ValueError(
-                f"classes={classes} and embedding={embedding} must be 1 or more, auxiliary={auxiliary} 0 or more."
-            )
-        if completion not in ("zero", "prototype"):
-            raise ValueError(f"completion={completion!r} must be 'zero' or 'prototype'.")
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0.")
+        expect(classes=classes, embedding=embedding, ge=1)
+        expect(auxiliary=auxiliary, ge=0)
+        expect(completion=completion, among=("zero", "prototype"))
+        expect(temperature=temperature, gt=0)
         check_encoders(encoders, example)
         self.modalities, self.temperature = tuple(encoders), temperature
         self.shapes = {m: tuple(example[m]) for m in encoders}

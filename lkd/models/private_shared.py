@@ -4,6 +4,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from lkd.checks import expect
+
 Answer = Literal["private", "shared"]
 
 
@@ -40,8 +42,7 @@ class PrivateShared(nn.Module):
         super().__init__()
         if private is shared:
             raise ValueError("private and shared must be two networks, each its own object.")
-        if answer not in ("private", "shared"):
-            raise ValueError(f"answer={answer!r} must be 'private' or 'shared'.")
+        expect(answer=answer, among=("private", "shared"))
         self.private, self.shared, self.answer = private, shared, answer
         self.adapter: nn.Module = nn.Identity() if adapter is None else adapter
 

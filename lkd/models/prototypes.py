@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lkd.checks import expect
+
 
 class ClassPrototypes(nn.Module):
     """The running mean embedding of each class, in one modality.
@@ -32,8 +34,7 @@ class ClassPrototypes(nn.Module):
 
     def __init__(self, classes: int, dim: int, momentum: float = 0.9) -> None:
         super().__init__()
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum={momentum} must lie in [0, 1).")
+        expect(momentum=momentum, ge=0, lt=1)
         self.momentum = momentum
         self.register_buffer("sums", torch.zeros(classes, dim))
         self.register_buffer("weights", torch.zeros(classes))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
+from lkd.checks import expect
 from lkd.models.dense import Detections, Outputs, check_targets
 from lkd.models.suppression import suppressed
 from lkd.models.torchvision_nets import Head, torchvision_net
@@ -64,10 +65,8 @@ class TorchvisionDetector(nn.Module):
         class_names: list[str] | None = None,
     ) -> None:
         super().__init__()
-        if head not in ("ssdlite", "fcos", "retinanet"):
-            raise ValueError(f"head={head!r} must be 'ssdlite', 'fcos' or 'retinanet'.")
-        if num_classes < 1:
-            raise ValueError(f"num_classes={num_classes} must be at least 1; the background is not counted.")
+        expect(head=head, among=("ssdlite", "fcos", "retinanet"))
+        expect(num_classes=num_classes, ge=1, why="the background is not counted")
         if anchor_scale <= 0 or (head == "fcos" and anchor_scale != 1):
             why = "FCOS has no anchor boxes" if head == "fcos" else "it must be above 0"
             raise ValueError(f"anchor_scale={anchor_scale}: {why}.")

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.models.cifar_resnet import start
 
 
@@ -42,8 +43,7 @@ class WideResNet(nn.Module):
         blocks, rest = divmod(depth - 4, 6)
         if rest or blocks < 1:
             raise ValueError(f"depth={depth} must be 6n + 4, such as 10, 16, 22, 28 or 40.")
-        if widen < 1:
-            raise ValueError(f"widen={widen} must be 1 or more.")
+        expect(widen=widen, ge=1)
         channels = [16, 16 * widen, 32 * widen, 64 * widen]
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         stages = [

@@ -7,6 +7,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from lkd.checks import expect
 from lkd.finite import require_finite
 from lkd.looks import looks_first
 from lkd.losses.unimodal import agreement_loss, unimodal_loss
@@ -86,11 +87,8 @@ class MultimodalClient(Classifier):
         optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=0.001),
         scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        for name, weight in (("unimodal", unimodal), ("agreement", agreement)):
-            if not weight >= 0:
-                raise ValueError(f"{name}={weight} must be 0 or more.")
-        if not 0 <= modality_dropout < 1:
-            raise ValueError(f"modality_dropout={modality_dropout} must lie in [0, 1).")
+        expect(unimodal=unimodal, agreement=agreement, ge=0)
+        expect(modality_dropout=modality_dropout, ge=0, lt=1)
         network = Multimodal(
             encoders, num_classes, example, embedding, fusion, completion, momentum, temperature, auxiliary
         )

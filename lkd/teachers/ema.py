@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.copies import copied
 from lkd.teachers.teacher import Teacher
 
@@ -49,8 +50,7 @@ class EMATeacher(Teacher):
         precision: Literal["32", "bf16"] | None = None,
         batch_size: int | None = None,
     ) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay={decay} must be in [0, 1).")
+        expect(decay=decay, ge=0, lt=1)
         super().__init__(copied(student, "student"), precision=precision, batch_size=batch_size)
         self.decay, self.updates = decay, 0
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from lkd.checks import expect
 from lkd.teachers.teacher import Teacher
 
 Detections = list[dict[str, Tensor]]
@@ -45,11 +46,8 @@ class PseudoLabels:
         soft: bool = False,
         frames: Callable[[list[str]], tuple[Tensor, list[tuple[int, int]]]] | None = None,
     ) -> None:
-        for name, value in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}={value} must be between 0 and 1.")
-        if sees not in ("batch", "frame"):
-            raise ValueError(f"sees={sees!r} must be 'batch' or 'frame'.")
+        expect(score_threshold=score_threshold, iou_threshold=iou_threshold, ge=0, le=1)
+        expect(sees=sees, among=("batch", "frame"))
         self.teacher = teacher
         self.score_threshold = score_threshold
         self.iou_threshold = iou_threshold

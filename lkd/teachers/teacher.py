@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lkd.addresses import find_part
+from lkd.checks import expect
 from lkd.kept import Kept
 from lkd.models.per_camera import PerCamera
 from lkd.nested import on_tensors
@@ -103,8 +104,7 @@ class Teacher(LightningModule):
         classes: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1, or None for no limit.")
+        expect(batch_size=batch_size, ge=1, none="no limit")
         require_recipe("recipe", recipe)
         check_precision(precision)
         statistics = (mean, std, student_mean, student_std)

@@ -412,7 +412,7 @@ class Test:
 
     @pytest.mark.parametrize("alpha", [-0.1, 1.1])
     def test_alpha(self, alpha):
-        with pytest.raises(ValueError, match=f"alpha={alpha} must be between 0 and 1"):
+        with pytest.raises(ValueError, match=rf"alpha={alpha} must be in \[0, 1\]"):
             LogitDistillation(Teacher(Plain()), alpha=alpha)
 
     def test_the_student_is_its_own_teacher(self):

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from lkd.callbacks import ClientReport, TradeoffLog
+from lkd.callbacks.everywhere import measured
 from lkd.callbacks.exchanged import Exchanged
 from lkd.datamodules import IID, Digits, FederatedDataModule
 from lkd.federated import SCARLET, Centralized, FedAvg, Federation, FedMD, FedProto, Local, LocalTraining
@@ -307,3 +308,34 @@ def test_what_nobody_has_a_finite_value_of_was_measured_all_the_same(tmp_path, m
     assert metrics["clients/test/loss/mean"] is metrics["shared/test/loss/worst"] is None
     assert 0 <= metrics["clients/test/acc/mean"] <= 1
     assert {client["clients"]["test/loss"] for client in result["clients"]} == {None}
+
+
+class Hooked(Classifier):
+    """Notes which hooks of a test are called, and on what."""
+
+    def __init__(self):
+        super().__init__(MLP(64, 10, hidden=[8]))
+        self.seen = []
+
+
+def _noting(name):
+    def hook(self, *args):
+        self.seen.append((name, *(a for a in args if isinstance(a, int))))
+
+    return hook
+
+
+for _name in ("start", "epoch_start", "batch_start", "batch_end", "epoch_end", "end"):
+    setattr(Hooked, f"on_test_{_name}", _noting(_name))
+
+
+def test_a_model_is_measured_as_the_trainer_tests_it_hooks_included(tmp_path):
+    digits = Digits(batch_size=200)
+    digits.setup("test")
+    module, trainer = Hooked().train(), quick_trainer(default_root_dir=tmp_path)
+    (tested,) = trainer.test(module, digits.test_dataloader(), verbose=False)
+    by_trainer, module.seen = module.seen, []
+    found = measured(module.train(), digits.test_dataloader(), "test", trainer)
+    assert found == pytest.approx(tested)
+    assert module.training and "log" not in vars(module)
+    assert [event[:2] for event in by_trainer] == module.seen and len(module.seen) > 6

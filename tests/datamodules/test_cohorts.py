@@ -111,7 +111,7 @@ def test_a_small_cohort_of_a_large_population_does_not_shuffle_all():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: UniformSampler(0), "cohort size=0"),
+        (lambda: UniformSampler(0), "size=0 must be 1 or more: it is the number of clients in a cohort"),
         (lambda: FixedSampler([]), r"clients=\[\]"),
         (lambda: FixedSampler([1, 1]), "different"),
         (lambda: CohortSampler(population([1, 1]), UniformSampler(3)), "cohort of 3 is larger .* 2 clients"),

@@ -196,11 +196,11 @@ def test_who_is_held_out():
         ({"rate": 0}, "rate=0 must be above 0"),
         ({"window": 0.02}, r"window=0\.02 s at rate=50\.0 is fewer than two ticks"),
         ({"overlap": 1.0}, r"overlap=1\.0 must be in \[0, 1\)"),
-        ({"purity": 0.0}, r"purity=0\.0 in \(0, 1\]"),
+        ({"purity": 0.0}, r"purity=0\.0 must be in \(0, 1\]"),
         ({"max_gap": 0.0}, r"max_gap=0\.0 must be above 0"),
         ({"split": "window"}, "split='window' must be 'subject' or 'execution'"),
         ({"split": "execution", "test_subjects": ["s01"]}, "need split='subject'"),
-        ({"split_seed": -1}, "split_seed=-1 must not be negative"),
+        ({"split_seed": -1}, "split_seed=-1 must be 0 or more"),
         ({"modalities": ["watch_acce"]}, "did you mean watch_acc"),
         ({"test_subjects": ["s77"]}, "test_subjects: 's77' is not among"),
         (

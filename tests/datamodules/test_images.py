@@ -250,11 +250,11 @@ def test_too_many_images_for_memory(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("wrong", "sentence"), [
-    ({"val": 1.0}, r"val=1.0 must be a share"),
-    ({"flip": 1.5}, r"flip=1.5 must be from 0 to 1"),
+    ({"val": 1.0}, r"val=1.0 must be in \[0, 1\): it is a share"),
+    ({"flip": 1.5}, r"flip=1.5 must be in \[0, 1\]"),
     ({"mean": (0.5,)}, r"mean=\(0.5,\) and std=None must be given together"),
     ({"std": (0.0,), "mean": (0.5,)}, r"std above 0"),
-    ({"test": 0}, r"test=0 must be a share"),
+    ({"test": 0}, r"test=0 must be in \(0, 1\)"),
     ({"batch_size": 0}, r"batch_size=0"),
 ])  # fmt: skip
 def test_one_sentence(wrong, sentence):
@@ -403,5 +403,5 @@ def test_views_that_come_again_through_a_data_module_and_a_federation(tmp_path):
     batching = Batching(loader)
     rows = np.arange(len(data.datasets["train"]))
     assert len({frozenset(seen(batching.shuffled(rows, seed))) for seed in range(7)}) == 2
-    with pytest.raises(ValueError, match="views_per_image=0 must be at least 1"):
+    with pytest.raises(ValueError, match="views_per_image=0 must be 1 or more"):
         ImageFolderData(tmp_path, views_per_image=0)

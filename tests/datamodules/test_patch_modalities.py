@@ -215,7 +215,7 @@ def test_real_patches():
         ({"modalities": ["grey"]}, "modalities: 'grey' is not among .* did you mean gray"),
         ({"modalities": []}, r"modalities=\[\] selects nothing"),
         ({"context": ["clouds"]}, "context: 'clouds' is not among"),
-        ({"gray_size": 0}, "gray_size=0 must be at least 1 pixel"),
+        ({"gray_size": 0}, "gray_size=0 must be 1 or more"),
         ({"split": "by_week"}, "split='by_week' must be 'by_time', 'by_day' or 'official'"),
     ],
 )

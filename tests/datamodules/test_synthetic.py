@@ -139,8 +139,8 @@ def test_natural_clients():
 
 
 @pytest.mark.parametrize(("wrong", "sentence"), [
-    ({"alpha": -1}, "alpha=-1 must not be negative"),
-    ({"clients": 0}, "clients=0 must be at least 1"),
+    ({"alpha": -1}, "alpha=-1 must be 0 or more"),
+    ({"clients": 0}, "clients=0 must be 1 or more"),
     ({"iid": True}, "alpha=1.0 and beta=1.0 must be 0"),
     ({"fractions": (0.9, 0.0, 0.2)}, "fractions="),
 ])  # fmt: skip

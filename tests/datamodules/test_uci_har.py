@@ -249,7 +249,7 @@ def test_what_is_wrong_with_files_is_said(root, tmp_path):
         ({"test_subjects": ["s01"]}, "test_subjects chooses whom to test on: it needs split='subject'"),
         ({"val_subjects": ["s02"]}, "val_subjects: 's02' is not among"),  # a person of the official test
         ({"fractions": (0.0, 0.0, 1.0)}, "leave nobody to train on"),
-        ({"split_seed": -1}, "split_seed=-1 must not be negative"),
+        ({"split_seed": -1}, "split_seed=-1 must be 0 or more"),
         (
             {"split": "subject", "val_subjects": ["s01"], "test_subjects": ["s01"]},
             "is in val_subjects and in",

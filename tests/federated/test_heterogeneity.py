@@ -101,12 +101,12 @@ def test_all_but_straggling_does_not_depend_on_the_others():
 
 
 @pytest.mark.parametrize(("wrong", "sentence"), [
-    ({"straggler_share": 1.5}, "straggler_share=1.5 must be from 0 to 1"),
+    ({"straggler_share": 1.5}, r"straggler_share=1.5 must be in \[0, 1\]"),
     ({"dropout": -0.1}, "dropout=-0.1 must be"),
     ({"availability": 2}, "availability=2 must be"),
-    ({"min_work": 1.0}, "min_work=1.0 must be at least 0 and below 1"),
+    ({"min_work": 1.0}, r"min_work=1.0 must be in \[0, 1\)"),
     ({"stragglers": "wait"}, "stragglers='wait' must be 'partial' or 'drop'"),
-    ({"seed": -1}, "seed=-1 must not be negative"),
+    ({"seed": -1}, "seed=-1 must be 0 or more"),
 ])  # fmt: skip
 def test_one_sentence(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):

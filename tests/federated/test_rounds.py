@@ -273,7 +273,7 @@ def test_the_servers_own_work_has_no_clock():
     with pytest.raises(TimeoutError), clock.running(1e-9):
         clock.check()
     clock.check()
-    with pytest.raises(ValueError, match="client_timeout=0 must be above 0 seconds"):
+    with pytest.raises(ValueError, match="client_timeout=0 must be above 0, or None for no limit"):
         Federation(Quadratic(), client_timeout=0)
 
 

@@ -120,14 +120,14 @@ def test_mutual_neighbors(nodes, degree):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: ErdosRenyi(0.0), r"p=0\.0 must be above 0"),
-        (lambda: ErdosRenyi(1.5), r"p=1\.5 must be above 0 and at most 1"),
+        (lambda: ErdosRenyi(0.0), r"p=0\.0 must be in \(0, 1\]"),
+        (lambda: ErdosRenyi(1.5), r"p=1\.5 must be in \(0, 1\]"),
         (lambda: ErdosRenyi(float("nan")), "p=nan"),
         (lambda: ErdosRenyi(seed=-1), "seed=-1"),
         (lambda: ErdosRenyi(every=0), "every=0"),
         (lambda: SmallWorld(3), "k=3 must be even"),
         (lambda: SmallWorld(0), "k=0 must be even and 2 or more"),
-        (lambda: SmallWorld(p=-0.1), r"p=-0\.1 must be from 0 to 1"),
+        (lambda: SmallWorld(p=-0.1), r"p=-0\.1 must be in \[0, 1\]"),
         (lambda: SmallWorld(seed=-1), "seed=-1"),
         (lambda: RandomNeighbors(0), "degree=0"),
         (lambda: RandomNeighbors(seed=-1), "seed=-1"),

@@ -64,7 +64,7 @@ def test_zero_samples_have_a_finite_gradient_and_one_sample_has_none():
 
 def test_bad_input():
     for make in (CorrelationCongruence, lambda **kw: cc_loss(points(0), points(1), **kw)):
-        with pytest.raises(ValueError, match=r"gamma must be above 0, got 0"):
+        with pytest.raises(ValueError, match=r"gamma=0.0 must be above 0"):
             make(gamma=0.0)
-        with pytest.raises(ValueError, match=r"order must be at least 1, got 0"):
+        with pytest.raises(ValueError, match=r"order=0 must be 1 or more"):
             make(order=0)

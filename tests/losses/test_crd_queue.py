@@ -156,5 +156,5 @@ def test_bad_input():
     with pytest.raises(ValueError, match=r"pass what the term's adapter\(\) returned"):
         term(student, teacher, LABELS)
     for name in ("queue", "dim", "temperature"):
-        with pytest.raises(ValueError, match=f"{name} must be above 0"):
+        with pytest.raises(ValueError, match=rf"{name}=.* must be above 0"):
             QueueCRD(**{name: 0})

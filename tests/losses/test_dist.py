@@ -94,9 +94,9 @@ def test_term_passes_its_settings_on_and_averages_layers():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
+    with pytest.raises(ValueError, match=r"temperature=0.0 must be above 0"):
         dist_loss(logits(0), logits(1), 0.0)
-    with pytest.raises(ValueError, match="temperature must be above 0, got -1"):
+    with pytest.raises(ValueError, match=r"temperature=-1.0 must be above 0"):
         DIST(-1.0)
     with pytest.raises(ValueError, match="softmax over 1 class is always 1"):
         dist_loss(logits(0)[:, :1], logits(1)[:, :1])

@@ -234,7 +234,7 @@ def test_nothing_is_downloaded(monkeypatch):
     ("arguments", "message"),
     [
         ({"head": "yolo"}, "head='yolo' must be 'ssdlite'"),
-        ({"num_classes": 0}, "num_classes=0 must be at least 1; the background is not counted"),
+        ({"num_classes": 0}, "num_classes=0 must be 1 or more: the background is not counted"),
         ({"backbone": "resnet18d0"}, r"backbone='resnet18d0' is no timm model; near ones: .*resnet18d"),
         (
             {"backbone": "swin_tiny_patch4_window7_224"},

@@ -92,7 +92,7 @@ def test_the_widths_are_found_without_moving_statistics():
     [
         ({"heads": -1}, "heads=-1 must be 0 or more"),
         ({"answer": 2}, "answer=2: there is a main head"),
-        ({"embedding": 0}, "embedding=0 1 or more"),
+        ({"embedding": 0}, "embedding=0 must be 1 or more"),
         ({"example": [3, 4, 4]}, "does not take an input of shape"),
     ],
 )

@@ -344,7 +344,7 @@ def test_a_teacher_splits_batches_of_several_modalities():
     [
         ({"unimodal": -1.0}, "unimodal=-1.0 must be 0 or more"),
         ({"agreement": float("nan")}, "agreement=nan must be 0 or more"),
-        ({"modality_dropout": 1.0}, r"modality_dropout=1.0 must lie in \[0, 1\)"),
+        ({"modality_dropout": 1.0}, r"modality_dropout=1.0 must be in \[0, 1\)"),
         ({"fusion": "sum"}, "fusion='sum' must be one of"),
     ],
 )

@@ -426,7 +426,7 @@ def test_the_largest_classes_alone(net, tmp_path):
     ("options", "sentence"),
     [
         ({"dtype": "int4"}, "dtype='int4' must be one of float16, bfloat16, uint8"),
-        ({"top_k": 0}, "top_k=0 must be at least 1"),
+        ({"top_k": 0}, "top_k=0 must be 1 or more"),
         ({"limit_mb": -1}, "limit_mb=-1 must be above 0"),
     ],
 )

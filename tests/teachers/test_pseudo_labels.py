@@ -214,7 +214,7 @@ def test_boxes_of_a_frame_do_not_depend_on_its_padding():
 @pytest.mark.parametrize("name", ["score_threshold", "iou_threshold"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_bad_thresholds(name, value):
-    with pytest.raises(ValueError, match=f"{name}={value} must be between 0 and 1"):
+    with pytest.raises(ValueError, match=rf"{name}={value} must be in \[0, 1\]"):
         PseudoLabels(Teacher(oracle), **{name: value})
 
 

@@ -100,7 +100,7 @@ def test_detect_takes_any_detector():
         ({"model": "nowhere/net.ckpt"}, FileNotFoundError, r"nowhere/net\.ckpt.*does not exist"),
         ({"model": "nowhere/net.pt"}, FileNotFoundError, r"nowhere/net\.pt.*does not exist"),
         ({"model": "net.pth"}, ValueError, r"weights without their network: .* load_state_dict and give"),
-        ({"model": nn.Identity(), "batch_size": 0}, ValueError, "batch_size=0 must be at least 1"),
+        ({"model": nn.Identity(), "batch_size": 0}, ValueError, "batch_size=0 must be 1 or more"),
         ({"model": "x.ckpt", "recipe": "nowhere.yaml"}, FileNotFoundError, r"recipe='nowhere\.yaml'"),
         ({"model": 3}, TypeError, "model=3 must be"),
     ],

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.edge.cache.layout import Columns, Layout, Rows
 
 Kept = Literal["float16", "bfloat16", "uint8"]
@@ -36,8 +37,7 @@ class Reduction:
             raise ValueError(
                 f"dtype={dtype!r} must be one of {', '.join(get_args(Kept))}, or None to keep answers as they are."
             )
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k={top_k} must be at least 1, or None for all classes.")
+        expect(top_k=top_k, ge=1, none="all classes")
         self.dtype, self.top_k = dtype, top_k
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import xxhash
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from lkd.checks import expect
 from lkd.edge.cache import schema
 
 FLUSH, SECONDS = 4096, 30.0  # of reads that are only remembered, before the file is told which were used
@@ -53,8 +54,7 @@ class Store:
     """
 
     def __init__(self, folder: str | os.PathLike[str], limit_mb: float | None = None) -> None:
-        if limit_mb is not None and not limit_mb > 0:
-            raise ValueError(f"limit_mb={limit_mb} must be above 0, or None for no limit.")
+        expect(limit_mb=limit_mb, gt=0, none="no limit")
         self.folder, self.limit_mb = os.fspath(folder), limit_mb
         self.full = False
         """Whether nothing is written any more."""
@@ -166,8 +166,7 @@ class Store:
             ValueError: If no fingerprint, or more than one, begins so, the limit is negative, or the file is damaged.
             OSError: If the disk is full, or another process holds the file.
         """
-        if limit_mb is not None and not limit_mb >= 0:
-            raise ValueError(f"limit_mb={limit_mb} must be 0 or more.")
+        expect(limit_mb=limit_mb, ge=0, none="no limit")
         dropped = 0
         self.flush()
         if teacher is not None:

@@ -1,9 +1,12 @@
 """What a compressed student has to obey, as the file that it is."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from lkd.checks import expect
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,10 @@ class Limits:
     allow_slower: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_drop < float("inf"):
-            raise ValueError(f"max_drop={self.max_drop} must be a number of 0 or more.")
-        for name in ("max_ms", "max_mb"):
-            number: float | None = getattr(self, name)
-            if number is not None and not 0 < number < float("inf"):
-                raise ValueError(
-                    f"{name}={number} cannot be met by any file: it must be a number above 0, or null for no limit."
-                )
-        if self.threads < 1:
-            raise ValueError(f"threads={self.threads} must be 1 or more.")
+        expect(max_drop=self.max_drop, ge=0, lt=math.inf)
+        limits: dict[str, Any] = {"max_ms": self.max_ms, "max_mb": self.max_mb}
+        expect(**limits, gt=0, lt=math.inf, none="no limit", why="no file could meet it")
+        expect(threads=self.threads, ge=1)
         if self.max_ms is not None and self.threads > (there := os.cpu_count() or 1):
             raise ValueError(
                 f"max_ms={self.max_ms:g} and threads={self.threads} contradict each other on this machine, which has {there} CPUs: "

@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.callbacks import DetectionReport, Distillation, EpochLines
+from lkd.checks import expect
 from lkd.edge.compress.parent import Parent
 from lkd.edge.compress.resume import BEGUN
 from lkd.edge.compress.step import Job, Stage, Step
@@ -63,8 +64,7 @@ class Recover(Step):
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        if epochs < 1:
-            raise ValueError(f"epochs={epochs} must be 1 or more.")
+        expect(epochs=epochs, ge=1)
         for callback in distillation:
             if not isinstance(callback, Distillation):
                 raise TypeError(

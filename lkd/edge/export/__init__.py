@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from lkd import __version__
+from lkd.checks import expect
 from lkd.edge.export.boxes import NMS, Boxes
 from lkd.edge.export.files import Format, write_files
 from lkd.edge.export.kind import Kind
@@ -90,17 +91,10 @@ def export(
         >>> export(Classifier("resnet18"), Digits(), "last.ckpt")  # doctest: +SKIP
         [PosixPath('export/student.onnx')]
     """
-    if format not in ("onnx", "openvino"):
-        raise ValueError(
-            f"format={format!r} must be 'onnx' or 'openvino'; docs/deploy.md says how to go on from there."
-        )
-    if nms not in ("inside", "beside"):
-        raise ValueError(f"nms={nms!r} must be 'inside' or 'beside'.")
-    for name, number in (("tolerance", tolerance), ("max_drop", max_drop)):
-        if not number >= 0:
-            raise ValueError(f"{name}={number} must be 0 or more.")
-    if threads < 1:
-        raise ValueError(f"threads={threads} must be 1 or more.")
+    expect(format=format, among=("onnx", "openvino"), why="docs/deploy.md says how to go on from there")
+    expect(nms=nms, among=("inside", "beside"))
+    expect(tolerance=tolerance, max_drop=max_drop, ge=0)
+    expect(threads=threads, ge=1)
     if (mean is None) != (std is None):
         raise ValueError(f"mean={mean} and std={std} must be given together.")
     if not Path(ckpt_path).is_file():

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.edge.export.decoded import Decoded, check_decoded, multi_label, require_decoded
 from lkd.edge.export.kind import Kind, Part, arrays
 from lkd.edge.export.parity import Comparison
@@ -50,9 +51,7 @@ class Boxes(Kind):
             score if score_threshold is None else score_threshold,
             iou if iou_threshold is None else iou_threshold,
         )
-        for argument, number in (("score_threshold", score), ("iou_threshold", iou)):
-            if not 0 <= number <= 1:
-                raise ValueError(f"{argument}={number} must lie in [0, 1].")
+        expect(score_threshold=score, iou_threshold=iou, ge=0, le=1)
         self.thresholds = (score, iou, most)
         self.multi_label = multi_label(module.networks()[0])
         self.nms, self.input_size, self.only = nms, input_size, only

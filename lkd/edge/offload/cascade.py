@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.loggers import Logger
 
 from lkd import __version__
+from lkd.checks import expect
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.edge.described import described
 from lkd.edge.exported import sha256
@@ -135,8 +136,7 @@ def offload(
         raise ValueError(
             f"folder={folder!r} is a file: give a folder, where answers and the report are kept."
         )
-    if teacher_size is not None and teacher_size < 1:
-        raise ValueError(f"teacher_size={teacher_size} must be 1 pixel or more.")
+    expect(teacher_size=teacher_size, ge=1, none="the data's own", why="it is in pixels")
     student, digests = student_of(module, data, ckpt_path, exported, threads), _digests(ckpt_path, exported)
     with _threads(threads):
         source: Source
@@ -247,8 +247,7 @@ def _settings(teacher: Teacher) -> dict[str, Any]:
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     """So many threads of PyTorch, for a while."""
-    if count < 1:
-        raise ValueError(f"threads={count} must be 1 or more.")
+    expect(threads=count, ge=1)
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
+from lkd.checks import expect
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.edge.offload.arms import Arm
 from lkd.edge.offload.boxes import Boxes
@@ -37,8 +38,7 @@ def check_module(module: LightningModule, data: LightningDataModule) -> None:
 
 def check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool, draws: int) -> None:
     """Refuses what does not fit, before anything long."""
-    if draws < 1:
-        raise ValueError(f"draws={draws} must be at least 1.")
+    expect(draws=draws, ge=1)
     if metric not in task.metrics:
         raise ValueError(f"metric={metric!r} is not among what is measured: {', '.join(task.metrics)}.")
     if match_scores and not isinstance(task, Boxes):

@@ -2,10 +2,12 @@
 
 import heapq
 from dataclasses import dataclass
-from math import isfinite
+from math import inf
+from typing import Any
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.edge.nms import Array
 
 
@@ -36,18 +38,11 @@ class Link:
     deadline_ms: float | None = None
 
     def __post_init__(self) -> None:
-        if not (self.mbps > 0 and isfinite(self.mbps)):
-            raise ValueError(f"mbps={self.mbps:g} must be positive: nothing ever arrives over such a link.")
+        expect(mbps=self.mbps, gt=0, lt=inf, why="nothing ever arrives over such a link")
         _check_time("rtt_ms", self.rtt_ms)
         _check_time("jitter_ms", self.jitter_ms)
-        if not 0 <= self.loss <= 1:
-            raise ValueError(
-                f"loss={self.loss:g} must lie in [0, 1]: it is the share of messages that are lost."
-            )
-        if self.deadline_ms is not None and not (self.deadline_ms > 0 and isfinite(self.deadline_ms)):
-            raise ValueError(
-                f"deadline_ms={self.deadline_ms:g} must be positive, or None for a device that waits."
-            )
+        expect(loss=self.loss, ge=0, le=1, why="it is the share of messages that are lost")
+        expect(deadline_ms=self.deadline_ms, gt=0, lt=inf, none="a device that waits")
         if self.loss and self.deadline_ms is None:
             raise ValueError(
                 f"loss={self.loss:g} without deadline_ms: the device would wait for ever for a message that is lost; say how long."
@@ -71,8 +66,7 @@ class Server:
 
     def __post_init__(self) -> None:
         _check_time("ms", self.ms)
-        if self.workers < 1:
-            raise ValueError(f"workers={self.workers} must be at least 1: nobody would ever answer.")
+        expect(workers=self.workers, ge=1, why="nobody would ever answer")
 
 
 @dataclass(frozen=True)
@@ -203,5 +197,5 @@ def _checked(name: str, values: Array | float, count: int, lowest: float = 0.0) 
 
 
 def _check_time(name: str, value: float) -> None:
-    if not (value >= 0 and isfinite(value)):
-        raise ValueError(f"{name}={value:g} must be finite and not negative.")
+    given: dict[str, Any] = {name: value}
+    expect(**given, ge=0, lt=inf)

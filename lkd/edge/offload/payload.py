@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lkd.checks import expect
+
 Pixels = npt.NDArray[np.uint8]
 
 QUALITY = {"jpeg": 80, "webp": 70}
@@ -42,18 +44,13 @@ class Payload:
     side: int | None = None
 
     def __post_init__(self) -> None:
-        if self.format not in LONGEST:
-            raise ValueError(f"format={self.format!r} must be one of {', '.join(LONGEST)}.")
+        expect(format=self.format, among=LONGEST)
         if self.format == "png" and self.quality is not None:
             raise ValueError(
                 f"quality={self.quality}: png keeps every pixel and has no quality: leave it out."
             )
-        if self.quality is not None and not 1 <= self.quality <= 100:
-            raise ValueError(f"quality={self.quality} must lie between 1 and 100.")
-        if self.side is not None and self.side < 1:
-            raise ValueError(
-                f"side={self.side} must be at least 1 pixel, or None for the picture's own size."
-            )
+        expect(quality=self.quality, ge=1, le=100, none="the format's usual one")
+        expect(side=self.side, ge=1, none="the picture's own size", why="it is in pixels")
 
     def encode(self, image: Pixels) -> bytes:
         """The file that is sent.

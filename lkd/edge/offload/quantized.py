@@ -4,6 +4,7 @@ from math import prod
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.edge.nms import Array
 
 BITS = (32, 16, 8, 4, 2)
@@ -83,8 +84,7 @@ def quantized(x: Array, bits: int, axis: int | None = None) -> tuple[Array, int]
 
 
 def _check(x: Array, bits: int) -> None:
-    if bits not in BITS:
-        raise ValueError(f"bits={bits} must be one of {', '.join(map(str, BITS))}.")
+    expect(bits=bits, among=BITS)
     if not x.size:
         raise ValueError(f"a tensor of shape {x.shape} is empty, and there is nothing to send.")
     if not np.isfinite(x).all():

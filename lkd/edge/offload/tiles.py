@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.edge.nms import Array, suppress
 
 IOU = 0.6
@@ -56,11 +57,8 @@ class Tiles:
     overlap: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("columns", "rows"):
-            if (count := getattr(self, name)) < 1:
-                raise ValueError(f"{name}={count} must be at least 1.")
-        if self.overlap < 0:
-            raise ValueError(f"overlap={self.overlap} must not be negative: give pixels, or 0 for none.")
+        expect(columns=self.columns, rows=self.rows, ge=1)
+        expect(overlap=self.overlap, ge=0, why="give pixels, or 0 for none")
 
     def __len__(self) -> int:
         return self.columns * self.rows

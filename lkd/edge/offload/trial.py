@@ -1,10 +1,12 @@
 """`Trial`: what a choice of units costs and gives, on one split and over one link."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answers
 from lkd.edge.offload.link import Link, Server, travel
@@ -36,13 +38,11 @@ class Conditions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("fps", "server_speed", "device_ms"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name}={value:g} must be a number above 0.")
+        expect(fps=self.fps, gt=0, lt=math.inf, none="samples that wait for no other")
+        expect(server_speed=self.server_speed, gt=0, lt=math.inf)
+        expect(device_ms=self.device_ms, gt=0, lt=math.inf, none="what was measured here")
         Server(0.0, self.workers)  # refuses what it cannot be before anybody is asked
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must not be negative.")
+        expect(seed=self.seed, ge=0)
 
 
 class Trial:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.edge.nms import Array
 from lkd.edge.predict.frame import Found, Frame
 from lkd.edge.predict.prepare import Preparation, back
@@ -69,8 +70,7 @@ class Predictor:
         own = float(self.student.spec["score_threshold"])
         if asked is None:
             return max(0.25, own)
-        if not 0 <= asked <= 1:
-            raise ValueError(f"score_threshold={asked:g} must lie in [0, 1].")
+        expect(score_threshold=asked, ge=0, le=1)
         if asked < own:
             raise ValueError(
                 f"score_threshold={asked:g}: {who} drops boxes up to {own:g} itself; give that or more, or export it with a lower one."

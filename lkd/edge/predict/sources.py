@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from lkd.checks import expect
 from lkd.edge.predict.clips.decode import shown
 from lkd.edge.predict.clips.video import VideoSource
 from lkd.edge.predict.frame import Frame, Source
@@ -104,8 +105,7 @@ def open_source(words: Sequence[str], every: int = 1) -> Source:
         FileNotFoundError: If something is not there, or holds no picture.
         ValueError: For a file of another kind, or several clips.
     """
-    if every < 1:
-        raise ValueError(f"every={every} must be 1 or more.")
+    expect(every=every, ge=1)
     streams = [word for word in words if is_stream(word)]
     if streams and len(words) > 1:
         raise ValueError(

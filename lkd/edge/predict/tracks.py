@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.edge.extra import optional
 from lkd.edge.predict.frame import Found
 
@@ -45,14 +46,12 @@ class Tracker:
         lost: float = 1.0,
         overlap: float = 0.2,
     ) -> None:
-        if method not in ("bytetrack", "sort"):
-            raise ValueError(f"method={method!r} must be 'bytetrack' or 'sort'.")
-        if not 0 < rate < np.inf or steady < 1 or not 0 <= lost < np.inf:
-            raise ValueError(
-                f"rate={rate} must be above 0, steady={steady} 1 or more, and lost={lost} 0 s or more."
-            )
-        if not (0 <= start <= 1 and 0 < overlap <= 1):
-            raise ValueError(f"start={start} must lie in [0, 1], and overlap={overlap} in (0, 1].")
+        expect(method=method, among=("bytetrack", "sort"))
+        expect(rate=rate, gt=0, lt=np.inf)
+        expect(steady=steady, ge=1)
+        expect(lost=lost, ge=0, lt=np.inf, why="it is in seconds")
+        expect(start=start, ge=0, le=1)
+        expect(overlap=overlap, gt=0, le=1)
         trackers = optional("trackers")
         given = {
             "lost_track_buffer": round(30 * lost),  # counted there in frames of 30 a second

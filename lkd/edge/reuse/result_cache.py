@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from lkd.checks import expect
 from lkd.edge.reuse.change import Grid, change, grid, watched
 
 Answer = TypeVar("Answer")
@@ -94,14 +95,9 @@ class ResultCache(Generic[Answer]):
         regions: npt.ArrayLike | None = None,
         reduce: Callable[[npt.NDArray[np.floating[Any]]], Any] = np.max,
     ) -> None:
-        if not 0 <= distance < 255:
-            raise ValueError(
-                f"distance={distance} must be a number of levels of 255, 0 or more and below 255, as 16."
-            )
-        if not 0 < ttl_s < math.inf:
-            raise ValueError(f"ttl_s={ttl_s} must be a number of seconds above 0, as 60.")
-        if not 8 <= cells <= 1024:
-            raise ValueError(f"cells={cells} must be 8 to 1024 cells along the longer side, as 64.")
+        expect(distance=distance, ge=0, lt=255, why="it is in levels of 255, as 16")
+        expect(ttl_s=ttl_s, gt=0, lt=math.inf, why="it is in seconds, as 60")
+        expect(cells=cells, ge=8, le=1024, why="it is the number along the longer side, as 64")
         self.distance, self.ttl_s, self.cells, self.reduce = distance, ttl_s, cells, reduce
         self.regions = None if regions is None else np.asarray(regions, np.float64).reshape(-1, 4)
         if self.regions is not None and not _seen(self.regions):

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
 from lkd.federated.client.context import ClientContext
 from lkd.federated.protocol.tensors import Lists, Tensors
@@ -31,8 +32,7 @@ class FedNova(Algorithm):
 
     def __init__(self, mu: float = 0.0, weighting: Weighting = "samples") -> None:
         super().__init__(weighting)
-        if mu < 0:
-            raise ValueError(f"mu={mu} must be 0 or more.")
+        expect(mu=mu, ge=0)
         self.mu = mu
 
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:

@@ -2,6 +2,7 @@
 
 import torch
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client.context import ClientContext
 
@@ -26,8 +27,7 @@ class FedProx(Algorithm):
 
     def __init__(self, mu: float = 0.01, weighting: Weighting = "samples") -> None:
         super().__init__(weighting)
-        if mu < 0:
-            raise ValueError(f"mu={mu} must be 0 or more.")
+        expect(mu=mu, ge=0)
         self.mu = mu
 
     def correct(self, context: ClientContext) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, require_sgd
 from lkd.federated.client.context import ClientContext
 from lkd.federated.protocol.messages import Reply
@@ -32,8 +33,7 @@ class FedShuffle(Algorithm):
 
     def __init__(self, rate: Literal["round", "step"] = "round") -> None:
         super().__init__()
-        if rate not in ("round", "step"):
-            raise ValueError(f"rate={rate!r} must be 'round' or 'step'.")
+        expect(rate=rate, among=("round", "step"))
         self.rate = rate
 
     def begin(self, context: ClientContext) -> None:
@@ -75,8 +75,7 @@ class FedShuffleMVR(FedShuffle):
 
     def __init__(self, a: float = 0.9, rate: Literal["round", "step"] = "round") -> None:
         super().__init__(rate)
-        if not 0 <= a <= 1:
-            raise ValueError(f"a={a} must be from 0 to 1.")
+        expect(a=a, ge=0, le=1)
         self.a = a
 
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:

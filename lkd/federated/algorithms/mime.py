@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
 from lkd.federated.client.context import ClientContext
 from lkd.federated.protocol.tensors import Tensors, zeros_like
@@ -30,8 +31,7 @@ class MimeLite(Algorithm):
 
     def __init__(self, beta: float = 0.9, weighting: Weighting = "samples") -> None:
         super().__init__(weighting)
-        if not 0 <= beta < 1:
-            raise ValueError(f"beta={beta} must be at least 0 and below 1.")
+        expect(beta=beta, ge=0, lt=1)
         self.beta = beta
 
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:

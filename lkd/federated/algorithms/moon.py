@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.copies import copied
 from lkd.distillation import Distiller
 from lkd.federated.algorithms.base import Algorithm, Weighting
@@ -60,8 +61,7 @@ class ModelContrast(Term):
         teacher_layer: str | list[str] = "",
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0.")
+        expect(temperature=temperature, gt=0)
         self.temperature = temperature
 
     def forward(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting, require_sgd
 from lkd.federated.client.context import ClientContext, spread
 from lkd.federated.protocol.messages import Reply
@@ -35,8 +36,7 @@ class SCAFFOLD(Algorithm):
 
     def __init__(self, option: Literal[1, 2] = 2, weighting: Weighting = "uniform") -> None:
         super().__init__(weighting)
-        if option not in (1, 2):
-            raise ValueError(f"option={option} must be 1 or 2.")
+        expect(option=option, among=(1, 2))
         self.option = option
 
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:

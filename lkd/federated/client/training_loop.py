@@ -12,13 +12,14 @@ from torch import Tensor
 
 from lkd.federated.client.clock import Clock
 from lkd.federated.client.context import ClientContext
-from lkd.federated.client.delegation import call_step
+from lkd.federated.client.evaluation import evaluate
 from lkd.federated.client.local_optimizer import LocalOptimizer
 from lkd.federated.client.worker import Worker
+from lkd.federated.protocol.client_data import Part
 from lkd.federated.protocol.runtime import Runtime
 from lkd.looks import forget, look_back
 from lkd.packages import overrides
-from lkd.transfers import check_hooks, stage
+from lkd.transfers import check_hooks
 
 HOOKS = (
     "on_train_start",
@@ -236,27 +237,10 @@ class LocalLoop(Runtime):
                 samples += size
         return [gradient / samples for gradient in total]
 
-    @torch.no_grad()
-    def evaluate(self, batches: Iterable[Any], part: str) -> dict[str, float]:
+    def evaluate(self, batches: Iterable[Any], part: Part) -> dict[str, float]:
         """What the module's validation (`"val"`) or test steps log on these batches."""
-        kind = "validation" if part == "val" else "test"
-        module, log = self.worker.module, self.worker.log
-        module.eval()
-        step = getattr(module, f"{kind}_step")
-        with stage(self.trainer, "validating" if part == "val" else "testing"):
-            getattr(module, f"on_{kind}_start")()
-            getattr(module, f"on_{kind}_epoch_start")()
-            for index, given in enumerate(batches):
-                batch = self.on_device(given)
-                log.size = extract_batch_size(batch)
-                getattr(module, f"on_{kind}_batch_start")(batch, index)
-                with self.trainer.precision_plugin.val_step_context():
-                    output = call_step(step, batch, index)
-                getattr(module, f"on_{kind}_batch_end")(output, batch, index)
-            log.size = 1
-            getattr(module, f"on_{kind}_epoch_end")()
-            getattr(module, f"on_{kind}_end")()
-        return log.compute()
+        worker = self.worker
+        return evaluate(worker.module, batches, part, self.trainer, worker.log, self.on_device)
 
     def _rng_state(self) -> list[Tensor]:
         device = self.worker.module.device

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.box_codec import find, learn, pack, unpack
@@ -69,27 +70,17 @@ class BoxExchange(Algorithm):
         warmup: int = 1,
     ) -> None:
         super().__init__("uniform")
-        for name, share in (("score_threshold", score_threshold), ("fused_threshold", fused_threshold)):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name}={share} must be at least 0 and below 1.")
-        if not 0 < iou_threshold < 1:
-            raise ValueError(f"iou_threshold={iou_threshold} must be above 0 and below 1.")
-        for name, number in (
-            ("samples", 1 if samples is None else samples),
-            ("top", top),
-            ("epochs", epochs),
-            ("batch_size", batch_size),
-            ("warmup", warmup + 1),
-        ):
-            if number < 1:
-                raise ValueError(f"{name}={number - (name == 'warmup')} is too small.")
+        expect(score_threshold=score_threshold, fused_threshold=fused_threshold, ge=0, lt=1)
+        expect(iou_threshold=iou_threshold, gt=0, lt=1)
+        expect(samples=samples, ge=1, none="all of them")
+        expect(top=top, epochs=epochs, batch_size=batch_size, ge=1)
+        expect(warmup=warmup, ge=0)
         if topology is not None:
             check_topology(topology)
         self.topology, self.samples = topology, samples
         self.score_threshold, self.top = score_threshold, top
         self.iou_threshold, self.fused_threshold = iou_threshold, fused_threshold
-        if confidence not in ("mean", "max"):
-            raise ValueError(f"confidence={confidence!r} must be 'mean' or 'max'.")
+        expect(confidence=confidence, among=("mean", "max"))
         self.confidence = confidence
         self.epochs, self.batch_size, self.warmup = epochs, batch_size, warmup
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.moon import model_contrast
 from lkd.federated.client.context import ClientContext
@@ -108,15 +109,10 @@ class CreamFL(Algorithm):
         modalities: Sequence[str] | None = None,
     ) -> None:
         super().__init__("uniform")
-        for name, weight in (("inter", inter), ("intra", intra), ("kd", kd), ("pairs", pairs)):
-            if not weight >= 0:
-                raise ValueError(f"{name}={weight} must be 0 or more.")
-        for name, value in (("temperature", temperature), ("score_temperature", score_temperature)):
-            if not value > 0:
-                raise ValueError(f"{name}={value} must be above 0.")
-        for name, number in (("samples", samples), ("epochs", epochs), ("batch_size", batch_size)):
-            if number is not None and number < 1:
-                raise ValueError(f"{name}={number} must be 1 or more.")
+        expect(inter=inter, intra=intra, kd=kd, pairs=pairs, ge=0)
+        expect(temperature=temperature, score_temperature=score_temperature, gt=0)
+        expect(samples=samples, ge=1, none="all of them")
+        expect(epochs=epochs, batch_size=batch_size, ge=1)
         check_pattern(layer)
         self.inter, self.intra, self.kd, self.pairs = inter, intra, kd, pairs
         self.temperature, self.score_temperature = temperature, score_temperature

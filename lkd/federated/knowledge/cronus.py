@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.checks import expect
 from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.common.public_logits import PublicExchange
 from lkd.federated.protocol.tensors import Tensors
@@ -39,10 +40,7 @@ def filtered_mean(points: Tensor, epsilon: float = 0.2) -> Tensor:
         >>> filtered_mean(torch.tensor([[1.0, 0.0], [1.1, 0.1], [0.9, 0.1], [1.0, 0.2], [-9.0, 9.0]]))
         tensor([1.0000, 0.1000])
     """
-    if not 0 <= epsilon < 0.5:
-        raise ValueError(
-            f"epsilon={epsilon} must be at least 0 and below 0.5: it is the share of clients that is cut."
-        )
+    expect(epsilon=epsilon, ge=0, lt=0.5, why="it is the share of clients that is cut")
     clients, at = len(points), points.shape[1:]
     keep = clients - int(epsilon * clients + 1e-9)  # .29 * 100 is 28.999... in binary
     x = points.double().reshape(clients, -1, at[-1]).transpose(0, 1)  # (N, K, D)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.checks import expect
 from lkd.federated.knowledge.common.consensus import consensus
 from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.common.public_logits import PublicExchange, at_server
@@ -105,15 +106,9 @@ class DSFL(PublicExchange):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__(samples, epochs, batch_size, layer, 0, input_key)
-        if aggregation not in get_args(Aggregation):
-            raise ValueError(
-                f"aggregation={aggregation!r} must be 'entropy_reduction', 'enhanced' or 'mean'."
-            )
-        for name, number in (("temperature", temperature), ("beta", beta)):
-            if not 0 < number < math.inf:
-                raise ValueError(f"{name}={number} must be above 0 and finite.")
-        if server_epochs is not None and server_epochs < 0:
-            raise ValueError(f"server_epochs={server_epochs} must be 0 or more.")
+        expect(aggregation=aggregation, among=get_args(Aggregation))
+        expect(temperature=temperature, beta=beta, gt=0, lt=math.inf)
+        expect(server_epochs=server_epochs, ge=0, none="as many as `epochs`")
         self.aggregation, self.temperature, self.beta = aggregation, temperature, beta
         self.server_epochs = epochs if server_epochs is None else server_epochs
 

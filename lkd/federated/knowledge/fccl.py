@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.batches import Keys, call_of
+from lkd.checks import expect
 from lkd.copies import copied
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
@@ -105,11 +106,8 @@ class FCCL(PublicExchange):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__(samples, epochs, batch_size, layer, warmup, input_key)
-        for name, value in (("lam", lam), ("inter", inter), ("intra", intra)):
-            if not value >= 0:
-                raise ValueError(f"{name}={value} must be 0 or more.")
-        if batch_size < 2:
-            raise ValueError(f"batch_size={batch_size} must be 2 or more: correlations are over a batch.")
+        expect(lam=lam, inter=inter, intra=intra, ge=0)
+        expect(batch_size=batch_size, ge=2, why="correlations are over a batch")
         self.lam, self.weights_of = lam, {"previous": inter, "pretrained": intra}
 
     def attach(self, module: LightningModule, example: Any) -> None:

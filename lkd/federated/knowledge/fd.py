@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
@@ -52,8 +53,7 @@ class FD(Algorithm):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__()
-        if gamma < 0:
-            raise ValueError(f"gamma={gamma} must be 0 or more.")
+        expect(gamma=gamma, ge=0)
         self.gamma, self.layer, self.label_key, self.input_key = gamma, layer, label_key, input_key
         self._sizes = OwnSizes(layer)
 

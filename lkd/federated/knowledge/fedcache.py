@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
@@ -78,10 +79,9 @@ class FedCache(Algorithm):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__("uniform")
-        if related < 1:
-            raise ValueError(f"related={related} must be 1 or more.")
-        if not alpha >= 0 or not temperature > 0:
-            raise ValueError(f"alpha={alpha} must be 0 or more, temperature={temperature} above 0.")
+        expect(related=related, ge=1)
+        expect(alpha=alpha, ge=0)
+        expect(temperature=temperature, gt=0)
         self.encoder, self.related, self.alpha, self.temperature = encoder, related, alpha, temperature
         self.layer, self.input_key, self.label_key = layer, input_key, label_key
         self._start = copy.deepcopy(encoder.state_dict())

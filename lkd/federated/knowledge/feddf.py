@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.checks import expect
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.common.client_ensemble import Ensemble
@@ -69,17 +70,12 @@ class FedDF(Algorithm):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__(weighting)
-        for name, value in (("batch_size", batch_size), ("patience", patience), ("check", check)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be 1 or more.")
+        expect(batch_size=batch_size, patience=patience, check=check, ge=1)
         if not steps and not average:
             raise ValueError("steps=0 and average=False: the server's model would stay as it is.")
-        if steps < 0 or not lr > 0 or not temperature > 0:
-            raise ValueError(
-                f"steps={steps} must be 0 or more, lr={lr} and temperature={temperature} above 0."
-            )
-        if of not in ("logits", "probabilities"):
-            raise ValueError(f"of={of!r} must be 'logits' or 'probabilities'.")
+        expect(steps=steps, ge=0)
+        expect(lr=lr, temperature=temperature, gt=0)
+        expect(of=of, among=("logits", "probabilities"))
         self.steps, self.batch_size, self.lr, self.temperature = steps, batch_size, lr, temperature
         self.of, self.average, self.patience, self.check_every = of, average, patience, check
         self.rule, self.layer, self.input_key, self._checked = rule, layer, input_key, False

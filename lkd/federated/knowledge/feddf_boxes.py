@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from lkd.checks import expect
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client.configured_optimizers import parse
@@ -63,17 +64,12 @@ class FedDFBoxes(Algorithm):
         weighting: Weighting = "samples",
     ) -> None:
         super().__init__(weighting)
-        if epochs < 0 or batch_size < 1 or top < 1 or (samples is not None and samples < 1):
-            raise ValueError(
-                f"epochs={epochs} must be 0 or more, samples={samples}, top={top} and batch_size={batch_size} 1 or more."
-            )
-        if not (0 <= score_threshold < 1 and 0 <= fused_threshold < 1 and 0 < iou_threshold < 1):
-            raise ValueError(
-                f"score_threshold={score_threshold}, fused_threshold={fused_threshold} and iou_threshold={iou_threshold} must "
-                "be shares below 1."
-            )
-        if confidence not in ("mean", "max"):
-            raise ValueError(f"confidence={confidence!r} must be 'mean' or 'max'.")
+        expect(epochs=epochs, ge=0)
+        expect(batch_size=batch_size, top=top, ge=1)
+        expect(samples=samples, ge=1, none="all of them")
+        expect(score_threshold=score_threshold, fused_threshold=fused_threshold, ge=0, lt=1)
+        expect(iou_threshold=iou_threshold, gt=0, lt=1)
+        expect(confidence=confidence, among=("mean", "max"))
         self.confidence = confidence
         self.epochs, self.samples, self.batch_size = epochs, samples, batch_size
         self.score_threshold, self.top = score_threshold, top

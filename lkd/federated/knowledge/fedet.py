@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.checks import expect
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
@@ -140,12 +141,11 @@ class FedET(Algorithm):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__(weighting)
-        if not lam >= 0:
-            raise ValueError(f"lam={lam} must be 0 or more.")
-        if steps < 0 or batch_size < 1:
-            raise ValueError(f"steps={steps} must be 0 or more, and batch_size={batch_size} 1 or more.")
-        if not lr > 0 or not 0 <= momentum < 1:
-            raise ValueError(f"lr={lr} must be above 0, and momentum={momentum} at least 0 and below 1.")
+        expect(lam=lam, ge=0)
+        expect(steps=steps, ge=0)
+        expect(batch_size=batch_size, ge=1)
+        expect(lr=lr, gt=0)
+        expect(momentum=momentum, ge=0, lt=1)
         self.lam, self.steps, self.batch_size = lam, steps, batch_size
         self.lr, self.momentum, self.layer = lr, momentum, layer
         self.input_key = input_key

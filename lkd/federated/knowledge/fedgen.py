@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lkd.addresses import find_layer
+from lkd.checks import expect
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client.context import ClientContext
@@ -94,16 +95,11 @@ class FedGen(Algorithm):
         weighting: Weighting = "samples",
     ) -> None:
         super().__init__(weighting)
-        for name, value in (("alpha", alpha), ("beta", beta), ("eta", eta), ("weight_decay", weight_decay)):
-            if not value >= 0:
-                raise ValueError(f"{name}={value} must be 0 or more.")
-        for name, value in (("steps", steps), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be 1 or more.")
-        if not lr > 0 or not 0 < decay <= 1:
-            raise ValueError(f"lr={lr} must be above 0, decay={decay} above 0 and at most 1.")
-        if of not in ("losses", "logits"):
-            raise ValueError(f"of={of!r} must be 'losses' or 'logits'.")
+        expect(alpha=alpha, beta=beta, eta=eta, weight_decay=weight_decay, ge=0)
+        expect(steps=steps, batch_size=batch_size, ge=1)
+        expect(lr=lr, gt=0)
+        expect(decay=decay, gt=0, le=1)
+        expect(of=of, among=("losses", "logits"))
         for name in ("noise", "classes"):
             if not isinstance(getattr(generator, name, None), int):
                 raise ValueError(f"generator must have a number `{name}`, as FeatureGenerator has.")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.configured_optimizers import parse
 from lkd.federated.client.context import ClientContext
@@ -111,11 +112,9 @@ class FedGKT(Algorithm):
         super().__init__()
         if not is_module(server):
             raise TypeError(f"server={shown(server)} must be a LightningModule, such as a Classifier.")
-        if alpha < 0 or not temperature > 0:
-            raise ValueError(f"alpha={alpha} must be 0 or more, temperature={temperature} above 0.")
-        for name, number in (("epochs", epochs), ("batch_size", batch_size)):
-            if number < 1:
-                raise ValueError(f"{name}={number} must be 1 or more.")
+        expect(alpha=alpha, ge=0)
+        expect(temperature=temperature, gt=0)
+        expect(epochs=epochs, batch_size=batch_size, ge=1)
         self.server, self.features, self.layer = server, features, layer
         self.alpha, self.temperature = alpha, temperature
         self.epochs, self.batch_size = epochs, batch_size

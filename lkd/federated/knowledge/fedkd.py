@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.addresses import find_layer
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
@@ -124,11 +125,8 @@ class FedKD(Algorithm):
         weighting: Weighting = "samples",
     ) -> None:
         super().__init__(weighting)
-        if rounds < 1:
-            raise ValueError(f"rounds={rounds} must be 1 or more.")
-        for name, value in (("start", start), ("end", end)):
-            if not 0 < value <= 1:
-                raise ValueError(f"{name}={value} must be above 0 and at most 1.")
+        expect(rounds=rounds, ge=1)
+        expect(start=start, end=end, gt=0, le=1)
         self.rounds, self.start, self.end = rounds, start, end
         self.hidden, self.attention = hidden, attention
         self.private, self.shared, self.adapter, self.label_key = private, shared, adapter, label_key

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.checks import expect
 from lkd.federated.client.context import ClientContext
 from lkd.federated.client.single_samples import watching
 from lkd.federated.knowledge.common.consensus import Of, consensus
@@ -82,18 +83,15 @@ class FedMD(PublicExchange):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__(samples, epochs, batch_size, layer, warmup, input_key)
-        if of not in ("logits", "probabilities"):
-            raise ValueError(f"of={of!r} must be 'logits' or 'probabilities'.")
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0.")
+        expect(of=of, among=("logits", "probabilities"))
+        expect(temperature=temperature, gt=0)
         if of == "logits" and temperature != 1:
             raise ValueError(
                 f"temperature={temperature} softens probabilities: give of='probabilities', too."
             )
         if rule is not None and not isinstance(rule, Rule):
             raise TypeError(f"rule={shown(rule)} must be an object of Rule, such as GeometricMedian().")
-        if pretrain < 0:
-            raise ValueError(f"pretrain={pretrain} must be 0 or more.")
+        expect(pretrain=pretrain, ge=0)
         self.of, self.temperature, self.rule, self.pretrain = of, temperature, rule, pretrain
 
     def round(self, server: "ServerRound") -> Tensors:

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.batches import Keys, call_of
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
@@ -64,8 +65,8 @@ class FedProto(Algorithm):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__(weighting)
-        if lam < 0 or classes < 1:
-            raise ValueError(f"lam={lam} must be 0 or more, and classes={classes} 1 or more.")
+        expect(lam=lam, ge=0)
+        expect(classes=classes, ge=1)
         self.layer, self.classes, self.lam = layer, classes, lam
         self.input_key, self.label_key = input_key, label_key
         self._sizes = OwnSizes(layer, "embedding sizes")

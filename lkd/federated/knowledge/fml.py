@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.addresses import find_layer
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
@@ -88,9 +89,7 @@ class FML(Algorithm):
         weighting: Weighting = "samples",
     ) -> None:
         super().__init__(weighting)
-        for name, value in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}={value} must be in [0, 1].")
+        expect(alpha=alpha, beta=beta, ge=0, le=1)
         self.alpha, self.beta, self.private, self.shared = alpha, beta, private, shared
         self.label_key = label_key
 

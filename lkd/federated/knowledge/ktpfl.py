@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.checks import expect
 from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.common.public_logits import PublicExchange
 from lkd.federated.protocol.tensors import Tensors
@@ -129,11 +130,8 @@ class KTpFL(PublicExchange):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__(samples, epochs, batch_size, layer, warmup, input_key)
-        for name, value in (("lam", lam), ("rho", rho), ("lr", lr)):
-            if not value >= 0:
-                raise ValueError(f"{name}={value} must be 0 or more.")
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0.")
+        expect(lam=lam, rho=rho, lr=lr, ge=0)
+        expect(temperature=temperature, gt=0)
         if lr * rho > 1:
             raise ValueError(
                 f"lr={lr} must be at most 1 / rho = {1 / rho:.3g}, or the coefficients never settle."

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
@@ -117,11 +118,8 @@ class ModalPrototypes(Algorithm):
         label_key: str | int = 1,
     ) -> None:
         super().__init__("samples")
-        if classes < 1:
-            raise ValueError(f"classes={classes} must be 1 or more.")
-        for name, weight in (("intra", intra), ("inter", inter)):
-            if not weight >= 0:
-                raise ValueError(f"{name}={weight} must be 0 or more.")
+        expect(classes=classes, ge=1)
+        expect(intra=intra, inter=inter, ge=0)
         check_pattern(layer)
         self.classes, self.intra, self.inter, self.layer = classes, intra, inter, layer
         self.modalities = None if modalities is None else list(modalities)

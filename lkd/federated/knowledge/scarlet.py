@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.checks import expect
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.consensus import stacked
@@ -84,8 +85,7 @@ class SCARLET(DSFL):
         super().__init__(
             aggregation, temperature, beta, samples, epochs, batch_size, server_epochs, layer, input_key
         )
-        if duration < 0:
-            raise ValueError(f"duration={duration} must be 0 or more rounds.")
+        expect(duration=duration, ge=0, why="it is in rounds")
         self.duration, self.measure, self.label_key = duration, measure, label_key
         self._truth: Tensor | None = None
         self._use, self._lessons = CacheUse(), dict[int, Tensors]()  # of the round

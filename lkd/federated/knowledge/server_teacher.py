@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.checks import expect
 from lkd.federated.knowledge.common.batch_inputs import public_calls
 from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.common.forward import outputs
@@ -67,8 +68,7 @@ class ServerTeacher(PublicExchange):
         if not isinstance(teacher, Teacher):
             inside = repr(teacher) if isinstance(teacher, str) else type(teacher).__name__
             raise TypeError(f"teacher={inside} must be a Teacher; wrap it: Teacher({inside}).")
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0.")
+        expect(temperature=temperature, gt=0)
         self.teacher, self.temperature = teacher, temperature
 
     def setup(self, x: Tensors) -> None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext
 from lkd.federated.peers.peer_weights import addressed, adopt, by_sender, combine, weights_of
@@ -45,8 +46,7 @@ class DecentralizedSGD(Algorithm):
 
     def __init__(self, topology: Topology, mix: Literal["before", "after"] = "after") -> None:
         super().__init__("uniform")
-        if mix not in ("before", "after"):
-            raise ValueError(f"mix={mix!r} must be 'before' or 'after'.")
+        expect(mix=mix, among=("before", "after"))
         check_topology(topology)
         self.topology, self.mix = topology, mix
 

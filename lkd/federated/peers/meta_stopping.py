@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from lkd.checks import expect
+
 
 class MetaStopping:
     """Stops a client by its loss on its own validation set and by that on its neighbours'.
@@ -48,12 +50,8 @@ class MetaStopping:
         still: int = 4,
         most: int = 40,
     ) -> None:
-        for name, share in (("degradation", degradation), ("change", change)):
-            if not share >= 0:
-                raise ValueError(f"{name}={share} must be 0 or more.")
-        for name, rounds in (("degraded", degraded), ("rising", rising), ("still", still), ("most", most)):
-            if rounds < 1:
-                raise ValueError(f"{name}={rounds} must be 1 or more.")
+        expect(degradation=degradation, change=change, ge=0)
+        expect(degraded=degraded, rising=rising, still=still, most=most, ge=1)
         self.degradation, self.degraded, self.rising = degradation, degraded, rising
         self.change, self.still, self.most = change, still, most
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lkd.addresses import find_layer
 from lkd.batches import Keys
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common import own_checkpoints as snapshots
@@ -95,19 +96,10 @@ class MHD(Algorithm):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__("uniform")
-        for name, weight in (("nu_emb", nu_emb), ("nu_aux", nu_aux)):
-            if not weight >= 0:
-                raise ValueError(f"{name}={weight} must be 0 or more.")
-        for name, number in (
-            ("pool", pool or 1),
-            ("refresh", refresh),
-            ("teachers", teachers or 1),
-            ("batch_size", batch_size),
-        ):
-            if number < 1 or 0 in (pool, teachers):
-                raise ValueError(f"{name}={number} must be 1 or more.")
-        if choice not in ("confident", "random", "mean", "skip"):
-            raise ValueError(f"choice={choice!r} must be 'confident', 'random', 'mean' or 'skip'.")
+        expect(nu_emb=nu_emb, nu_aux=nu_aux, ge=0)
+        expect(refresh=refresh, batch_size=batch_size, ge=1)
+        expect(pool=pool, teachers=teachers, ge=1, none="all of them")
+        expect(choice=choice, among=("confident", "random", "mean", "skip"))
         check_topology(topology)
         self.topology, self.embedding = topology, embedding
         self.heads = None if heads is None else list(heads)

@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from lkd.addresses import find_layer
 from lkd.batches import Keys, call_of
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext, scratch_of
 from lkd.federated.knowledge.common.batch_labels import labels_of
@@ -98,15 +99,11 @@ class TwoHeads(Algorithm):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__("uniform")
-        if warmup < 0:
-            raise ValueError(f"warmup={warmup} must be 0 or more.")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha={alpha} must be in [0, 1].")
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0.")
-        for name, value, kinds in (("measure", measure, Measure), ("strategy", strategy, Strategy)):
-            if value not in get_args(kinds):
-                raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, get_args(kinds)))}.")
+        expect(warmup=warmup, ge=0)
+        expect(alpha=alpha, ge=0, le=1)
+        expect(temperature=temperature, gt=0)
+        expect(measure=measure, among=get_args(Measure))
+        expect(strategy=strategy, among=get_args(Strategy))
         check_topology(topology)
         self.topology, self.warmup, self.alpha = topology, warmup, alpha
         self.measure, self.strategy, self.temperature = measure, strategy, temperature

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 import torch
 
+from lkd.checks import expect
 from lkd.federated.protocol.messages import TELL_SIZES, Message, Reply
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.protocol.tensors import Tensors, as_real, as_type, is_inexact
@@ -43,10 +44,9 @@ class Attack:
     ) -> None:
         if not clients or min(clients) < 0:
             raise ValueError(f"clients={list(clients)} must be ids of one or more clients that lie.")
-        if kind not in get_args(Kind):
-            raise ValueError(f"kind={kind!r} must be 'sign_flip', 'scale' or 'noise'.")
-        if not scale > 0 or seed < 0:
-            raise ValueError(f"scale={scale} must be above 0, and seed={seed} 0 or more.")
+        expect(kind=kind, among=get_args(Kind))
+        expect(scale=scale, gt=0)
+        expect(seed=seed, ge=0)
         self.clients, self.kind, self.scale, self.seed = set(clients), kind, scale, seed
 
     def check(self, population: int) -> None:

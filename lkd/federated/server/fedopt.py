@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.federated.protocol.tensors import as_real
 
 
@@ -39,10 +40,8 @@ class FedAdam(torch.optim.Optimizer):
     def __init__(
         self, params: Any, lr: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 0.001
     ) -> None:
-        if not lr > 0 or not tau > 0:
-            raise ValueError(f"lr={lr} and tau={tau} must be above 0.")
-        if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
-            raise ValueError(f"beta1={beta1} and beta2={beta2} must be at least 0 and below 1.")
+        expect(lr=lr, tau=tau, gt=0)
+        expect(beta1=beta1, beta2=beta2, ge=0, lt=1)
         super().__init__(params, {"lr": lr, "beta1": beta1, "beta2": beta2, "tau": tau})
 
     @torch.no_grad()

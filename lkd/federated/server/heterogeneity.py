@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from lkd.checks import expect
+
 STRAGGLERS, ROUND, MACHINE = range(3)  # independent streams of random numbers
 
 
@@ -91,18 +93,10 @@ class SystemHeterogeneity:
         min_work: float = 0.0,
         seed: int = 0,
     ) -> None:
-        shares = {"straggler_share": straggler_share, "dropout": dropout, "availability": availability}
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}={value} must be from 0 to 1.")
-        if not 0 <= min_work < 1:
-            raise ValueError(
-                f"min_work={min_work} must be at least 0 and below 1: a share of the local work."
-            )
-        if stragglers not in ("partial", "drop"):
-            raise ValueError(f"stragglers={stragglers!r} must be 'partial' or 'drop'.")
-        if speed_sigma < 0 or seed < 0:
-            raise ValueError(f"speed_sigma={speed_sigma} and seed={seed} must not be negative.")
+        expect(straggler_share=straggler_share, dropout=dropout, availability=availability, ge=0, le=1)
+        expect(min_work=min_work, ge=0, lt=1, why="a share of the local work")
+        expect(stragglers=stragglers, among=("partial", "drop"))
+        expect(speed_sigma=speed_sigma, seed=seed, ge=0)
         self.straggler_share, self.drop = straggler_share, stragglers == "drop"
         self.dropout, self.availability = dropout, availability
         self.speed_sigma, self.min_work, self.seed = speed_sigma, min_work, seed

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.federated.protocol.description import LocalSettings
 from lkd.federated.server.heterogeneity import Fate, epochs, steps
 
@@ -42,12 +43,8 @@ class LocalTraining:
         low, high = (amount, amount) if isinstance(amount, int) else amount
         if low < 1 or high < low:
             raise ValueError(f"{name}={amount} must be 1 or more, or a range such as [2, 5].")
-        if accumulate_grad_batches < 1:
-            raise ValueError(f"accumulate_grad_batches={accumulate_grad_batches} must be 1 or more.")
-        if gradient_clip_val is not None and gradient_clip_val <= 0:
-            raise ValueError(
-                f"gradient_clip_val={gradient_clip_val} must be above 0, or None for no clipping."
-            )
+        expect(accumulate_grad_batches=accumulate_grad_batches, ge=1)
+        expect(gradient_clip_val=gradient_clip_val, gt=0, none="no clipping")
         self.by_epochs, self.low, self.high = name == "epochs", low, high
         self.settings = LocalSettings(accumulate_grad_batches, gradient_clip_val, self.by_epochs, high)
 

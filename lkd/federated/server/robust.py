@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.federated.server.robust_functional import (
     clip_norms,
     coordinate_median,
@@ -74,8 +75,8 @@ class Krum(Rule):
     """
 
     def __init__(self, byzantine: int, keep: int = 1) -> None:
-        if byzantine < 0 or keep < 1:
-            raise ValueError(f"byzantine={byzantine} must be 0 or more, and keep={keep} 1 or more.")
+        expect(byzantine=byzantine, ge=0)
+        expect(keep=keep, ge=1)
         self.byzantine, self.keep = byzantine, keep
 
     @property
@@ -181,8 +182,7 @@ class NearestNeighborMixing(Rule):
     """
 
     def __init__(self, rule: Rule, byzantine: int) -> None:
-        if byzantine < 0:
-            raise ValueError(f"byzantine={byzantine} must be 0 or more.")
+        expect(byzantine=byzantine, ge=0)
         self.rule, self.byzantine = _checked(rule), byzantine
 
     @property

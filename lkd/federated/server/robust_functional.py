@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lkd.checks import expect
+
 CHUNK = 1 << 22  # numbers that are worked on at once: 32 MiB in float64, whatever the size of the model
 
 
@@ -63,8 +65,7 @@ def trimmed_mean(updates: Tensor, trim: float = 0.2) -> Tensor:
         >>> trimmed_mean(torch.tensor([[1.0], [2.0], [3.0], [4.0], [1e9]]), trim=0.2)
         tensor([3.])
     """
-    if not 0 <= trim < 0.5:
-        raise ValueError(f"trim={trim} must be at least 0 and below 0.5: it is the share cut at each end.")
+    expect(trim=trim, ge=0, lt=0.5, why="it is the share cut at each end")
     cut = int(trim * check_updates(updates) + 1e-9)  # .29 * 100 is 28.999... in binary
     return _middle(updates, min(cut, (len(updates) - 1) // 2))
 
@@ -136,9 +137,7 @@ def geometric_median(
         tensor([0.0000, 0.5800])
     """
     clients = check_updates(updates)
-    for name, value in (("iterations", iterations), ("tolerance", tolerance), ("smoothing", smoothing)):
-        if not value > 0:
-            raise ValueError(f"{name}={value} must be above 0.")
+    expect(iterations=iterations, tolerance=tolerance, smoothing=smoothing, gt=0)
     weights = torch.full((clients,), 1 / clients, dtype=torch.float64, device=updates.device)
     point = _weighted(updates, weights)
     for _ in range(iterations):
@@ -171,8 +170,7 @@ def clip_norms(updates: Tensor, max_norm: float | None = None) -> Tensor:
                 [0.0000, 1.0000]])
     """
     check_updates(updates)
-    if max_norm is not None and not max_norm > 0:
-        raise ValueError(f"max_norm={max_norm} must be above 0, or None for the median of the norms.")
+    expect(max_norm=max_norm, gt=0, none="the median of the norms")
     norms = _distances(updates, None)
     limit = norms.quantile(0.5) if max_norm is None else norms.new_tensor(max_norm)
     factors = torch.where(norms > limit, limit / norms, 1.0)

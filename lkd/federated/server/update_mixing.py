@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.federated.server.robust_functional import check_updates, columns, squared_distances
 
 
@@ -35,8 +36,7 @@ def bucketing(updates: Tensor, size: int = 2, seed: int = 0) -> Tensor:
         tensor([2.5000])
     """
     clients = check_updates(updates)
-    if size < 1:
-        raise ValueError(f"size={size} must be 1 or more: the clients in a bucket.")
+    expect(size=size, ge=1, why="the clients in a bucket")
     if size == 1:
         return updates
     order = torch.from_numpy(np.random.default_rng(seed).permutation(clients))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from lkd.checks import expect
 from lkd.federated.topology.plot_layout import Point, circle
 from lkd.shown import shown
 
@@ -62,8 +63,8 @@ class Topology:
         Raises:
             ValueError: If there is no such graph of so many clients, or a client has neither teacher nor student.
         """
-        if nodes < 1 or round < 0:
-            raise ValueError(f"nodes={nodes} must be 1 or more, and round={round} 0 or more.")
+        expect(nodes=nodes, ge=1)
+        expect(round=round, ge=0)
         return [[]] if nodes == 1 else self._checked(self.graph(nodes, round), nodes)
 
     def check(self, nodes: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections import deque
 
+from lkd.checks import expect
 from lkd.federated.topology.base import Edges
 
 
@@ -42,8 +43,7 @@ def reach(edges: Edges, hops: int) -> list[int]:
         >>> [reach(chain, head) for head in (0, 1, 2, 3)]
         [[1, 1, 1, 1], [2, 3, 3, 2], [3, 4, 4, 3], [4, 4, 4, 4]]
     """
-    if hops < 0:
-        raise ValueError(f"hops={hops} must be 0 or more.")
+    expect(hops=hops, ge=0)
     return [sum(0 <= steps <= hops for steps in _from(start, edges)) for start in range(len(edges))]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from lkd.checks import expect
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.topology.base import Topology
 
@@ -38,10 +39,9 @@ class ErdosRenyi(Topology):
     def __init__(
         self, p: float = 0.3, seed: int = 0, connected: bool = True, every: int | None = None
     ) -> None:
-        if not 0 < p <= 1:
-            raise ValueError(f"p={p} must be above 0 and at most 1: the chance of an edge.")
-        if seed < 0 or (every is not None and every < 1):
-            raise ValueError(f"seed={seed} must be 0 or more, and every={every} 1 or more.")
+        expect(p=p, gt=0, le=1, why="the chance of an edge")
+        expect(seed=seed, ge=0)
+        expect(every=every, ge=1, none="one graph for all rounds")
         self.p, self.seed, self.connected, self.every = p, seed, connected, every
 
     @property
@@ -90,10 +90,8 @@ class SmallWorld(Topology):
     def __init__(self, k: int = 4, p: float = 0.1, seed: int = 0) -> None:
         if k < 2 or k % 2:
             raise ValueError(f"k={k} must be even and 2 or more: half of the neighbours are on each side.")
-        if not 0 <= p <= 1:
-            raise ValueError(f"p={p} must be from 0 to 1: the chance that an edge is rewired.")
-        if seed < 0:
-            raise ValueError(f"seed={seed} must be 0 or more.")
+        expect(p=p, ge=0, le=1, why="the chance that an edge is rewired")
+        expect(seed=seed, ge=0)
         self.k, self.p, self.seed = k, p, seed
 
     def graph(self, nodes: int, round: int = 0) -> Any:
@@ -136,8 +134,8 @@ class RandomNeighbors(Topology):
     """
 
     def __init__(self, degree: int = 1, seed: int = 0, mutual: bool = False) -> None:
-        if degree < 1 or seed < 0:
-            raise ValueError(f"degree={degree} must be 1 or more, and seed={seed} 0 or more.")
+        expect(degree=degree, ge=1)
+        expect(seed=seed, ge=0)
         self.degree, self.seed, self.mutual = degree, seed, mutual
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 
 import networkx as nx
 
+from lkd.checks import expect
 from lkd.federated.topology.base import Topology
 from lkd.federated.topology.plot_layout import Point, circle_of_circles, rows, star, tree
 
@@ -42,8 +43,7 @@ class Ring(Topology):
     """
 
     def __init__(self, hops: int = 1, directed: bool = False) -> None:
-        if hops < 1:
-            raise ValueError(f"hops={hops} must be 1 or more.")
+        expect(hops=hops, ge=1)
         self.hops, self.directed = hops, directed
 
     def graph(self, nodes: int, round: int = 0) -> Any:
@@ -91,8 +91,7 @@ class Star(Topology):
     """
 
     def __init__(self, center: int = 0) -> None:
-        if center < 0:
-            raise ValueError(f"center={center} must be the number of a client, from 0.")
+        expect(center=center, ge=0, why="the number of a client")
         self.center = center
 
     def graph(self, nodes: int, round: int = 0) -> Any:
@@ -122,8 +121,7 @@ class Grid(Topology):
     """
 
     def __init__(self, rows: int | None = None, torus: bool = False) -> None:
-        if rows is not None and rows < 1:
-            raise ValueError(f"rows={rows} must be 1 or more.")
+        expect(rows=rows, ge=1, none="a nearly square grid")
         self.rows, self.torus = rows, torus
 
     def graph(self, nodes: int, round: int = 0) -> Any:
@@ -172,8 +170,8 @@ class Islands(Topology):
     """
 
     def __init__(self, islands: int = 2, bridges: int = 0) -> None:
-        if islands < 1 or bridges < 0:
-            raise ValueError(f"islands={islands} must be 1 or more, and bridges={bridges} 0 or more.")
+        expect(islands=islands, ge=1)
+        expect(bridges=bridges, ge=0)
         self.islands, self.bridges = islands, bridges
 
     def graph(self, nodes: int, round: int = 0) -> Any:
@@ -223,8 +221,7 @@ class Hierarchical(Topology):
     """
 
     def __init__(self, branching: int = 2) -> None:
-        if branching < 1:
-            raise ValueError(f"branching={branching} must be 1 or more.")
+        expect(branching=branching, ge=1)
         self.branching = branching
 
     def graph(self, nodes: int, round: int = 0) -> Any:

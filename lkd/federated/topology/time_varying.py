@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lkd.checks import expect
 from lkd.federated.topology.base import Edges, Topology
 from lkd.federated.topology.plot_layout import Point
 from lkd.shown import shown
@@ -26,8 +27,7 @@ class TimeVarying(Topology):
     """
 
     def __init__(self, topologies: list[Topology], every: int = 1) -> None:
-        if every < 1:
-            raise ValueError(f"every={every} must be 1 or more rounds.")
+        expect(every=every, ge=1, why="it is in rounds")
         _check_list(topologies)
         self.topologies, self.every = list(topologies), every
 
@@ -38,8 +38,7 @@ class TimeVarying(Topology):
 
     def edges(self, nodes: int, round: int = 0) -> Edges:
         """The neighbours of every client in this round."""
-        if round < 0:
-            raise ValueError(f"round={round} must be 0 or more.")
+        expect(round=round, ge=0)
         return self.topologies[round // self.every % len(self.topologies)].edges(nodes, round)
 
     def check(self, nodes: int) -> None:

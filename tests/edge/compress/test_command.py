@@ -70,7 +70,10 @@ def test_the_trainer_of_steps_has_the_configurations_options_and_others_over_the
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--limits.max_mb=0"], "max_mb=0.0 cannot be met by any file"),
+        (
+            ["--limits.max_mb=0"],
+            "max_mb=0.0 must be above 0 and finite, or None for no limit: no file could meet it",
+        ),
         (["--ckpt_path=gone.ckpt"], "ckpt_path='gone.ckpt' does not exist"),
         (["--steps=[]"], "compress needs a step"),
         (["--ckpt_path=null"], "ckpt_path=None does not exist: give --ckpt_path"),

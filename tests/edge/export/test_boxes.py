@@ -152,7 +152,7 @@ def test_sizes():
 
 def test_bad_input(tmp_path, roads):
     path = save(detector(), tmp_path / "x.ckpt")
-    with pytest.raises(ValueError, match=r"score_threshold=2\.0 must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"score_threshold=2\.0 must be in \[0, 1\]"):
         export(detector(), data(roads), path, score_threshold=2.0)
     with pytest.raises(ValueError, match="one network for all cameras, and one file"):
         export(detector(), data(roads), path, only=["camA"])

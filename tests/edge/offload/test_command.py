@@ -79,7 +79,7 @@ def test_exported_files_are_handed_on(here, monkeypatch):
     ("options", "message"),
     [
         (["--budget.kb=3"], "budget says rate=0.3, kb=3, and takes exactly one of"),
-        (["--link.mbps=0"], "mbps=0 must be positive"),
+        (["--link.mbps=0"], "mbps=0.0 must be above 0"),
         (["--payload.quality=3"], "quality=3: png keeps every pixel"),
         (["--ckpt_path=gone.ckpt"], "ckpt_path='gone.ckpt' does not exist"),
         (["--ckpt_path=null"], "ckpt_path=None does not exist"),

@@ -139,16 +139,19 @@ def test_luck_belongs_to_the_sample():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Link(0), "mbps=0 must be positive: nothing ever arrives"),
-        (lambda: Link(-1), "mbps=-1 must be positive"),
-        (lambda: Link(np.nan), "mbps=nan must be positive"),
-        (lambda: Link(1, -5), "rtt_ms=-5 must be finite and not negative"),
-        (lambda: Link(1, jitter_ms=np.inf), "jitter_ms=inf must be finite"),
-        (lambda: Link(1, loss=1.5, deadline_ms=1), r"loss=1.5 must lie in \[0, 1\]"),
+        (lambda: Link(0), "mbps=0 must be above 0 and finite: nothing ever arrives"),
+        (lambda: Link(-1), "mbps=-1 must be above 0"),
+        (lambda: Link(np.nan), "mbps=nan must be above 0"),
+        (lambda: Link(1, -5), "rtt_ms=-5 must be 0 or more and finite"),
+        (lambda: Link(1, jitter_ms=np.inf), "jitter_ms=inf must be 0 or more and finite"),
+        (lambda: Link(1, loss=1.5, deadline_ms=1), r"loss=1.5 must be in \[0, 1\]"),
         (lambda: Link(1, loss=0.1), "loss=0.1 without deadline_ms"),
-        (lambda: Link(1, deadline_ms=0), "deadline_ms=0 must be positive"),
-        (lambda: Server(-1), "ms=-1 must be finite and not negative"),
-        (lambda: Server(1, 0), "workers=0 must be at least 1"),
+        (
+            lambda: Link(1, deadline_ms=0),
+            "deadline_ms=0 must be above 0 and finite, or None for a device that waits",
+        ),
+        (lambda: Server(-1), "ms=-1 must be 0 or more and finite"),
+        (lambda: Server(1, 0), "workers=0 must be 1 or more"),
         (lambda: travel(FAST, Server(1), np.zeros(2), np.ones(3), 1, 0), r"nbytes has the shape \(3,\)"),
         (
             lambda: travel(FAST, Server(1), np.zeros(2), -np.ones(2), 1, 0),

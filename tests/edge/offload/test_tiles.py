@@ -183,9 +183,9 @@ def test_no_box_anywhere():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Tiles(0, 3), "columns=0 must be at least 1"),
-        (lambda: Tiles(5, -1), "rows=-1 must be at least 1"),
-        (lambda: Tiles(5, 3, -1), "overlap=-1 must not be negative"),
+        (lambda: Tiles(0, 3), "columns=0 must be 1 or more"),
+        (lambda: Tiles(5, -1), "rows=-1 must be 1 or more"),
+        (lambda: Tiles(5, 3, -1), "overlap=-1 must be 0 or more"),
         (
             lambda: Tiles(20, 3).crops(90, 10),
             "columns=20, rows=3 are more than the pixels of a frame of 10 x 90",

@@ -73,7 +73,7 @@ def test_without_labels_there_are_no_metrics():
 
 @pytest.mark.parametrize("name", ["fps", "server_speed", "device_ms"])
 def test_numbers_that_cannot_be(name):
-    with pytest.raises(ValueError, match=f"{name}=0 must be a number above 0"):
+    with pytest.raises(ValueError, match=f"{name}=0.0 must be above 0 and finite"):
         Conditions(Link(1.0), **{name: 0.0})
 
 

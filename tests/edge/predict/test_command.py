@@ -125,7 +125,7 @@ def test_options(place):
         (["in", "--model", "s.onnx", "--config", "c.yaml"], "--config is no option of predict with an exported file"),
         (["in", "--model", "s.onnx", "--camera=C1"], "camera=C1 is of a checkpoint"),
         (["in", "--model", "s.onnx", "--score_threshold=.05"], "s.onnx drops boxes up to 0.1 itself"),
-        (["in", "--model", "s.onnx", "--score_threshold=2"], r"score_threshold=2 must lie in \[0, 1\]"),
+        (["in", "--model", "s.onnx", "--score_threshold=2"], r"score_threshold=2\.0 must be in \[0, 1\]"),
         (["gone", "--model", "s.onnx"], "SOURCE='gone' does not exist"),
     ],
 )  # fmt: skip

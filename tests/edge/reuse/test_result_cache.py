@@ -103,12 +103,12 @@ def test_only_watched_regions_count():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"distance": -1}, "distance=-1 must be a number of levels of 255"),
+        ({"distance": -1}, r"distance=-1 must be in \[0, 255\): it is in levels of 255"),
         ({"distance": float("nan")}, "distance=nan must be"),
-        ({"distance": 255}, "below 255"),
-        ({"ttl_s": 0}, "ttl_s=0 must be a number of seconds above 0"),
+        ({"distance": 255}, r"must be in \[0, 255\)"),
+        ({"ttl_s": 0}, "ttl_s=0 must be above 0 and finite: it is in seconds"),
         ({"ttl_s": float("inf")}, "ttl_s=inf must be"),
-        ({"cells": 4}, "cells=4 must be 8 to 1024"),
+        ({"cells": 4}, r"cells=4 must be in \[8, 1024\]"),
         ({"regions": [[1.2, 0, 1.4, 1]]}, "at least one lies inside"),
         ({"regions": np.zeros((0, 4))}, "at least one lies inside"),
     ],

@@ -187,7 +187,7 @@ def test_two_ranks_equal_one(tmp_path):  # resumed: test_exact.py, for every kin
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
-        (lambda: Cronus(epsilon=0.5), ValueError, "epsilon=0.5 must be at least 0 and below 0.5"),
+        (lambda: Cronus(epsilon=0.5), ValueError, r"epsilon=0.5 must be in \[0, 0.5\)"),
         (lambda: Cronus(rule="median"), TypeError, "rule='median' must be an object of Rule"),
         (
             lambda: federate(Cronus(rule=Krum(1))),

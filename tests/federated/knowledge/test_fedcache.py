@@ -211,7 +211,7 @@ def test_two_ranks_equal_one(tmp_path):
     [
         (lambda: cache(related=0), ValueError, "related=0 must be 1 or more"),
         (lambda: cache(alpha=-1.0), ValueError, "alpha=-1.0 must be 0 or more"),
-        (lambda: cache(temperature=0.0), ValueError, "temperature=0.0 above 0"),
+        (lambda: cache(temperature=0.0), ValueError, "temperature=0.0 must be above 0"),
         (
             lambda: federate(cache(layer="network.9"), module=small(), clients=placed()),
             ValueError,

@@ -254,7 +254,7 @@ def nobody():
         (lambda: FedDF(steps=-1), "steps=-1 must be 0 or more"),
         (lambda: FedDF(steps=0, average=False), "the server's model would stay as it is"),
         (lambda: FedDF(batch_size=0), "batch_size=0 must be 1 or more"),
-        (lambda: FedDF(lr=0.0), "lr=0.0 and temperature=1.0 above 0"),
+        (lambda: FedDF(lr=0.0), "lr=0.0 must be above 0"),
         (lambda: FedDF(of="votes"), "of='votes' must be 'logits' or 'probabilities'"),
         (
             lambda: federate(FedDF(), clients=nobody()),

@@ -226,7 +226,7 @@ def test_two_ranks_equal_one(tmp_path):  # resumed: test_exact.py, for every kin
     [
         (lambda: FedET(lam=-1.0), "lam=-1.0 must be 0 or more"),
         (lambda: FedET(steps=-1), "steps=-1 must be 0 or more"),
-        (lambda: FedET(momentum=1.0), "momentum=1.0 at least 0 and below 1"),
+        (lambda: FedET(momentum=1.0), r"momentum=1.0 must be in \[0, 1\)"),
         (
             lambda: federate(FedET(), **three(client_models=[1, 0, 1])),
             r"client_models gives client 1 the large model.*client_models=\[1, 1, 1\]",

@@ -230,7 +230,7 @@ def test_two_ranks_equal_one(tmp_path):
     [
         (lambda: algorithm(alpha=-1.0), "alpha=-1.0 must be 0 or more"),
         (lambda: algorithm(steps=0), "steps=0 must be 1 or more"),
-        (lambda: algorithm(decay=0.0), "decay=0.0 above 0 and at most 1"),
+        (lambda: algorithm(decay=0.0), r"decay=0.0 must be in \(0, 1\]"),
         (lambda: algorithm(of="votes"), "of='votes' must be"),
         (lambda: FedGen(nn.Linear(2, 2), "network.2"), "generator must have a number `noise`"),
         (lambda: federate(algorithm("network.9"), module=client()), "head='network.9' is not a layer"),

@@ -418,7 +418,7 @@ def no_public(empty):
         (lambda: FedMD(samples=-5), "samples=-5 must be 1 or more"),
         (lambda: FedMD(epochs=0), "epochs=0 must be 1 or more"),
         (lambda: FedMD(batch_size=0), "batch_size=0 must be 1 or more"),
-        (lambda: FedMD(warmup=-1), "warmup=-1 0 or more"),
+        (lambda: FedMD(warmup=-1), "warmup=-1 must be 0 or more"),
         (lambda: FedMD(pretrain=-1), "pretrain=-1 must be 0 or more"),
         (
             unlabeled,

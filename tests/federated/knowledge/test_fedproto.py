@@ -151,7 +151,7 @@ def test_maps_are_flattened_and_the_nearest_prototype_is_the_papers_inference():
     ("make", "message"),
     [
         (lambda: FedProto(LAYER, 3, lam=-1.0), "lam=-1.0 must be 0 or more"),
-        (lambda: FedProto(LAYER, 0), "classes=0 1 or more"),
+        (lambda: FedProto(LAYER, 0), "classes=0 must be 1 or more"),
         (lambda: FedProto(LAYER, 3, weighting="sample"), "weighting='sample' must be 'samples' or 'uniform'"),
         (lambda: proto(FedProto("network.9", 3)), "layer='network.9' is not a layer of Classifier"),
         (lambda: proto(FedProto(LAYER, 3, label_key="y")), "label_key='y': the batch has no such entry"),

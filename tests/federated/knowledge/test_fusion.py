@@ -90,7 +90,7 @@ def test_boxes_of_other_classes_are_never_fused():
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="there is no model"):
         weighted_box_fusion([])
-    with pytest.raises(ValueError, match=r"iou_threshold=1.0 must be above 0 and below 1"):
+    with pytest.raises(ValueError, match=r"iou_threshold=1.0 must be in \(0, 1\)"):
         weighted_box_fusion([drawn(0, 1)], 1.0)
 
 

@@ -219,7 +219,7 @@ def without_public():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SCARLET(-1), "duration=-1 must be 0 or more rounds"),
+        (lambda: SCARLET(-1), "duration=-1 must be 0 or more"),
         (lambda: SCARLET(beta=0.0), "beta=0.0 must be above 0"),
         (lambda: SCARLET(beta=-math.inf), "beta=-inf must be above 0"),
         (

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
+from lkd.checks import expect
 from lkd.copies import copied
 from lkd.edge.compress.prune.batches import reestimate, seeded, training_batches
 from lkd.edge.compress.prune.cut import Left, check_same, cut, left
@@ -75,16 +76,10 @@ class Prune(Step):
     ) -> None:
         if (macs is None) == (ratio is None):
             raise ValueError(f"macs={macs} and ratio={ratio}: give one of them.")
-        for name, share in (("macs", macs), ("ratio", ratio)):
-            if share is not None and not 0 < share < 1:
-                raise ValueError(f"{name}={share} must be a share between 0 and 1, such as {name}=0.7.")
-        for name, count in (("iterations", iterations), ("batches", batches), ("round_to", round_to)):
-            if count < 1:
-                raise ValueError(f"{name}={count} must be 1 or more.")
-        if importance not in ("taylor", "l2"):
-            raise ValueError(f"importance={importance!r} must be 'taylor' or 'l2'.")
-        if scope not in ("global", "local"):
-            raise ValueError(f"scope={scope!r} must be 'global' or 'local'.")
+        expect(macs=macs, ratio=ratio, gt=0, lt=1, none="the other one", why="it is a share, such as 0.7")
+        expect(iterations=iterations, batches=batches, round_to=round_to, ge=1)
+        expect(importance=importance, among=("taylor", "l2"))
+        expect(scope=scope, among=("global", "local"))
         self.macs, self.ratio, self.importance, self.scope = macs, ratio, importance, scope
         self.iterations, self.batches, self.round_to, self.ignore = (
             iterations,

@@ -5,6 +5,7 @@ from typing import Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
+from lkd.checks import expect
 from lkd.edge.compress.quantize.frames import calibration_frames, check_calibration
 from lkd.edge.compress.quantize.int8 import Calibrated
 from lkd.edge.compress.quantize.sensitivity import sensitivity
@@ -43,8 +44,7 @@ class Quantize(Step):
     ) -> None:
         if calibration < 1:
             raise ValueError(f"calibration={calibration}: int8 needs 1 frame or more to find ranges on.")
-        if method not in ("percentile", "minmax"):
-            raise ValueError(f"method={method!r} must be 'percentile' or 'minmax'.")
+        expect(method=method, among=("percentile", "minmax"))
         self.calibration, self.method, self.sensitivity = calibration, method, sensitivity
         self.keep_float = list(keep_float)
 

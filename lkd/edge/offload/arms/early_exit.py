@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
+from lkd.checks import expect
 from lkd.edge.nms import Array
 from lkd.edge.offload.arms.arm import samples
 from lkd.edge.offload.arms.exits import ExitArm, answers_of, costs
@@ -43,9 +44,9 @@ class EarlyExit(ExitArm):
         reach: float | None = None,
     ) -> None:
         super().__init__(model, recipe, gate)
-        for name, value in [*(("macs", share) for share in macs), ("reach", reach)]:
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name}={value:g} must be a share, above 0 and at most 1.")
+        for share in macs:
+            expect(macs=share, gt=0, le=1, why="it is a share")
+        expect(reach=reach, gt=0, le=1, none="no accuracy to reach", why="it is a share")
         self.macs, self.reach = list(macs), reach
 
     def points(

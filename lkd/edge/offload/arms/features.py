@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lkd.checks import expect
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers
 from lkd.edge.offload.arms.arm import Samples, chunks, rows, through
@@ -67,8 +68,7 @@ class Features:
     """
 
     def __init__(self, bits: int) -> None:
-        if bits not in BITS:
-            raise ValueError(f"bits={bits} must be one of {', '.join(map(str, BITS))}.")
+        expect(bits=bits, among=BITS)
         self.bits = bits
 
     @torch.no_grad()

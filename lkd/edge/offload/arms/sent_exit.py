@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
+from lkd.checks import expect
 from lkd.edge.nms import Array
 from lkd.edge.offload.arms.arm import rows, samples
 from lkd.edge.offload.arms.exits import ExitArm, answers_of, stages
@@ -45,8 +46,7 @@ class SentExit(ExitArm):
         super().__init__(model, recipe, gate)
         self.features = Features(bits)
         for rate in rates:
-            if not 0 < rate <= 1:
-                raise ValueError(f"rates={rate:g} must be a share, above 0 and at most 1.")
+            expect(rates=rate, gt=0, le=1, why="it is a share")
         self.exit, self.bits, self.rates = exit, bits, list(rates)
 
     def prepare(self) -> None:

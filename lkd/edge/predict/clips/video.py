@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lkd.checks import expect
 from lkd.edge.predict.clips.clock import Clock
 from lkd.edge.predict.clips.decode import Connection, UnreadableError, is_address, shown, upright
 from lkd.edge.predict.clips.joining import Joining
@@ -53,10 +54,9 @@ class VideoSource:
         timeout: float = 10.0,
         backoff: float = 1.0,
     ) -> None:
-        if every < 1 or reconnect < 0:
-            raise ValueError(f"every={every} must be 1 or more, and reconnect={reconnect} 0 or more.")
-        if timeout <= 0 or backoff < 0:
-            raise ValueError(f"timeout={timeout} must be above 0, and backoff={backoff} 0 or more.")
+        expect(every=every, ge=1)
+        expect(reconnect=reconnect, backoff=backoff, ge=0)
+        expect(timeout=timeout, gt=0)
         self.path, self.every, self.skipped = path, every, Sentences()
         self._name, self._joining = shown(path), Joining(path, reconnect, timeout, backoff)
         self._connection = Connection(path, timeout)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lkd.checks import expect
 from lkd.edge.predict.frame import Found, Frame
 from lkd.edge.predict.parking.fill import distinct, fill
 from lkd.edge.predict.parking.overlap import Floats
@@ -83,8 +84,8 @@ class Occupancy:
     ) -> None:
         if not 0 < down <= up <= 1:
             raise ValueError(f"up={up} and down={down} must be shares with 0 < down <= up <= 1.")
-        if not 0 <= dwell < np.inf or frames < 1:
-            raise ValueError(f"dwell={dwell} must be 0 s or more, and frames={frames} 1 or more.")
+        expect(dwell=dwell, ge=0, lt=np.inf, why="it is in seconds")
+        expect(frames=frames, ge=1)
         self.slots, self.up, self.down, self.dwell, self.frames = slots, up, down, dwell, frames
         self._counted = vehicles(names, classes)
         self.busy: npt.NDArray[np.bool_] = np.zeros(len(slots.names), np.bool_)

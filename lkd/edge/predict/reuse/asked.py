@@ -5,6 +5,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from lkd.checks import expect
+
 
 @dataclass(frozen=True)
 class Reuse:
@@ -34,14 +36,12 @@ class Reuse:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.where not in ("frame", "slots"):
-            raise ValueError(f"where={self.where!r} must be frame or slots.")
-        if self.step_s is not None and not 0 < self.step_s < math.inf:
-            raise ValueError(f"step_s={self.step_s} must be a number of seconds above 0.")
-        if not 0 <= self.agree <= 1:
-            raise ValueError(f"agree={self.agree} must lie in [0, 1].")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must be 0 or more.")
+        expect(where=self.where, among=("frame", "slots"))
+        expect(
+            step_s=self.step_s, gt=0, lt=math.inf, none="names that say date and time", why="it is in seconds"
+        )
+        expect(agree=self.agree, ge=0, le=1)
+        expect(seed=self.seed, ge=0)
 
 
 def read(text: str) -> Reuse:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lkd.checks import expect
 from lkd.edge.matching import matched
 from lkd.edge.nms import Array
 
@@ -55,8 +56,7 @@ class Audits:
     """
 
     def __init__(self, share: float = 0.1, agree: float = 0.9, seed: int = 0) -> None:
-        if not 0 <= share <= 1:
-            raise ValueError(f"audit={share} must be a share of the reused answers, in [0, 1].")
+        expect(audit=share, ge=0, le=1, why="it is a share of the reused answers")
         self.share, self.agree = share, agree
         self._draw = np.random.default_rng(seed)
         self._latest: dict[str, deque[Counts]] = {}

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from lkd.checks import expect
+
 Found = dict[str, Tensor]
 """Detections of an image: `boxes (N, 4)` xyxy, `scores (N,)`, `labels (N,)`."""
 
@@ -46,10 +48,8 @@ def weighted_box_fusion(
     """
     if not found:
         raise ValueError("found=[]: there is no model whose boxes could be fused.")
-    if not 0 < iou_threshold < 1:
-        raise ValueError(f"iou_threshold={iou_threshold} must be above 0 and below 1.")
-    if confidence not in ("mean", "max"):
-        raise ValueError(f"confidence={confidence!r} must be 'mean' or 'max'.")
+    expect(iou_threshold=iou_threshold, gt=0, lt=1)
+    expect(confidence=confidence, among=("mean", "max"))
     boxes = torch.cat([one["boxes"].float().reshape(-1, 4) for one in found])
     scores = torch.cat([one["scores"].float() for one in found])
     labels = torch.cat([one["labels"].long() for one in found])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lkd.batches import Keys, call_of
+from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.configured_optimizers import parse
 from lkd.federated.client.context import ClientContext
@@ -62,11 +63,9 @@ class PublicExchange(Algorithm):
         input_key: Keys | None = None,
     ) -> None:
         super().__init__("uniform")
-        for name, number in (("samples", samples or 1), ("epochs", epochs), ("batch_size", batch_size)):
-            if number < 1:
-                raise ValueError(f"{name}={number} must be 1 or more.")
-        if samples == 0 or warmup < 0:
-            raise ValueError(f"samples={samples} must be 1 or more, and warmup={warmup} 0 or more.")
+        expect(samples=samples, ge=1, none="all of them")
+        expect(epochs=epochs, batch_size=batch_size, ge=1)
+        expect(warmup=warmup, ge=0)
         self.samples, self.epochs, self.batch_size = samples, epochs, batch_size
         self.layer, self.warmup, self.input_key = layer, warmup, input_key
         self._checked = False

@@ -19,9 +19,9 @@ def test_values_and_defaults():
         ("{distance: far}", "distance=far is no number"),
         ("{cells: 6.5}", "cells=6.5 is no whole number"),
         ("{ttl_s: 1, ttl_s: 2}", "ttl_s is given twice"),
-        ("{where: sky}", "where='sky' must be frame or slots"),
-        ("{step_s: 0}", "step_s=0.0 must be a number of seconds above 0"),
-        ("{agree: 2}", r"agree=2.0 must lie in \[0, 1\]"),
+        ("{where: sky}", "where='sky' must be 'frame' or 'slots'"),
+        ("{step_s: 0}", "step_s=0.0 must be above 0 and finite"),
+        ("{agree: 2}", r"agree=2.0 must be in \[0, 1\]"),
         ("{seed: -1}", "seed=-1 must be 0 or more"),
     ],
 )

@@ -43,5 +43,7 @@ def test_a_camera_is_stopped_by_its_latest_audits_and_others_go_on():
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ValueError, match=r"audit=.* must be a share of the reused answers, in \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"audit=.* must be in \[0, 1\]: it is a share of the reused answers"
+    ):
         Audits(share)

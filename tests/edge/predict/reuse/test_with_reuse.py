@@ -174,9 +174,9 @@ def test_slots_alone_are_watched(place, capsys):
     ("options", "reuse", "sentence"),
     [
         ([], "{}", r"in/gate_10\.png has a number and no date with a time in its name"),
-        ([], "{step_s: 1, distance: 300}", "distance=300.0 must be a number of levels of 255"),
+        ([], "{step_s: 1, distance: 300}", r"distance=300.0 must be in \[0, 255\): it is in levels of 255"),
         ([], "{step_s: 1, where: slots}", "where=slots watches slots: give their map, too"),
-        (["--audit=2"], "{step_s: 1}", r"audit=2.0 must be a share of the reused answers, in \[0, 1\]"),
+        (["--audit=2"], "{step_s: 1}", r"audit=2.0 must be in \[0, 1\]: it is a share of the reused answers"),
     ],
 )
 def test_bad_input_before_anything_is_written(place, options, reuse, sentence):
