@@ -81,7 +81,7 @@ def test_a_message_survives_the_wire():
 
 def test_a_reply_survives_the_wire_but_for_its_exception():
     sent = Reply(
-        TENSORS, {"steps": 5.0}, KNOWLEDGE, 4, "late", True, ValueError("x"), 1.5, {"loss": float("inf")}
+        TENSORS, {"steps": 5.0}, KNOWLEDGE, 4, 7, "late", True, ValueError("x"), 1.5, {"loss": float("inf")}
     )
     read = unpack(pack(sent), Reply)
     assert (read.metrics, read.client, read.error, read.refused, read.seconds, read.logs) == (

@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from lkd.federated.client.host import Host
 from lkd.federated.client.state_files import StateFiles
-from lkd.federated.protocol.client_data import ClientData
+from lkd.federated.protocol.client_data import ClientData, Part
 from lkd.federated.protocol.description import Description
 
 
@@ -129,6 +129,7 @@ class ClientSide:
         torch.set_num_threads(job.place.threads)
         self.trainer = RoundTrainer(job.place)
         self.callbacks = list(job.callbacks)
+        self._data, self._tests = job.data, False
         self._clients = self._all_clients(job.data)
         self.host = Host(job.description, self._client)
         self.host.store = StateFiles(job.place.folder)
@@ -143,6 +144,12 @@ class ClientSide:
         self.host.prepare(self.trainer, anew=True)
         if job.place.fits:
             self.host.expect(self._clients)
+
+    def hold(self, part: Part) -> None:
+        """Has the data of a part there: those of a test are not before somebody asks for them."""
+        if part == "test" and not self._tests and isinstance(self._data, LightningDataModule):
+            self._data.setup("test")
+            self._clients, self._tests = cast(Any, self._data).clients, True
 
     def _all_clients(self, data: Any) -> Any:
         if not isinstance(data, LightningDataModule):

@@ -119,7 +119,8 @@ class Host:
             reply = Reply(error=str(error), refused=True, cause=error)
         except Exception as error:
             reply = Reply(error=f"{type(error).__name__}: {error}".splitlines()[0], cause=error)
-        reply.client, reply.seconds = client, time.perf_counter() - started
+        reply.client, reply.round = client, message.config.get("round", -1)
+        reply.seconds = time.perf_counter() - started
         return reply
 
     def settle(self) -> None:

@@ -167,6 +167,8 @@ class Processes(Engine):
         if self._open:
             raise RuntimeError("engine=Processes: one exchange at a time; take all replies before the next.")
         assert self._trainer is not None
+        if not self._pool:  # they ended with an earlier fit
+            self._begin_all()
         self._open = 1
         at = [self._trainer.current_epoch, self._trainer.global_step]
         how = {"at": at, "settings": [c.settings() for c in self._callbacks], "timeout": timeout}
@@ -265,7 +267,7 @@ class Processes(Engine):
         if not self.keep_processes:
             for worker in self._pool:
                 worker.end()
-            self._pool, self._job = [], None
+            self._pool = []
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("an engine with processes is not copied: give every Federation one of its own.")

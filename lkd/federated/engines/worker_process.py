@@ -88,6 +88,7 @@ def _answer(side: ClientSide, command: dict[str, Any], message: Message) -> byte
     side.trainer.at(*command["at"])
     for callback, values in zip(side.callbacks, command["settings"], strict=True):
         callback.take_settings(values)
+    side.hold(message.config.get("part", "train"))
     with isolate_rng():
         reply = side.host.answer(command["verb"], command["client"], message, command["timeout"])
     try:

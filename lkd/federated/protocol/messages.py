@@ -44,6 +44,7 @@ class Reply:
         metrics: Numbers that engine and algorithm report, such as `{"steps": 5.0}`.
         knowledge: Tensors of any name and shape.
         client: Id of the client.
+        round: Number of the round that it is of; -1 where it does not say.
         error: What went wrong, in one sentence; empty if nothing did.
         refused: Whether that is a mistake in the configuration, so that the run cannot go on.
         cause: The exception, where the client is in this process.
@@ -55,6 +56,7 @@ class Reply:
     metrics: dict[str, float] = field(default_factory=dict)
     knowledge: Tensors = field(default_factory=dict)
     client: int = -1
+    round: int = -1
     error: str = ""
     refused: bool = False
     cause: Exception | None = None

@@ -100,6 +100,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "metrics": dict,
     "logs": dict,
     "client": int,
+    "round": int,
     "error": str,
     "refused": bool,
     "seconds": (int, float),

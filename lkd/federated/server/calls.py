@@ -106,6 +106,8 @@ class Calls:
             answered.add(reply.client)
             layout = self._layouts[self._kind_of(reply.client)]
             error = reply.error or fault(reply, layout, self._x, self._buffers)
+            if not error and reply.round not in (self._index, -1):
+                error = f"its reply is of round {reply.round}"
             if not error and factor is not None:
                 steps = config.get(reply.client, {}).get("steps", 1.0)
                 found = sizes(reply, factor, own[self._kind_of(reply.client)], steps)
