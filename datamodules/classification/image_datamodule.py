@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from lkd.checks import expect
 from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule
 from lkd.datamodules.classification.image_dataset import ImageSet
-from lkd.datamodules.samples.samplers import CameraBatchSampler, IndexBatchSampler, check_views
+from lkd.datamodules.samples.samplers import CameraBatchSampler, IndexBatchSampler
 
 
 class ImageDataModule(ClassificationDataModule):
@@ -51,7 +51,7 @@ class ImageDataModule(ClassificationDataModule):
         super().__init__((1 - val, val, 0.0), batch_size, num_workers, seed)
         expect(padding=padding, ge=0)
         expect(flip=flip, ge=0, le=1)
-        check_views(views_per_image, "views_per_image")
+        expect(views_per_image=views_per_image, ge=1, none="new ones in every epoch")
         if (mean is None) != (std is None) or (std is not None and min(std) <= 0):
             raise ValueError(f"mean={mean} and std={std} must be given together, std above 0.")
         self.val, self.mean, self.std, self.padding, self.flip = val, mean, std, padding, flip

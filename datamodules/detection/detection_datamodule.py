@@ -16,7 +16,7 @@ from lkd.datamodules.detection.frames import Frame, FrameDataset, collate, pad
 from lkd.datamodules.detection.views import Views
 from lkd.datamodules.io.pictures import read_image
 from lkd.datamodules.samples.class_numbers import check_class_numbers
-from lkd.datamodules.samples.samplers import CameraBatchSampler, EpochLoader, check_views
+from lkd.datamodules.samples.samplers import CameraBatchSampler, EpochLoader
 from lkd.datamodules.samples.splits import Splits, by_time, check_fractions, pick
 
 
@@ -69,7 +69,7 @@ class DetectionDataModule(LightningDataModule):
         views_per_image: int | None = None,
     ) -> None:
         super().__init__()
-        check_views(views_per_image, "views_per_image")
+        expect(views_per_image=views_per_image, ge=1, none="new ones in every epoch")
         expect(batch_size=batch_size, ge=1)
         self.batch_size, self.unlabeled = batch_size, unlabeled
         self.num_workers, self.seed, self.views_per_image = num_workers, seed, views_per_image

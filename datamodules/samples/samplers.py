@@ -17,19 +17,6 @@ class Key(NamedTuple):
     item: int  # index in the data set
 
 
-def check_views(views: int | None, name: str = "views") -> None:
-    """Raises ValueError if it is no number of views.
-
-    Example:
-        >>> check_views(0)
-        Traceback (most recent call last):
-        ...
-        ValueError: views=0 must be 1 or more, or None for new ones in every epoch.
-    """
-    given: dict[str, Any] = {name: views}
-    expect(**given, ge=1, none="new ones in every epoch")
-
-
 class CameraBatchSampler(DistributedSampler):
     """Yields batches of `Key`, every batch from one group (camera), the groups interleaved in shuffled order.
 
@@ -77,7 +64,7 @@ class CameraBatchSampler(DistributedSampler):
         expect(batch_size=batch_size, ge=1)
         expect(batches_per_camera=batches_per_camera, ge=1, none="all frames")
         expect(seed=seed, ge=0)
-        check_views(views)
+        expect(views=views, ge=1, none="new ones in every epoch")
         self.views = views
         everything: Any = [index for group in self.groups for index in group]
         super().__init__(everything, num_replicas=num_replicas, rank=rank, seed=seed)

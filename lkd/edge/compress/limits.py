@@ -39,8 +39,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         expect(max_drop=self.max_drop, ge=0, lt=math.inf)
-        limits: dict[str, Any] = {"max_ms": self.max_ms, "max_mb": self.max_mb}
-        expect(**limits, gt=0, lt=math.inf, none="no limit", why="no file could meet it")
+        why = "no file could meet it"
+        expect(max_ms=self.max_ms, max_mb=self.max_mb, gt=0, lt=math.inf, none="no limit", why=why)
         expect(threads=self.threads, ge=1)
         if self.max_ms is not None and self.threads > (there := os.cpu_count() or 1):
             raise ValueError(

@@ -3,7 +3,6 @@
 import heapq
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 import numpy as np
 
@@ -39,8 +38,7 @@ class Link:
 
     def __post_init__(self) -> None:
         expect(mbps=self.mbps, gt=0, lt=inf, why="nothing ever arrives over such a link")
-        _check_time("rtt_ms", self.rtt_ms)
-        _check_time("jitter_ms", self.jitter_ms)
+        expect(rtt_ms=self.rtt_ms, jitter_ms=self.jitter_ms, ge=0, lt=inf)
         expect(loss=self.loss, ge=0, le=1, why="it is the share of messages that are lost")
         expect(deadline_ms=self.deadline_ms, gt=0, lt=inf, none="a device that waits")
         if self.loss and self.deadline_ms is None:
@@ -65,7 +63,7 @@ class Server:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        _check_time("ms", self.ms)
+        expect(ms=self.ms, ge=0, lt=inf)
         expect(workers=self.workers, ge=1, why="nobody would ever answer")
 
 
@@ -194,8 +192,3 @@ def _checked(name: str, values: Array | float, count: int, lowest: float = 0.0) 
             f"{name} holds {worst:g}, and must be finite{'' if lowest else ' and not negative'}."
         )
     return np.broadcast_to(row, (count,)).astype(np.float64)
-
-
-def _check_time(name: str, value: float) -> None:
-    given: dict[str, Any] = {name: value}
-    expect(**given, ge=0, lt=inf)
