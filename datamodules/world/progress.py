@@ -1,31 +1,35 @@
 """How far a drawing is: a bar on a terminal, a few lines elsewhere."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable
 
 from rich import get_console
-from rich.progress import track
+from rich.progress import Progress
 
 log = logging.getLogger(__name__)
-Job = TypeVar("Job")
 LINES = 4  # of a whole drawing, where there is no terminal
 
 
-def announced(jobs: Sequence[Job], text: str) -> Iterator[Job]:
-    """The jobs one after the other, while it is shown or said how many are done; nothing for no jobs.
+def announce(steps: Iterable[int], frames: int, text: str) -> None:
+    """Goes through a drawing, while it is shown or said how many frames are done; says nothing of no frames.
 
-    Example:
-        >>> list(announced([1, 2], "Drawing"))
-        [1, 2]
+    Args:
+        steps: how many more are done, step by step.
+        frames: all of them.
+        text: what is drawn.
     """
-    if not jobs:
+    if not frames:
         return
     if get_console().is_terminal:
-        yield from track(jobs, description=text, transient=True)
+        with Progress(transient=True) as bar:
+            task = bar.add_task(text, total=frames)
+            for step in steps:
+                bar.advance(task, step)
         return
-    for done, job in enumerate(jobs):
-        if done == 0 or done * LINES // len(jobs) > (done - 1) * LINES // len(jobs):
-            log.info("%s: %d of %d frames.", text, done, len(jobs))
-        yield job
+    log.info("%s: 0 of %d frames.", text, frames)
+    done = 0
+    for step in steps:
+        before, done = done, done + step
+        if done < frames and done * LINES // frames > before * LINES // frames:
+            log.info("%s: %d of %d frames.", text, done, frames)
     log.info("%s: done.", text)

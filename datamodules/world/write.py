@@ -10,7 +10,8 @@ from PIL import Image
 from lkd.checks import expect
 from lkd.datamodules.world.depth import measure_depth
 from lkd.datamodules.world.labels import frame_stem, patch_name, put, write_occupancy, write_slots, yolo_lines
-from lkd.datamodules.world.progress import announced
+from lkd.datamodules.world.processes import drawn
+from lkd.datamodules.world.progress import announce
 from lkd.datamodules.world.render import paint
 from lkd.datamodules.world.scene import make_scene
 from lkd.datamodules.world.stage import Stage, set_stage
@@ -34,8 +35,9 @@ def write_world(
 ) -> None:
     """Draws a car park, frame by frame, in the layout of CNRPark-EXT.
 
-    A frame depends on the seed, its camera and its index alone, so worlds can be drawn in parts. Frames whose
-    file of boxes is there (and whose patches are, if asked for) are not drawn again, and views are drawn beside them.
+    A frame depends on the seed, its camera and its index alone, so worlds can be drawn in parts, and cameras side
+    by side (see `drawn`). Frames whose file of boxes is there (and whose patches are, if asked for) are not drawn
+    again, and views are drawn beside them.
 
     Args:
         root: where `FULL_IMAGE_<W>x<H>`, `boxes`, `LABELS`, `PATCHES` and `camera<N>.csv` go.
@@ -76,11 +78,13 @@ def write_world(
     for lot in lots:
         write_slots(root, lot)
     write_occupancy(root, seed, lots, frames)
-    # day by day: a camera's empty lot is drawn once for each weather and kept for the frames of a day
-    jobs = [_Job(root, seed, lot, index, (width, height), patches) for lot in lots for index in range(frames)]
-    todo = [job for job in jobs if not job.done or any(not job.has(view) for view in views)]
-    for job in announced(todo, f"Drawing {len(cameras)} cameras into {root}"):
-        job.draw(views)
+    # camera by camera, day by day: an empty lot is drawn once for each weather and kept for the frames of a day
+    jobs = [
+        [_Job(root, seed, lot, index, (width, height), patches) for index in range(frames)] for lot in lots
+    ]
+    todo = [[job for job in of_camera if job.lacks(views)] for of_camera in jobs]
+    steps = drawn([some for some in todo if some], lambda job: job.draw(views))
+    announce(steps, sum(map(len, todo)), f"Drawing {len(cameras)} cameras into {root}")
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,10 @@ class _Job:
         """Whether another view is there."""
         files = [self.full(view.upper()), *self.slots(f"_{view.upper()}")]
         return all(path.is_file() for path in files)
+
+    def lacks(self, views: Sequence[str]) -> bool:
+        """Whether anything is left to draw."""
+        return not self.done or any(not self.has(view) for view in views)
 
     def draw(self, views: Sequence[str]) -> None:
         """Writes what is not there yet; of each view the full picture last, of all the boxes."""

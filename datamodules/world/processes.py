@@ -1,0 +1,61 @@
+"""Drawing with as many processes as PyTorch has threads: it is Python's own time, which threads do not share."""
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+Job = TypeVar("Job")
+
+
+def drawn(groups: Sequence[Sequence[Job]], draw: Callable[[Job], None]) -> Iterator[int]:
+    """Draws all jobs and yields how many more are done.
+
+    There are as many processes as `torch.get_num_threads()` says (which `OMP_NUM_THREADS` sets), and as groups at
+    most. Only on Linux, where a process is forked in no time: elsewhere each would import everything anew, and run
+    a script that does not guard its main part a second time.
+
+    Args:
+        groups: Jobs that one process does one after the other, since they have work in common.
+        draw: What is done for each.
+
+    Example:
+        >>> sum(drawn([[1, 2], [3]], lambda job: None))
+        3
+    """
+    workers = min(torch.get_num_threads(), len(groups))
+    if workers < 2 or sys.platform != "linux" or multiprocessing.current_process().daemon:
+        for group in groups:
+            for job in group:
+                draw(job)
+                yield 1
+        return
+    yield from DataLoader(
+        _Groups(groups, draw),
+        batch_size=None,
+        collate_fn=_same,
+        num_workers=workers,
+        multiprocessing_context="fork",
+        prefetch_factor=1,  # a process takes the next group when it has done one
+        generator=torch.Generator().manual_seed(0),  # else it draws from the global state
+    )
+
+
+class _Groups(Dataset[int]):
+    def __init__(self, groups: Sequence[Sequence[Job]], draw: Callable[[Job], None]) -> None:
+        self._groups, self._draw = groups, draw
+
+    def __getitem__(self, index: int) -> int:
+        for job in self._groups[index]:
+            self._draw(job)
+        return len(self._groups[index])
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+
+def _same(value: int) -> int:
+    return value
