@@ -3,7 +3,7 @@
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -57,5 +57,5 @@ class _Groups(Dataset[int]):
         return len(self._groups)
 
 
-def _same(value: int) -> int:
-    return value
+def _same(one: Any) -> Any:
+    return one
