@@ -73,7 +73,11 @@ def everywhere(
 
     Returns:
         A record for each client, by id.
+
+    Raises:
+        RuntimeError: If clients work in other processes, which have data of their own.
     """
+    federation.engine.require_shared_memory("a measurement of all clients on the shared data")
     same = not any(one.has_own for one in federation.architectures)
     asked = clients
     if same:

@@ -50,7 +50,11 @@ class Exchanged:
         Args:
             federation: Whose engine passes the messages on.
             public: The public data of its clients, or None.
+
+        Raises:
+            RuntimeError: If clients work in other processes.
         """
+        federation.engine.require_shared_memory("a count of public samples")
         inner = federation.engine.exchange
 
         def exchange(

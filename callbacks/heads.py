@@ -57,6 +57,7 @@ class HeadReport(Callback):
             raise ValueError(
                 f"HeadReport measures the clients of a Federation, not {type(pl_module).__name__}."
             )
+        pl_module.engine.require_shared_memory("HeadReport")
         if not hasattr(getattr(trainer, "datamodule", None), "label_counts"):
             raise ValueError(
                 "HeadReport needs a datamodule with `label_counts`, such as FederatedDataModule."

@@ -127,6 +127,21 @@ class Engine(ABC):
         """
         raise RuntimeError(self._elsewhere)
 
+    def require_shared_memory(self, who: str) -> None:
+        """Refuses a callback that looks at what clients do, where they do it elsewhere.
+
+        Args:
+            who: What looks, for the message.
+
+        Raises:
+            RuntimeError: If they do.
+        """
+        if not self.capabilities.shares_memory:
+            raise RuntimeError(
+                f"engine={type(self).__name__}: its clients work in other processes, where {who} cannot look; leave it out, or take "
+                "engine=Loop()."
+            )
+
     @property
     def _elsewhere(self) -> str:
         return (

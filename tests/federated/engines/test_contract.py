@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from lkd.callbacks.everywhere import everywhere
+from lkd.callbacks.exchanged import Exchanged
 from lkd.federated import FD, SCAFFOLD, FedAvg, Federation, LocalTraining
 from lkd.federated.engines import Engine, Loop, Processes
 from lkd.federated.engines import processes as module
@@ -191,6 +193,12 @@ def test_nothing_here_can_look_at_clients_elsewhere(processes):
         list(federation.models(clients()))
     with pytest.raises(RuntimeError, match="engine=Processes"):
         _ = federation.students
+    with pytest.raises(
+        RuntimeError, match=r"engine=Processes.* measurement of all clients on the shared data"
+    ):
+        everywhere(federation, clients(), [], "val")
+    with pytest.raises(RuntimeError, match=r"engine=Processes.* a count of public samples"):
+        Exchanged().watch(federation, None)
 
 
 def test_what_cannot_be_given_to_another_process_is_refused():
