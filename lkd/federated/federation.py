@@ -14,6 +14,7 @@ from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.client.host import OWN
 from lkd.federated.engines import Engine
+from lkd.federated.given import check_parts
 from lkd.federated.measured import Measured
 from lkd.federated.protocol.cache_use import total
 from lkd.federated.protocol.client_data import ClientData, ClientInfo
@@ -26,7 +27,6 @@ from lkd.federated.server.checks import (
     check_fewest,
     check_kinds,
     check_outlier_factor,
-    check_parts,
     check_public,
     check_result,
     check_trainer,
@@ -114,7 +114,7 @@ class Federation(Measured):
         client_timeout: float | None = None,
         engine: Engine | None = None,
     ) -> None:
-        check_parts(algorithm, local, aggregator, heterogeneity, attack)
+        check_parts(algorithm, local, aggregator, heterogeneity, attack, engine)
         method = FedAvg() if algorithm is None else algorithm
         super().__init__(
             model,

@@ -14,8 +14,8 @@ from lkd.callbacks import Distillation, EpochLines
 from lkd.distillation.wrapping import wrap
 from lkd.edge.cache import schema
 from lkd.edge.cache.store import Store
-from lkd.federated import Federation
 from lkd.metrics.tables import print_table
+from lkd.server_model import is_federation
 from lkd.teachers.cached import CachedTeacher, cached_in
 from lkd.verb import Verb
 
@@ -142,7 +142,7 @@ def _go_through(kind: str, options: list[str]) -> None:
             f"cache {kind}: --share={cli.config['share']} must be in (0, 1], --epochs={cli.config['epochs']} at least 1."
         )
     trainer: Any = cli.trainer
-    if isinstance(cli.model, Federation):
+    if is_federation(cli.model):
         raise ValueError(
             f"cache {kind}: clients of a Federation fill the store themselves, in the first round of each; there is nothing to go through before."
         )

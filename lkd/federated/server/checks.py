@@ -1,43 +1,21 @@
 """Checks of what a user gives to a federation: parts, data, and what an algorithm of their own returns."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.protocol.client_data import NO_PUBLIC, ClientData, ClientInfo
 from lkd.federated.protocol.tensors import Tensors
-from lkd.federated.server.attack import Attack
-from lkd.federated.server.heterogeneity import SystemHeterogeneity
-from lkd.federated.server.local_work import LocalTraining
 from lkd.federated.server.robust import Rule
 from lkd.federated.topology.base import listed
-from lkd.shown import shown
+
+if TYPE_CHECKING:
+    from lkd.federated.algorithms.base import Algorithm
 
 
-def check_parts(algorithm: Any, local: Any, aggregator: Any, heterogeneity: Any, attack: Any) -> None:
-    """Refuses a name or a class in place of an object.
-
-    Raises:
-        TypeError: With what to give instead.
-    """
-    for name, value, kind, example in (
-        ("algorithm", algorithm, Algorithm, "FedAvg()"),
-        ("local", local, LocalTraining, "LocalTraining(epochs=1)"),
-        ("aggregator", aggregator, Rule, "CoordinateMedian()"),
-        ("heterogeneity", heterogeneity, SystemHeterogeneity, "SystemHeterogeneity(dropout=0.1)"),
-        ("attack", attack, Attack, "Attack(...)"),
-    ):
-        if value is not None and not isinstance(value, kind):
-            raise TypeError(f"{name}={shown(value)} must be an object of {kind.__name__}, such as {example}.")
-    if algorithm is not None and not (hasattr(algorithm, "weighting") and hasattr(algorithm, "state")):
-        who = type(algorithm).__name__
-        raise TypeError(f"{who}.__init__ must call super().__init__(), which sets `weighting` and `state`.")
-
-
-def check_public(algorithm: Algorithm, clients: Sequence[ClientData]) -> None:
+def check_public(algorithm: "Algorithm", clients: Sequence[ClientData]) -> None:
     """Refuses clients without public data where the algorithm is about them.
 
     Raises:
@@ -47,7 +25,7 @@ def check_public(algorithm: Algorithm, clients: Sequence[ClientData]) -> None:
         raise ValueError(NO_PUBLIC)
 
 
-def check_validation(algorithm: Algorithm, clients: Sequence[ClientData] | Sequence[ClientInfo]) -> None:
+def check_validation(algorithm: "Algorithm", clients: Sequence[ClientData] | Sequence[ClientInfo]) -> None:
     """Refuses clients without validation data of their own where the algorithm needs them.
 
     Raises:
@@ -63,7 +41,7 @@ def check_validation(algorithm: Algorithm, clients: Sequence[ClientData] | Seque
             )
 
 
-def check_kinds(algorithm: Algorithm, other_models: int, aggregator: Rule | None) -> None:
+def check_kinds(algorithm: "Algorithm", other_models: int, aggregator: Rule | None) -> None:
     """Refuses several architectures where they make no sense.
 
     Raises:
@@ -176,7 +154,7 @@ def check_fewest(aggregator: Rule | None, present: int, index: int) -> None:
         )
 
 
-def check_result(algorithm: Algorithm, delta: Any, x: Tensors) -> None:
+def check_result(algorithm: "Algorithm", delta: Any, x: Tensors) -> None:
     """What an algorithm's `round` returns.
 
     Raises:

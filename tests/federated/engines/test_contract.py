@@ -53,9 +53,8 @@ class Spoilt:
 
 
 def fit(engine, rounds=2, model=None, algorithm=None, everyone=None, **kwargs):
-    federation = Federation(
-        model or Quadratic(), algorithm or FedAvg(), LocalTraining(epochs=1), engine=engine, **kwargs
-    )
+    federation = Federation(model or Quadratic(), algorithm or FedAvg(), LocalTraining(epochs=1), **kwargs)
+    federation.engine = engine
     trainer(rounds).fit(federation, loader(everyone or clients()))
     return federation
 
@@ -226,3 +225,8 @@ def test_a_mistake_at_a_client_is_told_as_a_sentence(processes):
 def test_bad_numbers(wrong, told):
     with pytest.raises(ValueError, match=told):
         Processes(**wrong)
+
+
+def test_a_class_in_place_of_an_engine():
+    with pytest.raises(TypeError, match=r"engine=.* must be an object of Engine, such as Loop\(\)"):
+        Federation(Quadratic(), engine=Loop)
