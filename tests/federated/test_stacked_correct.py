@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import lkd.federated
-from lkd.federated import FedLin, FedNova, FedProx, FedShuffleMVR, Mime, MimeLite, Scaffold
+from lkd.federated import SCAFFOLD, FedLin, FedNova, FedProx, FedShuffleMVR, Mime, MimeLite
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext, spread
 
@@ -15,7 +15,7 @@ K, SHAPES = 3, [(4, 5), (7,), ()]
 ALGORITHMS = {
     type(algorithm): algorithm
     for algorithm in (
-        FedProx(mu=0.3), FedNova(mu=0.2), Scaffold(), FedLin(), MimeLite(beta=0.7), Mime(beta=0.7), FedShuffleMVR(a=0.4)
+        FedProx(mu=0.3), FedNova(mu=0.2), SCAFFOLD(), FedLin(), MimeLite(beta=0.7), Mime(beta=0.7), FedShuffleMVR(a=0.4)
     )
 }  # fmt: skip
 
@@ -101,11 +101,11 @@ def test_rates_of_a_stack():
     params, x, received = draws(0, K), draws(3), {"c": draws(4)}
     stack = context(params, params, x, received, kept(), None, rates)
     stack.correction = draws(9, K)
-    (change,) = Scaffold().finish(stack).values()
+    (change,) = SCAFFOLD().finish(stack).values()
     for k in range(K):
         single = context(pick(params, k), pick(params, k), x, received, kept(k), None, rates[k].item())
         single.correction = pick(stack.correction, k)
-        (expected,) = Scaffold().finish(single).values()
+        (expected,) = SCAFFOLD().finish(single).values()
         for i, one in enumerate(expected):
             assert torch.equal(change[i][k], one)
     stack.scale_rates(0.5)

@@ -488,7 +488,7 @@ def test_heads_of_the_attention_must_divide():
 def test_bad_batches_are_refused():
     net = make()
     with pytest.raises(
-        ValueError, match="x holds depth, and this network has encoders for acc, context, grey only"
+        ValueError, match="x holds depth, and this network has encoders for acc, context, gray only"
     ):
         net({"depth": torch.zeros(2, 1)})
     x = batch()
