@@ -13,7 +13,7 @@ def check_lists(lists: Any, what: str, params: Sequence[Tensor], shapes: bool) -
 
     Args:
         lists: It; None is nothing.
-        what: Where it is from, such as `"Scaffold.finish"`.
+        what: Where it is from, such as `"SCAFFOLD.finish"`.
         params: What every list has to be aligned with.
         shapes: Whether the shapes have to be the same, too, as the server's means need it.
 

@@ -66,7 +66,7 @@ class DecentralizedSGD(Algorithm):
         """At the client: the mixture of its neighbours' weights and its own takes their place."""
         ours, now, before = context.client.id, weights_of(context), moved(context.memory, "cpu")
         parts = {j: moved(part, "cpu") for j, part in by_sender(context.knowledge).items()}
-        weights = {j: context.config[f"weight {j}"] for j in parts}
+        weights = {j: context.config["weights"][str(j)] for j in parts}
         weights[ours] = 1.0 - sum(weights.values())  # that of peers that left, too
         mixed = combine({**parts, ours: {**now, **before}}, weights)
         adopt(context, {n: now[n] + (t - before[n]) if n in before else t for n, t in mixed.items()})
@@ -78,7 +78,7 @@ class DecentralizedSGD(Algorithm):
         told = {t.client: t.knowledge for t in server.gather(server.train())}
         near = {k: [j for j in told if j != k and matrix[k, j] > 0] for k in told}
         knowledge = {k: addressed({j: told[j] for j in js}) for k, js in near.items()}
-        config = {k: {f"weight {j}": float(matrix[k, j]) for j in js} for k, js in near.items()}
+        config = {k: {"weights": {str(j): float(matrix[k, j]) for j in js}} for k, js in near.items()}
         for _ in server.call("mix_in", knowledge, to=told, config=config):
             pass
         return {}

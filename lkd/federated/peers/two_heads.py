@@ -32,6 +32,8 @@ from lkd.losses.inputs import full_precision
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
+NOTHING, HEAD, ALL = "nothing", "head", "all"
+"""What a client is asked to tell: its second head, or its backbone, too."""
 BEGUN = "begun"
 """In a client's memory once its second head has become a copy of the first."""
 
@@ -151,7 +153,7 @@ class TwoHeads(Algorithm):
             for k in server.cohort
             if ledger.active(k)
         }
-        for after in server.gather(server.train(knowledge=knowledge, config={"second": 1.0})):
+        for after in server.gather(server.train(knowledge=knowledge, config={"second": True})):
             if ledger.active(after.client):
                 ledger.trained(after.client)
         self.state = ledger.state
@@ -160,8 +162,8 @@ class TwoHeads(Algorithm):
     def _exchange(self, server: "ServerRound", ledger: Ledger, edges: Edges) -> None:
         """Every client gets the editions that it lacks, and measures them; who has learnt enough stops."""
         pairs = ledger.lacking(edges, server.cohort)
-        needed = {j: 1.0 for _, j in pairs} | {j: 2.0 for k, j in pairs if not ledger.knows(k, j)}
-        tells = {j: {"tells": needed.get(j, 0.0)} for j in server.cohort}
+        needed = {j: HEAD for _, j in pairs} | {j: ALL for k, j in pairs if not ledger.knows(k, j)}
+        tells = {j: {"tells": needed.get(j, NOTHING)} for j in server.cohort}
         told = {t.client: t.knowledge for t in server.gather(server.call("share", config=tells))}
         letters: dict[int, dict[int, Tensors]] = {k: {} for k in server.cohort}
         for k, j in pairs:
@@ -169,7 +171,7 @@ class TwoHeads(Algorithm):
                 known = ledger.knows(k, j)
                 letters[k][j] = {n: t for n, t in told[j].items() if not known or matches(n, [self.second])}
         judged = {j for j in told if ledger.active(j)} if self.stopping is not None else set()
-        losses = {k: {f"loss {j}": 1.0 for j in (k, *edges[k]) if j in judged} for k in server.cohort}
+        losses = {k: {"judges": [j for j in (k, *edges[k]) if j in judged]} for k in server.cohort}
         knowledge = {k: addressed(letter) for k, letter in letters.items()}
         replies = server.gather(server.call("receive", knowledge, config=losses))
         for reply in replies:
@@ -201,9 +203,9 @@ class TwoHeads(Algorithm):
             context.memory[BEGUN] = torch.ones(1, dtype=torch.uint8)
             context.save_state = True
         tells = context.config["tells"]
-        for name, tensor in weights_of(context).items() if tells else ():
+        for name, tensor in weights_of(context).items() if tells != NOTHING else ():
             second = matches(name, [self.second])
-            if second or (tells == 2 and not matches(name, [self.first])):
+            if second or (tells == ALL and not matches(name, [self.first])):
                 context.reply_tensors[name] = tensor
 
     def receive(self, context: ClientContext) -> None:
@@ -211,7 +213,7 @@ class TwoHeads(Algorithm):
         if context.knowledge:
             context.memory |= context.knowledge
             context.save_state = True
-        judged = [int(name.removeprefix("loss ")) for name in context.config if name.startswith("loss ")]
+        judged = context.config["judges"]
         held = {**_held(context), context.client.id: {}}
         if judged:
             models = {j: held[j] for j in judged}

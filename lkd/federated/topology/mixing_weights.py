@@ -35,7 +35,7 @@ def metropolis_weights(edges: Edges) -> Tensor:
             if i not in edges[j]:
                 raise ValueError(
                     f"client {i} learns from {j}, but {j} not from {i}: Metropolis weights need an undirected graph, such as "
-                    "Ring() or RandomNeighbours(mutual=True)."
+                    "Ring() or RandomNeighbors(mutual=True)."
                 )
             weights[i, j] = 1 / (1 + max(len(neighbors), len(edges[j])))
     return weights + torch.diag(1 - weights.sum(1))
