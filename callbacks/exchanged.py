@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from lkd.federated import Federation
-from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.protocol.messages import TELL_SIZES, Message, Reply
 
 
 class Exchanged:
@@ -66,7 +66,7 @@ class Exchanged:
                 reply = next(replies, None)
                 if reply is None:
                     return
-                if verb != "evaluate":
+                if verb not in ("evaluate", TELL_SIZES):  # sizes are no knowledge
                     self._add(messages[reply.client], reply)
                 yield reply
 

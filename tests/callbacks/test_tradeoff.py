@@ -125,11 +125,6 @@ def test_values_of_a_public_sample_are_counted(tmp_path):
     assert "exchange" not in vars(module.engine) and "batches" not in vars(datamodule.clients.public)
 
 
-class Named:
-    def __init__(self, number):
-        self.id = number
-
-
 def test_samples_that_nobody_looks_at_do_not_count():
     class Public:
         def batches(self, rows, batch_size):
@@ -138,16 +133,19 @@ def test_samples_that_nobody_looks_at_do_not_count():
         labeled = batches
 
     class Engine:
-        def exchange(self, verb, messages):
+        def require_shared_memory(self, who):
+            pass
+
+        def exchange(self, verb, messages, timeout=None):
             for client in messages:
                 if verb == "look":
                     batches = public.batches(range(10), 4)
-                    found = [next(batches) for _ in range(client.id)]
-                    assert sum(map(len, found)) == min(10, 4 * client.id)
-                yield Reply(client=client.id, knowledge={"a": torch.zeros(5)} if verb == "look" else {})
+                    found = [next(batches) for _ in range(client)]
+                    assert sum(map(len, found)) == min(10, 4 * client)
+                yield Reply(client=client, knowledge={"a": torch.zeros(5)} if verb == "look" else {})
 
     public, watched = Public(), SimpleNamespace(engine=Engine())
-    exchanged, clients = Exchanged(), [Named(i) for i in range(4)]
+    exchanged, clients = Exchanged(), range(4)
     exchanged.watch(watched, public)
     for verb in ("look", "train"):
         message = Message(knowledge={"b": torch.zeros(3)})
@@ -168,17 +166,20 @@ def test_samples_that_are_looked_at_again_count_once_where_all_travels_in_one_me
         labeled = batches
 
     class Engine:
-        def exchange(self, verb, messages):
+        def require_shared_memory(self, who):
+            pass
+
+        def exchange(self, verb, messages, timeout=None):
             for client in messages:
                 for _ in range(3):
                     list(public.batches(np.array([3, 1, 4, 5, 9, 2]), 4))
-                yield Reply(client=client.id, knowledge={"z": torch.zeros(6, 64)})
+                yield Reply(client=client, knowledge={"z": torch.zeros(6, 64)})
 
     public, watched = Public(), SimpleNamespace(engine=Engine())
     exchanged = Exchanged()
     exchanged.watch(watched, public)
     message = Message(knowledge={"z": torch.zeros(6, 128)})
-    list(watched.engine.exchange("train", {Named(0): message}))
+    list(watched.engine.exchange("train", {0: message}))
     counts = exchanged.counts
     assert counts["told"] / counts["told_samples"] == 64 and counts["sent"] / counts["sent_samples"] == 128
 

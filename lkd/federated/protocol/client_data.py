@@ -48,7 +48,18 @@ class ClientInfo:
 
     @classmethod
     def of(cls, client: "ClientData") -> "ClientInfo":
-        """What is told of a client's data."""
+        """What is told of a client's data.
+
+        Raises:
+            ValueError: If it does not say all of it, as a client of a user's own may.
+        """
+        lacks = [
+            n for n in ("name", "num_samples", "share", "probability", "population") if not hasattr(client, n)
+        ]
+        if lacks:
+            raise ValueError(
+                f"client {client.id} has no `{lacks[0]}`: clients of your own tell what lkd.federated.ClientData names."
+            )
         return cls(
             id=int(client.id),
             name=str(client.name),

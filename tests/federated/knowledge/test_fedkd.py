@@ -268,7 +268,10 @@ def test_two_ranks_equal_one(tmp_path):
         (lambda: FedKD(0), "rounds=0 must be 1 or more"),
         (lambda: FedKD(1, start=0.0), r"start=0.0 must be in \(0, 1\]"),
         (lambda: FedKD(1, end=1.1), r"end=1.1 must be in \(0, 1\]"),
-        (lambda: federate(FedKD(1, shared="network.big")), "layer='network.big' is not a layer"),
+        (
+            lambda: federate(FedKD(1, shared="network.big")),
+            "shared='network.big': this layer has no parameter",
+        ),
         (
             lambda: federate(FedKD(1), other_models=[wide()]),
             r"network.shared.0.bias of other_models\[0\] is \(24,\), of model \(4,\): the shared model must be the same",

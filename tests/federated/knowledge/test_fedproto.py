@@ -95,7 +95,7 @@ def test_a_class_that_nobody_of_the_round_has_keeps_its_prototype():
 
     class Server:
         def __init__(self, told):
-            self.told = told
+            self.told, self.cohort = told, {}
 
         def train(self, knowledge=None):
             self.sent = knowledge
@@ -120,8 +120,9 @@ def test_a_class_that_nobody_of_the_round_has_keeps_its_prototype():
 def test_a_feature_and_a_count_a_class_travel_each_way():
     federation = proto(FedProto(LAYER, 3))
     table = 3 * 5 * 4 + 3 * 4
-    assert federation.bytes_up == 3 * 3 * (NUMBER + table)
-    assert federation.bytes_down == 3 * 3 * 2 * NUMBER + 2 * 3 * table
+    sizes = 2 * NUMBER  # told once by a client of each architecture, asked with the number of the round
+    assert federation.bytes_up == 3 * 3 * (NUMBER + table) + sizes
+    assert federation.bytes_down == 3 * 3 * 2 * NUMBER + 2 * 3 * table + sizes
 
 
 def test_same_seed_same_bits_in_any_order():
@@ -135,7 +136,7 @@ def test_a_fit_that_resumes_nothing_begins_anew():
     federation = proto(FedProto(LAYER, 3), rounds=2)
     before = federation.bytes_down
     trainer(1).fit(federation, loader(clients()))
-    assert federation.bytes_down - before == 3 * 2 * NUMBER
+    assert federation.bytes_down - before == 3 * 2 * NUMBER + 2 * NUMBER  # and the question about sizes
 
 
 def test_maps_are_flattened_and_the_nearest_prototype_is_the_papers_inference():

@@ -131,6 +131,7 @@ class Weak:
     """A client that owns the weak modality, and has few samples of its own, wrongly labelled."""
 
     id, name, num_samples, population = 0, "weak", 8, 1
+    share = probability = 1.0
 
     def __init__(self, public):
         self.public = public
