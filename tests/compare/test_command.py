@@ -92,7 +92,7 @@ def test_a_run_that_fails_is_told_at_the_end_and_tried_again(monkeypatch, capsys
     study = written(methods={"broken": {"overrides": broken}, "FedAvg": None})
     with pytest.raises(SystemExit, match=r"^1 run failed; the report has the last lines"):
         main(["compare", study, "--jobs", "2"])
-    assert "broken, seed 1: FAILED: ValueError: layer='nowhere' is not a layer" in capsys.readouterr().out
+    assert "broken, seed 1: FAILED: RefusalError: layer='nowhere' is not a layer" in capsys.readouterr().out
     assert "layer=&#x27;nowhere&#x27; is not a layer" in Path("out/report.html").read_text()
     assert [row["method"] for row in rows("runs")] == ["FedAvg"]
     tried = []
