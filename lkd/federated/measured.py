@@ -160,7 +160,7 @@ class Measured(Members):
             checkpoint[FEDERATION] = {
                 **self._run(),
                 "modules": [describe(model) for model in self.architectures.models],
-                "assign": self.client_models,
+                "client_models": self.client_models,
                 "trains_server_model": self.trains_server_model,
                 "aggregates_weights": self.algorithm.aggregates_weights,
                 "population": self._clients.known,
