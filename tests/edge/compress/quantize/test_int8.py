@@ -15,6 +15,12 @@ from lkd.edge.exported import KEY
 
 from ..graphs import detector, frames
 
+INFO = Path("/proc/cpuinfo")
+exact_sums = pytest.mark.skipif(
+    INFO.is_file() and "flags" in INFO.read_text() and "vnni" not in INFO.read_text(),
+    reason="this processor has no VNNI: ONNX Runtime adds up int8 in pairs of 16 bits there, which saturate",
+)
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -28,6 +34,7 @@ def quantized(path):
     return {n.name for n in graph.node if n.op_type not in ("QuantizeLinear", "DequantizeLinear") and made.get(n.input[0]) == "DequantizeLinear"}  # fmt: skip
 
 
+@exact_sums
 def test_a_smaller_file_that_says_nearly_the_same(path, tmp_path):
     end = tmp_path / "int8.onnx"
     quantize_file(path, end, frames())
@@ -42,6 +49,7 @@ def test_a_smaller_file_that_says_nearly_the_same(path, tmp_path):
     }
 
 
+@exact_sums
 def test_what_decodes_boxes_stays_float_and_so_do_the_heads_convolutions(path, tmp_path, monkeypatch):
     """Guards the mistake that cost a detector .074 of its mAP50-95."""
     end = tmp_path / "int8.onnx"
