@@ -94,6 +94,11 @@ class Members(Wrapped):
         return self.engine.modules
 
     @property
+    def monitors(self) -> list[tuple[str, str]]:
+        """Who waits for which value at the clients; nothing where they work in other processes."""
+        return self.engine.monitors
+
+    @property
     def x(self) -> Tensors:
         """The server's shared weights by name, detached and live."""
         return self.architectures.x

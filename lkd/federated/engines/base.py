@@ -127,6 +127,11 @@ class Engine(ABC):
         """
         raise RuntimeError(self._elsewhere)
 
+    @property
+    def monitors(self) -> list[tuple[str, str]]:
+        """Who waits for which value at the clients, as far as this process knows."""
+        return []
+
     def require_shared_memory(self, who: str) -> None:
         """Refuses a callback that looks at what clients do, where they do it elsewhere.
 

@@ -90,6 +90,12 @@ class Loop(Engine):
         self.host.load_state_dict(clients, slots)
 
     @property
+    def monitors(self) -> list[tuple[str, str]]:
+        """See `Engine.monitors`."""
+        found = [(slot.local_optimizer.plateau, type(slot.source).__name__) for slot in self.host.slots]
+        return [(f"the plateau of {who}", str(p.configured.monitor)) for p, who in found if p is not None]
+
+    @property
     def modules(self) -> list[LightningModule]:
         """The copies that train; what is attached to them takes part in every client."""
         return [slot.module for slot in self.host.slots]
