@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
-from lkd.federated.client.host import OWN
+from lkd.federated.client.verbs import OWN
 from lkd.federated.engines import Engine
 from lkd.federated.given import check_parts
 from lkd.federated.measured import Measured

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lkd.checkpoints import FEDERATION, check_current, describe
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.host import OWN
+from lkd.federated.client.verbs import OWN
 from lkd.federated.engines import Engine
 from lkd.federated.members import Members
 from lkd.federated.protocol.cache_use import CacheUse

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from lkd.callbacks import ClientReport
 from lkd.callbacks.clients import summary
 from lkd.federated import SCARLET, Local
-from lkd.federated.client.host import OWN
+from lkd.federated.client.verbs import OWN
 
 from .federation import Flaky, data, federation, fit
 from .plain import Plain, digits, quick_trainer

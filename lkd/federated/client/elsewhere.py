@@ -131,8 +131,7 @@ class ClientSide:
         self.callbacks = list(job.callbacks)
         self._data, self._tests = job.data, False
         self._clients = self._all_clients(job.data)
-        self.host = Host(job.description, self._client)
-        self.host.store = StateFiles(job.place.folder)
+        self.host = Host(job.description, self._client, StateFiles(job.place.folder))
         students = Students([slot.module for slot in self.host.slots], self._example)
         self.trainer.strategy._lightning_module = students
         students.trainer = self.trainer

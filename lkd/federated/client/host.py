@@ -1,37 +1,21 @@
 """Answers for the clients of one process: each works in turn on the copy of its architecture's module."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from lkd.federated.client.batches import passes
-from lkd.federated.client.checks import check_lists
 from lkd.federated.client.clock import Clock
-from lkd.federated.client.context import SCRATCH, ClientContext
 from lkd.federated.client.model_slot import ModelSlot
-from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes, watching
-from lkd.federated.client.state import ClientStore, as_lists, as_tensors
-from lkd.federated.client.traces import Traces, switches, warn_of
-from lkd.federated.protocol.client_data import ClientData, Part
+from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes
+from lkd.federated.client.state import ClientStore
+from lkd.federated.client.verbs import Verbs
+from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, RefusalError, Reply
-from lkd.federated.protocol.seeds import derive, seed_everything
-from lkd.federated.protocol.tensors import Groups, Tensors, all_finite
-
-OWN = "personal"
-"""Group of a client's state that holds its personal layers; the others are its algorithm's."""
-MEMORY = "memory"
-"""Group that holds what the algorithm keeps there by names of its own."""
-SCHEDULE = "schedule"
-"""Group that holds what a scheduler that waits for the client's own metric has come to."""
-ATTRIBUTES = "attributes"
-"""Group that holds the numbers among its module's plain attributes, such as a counter."""
-VERBS = ("train", "gradient", "evaluate", "count")
-"""What a host does by itself; any other verb is a method of the algorithm."""
+from lkd.federated.protocol.tensors import Groups, Tensors
 
 
 class Host:
@@ -40,23 +24,21 @@ class Host:
     Args:
         description: The federation.
         data: Gives a client's data, by its id.
+        store: What clients keep. Default: in memory.
     """
 
-    def __init__(self, description: Description, data: Callable[[int], ClientData]) -> None:
+    def __init__(
+        self, description: Description, data: Callable[[int], ClientData], store: ClientStore | None = None
+    ) -> None:
         self.description, self._data = description, data
         self.slots = [
             ModelSlot(model, description.personal_layers, argument)
             for model, argument in zip(description.models, description.arguments, strict=True)
         ]
-        self.algorithm, self.seed, self.kind_of = (
-            description.algorithm,
-            description.seed,
-            description.kind_of,
-        )
-        self.store, self.clock = ClientStore(), Clock()
+        self.algorithm, self.seed, self.kind_of = description.algorithm, description.seed, description.kind_of
+        self.store, self.clock = ClientStore() if store is None else store, Clock()
+        self._verbs = Verbs(description, self.slots, self.store)
         self._before: dict[int, Groups] = {}  # what clients kept before their last answer
-        self._lone: dict[tuple[str, int], str] = {}
-        self._looked: set[int] = set()  # architectures whose first training was looked at
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
         """Makes modules, optimizers and loops ready.
@@ -84,7 +66,7 @@ class Host:
             ValueError: If a client could not measure what its scheduler waits for.
         """
         kinds = [kind for kind, slot in enumerate(self.slots) if normalizes(slot.module)]
-        self._lone = lone_clients(kinds, self.kind_of, clients, self.description.local)
+        self._verbs.lone = lone_clients(kinds, self.kind_of, clients, self.description.local)
         self.check_plateaus(clients)
 
     def check_plateaus(self, clients: Iterable[ClientData]) -> None:
@@ -112,7 +94,7 @@ class Host:
             data = self._holding(client, message)
             self._attach(data)
             with self.clock.running(timeout):
-                reply = self._work(verb, data, message)
+                reply = self._verbs(verb, data, message)
         except _RefusedError as refused:
             reply = Reply(error=str(refused.error), refused=True, cause=refused.error)
         except (RefusalError, LoneSampleError) as error:  # of what was given: the run cannot go on
@@ -138,21 +120,6 @@ class Host:
         others = message.config.get("others")
         return data if others is None else data.pooled([self._data(other) for other in others])
 
-    def _work(self, verb: str, client: ClientData, message: Message) -> Reply:
-        """Lets a client work, and takes back what it leaves behind, whether it succeeds or not."""
-        kind = self.kind_of(client.id)
-        module = self.slots[kind].module
-        looks = verb == "train" and kind not in self._looked
-        with switches(), self._apart(module) as traces:
-            contents = traces.contents() if looks else {}
-            reply = (
-                getattr(self, verb)(client, message) if verb in VERBS else self.call(verb, client, message)
-            )
-            if looks:
-                self._looked.add(kind)
-                warn_of(module, traces.others(contents))
-        return reply
-
     def _attach(self, client: ClientData) -> None:
         """Lets an algorithm that changes the loss do so, once in the life of every module."""
         slot = self.slots[self.kind_of(client.id)]
@@ -166,167 +133,9 @@ class Host:
                 raise _RefusedError(error) from error
         slot.attached = True
 
-    @contextlib.contextmanager
-    def _apart(self, module: LightningModule) -> Iterator[Traces]:
-        self._traces = Traces(module)
-        try:
-            yield self._traces
-        finally:
-            self._traces.put_back()
-
-    def _enter(self, client: ClientData, message: Message) -> tuple[ModelSlot, int]:
-        """A slot becomes this client; returns it with the seed of the client's work in this round."""
-        slot = self.slots[self.kind_of(client.id)]
-        kept = self.store.get(client.id)
-        slot.worker.load(message.tensors["x"], message.tensors.get("buffers", {}), kept.get(OWN))
-        self._traces.set_numbers(kept.get(ATTRIBUTES, {}))
-        seed = derive(self.seed, message.config["round"], client.id)
-        seed_everything(seed, slot.module.device)
-        slot.worker.seed(seed)
-        return slot, seed
-
-    def _run(self, client: ClientData, message: Message) -> tuple[ModelSlot, ClientContext]:
-        """A client at work."""
-        slot, seed = self._enter(client, message)
-        names, device = slot.worker.shared, slot.module.device
-        state = self.store.get(client.id)
-        kept = {k: g for k, g in state.items() if k not in (OWN, MEMORY, SCHEDULE, ATTRIBUTES)}
-        rounds, steps = message.config["round"], message.config.get("steps", 0)
-        slot.local_optimizer.enter(rounds, steps, state.get(SCHEDULE, {}))
-        received = {k: g for k, g in message.tensors.items() if k not in ("x", "buffers")}
-        context = ClientContext(
-            slot.loop,
-            [message.tensors["x"].get(name, slot.worker.tensors[name].detach()) for name in names],
-            as_lists(received, names, device),
-            as_lists(kept, names, device, copy=True),
-            message.config,
-            client,
-            seed,
-            {name: tensor.to(device) for name, tensor in message.knowledge.items()},
-            {name: tensor.to(device) for name, tensor in state.get(MEMORY, {}).items()},
-        )
-        vars(slot.module)[SCRATCH] = context.scratch  # which goes with all else that the client leaves
-        return slot, context
-
-    @contextlib.contextmanager
-    def _watching(self, verb: str, slot: ModelSlot, client: ClientData) -> Iterator[None]:
-        """Refuses batches of one sample, and those of others that are known of, where the module cannot take them."""
-        whose = (verb, self.kind_of(client.id))
-        # a pooled client has nobody beside it
-        lone = self._lone.get(whose) if client.population > 1 else None
-        size = getattr(client, "smallest_batch", lambda ordered: 1)
-        told = f"client {client.name} has a training batch of one sample"
-        with contextlib.ExitStack() as stack:
-            if lone is not None or 1 in (size(False), size(True)):
-                stack.enter_context(watching(slot.module, told, lone, slot.loop.samples))
-            yield
-        self._lone.pop(whose, None)  # the module takes them
-
-    def _keep(self, slot: ModelSlot, context: ClientContext, schedule: Tensors | None = None) -> None:
-        """What the client keeps for its next round; without a schedule that of before."""
-        own = slot.worker.take([*slot.worker.own, *slot.worker.moving()])
-        if schedule is None:
-            schedule = self.store.get(context.client.id).get(SCHEDULE, {})
-        state: Groups = {
-            **as_tensors(context.state, slot.worker.shared),
-            OWN: own,
-            MEMORY: context.memory,
-            SCHEDULE: schedule,
-            ATTRIBUTES: self._traces.numbers(),
-        }
-        self.store.put(context.client.id, state)
-
-    def _schedule(self, slot: ModelSlot, client: ClientData, round: int, logs: dict[str, float]) -> Tensors:
-        """Steps the plateau of a client that has one on what it logged, or on its own validation."""
-
-        def measured() -> dict[str, float]:
-            if not client.has("val"):
-                return {}
-            return slot.loop.evaluate(client.ordered_batches("val"), "val")
-
-        if slot.local_optimizer.plateau is None:
-            return {}
-        who = f"{type(slot.module).__name__} of client {client.name}"
-        return slot.local_optimizer.plateau.end(round, slot.worker.log, logs, measured, who)
-
-    @contextlib.contextmanager
-    def show(self, client: int, x: Tensors, buffers: Tensors) -> Iterator[LightningModule]:
-        """Within, the client's model.
-
-        Args:
-            client: Its id.
-            x: The server's weights that its architecture has, by its own names.
-            buffers: The same of the buffers.
-        """
-        slot = self.slots[self.kind_of(client)]
-        kept = self.store.get(client)
-        with self._apart(slot.module) as traces:
-            slot.worker.load(x, buffers, kept.get(OWN))
-            traces.set_numbers(kept.get(ATTRIBUTES, {}))
-            yield slot.module
-
-    def train(self, client: ClientData, message: Message) -> Reply:
-        """Local training; replies the change of the weights, the buffers, and what the algorithm adds."""
-        slot, context = self._run(client, message)
-        names = slot.worker.shared
-        slot.local_optimizer.begin_client()
-        self.algorithm.begin(context)
-        with self._watching("train", slot, client):
-            slot.loop.train(passes(client, context.seed), context, self.algorithm.correction())
-        with torch.no_grad():
-            who = type(self.algorithm).__name__
-            extra = check_lists(
-                self.algorithm.finish(context), f"what {who}.finish returns", context.params, True
-            )
-            check_lists(context.state, f"context.state of {who}", context.params, False)
-            delta = [p.detach() - x for p, x in zip(context.params, context.x, strict=True)]
-        groups = {"delta": delta, **extra}
-        own = set(slot.worker.own)
-        kept = [p.detach() for n, p in context.module.named_parameters() if n in own and p.requires_grad]
-        everything = [*groups.values(), *context.state.values(), kept]
-        if not all_finite([tensor for group in everything for tensor in group]):
-            raise FloatingPointError("the local model is not finite (NaN or infinite)")
-        logs = slot.worker.log.compute()
-        buffers = slot.worker.take(slot.worker.buffers)
-        schedule = self._schedule(slot, client, context.round, logs)
-        self._keep(slot, context, schedule)  # only once everything above went well
-        return Reply(
-            tensors={**as_tensors(groups, names), "buffers": buffers},
-            metrics={"steps": float(context.steps), **slot.loop.idle(), **context.reply_metrics},
-            knowledge=context.reply_tensors,
-            logs=logs,
-        )
-
-    def call(self, method: str, client: ClientData, message: Message) -> Reply:
-        """A method of the algorithm's client half; replies what that tells."""
-        slot, context = self._run(client, message)
-        getattr(self.algorithm, method)(context)
-        if context.save_state:
-            self._keep(slot, context)
-        return Reply(knowledge=context.reply_tensors, metrics=context.reply_metrics)
-
-    def gradient(self, client: ClientData, message: Message) -> Reply:
-        """The gradient of the client's whole loss at x."""
-        slot, _ = self._enter(client, message)
-        names = slot.worker.shared
-        x = [message.tensors["x"][name] for name in names]
-        with self._watching("gradient", slot, client):
-            gradient = slot.loop.full_gradient(client.ordered_batches("train"), x)
-        kept = self.store.get(client.id)
-        if self.algorithm.keeps_full_gradient:
-            self.store.put(client.id, {**kept, "gradient": dict(zip(names, gradient, strict=True))})
-        return Reply(tensors=as_tensors({"gradient": gradient}, names))
-
-    def evaluate(self, client: ClientData, message: Message) -> Reply:
-        """The module's own validation (or test) step on the client's own data, with its personal layers."""
-        part: Part = message.config["part"]
-        slot, _ = self._enter(client, message)
-        return Reply(logs=slot.loop.evaluate(client.ordered_batches(part), part))
-
-    def count(self, client: ClientData, message: Message) -> Reply:
-        """How much a client holds; with others, how much they hold together."""
-        samples, batches = float(client.num_samples), float(client.num_batches())
-        return Reply(metrics={"samples": samples, "batches": batches, "share": float(client.share)})
+    def show(self, client: int, x: Tensors, buffers: Tensors) -> AbstractContextManager[LightningModule]:
+        """See `Verbs.show`."""
+        return self._verbs.show(client, x, buffers)
 
     def example(self, client: int) -> Any:
         """A training batch of a client."""

@@ -1,25 +1,22 @@
 """Clients in processes of their own, which see nothing of the federation but messages."""
 
-import io
-import multiprocessing
 import tempfile
 import time
-import types
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, cast
 
-import cloudpickle
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lkd.checks import expect
 from lkd.federated.client.elsewhere import Place
 from lkd.federated.client.state_files import StateFiles
 from lkd.federated.engines.base import Capabilities, Engine
-from lkd.federated.engines.worker_process import frame, serve
+from lkd.federated.engines.pickled import pickled
+from lkd.federated.engines.worker import Worker
 from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, RefusalError, Reply
@@ -60,20 +57,13 @@ class Processes(Engine):
     def __init__(
         self, workers: int = 2, threads: int = 1, start_timeout: float = START, keep: bool = False
     ) -> None:
-        for name, number in (("workers", workers), ("threads", threads)):
-            if number < 1:
-                raise ValueError(f"{name}={number} must be 1 or more.")
-        if not start_timeout > 0:
-            raise ValueError(f"start_timeout={start_timeout} must be above 0 seconds.")
-        self.workers, self.threads, self.start_timeout, self.keep_processes = (
-            workers,
-            threads,
-            start_timeout,
-            keep,
-        )
+        expect(workers=workers, threads=threads, ge=1)
+        expect(start_timeout=start_timeout, gt=0, why="it is in seconds")
+        self.workers, self.threads = workers, threads
+        self.start_timeout, self.keep_processes = start_timeout, keep
         self._folder = tempfile.TemporaryDirectory(prefix="lkd_clients_")
         self._store = StateFiles(Path(self._folder.name))
-        self._pool: list[_Worker] = []
+        self._pool: list[Worker] = []
         self._data: bytes | None = None
         self._job: bytes | None = None
         self._start: list[Tensors] = []
@@ -84,7 +74,7 @@ class Processes(Engine):
     def meet(self, trainer: Trainer) -> None:
         """Notes the data module before it is set up: each process sets up its own."""
         data = cast(Any, trainer).datamodule
-        self._data = None if data is None else _pickled(data, "data")
+        self._data = None if data is None else pickled(data, "data")
 
     def open(self, description: Description) -> None:
         """See `Engine.open`; what clients of another federation have kept is forgotten."""
@@ -112,9 +102,8 @@ class Processes(Engine):
         self._callbacks = [
             c for c in cast(Any, trainer).callbacks if hasattr(c, "take_settings") and place.fits
         ]
-        self._job = _pickled(
-            (replace(self._description), place, self._clients(trainer), self._callbacks), "the federation"
-        )
+        job = self._description, place, self._clients(trainer), self._callbacks
+        self._job = pickled(job, "the federation")
         self._begin_all()
 
     def _clients(self, trainer: Trainer) -> bytes | Any:
@@ -125,19 +114,19 @@ class Processes(Engine):
 
     def _begin_all(self) -> None:
         while len(self._pool) < self.workers:
-            self._pool.append(_Worker())
+            self._pool.append(Worker())
         for worker in self._pool:
             self._send_job(worker)
         for worker in self._pool:
             self._await_start(worker)
 
-    def _send_job(self, worker: "_Worker") -> None:
+    def _send_job(self, worker: Worker) -> None:
         assert self._job is not None
         worker.begin()
         worker.send({"do": "job"}, self._job)
         worker.send({"do": "start"}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
 
-    def _await_start(self, worker: "_Worker") -> None:
+    def _await_start(self, worker: Worker) -> None:
         reply = worker.receive(self.start_timeout)
         if reply is None:
             raise RuntimeError(
@@ -172,12 +161,12 @@ class Processes(Engine):
         self._open = 1
         at = [self._trainer.current_epoch, self._trainer.global_step]
         how = {"at": at, "settings": [c.settings() for c in self._callbacks], "timeout": timeout}
-        busy: dict[_Worker, tuple[int, float]] = {}
-        waiting: dict[_Worker, deque[int]] = {}
+        busy: dict[Worker, tuple[int, float]] = {}
+        waiting: dict[Worker, deque[int]] = {}
         for client in messages:
             waiting.setdefault(self._pool[self._place_of(client)], deque()).append(client)
 
-        def send(worker: _Worker) -> None:
+        def send(worker: Worker) -> None:
             if waiting[worker]:
                 client = waiting[worker].popleft()
                 worker.send({"do": "answer", "verb": verb, "client": client, **how}, pack(messages[client]))
@@ -206,7 +195,7 @@ class Processes(Engine):
             for worker in busy:  # whose reply nobody waits for any more
                 worker.end()
 
-    def _take(self, worker: "_Worker", client: int, there: bool, timeout: float | None) -> Reply:
+    def _take(self, worker: Worker, client: int, there: bool, timeout: float | None) -> Reply:
         """The reply of a worker that has answered, has died, or is late; one that lives no more is replaced."""
         if not there:
             worker.end()
@@ -227,7 +216,7 @@ class Processes(Engine):
             reply.knowledge = moved(reply.knowledge, self._device)
         return reply
 
-    def _again(self, worker: "_Worker") -> None:
+    def _again(self, worker: Worker) -> None:
         self._send_job(worker)
         self._await_start(worker)
 
@@ -273,88 +262,9 @@ class Processes(Engine):
         raise TypeError("an engine with processes is not copied: give every Federation one of its own.")
 
 
-class _Worker:
-    """A process and the pipe to it."""
-
-    def __init__(self) -> None:
-        self._process: Any = None
-        self.pipe: Connection = cast(Connection, None)
-
-    @property
-    def lives(self) -> bool:
-        return self._process is not None and self._process.is_alive()
-
-    def begin(self) -> None:
-        """Starts it, if it is not there."""
-        if self.lives:
-            return
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def send(self, command: dict[str, Any], body: bytes = b"") -> None:
-        """Sends a command; one that has died is noticed when it should answer."""
-        try:
-            self.pipe.send_bytes(frame(command, body))
-        except OSError:
-            pass
-
-    def receive(self, seconds: float) -> Reply | None:
-        """Its reply; None if it ends or takes longer."""
-        try:
-            return unpack(self.pipe.recv_bytes(), Reply) if self.pipe.poll(seconds) else None
-        except (EOFError, OSError):
-            return None
-
-    def end(self) -> int | None:
-        """Ends it; returns its exit code."""
-        if self._process is None:
-            return None
-        self.pipe.close()
-        self._process.join(0.2)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        code: int | None = self._process.exitcode
-        self._process = None
-        return code
-
-
 def _start(model: LightningModule, personal: Sequence[str]) -> Tensors:
     """What of a module does not travel with messages: new clients start from it."""
     names = split_names(model, model, personal)
     travels = {*names.shared, *names.buffers}
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {name: t.detach().cpu().clone() for name, t in tensors.items() if name not in travels}
-
-
-def _pickled(thing: Any, what: str) -> bytes:
-    """Bytes for a process of our own; Trainers, federations and engines are left out of them.
-
-    Raises:
-        ValueError: If something in it cannot be given to another process.
-    """
-    into = io.BytesIO()
-    try:
-        _Pickler(into).dump(thing)
-    except Exception as error:
-        raise ValueError(
-            f"engine=Processes: {what} cannot be given to another process ({type(error).__name__}: {error}): keep open files, locks and "
-            "such out of modules and data, or use engine=Loop()."
-        ) from error
-    return into.getvalue()
-
-
-def _nothing() -> None:
-    """In place of what belongs to this process."""
-
-
-class _Pickler(cloudpickle.Pickler):
-    def reducer_override(self, obj: Any) -> Any:
-        """Leaves out what belongs to this process."""
-        owner = obj.__self__ if isinstance(obj, types.MethodType) else obj
-        if isinstance(owner, Trainer | Engine) or hasattr(type(owner), "architectures"):
-            return _nothing, ()
-        return super().reducer_override(obj)

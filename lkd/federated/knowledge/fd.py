@@ -30,7 +30,8 @@ class FD(Algorithm):
     `F_k,l` over its samples of each class l; the server averages over the M clients that have the class, and sends to k
     the mean over the others, `(M F_l - F_k,l) / (M - 1)`. In the next round the loss of a sample of class l is
     `L + gamma CE(that, F(x))`, the cross entropy with soft targets. A class that no other client has gives no
-    target. Travels: C x C probabilities and C counts up, C x C probabilities and C flags down, whatever the model.
+    target. Travels: C x C probabilities and C counts up, C x C probabilities and C flags down, whatever the model; once, of a client of each
+    architecture, how many classes it knows.
 
     Args:
         gamma: Weight of the distillation. At 0 this is local training. Default 1.

@@ -43,7 +43,7 @@ class FedCache(Algorithm):
     Here neighbours are exact (the authors approximate them by HNSW), the cache holds the logits of the trained model in
     eval mode (theirs: those of each training step), and in its first round a client learns nothing from the cache
     (theirs begins with zeros, which pull to the uniform distribution). Hashes are told with a client's first
-    logits. Travels: once hashes and labels up; in a round a sample's logits up, its teacher's and a flag down; no weights.
+    logits. Travels: once the encoder down, hashes and labels up; in a round a sample's logits up, its teacher's and a flag down; no weights.
     Logged are `cache/hit_rate` (samples with a teacher), `cache/age` of the teachers' logits in rounds, `cache/acc_hits` of the
     teachers by the told labels, and `bytes/saved` against telling hashes and labels in every round; who has no teacher learns
     from its label alone, so misses have no accuracy. Labels leave the clients, and a hash is a view of a sample: choose an encoder that keeps little of it.

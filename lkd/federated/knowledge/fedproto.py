@@ -38,7 +38,8 @@ class FedProto(Algorithm):
     code averages without weights: `weighting="uniform"`); a client minimises `L + lam d(f(x), C_y)`, where d is the mean
     squared difference over the features of every sample, as in the authors' code (the paper's eq. (7) has the distance of
     the batch's prototypes). Which numbers the equations have could not be checked. A class that nobody of a round has keeps
-    its prototype. Travels: a feature and a count a class, each way. Features must have one size.
+    its prototype. Travels: a feature and a count a class, each way; once, of a client of each architecture, the size of
+    its features. Features must have one size.
 
     Args:
         layer: Layer that gives the features, `(B, D)`; maps are flattened.

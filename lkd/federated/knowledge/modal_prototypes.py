@@ -86,7 +86,7 @@ class ModalPrototypes(Algorithm):
     are our choice.
 
     Travels: of each class an embedding and a count, for every modality that the client has, up; for all modalities of which
-    anybody has told, down. Embeddings of all modalities and clients must have one size.
+    anybody has told, down; once, of a client of each architecture, the sizes of its embeddings. Embeddings of all modalities and clients must have one size.
 
     Args:
         classes: Number of classes.

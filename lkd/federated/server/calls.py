@@ -32,7 +32,8 @@ class Calls:
         architectures: With the server's weights and buffers.
         ranks: The processes.
         records: Who did what in this round.
-        on_record: ClientReply of every client that is done.
+        on_record: Told of every client that is done.
+        undo: Puts back what a client kept before an answer that is not taken.
         outlier_factor: How far a reply may be from the others, see `Federation`. None: any distance.
         fewest: Replies that a robust rule needs: it decides itself where there would be fewer without the outliers.
     """

@@ -30,7 +30,7 @@ class Rule(ABC):
         return 1
 
     def reseed(self, seed: int) -> None:
-        """ClientReply before each round where its draws are to come from; a rule that holds another as `rule` tells that.
+        """Told before each round where its draws are to come from; a rule that holds another as `rule` tells that.
 
         Args:
             seed: Of the federation's seed and the round's number, so the same on every rank and in a run that is resumed.

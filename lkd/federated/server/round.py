@@ -39,7 +39,7 @@ class ServerRound:
         rule: A robust rule for the change of the weights instead of the weighted mean.
         min_clients: Fewer successful clients than this stop the run.
         sums: Accumulators of earlier rounds, to be used again.
-        on_record: ClientReply of every client that is done, for progress.
+        on_record: Told of every client that is done, for progress.
         seed: For what the server draws.
         outlier_factor: How far a reply may be from the others, see `Federation`. Default: any distance.
         public: The server's copy of the public data; None if there are none.

@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from lkd.callbacks import FeatureDistillation, LogitDistillation, TemperatureSchedule, WeightRamp
+from lkd.datamodules import IID, FederatedDataModule
 from lkd.federated import (
     MOON,
+    BoxExchange,
     Centralized,
     FedAvg,
+    FedDFBoxes,
     Federation,
     FedNova,
     FedNTD,
@@ -17,12 +20,14 @@ from lkd.federated import (
     LocalTraining,
     MimeLite,
 )
-from lkd.federated.engines import Processes
+from lkd.federated.engines import Loop, Processes
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
 
 from ..job import KINDS, run
+from ..knowledge.test_box_exchange import Data, OneBox
 from ..knowledge.two_models import net
+from ..quadratic import trainer
 from ..test_exact import assert_same, flat, result
 from ..test_rounds import Noisy
 
@@ -64,6 +69,23 @@ def test_a_run_goes_on_with_the_other_engine(kind, first, tmp_path, elsewhere):
     run(kind, tmp_path / "parts", 2, engine=elsewhere if first == "there" else None)
     run(kind, tmp_path / "parts", 4, engine=elsewhere if first == "here" else None)
     assert_same(result(tmp_path / "whole"), result(tmp_path / "parts"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: BoxExchange(score_threshold=0.5, iou_threshold=0.1), lambda: FedDFBoxes(score_threshold=0.5)],
+    ids=["box_exchange", "feddf_boxes"],
+)
+def test_detectors_that_exchange_boxes(make, elsewhere):
+    found = []
+    for engine in (Loop(), elsewhere):
+        federation = Federation(
+            OneBox(0.2), make(), LocalTraining(steps=1), other_models=[OneBox(0.4, extra=1)], engine=engine
+        )
+        shards = FederatedDataModule(Data(), IID(), clients=3, public=0.2)
+        trainer(2, limit_val_batches=0).fit(federation, shards)
+        found.append({"weights": federation.state_dict(), "kept": engine.state_dict()["clients"]})
+    assert_same(*found)
 
 
 def distilling():

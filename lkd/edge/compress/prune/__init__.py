@@ -61,7 +61,7 @@ class Prune(Step):
     """
 
     name, breaks, removes = "prune", True, True
-    library: ClassVar[str] = "torch_pruning"
+    package: ClassVar[str] = "torch_pruning"
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Prune(Step):
 
     def check(self, module: LightningModule, data: LightningDataModule) -> None:
         """Refuses a federation, and says if torch-pruning is missing."""
-        optional(self.library)
+        optional(self.package)
         if is_federation(module):
             raise ValueError(
                 f"{type(module).__name__} is a federation, and one student is pruned: take a client's model out by "

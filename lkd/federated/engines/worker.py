@@ -1,0 +1,58 @@
+"""A worker process of `Processes` as its owner sees it: the process, and the pipe to it."""
+
+import contextlib
+import multiprocessing
+from multiprocessing.connection import Connection
+from typing import Any, cast
+
+from lkd.federated.engines.worker_process import frame, serve
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.wire import unpack
+
+
+class Worker:
+    """A process and the pipe to it."""
+
+    def __init__(self) -> None:
+        self._process: Any = None
+        self.pipe: Connection = cast(Connection, None)
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.is_alive()
+
+    def begin(self) -> None:
+        """Starts it, if it is not there."""
+        if self.lives:
+            return
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def send(self, command: dict[str, Any], body: bytes = b"") -> None:
+        """Sends a command; one that has died is noticed when it should answer."""
+        with contextlib.suppress(OSError):
+            self.pipe.send_bytes(frame(command, body))
+
+    def receive(self, seconds: float) -> Reply | None:
+        """Its reply; None if it ends or takes longer."""
+        try:
+            return unpack(self.pipe.recv_bytes(), Reply) if self.pipe.poll(seconds) else None
+        except (EOFError, OSError):
+            return None
+
+    def end(self) -> int | None:
+        """Ends it; returns its exit code."""
+        if self._process is None:
+            return None
+        self.pipe.close()
+        self._process.join(0.2)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        code: int | None = self._process.exitcode
+        self._process = None
+        return code
