@@ -1,6 +1,7 @@
 """The command from end to end: real runs against a direct fit, again and changed, failures, W&B."""
 
 import csv
+import html
 import json
 import os
 import signal
@@ -93,7 +94,7 @@ def test_a_run_that_fails_is_told_at_the_end_and_tried_again(monkeypatch, capsys
     with pytest.raises(SystemExit, match=r"^1 run failed; the report has the last lines"):
         main(["compare", study, "--jobs", "2"])
     assert "broken, seed 1: FAILED: RefusalError: layer='nowhere' is not a layer" in capsys.readouterr().out
-    assert "layer=&#x27;nowhere&#x27; is not a layer" in Path("out/report.html").read_text()
+    assert "layer='nowhere' is not a layer" in html.unescape(Path("out/report.html").read_text())
     assert [row["method"] for row in rows("runs")] == ["FedAvg"]
     tried = []
     monkeypatch.setattr(command, "carry_out", lambda jobs, *_, **__: tried.extend(jobs) or 0)

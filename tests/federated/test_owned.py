@@ -38,7 +38,7 @@ def test_one_that_cannot_see_all_samples_is_refused():
     """It owns gyro, too, but in some samples only."""
     with pytest.raises(
         ValueError,
-        match=r"client client0 has samples with acc, gyro, but some .* \(client\) sees, which are gyro",
+        match=r"client client0 has samples with acc, gyro, but some .* \(model\) sees, which are gyro",
     ):
         fit(GYRO, ONE, [0, 1, 0])
 

@@ -16,6 +16,7 @@ from lkd.modules import Classifier
 from lkd.pruned import describe, remember, resize
 
 from ..students import Plain, Samples, classifier, detector, save
+from .processor import EXACT
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -73,8 +74,7 @@ def test_int8_of_a_trained_student_with_its_card_and_table(run, tmp_path, capsys
     (path,) = run(Quantize(calibration=6))
     student, dense = Exported(path), Exported(tmp_path / "out/0_parent/student.onnx")
     x = Data().x.numpy()
-    # a processor without VNNI adds up int8 in pairs of 16 bits, which saturate
-    assert abs(student(x) - dense(x)).max() < 0.2 and (student(x) != dense(x)).any()
+    assert abs(student(x) - dense(x)).max() < (0.05 if EXACT else 0.25) and (student(x) != dense(x)).any()
     card = student.card
     assert card["metrics"]["file"]["test/acc"] == pytest.approx(0.9) and card["metrics"]["samples"] == 10
     assert card["compression"]["stage"] == "1 quantize" and "parity" not in card

@@ -14,12 +14,7 @@ from lkd.edge.export.tail import with_suppression
 from lkd.edge.exported import KEY
 
 from ..graphs import detector, frames
-
-INFO = Path("/proc/cpuinfo")
-exact_sums = pytest.mark.skipif(
-    INFO.is_file() and "flags" in INFO.read_text() and "vnni" not in INFO.read_text(),
-    reason="this processor has no VNNI: ONNX Runtime adds up int8 in pairs of 16 bits there, which saturate",
-)
+from ..processor import exact_sums
 
 
 @pytest.fixture
