@@ -12,8 +12,8 @@ FAR = 10.0  # where the dearest method costs this many times the cheapest, the a
 def scale(ax: Any, unit: str, curves: Sequence[Curve]) -> None:
     """Sets the axis of costs: from zero on, or logarithmic where the methods' costs lie far apart.
 
-    A logarithmic axis begins at a tenth of the cheapest method's cost. Only first measurements lie to the left of
-    that, and they would take most of the room.
+    A logarithmic axis begins at a tenth of the cheapest method's cost. Only first measurements lie to the
+    left of that, and they would take most of the room.
 
     Args:
         ax: Axes that hold the curves.

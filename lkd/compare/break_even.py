@@ -10,16 +10,16 @@ from lkd.metrics.tables import Row
 def break_even(results: Results) -> list[Row]:
     """Compares predictions with weights for each method that is no baseline, from what its runs exchanged.
 
-    Weights cost P values per client, round and direction; predictions cost N times V. In the same number format
-    they are cheaper if and only if N V < P. P counts the values of a client's model that averaging would send (the
-    mean over the clients, where they differ). V counts the values of a public sample, averaged over both directions;
-    one direction may have none.
+    Weights cost P values per client, round and direction; predictions cost N times V. In the same number
+    format they are cheaper if and only if N V < P. P counts the values of a client's model that averaging
+    would send (the mean over the clients, where they differ). V counts the values of a public sample,
+    averaged over both directions; one direction may have none.
 
     Returns:
         `method`, `weights` (P), `values_up` and `values_down` (V each way; None if no predictions travel),
-        `samples` (N: public samples per reply, or per message where clients send no predictions), `break_even` (the
-        largest N that is cheaper), `bytes_a_turn` (of one client in one round, up and down), `of_weights` (these bytes
-        divided by those of the weights with 4 bytes per value).
+        `samples` (N: public samples per reply, or per message where clients send no predictions),
+        `break_even` (the largest N that is cheaper), `bytes_a_turn` (of one client in one round, up and
+        down), `of_weights` (these bytes divided by those of the weights with 4 bytes per value).
     """
     rows = []
     for method, chosen in results.grid.methods.items():

@@ -12,8 +12,8 @@ class Method:
     Attributes:
         config: Configuration file of `fit`, in place of the comparison's `base`.
         overrides: Options of the command line, `--KEY=VALUE`.
-        baseline: Whether it is a yardstick whose exchange does not count (isolated clients, pooled data). It is
-            drawn as a horizontal line, without bytes.
+        baseline: Whether it is a yardstick whose exchange does not count (isolated clients, pooled data). It
+            is drawn as a horizontal line, without bytes.
         measure: Name by which the module logs the comparison's metric, where it differs, such as
             `test/acc_head4` for `test/acc`.
     """
@@ -59,8 +59,8 @@ class Grid:
         settings: By name: overrides, after those of the method. Default: one setting.
         overrides: Overrides of all runs, before those of the method.
         seeds: Every method runs in every setting once with each of these seeds.
-        seeded: Options that are set to the seed. Default: `seed_everything`, `data.seed` and `model.seed`, as far as
-            they exist.
+        seeded: Options that are set to the seed. Default: `seed_everything`, `data.seed` and `model.seed`, as
+            far as they exist.
         metric: Metric to compare, such as `test/acc`, `clients/test/acc/worst` or `shared/test/acc/mean` (see
             `lkd.callbacks.TradeoffLog`).
         higher_is_better: Default: true unless the metric's name has a word such as "loss" or "error".
@@ -97,7 +97,7 @@ class Grid:
 
     @property
     def measure(self) -> str:
-        """Name that the module itself logs: the metric without whose it is and without mean, best or worst.
+        """Name that the module itself logs: the metric without `clients`, `shared`, mean, best or worst.
 
         Example:
             >>> Grid("x.yaml", {}, metric="clients/test/acc/worst").measure

@@ -57,8 +57,8 @@ class Running:
         jobs: Number of jobs that run at a time.
         start: Starts a process.
 
-        Raises:
-            ValueError: If its folder holds anything but an earlier run.
+    Raises:
+        ValueError: If its folder holds anything but an earlier run.
     """
 
     def __init__(self, job: Job, threads: int, jobs: int, start: Start) -> None:

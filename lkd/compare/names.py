@@ -19,7 +19,8 @@ def readable(name: str, federated: bool = True) -> str:
 
     Args:
         name: Name as it is logged. A name that does not have lkd's form is returned as it is.
-        federated: Whether a metric without a kind is that of a server's model. If not, there is only one model.
+        federated: Whether a metric without a kind is that of a server's model. If not, there is only one
+            model.
 
     Example:
         >>> readable("shared/test/acc/mean"), readable("clients/test/acc_head4/worst")

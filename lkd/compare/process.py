@@ -15,7 +15,7 @@ DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
 
 
 class Process(Protocol):
-    """A running process."""
+    """A process that runs a fit."""
 
     pid: int
 
@@ -29,8 +29,9 @@ class Process(Protocol):
 def start(arguments: list[str], log: Path, threads: int) -> Process:
     """Starts lkd's command line in a process and a session of its own.
 
-    Importing torch and Lightning takes longer than many small runs, so on Linux all runs are forked from one server
-    process that has already imported them. A GPU's driver does not survive a fork: with a GPU every run is a new process.
+    Importing torch and Lightning takes longer than many small runs, so on Linux all runs are forked from one
+    server process that has already imported them. A GPU's driver does not survive a fork: with a GPU every
+    run is a new process.
 
     Args:
         arguments: Arguments of the command line.
@@ -68,7 +69,7 @@ class Started:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=_environment(threads),
-                start_new_session=True,  # so that Ctrl-C reaches the comparison alone, which ends its runs itself
+                start_new_session=True,  # Ctrl-C shall reach the comparison alone, which ends its runs
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         self.pid = self._process.pid

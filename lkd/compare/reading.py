@@ -1,4 +1,4 @@
-"""Reads the YAML of a comparison; every mistake in it gets one sentence."""
+"""Reader of a comparison's YAML; every mistake in it gets one sentence."""
 
 import difflib
 import re
@@ -22,9 +22,9 @@ def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()
         folder: Folder to write to, in place of the one that the YAML names.
         more: Overrides of all runs, after all others.
 
-        Raises:
-            FileNotFoundError: If the YAML, or a configuration that it names, does not exist.
-            ValueError: For an unknown key or a wrong value.
+    Raises:
+        FileNotFoundError: If the YAML, or a configuration that it names, does not exist.
+        ValueError: For an unknown key or a wrong value.
     """
     path, where = Path(path), Path(path).name
     if not path.is_file():

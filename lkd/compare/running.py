@@ -1,4 +1,4 @@
-"""Carries out runs, several at a time if asked, and prints the progress."""
+"""Execution of runs, several at a time if asked, with their progress printed."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from lkd.compare.process import start as start_process
 
 
 class Progress:
-    """Prints the progress of runs, with an estimate of the time that is left.
+    """Progress of runs, printed with an estimate of the time that is left.
 
     Args:
         total: Number of runs.
@@ -53,11 +53,12 @@ def carry_out(
         start: Starts a process.
         look: Called with every job that is done; an exception from it ends the others.
 
-        Returns:
-            Number of jobs that failed.
+    Returns:
+        Number of jobs that failed.
 
     Raises:
-        KeyboardInterrupt: When interrupted, after the running jobs are stopped; the results of ended jobs stay.
+        KeyboardInterrupt: When interrupted, after the running jobs are stopped; the results of ended jobs
+            stay.
     """
     waiting, active, failed = list(todo), list[Running](), 0
     progress = Progress(len(todo), jobs, known)

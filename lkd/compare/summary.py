@@ -13,10 +13,10 @@ def summarize(results: Results) -> list[Row]:
     """Summarizes runs in a row for each setting and method that has any.
 
     Returns:
-        `setting`, `method`, `seeds` (how many are done), every metric with its sample deviation (`<name> deviation`;
-        None for one seed), the means of the costs and of what is known of caches, and `reached_target` (in how many
-        seeds). A metric that is not finite in some seed has no mean. A cost that only some runs have is the mean of
-        those that have it.
+        `setting`, `method`, `seeds` (how many are done), every metric with its sample deviation
+        (`<name> deviation`; None for one seed), the means of the costs and of what is known of caches, and
+        `reached_target` (in how many seeds). A metric that is not finite in some seed has no mean. A cost
+        that only some runs have is the mean of those that have it.
     """
     grid, runs, rows = results.grid, results.runs, []
     for setting in grid.settings:

@@ -48,19 +48,20 @@ class Federation(Measured):
     """Federated training of a LightningModule over many clients; a round is one step of a server optimizer.
 
     The train dataloader yields cohorts (lists of clients, see `lkd.datamodules.FederatedDataModule`). In
-    `training_step` every client of the cohort trains a copy of `model` locally. The algorithm turns their replies
-    into a change of the weights, and its negative is the gradient for the server's optimizer: SGD with lr=1 is FedAvg
-    (McMahan et al. 2017), with momentum FedAvgM, Adam is FedAdam (Reddi et al. 2021, Algorithm 2). So `max_epochs`
-    are rounds, and checkpoints, resume, schedulers, loggers and several processes are Lightning's own.
+    `training_step` every client of the cohort trains a copy of `model` locally. The algorithm turns their
+    replies into a change of the weights, and its negative is the gradient for the server's optimizer: SGD
+    with lr=1 is FedAvg (McMahan et al. 2017), with momentum FedAvgM, Adam is FedAdam (Reddi et al. 2021,
+    Algorithm 2). So `max_epochs` are rounds, and checkpoints, resume, schedulers, loggers and several
+    processes are Lightning's own.
 
-    `model` is any LightningModule with one optimizer. Its `training_step`, `configure_optimizers`, schedulers,
-    hooks around training steps, `validation_step`, `test_step`, `predict_step` and `self.log` work as they are;
-    what clients log is averaged over a round. A scheduler of the client with Lightning's default interval
-    counts rounds, with `interval: "step"` a client's local steps. Float buffers (batch statistics) are averaged too,
-    integer buffers stay.
+    `model` is any LightningModule with one optimizer. Its `training_step`, `configure_optimizers`,
+    schedulers, hooks around training steps, `validation_step`, `test_step`, `predict_step` and `self.log`
+    work as they are; what clients log is averaged over a round. A scheduler of the client with Lightning's
+    default interval counts rounds, with `interval: "step"` a client's local steps. Float buffers (batch
+    statistics) are averaged too, integer buffers stay.
 
-    Clients may have different architectures: those of `other_models`. Then a layer's mean is over the clients that
-    have it.
+    Clients may have different architectures: those of `other_models`. Then a layer's mean is over the clients
+    that have it.
 
     Args:
         model: The module that clients train; here it holds the server's weights.
@@ -75,11 +76,13 @@ class Federation(Measured):
         min_clients: Clients of a round that have to succeed; with fewer the run stops.
         seed: All randomness of a client's work comes from (seed, round, client).
         other_models: Modules of further architectures. Default: all clients train copies of `model`.
-        client_models: Architecture of every client, by its id: 0 is `model`, 1 the first of `other_models`. Default: in
-            turns.
-        shared_layers: Layers that the architectures have in common, by name or pattern; else each has its own weights.
-        outlier_factor: Replies with a change of the weights longer than this many times the round's median are left out,
-            like failed ones; see `lkd.federated.server.outliers`. None: no limit. Default: 1000.
+        client_models: Architecture of every client, by its id: 0 is `model`, 1 the first of `other_models`.
+            Default: in turns.
+        shared_layers: Layers that the architectures have in common, by name or pattern; else each has its own
+            weights.
+        outlier_factor: Replies with a change of the weights longer than this many times the round's median
+            are left out, like failed ones; see `lkd.federated.server.outliers`. None: no limit. Default:
+            1000.
         client_timeout: Seconds that a client may take for an answer. Default: no limit.
         engine: Where and how clients work. Default: `Loop()`, one after the other in this process.
 

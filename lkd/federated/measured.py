@@ -79,7 +79,8 @@ class Measured(Members):
         """Prepares architectures and engine, and restores what a loaded checkpoint holds.
 
         Args:
-            anew: Whether algorithm and schedules begin anew; else they continue from a fit with another Trainer.
+            anew: Whether algorithm and schedules begin anew; else they continue from a fit with another
+                Trainer.
         """
         self.architectures.prepare()
         self.engine.prepare(self.trainer, anew)

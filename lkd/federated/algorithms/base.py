@@ -18,12 +18,13 @@ class Algorithm:
     """Federated averaging (FedAvg), the base of all other algorithms.
 
     A subclass overrides what it changes: at the client `begin`, `correct` (once per optimizer step) and
-    `finish`; at the server `round`, which is straight-line code over the verbs of a `ServerRound`. What the server
-    must remember goes into `state`, which every checkpoint holds.
+    `finish`; at the server `round`, which is straight-line code over the verbs of a `ServerRound`. What the
+    server must remember goes into `state`, which every checkpoint holds.
 
     Args:
-        weighting: How replies are averaged: by the clients' numbers of samples (`"samples"`), all alike (`"uniform"`),
-            or by the samples that have a modality (`"present"`, see `lkd.federated.server.weighting.Weighing`).
+        weighting: How replies are averaged: by the clients' numbers of samples (`"samples"`), all alike
+            (`"uniform"`), or by the samples that have a modality (`"present"`, see
+            `lkd.federated.server.weighting.Weighing`).
 
     Raises:
         ValueError: For an unknown weighting, or `"present"` where the algorithm does not support it.
@@ -108,9 +109,9 @@ class Algorithm:
 
 
 def require_sgd(
-    Refuses any local optimizer but SGD.
+    who: str, optimizer: torch.optim.Optimizer, momentum: bool = False, weight_decay: bool = True
 ) -> None:
-    """Refuses anything but SGD.
+    """Refuses any local optimizer but SGD.
 
     Args:
         who: The algorithm, for the message.
@@ -118,8 +119,8 @@ def require_sgd(
         momentum: Whether momentum (heavy ball, without dampening) is allowed.
         weight_decay: Whether weight decay is allowed.
 
-        Raises:
-            ValueError: If the optimizer is another one, or has an option that is not allowed.
+    Raises:
+        ValueError: If the optimizer is another one, or has an option that is not allowed.
     """
     kind = type(optimizer).__name__
     for group in optimizer.param_groups:

@@ -23,9 +23,9 @@ class Local(Algorithm):
 class Centralized(Algorithm):
     """Baseline with pooled data: one model is trained on the data of the whole cohort.
 
-    The optimizer begins anew every round, as a client's does, and a `LocalTraining(epochs=1)` is one pass over
-    the pooled data. Travels: nothing that a federation would have to send. The bytes that are counted are those of
-    one client.
+    The optimizer begins anew every round, as a client's does, and a `LocalTraining(epochs=1)` is one pass
+    over the pooled data. Travels: nothing that a federation would have to send. The bytes that are counted
+    are those of one client.
     """
 
     def round(self, server: "ServerRound") -> Tensors:

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 class FedLin(Algorithm):
     """Local steps along `grad f_i(y) - grad f_i(x) + mean_j grad f_j(x)` at the rate `eta / tau_i`.
 
-    Mitra et al., "Linear Convergence in Federated Learning: Tackling Client Heterogeneity and Sparse Gradients",
-    NeurIPS 2021, arXiv:2102.07053, eq. (3): all clients take part in every round, and a client that makes more
-    steps makes smaller ones. Converges linearly to the exact minimizer of smooth, strongly convex objectives. With
-    mini-batches the first term is the batch's gradient, the other two stay those of the whole data. Travels: the
-    gradient at x up and their mean down, in an exchange before the training.
+    Mitra et al., "Linear Convergence in Federated Learning: Tackling Client Heterogeneity and Sparse
+    Gradients", NeurIPS 2021, arXiv:2102.07053, eq. (3): all clients take part in every round, and a client
+    that makes more steps makes smaller ones. Converges linearly to the exact minimizer of smooth, strongly
+    convex objectives. With mini-batches the first term is the batch's gradient, the other two stay those of
+    the whole data. Travels: the gradient at x up and their mean down, in an exchange before the training.
 
     Args:
         weighting: How replies are averaged. Default: `"uniform"`, as in the paper.
 
-        Raises:
-            ValueError: If clients do not use plain SGD, or a cohort lacks a client.
+    Raises:
+        ValueError: If clients do not use plain SGD, or a cohort lacks a client.
     """
 
     keeps_full_gradient = True

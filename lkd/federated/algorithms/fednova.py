@@ -14,20 +14,24 @@ if TYPE_CHECKING:
 
 
 class FedNova(Algorithm):
-    """Each client's change is divided by the weight of its steps, so that clients that step more do not pull more.
+    """Normalized averaging, in which each client's change is divided by the weight of its steps.
 
-    Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS
-    2020, arXiv:2007.07481, eq. (6): `x <- x + tau_eff sum_i p_i Delta_i / ||a_i||_1`. `a_i` holds the weight of every
-    local gradient in the change: ones for SGD (`||a_i||_1 = tau_i`), sums of powers of the momentum rho, or of `1 - eta
-    mu` with a proximal term. `tau_eff` is `sum_i p_i ||a_i||_1`, with mu > 0 `sum_i p_i tau_i`, as in the authors' code. The
-    local momentum is the client optimizer's own. Travels what FedAvg's does, and two numbers.
+    So clients that make more steps do not pull the model more.
+
+    Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization",
+    NeurIPS 2020, arXiv:2007.07481, eq. (6): `x <- x + tau_eff sum_i p_i Delta_i / ||a_i||_1`. `a_i` holds the
+    weight of every local gradient in the change: ones for SGD (`||a_i||_1 = tau_i`), sums of powers of the
+    momentum rho, or of `1 - eta mu` with a proximal term. `tau_eff` is `sum_i p_i ||a_i||_1`, with mu > 0
+    `sum_i p_i tau_i`, as in the authors' code. The local momentum is the client optimizer's own. Travels what
+    FedAvg's does, and two numbers.
 
     Args:
         mu: Weight of a proximal term at the clients, as in FedProx; not with momentum.
         weighting: How replies are averaged, `p_i`.
 
-        Raises:
-            ValueError: For a negative mu, mu together with momentum, clients that do not use SGD, or step-wise schedules.
+    Raises:
+        ValueError: For a negative mu, mu together with momentum, clients that do not use SGD, or step-wise
+            schedules.
     """
 
     def __init__(self, mu: float = 0.0, weighting: Weighting = "samples") -> None:

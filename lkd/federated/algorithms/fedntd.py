@@ -15,15 +15,15 @@ from lkd.teachers import Teacher
 class FedNTD(Algorithm):
     """FedAvg whose clients distill from the server's weights, over the classes that are not the true one.
 
-    Lee et al., "Preservation of the Global Knowledge by Not-True Distillation in Federated Learning", NeurIPS 2022,
-    arXiv:2106.03097, eq. (5): `L = L_CE + beta L_NTD`, the KL divergence at temperature tau between the softmaxes over
-    the not-true classes, times tau^2: the part over the other classes of decoupled distillation, which `lkd.losses.DKD`
-    computes. The client's module returns logits from its forward, and its batches hold labels. Travels what FedAvg's
-    does.
+    Lee et al., "Preservation of the Global Knowledge by Not-True Distillation in Federated Learning", NeurIPS
+    2022, arXiv:2106.03097, eq. (5): `L = L_CE + beta L_NTD`, the KL divergence at temperature tau between the
+    softmaxes over the not-true classes, times tau^2: the part over the other classes of decoupled
+    distillation, which `lkd.losses.DKD` computes. The client's module returns logits from its forward, and
+    its batches hold labels. Travels what FedAvg's does.
 
     Args:
-        beta: Weight of the distillation. At 0 this is FedAvg. Above 0 there must be at least three classes, for with
-            two only one is not true.
+        beta: Weight of the distillation. At 0 this is FedAvg. Above 0 there must be at least three classes,
+            for with two only one is not true.
         temperature: Temperature tau of both softmaxes.
         label_key: Key or index of the labels in a batch.
         weighting: How replies are averaged.

@@ -12,8 +12,8 @@ class FedProx(Algorithm):
 
     Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, arXiv:1812.06127, eq. (2). The
     gradient of the term, `mu (y - x)`, is added to each step's gradient, so the loss that is logged excludes
-    it. The paper's stragglers, whose partial work is kept, are `SystemHeterogeneity(straggler_share=...)`. Travels
-    what FedAvg's does.
+    it. The paper's stragglers, whose partial work is kept, are `SystemHeterogeneity(straggler_share=...)`.
+    Travels what FedAvg's does.
 
     Args:
         mu: Weight of the term; the paper tunes it over .001 to 1. At 0 this is FedAvg.

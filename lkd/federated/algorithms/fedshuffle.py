@@ -18,14 +18,14 @@ class FedShuffle(Algorithm):
     """Local epochs over reshuffled data, with steps in inverse proportion to their number.
 
     Horvath et al., "FedShuffle: Recipes for Better Use of Local Work in Federated Learning", TMLR 2022,
-    arXiv:2204.13169, Algorithm 1: client i steps with `eta / tau_i`, and `x <- x + sum_{i in S} (p_i / pi_i) Delta_i`,
-    `pi_i` being its chance to be in the cohort. The weights are **not** normalized to one: that would move the fixed
-    point. Travels what FedAvg's does.
+    arXiv:2204.13169, Algorithm 1: client i steps with `eta / tau_i`, and
+    `x <- x + sum_{i in S} (p_i / pi_i) Delta_i`, `pi_i` being its chance to be in the cohort. The weights are
+    **not** normalized to one: that would move the fixed point. Travels what FedAvg's does.
 
     Args:
-        rate: What the clients' learning rate stands for: `"round"`, the sum of a client's steps, as in the paper's
-            algorithm; or `"step"`, the rate of the client with the most steps, `eta max_j tau_j / tau_i`, as in the
-            authors' code, so that rates tuned for FedAvg stay in use.
+        rate: What the clients' learning rate stands for: `"round"`, the sum of a client's steps, as in the
+            paper's algorithm; or `"step"`, the rate of the client with the most steps,
+            `eta max_j tau_j / tau_i`, as in the authors' code, so that rates tuned for FedAvg stay in use.
 
     Raises:
         ValueError: For another rate.
@@ -58,19 +58,20 @@ class FedShuffle(Algorithm):
 class FedShuffleMVR(FedShuffle):
     """FedShuffle with momentum variance reduction.
 
-    The same paper, Section 5. Local directions are `v = g_i(y; b) + a (m - g_i(x; b))`, both gradients of the same
-    batch. At the server `m <- sum_S (p_i / pi_i) grad f_i(x) + a (m - sum_S (p_i / pi_i) grad f_i(x_prev))`, with
-    gradients of the clients' whole data. Here m is formed before the round's training, from gradients at the x that
-    clients start from, as the same equations allow. The authors' notebook (`toy_experiments.ipynb`) forms it after the
-    training, so its clients use the momentum of the round before, and none in the first round. Travels in addition: m
-    and the former weights down, two gradients up.
+    The same paper, Section 5. Local directions are `v = g_i(y; b) + a (m - g_i(x; b))`, both gradients of the
+    same batch. At the server
+    `m <- sum_S (p_i / pi_i) grad f_i(x) + a (m - sum_S (p_i / pi_i) grad f_i(x_prev))`, with gradients of the
+    clients' whole data. Here m is formed before the round's training, from gradients at the x that clients
+    start from, as the same equations allow. The authors' notebook (`toy_experiments.ipynb`) forms it after
+    the training, so its clients use the momentum of the round before, and none in the first round. Travels in
+    addition: m and the former weights down, two gradients up.
 
     Args:
         a: Share of the momentum, 0 to 1. At 0 this is FedShuffle.
         rate: What the clients' learning rate stands for, see `FedShuffle`.
 
-        Raises:
-            ValueError: For an `a` out of [0, 1], another rate, or clients that do not use plain SGD.
+    Raises:
+        ValueError: For an `a` out of [0, 1], another rate, or clients that do not use plain SGD.
     """
 
     def __init__(self, a: float = 0.9, rate: Literal["round", "step"] = "round") -> None:

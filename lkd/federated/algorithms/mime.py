@@ -17,16 +17,16 @@ class MimeLite(Algorithm):
     """Algorithm whose clients step with the server's momentum, which stays as it is during a round.
 
     Karimireddy et al., "Breaking the centralized barrier for cross-device federated learning", NeurIPS 2021
-    (arXiv:2008.03606 "Mime"), Algorithm 1 with SGDm: local steps `y <- y - eta ((1 - beta) g_i(y) + beta m)`; the
-    server then sets `m <- (1 - beta) mean_S grad f_i(x) + beta m`, from gradients of the whole data at the old
-    weights. Travels: weights and m down; their change and a gradient up.
+    (arXiv:2008.03606 "Mime"), Algorithm 1 with SGDm: local steps `y <- y - eta ((1 - beta) g_i(y) + beta m)`;
+    the server then sets `m <- (1 - beta) mean_S grad f_i(x) + beta m`, from gradients of the whole data at
+    the old weights. Travels: weights and m down; their change and a gradient up.
 
     Args:
         beta: The momentum. At 0 this is FedAvg.
         weighting: How replies and gradients are averaged.
 
-        Raises:
-            ValueError: For a beta out of [0, 1), or clients that do not use plain SGD.
+    Raises:
+        ValueError: For a beta out of [0, 1), or clients that do not use plain SGD.
     """
 
     def __init__(self, beta: float = 0.9, weighting: Weighting = "samples") -> None:
@@ -64,8 +64,8 @@ class MimeLite(Algorithm):
 class Mime(MimeLite):
     """MimeLite whose clients also remove their drift, as SVRG does: `g_i(y; b) - g_i(x; b) + c` replaces g.
 
-    The same paper, Algorithm 1: c is the gradient at x, averaged over the cohort. Both gradients are of the same
-    batch b, so a step costs two. Travels in addition: c.
+    The same paper, Algorithm 1: c is the gradient at x, averaged over the cohort. Both gradients are of the
+    same batch b, so a step costs two. Travels in addition: c.
 
     Args:
         beta: The momentum. At 0, with full batches and equal steps, this is FedLin.

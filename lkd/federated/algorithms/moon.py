@@ -20,8 +20,8 @@ from lkd.teachers import Teacher
 def model_contrast(z: Tensor, server: Tensor, former: Tensor, temperature: float = 0.5) -> Tensor:
     """Pulls features to the server's and away from the client's former ones; Li et al. 2021, eq. (3).
 
-    The loss is `-log(exp(sim(z, z_glob) / tau) / (exp(sim(z, z_glob) / tau) + exp(sim(z, z_prev) / tau)))`, where sim
-    is the cosine.
+    The loss is `-log(exp(sim(z, z_glob) / tau) / (exp(sim(z, z_glob) / tau) + exp(sim(z, z_prev) / tau)))`,
+    where sim is the cosine.
 
     Args:
         z: Features of the model in training, `(B, ...)`; flattened to `(B, D)`.
@@ -93,12 +93,14 @@ class Pair(nn.Module):
 class MOON(Algorithm):
     """FedAvg whose clients pull their features to the server's and away from their own former ones.
 
-    Li et al., "Model-Contrastive Federated Learning", CVPR 2021, arXiv:2103.16257, eq. (4): `L = L_CE + mu L_con`, see
-    `model_contrast`. The former features are by the weights that the client had after its last round, at
-    first the server's; batch statistics are the server's. Travels what FedAvg's does; a client keeps one model.
+    Li et al., "Model-Contrastive Federated Learning", CVPR 2021, arXiv:2103.16257, eq. (4):
+    `L = L_CE + mu L_con`, see `model_contrast`. The former features are by the weights that the client had
+    after its last round, at first the server's; batch statistics are the server's. Travels what FedAvg's
+    does; a client keeps one model.
 
     Args:
-        layer: Layer of the client's module that gives the features; the authors use the output of a projection.
+        layer: Layer of the client's module that gives the features; the authors use the output of a
+            projection.
         mu: Weight of the contrast. At 0 this is FedAvg. The paper tunes it over .1, 1, 5, 10.
         temperature: Temperature tau of the contrast.
         weighting: How replies are averaged.

@@ -20,18 +20,19 @@ class SCAFFOLD(Algorithm):
     """Algorithm that corrects each step by the difference of the server's and the client's control variate.
 
     Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020,
-    arXiv:1910.06378, Algorithm 1: local steps `y <- y - eta (g_i(y) - c_i + c)`; then `c_i+` is the gradient at x
-    (option I, one more pass over the data) or `c_i - c + (x - y) / (K eta)` (option II). The server takes the
-    mean change of the weights, and `c <- c + (1/N) sum_S (c_i+ - c_i)` over all N registered clients. Travels:
-    the weights and c down, their changes up. Under fp16, steps that the scaler skips do not count in K.
+    arXiv:1910.06378, Algorithm 1: local steps `y <- y - eta (g_i(y) - c_i + c)`; then `c_i+` is the gradient
+    at x (option I, one more pass over the data) or `c_i - c + (x - y) / (K eta)` (option II). The server
+    takes the mean change of the weights, and `c <- c + (1/N) sum_S (c_i+ - c_i)` over all N registered
+    clients. Travels: the weights and c down, their changes up. Under fp16, steps that the scaler skips do not
+    count in K.
 
     Args:
         option: Which new `c_i` is used, 1 or 2, see above.
         weighting: How the weights' changes are averaged. Default: `"uniform"`, as in the paper.
 
-        Raises:
-            ValueError: For another option. With option 2 also for local momentum, weight decay, clipping, or a schedule
-                over local steps, for which `(x - y) / (K eta)` is not the mean gradient.
+    Raises:
+        ValueError: For another option. With option 2 also for local momentum, weight decay, clipping, or a
+            schedule over local steps, for which `(x - y) / (K eta)` is not the mean gradient.
     """
 
     def __init__(self, option: Literal[1, 2] = 2, weighting: Weighting = "uniform") -> None:

@@ -34,7 +34,8 @@ def configure(module: LightningModule, steps: Callable[[], float]) -> Configured
 
     Args:
         module: The worker's module.
-        steps: Gives `trainer.estimated_stepping_batches` for the call; the federation's Trainer itself counts rounds.
+        steps: Gives `trainer.estimated_stepping_batches` for the call; the federation's Trainer itself counts
+            rounds.
     """
     trainer = module.trainer
     module.trainer = _Asked(trainer, steps)  # type: ignore[assignment]
@@ -63,11 +64,11 @@ def parse(configured: Any, who: str) -> Configured:
 
     Args:
         configured: The returned value.
-            who: Name of the module, for messages.
+        who: Name of the module, for messages.
 
-        Raises:
-            ValueError: For no optimizer, several optimizers or schedulers, an optimizer that needs a closure, or a
-                `ReduceLROnPlateau` without a monitor or with steps.
+    Raises:
+        ValueError: For no optimizer, several optimizers or schedulers, an optimizer that needs a closure, or
+            a `ReduceLROnPlateau` without a monitor or with steps.
 
     Example:
         >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)

@@ -123,13 +123,13 @@ class ClientContext:
     def scale_rates(self, factor: float) -> None:
         """Multiplies this client's learning rates in this round."""
         for group in self.optimizer.param_groups:
-            group["lr"] = group["lr"] * factor  # not in place: a rate that is a tensor is the next client's too
+            group["lr"] = group["lr"] * factor  # a tensor is the next client's, too
 
     def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
         """Returns the gradient of this step's batches at another point, with the same random draws of torch.
 
-        Weights, buffers and logs stay as they are. A torchmetrics metric that `training_step` updates sees the
-        batches twice.
+        Weights, buffers and logs stay as they are. A torchmetrics metric that `training_step` updates sees
+        the batches twice.
         """
         return self.loop.gradient_at(point)
 

@@ -75,7 +75,7 @@ class Wrapped(LightningModule):
         for hook in hooks_of(self.model):
             setattr(self, hook, self._transfer(hook))
         for module in self.held:
-            module.trainer = self.trainer  # Lightning sets it only in children that it knows as LightningModules
+            module.trainer = self.trainer  # Lightning sets it only in children of its own class
             with keeping(module, "setup", self._was_set_up):
                 module.setup(stage)
 

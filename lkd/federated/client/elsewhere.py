@@ -17,17 +17,18 @@ from lkd.federated.protocol.description import Description
 
 
 @dataclass
-Where and for how long the clients of a process train.
+class Place:
+    """Where and for how long the clients of a process train.
 
-Attributes:
-    accelerator: Accelerator of the federation's Trainer.
-    devices: The Trainer's device.
-    precision: The Trainer's precision.
-    max_epochs: The Trainer's epochs.
-    rounds: All rounds of the fit, `trainer.estimated_stepping_batches`.
-    fits: Whether the Trainer trains.
-    threads: Threads of torch in this process.
-    folder: Folder for the clients' states.
+    Attributes:
+        accelerator: Accelerator of the federation's Trainer.
+        devices: The Trainer's device.
+        precision: The Trainer's precision.
+        max_epochs: The Trainer's epochs.
+        rounds: All rounds of the fit, `trainer.estimated_stepping_batches`.
+        fits: Whether the Trainer trains.
+        threads: Threads of torch in this process.
+        folder: Folder for the clients' states.
     """
 
     accelerator: str

@@ -1,4 +1,4 @@
-"""Measures a module outside of the Trainer's loops, by its own validation or test steps with all hooks."""
+"""Evaluation of a module outside of the Trainer's loops, by its own validation or test steps and hooks."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A module's own training step as a pure function of its tensors, which `torch.func` can differentiate and stack."""
+"""A module's own training step as a pure function of its tensors, for the transforms of `torch.func`."""
 
 import inspect
 from collections.abc import Callable
@@ -22,23 +22,25 @@ Step = Callable[..., tuple[Tensor, tuple[Tensors, Tensors]]]
 def functional_step(module: LightningModule, logger: Log, example: Any = None) -> Step:
     """Turns a module's `training_step` into a pure `step(params, buffers, batch) -> loss, (logs, buffers)`.
 
-    The function changes neither the module, nor the tensors that it is given, nor what `logger` holds. It inspects
-    no value, so its caller checks the first batch (`example`, or the module's `check_labels`) and the losses. It
-    can be stacked, as `torch.func.vmap(torch.func.grad(step, has_aux=True), in_dims=(0, 0, 0))`, for modules whose
-    step does not branch on values and has the same shapes for every client; docs/architecture.md says which of lkd's do.
+    The function changes neither the module, nor the tensors that it is given, nor what `logger` holds. It
+    inspects no value, so its caller checks the first batch (`example`, or the module's `check_labels`) and
+    the losses. It can be stacked, as
+    `torch.func.vmap(torch.func.grad(step, has_aux=True), in_dims=(0, 0, 0))`, for modules whose step does not
+    branch on values and has the same shapes for every client; docs/architecture.md says which of lkd's do.
 
     Args:
         module: The module, in the mode that it trains in.
         logger: Log that knows how each logged value is averaged, and in `sizes` over how many samples.
-        example: A batch for one trial step, which fixes all that a first step finds out: the labels, and for a
-            distillation the layers, the order of dimensions and what is changed in place. Nothing else of it stays.
-            None if the module has already made a step.
+        example: A batch for one trial step, which fixes all that a first step finds out: the labels, and for
+            a distillation the layers, the order of dimensions and what is changed in place. Nothing else of
+            it stays. None if the module has already made a step.
 
     Returns:
-        The function. It takes tensors by their names in the module; for names that are missing it uses the module's own.
+        The function. It takes tensors by their names in the module; for names that are missing it uses the
+        module's own.
 
-        Raises:
-            ValueError: When the function is called, if the step gives no loss or logs a torchmetrics `Metric`.
+    Raises:
+        ValueError: When the function is called, if the step gives no loss or logs a torchmetrics `Metric`.
 
     Example:
         >>> from lkd.models import MLP

@@ -1,4 +1,4 @@
-"""Answers for the clients of one process; each works in turn on its architecture's copy of the module."""
+"""Host of the clients of one process; each works in turn on its architecture's copy of the module."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -155,8 +155,8 @@ class Host:
         """Returns the clients' states, the schedules, and what new clients start from.
 
         Args:
-            whole: Whether to give all tensors of the start. Default: only those that differ from the server's modules,
-                which are in this process.
+            whole: Whether to give all tensors of the start. Default: only those that differ from the server's
+                modules, which are in this process.
         """
         slots = [
             {**slot.local_optimizer.state_dict(), "start": slot.worker.start(None if whole else slot.source)}
@@ -178,7 +178,7 @@ class Host:
 
 
 class _RefusedError(Exception):
-    """Wraps an error that makes the whole run impossible."""
+    """Wrapper of an error that makes the whole run impossible."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))

@@ -18,11 +18,11 @@ NO_FIT = 1000  # steps that a schedule of a whole training is given outside of a
 class LocalOptimizer:
     """Optimizer and scheduler from the module's `configure_optimizers`, used by one client after the other.
 
-    Every client starts with an empty optimizer state (as in all algorithms here). A scheduler with Lightning's
-    default interval, `"epoch"`, counts rounds; with `interval: "step"` it counts a client's local steps and
-    begins anew for every client. A scheduler for a whole training uses `trainer.estimated_stepping_batches`, the
-    number of steps that the client makes in all rounds; it continues where the client's round is. Each client has
-    its own plateau.
+    Every client starts with an empty optimizer state (as in all algorithms here). A scheduler with
+    Lightning's default interval, `"epoch"`, counts rounds; with `interval: "step"` it counts a client's local
+    steps and begins anew for every client. A scheduler for a whole training uses
+    `trainer.estimated_stepping_batches`, the number of steps that the client makes in all rounds; it
+    continues where the client's round is. Each client has its own plateau.
 
     Args:
         module: The module on which clients train.

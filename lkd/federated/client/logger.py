@@ -15,10 +15,11 @@ class Log:
 
     Numbers and tensors are averaged, weighted by `batch_size` (or by `size`, which an evaluation sets to the
     size of the batch); `reduce_fx` may be `"mean"`, `"sum"`, `"min"` or `"max"`. A torchmetrics `Metric` is
-    computed and reset at the end. Arguments on where Lightning shows a value (`on_step`, `prog_bar`, ...) are ignored.
+    computed and reset at the end. Arguments on where Lightning shows a value (`on_step`, `prog_bar`, ...) are
+    ignored.
 
-    A step that is a pure function must leave nothing behind, least of all tensors of `torch.func.vmap`. So `returning`
-    gives its caller what is logged inside, and `add` records one client's share of it.
+    A step that is a pure function must leave nothing behind, least of all tensors of `torch.func.vmap`. So
+    `returning` gives its caller what is logged inside, and `add` records one client's share of it.
 
     Example:
         >>> log = Log()

@@ -60,7 +60,8 @@ class Plateau:
     ) -> Tensors:
         """Steps it after a client's training.
 
-        round: Number of the round.
+        Args:
+            round: Number of the round.
             log: The client's log.
             metrics: Values that the training has logged.
             measured: Runs the client's validation and returns what it logs.
@@ -70,7 +71,8 @@ class Plateau:
             The state that the client keeps.
 
         Raises:
-            RefusalError: If the value is not logged; with `strict: False` in the module's configuration this is a warning.
+            RefusalError: If the value is not logged; with `strict: False` in the module's configuration this
+                is a warning.
         """
         if (round + 1) % self.configured.frequency:
             return self.taken()

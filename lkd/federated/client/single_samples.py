@@ -30,14 +30,15 @@ def watching(
 ) -> Iterator[None]:
     """Refuses, inside, single values in layers that normalize over them.
 
-    A batch of one sample may still be fine: a feature map has many values, and a layer in eval mode normalizes by
-    learned statistics. So the layers themselves are checked while they run.
+    A batch of one sample may still be fine: a feature map has many values, and a layer in eval mode
+    normalizes by learned statistics. So the layers themselves are checked while they run.
 
     Args:
         module: The module that trains.
-        told: Says who has the batch, for the message, such as `"client C1 has a training batch of one sample"`.
-        lone: The same for another client that will have such a batch. It is refused as soon as a batch of many samples
-            shows that a layer gets one value per sample.
+        told: Says who has the batch, for the message, such as
+            `"client C1 has a training batch of one sample"`.
+        lone: The same for another client that will have such a batch. It is refused as soon as a batch of
+            many samples shows that a layer gets one value per sample.
         samples: Gives the number of samples of the present batch, or None where it is not known.
 
     Raises:

@@ -22,8 +22,8 @@ HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 class Traces:
     """Snapshot of a module before a client works on it: layers, parameters, hooks, flags and attributes.
 
-    It holds references only, not the values of tensors, which the next client brings anyway. So a snapshot costs
-    little, and what is attached to the module stays attached.
+    It holds references only, not the values of tensors, which the next client brings anyway. So a snapshot
+    costs little, and what is attached to the module stays attached.
 
     Args:
         module: The module that trains.
@@ -122,8 +122,8 @@ class Traces:
 
 
 @contextlib.contextmanager
-Restores torch's global settings afterwards: gradients, default type and autocast.
-    """Puts back what is global in torch: whether gradients are taken, the default type, autocast."""
+def switches() -> Iterator[None]:
+    """Restores torch's global settings afterwards: gradients, default type and autocast."""
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     kinds = ("cpu", "cuda") if torch.cuda.is_initialized() else ("cpu",)
     casts = [(k, torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in kinds]

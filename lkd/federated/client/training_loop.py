@@ -47,7 +47,8 @@ class LocalLoop(Runtime):
         clip: Largest norm of a step's gradient; None for no clipping.
 
     Raises:
-        ValueError: If the module's `training_step` takes an iterator, or its hooks conflict with those of the data.
+        ValueError: If the module's `training_step` takes an iterator, or its hooks conflict with those of the
+            data.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class LocalLoop(Runtime):
         Args:
             batches: Batches without end, each with whether it is the last of its epoch.
             context: The client at work.
-            correct: Changes `context.grads` before each step: after unscaling and accumulation, before clipping.
+            correct: Changes `context.grads` before each step: after unscaling and accumulation, before
+                clipping.
         """
         module, optimizer, hook = self.worker.module, self.local_optimizer.optimizer, self._hook
         scheduler = self.local_optimizer.scheduler if self.local_optimizer.by_step else None

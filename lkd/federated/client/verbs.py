@@ -26,7 +26,7 @@ MEMORY = "memory"
 SCHEDULE = "schedule"
 """Group of a client's state that holds its plateau scheduler."""
 ATTRIBUTES = "attributes"
-"""Group of a client's state that holds the numbers among the module's plain attributes, such as a counter."""
+"""Group of a client's state with the numbers among the module's plain attributes, such as a counter."""
 VERBS = ("train", "gradient", "evaluate", "count")
 """What every client can do; any other verb is a method of the algorithm."""
 

@@ -35,8 +35,9 @@ class Worker:
 
     Args:
         module: The client's LightningModule; it is copied.
-        personal: Patterns of parameter and buffer names (`fnmatch`, or a prefix such as `"network.head"`) that
-            never leave the client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al. 2021).
+        personal: Patterns of parameter and buffer names (`fnmatch`, or a prefix such as `"network.head"`)
+            that never leave the client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al.
+            2021).
         argument: Name of the user's argument that held the module, for messages.
 
     Raises:
@@ -135,7 +136,7 @@ class Worker:
     def load(self, x: Tensors, buffers: Tensors, own: Tensors | None) -> None:
         """Loads a client: the server's tensors and the client's own (at first those of the start)."""
         self.log.clear()
-        for metric in self._metrics:  # may hold another client's figures, or those of a pass that logs nothing
+        for metric in self._metrics:  # with figures of another client or an unlogged pass
             metric.reset()
         for part, key, name in self._buffers:  # a step may have assigned a new tensor
             part._buffers[key] = self.tensors[name]
@@ -150,7 +151,7 @@ class Worker:
         seed_generators(self._generators, seed)
 
     def start(self, source: LightningModule | None) -> Tensors:
-        """Returns the tensors of the start that `source` does not have any more, or all without it."""
+        """Returns the tensors of the start in which `source` differs by now, or all without a source."""
         if source is None:
             return dict(self._rest)
         now = {**dict(source.named_parameters()), **dict(source.named_buffers())}

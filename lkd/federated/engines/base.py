@@ -93,7 +93,8 @@ class Engine(ABC):
         A client that fails or is late yields a reply with an `error`, never an exception.
 
         Args:
-            verb: `"train"`, `"gradient"`, `"evaluate"`, `"count"`, or a method of the algorithm's client half.
+            verb: `"train"`, `"gradient"`, `"evaluate"`, `"count"`, or a method of the algorithm's client
+                half.
             messages: Message to each client, by its id.
             timeout: Seconds that a client may take. Default: no limit.
         """

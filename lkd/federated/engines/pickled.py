@@ -1,4 +1,4 @@
-"""Serializes what a worker process is built from, without what belongs to this process alone."""
+"""Serialization of what a worker process is built from, without what belongs to this process alone."""
 
 import io
 import types

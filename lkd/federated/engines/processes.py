@@ -33,15 +33,17 @@ START = 300.0
 class Processes(Engine):
     """Engine with spawned processes, each of which works for its share of the clients.
 
-    Each process creates data, modules and distillation itself, from a description that this process pickles once. After
-    that, messages pass as bytes of tensors and plain values; reading them executes nothing. The clients' states are
-    files. A client's work gives the same bits as with `Loop` if torch has as many threads. Callbacks that look at
-    clients' modules, such as `HeadReport`, need `Loop`. A script that is run directly needs `if __name__ == "__main__":`.
+    Each process creates data, modules and distillation itself, from a description that this process pickles
+    once. After that, messages pass as bytes of tensors and plain values; reading them executes nothing. The
+    clients' states are files. A client's work gives the same bits as with `Loop` if torch has as many
+    threads. Callbacks that look at clients' modules, such as `HeadReport`, need `Loop`. A script that is run
+    directly needs `if __name__ == "__main__":`.
 
     Args:
         workers: Number of processes. Default 2.
         threads: Threads of torch in each process. Default 1.
-        start_timeout: Seconds that a process may take to start, with imports and loading of the data. Default 300.
+        start_timeout: Seconds that a process may take to start, with imports and loading of the data. Default
+            300.
         keep: Whether the processes stay for another fit. Default: they end with this one.
 
     Raises:

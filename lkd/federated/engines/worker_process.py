@@ -34,8 +34,8 @@ def serve(pipe: Connection) -> None:
     """Carries out commands until the pipe is closed; the first one is a job.
 
     Args:
-        pipe: Commands come in, replies go out, both as bytes that execute nothing when they are read. The job alone
-            is pickled, by the process that has started this one.
+        pipe: Commands come in, replies go out, both as bytes that execute nothing when they are read. The job
+            alone is pickled, by the process that has started this one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 class BoxExchange(Algorithm):
     """FedMD for detectors: cameras send the boxes that they find in public frames, and learn the fused boxes.
 
-    In a round, each camera sends its most confident boxes. Those of all cameras, or of the camera and its neighbors on
-    a graph, are joined by weighted box fusion (Solovyev et al. 2021, arXiv:1910.13302). Then the camera trains its own
-    loss on the public frames with the fused boxes as labels, and after that on its own frames. So any two detectors can
-    learn from each other, whatever their grids and families. The loop is that of FedMD (Li and Wang 2019,
-    arXiv:1910.03581, Algorithm 1); boxes in place of class scores are our choice, as averages of dense outputs need one
-    grid. Travels: 11 bytes per box and 4 per frame, up; the same of the fused boxes, down. Without a graph, they travel
-    once to a server and back; on a graph, the fused boxes stand for what the neighbors sent.
+    In a round, each camera sends its most confident boxes. Those of all cameras, or of the camera and its
+    neighbors on a graph, are joined by weighted box fusion (Solovyev et al. 2021, arXiv:1910.13302). Then the
+    camera trains its own loss on the public frames with the fused boxes as labels, and after that on its own
+    frames. So any two detectors can learn from each other, whatever their grids and families. The loop is
+    that of FedMD (Li and Wang 2019, arXiv:1910.03581, Algorithm 1); boxes in place of class scores are our
+    choice, as averages of dense outputs need one grid. Travels: 11 bytes per box and 4 per frame, up; the
+    same of the fused boxes, down. Without a graph, they travel once to a server and back; on a graph, the
+    fused boxes stand for what the neighbors sent.
 
     Args:
         topology: Who learns from whom; None: everybody learns from everybody.
@@ -37,15 +38,16 @@ class BoxExchange(Algorithm):
         top: Most boxes of a frame.
         iou_threshold: Overlap above which boxes count as one.
         fused_threshold: Fused boxes of a lower score are not learned.
-        confidence: Score of a fused box. With `"mean"` a box that only one of N cameras sees, with score s, gets s / N.
-            `"max"` is the score of the most confident camera, which keeps what only one camera knows or imagines.
+        confidence: Score of a fused box. With `"mean"` a box that only one of N cameras sees, with score s,
+            gets s / N. `"max"` is the score of the most confident camera, which keeps what only one camera
+            knows or imagines.
         epochs: Passes over the public frames in a round.
         batch_size: Frames in a step.
         warmup: Rounds of private training before the first exchange.
 
     Raises:
-        ValueError: For numbers out of range; in the first round, for data without public frames or modules without
-            `detect`.
+        ValueError: For numbers out of range; in the first round, for data without public frames or modules
+            without `detect`.
 
     Example:
         >>> BoxExchange(score_threshold=0.25).epochs
@@ -133,7 +135,7 @@ class BoxExchange(Algorithm):
                 self.epochs,
                 self.batch_size,
             )
-            context.loop.local_optimizer.begin_client()  # private training must not inherit the public pass's momentum
+            context.loop.local_optimizer.begin_client()  # no momentum from the public pass
 
     def _rows(self, context: ClientContext) -> np.ndarray:
         return draw(context.config["seed"], context.round, len(context.public), self.samples)
@@ -145,7 +147,8 @@ def fuse(
     """Fuses several detectors' packed boxes, frame by frame.
 
     Args:
-        packed: Boxes of each detector in the same frames, see `lkd.federated.knowledge.common.box_codec.pack`.
+        packed: Boxes of each detector in the same frames, see
+            `lkd.federated.knowledge.common.box_codec.pack`.
         iou_threshold: Overlap above which boxes count as one.
         fused_threshold: Fused boxes of a lower score are left out.
         confidence: Score of a fused box, see `weighted_box_fusion`.

@@ -42,31 +42,34 @@ if TYPE_CHECKING:
 class CreamFL(Algorithm):
     """Contrastive exchange of representations of public samples between clients and server.
 
-    Yu, Liu, Wang, Xu and Liu, "Multimodal Federated Learning via Contrastive Representation Ensemble", ICLR 2023,
-    arXiv:2302.08888. Representations are unit vectors z in R^D of public samples, one in each modality that a model has.
-    The first architecture, `Federation(model=...)`, is the server's model, and needs all modalities. Clients may have any
-    modalities; their architectures are in `other_models`. In a round:
+    Yu, Liu, Wang, Xu and Liu, "Multimodal Federated Learning via Contrastive Representation Ensemble", ICLR
+    2023, arXiv:2302.08888. Representations are unit vectors z in R^D of public samples, one in each modality
+    that a model has. The first architecture, `Federation(model=...)`, is the server's model, and needs all
+    modalities. Clients may have any modalities; their architectures are in `other_models`. In a round:
 
     1. The server learns to tell which modalities belong to the same public sample: `pairs` times `pair_loss`.
     2. It sends its representations G^m of the round's public samples, in all modalities m.
-    3. Clients train on their own data, and then on the public samples with the mean over their modalities a of
-       `inter mean_{b != a} -log softmax_j(z_i^a . G_j^b / T)_i` (all of the round's samples are negatives) plus
-       `intra model_contrast`: towards G_i^a, away from z_i^a of the client as it was before this round (MOON).
+    3. Clients train on their own data, and then on the public samples with the mean over their modalities a
+       of `inter mean_{b != a} -log softmax_j(z_i^a . G_j^b / T)_i` (all of the round's samples are negatives)
+       plus `intra model_contrast`: towards G_i^a, away from z_i^a of the client as it was before this round
+       (MOON).
     4. Clients reply their z. The server joins those of each modality a: sample i of client k has the weight
-       `softmax_k(mean_{b != a} log softmax_j(z_i^k . G_j^b / T')_i)`. A client that finds the sample in other modalities
-       counts most.
-    5. The server's model learns the sums: `kd` times their mean squared difference, over D, added over the modalities.
+       `softmax_k(mean_{b != a} log softmax_j(z_i^k . G_j^b / T')_i)`. A client that finds the sample in other
+       modalities counts most.
+    5. The server's model learns the sums: `kd` times their mean squared difference, over D, added over the
+       modalities.
 
-    Steps 2 to 5, both temperatures and `kd`, `inter` and `intra` are those of the authors' code; the numbers of the paper's
-    equations could not be checked. The authors' code has two modalities. A client that has both adds its two inter-modal
-    losses instead of averaging them, contrasts follow each local epoch, and step 1 is the server's own task, image-text
-    retrieval with another loss. Here `pair_loss` replaces that task, because it needs no labels; its weight is our choice.
-    A modality that no client of a round has is not distilled. A sample that lacks a modality by dropout takes no part in
-    the pairs of that modality, and adds a constant to the other losses. Labels do not reach the server: encoders and
-    projections of its model learn, its heads stay as they are.
+    Steps 2 to 5, both temperatures and `kd`, `inter` and `intra` are those of the authors' code; the numbers
+    of the paper's equations could not be checked. The authors' code has two modalities. A client that has
+    both adds its two inter-modal losses instead of averaging them, contrasts follow each local epoch, and
+    step 1 is the server's own task, image-text retrieval with another loss. Here `pair_loss` replaces that
+    task, because it needs no labels; its weight is our choice. A modality that no client of a round has is
+    not distilled. A sample that lacks a modality by dropout takes no part in the pairs of that modality, and
+    adds a constant to the other losses. Labels do not reach the server: encoders and projections of its model
+    learn, its heads stay as they are.
 
-    Travels, of N public samples: N x D numbers for each modality that the client has up, N x D for each of the server's
-    down (none with `inter` and `intra` at 0); no weights. Which samples follows from the seed.
+    Travels, of N public samples: N x D numbers for each modality that the client has up, N x D for each of
+    the server's down (none with `inter` and `intra` at 0); no weights. Which samples follows from the seed.
 
     Args:
         inter: Weight of the contrast between modalities.
@@ -75,16 +78,18 @@ class CreamFL(Algorithm):
         pairs: Weight of the server's own contrast; 0 for none.
         temperature: T of all losses.
         score_temperature: T' of the ensemble's weights.
-        samples: Public samples in a round, drawn anew each round, at most as many as there are; None for all of them.
+        samples: Public samples in a round, drawn anew each round, at most as many as there are; None for all
+            of them.
         epochs: Passes over them, of clients and server.
         batch_size: Samples in a step.
-        layer: Layers that give the representations `(B, D)`, with `{modality}` as the placeholder of the modality.
+        layer: Layers that give the representations `(B, D)`, with `{modality}` as the placeholder of the
+            modality.
         modalities: Modalities that take part. Default: all that a module's `network.modalities` names.
 
     Raises:
-        ValueError: For numbers out of range, and, before any training, if there are no public data, a public sample lacks
-            a modality, representations have different sizes, the server's model lacks a client's modality, or a module does
-            not say which modalities it has.
+        ValueError: For numbers out of range, and, before any training, if there are no public data, a public
+            sample lacks a modality, representations have different sizes, the server's model lacks a client's
+            modality, or a module does not say which modalities it has.
 
     Example:
         >>> CreamFL(samples=1000).temperature
@@ -151,7 +156,7 @@ class CreamFL(Algorithm):
         bank, layers = of_each(context.knowledge, "global"), self._layers(context.module)
         if layers and bank and (self.intra or len(bank) > 1):  # otherwise the loss would be constant
             rows = self._rows(context.config["seed"], context.round, len(context.public))
-            context.loop.local_optimizer.begin_client()  # the contrast must not inherit private training's momentum
+            context.loop.local_optimizer.begin_client()  # no momentum from private training
             with torch.enable_grad():
                 distill(
                     context.module,

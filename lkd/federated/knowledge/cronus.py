@@ -21,15 +21,19 @@ if TYPE_CHECKING:
 def filtered_mean(points: Tensor, epsilon: float = 0.2) -> Tensor:
     """Averages points without the `floor(epsilon K)` that lie farthest out along the main direction.
 
-    The main direction is that of the largest variance. The filter is that of Diakonikolas et al., "Being Robust (in High Dimensions) Can Be Practical", ICML 2017, arXiv:1703.00893,
-    in its fast form with one pass: v is the top eigenvector of the points' covariance, and the points with the largest
-    `|v . (x_k - mean)|` are removed. A few points far off in one direction make that direction v. One pass finds clients
-    that agree on a wrong answer, and single outliers; points hidden among the others stay, and do little harm.
+    The main direction is that of the largest variance. The filter is that of Diakonikolas et al., "Being
+    Robust (in High Dimensions) Can Be Practical", ICML 2017, arXiv:1703.00893, in its fast form with one
+    pass: v is the top eigenvector of the points' covariance, and the points with the largest
+    `|v . (x_k - mean)|` are removed. A few points far off in one direction make that direction v. One pass
+    finds clients that agree on a wrong answer, and single outliers; points hidden among the others are kept.
 
     Args:
         points: `(K, ..., D)`, one row per client; each place of the `...` has a mean of its own.
-        epsilon: Share that is removed, at least 0 and below a half. At 0, or with fewer than `1 / epsilon` points, none is.
-        `(..., D)`.
+        epsilon: Share that is removed, at least 0 and below a half. At 0, or with fewer than `1 / epsilon`
+            points, none is.
+
+    Returns:
+        Means `(..., D)`.
 
     Raises:
         ValueError: If epsilon is out of its range.
@@ -43,7 +47,7 @@ def filtered_mean(points: Tensor, epsilon: float = 0.2) -> Tensor:
     keep = clients - int(epsilon * clients + 1e-9)  # .29 * 100 is 28.999... in binary
     x = points.double().reshape(clients, -1, at[-1]).transpose(0, 1)  # (N, K, D)
     away = x - x.mean(1, keepdim=True)
-    # up to a factor, a point's projection on v is its entry in the top eigenvector of the points' inner products
+    # a point's projection on v is, up to a factor, its entry in the top eigenvector of the inner products
     projections = torch.linalg.eigh(away @ away.mT).eigenvectors[..., -1].abs()
     nearest = projections.sort(dim=1, stable=True).indices[:, :keep].sort(dim=1).values
     kept = x.gather(1, nearest[..., None].expand(-1, -1, at[-1]))
@@ -53,16 +57,16 @@ def filtered_mean(points: Tensor, epsilon: float = 0.2) -> Tensor:
 class Cronus(PublicExchange):
     """Exchange of probabilities of public samples, joined by a robust mean of each sample.
 
-    Chang, Shejwalkar, Shokri and Houmansadr, "Cronus: Robust and Heterogeneous Collaborative Learning with Black-Box
-    Knowledge Transfer", 2019, arXiv:1912.11279. First, clients train alone (`warmup` rounds). Then, in each
-    round, they predict the public samples, the server joins the predictions of a sample to a robust mean, and each
-    client learns these soft labels and its private data. A prediction has as many dimensions as classes, far fewer than
-    weights, so few clients are enough for a meaningful robust mean.
+    Chang, Shejwalkar, Shokri and Houmansadr, "Cronus: Robust and Heterogeneous Collaborative Learning with
+    Black-Box Knowledge Transfer", 2019, arXiv:1912.11279. First, clients train alone (`warmup` rounds). Then,
+    in each round, they predict the public samples, the server joins the predictions of a sample to a robust
+    mean, and each client learns these soft labels and its private data. A prediction has as many dimensions
+    as classes, far fewer than weights, so few clients are enough for a meaningful robust mean.
 
-    The robust mean is the filter that the paper takes from Diakonikolas et al., see `filtered_mean`, normalized to a sum
-    of 1; any other rule can take its place. The cross entropy is on soft labels at T = 1. Here a client first learns the
-    soft labels and then its own data, rather than batches of both, which is our choice: neither the paper's text nor its
-    epsilon could be checked. Travels: see `PublicExchange`.
+    The robust mean is the filter that the paper takes from Diakonikolas et al., see `filtered_mean`,
+    normalized to a sum of 1; any other rule can take its place. The cross entropy is on soft labels at T = 1.
+    Here a client first learns the soft labels and then its own data, rather than batches of both, which is
+    our choice: neither the paper's text nor its epsilon could be checked. Travels: see `PublicExchange`.
 
     Args:
         epsilon: Largest share of clients that may lie.
@@ -72,10 +76,12 @@ class Cronus(PublicExchange):
         batch_size: Samples in a step.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range; before any training, if the rule needs more clients than there are.
+        ValueError: For numbers out of range; before any training, if the rule needs more clients than there
+            are.
         TypeError: For a `rule` that is not a `Rule`.
 
     Example:
@@ -114,7 +120,7 @@ class Cronus(PublicExchange):
         """Joins the probabilities to their robust mean, sample by sample."""
         said = logits.softmax(-1)
         if self.rule is None:
-            return filtered_mean(said, self.epsilon)  # a mean of distributions is one, so nothing is normalized
+            return filtered_mean(said, self.epsilon)  # a mean of distributions sums to 1
         joined = torch.stack([self.rule(sample) for sample in said.unbind(1)]).clamp_min(0)
         return joined / joined.sum(-1, keepdim=True).clamp_min(1e-12)
 

@@ -20,8 +20,8 @@ Aggregation = Literal["entropy_reduction", "enhanced", "mean"]
 def entropy_reduction(probabilities: Tensor, temperature: float = 0.1) -> Tensor:
     """Sharpens the mean of probabilities by entropy reduction, `softmax(1/K sum_k p_k / T)`.
 
-    Itahara et al. 2021. The softmax is taken of probabilities, which lie in [0, 1]: T = 1 flattens them, to at most
-    e / (e + C - 1) of C classes.
+    Itahara et al. 2021. The softmax is taken of probabilities, which lie in [0, 1]: T = 1 flattens them, to
+    at most e / (e + C - 1) of C classes.
 
     Args:
         probabilities: `(K, N, C)`, one row per client.
@@ -41,8 +41,8 @@ def entropy_reduction(probabilities: Tensor, temperature: float = 0.1) -> Tensor
 def enhanced_entropy_reduction(probabilities: Tensor, beta: float = 2.0) -> Tensor:
     """Sharpens the mean p of probabilities to `p_c^beta / sum_j p_j^beta` (enhanced entropy reduction).
 
-    Azuma et al. 2025, arXiv:2504.19602, as in the authors' code. Unlike `entropy_reduction`, it can leave the mean as it
-    is, with beta = 1.
+    Azuma et al. 2025, arXiv:2504.19602, as in the authors' code. Unlike `entropy_reduction`, it can leave the
+    mean as it is, with beta = 1.
 
     Args:
         probabilities: `(K, N, C)`, one row per client.
@@ -63,14 +63,15 @@ class DSFL(PublicExchange):
     """Exchange of predictions on open data, whose sharpened mean clients and the server's model learn.
 
     Itahara, Nishio, Koda, Morikura and Yamamoto, "Distillation-Based Semi-Supervised Federated Learning for
-    Communication-Efficient Collaborative Training with Non-IID Private Data", IEEE Transactions on Mobile Computing
-    2021, arXiv:2008.06180. A round is: update on private data, predict the round's open samples, aggregate their
-    probabilities, broadcast, and distill, `w <- w - eta d CE(target, softmax(f(w, x))) / dw`, at the clients and at the
-    server. Aggregation is ERA, see `entropy_reduction`, or the simple mean of probabilities (SA). Formulas, order and
-    T = .1 are as in public implementations, one of the authors' group; the numbers of the equations could not be checked,
-    and samples, epochs and batch size are from memory. The distillation uses the module's own optimizer, and no factor T^2,
-    as the student's temperature is 1. The server's model is the federation's `model`; it learns from the targets alone.
-    Travels: see `PublicExchange`; clients send logits, of which the server takes the softmax, as many numbers.
+    Communication-Efficient Collaborative Training with Non-IID Private Data", IEEE Transactions on Mobile
+    Computing 2021, arXiv:2008.06180. A round is: update on private data, predict the round's open samples,
+    aggregate their probabilities, broadcast, and distill, `w <- w - eta d CE(target, softmax(f(w, x))) / dw`,
+    at the clients and at the server. Aggregation is ERA, see `entropy_reduction`, or the simple mean of
+    probabilities (SA). Formulas, order and T = .1 are as in public implementations, one of the authors'
+    group; the numbers of the equations could not be checked, and samples, epochs and batch size are from
+    memory. The distillation uses the module's own optimizer, and no factor T^2, as the student's temperature
+    is 1. The server's model is the federation's `model`; it learns from the targets alone. Travels: see
+    `PublicExchange`; clients send logits, of which the server takes the softmax, as many numbers.
 
     Args:
         aggregation: `"entropy_reduction"`, `"enhanced"` (see `enhanced_entropy_reduction`) or `"mean"`.
@@ -81,7 +82,8 @@ class DSFL(PublicExchange):
         batch_size: Samples in a step.
         server_epochs: Passes of the server's model; 0 leaves it as it is. Default: as `epochs`.
         layer: Layer that gives the logits; `""` is the module's output.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range or another aggregation.

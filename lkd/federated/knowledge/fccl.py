@@ -30,10 +30,11 @@ FORMER = ("previous", "pretrained")
 def cross_correlation_loss(student: Tensor, teacher: Tensor, lam: float = 0.0051) -> Tensor:
     """Returns `sum_u (1 - M_uu)^2 + lam sum_u sum_{v != u} (1 + M_uv)^2` of the logits' correlation M.
 
-    M_uv is the correlation, over the batch, of the student's logit of class u and the teacher's of class v. The same class
-    should agree, different classes should be opposed (-1 and not Barlow Twins' 0, as in the authors' code; there the
-    correlation is smaller by the factor (B - 1) / B). A class whose logit is the same for the whole batch, and a batch
-    of one sample, correlate with nothing and have no gradient. The loss is summed over classes and does not depend on B.
+    M_uv is the correlation, over the batch, of the student's logit of class u and the teacher's of class v.
+    The same class should agree, different classes should be opposed (-1 and not Barlow Twins' 0, as in the
+    authors' code; there the correlation is smaller by the factor (B - 1) / B). A class whose logit is the
+    same for the whole batch, and a batch of one sample, correlate with nothing and have no gradient. The loss
+    is summed over classes and does not depend on B.
 
     Args:
         student: `(B, C)`.
@@ -63,16 +64,17 @@ def _normalized(logits: Tensor) -> Tensor:
 class FCCL(PublicExchange):
     """Exchange by correlation on public data, with distillation from a client's former models on its own.
 
-    Huang, Ye and Du, "Learn from Others and Be Yourself in Heterogeneous Federated Learning", CVPR 2022. In a round,
-    clients send logits of public samples and learn their mean by `cross_correlation_loss`. Then each trains on its own
-    data with `L + inter KL(previous || model) + intra KL(pretrained || model)`, mean over the batch: the model after
-    its last round knows other domains, the model after training alone knows its own. Loss and weights are as in
-    the authors' code; the numbers of the equations could not be checked. Logits are exchanged once per round, as in the
-    paper; in the authors' code they are computed anew at every step, in train mode.
+    Huang, Ye and Du, "Learn from Others and Be Yourself in Heterogeneous Federated Learning", CVPR 2022. In a
+    round, clients send logits of public samples and learn their mean by `cross_correlation_loss`. Then each
+    trains on its own data with `L + inter KL(previous || model) + intra KL(pretrained || model)`, mean over
+    the batch: the model after its last round knows other domains, the model after training alone knows its
+    own. Loss and weights are as in the authors' code; the numbers of the equations could not be checked.
+    Logits are exchanged once per round, as in the paper; in the authors' code they are computed anew at every
+    step, in train mode.
 
-    The first `warmup` rounds are the training alone. With 0 of them, the pretrained weights are those that clients start
-    from; a client that is first drawn later has trained alone after its first round. Both former models are
-    used in eval mode. A client keeps two models. Travels: see `PublicExchange`.
+    The first `warmup` rounds are the training alone. With 0 of them, the pretrained weights are those that
+    clients start from; a client that is first drawn later has trained alone after its first round. Both
+    former models are used in eval mode. A client keeps two models. Travels: see `PublicExchange`.
 
     Args:
         lam: Weight of the pairs of different classes in the correlation.
@@ -83,7 +85,8 @@ class FCCL(PublicExchange):
         batch_size: Samples in a step, at least 2; correlations are over these.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range.

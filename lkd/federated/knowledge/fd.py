@@ -25,19 +25,20 @@ if TYPE_CHECKING:
 class FD(Algorithm):
     """Federated distillation: a sample's target is the other clients' mean output for its class.
 
-    Jeong et al., "Communication-Efficient On-Device Machine Learning: Federated Distillation and Augmentation under
-    Non-IID Private Data", 2018, arXiv:1811.11479, Algorithm 1. While it trains, client k averages its softmax outputs
-    `F_k,l` over its samples of each class l; the server averages over the M clients that have the class, and sends to k
-    the mean over the others, `(M F_l - F_k,l) / (M - 1)`. In the next round the loss of a sample of class l is
-    `L + gamma CE(target, F(x))` with that mean as soft target. A class that no other client has gives no
-    target. Travels: C x C probabilities and C counts up, C x C probabilities and C flags down, whatever the model; in
-    addition, once for each architecture, one client's number of classes.
+    Jeong et al., "Communication-Efficient On-Device Machine Learning: Federated Distillation and Augmentation
+    under Non-IID Private Data", 2018, arXiv:1811.11479, Algorithm 1. While it trains, client k averages its
+    softmax outputs `F_k,l` over its samples of each class l; the server averages over the M clients that have
+    the class, and sends to k the mean over the others, `(M F_l - F_k,l) / (M - 1)`. In the next round the
+    loss of a sample of class l is `L + gamma CE(target, F(x))` with that mean as soft target. A class that no
+    other client has gives no target. Travels: C x C probabilities and C counts up, C x C probabilities and C
+    flags down, whatever the model; in addition, once for each architecture, one client's number of classes.
 
     Args:
         gamma: Weight of the distillation. At 0 this is local training. Default 1.
         layer: Layer that gives the logits; `""` is the module's output.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For a negative gamma, and, before any training, if clients have different classes.

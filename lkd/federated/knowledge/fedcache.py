@@ -35,21 +35,23 @@ HASHED = "hashed"
 class FedCache(Algorithm):
     """Distillation of each sample from the mean cached logits of the R most similar samples of its class.
 
-    Wu et al., "FedCache: A Knowledge Cache-driven Federated Learning Architecture for Personalized Edge Intelligence",
-    2023, arXiv:2308.07816. The server keeps hash, label and logits of all
-    samples; a client minimizes `L + alpha T^2 KL(softmax(m / T) || softmax(z / T))`, m the mean of the cached logits of the
-    related samples, by cosine. alpha = 1.5, R = 16, T = 3 and the mean of raw logits are those of the authors' code.
+    Wu et al., "FedCache: A Knowledge Cache-driven Federated Learning Architecture for Personalized Edge
+    Intelligence", 2023, arXiv:2308.07816. The server keeps hash, label and logits of all samples; a client
+    minimizes `L + alpha T^2 KL(softmax(m / T) || softmax(z / T))`, m the mean of the cached logits of the
+    related samples, by cosine. alpha = 1.5, R = 16, T = 3 and the mean of raw logits are those of the
+    authors' code.
 
-    Here neighbors are exact (the authors approximate them by HNSW), the cache holds the logits of the trained model in
-    eval mode (the authors': those of each training step), and in its first round a client learns nothing from the cache
-    (the authors' begins with zeros, which pull to the uniform distribution). Hashes are sent with a client's first
-    logits.
+    Here neighbors are exact (the authors approximate them by HNSW), the cache holds the logits of the trained
+    model in eval mode (the authors': those of each training step), and in its first round a client learns
+    nothing from the cache (the authors' begins with zeros, which pull to the uniform distribution). Hashes
+    are sent with a client's first logits.
 
-    Travels: once the encoder down, hashes and labels up; in a round each sample's logits up, its teacher's logits and a
-    flag down; no weights. Logged are `cache/hit_rate` (samples with a teacher), `cache/age` (of the teachers' logits, in
-    rounds), `cache/acc_hits` (accuracy of the teachers by the sent labels), and `bytes/saved` (against sending hashes and
-    labels in every round). A sample without a teacher learns from its label alone, so misses have no accuracy. Labels
-    leave the clients, and a hash is a view of a sample: choose an encoder that keeps little of it.
+    Travels: once the encoder down, hashes and labels up; in a round each sample's logits up, its teacher's
+    logits and a flag down; no weights. Logged are `cache/hit_rate` (samples with a teacher), `cache/age` (of
+    the teachers' logits, in rounds), `cache/acc_hits` (accuracy of the teachers by the sent labels), and
+    `bytes/saved` (against sending hashes and labels in every round). A sample without a teacher learns from
+    its label alone, so misses have no accuracy. Labels leave the clients, and a hash is a view of a sample:
+    choose an encoder that keeps little of it.
 
     Args:
         encoder: Maps inputs to hashes `(B, ...)`, the same module for all clients; it is not trained.
@@ -58,7 +60,8 @@ class FedCache(Algorithm):
         temperature: T.
         layer: Layer that gives the logits; `""` is the module's output.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range, a layer that does not exist, or clients with different classes.
@@ -143,9 +146,7 @@ class FedCache(Algorithm):
         knowledge, uses = self._fetch(server.cohort, ages)
         encoder = {ENCODER + name: tensor for name, tensor in self.state["encoder"].items()}
         for i, sent in knowledge.items():
-            if str(i) not in self.state.get(
-                "codes", {}
-            ):  # a client without hashes needs the encoder
+            if str(i) not in self.state.get("codes", {}):  # a client without hashes needs the encoder
                 sent |= encoder
         told = server.gather(server.train(knowledge=knowledge))
         cache = {name: dict(self.state.get(name, {})) for name in ("logits", "codes", "labels")}

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 class FedDF(Algorithm):
     """FedAvg, after which the server's model learns from the clients' ensemble on unlabeled data.
 
-    Lin et al., "Ensemble Distillation for Robust Model Fusion in Federated Learning", NeurIPS 2020, arXiv:2006.07242,
-    Algorithm 1 (one architecture) and 3 (several: each starts from the mean of its own clients, and all learn from the
-    ensemble of all clients): `x <- x - eta d KL(softmax(1/|S| sum_k f(y_k)), softmax(f(x))) / dx`, Adam with lr 1e-3 and
-    cosine annealing, at most 10,000 steps of 128 samples, stopped after 1000 without a lower loss on a tenth of the
-    public data that is kept apart, whose best weights are returned. (The paper validates with labels, which a server
-    without any does not have.) Travels what FedAvg's does; the public data stay at the server.
+    Lin et al., "Ensemble Distillation for Robust Model Fusion in Federated Learning", NeurIPS 2020,
+    arXiv:2006.07242, Algorithm 1 (one architecture) and 3 (several: each starts from the mean of its own
+    clients, and all learn from the ensemble of all clients):
+    `x <- x - eta d KL(softmax(1/|S| sum_k f(y_k)), softmax(f(x))) / dx`, Adam with lr 1e-3 and cosine
+    annealing, at most 10,000 steps of 128 samples, stopped after 1000 without a lower loss on a tenth of the
+    public data that is kept apart, whose best weights are returned. (The paper validates with labels, which a
+    server without any does not have.) Travels what FedAvg's does; the public data stay at the server.
 
     Args:
         steps: Most steps of distillation in a round. At 0 this is FedAvg.
@@ -38,17 +39,20 @@ class FedDF(Algorithm):
         lr: Adam's first learning rate.
         temperature: Temperature of both softmaxes.
         of: What the ensemble averages: `"logits"`, as published, or `"probabilities"`.
-        rule: A robust rule in place of the ensemble's average; that for the weights is `Federation(aggregator=...)`.
-        average: Whether the student starts from the mean of the clients' weights; else it continues from its own.
+        rule: A robust rule in place of the ensemble's average; that for the weights is
+            `Federation(aggregator=...)`.
+        average: Whether the student starts from the mean of the clients' weights; else it continues from its
+            own.
         patience: Steps without a lower loss on the held-out data, after which it stops.
         check: Steps between two measurements of that loss.
         layer: Layer that gives the logits; `""` is the module's output.
         weighting: How clients' weights are averaged.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range, and, before any training, if there are no public data, clients have different
-            classes, or layers are personal or common to several architectures.
+        ValueError: For numbers out of range, and, before any training, if there are no public data, clients
+            have different classes, or layers are personal or common to several architectures.
     """
 
     supports_multiple_models = True

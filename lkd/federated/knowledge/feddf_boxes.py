@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 class FedDFBoxes(Algorithm):
     """FedAvg, after which the server's detector learns the clients' fused boxes on public frames.
 
-    The loop is that of FedDF (Lin et al., NeurIPS 2020, arXiv:2006.07242, Algorithms 1 and 3; several architectures each
-    start from the mean of their own clients, and all learn from all). Weighted box fusion (Solovyev et al. 2021,
-    arXiv:1910.13302) replaces the mean logits, and the detector's own loss replaces the divergence. The
-    server trains with the module's own optimizer, begun anew each round. Travels what FedAvg's does; the public frames
-    stay at the server.
+    The loop is that of FedDF (Lin et al., NeurIPS 2020, arXiv:2006.07242, Algorithms 1 and 3; several
+    architectures each start from the mean of their own clients, and all learn from all). Weighted box fusion
+    (Solovyev et al. 2021, arXiv:1910.13302) replaces the mean logits, and the detector's own loss replaces
+    the divergence. The server trains with the module's own optimizer, begun anew each round. Travels what
+    FedAvg's does; the public frames stay at the server.
 
     Args:
         epochs: Passes over the public frames in a round. At 0 this is FedAvg.

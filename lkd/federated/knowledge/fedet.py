@@ -32,8 +32,8 @@ def variance_weighted(logits: Tensor, members: Tensor | None = None) -> Tensor:
 
     Args:
         logits: z, `(K, N, C)`.
-        members: Models that count for each sample, `(K, N)` bool. Default: all. The mean is 0 where no model counts, or
-            all variances are 0.
+        members: Models that count for each sample, `(K, N)` bool. Default: all. The mean is 0 where no model
+            counts, or all variances are 0.
 
     Returns:
         `(N, C)`.
@@ -57,8 +57,9 @@ def consensus_and_diversity(logits: Tensor) -> tuple[Tensor, Tensor]:
         logits: `(K, N, C)`.
 
     Returns:
-        One-hot labels `(N, C)`, of the largest variance-weighted logit; and probabilities `(N, C)`, the softmax of the
-        variance-weighted logits of the models with another largest logit, or zeros where there are none.
+        One-hot labels `(N, C)`, of the largest variance-weighted logit; and probabilities `(N, C)`, the
+        softmax of the variance-weighted logits of the models with another largest logit, or zeros where there
+        are none.
 
     Example:
         >>> import torch
@@ -96,20 +97,22 @@ def ensemble_transfer_loss(logits: Tensor, labels: Tensor, others: Tensor, lam: 
 class FedET(Algorithm):
     """Ensemble transfer: clients train small models, and the server trains a larger one on their ensemble.
 
-    Cho, Manoel, Joshi, Sim and Dimitriadis, "Heterogeneous Ensemble Knowledge Transfer for Training Large Models in
-    Federated Learning", IJCAI 2022, arXiv:2204.12703. In a round, (1) each client trains the small model that it is
-    assigned; (2) the representation layers, which all models have in common, are averaged over all clients; (3)
-    the large model learns, on unlabeled data at the server, the label of the variance-weighted consensus and, with weight
-    lam, the opinion of the models that disagree, see `consensus_and_diversity`; (4) each small model becomes the mean
-    over its own clients, with the representation layers of the large one.
+    Cho, Manoel, Joshi, Sim and Dimitriadis, "Heterogeneous Ensemble Knowledge Transfer for Training Large
+    Models in Federated Learning", IJCAI 2022, arXiv:2204.12703. In a round, (1) each client trains the small
+    model that it is assigned; (2) the representation layers, which all models have in common, are averaged
+    over all clients; (3) the large model learns, on unlabeled data at the server, the label of the
+    variance-weighted consensus and, with weight lam, the opinion of the models that disagree, see
+    `consensus_and_diversity`; (4) each small model becomes the mean over its own clients, with the
+    representation layers of the large one.
 
     The large model is the federation's `model`, which `client_models` gives to no client. The small ones are
-    `other_models`, and the representation layers `shared_layers`: `Federation(model=large, other_models=[a, b],
-    client_models=[1, 2, 1, ...], shared_layers=["network.head"])`. Without `shared_layers`, nothing comes back to the
-    clients. Formulas and defaults are as in a public implementation by others; the paper's text could not be checked.
-    There, samples on which all agree are pulled to the uniform distribution; here the diversity leaves them alone. There,
-    all clients count alike in means, which is `weighting="uniform"` here; the default weights them by their samples.
-    Travels: a small model each way; the public data stay at the server.
+    `other_models`, and the representation layers `shared_layers`:
+    `Federation(model=large, other_models=[a, b], client_models=[1, 2, ...], shared_layers=["network.head"])`.
+    Without `shared_layers`, nothing comes back to the clients. Formulas and defaults are as in a public
+    implementation by others; the paper's text could not be checked. There, samples on which all agree are
+    pulled to the uniform distribution; here the diversity leaves them alone. There, all clients count alike
+    in means, which is `weighting="uniform"` here; the default weights them by their samples. Travels: a small
+    model each way; the public data stay at the server.
 
     Args:
         lam: Weight of the diversity.
@@ -119,11 +122,12 @@ class FedET(Algorithm):
         momentum: Momentum of the large model's SGD, begun anew in every round.
         layer: Layer that gives the logits; `""` is the module's output.
         weighting: How clients' weights are averaged.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range; before any training, if there are no public data, clients have different
-            classes or personal layers, or a client has the large model.
+        ValueError: For numbers out of range; before any training, if there are no public data, clients have
+            different classes or personal layers, or a client has the large model.
 
     Example:
         >>> FedET(steps=64).lam

@@ -37,21 +37,23 @@ class FedGen(Algorithm):
     """Data-free distillation: FedAvg whose clients also train on features from the server's generator.
 
     Zhu, Hong and Zhou, "Data-Free Knowledge Distillation for Heterogeneous Federated Learning", ICML 2021,
-    arXiv:2105.10056, Algorithm 1. The server trains G(z | y) such that the clients' heads g_k see label y in its features
-    (`ensemble_loss`), plus eta times `diversity_loss`; y is drawn from the classes' shares p(y) in the clients' training
-    data. From the second round on a client's loss is `L + alpha CE(g(z'), y') + beta KL(softmax(g(z)) || f(x))`: z' is
-    generated for labels y' drawn from p, as many as the batch has samples, and z for the batch's own labels; its softmax
-    is a constant. The paper has the first two terms with weight 1. The KL, both weights of 10, their decay by .98 per
-    round, and the server's loss and optimizer (Adam, 50 steps of 32, lr 3e-4, weight decay .01) are those of the authors'
-    code. Noise is normal, as in the paper (uniform in the code). The authors' further adversarial term has weight 0 there
-    and is left out.
+    arXiv:2105.10056, Algorithm 1. The server trains G(z | y) such that the clients' heads g_k see label y in
+    its features (`ensemble_loss`), plus eta times `diversity_loss`; y is drawn from the classes' shares p(y)
+    in the clients' training data. From the second round on a client's loss is
+    `L + alpha CE(g(z'), y') + beta KL(softmax(g(z)) || f(x))`: z' is generated for labels y' drawn from p, as
+    many as the batch has samples, and z for the batch's own labels; its softmax is a constant. The paper has
+    the first two terms with weight one. The KL, both weights of 10, their decay by .98 per round, and the
+    server's loss and optimizer (Adam, 50 steps of 32, lr 3e-4, weight decay .01) are those of the authors'
+    code. Noise is normal, as in the paper (uniform in the code). The authors' further adversarial term has
+    weight 0 there and is left out.
 
-    Travels: the weights both ways; in addition the generator and p(y) down, and C label counts up. Heads have to be
-    shared. They are all that is shared with `Federation(personal_layers=["network.extractor"])`, for example.
+    Travels: the weights both ways; in addition the generator and p(y) down, and C label counts up. Heads have
+    to be shared. They are all that is shared with `Federation(personal_layers=["network.extractor"])`, for
+    example.
 
     Args:
-        generator: Maps noise `(B, generator.noise)` and labels `(B,)` below `generator.classes` to what `head` takes,
-            such as a `FeatureGenerator`.
+        generator: Maps noise `(B, generator.noise)` and labels `(B,)` below `generator.classes` to what
+            `head` takes, such as a `FeatureGenerator`.
         head: Layer of the clients' module that turns features into logits.
         alpha: Weight of the cross entropy on generated features. If beta is 0, too, alpha = 0 is FedAvg.
         beta: Weight of the KL.
@@ -67,8 +69,8 @@ class FedGen(Algorithm):
         weighting: How clients' weights are averaged.
 
     Raises:
-        ValueError: For numbers out of range, a layer that does not exist, a head that does not fit the generator, or
-            one that is not shared.
+        ValueError: For numbers out of range, a layer that does not exist, a head that does not fit the
+            generator, or one that is not shared.
 
     Example:
         >>> from lkd.models import FeatureGenerator

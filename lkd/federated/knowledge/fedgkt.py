@@ -47,7 +47,6 @@ def gkt_server_loss(
         logits: `z_s`, logits of the server, `(B, C)`.
         client: `z_c`, logits of the client that has the samples, `(B, C)`; a constant.
         labels: `(B,)`.
-        labels: `(B,)`.
         alpha: Weight of the cross entropy.
         temperature: T.
 
@@ -62,22 +61,24 @@ def gkt_server_loss(
 class FedGKT(Algorithm):
     """Group knowledge transfer: the server trains a large model on clients' features, and returns its logits.
 
-    He, Annavaram and Avestimehr, "Group Knowledge Transfer: Federated Learning of Large CNNs at the Edge", NeurIPS 2020,
-    arXiv:2007.14513, Algorithm 1. A client trains its small model, an extractor with a head, by its own loss plus
-    `alpha T^2 KL(softmax(z_s / T) || softmax(z_c / T))`, where z_s are the logits that the server's model gave its samples in
-    the round before (none in the first). Then it sends features, logits and labels of all its training samples, on
-    which the server trains by `gkt_server_loss`. The weight alpha of the KL at the client and of the CE at the server, and
-    T = 3, are those of the authors' code; the paper has alpha = 1.
+    He, Annavaram and Avestimehr, "Group Knowledge Transfer: Federated Learning of Large CNNs at the Edge",
+    NeurIPS 2020, arXiv:2007.14513, Algorithm 1. A client trains its small model, an extractor with a head, by
+    its own loss plus `alpha T^2 KL(softmax(z_s / T) || softmax(z_c / T))`, where z_s are the logits that the
+    server's model gave its samples in the round before (none in the first). Then it sends features, logits
+    and labels of all its training samples, on which the server trains by `gkt_server_loss`. The weight alpha
+    of the KL at the client and of the CE at the server, and T = 3, are those of the authors' code; the paper
+    has alpha = 1.
 
-    Here the server shuffles the samples of all clients (the authors take client after client), its optimizer begins
-    anew in every round, and the logits that it sends are those of the trained model in eval mode.
+    Here the server shuffles the samples of all clients (the authors take client after client), its optimizer
+    begins anew in every round, and the logits that it sends are those of the trained model in eval mode.
 
-    Travels: features, logits and labels of every training sample up, the server's logits down; no weights. Labels
-    leave the clients. Clients may have any extractors with features of one shape. A client's metrics are those of
-    its small model; `predict` uses both parts.
+    Travels: features, logits and labels of every training sample up, the server's logits down; no weights.
+    Labels leave the clients. Clients may have any extractors with features of one shape. A client's metrics
+    are those of its small model; `predict` uses both parts.
 
     Args:
-        server: The large model: a module that maps features to logits, such as a `Classifier`; its optimizer trains it.
+        server: The large model: a module that maps features to logits, such as a `Classifier`; its optimizer
+            trains it.
         features: Layer of the clients' modules that gives the features for the server.
         layer: Layer that gives the clients' logits; `""` is the module's output.
         alpha: Weight of KL at the client and of CE at the server. At 0 clients train alone.
@@ -85,7 +86,8 @@ class FedGKT(Algorithm):
         epochs: The server's passes over all features in a round.
         batch_size: Samples in a step of the server.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range, a layer that does not exist, or features of different shapes.

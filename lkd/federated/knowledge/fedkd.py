@@ -34,11 +34,11 @@ def fedkd_loss(
 ) -> Tensor:
     """Computes the loss that is added to the private model's own cross entropy.
 
-    It is `CE_s + [KL(p || s) + KL(s || p) + sum MSE(h_p, h_s)] / (CE_p + CE_s)` with the softmaxes p and s of the private
-    and the shared model: the less correct the two predictions are, the less they are learned. KL is summed over classes
-    and averaged over the batch, its first argument a constant; MSE is the mean over all values, and moves both models. The
-    sum of cross entropies is a constant weight: differentiated, as in the authors' code, it would reward a larger
-    cross entropy where the models differ.
+    It is `CE_s + [KL(p || s) + KL(s || p) + sum MSE(h_p, h_s)] / (CE_p + CE_s)` with the softmaxes p and s of
+    the private and the shared model: the less correct the two predictions are, the less they are learned. KL
+    is summed over classes and averaged over the batch, its first argument a constant; MSE is the mean over
+    all values, and moves both models. The sum of cross entropies is a constant weight: differentiated, as in
+    the authors' code, it would reward a larger cross entropy where the models differ.
 
     Args:
         private: Logits `(B, C)` of the private model.
@@ -77,19 +77,20 @@ def energy_at(done: float, start: float, end: float) -> float:
 class FedKD(Algorithm):
     """Mutual distillation: clients share a small model by compressed updates, and keep a large one.
 
-    Wu, Wu, Lyu, Huang and Xie, "Communication-efficient federated learning via knowledge distillation", Nature
-    Communications 2022, arXiv:2108.13323. It has adaptive mutual distillation and a hidden loss (`fedkd_loss`; the private
-    model is the paper's teacher, the shared one its student), and dynamic approximation by singular values (`low_rank`),
-    which keep the share `T(t) = start + (end - start) t` of the energy. As in the authors' code, a round's change is
-    factored, once at the clients and then, their mean, at the server. A convolution's kernel counts as the
-    matrix `(out, in h w)`, which is our choice. Batch statistics count as vectors.
+    Wu, Wu, Lyu, Huang and Xie, "Communication-efficient federated learning via knowledge distillation",
+    Nature Communications 2022, arXiv:2108.13323. It has adaptive mutual distillation and a hidden loss
+    (`fedkd_loss`; the private model is the paper's teacher, the shared one its student), and dynamic
+    approximation by singular values (`low_rank`), which keep the share `T(t) = start + (end - start) t` of
+    the energy. As in the authors' code, a round's change is factored, once at the clients and then, their
+    mean, at the server. A convolution's kernel counts as the matrix `(out, in h w)`, which is our choice.
+    Batch statistics count as vectors.
 
-    Travels: up, factors of the change of the shared model; down, factors of the mean change, which clients add to the
-    weights that they remember, or all weights to a client that did not take part in the round before. The clients'
-    modules hold both models, as `PrivateSharedClassifier` does; the module's own loss is that of the private one. All layers
-    are personal to the Federation, so it needs no `personal_layers`; `server_optimizer` and `aggregator` have no effect.
-    The server's model has the trained shared model (of `PrivateSharedClassifier` read `acc_shared`) beside a private one
-    that stays as it started.
+    Travels: up, factors of the change of the shared model; down, factors of the mean change, which clients
+    add to the weights that they remember, or all weights to a client that did not take part in the round
+    before. The clients' modules hold both models, as `PrivateSharedClassifier` does; the module's own loss is
+    that of the private one. All layers are personal to the Federation, so it needs no `personal_layers`;
+    `server_optimizer` and `aggregator` have no effect. The server's model has the trained shared model (of
+    `PrivateSharedClassifier` read `acc_shared`) beside a private one that stays as it started.
 
     Args:
         rounds: Rounds of the whole run, over which the energy rises.
@@ -99,7 +100,8 @@ class FedKD(Algorithm):
         attention: Layers `[private, shared]` whose attention maps are compared as they are. Default: none.
         private: Layer that gives the private model's logits.
         shared: Layer that gives the shared model's logits; its parameters and float buffers travel.
-        adapter: Trainable layer that maps the shared hidden state to the private one's size; it stays with the client.
+        adapter: Trainable layer that maps the shared hidden state to the private one's size; it stays with
+            the client.
         label_key: Key or index of the labels in a batch.
         weighting: How changes are averaged.
 

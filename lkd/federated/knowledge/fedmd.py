@@ -30,21 +30,22 @@ PRETRAINED = "pretrained"
 class FedMD(PublicExchange):
     """Exchange of scores of public samples, whose mean clients digest before they train on their own data.
 
-    Li and Wang, "FedMD: Heterogenous Federated Learning via Model Distillation", 2019, arXiv:1910.03581, Algorithm 1:
-    transfer learning (train on the labeled public data, here `pretrain`, and then on private data, here `warmup`); then,
-    in every round, communicate, aggregate `f(x) = 1/m sum_k f_k(x)`, distribute, digest (train towards the consensus),
-    revisit (train on private data). The average of probabilities (`of="probabilities"`), learned by the KL divergence, is
-    not steered by a client whose logits are large.
+    Li and Wang, "FedMD: Heterogenous Federated Learning via Model Distillation", 2019, arXiv:1910.03581,
+    Algorithm 1: transfer learning (train on the labeled public data, here `pretrain`, and then on private
+    data, here `warmup`); then, in every round, communicate, aggregate `f(x) = 1/m sum_k f_k(x)`, distribute,
+    digest (train towards the consensus), revisit (train on private data). The average of probabilities
+    (`of="probabilities"`), learned by the KL divergence, is not steered by a client whose logits are large.
 
-    As in the authors' code, each party pretrains by its own loss before it sees private data; raw logits are digested by
-    the mean absolute error, one pass, batch 256, 5000 samples; heads cover public and private classes. There, both stages
-    of transfer learning stop early, by accuracy on test data, after at most 20 epochs (batch 128) and 25 (batch 32); here
-    their lengths are given. There, a round's samples keep the proportions of the public labels, and Adam's state is
-    kept; here they are drawn regardless of labels, and the optimizer begins anew for pretraining, digestion and training.
+    As in the authors' code, each party pretrains by its own loss before it sees private data; raw logits are
+    digested by the mean absolute error, one pass, batch 256, 5000 samples; heads cover public and private
+    classes. There, both stages of transfer learning stop early, by accuracy on test data, after at most 20
+    epochs (batch 128) and 25 (batch 32); here their lengths are given. There, a round's samples keep the
+    proportions of the public labels, and Adam's state is kept; here they are drawn regardless of labels, and
+    the optimizer begins anew for pretraining, digestion and training.
 
-    Pretraining works as a client's training on its own data (hooks, accumulation, clipping), except that its logs are
-    dropped. A client that is first drawn in a later round pretrains then. Travels: see `PublicExchange`; pretraining adds
-    only the number of the round.
+    Pretraining works as a client's training on its own data (hooks, accumulation, clipping), except that its
+    logs are dropped. A client that is first drawn in a later round pretrains then. Travels: see
+    `PublicExchange`; pretraining adds only the number of the round.
 
     Args:
         samples: Public samples in a round; None for all of them.
@@ -55,12 +56,14 @@ class FedMD(PublicExchange):
         rule: A robust rule in place of the mean, such as `GeometricMedian()`.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
-        pretrain: Epochs on the labeled public data, in batches of `batch_size`, before a client's first round. At 0
-            public labels are not used. They must be classes of the clients' heads.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        pretrain: Epochs on the labeled public data, in batches of `batch_size`, before a client's first
+            round. At 0 public labels are not used. They must be classes of the clients' heads.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range; before any training, for `pretrain` on public data without labels.
+        ValueError: For numbers out of range; before any training, for `pretrain` on public data without
+            labels.
         TypeError: For a `rule` that is not a `Rule`.
 
     Example:

@@ -31,26 +31,30 @@ if TYPE_CHECKING:
 class FedProto(Algorithm):
     """Local training that pulls features to the mean feature of their class over all clients.
 
-    Tan et al., "FedProto: Federated Prototype Learning across Heterogeneous Clients", AAAI 2022, arXiv:2105.00243,
-    Algorithm 1. A client's prototype of class j is its mean feature, eq. (3), here of the trained model in eval mode (the
-    authors' code: of the batches of its last epoch, while it trains). The server's prototype is their mean weighted by
-    samples over the clients that have the class, eq. (6) (without the further factor 1/|N_j| there, which would shrink it;
-    the authors' code averages without weights: `weighting="uniform"`). A client minimizes `L + lam d(f(x), C_y)`, where d is
-    the mean squared difference over the features of every sample, as in the authors' code (the paper's eq. (7) has the
-    distance of the batch's prototypes). The equations' numbers could not be checked. A class that no client of a round has
-    keeps its prototype. Travels: per class a feature and a count, each way; in addition, once for each architecture, the
-    size of one client's features. Features must have one size.
+    Tan et al., "FedProto: Federated Prototype Learning across Heterogeneous Clients", AAAI 2022,
+    arXiv:2105.00243, Algorithm 1. A client's prototype of class j is its mean feature, eq. (3), here of the
+    trained model in eval mode (the authors' code: of the batches of its last epoch, while it trains). The
+    server's prototype is their mean weighted by samples over the clients that have the class, eq. (6)
+    (without the further factor 1/|N_j| there, which would shrink it; the authors' code averages without
+    weights: `weighting="uniform"`). A client minimizes `L + lam d(f(x), C_y)`, where d is the mean squared
+    difference over the features of every sample, as in the authors' code (the paper's eq. (7) has the
+    distance of the batch's prototypes). The equations' numbers could not be checked. A class that no client
+    of a round has keeps its prototype. Travels: per class a feature and a count, each way; in addition, once
+    for each architecture, the size of one client's features. Features must have one size.
 
     Args:
         layer: Layer that gives the features, `(B, D)`; maps are flattened.
         classes: Number of classes.
-        lam: Weight of the distance. At 0 this is local training. The paper takes 1 on MNIST and FEMNIST, .1 on CIFAR-10.
+        lam: Weight of the distance. At 0 this is local training. The paper takes 1 on MNIST and FEMNIST, .1
+            on CIFAR-10.
         label_key: Key or index of the labels in a batch.
         weighting: How prototypes are averaged: by the clients' samples of the class, or all alike.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For a negative lam, and, before any training, features of different sizes or labels out of range.
+        ValueError: For a negative lam, and, before any training, features of different sizes or labels out of
+            range.
     """
 
     aggregates_weights = False

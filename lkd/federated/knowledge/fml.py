@@ -26,9 +26,10 @@ def fml_loss(
 ) -> Tensor:
     """Computes the loss that is added to alpha times the private model's own loss.
 
-    It is `(1 - alpha) KL(p_shared || p_private) + beta CE(p_shared, y) + (1 - beta) KL(p_private || p_shared)`. Every p is a
-    softmax at temperature 1, KL is summed over the classes, and all means are over the batch; the p before the `||` is a
-    constant.
+    It is
+    `(1 - alpha) KL(p_shared || p_private) + beta CE(p_shared, y) + (1 - beta) KL(p_private || p_shared)`.
+    Every p is a softmax at temperature 1, KL is summed over the classes, and all means are over the batch;
+    the p before the `||` is a constant.
 
     Args:
         private: Logits `(B, C)` of the private model.
@@ -49,20 +50,23 @@ def fml_loss(
 
 
 class FML(Algorithm):
-    """Federated mutual learning: clients' shared ("meme") models are averaged, their private ones stay with them.
+    """Federated mutual learning: the clients' shared ("meme") models are averaged, their private ones not.
 
     Shen et al., "Federated Mutual Learning", 2020, arXiv:2006.16765. Every client trains its private model by
     `alpha CE(p_private, y) + (1 - alpha) KL(p_shared || p_private)` and its copy of the shared one by
-    `beta CE(p_shared, y) + (1 - beta) KL(p_private || p_shared)` on the same batches (deep mutual learning, Zhang et al.
-    2018); the server averages the shared models. Both step at once, from the predictions before the step. Some
-    re-implementations also take the mean of KL over the classes, which makes it C times weaker; here it is summed.
-    The average by samples is that of FedAvg and our choice. Travels: the shared model down, its change up.
+    `beta CE(p_shared, y) + (1 - beta) KL(p_private || p_shared)` on the same batches (deep mutual learning,
+    Zhang et al. 2018); the server averages the shared models. Both step at once, from the predictions before
+    the step. Some re-implementations also take the mean of KL over the classes, which makes it C times
+    weaker; here it is summed. The average by samples is that of FedAvg and our choice. Travels: the shared
+    model down, its change up.
 
-    The client's module holds both models, as `PrivateSharedClassifier` does; its own loss is that of the private one. Give
-    `Federation(personal_layers=["network.private"])`, and, if there are other architectures, `shared_layers=["network.shared"]`.
+    The client's module holds both models, as `PrivateSharedClassifier` does; its own loss is that of the
+    private one. Give `Federation(personal_layers=["network.private"])`, and, if there are other
+    architectures, `shared_layers=["network.shared"]`.
 
     Args:
-        alpha: Weight of the private model's own loss against the shared model's predictions. At 1 it learns alone.
+        alpha: Weight of the private model's own loss against the shared model's predictions. At 1 it learns
+            alone.
         beta: The same for the shared model. With both at 1 this is FedAvg beside local training.
         private: Layer that gives the private model's logits.
         shared: Layer that gives the shared model's logits; its parameters, and no others, may travel.
@@ -70,8 +74,8 @@ class FML(Algorithm):
         weighting: How shared models are averaged.
 
     Raises:
-        ValueError: If alpha or beta is not in [0, 1]; in the first round, if anything but the shared model would travel,
-            or not all architectures have it in common.
+        ValueError: If alpha or beta is not in [0, 1]; in the first round, if anything but the shared model
+            would travel, or not all architectures have it in common.
 
     Example:
         >>> FML(alpha=0.5, beta=0.5).shared

@@ -38,7 +38,8 @@ def mixtures(probabilities: Tensor, coefficients: Tensor) -> Tensor:
 def coefficient_gradient(probabilities: Tensor, coefficients: Tensor) -> Tensor:
     """Returns the gradient of every client's `KL(t_k || z_k)` with respect to its row of c.
 
-    It is `d/dc_kj = 1/N sum_n sum_c z_jnc (log t_knc - log z_knc + 1)`, smallest for clients j with the predictions of k.
+    It is `d/dc_kj = 1/N sum_n sum_c z_jnc (log t_knc - log z_knc + 1)`, smallest for clients j with the
+    predictions of k.
 
     Args:
         probabilities: z, `(K, N, C)`.
@@ -82,24 +83,25 @@ def project_to_simplex(rows: Tensor) -> Tensor:
 class KTpFL(PublicExchange):
     """Exchange of predictions, of which each client learns its own mixture with learned coefficients.
 
-    Zhang, Guo, Ma, Wang, Xu and Wu, "Parameterized Knowledge Transfer for Personalized Federated Learning", NeurIPS
-    2021, arXiv:2111.02862. The server has a knowledge coefficient matrix c, at first 1/K everywhere. It and the models
-    minimize `sum_k D_k/D (L_k + lam KL(sum_j c_kj z_j || z_k)) + rho sum_kj (c_kj - 1/K)^2` in turns, z being the
-    soft predictions of public data and D_k the sizes of the private data. In a round, clients predict; the server makes
-    one step, `c_k <- c_k - lr (lam D_k/D d KL/dc_k + 2 rho (c_k - 1/K))`, see `coefficient_gradient`; client k learns
-    `sum_j c_kj z_j`, and then its own data.
+    Zhang, Guo, Ma, Wang, Xu and Wu, "Parameterized Knowledge Transfer for Personalized Federated Learning",
+    NeurIPS 2021, arXiv:2111.02862. The server has a knowledge coefficient matrix c, at first 1/K everywhere.
+    It and the models minimize `sum_k D_k/D (L_k + lam KL(sum_j c_kj z_j || z_k)) + rho sum_kj (c_kj - 1/K)^2`
+    in turns, z being the soft predictions of public data and D_k the sizes of the private data. In a round,
+    clients predict; the server makes one step, `c_k <- c_k - lr (lam D_k/D d KL/dc_k + 2 rho (c_k - 1/K))`,
+    see `coefficient_gradient`; client k learns `sum_j c_kj z_j`, and then its own data.
 
-    Order and one exchange per round are those of the authors' code. We differ from it as follows. There, the step is on
-    the mean squared error of soft predictions, its length is tuned by the size of the gradient, and each row then goes
-    through a softmax. Here, it is on the KL of the paper's objective (whose equation numbers could not be checked), and
-    the row is projected to the nearest distribution, as otherwise a mixture need not be one. T = 10 there. If only some
-    clients take part, the step is on their part of c, which keeps its share of each row. The distillation has the factor
-    T^2 and the client's own optimizer. lr and T are our choice. Travels: see `PublicExchange`; each client gets its own
-    targets.
+    Order and one exchange per round are those of the authors' code. We differ from it as follows. There, the
+    step is on the mean squared error of soft predictions, its length is tuned by the size of the gradient,
+    and each row then goes through a softmax. Here, it is on the KL of the paper's objective (whose equation
+    numbers could not be checked), and the row is projected to the nearest distribution, as otherwise a
+    mixture need not be one. T = 10 there. If only some clients take part, the step is on their part of c,
+    which keeps its share of each row. The distillation has the factor T^2 and the client's own optimizer. lr
+    and T are our choice. Travels: see `PublicExchange`; each client gets its own targets.
 
     Args:
         lam: Weight of the distillation. At 0 this is local training.
-        rho: Weight of the pull of c to 1/K; large values make it FedMD with probabilities. Default: .7, as in the authors' code.
+        rho: Weight of the pull of c to 1/K; large values make it FedMD with probabilities. Default: .7, as in
+            the authors' code.
         lr: Step size of c, at most 1 / rho, or c would not settle.
         temperature: T of the soft predictions.
         samples: Public samples in a round; None for all of them.
@@ -107,7 +109,8 @@ class KTpFL(PublicExchange):
         batch_size: Samples in a step.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range.

@@ -48,7 +48,8 @@ def mean_of_others(means: dict[str, Tensor], counts: dict[str, Tensor], modality
         modality: The modality to leave out.
 
     Returns:
-        `mean (C, D)`, and `count (C,)`, the number of modalities in each mean; empty where there is no other modality.
+        `mean (C, D)`, and `count (C,)`, the number of modalities in each mean; empty where there is no other
+        modality.
 
     Example:
         >>> means = {"a": torch.tensor([[1.0]]), "b": torch.tensor([[2.0]]), "c": torch.tensor([[0.0]])}
@@ -68,38 +69,41 @@ def mean_of_others(means: dict[str, Tensor], counts: dict[str, Tensor], modality
 class ModalPrototypes(Algorithm):
     """Local training that pulls each modality's embeddings to prototypes of its own and of other modalities.
 
-    FedProto (Tan et al., AAAI 2022, arXiv:2105.00243; see `FedProto`) for clients that have different modalities. After its
-    training, a client replies, for each of its modalities m, the mean embedding and the number of samples of each class,
-    over its samples that have m, by the trained model in eval mode. The server's prototype P_m[c] is their mean weighted by
-    samples; a pair of modality and class that no client of a round has keeps its prototype. A client minimizes
+    FedProto (Tan et al., AAAI 2022, arXiv:2105.00243; see `FedProto`) for clients that have different
+    modalities. After its training, a client replies, for each of its modalities m, the mean embedding and the
+    number of samples of each class, over its samples that have m, by the trained model in eval mode. The
+    server's prototype P_m[c] is their mean weighted by samples; a pair of modality and class that no client
+    of a round has keeps its prototype. A client minimizes
 
         L + mean_m (intra mse(z_m, P_m[y]) + inter mse(z_m, Q_m[y])),
 
-    Q_m[c] being the mean of P_m'[c] over the other modalities m' that have the class. A mean squared difference is over the
-    features of the batch's samples that have m, the mean over m is over the client's modalities that some sample has.
-    A class without a prototype adds nothing. So a client of one modality learns what others see of a class with theirs;
-    if all clients have that one modality, this is FedProto on its embeddings.
+    Q_m[c] being the mean of P_m'[c] over the other modalities m' that have the class. A mean squared
+    difference is over the features of the batch's samples that have m, the mean over m is over the client's
+    modalities that some sample has. A class without a prototype adds nothing. So a client of one modality
+    learns what others see of a class with theirs; if all clients have that one modality, this is FedProto on
+    its embeddings.
 
-    Exchanging prototypes across modalities is the idea of MFCPL (Le et al., "Cross-Modal Prototype based Multimodal
-    Federated Learning under Severely Missing Modality", arXiv:2401.13898), whose cross-modal term is a contrastive one and
-    which also averages weights; its equations could not be checked, so the terms here are FedProto's, and both weights
-    are our choice.
+    Exchanging prototypes across modalities is the idea of MFCPL (Le et al., "Cross-Modal Prototype based
+    Multimodal Federated Learning under Severely Missing Modality", arXiv:2401.13898), whose cross-modal term
+    is a contrastive one and which also averages weights; its equations could not be checked, so the terms
+    here are FedProto's, and both weights are our choice.
 
-    Travels: up, per class an embedding and a count, for every modality that the client has; down, the same for all
-    modalities known so far; in addition, once for each architecture, the sizes of one client's embeddings. Embeddings of
-    all modalities and clients must have one size.
+    Travels: up, per class an embedding and a count, for every modality that the client has; down, the same
+    for all modalities known so far; in addition, once for each architecture, the sizes of one client's
+    embeddings. Embeddings of all modalities and clients must have one size.
 
     Args:
         classes: Number of classes.
         intra: Weight of the distance to the modality's own prototypes.
-        inter: Weight of the distance to the other modalities' prototypes. With both at 0 this is local training.
+        inter: Weight of the distance to the other modalities' prototypes. With both at 0 this is local
+            training.
         layer: Layers that give the embeddings `(B, D)`, with `{modality}` as the placeholder of the modality.
         modalities: Modalities that take part. Default: all that a client's `network.modalities` names.
         label_key: Key or index of the labels in a batch.
 
     Raises:
-        ValueError: For numbers out of range, and, before any training, embeddings of different sizes, labels out of
-            range, or modules that do not say which modalities they have.
+        ValueError: For numbers out of range, and, before any training, embeddings of different sizes, labels
+            out of range, or modules that do not say which modalities they have.
 
     Example:
         >>> ModalPrototypes(classes=5, inter=0.5).layer

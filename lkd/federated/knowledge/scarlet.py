@@ -28,22 +28,23 @@ LABELS = "labels"
 class SCARLET(DSFL):
     """DS-FL with a cache of soft labels at server and clients; only missing and expired labels travel.
 
-    Azuma, Nishio, Kitagawa, Nakano and Tanimura, "Soft-Label Caching and Sharpening for Communication-Efficient Federated
-    Distillation", IEEE Transactions on Mobile Computing 2026, arXiv:2504.19602. In a round, clients predict only those of
-    its public samples whose label is missing in the server's cache, or older there than `duration` rounds. They learn all
-    samples of the round, the others from the cache. The server knows what each client has: with the new labels, a client
-    that was away is sent those of the round's samples that it missed (the paper's catch-up package), so all learn the same
-    targets. A client that has left still counts in the labels that it helped to make, as long as they are valid.
+    Azuma, Nishio, Kitagawa, Nakano and Tanimura, "Soft-Label Caching and Sharpening for
+    Communication-Efficient Federated Distillation", IEEE Transactions on Mobile Computing 2026,
+    arXiv:2504.19602. In a round, clients predict only those of its public samples whose label is missing in
+    the server's cache, or older there than `duration` rounds. They learn all samples of the round, the others
+    from the cache. The server knows what each client has: with the new labels, a client that was away is sent
+    those of the round's samples that it missed (the paper's catch-up package), so all learn the same targets.
+    A client that has left still counts in the labels that it helped to make, as long as they are valid.
 
-    Abstract and the authors' code were read; the paper's text could not be. In the code a signal (cached, newly cached,
-    expired) goes with each sample; an expired label is deleted, and its successor is learned but not kept, so it is asked
-    for a second time. Here the successor is kept at once, so a flag is enough: sent or not. beta = 2 and 50 rounds are
-    those of the authors' code.
+    Abstract and the authors' code were read; the paper's text could not be. In the code a signal (cached,
+    newly cached, expired) goes with each sample; an expired label is deleted, and its successor is learned
+    but not kept, so it is asked for a second time. Here the successor is kept at once, so a flag is enough:
+    sent or not. beta = 2 and 50 rounds are those of the authors' code.
 
-    With `duration=0` this is `DSFL` with the same arguments, bit for bit and byte for byte. Travels: what DS-FL sends, but
-    only of the samples in question, and a byte per sample of the round in messages that do not cover all of them. Logged
-    are `cache/hit_rate`, `cache/age` in rounds, and `bytes/saved` against DS-FL. A client keeps P x C numbers for P public
-    samples.
+    With `duration=0` this is `DSFL` with the same arguments, bit for bit and byte for byte. Travels: what
+    DS-FL sends, but only of the samples in question, and a byte per sample of the round in messages that do
+    not cover all of them. Logged are `cache/hit_rate`, `cache/age` in rounds, and `bytes/saved` against
+    DS-FL. A client keeps P x C numbers for P public samples.
 
     Args:
         duration: Rounds for which a label is valid after the one in which it was made.
@@ -55,14 +56,16 @@ class SCARLET(DSFL):
         batch_size: Samples in a step.
         server_epochs: Passes of the server's model; 0 leaves it as it is. Default: as `epochs`.
         layer: Layer that gives the logits; `""` is the module's output.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
-        measure: Whether the true labels of the public data are read, once, to measure how often labels are right: those
-            from the cache as `cache/acc_hits`, new ones as `cache/acc_misses`. Nothing learns from them.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        measure: Whether the true labels of the public data are read, once, to measure how often labels are
+            right: those from the cache as `cache/acc_hits`, new ones as `cache/acc_misses`. Nothing learns
+            from them.
         label_key: Key or index of the labels in a batch.
 
     Raises:
-        ValueError: For numbers out of range or another aggregation; before any training, without public data, for public
-            data other than those of a resumed run, or for `measure` on public data without labels.
+        ValueError: For numbers out of range or another aggregation; before any training, without public data,
+            for public data other than those of a resumed run, or for `measure` on public data without labels.
 
     Example:
         >>> SCARLET(duration=5).beta

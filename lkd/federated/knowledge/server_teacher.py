@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 class ServerTeacher(PublicExchange):
     """Distillation from a frozen teacher at the server, by its probabilities of public samples.
 
-    In a round, clients digest the teacher's probabilities, then train. The teacher may have modalities that no client
-    has: it takes a public sample as a whole, a client takes the modalities that it owns. The loss of the digestion is
-    `T^2` times the KL divergence of the student's softened probabilities from the teacher's (Hinton, Vinyals and Dean,
-    "Distilling the Knowledge in a Neural Network", 2015, arXiv:1503.02531, section 2). The client's own labels are learned
-    in the training that follows, so the two losses are not added.
+    In a round, clients digest the teacher's probabilities, then train. The teacher may have modalities that
+    no client has: it takes a public sample as a whole, a client takes the modalities that it owns. The loss
+    of the digestion is `T^2` times the KL divergence of the student's softened probabilities from the
+    teacher's (Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015,
+    arXiv:1503.02531, section 2). The client's own labels are learned in the training that follows, so the two
+    losses are not added.
 
-    Travels: down N x C numbers of N public samples, with the number of the round and its seed; up only the number of
-    steps that a client made. The public data themselves are not counted, as in all algorithms.
+    Travels: down N x C numbers of N public samples, with the number of the round and its seed; up only the
+    number of steps that a client made. The public data themselves are not counted, as in all algorithms.
 
     Args:
         teacher: The model. It stays at the server; no client gets it.
@@ -41,12 +42,13 @@ class ServerTeacher(PublicExchange):
         temperature: T, above 0.
         layer: Layer of the client's module that gives the logits; `""` is its forward's output.
         warmup: Rounds of private training before the first digestion.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         TypeError: For a teacher that is not a `Teacher`.
-        ValueError: For numbers out of range; before any training, without public data, or if the teacher and the clients
-            have different classes.
+        ValueError: For numbers out of range; before any training, without public data, or if the teacher and
+            the clients have different classes.
 
     Example:
         >>> from torch import nn

@@ -22,8 +22,9 @@ def refresh(
 ) -> Tensor:
     """Updates all clients' pools for this round; an entry is a neighbor and the round of its checkpoint.
 
-    A pool is first filled with present checkpoints of random neighbors. Then, every `every` rounds, a random entry is
-    replaced by the present checkpoint of a random neighbor. An entry whose owner is no longer a neighbor is removed.
+    A pool is first filled with present checkpoints of random neighbors. Then, every `every` rounds, a random
+    entry is replaced by the present checkpoint of a random neighbor. An entry whose owner is no longer a
+    neighbor is removed.
 
     Args:
         pool: Pools of the last round, `(K, size, 2)`, or None.

@@ -43,8 +43,8 @@ class Collections(list[list[int]]):
         Args:
             kind_of: Gives the number of a client's architecture.
 
-            Raises:
-                ValueError: If there is one; the message says how to give its members one architecture.
+        Raises:
+            ValueError: If there is one; the message says how to give its members one architecture.
         """
         for members in self:
             if len(kinds := {kind_of(k) for k in members}) > 1:

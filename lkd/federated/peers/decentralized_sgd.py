@@ -17,24 +17,26 @@ if TYPE_CHECKING:
 class DecentralizedSGD(Algorithm):
     """Gossip averaging: in each round, a client trains and mixes its weights with its neighbors'.
 
-    Lian et al., "Can Decentralized Algorithms Outperform Centralized Algorithms? A Case Study for Decentralized Parallel
-    Stochastic Gradient Descent", NeurIPS 2017, arXiv:1705.09056, Algorithm 1: `x_k <- sum_j W_kj x_j - gamma g(x_k)`, where
-    W is symmetric and doubly stochastic; here it has the Metropolis weights of the graph. The change `Delta_k` by local
-    training, with as many steps as `LocalTraining` says, replaces the gradient step.
+    Lian et al., "Can Decentralized Algorithms Outperform Centralized Algorithms? A Case Study for
+    Decentralized Parallel Stochastic Gradient Descent", NeurIPS 2017, arXiv:1705.09056, Algorithm 1:
+    `x_k <- sum_j W_kj x_j - gamma g(x_k)`, where W is symmetric and doubly stochastic; here it has the
+    Metropolis weights of the graph. The change `Delta_k` by local training, with as many steps as
+    `LocalTraining` says, replaces the gradient step.
 
-    Travels, along each edge: the parameters that train and the float buffers. Buffers (batch statistics), which the
-    paper does not have, are always those after training, for `sum_j W_kj v_j + Delta_k` could be a negative variance. A
-    client that does not take part in a round, or fails, is left out, and each neighbor adds its weight to that of its own
-    model: W stays symmetric and doubly stochastic.
+    Travels, along each edge: the parameters that train and the float buffers. Buffers (batch statistics),
+    which the paper does not have, are always those after training, for `sum_j W_kj v_j + Delta_k` could be a
+    negative variance. A client that does not take part in a round, or fails, is left out, and each neighbor
+    adds its weight to that of its own model: W stays symmetric and doubly stochastic.
 
     Args:
         topology: An undirected graph.
-        mix: `"before"` mixes the neighbors' parameters before this round's training, `sum_j W_kj x_j + Delta_k`, as in
-            Algorithm 1. `"after"` mixes those after it, `sum_j W_kj (x_j + Delta_j)` (adapt, then combine), with the new steps.
+        mix: `"before"` mixes the neighbors' parameters before this round's training,
+            `sum_j W_kj x_j + Delta_k`, as in Algorithm 1. `"after"` mixes those after it,
+            `sum_j W_kj (x_j + Delta_j)` (adapt, then combine), with the new steps.
 
     Raises:
-        ValueError: For an unknown `mix`; in a round, before any training, for a directed graph, or a graph for another
-            number of clients.
+        ValueError: For an unknown `mix`; in a round, before any training, for a directed graph, or a graph
+            for another number of clients.
 
     Example:
         >>> from lkd.federated.topology import Ring

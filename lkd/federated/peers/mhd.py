@@ -38,21 +38,22 @@ AVERAGES = "averages"
 class MHD(Algorithm):
     """Multi-headed distillation: peers learn from neighbors' embeddings and heads on unlabeled public data.
 
-    Zhmoginov, Sandler, Miller, Kristiansen and Vladymyrov, "Decentralized Learning with Multi-Headed Distillation", CVPR
-    2023, arXiv:2211.15774. In each step, client k minimizes its own loss on a private batch (its main head learns from
-    labels alone) plus, on a public batch x, `nu_emb sum_j ||xi_k / |xi_k| - xi_j / |xi_j|||^2 + nu_aux sum_{m >= 1}
-    CE(t_m, h_k^m)`, where the target t_m is chosen among the teachers' heads m - 1 and its own. Teachers are drawn from
-    a pool of stale checkpoints of its neighbors. See `lkd.losses.multi_head`.
+    Zhmoginov, Sandler, Miller, Kristiansen and Vladymyrov, "Decentralized Learning with Multi-Headed
+    Distillation", CVPR 2023, arXiv:2211.15774. In each step, client k minimizes its own loss on a private
+    batch (its main head learns from labels alone) plus, on a public batch x,
+    `nu_emb sum_j ||xi_k / |xi_k| - xi_j / |xi_j|||^2 + nu_aux sum_{m >= 1} CE(t_m, h_k^m)`, where the target
+    t_m is chosen among the teachers' heads m - 1 and its own. Teachers are drawn from a pool of stale
+    checkpoints of its neighbors. See `lkd.losses.multi_head`.
 
-    Travels, from each neighbor to each client that learns from it: embedding and logits of all heads on the public
-    samples of the steps that it teaches. No weights travel: a client keeps checkpoints of itself for as long as they are
-    in some pool. The samples follow from the seed. Clients may have any backbones and label sets; the sizes of embedding
-    and heads must be the same (`lkd.modules.MultiHeadClassifier`).
+    Travels, from each neighbor to each client that learns from it: embedding and logits of all heads on the
+    public samples of the steps that it teaches. No weights travel: a client keeps checkpoints of itself for
+    as long as they are in some pool. The samples follow from the seed. Clients may have any backbones and
+    label sets; the sizes of embedding and heads must be the same (`lkd.modules.MultiHeadClassifier`).
 
     Args:
         topology: The graph `G_t`; an edge from k to j means that k learns from j.
-        heads: Layers that give the logits, the main head first. Default: those of a `MultiHeadClassifier` with as many
-            auxiliary heads as it has.
+        heads: Layers that give the logits, the main head first. Default: those of a `MultiHeadClassifier`
+            with as many auxiliary heads as it has.
         embedding: Layer that gives the embedding.
         nu_emb: Weight of the embedding's distillation. At 0 embeddings are neither sent nor compared.
         nu_aux: Weight of the auxiliary heads' distillation.
@@ -61,15 +62,16 @@ class MHD(Algorithm):
         refresh: Rounds between two replacements in the pool; a round is S_P steps.
         teachers: Delta, teachers in a step; None: the whole pool.
         batch_size: Public samples in a step.
-        collections: Lists of ids, each of clients that form one node of the graph. The weights of a node's clients are
-            averaged after every round (this travels, too), and its first client answers for it. The lists must name every
-            client once, and the clients of a list have one architecture. Default: every client is a node.
+        collections: Lists of ids, each of clients that form one node of the graph. The weights of a node's
+            clients are averaged after every round (this travels, too), and its first client answers for it.
+            The lists must name every client once, and the clients of a list have one architecture. Default:
+            every client is a node.
         input_key: Entry of a public batch that the forward is given, or several; see
             `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range; before the first round, if there are no public data, if a layer does not
-            exist, or if the graph is for another number of clients.
+        ValueError: For numbers out of range; before the first round, if there are no public data, if a layer
+            does not exist, or if the graph is for another number of clients.
 
     Example:
         >>> from lkd.federated.topology import Ring

@@ -30,8 +30,9 @@ def neighbors_loss(
 ) -> Tensor:
     """Computes the dissimilarity of a head from several teachers, `T² D`, mean over the batch.
 
-    Holistic: D compares the student with `softmax(mean_j z_j / T)`, a mean of logits. Pairwise: D is summed over the
-    teachers' `softmax(z_j / T)`. `"msed"` compares all at once, whatever the strategy. See `lkd.losses.dissimilarity`.
+    Holistic: D compares the student with `softmax(mean_j z_j / T)`, a mean of logits. Pairwise: D is summed
+    over the teachers' `softmax(z_j / T)`. `"msed"` compares all at once, whatever the strategy. See
+    `lkd.losses.dissimilarity`.
 
     Args:
         student: Logits `(B, C)`.

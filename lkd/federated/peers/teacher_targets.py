@@ -66,8 +66,8 @@ class Lessons:
                 `"<round>/steps"` the n steps that they are for.
 
         Returns:
-            `heads (S, T, m + 1, B, C)`, `embedding (S, T, B, D)` if there is one, and `valid (S, T)`; empty without
-                any answer.
+            `heads (S, T, m + 1, B, C)`, `embedding (S, T, B, D)` if there is one, and `valid (S, T)`; empty
+            without any answer.
 
         Raises:
             ValueError: If peers have embeddings or heads of different sizes.

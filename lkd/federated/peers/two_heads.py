@@ -41,42 +41,48 @@ BEGUN = "begun"
 class TwoHeads(Algorithm):
     """Training alone, then distillation of a second head from the neighbors' second heads on private data.
 
-    Molo, Vadicamo, Carlini, Gennaro and Connor, "Information Dissimilarity Measures in Decentralized Knowledge
-    Distillation", SISAP 2024 (LNCS 15268, pages 140 to 154); Molo, Vadicamo, Gennaro and Carlini, "Decentralized edge
-    learning", Future Generation Computer Systems 176 (10.1016/j.future.2025.108171): in effect a simplified `MHD`. In
-    the first phase all layers train on the client's own loss, which should be the first head's cross entropy. Then the
-    second head, at first a copy of the first head, trains by `alpha CE + (1 - alpha) D` on the client's private batches,
-    alpha weighting the labels. D compares it with the neighbors' and the client's own second heads as they were when the
-    round began; in the first round these are copies of the first heads. All other layers are frozen bit for bit: in eval
-    mode, without statistics that change and without weight decay. D is the mean over the batch.
+    Molo, Vadicamo, Carlini, Gennaro and Connor, "Information Dissimilarity Measures in Decentralized
+    Knowledge Distillation", SISAP 2024 (LNCS 15268, pages 140 to 154); Molo, Vadicamo, Gennaro and Carlini,
+    "Decentralized edge learning", Future Generation Computer Systems 176 (10.1016/j.future.2025.108171): in
+    effect a simplified `MHD`. In the first phase all layers train on the client's own loss, which should be
+    the first head's cross entropy. Then the second head, at first a copy of the first head, trains by
+    `alpha CE + (1 - alpha) D` on the client's private batches, alpha weighting the labels. D compares it with
+    the neighbors' and the client's own second heads as they were when the round began; in the first round
+    these are copies of the first heads. All other layers are frozen bit for bit: in eval mode, without
+    statistics that change and without weight decay. D is the mean over the batch.
 
-    This follows the published code of the second paper. In that of the first, the second head is deeper, and the client
-    itself is not among its teachers. The second paper's code sums D over the batch while CE is a mean, which makes D
-    stronger by the batch size; leaves T² out; sorts each row of the first head's weights when it copies them; lets the
-    student's and the teachers' batch statistics change; and keeps of each round the epoch with the lowest validation loss.
-    None of that is done here, and `LocalTraining` sets the length of a round.
+    This follows the published code of the second paper. In that of the first, the second head is deeper, and
+    the client itself is not among its teachers. The second paper's code sums D over the batch while CE is a
+    mean, which makes D stronger by the batch size; leaves T² out; sorts each row of the first head's weights
+    when it copies them; lets the student's and the teachers' batch statistics change; and keeps of each round
+    the epoch with the lowest validation loss. None of that is done here, and `LocalTraining` sets the length
+    of a round.
 
-    Travels along an edge, once for each edition: first the neighbor's backbone and second head (parameters that train,
-    float buffers), then, as the backbone is frozen, its second head alone. A neighbor that has stopped or does not
-    take part in a round teaches by the last edition that the client holds. With `stopping`, two losses per edge and round.
+    Travels along an edge, once for each edition: first the neighbor's backbone and second head (parameters
+    that train, float buffers), then, as the backbone is frozen, its second head alone. A neighbor that has
+    stopped or does not take part in a round teaches by the last edition that the client holds. With
+    `stopping`, two losses per edge and round.
 
     Args:
         topology: The graph, directed or not; an edge from k to j means that k learns from j.
         warmup: Rounds of the first phase.
         alpha: Weight of the labels against D, in [0, 1].
         measure: D, see `lkd.losses.dissimilarity.dissimilarity_loss`.
-        strategy: How several teachers are compared, see `neighbors_loss`. `"holistic"` was better in the paper.
+        strategy: How several teachers are compared, see `neighbors_loss`. `"holistic"` was the
+            better one.
         temperature: T. At 1 the loss is the published one except for the mean over the batch.
-        stopping: Rule when a client's second head is done; `train/stopped` is the share of samples whose clients have
-            stopped. It needs validation data at every client. None: never.
+        stopping: Rule when a client's second head is done; `train/stopped` is the share of samples whose
+            clients have stopped. It needs validation data at every client. None: never.
         first: Layer that is the first head; its input is the embedding.
         second: Layer that is the second head, of the same shape.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range and unknown names; before any training, if a layer does not exist, the heads
-            differ in shape, the graph is for another number of clients, or a client lacks validation data for `stopping`.
+        ValueError: For numbers out of range and unknown names; before any training, if a layer does not
+            exist, the heads differ in shape, the graph is for another number of clients, or a client lacks
+            validation data for `stopping`.
 
     Example:
         >>> from lkd.federated.topology import Ring

@@ -15,7 +15,8 @@ class CacheUse:
         lookups: Samples that the client was to learn.
         hits: Lookups for which the cache had an answer.
         age: Rounds since the answer was made, summed over the hits.
-        bytes_saved: Bytes, up and down, that sending all anew would have cost more; below 0 if the cache cost more.
+        bytes_saved: Bytes, up and down, that sending all anew would have cost more; below 0 if the cache cost
+            more.
         hits_judged: Hits whose true class is known.
         hits_right: Judged hits with the right answer.
         misses_judged: Samples that were asked anew, and whose true class is known.

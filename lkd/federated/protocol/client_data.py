@@ -156,8 +156,8 @@ def kind_of(client: int, architectures: int, client_models: Sequence[int] | None
         architectures: Number of architectures.
         client_models: Architecture of every client, by its id; None for turns.
 
-        Raises:
-            ValueError: If `client_models` has no entry for the client.
+    Raises:
+        ValueError: If `client_models` has no entry for the client.
 
     Example:
         >>> kind_of(3, 2, None), kind_of(1, 2, [0, 0])

@@ -39,7 +39,8 @@ class Description:
         local: Settings of local training.
         personal_layers: Patterns of the layers that never leave a client.
         client_models: Architecture of every client, by its id; None for turns.
-        seed: Seed of the federation. All randomness of a client's work comes from it, the round and the client.
+        seed: Seed of the federation. All randomness of a client's work comes from it, the round and the
+            client.
     """
 
     models: Sequence[LightningModule]

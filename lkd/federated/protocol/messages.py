@@ -16,8 +16,8 @@ class RefusalError(ValueError):
 
 
 @dataclass
-Message from the server to a client.
-    """What a client is sent.
+class Message:
+    """Message from the server to a client.
 
     Attributes:
         tensors: Groups that are named like the weights, such as `{"x": {...}, "c": {...}}`.

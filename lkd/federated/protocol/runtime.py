@@ -28,7 +28,7 @@ class Runtime:
         """Moves a batch to the module's device, in its precision; fp32 on a CPU needs no move."""
         if not self._moves:
             return batch
-        module, trainer = self.module, self.trainer  # not by the strategy, which would call the federation's hooks
+        module, trainer = self.module, self.trainer  # the strategy would call the federation's hooks
         # a measurement in the middle of a round
         looks = trainer.training and not module.training
         with stage(trainer, "validating") if looks else contextlib.nullcontext():

@@ -30,8 +30,8 @@ class Layout:
 
 
 @dataclass(frozen=True)
-Names of a module's tensors, by where they belong.
-    """Names of a module's tensors, by whose they are.
+class Split:
+    """Names of a module's tensors, by where they belong.
 
     Attributes:
         shared: Parameters that train and travel.
@@ -50,8 +50,8 @@ def split_names(module: nn.Module, source: nn.Module, patterns: Sequence[str]) -
     Args:
         module: The module that trains.
         source: The same module at the server.
-        patterns: Names of parameters and buffers (`fnmatch`, or a prefix such as `"network.head"`) that never leave the
-            client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al. 2021).
+        patterns: Names of parameters and buffers (`fnmatch`, or a prefix such as `"network.head"`) that never
+            leave the client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al. 2021).
 
     Raises:
         ValueError: If a pattern matches nothing.

@@ -1,4 +1,4 @@
-"""Joins the clients' replies of a round: by mean, sum or robust rule, over architectures and ranks."""
+"""Aggregation of the clients' replies of a round, by mean, sum or robust rule."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -190,8 +190,8 @@ class Reduction:
     def _update(self, reply: Reply) -> Tensor:
         """Flattens a client's change of weights and buffers for the rule.
 
-        The rule gets changes of statistics, not statistics, which clipping would shrink. Complex numbers count as two real
-        coordinates, so that distances and norms are right.
+        The rule gets changes of statistics, not statistics, which clipping would shrink. Complex numbers
+        count as two real coordinates, so that distances and norms are right.
         """
         buffers = reply.tensors["buffers"]
         changes = [buffers[n] - before for n, before in self._buffers.items()]

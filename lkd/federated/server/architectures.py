@@ -22,7 +22,8 @@ class Architecture:
         source: The module, with the weights that clients start from.
         personal_layers: Patterns of the layers that never leave a client.
         prefix: Prefix of the names of its tensors at the server.
-        shared_layers: Patterns of layers shared with another architecture, which keep their names at the server.
+        shared_layers: Patterns of layers shared with another architecture, which keep their names at the
+            server.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class Architectures(list[Architecture]):
 
     Args:
         model: The first architecture; its tensors keep their names at the server.
-        other_models: The other architectures; their tensors' names at the server begin with `"other_models.0."` etc.
+        other_models: The other architectures; their tensors' names at the server begin with
+            `"other_models.0."` etc.
         client_models: Architecture of every client, by its id. Default: in turns.
         personal_layers: Patterns of the layers that never leave a client.
         shared_layers: Patterns of layers that the others share with the first one.

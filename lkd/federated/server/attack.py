@@ -19,14 +19,15 @@ class Attack:
     """Attack by clients that train honestly, but reply something else than what they have learned.
 
     They falsify the change of the weights, and knowledge in tables: logits or probabilities of public
-    samples `(N, C)`, means of classes `(C, D)`. Vectors, such as counts of samples, and numbers stay true. A false reply
-    that is `Federation(outlier_factor=...)` times as long as others' is left out before a rule sees it.
+    samples `(N, C)`, means of classes `(C, D)`. Vectors, such as counts of samples, and numbers stay true. A
+    false reply that is `Federation(outlier_factor=...)` times as long as others' is left out before a rule
+    sees it.
 
     Args:
         clients: Ids of the clients that lie, in every round.
-        kind: `"sign_flip"`: the opposite of what they have learned (Li et al., "RSA", AAAI 2019, arXiv:1811.03761);
-            `"scale"`: a multiple of it, which outweighs the others in a mean; `"noise"`: Gaussian noise of the same
-            length (Blanchard et al. 2017, Section 4, draw it unscaled).
+        kind: `"sign_flip"`: the opposite of what they have learned (Li et al., "RSA", AAAI 2019,
+            arXiv:1811.03761); `"scale"`: a multiple of it, which outweighs the others in a mean; `"noise"`:
+            Gaussian noise of the same length (Blanchard et al. 2017, Section 4, draw it unscaled).
         scale: How many times as long the false reply is.
         seed: Seed of the noise, which depends on (seed, round, client).
 

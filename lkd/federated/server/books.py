@@ -78,8 +78,8 @@ def totals(records: Sequence[Record], speeds: dict[int, float]) -> dict[str, flo
         speeds: Speeds of clients' machines relative to this one, where they are not 1.
 
     Returns:
-        Numbers of clients that succeeded and failed, their seconds in total, and those of the slowest if each had its
-        own machine; where the algorithm has a cache, its rates (see `CacheUse.rates`).
+        Numbers of clients that succeeded and failed, their seconds in total, and those of the slowest if each
+        had its own machine; where the algorithm has a cache, its rates (see `CacheUse.rates`).
 
     Example:
         >>> records = [Record(0, "a", 10, seconds=2.0), Record(1, "b", 10, seconds=1.0, error="OSError")]

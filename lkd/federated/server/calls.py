@@ -23,9 +23,9 @@ Configs = Config | dict[int, Config]
 class Calls:
     """Sender of messages that passes on the useful replies; the others go into the records.
 
-    A reply that is no larger than the server's own weights passes at once. A larger one waits until all clients have
-    replied, as only then there is a median to compare it with. So few models are in memory at once, and all ranks decide
-    alike.
+    A reply that is no larger than the server's own weights passes at once. A larger one waits until all
+    clients have replied, as only then there is a median to compare it with. So few models are in memory at
+    once, and all ranks decide alike.
 
     Args:
         index: Number of the round.
@@ -36,7 +36,8 @@ class Calls:
         on_record: Is told of every client that is done.
         undo: Restores what a client kept before an answer that is not accepted.
         outlier_factor: How far a reply may be from the others, see `Federation`. None: any distance.
-        fewest: Replies that a robust rule needs. If they would be fewer without the outliers, the rule gets these, too.
+        fewest: Replies that a robust rule needs. If they would be fewer without the outliers, the rule gets
+            these, too.
     """
 
     def __init__(

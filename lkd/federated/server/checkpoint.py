@@ -110,8 +110,8 @@ class Population:
 def _told_apart(loader: Any, population: int) -> dict[str, Any]:
     """Describes a population: its size and, where the data has them, digests of names, sizes and samples.
 
-    A `FederatedDataModule`'s data knows all names, sizes and rows without creating a client. Sizes alone are not enough:
-    equal shares drawn with another seed hold other samples.
+    A `FederatedDataModule`'s data knows all names, sizes and rows without creating a client. Sizes alone are
+    not enough: equal shares drawn with another seed hold other samples.
     """
     data = getattr(loader, "dataset", None)
     names, sizes = getattr(data, "names", None), getattr(data, "sizes", None)

@@ -14,9 +14,10 @@ class FedAdam(torch.optim.Optimizer):
     """Adam on the mean change of the weights (FedAdam).
 
     Reddi et al., "Adaptive Federated Optimization", ICLR 2021, arXiv:2003.00295, Algorithm 2:
-    `m <- beta1 m + (1 - beta1) Delta`, `v <- beta2 v + (1 - beta2) Delta^2`, `x <- x + lr m / (sqrt(v) + tau)`, with `m = 0` and
-    `v = tau^2` at first and **no bias correction**. `torch.optim.Adam`, which corrects both moments, is the alternative.
-    `Federation` takes it as `server_optimizer`; its gradient is `-Delta`.
+    `m <- beta1 m + (1 - beta1) Delta`, `v <- beta2 v + (1 - beta2) Delta^2`,
+    `x <- x + lr m / (sqrt(v) + tau)`, with `m = 0` and `v = tau^2` at first and **no bias correction**.
+    `torch.optim.Adam`, which corrects both moments, is the alternative. `Federation` takes it as
+    `server_optimizer`; its gradient is `-Delta`.
 
     Args:
         params: Parameters or groups of them.
@@ -76,7 +77,7 @@ class FedAdam(torch.optim.Optimizer):
 class FedYogi(FedAdam):
     """Yogi on the mean change of the weights, otherwise as `FedAdam`.
 
-    `v <- v - (1 - beta2) Delta^2 sign(v - Delta^2)`.
+    Its second moment is `v <- v - (1 - beta2) Delta^2 sign(v - Delta^2)`.
 
     Args:
         params: Parameters or groups of them.

@@ -17,7 +17,8 @@ class Fate(NamedTuple):
         available: Whether it can be reached; if not, it does not start and costs nothing.
         work: Share of the local work that it manages, in (0, 1]; 1 for all but stragglers.
         dropped: Whether its reply is lost; a simulation then skips its work, and counts no bytes.
-        speed: Speed of its machine, relative to the median one; the same in every round. Its time is work / speed.
+        speed: Speed of its machine, relative to the median one; the same in every round. Its time is work /
+            speed.
     """
 
     available: bool = True
@@ -29,9 +30,10 @@ class Fate(NamedTuple):
 def epochs(number: int, fate: Fate) -> int:
     """Returns the local epochs out of `number` that a client completes: all, or as a straggler fewer.
 
-    A straggler completes 1 to `number - 1`. FedProx draws these by `randint(1, number)`, whose upper end is exclusive, so
-    a straggler never completes its work; for `work` uniform in (0, 1) this gives the same distribution. A single epoch
-    cannot be completed in part: for `number=1` take `steps` of its batches instead, or stragglers do not differ.
+    A straggler completes 1 to `number - 1`. FedProx draws these by `randint(1, number)`, whose upper end is
+    exclusive, so a straggler never completes its work; for `work` uniform in (0, 1) this gives the same
+    distribution. A single epoch cannot be completed in part: for `number=1` take `steps` of its batches
+    instead, or stragglers do not differ.
 
     Args:
         number: E, the epochs that the server asks for.
@@ -57,17 +59,19 @@ def steps(number: int, fate: Fate) -> int:
 class SystemHeterogeneity:
     """Fates of a round's clients, drawn at random. By default all are reached, finish and reply.
 
-    Stragglers are those of Li et al., "Federated Optimization in Heterogeneous Networks" (FedProx), MLSys 2020,
-    arXiv:1812.06127, Section 5.2: an exact share of every cohort, drawn anew each round. Their partial work is
-    kept (FedProx) or dropped (the FedAvg baseline there). Everything else is drawn for each client alone. All draws
-    depend only on (seed, round, client) and, for stragglers, on the other clients in the cohort.
+    Stragglers are those of Li et al., "Federated Optimization in Heterogeneous Networks" (FedProx), MLSys
+    2020, arXiv:1812.06127, Section 5.2: an exact share of every cohort, drawn anew each round. Their partial
+    work is kept (FedProx) or dropped (the FedAvg baseline there). Everything else is drawn for each client
+    alone. All draws depend only on (seed, round, client) and, for stragglers, on the other clients in the
+    cohort.
 
     Args:
         straggler_share: Share of stragglers: exactly `round(straggler_share K)` of every cohort of K.
         stragglers: `"partial"`: a straggler's partial work counts. `"drop"`: the server does not wait for it.
         dropout: Chance that a client's reply is lost.
         availability: Chance that a client can be reached.
-        speed_sigma: Spread of the machines: speeds are log-normal with median 1 and this deviation of the log.
+        speed_sigma: Spread of the machines: speeds are log-normal with median 1 and this deviation of the
+            log.
         min_work: A straggler's share of the work is uniform in [min_work, 1).
         seed: Not negative. Two studies with the same seed have the same stragglers in each round.
 

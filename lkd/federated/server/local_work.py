@@ -15,8 +15,9 @@ class LocalTraining:
     """Number of local epochs or optimizer steps, the same for every client or drawn for each.
 
     Args:
-        epochs: Passes over the client's data. Two numbers are a range, from which it is drawn anew for every client
-            and round, uniformly, both ends included, as in `E ~ U(2, 5)` of the FedNova paper. Default 1.
+        epochs: Passes over the client's data. Two numbers are a range, from which it is drawn anew for every
+            client and round, uniformly, both ends included, as in `E ~ U(2, 5)` of the FedNova paper. Default
+            1.
         steps: Optimizer steps in place of epochs; two numbers as above.
         accumulate_grad_batches: Batches whose gradients are averaged into one optimizer step; the rest at
             the end of an epoch makes a step, too. Default 1.
@@ -59,7 +60,8 @@ class LocalTraining:
         Args:
             batches: Batches in the client's epoch.
             seed: Seed for drawing from a range.
-            fate: Fate of the client. A straggler makes fewer: whole epochs, as in FedProx, or a share of a single one's steps.
+            fate: Fate of the client. A straggler makes fewer: whole epochs, as in FedProx, or a share of a
+                single one's steps.
         """
         amount = self.low if self.low == self.high else self._random(seed)
         if not self.by_epochs:

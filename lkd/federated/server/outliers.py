@@ -17,7 +17,8 @@ class Size(NamedTuple):
     """Size of a part of a reply, and its limits.
 
     Attributes:
-        value: Euclidean norm of a group of tensors, root mean square of a tensor of knowledge, or absolute value of a number.
+        value: Euclidean norm of a group of tensors, root mean square of a tensor of knowledge, or absolute
+            value of a number.
         harmless: Size up to which the part is accepted, whatever the others' sizes.
         known: Whether the server has something of its own to compare a single reply with.
         factor: How many times the median it may be.
@@ -55,10 +56,10 @@ Middles = Mapping[str, tuple[int, float]]
 def sizes(reply: Reply, factor: float, own: Own, steps: float = 1.0) -> dict[str, Size]:
     """Measures the parts of a reply, by their names in a message.
 
-    The change of the weights may be `factor` times as long as the median, and is harmless up to the length of the weights
-    themselves (or 1). Other parts may be `factor` squared times as large, and are harmless up to `factor` times: buffers
-    hold variances, which are squares, and each algorithm has its own scale of controls, numbers and knowledge. Of buffers
-    their change is measured.
+    The change of the weights may be `factor` times as long as the median, and is harmless up to the length of
+    the weights themselves (or 1). Other parts may be `factor` squared times as large, and are harmless up to
+    `factor` times: buffers hold variances, which are squares, and each algorithm has its own scale of
+    controls, numbers and knowledge. Of buffers their change is measured.
 
     Args:
         reply: The reply.
@@ -92,8 +93,8 @@ def harmless(sizes: Mapping[str, Size]) -> bool:
 def middles(everyone: Sequence[Mapping[str, Size]]) -> Middles:
     """Computes the medians of all replies' sizes, by part.
 
-    Zeros tell nothing about the scale and are not counted. For an even number the smaller one of the middle two is
-    taken, so that two liars of four are found.
+    Zeros tell nothing about the scale and are not counted. For an even number the smaller one of the middle
+    two is taken, so that two liars of four are found.
 
     Args:
         everyone: Sizes of all replies of an exchange, over all ranks.

@@ -10,9 +10,9 @@ from lkd.federated.server.architectures import Architectures
 def check_owned(architectures: Architectures, clients: Iterable[ClientData | ClientInfo]) -> None:
     """Refuses, before any training, a client with samples of which its architecture takes no modality.
 
-    Clients list their samples per modality in `present` (`lkd.datamodules.FederatedDataModule` with a `ModalityPlan`),
-    networks list their modalities in `modalities` (`lkd.models.Multimodal`). If one of the two is missing, nothing is
-    checked.
+    Clients list their samples per modality in `present` (`lkd.datamodules.FederatedDataModule` with a
+    `ModalityPlan`), networks list their modalities in `modalities` (`lkd.models.Multimodal`). If one of the
+    two is missing, nothing is checked.
 
     Args:
         architectures: All architectures.

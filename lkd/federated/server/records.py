@@ -26,9 +26,9 @@ class TooFewClientsError(RuntimeError):
 class Record:
     """Record of a client's part in a round, for reports.
 
-    `seconds` and bytes are those of this process and its messages. `cache` tells how a cache of the algorithm was used, if it
-    has one. `without_loss` counts batches for which the module gave no loss (None); `batches` counts all batches if there
-    are such.
+    `seconds` and bytes are those of this process and its messages. `cache` tells how a cache of the algorithm
+    was used, if it has one. `without_loss` counts batches for which the module gave no loss (None); `batches`
+    counts all batches if there are such.
     """
 
     client: int

@@ -33,8 +33,8 @@ class Rule(ABC):
         """Sets the seed of the rule's draws; called before each round, and passed on to an inner `rule`.
 
         Args:
-            seed: Derived from the federation's seed and the round's number, so it is the same on every rank and in a
-                resumed run.
+            seed: Derived from the federation's seed and the round's number, so it is the same on every rank
+                and in a resumed run.
         """
         reseed([getattr(self, "rule", None)], seed)
 

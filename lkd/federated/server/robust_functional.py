@@ -1,12 +1,12 @@
 """Aggregation that a few wrong or hostile clients cannot steer: functions on the matrix of updates.
 
-A row is one client's update, flattened. No rule weights by the number of samples: a client reports that number
-itself, and one that may lie about its update may also claim any weight. Rows should be finite.
+A row is one client's update, flattened. No rule weights by the number of samples: a client reports that
+number itself, and one that may lie about its update may also claim any weight. Rows should be finite.
 
-The papers' guarantees are for honest updates that are alike, as those of clients with i.i.d. data. They bound the
-distance of the result from the honest mean by how much the honest updates differ. With unlike data these differ much:
-a median then loses accuracy to four liars of ten that it would not lose to two (docs/results.md has the figures).
-`lkd.federated.server.update_mixing` is for such clients.
+The papers' guarantees are for honest updates that are alike, as those of clients with i.i.d. data. They bound
+the distance of the result from the honest mean by how much the honest updates differ. With unlike data these
+differ much: a median then loses accuracy to four liars of ten that it would not lose to two (docs/results.md
+has the figures). `lkd.federated.server.update_mixing` is for such clients.
 
 All results have the updates' type; sums and distances are taken in float64.
 """
@@ -28,8 +28,8 @@ def coordinate_median(updates: Tensor) -> Tensor:
     """Computes the median of every coordinate; for an even number of clients the mean of the middle two.
 
     Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018, arXiv:1803.01498, Definition 1.
-    Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data. The nearer to half, and
-    the more their data differ, the slower is the training.
+    Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data. The nearer to
+    half, and the more their data differ, the slower is the training.
 
     Args:
         updates: `(K, P)`, one row per client.
@@ -74,10 +74,11 @@ def trimmed_mean(updates: Tensor, trim: float = 0.2) -> Tensor:
 def krum(updates: Tensor, byzantine: int, keep: int = 1) -> Tensor:
     """Chooses the update with the closest neighbors (Krum), or averages the `keep` best (Multi-Krum).
 
-    A client's score is the sum of its squared distances to the `K - byzantine - 2` nearest others. The lowest score
-    wins; among equal scores the first row. Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant
-    Gradient Descent", NeurIPS 2017, arXiv:1703.02757, Section 4 and, for Multi-Krum, Section 7. Its guarantee, too, is for
-    i.i.d. data: if clients differ, Krum learns from one client's data alone, and both leave out honest unusual clients.
+    A client's score is the sum of its squared distances to the `K - byzantine - 2` nearest others. The lowest
+    score wins; among equal scores the first row. Blanchard et al., "Machine Learning with Adversaries:
+    Byzantine Tolerant Gradient Descent", NeurIPS 2017, arXiv:1703.02757, Section 4 and, for Multi-Krum,
+    Section 7. Its guarantee, too, is for i.i.d. data: if clients differ, Krum learns from one client's data
+    alone, and both leave out honest unusual clients.
 
     Args:
         updates: `(K, P)`, one row per client.
@@ -88,7 +89,8 @@ def krum(updates: Tensor, byzantine: int, keep: int = 1) -> Tensor:
         `(P,)`.
 
     Raises:
-        ValueError: If the guarantee `K > 2 byzantine + 2` does not hold, or `keep` is not in `1..K - byzantine`.
+        ValueError: If the guarantee `K > 2 byzantine + 2` does not hold, or `keep` is not in
+            `1..K - byzantine`.
 
     Example:
         >>> krum(torch.tensor([[1.0], [1.1], [1.3], [0.8], [1e9]]), byzantine=1)
@@ -115,15 +117,16 @@ def geometric_median(
 ) -> Tensor:
     """Finds the point with the least sum of distances to all updates, by smoothed Weiszfeld iterations.
 
-    Every iteration weights each update by `1 / max(smoothing, distance)`, starting from the mean. Pillutla, Kakade,
-    Harchaoui, "Robust Aggregation for Federated Learning", IEEE TSP 2022, arXiv:1912.13445, Algorithm 2; the
-    clients count alike here. Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data.
+    Every iteration weights each update by `1 / max(smoothing, distance)`, starting from the mean. Pillutla,
+    Kakade, Harchaoui, "Robust Aggregation for Federated Learning", IEEE TSP 2022, arXiv:1912.13445, Algorithm
+    2; the clients count alike here. Holds while fewer than half of the clients are wrong and the honest ones
+    have i.i.d. data.
 
     Args:
         updates: `(K, P)`, one row per client.
         iterations: Largest number of iterations; the paper finds 3 enough in training. Default 100.
-        tolerance: Ends when the mean of the unit vectors to all updates, 0 at the solution, is not longer. It has no
-            unit, so far-off outliers do not end the iteration early. Default 1e-6.
+        tolerance: Ends when the mean of the unit vectors to all updates, 0 at the solution, is not longer. It
+            has no unit, so far-off outliers do not end the iteration early. Default 1e-6.
         smoothing: nu, the distance below which an update pulls less; in units of the updates. Default 1e-6.
 
     Returns:
@@ -184,7 +187,8 @@ def clip_norms(updates: Tensor, max_norm: float | None = None) -> Tensor:
 def squared_distances(updates: Tensor) -> Tensor:
     """Computes squared distances `(K, K)`, float64, of all pairs of rows of `updates (K, P)`.
 
-    They are computed from differences, not from `|a|² + |b|² - 2ab`, which loses a small distance between long updates.
+    They are computed from differences, not from `|a|² + |b|² - 2ab`, which loses a small distance between
+    long updates.
     """
     clients = check_updates(updates)
     pairs = updates.new_zeros(clients * (clients - 1) // 2, dtype=torch.float64)

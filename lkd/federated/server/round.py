@@ -207,7 +207,8 @@ class ServerRound:
         Args:
             replies: The replies.
             *groups: Names of the groups of tensors, which are named like x. Default `"delta"`.
-            metrics: Names of metrics; the result has them in the group `"metrics"`, with the sum of all weights, `"weight"`.
+            metrics: Names of metrics; the result has them in the group `"metrics"`, with the sum of all
+                weights, `"weight"`.
             weight: Gives the weight of a reply. Default: `ServerRound.weight`.
 
         Raises:

@@ -50,8 +50,8 @@ def server_step(
         parameters: The server's shared parameters by name.
         delta: The change of each.
         buffers: The new buffers, which are checked, too.
-        absent: Names of the weights that no client of the round had. They have no gradient, so that momentum does not
-            move them.
+        absent: Names of the weights that no client of the round had. They have no gradient, so that momentum
+            does not move them.
 
     Raises:
         SpoiledModelError: If change, buffers or new weights are not finite.

@@ -15,9 +15,9 @@ ITERATIONS = 15  # torch's own number of first iterations
 def settle(module: nn.Module) -> None:
     """Makes spectral norms find the singular vectors of their averaged weights.
 
-    A spectral norm keeps estimates of two unit vectors in buffers, and divides by `u^T W v`. The mean of the clients'
-    vectors is shorter than 1, and fits no weights. Eval mode does not improve the estimates, so the norm would be too
-    small.
+    A spectral norm keeps estimates of two unit vectors in buffers, and divides by `u^T W v`. The mean of the
+    clients' vectors is shorter than 1, and fits no weights. Eval mode does not improve the estimates, so the
+    norm would be too small.
 
     Args:
         module: Module with layers of `nn.utils.parametrizations.spectral_norm` or `nn.utils.spectral_norm`.

@@ -1,7 +1,7 @@
 """Mixing of updates before a robust rule: it brings honest updates of unlike clients closer together.
 
-A rule that trusts the middle mistakes an honest client with unusual data for a liar, and averages too few of the
-others. Both functions here average several clients per row, so fewer rows are unusual.
+A rule that trusts the middle mistakes an honest client with unusual data for a liar, and averages too few of
+the others. Both functions here average several clients per row, so fewer rows are unusual.
 """
 
 import numpy as np
@@ -16,9 +16,10 @@ from lkd.federated.server.robust_functional import check_updates, columns, squar
 def bucketing(updates: Tensor, size: int = 2, seed: int = 0) -> Tensor:
     """Averages random buckets of `size` clients; the last bucket may have fewer.
 
-    Karimireddy, He, Jaggi, "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing", ICLR 2022, arXiv:2006.09365,
-    Algorithm 1. A liar spoils its whole bucket: as many rows may be wrong as clients were, but there are `size` times fewer
-    rows. With a rule that bears half of its rows to be wrong it holds for fewer than `1 / (2 size)` of the clients.
+    Karimireddy, He, Jaggi, "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing", ICLR 2022,
+    arXiv:2006.09365, Algorithm 1. A liar spoils its whole bucket: as many rows may be wrong as clients were,
+    but there are `size` times fewer rows. With a rule that bears half of its rows to be wrong it holds for
+    fewer than `1 / (2 size)` of the clients.
 
     Args:
         updates: `(K, P)`, one row per client.
@@ -52,9 +53,10 @@ def bucketing(updates: Tensor, size: int = 2, seed: int = 0) -> Tensor:
 def mix_nearest(updates: Tensor, byzantine: int) -> Tensor:
     """Replaces every update by the mean of the `K - byzantine` nearest updates, itself included.
 
-    Nearest-neighbor mixing: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan, "Fixing by Mixing: A Recipe for Optimal
-    Byzantine ML under Heterogeneity", AISTATS 2023, arXiv:2302.01772, Algorithm 2. Holds for fewer than half of the clients,
-    up to an error that grows with how much the honest clients differ, which no rule can avoid.
+    Nearest-neighbor mixing: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan, "Fixing by Mixing: A
+    Recipe for Optimal Byzantine ML under Heterogeneity", AISTATS 2023, arXiv:2302.01772, Algorithm 2. Holds
+    for fewer than half of the clients, up to an error that grows with how much the honest clients differ,
+    which no rule can avoid.
 
     Args:
         updates: `(K, P)`, one row per client.

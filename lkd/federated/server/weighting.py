@@ -15,14 +15,16 @@ class Weighing:
     """Weights of replies in a mean.
 
     Args:
-        how: `"samples"`: the client's number of training samples n_i. `"uniform"`: 1. `"present"`: n_i, and for a layer
-            of one modality the number of samples that have it. Such layers are entries of a `torch.nn.ModuleDict` (or
-            `ParameterDict`) whose keys are all modalities, as the encoders of `lkd.models.Multimodal` are.
+        how: `"samples"`: the client's number of training samples n_i. `"uniform"`: 1. `"present"`: n_i, and
+            for a layer of one modality the number of samples that have it. Such layers are entries of a
+            `torch.nn.ModuleDict` (or `ParameterDict`) whose keys are all modalities, as the encoders of
+            `lkd.models.Multimodal` are.
         cohort: The clients that take part.
         models: The clients' architectures.
 
     Raises:
-        ValueError: For `"present"` with clients that do not list modalities, or with models without layers by modality.
+        ValueError: For `"present"` with clients that do not list modalities, or with models without layers by
+            modality.
 
     Example:
         >>> from types import SimpleNamespace

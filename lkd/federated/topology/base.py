@@ -27,9 +27,9 @@ class Topology:
     So the neighbors of client k are the out-edges `e_t(k)` of Zhmoginov et al., "Decentralized Learning with
     Multi-Headed Distillation", CVPR 2023, arXiv:2211.15774. In an undirected graph every edge goes both ways.
 
-    A subclass gives `graph`; `edges` checks it. A client may teach without learning, or learn without teaching,
-    but every client must do at least one of them. A single client is the exception: it learns from nobody, in
-    every topology.
+    A subclass gives `graph`; `edges` checks it. A client may teach without learning, or learn without
+    teaching, but every client must do at least one of them. A single client is the exception: it learns from
+    nobody, in every topology.
 
     Example:
         >>> import networkx

@@ -14,9 +14,10 @@ from lkd.federated.topology.plot_layout import Point
 class FromFile(Topology):
     r"""Graph from a file, with clients numbered from 0. Attributes, such as weights of edges, are ignored.
 
-    - `.graphml`: GraphML, as written by networkx, Gephi, yEd, igraph, ...; the file says whether it is directed.
-    - `.json`: node-link data as of `networkx.node_link_data`, which says whether it is directed, or a list of the
-      neighbors of every client, as of `Topology.edges`.
+    - `.graphml`: GraphML, as written by networkx, Gephi, yEd, igraph, ...; the file says whether it is
+      directed.
+    - `.json`: node-link data as of `networkx.node_link_data`, which says whether it is directed, or a list of
+      the neighbors of every client, as of `Topology.edges`.
     - else an edge list: `k j` in a line, in a `.csv` `k,j`; `#` starts a comment.
 
     Args:
@@ -25,7 +26,8 @@ class FromFile(Topology):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file cannot be read or has no edge. `edges` raises it if the nodes are not the clients 0 to K - 1.
+        ValueError: If the file cannot be read or has no edge. `edges` raises it if the nodes are not the
+            clients 0 to K - 1.
 
     Example:
         >>> import tempfile

@@ -25,8 +25,8 @@ def hops(edges: Edges) -> list[list[int]]:
 def reach(edges: Edges, hops: int) -> list[int]:
     """Counts the clients whose knowledge, its own included, can be in a client's auxiliary head `hops`.
 
-    Head m learns from the neighbors' heads m - 1, the main head 0 from the client's own labels; the student's own
-    prediction is among the candidates. So head m may know of clients that are at most m steps away.
+    Head m learns from the neighbors' heads m - 1, the main head 0 from the client's own labels; the student's
+    own prediction is among the candidates. So head m may know of clients that are at most m steps away.
 
     Args:
         edges: Neighbors of every client, as of `Topology.edges`.

@@ -120,8 +120,8 @@ def learn(
 ) -> int:
     """Trains a detector's own loss on public frames, with these boxes as targets.
 
-    Frames are shuffled in each epoch, and come as whole batches. The original `training_step` of the module's class
-    runs, so additions to the module's step, such as a teacher for its own frames, do not take part.
+    Frames are shuffled in each epoch, and come as whole batches. The original `training_step` of the module's
+    class runs, so additions to the module's step, such as a teacher for its own frames, do not take part.
 
     Returns:
         Number of optimizer steps.

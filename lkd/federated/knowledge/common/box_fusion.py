@@ -21,19 +21,19 @@ def weighted_box_fusion(
 ) -> Found:
     """Averages boxes that several models agree on, weighted by score; boxes of few models get lower scores.
 
-    Solovyev, Wang and Gabruseva, "Weighted boxes fusion: Ensembling boxes from different object detection models", Image
-    and Vision Computing 107, 2021, arXiv:1910.13302, Section 3. All models' boxes, in descending order of score, join the
-    fused box of their class with the largest IoU if that is above the threshold, or else begin a new one. A fused box has
-    the mean of its members' coordinates weighted by score, eq. (2), and the mean of their scores, eq. (1), times
-    `min(T, N) / N`, eq. (3), for T members and N models. With `"max"`, an option of the authors' library, it has the score
-    of its most confident member. Unlike suppression, fusion drops no box. The authors' library is not used, since it
-    needs a compiler.
+    Solovyev, Wang and Gabruseva, "Weighted boxes fusion: Ensembling boxes from different object detection
+    models", Image and Vision Computing 107, 2021, arXiv:1910.13302, Section 3. All models' boxes, in
+    descending order of score, join the fused box of their class with the largest IoU if that is above the
+    threshold, or else begin a new one. A fused box has the mean of its members' coordinates weighted by
+    score, eq. (2), and the mean of their scores, eq. (1), times `min(T, N) / N`, eq. (3), for T members and N
+    models. With `"max"`, an option of the authors' library, it has the score of its most confident member.
+    Unlike suppression, fusion drops no box. The authors' library is not used, since it needs a compiler.
 
     Args:
         found: Detections of each of the N models in the image.
         iou_threshold: Overlap above which boxes are fused, above 0 and below 1.
-        confidence: Score of a fused box. `"mean"` suits models that have learned to see the same, `"max"` models of which
-            each knows something else.
+        confidence: Score of a fused box. `"mean"` suits models that have learned to see the same, `"max"`
+            models of which each knows something else.
 
     Returns:
         Fused boxes in descending order of score.

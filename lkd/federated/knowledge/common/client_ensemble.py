@@ -42,7 +42,8 @@ class Ensemble:
     """Average logits, or probabilities, of the clients' models on public samples; clients count alike.
 
     Args:
-        server: The round; the clients' weights are loaded into copies of `server.models`, one after the other.
+        server: The round; the clients' weights are loaded into copies of `server.models`, one after the
+            other.
         layer: Layer that gives the logits.
         batch_size: Samples at once.
         of: What is averaged, `"logits"` or `"probabilities"`.

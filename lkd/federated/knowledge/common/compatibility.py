@@ -51,8 +51,8 @@ def check_sizes(
 class OwnSizes:
     """Comparison of the sizes that a layer gives, on batches of the clients' own.
 
-    A client of every architecture is asked, since inputs may be of other kinds than other clients'. The algorithm must
-    have a method `tell_sizes`, which the clients run.
+    A client of every architecture is asked, since inputs may be of other kinds than other clients'. The
+    algorithm must have a method `tell_sizes`, which the clients run.
 
     Args:
         layer: The layer, or the common name of several for the message.

@@ -48,7 +48,8 @@ def distill(
         seed: Seed of the order.
         epochs: Passes over the samples.
         batch_size: Samples in a step.
-        layer: Layer of the student that is compared; `""` is its forward's output. With several layers the loss gets a list.
+        layer: Layer of the student that is compared; `""` is its forward's output. With several layers the
+            loss gets a list.
         clip: Largest norm of a gradient; None for no clipping.
         input_key: Entries of a public batch that the student's forward is given, see `call_of`.
 
@@ -77,7 +78,9 @@ def distill(
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float = 1.0) -> Tensor:
-    """Returns `-T^2 sum_c q_c log softmax(z / T)_c`, mean over the batch; its gradient is `T^2 KL(q || p)`'s.
+    """Computes the cross entropy with soft targets, mean over the batch.
+
+    It is `-T^2 sum_c q_c log softmax(z / T)_c`, and has the gradient of `T^2 KL(q || p)`.
 
     Args:
         logits: The student's logits, `(B, C)`.

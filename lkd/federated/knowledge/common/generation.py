@@ -12,8 +12,8 @@ Ensemble = Literal["losses", "logits"]
 def ensemble_loss(logits: Tensor, labels: Tensor, weights: Tensor, of: Ensemble = "losses") -> Tensor:
     """Measures how far the clients' heads are from the labels of generated features; mean over the batch.
 
-    `"losses"`: `sum_k w_k(y) CE(g_k(z), y)`, as in FedGen's code; `"logits"`: `CE(1/K sum_k g_k(z), y)`, as in its paper,
-    where all heads count the same.
+    `"losses"`: `sum_k w_k(y) CE(g_k(z), y)`, as in FedGen's code; `"logits"`: `CE(1/K sum_k g_k(z), y)`, as
+    in its paper, where all heads count the same.
 
     Args:
         logits: Outputs of the heads for the same features, `(K, B, C)`.
@@ -36,8 +36,8 @@ def ensemble_loss(logits: Tensor, labels: Tensor, weights: Tensor, of: Ensemble 
 def diversity_loss(noise: Tensor, features: Tensor) -> Tensor:
     """Returns `exp(- mean_ij d(eps_i, eps_j) |z_i - z_j|)`, small where other noise gives other features.
 
-    As in FedGen's code, d is the mean squared difference of two noises, `|.|` the mean absolute difference of two
-    features, and the mean is over all B^2 ordered pairs, also of a sample with itself.
+    As in FedGen's code, d is the mean squared difference of two noises, `|.|` the mean absolute difference of
+    two features, and the mean is over all B^2 ordered pairs, also of a sample with itself.
 
     Args:
         noise: `(B, N)`.

@@ -29,10 +29,11 @@ def rank_of(singular_values: Tensor, energy: float) -> int:
 
 
 def compress(tensors: Mapping[str, Tensor], energy: float) -> Tensors:
-    """Factors each tensor by its singular value decomposition, if the factors have fewer values than the tensor.
+    """Factors each tensor by its singular value decomposition, if that needs fewer values.
 
-    A tensor `(P, ...)` counts as a matrix `(P, Q)`. Of its decomposition `U Sigma V^T` the first K columns are kept,
-    see `rank_of`; `U Sigma (P, K)` and `V^T (K, Q)` replace the tensor if `K (P + Q) < P Q`. Vectors stay as they are.
+    A tensor `(P, ...)` counts as a matrix `(P, Q)`. Of its decomposition `U Sigma V^T` the first K columns
+    are kept, see `rank_of`; `U Sigma (P, K)` and `V^T (K, Q)` replace the tensor if `K (P + Q) < P Q`.
+    Vectors stay as they are.
 
     Args:
         tensors: Tensors by name.

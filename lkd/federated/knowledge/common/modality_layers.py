@@ -30,7 +30,8 @@ def modal_layers(
     """Finds a module's layers by modality.
 
     Args:
-        module: Module with a `network` that has `modalities` and `owned(x)`, such as `lkd.modules.MultimodalClient`.
+        module: Module with a `network` that has `modalities` and `owned(x)`, such as
+            `lkd.modules.MultimodalClient`.
         layer: Pattern of addresses, such as `"network.projections.{modality}"`.
         modalities: Modalities to take. Default: all.
 

@@ -9,7 +9,8 @@ from lkd.federated.protocol.tensors import Tensors, moved
 def keep(context: ClientContext, rounds: set[int]) -> None:
     """Keeps the checkpoints of these rounds, and forgets all others.
 
-    The present round's checkpoint is made if it is among them. An earlier round without a checkpoint is left out.
+    The present round's checkpoint is made if it is among them. An earlier round without a checkpoint is left
+    out.
     """
     held = {key: t for key, t in context.memory.items() if int(key.split("/", 1)[0]) in rounds}
     if context.round in rounds:

@@ -30,22 +30,25 @@ if TYPE_CHECKING:
 class PublicExchange(Algorithm):
     """Base of algorithms with public data: clients predict, the server makes targets, clients learn them.
 
-    A subclass says how predictions become targets (`agree`) and how they are learned (`compare`). Travels: logits of the
-    round's public samples up, targets down; the samples follow from the seed. Weights never leave a client,
-    so clients may have any architectures whose outputs have the same classes in the same order.
+    A subclass says how predictions become targets (`agree`) and how they are learned (`compare`). Travels:
+    logits of the round's public samples up, targets down; the samples follow from the seed. Weights never
+    leave a client, so clients may have any architectures whose outputs have the same classes in the same
+    order.
 
     Args:
-        samples: Public samples in a round, drawn anew each round, at most as many as there are; None for all of them.
+        samples: Public samples in a round, drawn anew each round, at most as many as there are; None for all
+            of them.
         epochs: Passes over them in which a client digests (learns) the targets.
         batch_size: Samples in a step of the digestion.
         layer: Layer of the client's module that gives the logits; `""` is its forward's output.
-        warmup: Rounds of private training before the first exchange, since predictions of untrained models are worthless.
+        warmup: Rounds of private training before the first exchange, since predictions of untrained models
+            are worthless.
         input_key: Entry of a public batch that the forward is given, or several; see
             `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers below 1 (`warmup`: 0), and, before any training, if there are no public data or clients
-            have different classes.
+        ValueError: For numbers below 1 (`warmup`: 0), and, before any training, if there are no public data
+            or clients have different classes.
     """
 
     aggregates_weights = False
@@ -156,7 +159,7 @@ class PublicExchange(Algorithm):
         """Digests what the client was sent, before private training."""
         if "targets" in context.knowledge:
             self._digest(context)
-            context.loop.local_optimizer.begin_client()  # private training must not inherit the digestion's momentum
+            context.loop.local_optimizer.begin_client()  # no momentum from the digestion
 
     def digest(self, context: ClientContext) -> None:
         """Digests what the client was sent, after private training."""

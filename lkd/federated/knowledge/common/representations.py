@@ -99,8 +99,9 @@ def pair_loss(representations: Sequence[Tensor], temperature: float = 0.5) -> Te
     The gradient flows into both modalities of a pair.
 
     Args:
-        representations: Unit vectors `(B, D)` of the same samples, one tensor per modality, at least two. Zeros stand for
-            a modality that a sample lacks, by dropout: it is neither positive nor negative in that pair of modalities.
+        representations: Unit vectors `(B, D)` of the same samples, one tensor per modality, at least two.
+            Zeros stand for a modality that a sample lacks, by dropout: it is neither positive nor negative in
+            that pair of modalities.
         temperature: T.
 
     Example:
@@ -125,8 +126,8 @@ def cross_modal_scores(
 
     Args:
         own: `(N, D)`, of one modality.
-        others: Representations `(N, D)` of the same samples in other modalities, over which scores are averaged;
-            without any, all scores are 0.
+        others: Representations `(N, D)` of the same samples in other modalities, over which scores are
+            averaged; without any, all scores are 0.
         temperature: T.
         chunk: Samples at a time; memory is needed for `chunk` times N numbers.
 
