@@ -1,4 +1,4 @@
-"""What the axes of all pictures have in common."""
+"""What the axes of all pictures share: scale, limits and legend."""
 
 import re
 import textwrap
@@ -6,14 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 Curve = Sequence[tuple[float, float]]
-FAR = 10.0  # from so many times the cost of the cheapest method on, costs are drawn on a logarithmic axis
+FAR = 10.0  # where the dearest method costs this many times the cheapest, the axis of costs is logarithmic
 
 
 def scale(ax: Any, unit: str, curves: Sequence[Curve]) -> None:
-    """The axis of costs: from nothing on, or logarithmic where methods end far from each other.
+    """Sets the axis of costs: from zero on, or logarithmic where the methods' costs lie far apart.
 
-    A logarithmic axis begins at a tenth of what the cheapest method cost: what lies before is the first measurements alone,
-    and would take most of the room.
+    A logarithmic axis begins at a tenth of the cheapest method's cost. Only first measurements lie to the
+    left of that, and they would take most of the room.
+
+    Args:
+        ax: Axes that hold the curves.
+        unit: Unit of the costs, such as `"B"`; empty for plain numbers.
+        curves: Points (cost, metric) of each method.
     """
     from matplotlib.ticker import EngFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 
@@ -36,10 +41,10 @@ def scale(ax: Any, unit: str, curves: Sequence[Curve]) -> None:
 
 
 def focus(ax: Any, curves: Sequence[Curve], lines: Sequence[float]) -> None:
-    """Leaves the first measurements out of the axis of the metric where all that comes after takes less than half of it.
+    """Leaves the first measurements out of view where all later ones need less than half of the axis.
 
     Args:
-        ax: Where they are drawn.
+        ax: Axes that hold the curves.
         curves: Points of each method.
         lines: Values that stay in view, such as baselines and a target.
     """
@@ -51,19 +56,24 @@ def focus(ax: Any, curves: Sequence[Curve], lines: Sequence[float]) -> None:
 
 
 def wrapped(text: str, width: int = 26) -> str:
-    """A long name in several lines."""
+    """Wraps a long name into several lines."""
     return "\n".join(textwrap.wrap(text, width)) or text
 
 
 def same_limits(axes: Sequence[Any], which: str) -> None:
-    """Panels are to be compared."""
+    """Gives all panels the same limits, so that they can be compared.
+
+    Args:
+        axes: The panels.
+        which: `"x"` or `"y"`.
+    """
     limits = [getattr(ax, f"get_{which}lim")() for ax in axes]
     for ax in axes:
         getattr(ax, f"set_{which}lim")(min(low for low, _ in limits), max(high for _, high in limits))
 
 
 def legend(figure: Any, axes: Sequence[Any]) -> None:
-    """One for all panels, below."""
+    """Draws one legend for all panels, below them."""
     entries: dict[str, Any] = {}
     for ax in axes:
         entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
@@ -74,10 +84,10 @@ def legend(figure: Any, axes: Sequence[Any]) -> None:
 
 
 def places(names: Sequence[str]) -> tuple[str, dict[str, float]]:
-    """Where settings stand on their axis: at their number, where all are the same words and a number; else in a row.
+    """Places settings on their axis: by number where their names differ in a number only, else in a row.
 
     Returns:
-        The words, and the place of each.
+        The words that all names share, and the place of each name.
 
     Example:
         >>> places(["missing 0.2", "missing .5"])

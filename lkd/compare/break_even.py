@@ -8,17 +8,18 @@ from lkd.metrics.tables import Row
 
 
 def break_even(results: Results) -> list[Row]:
-    """A row for each method that is no baseline, from its real model and the tensors that its clients exchanged.
+    """Compares predictions with weights for each method that is no baseline, from what its runs exchanged.
 
-    Weights cost P values a client, round and direction, predictions N times V: they are cheaper in the same
-    number format if and only if N V < P. P are the values that averaging would send of a client's model (the mean over the
-    clients, where they differ), V those of a public sample, both directions averaged, of which one may have none.
+    Weights cost P values per client, round and direction; predictions cost N times V. In the same number
+    format they are cheaper if and only if N V < P. P counts the values of a client's model that averaging
+    would send (the mean over the clients, where they differ). V counts the values of a public sample,
+    averaged over both directions; one direction may have none.
 
     Returns:
-        `method`, `weights` (P), `values_up` and `values_down` (V each way; None if no predictions travel), `samples` (N,
-        public samples that a client told of, or was told of if clients tell nothing, each time), `break_even` (the largest N that is cheaper),
-        `bytes_a_turn` (of a client in a round, up and down), `of_weights` (that, as a share of what the weights would be in 4
-        bytes each).
+        `method`, `weights` (P), `values_up` and `values_down` (V each way; None if no predictions travel),
+        `samples` (N: public samples per reply, or per message where clients send no predictions),
+        `break_even` (the largest N that is cheaper), `bytes_a_turn` (of one client in one round, up and
+        down), `of_weights` (these bytes divided by those of the weights with 4 bytes per value).
     """
     rows = []
     for method, chosen in results.grid.methods.items():
@@ -48,7 +49,7 @@ def break_even(results: Results) -> list[Row]:
 
 
 def largest(weights: float, values: float) -> int:
-    """The most public samples whose predictions are cheaper than the weights: N V < P.
+    """Returns the largest number N of public samples whose predictions are cheaper than the weights: N V < P.
 
     Example:
         >>> largest(4074, 10), largest(4070, 10), largest(5, 10)
@@ -58,7 +59,7 @@ def largest(weights: float, values: float) -> int:
 
 
 def sentences(rows: list[Row]) -> list[str]:
-    """What the rows say, a sentence for each method."""
+    """Puts each row into a sentence."""
     return [_with_predictions(row) if row["break_even"] is not None else _without(row) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""The verb `compare`: methods over settings and seeds, and one report of what they reach and what they cost."""
+"""The verb `compare`: runs methods over settings and seeds, and reports results and costs."""
 
 import argparse
 import os
@@ -28,17 +28,17 @@ comparison goes on with the same command. More --KEY=VALUE are options of every 
 
 
 def run(args: list[str]) -> Path:
-    """Carries a comparison out.
+    """Carries out a comparison.
 
     Args:
-        args: Of the command line, after `compare`.
+        args: Arguments of the command line after `compare`.
 
     Returns:
-        The report.
+        Path of the report.
 
     Raises:
-        SystemExit: If a run failed, after the others are done and the report is written, or if interrupted.
-        ValueError: For a comparison that cannot be; before anything runs.
+        SystemExit: If a run failed (after the others are done and the report is written), or if interrupted.
+        ValueError: For a comparison that is not possible; before anything runs.
     """
     given, more = _options(args)
     grid = chosen(read(given.config, given.folder, tuple(more)), given.seeds)
@@ -102,7 +102,7 @@ def _report(
 
 
 def _check_metric(grid: Grid, jobs: Sequence[Job]) -> None:
-    """Refuses a metric of which these runs have measured nothing: a misspelt one after the first run, not the last."""
+    """Refuses a metric that no run has measured, so that a misspelled one is found after the first run."""
     results = Results(grid, jobs)
     if not any(f"/{grid.measure}/" in f"/{name}/" for name in results.all_metrics):
         raise _unmeasured(results)
@@ -114,7 +114,7 @@ def _unmeasured(results: Results) -> ValueError:
 
 
 def _todo(jobs: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
-    """What is to be carried out; says what is not, and why."""
+    """Returns the jobs that are to be run, and prints which are not run again, and why."""
     wanted = [job for job in jobs if only is None or job.run.method in only]
     states = {job.run: job.state for job in wanted}
     todo = [job for job in wanted if states[job.run] != "done"]
@@ -159,7 +159,7 @@ def _positive(text: str) -> int:
 
 @contextmanager
 def _terminated_is_interrupted() -> Iterator[None]:
-    """A polite kill, or a terminal that is closed, stops the runs as Ctrl-C does, instead of leaving them alone."""
+    """Lets SIGTERM and SIGHUP stop the runs as Ctrl-C does, instead of leaving them running alone."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

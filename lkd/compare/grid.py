@@ -1,4 +1,4 @@
-"""What is to be compared: methods, settings and seeds, and the runs that they stand for."""
+"""What is compared: methods, settings and seeds, and the runs that they make up."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ class Method:
     """One line of the comparison.
 
     Attributes:
-        config: Of `fit`, in place of the comparison's `base`.
+        config: Configuration file of `fit`, in place of the comparison's `base`.
         overrides: Options of the command line, `--KEY=VALUE`.
-        baseline: Whether it is a yardstick that exchanges nothing that counts (isolated clients, pooled data):
-            drawn as a horizontal line, without bytes.
-        measure: What stands for the comparison's metric where the module logs it by another name, such as
+        baseline: Whether it is a yardstick whose exchange does not count (isolated clients, pooled data). It
+            is drawn as a horizontal line, without bytes.
+        measure: Name by which the module logs the comparison's metric, where it differs, such as
             `test/acc_head4` for `test/acc`.
     """
 
@@ -39,34 +39,34 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where it writes, in the folder of the comparison."""
+        """Folder of the run, relative to the folder of the comparison."""
         return Path(*map(_safe, filter(None, (self.setting, self.method))), f"seed_{self.seed}")
 
     def __str__(self) -> str:
-        """For people."""
+        """Names the run for people."""
         return f"{self.method}{f', {self.setting}' if self.setting else ''}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A comparison, as its YAML says it; the keys are these.
+    """A comparison. Its YAML has these attributes as keys.
 
     Attributes:
-        base: Config of `fit` that all methods start from.
+        base: Configuration file of `fit` that all methods start from.
         methods: By name: `config`, `overrides`, `baseline` and `measure`, each of which may be left out.
-        title: Of the report.
+        title: Title of the report.
         about: A few sentences for the top of the report.
         settings: By name: overrides, after those of the method. Default: one setting.
-        overrides: Of all runs, before those of the method.
-        seeds: Each gives a run.
-        seeded: Options that are set to the seed. Default: those of `seed_everything`, `data.seed` and `model.seed`
-            that there are.
-        metric: What is compared, such as `test/acc`, `clients/test/acc/worst` or `shared/test/acc/mean` (see
+        overrides: Overrides of all runs, before those of the method.
+        seeds: Every method runs in every setting once with each of these seeds.
+        seeded: Options that are set to the seed. Default: `seed_everything`, `data.seed` and `model.seed`, as
+            far as they exist.
+        metric: Metric to compare, such as `test/acc`, `clients/test/acc/worst` or `shared/test/acc/mean` (see
             `lkd.callbacks.TradeoffLog`).
-        higher_is_better: Default: unless the metric's name has a word such as "loss" or "error".
-        target: A value of the metric; the report has the bytes that it takes.
+        higher_is_better: Default: true unless the metric's name has a word such as "loss" or "error".
+        target: A value of the metric; the report says how many bytes each method needs to reach it.
         every: Rounds between two measurements.
-        limit: Most clients that are measured, drawn by chance once, see `lkd.callbacks.TradeoffLog`.
+        limit: Largest number of clients to measure, drawn by chance once, see `lkd.callbacks.TradeoffLog`.
         folder: Where runs and report go. Default: `runs/<name of the file>`.
     """
 
@@ -87,17 +87,17 @@ class Grid:
 
     @property
     def runs(self) -> list[Run]:
-        """All of them, seed after seed, so that an interrupted comparison has whole ones."""
+        """All runs, seed after seed, so that an interrupted comparison has complete seeds."""
         return [Run(s, m, seed) for seed in self.seeds for s in self.settings for m in self.methods]
 
     @property
     def part(self) -> str:
-        """Which data the metric is measured on: `"val"` or `"test"`."""
+        """Data that the metric is measured on: `"val"` or `"test"`."""
         return "val" if "val" in self.metric.split("/") else "test"
 
     @property
     def measure(self) -> str:
-        """What the module itself logs: the metric without whose it is and which of them.
+        """Name that the module itself logs: the metric without `clients`, `shared`, mean, best or worst.
 
         Example:
             >>> Grid("x.yaml", {}, metric="clients/test/acc/worst").measure
@@ -108,12 +108,12 @@ class Grid:
         return "/".join(words[: -1 if words[-1] in ("mean", "best", "worst", "std") else None])
 
     def arguments(self, setting: str, method: str) -> list[str]:
-        """Of `fit`, without a seed."""
+        """Returns the arguments of `fit`, without a seed."""
         chosen = self.methods[method]
         overrides = [*self.overrides, *chosen.overrides, *self.settings[setting]]
         return ["--config", chosen.config or self.base, *overrides]
 
 
 def _safe(name: str) -> str:
-    """A name as a folder's."""
+    """Makes a name safe for a folder."""
     return re.sub(r"[^\w.+-]+", "_", name).strip("_") or "_"

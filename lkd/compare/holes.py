@@ -1,15 +1,15 @@
-"""What has no finite figure, said in words: a mean over what is left would praise a method for what it broke."""
+"""Sentences on metrics that are not finite: a mean over the rest would praise a method for what it broke."""
 
 from lkd.compare.results import Results
 
 
 def holes(results: Results) -> list[str]:
-    """A sentence for each method and setting with seeds, or clients, whose metric is not finite.
+    """Writes a sentence for each method and setting with seeds or clients whose metric is not finite.
 
-    What a method does not have at all, such as a server's model, is no hole.
+    A metric that a method cannot have, such as that of a server's model, is not reported.
 
     Args:
-        results: The runs.
+        results: Results of the runs.
     """
     grid, said = results.grid, []
     kinds = [f"{kind}/{grid.measure}" for kind in ("shared", "clients")]

@@ -1,4 +1,4 @@
-"""One run, and what is kept of it."""
+"""One run of a comparison, and the files that are kept of it."""
 
 import json
 import shutil
@@ -22,9 +22,9 @@ class Job:
     """A run that may be carried out.
 
     Attributes:
-        run: Which.
-        config: All of it.
-        folder: Where it writes.
+        run: Setting, method and seed.
+        config: Its whole configuration.
+        folder: Folder that it writes to.
     """
 
     run: Run
@@ -33,13 +33,13 @@ class Job:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What came of it, whenever that was; nothing if it never came to an end."""
+        """Result of the run, whenever that was; empty if it never ended."""
         path = self.folder / RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     @property
     def state(self) -> str:
-        """`"missing"`, `"failed"`, `"changed"` since it was carried out, or `"done"`."""
+        """State: `"missing"`, `"failed"`, `"changed"` (its options are others now) or `"done"`."""
         result = self.result
         if not result:
             return "missing"
@@ -52,13 +52,13 @@ class Running:
     """A job under way.
 
     Args:
-        job: Which.
-        threads: Of its process.
-        jobs: How many run at a time.
+        job: The job.
+        threads: Threads of its process.
+        jobs: Number of jobs that run at a time.
         start: Starts a process.
 
     Raises:
-        ValueError: If its folder holds something else.
+        ValueError: If its folder holds anything but an earlier run.
     """
 
     def __init__(self, job: Job, threads: int, jobs: int, start: Start) -> None:
@@ -68,7 +68,7 @@ class Running:
         self._process = start(["fit", "--config", str(path)], job.folder / LOG, threads)
 
     def ended(self) -> dict[str, Any] | None:
-        """Its result, once the process has ended; None until then."""
+        """Returns its result once the process has ended; None until then."""
         code = self._process.code()
         if code is None:
             return None
@@ -89,16 +89,16 @@ class Running:
         }
         part = folder / f"{RESULT}.part"
         part.write_text(json.dumps(result), encoding="utf-8")
-        part.replace(folder / RESULT)  # all of it, or nothing
+        part.replace(folder / RESULT)  # so that an interruption never leaves half a file
         return result
 
     def stop(self) -> None:
-        """Ends it before its time; it will be as if it had never begun."""
+        """Ends it early; no result is written, as if it had never begun."""
         stop(self._process)
 
 
 def _clear(folder: Path) -> None:
-    """Removes what a run of other options, or one that did not end, has left."""
+    """Removes what an unfinished run, or one with other options, has left."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
         raise ValueError(
             f"{folder} is not the folder of a run, and is left as it is; give the comparison another --folder."

@@ -10,16 +10,17 @@ CACHES = {
     "acc_hits": "accuracy of hits",
     "acc_misses": "accuracy of what was asked anew",
 }
-"""What is said of caches of knowledge, see `lkd.federated.protocol.cache_use.CacheUse.rates`."""
+"""What the report says of caches of knowledge, see `lkd.federated.protocol.cache_use.CacheUse.rates`."""
 WHOSE = {"shared": "clients' models on shared data", "clients": "clients' models on own data"}
 
 
 def readable(name: str, federated: bool = True) -> str:
-    """What a metric is, for who has not read how it is logged.
+    """Puts a metric's name into words, for readers who do not know how it is logged.
 
     Args:
-        name: As it is logged; of another form than lkd's it is left as it is.
-        federated: Whether a metric without a kind is that of a server's model; else there is but one model.
+        name: Name as it is logged. A name that does not have lkd's form is returned as it is.
+        federated: Whether a metric without a kind is that of a server's model. If not, there is only one
+            model.
 
     Example:
         >>> readable("shared/test/acc/mean"), readable("clients/test/acc_head4/worst")

@@ -1,4 +1,4 @@
-"""Parts of a page: tables, figures, and the frame around them; all in one file, nothing from outside."""
+"""Parts of a page: tables, figures, and the frame around them, in one file that loads nothing."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -73,7 +73,7 @@ PARTS = """
 </html>
 {% endmacro %}
 """
-"""What is given as `svg` and `parts` is HTML already; all else is text, and escaped."""
+"""`svg` and `parts` are HTML already; everything else is text, and is escaped."""
 
 _made: Any = (
     Environment(autoescape=True, undefined=StrictUndefined).from_string(PARTS, {"style": STYLE}).module
@@ -83,7 +83,14 @@ listing, details, figure, table, page = _made.listing, _made.details, _made.figu
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, what a row shows there, whether it stands out, and what the heading stands for."""
+    """Column of a table.
+
+    Attributes:
+        heading: Its heading.
+        show: Gives the text of a row's cell.
+        best: Says whether a row's cell stands out.
+        raw: What the heading stands for, such as the name by which a metric is logged.
+    """
 
     heading: str
     show: Callable[[Row], str]
@@ -92,7 +99,7 @@ class Column(NamedTuple):
 
 
 def cell(value: Any, digits: int = 3) -> str:
-    """A number with so many decimals; a dash where there is none.
+    """Formats a number with so many decimals; a dash where there is none.
 
     Example:
         >>> cell(0.51239), cell(None), cell("C1"), cell(7)

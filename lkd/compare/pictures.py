@@ -19,15 +19,18 @@ AXES = {
 
 
 def over(results: Results, rows: Sequence[Row], x: str, folder: Path) -> str:
-    """The metric over what it cost: `"bytes"`, `"seconds"` or `"flops"`; a panel for each setting, seeds as a band.
+    """Draws the metric over a cost, a panel for each setting; a band shows the deviation over the seeds.
 
-    A baseline over bytes, and what was measured only once, is a horizontal line.
+    A baseline over bytes, and a method that was measured only once, is a horizontal line.
 
     Args:
-        results: The runs.
+        results: Results of the runs.
         rows: Their summary.
-        x: Column of their curves.
-        folder: For the picture as files.
+        x: The cost: `"bytes"`, `"seconds"` or `"flops"`.
+        folder: Folder for the picture's files.
+
+    Returns:
+        The picture as SVG.
     """
     grid, (label, unit) = results.grid, AXES[x]
     metric = results.label(grid.metric)
@@ -61,7 +64,7 @@ def over(results: Results, rows: Sequence[Row], x: str, folder: Path) -> str:
 
 
 def over_energy(results: Results, rows: Sequence[Row], folder: Path) -> str:
-    """The metric at the end over the estimated energy of the whole run, a point for each method."""
+    """Draws the metric at the end over the estimated energy of the whole run, a point for each method."""
     from matplotlib.ticker import MaxNLocator
 
     grid, metric = results.grid, results.label(results.grid.metric)
@@ -84,7 +87,7 @@ def over_energy(results: Results, rows: Sequence[Row], folder: Path) -> str:
 
 
 def over_settings(results: Results, rows: Sequence[Row], folder: Path) -> str:
-    """The metric over the settings, a line for each method, with the deviation over the seeds."""
+    """Draws the metric over the settings, a line for each method, with the deviation over the seeds."""
     grid, metric = results.grid, results.label(results.grid.metric)
     label, at = places(list(grid.settings))
     with style():
@@ -112,7 +115,7 @@ def over_settings(results: Results, rows: Sequence[Row], folder: Path) -> str:
 
 
 def mean_curve(rows: Sequence[Row], x: str, y: str) -> list[tuple[float, float, float]]:
-    """Means over the seeds, round by round, of rounds that all seeds have: x, y, and the deviation of y (0 for one seed).
+    """Averages over the seeds, for each round that all have; gives x, y, and the deviation of y (0 for one).
 
     Example:
         >>> rows = [{"seed": s, "round": 1, "bytes": 10, "acc": a} for s, a in ((0, 0.5), (1, 0.7))]

@@ -1,4 +1,4 @@
-"""A process for a `fit`: forked from one that has imported everything, where that is safe, or else a new one."""
+"""A process for a `fit`: a fork of one that has imported everything where that is safe, else a new one."""
 
 import ctypes
 import multiprocessing
@@ -15,27 +15,28 @@ DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
 
 
 class Process(Protocol):
-    """What is under way."""
+    """A process that runs a fit."""
 
     pid: int
 
     def code(self) -> int | None:
-        """Its exit code; None until it has ended."""
+        """Returns its exit code; None until it has ended."""
 
     def wait(self, seconds: float) -> None:
-        """Waits for its end, so long at most."""
+        """Waits until it ends, or until so many seconds have passed."""
 
 
 def start(arguments: list[str], log: Path, threads: int) -> Process:
-    """Starts lkd's command line in a process and session of its own.
+    """Starts lkd's command line in a process and a session of its own.
 
-    Importing torch and Lightning takes longer than many a small run, so on Linux all runs are forked from one server
-    process that has done it. A GPU's driver does not outlive a fork, so where there is one every run is a new process.
+    Importing torch and Lightning takes longer than many small runs, so on Linux all runs are forked from one
+    server process that has already imported them. A GPU's driver does not survive a fork: with a GPU every
+    run is a new process.
 
     Args:
-        arguments: Of the command line.
-        log: Where its output goes.
-        threads: Of its computations.
+        arguments: Arguments of the command line.
+        log: File for its output.
+        threads: Number of threads that it computes with.
     """
     if sys.platform == "linux" and not any(map(os.path.exists, DRIVERS)):
         return Forked(arguments, log, threads)
@@ -43,7 +44,7 @@ def start(arguments: list[str], log: Path, threads: int) -> Process:
 
 
 def stop(process: Process) -> None:
-    """Ends it, and whatever it has started; politely at first."""
+    """Ends a process and all that it has started: first with SIGTERM, then with SIGKILL."""
     for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
         if process.code() is None:
             with suppress(ProcessLookupError, PermissionError):
@@ -55,9 +56,9 @@ class Started:
     """A new process.
 
     Args:
-        command: What is run.
-        log: Where its output goes.
-        threads: Of its computations.
+        command: Command to run.
+        log: File for its output.
+        threads: Number of threads that it computes with.
     """
 
     def __init__(self, command: list[str], log: Path, threads: int) -> None:
@@ -68,17 +69,17 @@ class Started:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=_environment(threads),
-                start_new_session=True,  # an interrupt is the comparison's to deal with
+                start_new_session=True,  # Ctrl-C shall reach the comparison alone, which ends its runs
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         self.pid = self._process.pid
 
     def code(self) -> int | None:
-        """Its exit code; None until it has ended."""
+        """Returns its exit code; None until it has ended."""
         return self._process.poll()
 
     def wait(self, seconds: float) -> None:
-        """Waits for its end, so long at most."""
+        """Waits until it ends, or until so many seconds have passed."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
 
@@ -87,9 +88,9 @@ class Forked:
     """A fork of multiprocessing's fork server, which has imported lkd.
 
     Args:
-        arguments: Of lkd's command line.
-        log: Where its output goes.
-        threads: Of its computations.
+        arguments: Arguments of lkd's command line.
+        log: File for its output.
+        threads: Number of threads that it computes with.
     """
 
     def __init__(self, arguments: list[str], log: Path, threads: int) -> None:
@@ -108,16 +109,16 @@ class Forked:
         self.pid = self._process.pid
 
     def code(self) -> int | None:
-        """Its exit code; None until it has ended."""
+        """Returns its exit code; None until it has ended."""
         return self._process.exitcode
 
     def wait(self, seconds: float) -> None:
-        """Waits for its end, so long at most."""
+        """Waits until it ends, or until so many seconds have passed."""
         self._process.join(seconds)
 
 
 def _end_with_parent() -> None:
-    """On Linux: lets the kernel end this process when its parent has died, even of SIGKILL, which nobody can handle."""
+    """Lets Linux end this process when its parent dies, even of SIGKILL, which no process can handle."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
 
 
@@ -126,7 +127,7 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def _fit(arguments: list[str], log: str, folder: str, environment: dict[str, str], threads: int) -> None:
-    """In the fork: becomes what a new process would be."""
+    """Sets up a fork as a new process would be, and runs the fit in it."""
     os.setsid()
     _end_with_parent()  # the fork server, which ends with the comparison
     os.chdir(folder)

@@ -1,4 +1,4 @@
-"""Reads the YAML of a comparison; whatever is wrong with it gets one sentence."""
+"""Reader of a comparison's YAML; every mistake in it gets one sentence."""
 
 import difflib
 import re
@@ -15,16 +15,16 @@ EXAMPLE = "such as [--model.algorithm=FedAvg]"
 
 
 def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()) -> Grid:
-    """Reads a comparison and checks its keys; the options of its runs are the parser's to check.
+    """Reads a comparison and checks its keys. The options of its runs are checked later, by their parser.
 
     Args:
         path: The YAML.
-        folder: Where to write, in place of what it says.
+        folder: Folder to write to, in place of the one that the YAML names.
         more: Overrides of all runs, after all others.
 
     Raises:
-        FileNotFoundError: If it, or a config that it names, does not exist.
-        ValueError: For what it may not say.
+        FileNotFoundError: If the YAML, or a configuration that it names, does not exist.
+        ValueError: For an unknown key or a wrong value.
     """
     path, where = Path(path), Path(path).name
     if not path.is_file():
@@ -64,7 +64,7 @@ def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()
 
 
 def chosen(grid: Grid, seeds: list[int] | None) -> Grid:
-    """The same comparison with other seeds, if any are given.
+    """Returns the same comparison with other seeds, if any are given.
 
     Raises:
         ValueError: For a seed below 0.

@@ -22,15 +22,15 @@ STATES = {
 
 
 def write(results: Results, folder: Path, command: str) -> Path:
-    """Writes everything.
+    """Writes the page, the tables as CSV, and the pictures.
 
     Args:
-        results: What is done.
-        folder: Where to.
-        command: That makes the report again.
+        results: Results of the runs that are done.
+        folder: Folder to write to.
+        command: Command that makes the report again.
 
     Returns:
-        The page.
+        Path of the page.
     """
     rows = summarize(results)
     tables = {
@@ -48,12 +48,12 @@ def write(results: Results, folder: Path, command: str) -> Path:
 
 
 def html(results: Results, rows: list[Row], command: str, pictures: Path) -> str:
-    """The page as text.
+    """Builds the page.
 
     Args:
-        results: What is done.
+        results: Results of the runs that are done.
         rows: Their summary.
-        command: That makes the report again.
+        command: Command that makes the report again.
         pictures: Folder for the pictures as PNG and PDF files.
     """
     grid = results.grid
@@ -67,7 +67,7 @@ def html(results: Results, rows: list[Row], command: str, pictures: Path) -> str
 
 
 def save_csv(rows: Sequence[Row], path: Path) -> None:
-    """Writes rows, whose columns are those of the first, with full precision; an empty cell is what there is not."""
+    """Writes rows with full precision under the columns of the first; a missing value is an empty cell."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
@@ -75,7 +75,7 @@ def save_csv(rows: Sequence[Row], path: Path) -> None:
 
 
 def _state(results: Results) -> list[str]:
-    """What is missing, if anything is."""
+    """Says which runs are missing, if any are."""
     parts = []
     for state, text in STATES.items():
         which = [str(run) for run, found in results.states.items() if found == state]
@@ -88,7 +88,7 @@ def _state(results: Results) -> list[str]:
 
 
 def _how(results: Results) -> list[str]:
-    """How each method was run, and on what."""
+    """Says how each method was run, and with which version, threads and jobs."""
     grid, first = results.grid, next(iter(results.grid.settings))
     lines = [f"{m}: fit {shlex.join(grid.arguments(first, m))}" for m in grid.methods]
     if len(grid.settings) > 1:

@@ -1,4 +1,4 @@
-"""What a run is: its configuration in full, as the parser of `fit` reads it, and what a comparison adds to it."""
+"""The full configuration of a run, as the parser of `fit` reads it, and what a comparison adds to it."""
 
 import contextlib
 import copy
@@ -19,14 +19,14 @@ DROPPED = ("ClientProgress",)  # callbacks that only show something on the termi
 
 
 def parse(arguments: list[str], who: str) -> Config:
-    """The configuration that `fit` would run, defaults and all; nothing is made of it.
+    """Returns the configuration that `fit` would run, with all defaults; no object is created from it.
 
     Args:
-        arguments: Of `fit`.
-        who: Whose, for messages.
+        arguments: Arguments of `fit`.
+        who: Name of the method, for messages.
 
     Raises:
-        ValueError: For what the parser refuses, with its sentence.
+        ValueError: If the parser refuses the arguments; the message is the parser's.
     """
     from lkd import lightning_cli
 
@@ -44,7 +44,7 @@ def parse(arguments: list[str], who: str) -> Config:
 
 
 def for_run(config: Config, grid: Grid, run: Run) -> Config:
-    """The configuration of a method with a run's seed and with the callback that measures; it says no folders.
+    """Returns a method's configuration with the run's seed and the measuring callback, and without folders.
 
     Raises:
         ValueError: If an option of `seeded` is not there.
@@ -76,7 +76,7 @@ def for_run(config: Config, grid: Grid, run: Run) -> Config:
 
 
 def digest(config: Config) -> str:
-    """What tells one configuration from another."""
+    """Returns a hash that tells one configuration from another."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -101,7 +101,7 @@ def save(config: Config, folder: Path) -> Path:
 
 
 def wandb_options(config: Config) -> Config | None:
-    """What the configuration gives to its WandbLogger; None if it has none."""
+    """Returns what the configuration gives to its WandbLogger; None if it has none."""
     given = [*_list(config["trainer"].get("logger")), *_list(config.get("more_loggers"))]
     loggers = [entry for entry in given if isinstance(entry, dict)]
     found = (e for e in loggers if e["class_path"].endswith(("WandbLogger", "WandbRunLogger")))
@@ -115,7 +115,7 @@ def _list(given: Any) -> list[Any]:
 
 
 def _place(config: Config, key: str) -> Config | None:
-    """The mapping that holds an option, by its dotted name as on the command line."""
+    """Finds the mapping that holds an option, by the option's dotted name as on the command line."""
     *sections, name = key.split(".")
     node: Any = config
     for section in sections:

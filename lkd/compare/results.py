@@ -1,4 +1,4 @@
-"""What runs came to, as tables: one row a run, a point of a curve, a client."""
+"""Results as tables: one row per run, per point of a curve, or per client."""
 
 import math
 import re
@@ -16,16 +16,16 @@ WHICH = ("mean", "worst", "std")
 
 
 class Results:
-    """Those runs of a comparison that are done, as it is configured now.
+    """Results of a comparison, of the runs that are done with their present configuration.
 
     Args:
         grid: The comparison.
         jobs: All its runs.
 
     Attributes:
-        done: Result of every such run, in order.
+        done: Result of each such run, in order.
         states: State of every run.
-        failed: The last lines of those that failed.
+        failed: The last lines of the log of each run that failed.
     """
 
     def __init__(self, grid: Grid, jobs: Sequence[Job]) -> None:
@@ -36,7 +36,7 @@ class Results:
 
     @cached_property
     def metrics(self) -> list[str]:
-        """The metric, and the same of the server's model and of the clients, where it was measured."""
+        """The compared metric, and the same of the server's model and of the clients, where measured."""
         of = self.grid.measure
         names = [self.grid.metric, of, f"shared/{of}/mean"]
         names += [f"clients/{of}/{which}" for which in WHICH]
@@ -46,17 +46,17 @@ class Results:
         return [n for n in dict.fromkeys(names) if n in found or n == self.grid.metric]
 
     def label(self, name: str) -> str:
-        """A metric in words."""
+        """Puts a metric's name into words."""
         return readable(name, self.federated)
 
     @property
     def federated(self) -> bool:
-        """Whether any run is that of a federation."""
+        """Whether any of the runs trains a federation."""
         return any(result["federation"] for result in self.done.values())
 
     @cached_property
     def cached(self) -> list[str]:
-        """What is known of caches of knowledge, where any run has one; see `lkd.federated.protocol.cache_use.CacheUse`."""
+        """Known figures of caches of knowledge, see `lkd.federated.protocol.cache_use.CacheUse`."""
         found = {name for result in self.done.values() for name in result.get("cache", {})}
         return [name for name in CACHES if name in found]
 
@@ -109,7 +109,7 @@ class Results:
 
     @cached_property
     def clients(self) -> list[Row]:
-        """A row for each client of each run, with all that was measured of it."""
+        """A row for each client of each run, with everything that was measured of it."""
         rows = []
         for run, result in self.done.items():
             for client in result["clients"]:
@@ -122,15 +122,15 @@ class Results:
         return [{name: row.get(name) for name in columns} for row in rows]
 
     def values(self, run: Run) -> dict[str, float | None]:
-        """All metrics of a run at its end: the last measurement, and the test after the fit, which is the last word."""
+        """Returns all metrics of a run at its end; the test after the fit has the last word."""
         result = self.done[run]
         last = result["curve"][-1]["metrics"] if result["curve"] else {}
         return self.read(run, {**last, **result["final"]})
 
     def read(self, run: Run, metrics: dict[str, float | None]) -> dict[str, float | None]:
-        """Metrics of a run by the names that are compared; None is what was measured and is not finite.
+        """Returns metrics of a run by the names that are compared; a value that is not finite becomes None.
 
-        Where there is no federation, a run's one model is what every client would be served with.
+        Without a federation, a run's one model counts as the model of every client.
         """
         found = {n: v if v is not None and math.isfinite(v) else None for n, v in metrics.items()}
         if measure := self.grid.methods[run.method].measure:
@@ -143,7 +143,7 @@ class Results:
         return found
 
     def to_target(self, run: Run) -> float | None:
-        """Bytes that had travelled when the metric was first found to be as good as the target; None if it never was."""
+        """Returns the bytes that had travelled when the metric first reached the target; None if never."""
         for point in self.done[run]["curve"]:
             value = self.read(run, point["metrics"]).get(self.grid.metric)
             if value is not None and self.reaches(value):
@@ -151,12 +151,12 @@ class Results:
         return None
 
     def reaches(self, value: float) -> bool:
-        """Whether a value is as good as the target."""
+        """Tells whether a value is as good as the target."""
         target = self.grid.target
         return target is not None and (value >= target if self.grid.higher_is_better else value <= target)
 
     def is_baseline(self, run: Run) -> bool:
-        """Whether its bytes do not count."""
+        """Tells whether the run's method is a baseline, whose bytes do not count."""
         return self.grid.methods[run.method].baseline
 
 

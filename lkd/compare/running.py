@@ -1,4 +1,4 @@
-"""Carries runs out, several at a time if asked, and says how far it is."""
+"""Execution of runs, several at a time if asked, with their progress printed."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ from lkd.compare.process import start as start_process
 
 
 class Progress:
-    """What is told while runs go on.
+    """Progress of runs, printed with an estimate of the time that is left.
 
     Args:
         total: Number of runs.
-        jobs: How many at a time.
-        known: Seconds that a method's runs took before, for the estimate of the time that is left.
+        jobs: Number of runs at a time.
+        known: Seconds that runs of a method took before, for the estimate.
     """
 
     def __init__(self, total: int, jobs: int, known: dict[str, float]) -> None:
@@ -43,21 +43,22 @@ def carry_out(
     start: Start = start_process,
     look: Callable[[Job], None] = lambda job: None,
 ) -> int:
-    """Carries jobs out.
+    """Carries out jobs, and prints a line for each one that ends.
 
     Args:
-        todo: In this order.
-        jobs: How many at a time.
-        threads: Of each.
-        known: Seconds that a method's runs took before.
+        todo: The jobs, in the order in which they start.
+        jobs: Number of jobs at a time.
+        threads: Threads of each job's process.
+        known: Seconds that runs of a method took before.
         start: Starts a process.
-        look: Sees every run that is done; what it raises ends the others.
+        look: Called with every job that is done; an exception from it ends the others.
 
     Returns:
-        How many failed.
+        Number of jobs that failed.
 
     Raises:
-        KeyboardInterrupt: When interrupted, after the runs under way have been stopped; what has ended stays.
+        KeyboardInterrupt: When interrupted, after the running jobs are stopped; the results of ended jobs
+            stay.
     """
     waiting, active, failed = list(todo), list[Running](), 0
     progress = Progress(len(todo), jobs, known)
@@ -83,13 +84,13 @@ def carry_out(
 def left(
     took: dict[str, list[float]], waiting: Sequence[str], begun: Sequence[tuple[str, float]], jobs: int
 ) -> float:
-    """Seconds that are left, from what runs of the same method, or of any, took.
+    """Estimates the seconds that are left, from runs of the same method, or else from all runs.
 
     Args:
         took: Seconds of the runs that have ended, by method.
-        waiting: Methods of those that have not begun.
-        begun: Method and seconds so far of those under way.
-        jobs: How many run at a time.
+        waiting: Methods of the runs that have not begun.
+        begun: Method of each active run, and the seconds it has taken so far.
+        jobs: Number of runs at a time.
 
     Example:
         >>> left({"A": [10.0], "B": [30.0]}, ["A", "C"], [("B", 10.0)], jobs=2)
@@ -103,7 +104,7 @@ def left(
 
 
 def count(number: int, of: str) -> str:
-    """So many of something.
+    """Writes a number with its noun, in the plural where needed.
 
     Example:
         >>> count(1, "run"), count(2, "run")
@@ -113,7 +114,7 @@ def count(number: int, of: str) -> str:
 
 
 def span(seconds: float) -> str:
-    """Seconds for people.
+    """Writes a duration for people.
 
     Example:
         >>> span(42.4), span(150), span(9000)

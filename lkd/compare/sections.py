@@ -19,7 +19,7 @@ SEEDS = (
 
 
 def summary_tables(results: Results, rows: list[Row], setting: str) -> str:
-    """What the methods of a setting reach, and what it costs; nothing where none has run."""
+    """Builds the tables of a setting: what the methods reach, and what it costs; empty where none has run."""
     grid = results.grid
     here = [row for row in rows if row["setting"] == setting]
     if not here:
@@ -70,7 +70,7 @@ def summary_tables(results: Results, rows: list[Row], setting: str) -> str:
 
 
 def _caches(results: Results, here: list[Row], where: str, setting: str) -> str:
-    """What caches of knowledge were good for; nothing where no method has one."""
+    """Builds the table on caches of knowledge; empty where no method has one."""
     users = [row for row in here if any(row[f"cache/{name}"] is not None for name in results.cached)]
     if not users:
         return ""
@@ -84,7 +84,7 @@ def _caches(results: Results, here: list[Row], where: str, setting: str) -> str:
 
 
 def explained(results: Results) -> str:
-    """What the columns are."""
+    """Explains the columns of the tables."""
     grid, of = results.grid, results.grid.measure
     others = "".join(f" Of {n}, {m.measure} stands for {of}." for n, m in grid.methods.items() if m.measure)
     return paragraph(
@@ -97,7 +97,7 @@ def explained(results: Results) -> str:
 
 
 def pictures(results: Results, rows: list[Row], folder: Path) -> list[str]:
-    """The metric over all that it costs, and over the settings; each picture also as a PNG and a PDF in `folder`."""
+    """Draws the metric over each cost, and over the settings; also saves PNG and PDF in `folder`."""
     metric = f"The {results.label(results.grid.metric)},"
     parts = [
         heading("Metric against cost"),
@@ -123,7 +123,7 @@ def pictures(results: Results, rows: list[Row], folder: Path) -> list[str]:
 
 
 def clients(results: Results, folder: Path) -> list[str]:
-    """The spread over the clients, and tables: client by method, and client by part."""
+    """Draws the spread over the clients, and builds the tables client by method and client by part."""
     columns = client_columns(results)
     parts = [heading("Clients")]
     if not columns:
@@ -144,7 +144,7 @@ def clients(results: Results, folder: Path) -> list[str]:
 
 
 def costs(results: Results) -> list[str]:
-    """The break-even of knowledge and weights."""
+    """Compares the cost of knowledge with that of weights: sentences and a table."""
     rows = break_even(results)
     if not rows:
         return []
@@ -171,7 +171,7 @@ def costs(results: Results) -> list[str]:
 
 
 def as_id(text: str) -> str:
-    """A name as an id in the page."""
+    """Turns a name into an id for the page."""
     return re.sub(r"[^\w-]+", "-", text) or "all"
 
 
@@ -191,7 +191,7 @@ def _client_by_method(results: Results, setting: str, column: str) -> str:
 
 
 def _client_by_part(results: Results, setting: str, method: str, column: str) -> str:
-    """Client by the metrics whose names go on where this one's ends, such as those of each head or modality."""
+    """Builds a table of the clients' metrics whose names extend this one's, such as one per head."""
     every = [name for name in results.clients[0] if name.startswith(f"{column}_")]
     found = {
         name: {
@@ -213,7 +213,7 @@ def _client_by_part(results: Results, setting: str, method: str, column: str) ->
 
 
 def _names(results: Results, setting: str) -> dict[int, str]:
-    """Of the clients, with the modalities that they own where these are known."""
+    """Returns the clients' names, each with the modalities that the client owns where these are known."""
     rows = [row for row in results.clients if row["setting"] == setting]
     return {
         row["client"]: row["name"] + (f" ({row['modalities']})" if row.get("modalities") else "")
@@ -222,7 +222,7 @@ def _names(results: Results, setting: str) -> dict[int, str]:
 
 
 def _how_many(results: Results) -> str:
-    """The clients that were measured, which of a large population are not all."""
+    """Says how many clients were measured: of a large population not all."""
     most = max((r.get("population", 0) for r in results.done.values()), default=0)
     if most <= results.grid.limit:
         return "the clients"

@@ -1,4 +1,4 @@
-"""What every client gets, as a picture and as means."""
+"""The metric of every client, as a picture and as means."""
 
 import math
 from pathlib import Path
@@ -10,12 +10,15 @@ from lkd.compare.svg import INK, look, new_figure, style, to_svg
 
 
 def spread(results: Results, column: str, folder: Path) -> str:
-    """What every client gets: a box, and a dot for each client (mean over the seeds); a panel for each setting.
+    """Draws the metric of every client: a box per method, a dot per client (mean over the seeds).
 
     Args:
-        results: The runs.
-        column: Of their clients.
-        folder: For the picture as files.
+        results: Results of the runs.
+        column: Column of `Results.clients` to draw.
+        folder: Folder for the picture's files.
+
+    Returns:
+        The picture as SVG.
     """
     grid = results.grid
     means = client_means(results, column)
@@ -54,14 +57,14 @@ def spread(results: Results, column: str, folder: Path) -> str:
 
 
 def client_columns(results: Results) -> list[str]:
-    """What was measured of the clients by the metric compared: on the shared data, on their own; what is compared first."""
+    """Returns the client columns that were measured; the kind of the compared metric comes first."""
     kinds = ["shared", "clients"] if results.grid.metric.startswith("shared/") else ["clients", "shared"]
     columns = [f"{kind}/{results.grid.measure}" for kind in kinds]
     return [c for c in columns if any(row.get(c) is not None for row in results.clients)]
 
 
 def client_means(results: Results, column: str) -> dict[tuple[str, str, int], float]:
-    """Means over the seeds of a column of `Results.clients`, by setting, method and client."""
+    """Averages a column of `Results.clients` over the seeds, by setting, method and client."""
     found: dict[tuple[str, str, int], list[float]] = {}
     for row in results.clients:
         if row.get(column) is not None and math.isfinite(row[column]):

@@ -1,4 +1,4 @@
-"""Mean and deviation over the seeds, and what they say in words."""
+"""Means and deviations over the seeds, and sentences on them."""
 
 from statistics import fmean, stdev
 
@@ -10,12 +10,13 @@ COSTS = ("bytes", "seconds", "flops", "energy_wh", "bytes_to_target", "weights",
 
 
 def summarize(results: Results) -> list[Row]:
-    """A row for each setting and method that has a run.
+    """Summarizes runs in a row for each setting and method that has any.
 
     Returns:
-        `setting`, `method`, `seeds` (how many are done), every metric with its sample deviation (`<name> deviation`; None for
-        one seed), the means of the costs and of what is known of caches, and `reached_target` (in how many seeds). A metric that is not finite in a seed has
-        no mean; a cost that not all runs have is the mean of those that have it.
+        `setting`, `method`, `seeds` (how many are done), every metric with its sample deviation
+        (`<name> deviation`; None for one seed), the means of the costs and of what is known of caches, and
+        `reached_target` (in how many seeds). A metric that is not finite in some seed has no mean. A cost
+        that only some runs have is the mean of those that have it.
     """
     grid, runs, rows = results.grid, results.runs, []
     for setting in grid.settings:
@@ -40,17 +41,17 @@ def summarize(results: Results) -> list[Row]:
 
 
 def in_words(results: Results, rows: list[Row]) -> list[str]:
-    """The best method of every setting by each kind of metric, and who reaches the target with the fewest bytes.
+    """Names the best method by each metric in every setting, and the one with the fewest bytes to the target.
 
     Args:
-        results: The runs.
+        results: Results of the runs.
         rows: `summarize` of them.
     """
     grid, said = results.grid, []
     for setting in grid.settings:
         where = f"{setting}: " if setting else ""
         here = [row for row in rows if row["setting"] == setting]
-        # by a deviation over clients nobody wins
+        # a low or high deviation over clients is no win by itself
         kinds = [name for name in results.metrics if not name.endswith("/std")]
         said += [where + _winner(results, here, name) for name in kinds if contestants(results, here, name)]
         contest = contestants(results, here, grid.metric)
@@ -77,12 +78,12 @@ def in_words(results: Results, rows: list[Row]) -> list[str]:
 
 
 def contestants(results: Results, rows: list[Row], name: str) -> list[Row]:
-    """The rows that can win by a column: they have a figure there, and are no baselines."""
+    """Returns the rows that can win by a column: those with a figure there that are no baselines."""
     return [row for row in rows if row[name] is not None and not results.grid.methods[row["method"]].baseline]
 
 
 def winners(results: Results, rows: list[Row], name: str, rising: bool) -> list[str]:
-    """The methods with the best figure of a column; more than one where it is the same."""
+    """Returns the methods with the best figure of a column; more than one where figures are equal."""
     contest = contestants(results, rows, name)
     best = (max if rising else min)((row[name] for row in contest), default=None)
     return [row["method"] for row in contest if row[name] == best]
@@ -102,12 +103,12 @@ def _winner(results: Results, here: list[Row], name: str) -> str:
 
 
 def ordered(rows: list[Row], name: str, descending: bool) -> list[Row]:
-    """Rows by a column."""
+    """Sorts rows by a column."""
     return sorted(rows, key=lambda row: row[name], reverse=descending)
 
 
 def with_deviation(row: Row, name: str) -> str:
-    """A mean with its deviation, three decimals each.
+    """Writes a mean with its deviation, three decimals each.
 
     Example:
         >>> with_deviation({"acc": 0.51, "acc deviation": 0.004}, "acc"), with_deviation({"acc": None}, "acc")
@@ -120,7 +121,7 @@ def with_deviation(row: Row, name: str) -> str:
 
 
 def times(factor: float) -> str:
-    """A factor in words.
+    """Puts a factor into words.
 
     Example:
         >>> times(2.04), times(31.4)
@@ -130,7 +131,7 @@ def times(factor: float) -> str:
 
 
 def megabytes(number: float | None) -> str:
-    """Bytes in MB (10^6), three digits.
+    """Writes bytes in MB (10^6), with three digits.
 
     Example:
         >>> megabytes(1234567), megabytes(None), megabytes(144)
@@ -140,7 +141,7 @@ def megabytes(number: float | None) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes for people.
+    """Writes bytes with a unit, for people.
 
     Example:
         >>> size(144), size(104160), size(1234567), size(5e9)
@@ -153,7 +154,7 @@ def size(number: float) -> str:
 
 
 def three_digits(number: float) -> str:
-    """Three significant digits without an exponent.
+    """Writes three significant digits without an exponent.
 
     Example:
         >>> three_digits(0.0012345), three_digits(12345.6), three_digits(0.0)

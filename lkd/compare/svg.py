@@ -1,4 +1,4 @@
-"""matplotlib's figures as SVG that stands inside a page: its colours, its font, nothing from outside."""
+"""matplotlib's figures as SVG inside a page: with the page's colors and font, and nothing from outside."""
 
 import io
 import re
@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-INK = "#010203"  # stands for the page's own text colour until the figure is in the page
+INK = "#010203"  # stands for the page's own text color until the figure is in the page
 COLORS = (
     "#0072b2",
     "#e08a00",
@@ -23,7 +23,7 @@ MARKERS = "osD^vPX*<>"
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 11.0,  # of a picture that is as wide as the page: still readable on a phone
+    "font.size": 11.0,  # in a picture as wide as the page: still readable on a phone
     "pdf.fonttype": 42,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -39,19 +39,22 @@ STYLE: dict[Any, Any] = {
 
 
 def style() -> Any:
-    """Within, figures look like this."""
+    """Returns a context in which figures have the page's style."""
     import matplotlib
 
     return matplotlib.rc_context(STYLE)
 
 
 def new_figure(panels: int, height: float = 3.2, legend: int = 0) -> tuple[Any, list[Any]]:
-    """A figure with panels one below the other, as wide as a page, and their axes.
+    """Creates a figure as wide as a page, with panels one below the other.
 
     Args:
-        panels: How many.
-        height: Of each, in inches.
+        panels: Number of panels.
+        height: Height of each, in inches.
         legend: Entries of the legend below them.
+
+    Returns:
+        The figure, and the axes of its panels.
     """
     from matplotlib.figure import Figure
 
@@ -64,18 +67,18 @@ def new_figure(panels: int, height: float = 3.2, legend: int = 0) -> tuple[Any, 
 
 
 def look(place: int) -> dict[str, Any]:
-    """Colour and marker of the method at this place of the list; both differ, for who cannot tell colours."""
+    """Gives the color and the marker of the method at a place of the list, so that both tell it apart."""
     return {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
 
 
 def to_svg(figure: Any, name: str, alt: str, folder: Path) -> str:
-    """The figure as an `<svg>` element, and as `<name>.png` and `<name>.pdf`.
+    """Turns a figure into an `<svg>` element, and saves it as `<name>.png` and `<name>.pdf`.
 
     Args:
-        figure: matplotlib's.
-        name: Of the files; it goes before all ids of the element, too, which have to be unique in the page.
-        alt: What it shows, for who does not see it.
-        folder: Of the files.
+        figure: matplotlib's figure.
+        name: Name of the files. It also precedes all ids of the element, which have to be unique in the page.
+        alt: Description for readers who cannot see the picture.
+        folder: Folder of the files.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf

@@ -11,9 +11,9 @@ def to_wandb(results: Results, folder: Path, options: dict[str, Any]) -> None:
     """Logs the tables of results, curves and clients, and the page, as one run.
 
     Args:
-        results: What is done.
-        folder: Where the report is.
-        options: Of the base configuration's WandbLogger.
+        results: Results of the runs.
+        folder: Folder with the report.
+        options: Options of the base configuration's WandbLogger.
     """
     import wandb
     from lightning.pytorch.loggers import WandbLogger

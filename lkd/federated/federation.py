@@ -45,45 +45,49 @@ from lkd.federated.server.without_loss import Losses
 
 
 class Federation(Measured):
-    """Trains a LightningModule over many clients; a round is one step of a server optimizer.
+    """Federated training of a LightningModule over many clients; a round is one step of a server optimizer.
 
     The train dataloader yields cohorts (lists of clients, see `lkd.datamodules.FederatedDataModule`). In
-    `training_step` every client of the cohort trains a copy of `model` locally, and the algorithm turns what
-    comes back into a change of the weights, whose negative is the gradient of the server's optimizer: SGD with
-    lr=1 is FedAvg (McMahan et al. 2017), with momentum FedAvgM, Adam is FedAdam (Reddi et al. 2021,
+    `training_step` every client of the cohort trains a copy of `model` locally. The algorithm turns their
+    replies into a change of the weights, and its negative is the gradient for the server's optimizer: SGD
+    with lr=1 is FedAvg (McMahan et al. 2017), with momentum FedAvgM, Adam is FedAdam (Reddi et al. 2021,
     Algorithm 2). So `max_epochs` are rounds, and checkpoints, resume, schedulers, loggers and several
     processes are Lightning's own.
 
-    `model` is any LightningModule with one optimizer. Its `training_step`, `configure_optimizers`, schedulers,
-    hooks around training steps, `validation_step`, `test_step`, `predict_step` and `self.log` work as they are;
-    what clients log is averaged over a round. A scheduler of the client with Lightning's default interval
-    counts rounds, with `interval: "step"` a client's local steps. Buffers (batch statistics) are averaged too,
-    integer ones stay.
+    `model` is any LightningModule with one optimizer. Its `training_step`, `configure_optimizers`,
+    schedulers, hooks around training steps, `validation_step`, `test_step`, `predict_step` and `self.log`
+    work as they are; what clients log is averaged over a round. A scheduler of the client with Lightning's
+    default interval counts rounds, with `interval: "step"` a client's local steps. Float buffers (batch
+    statistics) are averaged too, integer buffers stay.
 
-    Clients may have different architectures: those in `other_models`. Then a layer's mean is over the clients that have it.
+    Clients may have different architectures: those of `other_models`. Then a layer's mean is over the clients
+    that have it.
 
     Args:
         model: The module that clients train; here it holds the server's weights.
-        algorithm: What is done in a round. Default: FedAvg.
+        algorithm: What happens in a round. Default: FedAvg.
         local: How much a client trains in a round. Default: one epoch.
-        server_optimizer: Makes the server's optimizer. Default: SGD with lr 1.
-        server_scheduler: Makes its scheduler, stepped once a round. Default: constant.
+        server_optimizer: Creates the server's optimizer. Default: SGD with lr 1.
+        server_scheduler: Creates the server's scheduler, stepped once per round. Default: constant.
         personal_layers: Layers that stay with each client, by name, pattern, or `"batchnorm"` (FedBN).
         aggregator: A robust rule in place of the weighted mean.
-        heterogeneity: Stragglers, drop-outs and speeds of the clients' machines. Default: all reliable.
-        attack: Clients that lie, to try `aggregator` on. Default: all honest.
+        heterogeneity: Stragglers, drop-outs and speeds of the clients' machines. Default: all are reliable.
+        attack: Lets some clients lie, to test `aggregator`. Default: all are honest.
         min_clients: Clients of a round that have to succeed; with fewer the run stops.
         seed: All randomness of a client's work comes from (seed, round, client).
         other_models: Modules of further architectures. Default: all clients train copies of `model`.
-        client_models: Architecture of every client, by its id: 0 is `model`, 1 the first of `other_models`. Default: in turns.
-        shared_layers: Layers that the architectures have in common, by name or pattern; else each has its own weights.
-        outlier_factor: A reply whose change of the weights is more times as long as the median of the round's is left out
-            like one that fails; see `lkd.federated.server.outliers`. None: however long. Default: 1000.
-        client_timeout: Seconds that a client may take for an answer. Default: any time.
+        client_models: Architecture of every client, by its id: 0 is `model`, 1 the first of `other_models`.
+            Default: in turns.
+        shared_layers: Layers that the architectures have in common, by name or pattern; else each has its own
+            weights.
+        outlier_factor: Replies with a change of the weights longer than this many times the round's median
+            are left out, like failed ones; see `lkd.federated.server.outliers`. None: no limit. Default:
+            1000.
+        client_timeout: Seconds that a client may take for an answer. Default: no limit.
         engine: Where and how clients work. Default: `Loop()`, one after the other in this process.
 
     Raises:
-        ValueError: If the module, its optimizer or a number does not fit; before the first round.
+        ValueError: If the module, its optimizer or a number does not fit; raised before the first round.
         TypeError: If a class or a name is given where an object should be.
 
     Example:
@@ -137,31 +141,31 @@ class Federation(Measured):
         check_kinds(self.algorithm, len(self.other_models), aggregator)
         self.records: list[Record] = []
         self._losses = Losses()
-        self.told: set[str] = set()  # metrics that were warned of
+        self.told: set[str] = set()  # metrics that have been warned of
 
     def configure_callbacks(self) -> list[Any]:
-        """No callbacks: the first hook of a fit, and so the place to refuse what a Trainer would do by itself."""
+        """Checks the Trainer and shows it to the engine, in the first hook of a fit; gives no callbacks."""
         if self.trainer.state.fn == "fit":
             check_trainer(self.trainer)
         self.engine.meet(self.trainer)
         return []
 
     def teardown(self, stage: str) -> None:
-        """The client module's own; processes of the engine end."""
+        """Calls the client module's hook, and closes the engine."""
         super().teardown(stage)
         self.engine.close()
 
     def configure_optimizers(self) -> Any:
-        """The server's optimizer and scheduler over the trainable parameters of all architectures."""
+        """Creates the server's optimizer and scheduler over the trainable parameters of all architectures."""
         return configure_server(self.held, self.server_optimizer, self.server_scheduler)
 
     def on_test_start(self) -> None:
-        """Says so where what is tested was never trained, or not in all its parts."""
+        """Warns where the tested model, or a part of it, was never trained."""
         self._own_up("test")
         super().on_test_start()
 
     def on_validation_start(self) -> None:
-        """Says so where what is validated in a fit is not trained, or not in all its parts."""
+        """Warns where the model that is validated in a fit, or a part of it, is not trained."""
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self._own_up("val")
         super().on_validation_start()
@@ -171,7 +175,7 @@ class Federation(Measured):
             rank_zero_warn(why)
 
     def on_fit_start(self) -> None:
-        """Makes worker and engine before the first round; a fit that resumes nothing starts its algorithm anew."""
+        """Checks the data and prepares the engine before the first round."""
         super().on_fit_start()
         self._clients, self._losses = Population(), Losses()
         clients = getattr(cast(Any, self.trainer).datamodule, "clients", ())
@@ -179,7 +183,7 @@ class Federation(Measured):
         check_validation(self.algorithm, clients)
         check_owned(self.architectures, clients)
         self.engine.keep(OWN)
-        self._prepare(anew=True)  # which may train a teacher first
+        self._prepare(anew=True)  # may train a teacher first
         self.engine.expect(clients)
         if self.algorithm.aggregates_weights and not self.x:
             rank_zero_warn(
@@ -188,7 +192,7 @@ class Federation(Measured):
             )
 
     def example(self) -> Any:
-        """A training batch of a client, for callbacks of this process."""
+        """Returns a training batch of a client, for callbacks in this process."""
         trainer = cast(Any, self.trainer)
         trainer.fit_loop.setup_data()  # the fit would do it a moment later
         with isolate_rng():  # looking at a batch must not change what training draws
@@ -196,7 +200,7 @@ class Federation(Measured):
             return next(iter(cohort[0].train_batches(self.seed)))
 
     def training_step(self, cohort: Sequence[ClientData], batch_idx: int) -> None:
-        """One round with this cohort, and one step of the server's optimizer."""
+        """Runs a round with this cohort, and makes a step of the server's optimizer."""
         self._check(cohort)
         self.engine.enter(cohort)
         infos = [ClientInfo.of(client) for client in cohort]
@@ -222,7 +226,7 @@ class Federation(Measured):
             public=cohort[0].public if hasattr(cohort[0], "public") else None,
             undo=self.engine.undo,
         )
-        # what clients draw is theirs; what runs outside sees nothing of it
+        # isolates the clients' random draws from all code outside of the round
         with isolate_rng(include_cuda=self.device.type == "cuda"):
             with advised(self.trainer):
                 delta = self.algorithm.round(server)
@@ -242,7 +246,7 @@ class Federation(Measured):
         report(self, server.index, self.records, plan.speeds)
 
     def _check(self, cohort: Any) -> None:
-        """Refuses what is no cohort, one that is too small, and other clients than those of the run that goes on."""
+        """Refuses what is no cohort, a cohort that is too small, and clients that do not fit the run."""
         check_cohort(cohort, self.min_clients)
         check_validation(self.algorithm, cohort)
         population = cohort[0].population
@@ -254,7 +258,7 @@ class Federation(Measured):
                 self.attack.check(population)
 
     def _tell(self, record: Record) -> None:
-        """Callbacks with a method `on_client_end(trainer, federation, record)` hear of every client."""
+        """Calls `on_client_end(trainer, federation, record)` of every callback that has it."""
         for callback in cast(Any, self.trainer).callbacks:
             if hasattr(callback, "on_client_end"):
                 callback.on_client_end(self.trainer, self, record)

@@ -1,4 +1,4 @@
-"""Whether what a user gives to a federation are objects of the right kind."""
+"""Checks of the objects that a user gives to a federation."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def check_parts(
     """Refuses a name or a class in place of an object.
 
     Raises:
-        TypeError: With what to give instead.
+        TypeError: If there is one; the message says what to give instead.
     """
     for name, value, kind, example in (
         ("algorithm", algorithm, Algorithm, "FedAvg()"),

@@ -1,4 +1,4 @@
-"""A federation between its rounds: what clients keep, what a checkpoint holds, and how they are measured."""
+"""A federation between its rounds: preparation, checkpoints, and measurements of clients."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -30,13 +30,13 @@ from lkd.federated.server.weighted_sum import RunningSum
 
 
 class Measured(Members):
-    """Keeps clients and their engine; see `Federation` for the arguments.
+    """Base of `Federation` that keeps clients and engine; see there for the arguments.
 
     Args:
         model: The first architecture.
-        algorithm: What is done in a round.
+        algorithm: What happens in a round.
         local: How much a client trains in a round.
-        seed: Of all randomness of a client's work.
+        seed: Seed of all randomness of a client's work.
         personal_layers: Layers that stay with each client.
         other_models: Modules of further architectures.
         client_models: Architecture of every client.
@@ -45,7 +45,7 @@ class Measured(Members):
         engine: Where clients work.
 
     Raises:
-        ValueError: If the seed is below 0, or the time not above.
+        ValueError: If the seed is below 0, or `client_timeout` is not above 0.
     """
 
     def __init__(
@@ -72,14 +72,15 @@ class Measured(Members):
         self.bytes_down, self.bytes_up = 0, 0
         self.cache: CacheUse | None = None
         self._restored: dict[str, Any] | None = None
-        self._clients = Population()  # of this fit, or of the one that goes on
+        self._clients = Population()  # of this fit, or of the resumed one
         self._sums: dict[str, RunningSum] = {}
 
     def _prepare(self, anew: bool) -> None:
-        """Prepares this process's worker and engine, and takes up what a checkpoint brought.
+        """Prepares architectures and engine, and restores what a loaded checkpoint holds.
 
         Args:
-            anew: Whether algorithm and schedule begin; else they stay where a fit of another Trainer left them.
+            anew: Whether algorithm and schedules begin anew; else they continue from a fit with another
+                Trainer.
         """
         self.architectures.prepare()
         self.engine.prepare(self.trainer, anew)
@@ -94,7 +95,7 @@ class Measured(Members):
         self._prepared_for = self.trainer
         if anew:
             self.algorithm.setup(self.x)
-        self._sums.clear()  # of another device or precision, it may be
+        self._sums.clear()  # they may be of another device or precision
         if self._restored is not None:
             self._restore(self._restored)
             self._restored = None
@@ -103,7 +104,7 @@ class Measured(Members):
         """Measures every client's model (the server's weights and its own layers) on the client's own data.
 
         Args:
-            clients: Who; those without that part of the data are left out.
+            clients: The clients; those without data of that part are left out.
             part: `"val"` or `"test"`.
 
         Returns:
@@ -125,13 +126,13 @@ class Measured(Members):
         return server.all_records()
 
     def models(self, clients: Sequence[ClientData]) -> Iterator[tuple[ClientData, LightningModule]]:
-        """Every client's model in eval mode, one after the other, to be looked at; of this process's clients.
+        """Yields every client's model in eval mode, one after the other; only of this process's clients.
 
         Args:
-            clients: Whose.
+            clients: The clients.
 
         Yields:
-            A client and its model, which is the next client's in the next turn.
+            A client and its model. The next turn turns the same module into the next client's model.
         """
         with self._measuring():
             for client in clients:
@@ -143,8 +144,8 @@ class Measured(Members):
 
     @contextlib.contextmanager
     def _measuring(self) -> Iterator[None]:
-        """Clients can be looked at inside; what that draws, nobody outside sees."""
-        # a validation is in inference mode, whose tensors training could not use again
+        """Makes clients ready to be measured inside; random draws inside have no effect outside."""
+        # a validation runs in inference mode, whose tensors could not be used in training
         with torch.inference_mode(False), isolate_rng(include_cuda=self.device.type == "cuda"):
             elsewhere = self._prepared_for is not self.trainer
             if elsewhere or self._restored is not None:
@@ -152,7 +153,7 @@ class Measured(Members):
             yield
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what algorithm and clients keep; tensors and plain numbers only."""
+        """Adds what algorithm and clients keep, as tensors and plain values only."""
         super().on_save_checkpoint(checkpoint)
         if self._prepared_for is not None:
             here = self.engine.state_dict()
@@ -170,11 +171,11 @@ class Measured(Members):
                 "bytes": [self.bytes_down, self.bytes_up],
                 "cache": None if self.cache is None else asdict(self.cache),
             }
-        elif self._restored is not None:  # nothing was trained or measured
+        elif self._restored is not None:  # nothing was trained or measured, so the former state goes on
             checkpoint[FEDERATION] = self._restored
 
     def _of_start(self, kind: int, slot: dict[str, Any]) -> dict[str, Any]:
-        """What an engine says of an architecture, without those tensors of the start that are the server's own."""
+        """Removes, from an engine's state of an architecture, the tensors that equal the server's own."""
         source = self.architectures[kind].source
         now = {**dict(source.named_parameters()), **dict(source.named_buffers())}
         start = slot["start"].items()
@@ -184,15 +185,15 @@ class Measured(Members):
         return self.engine.exchange(verb, messages, self.client_timeout)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps it until a fit or a measurement starts."""
+        """Keeps the federation's part until a fit or a measurement starts."""
         check_current(checkpoint)
         self._restored = checkpoint.get(FEDERATION)
         super().on_load_checkpoint(checkpoint)
-        if self._restored is not None:  # else of another module, whose names are not these
+        if self._restored is not None:  # otherwise the checkpoint is of another module with other names
             check_state(self.held, checkpoint["state_dict"])
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        """Goes on from a checkpoint; of another algorithm's, only the clients' own layers are of use."""
+        """Restores a checkpoint; from another algorithm's it takes only the clients' own layers."""
         resumes = self.trainer.state.fn == "fit" and self.trainer.ckpt_path is not None
         if resumes:
             check_resumed(saved, self._run())
@@ -201,16 +202,16 @@ class Measured(Members):
             clients = {client: {OWN: groups[OWN]} for client, groups in clients.items() if OWN in groups}
         slots = saved["optimizer"] if same else None
         self.engine.load_state_dict({c: s for c, s in clients.items() if self.ranks.owns(c)}, slots)
-        # weights go anywhere, what a client kept goes to that client
+        # weights alone fit any clients, a client's state fits that client only
         self._clients = Population(saved.get("population") if resumes or any(clients.values()) else None)
         if same:
             self.algorithm.state = {k: moved(group, self.device) for k, group in saved["state"].items()}
             self.bytes_down, self.bytes_up = saved["bytes"]
-            counted = saved.get("cache")  # not in a file of an earlier version
+            counted = saved.get("cache")  # missing in a checkpoint of an earlier version
             self.cache = None if counted is None else CacheUse(**counted)
 
     def _run(self) -> dict[str, str | None]:
-        """What has to be the same in a run that goes on from this one; one that measures has no server's optimizer."""
+        """Describes what must stay the same in a resumed run; without a fit there is no server optimizer."""
         optimizers = self.trainer.optimizers
         return {
             "algorithm": type(self.algorithm).__name__,

@@ -1,4 +1,4 @@
-"""The architectures of a federation: their modules at the server, and the copies of them that train."""
+"""The architectures of a federation: their modules at the server, and the training copies."""
 
 from typing import cast
 
@@ -15,17 +15,17 @@ from lkd.federated.server.local_work import LocalTraining
 
 
 class Members(Wrapped):
-    """Holds the modules; see `Federation` for the arguments.
+    """Base of `Federation` that holds the modules; see there for the arguments.
 
     Args:
         model: The first architecture.
-        algorithm: What says whether weights are shared, and whose are trained.
+        algorithm: Says whether weights are shared, and whether the server's model is trained.
         personal_layers: Layers that stay with each client.
         other_models: Modules of further architectures.
         client_models: Architecture of every client.
         shared_layers: Layers that the architectures have in common.
         local: How much a client trains in a round.
-        seed: Of all randomness of a client's work.
+        seed: Seed of all randomness of a client's work.
         engine: Where clients work. Default: in this process.
     """
 
@@ -55,11 +55,11 @@ class Members(Wrapped):
 
     @property
     def architectures(self) -> Architectures:
-        """The modules as the server has them; the engine makes its copies of them at the same moment."""
+        """The modules as the server has them; on first access the engine makes its copies of them."""
         if self._architectures is None:
             with torch.inference_mode(
                 False
-            ):  # a test may be the first to ask, and its tensors could not be written to
+            ):  # a test may come first, and training could not write to inference tensors
                 found = Architectures(
                     self.model, self.held[1:], self.client_models, self.personal_layers, self.shared_layers
                 )
@@ -80,22 +80,22 @@ class Members(Wrapped):
 
     @property
     def held(self) -> list[LightningModule]:
-        """All architectures."""
+        """The modules of all architectures, `model` first."""
         return [self.model, *cast(list[LightningModule], list(self.other_models))]
 
     @property
     def students(self) -> list[LightningModule]:
-        """The modules that clients train; distillation that is attached to them is part of their training.
+        """The modules that clients train; a distillation attached to them becomes part of the training.
 
         Raises:
-            RuntimeError: If they are in other processes.
+            RuntimeError: If clients work in other processes.
         """
-        assert self.architectures  # which opens the engine
+        assert self.architectures  # its first access opens the engine
         return self.engine.modules
 
     @property
     def monitors(self) -> list[tuple[str, str]]:
-        """Who waits for which value at the clients; nothing where they work in other processes."""
+        """What waits for which value of the clients; empty if they work in other processes."""
         return self.engine.monitors
 
     @property
@@ -110,7 +110,7 @@ class Members(Wrapped):
 
     @property
     def trains_server_model(self) -> bool:
-        """Whether the server's model, or a part of it, is trained: by weights that clients share, or by the server itself."""
+        """Whether the server's model, or a part of it, is trained, by clients or by the server itself."""
         trains = bool(self.algorithm.trains_server_model)
         return trains or (
             self.algorithm.aggregates_weights and (not self.other_models or self._first_is_shared)
@@ -118,7 +118,7 @@ class Members(Wrapped):
 
     @property
     def _first_is_shared(self) -> bool:
-        """Whether a client has the first architecture, or layers in common with it."""
+        """Whether some client has the first architecture, or layers in common with it."""
         return self.client_models is None or 0 in self.client_models or bool(self.shared_layers)
 
 

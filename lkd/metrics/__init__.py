@@ -1,4 +1,4 @@
-"""What a run reports."""
+"""Metrics and tables of what a run reports."""
 
 from lkd.metrics.detection import DetectionTable
 

@@ -1,8 +1,8 @@
 """Average precision of frames that are matched once and pooled many times.
 
-`DetectionTable` is what a run reports. It matches all frames anew at each call, which is too slow where the answers of
-single frames are exchanged thousands of times, as in the curves of `offload`. The rules are the same, COCO's, and a test
-compares both.
+`DetectionTable` is what a run reports. It matches all frames anew at each call, which is too slow if the
+answers of single frames are exchanged thousands of times, as for the curves of `offload`. The rules here are
+the same, COCO's, and a test compares both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,18 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 IOUS: Array = np.arange(50, 100, 5) / 100
-"""Overlaps at which an object counts as found, in the mean of `map`."""
+"""Overlaps at which an object counts as found; `map` averages over them."""
 RECALLS: Array = np.arange(101) / 100
 """Recalls at which precision is read."""
 
 
 class Matched(NamedTuple):
-    """A frame's detections, by score, and which of them found an object.
+    """Detections of a frame by score, and which of them found an object.
 
     Attributes:
         scores: `(D,)`.
         labels: `(D,)`.
-        hits: `(D, T)` bool, at each overlap.
+        hits: `(D, T)` bool, at each of T overlaps.
         objects: Labels of the objects `(M,)`.
     """
 
@@ -35,7 +35,7 @@ class Matched(NamedTuple):
 
 
 def overlaps(boxes: Array, others: Array) -> Array:
-    """Intersection over union of boxes `(D, 4)` and others `(M, 4)`, xyxy: `(D, M)`.
+    """Computes the intersection over union `(D, M)` of boxes `(D, 4)` and others `(M, 4)`, xyxy.
 
     Example:
         >>> overlaps(np.array([[0, 0, 2, 2]]), np.array([[1, 0, 3, 2], [5, 5, 6, 6]])).round(3).tolist()
@@ -51,12 +51,14 @@ def overlaps(boxes: Array, others: Array) -> Array:
 
 
 def match(found: Mapping[str, Array], truth: Mapping[str, Array], most: int = 300) -> Matched:
-    """Matches a frame: from the best score down, each detection takes the free object of its class that it overlaps most.
+    """Matches a frame's detections with its objects.
+
+    From the best score down, each detection takes the free object of its class that it overlaps most.
 
     Args:
         found: `boxes (D, 4)` xyxy, `scores (D,)`, `labels (D,)`.
         truth: `boxes (M, 4)`, `labels (M,)`.
-        most: Detections of a class that count, the best first.
+        most: Largest number of detections of a class that count, the best first.
 
     Example:
         >>> box = np.array([[0.0, 0.0, 8.0, 8.0]])
@@ -75,14 +77,14 @@ def match(found: Mapping[str, Array], truth: Mapping[str, Array], most: int = 30
     hits, taken = np.zeros((len(order), len(IOUS)), bool), np.zeros((len(IOUS), len(truth["labels"])), bool)
     for row in np.flatnonzero((shared >= IOUS[0]).any(1)):
         free = np.where(taken, -1.0, shared[row])
-        best = free.shape[1] - 1 - free[:, ::-1].argmax(1)  # of equals the last, as COCO's
+        best = free.shape[1] - 1 - free[:, ::-1].argmax(1)  # the last among equals, as COCO's code does
         good = np.flatnonzero(free[np.arange(len(IOUS)), best] >= IOUS)
         hits[row, good] = taken[good, best[good]] = True
     return Matched(found["scores"][order].astype(np.float64), labels, hits, truth["labels"])
 
 
 def pooled(frames: Sequence[Matched]) -> dict[str, float]:
-    """`map50`, `map`, `precision` and `recall` of frames, as `DetectionTable` defines them; NaN without any object."""
+    """Computes `map50`, `map`, `precision` and `recall` as `DetectionTable` does; NaN without any object."""
     curves = _precisions(frames, slice(None))
     if not curves:
         return dict.fromkeys(("map50", "map", "precision", "recall"), float("nan"))
@@ -99,18 +101,18 @@ def pooled(frames: Sequence[Matched]) -> dict[str, float]:
 
 
 def pooled_ap(frames: Sequence[Matched], metric: str) -> float:
-    """One of `map50` and `map`, faster than `pooled`.
+    """Computes one of `map50` and `map`, faster than `pooled`.
 
     Args:
-        frames: Matched ones.
-        metric: Its name.
+        frames: Matched frames.
+        metric: Name of the metric.
     """
     curves = _precisions(frames, slice(0, 1) if metric == "map50" else slice(None))
     return float(np.mean(curves)) if curves else float("nan")
 
 
 def _precisions(frames: Sequence[Matched], which: slice) -> list[Array]:
-    """Precision `(101, T)` over recall, of each class that has objects."""
+    """Computes precision `(101, T)` over recall, for each class that has objects."""
     objects = np.concatenate([frame.objects for frame in frames])
     scores, labels = (np.concatenate([frame[k] for frame in frames]) for k in (0, 1))
     hits = np.concatenate([frame.hits[:, which] for frame in frames])

@@ -1,11 +1,11 @@
-"""How well a decentralized client does on its own classes, and on all."""
+"""Accuracy of a decentralized client on its own classes, and on all."""
 
 import torch
 from torch import Tensor
 
 
 def hits(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Correct answers and samples of each class.
+    """Counts correct answers and samples of each class.
 
     Args:
         logits: `(B, C)`.
@@ -13,7 +13,7 @@ def hits(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
         classes: C.
 
     Returns:
-        `(2, C)`: correct answers, samples.
+        `(2, C)`: correct answers, and samples.
 
     Example:
         >>> hits(torch.eye(3), torch.tensor([0, 1, 1]), 3)
@@ -28,11 +28,11 @@ def hits(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def betas(counts: Tensor, private: Tensor) -> tuple[float, float]:
-    """Accuracy on a test set with the client's own label distribution, and on one where all classes are alike.
+    """Estimates accuracy for the client's own label distribution, and for uniform labels.
 
-    `beta_priv = sum_c p_k(c) acc_c` and `beta_sh = mean_c acc_c`, the expected accuracies on test sets drawn with these
-    label distributions (Zhmoginov et al., "Decentralized Learning with Multi-Headed Distillation", CVPR 2023,
-    arXiv:2211.15774, Section 4). Classes without a test sample are left out.
+    `beta_priv = sum_c p_k(c) acc_c` and `beta_sh = mean_c acc_c`, the expected accuracies on test sets drawn
+    with these label distributions (Zhmoginov et al., "Decentralized Learning with Multi-Headed Distillation",
+    CVPR 2023, arXiv:2211.15774, Section 4). Classes without a test sample are left out.
 
     Args:
         counts: Correct answers and samples of each class, `(2, C)`.

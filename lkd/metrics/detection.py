@@ -13,22 +13,22 @@ ALL = "all"  # name of the last row
 
 
 class DetectionTable(Metric):
-    """A row of `precision`, `recall`, `map50` and `map` per camera, and a last row `"all"` of all frames.
+    """Table of `precision`, `recall`, `map50` and `map`, a row per camera and a last row `"all"`.
 
     `map50` is the average precision at an IoU of .5, `map` the mean over IoUs .5 to .95, both COCO's
     (101-point interpolation, mean over the classes that have objects), computed by torchmetrics with
     faster-coco-eval. `precision` and `recall` are those of the score threshold with the best F1 at an IoU of
     .5, per class and then averaged. They are read from the 101 points of the interpolated curve, so recall is
     a multiple of .01 and precision is the best at that recall or above. Values are in [0, 1]; NaN where there
-    is no object to find.
+    there are no objects.
 
-    All frames of all ranks are gathered when `compute` is called, by every rank. In a process that belongs to
-    a group but measures something of its own (a client of a federation), pass
+    All frames of all ranks are gathered when `compute` is called, by every rank. In a process of a group that
+    measures on its own (such as a client of a federation), pass
     `distributed_available_fn=lambda: False`.
 
     Args:
         cameras: Names of the rows, in order. Default: the cameras that occurred, sorted.
-        max_detections: Detections that count in a frame, the best first.
+        max_detections: Largest number of detections that count in a frame, the best first.
         kwargs: Options of `torchmetrics.Metric`.
 
     Example:
@@ -41,7 +41,7 @@ class DetectionTable(Metric):
     """
 
     full_state_update = False
-    # Flat float32 tensors: ranks without a frame contribute an empty one, which fits no other shape or type.
+    # Flat float32 tensors, since ranks without a frame contribute an empty tensor, which fits no other shape.
     found: list[Tensor]
     objects: list[Tensor]
     counts: list[Tensor]
@@ -62,15 +62,15 @@ class DetectionTable(Metric):
         targets: Sequence[dict[str, Tensor]],
         cameras: Sequence[str] | None = None,
     ) -> None:
-        """Add the frames of a batch.
+        """Adds the frames of a batch.
 
         Args:
-            detections: One dict a frame: `boxes (N, 4)` xyxy, `scores (N,)`, `labels (N,)`.
-            targets: One dict a frame: `boxes (M, 4)` in the same pixels, `labels (M,)`.
-            cameras: The camera of each frame; None counts only towards `"all"`.
+            detections: One dict per frame: `boxes (N, 4)` xyxy, `scores (N,)`, `labels (N,)`.
+            targets: One dict per frame: `boxes (M, 4)` in the same pixels, `labels (M,)`.
+            cameras: The camera of each frame; with None they count only towards `"all"`.
 
         Raises:
-            ValueError: Lengths that differ, or a camera that is not in the table.
+            ValueError: For lengths that differ, or a camera that is not in the table.
         """
         names = [""] * len(detections) if cameras is None else list(cameras)
         if not len(detections) == len(targets) == len(names):
@@ -91,15 +91,15 @@ class DetectionTable(Metric):
             self.names.append(torch.tensor(list(name.encode()), dtype=torch.float32, device=self.device))
 
     def compute(self) -> list[dict[str, Any]]:
-        """The rows, as dicts of `camera`, `precision`, `recall`, `map50`, `map`."""
+        """Computes the rows, as dicts of `camera`, `precision`, `recall`, `map50`, `map`."""
         frames = self._frames()
         cameras = self.cameras or sorted({name for name, _, _ in frames if name})
         rows = [{"camera": name, **self._measure([f for f in frames if f[0] == name])} for name in cameras]
         return [*rows, {"camera": ALL, **self._measure(frames)}]
 
     def _frames(self) -> list[tuple[str, dict[str, Tensor], dict[str, Tensor]]]:
-        """Cut the flat states back into frames: camera, detections, objects."""
-        # before a sync a state is a list of tensors, after it one tensor
+        """Splits the flat states into frames: camera, detections, objects."""
+        # a state is a list of tensors before a sync, and one tensor after it
         found, objects, counts, names = (
             torch.cat(
                 [torch.empty(0), *(part.cpu() for part in ([state] if torch.is_tensor(state) else state))]

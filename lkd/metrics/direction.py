@@ -1,4 +1,4 @@
-"""Whether more of a metric is better."""
+"""Direction of a metric: whether more of it is better."""
 
 import re
 
@@ -6,7 +6,7 @@ FALLS = ("loss", "error", "perplexity", "mae", "mse", "rmse")
 
 
 def rises(metric: str) -> bool:
-    """Whether more is better of a metric, by its name: unless a word of it is one such as "loss" or "error".
+    """Tells by a metric's name whether more is better: unless a word of it is "loss", "error" or the like.
 
     Example:
         >>> rises("shared/test/acc/mean"), rises("test/loss"), rises("clients/val/loss_head4/worst"), rises("test/glossy")

@@ -1,4 +1,4 @@
-"""Floating-point operations of what networks compute, by torch's own formulas."""
+"""Floating-point operations of networks, counted by torch's own formulas."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,15 +13,16 @@ from torch.utils.flop_counter import flop_registry
 
 
 class FlopCount:
-    """Counts FLOPs (2 per multiply-accumulate) of all networks that are called while it is on.
+    """Counter of FLOPs (2 per multiply-accumulate) of all networks that are called while it is active.
 
     A network's first call with inputs of some shapes is counted operator by operator, with the formulas of
-    `torch.utils.flop_counter`; further calls of the same network and shapes add the same number, so that counting costs
-    next to nothing. A module that is called without a tensor by position is not such a network; those that it calls are.
+    `torch.utils.flop_counter`; further calls of the same network and shapes add the same number, so counting
+    costs almost nothing. A module that is called without a positional tensor is not counted itself, but the
+    modules that it calls are.
 
-    A call whose output takes gradients counts three times: a backward pass costs twice its forward pass, that is at most
-    (the first layer's input and frozen layers need less). Matrix products, convolutions and attention have formulas;
-    everything else, optimizers among it, counts nothing.
+    A call whose output has gradients counts three times, since a backward pass costs at most twice its
+    forward pass (less for the first layer's input and for frozen layers). Matrix products, convolutions and
+    attention have formulas; everything else, such as optimizers, counts nothing.
 
     Example:
         >>> net = nn.Linear(3, 2)
@@ -34,12 +35,12 @@ class FlopCount:
     def __init__(self) -> None:
         self.total = 0
         self._known: WeakKeyDictionary[nn.Module, dict[Any, int]] = WeakKeyDictionary()
-        self._calls: list[Any] = []  # under way, from the outermost in: shapes of the inputs
+        self._calls: list[Any] = []  # shapes of the inputs of all active calls, the outermost first
         self._mode: _Formulas | None = None
         self._hooks: list[Any] = []
 
     def __enter__(self) -> "FlopCount":
-        """Counts from here on."""
+        """Starts counting operations."""
         self._hooks = [
             register_module_forward_pre_hook(self._before),
             register_module_forward_hook(self._after, always_call=True),
@@ -47,7 +48,7 @@ class FlopCount:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Counts no more; `total` stays."""
+        """Stops counting; `total` stays."""
         for hook in self._hooks:
             hook.remove()
         self._hooks, self._calls = [], []
@@ -61,7 +62,7 @@ class FlopCount:
             self._mode.__enter__()
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        key = self._calls.pop() if self._calls else ()  # a call that began before the counting did
+        key = self._calls.pop() if self._calls else ()  # empty for a call that began before the counting
         if not key or any(self._calls):
             return
         if self._mode is not None:
@@ -73,7 +74,7 @@ class FlopCount:
 
 
 class _Formulas(TorchDispatchMode):
-    """Adds up what torch's formulas say of every operator."""
+    """Dispatch mode that sums torch's formulas over all operators."""
 
     total = 0
 
@@ -82,7 +83,7 @@ class _Formulas(TorchDispatchMode):
         packet = getattr(func, "_overloadpacket", None)
         formula = flop_registry.get(packet)
         if formula is None and packet is not None and func is not torch.ops.prim.device.default:
-            with self:  # an operator that is made of others, as all are in inference mode
+            with self:  # an operator composed of others, as all are in inference mode
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result

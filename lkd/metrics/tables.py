@@ -1,4 +1,4 @@
-"""Rows of results as a terminal table, CSV and Markdown."""
+"""Rows of results as a table in the terminal, as CSV and as Markdown."""
 
 import csv
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 def text(value: Any) -> str:
-    """A cell: three decimals for numbers, a dash where there is nothing to measure (`None` or -1).
+    """Formats a cell: three decimals for numbers, a dash where there is no value (`None` or -1).
 
     Example:
         >>> text(0.51239), text(-1.0), text("C1")
@@ -25,7 +25,7 @@ def text(value: Any) -> str:
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table; all rows have the keys of the first.
+    """Formats rows as a Markdown table; all rows have the keys of the first.
 
     Example:
         >>> print(to_markdown([{"camera": "C1", "mAP50": 0.5}]))
@@ -40,7 +40,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 
 def save_table(rows: Sequence[Row], path: Path) -> None:
-    """Writes `<path>.csv` with full precision and `<path>.md` to read."""
+    """Writes `<path>.csv` with full precision, and `<path>.md` for reading."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_csv(rows, path.with_name(path.name + ".csv"))
     path.with_name(path.name + ".md").write_text(to_markdown(rows) + "\n", encoding="utf-8")
@@ -55,7 +55,7 @@ def save_csv(rows: Sequence[Row], path: Path) -> None:
 
 
 def read_table(path: Path) -> list[Row]:
-    """The rows of a CSV that `save_table` wrote; what is a number is one."""
+    """Reads the rows of a CSV that `save_table` wrote; numbers become floats."""
     with path.open(newline="", encoding="utf-8") as file:
         return [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
@@ -68,7 +68,7 @@ def _number(value: str) -> float | str:
 
 
 def print_table(rows: Sequence[Row], title: str, width: int | None = None) -> None:
-    """Prints the rows to the terminal; to a file as wide as is said."""
+    """Prints rows to the terminal; output to a file is at least `width` wide."""
     table = Table(title=title)
     for name, value in rows[0].items():
         table.add_column(name, justify="right" if isinstance(value, float) else "left")
@@ -77,4 +77,4 @@ def print_table(rows: Sequence[Row], title: str, width: int | None = None) -> No
     console = get_console()
     if width is not None and not console.is_terminal:
         console = Console(width=max(width, console.width))
-    console.print(table)  # the one of Lightning's bar, which makes room for what it prints
+    console.print(table)  # the console of Lightning's progress bar, which makes room for the table

@@ -1,4 +1,4 @@
-"""LightningModules: what is trained."""
+"""LightningModules that are trained."""
 
 from lkd.modules.classifier import Classifier
 from lkd.modules.detector import Detector

@@ -1,4 +1,4 @@
-"""The classifier as a LightningModule."""
+"""A classifier as a LightningModule."""
 
 import difflib
 from typing import Any, Literal
@@ -17,27 +17,27 @@ from lkd.pruned import replay
 
 
 class Classifier(Watched):
-    """Trains, evaluates and applies an image classifier with the cross entropy, or another criterion.
+    """Image classifier that is trained by the cross entropy, or by another criterion.
 
     Batches are tuples of `x (B, C, H, W)` and `y (B,)` int64. Logs `train/loss`, `val/loss`, `val/acc`,
     `test/loss` and `test/acc`. `predict_step` returns logits `(B, num_classes)`.
 
     A checkpoint rebuilds a network given by its timm name, or through LightningCLI; another module has to be
-    passed
-    again: `Classifier.load_from_checkpoint(path, network=...)`. Optimizer and scheduler are not part of it.
+    passed again: `Classifier.load_from_checkpoint(path, network=...)`. Optimizer and scheduler are not part
+    of it.
 
     Args:
         network: A module that maps `(B, C, H, W)` to logits `(B, num_classes)`, or the name of a timm model,
             which starts from random weights.
         num_classes: Number of classes.
         in_channels: Channels of the input, for timm models.
-        optimizer: Makes the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
-        scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
-        criterion: Loss of logits `(B, num_classes)` and labels `(B,)`, such as `torch.nn.MultiMarginLoss()`. Default: the
-            cross entropy.
+        optimizer: Creates the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
+        scheduler: Creates the scheduler, stepped once per epoch. Default: constant learning rate.
+        criterion: Loss of logits `(B, num_classes)` and labels `(B,)`, such as `torch.nn.MultiMarginLoss()`.
+            Default: the cross entropy.
 
     Raises:
-        ValueError: An unknown timm name.
+        ValueError: For an unknown timm name.
 
     Example:
         >>> classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), num_classes=3)
@@ -59,7 +59,7 @@ class Classifier(Watched):
         modules += ["encoder", "decoder"]
         self.save_hyperparameters(ignore=[*modules, "optimizer", "scheduler"])
         if isinstance(network, str) or "_instantiator" in self.hparams:
-            # a name, or LightningCLI's own description of the module: both are plain data
+            # both a name and LightningCLI's own description of the module are plain data
             self.save_hyperparameters(ignore=["optimizer", "scheduler"])
         if isinstance(network, str):
             if not timm.is_model(network):
@@ -77,17 +77,17 @@ class Classifier(Watched):
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(B, num_classes)` of `x (B, C, H, W)`."""
+        """Computes logits `(B, num_classes)` of `x (B, C, H, W)`."""
         return self.network(x)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The criterion's, mean over the batch."""
+        """Computes the criterion, mean over the batch."""
         check_classes(labels, self.num_classes)
         return self.criterion(logits, labels)
 
     @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """Loss of a labelled batch."""
+        """Computes the loss of a labeled batch."""
         x, y = labeled(batch)
         loss = self.loss(self(x), y)
         require_finite(self, loss, {type(self.criterion).__name__: loss})
@@ -95,36 +95,36 @@ class Classifier(Watched):
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int = 0) -> None:
-        """Loss and accuracy of a validation batch."""
+        """Logs loss and accuracy of a validation batch."""
         self._evaluate(batch, "val")
 
     def test_step(self, batch: Any, batch_idx: int = 0) -> None:
-        """Loss and accuracy of a test batch."""
+        """Logs loss and accuracy of a test batch."""
         self._evaluate(batch, "test")
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """Logits of a batch, labelled or not."""
+        """Computes logits of a batch, labeled or not."""
         return self(batch if isinstance(batch, Tensor | dict) else batch[0])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Becomes as narrow as the weights are, if they are of a pruned one."""
+        """Narrows the network to the checkpoint's weights, if these are of a pruned one."""
         replay(self, checkpoint)
 
     def check_labels(self, batch: Any) -> None:
-        """Raises ValueError if a batch has no labels, without which it cannot be measured on it."""
+        """Raises ValueError if a batch has no labels, so that the module cannot be measured on it."""
         labeled(batch)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
+        """Creates the optimizer with two groups (with and without weight decay), and the scheduler."""
         return configure(self, self.optimizer, self.scheduler)
 
     def measure(self, logits: Tensor, labels: Tensor, stage: Literal["val", "test"]) -> None:
-        """Logs what can be said of logits alone, be they the module's or those of a file that it became.
+        """Logs metrics of logits, whether they are the module's or those of an exported file of it.
 
         Args:
             logits: `(B, num_classes)`.
             labels: `(B,)`.
-            stage: The first word of the metrics.
+            stage: First word of the metrics' names.
         """
         accuracy = self.val_accuracy if stage == "val" else self.test_accuracy
         self.log(f"{stage}/loss", self.loss(logits, labels), batch_size=len(labels), sync_dist=True)
@@ -137,9 +137,9 @@ class Classifier(Watched):
 
 
 def check_classes(labels: Tensor, num_classes: int) -> None:
-    """Raises ValueError if labels are outside the classes; probabilities `(B, C)` are not looked at.
+    """Raises ValueError if labels are not in the classes; probabilities `(B, C)` are not checked.
 
-    Values are looked at as `lkd.looks.later` says.
+    Values are checked at the time that `lkd.looks.later` chooses.
 
     Example:
         >>> check_classes(torch.tensor([1, 2]), 2)
@@ -168,12 +168,12 @@ def check_classes(labels: Tensor, num_classes: int) -> None:
 
 
 def labeled(batch: Any) -> tuple[Any, Tensor]:
-    """The inputs, a tensor or a dict of several modalities, and the labels of a batch.
+    """Splits a batch into inputs, a tensor or a dict of several modalities, and labels.
 
-    A third entry `(B, 2)` of labels and sample numbers, which is for a distillation term (`CRD`), is left to it.
+    A third entry `(B, 2)` of labels and sample numbers, for a distillation term (`CRD`), is ignored.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If the batch has no labels.
     """
     if (
         isinstance(batch, list | tuple)
@@ -194,5 +194,5 @@ def labeled(batch: Any) -> tuple[Any, Tensor]:
 
 
 def _numbers(entry: Any, labels: Tensor) -> bool:
-    """Whether a batch's entry holds its labels and the numbers of its samples, `(B, 2)` integers."""
+    """Tells whether a batch's entry holds its labels and the numbers of its samples, `(B, 2)` integers."""
     return isinstance(entry, Tensor) and entry.shape == (len(labels), 2) and not entry.is_floating_point()

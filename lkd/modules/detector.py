@@ -1,4 +1,4 @@
-"""The detector as a LightningModule."""
+"""A detector as a LightningModule."""
 
 from typing import Any, Self, cast
 
@@ -23,42 +23,45 @@ from lkd.pruned import replay
 
 
 class Detector(Watched):
-    """Trains, evaluates and applies a detector, or one copy of it per camera.
+    """Detector, or one copy of it per camera.
 
-    Batches are dicts with `images (B, 3, H, W)`, `targets` (one dict of `boxes` and `labels` an image) and
-    `cameras`. Logs `train/loss`, its terms (of YOLO `train/box`, `train/cls`, `train/dfl`), and for validation (`val/`)
-    and test (`test/`) `map50`, `map`, and with several cameras `map50/<camera>`.
+    Batches are dicts with `images (B, 3, H, W)`, `targets` (one dict of `boxes` and `labels` per image) and
+    `cameras`. Logs `train/loss`, its terms (for YOLO `train/box`, `train/cls`, `train/dfl`), and for
+    validation (`val/`) and test (`test/`) `map50`, `map`, and with several cameras `map50/<camera>`.
 
     A checkpoint holds the architecture of a YOLO or `TorchvisionDetector`, so that
-    `Detector.load_from_checkpoint(path, weights_only=True)` needs nothing else; another network made in Python has to be passed
-    again: `network=...`. Optimizer and scheduler are not part of it. Warm-up and averaging are callbacks (`WarmUp`, `EMA`).
+    `Detector.load_from_checkpoint(path, weights_only=True)` needs nothing else; another network made in
+    Python has to be passed again: `network=...`. Optimizer and scheduler are not part of it. Warm-up and
+    averaging are callbacks (`WarmUp`, `EMA`).
 
     Args:
-        network: A network, `lkd.models.TorchvisionDetector(...)` or one of your own (`lkd.models.DetectorNetwork`); or what
-            `lkd.models.YOLO` takes: a yaml name, the path of a `.pt`, or an architecture dict.
-        num_classes: Number of classes that the detector has (after `class_map`). Default: the network's, of a YOLO 1.
-        class_map: `{source class: class}` of a YOLO's pre-trained weights, such as `{2: 0, 5: 0, 7: 0}` (COCO's
-            vehicles).
-        class_names: What the classes are called, in order, so that a teacher's are found by name. Default: what the network says.
+        network: A network, `lkd.models.TorchvisionDetector(...)` or your own (`lkd.models.DetectorNetwork`);
+            or what `lkd.models.YOLO` takes: a yaml name, the path of a `.pt`, or an architecture dict.
+        num_classes: Number of classes of the detector (after `class_map`). Default: the network's; for a YOLO
+            1.
+        class_map: `{source class: class}` of a YOLO's pre-trained weights, such as `{2: 0, 5: 0, 7: 0}`
+            (COCO's vehicles).
+        class_names: Names of the classes, in order, by which a teacher's classes are matched. Default: the
+            network's.
         start: Path of a `.ckpt` of another Detector of the same architecture (one without `cameras`), whose
-            weights every copy starts from. It is read when `fit` begins, so a recipe may make it first.
-        start_recipe: A config of `python cli.py fit` that trains what is at `start`, if it is not there or was made by another
-            version of the recipe; see `lkd.teachers.Teacher`.
+            weights every copy starts from. It is read when `fit` begins, so a recipe may create it first.
+        start_recipe: A configuration of `python cli.py fit` that trains `start`, if it does not exist or was
+            made by another version of the recipe; see `lkd.teachers.Teacher`.
         cameras: One copy of the network for each of these cameras (`lkd.models.PerCamera`). Under DDP this
             needs `strategy: ddp_find_unused_parameters_true`.
-        freeze: Number of the network's first `layers` (10 is YOLOv8's backbone) whose weights and batch statistics
-            stay fixed.
-        freeze_batchnorm: Keep all running batch statistics fixed (for small batches); scale and shift still
-            train.
-        score_threshold: Lowest score of a detection. The default suits mAP; use .25 or so for pictures.
-        iou_threshold: Overlap above which the lower of two detections is dropped.
-        max_detections: The most detections in an image.
-        optimizer: Makes the optimizer; biases and norms get no weight decay.
-        scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
+        freeze: Number of the network's first `layers` (10 is YOLOv8's backbone) whose weights and batch
+            statistics stay fixed.
+        freeze_batchnorm: Whether all running batch statistics stay fixed (for small batches); scale and shift
+            still train.
+        score_threshold: Lowest score of a detection. The default suits mAP; use about .25 for pictures.
+        iou_threshold: Overlap above which the detection with the lower score is dropped.
+        max_detections: Largest number of detections in an image.
+        optimizer: Creates the optimizer; biases and norms get no weight decay.
+        scheduler: Creates the scheduler, stepped once per epoch. Default: constant learning rate.
 
     Raises:
-        ValueError: Classes, cameras or layers that do not fit.
-        TypeError: A network that is none of a detector.
+        ValueError: For classes, cameras or layers that do not fit.
+        TypeError: For a network that is not a detector's.
 
     Example:
         >>> from lkd.models import TorchvisionDetector
@@ -93,7 +96,7 @@ class Detector(Watched):
             self.save_hyperparameters(ignore=["optimizer", "scheduler", "start_recipe"])
         made = detector_network(network, num_classes, class_map)
         if type(made) in (YOLO, TorchvisionDetector):
-            self.hparams["network"] = made.architecture  # so a checkpoint can be rebuilt without the .pt
+            self.hparams["network"] = made.architecture  # so a checkpoint can be rebuilt without the .pt file
         self.num_classes = cast(DetectorNetwork, made).num_classes
         self.hparams["num_classes"] = self.num_classes
         self.class_names = class_names or getattr(made, "class_names", None)
@@ -118,7 +121,7 @@ class Detector(Watched):
         self.train()
 
     def setup(self, stage: str) -> None:
-        """Reads the weights to start from; a checkpoint that training resumes from comes after and wins."""
+        """Loads the start weights; when training resumes, those of the checkpoint replace them."""
         if stage != "fit" or self.start is None or resumes(self):
             return
         weights = weights_of(self.start, self.start_recipe, "Detector")
@@ -129,24 +132,24 @@ class Detector(Watched):
                 raise ValueError(f"start={self.start!r} does not fit this network: {error}") from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Starts from the checkpoint's weights then, not from others; becomes as narrow as they are, if they are of a pruned one."""
+        """Drops `start` in favor of the checkpoint's weights, and narrows the network if they are pruned."""
         self.start = None
         replay(self, checkpoint)
 
     def networks(self) -> list[nn.Module]:
-        """The network, or all copies of it."""
+        """Returns the network, or all copies of it."""
         return list(self.network.copies.values()) if isinstance(self.network, PerCamera) else [self.network]
 
     @property
     def _first(self) -> DetectorNetwork:
-        """One of the networks, by which all losses and boxes are made: neither depends on weights."""
+        """One of the networks, for losses and boxes, which do not depend on weights."""
         return cast(DetectorNetwork, self.networks()[0])
 
     def _frozen(self, network: nn.Module) -> list[nn.Module]:
         return list(getattr(network, "layers", ()))[: self.freeze_layers]
 
     def train(self, mode: bool = True) -> Self:
-        """Set the training mode; frozen layers and frozen batch norms stay in eval mode."""
+        """Sets the training mode; frozen layers and frozen batch norms stay in eval mode."""
         super().train(mode)
         for network in self.networks():
             for layer in self._frozen(network):
@@ -158,24 +161,24 @@ class Detector(Watched):
         return self
 
     def forward(self, images: Tensor, cameras: list[str] | None = None) -> Outputs:
-        """Raw outputs of images `(B, 3, H, W)`, as the network gives them."""
+        """Computes raw outputs of images `(B, 3, H, W)`, as the network gives them."""
         return self.network(images, cameras) if isinstance(self.network, PerCamera) else self.network(images)
 
     def loss(self, outputs: Outputs, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Supervised terms of the network, of YOLO `box`, `cls` and `dfl`."""
+        """Computes the supervised terms of the network, such as `box`, `cls` and `dfl` of YOLO."""
         return self._first.loss(outputs, targets)
 
     def decode(self, outputs: Outputs) -> Detections:
-        """Detections of raw outputs with this module's thresholds."""
+        """Decodes raw outputs to detections, with this module's thresholds."""
         return self._first.decode(outputs, *self.thresholds)
 
     def detect(self, images: Tensor, cameras: list[str] | None = None) -> Detections:
-        """Detections of images: dicts of `boxes (N, 4)` xyxy pixels, `scores (N,)` and `labels (N,)`."""
+        """Detects objects in images: dicts of `boxes (N, 4)` xyxy pixels, `scores (N,)` and `labels (N,)`."""
         return self.decode(self(images, cameras))
 
     @looks_first
     def training_step(self, batch: dict[str, Any], batch_idx: int = 0) -> Tensor:
-        """Loss of a labelled batch."""
+        """Computes the loss of a labeled batch."""
         if "targets" not in batch:
             raise ValueError(
                 "the training data is unlabelled (no `targets` in the batch): attach BoxDistillation, "
@@ -198,7 +201,7 @@ class Detector(Watched):
         return self._evaluate(batch, "test", self.test_table)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int = 0) -> Detections:
-        """Detections of a batch."""
+        """Detects objects in the images of a batch."""
         return self.detect(batch["images"], batch.get("cameras"))
 
     def on_validation_epoch_end(self) -> None:
@@ -210,7 +213,7 @@ class Detector(Watched):
         self._log_table("test", self.test_table)
 
     def check_labels(self, batch: dict[str, Any], stage: str = "test") -> None:
-        """Raises ValueError if a batch has no labels, without which nothing can be measured on it, or others than its classes."""
+        """Raises ValueError if a batch has no labels, or labels that are not in the classes."""
         if "targets" not in batch:
             raise ValueError(f"{stage} data needs labels: there is no `targets` in the batch.")
         boxes, labels = (
@@ -219,7 +222,7 @@ class Detector(Watched):
         check_targets(boxes, labels, self.num_classes)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over two parameter groups (with and without weight decay), and the scheduler."""
+        """Creates the optimizer with two groups (with and without weight decay), and the scheduler."""
         return configure(self, self.optimizer, self.scheduler)
 
     def _evaluate(self, batch: dict[str, Any], stage: str, table: DetectionTable) -> Detections:

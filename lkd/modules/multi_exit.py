@@ -1,4 +1,4 @@
-"""Be Your Own Teacher: a classifier whose deepest exit teaches its other exits."""
+"""A classifier whose deepest exit teaches its other exits (Be Your Own Teacher)."""
 
 from typing import Any, Literal
 
@@ -17,20 +17,21 @@ from lkd.modules.classifier import Classifier, labeled
 class MultiExitClassifier(Classifier):
     """A `Classifier` whose network has exits, trained by self-distillation.
 
-    Zhang et al.: Be Your Own Teacher, ICCV 2019, arXiv:1905.08094; the loss is `lkd.losses.byot_loss`. Beside what
-    `Classifier` logs, of the deepest exit, it logs the accuracies `acc_<i>` of the shallow exits, 0 the shallowest.
+    Zhang et al.: Be Your Own Teacher, ICCV 2019, arXiv:1905.08094; the loss is `lkd.losses.byot_loss`. It
+    logs what `Classifier` logs, of the deepest exit, and the accuracies `acc_<i>` of the shallow exits, 0 the
+    shallowest.
 
     Args:
         network: The network with its exits.
         num_classes: Number of classes.
-        temperature: Softens the distributions of the exits. Default 3.
+        temperature: Temperature of the exits' distributions. Default 3.
         alpha: Weight of the imitation against the labels in the shallow exits, in [0, 1]. Default .3.
         hint_weight: Weight of the hint between the exits' maps. Default .03.
-        optimizer: Makes the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
-        scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
+        optimizer: Creates the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
+        scheduler: Creates the scheduler, stepped once per epoch. Default: constant learning rate.
 
     Raises:
-        TypeError: A network without exits.
+        TypeError: For a network without exits.
 
     Example:
         >>> from lkd.models import CIFARResNet
@@ -63,7 +64,7 @@ class MultiExitClassifier(Classifier):
 
     @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """Self-distillation on a labelled batch."""
+        """Computes the loss of self-distillation on a labeled batch."""
         x, y = labeled(batch)
         logits, features = self.network.exits(x)
         hard = self.loss(logits[-1], y)

@@ -1,4 +1,4 @@
-"""The classifier of multi-headed distillation as a LightningModule."""
+"""The classifier of multi-headed distillation, as a LightningModule."""
 
 from typing import Any, Literal
 
@@ -15,23 +15,23 @@ from lkd.taps import Taps
 
 
 class MultiHeadClassifier(Classifier):
-    """A classifier with a main head, which learns from labels, and auxiliary heads, which learn from others.
+    """Classifier with a main head, which learns from labels, and auxiliary heads, which learn from others.
 
-    Around any backbone, see `lkd.models.MultiHead`; layers by address: `network.embedding`, `network.heads.0` (main),
-    `network.heads.1` and so on. Its own loss is the main head's cross entropy, so that without an algorithm that teaches
-    them the auxiliary heads stay as they are. `val/acc` and `test/acc` are those of the answering head;
-    `val/acc_head0`, ... those of each.
+    It takes any backbone, see `lkd.models.MultiHead`. Addresses of its layers are `network.embedding`,
+    `network.heads.0` (main), `network.heads.1` and so on. Its own loss is the main head's cross entropy, so
+    the auxiliary heads do not change without an algorithm that teaches them. `val/acc` and `test/acc` are
+    those of the answering head; `val/acc_head0`, ... those of each head.
 
     Args:
         backbone: A module that gives features `(B, F)` or `(B, F, H, W)`, or the name of a timm model.
         num_classes: Number of classes.
         heads: Number of auxiliary heads.
-        embedding: Size of the embedding on which all heads are; None for the backbone's own.
+        embedding: Size of the embedding under all heads; None for the backbone's own.
         in_channels: Channels of the input.
-        answer: Which head answers in `forward` and prediction: 0 the main head, -1 the last one.
-        example: Shape of an input without the batch, by which the backbone's width is found.
-        optimizer: As of `Classifier`.
-        scheduler: As of `Classifier`.
+        answer: Head that answers in `forward` and prediction: 0 the main head, -1 the last one.
+        example: Shape of an input without the batch, for finding the backbone's width.
+        optimizer: Creates the optimizer, see `Classifier`.
+        scheduler: Creates the scheduler, see `Classifier`.
 
     Example:
         >>> classifier = MultiHeadClassifier(nn.Flatten(), num_classes=3, heads=2, embedding=8, example=[1, 2, 2])
@@ -60,7 +60,7 @@ class MultiHeadClassifier(Classifier):
 
     @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """The main head's loss of a labelled batch."""
+        """Computes the main head's loss of a labeled batch."""
         x, y = labeled(batch)
         with Taps(self, self.layers[:1]) as taps:
             self(x)

@@ -1,4 +1,4 @@
-"""A client that sees with several modalities, as a LightningModule."""
+"""A client with several modalities, as a LightningModule."""
 
 from typing import Any, Literal
 
@@ -21,23 +21,26 @@ NETWORK = "network"
 
 
 class MultimodalClient(Classifier):
-    """A classifier of several modalities, any of which a sample may lack, in training and in use.
+    """Classifier of several modalities, any of which a sample may lack, in training and in use.
 
-    Batches are tuples of x, the dict of `lkd.modalities`, and `y (B,)` int64. The network is `lkd.models.Multimodal`: layers by
-    address are `network.encoders.<m>`, `network.projections.<m>`, `network.heads.<m>` of each modality m, `network.embedding` and
-    `network.head`. The loss is
+    Batches are tuples of x, the dict of `lkd.modalities`, and `y (B,)` int64. The network is
+    `lkd.models.Multimodal`. Addresses of its layers are `network.encoders.<m>`, `network.projections.<m>`,
+    `network.heads.<m>` for each modality m, `network.embedding` and `network.head`. The loss is
 
         CE(fused) + unimodal * mean_m CE(head_m) + agreement * mean_m KL(fused ‖ head_m)
 
-    with means over the samples that have m, then over modalities (`lkd.losses.unimodal_loss`, `agreement_loss`); the fused
-    logits learn nothing from the third term. Logs `train/loss`; `val/loss` (the first term), `val/acc`, `val/f1` (macro), and
-    `val/acc_<m>` of each modality's head on the samples that have m; the same for `test`. `predict_step` returns logits.
+    with means over the samples that have m, then over modalities (`lkd.losses.unimodal_loss`,
+    `agreement_loss`). The third term gives the fused logits no gradient. Logs `train/loss`; `val/loss` (the
+    first term), `val/acc`, `val/f1` (macro), and `val/acc_<m>` of each modality's head on the samples that
+    have m; the same for `test`. `predict_step` returns logits.
 
-    In a federation, a client that owns some modalities only is another architecture with the encoders that it has, and
-    `Federation(full, other_models=[...], shared_layers="*")` averages each layer over the clients that have it: `model`, the first, needs all
-    modalities. Such a client may be given batches with more modalities than it has encoders for.
+    In a federation, a client that owns only some modalities is another architecture, with the encoders that
+    it has. `Federation(full, other_models=[...], shared_layers="*")` averages each layer over the clients
+    that have it; `model`, the first, needs all modalities. Such a client may be given batches with more
+    modalities than it has encoders for.
 
-    A checkpoint rebuilds encoders that are timm names, or were made by LightningCLI; other modules have to be passed again.
+    A checkpoint rebuilds encoders that are timm names, or were made by LightningCLI; other modules have to be
+    passed again.
 
     Args:
         encoders: A module or timm name for each modality, see `lkd.models.Multimodal`.
@@ -45,22 +48,23 @@ class MultimodalClient(Classifier):
         example: Shape of an input of each modality without the batch.
         embedding: Size of the embeddings.
         fusion: `"late"`, `"mean"`, `"concat"`, `"gated"`, `"attention"`, or a module.
-        completion: `"zero"`: a missing modality is masked. `"prototype"`: it is filled in from prototypes of classes, learnt in
-            training, after each step's forward pass.
-        momentum: Of the prototypes.
-        temperature: Of the mixture of prototypes.
+        completion: `"zero"`: a missing modality is masked. `"prototype"`: it is filled in from prototypes of
+            classes, learned in training, after each step's forward pass.
+        momentum: Momentum of the prototypes.
+        temperature: Temperature of the mixture of prototypes.
         unimodal: Weight of the modalities' own heads. Default 1.
-        agreement: Weight of their agreement with the fused prediction. Default 0. (The form of both is from multimodal
-            federated baselines; the weights are our choice.)
-        modality_dropout: Probability that a training sample lacks a modality that it has, see `lkd.modalities.drop`: never
-            all of them. In training mode every forward draws it from torch's global generator, which a federation seeds
-            from (seed, round, client) and a Trainer's `seed_everything` once. A teacher is given x without it.
-        auxiliary: Further heads on the fused embedding, for multi-headed distillation.
-        optimizer: As of `Classifier`.
-        scheduler: As of `Classifier`.
+        agreement: Weight of their agreement with the fused prediction. Default 0. (The form of both is from
+            multimodal federated baselines; the weights are our choice.)
+        modality_dropout: Probability that a training sample lacks a modality that it has, but never all of
+            them, see `lkd.modalities.drop`. In training mode every forward draws it from torch's global
+            generator. A federation seeds that from (seed, round, client), a Trainer's `seed_everything` once.
+            A teacher is given x without dropout.
+        auxiliary: Number of further heads on the fused embedding, for multi-headed distillation.
+        optimizer: Creates the optimizer, see `Classifier`.
+        scheduler: Creates the scheduler, see `Classifier`.
 
     Raises:
-        ValueError: For a negative weight, a rate out of [0, 1), and what `Multimodal` refuses.
+        ValueError: For a negative weight, a dropout out of [0, 1), and what `Multimodal` refuses.
 
     Example:
         >>> client = MultimodalClient({"acc": nn.Flatten()}, num_classes=5, example={"acc": [3, 8]})
@@ -93,7 +97,7 @@ class MultimodalClient(Classifier):
             encoders, num_classes, example, embedding, fusion, completion, momentum, temperature, auxiliary
         )
         super().__init__(network, num_classes, optimizer=optimizer, scheduler=scheduler)
-        # names can rebuild the module; set by hand, for within a Federation that LightningCLI makes, it is the one that is saved
+        # names can rebuild the module; set here, since inside a CLI's Federation only its own are saved
         if isinstance(fusion, str):
             self.hparams["fusion"] = fusion
         if all(isinstance(encoder, str) for encoder in encoders.values()):
@@ -107,7 +111,7 @@ class MultimodalClient(Classifier):
         )
 
     def forward(self, x: Any) -> Tensor:
-        """Logits `(B, num_classes)`; in training mode with modality dropout."""
+        """Computes logits `(B, num_classes)`; in training mode with modality dropout."""
         if self.training and self.modality_dropout:
             inputs, there = self.network.owned(x)
             present = dict(zip(self.network.modalities, there.unbind(1), strict=True))
@@ -116,7 +120,7 @@ class MultimodalClient(Classifier):
 
     @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """The loss of a labelled batch; prototypes learn from it, too."""
+        """Computes the loss of a labeled batch, and updates the prototypes."""
         x, y = labeled(batch)
         with self._taps() as taps:
             logits = self(x)
@@ -142,7 +146,7 @@ class MultimodalClient(Classifier):
         return Taps(self, [NETWORK, *each])
 
     def _seen(self, taps: Taps) -> dict[str, Tensor]:
-        """Who has which modality, of what the network was given."""
+        """Tells which samples have each modality, from the network's input."""
         _, there = self.network.owned(taps.input(NETWORK))
         return dict(zip(self.network.modalities, there.unbind(1), strict=True))
 
@@ -150,7 +154,7 @@ class MultimodalClient(Classifier):
         return {m: taps.output(f"network.{kind}.{m}") for m in self.network.modalities}
 
     def measure(self, logits: Tensor, labels: Tensor, stage: Literal["val", "test"]) -> None:
-        """As `Classifier`'s, and the macro F1."""
+        """Logs the metrics of `Classifier`, and the macro F1."""
         super().measure(logits, labels, stage)
         f1 = self.val_f1 if stage == "val" else self.test_f1
         f1.update(logits, labels)
@@ -164,6 +168,6 @@ class MultimodalClient(Classifier):
         for m, rows in self._seen(taps).items():
             if rows.any():
                 metrics[m].update(heads[m][rows], y[rows])
-            # nothing to measure is no figure, unless ranks share figures: then all must take part
+            # without a sample there is nothing to log, unless ranks are synchronized: then all must take part
             if metrics[m].update_called or metrics[m].distributed_available_fn():
                 self.log(f"{stage}/acc_{m}", metrics[m], batch_size=len(y))

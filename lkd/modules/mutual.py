@@ -1,4 +1,4 @@
-"""Deep mutual learning: several classifiers that train together and teach each other."""
+"""Deep mutual learning: several classifiers train together and teach each other."""
 
 from typing import Any
 
@@ -16,29 +16,31 @@ from lkd.modules.watched import Watched
 
 
 class MutualLearning(Watched):
-    """Trains K peers on the same batches; each learns from the labels and from the others' probabilities.
+    """Peers that train on the same batches; each learns from the labels and from the others' probabilities.
 
-    Zhang et al.: Deep Mutual Learning, CVPR 2018, arXiv:1706.00384; the loss is `lkd.losses.mutual_losses`. All peers
-    take their step at once, from the predictions before it, as in the authors' code (Algorithm 1 of the paper lets
-    them step in turn). One optimizer serves all: no gradient flows from one peer into another.
+    Zhang et al.: Deep Mutual Learning, CVPR 2018, arXiv:1706.00384; the loss is `lkd.losses.mutual_losses`.
+    All peers take their step at once, from the predictions before it, as in the authors' code (Algorithm 1 of
+    the paper lets them step in turn). One optimizer serves all, since no gradient flows from one peer into
+    another.
 
-    Batches are tuples of `x (B, ...)` and `y (B,)` int64. Logs `train/loss`, the sum, and `train/loss_<k>` of every
-    peer; of `val` and `test` the accuracy `acc_<k>` of every peer, their mean `acc`, and `acc_ensemble` of the peers'
-    mean probabilities. After training a peer is `module.peers[k]`, for a teacher the layer `peers.<k>`.
+    Batches are tuples of `x (B, ...)` and `y (B,)` int64. Logs `train/loss`, the sum, and `train/loss_<k>` of
+    every peer; for `val` and `test` the accuracy `acc_<k>` of every peer, their mean `acc`, and
+    `acc_ensemble` of the peers' mean probabilities. After training a peer is `module.peers[k]`; as a
+    teacher's layer it is `peers.<k>`.
 
     A checkpoint rebuilds the peers only if it was made by the command line; else pass them again:
     `MutualLearning.load_from_checkpoint(path, peers=...)`.
 
     Args:
-        peers: At least two modules that map x to logits `(B, num_classes)`, of any kinds: networks, or classifiers
-            (`Classifier`, for its timm names), whose own optimizers are not used.
+        peers: At least two modules that map x to logits `(B, num_classes)`, of any kinds: networks, or
+            classifiers (`Classifier`, for its timm names), whose own optimizers are not used.
         num_classes: Number of classes.
-        temperature: Softens the probabilities that are compared. Default 1, the paper's.
-        optimizer: Makes the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
-        scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
+        temperature: Temperature of the probabilities that are compared. Default 1, as in the paper.
+        optimizer: Creates the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
+        scheduler: Creates the scheduler, stepped once per epoch. Default: constant learning rate.
 
     Raises:
-        ValueError: Fewer than two peers, or one that is given twice.
+        ValueError: For fewer than two peers, or one that is given twice.
 
     Example:
         >>> module = MutualLearning([nn.Linear(4, 3), nn.Linear(4, 3)], num_classes=3)
@@ -58,7 +60,7 @@ class MutualLearning(Watched):
         if len(peers) < 2 or len({id(peer) for peer in peers}) < len(peers):
             raise ValueError(f"peers must be at least two modules, each its own; got {len(peers)}.")
         self.save_hyperparameters(ignore=["peers", "optimizer", "scheduler"])
-        if "_instantiator" in self.hparams:  # LightningCLI's own description of the peers: plain data
+        if "_instantiator" in self.hparams:  # LightningCLI's own description of the peers is plain data
             self.save_hyperparameters(ignore=["optimizer", "scheduler"])
         self.peers = nn.ModuleList(peers)
         self.num_classes, self.temperature = num_classes, temperature
@@ -70,12 +72,12 @@ class MutualLearning(Watched):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Logits `(B, num_classes)` of every peer."""
+        """Computes logits `(B, num_classes)` of every peer."""
         return [peer(x) for peer in self.peers]
 
     @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """The sum of the peers' losses on a labelled batch."""
+        """Computes the sum of the peers' losses on a labeled batch."""
         x, y = labeled(batch)
         check_classes(y, self.num_classes)
         losses = mutual_losses(self(x), y, self.temperature)
@@ -86,23 +88,23 @@ class MutualLearning(Watched):
         return losses.sum()
 
     def validation_step(self, batch: Any, batch_idx: int = 0) -> None:
-        """Accuracies on a validation batch."""
+        """Logs accuracies on a validation batch."""
         self._evaluate(batch, "val", self.val_accuracy)
 
     def test_step(self, batch: Any, batch_idx: int = 0) -> None:
-        """Accuracies on a test batch."""
+        """Logs accuracies on a test batch."""
         self._evaluate(batch, "test", self.test_accuracy)
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """The peers' mean probabilities `(B, num_classes)`, for a batch labelled or not."""
+        """Computes the peers' mean probabilities `(B, num_classes)`, for a batch labeled or not."""
         return _mean(self(batch if isinstance(batch, Tensor) else batch[0]))
 
     def check_labels(self, batch: Any) -> None:
-        """Raises ValueError if a batch has no labels, without which it cannot be measured on it."""
+        """Raises ValueError if a batch has no labels, so that the module cannot be measured on it."""
         labeled(batch)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over all peers (two groups: with and without weight decay), and the scheduler."""
+        """Creates the optimizer over all peers (with and without weight decay), and the scheduler."""
         return configure(self, self.optimizer, self.scheduler)
 
     def _evaluate(self, batch: Any, stage: str, accuracies: Any) -> None:

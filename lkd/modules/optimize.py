@@ -1,4 +1,4 @@
-"""What the modules' `configure_optimizers` share."""
+"""Parts that the modules' `configure_optimizers` share."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from torch import nn
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups; those of one dimension (biases, norms) get no weight decay.
+    """Splits trainable parameters into two groups; those of one dimension get no weight decay.
 
-    Decay on biases and normalisation only shrinks what nothing else bounds (He et al. 2019, arXiv:1812.01187,
+    Decay of biases and norms only shrinks values that nothing else bounds (He et al. 2019, arXiv:1812.01187,
     3.1).
 
     Args:
@@ -35,18 +35,18 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
 def configure(
     module: LightningModule, optimizer: OptimizerCallable, scheduler: LRSchedulerCallable | None
 ) -> dict[str, Any]:
-    """Builds the optimizer over the module's parameter groups, and its scheduler, stepped once an epoch.
+    """Creates the optimizer over the module's parameter groups, and its scheduler, stepped once per epoch.
 
     Args:
         module: The module to train.
-        optimizer: Makes an optimizer of parameter groups.
-        scheduler: Makes a scheduler of an optimizer, or None for a constant learning rate.
+        optimizer: Creates an optimizer of parameter groups.
+        scheduler: Creates a scheduler of an optimizer; None for a constant learning rate.
 
     Returns:
         What `configure_optimizers` returns.
 
     Raises:
-        ValueError: Everything is frozen.
+        ValueError: If all parameters are frozen.
     """
     groups = parameter_groups(module)
     if not groups:

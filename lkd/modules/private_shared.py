@@ -1,4 +1,4 @@
-"""The classifier of a client that trains a network of its own and one that it shares."""
+"""The classifier of a client that trains a private network and a shared one."""
 
 from typing import Any, Literal
 
@@ -17,21 +17,22 @@ PRIVATE, SHARED = "network.private", "network.shared"
 
 
 class PrivateSharedClassifier(Classifier):
-    """A classifier whose private network may be any, and whose shared network is that of all clients.
+    """Classifier with a private network of any architecture, and a shared network that all clients have.
 
-    Layers by address: `network.private`, `network.shared`, `network.adapter`, see `lkd.models.PrivateShared`. Its own loss
-    is the private network's cross entropy, so that without an algorithm that teaches it the shared one stays as it is.
-    `val/acc` and `test/acc` are those of the answering network; `acc_private` and `acc_shared` those of each. In a
-    federation the server's private network is the untrained start: of the server's validation read `val/acc_shared`.
+    Addresses of its layers are `network.private`, `network.shared`, `network.adapter`, see
+    `lkd.models.PrivateShared`. Its own loss is the private network's cross entropy, so the shared network
+    does not change without an algorithm that teaches it. `val/acc` and `test/acc` are those of the answering
+    network, `acc_private` and `acc_shared` those of each. In a federation the server's private network stays
+    untrained: for the server read `val/acc_shared`.
 
     Args:
         private: Network that gives logits `(B, num_classes)`.
-        shared: The same, of one architecture at all clients.
+        shared: Network of the same form, with one architecture at all clients.
         num_classes: Number of classes.
-        answer: Which one answers in `forward` and prediction.
-        adapter: Brings a hidden state of the shared network to the size of one of the private network's, for FedKD.
-        optimizer: As of `Classifier`; one for both networks.
-        scheduler: As of `Classifier`.
+        answer: Network that answers in `forward` and prediction.
+        adapter: Maps a hidden state of the shared network to the size of the private network's, for FedKD.
+        optimizer: Creates the optimizer, one for both networks, see `Classifier`.
+        scheduler: Creates the scheduler, see `Classifier`.
 
     Example:
         >>> classifier = PrivateSharedClassifier(nn.Linear(4, 3), nn.Linear(4, 3), num_classes=3)
@@ -57,7 +58,7 @@ class PrivateSharedClassifier(Classifier):
 
     @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """The private network's loss of a labelled batch."""
+        """Computes the private network's loss of a labeled batch."""
         x, y = labeled(batch)
         with Taps(self, [PRIVATE]) as taps:
             self(x)

@@ -1,4 +1,4 @@
-"""Split computing: a trained classifier is cut in two, and a bottleneck learns without labels to stand in for its head."""
+"""Split computing: a classifier is cut in two, and a bottleneck learns to replace its head."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -20,7 +20,13 @@ from lkd.taps import Taps
 
 
 class Seen(NamedTuple):
-    """What a batch looks like behind the bottleneck: `logits` there, those of the `whole` network, and their `distance`."""
+    """Outputs of a batch with and without the bottleneck.
+
+    Attributes:
+        logits: Logits through the bottleneck.
+        whole: Logits of the whole network.
+        distance: Distance of the features, which training lowers.
+    """
 
     logits: Tensor
     whole: Tensor
@@ -28,42 +34,45 @@ class Seen(NamedTuple):
 
 
 class SplitClassifier(Classifier):
-    """A trained classifier whose first layers are replaced by an encoder on the device and a decoder at the server.
+    """Trained classifier with its first layers replaced by an encoder (device) and a decoder (server).
 
-    Between the two lies a bottleneck, a tensor of few channels, which is what a device sends. The network is frozen; encoder and
-    decoder learn by its features alone, so that no labels are needed: `Σ_l MSE(F_l, F'_l)` over the cut layer and `layers` behind it,
-    where F' is what the network computes of the decoder's output. With the cut layer alone it is head network distillation (Matsubara
-    et al.: Head Network Distillation, IEEE Access 2020, arXiv:2011.10191, Section IV); with more layers generalized head network
-    distillation (Matsubara and Levorato: Neural Compression and Filtering for Edge-assisted Real-time Object Detection in Challenged
-    Networks, ICPR 2020, arXiv:2007.15818, Equation 2). The papers add up squared errors; here each layer's is a mean, so that layers count
-    alike whatever their size.
+    Between the two lies a bottleneck, a tensor of few channels, which the device sends. The network is
+    frozen. Encoder and decoder learn from its features alone, so no labels are needed: `Σ_l MSE(F_l, F'_l)`
+    over the cut layer and `layers` behind it, where the network computes F' from the decoder's output. With
+    the cut layer alone it is head network distillation (Matsubara et al.: Head Network Distillation, IEEE
+    Access 2020, arXiv:2011.10191, Section IV). With more layers it is generalized head network distillation
+    (Matsubara and Levorato: Neural Compression and Filtering for Edge-assisted Real-time Object Detection in
+    Challenged Networks, ICPR 2020, arXiv:2007.15818, Equation 2). The papers sum squared errors; here each
+    layer has a mean, so layers count alike whatever their size.
 
-    Batches are as of `Classifier`; training does not look at `y`. Logs `train/loss`, and for validation and test `loss` and `acc` of the
-    answers through the bottleneck, `distance` (what training lowers) and `agreement`, the share of the answers that the network whole
-    would have given.
+    Batches are as for `Classifier`; training ignores `y`. Logs `train/loss`, and for validation and test
+    `loss` and `acc` of the answers through the bottleneck, `distance` (which training lowers), and
+    `agreement`, the share of answers that are those of the whole network.
 
     Args:
-        network: As of `Classifier`.
-        layer: The last layer that is replaced; its output is what the decoder imitates. See `lkd.models.Cut`.
+        network: The classifier's network, see `Classifier`.
+        layer: The last layer that is replaced; the decoder imitates its output. See `lkd.models.Cut`.
         layers: Layers behind it whose outputs are compared, too. Default: none.
-        channels: Of the tensor that is sent.
+        channels: Channels of the tensor that is sent.
         stride: How many times smaller its sides are than the image's.
-        width: Of the encoder's convolutions.
-        bits: Rounds what is sent to so many bits, in training, straight through, and afterwards. Default: no rounding; what is sent can
-            be rounded later all the same.
-        start: Checkpoint of the trained classifier whose network this is. It is read when `fit` begins, so a recipe may make it first.
-            Default: the network has its weights already.
-        start_recipe: A config of `python cli.py fit` that trains it, if it is not there or was made by another version of the config.
-        encoder: Another encoder than `lkd.models.BottleneckEncoder`, of images `(B, in_channels, H, W)`.
+        width: Channels of the encoder's convolutions.
+        bits: Rounds what is sent to this many bits, in training (straight through) and afterwards. Default:
+            no rounding; it can still be rounded later.
+        start: Checkpoint of the trained classifier of this network. It is read when `fit` begins, so a recipe
+            may create it first. Default: the network already has its weights.
+        start_recipe: A configuration of `python cli.py fit` that trains `start`, if it does not exist or was
+            made by another version of the recipe.
+        encoder: Another encoder than `lkd.models.BottleneckEncoder`, for images `(B, in_channels, H, W)`.
         decoder: Another decoder than `lkd.models.BottleneckDecoder`.
         num_classes: Number of classes.
-        in_channels: Of the images.
-        image_size: Side of the images in pixels; sizes the decoder.
-        optimizer: Makes the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
-        scheduler: Makes the scheduler, stepped once an epoch. Default: constant learning rate.
+        in_channels: Channels of the images.
+        image_size: Side of the images in pixels, which sizes the decoder.
+        optimizer: Creates the optimizer (default AdamW, lr .001); biases and norms get no weight decay.
+        scheduler: Creates the scheduler, stepped once per epoch. Default: constant learning rate.
 
     Raises:
-        ValueError: If the network cannot be cut there, a layer is not behind the cut, or the decoder's shape is not the layer's.
+        ValueError: If the network cannot be cut there, a layer is not behind the cut, or the decoder's output
+            has another shape than the layer's.
 
     Example:
         >>> from lkd.models import CIFARResNet
@@ -116,11 +125,11 @@ class SplitClassifier(Classifier):
             setattr(self, f"{stage}_agreement", MulticlassAccuracy(num_classes, average="micro"))
 
     def setup(self, stage: str) -> None:
-        """Reads the weights of the network; a checkpoint that training resumes from comes after and wins.
+        """Loads the network's weights; when training resumes, those of the checkpoint replace them.
 
         Raises:
-            FileNotFoundError: If there are none.
-            ValueError: If they do not fit, or nobody says where they are.
+            FileNotFoundError: If the checkpoint `start` does not exist.
+            ValueError: If its weights do not fit, or a network without weights has no `start`.
         """
         if stage != "fit" or resumes(self):
             return
@@ -138,32 +147,32 @@ class SplitClassifier(Classifier):
             raise ValueError(f"start={self.start!r} does not fit this network: {error}") from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Has the checkpoint's weights then, and reads no others."""
+        """Drops `start` in favor of the checkpoint's weights."""
         self.start = None
         super().on_load_checkpoint(checkpoint)
 
     def train(self, mode: bool = True) -> "SplitClassifier":
-        """Encoder and decoder alone; the network is that of evaluation always."""
+        """Sets the mode of encoder and decoder; the network always stays in eval mode."""
         super().train(mode)
         self.network.eval()
         return self
 
     def features(self, x: Tensor) -> Tensor:
-        """What stands for the layer's output: through the encoder, the link and the decoder."""
+        """Computes the features in place of the layer's output: by encoder, link and decoder."""
         sent = self.encoder(x)
         return self.decoder(sent if self.bits is None else rounded(sent, self.bits))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(B, num_classes)` of images, by way of the bottleneck."""
+        """Computes logits `(B, num_classes)` of images, through the bottleneck."""
         return self.cut.tail(self.features(x))
 
     def rest(self, sent: Tensor) -> Tensor:
-        """Logits `(B, num_classes)` of what has arrived at the server."""
+        """Computes logits `(B, num_classes)` from what has arrived at the server."""
         return self.cut.tail(self.decoder(sent))
 
     @looks_first
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """Distance of the features, of a batch with or without labels."""
+        """Computes the distance of the features, for a batch with or without labels."""
         x = batch if isinstance(batch, Tensor) else batch[0]
         loss = self._seen(x).distance
         require_finite(self, loss, {"distance": loss})

@@ -1,4 +1,4 @@
-"""What a module's network starts from: the weights of another module's checkpoint, which a recipe may make first."""
+"""Start weights of a module's network, from a checkpoint that a recipe may create first."""
 
 import pickle
 from pathlib import Path
@@ -13,29 +13,30 @@ from lkd.teachers.recipe import follow, require_recipe
 
 
 def check_start(start: str | None, recipe: str | None) -> None:
-    """Raises ValueError for a recipe of nothing, FileNotFoundError for one that is not there."""
+    """Raises ValueError for a recipe without `start`, FileNotFoundError for one that does not exist."""
     if recipe is not None and start is None:
         raise ValueError(f"start_recipe={recipe!r} makes what is at start: give its path, too.")
     require_recipe("start_recipe", recipe)
 
 
 def resumes(module: LightningModule) -> bool:
-    """Whether the module's run goes on from a checkpoint, whose weights come after those of a start, and win."""
+    """Tells whether the module's run resumes from a checkpoint, whose weights replace those of a start."""
     trainer: Any = module._trainer
     return trainer is not None and trainer.ckpt_path is not None
 
 
 def weights_of(start: str, recipe: str | None, kind: str) -> dict[str, Tensor]:
-    """The weights of `network` in a checkpoint, by their names in it.
+    """Loads the weights of `network` from a checkpoint, by their names in it.
 
     Args:
-        start: Path of the checkpoint; of a federation's it is the server's model.
-        recipe: A config that trains it, if it is not there or was made by another version of the config.
-        kind: What it should be of, for the error message.
+        start: Path of the checkpoint; for a federation's, the server's model is taken.
+        recipe: A configuration that trains it, if it does not exist or was made by another version of the
+            recipe.
+        kind: Class that it should be of, for the error message.
 
     Raises:
-        FileNotFoundError: If it is not there, and no recipe is given.
-        ValueError: If it is no such checkpoint.
+        FileNotFoundError: If the checkpoint does not exist, and no recipe is given.
+        ValueError: If the file is no such checkpoint.
     """
     if recipe is not None:
         follow(recipe, Path(start))

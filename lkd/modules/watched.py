@@ -1,4 +1,4 @@
-"""A module whose losses are looked at now and then, and at the latest before its weights are saved."""
+"""A module whose losses are checked now and then, and always before its weights are saved."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from lkd.looks import look_back
 
 
 class Watched(LightningModule):
-    """A LightningModule that looks back at its steps (`lkd.looks`) where an epoch ends and where a checkpoint is written.
+    """LightningModule that checks its steps (`lkd.looks`) at the end of an epoch and before a checkpoint.
 
-    The two hooks are the module's own: a subclass that has them too calls `super()`.
+    It uses two hooks of the module; a subclass that overrides them calls `super()`.
     """
 
     def on_train_epoch_end(self) -> None:
-        """Looks at what the epoch's steps have put off; a client's are looked at where its training ends."""
+        """Makes the checks that were put off; a client's are made at the end of its training."""
         if self._trainer is not None and self._trainer.lightning_module is self:
             look_back(self)
 

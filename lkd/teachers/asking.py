@@ -1,4 +1,4 @@
-"""Calls a teacher; what it cannot take is said in one sentence."""
+"""Calls of a teacher, with errors explained in one sentence."""
 
 import inspect
 from collections.abc import Callable
@@ -16,16 +16,16 @@ from lkd.teachers.precision import dtypes_of
 
 
 def ask(function: Callable[..., Any], call: Call, name: str, model: nn.Module) -> Any:
-    """What the function gives for a call.
+    """Calls a teacher's function.
 
     Args:
         function: The model, or its method `detect`.
-        call: All that it is called with.
-        name: What the teacher is called, for error messages.
+        call: The arguments.
+        name: Name of the teacher, for error messages.
         model: The model.
 
     Raises:
-        TypeError: If its signature has no place for these arguments.
+        TypeError: If its signature does not accept these arguments.
         RuntimeError: If it fails on them, as torch does where shapes or types do not fit.
 
     Example:
@@ -51,7 +51,7 @@ def ask(function: Callable[..., Any], call: Call, name: str, model: nn.Module) -
             other = f" If its {late[0]}() makes its layers, call that first, and load its weights then."
         said = shorten(str(error).rpartition("RuntimeError: ")[2], 400).rstrip(
             "."
-        )  # what comes before is TorchScript's
+        )  # TorchScript puts its traceback before this
         raise RuntimeError(
             f"the teacher {name} failed on an input of shape {shown(call)}: {said}.{other} (It is given what enters the "
             "student's forward, or the layer that student_input names, or what input_key names.)"
@@ -59,7 +59,7 @@ def ask(function: Callable[..., Any], call: Call, name: str, model: nn.Module) -
 
 
 def _misfit(function: Callable[..., Any], call: Call) -> str | None:
-    """Why a function cannot take these arguments; None if it can, or does not say."""
+    """Explains why a function cannot take these arguments; None if it can, or does not tell."""
     called = function.function if isinstance(function, Called) else function
     called = called.forward if isinstance(called, nn.Module) else called
     try:

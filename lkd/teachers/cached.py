@@ -1,4 +1,4 @@
-"""`CachedTeacher`: a teacher that is asked once about every sample, and whose answers are kept on disk."""
+"""`CachedTeacher`: a teacher that is asked once about every sample, with answers kept on disk."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -22,31 +22,34 @@ from lkd.teachers.precision import dtypes_of
 from lkd.teachers.teacher import Teacher
 
 DETECT = "detect("
-"""How what stands for detections among layers begins; the camera comes next, where the teacher has a copy for each."""
+"""Beginning of the name of detections among layers; a camera follows, if the teacher has copies."""
 
 
 class CachedTeacher(Teacher):
-    """A `Teacher` that looks up what it has said before, sample by sample, and runs only on what is new.
+    """`Teacher` that looks up earlier answers, sample by sample, and runs only on new samples.
 
-    An answer is known again by the content of the sample as the model is given it (after the teacher's own normalization), the
-    other arguments of the call, the layer, and the teacher's fingerprint (`lkd.teachers.fingerprint`): weights, buffers,
-    settings, code, precision. A teacher that changes is asked anew.
+    An answer is found again by the content of the sample as the model is given it (after the teacher's own
+    normalization), the other arguments of the call, the layer, and the teacher's fingerprint
+    (`lkd.teachers.fingerprint`): weights, buffers, settings, code, precision. A teacher that changes is asked
+    anew.
 
-    The first batch of every form is always asked for live, and a sample of it alone: an answer that depends on the batch is
-    refused, and so is a store that says otherwise. Data that are augmented anew in every epoch find nothing: see docs/cache.md.
+    The first batch of every form is always asked live, and so is one of its samples alone. An answer that
+    depends on the batch is refused, and so is a store with different answers. Data that are augmented anew in
+    every epoch are never found: see docs/cache.md.
 
     Args:
-        model: As of `Teacher`.
+        model: The model, see `Teacher`.
         cache: Folder of the store. Several teachers, runs and processes may share one.
-        limit_mb: Most megabytes of answers in it, of which the least recently used are dropped. Default 10 000; None for no limit.
-        dtype: What floating-point answers are kept in: `"float16"`, `"bfloat16"` or `"uint8"`. Default as they are, so that
-            training is the same as without a cache.
-        top_k: Of the model's own class scores only the k largest are kept.
-        **teacher: All others of `Teacher`.
+        limit_mb: Largest size of the answers in MB; beyond it the least recently used are dropped. Default:
+            10,000; None for no limit.
+        dtype: Type of kept floating-point answers: `"float16"`, `"bfloat16"` or `"uint8"`. Default: their
+            own, so that training is the same as without a cache.
+        top_k: Number of the model's largest class scores that are kept. Default: all.
+        **teacher: All other arguments of `Teacher`.
 
     Raises:
-        ValueError: For a limit, a type or a number out of range; if the store is none, or of another version; while running, if
-            an answer cannot be kept by sample or differs from the one that is kept.
+        ValueError: For a limit, a type or a number out of range; if the folder is no store, or one of another
+            version; while running, if an answer cannot be kept by sample or differs from the kept one.
         OSError: If the folder cannot be written.
 
     Example:
@@ -81,16 +84,16 @@ class CachedTeacher(Teacher):
         self._told = self._uneven = False  # what has been warned of
 
     def renew(self) -> None:
-        """Looks at everything again, as at the begin of a run: weights, and the first batch."""
+        """Checks everything again, as at the beginning of a run: weights, and the first batch."""
         self._look_again()
         self.answers.forms.clear()
 
     def epoch_ended(self, enough: int = 2) -> float | None:
-        """The share of samples in an epoch whose answers were kept; None if there were no samples.
+        """Returns the share of an epoch's samples that were found in the store; None without samples.
 
         Args:
-            enough: The number of epochs after which each should find what an earlier one has kept. If it finds nothing, that
-                is said, once.
+            enough: Number of epochs after which an epoch should find answers of earlier ones. If it finds
+                none, a warning says so, once.
         """
         asked, found = self.answers.asked - self._before[0], self.answers.found - self._before[1]
         self._before, self._epochs = (self.answers.asked, self.answers.found), self._epochs + 1
@@ -107,21 +110,21 @@ class CachedTeacher(Teacher):
         return found / asked
 
     def _look_again(self) -> None:
-        """Reads all weights: what has changed without being counted is found before an epoch's answers are trusted."""
+        """Reads all weights, so that uncounted changes are found before an epoch's answers are trusted."""
         if self._watched is not None:
             self._watched.forget()
             self._fingerprint()
 
     def served(self, asked: Sequence[str] | str, call: Call, answer: Callable[[Call], Any]) -> Any:
-        """What is kept, and what the model says of the rest.
+        """Looks kept answers up, and asks the model for the others.
 
         Args:
-            asked: Layers of the model; a text for `detect`.
-            call: As the model is given it.
+            asked: Layers of the model; a string for `detect`.
+            call: Arguments of the model.
             answer: Asks the model.
 
         Raises:
-            ValueError: If an answer cannot be kept by sample, or is not what is kept.
+            ValueError: If an answer cannot be kept by sample, or differs from the kept one.
         """
         names = [asked] if isinstance(asked, str) else list(dict.fromkeys(asked))
         samples = Samples(call, self._cut)
@@ -140,7 +143,7 @@ class CachedTeacher(Teacher):
         fresh = None
         if any(form not in self.answers.forms for form in forms):
             fresh = self._look(samples, forms, ask, device)
-            if not any(self.answers.forms[form][0].by_sample for form in forms):  # they were counted wrong
+            if not any(self.answers.forms[form][0].by_sample for form in forms):  # samples were counted wrong
                 for form in forms:
                     del self.answers.forms[form]
                 self._say_uneven(call)
@@ -161,7 +164,7 @@ class CachedTeacher(Teacher):
         ask: Callable[[Call], dict[str, Any]],
         device: torch.device,
     ) -> dict[str, Any]:
-        """Learns the form of answers by asking about a batch and about a sample alone; what is said of the batch."""
+        """Learns the form of answers from a batch and one of its samples; returns the batch's answer."""
         if self.reduction.top_k is not None and not any(_own(form.layer) for form in forms):
             raise ValueError(
                 f"top_k={self.reduction.top_k} is for the class scores that the teacher itself gives, and {[form.layer for form in forms]} are "
@@ -171,7 +174,7 @@ class CachedTeacher(Teacher):
         before = watched.attributes()
         if samples.count > 1:
             whole, count = ask(samples.call), samples.count
-        else:  # no other sample is at hand
+        else:  # there is no second sample in the batch
             whole, count = ask(samples.beside_another()), 2
         try:
             alone = ask(samples.pick([0]))
@@ -237,23 +240,23 @@ class CachedTeacher(Teacher):
 
 
 def _own(layer: str) -> bool:
-    """Whether it stands for what the model itself gives."""
+    """Tells whether a layer stands for the model's own output."""
     return not layer.startswith(DETECT) and parse(layer, "teacher_layer").module == ""
 
 
 def _precision(device: torch.device) -> str:
-    """What a model in float32 runs in at this moment."""
+    """Names the precision in which a model in float32 runs at this moment."""
     autocast = torch.is_autocast_enabled(device.type)
     return str(torch.get_autocast_dtype(device.type)) if autocast else "its own"
 
 
 def _tolerance(model: nn.Module, device: torch.device) -> float:
-    """The relative distance up to which kernels that add in another order answer otherwise."""
+    """Returns the relative distance within which answers count as equal."""
     if torch.is_autocast_enabled(device.type) or {torch.float16, torch.bfloat16} & set(dtypes_of(model)):
         return 5e-2
     return 1e-3 if device.type == "cpu" else 1e-2
 
 
 def cached_in(teacher: nn.Module) -> list[CachedTeacher]:
-    """A cached teacher, or those in an ensemble."""
+    """Lists a cached teacher, or those in an ensemble."""
     return [module for module in teacher.modules() if isinstance(module, CachedTeacher)]

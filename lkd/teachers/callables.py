@@ -1,4 +1,4 @@
-"""Callables as teachers: the modules behind them are found, so that they can be frozen, moved and put into eval mode."""
+"""Callables as teachers: their modules are found, to be frozen, moved and put into eval mode."""
 
 import dis
 import functools
@@ -14,13 +14,13 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 
 class Called(nn.Module):
-    """A callable in the shape of a module, with the modules that it uses as its child `module`.
+    """Module around a callable, with the modules that it uses as its child `module`.
 
     Args:
         function: A bound method of a module, a `functools.partial`, a function or a callable object.
 
     Raises:
-        TypeError: If it is a class, or a method of a scripted module, which does not say whose it is.
+        TypeError: If it is a class, or a method of a scripted module, which does not tell its owner.
 
     Example:
         >>> net = nn.Linear(2, 3)
@@ -47,7 +47,7 @@ class Called(nn.Module):
 
     @property
     def name(self) -> str:
-        """What the callable is called."""
+        """Name of the callable."""
         named = self.function
         while isinstance(named, functools.partial):
             named = named.func
@@ -58,10 +58,10 @@ class Called(nn.Module):
         return getattr(named, "__qualname__", type(named).__name__)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls it.
+        """Calls the callable.
 
         Raises:
-            ValueError: If a module runs that was not found and is not frozen or not in eval mode.
+            ValueError: If a module runs that was not found and is not frozen, or not in eval mode.
         """
         known = set(self.modules())
 
@@ -82,7 +82,7 @@ class Called(nn.Module):
 
 
 def _may_change(module: nn.Module) -> bool:
-    """Whether it wants gradients, or answers otherwise in training; functions in the shape of modules do not."""
+    """Tells whether a module needs gradients, or behaves differently in training; plain functions do not."""
     own = any(p.requires_grad for p in module.parameters(recurse=False))
     plain = type(module).__module__.startswith("torch.nn.") and not isinstance(
         module, (_DropoutNd, _NormBase)
@@ -91,12 +91,12 @@ def _may_change(module: nn.Module) -> bool:
 
 
 def _modules(value: Any, seen: set[int], inside: bool = True) -> Iterator[nn.Module]:
-    """The modules that a callable holds, is bound to, closes over or names.
+    """Yields the modules that a callable holds, is bound to, closes over or names.
 
     Args:
-        value: The callable, or what it holds.
-        seen: Ids of what was looked at.
-        inside: Whether to look at the attributes of an object; those of its attributes are not.
+        value: The callable, or something that it holds.
+        seen: Ids of the objects already searched.
+        inside: Whether to search the attributes of an object; attributes of attributes are not searched.
     """
     if id(value) in seen or isinstance(value, (type, types.ModuleType)):
         return
@@ -121,7 +121,7 @@ def _modules(value: Any, seen: set[int], inside: bool = True) -> Iterator[nn.Mod
 
 
 def _used(function: types.FunctionType) -> Iterator[Any]:
-    """What a function closes over, has as defaults and names of its own file; functions of other files are not followed."""
+    """Yields what a function closes over, its defaults, and globals; functions of other files are skipped."""
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
@@ -135,7 +135,7 @@ def _used(function: types.FunctionType) -> Iterator[Any]:
 
 
 def global_names(code: types.CodeType) -> Iterator[str]:
-    """Names of globals that code reads, that of functions in it included."""
+    """Yields names of globals that code reads, also in functions inside it."""
     for instruction in dis.get_instructions(code):
         if instruction.opname == "LOAD_GLOBAL":
             yield instruction.argval

@@ -1,4 +1,4 @@
-"""Reads a checkpoint file without running what a stranger put into it."""
+"""Reading of a checkpoint file without running any code in it."""
 
 import pickle
 from pathlib import Path
@@ -10,13 +10,14 @@ from lkd.safe_load import holds_objects, load
 
 
 def read(path: str) -> dict[str, Any]:
-    """What a Lightning checkpoint holds.
+    """Reads a Lightning checkpoint.
 
     Args:
         path: The file.
 
     Raises:
-        ValueError: If it is a folder, is no checkpoint, is damaged, holds weights alone, or objects that would have to be unpickled.
+        ValueError: If it is a folder, is no checkpoint, is damaged, or holds weights alone or objects that
+            would have to be unpickled.
     """
     if Path(path).is_dir():
         raise ValueError(

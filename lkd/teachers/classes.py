@@ -1,4 +1,4 @@
-"""A teacher's classes brought to a student's by their names, never silently by their numbers."""
+"""Translation of a teacher's classes to a student's, by names and never silently by numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ Detections = list[dict[str, Tensor]]
 
 
 class Translation:
-    """Brings labels of a teacher to those of a student; objects of classes that the student does not have are left out.
+    """Translation of a teacher's labels to a student's; objects of other classes are left out.
 
     Args:
-        numbers: The student's class of each of the teacher's, or -1.
+        numbers: The student's class for each class of the teacher, or -1.
 
     Example:
         >>> found = {"boxes": torch.eye(4)[:2], "scores": torch.ones(2), "labels": torch.tensor([0, 2])}
@@ -26,7 +26,7 @@ class Translation:
         self.numbers = torch.tensor(list(numbers), dtype=torch.int64)
 
     def __call__(self, found: Detections) -> Detections:
-        """The same detections in the student's classes."""
+        """Translates detections into the student's classes."""
         moved = []
         for one in found:
             labels = self.numbers.to(one["labels"].device)[one["labels"].long()]
@@ -35,15 +35,16 @@ class Translation:
 
 
 def by_name(theirs: Sequence[str], ours: Sequence[str], classes: Mapping[str, str]) -> Translation:
-    """What a teacher's classes are to a student.
+    """Matches a teacher's classes with a student's by name.
 
     Args:
         theirs: Names of the teacher's classes, in order.
-        ours: Those of the student's.
-        classes: The teacher's name -> the student's; classes of the teacher that are not in it are left out.
+        ours: Names of the student's classes, in order.
+        classes: The student's name for the teacher's name; classes of the teacher that are missing are left
+            out.
 
     Raises:
-        ValueError: If a name is none of theirs, or none of ours.
+        ValueError: If a name is not among the teacher's or the student's classes.
 
     Example:
         >>> by_name(["person", "car", "truck"], ["vehicle"], {"car": "vehicle", "truck": "vehicle"}).numbers.tolist()
@@ -58,19 +59,19 @@ def by_name(theirs: Sequence[str], ours: Sequence[str], classes: Mapping[str, st
 
 
 def understand(teacher: Any, student: Any) -> None:
-    """Has a teacher answer in a student's classes, from now on.
+    """Makes a teacher answer in a student's classes, from now on.
 
     Args:
-        teacher: A prepared `Teacher`, with what its user says of its `classes`.
-        student: A module that may say its `num_classes` and `class_names`.
+        teacher: A prepared `Teacher`, with its user's `classes`.
+        student: A module that may have `num_classes` and `class_names`.
 
     Raises:
-        ValueError: If their classes are known to differ and nobody says what one's are to the other.
+        ValueError: If their classes are known to differ, and no translation is given.
     """
     theirs, ours = names_of(teacher.loaded), names_of(student)
     counts = count_of(teacher.loaded), count_of(student)
     classes: Mapping[str, str] | None = teacher.classes
-    teacher.translation = None  # it may have taught another student
+    teacher.translation = None  # it may be that of another student
     if theirs and counts[0] not in (None, len(theirs)):
         raise ValueError(
             f"the teacher has {counts[0]} classes, but names {len(theirs)} of them: {_short(theirs)}."
@@ -107,7 +108,7 @@ def understand(teacher: Any, student: Any) -> None:
 
 
 def require_one_list(students: Sequence[Any]) -> None:
-    """Raises ValueError if students of one teacher, who answers in one list of classes, are known to have several.
+    """Raises ValueError if students of one teacher, which has one list of classes, have different ones.
 
     Example:
         >>> from types import SimpleNamespace
@@ -127,12 +128,12 @@ def require_one_list(students: Sequence[Any]) -> None:
 
 
 def names_of(model: Any) -> list[str] | None:
-    """What a model's classes are called, where it says so."""
+    """Returns the names of a model's classes, if it has them."""
     return getattr(model, "class_names", None) or None
 
 
 def count_of(model: Any) -> int | None:
-    """The number of classes, where the model or its hyper-parameters say it."""
+    """Returns the number of classes, if the model or its hyperparameters tell it."""
     return getattr(model, "num_classes", getattr(model, "hparams", {}).get("num_classes"))
 
 

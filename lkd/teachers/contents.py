@@ -1,4 +1,4 @@
-"""What can be told of numbers, settings and code, as bytes that are others whenever these are."""
+"""Bytes that describe numbers, settings and code, and change whenever these do."""
 
 import dataclasses
 import enum
@@ -18,18 +18,20 @@ _OTHERS = ("torch", "lightning", "pytorch_lightning", "builtins", "abc", "typing
 
 
 def values(tensor: Tensor) -> bytes:
-    """A tensor's numbers."""
+    """Returns the bytes of a tensor's numbers."""
     if type(tensor) not in (Tensor, nn.Parameter) and hasattr(tensor, "dequantize"):
-        tensor = tensor.dequantize()  # weights in 8 bits
+        tensor = tensor.dequantize()  # of weights in 8 bits
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def plain(value: Any, depth: int = 8) -> bytes | None:
-    """What can be told of a value, and of those in it; None of an object. A size is that of the last input, in all likelihood.
+    """Describes a value and what it holds; None for an object.
+
+    `torch.Size` is not described, since it most likely is the shape of the last input.
 
     Args:
-        value: Anything.
-        depth: How deep collections are looked into; they may hold themselves.
+        value: Any value.
+        depth: Depth to which collections are followed; they may hold themselves.
 
     Example:
         >>> plain({"a": 1}) == plain({"a": 1}), plain({"a": 1}) == plain({"a": 2}), plain(object())
@@ -70,11 +72,11 @@ def _closed_over(function: types.FunctionType) -> Iterator[Any]:
 
 
 def of_class(owner: type, seen: set[int]) -> Iterator[bytes]:
-    """A class's code and numbers, unless it is of a library that `torch.__version__` stands for.
+    """Yields a class's code and numbers, unless it is of a library that `torch.__version__` covers.
 
     Args:
         owner: The class.
-        seen: Ids of what has been told.
+        seen: Ids of the objects already described.
     """
     if owner.__module__.partition(".")[0] in _OTHERS or id(owner) in seen:
         return
@@ -89,14 +91,14 @@ def of_class(owner: type, seen: set[int]) -> Iterator[bytes]:
 
 
 def _function(function: types.FunctionType, seen: set[int]) -> Iterator[bytes]:
-    """A function's code, with the functions and numbers of its own file that it names."""
+    """Yields a function's code, and the functions and numbers of its own file that it names."""
     if id(function) in seen:
         return
     seen.add(id(function))
     yield from _code(function.__code__)
     yield repr([plain(v) for v in function.__defaults__ or ()]).encode()
     yield plain(function.__kwdefaults__ or {}) or b""
-    for held in _closed_over(function):  # what a decorator has wrapped
+    for held in _closed_over(function):  # such as the function inside a decorator
         if isinstance(held, types.FunctionType):
             yield from _function(held, seen)
         elif (said := plain(held)) is not None:
@@ -121,7 +123,7 @@ def _code(code: types.CodeType) -> Iterator[bytes]:
 
 
 def of_callable(value: Any, seen: set[int]) -> Iterator[bytes]:
-    """What a callable does and holds; modules in it are among the teacher's own."""
+    """Yields what a callable does and holds, except modules, which are described with the teacher."""
     if isinstance(value, functools.partial):
         for part in (value.func, *value.args, *value.keywords.items()):
             yield from of_callable(part, seen)

@@ -1,4 +1,4 @@
-"""How a teacher is asked for detections: in parts of a batch, and camera by camera where it has a copy for each."""
+"""Detections of a teacher: in parts of a batch, and by camera where it has a copy for each."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,16 +14,18 @@ def by_camera(
     images: Tensor,
     cameras: Sequence[str],
 ) -> Detections:
-    """Detections of images whose cameras are known. In eval mode an answer does not depend on the others of its batch.
+    """Detects objects in images of known cameras, camera by camera.
+
+    In eval mode an answer does not depend on the other images of its batch.
 
     Args:
         ask: Calls a function on images of a camera, in parts of a batch or as a whole.
-        detect: What the teacher finds in images, given the camera of each.
+        detect: The teacher's detection, given images and the camera of each.
         images: `(B, 3, H, W)`.
-        cameras: Of each image.
+        cameras: Camera of each image.
 
     Returns:
-        In the order of the images.
+        The detections, in the order of the images.
 
     Example:
         >>> import torch
@@ -45,15 +47,15 @@ def by_camera(
 
 
 def joined(name: str, parts: list[Any], sizes: list[int]) -> Detections:
-    """Detections of a batch out of those of its parts.
+    """Joins the detections of the parts of a batch.
 
     Args:
-        name: What the teacher is called.
-        parts: What it gave for each part.
-        sizes: How many images each part has.
+        name: Name of the teacher.
+        parts: Its output for each part.
+        sizes: Number of images in each part.
 
     Raises:
-        TypeError: If that is not one dict an image.
+        TypeError: If the output is not one dict per image.
 
     Example:
         >>> joined("Net", [[{"boxes": 1}], [{"boxes": 2}]], [1, 1])

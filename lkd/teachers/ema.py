@@ -13,23 +13,26 @@ from lkd.teachers.teacher import Teacher
 class EMATeacher(Teacher):
     """A copy of the student whose weights follow the student's as an exponential moving average.
 
-    After optimizer step t = 1, 2, ...: `average = d_t average + (1 - d_t) current` with `d_t = min(decay, 1 - 1 / (t +
-    1))`, so that the first steps make a plain mean of the weights so far, the initial ones included. Float buffers
-    (batch statistics) are averaged too and integer ones copied, and the teacher runs in eval mode.
+    After optimizer step t = 1, 2, ...: `average = d_t average + (1 - d_t) current` with
+    `d_t = min(decay, 1 - 1 / (t + 1))`. So after the first steps it is the plain mean of the weights so far,
+    including the initial ones. Float buffers (batch statistics) are averaged too, integer buffers are copied,
+    and the teacher runs in eval mode.
 
-    Tarvainen and Valpola: Mean teachers are better role models, NeurIPS 2017, arXiv:1703.01780, Section 2; the start of
-    the decay is that of the authors' code, in which the teacher runs in train mode and only parameters are averaged.
+    Tarvainen and Valpola: Mean teachers are better role models, NeurIPS 2017, arXiv:1703.01780, Section 2;
+    the start of the decay is that of the authors' code, in which the teacher runs in train mode and only
+    parameters are averaged.
 
-    The callback `lkd.callbacks.MeanTeacher` does all this; in a loop of one's own, call `update` after every step.
+    The callback `lkd.callbacks.MeanTeacher` does all this; in a loop of your own, call `update` after every
+    step.
 
     Args:
-        student: The model to follow, copied as it is now.
+        student: The model to follow, which is copied in its present state.
         decay: The final decay, in [0, 1). Default .999.
-        precision: As of `Teacher`, without `"int8"`.
-        batch_size: As of `Teacher`.
+        precision: Precision of the teacher, see `Teacher`; not `"int8"`.
+        batch_size: Largest number of samples in one forward, see `Teacher`.
 
     Raises:
-        ValueError: A decay outside its range.
+        ValueError: For a decay out of its range.
 
     Example:
         >>> student = nn.Linear(1, 1, bias=False)
@@ -56,7 +59,7 @@ class EMATeacher(Teacher):
 
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:
-        """Moves the average towards the student; what the student has gained since the copy is left out."""
+        """Moves the average towards the student; layers that it has gained since are ignored."""
         self.updates += 1
         decay = min(self.decay, 1 - 1 / (self.updates + 1))
         theirs = _values(student)
@@ -69,18 +72,18 @@ class EMATeacher(Teacher):
 
     @torch.no_grad()
     def start(self, student: nn.Module) -> None:
-        """Takes the student's values as they are now, and counts from 0."""
+        """Takes the student's present values, and counts updates from 0."""
         self.updates = 0
         theirs = _values(student)
         for name, mine in _values(self.loaded).items():
             mine.copy_(theirs[name])
 
     def saved(self) -> dict[str, Any]:
-        """The average and how many updates it has had, for a checkpoint."""
+        """Returns the average and its number of updates, for a checkpoint."""
         return {"average": self.loaded.state_dict(), "updates": self.updates}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Continues from what `saved` gave."""
+        """Restores what `saved` returned."""
         self.loaded.load_state_dict(saved["average"])
         self.updates = saved["updates"]
 

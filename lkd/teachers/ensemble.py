@@ -1,4 +1,4 @@
-"""`Ensemble`: several teachers that give their outputs side by side."""
+"""`Ensemble`: several teachers with their outputs side by side."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -10,9 +10,9 @@ from lkd.teachers.teacher import Teacher
 
 
 class Ensemble(Teacher):
-    """Several teachers as one, which gives their logits stacked, `(B, K, C)`, for `lkd.losses.MultiTeacher`.
+    """Ensemble of teachers that gives their logits stacked, `(B, K, C)`, for `lkd.losses.MultiTeacher`.
 
-    Nothing is averaged here: how much each teacher counts is the loss's business. Each keeps its own weights,
+    Nothing is averaged here; the loss decides how much each teacher counts. Each keeps its own weights,
     recipe, precision and batch size.
 
     As a `teacher_layer`, `""` is the stack of all outputs, `":logits"` that of an entry of dict outputs, and
@@ -22,8 +22,8 @@ class Ensemble(Teacher):
         teachers: The teachers, over the same classes in the same order.
 
     Raises:
-        ValueError: If there is none.
-        TypeError: If one is no `Teacher`.
+        ValueError: If there is no teacher.
+        TypeError: If one is not a `Teacher`.
 
     Example:
         >>> ensemble = Ensemble([Teacher(nn.Linear(4, 3)), Teacher(nn.Linear(4, 3))])
@@ -40,7 +40,7 @@ class Ensemble(Teacher):
         super().__init__(nn.ModuleList(teachers))
 
     def prepare(self) -> "Ensemble":
-        """Loads every teacher, and trains those first that have a recipe and no checkpoint yet."""
+        """Loads every teacher; one with a recipe and no checkpoint yet is trained first."""
         for teacher in self.teachers:
             teacher.prepare()
         return self
@@ -51,11 +51,15 @@ class Ensemble(Teacher):
         return list(cast(Any, self.model))
 
     def tapped(self, inputs: Any, layers: Sequence[str]) -> dict[str, Any]:
-        """The outputs of layers, of all teachers or of one; `inputs` as of `Teacher.tapped`.
+        """Returns the outputs of layers, of all teachers or of one.
+
+        Args:
+            inputs: The inputs, see `Teacher.tapped`.
+            layers: Layer addresses, which may begin with the number of a teacher.
 
         Raises:
             ValueError: If there is no such layer or teacher, or the teachers' shapes differ.
-            TypeError: If an output to be stacked is no tensor.
+            TypeError: If an output to be stacked is not a tensor.
         """
         places = {layer: self._place(layer) for layer in layers}
         outputs = []
@@ -73,12 +77,12 @@ class Ensemble(Teacher):
         return self.teachers[0].asked
 
     def owner(self, address: str) -> tuple[nn.Module | None, str]:
-        """The teacher that a layer is in; None for what all of them give."""
+        """Finds the teacher's model that has a layer; None for outputs of all teachers."""
         place, name = self._place(address)
         return (None, address) if place is None else self.teachers[place].owner(name)
 
     def detect(self, images: Any, cameras: Any = None) -> list[dict[str, Tensor]]:
-        """Refuses: detectors find different boxes, which cannot be stacked.
+        """Refuses to detect: detectors find different boxes, which cannot be stacked.
 
         Raises:
             TypeError: Always.
@@ -88,7 +92,10 @@ class Ensemble(Teacher):
         )
 
     def part(self, address: str) -> Callable[[Tensor], Any]:
-        """A part of one teacher, `"0.head[2:]"`; see `Teacher.part`.
+        """Returns a part of one teacher as a function, such as `"0.head[2:]"`; see `Teacher.part`.
+
+        Args:
+            address: Number of the teacher, and the address of the part in it.
 
         Raises:
             ValueError: If there is no such part or teacher, or none is named.
@@ -99,7 +106,7 @@ class Ensemble(Teacher):
         return self.teachers[place].part(name)
 
     def _place(self, layer: str) -> tuple[int | None, str]:
-        """Which teacher's layer it is, None for all, and how that teacher calls it."""
+        """Splits an address into the number of a teacher (None for all) and the layer's address in it."""
         if not layer or layer.startswith(":"):
             return None, layer
         number, _, name = layer.partition(".")

@@ -1,4 +1,4 @@
-"""A teacher's fingerprint: another one whenever its weights, its code or its settings are others."""
+"""A teacher's fingerprint, which changes whenever its weights, code or settings do."""
 
 import enum
 import itertools
@@ -17,22 +17,23 @@ from lkd.teachers.callables import Called
 from lkd.teachers.contents import of_callable, of_class, plain, values
 
 SHARE = 0.02
-"""Of the time may go into reading everything again, for changes that nothing tells of (through `.data`, in a list)."""
+"""Share of the time for reading everything again, to find uncounted changes (through `.data`, in a list)."""
 _SETTINGS = (bool, int, float, str, bytes, type(None), torch.dtype, frozenset, enum.Enum, np.generic)
 _COMMON = {*vars(nn.Module()), *vars(LightningModule()), "_forward_hooks_with_kwargs"}
 
 
 class Fingerprint:
-    """Watches one model.
+    """Watch over one model, which gives its fingerprint.
 
-    Changes that PyTorch counts, and other numbers and texts of modules, are seen at once; others when everything is read again.
+    Changes that PyTorch counts, and other numbers and strings in modules, are seen at once; other changes
+    when everything is read again.
 
-    It covers parameters and buffers; the numbers, texts and tensors that modules hold (thresholds, statistics); the code of
-    the modules' classes, of functions of the same file that they call and of a callable; and PyTorch's version. Not: what
-    code of other files does, and objects that modules hold.
+    It covers parameters and buffers; the numbers, strings and tensors that modules hold (thresholds,
+    statistics); the code of the modules' classes, of functions in the same file that they call and of a
+    callable; and PyTorch's version. It does not cover code in other files, and objects that modules hold.
 
     Args:
-        model: The teacher's.
+        model: The teacher's model.
 
     Example:
         >>> net = nn.Linear(1, 1)
@@ -47,16 +48,16 @@ class Fingerprint:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.moving: set[str] = set()
-        """Attributes that answering changes: counters, and what is remembered from one call to the next."""
+        """Attributes that answering changes: counters, and what is kept from one call to the next."""
         self.reads = 0
-        """How often everything has been read."""
+        """Number of times that everything has been read."""
         self._known, self._next = "", 0.0
         self._marks: list[tuple[int, int]] = []
         self._settings: list[tuple[dict[str, Any], int, list[tuple[str, Any]]]] = []
-        self._tensors: list[Tensor] = []  # found once: to walk through a deep model takes milliseconds
+        self._tensors: list[Tensor] = []  # kept, since walking through a deep model takes milliseconds
 
     def now(self) -> str:
-        """32 hexadecimal digits; the weights are only read again where something may have changed."""
+        """Returns 32 hexadecimal digits; weights are read again only if something may have changed."""
         marks = [(tensor.data_ptr(), version(tensor)) for tensor in self._tensors]
         if not self._known or marks != self._marks or self._set_anew() or time.monotonic() > self._next:
             start = time.monotonic()
@@ -69,11 +70,11 @@ class Fingerprint:
         return self._known
 
     def forget(self) -> None:
-        """Has everything read again."""
+        """Makes the next call read everything again."""
         self._known = ""
 
     def attributes(self) -> dict[str, bytes]:
-        """What modules hold beside weights, by address."""
+        """Describes what modules hold beside weights, by address."""
         return {
             f"{path}.{name}": said
             for path, module in self.model.named_modules()
@@ -91,7 +92,7 @@ class Fingerprint:
         return held, len(held), settings
 
     def _set_anew(self) -> bool:
-        """Whether a module holds another number or text than when everything was read."""
+        """Tells whether a module holds another number or string than when everything was read."""
         return any(
             len(held) != count or any(held.get(name) is not value for name, value in settings)
             for held, count, settings in self._settings

@@ -1,4 +1,4 @@
-"""What a teacher is given: any call, with tensors of a batch anywhere in it."""
+"""Inputs of a teacher: any call, with the tensors of a batch anywhere in it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ _PLAIN = (Tensor, bool, int, float, complex, str, bytes, torch.device, torch.dty
 
 
 def as_call(inputs: Any) -> Call:
-    """The call itself, or one whose only argument the inputs are.
+    """Returns a call as it is, and other inputs as a call with this only argument.
 
     Example:
         >>> as_call({"rgb": 1})
@@ -24,7 +24,9 @@ def as_call(inputs: Any) -> Call:
 
 
 def device_of(call: Call) -> torch.device | None:
-    """Where the inputs are: the first device that is not the CPU (lengths stay there), else the CPU, None if nothing says.
+    """Finds the device of the inputs.
+
+    It is the first device that is not the CPU (lengths stay there), else the CPU; None if no input tells.
 
     Example:
         >>> device_of(Call((None, {"x": torch.zeros(2)}), {})), device_of(Call((3,), {}))
@@ -35,7 +37,7 @@ def device_of(call: Call) -> torch.device | None:
 
 
 def _devices(value: Any, depth: int = 4) -> Iterator[torch.device]:
-    """Devices of objects such as graphs: what they say, or that of the tensors inside."""
+    """Yields devices of objects such as graphs: their own, or those of the tensors inside."""
     for leaf in leaves(value):
         if isinstance(leaf, Tensor):
             yield leaf.device
@@ -46,7 +48,7 @@ def _devices(value: Any, depth: int = 4) -> Iterator[torch.device]:
 
 
 def moved(call: Call, device: torch.device) -> Call:
-    """The call with every object moved that has a method `to` and is no tensor: a graph, for instance."""
+    """Moves every object of a call that has a method `to` and is no tensor, such as a graph."""
 
     def move(value: Any) -> Any:
         entries = children(value)
@@ -58,7 +60,7 @@ def moved(call: Call, device: torch.device) -> Call:
 
 
 def batch_length(call: Call) -> int | None:
-    """The number of samples: the length of the first tensor that has one above 1; None if there is none.
+    """Finds the number of samples: the length of the first tensor longer than 1; None if there is no tensor.
 
     Example:
         >>> batch_length(Call((torch.tensor(0.5), torch.zeros(1, 4)), {"x": torch.zeros(8, 4)}))
@@ -69,13 +71,19 @@ def batch_length(call: Call) -> int | None:
 
 
 def chunks(call: Call, size: int) -> list[tuple[Call, int]]:
-    """Cuts every tensor of the batch's length into parts of `size` samples, the last one smaller; all else stays whole.
+    """Splits a call into parts of `size` samples; the last part may be smaller.
+
+    Tensors of the batch's length are cut; everything else stays whole.
+
+    Args:
+        call: The call.
+        size: Largest number of samples per part.
 
     Returns:
-        Each part and how many samples it has.
+        Each part, and its number of samples.
 
     Raises:
-        ValueError: If something would have to be cut that is no tensor.
+        ValueError: If something else than a tensor would have to be cut.
 
     Example:
         >>> call = Call(({"rgb": torch.arange(3)},), {"scale": torch.tensor(2.0)})
@@ -103,7 +111,7 @@ def chunks(call: Call, size: int) -> list[tuple[Call, int]]:
 
 
 def _uncut(value: Any) -> Iterator[Any]:
-    """What holds samples, as far as anybody can tell, and is no tensor."""
+    """Yields objects that seem to hold samples and are no tensors."""
     entries = None if isinstance(value, PackedSequence) else children(value)
     for entry in entries.values() if entries is not None else []:
         yield from _uncut(entry)
@@ -112,7 +120,7 @@ def _uncut(value: Any) -> Iterator[Any]:
 
 
 def shown(call: Call) -> str:
-    """Shapes and types, for people.
+    """Describes shapes and types, for people.
 
     Example:
         >>> shown(Call((torch.zeros(2, 3), None), {"mask": {"a": torch.zeros(2)}, "scale": 2}))

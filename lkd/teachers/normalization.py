@@ -1,4 +1,4 @@
-"""A teacher's own normalization, in place of the one that the student's batch has."""
+"""A teacher's own normalization, which replaces that of the student's batch."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -14,16 +14,19 @@ Statistics = float | Sequence[float]
 
 
 class Normalization(nn.Module):
-    """Takes the student's normalization back and applies the teacher's: `((x * student_std + student_mean) - mean) / std`.
+    """Change from the student's normalization to the teacher's.
+
+    It computes `((x * student_std + student_mean) - mean) / std`.
 
     Args:
-        mean: What the teacher's inputs are centred by, one number a channel or one for all.
-        std: What they are divided by.
-        student_mean: What the batch has been centred by, for the student.
-        student_std: What it has been divided by.
+        mean: Mean that the teacher subtracts, one number per channel or one for all.
+        std: Standard deviation that the teacher divides by.
+        student_mean: Mean that was subtracted from the batch, for the student.
+        student_std: Standard deviation that the batch was divided by.
 
     Raises:
-        ValueError: If a mean comes without its standard deviation, lengths differ, or a number is out of range.
+        ValueError: If a mean comes without its standard deviation, lengths differ, or a number is out of
+            range.
 
     Example:
         >>> raw = Normalization(None, None, student_mean=0.5, student_std=0.5)  # back to what lies in [0, 1]
@@ -55,10 +58,10 @@ class Normalization(nn.Module):
         self.register_buffer("shift", (his_mean - own_mean) / own_std, persistent=False)
 
     def forward(self, call: Call) -> Call:
-        """The call with its images normalized: its only floating-point tensor, or the only one `(B, C, H, W)`.
+        """Normalizes the images of a call: its only float tensor, or its only one `(B, C, H, W)`.
 
         Raises:
-            ValueError: If there is no such tensor or several, or it has other channels.
+            ValueError: If there is no such tensor or several, or its number of channels differs.
         """
         floats = [t for t in tensors(call) if t.is_floating_point() and t.ndim > 1]
         images = floats if len(floats) == 1 else [t for t in floats if t.ndim == 4]

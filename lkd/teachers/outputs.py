@@ -1,4 +1,4 @@
-"""Outputs of the parts of a batch, joined to those of the whole."""
+"""Outputs of the parts of a batch, joined to those of the whole batch."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from lkd.nested import children, rebuild
 
 
 def join(parts: list[Any], sizes: list[int], layer: str = "") -> Any:
-    """Joins what a model gave for the parts of a batch, whatever collections hold it.
+    """Joins a model's outputs for the parts of a batch, also inside collections.
 
-    Tensors with one row a sample are joined; what is the same for every part (anchors, a flag) is taken once; of a list
-    with one entry a sample (detections), the entries are put one after the other.
+    Tensors with one row per sample are joined. What is the same for every part (anchors, a flag) is taken
+    once. Lists with one entry per sample (detections) are put one after the other.
 
     Args:
         parts: The outputs.
-        sizes: How many samples each part had.
+        sizes: Number of samples in each part.
         layer: The layer's address, for the error message.
 
     Raises:
-        ValueError: If something is neither: a mean over the batch, a cache of a language model.
+        ValueError: If an output is none of these: a mean over the batch, a cache of a language model.
 
     Example:
         >>> join([{"logits": torch.zeros(2, 3)}, {"logits": torch.ones(1, 3)}], [2, 1])["logits"].shape
@@ -50,7 +50,10 @@ def join(parts: list[Any], sizes: list[int], layer: str = "") -> Any:
 
 
 def _one_a_sample(parts: list[Any], sizes: list[int]) -> bool:
-    """Whether they are lists of samples, and not of levels: dicts (detections), or of a length that follows the batch."""
+    """Tells lists of samples from lists of levels.
+
+    Lists of dicts (detections), and lists whose length follows the batch, are lists of samples.
+    """
     if any(len(part) != size for part, size in zip(parts, sizes, strict=True)):
         return False
     return all(isinstance(entry, dict) for part in parts for entry in part) or len(set(sizes)) > 1

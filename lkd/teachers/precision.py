@@ -13,7 +13,7 @@ Precision = Literal["32", "bf16", "int8"]
 
 
 def dtypes_of(model: nn.Module) -> list[torch.dtype]:
-    """The floating-point types of a model's weights (of its buffers if it has none), in the order in which they come.
+    """Lists the float types of a model's weights (of its buffers if it has none), in their order.
 
     Example:
         >>> dtypes_of(nn.Sequential(nn.Linear(1, 1).half(), nn.Linear(1, 1))), dtypes_of(nn.ReLU())
@@ -27,7 +27,7 @@ def dtypes_of(model: nn.Module) -> list[torch.dtype]:
 
 
 def check_precision(precision: Any) -> None:
-    """Raises ValueError if a precision is not known.
+    """Raises ValueError for an unknown precision.
 
     Example:
         >>> check_precision("16-true")
@@ -42,10 +42,11 @@ def check_precision(precision: Any) -> None:
 
 
 def set_precision(model: nn.Module, precision: Precision | None) -> None:
-    """Brings a model into a precision, in place, or refuses one that its weights are not of.
+    """Sets a model's precision, in place.
 
     Raises:
-        ValueError: If `"32"` or `"bf16"` are asked of weights of another type, or `"int8"` where nothing is to be stored so.
+        ValueError: If `"32"` or `"bf16"` is asked for weights of another type, or `"int8"` for a model
+            without linear layers.
         ModuleNotFoundError: If torchao is not installed.
     """
     allowed = {
@@ -65,16 +66,16 @@ def set_precision(model: nn.Module, precision: Precision | None) -> None:
 
 @contextlib.contextmanager
 def running(model: nn.Module, precision: Precision | None, kind: str) -> Iterator[None]:
-    """Sets autocast, and the type of the tensors that a model makes, for as long as it runs.
+    """Sets autocast, and the type of the tensors that a model creates, while it runs.
 
-    Weights in float32 follow the autocast around them, unless a precision is asked for; others run in their own type
-    without any. Under `precision="64-true"`, a Trainer makes float64 the type of new tensors: a teacher in float32 makes them
-    in float32.
+    Weights in float32 follow the autocast around them, unless a precision is given; other weights run in
+    their own type without autocast. Under `precision="64-true"` a Trainer makes float64 the type of new
+    tensors; a teacher in float32 still creates them in float32.
 
     Args:
         model: The teacher's model.
-        precision: As of `Teacher`.
-        kind: The device's type.
+        precision: The teacher's precision, see `Teacher`.
+        kind: Type of the device.
     """
     dtypes = dtypes_of(model)
     default = torch.get_default_dtype()
@@ -93,7 +94,7 @@ def running(model: nn.Module, precision: Precision | None, kind: str) -> Iterato
 
 
 def to_own(model: nn.Module, inputs: Any) -> Any:
-    """Inputs in the type of the model's first weights; what is no floating-point tensor is passed through.
+    """Converts float inputs to the type of the model's first weights; other inputs are passed through.
 
     Example:
         >>> to_own(nn.Linear(1, 1).double(), (torch.zeros(1), torch.arange(1)))

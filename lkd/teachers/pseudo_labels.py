@@ -1,4 +1,4 @@
-"""Hard pseudo-labels: the teacher's boxes in place of the annotator's."""
+"""Hard pseudo-labels: the teacher's boxes in place of annotated ones."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,27 +14,28 @@ Detections = list[dict[str, Tensor]]
 
 
 class PseudoLabels:
-    """Gives a detection batch the teacher's boxes as its targets.
+    """Source of a detection batch's targets: the teacher's boxes.
 
     As in Molo et al., "Teacher-Student Models for AI Vision at the Edge: A Car Parking Case Study" (VISAPP
-    2024), where for every augmented batch the teacher's boxes above a score, after non-maximum suppression,
-    are what the student's ordinary loss is computed against.
+    2024): for every augmented batch, the student's ordinary loss compares with the teacher's boxes above a
+    score, after non-maximum suppression.
 
     Args:
         teacher: Any detector; see `Teacher.detect`.
         score_threshold: Boxes of a lower score are left out.
-        iou_threshold: Of two boxes that overlap more than this, the surer stays.
+        iou_threshold: Of two boxes that overlap more than this, the one with the higher score stays.
         sees: `"batch"`: the teacher runs on every batch, on the same augmented view (at the teacher's own
             resolution where the batch has `teacher_images`), as published. `"frame"`: the teacher runs once
-            on each whole frame, and its boxes are carried into every later view of it, which costs one
-            forward a frame in the whole training.
-        soft: Targets carry the teacher's `scores`, for a student whose loss weighs them (`Detector` does).
+            on each whole frame, and its boxes are mapped into every later view of it, which costs one
+            forward per frame in the whole training.
+        soft: Whether targets have the teacher's `scores`, for a student whose loss weights by them, such as
+            `Detector`.
         frames: For `"frame"`: returns the whole frames `(N, 3, H, W)` at the teacher's resolution, and their
             unpadded sizes, for a list of paths.
 
     Raises:
-        ValueError: If a threshold is not in [0, 1], `sees` is something else, or `frames` is missing when
-            the first batch comes.
+        ValueError: If a threshold is not in [0, 1], `sees` is unknown, or `frames` is missing at the first
+            batch.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class PseudoLabels:
         self._known: dict[str, dict[str, Tensor]] = {}  # path -> boxes as fractions of the frame
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch with `targets` from the teacher; the annotator's, if any, are not looked at."""
+        """Returns the batch with the teacher's boxes as `targets`; annotated ones, if any, are ignored."""
         if self.sees == "frame":
             found = self._from_frames(batch)
         else:
@@ -84,10 +85,10 @@ class PseudoLabels:
         return [into_view(self._known[path], view, size) for path, view, size in views]
 
     def _keep(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Drops unsure and doubled boxes and those without an area; an empty answer keeps the shapes (0, 4) and (0,)."""
+        """Drops unsure, doubled and empty boxes; without any box the shapes are (0, 4) and (0,)."""
         real = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(
             1
-        )  # one in the padding has no area in the view
+        )  # a box in the padding has no area in the view
         sure = (found["scores"] >= self.score_threshold) & real
         boxes, scores, labels = (found[k][sure] for k in ("boxes", "scores", "labels"))
         if len(boxes) == 0:
@@ -97,9 +98,10 @@ class PseudoLabels:
 
 
 def detect_in_view(teacher: Teacher, batch: dict[str, Any]) -> Detections:
-    """The teacher's detections on a batch, in pixels of the student's view and clipped to it.
+    """Returns the teacher's detections on a batch, in pixels of the student's view and clipped to it.
 
-    Where the batch has `teacher_images`, the teacher sees those: the same view at its own resolution; a `Parent` does not.
+    If the batch has `teacher_images`, the teacher sees those, the same view at its own resolution; a `Parent`
+    does not.
     """
     images = batch["images"]
     sizes = batch.get("sizes", [images.shape[-2:]] * len(images))
@@ -116,12 +118,12 @@ def detect_in_view(teacher: Teacher, batch: dict[str, Any]) -> Detections:
 def into_view(
     found: dict[str, Tensor], view: Tensor, size: tuple[int, int], min_visible: float = 0.3
 ) -> dict[str, Tensor]:
-    """Carries boxes of a whole frame into a cropped and flipped view of it.
+    """Maps boxes of a whole frame into a cropped and flipped view of it.
 
     Args:
         found: `boxes` (N, 4) xyxy as fractions of the frame, and tensors of length N beside it.
         view: (5,): the crop `x0, y0, x1, y1` as fractions of the frame, and 1 if it was flipped
-            left to right.
+            from left to right.
         size: Height and width of the view in pixels.
         min_visible: Boxes that keep less than this share of their area, or nothing, are dropped.
 

@@ -1,4 +1,4 @@
-"""A teacher's recipe: the config that trains it, run when its checkpoint is missing or out of date."""
+"""A teacher's recipe: the configuration that trains it, run when its checkpoint is missing or out of date."""
 
 import hashlib
 import logging
@@ -12,7 +12,7 @@ from lkd import child
 
 log = logging.getLogger(__name__)
 
-# What a launcher of several processes sets; the teacher's own run must not take itself for one of them.
+# Variables of a launcher of several processes; with them, the teacher's own run would take itself for a rank.
 _RANK_VARIABLES = (
     "RANK",
     "LOCAL_RANK",
@@ -27,25 +27,27 @@ _RANK_VARIABLES = (
 
 
 def require_recipe(name: str, recipe: str | None) -> None:
-    """Raises FileNotFoundError, with the argument's name, if there is no such config."""
+    """Raises FileNotFoundError, with the argument's name, if there is no such configuration."""
     if recipe is not None and not Path(recipe).is_file():
         raise FileNotFoundError(f"{name}={recipe!r} does not exist; give the path of a config for `fit`.")
 
 
 def follow(recipe: str, checkpoint: Path) -> None:
-    """Runs `fit` with a config, unless the checkpoint it makes is there and of the same config.
+    """Runs `fit` with a configuration, unless its checkpoint exists and is of this version of it.
 
-    The run is a process of its own, so that its memory is given back and one Trainer lives in a process; it ends when this
-    process does, and counts only if it came to its end.
-    Which recipe made a checkpoint is kept beside it, in `<checkpoint>.recipe`: the SHA-256 of the config and of the
-    checkpoint, or that its run did not come to its end. A checkpoint of another recipe, of such a run, or that
-    something else has written there since, is set aside as
-    `<checkpoint>.old`; one without a record is the user's own and is taken as it is. Of several runs that want
-    the same teacher one trains it, and the others wait for its lock, `<checkpoint>.lock`.
+    The run is a process of its own, so that its memory is freed and a process has one Trainer only. It ends
+    when this process does, and counts only if it was complete.
+
+    The file `<checkpoint>.recipe` tells which recipe made a checkpoint: the SHA-256 of the configuration and
+    of the checkpoint, or that the run is unfinished. A checkpoint of another recipe, of an unfinished run, or
+    that something else has written since, is renamed to `<checkpoint>.old`. One without such a file is the
+    user's own and is used as it is. If several runs want the same teacher, one trains it, and the others wait
+    for its lock, `<checkpoint>.lock`.
 
     Args:
-        recipe: Path of the config. Where it has no `ModelCheckpoint` that saves at `checkpoint`, its last weights are saved there.
-        checkpoint: The file that is wanted.
+        recipe: Path of the configuration. If no `ModelCheckpoint` in it saves at `checkpoint`, the last
+            weights are saved there.
+        checkpoint: The file that is needed.
 
     Raises:
         RuntimeError: If the run fails or leaves no such file.
@@ -61,20 +63,22 @@ def follow(recipe: str, checkpoint: Path) -> None:
         log.info("Another run is training %s: waiting for it.", checkpoint)
         held = lock.acquire()
     with held:
-        if not _is_there(checkpoint, digest):  # the run that was waited for may have made it
+        if not _is_there(checkpoint, digest):  # another run may have made it meanwhile
             _train(recipe, checkpoint, digest)
 
 
 def fit(config: str, done: Path, *options: str) -> str | None:
-    """Runs `fit` with a config in a process of its own, which is no rank of this one's and ends when this one does.
+    """Runs `fit` with a configuration in a process of its own, which ends when this one does.
+
+    The process does not count as a rank of this one's.
 
     Args:
-        config: Its path.
-        done: A file that is not there; it is the mark of a whole run while this one waits.
-        *options: More of the command line.
+        config: Path of the configuration.
+        done: A file that does not exist; the run creates it when it is complete.
+        *options: More options of the command line.
 
     Returns:
-        What went wrong; None after a whole run.
+        What went wrong; None after a complete run.
     """
     environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
     code = child.run([sys.executable, "-m", "lkd", "fit", "--config", config, *options], environment, done)
@@ -112,8 +116,8 @@ def _train(recipe: str, checkpoint: Path, digest: str) -> None:
         checkpoint.replace(_beside(checkpoint, ".old"))
     else:
         log.info("There is no %s yet: training it by %s.", checkpoint, recipe)
-    record.write_text("unfinished\n")  # a run that is killed may leave the checkpoint of an early epoch
-    # what the recipe's ModelCheckpoint saves there is the teacher; where it saves elsewhere, the last weights are
+    record.write_text("unfinished\n")  # a killed run may leave the checkpoint of an early epoch
+    # the teacher is what the recipe's ModelCheckpoint saves there; else the last weights are saved
     wrong = fit(recipe, _beside(checkpoint, ".done"), f"--save_as={checkpoint}")
     if not checkpoint.is_file():
         record.unlink()

@@ -1,4 +1,4 @@
-"""Scripted, traced and exported modules: their mode may be fixed, and their layers cannot be listened to."""
+"""Scripted, traced and exported modules: their mode may be fixed, and their layers cannot be tapped."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,7 @@ def require_eval(model: nn.Module) -> None:
     """Puts a model into eval mode.
 
     Raises:
-        ValueError: If it was traced in training mode, or exported: both fix the mode for good.
+        ValueError: If it was traced in training mode, or exported: both fix the mode.
 
     Example:
         >>> net = nn.Dropout()
@@ -37,7 +37,7 @@ def require_eval(model: nn.Module) -> None:
 
 
 def require_layers(model: nn.Module, layers: Iterable[str]) -> None:
-    """Raises ValueError if one of the layers is scripted: what it gives is not seen from outside."""
+    """Raises ValueError if a layer is scripted, since its output cannot be seen from outside."""
     for layer in layers:
         if isinstance(find_layer(model, layer, "teacher_layer"), torch.jit.ScriptModule):
             raise ValueError(
@@ -48,7 +48,7 @@ def require_layers(model: nn.Module, layers: Iterable[str]) -> None:
 
 def _trains(traced: torch.jit.TopLevelTracedModule) -> bool:
     kinds = {"aten::dropout": "train", "aten::feature_dropout": "train", "aten::batch_norm": "training"}
-    graph: Any = traced.inlined_graph  # its nodes live as long as it does
+    graph: Any = traced.inlined_graph  # kept, since its nodes live only as long as it does
     return any(
         node.namedInput(flag).toIValue() for kind, flag in kinds.items() for node in graph.findAllNodes(kind)
     )

@@ -1,4 +1,4 @@
-"""Where a teacher's model is loaded from: a checkpoint, YOLO weights, a timm name or a callable."""
+"""Sources of a teacher's model: a checkpoint, YOLO weights, a timm name or a callable."""
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ def load(
     num_classes: int | None = None,
     trust: Sequence[str] = (),
 ) -> nn.Module:
-    """Loads a model from what a user names.
+    """Loads a model from what the user names.
 
     Args:
         source: A module, a callable, the path of a `.ckpt` or `.pt` file, or a timm name.
         class_map: For `.pt`: source class -> target class.
-        pretrained: For timm: fetch the published weights.
-        num_classes: For timm: the number of classes.
+        pretrained: For timm: whether to download the published weights.
+        num_classes: For timm: the number of classes. Default: that of the weights.
         trust: For a checkpoint: packages whose classes it may name; see `lkd.trust`.
 
     Returns:
@@ -37,7 +37,7 @@ def load(
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the name is not known, or the file does not say which network or class it is of.
+        ValueError: If the name is unknown, or the file does not tell its network or class.
         TypeError: If the source is something else.
 
     Example:
@@ -45,7 +45,7 @@ def load(
         torch.Size([1, 3])
     """
     if isinstance(source, torch.jit.ScriptModule):
-        return Called(source.__call__)  # it takes no hooks, by which outputs are recorded
+        return Called(source.__call__)  # a scripted module takes no hooks, which record outputs
     if isinstance(source, nn.Module):
         return source
     if not isinstance(source, str):

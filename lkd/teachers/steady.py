@@ -1,4 +1,4 @@
-"""A teacher stays as it is, and says the same of the same batch: looked at in its first answer."""
+"""Check, in its first answer, that a teacher does not change and gives the same answer to the same batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,27 +11,30 @@ from torch import Tensor, nn
 from lkd.nested import tensors
 
 APART = 1e-2
-"""Relative distance from which two answers differ: kernels that add in another order stay below."""
+"""Relative distance beyond which two answers differ; kernels that add in another order stay below."""
 
 
 class Steady:
-    """Watches one teacher.
+    """Watch over one teacher.
 
-    In its first answer it is seen whether buffers change (they are put back, then and in all later answers), whether the
-    forward switches a layer to training, and whether it draws random numbers; whoever draws is asked a second time, to see
-    whether that matters.
+    Its first answer shows whether buffers change (they are restored, then and in all later answers), whether
+    the forward switches a layer to training, and whether it draws random numbers. A teacher that draws is
+    asked again, to see whether that changes its answer.
     """
 
     def __init__(self) -> None:
         self._looked, self._drifts = False, False
 
     def ask(self, model: nn.Module, answer: Callable[[], Any], name: str) -> Any:
-        """What `answer` gives.
+        """Asks the teacher, and checks its first answer.
 
         Args:
-            model: The teacher's, in eval mode.
+            model: The teacher's model, in eval mode.
             answer: Runs it on a batch.
-            name: What it is called, for warnings.
+            name: Name of the teacher, for warnings.
+
+        Returns:
+            What `answer` returned.
         """
         if self._looked and not self._drifts:
             return answer()
@@ -41,7 +44,7 @@ class Steady:
         drawn = None if self._looked else _states()
         on = {
             id(m) for m in model.modules() if getattr(m, "training", False)
-        }  # whose eval() leaves it so, as heads of YOLO do
+        }  # modules that eval() leaves in training, as heads of YOLO do
         given = answer()
         if drawn is not None:
             self._looked = True
@@ -94,7 +97,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _changed(now: Tensor | None, before: Tensor) -> bool:
-    """Whether values are others; a cache that has grown is none of our business."""
+    """Tells whether values changed; a cache that has grown does not count."""
     return now is not None and now.shape == before.shape and not torch.equal(now, before)
 
 

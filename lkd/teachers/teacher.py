@@ -35,48 +35,52 @@ Join = Callable[[list[Any], list[int]], Any]
 
 
 class Teacher(LightningModule):
-    """A frozen model that gives targets: always in eval mode, never in the gradient graph.
+    """Frozen model that gives targets: always in eval mode, never in the gradient graph.
 
-    It is given what the student's forward was given, all positional and keyword arguments, on the student's device.
-    Floating-point inputs are brought into the type of its own weights. Where student and teacher want different inputs:
+    It is given what the student's forward was given, all positional and keyword arguments, on the student's
+    device. Floating-point inputs are converted to the type of its own weights. If student and teacher need
+    different inputs:
 
     - other statistics: `mean`, `std` and `student_mean`, `student_std`, below;
     - another size, crop or augmentation, or other arguments: put a second input into the batch and name it by
       `Distillation(input_key=...)`.
 
     Args:
-        model: What teaches. A module, which is frozen in place (no gradients, eval mode: give a copy of one that
-            shall train on); or a callable: a method of a module (`clip.encode_image`), a `functools.partial`, a
-            function that uses modules, which are found where it closes over them or names them, and are its layers
-            `module` or `module.0`, `module.1`; or a path: a Lightning checkpoint that the command line made (`.ckpt`;
-            of another give `MyModule.load_from_checkpoint(path)`; of a federation it is the model of the server, and
-            `lkd.federated.load_client(path, client=3)` that of a client), YOLO weights (`.pt`, needs the `yolo` extra); or the name of a timm model.
-        recipe: A config of `python cli.py fit` that trains this teacher and saves it at the path `model`.
-            It runs when the file is not there yet, or was made by another version of the recipe.
+        model: The model that teaches. A module, which is frozen in place (no gradients, eval mode: give a
+            copy of one that shall train on). Or a callable: a method of a module (`clip.encode_image`), a
+            `functools.partial`, or a function that uses modules; these are found if it closes over them or
+            names them, and are its layers `module` or `module.0`, `module.1`. Or a path: a Lightning
+            checkpoint made by the command line (`.ckpt`; for another one give
+            `MyModule.load_from_checkpoint(path)`; for a federation's it is the server's model, and
+            `lkd.federated.load_client(path, client=3)` a client's), or YOLO weights (`.pt`, needs the `yolo`
+            extra). Or the name of a timm model.
+        recipe: A configuration of `python cli.py fit` that trains this teacher and saves it at the path
+            `model`. It runs when the file does not exist yet, or was made by another version of the recipe.
         class_map: For `.pt` weights: source class -> class of the student, such as `{2: 0, 5: 0, 7: 0}`
             for car, bus and truck of COCO as one class.
-        classes: Of a detector: the name of a class of the teacher -> that of the student, such as `{"car": "vehicle", "truck":
-            "vehicle"}`; others are left out. Both say the names of theirs, `Detector(class_names=...)`.
-        pretrained: For a timm name: fetch its published weights.
-        num_classes: For a timm name: the number of classes, default that of the weights.
-        precision: `None` follows the trainer's autocast (weights in another type than float32 run in their own),
-            `"32"` switches autocast off for the teacher, `"bf16"` runs it in bfloat16 autocast, `"int8"` stores the
-            weights of its linear layers in 8 bits (needs `torchao`).
-        batch_size: Largest number of samples in one forward; larger batches are split: every tensor in them as long as
-            the first. Default no limit.
-        mean: What the teacher's images are centred by, one number a channel or one for all. Default: the batch comes as
-            the teacher wants it.
-        std: What they are divided by.
-        student_mean: What the batch has been centred by, for the student: taken back first. With `mean` left out, the
-            teacher is given what lies in [0, 1].
-        student_std: What it has been divided by.
-        trust: Packages or classes that a checkpoint may name beside lkd's, torch's and what is imported already, such as
-            `["my_package"]`: making the module again runs their code.
+        classes: For a detector: the student's name of a teacher's class, such as
+            `{"car": "vehicle", "truck": "vehicle"}`; other classes are left out. Both must have names of
+            classes, `Detector(class_names=...)`.
+        pretrained: For a timm name: whether to download its published weights.
+        num_classes: For a timm name: the number of classes. Default: that of the weights.
+        precision: `None` follows the trainer's autocast (weights in another type than float32 run in their
+            own), `"32"` switches autocast off for the teacher, `"bf16"` runs it in bfloat16 autocast,
+            `"int8"` stores the weights of its linear layers in 8 bits (needs `torchao`).
+        batch_size: Largest number of samples in one forward; larger batches are split, with every tensor in
+            them that is as long as the first. Default: no limit.
+        mean: Mean that the teacher's images are centered by, one number per channel or one for all. Default:
+            the batch is as the teacher needs it.
+        std: Standard deviation that they are divided by.
+        student_mean: Mean that the batch has been centered by, for the student; this is undone first. Without
+            `mean`, the teacher is given values in [0, 1].
+        student_std: Standard deviation that the batch has been divided by.
+        trust: Packages or classes that a checkpoint may name beside lkd's, torch's and those already
+            imported, such as `["my_package"]`. Creating the module runs their code.
 
-    A detector with a copy per camera teaches where the batch says whose each image is (`cameras`).
+    A detector with a copy per camera teaches if the batch names the camera of each image (`cameras`).
 
     Raises:
-        ValueError: If the name or a value is not known, or a module has no forward.
+        ValueError: If the name or a value is unknown, or a module has no forward.
         FileNotFoundError: If the path does not exist and there is no recipe.
 
     Example:
@@ -85,7 +89,7 @@ class Teacher(LightningModule):
         (False, False)
     """
 
-    sees_student_view = False  # where the data have another picture for the teacher
+    sees_student_view = False  # even if the data have another picture for the teacher
 
     def __init__(
         self,
@@ -116,13 +120,13 @@ class Teacher(LightningModule):
         self.pretrained, self.num_classes, self.trust = pretrained, num_classes, tuple(trust)
         self.recipe, self.precision, self.batch_size = recipe, precision, batch_size
         self.model: nn.Module | None = None
-        self._alters: bool | None = None  # whether it changes in place what it is given, as far as was seen
+        self._alters: bool | None = None  # whether it changes its inputs in place; None until it was seen
         self._steady = Steady()
         if not (self.source and recipe):
             self._take(source)
 
     def prepare(self) -> "Teacher":
-        """Loads the teacher, and trains it first where a recipe says how. Does nothing the second time."""
+        """Loads the teacher, or trains it by its recipe first; the second time it does nothing."""
         if self.model is None and self.source is not None:
             if self.recipe:
                 follow(self.recipe, Path(self.source))
@@ -143,23 +147,23 @@ class Teacher(LightningModule):
         self.model = model
 
     def train(self, mode: bool = True) -> "Teacher":
-        """Stays in evaluation mode, whatever is asked."""
+        """Keeps the teacher in eval mode, whatever is asked."""
         return super().train(False)
 
     def forward(self, inputs: Any) -> Any:
-        """The model's output for a batch `(B, ...)`, a dict of tensors `(B, ...)` or a `Call`, without a graph."""
+        """Computes the output for a batch `(B, ...)`, a dict of such tensors or a `Call`, without a graph."""
         return self.tapped(inputs, [""])[""]
 
     def tapped(self, inputs: Any, layers: Sequence[str]) -> dict[str, Any]:
-        """The outputs of named layers of the model, `""` being the model's own output.
+        """Computes the outputs of named layers of the model, `""` being the model's own output.
 
         Args:
-            inputs: The model's only argument, or a `lkd.taps.Call` with all that it is called with.
+            inputs: The model's only argument, or a `lkd.taps.Call` with all its arguments.
             layers: Layer addresses.
 
         Raises:
             ValueError: If there is no such layer.
-            TypeError: If the model cannot be called like that.
+            TypeError: If the model cannot be called with these arguments.
         """
         model = self.loaded
         if isinstance(model, Called):
@@ -178,17 +182,18 @@ class Teacher(LightningModule):
 
     @property
     def asked(self) -> nn.Module:
-        """The model whose forward says by its arguments what it can be given."""
+        """The model whose forward shows, by its arguments, what it can be given."""
         return self.loaded
 
     def owner(self, address: str) -> tuple[nn.Module | None, str]:
-        """The model that a layer is in, and how that model calls it; None for what no layer gives."""
+        """Returns the model that has a layer, or None if no single model has it, and the layer's address."""
         return self.loaded, address
 
     def part(self, address: str) -> Callable[[Tensor], Any]:
-        """A part of the model as a function of its input, to which gradients flow; the weights stay frozen.
+        """Returns a part of the model as a function of its input, with gradients; the weights stay frozen.
 
-        It runs where the teacher is, in the teacher's precision, and on the whole batch whatever `batch_size`.
+        It runs where the teacher is, in the teacher's precision, and on the whole batch whatever
+        `batch_size`.
 
         Args:
             address: `"a.b"` for a submodule or a method, `"a.b[2:]"` for the end of an `nn.Sequential`.
@@ -217,17 +222,18 @@ class Teacher(LightningModule):
         return run
 
     def detect(self, images: Tensor, cameras: Sequence[str] | None = None) -> list[dict[str, Tensor]]:
-        """Detections for images `(B, 3, H, W)`: one dict of `boxes` (N, 4), `scores` and `labels` each.
+        """Detects objects in images `(B, 3, H, W)`: one dict of `boxes` (N, 4), `scores` and `labels` each.
 
-        Labels are the student's, where a student has been found to have others (`BoxDistillation`, `DetectionReport`).
+        Labels are the student's, if a student is known to have other classes (`BoxDistillation`,
+        `DetectionReport`).
 
         Args:
-            images: As the student sees them.
-            cameras: Whose each image is, for a detector with a copy per camera; others do not look at it.
+            images: The images, as the student sees them.
+            cameras: Camera of each image, for a detector with a copy per camera; other models ignore it.
 
         Raises:
             TypeError: If the model neither has `detect` nor returns detections when called.
-            ValueError: If a camera has no copy, or nobody says whose the images are.
+            ValueError: If a camera has no copy, or the images' cameras are not given.
         """
         function = getattr(self.loaded, "detect", self.loaded)
         if cameras is None or not isinstance(getattr(self.loaded, "network", None), PerCamera):
@@ -244,14 +250,14 @@ class Teacher(LightningModule):
         return outputs if self.translation is None else self.translation(outputs)
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Any:
-        """`Trainer.predict` on batches that are a tensor, a tuple that starts with it or a dict of images."""
+        """Predicts on batches that are a tensor, a tuple that starts with it, or a dict of images."""
         if isinstance(batch, dict):
             return self.detect(batch["images"], batch.get("cameras"))
         return self(batch[0] if isinstance(batch, (list, tuple)) else batch)
 
     @property
     def loaded(self) -> nn.Module:
-        """The model, prepared if it was not yet."""
+        """The model, which is prepared first if necessary."""
         self.prepare()
         assert self.model is not None
         return self.model
@@ -261,15 +267,21 @@ class Teacher(LightningModule):
         return self.model.name if isinstance(self.model, Called) else type(self.model).__name__
 
     def served(self, asked: Sequence[str] | str, call: Call, answer: Ask) -> Any:
-        """For subclasses: what is answered to a call, of layers or (a text) of `detect`; `answer` asks the model."""
+        """Answers a call, for layers or (a string) for `detect`; subclasses may do so without the model.
+
+        Args:
+            asked: Layers of the model, or a string for `detect`.
+            call: Arguments of the model.
+            answer: Asks the model.
+        """
         return answer(call)
 
-    @torch.no_grad()  # not inference_mode: its tensors may not take part in the student's graph
+    @torch.no_grad()  # not inference_mode, whose tensors could not take part in the student's graph
     def _run(self, function: Ask, whole: Join, inputs: Any, asked: Sequence[str] | str) -> Any:
-        """What `whole` makes of what the function gives for the parts of a batch, and of their numbers of samples."""
+        """Runs a function on the parts of a batch, and joins their outputs by `whole`."""
         model, call = self.loaded, as_call(inputs)
         theirs = Kept(call)
-        self.eval()  # whoever shares the model may have set it to training
+        self.eval()  # a user that shares the model may have set it to training
         device = device_of(call)
         if device is None:
             device, call = self.device, moved(call, self.device)
@@ -280,7 +292,7 @@ class Teacher(LightningModule):
         call = to_own(model, call)
 
         def answer(call: Call) -> Any:
-            alters = self._alters is not False  # as far as is known: the batch is the student's
+            alters = self._alters is not False  # until known, the student's batch is copied
             given = on_tensors(torch.clone, call) if alters else call
             own = Kept(given) if alters else theirs
             parts = chunks(given, self.batch_size) if self.batch_size else [(given, batch_length(given) or 1)]

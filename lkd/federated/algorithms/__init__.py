@@ -1,1 +1,1 @@
-"""One file an algorithm, its paper in the docstring; all are offered by `lkd.federated`."""
+"""Algorithms, one file each with its paper in the docstring; `lkd.federated` offers them all."""

@@ -1,4 +1,4 @@
-"""What an algorithm is: a half that runs at the client, a half that runs at the server."""
+"""The base of an algorithm: one half runs at the client, the other at the server."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
 
 class Algorithm:
-    """Federated averaging (FedAvg): the base of all others, which add to it.
+    """Federated averaging (FedAvg), the base of all other algorithms.
 
-    A subclass overrides what it changes: at the client `begin`, `correct` (once an optimizer step) and
-    `finish`; at the server `round`, which is straight-line code over the verbs of a `ServerRound`. It keeps what
-    the server must remember in `state`, so that it is saved with every checkpoint.
+    A subclass overrides what it changes: at the client `begin`, `correct` (once per optimizer step) and
+    `finish`; at the server `round`, which is straight-line code over the verbs of a `ServerRound`. What the
+    server must remember goes into `state`, which every checkpoint holds.
 
     Args:
-        weighting: How replies are averaged: by the clients' numbers of samples, all the same, or by `"present"` samples (see
+        weighting: How replies are averaged: by the clients' numbers of samples (`"samples"`), all alike
+            (`"uniform"`), or by the samples that have a modality (`"present"`, see
             `lkd.federated.server.weighting.Weighing`).
+
+    Raises:
+        ValueError: For an unknown weighting, or `"present"` where the algorithm does not support it.
     """
 
     keeps_full_gradient = False
@@ -31,15 +35,15 @@ class Algorithm:
     aggregates_weights = True
     """Whether weights leave the clients."""
     trains_server_model: bool | list[str] = False
-    """Whether the server's model is trained though no weights leave the clients: all of it, or layers by name or pattern."""
+    """Which layers of the server's model it trains though no weights leave the clients; True for all."""
     supports_multiple_models = False
     """Whether clients may have different architectures."""
     needs_public_data = False
-    """Whether it exchanges what is said of public data, which have to be there then."""
+    """Whether it exchanges knowledge about public data, which then have to be given."""
     needs_validation_data = False
     """Whether every client needs validation data of its own."""
     supports_modality_weighting = False
-    """Whether `weighting="present"` is defined for it: of what clients reply it takes plain means of changes alone."""
+    """Whether it supports `weighting="present"`, which needs replies that are plain changes of weights."""
 
     def __init__(self, weighting: Weighting = "samples") -> None:
         if weighting not in get_args(Weighting):
@@ -58,17 +62,22 @@ class Algorithm:
         self.state: Groups = {}
 
     def setup(self, x: Tensors) -> None:
-        """Creates the server's state for the weights `x`; a checkpoint's may follow."""
+        """Creates the server's state for the weights `x`; a checkpoint may replace it afterwards."""
 
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
         """Refuses a local optimizer, clipping or step-wise schedule for which the algorithm is not defined.
 
+        Args:
+            optimizer: The clients' optimizer.
+            clip: Largest norm of a step's gradient; None for no clipping.
+            by_step: Whether the clients' scheduler counts local steps.
+
         Raises:
-            ValueError: With what to use instead.
+            ValueError: If one of them does not fit; the message names what to use instead.
         """
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """Once, before the first round: changes the module that trains, such as its loss.
+        """Changes the module that trains, such as its loss; called once, before the first round.
 
         Args:
             module: The worker's copy of the client's module.
@@ -76,17 +85,17 @@ class Algorithm:
         """
 
     def begin(self, context: ClientContext) -> None:
-        """At the client, before its first step."""
+        """Runs at the client before its first step."""
 
     def correct(self, context: ClientContext) -> None:
-        """At the client: changes `context.grads` before every optimizer step."""
+        """Changes `context.grads` at the client before every optimizer step."""
 
     def finish(self, context: ClientContext) -> Lists:
-        """At the client, after its last step: what the reply holds beside the change of the weights."""
+        """Runs at the client after its last step; returns what goes up beside the change of the weights."""
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:
-        """At the server: the change of the weights, which the server's optimizer then applies."""
+        """Runs at the server; returns the change of the weights, which the server's optimizer applies."""
         return server.mean(server.train())["delta"]
 
     @property
@@ -95,23 +104,23 @@ class Algorithm:
         return type(self).attach is not Algorithm.attach
 
     def correction(self) -> Callable[[ClientContext], None] | None:
-        """`correct`, or None where there is none, which costs a step nothing."""
+        """Returns `correct`, or None where it is not overridden, so that a step then costs nothing more."""
         return None if type(self).correct is Algorithm.correct else self.correct
 
 
 def require_sgd(
     who: str, optimizer: torch.optim.Optimizer, momentum: bool = False, weight_decay: bool = True
 ) -> None:
-    """Refuses anything but SGD.
+    """Refuses any local optimizer but SGD.
 
     Args:
         who: The algorithm, for the message.
         optimizer: The clients' optimizer.
-        momentum: Whether momentum (heavy ball, without dampening) is fine.
-        weight_decay: Whether weight decay is fine.
+        momentum: Whether momentum (heavy ball, without dampening) is allowed.
+        weight_decay: Whether weight decay is allowed.
 
     Raises:
-        ValueError: If the optimizer is another one, or has what is not fine.
+        ValueError: If the optimizer is another one, or has an option that is not allowed.
     """
     kind = type(optimizer).__name__
     for group in optimizer.param_groups:

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Local(Algorithm):
-    """Every client trains alone; nothing travels.
+    """Baseline without exchange: every client trains alone.
 
-    All layers are the client's own, so what there is to measure are the clients' models on the clients' data
-    (`ClientReport`); the server's model stays the untrained start.
+    All layers are the client's own, so only the clients' models on the clients' data can be measured
+    (`ClientReport`). The server's model stays untrained.
     """
 
     aggregates_weights = False
@@ -21,13 +21,13 @@ class Local(Algorithm):
 
 
 class Centralized(Algorithm):
-    """One model on the pooled data of the whole cohort: what federated learning is measured against.
+    """Baseline with pooled data: one model is trained on the data of the whole cohort.
 
-    The optimizer begins anew every round, as a client's does, and a `LocalTraining(epochs=1)` is one pass over
-    the pooled data. Travels: nothing that a federation would have to send; the bytes that are counted are those of
-    one client.
+    The optimizer begins anew every round, as a client's does, and a `LocalTraining(epochs=1)` is one pass
+    over the pooled data. Travels: nothing that a federation would have to send. The bytes that are counted
+    are those of one client.
     """
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Trains on the pooled data."""
+        """Trains on the pooled data, and returns the change of the weights."""
         return server.mean(server.train_pooled())["delta"]

@@ -1,4 +1,4 @@
-"""FedNova: local changes are normalised before they are averaged."""
+"""FedNova: local changes are normalized before they are averaged."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +14,24 @@ if TYPE_CHECKING:
 
 
 class FedNova(Algorithm):
-    """Each client's change is divided by the weight of its steps, so that clients that step more do not pull more.
+    """Normalized averaging, in which each client's change is divided by the weight of its steps.
 
-    Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization", NeurIPS
-    2020, arXiv:2007.07481, eq. (6): `x <- x + tau_eff sum_i p_i Delta_i / ||a_i||_1`. `a_i` holds the weight of every
-    local gradient in the change: ones for SGD (`||a_i||_1 = tau_i`), sums of powers of the momentum rho, or of `1 - eta
-    mu` with a proximal term. `tau_eff` is `sum_i p_i ||a_i||_1`, with mu > 0 `sum_i p_i tau_i`, as in the authors' code. The
-    local momentum is the client optimizer's own. Travels what FedAvg's does, and two numbers.
+    So clients that make more steps do not pull the model more.
+
+    Wang et al., "Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization",
+    NeurIPS 2020, arXiv:2007.07481, eq. (6): `x <- x + tau_eff sum_i p_i Delta_i / ||a_i||_1`. `a_i` holds the
+    weight of every local gradient in the change: ones for SGD (`||a_i||_1 = tau_i`), sums of powers of the
+    momentum rho, or of `1 - eta mu` with a proximal term. `tau_eff` is `sum_i p_i ||a_i||_1`, with mu > 0
+    `sum_i p_i tau_i`, as in the authors' code. The local momentum is the client optimizer's own. Travels what
+    FedAvg's does, and two numbers.
 
     Args:
         mu: Weight of a proximal term at the clients, as in FedProx; not with momentum.
         weighting: How replies are averaged, `p_i`.
 
     Raises:
-        ValueError: A negative mu; clients that do not use SGD; mu together with momentum.
+        ValueError: For a negative mu, mu together with momentum, clients that do not use SGD, or step-wise
+            schedules.
     """
 
     def __init__(self, mu: float = 0.0, weighting: Weighting = "samples") -> None:
@@ -36,7 +40,7 @@ class FedNova(Algorithm):
         self.mu = mu
 
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
-        """The weights of the gradients are known for SGD alone, and one norm serves all parameters."""
+        """Refuses optimizers other than SGD with one rate, for which the gradients' weights are known."""
         require_sgd(type(self).__name__, optimizer, momentum=self.mu == 0)
         for name in ("lr", "momentum"):
             values = {float(group[name]) for group in optimizer.param_groups}
@@ -53,12 +57,12 @@ class FedNova(Algorithm):
             )
 
     def correct(self, context: ClientContext) -> None:
-        """`g + mu (y - x)`."""
+        """Adds the gradient of the proximal term, `mu (y - x)`, to each gradient."""
         if self.mu:
             torch._foreach_add_(context.grads, torch._foreach_sub(context.params, context.x), alpha=self.mu)
 
     def finish(self, context: ClientContext) -> Lists:
-        """`||a_i||_1` and the number of steps go up."""
+        """Replies `||a_i||_1` and the number of steps."""
         group: dict[str, Any] = context.optimizer.param_groups[0]
         keeps = 1 - float(group["lr"]) * self.mu
         norm = counter = 0.0
@@ -72,7 +76,7 @@ class FedNova(Algorithm):
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:
-        """`tau_eff` times the mean of the normalised changes."""
+        """Returns `tau_eff` times the mean of the normalized changes."""
 
         def normalized() -> Any:
             for reply in server.train():

@@ -1,4 +1,4 @@
-"""FedNTD: clients do not forget what the server knows of the other classes."""
+"""FedNTD: clients keep what the server knows of the other classes."""
 
 from typing import Any
 
@@ -13,22 +13,23 @@ from lkd.teachers import Teacher
 
 
 class FedNTD(Algorithm):
-    """FedAvg whose clients distil from the server's weights, over the classes that are not the true one.
+    """FedAvg whose clients distill from the server's weights, over the classes that are not the true one.
 
-    Lee et al., "Preservation of the Global Knowledge by Not-True Distillation in Federated Learning", NeurIPS 2022,
-    arXiv:2106.03097, eq. (5): `L = L_CE + beta L_NTD`, the KL divergence at temperature tau between the softmaxes over
-    the not-true classes, times tau^2: the part over the other classes of decoupled distillation, which `lkd.losses.DKD`
-    computes. The client's module returns logits from its forward, and its batches hold labels. Travels what FedAvg's
-    does.
+    Lee et al., "Preservation of the Global Knowledge by Not-True Distillation in Federated Learning", NeurIPS
+    2022, arXiv:2106.03097, eq. (5): `L = L_CE + beta L_NTD`, the KL divergence at temperature tau between the
+    softmaxes over the not-true classes, times tau^2: the part over the other classes of decoupled
+    distillation, which `lkd.losses.DKD` computes. The client's module returns logits from its forward, and
+    its batches hold labels. Travels what FedAvg's does.
 
     Args:
-        beta: Weight of the distillation. At 0 this is FedAvg. Above 0 it takes three classes: of two, one alone is not true.
-        temperature: Tau.
+        beta: Weight of the distillation. At 0 this is FedAvg. Above 0 there must be at least three classes,
+            for with two only one is not true.
+        temperature: Temperature tau of both softmaxes.
         label_key: Key or index of the labels in a batch.
         weighting: How replies are averaged.
 
     Raises:
-        ValueError: A negative beta; a module whose forward gives no logits, before the first round.
+        ValueError: For a negative beta; before the first round, for a module whose forward gives no logits.
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class FedNTD(Algorithm):
         self.label_key = label_key
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """The server's weights become a teacher."""
+        """Makes a copy of the model the teacher of the training."""
         self.server = copied(module, "model")
         teacher = Teacher(self.server)
         Distiller(teacher, [self.term], alpha=1.0, label_key=self.label_key).attach(module, example)
 
     def begin(self, context: ClientContext) -> None:
-        """The teacher is what the client starts from."""
+        """Gives the teacher the weights that the client starts from."""
         self.server.load_state_dict(context.module.state_dict())

@@ -8,18 +8,19 @@ from lkd.federated.client.context import ClientContext
 
 
 class FedProx(Algorithm):
-    """FedAvg whose clients minimise `F_i(y) + mu/2 ||y - x||^2`.
+    """FedAvg whose clients minimize `F_i(y) + mu/2 ||y - x||^2`.
 
     Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, arXiv:1812.06127, eq. (2). The
     gradient of the term, `mu (y - x)`, is added to each step's gradient, so the loss that is logged excludes
-    it. The paper's stragglers, whose partial work is kept, are `SystemHeterogeneity(straggler_share=...)`. Travels what FedAvg's does.
+    it. The paper's stragglers, whose partial work is kept, are `SystemHeterogeneity(straggler_share=...)`.
+    Travels what FedAvg's does.
 
     Args:
         mu: Weight of the term; the paper tunes it over .001 to 1. At 0 this is FedAvg.
         weighting: How replies are averaged.
 
     Raises:
-        ValueError: A negative mu.
+        ValueError: For a negative mu.
     """
 
     supports_multiple_models = True
@@ -31,5 +32,5 @@ class FedProx(Algorithm):
         self.mu = mu
 
     def correct(self, context: ClientContext) -> None:
-        """`g + mu (y - x)`."""
+        """Adds the gradient of the proximal term, `mu (y - x)`, to each gradient."""
         torch._foreach_add_(context.grads, torch._foreach_sub(context.params, context.x), alpha=self.mu)

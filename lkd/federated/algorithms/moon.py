@@ -20,12 +20,13 @@ from lkd.teachers import Teacher
 def model_contrast(z: Tensor, server: Tensor, former: Tensor, temperature: float = 0.5) -> Tensor:
     """Pulls features to the server's and away from the client's former ones; Li et al. 2021, eq. (3).
 
-    `-log(exp(sim(z, z_glob) / tau) / (exp(sim(z, z_glob) / tau) + exp(sim(z, z_prev) / tau)))`, sim being the cosine.
+    The loss is `-log(exp(sim(z, z_glob) / tau) / (exp(sim(z, z_glob) / tau) + exp(sim(z, z_prev) / tau)))`,
+    where sim is the cosine.
 
     Args:
         z: Features of the model in training, `(B, ...)`; flattened to `(B, D)`.
-        server: Those of the server's weights.
-        former: Those of the client's former weights.
+        server: Features by the server's weights, of the same shape.
+        former: Features by the client's former weights, of the same shape.
         temperature: Tau, above 0.
 
     Returns:
@@ -41,7 +42,7 @@ def model_contrast(z: Tensor, server: Tensor, former: Tensor, temperature: float
 
 
 class ModelContrast(Term):
-    """`model_contrast` of one layer of the student and two of its teacher.
+    """Term that applies `model_contrast` to one layer of the student and two of its teacher.
 
     Args:
         temperature: Tau, above 0.
@@ -67,24 +68,24 @@ class ModelContrast(Term):
     def forward(
         self, student: Any, teacher: Any, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """The contrast."""
+        """Computes the loss from the student's features and the teacher's pair."""
         server, former = teacher
         return model_contrast(student, server, former, self.temperature)
 
 
 PAIR = "contrasted_models"
-"""Attribute of the module that trains which holds the models that it is contrasted with."""
+"""Attribute of the training module that holds the models it is contrasted with."""
 
 
 class Pair(nn.Module):
-    """The server's model and the client's former one, on the same input."""
+    """Module that holds the server's model and the client's former one, for the same input."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.server, self.former = copied(module, "model"), copied(module, "model")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Runs both; what is wanted is tapped."""
+        """Runs both models; the features are read from their layers."""
         self.former(inputs)
         return self.server(inputs)
 
@@ -92,18 +93,20 @@ class Pair(nn.Module):
 class MOON(Algorithm):
     """FedAvg whose clients pull their features to the server's and away from their own former ones.
 
-    Li et al., "Model-Contrastive Federated Learning", CVPR 2021, arXiv:2103.16257, eq. (4): `L = L_CE + mu L_con`, see
-    `model_contrast`. The former features are those of the weights that the client had after its last round, at
-    first the server's; batch statistics are the server's. Travels what FedAvg's does; a client keeps one model.
+    Li et al., "Model-Contrastive Federated Learning", CVPR 2021, arXiv:2103.16257, eq. (4):
+    `L = L_CE + mu L_con`, see `model_contrast`. The former features are by the weights that the client had
+    after its last round, at first the server's; batch statistics are the server's. Travels what FedAvg's
+    does; a client keeps one model.
 
     Args:
-        layer: Layer of the client's module that gives the features; the authors use the output of a projection.
+        layer: Layer of the client's module that gives the features; the authors use the output of a
+            projection.
         mu: Weight of the contrast. At 0 this is FedAvg. The paper tunes it over .1, 1, 5, 10.
-        temperature: Tau.
+        temperature: Temperature tau of the contrast.
         weighting: How replies are averaged.
 
     Raises:
-        ValueError: A layer that does not exist, a negative mu, or a temperature that is not above 0.
+        ValueError: For a layer that does not exist, a negative mu, or a temperature that is not above 0.
     """
 
     def __init__(
@@ -114,13 +117,13 @@ class MOON(Algorithm):
         self.term = ModelContrast(temperature, mu, student_layer=layer, teacher_layer=both)
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """The server's and the former weights become a teacher."""
+        """Makes copies of the model the teacher: one for the server's weights, one for the former ones."""
         pair = Pair(module)
-        vars(module)[PAIR] = pair  # beside its layers, not among them
+        vars(module)[PAIR] = pair  # not as a layer, or it would train and travel with the module
         Distiller(Teacher(pair), [self.term], alpha=1.0).attach(module, example)
 
     def begin(self, context: ClientContext) -> None:
-        """The client starts from the server's weights; what it had before is its own."""
+        """Gives the pair the server's weights and the client's former ones."""
         state = context.module.state_dict()
         pair: Pair = vars(context.module)[PAIR]
         pair.server.load_state_dict(state)
@@ -132,6 +135,6 @@ class MOON(Algorithm):
                 weights[name].copy_(value)
 
     def finish(self, context: ClientContext) -> Lists:
-        """Remembers the weights."""
+        """Keeps the client's weights for its next round."""
         context.state["former"] = [p.detach().clone() for p in context.params]
         return {}

@@ -17,21 +17,22 @@ if TYPE_CHECKING:
 
 
 class SCAFFOLD(Algorithm):
-    """Each client's step is corrected by the difference of the server's and its own control variate.
+    """Algorithm that corrects each step by the difference of the server's and the client's control variate.
 
     Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020,
-    arXiv:1910.06378, Algorithm 1: local steps `y <- y - eta (g_i(y) - c_i + c)`; then `c_i+` is the gradient at x
-    (option I, one more pass over the data) or `c_i - c + (x - y) / (K eta)` (option II). The server takes the
-    mean change of the weights, and `c <- c + (1/N) sum_S (c_i+ - c_i)` over all N registered clients. Travels:
-    the weights and c down, their changes up. Under fp16, steps that the scaler skips do not count in K.
+    arXiv:1910.06378, Algorithm 1: local steps `y <- y - eta (g_i(y) - c_i + c)`; then `c_i+` is the gradient
+    at x (option I, one more pass over the data) or `c_i - c + (x - y) / (K eta)` (option II). The server
+    takes the mean change of the weights, and `c <- c + (1/N) sum_S (c_i+ - c_i)` over all N registered
+    clients. Travels: the weights and c down, their changes up. Under fp16, steps that the scaler skips do not
+    count in K.
 
     Args:
-        option: 1 or 2, see above.
-        weighting: How the weights' changes are averaged; the paper: uniform.
+        option: Which new `c_i` is used, 1 or 2, see above.
+        weighting: How the weights' changes are averaged. Default: `"uniform"`, as in the paper.
 
     Raises:
-        ValueError: Another option; with option 2 also local momentum, weight decay, clipping, or a schedule over
-            local steps, for which `(x - y) / (K eta)` is not the mean gradient.
+        ValueError: For another option. With option 2 also for local momentum, weight decay, clipping, or a
+            schedule over local steps, for which `(x - y) / (K eta)` is not the mean gradient.
     """
 
     def __init__(self, option: Literal[1, 2] = 2, weighting: Weighting = "uniform") -> None:
@@ -40,7 +41,7 @@ class SCAFFOLD(Algorithm):
         self.option = option
 
     def check(self, optimizer: torch.optim.Optimizer, clip: float | None, by_step: bool) -> None:
-        """Option 2 reads the mean gradient off the distance, so only plain SGD at a constant rate will do."""
+        """Refuses all but plain SGD at a constant rate, with which alone option 2 is right."""
         if self.option == 1:
             return
         require_sgd("SCAFFOLD(option=2)", optimizer, weight_decay=False)
@@ -49,20 +50,20 @@ class SCAFFOLD(Algorithm):
             raise ValueError(f"SCAFFOLD(option=2) does not go with {what}; use option=1.")
 
     def setup(self, x: Tensors) -> None:
-        """`c = 0`."""
+        """Sets the server's control variate c to zero."""
         self.state = {"c": zeros_like(x)}
 
     def begin(self, context: ClientContext) -> None:
-        """`c_i = 0` at first, and the correction `c - c_i`, which stays the same during the round."""
+        """Computes the correction `c - c_i`, fixed during the round; a new client's `c_i` is zero."""
         context.state.setdefault("c", [torch.zeros_like(p) for p in context.params])
         context.correction = list(torch._foreach_sub(context.received["c"], context.state["c"]))
 
     def correct(self, context: ClientContext) -> None:
-        """`g - c_i + c`."""
+        """Replaces each gradient by `g - c_i + c`."""
         torch._foreach_add_(context.grads, context.correction)
 
     def finish(self, context: ClientContext) -> Lists:
-        """The new `c_i` is kept; its change goes up."""
+        """Keeps the new `c_i`, and returns its change."""
         if self.option == 1:
             new = context.full_gradient_at_x()
         elif not context.steps:  # fp16 skipped them all: nothing is known of the gradient
@@ -80,11 +81,11 @@ class SCAFFOLD(Algorithm):
         return {"c": list(change)}
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Mean change of the weights; the changes of the variates over all clients."""
+        """Returns the mean change of the weights, and updates c by the changes of `c_i` over all clients."""
 
         def replies() -> Iterator[Reply]:
             for reply in server.train(send=self.state):
-                weight = server.weight(reply)  # the variates are summed, however the weights are averaged
+                weight = server.weight(reply)  # undoes the mean's weighting, since the variates are summed
                 reply.tensors["c"] = {name: change / weight for name, change in reply.tensors["c"].items()}
                 yield reply
 
@@ -95,5 +96,5 @@ class SCAFFOLD(Algorithm):
 
 
 def _nonzero(divisor: float | Tensor) -> float | Tensor:
-    """1 in place of 0, which is the rate of what has not moved."""
+    """Replaces 0, the rate of a parameter that has not moved, by 1."""
     return torch.where(divisor == 0, 1.0, divisor) if isinstance(divisor, Tensor) else divisor or 1.0

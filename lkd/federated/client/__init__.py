@@ -1,1 +1,1 @@
-"""What runs where the data is: the context of a client, its training loop, its state; it never imports the server."""
+"""The client side: the context of a client, its training loop, its state. It never imports the server."""

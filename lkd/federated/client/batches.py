@@ -8,7 +8,15 @@ from lkd.federated.protocol.seeds import derive
 
 
 def passes(client: ClientData, seed: int) -> Iterator[tuple[bool, Any]]:
-    """Training batches without end, epoch after epoch, each with whether it is the last of its epoch."""
+    """Yields training batches without end, epoch after epoch, each with whether it is the last of its epoch.
+
+    Args:
+        client: The client's data.
+        seed: Seed of the order of the samples.
+
+    Raises:
+        ValueError: If the client has no training batch.
+    """
     for epoch in range(2**31):
         previous: Any = None
         started = False

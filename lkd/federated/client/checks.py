@@ -9,16 +9,19 @@ from lkd.federated.protocol.tensors import Lists
 
 
 def check_lists(lists: Any, what: str, params: Sequence[Tensor], shapes: bool) -> Lists:
-    """What an algorithm's client half returns or keeps.
+    """Checks lists of tensors that an algorithm's client half returns or keeps.
 
     Args:
-        lists: It; None is nothing.
-        what: Where it is from, such as `"SCAFFOLD.finish"`.
-        params: What every list has to be aligned with.
-        shapes: Whether the shapes have to be the same, too, as the server's means need it.
+        lists: The lists by name; None stands for none.
+        what: Where they are from, such as `"SCAFFOLD.finish"`, for the message.
+        params: The tensors that every list has to be aligned with.
+        shapes: Whether the shapes have to be the same too, as the server's means need it.
+
+    Returns:
+        The lists; empty for None.
 
     Raises:
-        ValueError: If it is anything else.
+        ValueError: If they are not a dict of aligned lists of tensors.
     """
     if lists is None:
         return {}

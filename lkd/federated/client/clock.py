@@ -1,4 +1,4 @@
-"""How long a client may work."""
+"""Time limit for a client's work."""
 
 import contextlib
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 class Clock:
-    """Runs while a client works, and is looked at between its batches.
+    """Clock that runs while a client works, and is checked between its batches.
 
     Example:
         >>> clock = Clock()
@@ -19,7 +19,7 @@ class Clock:
 
     @contextlib.contextmanager
     def running(self, seconds: float | None) -> Iterator[None]:
-        """A client works inside, for so many seconds at most; what the server itself does takes as long as it takes."""
+        """Limits a client's work inside to so many seconds; the server's own work is not limited."""
         self._seconds = seconds or 0.0
         self._end = float("inf") if seconds is None else time.perf_counter() + seconds
         try:
@@ -31,7 +31,7 @@ class Clock:
         """Ends a client's work that takes too long.
 
         Raises:
-            TimeoutError: If it does.
+            TimeoutError: If the client's time is over.
         """
         if self._end != float("inf") and time.perf_counter() > self._end:
             raise TimeoutError(f"not done after client_timeout={self._seconds:g} seconds")

@@ -15,10 +15,10 @@ class Configured(NamedTuple):
     Attributes:
         optimizer: The optimizer.
         scheduler: Its scheduler, or None.
-        by_step: Whether that counts steps, not rounds.
-        frequency: Of how many of these it takes one step.
-        monitor: Name of the logged value that a plateau is of; None for other schedulers.
-        strict: Whether that value has to be there.
+        by_step: Whether the scheduler counts steps, not rounds.
+        frequency: After how many steps or rounds the scheduler makes one step.
+        monitor: Name of the logged value that `ReduceLROnPlateau` waits for; None for other schedulers.
+        strict: Whether that value has to be logged.
     """
 
     optimizer: torch.optim.Optimizer
@@ -30,11 +30,12 @@ class Configured(NamedTuple):
 
 
 def configure(module: LightningModule, steps: Callable[[], float]) -> Configured:
-    """Asks the module.
+    """Calls the module's `configure_optimizers`.
 
     Args:
-        module: The worker's.
-        steps: What `trainer.estimated_stepping_batches` is meanwhile; the federation's Trainer itself counts rounds.
+        module: The worker's module.
+        steps: Gives `trainer.estimated_stepping_batches` for the call; the federation's Trainer itself counts
+            rounds.
     """
     trainer = module.trainer
     module.trainer = _Asked(trainer, steps)  # type: ignore[assignment]
@@ -45,7 +46,7 @@ def configure(module: LightningModule, steps: Callable[[], float]) -> Configured
 
 
 class _Asked:
-    """The Trainer, except for that number."""
+    """The Trainer, but with another `estimated_stepping_batches`."""
 
     def __init__(self, trainer: Any, steps: Callable[[], float]) -> None:
         self._trainer, self._steps = trainer, steps
@@ -62,11 +63,12 @@ def parse(configured: Any, who: str) -> Configured:
     """Reads what `configure_optimizers` returns.
 
     Args:
-        configured: It.
-        who: The module, for messages.
+        configured: The returned value.
+        who: Name of the module, for messages.
 
     Raises:
-        ValueError: For several optimizers or schedulers, none, one that needs a closure, or a plateau of nothing or of steps.
+        ValueError: For no optimizer, several optimizers or schedulers, an optimizer that needs a closure, or
+            a `ReduceLROnPlateau` without a monitor or with steps.
 
     Example:
         >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)

@@ -1,4 +1,4 @@
-"""A client at work: what the client's half of an algorithm sees, and changes."""
+"""A client at work, as the client half of an algorithm sees and changes it."""
 
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 SCRATCH = "client_scratch"
-"""Attribute of the module at work that holds its client's scratch."""
+"""Attribute of the working module that holds its client's scratch."""
 
 
 def scratch_of(module: LightningModule) -> dict[str, Any]:
-    """The scratch of the client that a module works for; for a step that knows the module alone.
+    """Returns the scratch of the client that a module works for, for a step that has only the module.
 
     Example:
         >>> scratch_of(LightningModule())
@@ -30,27 +30,27 @@ def scratch_of(module: LightningModule) -> dict[str, Any]:
 
 
 class ClientContext:
-    """The state of one client in one round.
+    """State of one client in one round.
 
     Attributes:
-        client: Whose data it has.
+        client: The client's data.
         module: The module that trains.
-        names: Names of `params` in it.
+        names: Names of `params` in the module.
         params: The shared trainable parameters `y`, live.
-        x: The server's values of them.
+        x: The server's values of `params`.
         received: What the server sent beside x, aligned with `params`.
-        state: The client's own state, aligned too; what is put here is kept for its next round.
+        state: The client's own state, aligned with `params`; it is kept for the client's next round.
         knowledge: What the server sent of any other shape.
-        reply_tensors: Tensors that go up with the reply, of any name and shape.
+        reply_tensors: Tensors of any name and shape for the reply.
         memory: Tensors of any name and shape that are kept for the client's next round.
-        save_state: Set by a method that `Round.call` calls if what it changed is to be kept.
+        save_state: Set to True by a method called through `Round.call` if its changes are to be kept.
         config: Plain values that the server sent.
         round: Number of the round.
-        seed: Where all randomness of this client in this round comes from.
+        seed: Seed of all randomness of this client in this round.
         planned: Optimizer steps that this client is to make, `tau_i`.
         steps: Optimizer steps made so far; fp16 may skip some.
-        scratch: What the algorithm needs while this client works and nobody keeps; `scratch_of` gives it to a step.
-        reply_metrics: Numbers that go up with the reply.
+        scratch: What the algorithm needs only while this client works; `scratch_of` gives it to a step.
+        reply_metrics: Numbers for the reply.
         correction: For the algorithm: what it adds to every gradient of this run.
     """
 
@@ -98,7 +98,7 @@ class ClientContext:
         for p in self.params:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
-            elif p.grad.is_sparse:  # of an embedding: what an algorithm adds to it is not
+            elif p.grad.is_sparse:  # of an embedding, while corrections are dense
                 p.grad = p.grad.to_dense()
         return [cast(Tensor, p.grad) for p in self.params]
 
@@ -109,7 +109,10 @@ class ClientContext:
 
     @property
     def rates(self) -> list[float | Tensor]:
-        """The present learning rate of each of `params`: a number, or one `(K,)` of each of K stacked clients; 0 for what is frozen."""
+        """Present learning rate of each of `params`, 0 for frozen ones.
+
+        A rate is a number, or a tensor `(K,)` with the rate of each of K stacked clients.
+        """
         rate: dict[int, float | Tensor] = {}
         for group in self.optimizer.param_groups:
             lr = group["lr"]
@@ -120,23 +123,23 @@ class ClientContext:
     def scale_rates(self, factor: float) -> None:
         """Multiplies this client's learning rates in this round."""
         for group in self.optimizer.param_groups:
-            group["lr"] = group["lr"] * factor  # a rate that is a tensor is the next client's too
+            group["lr"] = group["lr"] * factor  # a tensor is the next client's, too
 
     def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
-        """The gradient of this step's batches at another point, with the same draws from torch's generators.
+        """Returns the gradient of this step's batches at another point, with the same random draws of torch.
 
-        Weights, buffers and logs stay as they are. A torchmetrics metric that `training_step` updates sees the
-        batches twice.
+        Weights, buffers and logs stay as they are. A torchmetrics metric that `training_step` updates sees
+        the batches twice.
         """
         return self.loop.gradient_at(point)
 
     def full_gradient_at_x(self) -> list[Tensor]:
-        """The gradient of the client's whole training data at x: one more pass over it."""
+        """Returns the gradient of the client's whole training data at x, which costs a pass over the data."""
         return self.loop.full_gradient(self.client.ordered_batches("train"), self.x)
 
 
 def spread(value: float | Tensor, over: Tensor) -> float | Tensor:
-    """A value of each client, in the shape in which it multiplies a tensor of all of them.
+    """Reshapes a value of each client such that it multiplies a tensor of all of them.
 
     Args:
         value: A number, or `(K,)`.

@@ -11,7 +11,9 @@ from lkd.transfers import HOOKS, hooks_of
 
 
 class Wrapped(LightningModule):
-    """Holds `model`, and passes validation, test and prediction on to it; its logs become this module's.
+    """LightningModule that holds `model`, and passes validation, test and prediction on to it.
+
+    What the model logs becomes this module's.
 
     Args:
         model: Any LightningModule.
@@ -28,64 +30,64 @@ class Wrapped(LightningModule):
         return [self.model]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The client module's forward, with the server's weights."""
+        """Calls the model's forward, with the server's weights."""
         return self.model(*args, **kwargs)
 
     def validation_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
-        """The client module's own, with the server's weights."""
+        """Calls the model's validation step, with the server's weights."""
         return call_step(self.model.validation_step, batch, batch_idx, dataloader_idx)
 
     def test_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
-        """The client module's own, with the server's weights."""
+        """Calls the model's test step, with the server's weights."""
         return call_step(self.model.test_step, batch, batch_idx, dataloader_idx)
 
     def predict_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
-        """The client module's own, with the server's weights."""
+        """Calls the model's prediction step, with the server's weights."""
         return call_step(self.model.predict_step, batch, batch_idx, dataloader_idx)
 
     def configure_model(self) -> None:
-        """That of the modules held."""
+        """Configures the modules held."""
         for module in self.held:
             with keeping(module, "configure_model", self._was_set_up):
                 module.configure_model()
         self._was_set_up = True  # which comes after setup
 
     def on_fit_start(self) -> None:
-        """The client module's own."""
+        """Calls the model's hook."""
         self.model.on_fit_start()
 
     def on_fit_end(self) -> None:
-        """The client module's own."""
+        """Calls the model's hook."""
         self.model.on_fit_end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The client module's own."""
+        """Calls the model's hook."""
         self.model.on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The client module's own."""
+        """Calls the model's hook."""
         self.model.on_load_checkpoint(checkpoint)
 
     def setup(self, stage: str) -> None:
-        """That of the modules held; what the client module logs goes through this one."""
+        """Sets up the modules held; what the model logs goes through this module."""
         self.model.log = lambda *args, **kwargs: self.log(*args, **kwargs)  # type: ignore[method-assign]
-        # only those, for Lightning warns of each that a module beside a datamodule has
+        # only those that the model has, for Lightning warns of hooks in a module that a datamodule has, too
         for hook in hooks_of(self.model):
             setattr(self, hook, self._transfer(hook))
         for module in self.held:
-            module.trainer = self.trainer  # Lightning gives it to children of its own kind alone
+            module.trainer = self.trainer  # Lightning sets it only in children of its own class
             with keeping(module, "setup", self._was_set_up):
                 module.setup(stage)
 
     def teardown(self, stage: str) -> None:
-        """The client module's own."""
+        """Takes the logs and hooks of `setup` back, and tears the model down."""
         vars(self.model).pop("log", None)
         for hook in HOOKS:
             vars(self).pop(hook, None)
         self.model.teardown(stage)
 
     def _transfer(self, hook: str) -> Callable[..., Any]:
-        """The client module's own for batches of data; a training batch here is a cohort, whose clients call it."""
+        """Wraps the model's hook for batches of data, which must not be called for a cohort."""
 
         def transfer(batch: Any, *args: Any) -> Any:
             return batch if self.trainer.training else getattr(self.model, hook)(batch, *args)
@@ -107,7 +109,7 @@ for _part in ("validation", "test", "predict"):
 
 
 def call_step(step: Callable[..., Any], batch: Any, index: int, loader: int = 0) -> Any:
-    """A step with or without the numbers of batch and loader, as its author wrote it."""
+    """Calls a step with or without the numbers of batch and loader, as its author wrote it."""
     names = inspect.signature(step).parameters
     given = (batch, index) if len(names) > 1 else (batch,)
     return step(*given, dataloader_idx=loader) if "dataloader_idx" in names else step(*given)

@@ -1,4 +1,4 @@
-"""The client side in a process of its own: what it needs, made from what the federation's process describes."""
+"""The client side in a process of its own, built from what the federation's process describes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ class Place:
     """Where and for how long the clients of a process train.
 
     Attributes:
-        accelerator: As of the federation's Trainer.
-        devices: Its device.
-        precision: Its precision.
-        max_epochs: Its epochs.
-        rounds: All its rounds, `trainer.estimated_stepping_batches`.
-        fits: Whether it trains.
-        threads: Of torch in this process.
-        folder: Where clients keep what they keep.
+        accelerator: Accelerator of the federation's Trainer.
+        devices: The Trainer's device.
+        precision: The Trainer's precision.
+        max_epochs: The Trainer's epochs.
+        rounds: All rounds of the fit, `trainer.estimated_stepping_batches`.
+        fits: Whether the Trainer trains.
+        threads: Threads of torch in this process.
+        folder: Folder for the clients' states.
     """
 
     accelerator: str
@@ -43,13 +43,13 @@ class Place:
 
 @dataclass
 class Job:
-    """All that a process needs to work for clients.
+    """What a process needs to work for clients.
 
     Attributes:
         description: The federation.
-        place: Where it works.
+        place: Where and for how long it works.
         data: A data module that is not set up yet, or all clients.
-        callbacks: Those that reach into what the clients train, such as `Distillation`.
+        callbacks: Callbacks that reach into the clients' modules, such as `Distillation`.
     """
 
     description: Description
@@ -59,10 +59,10 @@ class Job:
 
 
 class Students(LightningModule):
-    """Stands in for the federation, where callbacks attach themselves to what clients train.
+    """Stand-in for the federation, to which callbacks attach in order to reach the clients' modules.
 
     Args:
-        modules: What clients train.
+        modules: The modules that clients train.
         example: Gives a training batch of a client.
     """
 
@@ -77,12 +77,12 @@ class Students(LightningModule):
 
     @property
     def students(self) -> list[LightningModule]:
-        """What clients train."""
+        """The modules that clients train."""
         return self._modules_of_clients[0]
 
 
 class RoundTrainer(Trainer):
-    """A Trainer that runs nothing: clients' modules find device, precision and the present round in it."""
+    """Trainer that runs nothing: clients' modules read device, precision and round from it."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(
@@ -103,11 +103,11 @@ class RoundTrainer(Trainer):
 
     @property
     def estimated_stepping_batches(self) -> float:
-        """Rounds of the whole fit."""
+        """Number of rounds of the whole fit."""
         return self._rounds
 
     def at(self, epoch: int, step: int) -> None:
-        """Takes note of how far the federation is."""
+        """Sets the epochs and steps that the federation has made."""
         progress: Any = self.fit_loop.epoch_progress.current
         progress.completed = epoch
         loop = self.fit_loop.epoch_loop
@@ -116,13 +116,13 @@ class RoundTrainer(Trainer):
 
 
 class ClientSide:
-    """A host with data, modules, Trainer and callbacks of its own.
+    """Host with data, modules, Trainer and callbacks of its own.
 
     Args:
-        job: What it is made from.
+        job: What it is built from.
 
     Raises:
-        ValueError: For what a client could not do.
+        ValueError: If a client could not do what the federation asks.
     """
 
     def __init__(self, job: Job) -> None:
@@ -145,7 +145,7 @@ class ClientSide:
             self.host.expect(self._clients)
 
     def hold(self, part: Part) -> None:
-        """Has the data of a part there: those of a test are not before somebody asks for them."""
+        """Loads the data of a part; test data are loaded only when they are needed."""
         if part == "test" and not self._tests and isinstance(self._data, LightningDataModule):
             self._data.setup("test")
             self._clients, self._tests = cast(Any, self._data).clients, True

@@ -1,4 +1,4 @@
-"""Measuring a module outside of the Trainer's loops: its own validation or test steps, with all their hooks."""
+"""Evaluation of a module outside of the Trainer's loops, by its own validation or test steps and hooks."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,9 +28,9 @@ def evaluate(
         module: The module, which is in eval mode afterwards.
         batches: The data.
         part: `"val"` for the module's validation steps, `"test"` for its test steps.
-        trainer: Whose precision holds, and whose stage the module sees.
-        log: What the module's `log` is.
-        move: Brings a batch to the module's device.
+        trainer: The Trainer; its precision is used, and its stage is set for the module.
+        log: The log that takes the module's `log` calls.
+        move: Moves a batch to the module's device.
     """
     kind = "validation" if part == "val" else "test"
     module.eval()

@@ -1,4 +1,4 @@
-"""A module's own training step as a pure function of its tensors, which `torch.func` can differentiate and stack."""
+"""A module's own training step as a pure function of its tensors, for the transforms of `torch.func`."""
 
 import inspect
 from collections.abc import Callable
@@ -16,29 +16,31 @@ from lkd.looks import unseen
 from lkd.unchanged import unchanged
 
 Step = Callable[..., tuple[Tensor, tuple[Tensors, Tensors]]]
-"""From parameters, buffers, and a batch (and, by keyword, its `batch_idx`): the loss, and what is logged beside the new buffers."""
+"""From parameters, buffers, a batch and (by keyword) `batch_idx` to the loss, the logs and new buffers."""
 
 
 def functional_step(module: LightningModule, logger: Log, example: Any = None) -> Step:
-    """Makes `step(params, buffers, batch) -> loss, (logs, buffers)` of a module's `training_step`.
+    """Turns a module's `training_step` into a pure `step(params, buffers, batch) -> loss, (logs, buffers)`.
 
-    The function changes nothing: neither the module and the tensors that it is given nor what `logger` holds. It looks at no
-    value, so that whoever calls it looks at the first batch (`example`, or the module's `check_labels`) and at the losses. It
-    can be stacked, as `torch.func.vmap(torch.func.grad(step, has_aux=True), in_dims=(0, 0, 0))`, for modules whose
-    step does not branch on values and has the same shapes for every client; docs/architecture.md says which of lkd's do.
+    The function changes neither the module, nor the tensors that it is given, nor what `logger` holds. It
+    inspects no value, so its caller checks the first batch (`example`, or the module's `check_labels`) and
+    the losses. It can be stacked, as
+    `torch.func.vmap(torch.func.grad(step, has_aux=True), in_dims=(0, 0, 0))`, for modules whose step does not
+    branch on values and has the same shapes for every client; docs/architecture.md says which of lkd's do.
 
     Args:
         module: The module, in the mode that it trains in.
-        logger: What knows of each value that is logged how it is averaged, and in `sizes` how many samples it is of.
-        example: A batch of which one step is run, so that all that a first step finds out (labels, and of a distillation
-            layers, orders of dimensions and what is changed in place) is known. Nothing of it stays. None, if the module has
-            made a step already.
+        logger: Log that knows how each logged value is averaged, and in `sizes` over how many samples.
+        example: A batch for one trial step, which fixes all that a first step finds out: the labels, and for
+            a distillation the layers, the order of dimensions and what is changed in place. Nothing else of
+            it stays. None if the module has already made a step.
 
     Returns:
-        The function. It takes tensors by their names in the module; those that it is not given are the module's own.
+        The function. It takes tensors by their names in the module; for names that are missing it uses the
+        module's own.
 
     Raises:
-        ValueError: When it is called, for a step that gives no loss, or that logs a torchmetrics `Metric`.
+        ValueError: When the function is called, if the step gives no loss or logs a torchmetrics `Metric`.
 
     Example:
         >>> from lkd.models import MLP
@@ -67,7 +69,7 @@ def functional_step(module: LightningModule, logger: Log, example: Any = None) -
 
 
 class _TrainingStep(nn.Module):
-    """Has a module's `training_step` for its forward, which is what `functional_call` calls."""
+    """Module whose forward is another module's `training_step`, as `functional_call` needs it."""
 
     def __init__(self, module: LightningModule, logger: Log) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Answers for the clients of one process: each works in turn on the copy of its architecture's module."""
+"""Host of the clients of one process; each works in turn on its architecture's copy of the module."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,8 +23,8 @@ class Host:
 
     Args:
         description: The federation.
-        data: Gives a client's data, by its id.
-        store: What clients keep. Default: in memory.
+        data: Gives a client's data by its id.
+        store: Holds the clients' states. Default: in memory.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Host:
         self._before: dict[int, Groups] = {}  # what clients kept before their last answer
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
-        """Makes modules, optimizers and loops ready.
+        """Prepares modules, optimizers and loops.
 
         Args:
-            trainer: The federation's, or one like it.
-            anew: Whether schedules begin; else they stay where a fit of another Trainer left them.
+            trainer: The federation's Trainer, or one like it.
+            anew: Whether schedules begin anew; else they continue from a fit with another Trainer.
 
         Raises:
-            ValueError: For what a client could not do.
+            ValueError: If a client could not do what the federation asks.
         """
         local = self.description.local
         for slot in self.slots:
@@ -57,36 +57,41 @@ class Host:
             self.algorithm.check(slot.local_optimizer.optimizer, local.clip, slot.local_optimizer.by_step)
 
     def expect(self, clients: Sequence[ClientData]) -> None:
-        """Learns who of all clients will have a batch of one sample, to refuse it in the first round; looks at plateaus.
+        """Looks at all clients before the first round, for batches of one sample and for plateaus.
+
+        Batches of one sample are refused in the first round, where the module cannot take them.
 
         Args:
-            clients: All of them.
+            clients: All clients.
 
         Raises:
-            ValueError: If a client could not measure what its scheduler waits for.
+            ValueError: If a client cannot measure the value that its scheduler waits for.
         """
         kinds = [kind for kind, slot in enumerate(self.slots) if normalizes(slot.module)]
         self._verbs.lone = lone_clients(kinds, self.kind_of, clients, self.description.local)
         self.check_plateaus(clients)
 
     def check_plateaus(self, clients: Iterable[ClientData]) -> None:
-        """Refuses to wait for a value of a validation where a client has no data for one.
+        """Refuses schedulers that wait for a validation value at clients without validation data.
+
+        Args:
+            clients: The clients to check.
 
         Raises:
-            ValueError: With the client.
+            ValueError: If there is such a client; the message names it.
         """
         for kind, slot in enumerate(self.slots):
             if (plateau := slot.local_optimizer.plateau) is not None:
                 plateau.check(slot.source, (c for c in clients if self.kind_of(c.id) == kind))
 
     def answer(self, verb: str, client: int, message: Message, timeout: float | None = None) -> Reply:
-        """Lets a client work; a mistake is a reply with an `error`, never an exception.
+        """Runs a client's work; an exception becomes a reply with an `error`.
 
         Args:
             verb: `"train"`, `"gradient"`, `"evaluate"`, `"count"`, or a method of the algorithm.
-            client: Its id.
-            message: What it is sent. Config: `round`; for training also `steps`.
-            timeout: Seconds that it may take. Default: any time.
+            client: Id of the client.
+            message: Message to the client. Its config holds `round`, and for training also `steps`.
+            timeout: Seconds that the work may take. Default: no limit.
         """
         started = time.perf_counter()
         self._before[client] = self.store.get(client)
@@ -97,7 +102,7 @@ class Host:
                 reply = self._verbs(verb, data, message)
         except _RefusedError as refused:
             reply = Reply(error=str(refused.error), refused=True, cause=refused.error)
-        except (RefusalError, LoneSampleError) as error:  # of what was given: the run cannot go on
+        except (RefusalError, LoneSampleError) as error:  # a mistake in the setup, so the run cannot go on
             reply = Reply(error=str(error), refused=True, cause=error)
         except Exception as error:
             reply = Reply(error=f"{type(error).__name__}: {error}".splitlines()[0], cause=error)
@@ -106,22 +111,22 @@ class Host:
         return reply
 
     def settle(self) -> None:
-        """What was answered so far is taken: nothing of it can be put back any more."""
+        """Accepts all answers so far, so that none of them can be undone."""
         self._before.clear()
 
     def undo(self, client: int) -> None:
-        """Puts back what a client kept before its last answer, which the server does not take."""
+        """Restores what a client kept before its last answer, if the server rejects that answer."""
         if client in self._before:
             self.store.put(client, self._before.pop(client))
 
     def _holding(self, client: int, message: Message) -> ClientData:
-        """A client's data; with `others` in the message's config also theirs, for the centralized baseline."""
+        """Returns a client's data, pooled with those of `others` in the message's config, if any."""
         data = self._data(client)
         others = message.config.get("others")
         return data if others is None else data.pooled([self._data(other) for other in others])
 
     def _attach(self, client: ClientData) -> None:
-        """Lets an algorithm that changes the loss do so, once in the life of every module."""
+        """Lets an algorithm that changes the loss do so, once for every module."""
         slot = self.slots[self.kind_of(client.id)]
         if slot.attached:
             return
@@ -129,28 +134,29 @@ class Host:
             try:
                 example = next(iter(client.train_batches(self.seed)))
                 self.algorithm.attach(slot.module, slot.loop.on_device(example))
-            except Exception as error:  # a layer that is not there is not there at any client
+            except Exception as error:  # such as a missing layer, which is missing at every client
                 raise _RefusedError(error) from error
         slot.attached = True
 
     def show(self, client: int, x: Tensors, buffers: Tensors) -> AbstractContextManager[LightningModule]:
-        """See `Verbs.show`."""
+        """Opens a context with a client's model, see `Verbs.show`."""
         return self._verbs.show(client, x, buffers)
 
     def example(self, client: int) -> Any:
-        """A training batch of a client."""
+        """Returns a training batch of a client."""
         return next(iter(self._data(client).train_batches(self.seed)))
 
     def end_round(self) -> None:
-        """Schedules that count rounds go on."""
+        """Steps the schedules that count rounds."""
         for slot in self.slots:
             slot.local_optimizer.end_round()
 
     def state_dict(self, whole: bool = False) -> dict[str, Any]:
-        """What clients keep, the schedules, and what new clients start from.
+        """Returns the clients' states, the schedules, and what new clients start from.
 
         Args:
-            whole: Whether of the start all is told. Default: what the server's modules, which are in this process, have not.
+            whole: Whether to give all tensors of the start. Default: only those that differ from the server's
+                modules, which are in this process.
         """
         slots = [
             {**slot.local_optimizer.state_dict(), "start": slot.worker.start(None if whole else slot.source)}
@@ -159,11 +165,11 @@ class Host:
         return {"clients": self.store.state_dict(), "slots": slots}
 
     def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:
-        """Takes up where a run was interrupted.
+        """Restores an interrupted run.
 
         Args:
-            clients: What the clients of this process keep.
-            slots: The schedules, and what new clients start from; None where they begin anew.
+            clients: States of the clients of this process.
+            slots: The schedules, and what new clients start from; None if they begin anew.
         """
         self.store.load_state_dict(clients)
         for slot, state in zip(self.slots, slots, strict=True) if slots is not None else ():
@@ -172,7 +178,7 @@ class Host:
 
 
 class _RefusedError(Exception):
-    """What makes a run impossible, whatever it is."""
+    """Wrapper of an error that makes the whole run impossible."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))

@@ -1,4 +1,4 @@
-"""A client's own optimizer and scheduler, made by its module and begun anew for every client."""
+"""A client's own optimizer and scheduler, configured by its module and begun anew for every client."""
 
 import warnings
 from typing import Any
@@ -12,23 +12,23 @@ from lkd.federated.client.plateau import Plateau
 from lkd.federated.protocol.messages import RefusalError
 from lkd.federated.protocol.tensors import Tensors
 
-NO_FIT = 1000  # steps of a whole training, where there is none: nobody takes them
+NO_FIT = 1000  # steps that a schedule of a whole training is given outside of a fit, where nobody takes them
 
 
 class LocalOptimizer:
-    """What the module's `configure_optimizers` gives, in the life of many clients.
+    """Optimizer and scheduler from the module's `configure_optimizers`, used by one client after the other.
 
-    Every client starts with an empty optimizer state (as in all algorithms here). A scheduler with Lightning's
-    default interval, `"epoch"`, counts rounds; with `interval: "step"` it counts a client's local steps and
-    begins anew for every client. One that is made for a whole training, with `trainer.estimated_stepping_batches`, goes
-    on where the client's round is: that number is the steps that the client makes in all rounds. A plateau is each
-    client's own.
+    Every client starts with an empty optimizer state (as in all algorithms here). A scheduler with
+    Lightning's default interval, `"epoch"`, counts rounds; with `interval: "step"` it counts a client's local
+    steps and begins anew for every client. A scheduler for a whole training uses
+    `trainer.estimated_stepping_batches`, the number of steps that the client makes in all rounds; it
+    continues where the client's round is. Each client has its own plateau.
 
     Args:
         module: The module on which clients train.
 
     Raises:
-        ValueError: For several optimizers or schedulers, or a cycle that is over before the rounds are.
+        ValueError: For several optimizers or schedulers, or a `OneCycleLR` that ends before the rounds do.
     """
 
     def __init__(self, module: LightningModule) -> None:
@@ -69,32 +69,32 @@ class LocalOptimizer:
         return [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
 
     def enter(self, round: int, planned: int, kept: Tensors) -> None:
-        """Says whose work begins.
+        """Begins the work of a client.
 
         Args:
             round: Number of the round.
-            planned: Steps that the client makes in it; where it makes none of its own, the round counts as one.
-            kept: What the client keeps of its plateau.
+            planned: Steps that the client makes in it; 0 for work without steps, which counts as one.
+            kept: The client's state of its plateau.
         """
-        while self.rounds < round:  # that were over before this process was there
+        while self.rounds < round:  # a process that began late has missed rounds
             self.end_round()
         self._round, self._planned, self._kept = round, max(planned, 1), kept
 
     def begin_client(self) -> None:
-        """An empty state and the hyper-parameters of this round."""
+        """Empties the optimizer's state, and sets the hyperparameters of this round."""
         if self.by_step:  # a scheduler cannot be rewound
             self._make(lambda: self._all_rounds() * self._planned)
             self._go_on()
             return
         self.optimizer.state.clear()
-        del self.optimizer.param_groups[len(self._groups) :]  # that a client has added
+        del self.optimizer.param_groups[len(self._groups) :]  # groups that a client has added
         for group, values in zip(self.optimizer.param_groups, self._groups, strict=True):
             group.update(values)
         if self.plateau is not None:
             self.plateau.begin(self._kept)
 
     def _go_on(self) -> None:
-        """Brings a schedule of a whole training to where this round begins."""
+        """Advances a schedule of a whole training to the beginning of this round."""
         whole, steps = self._whole, self._planned // self.frequency
         if isinstance(self.scheduler, OneCycleLR) and not whole:
             total, rounds = self.scheduler.total_steps, self._all_rounds()
@@ -106,13 +106,13 @@ class LocalOptimizer:
                     "every client."
                 )
         if whole and self.scheduler is not None:
-            with warnings.catch_warnings():  # of steps without the optimizer's
+            with warnings.catch_warnings():  # torch warns of scheduler steps without optimizer steps
                 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
                 for _ in range(self._round * steps):
                     self.scheduler.step()
 
     def end_round(self) -> None:
-        """Steps a scheduler that counts rounds."""
+        """Steps a scheduler that counts rounds, and counts the round."""
         self.rounds += 1
         done = self.rounds % self.frequency == 0
         if self.scheduler is None or self.by_step or self.plateau is not None or not done:
@@ -125,13 +125,13 @@ class LocalOptimizer:
         self._groups = self._snapshot()
 
     def state_dict(self) -> dict[str, Any]:
-        """The scheduler's place and the hyper-parameters that it has come to."""
+        """Returns the scheduler's state and the hyperparameters that it has reached."""
         counts = self.scheduler is not None and not self.by_step and self.plateau is None
         schedule = self.scheduler.state_dict() if counts and self.scheduler is not None else None
         return {"rounds": self.rounds, "groups": self._groups, "scheduler": schedule}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up where a run was interrupted."""
+        """Restores the state of an interrupted run."""
         self.rounds = state["rounds"]
         if state["scheduler"] is not None and self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])

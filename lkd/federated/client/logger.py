@@ -1,4 +1,4 @@
-"""What a client's module logs, collected without a Trainer."""
+"""Logged values of a client's module, collected without a Trainer."""
 
 import contextlib
 import numbers
@@ -11,14 +11,15 @@ from torchmetrics import Metric
 
 
 class Log:
-    """Stands in for `LightningModule.log` inside a client; `compute` gives the averages of a round.
+    """Stand-in for `LightningModule.log` at a client; `compute` gives the averages of a round.
 
-    Numbers and tensors are averaged, weighted by `batch_size` (or `size`, which an evaluation sets to the
-    batch's); `reduce_fx` may be `"mean"`, `"sum"`, `"min"` or `"max"`. A torchmetrics `Metric` is computed and
-    reset at the end. Where and when Lightning would show a value (`on_step`, `prog_bar`, ...) does not count here.
+    Numbers and tensors are averaged, weighted by `batch_size` (or by `size`, which an evaluation sets to the
+    size of the batch); `reduce_fx` may be `"mean"`, `"sum"`, `"min"` or `"max"`. A torchmetrics `Metric` is
+    computed and reset at the end. Arguments on where Lightning shows a value (`on_step`, `prog_bar`, ...) are
+    ignored.
 
-    A step that is a pure function must leave nothing behind, least of all tensors of `torch.func.vmap`: `returning` gives the
-    caller what is logged inside, and `add` takes up one client's share of it.
+    A step that is a pure function must leave nothing behind, least of all tensors of `torch.func.vmap`. So
+    `returning` gives its caller what is logged inside, and `add` records one client's share of it.
 
     Example:
         >>> log = Log()
@@ -35,7 +36,7 @@ class Log:
         self._metrics: dict[str, Metric] = {}
         self.last: dict[str, Any] = {}
         self.sizes: dict[str, int] = {}
-        """Samples that each value was of in the step that `returning` was around last."""
+        """Number of samples of each value in the last step inside `returning`."""
 
     def __call__(
         self,
@@ -49,7 +50,11 @@ class Log:
         batch_size: int | None = None,
         **_: Any,
     ) -> None:
-        """Notes a value."""
+        """Records a value.
+
+        Raises:
+            ValueError: For a value that is no scalar, or an unknown `reduce_fx`.
+        """
         if isinstance(value, Metric):
             self._metrics[name] = value
             return
@@ -71,7 +76,7 @@ class Log:
         self._reductions[name] = reduction
 
     def compute(self) -> dict[str, float]:
-        """The values by name; forgets them, but for the last of each, in `last`."""
+        """Returns the values by name, and forgets them; `last` keeps the last value of each."""
         self.last = {name: values[-1] for name, (values, _) in self._values.items()}
         result = {name: self._reduce(name, *entry) for name, entry in self._values.items()}
         for name, metric in self._metrics.items():
@@ -83,11 +88,11 @@ class Log:
         return result
 
     def value(self, name: str, computed: dict[str, float]) -> float | None:
-        """What is logged under a name, or under Lightning's names of a value's mean and its last step.
+        """Looks a value up by its name, or by Lightning's names for its mean and its last step.
 
         Args:
             name: Such as `"loss"`, `"loss_epoch"` or `"loss_step"`.
-            computed: What `compute` has just given.
+            computed: Result of the last `compute`.
 
         Returns:
             The value, or None where there is none.
@@ -109,10 +114,10 @@ class Log:
 
     @contextlib.contextmanager
     def returning(self) -> Iterator[dict[str, Tensor]]:
-        """Yields a dict, which has a scalar for each name that was logged inside once that is over; the log is as it was.
+        """Yields a dict, which afterwards has a scalar for each name logged inside; the log stays as it was.
 
         Raises:
-            ValueError: If a torchmetrics `Metric` is logged inside, which keeps what it has seen.
+            ValueError: If a torchmetrics `Metric` is logged inside, since it keeps what it has seen.
 
         Example:
             >>> log, whole = Log(), Log()
@@ -139,11 +144,11 @@ class Log:
             self._values, self._metrics = kept, metrics
 
     def add(self, logs: Mapping[str, Tensor], of: "Log") -> None:
-        """Notes what a step has returned.
+        """Records what a step has returned.
 
         Args:
-            logs: What `returning` gave, one client's share of it.
-            of: The log that gave it, which knows the sizes.
+            logs: The dict of `returning`, or one client's share of it.
+            of: The log that gave it, which knows sizes and reductions.
         """
         for name, value in logs.items():
             self(name, value, reduce_fx=of._reductions[name], batch_size=of.sizes[name])
@@ -155,7 +160,7 @@ class Log:
         self.size = 1
 
     def _joined(self, name: str, values: list[Any], sizes: list[int]) -> Tensor:
-        """What a step has logged under a name, as one tensor, which may be of many clients."""
+        """Joins the values that a step logged under a name into one tensor, which may be of many clients."""
         tensors = [v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in values]
         if len(tensors) == 1:
             return tensors[0].reshape(())

@@ -1,4 +1,4 @@
-"""One architecture in one process: the copy of its module that trains, optimizer and loop."""
+"""One architecture in one process: its training module with optimizer and loop."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from lkd.federated.client.worker import Worker
 
 
 class ModelSlot:
-    """Where the clients of one architecture work, one after the other.
+    """Place where the clients of one architecture work, one after the other.
 
     Args:
         source: The module, with the weights that clients start from; it is copied.
         personal: Patterns of the layers that never leave a client.
-        argument: The user's argument that the module was given as, for messages.
+        argument: Name of the user's argument that held the module, for messages.
     """
 
     def __init__(self, source: LightningModule, personal: Sequence[str], argument: str = "model") -> None:
@@ -30,13 +30,13 @@ class ModelSlot:
         return self.worker.module
 
     def prepare(self, trainer: Trainer, accumulate: int, clip: float | None, anew: bool) -> None:
-        """Takes over weights, device and precision of the Trainer.
+        """Takes over weights, device and precision of the Trainer, and creates optimizer and loop.
 
         Args:
-            trainer: The federation's, or one like it.
-            accumulate: Batches in an optimizer step of a client.
-            clip: Largest norm of a step's gradient.
-            anew: Whether the schedule begins; else it stays where a fit of another Trainer left it.
+            trainer: The federation's Trainer, or one like it.
+            accumulate: Batches per optimizer step of a client.
+            clip: Largest norm of a step's gradient; None for no clipping.
+            anew: Whether the schedule begins anew; else it continues from a fit with another Trainer.
         """
         schedule = None if anew else self.local_optimizer.state_dict()
         self.worker.prepare(self.source, trainer)

@@ -1,4 +1,4 @@
-"""`ReduceLROnPlateau` at a client, which waits for a value of the client's own."""
+"""`ReduceLROnPlateau` at a client, which waits for a value that the client logs."""
 
 import difflib
 import re
@@ -17,14 +17,14 @@ from lkd.federated.protocol.tensors import Tensors
 from lkd.packages import overrides
 
 COUNTS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
-"""What changes in a plateau, beside the rates."""
+"""State of a plateau beside the learning rates."""
 
 
 class Plateau:
-    """The plateau of one client after the other; each keeps its own rates and counts between its rounds.
+    """Plateau scheduler that serves one client after the other; each client keeps its own rates and counts.
 
     Args:
-        configured: With a plateau.
+        configured: An optimizer with a `ReduceLROnPlateau`.
     """
 
     def __init__(self, configured: Configured) -> None:
@@ -33,17 +33,17 @@ class Plateau:
 
     @classmethod
     def of(cls, configured: Configured) -> "Plateau | None":
-        """None where the scheduler is none."""
+        """Returns a plateau, or None for any other scheduler."""
         return None if configured.monitor is None else cls(configured)
 
     def taken(self) -> Tensors:
-        """Its state, as tensors that a client keeps."""
+        """Returns its state, as tensors that a client keeps."""
         counts = {n: torch.tensor(getattr(self._scheduler, n), dtype=torch.float64) for n in COUNTS}
         rates = [float(group["lr"]) for group in self.configured.optimizer.param_groups]
         return {**counts, "rates": torch.tensor(rates, dtype=torch.float64)}
 
     def begin(self, kept: Tensors) -> None:
-        """Takes up what a client kept; a new one begins."""
+        """Restores the state that a client kept; a new client gets the initial one."""
         state: dict[str, Any] = {name: tensor.tolist() for name, tensor in (kept or self._start).items()}
         for name in COUNTS:
             setattr(self._scheduler, name, state[name] if name == "best" else int(state[name]))
@@ -63,15 +63,16 @@ class Plateau:
         Args:
             round: Number of the round.
             log: The client's log.
-            metrics: What it has just computed, of the training.
-            measured: Gives what its validation logs.
+            metrics: Values that the training has logged.
+            measured: Runs the client's validation and returns what it logs.
             who: The module and the client, for messages.
 
         Returns:
-            What the client keeps.
+            The state that the client keeps.
 
         Raises:
-            RefusalError: If nobody logs the value; a warning, if the module says `strict: False`.
+            RefusalError: If the value is not logged; with `strict: False` in the module's configuration this
+                is a warning.
         """
         if (round + 1) % self.configured.frequency:
             return self.taken()
@@ -97,14 +98,14 @@ class Plateau:
         return self.taken()
 
     def check(self, module: LightningModule, clients: Iterable[ClientData]) -> None:
-        """Refuses, before anybody trains, to wait for a value of a validation where a client has no data for one.
+        """Refuses, before training, to wait for a validation value at clients without validation data.
 
         Args:
-            module: The clients'.
-            clients: Those that have it.
+            module: The clients' module.
+            clients: The clients that train it.
 
         Raises:
-            ValueError: With the client, unless the module says `strict: False`.
+            ValueError: If there is such a client, unless the module's configuration says `strict: False`.
         """
         monitor = str(self.configured.monitor)
         if re.split("[^a-z]", monitor)[0] not in ("val", "valid", "validation") or not overrides(

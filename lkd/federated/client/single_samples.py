@@ -1,4 +1,4 @@
-"""Batches of one sample under a layer that normalizes over the batch, where such a batch is not defined."""
+"""Batches of one sample under a layer that normalizes over the batch, which is not defined for them."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from lkd.federated.protocol.description import LocalSettings
 
 HELP = "choose a batch_size that leaves no batch of one, a network with GroupNorm, or drop_last in the data's loader."
 FUNCTIONAL = "Expected more than 1 "
-"""How torch's own complaint begins: values per channel, or spatial elements."""
+"""Beginning of torch's own error message, on values per channel or on spatial elements."""
 
 
 class LoneSampleError(ValueError):
@@ -21,27 +21,28 @@ class LoneSampleError(ValueError):
 
 
 def _unknown() -> None:
-    """How many samples a batch has, where it does not matter."""
+    """Stands for an unknown number of samples."""
 
 
 @contextlib.contextmanager
 def watching(
     module: nn.Module, told: str, lone: str | None = None, samples: Callable[[], int | None] = _unknown
 ) -> Iterator[None]:
-    """Refuses single values in the layers of a module that normalize over them, while it is open.
+    """Refuses, inside, single values in layers that normalize over them.
 
-    A map of more than one place is many values, and a layer in eval mode normalizes by what it has learnt: both may be
-    of one sample. So the layers themselves are looked at, as they run.
+    A batch of one sample may still be fine: a feature map has many values, and a layer in eval mode
+    normalizes by learned statistics. So the layers themselves are checked while they run.
 
     Args:
-        module: What trains.
-        told: What has the batch, for the message: `"client C1 has a training batch of one sample"`.
-        lone: The same of somebody who will have such a batch: said as soon as a batch of many samples shows that a layer
-            gets one value a sample.
-        samples: Number of samples of the batch under way, or None where it is not known.
+        module: The module that trains.
+        told: Says who has the batch, for the message, such as
+            `"client C1 has a training batch of one sample"`.
+        lone: The same for another client that will have such a batch. It is refused as soon as a batch of
+            many samples shows that a layer gets one value per sample.
+        samples: Gives the number of samples of the present batch, or None where it is not known.
 
     Raises:
-        LoneSampleError: With the layer.
+        LoneSampleError: If a layer gets a single value; the message names the layer.
     """
 
     def look(name: str) -> Callable[..., None]:
@@ -72,7 +73,7 @@ def watching(
 
 @torch.no_grad()
 def try_one(module: nn.Module, forward: Callable[[], Any], told: str) -> None:
-    """Runs a module in train mode on one sample, to see whether it can be; its buffers stay as they are.
+    """Runs a module in train mode on one sample, to see whether it can; its buffers stay as they are.
 
     Args:
         module: The module.
@@ -80,7 +81,7 @@ def try_one(module: nn.Module, forward: Callable[[], Any], told: str) -> None:
         told: See `watching`.
 
     Raises:
-        LoneSampleError: If it cannot.
+        LoneSampleError: If a layer gets a single value.
     """
     training, before = module.training, [buffer.clone() for buffer in module.buffers()]
     module.train()
@@ -94,12 +95,12 @@ def try_one(module: nn.Module, forward: Callable[[], Any], told: str) -> None:
 
 
 def normalizes(module: nn.Module) -> bool:
-    """Whether a module has a layer that may refuse a batch of one sample."""
+    """Tells whether a module has a layer that may refuse a batch of one sample."""
     return any(isinstance(part, _BatchNorm | nn.GroupNorm) for part in module.modules())
 
 
 def _values(layer: nn.Module, x: Any) -> int | None:
-    """How many values a channel (or group) has that this layer is to normalize by their own variance; None for no such."""
+    """Returns how many values a layer normalizes by their own variance; None if it does not."""
     if not isinstance(x, Tensor) or x.dim() < 2:
         return None
     if isinstance(layer, nn.GroupNorm):
@@ -111,13 +112,16 @@ def _values(layer: nn.Module, x: Any) -> int | None:
 def lone_clients(
     kinds: Iterable[int], kind_of: Callable[[int], int], clients: Sequence[ClientData], local: LocalSettings
 ) -> dict[tuple[str, int], str]:
-    """Who of all clients will have a training batch of one sample, by what it is asked for and its architecture.
+    """Finds clients that will have a training batch of one sample, by verb and architecture.
 
     Args:
-        kinds: Architectures that such a batch matters to.
-        kind_of: The architecture of a client, by its id.
-        clients: All of them; those that cannot tell their smallest batch are left out.
-        local: Whether the end of an epoch is ever reached.
+        kinds: Architectures for which such a batch matters.
+        kind_of: Gives the architecture of a client by its id.
+        clients: All clients. If they cannot tell their smallest batch, none is found.
+        local: Settings of the local training, which say whether the end of an epoch is ever reached.
+
+    Returns:
+        A message on one client for each verb (`"train"`, `"gradient"`) and architecture concerned.
     """
     found: dict[tuple[str, int], str] = {}
     wanted = set(kinds)

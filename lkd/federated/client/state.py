@@ -1,4 +1,4 @@
-"""What clients keep between rounds: control variates, personal layers."""
+"""What clients keep between rounds, such as control variates and personal layers."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from lkd.federated.protocol.tensors import Groups, Tensors, moved
 
 
 class ClientStore:
-    """State of those clients that have some, on the CPU; the others cost nothing.
+    """Store of the clients' states, on the CPU; a client without a state costs nothing.
 
     Example:
         >>> store = ClientStore()
@@ -20,11 +20,11 @@ class ClientStore:
         self._states: dict[int, Groups] = {}
 
     def get(self, client: int) -> Groups:
-        """A client's groups of tensors; empty for one that has none yet."""
+        """Returns a client's groups of tensors; empty for a client without a state."""
         return self._states.get(client, {})
 
     def put(self, client: int, groups: Groups) -> None:
-        """Keeps copies, in place of what was there."""
+        """Stores copies of a client's groups, in place of its former state."""
         kept = {name: moved(group, "cpu") for name, group in groups.items() if group}
         if kept:
             self._states[client] = kept
@@ -32,7 +32,7 @@ class ClientStore:
             self._states.pop(client, None)
 
     def keep(self, group: str) -> None:
-        """Forgets all groups of all clients but this one."""
+        """Forgets all groups but this one, of all clients."""
         kept = {client: {group: s[group]} for client, s in self._states.items() if group in s}
         self._states = kept
 
@@ -40,21 +40,21 @@ class ClientStore:
         return len(self._states)
 
     def state_dict(self) -> dict[int, Groups]:
-        """All states by client."""
+        """Returns all states by client."""
         return dict(self._states)
 
     def load_state_dict(self, states: dict[int, Groups]) -> None:
-        """Takes these states, and forgets all others."""
+        """Replaces all states by these."""
         self._states = dict(states)
 
 
 def as_lists(
     groups: Groups, names: list[str], device: torch.device, copy: bool = False
 ) -> dict[str, list[Tensor]]:
-    """Groups as lists in the order of `names`; copies, if they may be edited."""
+    """Turns groups into lists in the order of `names`; copied, if they may be edited."""
     return {key: [group[name].to(device, copy=copy) for name in names] for key, group in groups.items()}
 
 
 def as_tensors(lists: dict[str, list[Tensor]], names: list[str]) -> dict[str, Tensors]:
-    """The way back."""
+    """Turns lists in the order of `names` back into groups by name."""
     return {key: dict(zip(names, tensors, strict=True)) for key, tensors in lists.items()}

@@ -1,4 +1,4 @@
-"""What clients keep, in files: it outlives the process that works for them."""
+"""What clients keep, in files, which outlive the process that works for them."""
 
 import os
 from pathlib import Path
@@ -10,10 +10,10 @@ from lkd.federated.protocol.wire import pack, unpack
 
 
 class StateFiles(ClientStore):
-    """A file for each client that keeps something; written whole or not at all.
+    """Store with a file for each client that has a state; a file is written whole or not at all.
 
     Args:
-        folder: Where.
+        folder: Folder of the files.
 
     Example:
         >>> import tempfile, torch
@@ -31,12 +31,12 @@ class StateFiles(ClientStore):
         return self._folder / f"{client}.safetensors"
 
     def get(self, client: int) -> Groups:
-        """A client's groups of tensors; empty for one that has none yet."""
+        """Reads a client's groups of tensors; empty for a client without a state."""
         path = self._path(client)
         return unpack(path.read_bytes(), Message).tensors if path.is_file() else {}
 
     def put(self, client: int, groups: Groups) -> None:
-        """Writes them, in place of what was there."""
+        """Writes a client's groups, in place of its former state."""
         kept = {name: moved(group, "cpu") for name, group in groups.items() if group}
         path = self._path(client)
         if not kept:
@@ -47,7 +47,7 @@ class StateFiles(ClientStore):
         os.replace(beside, path)
 
     def keep(self, group: str) -> None:
-        """Forgets all groups of all clients but this one."""
+        """Forgets all groups but this one, of all clients."""
         for client, groups in self.state_dict().items():
             self.put(client, {name: held for name, held in groups.items() if name == group})
 
@@ -58,7 +58,7 @@ class StateFiles(ClientStore):
         return sorted(int(path.stem) for path in self._folder.glob("*.safetensors"))
 
     def state_dict(self) -> dict[int, Groups]:
-        """All states by client."""
+        """Reads all states by client."""
         return {client: self.get(client) for client in self._clients()}
 
     def load_state_dict(self, states: dict[int, Groups]) -> None:

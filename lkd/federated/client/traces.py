@@ -1,4 +1,4 @@
-"""What a client leaves in the module and in torch's switches, which the next one must not find."""
+"""Traces of a client in the module and in torch's global settings, which the next must not find."""
 
 import contextlib
 import operator
@@ -14,16 +14,16 @@ from lkd.federated.protocol.tensors import Tensors
 from lkd.unchanged import HELD, OWN
 
 NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64}
-"""Plain attributes that every client keeps for itself, as the tensors that a checkpoint holds."""
+"""Plain attributes that every client keeps for itself, and the types of their tensors in a checkpoint."""
 HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
-"""Of a parameter."""
+"""Names of a parameter's hooks."""
 
 
 class Traces:
-    """How a module is before a client works on it: layers, parameters, hooks, flags and attributes, by reference.
+    """Snapshot of a module before a client works on it: layers, parameters, hooks, flags and attributes.
 
-    Values of tensors are not looked at: whoever comes next brings them. So a snapshot costs little, and what is attached to
-    the module stays attached.
+    It holds references only, not the values of tensors, which the next client brings anyway. So a snapshot
+    costs little, and what is attached to the module stays attached.
 
     Args:
         module: The module that trains.
@@ -51,7 +51,7 @@ class Traces:
         ]
 
     def put_back(self) -> None:
-        """Makes the module as it was, but for the values of its tensors."""
+        """Restores the module, except for the values of its tensors."""
         for held, before in self._inside:
             if held or before:
                 held.clear()
@@ -71,7 +71,7 @@ class Traces:
                     setattr(p, name, before)
 
     def numbers(self) -> Tensors:
-        """Plain numbers among the attributes that are new or others now, by name."""
+        """Returns the plain numbers among the attributes that are new or have changed, by name."""
         found: Tensors = {}
         for prefix, part, before in self._parts:
             for key, value in _attributes(part):
@@ -80,12 +80,12 @@ class Traces:
                 ):
                     with contextlib.suppress(
                         OverflowError
-                    ):  # of 64 bits: it begins anew, as other attributes do
+                    ):  # a number beyond 64 bits is not kept; it begins anew, as other attributes do
                         found[f"{prefix}.{key}"] = torch.tensor(value, dtype=NUMBERS[type(value)])
         return found
 
     def set_numbers(self, numbers: Tensors) -> None:
-        """Gives the module the numbers that a client has kept."""
+        """Sets the numbers that a client has kept."""
         parts = {prefix: part for prefix, part, _ in self._parts}
         for name, value in numbers.items():
             prefix, _, key = name.rpartition(".")
@@ -93,10 +93,10 @@ class Traces:
                 vars(parts[prefix])[key] = value.item()
 
     def others(self, contents: dict[str, Any]) -> list[str]:
-        """Names of attributes that are no numbers and were changed, if they had a value before.
+        """Returns the names of changed attributes that had a value before and are no numbers.
 
         Args:
-            contents: Those of lists, dicts and sets, of `contents`.
+            contents: Former contents of lists, dicts and sets, as `contents` gave them.
         """
         now = self.contents()
         inside = [name for name in contents if name in now and not _alike(contents[name], now[name])]
@@ -112,7 +112,7 @@ class Traces:
         return inside
 
     def contents(self) -> dict[str, Any]:
-        """What is in the lists, dicts and sets among the attributes."""
+        """Returns the contents of the lists, dicts and sets among the attributes."""
         return {
             f"{prefix}.{key}": list(value.items()) if isinstance(value, dict) else list(value)
             for prefix, part, _ in self._parts
@@ -123,7 +123,7 @@ class Traces:
 
 @contextlib.contextmanager
 def switches() -> Iterator[None]:
-    """Puts back what is global in torch: whether gradients are taken, the default type, autocast."""
+    """Restores torch's global settings afterwards: gradients, default type and autocast."""
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     kinds = ("cpu", "cuda") if torch.cuda.is_initialized() else ("cpu",)
     casts = [(k, torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in kinds]
@@ -138,11 +138,11 @@ def switches() -> Iterator[None]:
 
 
 def warn_of(module: nn.Module, names: list[str]) -> None:
-    """Says what of the changed attributes no client keeps.
+    """Warns of changed attributes that no client keeps.
 
     Args:
-        module: Whose they are.
-        names: Their names.
+        module: The module that has the attributes.
+        names: Names of the attributes.
     """
     if names:
         few = ", ".join(name.lstrip(".") for name in names[:3]) + (", ..." if len(names) > 3 else "")
@@ -166,7 +166,7 @@ def _copy(hooks: Any) -> Any:
 
 
 def _alike(one: list[Any], other: list[Any]) -> bool:
-    """Whether the same objects are in both; entries of a dict are pairs."""
+    """Tells whether two lists hold the same objects; entries of a dict are pairs."""
     return len(one) == len(other) and all(
         a is b or (type(a) is tuple and all(map(operator.is_, a, b))) for a, b in zip(one, other, strict=True)
     )

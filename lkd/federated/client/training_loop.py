@@ -37,17 +37,18 @@ HOOKS = (
 
 
 class LocalLoop(Runtime):
-    """Trains the worker's module, client after client.
+    """Loop that trains the worker's module, client after client.
 
     Args:
-        worker: The module.
-        local_optimizer: Its optimizer.
-        trainer: The federation's Trainer, whose device and precision hold for the clients too.
-        accumulate: Batches in an optimizer step.
+        worker: Holds the module.
+        local_optimizer: Its optimizer and scheduler.
+        trainer: The federation's Trainer, whose device and precision the clients use.
+        accumulate: Batches per optimizer step.
         clip: Largest norm of a step's gradient; None for no clipping.
 
     Raises:
-        ValueError: If the module's `training_step` takes an iterator, or its hooks do not go with the data's.
+        ValueError: If the module's `training_step` takes an iterator, or its hooks conflict with those of the
+            data.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class LocalLoop(Runtime):
         check_hooks(module, trainer)
         super().__init__(module, trainer, accumulate, clip)
         self.worker, self.local_optimizer = worker, local_optimizer
-        self.clock = Clock()  # the engine's takes its place
+        self.clock = Clock()  # replaced by the host's
         self._with_index = len(arguments) > 1
         self._context = trainer.precision_plugin.train_step_context
         self._hooks = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
-        self._batches: list[tuple[Any, int]] = []  # of the step under way
-        self._now: Any = None  # the one that is looked at
-        self._rng: list[Tensor] = []  # before it
+        self._batches: list[tuple[Any, int]] = []  # of the present step
+        self._now: Any = None  # the present batch
+        self._rng: list[Tensor] = []  # torch's generators before the present step
         self._without_loss, self._trained = 0, 0
         worker.serve("optimizers", lambda: local_optimizer.optimizer)
         worker.serve("lr_schedulers", lambda: local_optimizer.scheduler)
@@ -88,17 +89,18 @@ class LocalLoop(Runtime):
 
         Args:
             batches: Batches without end, each with whether it is the last of its epoch.
-            context: The client.
-            correct: Changes `context.grads` before each step: after unscaling and accumulation, before clipping.
+            context: The client at work.
+            correct: Changes `context.grads` before each step: after unscaling and accumulation, before
+                clipping.
         """
         module, optimizer, hook = self.worker.module, self.local_optimizer.optimizer, self._hook
         scheduler = self.local_optimizer.scheduler if self.local_optimizer.by_step else None
-        # a client's own, like its optimizer: a scale that depends on other clients would not be reproducible
+        # each client has its own: a scale that depends on other clients would not be reproducible
         scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         scaler = torch.amp.GradScaler(module.device.type) if scales else None
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         module.train()
-        forget(module)  # what a client that failed has left
+        forget(module)  # checks that a failed client has left undone
         hook("on_train_start")
         index, ends, self._without_loss = 0, True, 0
         for made in range(1, context.planned + 1):
@@ -122,7 +124,7 @@ class LocalLoop(Runtime):
                     hook("on_before_backward", loss)
                     (loss if scaler is None else scaler.scale(loss)).backward()
                     hook("on_after_backward")
-            if scaler is not None and losses:  # of no gradient it would complain
+            if scaler is not None and losses:  # the scaler refuses to unscale where there is no gradient
                 scaler.unscale_(optimizer)
             if correct is not None:
                 correct(context)
@@ -144,7 +146,11 @@ class LocalLoop(Runtime):
         self._batches, self._trained = [], index
 
     def idle(self) -> dict[str, float]:
-        """Of the training that is over: batches for which `training_step` gave no loss, of how many; nothing if it always did."""
+        """Counts the batches of the last training for which `training_step` gave no loss.
+
+        Returns:
+            `without_loss` and `batches`; empty if every batch gave a loss.
+        """
         counts = {"without_loss": float(self._without_loss), "batches": float(self._trained)}
         return counts if self._without_loss else {}
 
@@ -153,7 +159,7 @@ class LocalLoop(Runtime):
             self._hooks[name](*args)
 
     def _gather(self, batches: Iterator[tuple[bool, Any]], index: int) -> tuple[int, bool]:
-        """The batches of one optimizer step; fewer at the end of an epoch."""
+        """Takes the batches of one optimizer step; at the end of an epoch they may be fewer."""
         self._batches, ends = [], False
         while not ends and len(self._batches) < self.accumulate:
             ends, batch = next(batches)
@@ -162,9 +168,9 @@ class LocalLoop(Runtime):
         return index, ends
 
     def on_device(self, batch: Any) -> Any:
-        """A batch where the module is, in its precision; nothing to do for fp32 on a CPU.
+        """Moves a batch to the module's device, in its precision.
 
-        Every batch comes by here, of private and of public data, so a client that is late is found here.
+        Every batch of private and public data passes here, so the client's time limit is checked here.
         """
         self.clock.check()
         return super().on_device(batch)
@@ -181,20 +187,20 @@ class LocalLoop(Runtime):
         return output, loss
 
     def _outputs(self, output: Any, loss: Tensor | None) -> dict[str, Any]:
-        """What hooks are given of a step: a dict, whatever it has returned, as a Trainer makes it."""
+        """Turns a step's output into the dict that hooks are given, as a Trainer does."""
         if loss is None or "on_train_batch_end" not in self._hooks:
             return {}
         return {**(output if isinstance(output, dict) else {}), "loss": loss.detach().clone()}
 
     def samples(self) -> int | None:
-        """How many samples the batch under way has; None where it does not say."""
+        """Returns the number of samples of the present batch; None where the batch does not tell."""
         try:
             return extract_batch_size(self._now)
         except MisconfigurationException:
             return None
 
     def _step(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> bool:
-        """Steps, and says whether fp16 let it."""
+        """Makes an optimizer step; returns whether the scaler of fp16 did not skip it."""
         if scaler is None:
             optimizer.step()
             return True
@@ -204,7 +210,7 @@ class LocalLoop(Runtime):
         return scaler.get_scale() >= before
 
     def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
-        """See `Local.gradient_at`."""
+        """Returns the gradient of the present step's batches at another point, with the same draws."""
         after = self._rng_state()
         self._set_rng(self._rng)
         try:
@@ -223,7 +229,7 @@ class LocalLoop(Runtime):
         return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, dense, strict=True)]
 
     def full_gradient(self, batches: Iterable[Any], point: list[Tensor]) -> list[Tensor]:
-        """The gradient at a point, mean over all samples of these batches; leaves no trace."""
+        """Computes the mean gradient over all samples of these batches at a point; leaves no trace."""
         total = [torch.zeros_like(p) for p in self.worker.parameters]
         samples = 0
         self.worker.module.train()
@@ -238,7 +244,7 @@ class LocalLoop(Runtime):
         return [gradient / samples for gradient in total]
 
     def evaluate(self, batches: Iterable[Any], part: Part) -> dict[str, float]:
-        """What the module's validation (`"val"`) or test steps log on these batches."""
+        """Runs the module's validation (`"val"`) or test steps on batches, and returns their logs."""
         worker = self.worker
         return evaluate(worker.module, batches, part, self.trainer, worker.log, self.on_device)
 

@@ -1,4 +1,4 @@
-"""What clients are asked to do, on the copy of their architecture's module: train, measure, tell."""
+"""The work of clients on the module of their architecture: training, measuring, telling."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -22,40 +22,40 @@ from lkd.federated.protocol.tensors import Groups, Tensors, all_finite
 OWN = "personal"
 """Group of a client's state that holds its personal layers; the others are its algorithm's."""
 MEMORY = "memory"
-"""Group that holds what the algorithm keeps there by names of its own."""
+"""Group of a client's state that holds the algorithm's `ClientContext.memory`."""
 SCHEDULE = "schedule"
-"""Group that holds what a scheduler that waits for the client's own metric has come to."""
+"""Group of a client's state that holds its plateau scheduler."""
 ATTRIBUTES = "attributes"
-"""Group that holds the numbers among its module's plain attributes, such as a counter."""
+"""Group of a client's state with the numbers among the module's plain attributes, such as a counter."""
 VERBS = ("train", "gradient", "evaluate", "count")
-"""What a client does by itself; any other verb is a method of the algorithm."""
+"""What every client can do; any other verb is a method of the algorithm."""
 
 
 class Verbs:
-    """Lets one client after the other work.
+    """The clients' verbs: lets one client after the other work.
 
     Args:
         description: The federation.
         slots: Where clients of each architecture work.
-        store: What clients keep.
+        store: Holds the clients' states.
 
     Attributes:
-        lone: Who of all clients has a training batch of one sample, by what it is asked for and its architecture.
+        lone: Message on a client with a training batch of one sample, by verb and architecture.
     """
 
     def __init__(self, description: Description, slots: Sequence[ModelSlot], store: ClientStore) -> None:
         self.algorithm, self.seed, self.kind_of = description.algorithm, description.seed, description.kind_of
         self.slots, self.store = slots, store
         self.lone: dict[tuple[str, int], str] = {}
-        self._looked: set[int] = set()  # architectures whose first training was looked at
+        self._looked: set[int] = set()  # architectures whose first training was checked
 
     def __call__(self, verb: str, client: ClientData, message: Message) -> Reply:
-        """Lets a client work, and takes back what it leaves behind, whether it succeeds or not.
+        """Lets a client work, and removes its traces, whether it succeeds or not.
 
         Args:
             verb: One of `VERBS`, or a method of the algorithm.
-            client: Its data.
-            message: What it is sent.
+            client: The client's data.
+            message: Message to the client.
         """
         kind = self.kind_of(client.id)
         module = self.slots[kind].module
@@ -79,7 +79,7 @@ class Verbs:
             self._traces.put_back()
 
     def _enter(self, client: ClientData, message: Message) -> tuple[ModelSlot, int]:
-        """A slot becomes this client; returns it with the seed of the client's work in this round."""
+        """Loads a client into its slot; returns the slot, and the seed of the client's work in this round."""
         slot = self.slots[self.kind_of(client.id)]
         kept = self.store.get(client.id)
         slot.worker.load(message.tensors["x"], message.tensors.get("buffers", {}), kept.get(OWN))
@@ -90,7 +90,7 @@ class Verbs:
         return slot, seed
 
     def _run(self, client: ClientData, message: Message) -> tuple[ModelSlot, ClientContext]:
-        """A client at work."""
+        """Loads a client into its slot, and builds its context."""
         slot, seed = self._enter(client, message)
         names, device = slot.worker.shared, slot.module.device
         state = self.store.get(client.id)
@@ -109,14 +109,14 @@ class Verbs:
             {name: tensor.to(device) for name, tensor in message.knowledge.items()},
             {name: tensor.to(device) for name, tensor in state.get(MEMORY, {}).items()},
         )
-        vars(slot.module)[SCRATCH] = context.scratch  # which goes with all else that the client leaves
+        vars(slot.module)[SCRATCH] = context.scratch  # removed with the client's other traces
         return slot, context
 
     @contextlib.contextmanager
     def _watching(self, verb: str, slot: ModelSlot, client: ClientData) -> Iterator[None]:
-        """Refuses batches of one sample, and those of others that are known of, where the module cannot take them."""
+        """Refuses batches of one sample, also those of another client, where the module cannot take them."""
         whose = (verb, self.kind_of(client.id))
-        # a pooled client has nobody beside it
+        # with a single (pooled) client there is no other
         lone = self.lone.get(whose) if client.population > 1 else None
         size = getattr(client, "smallest_batch", lambda ordered: 1)
         told = f"client {client.name} has a training batch of one sample"
@@ -124,10 +124,10 @@ class Verbs:
             if lone is not None or 1 in (size(False), size(True)):
                 stack.enter_context(watching(slot.module, told, lone, slot.loop.samples))
             yield
-        self.lone.pop(whose, None)  # the module takes them
+        self.lone.pop(whose, None)  # no error: the module takes such batches
 
     def _keep(self, slot: ModelSlot, context: ClientContext, schedule: Tensors | None = None) -> None:
-        """What the client keeps for its next round; without a schedule that of before."""
+        """Stores the client's state for its next round; without `schedule`, the plateau's former state."""
         own = slot.worker.take([*slot.worker.own, *slot.worker.moving()])
         if schedule is None:
             schedule = self.store.get(context.client.id).get(SCHEDULE, {})
@@ -141,7 +141,7 @@ class Verbs:
         self.store.put(context.client.id, state)
 
     def _schedule(self, slot: ModelSlot, client: ClientData, round: int, logs: dict[str, float]) -> Tensors:
-        """Steps the plateau of a client that has one on what it logged, or on its own validation."""
+        """Steps the client's plateau, if it has one, on what it logged or on its own validation."""
 
         def measured() -> dict[str, float]:
             if not client.has("val"):
@@ -155,12 +155,12 @@ class Verbs:
 
     @contextlib.contextmanager
     def show(self, client: int, x: Tensors, buffers: Tensors) -> Iterator[LightningModule]:
-        """Within, the client's model.
+        """Yields a client's model, for looking at.
 
         Args:
-            client: Its id.
-            x: The server's weights that its architecture has, by its own names.
-            buffers: The same of the buffers.
+            client: Id of the client.
+            x: The server's weights for its architecture, by the architecture's own names.
+            buffers: The server's buffers, likewise.
         """
         slot = self.slots[self.kind_of(client)]
         kept = self.store.get(client)
@@ -170,7 +170,7 @@ class Verbs:
             yield slot.module
 
     def train(self, client: ClientData, message: Message) -> Reply:
-        """Local training; replies the change of the weights, the buffers, and what the algorithm adds."""
+        """Trains locally; replies the change of the weights, the buffers, and what the algorithm adds."""
         slot, context = self._run(client, message)
         names = slot.worker.shared
         slot.local_optimizer.begin_client()
@@ -193,7 +193,7 @@ class Verbs:
         logs = slot.worker.log.compute()
         buffers = slot.worker.take(slot.worker.buffers)
         schedule = self._schedule(slot, client, context.round, logs)
-        self._keep(slot, context, schedule)  # only once everything above went well
+        self._keep(slot, context, schedule)  # last, so that a failed client keeps its former state
         return Reply(
             tensors={**as_tensors(groups, names), "buffers": buffers},
             metrics={"steps": float(context.steps), **slot.loop.idle(), **context.reply_metrics},
@@ -202,7 +202,7 @@ class Verbs:
         )
 
     def call(self, method: str, client: ClientData, message: Message) -> Reply:
-        """A method of the algorithm's client half; replies what that tells."""
+        """Runs a method of the algorithm's client half; replies what it has put into the context."""
         slot, context = self._run(client, message)
         getattr(self.algorithm, method)(context)
         if context.save_state:
@@ -210,7 +210,7 @@ class Verbs:
         return Reply(knowledge=context.reply_tensors, metrics=context.reply_metrics)
 
     def gradient(self, client: ClientData, message: Message) -> Reply:
-        """The gradient of the client's whole loss at x."""
+        """Computes the gradient of the client's whole training loss at x."""
         slot, _ = self._enter(client, message)
         names = slot.worker.shared
         x = [message.tensors["x"][name] for name in names]
@@ -222,12 +222,12 @@ class Verbs:
         return Reply(tensors=as_tensors({"gradient": gradient}, names))
 
     def evaluate(self, client: ClientData, message: Message) -> Reply:
-        """The module's own validation (or test) step on the client's own data, with its personal layers."""
+        """Runs the module's validation or test steps on the client's own data, with its personal layers."""
         part: Part = message.config["part"]
         slot, _ = self._enter(client, message)
         return Reply(logs=slot.loop.evaluate(client.ordered_batches(part), part))
 
     def count(self, client: ClientData, message: Message) -> Reply:
-        """How much a client holds; with others, how much they hold together."""
+        """Replies the client's numbers of samples and batches, and its share of all samples."""
         samples, batches = float(client.num_samples), float(client.num_batches())
         return Reply(metrics={"samples": samples, "batches": batches, "share": float(client.share)})

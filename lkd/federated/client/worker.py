@@ -1,4 +1,4 @@
-"""The copy of a client's module on which the clients of one process train, one after the other."""
+"""The copy of a client's module on which the clients of a process train, one after the other."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -27,20 +27,21 @@ UNCALLED = (
     "optimizer_step",
     "optimizer_zero_grad",
 )
-"""Hooks that a lean local loop does not call; a module that writes its own is refused, not misled."""
+"""Hooks that local training does not call; a module that overrides one is refused."""
 
 
 class Worker:
-    """Holds the module, and knows which of its tensors are shared, and which are a client's own.
+    """Holder of the module, which knows the tensors that are shared and those that are a client's own.
 
     Args:
         module: The client's LightningModule; it is copied.
-        personal: Patterns of parameter and buffer names (`fnmatch`, or a prefix such as `"network.head"`) that
-            never leave the client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al. 2021).
-        argument: The user's argument that it was given as, for messages.
+        personal: Patterns of parameter and buffer names (`fnmatch`, or a prefix such as `"network.head"`)
+            that never leave the client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al.
+            2021).
+        argument: Name of the user's argument that held the module, for messages.
 
     Raises:
-        ValueError: If the module cannot be a client, or a pattern matches nothing.
+        ValueError: If the module cannot be a client's, or a pattern matches nothing.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Worker:
         for part in self.module.modules():
             if isinstance(part, Metric):  # clients of different ranks must never mix their figures
                 part.distributed_available_fn = _never
-                part.reset()  # a copy that is made after a validation has its figures in it
+                part.reset()  # a copy made after a validation holds its figures
         self.patterns = list(personal)
         self._told = False
         self._own_names(module)
@@ -71,10 +72,18 @@ class Worker:
         self.shared, self.buffers, self.own = names.shared, names.buffers, names.own
 
     def prepare(self, source: LightningModule, trainer: Trainer) -> None:
-        """Takes over weights, device and precision before the first round."""
+        """Takes over weights, device and precision before the first round.
+
+        Args:
+            source: The server's module.
+            trainer: The federation's Trainer.
+
+        Raises:
+            ValueError: If `setup` makes layers at the server only, or a lazy layer has no size yet.
+        """
         self.module.trainer = trainer
         self.module.setup("fit")
-        self.module.configure_model()  # for a copy from before the source's was called; it must bear a second call
+        self.module.configure_model()  # a copy may be from before this call; a second call must be harmless
         weights = source.state_dict()
         if lacks := [name for name in weights if name not in self.module.state_dict()]:
             raise ValueError(
@@ -91,12 +100,15 @@ class Worker:
         trainer.precision_plugin.convert_module(self.module)
 
     def index(self, source: LightningModule) -> None:
-        """Knows every tensor by its name, once all layers are there.
+        """Indexes all tensors by name, once all layers exist.
+
+        Args:
+            source: The server's module.
 
         Raises:
-            ValueError: If nothing trains.
+            ValueError: If the module has no parameter to train.
         """
-        # what distillation has added is a client's own, like any layer that the server does not have
+        # layers added by a distillation are a client's own, like all layers that the server does not have
         if len(adapters := vars(self.module).get(ADAPTERS, ())):
             del vars(self.module)[ADAPTERS]
             self.module.add_module(ADAPTERS, adapters)
@@ -122,9 +134,9 @@ class Worker:
 
     @torch.no_grad()
     def load(self, x: Tensors, buffers: Tensors, own: Tensors | None) -> None:
-        """Becomes a client: the server's tensors, and the client's own (at first those of the start)."""
+        """Loads a client: the server's tensors and the client's own (at first those of the start)."""
         self.log.clear()
-        for metric in self._metrics:  # another client's, or those of a pass that logs nothing
+        for metric in self._metrics:  # with figures of another client or an unlogged pass
             metric.reset()
         for part, key, name in self._buffers:  # a step may have assigned a new tensor
             part._buffers[key] = self.tensors[name]
@@ -139,23 +151,23 @@ class Worker:
         seed_generators(self._generators, seed)
 
     def start(self, source: LightningModule | None) -> Tensors:
-        """What a new client starts from, where `source`, which the server may have trained, differs by now."""
+        """Returns the tensors of the start in which `source` differs by now, or all without a source."""
         if source is None:
             return dict(self._rest)
         now = {**dict(source.named_parameters()), **dict(source.named_buffers())}
         return {n: t for n, t in self._rest.items() if n in now and not torch.equal(t, now[n].to(t))}
 
     def set_start(self, start: Tensors) -> None:
-        """Takes that up again."""
+        """Sets tensors that new clients start from."""
         self._rest |= {name: tensor.to(self._rest[name]) for name, tensor in start.items()}
 
     def take(self, names: Sequence[str]) -> Tensors:
-        """Copies of tensors by name."""
+        """Copies tensors by name."""
         now = {name: part._buffers[key] for part, key, name in self._buffers}
         return moved({n: now.get(n, self.tensors[n]) for n in names}, self.module.device)
 
     def moving(self) -> list[str]:
-        """Frozen weights that are not those of the start any more, as a client's moving average of others is; they are its own."""
+        """Finds frozen weights that training has changed, such as a moving average: the client's own."""
         found = [n for n in self._frozen if not torch.equal(self.tensors[n], self._rest[n])]
         if found and not self._told:
             self._told = True
@@ -168,7 +180,7 @@ class Worker:
 
     @contextlib.contextmanager
     def at(self, point: Sequence[Tensor]) -> Iterator[None]:
-        """The shared parameters have other values inside; they, buffers and logs are afterwards as they were."""
+        """Sets the shared parameters to other values inside; restores them, buffers and log afterwards."""
         data = [parameter.data for parameter in self.parameters]
         here = [tensor.clone() for tensor in data]
         buffers = [(part, key, b, b.clone()) for part, key, _ in self._buffers for b in [part._buffers[key]]]
@@ -186,12 +198,12 @@ class Worker:
                     part._buffers[key] = buffer.copy_(before)
 
     def serve(self, name: str, answer: Callable[[], Any]) -> None:
-        """Lets a method of the module, such as `optimizers`, answer with this instead of asking the Trainer."""
+        """Lets a method of the module, such as `optimizers`, return `answer()` without a Trainer."""
         setattr(self.module, name, lambda *args, **kwargs: answer())
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
-    """A log that nobody reads."""
+    """Takes a log call and drops it."""
 
 
 def _never() -> bool:

@@ -1,4 +1,4 @@
-"""Engines: where and how clients work."""
+"""Engines, which decide where and how clients work."""
 
 from lkd.federated.engines.base import Capabilities, Engine
 from lkd.federated.engines.loop import Loop

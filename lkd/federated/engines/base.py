@@ -1,4 +1,4 @@
-"""What an engine is: it brings messages to clients, wherever they work, and their replies back."""
+"""The base of engines, which bring messages to clients, wherever they work, and replies back."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ class Capabilities:
 
     Attributes:
         shares_memory: Whether clients work in this process, so that callbacks may look at their modules.
-        stacks: Whether it trains a cohort as one.
+        stacks: Whether it trains the clients of a cohort together, stacked.
     """
 
     shares_memory: bool
@@ -28,42 +28,42 @@ class Capabilities:
 
 
 class Engine(ABC):
-    """Between server and clients: one call, `exchange`, passes all that they tell each other.
+    """Base of engines: one call, `exchange`, carries all messages between server and clients.
 
-    The other methods say when a fit begins and ends, and what a checkpoint has to hold of the clients.
+    The other methods begin and end a fit, and read and write the clients' part of a checkpoint.
     """
 
     capabilities: Capabilities
 
     @abstractmethod
     def open(self, description: Description) -> None:
-        """Learns who the clients are; nothing is trained yet.
+        """Takes the description of the federation, before anything is trained.
 
         Args:
             description: The federation.
         """
 
     def meet(self, trainer: Trainer) -> None:  # noqa: B027 (for those that make data of their own)
-        """Sees the Trainer before its data are set up; the first hook of every fit, validation and test."""
+        """Sees the Trainer before its data are set up; called first in every fit, validation and test."""
 
     @abstractmethod
     def prepare(self, trainer: Trainer, anew: bool) -> None:
         """Makes the clients ready to train or to be measured.
 
         Args:
-            trainer: The federation's.
-            anew: Whether schedules begin; else they stay where a fit of another Trainer left them.
+            trainer: The federation's Trainer.
+            anew: Whether schedules begin anew; else they continue from a fit with another Trainer.
 
         Raises:
-            ValueError: For what a client could not do.
+            ValueError: If a client could not do what the federation asks.
         """
 
     @abstractmethod
     def expect(self, clients: Sequence[ClientData]) -> None:
-        """Looks, before the first round, at what all clients hold.
+        """Checks the data of all clients before the first round.
 
         Args:
-            clients: All of them, where this process has their data.
+            clients: All clients whose data are in this process.
 
         Raises:
             ValueError: If a client could not do what will be asked of it.
@@ -71,15 +71,18 @@ class Engine(ABC):
 
     @abstractmethod
     def check(self, clients: Sequence[ClientData]) -> None:
-        """Refuses, in the first round, a cohort with a client that could not measure what its scheduler waits for.
+        """Refuses, in the first round, clients that cannot measure what their scheduler waits for.
+
+        Args:
+            clients: The cohort.
 
         Raises:
-            ValueError: With the client.
+            ValueError: If there is such a client; the message names it.
         """
 
     @abstractmethod
     def enter(self, clients: Sequence[ClientData]) -> None:
-        """Takes the data of clients that may be asked next, where it shares memory with who has them."""
+        """Takes the data of the clients that may be asked next, if it shares memory with their owner."""
 
     @abstractmethod
     def exchange(
@@ -90,56 +93,57 @@ class Engine(ABC):
         A client that fails or is late yields a reply with an `error`, never an exception.
 
         Args:
-            verb: `"train"`, `"gradient"`, `"evaluate"`, `"count"`, or a method of the algorithm's client half.
-            messages: What each is sent, by its id.
-            timeout: Seconds that a client may take. Default: any time.
+            verb: `"train"`, `"gradient"`, `"evaluate"`, `"count"`, or a method of the algorithm's client
+                half.
+            messages: Message to each client, by its id.
+            timeout: Seconds that a client may take. Default: no limit.
         """
 
     @abstractmethod
     def undo(self, client: int) -> None:
-        """Puts back what a client kept before its last answer, which the server does not take."""
+        """Restores what a client kept before its last answer, which the server does not accept."""
 
     def end_round(self) -> None:  # noqa: B027 (nothing to do for an engine whose clients count for themselves)
-        """Schedules that count rounds go on."""
+        """Steps the schedules that count rounds."""
 
     @abstractmethod
     def keep(self, group: str) -> None:
-        """Lets all clients forget what they keep but for one group of tensors."""
+        """Makes all clients forget what they keep, except for one group of tensors."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """What clients keep (`"clients"`, by id), and of every architecture the schedule and the start (`"slots"`)."""
+        """Returns the clients' states (`"clients"`, by id), and of each architecture its `"slots"`."""
 
     @abstractmethod
     def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:
-        """Hands back what a checkpoint holds of clients; without `slots`, schedules begin anew."""
+        """Restores the clients' part of a checkpoint; without `slots`, schedules begin anew."""
 
     def show(self, client: int, x: Tensors, buffers: Tensors) -> AbstractContextManager[LightningModule]:
-        """Within, a client's model, to be looked at by this process alone.
+        """Opens a context with a client's model, for looking at in this process.
 
         Args:
-            client: Its id.
-            x: The server's weights that its architecture has, by its own names.
-            buffers: The same of the buffers.
+            client: Id of the client.
+            x: The server's weights for its architecture, by the architecture's own names.
+            buffers: The server's buffers, likewise.
 
         Raises:
-            RuntimeError: If it is elsewhere.
+            RuntimeError: If clients work in other processes.
         """
         raise RuntimeError(self._elsewhere)
 
     @property
     def monitors(self) -> list[tuple[str, str]]:
-        """Who waits for which value at the clients, as far as this process knows."""
+        """What waits for which value of the clients, as far as this process knows."""
         return []
 
     def require_shared_memory(self, who: str) -> None:
-        """Refuses a callback that looks at what clients do, where they do it elsewhere.
+        """Refuses a callback that looks at clients' modules, if they are in other processes.
 
         Args:
-            who: What looks, for the message.
+            who: Name of the callback, for the message.
 
         Raises:
-            RuntimeError: If they do.
+            RuntimeError: If clients work in other processes.
         """
         if not self.capabilities.shares_memory:
             raise RuntimeError(
@@ -156,12 +160,12 @@ class Engine(ABC):
 
     @property
     def modules(self) -> list[LightningModule]:
-        """The modules that clients train, one for each architecture: for callbacks of this process alone.
+        """The modules that clients train, one for each architecture, for callbacks in this process.
 
         Raises:
-            RuntimeError: If they are elsewhere.
+            RuntimeError: If clients work in other processes.
         """
         raise RuntimeError(self._elsewhere)
 
     def close(self) -> None:  # noqa: B027 (nothing to end)
-        """Ends what was begun."""
+        """Ends what the engine has started."""

@@ -15,7 +15,10 @@ from lkd.federated.protocol.tensors import Groups, Tensors
 
 
 class Loop(Engine):
-    """Lets clients work one after the other in this process, in the order of the messages. The reference of all engines."""
+    """Engine that lets clients work one after the other in this process, in the order of the messages.
+
+    It is the reference of all engines.
+    """
 
     capabilities = Capabilities(shares_memory=True)
 
@@ -26,7 +29,7 @@ class Loop(Engine):
 
     @property
     def host(self) -> Host:
-        """The client side.
+        """The client side, in this process.
 
         Raises:
             RuntimeError: Before `open`.
@@ -36,31 +39,31 @@ class Loop(Engine):
         return self._host
 
     def open(self, description: Description) -> None:
-        """Copies the modules."""
+        """Creates the client side, which copies the modules."""
         self._host = Host(description, self._data.__getitem__)
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
-        """See `Engine.prepare`."""
+        """Prepares the modules, optimizers and loops of all architectures."""
         self.host.prepare(trainer, anew)
 
     def expect(self, clients: Sequence[ClientData]) -> None:
-        """See `Engine.expect`."""
+        """Checks the data of all clients for batches of one sample and for plateaus."""
         self.host.expect(clients)
 
     def check(self, clients: Sequence[ClientData]) -> None:
-        """See `Engine.check`."""
+        """Refuses clients that cannot measure what their plateau waits for."""
         self.host.check_plateaus(clients)
 
     def enter(self, clients: Sequence[ClientData]) -> None:
-        """Holds the data of these clients, and of no others."""
+        """Takes the data of these clients, and drops those of others."""
         self._data.clear()
         self._data.update({client.id: client for client in clients})
 
     def exchange(
         self, verb: str, messages: Mapping[int, Message], timeout: float | None = None
     ) -> Iterator[Reply]:
-        """See `Engine.exchange`."""
-        if not self._open:  # else what another exchange has brought may yet be put back
+        """Lets the clients work in turn, and yields each reply."""
+        if not self._open:  # an outer exchange's answers may still have to be undone
             self.host.settle()
         self._open += 1
         try:
@@ -70,36 +73,36 @@ class Loop(Engine):
             self._open -= 1
 
     def undo(self, client: int) -> None:
-        """See `Engine.undo`."""
+        """Restores what a client kept before its last answer."""
         self.host.undo(client)
 
     def end_round(self) -> None:
-        """See `Engine.end_round`."""
+        """Steps the schedules that count rounds."""
         self.host.end_round()
 
     def keep(self, group: str) -> None:
-        """See `Engine.keep`."""
+        """Makes all clients forget what they keep, except for one group."""
         self.host.store.keep(group)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Engine.state_dict`."""
+        """Returns the clients' states, and schedule and start per architecture."""
         return self.host.state_dict()
 
     def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:
-        """See `Engine.load_state_dict`."""
+        """Restores the clients' part of a checkpoint; without `slots`, schedules begin anew."""
         self.host.load_state_dict(clients, slots)
 
     @property
     def monitors(self) -> list[tuple[str, str]]:
-        """See `Engine.monitors`."""
+        """Plateaus and the values that they wait for."""
         found = [(slot.local_optimizer.plateau, type(slot.source).__name__) for slot in self.host.slots]
         return [(f"the plateau of {who}", str(p.configured.monitor)) for p, who in found if p is not None]
 
     @property
     def modules(self) -> list[LightningModule]:
-        """The copies that train; what is attached to them takes part in every client."""
+        """The copies on which clients train; what is attached to them takes part for every client."""
         return [slot.module for slot in self.host.slots]
 
     def show(self, client: int, x: Tensors, buffers: Tensors) -> AbstractContextManager[LightningModule]:
-        """See `Host.show`."""
+        """Opens a context with a client's model, see `Verbs.show`."""
         return self.host.show(client, x, buffers)

@@ -1,4 +1,4 @@
-"""What a process of our own is made from, as bytes; what belongs to this process stays here."""
+"""Serialization of what a worker process is built from, without what belongs to this process alone."""
 
 import io
 import types
@@ -11,14 +11,14 @@ from lkd.federated.engines.base import Engine
 
 
 def pickled(thing: Any, what: str) -> bytes:
-    """Bytes for a process of our own; Trainers, federations and engines are left out of them.
+    """Pickles a thing for a worker process of this user; Trainers, federations and engines are left out.
 
     Args:
-        thing: Anything, lambdas and classes of a script in it, too.
-        what: What to call it in the message.
+        thing: Any object; it may contain lambdas and classes of a script.
+        what: Name of the thing, for the message.
 
     Raises:
-        ValueError: If something in it cannot be given to another process.
+        ValueError: If something in it cannot be pickled.
     """
     into = io.BytesIO()
     try:
@@ -32,12 +32,12 @@ def pickled(thing: Any, what: str) -> bytes:
 
 
 def _nothing() -> None:
-    """In place of what belongs to this process."""
+    """Stands for an object that belongs to this process."""
 
 
 class _Pickler(cloudpickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
-        """Leaves out what belongs to this process."""
+        """Replaces Trainers, engines and federations by None."""
         owner = obj.__self__ if isinstance(obj, types.MethodType) else obj
         if isinstance(owner, Trainer | Engine) or hasattr(type(owner), "architectures"):
             return _nothing, ()

@@ -1,4 +1,4 @@
-"""Clients in processes of their own, which see nothing of the federation but messages."""
+"""Engine with clients in processes of their own, which see only messages of the federation."""
 
 import tempfile
 import time
@@ -25,27 +25,29 @@ from lkd.federated.protocol.tensors import Groups, Tensors, moved
 from lkd.federated.protocol.wire import pack, unpack
 
 GRACE = 10.0
-"""Seconds beyond its time after which a worker that does not answer is ended."""
+"""Seconds beyond a client's time limit after which its process is ended, if it does not answer."""
 START = 300.0
-"""Seconds that a worker may take to begin."""
+"""Seconds that a process may take to start."""
 
 
 class Processes(Engine):
-    """Lets clients work in spawned processes, each for the clients whose ids fall to it.
+    """Engine with spawned processes, each of which works for its share of the clients.
 
-    A process makes data, modules and distillation itself, from a description that this one pickles once; after that
-    messages pass as bytes of tensors and plain values, which run nothing when they are read. What clients keep lies in files of
-    theirs. A client's work is the same bits as with `Loop` where torch has as many threads. Callbacks that look at
-    clients' modules, such as `HeadReport`, need `Loop`. A script that is run by itself needs `if __name__ == "__main__":`.
+    Each process creates data, modules and distillation itself, from a description that this process pickles
+    once. After that, messages pass as bytes of tensors and plain values; reading them executes nothing. The
+    clients' states are files. A client's work gives the same bits as with `Loop` if torch has as many
+    threads. Callbacks that look at clients' modules, such as `HeadReport`, need `Loop`. A script that is run
+    directly needs `if __name__ == "__main__":`.
 
     Args:
-        workers: Processes. Default 2.
-        threads: Of torch in each. Default 1.
-        start_timeout: Seconds that a process may take to begin, which is to import and to load the data. Default 300.
+        workers: Number of processes. Default 2.
+        threads: Threads of torch in each process. Default 1.
+        start_timeout: Seconds that a process may take to start, with imports and loading of the data. Default
+            300.
         keep: Whether the processes stay for another fit. Default: they end with this one.
 
     Raises:
-        ValueError: For numbers below 1.
+        ValueError: For `workers` or `threads` below 1, or a `start_timeout` that is not above 0.
 
     Example:
         >>> Processes(workers=4).capabilities.shares_memory
@@ -72,17 +74,17 @@ class Processes(Engine):
         self._open = 0
 
     def meet(self, trainer: Trainer) -> None:
-        """Notes the data module before it is set up: each process sets up its own."""
+        """Pickles the data module before it is set up, since each process sets up its own."""
         data = cast(Any, trainer).datamodule
         self._data = None if data is None else pickled(data, "data")
 
     def open(self, description: Description) -> None:
-        """See `Engine.open`; what clients of another federation have kept is forgotten."""
+        """Takes the description of the federation, and forgets the clients' states of another one."""
         self._description, self._job = description, None
         self._store.load_state_dict({})
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
-        """Describes the federation to the processes, which begin here."""
+        """Starts the processes, and sends them the description of the federation."""
         self._trainer = trainer
         self._device = trainer.strategy.root_device
         if self._job is not None and not anew:
@@ -137,21 +139,21 @@ class Processes(Engine):
             raise (RefusalError if reply.refused else RuntimeError)(reply.error)
 
     def expect(self, clients: Sequence[ClientData]) -> None:
-        """Each process has looked at all clients when it began."""
+        """Does nothing: each process has checked all clients when it started."""
 
     def check(self, clients: Sequence[ClientData]) -> None:
-        """Each process has."""
+        """Does nothing: each process has checked all clients when it started."""
 
     def enter(self, clients: Sequence[ClientData]) -> None:
-        """Their data stay where they are."""
+        """Does nothing: the data stay in the processes."""
 
     def exchange(
         self, verb: str, messages: Mapping[int, Message], timeout: float | None = None
     ) -> Iterator[Reply]:
-        """See `Engine.exchange`; clients of different processes work side by side.
+        """Sends clients their messages and yields the replies; processes work side by side.
 
         Raises:
-            RuntimeError: Within another exchange.
+            RuntimeError: If another exchange is not finished.
         """
         if self._open:
             raise RuntimeError("engine=Processes: one exchange at a time; take all replies before the next.")
@@ -192,11 +194,11 @@ class Processes(Engine):
                     yield reply
         finally:
             self._open = 0
-            for worker in busy:  # whose reply nobody waits for any more
+            for worker in busy:  # nobody waits for these replies any more
                 worker.end()
 
     def _take(self, worker: Worker, client: int, there: bool, timeout: float | None) -> Reply:
-        """The reply of a worker that has answered, has died, or is late; one that lives no more is replaced."""
+        """Returns the reply of a worker that has answered, died or is late; restarts a dead one."""
         if not there:
             worker.end()
             self._again(worker)
@@ -225,25 +227,25 @@ class Processes(Engine):
         return client // ranks % self.workers
 
     def undo(self, client: int) -> None:
-        """See `Engine.undo`."""
+        """Restores what a client kept before its last answer."""
         self._pool[self._place_of(client)].send({"do": "undo", "client": client})
 
     def end_round(self) -> None:
-        """Nothing: a message says which round it is."""
+        """Does nothing: each message says which round it is."""
 
     def keep(self, group: str) -> None:
-        """See `Engine.keep`."""
+        """Makes all clients forget what they keep, except for one group."""
         self._store.keep(group)
 
     def state_dict(self) -> dict[str, Any]:
-        """What lies in the clients' files; schedules follow from the number of the round."""
+        """Returns the clients' states from their files; schedules follow from the number of the round."""
         slots: list[dict[str, Any]] = [
             {"rounds": 0, "groups": [], "scheduler": None, "start": start} for start in self._start
         ]
         return {"clients": self._store.state_dict(), "slots": slots}
 
     def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:
-        """See `Engine.load_state_dict`."""
+        """Restores the clients' part of a checkpoint."""
         self._store.load_state_dict(clients)
         for kind, slot in enumerate(slots or ()):
             self._start[kind] |= moved(slot.get("start", {}), "cpu")
@@ -252,7 +254,7 @@ class Processes(Engine):
             worker.send({"do": "start"}, body)
 
     def close(self) -> None:
-        """Ends the processes; what clients keep stays in their files."""
+        """Ends the processes; the clients' states stay in their files."""
         if not self.keep_processes:
             for worker in self._pool:
                 worker.end()
@@ -263,7 +265,7 @@ class Processes(Engine):
 
 
 def _start(model: LightningModule, personal: Sequence[str]) -> Tensors:
-    """What of a module does not travel with messages: new clients start from it."""
+    """Returns the tensors of a module that do not travel with messages; new clients start from them."""
     names = split_names(model, model, personal)
     travels = {*names.shared, *names.buffers}
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}

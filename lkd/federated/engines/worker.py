@@ -1,4 +1,4 @@
-"""A worker process of `Processes` as its owner sees it: the process, and the pipe to it."""
+"""A worker process of `Processes`, as this process sees it."""
 
 import contextlib
 import multiprocessing
@@ -11,7 +11,7 @@ from lkd.federated.protocol.wire import unpack
 
 
 class Worker:
-    """A process and the pipe to it."""
+    """Worker process with the pipe to it."""
 
     def __init__(self) -> None:
         self._process: Any = None
@@ -19,11 +19,11 @@ class Worker:
 
     @property
     def lives(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is alive."""
         return self._process is not None and self._process.is_alive()
 
     def begin(self) -> None:
-        """Starts it, if it is not there."""
+        """Starts the process, if it is not alive."""
         if self.lives:
             return
         context = multiprocessing.get_context("spawn")
@@ -33,19 +33,19 @@ class Worker:
         theirs.close()
 
     def send(self, command: dict[str, Any], body: bytes = b"") -> None:
-        """Sends a command; one that has died is noticed when it should answer."""
+        """Sends a command; if the process has died, that is noticed when it should answer."""
         with contextlib.suppress(OSError):
             self.pipe.send_bytes(frame(command, body))
 
     def receive(self, seconds: float) -> Reply | None:
-        """Its reply; None if it ends or takes longer."""
+        """Returns its reply; None if it ends or takes longer."""
         try:
             return unpack(self.pipe.recv_bytes(), Reply) if self.pipe.poll(seconds) else None
         except (EOFError, OSError):
             return None
 
     def end(self) -> int | None:
-        """Ends it; returns its exit code."""
+        """Ends the process; returns its exit code."""
         if self._process is None:
             return None
         self.pipe.close()

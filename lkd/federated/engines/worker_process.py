@@ -1,4 +1,4 @@
-"""A worker process of `Processes`: it answers for its clients until its pipe is closed."""
+"""The main loop of a worker process, which answers for its clients until its pipe is closed."""
 
 import json
 import logging
@@ -18,28 +18,28 @@ from lkd.federated.protocol.wire import pack, unpack
 
 
 def frame(command: dict[str, Any], body: bytes = b"") -> bytes:
-    """A command as JSON, and the message that goes with it."""
+    """Packs a command as JSON, with the message that goes with it."""
     head = json.dumps(command).encode()
     return struct.pack("<I", len(head)) + head + body
 
 
 def unframe(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The way back."""
+    """Unpacks a command and its message."""
     (length,) = struct.unpack("<I", data[:4])
     command: dict[str, Any] = json.loads(data[4 : 4 + length])
     return command, data[4 + length :]
 
 
 def serve(pipe: Connection) -> None:
-    """Works until the pipe is closed; the first command is a job.
+    """Carries out commands until the pipe is closed; the first one is a job.
 
     Args:
-        pipe: Commands come in, replies go out; both as bytes that run nothing, but for the job, which the process that
-            started this one has pickled.
+        pipe: Commands come in, replies go out, both as bytes that execute nothing when they are read. The job
+            alone is pickled, by the process that has started this one.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")  # the federation's process has said them
+    warnings.filterwarnings("ignore")  # the federation's process has shown them
     side: ClientSide | None = None
     while True:
         try:
@@ -55,14 +55,14 @@ def serve(pipe: Connection) -> None:
 
 
 def _begin(pipe: Connection, job: bytes) -> ClientSide | None:
-    """Makes the client side, and says whether that went well."""
+    """Creates the client side, and replies whether that went well."""
     try:
         description, place, clients, callbacks = cloudpickle.loads(job)
         data = cloudpickle.loads(clients) if isinstance(clients, bytes) else clients
         side = ClientSide(Job(description, place, data, callbacks))
     except Exception as error:
         refused = isinstance(error, ValueError | TypeError)
-        if not refused:  # a bug, which is read where it happened
+        if not refused:  # a bug, whose traceback is only known here
             traceback.print_exc()
         told = str(error) if refused else f"{type(error).__name__}: {error}"
         pipe.send_bytes(pack(Reply(error=told, refused=refused)))

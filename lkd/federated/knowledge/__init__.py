@@ -1,1 +1,1 @@
-"""Federated distillation: clients of any architecture exchange what they know, not what they are."""
+"""Federated distillation: clients of any architecture exchange knowledge in place of weights."""

@@ -1,4 +1,4 @@
-"""Detectors that exchange boxes on public frames, with everybody or along a graph."""
+"""Detectors that exchange boxes on public frames, with all others or along a graph."""
 
 from typing import TYPE_CHECKING
 
@@ -20,32 +20,34 @@ if TYPE_CHECKING:
 
 
 class BoxExchange(Algorithm):
-    """FedMD for detectors: cameras tell the boxes that they find in public frames, and learn the fused boxes.
+    """FedMD for detectors: cameras send the boxes that they find in public frames, and learn the fused boxes.
 
-    In a round, each camera sends its surest boxes; those of all cameras, or of its neighbours on a graph and its own,
-    are joined by weighted box fusion (Solovyev et al. 2021, arXiv:1910.13302), and the camera trains its own loss on
-    the public frames with the fused boxes as labels, then on its own frames. So any two detectors can learn from each
-    other, whatever their grids and families. The loop is that of FedMD (Li and Wang 2019, arXiv:1910.03581, Algorithm 1);
-    boxes in place of class scores are our choice, as averages of dense outputs need one grid. Travels: 11 bytes a box
-    and 4 a frame, up; the same of the fused boxes, down. Without a graph that is once to and from a server; on a graph the
-    fused boxes stand for what the neighbours sent.
+    In a round, each camera sends its most confident boxes. Those of all cameras, or of the camera and its
+    neighbors on a graph, are joined by weighted box fusion (Solovyev et al. 2021, arXiv:1910.13302). Then the
+    camera trains its own loss on the public frames with the fused boxes as labels, and after that on its own
+    frames. So any two detectors can learn from each other, whatever their grids and families. The loop is
+    that of FedMD (Li and Wang 2019, arXiv:1910.03581, Algorithm 1); boxes in place of class scores are our
+    choice, as averages of dense outputs need one grid. Travels: 11 bytes per box and 4 per frame, up; the
+    same of the fused boxes, down. Without a graph, they travel once to a server and back; on a graph, the
+    fused boxes stand for what the neighbors sent.
 
     Args:
-        topology: Who learns from whom; None: everybody from everybody.
+        topology: Who learns from whom; None: everybody learns from everybody.
         samples: Public frames in a round, drawn anew each round; None for all.
         score_threshold: Boxes of a lower score are not sent.
         top: Most boxes of a frame.
-        iou_threshold: Overlap above which boxes are one.
-        fused_threshold: Fused boxes of a lower score are not learnt.
-        confidence: Score of a fused box: `"mean"`, where a box of score s that only one of N cameras sees is fused to
-            s / N, or `"max"`, of the surest camera, which keeps what one alone knows, and what one alone imagines.
+        iou_threshold: Overlap above which boxes count as one.
+        fused_threshold: Fused boxes of a lower score are not learned.
+        confidence: Score of a fused box. With `"mean"` a box that only one of N cameras sees, with score s,
+            gets s / N. `"max"` is the score of the most confident camera, which keeps what only one camera
+            knows or imagines.
         epochs: Passes over the public frames in a round.
         batch_size: Frames in a step.
         warmup: Rounds of private training before the first exchange.
 
     Raises:
-        ValueError: For numbers out of range; in the first round, for data without public frames or modules without
-            `detect`.
+        ValueError: For numbers out of range; in the first round, for data without public frames or modules
+            without `detect`.
 
     Example:
         >>> BoxExchange(score_threshold=0.25).epochs
@@ -85,8 +87,8 @@ class BoxExchange(Algorithm):
         self.epochs, self.batch_size, self.warmup = epochs, batch_size, warmup
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Cameras tell, boxes are fused for each, cameras learn and train."""
-        server.public  # noqa: B018  # there must be some before anything is trained
+        """Collects the cameras' boxes, fuses them for each camera, and lets cameras learn and train."""
+        server.public  # noqa: B018  # raises without public data, before anything is trained
         if self.topology is not None and server.index == 0:
             self.topology.check(server.population)
         edges = None if self.topology is None else self.topology.edges(server.population, server.index)
@@ -103,12 +105,12 @@ class BoxExchange(Algorithm):
         return server.mean(server.train(knowledge=fused, config=config))["delta"]
 
     def _fuse(self, told: list[ClientReply]) -> Tensors:
-        """The joint boxes of some cameras, frame by frame, packed."""
+        """Fuses the packed boxes of some cameras, frame by frame."""
         packed = [t.knowledge for t in told]
         return fuse(packed, self.iou_threshold, self.fused_threshold, self.confidence)
 
     def tell_boxes(self, context: ClientContext) -> None:
-        """At the camera: its boxes in the round's public frames."""
+        """Finds a camera's boxes in the round's public frames, and replies them."""
         context.reply_tensors = find(
             context.module,
             context.public,
@@ -120,7 +122,7 @@ class BoxExchange(Algorithm):
         )
 
     def begin(self, context: ClientContext) -> None:
-        """At the camera, before its own frames: learns the fused boxes."""
+        """Lets a camera learn the fused boxes, before it trains on its own frames."""
         if "counts" in context.knowledge:
             learn(
                 context.module,
@@ -133,7 +135,7 @@ class BoxExchange(Algorithm):
                 self.epochs,
                 self.batch_size,
             )
-            context.loop.local_optimizer.begin_client()  # momentum of the public pass is not that of private training
+            context.loop.local_optimizer.begin_client()  # no momentum from the public pass
 
     def _rows(self, context: ClientContext) -> np.ndarray:
         return draw(context.config["seed"], context.round, len(context.public), self.samples)
@@ -142,13 +144,17 @@ class BoxExchange(Algorithm):
 def fuse(
     packed: list[Tensors], iou_threshold: float, fused_threshold: float, confidence: Confidence = "mean"
 ) -> Tensors:
-    """Weighted box fusion of several detectors' packed boxes, frame by frame.
+    """Fuses several detectors' packed boxes, frame by frame.
 
     Args:
-        packed: See `lkd.federated.knowledge.common.box_codec.pack`, of the same frames.
-        iou_threshold: Overlap above which boxes are one.
+        packed: Boxes of each detector in the same frames, see
+            `lkd.federated.knowledge.common.box_codec.pack`.
+        iou_threshold: Overlap above which boxes count as one.
         fused_threshold: Fused boxes of a lower score are left out.
-        confidence: See `weighted_box_fusion`.
+        confidence: Score of a fused box, see `weighted_box_fusion`.
+
+    Returns:
+        The fused boxes, packed.
     """
     frames = zip(*[unpack(one) for one in packed], strict=True)
     joint = [weighted_box_fusion(frame, iou_threshold, confidence) for frame in frames]

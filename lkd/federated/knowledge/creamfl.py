@@ -1,4 +1,4 @@
-"""CreamFL: clients of different modalities exchange what they make of public samples, and contrast it."""
+"""CreamFL: clients of different modalities exchange and contrast representations of public samples."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -40,50 +40,56 @@ if TYPE_CHECKING:
 
 
 class CreamFL(Algorithm):
-    """Clients contrast their representations of public samples with the server's, which learns from an ensemble of theirs.
+    """Contrastive exchange of representations of public samples between clients and server.
 
-    Yu, Liu, Wang, Xu and Liu, "Multimodal Federated Learning via Contrastive Representation Ensemble", ICLR 2023,
-    arXiv:2302.08888. Representations are unit vectors z in R^D of public samples, one in each modality that a model has.
-    The first architecture, `Federation(model=...)`, is the server's model, and needs all modalities; those of
-    clients may be any, `other_models` among them. In a round:
+    Yu, Liu, Wang, Xu and Liu, "Multimodal Federated Learning via Contrastive Representation Ensemble", ICLR
+    2023, arXiv:2302.08888. Representations are unit vectors z in R^D of public samples, one in each modality
+    that a model has. The first architecture, `Federation(model=...)`, is the server's model, and needs all
+    modalities. Clients may have any modalities; their architectures are in `other_models`. In a round:
 
     1. The server learns to tell which modalities belong to the same public sample: `pairs` times `pair_loss`.
     2. It sends its representations G^m of the round's public samples, in all modalities m.
-    3. Clients train on their own data, and then on the public samples with the mean over their modalities a of
-       `inter mean_{b != a} -log softmax_j(z_i^a . G_j^b / T)_i` (all of the round's samples are negatives) plus
-       `intra model_contrast`: towards G_i^a, away from z_i^a of the client as it was before this round (MOON).
-    4. They tell their z. The server joins those of each modality a: sample i of client k has the weight
-       `softmax_k(mean_{b != a} log softmax_j(z_i^k . G_j^b / T')_i)`, so that who finds the sample in other modalities counts most.
-    5. Its model learns the sums: `kd` times their mean squared difference, over D, for each modality, all added.
+    3. Clients train on their own data, and then on the public samples with the mean over their modalities a
+       of `inter mean_{b != a} -log softmax_j(z_i^a . G_j^b / T)_i` (all of the round's samples are negatives)
+       plus `intra model_contrast`: towards G_i^a, away from z_i^a of the client as it was before this round
+       (MOON).
+    4. Clients reply their z. The server joins those of each modality a: sample i of client k has the weight
+       `softmax_k(mean_{b != a} log softmax_j(z_i^k . G_j^b / T')_i)`. A client that finds the sample in other
+       modalities counts most.
+    5. The server's model learns the sums: `kd` times their mean squared difference, over D, added over the
+       modalities.
 
-    Steps 2 to 5, both temperatures and `kd`, `inter` and `intra` are those of the authors' code; the numbers of the paper's
-    equations could not be checked. There, modalities are two, a client that has both adds its two inter-modal losses
-    instead of averaging them, contrasts follow each local epoch, and step 1 is the server's own task, image-text retrieval
-    with another loss. `pair_loss` takes its place here, because it asks for no labels, and its weight is our choice. A
-    modality of which nobody of a round tells is not distilled. A sample of which modality dropout takes a modality away
-    takes no part in the pairs of that modality, and adds a constant to the other losses. Labels do not reach the server: of its model, encoders and projections
-    learn, and heads stay as they are.
+    Steps 2 to 5, both temperatures and `kd`, `inter` and `intra` are those of the authors' code; the numbers
+    of the paper's equations could not be checked. The authors' code has two modalities. A client that has
+    both adds its two inter-modal losses instead of averaging them, contrasts follow each local epoch, and
+    step 1 is the server's own task, image-text retrieval with another loss. Here `pair_loss` replaces that
+    task, because it needs no labels; its weight is our choice. A modality that no client of a round has is
+    not distilled. A sample that lacks a modality by dropout takes no part in the pairs of that modality, and
+    adds a constant to the other losses. Labels do not reach the server: encoders and projections of its model
+    learn, its heads stay as they are.
 
-    Travels, of N public samples: N x D numbers for each modality that the client has up, N x D for each of the server's
-    down (none with `inter` and `intra` at 0); no weights. Which samples follows from the seed.
+    Travels, of N public samples: N x D numbers for each modality that the client has up, N x D for each of
+    the server's down (none with `inter` and `intra` at 0); no weights. Which samples follows from the seed.
 
     Args:
         inter: Weight of the contrast between modalities.
-        intra: Weight of the contrast with the client's former self. With both at 0 clients train alone.
+        intra: Weight of the contrast with the client's former model. With both at 0 clients train alone.
         kd: Weight of the distillation at the server; 0 for none.
         pairs: Weight of the server's own contrast; 0 for none.
         temperature: T of all losses.
         score_temperature: T' of the ensemble's weights.
-        samples: Public samples in a round, drawn anew each round, at most as many as there are; None for all of them.
+        samples: Public samples in a round, drawn anew each round, at most as many as there are; None for all
+            of them.
         epochs: Passes over them, of clients and server.
         batch_size: Samples in a step.
-        layer: Layers that give the representations `(B, D)`, with `{modality}` in the place of the modality.
-        modalities: Those that take part. Default: all that a module's `network.modalities` names.
+        layer: Layers that give the representations `(B, D)`, with `{modality}` as the placeholder of the
+            modality.
+        modalities: Modalities that take part. Default: all that a module's `network.modalities` names.
 
     Raises:
-        ValueError: For numbers out of range, and, before anybody trains, if there are no public data, a sample of them lacks
-            a modality, representations have different sizes, the server's model lacks a client's modality, or a module does
-            not say which it has.
+        ValueError: For numbers out of range, and, before any training, if there are no public data, a public
+            sample lacks a modality, representations have different sizes, the server's model lacks a client's
+            modality, or a module does not say which modalities it has.
 
     Example:
         >>> CreamFL(samples=1000).temperature
@@ -121,14 +127,14 @@ class CreamFL(Algorithm):
         self._checked = False
 
     def setup(self, x: Tensors) -> None:
-        """Clients are looked at anew."""
+        """Makes the next round check the clients again."""
         self._checked = False
 
     def _layers(self, module: LightningModule) -> dict[str, str]:
         return modal_layers(module, self.layer, self.modalities)
 
     def _rows(self, seed: int, round: int, size: int) -> np.ndarray:
-        """Numbers of the round's public samples, none of them twice."""
+        """Draws the numbers of the round's public samples, none of them twice."""
         return draw(seed, round, size, None if self.samples is None else min(self.samples, size))
 
     def _represent(self, context: ClientContext) -> dict[str, Tensor]:
@@ -142,15 +148,15 @@ class CreamFL(Algorithm):
         )
 
     def begin(self, context: ClientContext) -> None:
-        """At the client: what it makes of the public samples before it trains."""
+        """Computes the client's representations of the public samples before it trains."""
         context.scratch["former"] = self._represent(context) if self.intra else {}
 
     def finish(self, context: ClientContext) -> Lists:
-        """At the client, after private training: contrasts, and tells its representations."""
+        """Contrasts after private training, and replies the client's representations."""
         bank, layers = of_each(context.knowledge, "global"), self._layers(context.module)
-        if layers and bank and (self.intra or len(bank) > 1):  # else there is nothing to learn
+        if layers and bank and (self.intra or len(bank) > 1):  # otherwise the loss would be constant
             rows = self._rows(context.config["seed"], context.round, len(context.public))
-            context.loop.local_optimizer.begin_client()  # momentum of private training is not the contrast's
+            context.loop.local_optimizer.begin_client()  # no momentum from private training
             with torch.enable_grad():
                 distill(
                     context.module,
@@ -170,7 +176,7 @@ class CreamFL(Algorithm):
         return {}
 
     def _contrast(self, modalities: list[str], bank: Tensors, former: Tensors) -> Compare:
-        """The client's loss on public samples, by their places in the round."""
+        """Builds the client's loss on public samples, by their places in the round."""
 
         def loss(given: list[Tensor], places: Tensor) -> Tensor:
             each = []
@@ -189,7 +195,7 @@ class CreamFL(Algorithm):
         return loss
 
     def round(self, server: "ServerRound") -> Tensors:
-        """The server learns pairs, clients train and contrast, the server learns their ensemble."""
+        """Trains the server on pairs, the clients on their data, and the server on their ensemble."""
         public, model = server.public, server.models[0]
         self._check(server)
         layers, rows = self._layers(model), self._rows(server.seed, server.index, len(public))
@@ -210,15 +216,15 @@ class CreamFL(Algorithm):
         return {}
 
     def ensemble(self, modality: str, told: Tensor, bank: dict[str, Tensor]) -> Tensor:
-        """What clients say in a modality, weighted by how well it finds the samples in the server's other modalities.
+        """Joins the clients' representations, weighted by their scores against the other modalities.
 
         Args:
-            modality: Which.
-            told: `(K, N, D)`, float64.
+            modality: Name of the modality.
+            told: Representations of the clients, `(K, N, D)`, float64.
             bank: The server's representations `(N, D)` by modality.
 
         Returns:
-            `(N, D)`.
+            Sums `(N, D)`.
         """
         others = [g.to(told) for b, g in bank.items() if b != modality]
         scores = [cross_modal_scores(own, others, self.score_temperature) for own in told]
@@ -233,7 +239,7 @@ class CreamFL(Algorithm):
         return self.pairs * pair_loss([unit(z.flatten(1)) for z in given], self.temperature)
 
     def _digest(self, modalities: list[str], targets: dict[str, Tensor], device: torch.device) -> Compare:
-        """The server's loss on the sums, by the samples' places in the round."""
+        """Builds the server's loss on the sums, by the samples' places in the round."""
         moved = {m: target.to(device) for m, target in targets.items()}
 
         def loss(given: list[Tensor], places: Tensor) -> Tensor:
@@ -244,7 +250,7 @@ class CreamFL(Algorithm):
         return loss
 
     def _check(self, server: "ServerRound") -> None:
-        """Refuses, before anybody works, representations that cannot be compared."""
+        """Refuses, before any training, representations that cannot be compared."""
         if self._checked:
             return
         check_modalities(self.modalities, server.models)

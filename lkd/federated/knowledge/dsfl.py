@@ -1,4 +1,4 @@
-"""DS-FL: clients and server learn the sharpened mean of what the clients say of open data."""
+"""DS-FL: clients and server learn the sharpened mean of the clients' predictions on open data."""
 
 import math
 from typing import TYPE_CHECKING, Literal, get_args
@@ -18,12 +18,13 @@ Aggregation = Literal["entropy_reduction", "enhanced", "mean"]
 
 
 def entropy_reduction(probabilities: Tensor, temperature: float = 0.1) -> Tensor:
-    """Entropy reduction aggregation (ERA), `softmax(1/K sum_k p_k / T)`; Itahara et al. 2021.
+    """Sharpens the mean of probabilities by entropy reduction, `softmax(1/K sum_k p_k / T)`.
 
-    The softmax is of probabilities, which lie in [0, 1]: T = 1 flattens them, to at most e / (e + C - 1) of C classes.
+    Itahara et al. 2021. The softmax is taken of probabilities, which lie in [0, 1]: T = 1 flattens them, to
+    at most e / (e + C - 1) of C classes.
 
     Args:
-        probabilities: `(K, N, C)`, a client a row.
+        probabilities: `(K, N, C)`, one row per client.
         temperature: T, above 0; the smaller, the sharper.
 
     Returns:
@@ -38,12 +39,13 @@ def entropy_reduction(probabilities: Tensor, temperature: float = 0.1) -> Tensor
 
 
 def enhanced_entropy_reduction(probabilities: Tensor, beta: float = 2.0) -> Tensor:
-    """Enhanced entropy reduction aggregation, `p_c^beta / sum_j p_j^beta` of the mean p over the clients.
+    """Sharpens the mean p of probabilities to `p_c^beta / sum_j p_j^beta` (enhanced entropy reduction).
 
-    Azuma et al. 2025, arXiv:2504.19602, as in the authors' code. Unlike `entropy_reduction`, it has the mean in its middle: beta = 1.
+    Azuma et al. 2025, arXiv:2504.19602, as in the authors' code. Unlike `entropy_reduction`, it can leave the
+    mean as it is, with beta = 1.
 
     Args:
-        probabilities: `(K, N, C)`, a client a row.
+        probabilities: `(K, N, C)`, one row per client.
         beta: Above 0; above 1 it sharpens, below 1 it flattens.
 
     Returns:
@@ -58,28 +60,30 @@ def enhanced_entropy_reduction(probabilities: Tensor, beta: float = 2.0) -> Tens
 
 
 class DSFL(PublicExchange):
-    """Clients train, tell what they make of open data, and learn the sharpened mean, as does the server's model.
+    """Exchange of predictions on open data, whose sharpened mean clients and the server's model learn.
 
     Itahara, Nishio, Koda, Morikura and Yamamoto, "Distillation-Based Semi-Supervised Federated Learning for
-    Communication-Efficient Collaborative Training with Non-IID Private Data", IEEE Transactions on Mobile Computing
-    2021, arXiv:2008.06180. A round is: update on private data, predict the round's open samples, aggregate their
-    probabilities, broadcast, and distil, `w <- w - eta d CE(target, softmax(f(w, x))) / dw`, at the clients and at the
-    server. Aggregation is ERA, see `entropy_reduction`, or the simple mean of probabilities (SA). Formulas, order and
-    T = .1 are as in public implementations, one of the authors' group; the numbers of the equations could not be checked,
-    and samples, epochs and batch size are from memory. The distillation has the module's own optimizer, and no factor T^2,
-    as the student's temperature is 1. The server's model is the federation's `model`; it learns from targets alone.
-    Travels: see `PublicExchange`; each sends logits, of which the server takes the softmax, which are as many numbers.
+    Communication-Efficient Collaborative Training with Non-IID Private Data", IEEE Transactions on Mobile
+    Computing 2021, arXiv:2008.06180. A round is: update on private data, predict the round's open samples,
+    aggregate their probabilities, broadcast, and distill, `w <- w - eta d CE(target, softmax(f(w, x))) / dw`,
+    at the clients and at the server. Aggregation is ERA, see `entropy_reduction`, or the simple mean of
+    probabilities (SA). Formulas, order and T = .1 are as in public implementations, one of the authors'
+    group; the numbers of the equations could not be checked, and samples, epochs and batch size are from
+    memory. The distillation uses the module's own optimizer, and no factor T^2, as the student's temperature
+    is 1. The server's model is the federation's `model`; it learns from the targets alone. Travels: see
+    `PublicExchange`; clients send logits, of which the server takes the softmax, as many numbers.
 
     Args:
         aggregation: `"entropy_reduction"`, `"enhanced"` (see `enhanced_entropy_reduction`) or `"mean"`.
         temperature: T of the entropy reduction.
-        beta: Exponent of the enhanced one.
+        beta: Exponent of the enhanced entropy reduction.
         samples: Open samples in a round; None for all of them.
         epochs: Passes over them.
         batch_size: Samples in a step.
-        server_epochs: Passes of the server's model; 0 leaves it as it is. Default: as the clients.
+        server_epochs: Passes of the server's model; 0 leaves it as it is. Default: as `epochs`.
         layer: Layer that gives the logits; `""` is the module's output.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range or another aggregation.
@@ -113,7 +117,7 @@ class DSFL(PublicExchange):
         self.server_epochs = epochs if server_epochs is None else server_epochs
 
     def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor:
-        """The mean of the probabilities, sharpened."""
+        """Sharpens the mean of the probabilities."""
         if self.aggregation == "mean":
             return consensus(logits)
         if self.aggregation == "enhanced":
@@ -121,11 +125,11 @@ class DSFL(PublicExchange):
         return entropy_reduction(logits.softmax(-1), self.temperature)
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross entropy with the targets."""
+        """Computes the cross entropy with the targets."""
         return soft_cross_entropy(logits, targets)
 
     def learn(self, server: "ServerRound", targets: Tensor, size: int) -> None:
-        """The server's model distils, too."""
+        """Distills into the server's model, too."""
         rows = self.rows(server.seed, server.index, size)
         at_server(
             server,

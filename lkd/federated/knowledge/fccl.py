@@ -1,4 +1,4 @@
-"""FCCL: clients correlate their logits with everybody's on public data, and do not forget on their own."""
+"""FCCL: clients correlate their logits on public data, and keep what they knew on their own."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +22,24 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 MODELS = "former_models"
-"""Attribute of the module that trains which holds the models that it once was."""
+"""Attribute of the training module that holds the client's former models."""
 FORMER = ("previous", "pretrained")
-"""What a client keeps of itself: after its last round, and after its training alone."""
+"""A client's former models: after its last round, and after its training alone."""
 
 
 def cross_correlation_loss(student: Tensor, teacher: Tensor, lam: float = 0.0051) -> Tensor:
-    """`sum_u (1 - M_uu)^2 + lam sum_u sum_{v != u} (1 + M_uv)^2`, M_uv being the correlation of logits u and v.
+    """Returns `sum_u (1 - M_uu)^2 + lam sum_u sum_{v != u} (1 + M_uv)^2` of the logits' correlation M.
 
-    The correlation is over the batch, of the student's logit of class u and the teacher's of class v: the same class is
-    to agree, different classes are to be opposed (-1 and not Barlow Twins' 0, as in the authors' code; there the
-    correlation is short by the factor (B - 1) / B). A class whose logit is the same for the whole batch, and a batch
-    of one sample, correlate with nothing and have no gradient. Summed over classes, so that it does not depend on B.
+    M_uv is the correlation, over the batch, of the student's logit of class u and the teacher's of class v.
+    The same class should agree, different classes should be opposed (-1 and not Barlow Twins' 0, as in the
+    authors' code; there the correlation is smaller by the factor (B - 1) / B). A class whose logit is the
+    same for the whole batch, and a batch of one sample, correlate with nothing and have no gradient. The loss
+    is summed over classes and does not depend on B.
 
     Args:
         student: `(B, C)`.
         teacher: `(B, C)`; no gradient flows into it.
-        lam: Weight of different classes.
+        lam: Weight of the pairs of different classes.
 
     Example:
         >>> import torch
@@ -54,36 +55,38 @@ def cross_correlation_loss(student: Tensor, teacher: Tensor, lam: float = 0.0051
 
 
 def _normalized(logits: Tensor) -> Tensor:
-    """Columns without their mean, of length 1."""
+    """Centers the columns, and scales them to length 1."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     away = logits - logits.mean(0)
     return away * away.square().sum(0).clamp_min(1e-12).rsqrt()
 
 
 class FCCL(PublicExchange):
-    """Clients learn from others on public data by correlation, and on their own data from what they were.
+    """Exchange by correlation on public data, with distillation from a client's former models on its own.
 
-    Huang, Ye and Du, "Learn from Others and Be Yourself in Heterogeneous Federated Learning", CVPR 2022. In a round,
-    clients tell logits of public samples and learn their mean by `cross_correlation_loss`. Then each trains on its own
-    data with `L + inter KL(previous || model) + intra KL(pretrained || model)`, mean over the batch: what it was after
-    its last round knows of others' domains, what it was after training alone knows its own. Loss and weights are as in
-    the authors' code; the numbers of the equations could not be checked. Logits are exchanged once a round, as in the
-    paper; in the authors' code they are told anew at every step, in train mode.
+    Huang, Ye and Du, "Learn from Others and Be Yourself in Heterogeneous Federated Learning", CVPR 2022. In a
+    round, clients send logits of public samples and learn their mean by `cross_correlation_loss`. Then each
+    trains on its own data with `L + inter KL(previous || model) + intra KL(pretrained || model)`, mean over
+    the batch: the model after its last round knows other domains, the model after training alone knows its
+    own. Loss and weights are as in the authors' code; the numbers of the equations could not be checked.
+    Logits are exchanged once per round, as in the paper; in the authors' code they are computed anew at every
+    step, in train mode.
 
-    The first `warmup` rounds are the training alone. With 0 of them, the weights that clients start from are the
-    pretrained ones; a client that is first drawn later has trained alone after its first round. Both former models are
-    asked in eval mode. A client keeps two models. Travels: see `PublicExchange`.
+    The first `warmup` rounds are the training alone. With 0 of them, the pretrained weights are those that
+    clients start from; a client that is first drawn later has trained alone after its first round. Both
+    former models are used in eval mode. A client keeps two models. Travels: see `PublicExchange`.
 
     Args:
-        lam: Weight of different classes in the correlation.
+        lam: Weight of the pairs of different classes in the correlation.
         inter: Weight of the divergence from the previous model.
         intra: Weight of the divergence from the pretrained model.
         samples: Public samples in a round; None for all of them.
         epochs: Passes over them.
-        batch_size: Samples in a step; correlations are over these.
+        batch_size: Samples in a step, at least 2; correlations are over these.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range.
@@ -113,20 +116,20 @@ class FCCL(PublicExchange):
     def attach(self, module: LightningModule, example: Any) -> None:
         """Adds the divergences from the client's former models."""
         former = {name: copied(module, "client").eval() for name in FORMER}
-        vars(module)[MODELS] = former  # beside its layers, not among them
+        vars(module)[MODELS] = former  # not as layers, or they would train and travel with the module
         add_loss(module, self._extra, [self.layer], "train/former_loss")
 
     def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor:
-        """The mean of the logits."""
+        """Averages the logits over the clients."""
         return logits.mean(0)
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The correlation with the mean."""
+        """Computes the loss from the correlation with the mean."""
         return cross_correlation_loss(logits, targets, self.lam)
 
     @torch.no_grad()
     def begin(self, context: ClientContext) -> None:
-        """Learns from others, and takes up what it was."""
+        """Learns from other clients, and loads the client's former models."""
         if not self.warmup and not context.memory:
             self._remember(context, FORMER)
         with torch.enable_grad():
@@ -140,7 +143,7 @@ class FCCL(PublicExchange):
         context.scratch["former"] = {which: m for which, m in former.items() if self.weights_of[which]}
 
     def finish(self, context: ClientContext) -> Lists:
-        """Remembers itself for the next round."""
+        """Keeps the client's model for its next round."""
         alone = context.round < self.warmup or not context.memory
         self._remember(context, FORMER if alone else FORMER[:1])
         return {}

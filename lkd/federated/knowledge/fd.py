@@ -1,4 +1,4 @@
-"""FD: clients tell the mean output of each class."""
+"""FD: clients exchange their mean outputs of each class."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -25,22 +25,23 @@ if TYPE_CHECKING:
 class FD(Algorithm):
     """Federated distillation: a sample's target is the other clients' mean output for its class.
 
-    Jeong et al., "Communication-Efficient On-Device Machine Learning: Federated Distillation and Augmentation under
-    Non-IID Private Data", 2018, arXiv:1811.11479, Algorithm 1. While it trains, client k averages its softmax outputs
-    `F_k,l` over its samples of each class l; the server averages over the M clients that have the class, and sends to k
-    the mean over the others, `(M F_l - F_k,l) / (M - 1)`. In the next round the loss of a sample of class l is
-    `L + gamma CE(that, F(x))`, the cross entropy with soft targets. A class that no other client has gives no
-    target. Travels: C x C probabilities and C counts up, C x C probabilities and C flags down, whatever the model; once, of a client of each
-    architecture, how many classes it knows.
+    Jeong et al., "Communication-Efficient On-Device Machine Learning: Federated Distillation and Augmentation
+    under Non-IID Private Data", 2018, arXiv:1811.11479, Algorithm 1. While it trains, client k averages its
+    softmax outputs `F_k,l` over its samples of each class l; the server averages over the M clients that have
+    the class, and sends to k the mean over the others, `(M F_l - F_k,l) / (M - 1)`. In the next round the
+    loss of a sample of class l is `L + gamma CE(target, F(x))` with that mean as soft target. A class that no
+    other client has gives no target. Travels: C x C probabilities and C counts up, C x C probabilities and C
+    flags down, whatever the model; in addition, once for each architecture, one client's number of classes.
 
     Args:
         gamma: Weight of the distillation. At 0 this is local training. Default 1.
         layer: Layer that gives the logits; `""` is the module's output.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For a negative gamma, and, before anybody trains, if clients have other classes.
+        ValueError: For a negative gamma, and, before any training, if clients have different classes.
     """
 
     aggregates_weights = False
@@ -59,19 +60,19 @@ class FD(Algorithm):
         self._sizes = OwnSizes(layer)
 
     def setup(self, x: Tensors) -> None:
-        """Nobody has told anything yet."""
+        """Forgets all means and sizes."""
         self.state, self._sizes = {}, OwnSizes(self.layer)
 
     def tell_sizes(self, context: ClientContext) -> None:
-        """At the client: how many classes it knows."""
+        """Replies the number of classes of the client's model."""
         tell_sizes(context, [self.layer], self.input_key, self.label_key)
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """Adds the distillation, and counts what the module says of each class."""
+        """Adds the distillation, and sums the module's outputs of each class."""
         add_loss(module, self._extra, [self.layer], "train/distillation_loss")
 
     def begin(self, context: ClientContext) -> None:
-        """Takes the targets that were sent, and begins to count anew."""
+        """Takes the targets that were sent, and starts new sums."""
         context.scratch.update(targets=context.knowledge, sums={})
 
     def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
@@ -93,14 +94,14 @@ class FD(Algorithm):
         return self.gamma * share * soft_cross_entropy(logits[known], targets["targets"][labels[known]])
 
     def finish(self, context: ClientContext) -> Lists:
-        """Tells the mean output of each class."""
+        """Replies the mean output of each class."""
         sums = context.scratch["sums"]
         count = sums["count"]
         context.reply_tensors = {"mean": sums["mean"] / count.clamp_min(1)[:, None], "count": count}
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Trains towards the means of the round before, and averages anew."""
+        """Trains towards the means of the round before, and collects the new ones."""
         self._sizes.check(server)
         told = server.gather(server.train(knowledge=self._for_each(server)))
         self.state = {
@@ -110,7 +111,7 @@ class FD(Algorithm):
         return {}
 
     def _for_each(self, server: "ServerRound") -> dict[int, Tensors]:
-        """What each client gets: the mean over the others that had the class in the last round."""
+        """Averages, for each client, over the others that had the class in the last round."""
         means, counts = (moved(self.state.get(group, {}), "cpu") for group in ("means", "counts"))
         found = {}
         for client in server.cohort:

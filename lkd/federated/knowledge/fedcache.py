@@ -1,4 +1,4 @@
-"""FedCache: a cache of every sample's logits, from which clients learn what others say of samples like theirs."""
+"""FedCache: a cache of every sample's logits, from which clients learn on similar samples."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -28,37 +28,43 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 ENCODER = "encoder/"
-"""Before the names of the tensors of what makes hashes, when it is sent."""
+"""Prefix of the encoder's tensors in a message."""
 HASHED = "hashed"
 
 
 class FedCache(Algorithm):
-    """Each sample's teacher is the mean logits of the R samples of its class, of any client, whose hashes are nearest.
+    """Distillation of each sample from the mean cached logits of the R most similar samples of its class.
 
-    Wu et al., "FedCache: A Knowledge Cache-driven Federated Learning Architecture for Personalized Edge Intelligence",
-    2023, arXiv:2308.07816. The server keeps hash, label and logits of all
-    samples; a client minimises `L + alpha T^2 KL(softmax(m / T) || softmax(z / T))`, m the mean of the cached logits of the
-    related samples, by cosine. alpha = 1.5, R = 16, T = 3 and the mean of raw logits are the authors' code's.
+    Wu et al., "FedCache: A Knowledge Cache-driven Federated Learning Architecture for Personalized Edge
+    Intelligence", 2023, arXiv:2308.07816. The server keeps hash, label and logits of all samples; a client
+    minimizes `L + alpha T^2 KL(softmax(m / T) || softmax(z / T))`, m the mean of the cached logits of the
+    related samples, by cosine. alpha = 1.5, R = 16, T = 3 and the mean of raw logits are those of the
+    authors' code.
 
-    Here neighbours are exact (the authors approximate them by HNSW), the cache holds the logits of the trained model in
-    eval mode (theirs: those of each training step), and in its first round a client learns nothing from the cache
-    (theirs begins with zeros, which pull to the uniform distribution). Hashes are told with a client's first
-    logits. Travels: once the encoder down, hashes and labels up; in a round a sample's logits up, its teacher's and a flag down; no weights.
-    Logged are `cache/hit_rate` (samples with a teacher), `cache/age` of the teachers' logits in rounds, `cache/acc_hits` of the
-    teachers by the told labels, and `bytes/saved` against telling hashes and labels in every round; who has no teacher learns
-    from its label alone, so misses have no accuracy. Labels leave the clients, and a hash is a view of a sample: choose an encoder that keeps little of it.
+    Here neighbors are exact (the authors approximate them by HNSW), the cache holds the logits of the trained
+    model in eval mode (the authors': those of each training step), and in its first round a client learns
+    nothing from the cache (the authors' begins with zeros, which pull to the uniform distribution). Hashes
+    are sent with a client's first logits.
+
+    Travels: once the encoder down, hashes and labels up; in a round each sample's logits up, its teacher's
+    logits and a flag down; no weights. Logged are `cache/hit_rate` (samples with a teacher), `cache/age` (of
+    the teachers' logits, in rounds), `cache/acc_hits` (accuracy of the teachers by the sent labels), and
+    `bytes/saved` (against sending hashes and labels in every round). A sample without a teacher learns from
+    its label alone, so misses have no accuracy. Labels leave the clients, and a hash is a view of a sample:
+    choose an encoder that keeps little of it.
 
     Args:
         encoder: Maps inputs to hashes `(B, ...)`, the same module for all clients; it is not trained.
-        related: R, samples that teach one.
+        related: R, the number of samples that teach one.
         alpha: Weight of the distillation. At 0 clients train alone.
         temperature: T.
         layer: Layer that gives the logits; `""` is the module's output.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range, a layer that does not exist, or clients of other classes.
+        ValueError: For numbers out of range, a layer that does not exist, or clients with different classes.
 
     Example:
         >>> FedCache(nn.Flatten(), related=16).alpha
@@ -88,16 +94,16 @@ class FedCache(Algorithm):
         self._relation: tuple[tuple[str, ...], Tensor] | None = None
 
     def setup(self, x: Tensors) -> None:
-        """An empty cache."""
+        """Starts with an empty cache and the untouched encoder."""
         self.state, self._relation = {"encoder": moved(self._start, "cpu")}, None
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """Adds the distillation."""
+        """Adds the distillation to the module's loss."""
         find_layer(module, self.layer, "layer")
         add_loss(module, self._extra, [self.layer], "train/distillation_loss")
 
     def begin(self, context: ClientContext) -> None:
-        """Takes what the cache says of this client's samples."""
+        """Takes the teachers' logits of this client's samples."""
         known = {name: t for name, t in context.knowledge.items() if not name.startswith(ENCODER)}
         context.scratch.update(knowledge=known, places=places(context))
 
@@ -113,7 +119,7 @@ class FedCache(Algorithm):
         return self.alpha * share * kd_loss(logits, targets, self.temperature)
 
     def finish(self, context: ClientContext) -> Lists:
-        """Tells the logits of all training samples, in order; the first time hashes and labels, too."""
+        """Replies the logits of all training samples, in order; the first time hashes and labels, too."""
         loop, labels = context.loop, []
 
         def inputs(module: nn.Module) -> Iterator[Call]:
@@ -135,14 +141,12 @@ class FedCache(Algorithm):
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:
-        """The clients train with what the cache has, and fill it."""
+        """Trains the clients with the cache, and stores what they reply."""
         ages = {name: age + 1 for name, age in self.state.get("ages", {}).items()}
         knowledge, uses = self._fetch(server.cohort, ages)
         encoder = {ENCODER + name: tensor for name, tensor in self.state["encoder"].items()}
         for i, sent in knowledge.items():
-            if str(i) not in self.state.get(
-                "codes", {}
-            ):  # who has not told its hashes yet gets what makes them
+            if str(i) not in self.state.get("codes", {}):  # a client without hashes needs the encoder
                 sent |= encoder
         told = server.gather(server.train(knowledge=knowledge))
         cache = {name: dict(self.state.get(name, {})) for name in ("logits", "codes", "labels")}
@@ -165,7 +169,7 @@ class FedCache(Algorithm):
     def _fetch(
         self, cohort: Mapping[int, ClientInfo], ages: Tensors
     ) -> tuple[dict[int, Tensors], dict[int, CacheUse]]:
-        """What each client gets, nothing for one whose samples the cache does not know yet, and what that is worth."""
+        """Returns what each client is sent, and how the cache was used for it."""
         codes = self.state.get("codes", {})
         names = tuple(sorted(codes, key=int))
         empty = {i: CacheUse(client.num_samples) for i, client in cohort.items()}
@@ -175,7 +179,7 @@ class FedCache(Algorithm):
             every = [torch.cat([self.state[kind][n].cpu() for n in names]) for kind in ("codes", "labels")]
             self._relation = names, nearest_of_class(every[0], every[1], self.related)
         logits = torch.cat([self.state["logits"][n].cpu() for n in names])
-        # a file of an earlier version does not know when they were told
+        # a checkpoint of an earlier version has no ages
         old = torch.cat([ages.get(n, torch.tensor(1)).cpu().float().expand(len(codes[n]), 1) for n in names])
         means, known = mean_of_rows(torch.cat([logits, old], 1), self._relation[1])
         found, uses = {}, {}
@@ -185,7 +189,7 @@ class FedCache(Algorithm):
             right = mean[has, :-1].argmax(1) == self.state["labels"][name].cpu()[has]
             again = (
                 codes[name].nbytes + self.state["labels"][name].nbytes
-            )  # hashes and labels, if they were told in every round
+            )  # bytes of hashes and labels, as if they were sent in every round
             found[int(name)] = {"logits": mean[:, :-1].contiguous(), "known": has.to(torch.uint8)}
             uses[int(name)] = CacheUse(
                 len(has), len(right), float(mean[has, -1].sum()), again, len(right), int(right.sum())

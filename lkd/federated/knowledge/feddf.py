@@ -1,4 +1,4 @@
-"""FedDF: the server distils the ensemble of its clients' models into its own."""
+"""FedDF: the server distills the ensemble of its clients' models into its own."""
 
 from typing import TYPE_CHECKING
 
@@ -23,32 +23,36 @@ if TYPE_CHECKING:
 
 
 class FedDF(Algorithm):
-    """FedAvg, after which the server's model learns from the ensemble of the clients' models on unlabelled data.
+    """FedAvg, after which the server's model learns from the clients' ensemble on unlabeled data.
 
-    Lin et al., "Ensemble Distillation for Robust Model Fusion in Federated Learning", NeurIPS 2020, arXiv:2006.07242,
-    Algorithm 1 (one architecture) and 3 (several: each starts from the mean of its own clients, and all learn from the
-    ensemble of all clients): `x <- x - eta d KL(softmax(1/|S| sum_k f(y_k)), softmax(f(x))) / dx`, Adam with lr 1e-3 and
-    cosine annealing, at most 10,000 steps of 128 samples, stopped after 1000 without a lower loss on a tenth of the
-    public data that is kept apart, whose best weights are returned. (The paper validates with labels, which a server
-    without any does not have.) Travels what FedAvg's does; the public data stay at the server.
+    Lin et al., "Ensemble Distillation for Robust Model Fusion in Federated Learning", NeurIPS 2020,
+    arXiv:2006.07242, Algorithm 1 (one architecture) and 3 (several: each starts from the mean of its own
+    clients, and all learn from the ensemble of all clients):
+    `x <- x - eta d KL(softmax(1/|S| sum_k f(y_k)), softmax(f(x))) / dx`, Adam with lr 1e-3 and cosine
+    annealing, at most 10,000 steps of 128 samples, stopped after 1000 without a lower loss on a tenth of the
+    public data that is kept apart, whose best weights are returned. (The paper validates with labels, which a
+    server without any does not have.) Travels what FedAvg's does; the public data stay at the server.
 
     Args:
         steps: Most steps of distillation in a round. At 0 this is FedAvg.
         batch_size: Samples in a step.
         lr: Adam's first learning rate.
-        temperature: Of both softmaxes.
-        of: Which average is the ensemble's: of `"logits"`, as published, or of `"probabilities"`.
-        rule: A robust rule in place of the ensemble's average; the weights have `Federation(aggregator=...)`.
-        average: Whether the student starts from the mean of the clients' weights; else it goes on from its own.
-        patience: Steps without a lower loss on the data kept apart, after which it stops.
-        check: Steps between two looks at them.
+        temperature: Temperature of both softmaxes.
+        of: What the ensemble averages: `"logits"`, as published, or `"probabilities"`.
+        rule: A robust rule in place of the ensemble's average; that for the weights is
+            `Federation(aggregator=...)`.
+        average: Whether the student starts from the mean of the clients' weights; else it continues from its
+            own.
+        patience: Steps without a lower loss on the held-out data, after which it stops.
+        check: Steps between two measurements of that loss.
         layer: Layer that gives the logits; `""` is the module's output.
         weighting: How clients' weights are averaged.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range, and, before anybody trains, if there are no public data, clients have other
-            classes, or layers are personal or common to several architectures.
+        ValueError: For numbers out of range, and, before any training, if there are no public data, clients
+            have different classes, or layers are personal or common to several architectures.
     """
 
     supports_multiple_models = True
@@ -81,11 +85,11 @@ class FedDF(Algorithm):
         self.rule, self.layer, self.input_key, self._checked = rule, layer, input_key, False
 
     def setup(self, x: Tensors) -> None:
-        """Clients are looked at anew."""
+        """Makes the next round check the clients again."""
         self._checked = False
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Averages, then distils into each architecture."""
+        """Averages the weights, then distills into each architecture."""
         if not self.steps:
             return super().round(server)
         self._check(server)
@@ -101,7 +105,7 @@ class FedDF(Algorithm):
         return delta
 
     def _check(self, server: "ServerRound") -> None:
-        """Refuses what cannot be distilled, before anybody works."""
+        """Refuses, before any training, what cannot be distilled."""
         check_whole_models(server, "FedDF", self.rule is not None)
         if not self._checked:
             check_sizes(server, self.layer, input_key=self.input_key)
@@ -111,15 +115,15 @@ class FedDF(Algorithm):
     def _distilled(
         self, server: "ServerRound", kind: int, start: Tensors, buffers: Tensors, targets: Tensor
     ) -> Tensors:
-        """The change of one architecture's weights; its buffers go to the server, too."""
+        """Returns the change of one architecture's weights, and gives its buffers to the server."""
         layout, student = server.layout(kind), copied(server.models[kind], "model")
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         for own, at in layout.weights.items():
             tensors[own].add_(start[at])
         for own, at in layout.buffers.items():
             tensors[own].copy_(buffers.get(at, tensors[own]))
-        seed = derive(server.seed, server.index, server.population + kind)  # numbers after the last client's
-        seed_everything(seed, student.device)  # the same on every rank
+        seed = derive(server.seed, server.index, server.population + kind)  # differs from all clients' seeds
+        seed_everything(seed, student.device)  # so that all ranks train alike
         fit(
             student,
             [tensors[own] for own in layout.weights],
@@ -141,15 +145,15 @@ class FedDF(Algorithm):
 
 
 def check_whole_models(server: "ServerRound", who: str, guarded: bool = False) -> None:
-    """Refuses a federation whose server cannot ask its clients' models, or not each architecture by itself.
+    """Refuses a federation whose server cannot run its clients' models, or not each architecture separately.
 
     Args:
         server: The round.
-        who: The algorithm, for messages.
-        guarded: Whether what the models say has a robust rule of its own.
+        who: Name of the algorithm, for messages.
+        guarded: Whether the joining of the models' outputs has a robust rule of its own.
 
     Raises:
-        ValueError: For no public data, personal or common layers, or a rule that protects half of it.
+        ValueError: For no public data, personal or common layers, or a robust rule for the weights alone.
     """
     server.public  # noqa: B018  # raises
     layouts = [server.layout(kind) for kind in range(len(server.models))]

@@ -1,4 +1,4 @@
-"""FedDF for detectors: the server's detector learns the fused boxes of its clients'."""
+"""FedDF for detectors: the server's detector learns the fused boxes of the clients' detectors."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 
 class FedDFBoxes(Algorithm):
-    """FedAvg, after which the server's detector learns, on public frames, the fused boxes of the clients' detectors.
+    """FedAvg, after which the server's detector learns the clients' fused boxes on public frames.
 
-    The loop is that of FedDF (Lin et al., NeurIPS 2020, arXiv:2006.07242, Algorithms 1 and 3; several architectures each
-    start from the mean of their own clients, and all learn from all); weighted box fusion (Solovyev et al. 2021,
-    arXiv:1910.13302) is in the place of the mean logits, and the detector's own loss in that of the divergence. The
-    server trains with the module's own optimizer, begun anew each round. Travels what FedAvg's does; the public frames
-    stay at the server.
+    The loop is that of FedDF (Lin et al., NeurIPS 2020, arXiv:2006.07242, Algorithms 1 and 3; several
+    architectures each start from the mean of their own clients, and all learn from all). Weighted box fusion
+    (Solovyev et al. 2021, arXiv:1910.13302) replaces the mean logits, and the detector's own loss replaces
+    the divergence. The server trains with the module's own optimizer, begun anew each round. Travels what
+    FedAvg's does; the public frames stay at the server.
 
     Args:
         epochs: Passes over the public frames in a round. At 0 this is FedAvg.
         samples: Public frames in a round, drawn anew each round; None for all.
         score_threshold: Boxes of a lower score are not fused.
-        top: Most boxes of a frame and client.
-        iou_threshold: Overlap above which boxes are one.
-        fused_threshold: Fused boxes of a lower score are not learnt.
+        top: Largest number of boxes per frame and client.
+        iou_threshold: Overlap above which boxes count as one.
+        fused_threshold: Fused boxes of a lower score are not learned.
         confidence: Score of a fused box, see `BoxExchange`.
         batch_size: Frames in a step.
         weighting: How clients' weights are averaged.
@@ -76,7 +76,7 @@ class FedDFBoxes(Algorithm):
         self.iou_threshold, self.fused_threshold = iou_threshold, fused_threshold
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Averages, then distils into each architecture."""
+        """Averages the weights, then distills into each architecture."""
         if not self.epochs:
             return super().round(server)
         check_whole_models(server, "FedDFBoxes")
@@ -95,7 +95,7 @@ class FedDFBoxes(Algorithm):
     def _listen(
         self, server: "ServerRound", rows: np.ndarray, found: list[tuple[int, Tensors]]
     ) -> Iterator[Reply]:
-        """Passes the clients' replies on, and looks through each one's detector at the public frames."""
+        """Passes the clients' replies on, and runs each client's detector on the public frames on the way."""
         models = [copied(model, "model") for model in server.models]
         for reply in server.train():
             model = as_client(server, models, reply)
@@ -108,7 +108,7 @@ class FedDFBoxes(Algorithm):
     def _distilled(
         self, server: "ServerRound", kind: int, delta: Tensors, rows: np.ndarray, fused: Tensors
     ) -> Tensors:
-        """The change of one architecture's weights; its buffers go to the server, too."""
+        """Returns the change of one architecture's weights, and gives its buffers to the server."""
         layout, student = server.layout(kind), copied(server.models[kind], "model")
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         buffers = server.mean_buffers()
@@ -118,7 +118,7 @@ class FedDFBoxes(Algorithm):
             for own, at in layout.buffers.items():
                 tensors[own].copy_(buffers.get(at, tensors[own]))
         optimizer = parse(student.configure_optimizers(), type(student).__name__)[0]
-        seed = derive(server.seed, server.index, server.population + kind)  # no client's
+        seed = derive(server.seed, server.index, server.population + kind)  # differs from all clients' seeds
         seed_everything(seed, student.device)
         with torch.enable_grad():
             learn(

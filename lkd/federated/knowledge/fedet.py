@@ -1,4 +1,4 @@
-"""Fed-ET: small models of clients teach the server's large one, which gives its representation back."""
+"""Fed-ET: the clients' small models teach the server's large one, which gives its representation back."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 
 def variance_weighted(logits: Tensor, members: Tensor | None = None) -> Tensor:
-    """`sum_k a_k z_k` with `a_k = var(z_k) / sum_j var(z_j)`, sample by sample.
+    """Averages logits with weights `a_k = var(z_k) / sum_j var(z_j)`, sample by sample.
 
-    The variance is over the classes: a model that is sure of a sample has one logit far from the others.
+    The variance is over the classes: a confident model has one logit far from the others.
 
     Args:
         logits: z, `(K, N, C)`.
-        members: Who counts, `(K, N)` bool. Default: all. Where nobody counts, or nobody is sure at all, it is 0.
+        members: Models that count for each sample, `(K, N)` bool. Default: all. The mean is 0 where no model
+            counts, or all variances are 0.
 
     Returns:
         `(N, C)`.
@@ -50,14 +51,15 @@ def variance_weighted(logits: Tensor, members: Tensor | None = None) -> Tensor:
 
 
 def consensus_and_diversity(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The label that the models agree on, and what those say together who think otherwise.
+    """Finds the label that the models agree on, and the joint opinion of the models that disagree.
 
     Args:
         logits: `(K, N, C)`.
 
     Returns:
-        One-hot labels `(N, C)`, of the largest variance-weighted logit; and probabilities `(N, C)`, the softmax of the
-        variance-weighted logits of those whose own largest logit is another one, or zeros where there are none.
+        One-hot labels `(N, C)`, of the largest variance-weighted logit; and probabilities `(N, C)`, the
+        softmax of the variance-weighted logits of the models with another largest logit, or zeros where there
+        are none.
 
     Example:
         >>> import torch
@@ -72,10 +74,12 @@ def consensus_and_diversity(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ensemble_transfer_loss(logits: Tensor, labels: Tensor, others: Tensor, lam: float = 0.05) -> Tensor:
-    """`CE(label, p) + lam KL(others || p)`, mean over the batch; the second only where anybody thinks otherwise.
+    """Computes `CE(label, p) + lam KL(others || p)`, mean over the batch.
+
+    The second term counts only where some model disagrees.
 
     Args:
-        logits: The server's model's, `(B, C)`.
+        logits: Logits of the server's model, `(B, C)`.
         labels: One-hot, `(B, C)`.
         others: Probabilities `(B, C)`, or zeros.
         lam: Weight of the diversity.
@@ -91,35 +95,39 @@ def ensemble_transfer_loss(logits: Tensor, labels: Tensor, others: Tensor, lam: 
 
 
 class FedET(Algorithm):
-    """Clients train small models of several architectures; the server trains a larger one on what these say together.
+    """Ensemble transfer: clients train small models, and the server trains a larger one on their ensemble.
 
-    Cho, Manoel, Joshi, Sim and Dimitriadis, "Heterogeneous Ensemble Knowledge Transfer for Training Large Models in
-    Federated Learning", IJCAI 2022, arXiv:2204.12703. In a round, (1) each client trains the small model that it is
-    assigned; (2) the representation layers, which all models have in common, become the mean of all clients' ones; (3)
-    the large model learns, on unlabelled data at the server, the label of the variance-weighted consensus and, lam
-    times, the opinion of those who think otherwise, see `consensus_and_diversity`; (4) each small model becomes the mean
-    of its own clients' ones, with the representation layers of the large one.
+    Cho, Manoel, Joshi, Sim and Dimitriadis, "Heterogeneous Ensemble Knowledge Transfer for Training Large
+    Models in Federated Learning", IJCAI 2022, arXiv:2204.12703. In a round, (1) each client trains the small
+    model that it is assigned; (2) the representation layers, which all models have in common, are averaged
+    over all clients; (3) the large model learns, on unlabeled data at the server, the label of the
+    variance-weighted consensus and, with weight lam, the opinion of the models that disagree, see
+    `consensus_and_diversity`; (4) each small model becomes the mean over its own clients, with the
+    representation layers of the large one.
 
-    The large model is the federation's `model`, of which `client_models` gives nobody one; the small ones are `other_models`, and
-    the representation layers `shared_layers`: `Federation(model=large, other_models=[a, b], client_models=[1, 2, 1, ...],
-    shared_layers=["network.head"])`. Without `shared_layers`, nothing comes back. Formulas and defaults are as in a public
-    implementation by others; the paper's text could not be checked. There, samples about which all agree are pulled to
-    the uniform distribution; here the diversity leaves them alone. Means weight clients by their samples, there all
-    are the same: `weighting="uniform"`. Travels: a small model each way; the public data stay at the server.
+    The large model is the federation's `model`, which `client_models` gives to no client. The small ones are
+    `other_models`, and the representation layers `shared_layers`:
+    `Federation(model=large, other_models=[a, b], client_models=[1, 2, ...], shared_layers=["network.head"])`.
+    Without `shared_layers`, nothing comes back to the clients. Formulas and defaults are as in a public
+    implementation by others; the paper's text could not be checked. There, samples on which all agree are
+    pulled to the uniform distribution; here the diversity leaves them alone. There, all clients count alike
+    in means, which is `weighting="uniform"` here; the default weights them by their samples. Travels: a small
+    model each way; the public data stay at the server.
 
     Args:
         lam: Weight of the diversity.
         steps: Steps of the large model in a round. At 0 this is FedAvg of each small model.
         batch_size: Samples in a step.
-        lr: Learning rate of its SGD.
-        momentum: Its momentum, which begins anew in every round.
+        lr: Learning rate of the large model's SGD.
+        momentum: Momentum of the large model's SGD, begun anew in every round.
         layer: Layer that gives the logits; `""` is the module's output.
         weighting: How clients' weights are averaged.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range; before anybody trains, if there are no public data, clients have other
-            classes or layers that stay with them, or a client has the large model.
+        ValueError: For numbers out of range; before any training, if there are no public data, clients have
+            different classes or personal layers, or a client has the large model.
 
     Example:
         >>> FedET(steps=64).lam
@@ -152,7 +160,7 @@ class FedET(Algorithm):
         self._checked = False
 
     def setup(self, x: Tensors) -> None:
-        """Clients are looked at anew."""
+        """Makes the next round check the clients again."""
         self._checked = False
 
     def round(self, server: "ServerRound") -> Tensors:
@@ -166,7 +174,7 @@ class FedET(Algorithm):
         return mean | self._transferred(server, mean, torch.cat([labels, others], 1).float())
 
     def _check(self, server: "ServerRound") -> None:
-        """Refuses what cannot be done, before anybody works."""
+        """Refuses, before any training, federations that do not fit."""
         if self._checked:
             return
         large = [client for client in range(server.population) if server.kind_of(client) == 0]
@@ -188,7 +196,7 @@ class FedET(Algorithm):
 
     @torch.no_grad()
     def _transferred(self, server: "ServerRound", mean: Tensors, targets: Tensor) -> Tensors:
-        """The change of the large model's weights; its buffers go to the server, too."""
+        """Returns the change of the large model's weights, and gives its buffers to the server."""
         layout, student, public = server.layout(0), copied(server.models[0], "model"), server.public
         tensors = {**dict(student.named_parameters()), **dict(student.named_buffers())}
         for own, at in layout.weights.items():
@@ -214,7 +222,7 @@ class FedET(Algorithm):
         optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
         seed_everything(
             derive(server.seed, server.index, server.population), student.device
-        )  # alike on all ranks
+        )  # so that all ranks train alike
         with torch.enable_grad():
             minimize(student, optimizer, batches(), step, server.runtime.trainer)
         server.set_buffers({at: tensors[own] for own, at in layout.buffers.items()})

@@ -1,4 +1,4 @@
-"""FedGen: the server learns to generate features of each class, and clients train their heads on them."""
+"""FedGen: the server learns to generate features of each class, on which clients train their heads."""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -29,45 +29,48 @@ from lkd.taps import Taps
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
-SERVER = 0x67656E  # which stream of the round's randomness is the server's
+SERVER = 0x67656E  # separates the server's random draws from the clients'
 COUNTS, SHARES, WEIGHTS = "counts", "shares", "generator/"
 
 
 class FedGen(Algorithm):
-    """Data-free distillation: FedAvg whose clients also train on features that the server's generator makes.
+    """Data-free distillation: FedAvg whose clients also train on features from the server's generator.
 
     Zhu, Hong and Zhou, "Data-Free Knowledge Distillation for Heterogeneous Federated Learning", ICML 2021,
-    arXiv:2105.10056, Algorithm 1. The server trains G(z | y) so that the clients' heads g_k see label y in what it
-    makes (`ensemble_loss`), with eta times `diversity_loss`; y is drawn from the classes' shares p(y) in what the clients
-    trained on. From the second round on a client's loss is `L + alpha CE(g(z'), y') + beta KL(softmax(g(z)) || f(x))`:
-    z' of y' drawn from p, as many as the batch has samples, and z of the batch's own labels, whose softmax is a constant. The
-    paper has the first two terms with weight 1; the KL, both weights of 10, their decay by .98 a round, and the server's
-    loss and optimizer (Adam, 50 steps of 32, lr 3e-4, weight decay .01) are those of the authors' code. Noise is normal, as
-    in the paper (uniform in the code). The authors' further adversarial term has weight 0 there and is left out.
+    arXiv:2105.10056, Algorithm 1. The server trains G(z | y) such that the clients' heads g_k see label y in
+    its features (`ensemble_loss`), plus eta times `diversity_loss`; y is drawn from the classes' shares p(y)
+    in the clients' training data. From the second round on a client's loss is
+    `L + alpha CE(g(z'), y') + beta KL(softmax(g(z)) || f(x))`: z' is generated for labels y' drawn from p, as
+    many as the batch has samples, and z for the batch's own labels; its softmax is a constant. The paper has
+    the first two terms with weight one. The KL, both weights of 10, their decay by .98 per round, and the
+    server's loss and optimizer (Adam, 50 steps of 32, lr 3e-4, weight decay .01) are those of the authors'
+    code. Noise is normal, as in the paper (uniform in the code). The authors' further adversarial term has
+    weight 0 there and is left out.
 
-    Travels: the weights both ways; beside them the generator and p(y) down, and C label counts up. Heads have to be
-    shared; with `Federation(personal_layers=["network.extractor"])`, say, they alone are.
+    Travels: the weights both ways; in addition the generator and p(y) down, and C label counts up. Heads have
+    to be shared. They are all that is shared with `Federation(personal_layers=["network.extractor"])`, for
+    example.
 
     Args:
-        generator: Maps noise `(B, generator.noise)` and labels `(B,)` below `generator.classes` to what `head` takes,
-            such as a `FeatureGenerator`.
+        generator: Maps noise `(B, generator.noise)` and labels `(B,)` below `generator.classes` to what
+            `head` takes, such as a `FeatureGenerator`.
         head: Layer of the clients' module that turns features into logits.
-        alpha: Weight of the cross entropy on generated features. With beta = 0, too, this is FedAvg.
+        alpha: Weight of the cross entropy on generated features. If beta is 0, too, alpha = 0 is FedAvg.
         beta: Weight of the KL.
-        decay: Factor of both weights a round.
+        decay: Factor of both weights per round.
         eta: Weight of the diversity.
-        of: Whose loss trains the generator, see `ensemble_loss`.
+        of: Which loss trains the generator, see `ensemble_loss`.
         steps: The generator's steps in a round.
         batch_size: Features in such a step.
-        lr: Adam's learning rate, also decayed by `decay` a round.
-        weight_decay: Adam's.
+        lr: Adam's learning rate, also multiplied by `decay` per round.
+        weight_decay: Adam's weight decay.
         layer: Layer that gives the logits; `""` is the module's output.
         label_key: Key or index of the labels in a batch.
         weighting: How clients' weights are averaged.
 
     Raises:
-        ValueError: For numbers out of range, a layer that does not exist, a head that does not fit the generator, or
-            one that is not shared.
+        ValueError: For numbers out of range, a layer that does not exist, a head that does not fit the
+            generator, or one that is not shared.
 
     Example:
         >>> from lkd.models import FeatureGenerator
@@ -111,11 +114,11 @@ class FedGen(Algorithm):
         self._start = copy.deepcopy(generator.state_dict())
 
     def setup(self, x: Tensors) -> None:
-        """The generator begins anew."""
+        """Starts with the generator's original weights."""
         self.state = {"generator": moved(self._start, "cpu")}
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """Adds what is learnt from generated features."""
+        """Adds the losses on generated features."""
         head = find_layer(module, self.head, "head")
         self._rehearse(head, module.device)
 
@@ -135,7 +138,7 @@ class FedGen(Algorithm):
 
     @torch.no_grad()
     def _rehearse(self, head: nn.Module, device: torch.device) -> None:
-        """Refuses a head that cannot take what the generator makes."""
+        """Refuses a head that does not fit the generator's features or classes."""
         model, labels = self.generator.to(device).eval(), torch.arange(self.classes, device=device)
         made = model(torch.zeros(self.classes, model.noise, device=device), labels)
         try:
@@ -155,7 +158,7 @@ class FedGen(Algorithm):
         return self.generator(noise.to(labels.device), labels)
 
     def begin(self, context: ClientContext) -> None:
-        """Takes the generator that was sent."""
+        """Loads the generator that was sent."""
         sent = context.knowledge
         context.scratch.update(
             counts=torch.zeros(self.classes),
@@ -168,7 +171,7 @@ class FedGen(Algorithm):
             self.generator.to(context.module.device).eval().load_state_dict(weights)
 
     def finish(self, context: ClientContext) -> Lists:
-        """Tells how many samples of each class it trained on."""
+        """Replies how many samples of each class the client has trained on."""
         context.reply_tensors = {COUNTS: context.scratch["counts"]}
         return {}
 
@@ -183,7 +186,7 @@ class FedGen(Algorithm):
         return delta
 
     def _sent(self) -> Tensors:
-        """The generator and the shares of the classes; nothing before it was trained."""
+        """Returns the generator and the shares of the classes; nothing before they are trained."""
         if "labels" not in self.state:
             return {}
         return {SHARES: self.state["labels"][SHARES]} | {
@@ -193,7 +196,7 @@ class FedGen(Algorithm):
     def _listen(
         self, server: "ServerRound", replies: Iterable[Reply], heads: list[tuple[int, Tensors, Tensor]]
     ) -> Iterator[Reply]:
-        """Passes replies on, and keeps every client's head and label counts."""
+        """Passes replies on, and keeps every client's head and label counts on the way."""
         for reply in replies:
             layout, prefix = server.layout(server.kind_of(reply.client)), f"{self.head}."
             tensors = {
@@ -209,7 +212,7 @@ class FedGen(Algorithm):
             yield reply
 
     def _train(self, server: "ServerRound", heads: list[tuple[int, Tensors, Tensor]]) -> None:
-        """The generator's steps: the same ones on every rank."""
+        """Trains the generator, with the same steps on every rank."""
         device, seed = server.models[0].device, derive(server.seed, server.index, SERVER)
         counts = torch.stack([count for _, _, count in heads]).double()
         weights = (counts / counts.sum(0).clamp_min(1)).to(device)
@@ -227,7 +230,7 @@ class FedGen(Algorithm):
             model.parameters(), self.lr * self.decay**server.index, weight_decay=self.weight_decay
         )
         remember(optimizer, self.state.get("optimizer", {}))
-        seed_everything(seed, device)  # for a generator with dropout
+        seed_everything(seed, device)  # in case the generator has dropout
         with torch.enable_grad():
             for _ in range(self.steps):
                 labels = labels_like(shares, self.batch_size, random).to(device)

@@ -1,4 +1,4 @@
-"""FedGKT: small models at the clients, a large one at the server that goes on from their features."""
+"""FedGKT: small models at the clients, and a large one at the server that takes their features."""
 
 import copy
 from collections.abc import Iterator
@@ -33,17 +33,19 @@ from lkd.taps import Call, Taps
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
-SERVER = 0x736572  # which stream of the round's randomness is the server's
+SERVER = 0x736572  # separates the server's random draws from the clients'
 
 
 def gkt_server_loss(
     logits: Tensor, client: Tensor, labels: Tensor, alpha: float = 1.0, temperature: float = 3.0
 ) -> Tensor:
-    """Compute `alpha CE(softmax(z_s), y) + T^2 KL(softmax(z_c / T) || softmax(z_s / T))`, mean over the batch.
+    """Computes the loss of the server's model, mean over the batch.
+
+    It is `alpha CE(softmax(z_s), y) + T^2 KL(softmax(z_c / T) || softmax(z_s / T))`.
 
     Args:
-        logits: `z_s`, the server's, `(B, C)`.
-        client: `z_c`, those of the client whose samples they are, `(B, C)`; a constant.
+        logits: `z_s`, logits of the server, `(B, C)`.
+        client: `z_c`, logits of the client that has the samples, `(B, C)`; a constant.
         labels: `(B,)`.
         alpha: Weight of the cross entropy.
         temperature: T.
@@ -57,35 +59,39 @@ def gkt_server_loss(
 
 
 class FedGKT(Algorithm):
-    """Group knowledge transfer: the server trains a large model on the clients' features, and sends its logits back.
+    """Group knowledge transfer: the server trains a large model on clients' features, and returns its logits.
 
-    He, Annavaram and Avestimehr, "Group Knowledge Transfer: Federated Learning of Large CNNs at the Edge", NeurIPS 2020,
-    arXiv:2007.14513, Algorithm 1. A client trains its small model, an extractor with a head, by its own loss plus
-    `alpha T^2 KL(softmax(z_s / T) || softmax(z_c / T))`, where z_s are the logits that the server's model gave its samples in
-    the round before (none in the first). Then it tells features, logits and labels of all its training samples, on
-    which the server trains by `gkt_server_loss`. That KL weighs alpha at the client and CE at the server, and T = 3,
-    are the authors' code's; the paper has alpha = 1.
+    He, Annavaram and Avestimehr, "Group Knowledge Transfer: Federated Learning of Large CNNs at the Edge",
+    NeurIPS 2020, arXiv:2007.14513, Algorithm 1. A client trains its small model, an extractor with a head, by
+    its own loss plus `alpha T^2 KL(softmax(z_s / T) || softmax(z_c / T))`, where z_s are the logits that the
+    server's model gave its samples in the round before (none in the first). Then it sends features, logits
+    and labels of all its training samples, on which the server trains by `gkt_server_loss`. The weight alpha
+    of the KL at the client and of the CE at the server, and T = 3, are those of the authors' code; the paper
+    has alpha = 1.
 
-    Here the server sees the samples of all clients shuffled (the authors': client after client), its optimizer begins
-    anew in every round, and the logits that it sends are those of the trained model in eval mode.
+    Here the server shuffles the samples of all clients (the authors take client after client), its optimizer
+    begins anew in every round, and the logits that it sends are those of the trained model in eval mode.
 
-    Travels: features, logits and labels of every training sample up, the server's logits down; no weights. Labels
-    leave the clients. Clients may have any extractors whose features have one shape. A client's metrics are those of
-    its small model; `predict` is the whole one.
+    Travels: features, logits and labels of every training sample up, the server's logits down; no weights.
+    Labels leave the clients. Clients may have any extractors with features of one shape. A client's metrics
+    are those of its small model; `predict` uses both parts.
 
     Args:
-        server: The large model: a module that maps features to logits, such as a `Classifier`; its optimizer trains it.
-        features: Layer of the clients' modules that gives what the server gets.
+        server: The large model: a module that maps features to logits, such as a `Classifier`; its optimizer
+            trains it.
+        features: Layer of the clients' modules that gives the features for the server.
         layer: Layer that gives the clients' logits; `""` is the module's output.
         alpha: Weight of KL at the client and of CE at the server. At 0 clients train alone.
         temperature: T.
         epochs: The server's passes over all features in a round.
-        batch_size: Of the server.
+        batch_size: Samples in a step of the server.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range, a layer that does not exist, or features of different shapes.
+        TypeError: If `server` is not a LightningModule.
 
     Example:
         >>> from torch import nn
@@ -122,16 +128,16 @@ class FedGKT(Algorithm):
         self._start = copy.deepcopy(server.state_dict())
 
     def setup(self, x: Tensors) -> None:
-        """The server's model begins anew."""
+        """Starts with the original weights of the server's model."""
         self.state = {"server": moved(self._start, "cpu")}
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """Adds the distillation."""
+        """Adds the distillation to the module's loss."""
         find_layer(module, self.features, "features")
         add_loss(module, self._extra, [self.layer], "train/distillation_loss")
 
     def begin(self, context: ClientContext) -> None:
-        """Takes the server's logits of the client's samples."""
+        """Takes the server's logits for the client's samples."""
         context.scratch.update(targets=context.knowledge.get("logits"), places=places(context))
 
     def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
@@ -141,7 +147,7 @@ class FedGKT(Algorithm):
         return self.alpha * kd_loss(taps.output(self.layer), targets, self.temperature)
 
     def finish(self, context: ClientContext) -> Lists:
-        """Tells features, logits and labels of all training samples, in order, of the trained model in eval mode."""
+        """Replies features, logits and labels of all training samples, in order, by the trained model."""
         loop, labels = context.loop, []
 
         def inputs() -> Any:
@@ -155,7 +161,7 @@ class FedGKT(Algorithm):
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:
-        """The clients train and tell, the server trains on it and answers."""
+        """Trains the clients, then the server on their replies, and computes its answers."""
         sent = {int(client): {"logits": z} for client, z in self.state.get("logits", {}).items()}
         knowledge = {i: sent.get(i, {}) for i in server.cohort}
         told = server.gather(server.train(knowledge=knowledge))
@@ -163,13 +169,13 @@ class FedGKT(Algorithm):
         self.server.to(server.models[0].device)
         self._train(server, told)
         answers = {str(t.client): self._answer(server, t.knowledge["features"]) for t in told}
-        # a client that was not there keeps the last answer it was to get
+        # a client that was away keeps the last answer that it was to get
         self.state["logits"] = {**self.state.get("logits", {}), **answers}
         self.state["server"] = moved(self.server.state_dict(), "cpu")
         return {}
 
     def _train(self, server: "ServerRound", told: list[ClientReply]) -> None:
-        """The server's steps: the same ones on every rank."""
+        """Trains the server's model, with the same steps on every rank."""
         shapes = {tuple(t.knowledge["features"].shape[1:]) for t in told}
         if len(shapes) > 1:
             raise ValueError(
@@ -189,7 +195,7 @@ class FedGKT(Algorithm):
             features, logits, labels = batch
             return gkt_server_loss(self.server(features), logits, labels, self.alpha, self.temperature)
 
-        seed_everything(seed, device)  # for dropout
+        seed_everything(seed, device)  # in case the model has dropout
         optimizer = parse(self.server.configure_optimizers(), type(self.server).__name__)[0]
         with torch.enable_grad():
             minimize(self.server, optimizer, batches(), loss, server.runtime.trainer)
@@ -200,11 +206,11 @@ class FedGKT(Algorithm):
 
     @torch.no_grad()
     def predict(self, module: LightningModule, x: Any) -> Tensor:
-        """What a client's extractor and the server's model say together, in eval mode.
+        """Predicts by a client's extractor and the server's model together, in eval mode.
 
         Args:
             module: The client's module, see `Federation.models`.
-            x: An input batch, or a `Call` where the forward takes several.
+            x: An input batch, or a `Call` where the forward takes several inputs.
 
         Returns:
             Logits `(B, C)`.

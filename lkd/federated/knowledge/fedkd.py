@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 Pair = tuple[str, str]
-"""Layers that are compared: one of the private model, one of the shared model."""
+"""Layers to compare: one of the private model, one of the shared model."""
 CHANGE = "change/"
-LEAST = 1e-8  # of the sum of cross entropies, which may be 0 in float32
+LEAST = 1e-8  # smallest divisor, since the sum of cross entropies may be 0 in float32
 
 
 def fedkd_loss(
     private: Tensor, shared: Tensor, labels: Tensor, hidden: list[tuple[Tensor, Tensor]] | None = None
 ) -> Tensor:
-    """Compute what is added to the private model's own cross entropy.
+    """Computes the loss that is added to the private model's own cross entropy.
 
-    `CE_s + [KL(p || s) + KL(s || p) + sum MSE(h_p, h_s)] / (CE_p + CE_s)` with the softmaxes p and s of the private and
-    the shared model: the less the two predictions are right, the less they are learnt. KL is summed over classes and
-    averaged over the batch, its first argument a constant; MSE is the mean over all values, and moves both models. The
-    sum of cross entropies is a constant weight: differentiated, as in the authors' code, it would reward a larger
-    cross entropy where the models differ.
+    It is `CE_s + [KL(p || s) + KL(s || p) + sum MSE(h_p, h_s)] / (CE_p + CE_s)` with the softmaxes p and s of
+    the private and the shared model: the less correct the two predictions are, the less they are learned. KL
+    is summed over classes and averaged over the batch, its first argument a constant; MSE is the mean over
+    all values, and moves both models. The sum of cross entropies is a constant weight: differentiated, as in
+    the authors' code, it would reward a larger cross entropy where the models differ.
 
     Args:
-        private: Logits `(B, C)`.
-        shared: Logits `(B, C)`.
+        private: Logits `(B, C)` of the private model.
+        shared: Logits `(B, C)` of the shared model.
         labels: `(B,)`.
         hidden: Pairs of hidden states or attention maps of one shape.
 
@@ -60,7 +60,12 @@ def fedkd_loss(
 
 
 def energy_at(done: float, start: float, end: float) -> float:
-    """`start + (end - start) t`: the share of energy that is kept when a share t in [0, 1] of the training is done.
+    """Returns `start + (end - start) t`, the energy to keep when a share t of the training is done.
+
+    Args:
+        done: t, from 0 on; above 1 it counts as 1.
+        start: Share of the energy at the beginning.
+        end: Share of the energy at the end.
 
     Example:
         >>> energy_at(0.5, 0.95, 0.98)
@@ -70,23 +75,22 @@ def energy_at(done: float, start: float, end: float) -> float:
 
 
 class FedKD(Algorithm):
-    """Clients share a small model, whose updates travel compressed both ways, and keep the large one that teaches it.
+    """Mutual distillation: clients share a small model by compressed updates, and keep a large one.
 
-    Wu, Wu, Lyu, Huang and Xie, "Communication-efficient federated learning via knowledge distillation", Nature
-    Communications 2022, arXiv:2108.13323: adaptive mutual distillation and hidden loss (`fedkd_loss`; the private model is
-    the paper's teacher, the shared one its student), and dynamic approximation by singular values (`low_rank`), which
-    keep the share `T(t) = start + (end - start) t` of the energy. What is factored is the change of a round, as in the
-    authors' code, once at the clients and once more, of their mean, at the server; a convolution's kernel is the
-    matrix `(out, in h w)`, our choice. Batch statistics count as vectors.
+    Wu, Wu, Lyu, Huang and Xie, "Communication-efficient federated learning via knowledge distillation",
+    Nature Communications 2022, arXiv:2108.13323. It has adaptive mutual distillation and a hidden loss
+    (`fedkd_loss`; the private model is the paper's teacher, the shared one its student), and dynamic
+    approximation by singular values (`low_rank`), which keep the share `T(t) = start + (end - start) t` of
+    the energy. As in the authors' code, a round's change is factored, once at the clients and then, their
+    mean, at the server. A convolution's kernel counts as the matrix `(out, in h w)`, which is our choice.
+    Batch statistics count as vectors.
 
-    Travels: up, factors of the change of the shared model; down, factors of the mean change, which clients add to the
-    weights that they remember, or all its weights to a client that did not take part in the round before. Clients'
-    modules hold both models, as `PrivateSharedClassifier` does; the module's own loss is the private one's. All layers
-    are personal to the Federation, so that it needs no `personal_layers`; `server_optimizer` and `aggregator` have no part in it.
-    The server's model has the trained shared model (of `PrivateSharedClassifier` read `acc_shared`) beside a private one
-    that stays as it started.
-    The server's model has the trained shared model (of `PrivateSharedClassifier` read `acc_shared`) beside a private one
-    that stays the untrained start.
+    Travels: up, factors of the change of the shared model; down, factors of the mean change, which clients
+    add to the weights that they remember, or all weights to a client that did not take part in the round
+    before. The clients' modules hold both models, as `PrivateSharedClassifier` does; the module's own loss is
+    that of the private one. All layers are personal to the Federation, so it needs no `personal_layers`;
+    `server_optimizer` and `aggregator` have no effect. The server's model has the trained shared model (of
+    `PrivateSharedClassifier` read `acc_shared`) beside a private one that stays as it started.
 
     Args:
         rounds: Rounds of the whole run, over which the energy rises.
@@ -96,7 +100,8 @@ class FedKD(Algorithm):
         attention: Layers `[private, shared]` whose attention maps are compared as they are. Default: none.
         private: Layer that gives the private model's logits.
         shared: Layer that gives the shared model's logits; its parameters and float buffers travel.
-        adapter: Trainable layer that brings the shared hidden state to the private one's size; it stays with the client.
+        adapter: Trainable layer that maps the shared hidden state to the private one's size; it stays with
+            the client.
         label_key: Key or index of the labels in a batch.
         weighting: How changes are averaged.
 
@@ -133,7 +138,7 @@ class FedKD(Algorithm):
         self.trains_server_model = [shared]
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """Lets the two models teach each other."""
+        """Makes the two models teach each other."""
         layers = [self.private, self.shared, *(self.hidden or ()), *(self.attention or ())]
         for layer in layers:
             find_layer(module, layer, "layer")
@@ -157,7 +162,7 @@ class FedKD(Algorithm):
         add_loss(module, extra, layers, "train/mutual_loss")
 
     def begin(self, context: ClientContext) -> None:
-        """The client's shared model becomes the server's, which it remembers."""
+        """Loads the server's shared model into the client's, which remembers it."""
         tensors = tensors_of(context.module, self.shared)
         sent = {
             name.removeprefix(CHANGE): t for name, t in context.knowledge.items() if name.startswith(CHANGE)
@@ -170,14 +175,14 @@ class FedKD(Algorithm):
         assign(tensors, now)
 
     def finish(self, context: ClientContext) -> Lists:
-        """Tells the change of the shared model, in factors."""
+        """Replies the change of the shared model, in factors."""
         now = tensors_of(context.module, self.shared)
         change = {name: tensor.detach() - context.memory[name] for name, tensor in now.items()}
         context.reply_tensors = compress(change, context.config["energy"])
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Averages the clients' changes, factors the mean, and applies what is left of it."""
+        """Averages the clients' changes, factors the mean, and applies it as it then is."""
         models = [tensors_of(model, self.shared) for model in server.models]
         check_alike(models, self.shared)
         x = {name: tensor.detach().cpu() for name, tensor in models[0].items()}
@@ -197,7 +202,7 @@ class FedKD(Algorithm):
         return {}
 
     def _for_each(self, server: "ServerRound", x: Tensors) -> dict[int, Tensors]:
-        """The last change for those that know what it is added to, all weights for the others."""
+        """Selects the last change for clients that know the weights before it, else all weights."""
         current = self.state.get("current", {})
         change = {CHANGE + name: tensor for name, tensor in self.state.get("change", {}).items()}
         return {i: change if str(i) in current else x for i in server.cohort}

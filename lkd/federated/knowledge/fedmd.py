@@ -1,4 +1,4 @@
-"""FedMD: heterogeneous clients digest the mean of their class scores on public data."""
+"""FedMD: clients of any architecture learn the mean of their class scores on public data."""
 
 import math
 from collections.abc import Iterator
@@ -24,44 +24,47 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 PRETRAINED = "pretrained"
-"""In a client's memory, once it has learnt the labels of the public data."""
+"""Marks, in a client's memory, that it has learned the labels of the public data."""
 
 
 class FedMD(PublicExchange):
-    """Every round, clients tell their scores of public samples, digest the mean, and train on their own data.
+    """Exchange of scores of public samples, whose mean clients digest before they train on their own data.
 
-    Li and Wang, "FedMD: Heterogenous Federated Learning via Model Distillation", 2019, arXiv:1910.03581, Algorithm 1:
-    transfer learning (train on the labelled public data, here `pretrain`, and then on private data, here `warmup`); then,
-    in every round, communicate, aggregate `f(x) = 1/m sum_k f_k(x)`, distribute, digest (train towards the consensus),
-    revisit (train on private data). The average of probabilities (`of="probabilities"`), learnt by the KL divergence, is
-    not steered by a client whose logits are large.
+    Li and Wang, "FedMD: Heterogenous Federated Learning via Model Distillation", 2019, arXiv:1910.03581,
+    Algorithm 1: transfer learning (train on the labeled public data, here `pretrain`, and then on private
+    data, here `warmup`); then, in every round, communicate, aggregate `f(x) = 1/m sum_k f_k(x)`, distribute,
+    digest (train towards the consensus), revisit (train on private data). The average of probabilities
+    (`of="probabilities"`), learned by the KL divergence, is not steered by a client whose logits are large.
 
-    As in the authors' code: each party pretrains in its own loss before it sees private data; raw logits are digested by
-    the mean absolute error, one pass, batch 256, 5000 samples; heads cover public and private classes. There, both stages
-    of transfer learning stop early, by accuracy on test data, after at most 20 epochs (batch 128) and 25 (batch 32); here
-    their lengths are given. There, a round's samples keep the proportions of the public labels, and Adam's state lives
-    on; here they are drawn without a look at labels, and the optimizer begins anew for pretraining, digestion and training.
+    As in the authors' code, each party pretrains by its own loss before it sees private data; raw logits are
+    digested by the mean absolute error, one pass, batch 256, 5000 samples; heads cover public and private
+    classes. There, both stages of transfer learning stop early, by accuracy on test data, after at most 20
+    epochs (batch 128) and 25 (batch 32); here their lengths are given. There, a round's samples keep the
+    proportions of the public labels, and Adam's state is kept; here they are drawn regardless of labels, and
+    the optimizer begins anew for pretraining, digestion and training.
 
-    Pretraining goes as a client's training on its own data (hooks, accumulation, clipping), only that its logs are
-    dropped; a client that is first drawn later does it then. Travels: see `PublicExchange`; pretraining adds nothing but the
-    number of the round.
+    Pretraining works as a client's training on its own data (hooks, accumulation, clipping), except that its
+    logs are dropped. A client that is first drawn in a later round pretrains then. Travels: see
+    `PublicExchange`; pretraining adds only the number of the round.
 
     Args:
         samples: Public samples in a round; None for all of them.
         epochs: Passes over them.
         batch_size: Samples in a step.
-        of: What is averaged and learnt: `"logits"` as published, or `"probabilities"`.
-        temperature: Of the softmax, for probabilities.
+        of: What is averaged and learned: `"logits"` as published, or `"probabilities"`.
+        temperature: Temperature of the softmax, for probabilities.
         rule: A robust rule in place of the mean, such as `GeometricMedian()`.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
-        pretrain: Epochs on the labelled public data, in batches of `batch_size`, before a client's first round. At 0 nobody
-            looks at public labels. They must be classes of the clients' heads.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        pretrain: Epochs on the labeled public data, in batches of `batch_size`, before a client's first
+            round. At 0 public labels are not used. They must be classes of the clients' heads.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range; before anybody trains, for `pretrain` on public data without labels.
-        TypeError: For a rule that is none.
+        ValueError: For numbers out of range; before any training, for `pretrain` on public data without
+            labels.
+        TypeError: For a `rule` that is not a `Rule`.
 
     Example:
         >>> import torch
@@ -95,7 +98,7 @@ class FedMD(PublicExchange):
         self.of, self.temperature, self.rule, self.pretrain = of, temperature, rule, pretrain
 
     def round(self, server: "ServerRound") -> Tensors:
-        """See the class."""
+        """Refuses a cohort that is too small for the rule, pretrains new clients, then runs the exchange."""
         if self.rule is not None and len(server.cohort) < self.rule.min_clients:
             raise ValueError(
                 f"rule={type(self.rule).__name__} as it is set needs at least {self.rule.min_clients} clients, but "
@@ -108,7 +111,7 @@ class FedMD(PublicExchange):
         return super().round(server)
 
     def _check(self, server: "ServerRound") -> None:
-        """Refuses public data without labels, too, where they are wanted."""
+        """Refuses also public data without labels, if there is pretraining."""
         if self.pretrain and not self._checked:
             try:
                 next(iter(server.public.labeled([0], 1)))
@@ -119,7 +122,7 @@ class FedMD(PublicExchange):
         super()._check(server)
 
     def learn_labels(self, context: ClientContext) -> None:
-        """At the client, once in its life: trains on the labelled public data as it does on its own."""
+        """Trains a client on the labeled public data, once, as it trains on its own data."""
         if PRETRAINED in context.memory:
             return
         loop, per_epoch = context.loop, math.ceil(len(context.public) / self.batch_size)
@@ -131,7 +134,7 @@ class FedMD(PublicExchange):
         context.memory[PRETRAINED], context.save_state = torch.tensor(1), True
 
     def _labeled(self, context: ClientContext, per_epoch: int) -> Iterator[tuple[bool, Any]]:
-        """Public batches with labels, shuffled in each epoch, each with whether it is the last of its epoch."""
+        """Yields public batches with labels, shuffled in each epoch, each with whether it ends its epoch."""
         generator = np.random.default_rng(context.seed)
         for _ in range(self.pretrain):
             order = generator.permutation(len(context.public))
@@ -139,11 +142,11 @@ class FedMD(PublicExchange):
                 yield place == per_epoch, batch
 
     def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor:
-        """The mean of what was said."""
+        """Averages the clients' logits or probabilities."""
         return consensus(logits, self.of, self.temperature, rule=self.rule)
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean absolute error of logits, or `T^2` times the cross entropy with the mean probabilities."""
+        """Computes the mean absolute error of logits, or `T^2` times the cross entropy with probabilities."""
         if self.of == "logits":
             return F.l1_loss(logits, targets)
         return soft_cross_entropy(logits, targets, self.temperature)

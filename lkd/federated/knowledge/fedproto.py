@@ -1,4 +1,4 @@
-"""FedProto: clients tell the mean feature of each class."""
+"""FedProto: clients exchange the mean feature of each class."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -29,28 +29,32 @@ if TYPE_CHECKING:
 
 
 class FedProto(Algorithm):
-    """Clients pull their features to the mean feature of the class over all clients.
+    """Local training that pulls features to the mean feature of their class over all clients.
 
-    Tan et al., "FedProto: Federated Prototype Learning across Heterogeneous Clients", AAAI 2022, arXiv:2105.00243,
-    Algorithm 1. A client's prototype of class j is its mean feature, eq. (3), here of the trained model in eval mode (the
-    authors' code: of the batches of its last epoch, while it trains); the server's is their mean weighted by samples over
-    the clients that have the class, eq. (6) (without the further factor 1/|N_j| there, which would shrink it; the authors'
-    code averages without weights: `weighting="uniform"`); a client minimises `L + lam d(f(x), C_y)`, where d is the mean
-    squared difference over the features of every sample, as in the authors' code (the paper's eq. (7) has the distance of
-    the batch's prototypes). Which numbers the equations have could not be checked. A class that nobody of a round has keeps
-    its prototype. Travels: a feature and a count a class, each way; once, of a client of each architecture, the size of
-    its features. Features must have one size.
+    Tan et al., "FedProto: Federated Prototype Learning across Heterogeneous Clients", AAAI 2022,
+    arXiv:2105.00243, Algorithm 1. A client's prototype of class j is its mean feature, eq. (3), here of the
+    trained model in eval mode (the authors' code: of the batches of its last epoch, while it trains). The
+    server's prototype is their mean weighted by samples over the clients that have the class, eq. (6)
+    (without the further factor 1/|N_j| there, which would shrink it; the authors' code averages without
+    weights: `weighting="uniform"`). A client minimizes `L + lam d(f(x), C_y)`, where d is the mean squared
+    difference over the features of every sample, as in the authors' code (the paper's eq. (7) has the
+    distance of the batch's prototypes). The equations' numbers could not be checked. A class that no client
+    of a round has keeps its prototype. Travels: per class a feature and a count, each way; in addition, once
+    for each architecture, the size of one client's features. Features must have one size.
 
     Args:
         layer: Layer that gives the features, `(B, D)`; maps are flattened.
         classes: Number of classes.
-        lam: Weight of the distance. At 0 this is local training. The paper takes 1 on MNIST and FEMNIST, .1 on CIFAR-10.
+        lam: Weight of the distance. At 0 this is local training. The paper takes 1 on MNIST and FEMNIST, .1
+            on CIFAR-10.
         label_key: Key or index of the labels in a batch.
-        weighting: How prototypes are averaged: by the clients' samples of the class, or all the same.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        weighting: How prototypes are averaged: by the clients' samples of the class, or all alike.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For a negative lam, and, before anybody trains, features of different sizes or labels out of range.
+        ValueError: For a negative lam, and, before any training, features of different sizes or labels out of
+            range.
     """
 
     aggregates_weights = False
@@ -73,15 +77,15 @@ class FedProto(Algorithm):
         self._sizes = OwnSizes(layer, "embedding sizes")
 
     def setup(self, x: Tensors) -> None:
-        """No prototype yet."""
+        """Starts without prototypes."""
         self.state, self._sizes = {}, OwnSizes(self.layer, "embedding sizes")
 
     def tell_sizes(self, context: ClientContext) -> None:
-        """At the client: the size of its embedding."""
+        """Replies the size of the client's features."""
         tell_sizes(context, [self.layer], self.input_key, self.label_key)
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """Adds the distance to the prototypes."""
+        """Adds the distance from the prototypes to the module's loss."""
         check_labels(labels_of(example, self.label_key), self.classes)
         add_loss(module, self._extra, [self.layer], "train/prototype_loss")
 
@@ -98,7 +102,7 @@ class FedProto(Algorithm):
         return self.lam * prototype_distance(features, labels, **prototypes)
 
     def finish(self, context: ClientContext) -> Lists:
-        """Tells the mean feature of each class, of the trained model in eval mode."""
+        """Replies the mean feature of each class, by the trained model in eval mode."""
         loop, labels = context.loop, []
 
         def inputs() -> Any:
@@ -112,10 +116,10 @@ class FedProto(Algorithm):
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Trains near the prototypes, and averages the new ones."""
+        """Trains clients towards the prototypes, and averages the new ones."""
         self._sizes.check(server)
         told = server.gather(server.train(knowledge=self.state.get("prototypes")))
         means, counts = stacked(told, "mean"), stacked(told, "count")
-        old = self.state.get("prototypes")  # nobody of this round has a class: the last word stands
+        old = self.state.get("prototypes")  # kept for classes that no client of this round has
         self.state = {"prototypes": joined_means(means, counts, self.weighting == "uniform", old)}
         return {}

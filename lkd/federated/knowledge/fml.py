@@ -1,4 +1,4 @@
-"""FML: a private model of any kind and a small shared one teach each other at every client."""
+"""FML: at every client, a private model of any architecture and a small shared one teach each other."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 def fml_loss(
     private: Tensor, shared: Tensor, labels: Tensor, alpha: float = 0.5, beta: float = 0.5
 ) -> Tensor:
-    """Compute what is added to alpha times the private model's own loss.
+    """Computes the loss that is added to alpha times the private model's own loss.
 
-    `(1 - alpha) KL(p_shared || p_private) + beta CE(p_shared, y) + (1 - beta) KL(p_private || p_shared)`, every p a
-    softmax at temperature 1, KL summed over the classes, all means over the batch; the p before the `||` is a constant.
+    It is
+    `(1 - alpha) KL(p_shared || p_private) + beta CE(p_shared, y) + (1 - beta) KL(p_private || p_shared)`.
+    Every p is a softmax at temperature 1, KL is summed over the classes, and all means are over the batch;
+    the p before the `||` is a constant.
 
     Args:
         private: Logits `(B, C)` of the private model.
         shared: Logits `(B, C)` of the shared model.
         labels: `(B,)`.
-        alpha: Weight of the private model's own loss, which is not in here.
+        alpha: Weight of the private model's own loss, which is not included here.
         beta: Weight of the shared model's cross entropy.
 
     Example:
@@ -48,28 +50,31 @@ def fml_loss(
 
 
 class FML(Algorithm):
-    """Federated mutual learning: clients' shared ("meme") models are averaged, their private ones stay with them.
+    """Federated mutual learning: the clients' shared ("meme") models are averaged, their private ones not.
 
     Shen et al., "Federated Mutual Learning", 2020, arXiv:2006.16765. Every client trains its private model by
     `alpha CE(p_private, y) + (1 - alpha) KL(p_shared || p_private)` and its copy of the shared one by
-    `beta CE(p_shared, y) + (1 - beta) KL(p_private || p_shared)` on the same batches (deep mutual learning, Zhang et al.
-    2018); the server averages the shared models. Both step at once, from the predictions before the step. Some
-    re-implementations take the mean of KL over the classes, too, which makes it C times weaker; here it is summed.
-    The average by samples is FedAvg's and our choice. Travels: the shared model down, its change up.
+    `beta CE(p_shared, y) + (1 - beta) KL(p_private || p_shared)` on the same batches (deep mutual learning,
+    Zhang et al. 2018); the server averages the shared models. Both step at once, from the predictions before
+    the step. Some re-implementations also take the mean of KL over the classes, which makes it C times
+    weaker; here it is summed. The average by samples is that of FedAvg and our choice. Travels: the shared
+    model down, its change up.
 
-    The client's module holds both models, as `PrivateSharedClassifier` does; its own loss is the private one's. Say
-    `Federation(personal_layers=["network.private"])`, and, if there are other architectures, `shared_layers=["network.shared"]`.
+    The client's module holds both models, as `PrivateSharedClassifier` does; its own loss is that of the
+    private one. Give `Federation(personal_layers=["network.private"])`, and, if there are other
+    architectures, `shared_layers=["network.shared"]`.
 
     Args:
-        alpha: Weight of the private model's own loss against what the shared one says. At 1 it learns alone.
+        alpha: Weight of the private model's own loss against the shared model's predictions. At 1 it learns
+            alone.
         beta: The same for the shared model. With both at 1 this is FedAvg beside local training.
         private: Layer that gives the private model's logits.
-        shared: Layer that gives the shared model's logits; its parameters, and no others, are to travel.
+        shared: Layer that gives the shared model's logits; its parameters, and no others, may travel.
         label_key: Key or index of the labels in a batch.
         weighting: How shared models are averaged.
 
     Raises:
-        ValueError: If alpha or beta is not in [0, 1]; in the first round, if something else than the shared model
+        ValueError: If alpha or beta is not in [0, 1]; in the first round, if anything but the shared model
             would travel, or not all architectures have it in common.
 
     Example:
@@ -94,7 +99,7 @@ class FML(Algorithm):
         self.label_key = label_key
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """Lets the two models teach each other."""
+        """Makes the two models teach each other."""
         find_layer(module, self.private, "private")
         find_layer(module, self.shared, "shared")
         add_loss(module, self._extra, [self.private, self.shared], "train/mutual_loss", self.alpha)
@@ -104,16 +109,21 @@ class FML(Algorithm):
         return fml_loss(taps.output(self.private), taps.output(self.shared), labels, self.alpha, self.beta)
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Averages the shared models."""
+        """Checks that only shared models travel, and averages them."""
         check_travels(server, self.private, self.shared)
         return super().round(server)
 
 
 def check_travels(server: "ServerRound", private: str, shared: str) -> None:
-    """Refuses a federation in which something else travels than the layer `shared`, the same of all architectures.
+    """Refuses a federation in which anything but the layer `shared`, common to all architectures, travels.
+
+    Args:
+        server: The round.
+        private: Layer of the private model, for the message.
+        shared: Layer of the shared model.
 
     Raises:
-        ValueError: With what to say to the Federation.
+        ValueError: If there is such a layer; the message names the argument that helps.
     """
     for kind in range(len(server.models)):
         weights = server.layout(kind).weights

@@ -1,4 +1,4 @@
-"""KT-pFL: every client learns its own mixture of what all say, and the server learns the mixtures."""
+"""KT-pFL: every client learns its own mixture of all predictions, and the server learns the mixtures."""
 
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def mixtures(probabilities: Tensor, coefficients: Tensor) -> Tensor:
-    """Personalised soft predictions, `t_k = sum_j c_kj z_j`.
+    """Mixes soft predictions for each client, `t_k = sum_j c_kj z_j`.
 
     Args:
-        probabilities: z, `(K, N, C)`, a client a row.
-        coefficients: c, `(K, K)`; a row is a client's mixture, which adds up to 1.
+        probabilities: z, `(K, N, C)`, one row per client.
+        coefficients: c, `(K, K)`; a row is a client's mixture, with the sum 1.
 
     Returns:
         `(K, N, C)`.
@@ -36,9 +36,10 @@ def mixtures(probabilities: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def coefficient_gradient(probabilities: Tensor, coefficients: Tensor) -> Tensor:
-    """Gradient of every client's `KL(t_k || z_k)`, mean over the samples, with respect to its own row of c.
+    """Returns the gradient of every client's `KL(t_k || z_k)` with respect to its row of c.
 
-    `d/dc_kj = 1/N sum_n sum_c z_jnc (log t_knc - log z_knc + 1)`; clients that say the same as k have the smallest one.
+    It is `d/dc_kj = 1/N sum_n sum_c z_jnc (log t_knc - log z_knc + 1)`, smallest for clients j with the
+    predictions of k.
 
     Args:
         probabilities: z, `(K, N, C)`.
@@ -59,9 +60,9 @@ def coefficient_gradient(probabilities: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def project_to_simplex(rows: Tensor) -> Tensor:
-    """The nearest rows that are at least 0 and add up to 1.
+    """Projects rows to the nearest ones that are at least 0 and have the sum 1.
 
-    `max(x - theta, 0)`, theta from the sorted entries; Duchi et al., ICML 2008, Fig. 1.
+    The projection is `max(x - theta, 0)`, theta from the sorted entries; Duchi et al., ICML 2008, Fig. 1.
 
     Args:
         rows: `(..., K)`.
@@ -80,33 +81,36 @@ def project_to_simplex(rows: Tensor) -> Tensor:
 
 
 class KTpFL(PublicExchange):
-    """Clients learn mixtures of all clients' predictions, whose coefficients are learnt, too.
+    """Exchange of predictions, of which each client learns its own mixture with learned coefficients.
 
-    Zhang, Guo, Ma, Wang, Xu and Wu, "Parameterized Knowledge Transfer for Personalized Federated Learning", NeurIPS
-    2021, arXiv:2111.02862. The server has a knowledge coefficient matrix c, at first 1/K everywhere. It and the models
-    minimise `sum_k D_k/D (L_k + lam KL(sum_j c_kj z_j || z_k)) + rho sum_kj (c_kj - 1/K)^2` in turns, z being the
-    soft predictions of public data and D_k the sizes of the private data. In a round, clients predict; the server makes
-    one step, `c_k <- c_k - lr (lam D_k/D d KL/dc_k + 2 rho (c_k - 1/K))`, see `coefficient_gradient`; client k learns
-    `sum_j c_kj z_j`, and then its own data.
+    Zhang, Guo, Ma, Wang, Xu and Wu, "Parameterized Knowledge Transfer for Personalized Federated Learning",
+    NeurIPS 2021, arXiv:2111.02862. The server has a knowledge coefficient matrix c, at first 1/K everywhere.
+    It and the models minimize `sum_k D_k/D (L_k + lam KL(sum_j c_kj z_j || z_k)) + rho sum_kj (c_kj - 1/K)^2`
+    in turns, z being the soft predictions of public data and D_k the sizes of the private data. In a round,
+    clients predict; the server makes one step, `c_k <- c_k - lr (lam D_k/D d KL/dc_k + 2 rho (c_k - 1/K))`,
+    see `coefficient_gradient`; client k learns `sum_j c_kj z_j`, and then its own data.
 
-    Order and one exchange a round are those of the authors' code. In these we differ from it: there the step is on
-    the mean squared error of soft predictions, its length is tuned by the size of the gradient, and each row then goes
-    through a softmax; here it is on the KL of the paper's objective (whose equation numbers could not be checked), and
-    the row goes to the nearest distribution, as otherwise a mixture need not be one. T = 10 there. Where only some
-    clients take part, the step is on their part of c, which keeps its share of each row. The distillation has
-    T^2 and the client's own optimizer. lr and T are our choice. Travels: see `PublicExchange`; each gets its own targets.
+    Order and one exchange per round are those of the authors' code. We differ from it as follows. There, the
+    step is on the mean squared error of soft predictions, its length is tuned by the size of the gradient,
+    and each row then goes through a softmax. Here, it is on the KL of the paper's objective (whose equation
+    numbers could not be checked), and the row is projected to the nearest distribution, as otherwise a
+    mixture need not be one. T = 10 there. If only some clients take part, the step is on their part of c,
+    which keeps its share of each row. The distillation has the factor T^2 and the client's own optimizer. lr
+    and T are our choice. Travels: see `PublicExchange`; each client gets its own targets.
 
     Args:
         lam: Weight of the distillation. At 0 this is local training.
-        rho: Weight of the pull of c to 1/K; large values make it FedMD with probabilities. .7 as in the authors' code.
-        lr: Step of c. Larger than 1 / rho it does not settle.
+        rho: Weight of the pull of c to 1/K; large values make it FedMD with probabilities. Default: .7, as in
+            the authors' code.
+        lr: Step size of c, at most 1 / rho, or c would not settle.
         temperature: T of the soft predictions.
         samples: Public samples in a round; None for all of them.
         epochs: Passes over them.
         batch_size: Samples in a step.
         layer: Layer that gives the logits; `""` is the module's output.
         warmup: Rounds of private training before the first exchange.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
         ValueError: For numbers out of range.
@@ -139,12 +143,12 @@ class KTpFL(PublicExchange):
         self.lam, self.rho, self.lr, self.temperature = lam, rho, lr, temperature
 
     def setup(self, x: Tensors) -> None:
-        """Nobody knows anybody yet."""
+        """Starts without coefficients."""
         super().setup(x)
         self.state = {}
 
     def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> dict[int, Tensor]:
-        """Learns the coefficients, and mixes with them."""
+        """Learns the coefficients, and mixes the predictions with them."""
         said = (logits / self.temperature).softmax(-1)
         population = server.population
         whole = self.state.get("coefficients", {}).get("c")
@@ -155,7 +159,7 @@ class KTpFL(PublicExchange):
         shares = torch.tensor([float(server.cohort[i].num_samples) for i in clients]).double()
         part = whole[here][:, here]
         mass = part.sum(1, keepdim=True)
-        # a client that has nothing left for those who are here begins anew with them, which its row does not keep
+        # a row without a share for the present clients begins anew for them; `whole` keeps it as it is
         part = torch.where(mass > 0, part / mass.clamp_min(1e-12), torch.full_like(part, 1 / len(clients)))
         part = self.step(said, part, shares / shares.sum())
         whole = whole.clone()
@@ -164,7 +168,7 @@ class KTpFL(PublicExchange):
         return dict(zip(clients, mixtures(said, part), strict=True))
 
     def step(self, probabilities: Tensor, coefficients: Tensor, shares: Tensor) -> Tensor:
-        """One step of the coefficients.
+        """Makes a step of the coefficients.
 
         Args:
             probabilities: z, `(K, N, C)`.
@@ -176,5 +180,5 @@ class KTpFL(PublicExchange):
         return project_to_simplex(coefficients - self.lr * gradient)
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """`lam T^2` times the cross entropy with the mixture."""
+        """Computes `lam T^2` times the cross entropy with the mixture."""
         return self.lam * soft_cross_entropy(logits, targets, self.temperature)

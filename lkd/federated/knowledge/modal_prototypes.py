@@ -1,4 +1,4 @@
-"""Prototypes of classes, one a modality, between clients that have different modalities."""
+"""Prototypes of classes for each modality, exchanged between clients with different modalities."""
 
 import functools
 from collections.abc import Sequence
@@ -40,15 +40,16 @@ if TYPE_CHECKING:
 
 
 def mean_of_others(means: dict[str, Tensor], counts: dict[str, Tensor], modality: str) -> Tensors:
-    """The mean of a class's prototypes over all modalities but one.
+    """Averages a class's prototypes over all modalities but one.
 
     Args:
         means: Prototypes `(C, D)` by modality.
         counts: `(C,)` by modality; a class with 0 has no prototype there.
-        modality: Which is left out.
+        modality: The modality to leave out.
 
     Returns:
-        `mean (C, D)`, and `count (C,)`, of how many modalities it is; nothing where there is no other modality.
+        `mean (C, D)`, and `count (C,)`, the number of modalities in each mean; empty where there is no other
+        modality.
 
     Example:
         >>> means = {"a": torch.tensor([[1.0]]), "b": torch.tensor([[2.0]]), "c": torch.tensor([[0.0]])}
@@ -66,39 +67,43 @@ def mean_of_others(means: dict[str, Tensor], counts: dict[str, Tensor], modality
 
 
 class ModalPrototypes(Algorithm):
-    """Clients pull each modality's embeddings to its prototypes over all clients, and to those of the other modalities.
+    """Local training that pulls each modality's embeddings to prototypes of its own and of other modalities.
 
-    FedProto (Tan et al., AAAI 2022, arXiv:2105.00243; see `FedProto`) for clients that have different modalities. After its
-    training, a client tells for each modality m that it has the mean embedding and the number of its samples of each class
-    that have m, of the trained model in eval mode. The server's prototype P_m[c] is their mean weighted by samples; a pair
-    of modality and class that nobody of a round has keeps its prototype. A client minimises
+    FedProto (Tan et al., AAAI 2022, arXiv:2105.00243; see `FedProto`) for clients that have different
+    modalities. After its training, a client replies, for each of its modalities m, the mean embedding and the
+    number of samples of each class, over its samples that have m, by the trained model in eval mode. The
+    server's prototype P_m[c] is their mean weighted by samples; a pair of modality and class that no client
+    of a round has keeps its prototype. A client minimizes
 
         L + mean_m (intra mse(z_m, P_m[y]) + inter mse(z_m, Q_m[y])),
 
-    Q_m[c] being the mean of P_m'[c] over the other modalities m' that have the class. A mean squared difference is over the
-    features of those samples of the batch that have m, the mean over m over the client's modalities that some sample has.
-    A class without prototype pulls nowhere. So a client of one modality learns what others see of a class with theirs;
-    where all clients have that one modality, this is FedProto on its embeddings.
+    Q_m[c] being the mean of P_m'[c] over the other modalities m' that have the class. A mean squared
+    difference is over the features of the batch's samples that have m, the mean over m is over the client's
+    modalities that some sample has. A class without a prototype adds nothing. So a client of one modality
+    learns what others see of a class with theirs; if all clients have that one modality, this is FedProto on
+    its embeddings.
 
-    Exchanging prototypes across modalities is the idea of MFCPL (Le et al., "Cross-Modal Prototype based Multimodal
-    Federated Learning under Severely Missing Modality", arXiv:2401.13898), whose cross-modal term is a contrastive one and
-    which also averages weights; its equations could not be checked, so the terms here are FedProto's, and both weights
-    are our choice.
+    Exchanging prototypes across modalities is the idea of MFCPL (Le et al., "Cross-Modal Prototype based
+    Multimodal Federated Learning under Severely Missing Modality", arXiv:2401.13898), whose cross-modal term
+    is a contrastive one and which also averages weights; its equations could not be checked, so the terms
+    here are FedProto's, and both weights are our choice.
 
-    Travels: of each class an embedding and a count, for every modality that the client has, up; for all modalities of which
-    anybody has told, down; once, of a client of each architecture, the sizes of its embeddings. Embeddings of all modalities and clients must have one size.
+    Travels: up, per class an embedding and a count, for every modality that the client has; down, the same
+    for all modalities known so far; in addition, once for each architecture, the sizes of one client's
+    embeddings. Embeddings of all modalities and clients must have one size.
 
     Args:
         classes: Number of classes.
         intra: Weight of the distance to the modality's own prototypes.
-        inter: Weight of the distance to the other modalities'. With both at 0 this is local training.
-        layer: Layers that give the embeddings `(B, D)`, with `{modality}` in the place of the modality.
-        modalities: Those that take part. Default: all that a client's `network.modalities` names.
+        inter: Weight of the distance to the other modalities' prototypes. With both at 0 this is local
+            training.
+        layer: Layers that give the embeddings `(B, D)`, with `{modality}` as the placeholder of the modality.
+        modalities: Modalities that take part. Default: all that a client's `network.modalities` names.
         label_key: Key or index of the labels in a batch.
 
     Raises:
-        ValueError: For numbers out of range, and, before anybody trains, embeddings of different sizes, labels out of
-            range, or modules that do not say which modalities they have.
+        ValueError: For numbers out of range, and, before any training, embeddings of different sizes, labels
+            out of range, or modules that do not say which modalities they have.
 
     Example:
         >>> ModalPrototypes(classes=5, inter=0.5).layer
@@ -127,24 +132,24 @@ class ModalPrototypes(Algorithm):
         self._sizes = OwnSizes(layer, "embedding sizes")
 
     def setup(self, x: Tensors) -> None:
-        """No prototype yet."""
+        """Starts without prototypes."""
         self.state, self._sizes = {}, OwnSizes(self.layer, "embedding sizes")
 
     def tell_sizes(self, context: ClientContext) -> None:
-        """At the client: the sizes of its embeddings."""
+        """Replies the sizes of the client's embeddings."""
         tell_sizes(context, list(self._layers(context.module).values()))
 
     def _layers(self, module: LightningModule) -> dict[str, str]:
         return modal_layers(module, self.layer, self.modalities)
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """Adds the distances to the prototypes."""
+        """Adds the distances from the prototypes to the module's loss."""
         check_labels(labels_of(example, self.label_key), self.classes)
         layers = [NETWORK, *self._layers(module).values()]
         add_loss(module, functools.partial(self._extra, module), layers, "train/prototype_loss")
 
     def begin(self, context: ClientContext) -> None:
-        """Takes the prototypes that were sent, and joins those of other modalities."""
+        """Takes the prototypes that were sent, and averages those of other modalities."""
         means, counts = (of_each(context.knowledge, what) for what in ("mean", "count"))
         context.scratch["own"] = {m: {"mean": means[m], "count": counts[m]} for m in means}
         others = {m: mean_of_others(means, counts, m) for m in self._layers(context.module)}
@@ -171,7 +176,7 @@ class ModalPrototypes(Algorithm):
 
     @torch.no_grad()
     def finish(self, context: ClientContext) -> Lists:
-        """Tells the mean embedding of each class and modality, of the trained model in eval mode."""
+        """Replies the mean embedding of each class and modality, by the trained model in eval mode."""
         loop, layers = context.loop, self._layers(context.module)
         labels: list[Tensor] = []
         masks: dict[str, list[Tensor]] = {m: [] for m in layers}
@@ -194,7 +199,7 @@ class ModalPrototypes(Algorithm):
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Trains near the prototypes, and averages the new ones."""
+        """Trains clients towards the prototypes, and averages the new ones."""
         self._check(server)
         sent = {f"{what}/{m}": t for what, group in self.state.items() for m, t in group.items()}
         told = server.gather(server.train(knowledge=sent))
@@ -208,6 +213,6 @@ class ModalPrototypes(Algorithm):
         return {}
 
     def _check(self, server: "ServerRound") -> None:
-        """Refuses, before anybody works, embeddings that cannot be compared."""
+        """Refuses, before any training, embeddings that cannot be compared."""
         check_modalities(self.modalities, server.models)
         self._sizes.check(server)

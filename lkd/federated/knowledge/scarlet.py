@@ -1,4 +1,4 @@
-"""SCARLET: DS-FL whose soft labels server and clients keep, so that those that are there are not sent again."""
+"""SCARLET: DS-FL with soft labels that server and clients keep, and that are sent only once."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,45 +22,50 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 LABELS = "labels"
-"""In a client's memory: the soft labels that it was sent, of all public samples."""
+"""Entry of a client's memory: the soft labels that it was sent, of all public samples."""
 
 
 class SCARLET(DSFL):
-    """DS-FL with a cache of soft labels at the server and at every client; only what is missing or expired travels.
+    """DS-FL with a cache of soft labels at server and clients; only missing and expired labels travel.
 
-    Azuma, Nishio, Kitagawa, Nakano and Tanimura, "Soft-Label Caching and Sharpening for Communication-Efficient Federated
-    Distillation", IEEE Transactions on Mobile Computing 2026, arXiv:2504.19602. In a round clients are asked only of those of
-    its public samples whose label the server's cache lacks, or has had for more than `duration` rounds; of all its samples they
-    learn, the rest out of the cache. The server knows what each client has: one that comes late or was away is sent, with the
-    new labels, those of the round's samples that it missed (the paper's catch-up package), so all learn the same targets. A
-    client that has left is in the labels that it helped to make, as long as they are good.
+    Azuma, Nishio, Kitagawa, Nakano and Tanimura, "Soft-Label Caching and Sharpening for
+    Communication-Efficient Federated Distillation", IEEE Transactions on Mobile Computing 2026,
+    arXiv:2504.19602. In a round, clients predict only those of its public samples whose label is missing in
+    the server's cache, or older there than `duration` rounds. They learn all samples of the round, the others
+    from the cache. The server knows what each client has: with the new labels, a client that was away is sent
+    those of the round's samples that it missed (the paper's catch-up package), so all learn the same targets.
+    A client that has left still counts in the labels that it helped to make, as long as they are valid.
 
-    Abstract and the authors' code were read; the paper's text could not be. There a signal (cached, newly cached, expired) goes
-    with each sample; an expired label is deleted, its successor is learnt and not kept, so that it is asked for a second time.
-    Here the successor is kept at once, so a flag says it all: sent or not. beta = 2 and 50 rounds are the authors' code's.
+    Abstract and the authors' code were read; the paper's text could not be. In the code a signal (cached,
+    newly cached, expired) goes with each sample; an expired label is deleted, and its successor is learned
+    but not kept, so it is asked for a second time. Here the successor is kept at once, so a flag is enough:
+    sent or not. beta = 2 and 50 rounds are those of the authors' code.
 
-    With `duration=0` this is `DSFL` with the same arguments, bit for bit and byte for byte. Travels: what DS-FL sends, of
-    the samples in question alone, and a byte a sample of the round in a message that does not speak of all of them. Logged
-    are `cache/hit_rate`, `cache/age` in rounds, and `bytes/saved` against DS-FL. A client keeps P x C numbers for P public samples.
+    With `duration=0` this is `DSFL` with the same arguments, bit for bit and byte for byte. Travels: what
+    DS-FL sends, but only of the samples in question, and a byte per sample of the round in messages that do
+    not cover all of them. Logged are `cache/hit_rate`, `cache/age` in rounds, and `bytes/saved` against
+    DS-FL. A client keeps P x C numbers for P public samples.
 
     Args:
-        duration: Rounds for which a label is good after the one in which it was made.
-        aggregation: See `DSFL`.
+        duration: Rounds for which a label is valid after the one in which it was made.
+        aggregation: How predictions are joined, see `DSFL`.
         temperature: T of the entropy reduction.
-        beta: Exponent of the enhanced one.
+        beta: Exponent of the enhanced entropy reduction.
         samples: Public samples in a round; None for all of them.
         epochs: Passes over them.
         batch_size: Samples in a step.
-        server_epochs: Passes of the server's model; 0 leaves it as it is. Default: as the clients.
+        server_epochs: Passes of the server's model; 0 leaves it as it is. Default: as `epochs`.
         layer: Layer that gives the logits; `""` is the module's output.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
-        measure: Whether the true labels of the public data are read, once, to tell how often labels from the cache are right,
-            `cache/acc_hits`, against new ones, `cache/acc_misses`. Nothing learns from them.
-        label_key: Key or index of them in a batch.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        measure: Whether the true labels of the public data are read, once, to measure how often labels are
+            right: those from the cache as `cache/acc_hits`, new ones as `cache/acc_misses`. Nothing learns
+            from them.
+        label_key: Key or index of the labels in a batch.
 
     Raises:
-        ValueError: For numbers out of range or another aggregation; before anybody trains, without public data, for other public
-            data than those of the run that is resumed, or for `measure` on public data without labels.
+        ValueError: For numbers out of range or another aggregation; before any training, without public data,
+            for public data other than those of a resumed run, or for `measure` on public data without labels.
 
     Example:
         >>> SCARLET(duration=5).beta
@@ -88,15 +93,15 @@ class SCARLET(DSFL):
         expect(duration=duration, ge=0, why="it is in rounds")
         self.duration, self.measure, self.label_key = duration, measure, label_key
         self._truth: Tensor | None = None
-        self._use, self._lessons = CacheUse(), dict[int, Tensors]()  # of the round
+        self._use, self._lessons = CacheUse(), dict[int, Tensors]()  # of the present round
 
     def setup(self, x: Tensors) -> None:
-        """Empty caches."""
+        """Starts with empty caches."""
         super().setup(x)
         self.state, self._truth = {"cache": {}, "held": {}}, None
 
     def _check(self, server: "ServerRound") -> None:
-        """Refuses public data of another run, too, and those without labels where they are to be measured with."""
+        """Refuses also other public data than the cache's, and, for `measure`, data without labels."""
         if not self._checked:
             self._cache(server).belong(server.public)
         super()._check(server)
@@ -110,7 +115,7 @@ class SCARLET(DSFL):
                 ) from error
 
     def targets(self, server: "ServerRound", config: Config) -> Tensor:
-        """The labels of the round's samples: out of the cache, and for the others from the clients."""
+        """Takes the labels of the round's samples from the cache, and asks clients for the others."""
         cache, rows = self._cache(server), self._rows_of(server)
         cache.next_round()
         good, ages = cache.good(rows), cache.ages[rows]
@@ -131,7 +136,7 @@ class SCARLET(DSFL):
         return targets
 
     def lessons(self, server: "ServerRound", targets: Tensor) -> dict[int, Tensors]:
-        """What each client lacks; those that lack the same share the tensors."""
+        """Selects the labels that each client lacks; clients that lack the same share the tensors."""
         cache, rows, made = self._cache(server), self._rows_of(server), dict[bytes, Tensors]()
         self._lessons = {}
         for client in filter(server.owns, server.cohort):
@@ -144,7 +149,7 @@ class SCARLET(DSFL):
         return self._lessons
 
     def taught(self, server: "ServerRound", clients: list[int]) -> None:
-        """Notes on every rank who has the labels now."""
+        """Records on every rank which clients have the labels now, and how the cache was used."""
         cache, rows = self._cache(server), self._rows_of(server)
         for client in clients:
             whole = len(rows) * cache.labels(rows[:1]).nbytes
@@ -156,12 +161,12 @@ class SCARLET(DSFL):
                 cache.hand(client, rows)
 
     def asked(self, context: ClientContext) -> np.ndarray:
-        """At the client: those samples of the round of which the server has no good label."""
+        """Returns the round's samples of which the server has no valid label."""
         rows = super().asked(context)
         return rows[context.knowledge["asked"].cpu().numpy() > 0] if "asked" in context.knowledge else rows
 
     def told(self, context: ClientContext) -> Tensor:
-        """At the client: what it was sent, and for the other samples what it has; it keeps all of them."""
+        """Joins the labels that the client was sent with those that it has; keeps all of them."""
         new = super().told(context)
         if not self.duration:
             return new

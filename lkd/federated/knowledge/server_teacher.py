@@ -1,4 +1,4 @@
-"""An oracle at the edge server: a trained model says what public samples are, and clients of any architecture learn it."""
+"""An oracle at the server: a trained model labels public samples, and clients of any model learn them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -22,30 +22,33 @@ if TYPE_CHECKING:
 
 
 class ServerTeacher(PublicExchange):
-    """Every round the server's frozen teacher tells its probabilities of public samples; clients digest them, then train.
+    """Distillation from a frozen teacher at the server, by its probabilities of public samples.
 
-    The teacher may have modalities that no client has: it sees a public sample whole, a client the modalities that it
-    owns. Digested is `T^2` times the KL divergence of the student's softened probabilities from the teacher's (Hinton,
-    Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, arXiv:1503.02531, section 2), and the
-    client's own labels in the training that follows, so both losses have a turn of their own.
+    In a round, clients digest the teacher's probabilities, then train. The teacher may have modalities that
+    no client has: it takes a public sample as a whole, a client takes the modalities that it owns. The loss
+    of the digestion is `T^2` times the KL divergence of the student's softened probabilities from the
+    teacher's (Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015,
+    arXiv:1503.02531, section 2). The client's own labels are learned in the training that follows, so the two
+    losses are not added.
 
-    Travels: down N x C numbers of N public samples, with the number of the round and its seed; up nothing but how many
-    steps a client made. What the public data themselves cost is not counted, as everywhere.
+    Travels: down N x C numbers of N public samples, with the number of the round and its seed; up only the
+    number of steps that a client made. The public data themselves are not counted, as in all algorithms.
 
     Args:
-        teacher: The model. It is at the server alone; no client ever gets it.
+        teacher: The model. It stays at the server; no client gets it.
         samples: Public samples in a round, drawn anew each round; None for all of them.
         epochs: Passes over them.
         batch_size: Samples in a step.
         temperature: T, above 0.
         layer: Layer of the client's module that gives the logits; `""` is its forward's output.
-        warmup: Rounds of private training before the first lesson.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        warmup: Rounds of private training before the first digestion.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        TypeError: For a teacher that is no `Teacher`.
-        ValueError: For numbers out of range; before anybody trains, without public data, or if the teacher has other
-            classes than the clients.
+        TypeError: For a teacher that is not a `Teacher`.
+        ValueError: For numbers out of range; before any training, without public data, or if the teacher and
+            the clients have different classes.
 
     Example:
         >>> from torch import nn
@@ -72,20 +75,20 @@ class ServerTeacher(PublicExchange):
         self.teacher, self.temperature = teacher, temperature
 
     def setup(self, x: Tensors) -> None:
-        """Loads the teacher, or trains it where a recipe says how."""
+        """Loads the teacher, or trains it by its recipe."""
         super().setup(x)
         self.teacher.prepare()
 
     def targets(self, server: "ServerRound", config: Config) -> Tensor:
-        """The teacher's softened probabilities of the round's samples; nobody is asked."""
+        """Returns the teacher's softened probabilities of the round's samples; no client is asked."""
         return self._say(server, self.rows(server.seed, server.index, len(server.public)))
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """`T^2` times the cross entropy with the teacher's probabilities."""
+        """Computes `T^2` times the cross entropy with the teacher's probabilities."""
         return soft_cross_entropy(logits, targets, self.temperature)
 
     def _say(self, server: "ServerRound", rows: Sequence[int] | np.ndarray) -> Tensor:
-        """Softened probabilities of public samples, wherever the clients train."""
+        """Computes the teacher's softened probabilities of public samples."""
         loop, teacher, said = server.runtime, self.teacher.to(server.models[0].device), []
         for call in public_calls(teacher.asked, server.public, rows, self.batch_size, loop, self.input_key):
             with loop.trainer.precision_plugin.forward_context():
@@ -93,7 +96,7 @@ class ServerTeacher(PublicExchange):
         return torch.cat(said)
 
     def _check(self, server: "ServerRound") -> None:
-        """Refuses a teacher of other classes, too."""
+        """Refuses also a teacher with different classes."""
         if self._checked:
             return
         super()._check(server)

@@ -1,1 +1,1 @@
-"""Decentralized learning: peers on a communication graph, without a server that knows anything."""
+"""Decentralized learning: peers on a communication graph, without a server that holds a model."""

@@ -1,4 +1,4 @@
-"""Which checkpoints of its neighbours each client learns from, and when."""
+"""Pools of neighbors' checkpoints that each client learns from."""
 
 from collections.abc import Sequence
 
@@ -20,19 +20,20 @@ def refresh(
     every: int,
     seed: int,
 ) -> Tensor:
-    """The pools of all clients in this round; an entry is a neighbour and the round of its checkpoint.
+    """Updates all clients' pools for this round; an entry is a neighbor and the round of its checkpoint.
 
-    A pool is first filled with present checkpoints of random neighbours; then, every so many rounds, a random entry
-    gives way to the present checkpoint of a random neighbour. An entry whose owner is no neighbour any more leaves.
+    A pool is first filled with present checkpoints of random neighbors. Then, every `every` rounds, a random
+    entry is replaced by the present checkpoint of a random neighbor. An entry whose owner is no longer a
+    neighbor is removed.
 
     Args:
-        pool: That of the last round, `(K, size, 2)`, or None.
-        edges: Neighbours of every client, `e_t(k)`.
+        pool: Pools of the last round, `(K, size, 2)`, or None.
+        edges: Neighbors of every client, `e_t(k)`.
         present: Clients that take part in this round.
-        size: Entries in a pool; None: always the present checkpoints of all neighbours.
+        size: Entries per pool; None: always the present checkpoints of all neighbors.
         round: Number of the round.
         every: Rounds between two replacements.
-        seed: Draws depend on it, the round and the client.
+        seed: Seed of the draws, which also depend on the round and the client.
 
     Returns:
         `(K, size, 2)`; -1 where there is no entry.
@@ -65,17 +66,17 @@ def refresh(
 def pick(
     entries: Tensor, present: Sequence[int], steps: int, teachers: int | None, seed: Sequence[int]
 ) -> Tensor:
-    """Which entries of a client's pool teach in each step.
+    """Draws the entries of a client's pool that teach in each step.
 
     Args:
-        entries: Its pool, `(size, 2)`.
+        entries: The client's pool, `(size, 2)`.
         present: Clients that can answer.
         steps: Number of steps.
-        teachers: Delta, different entries in a step, fewer if there are not so many; None for all.
+        teachers: Delta, the number of different entries per step, fewer if the pool has fewer; None for all.
         seed: Integers.
 
     Returns:
-        `(steps, teachers)`, places in the pool, or an empty second dimension if nobody can teach.
+        `(steps, teachers)`, places in the pool; the second dimension is empty if no entry can teach.
 
     Example:
         >>> pick(torch.tensor([[1, 0], [-1, -1]]), [0, 1], 3, 1, [0]).tolist()
@@ -92,12 +93,12 @@ def pick(
 def questions(
     table: Tensor, taught: Sequence[tuple[Tensor, Tensor]], peers: Sequence[int], stale: bool = True
 ) -> dict[int, Tensors]:
-    """What every peer is asked: which of its checkpoints teach in which steps, and which it has to keep.
+    """Tells every peer which of its checkpoints teach in which steps, and which it has to keep.
 
     Args:
         table: All pools, `(K, size, 2)`.
-        taught: A pool, and the places in it that teach in each step, for every client.
-        peers: Who can answer.
+        taught: For every client its pool, and the places in it that teach in each step.
+        peers: Clients that can answer.
         stale: Whether checkpoints outlive the round.
 
     Example:

@@ -1,4 +1,4 @@
-"""Clients that are one node of a communication graph together."""
+"""Groups of clients that form one node of a communication graph."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,7 @@ class Collections(list[list[int]]):
         population: Number of all clients.
 
     Raises:
-        ValueError: If a client is in none or in two of them.
+        ValueError: If a client is in no list or in two, or a list is empty.
 
     Example:
         >>> nodes = Collections([[0, 2], [1]], population=3)
@@ -34,17 +34,17 @@ class Collections(list[list[int]]):
         self.averaging = {k for members in self if len(members) > 1 for k in members}
 
     def of(self, client: int) -> int:
-        """The node of a client."""
+        """Returns the node of a client."""
         return self._node[client]
 
     def check(self, kind_of: Callable[[int], int]) -> None:
-        """Refuses a collection of several architectures, whose weights have no mean.
+        """Refuses a collection of several architectures, whose weights cannot be averaged.
 
         Args:
-            kind_of: Number of a client's architecture.
+            kind_of: Gives the number of a client's architecture.
 
         Raises:
-            ValueError: With how to give its members one.
+            ValueError: If there is one; the message says how to give its members one architecture.
         """
         for members in self:
             if len(kinds := {kind_of(k) for k in members}) > 1:
@@ -54,7 +54,7 @@ class Collections(list[list[int]]):
                 )
 
     def means(self, told: Sequence[ClientReply]) -> dict[int, Tensors]:
-        """For each client of a collection that took part, the mean of those that did, weighted by samples."""
+        """Averages the weights in each collection, over members that took part, weighted by samples."""
         weights = {t.client: t.knowledge for t in told if t.client in self.averaging}
         samples = {t.client: float(t.samples) for t in told}
         found: dict[int, Tensors] = {}

@@ -1,4 +1,4 @@
-"""When a client of a decentralized federation has learnt enough from its neighbours."""
+"""A rule when a client of a decentralized federation has learned enough from its neighbors."""
 
 from collections.abc import Sequence
 
@@ -6,30 +6,32 @@ from lkd.checks import expect
 
 
 class MetaStopping:
-    """Stops a client by its loss on its own validation set and by that on its neighbours'.
+    """Stopping rule on a client's loss on its own validation set and its loss on its neighbors'.
 
-    Molo, Vadicamo, Gennaro and Carlini, "Decentralized edge learning: A comparative study of distillation strategies and
-    dissimilarity measures", Future Generation Computer Systems 176 (10.1016/j.future.2025.108171). L is the client's loss
-    on its own validation set, L_meta the mean of its losses on its neighbours'. It stops when
+    Molo, Vadicamo, Gennaro and Carlini, "Decentralized edge learning: A comparative study of distillation
+    strategies and dissimilarity measures", Future Generation Computer Systems 176
+    (10.1016/j.future.2025.108171). L is the client's loss on its own validation set, L_meta the mean of its
+    losses on its neighbors'. It stops for one of these reasons:
 
-    - `"degraded"`: L has been above its lowest value so far by more than `degradation` of it, `degraded` rounds running;
-    - `"overfits"`: L has risen in a round while L_meta has not, `rising` rounds running;
-    - `"still"`: both have changed by less than `change` of their last values, `still` rounds running;
+    - `"degraded"`: L has been above its lowest value so far by more than `degradation` of it, `degraded`
+      rounds in a row;
+    - `"overfits"`: L has risen in a round while L_meta has not, `rising` rounds in a row;
+    - `"still"`: both have changed by less than `change` of their last values, `still` rounds in a row;
     - `"most"`: it has trained `most` rounds.
 
-    We have the conditions from a summary of the paper and could not check its text; its published code has none of them.
-    Our reading, where the summary leaves it open: the degradation is L's, against its best; a rise of any size counts; an
-    L_meta that stays equal has not risen; the changes are relative, up or down. As literally read, a client whose L
-    rises while L_meta falls, which is what generalising looks like from a specialised start, stops, too: raise `rising`
-    and `degraded` if it should not.
+    We have the conditions from a summary of the paper and could not check its text; its published code has
+    none of them. Where the summary leaves it open, we read it so: the degradation is that of L, against its
+    best; a rise of any size counts; an L_meta that stays equal has not risen; the changes are relative, up or
+    down. Read literally, a client also stops if its L rises while L_meta falls, which is how generalizing
+    looks from a specialized start: raise `rising` and `degraded` if it should not.
 
     Args:
         degradation: Relative rise of L above its lowest value.
-        degraded: Rounds with such a rise.
-        rising: Rounds in which L rises while L_meta does not.
-        change: Relative change below which a loss stands still.
-        still: Rounds in which both do.
-        most: Rounds of training.
+        degraded: Rounds in a row with such a rise.
+        rising: Rounds in a row in which L rises while L_meta does not.
+        change: Relative change below which a loss counts as unchanged.
+        still: Rounds in a row in which both are unchanged.
+        most: Largest number of rounds of training.
 
     Raises:
         ValueError: For numbers out of range.
@@ -56,11 +58,12 @@ class MetaStopping:
         self.change, self.still, self.most = change, still, most
 
     def reason(self, own: Sequence[float], meta: Sequence[float]) -> str:
-        """Why a client stops, or `""` if it goes on.
+        """Returns why a client stops, or `""` if it continues.
 
         Args:
             own: L before its first round of training and after each.
-            meta: L_meta at the same times; NaN where no neighbour measured it, which is neither rise nor standstill.
+            meta: L_meta at the same times; NaN where no neighbor measured it, which is neither a rise nor
+                unchanged.
         """
         now = range(1, len(own))
         if self._running(self.degraded, [own[t] > (1 + self.degradation) * min(own[:t]) for t in now]):

@@ -32,43 +32,46 @@ if TYPE_CHECKING:
 
 
 AVERAGES = "averages"
-"""Tells a client that it is one of several in its collection."""
+"""Entry of a message that tells a client to reply its weights for the average of its collection."""
 
 
 class MHD(Algorithm):
-    """Peers learn from their neighbours' embeddings and, head after head, from their heads, on unlabelled public data.
+    """Multi-headed distillation: peers learn from neighbors' embeddings and heads on unlabeled public data.
 
-    Zhmoginov, Sandler, Miller, Kristiansen and Vladymyrov, "Decentralized Learning with Multi-Headed Distillation", CVPR
-    2023, arXiv:2211.15774. In each step, client k minimises its own loss on a private batch (its main head learns from
-    labels alone) plus, on a public batch x, `nu_emb sum_j ||xi_k / |xi_k| - xi_j / |xi_j|||^2 + nu_aux sum_{m >= 1}
-    CE(t_m, h_k^m)`, where the target t_m is chosen among the teachers' heads m - 1 and its own. Teachers are drawn from
-    a pool of stale checkpoints of its neighbours. See `lkd.losses.multi_head`.
+    Zhmoginov, Sandler, Miller, Kristiansen and Vladymyrov, "Decentralized Learning with Multi-Headed
+    Distillation", CVPR 2023, arXiv:2211.15774. In each step, client k minimizes its own loss on a private
+    batch (its main head learns from labels alone) plus, on a public batch x,
+    `nu_emb sum_j ||xi_k / |xi_k| - xi_j / |xi_j|||^2 + nu_aux sum_{m >= 1} CE(t_m, h_k^m)`, where the target
+    t_m is chosen among the teachers' heads m - 1 and its own. Teachers are drawn from a pool of stale
+    checkpoints of its neighbors. See `lkd.losses.multi_head`.
 
-    Travels, from each neighbour to each client that learns from it: embedding and logits of all heads on the public
-    samples of the steps that it teaches; no weights: a client keeps checkpoints of itself for as long as they are in
-    somebody's pool. Which samples follows from the seed. Clients may have any backbones and label sets: what they need
-    in common are the sizes of embedding and heads (`lkd.modules.MultiHeadClassifier`).
+    Travels, from each neighbor to each client that learns from it: embedding and logits of all heads on the
+    public samples of the steps that it teaches. No weights travel: a client keeps checkpoints of itself for
+    as long as they are in some pool. The samples follow from the seed. Clients may have any backbones and
+    label sets; the sizes of embedding and heads must be the same (`lkd.modules.MultiHeadClassifier`).
 
     Args:
         topology: The graph `G_t`; an edge from k to j means that k learns from j.
-        heads: Layers that give the logits, the main head first. Default: those of a `MultiHeadClassifier` with as many
-            auxiliary heads as it has.
+        heads: Layers that give the logits, the main head first. Default: those of a `MultiHeadClassifier`
+            with as many auxiliary heads as it has.
         embedding: Layer that gives the embedding.
         nu_emb: Weight of the embedding's distillation. At 0 embeddings are neither sent nor compared.
-        nu_aux: Weight of the auxiliary heads'.
-        choice: Which head is the target, see `lkd.losses.multi_head.chain_target`.
-        pool: N_P, checkpoints in a client's pool; None: always the present ones of all neighbours.
+        nu_aux: Weight of the auxiliary heads' distillation.
+        choice: Head that is the target, see `lkd.losses.multi_head.chain_target`.
+        pool: N_P, checkpoints in a client's pool; None: always the present ones of all neighbors.
         refresh: Rounds between two replacements in the pool; a round is S_P steps.
         teachers: Delta, teachers in a step; None: the whole pool.
         batch_size: Public samples in a step.
-        collections: Clients that are one node of the graph together: a collection of models trained by federated
-            learning, whose weights are averaged after every round (this travels, too), and whose first member speaks
-            for it. Lists of ids that name every client once; all of a list have one architecture. Default: every client is a node.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        collections: Lists of ids, each of clients that form one node of the graph. The weights of a node's
+            clients are averaged after every round (this travels, too), and its first client answers for it.
+            The lists must name every client once, and the clients of a list have one architecture. Default:
+            every client is a node.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range; before the first round, if there are no public data, if a layer does not
-            exist, or if the graph is for another number of clients.
+        ValueError: For numbers out of range; before the first round, if there are no public data, if a layer
+            does not exist, or if the graph is for another number of clients.
 
     Example:
         >>> from lkd.federated.topology import Ring
@@ -109,7 +112,7 @@ class MHD(Algorithm):
         self._checked = False
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """Adds the distillation to the module's step; layers that do not exist speak now."""
+        """Adds the distillation to the module's step; a layer that does not exist fails here."""
         for layer in self._layers(module):
             find_layer(module, layer, "heads" if layer != self.embedding else "embedding")
         add_loss(
@@ -117,22 +120,22 @@ class MHD(Algorithm):
         )
 
     def setup(self, x: Tensors) -> None:
-        """Pools begin empty."""
+        """Starts with empty pools."""
         self.state, self._checked = {}, False
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Pools and teachers are drawn, peers answer, clients train with the answers, collections average."""
+        """Draws pools and teachers, collects peers' answers, trains clients, averages collections."""
         peers = Collections(self.collections, server.population)
         self._check(server, peers)
         edges = self.topology.edges(len(peers), server.index)
         present = [node for node, members in enumerate(peers) if members[0] in server.cohort]
         old = self.state.get("pool", {}).get("entries")
-        old = None if old is None else old.cpu()  # a checkpoint's comes to the device
+        old = None if old is None else old.cpu()  # that of a checkpoint is on the module's device
         table = refresh(old, edges, present, self.pool, server.index, self.refresh, server.seed)
         self.state = {"pool": {"entries": table}}
         steps = {
             k: planned * server.runtime.accumulate for k, planned in server.steps.items()
-        }  # batches, rather
+        }  # batches, not optimizer steps
         picks = {
             k: pick(table[peers.of(k)], present, steps[k], self.teachers, [server.seed, server.index, k])
             for k in server.cohort
@@ -156,7 +159,7 @@ class MHD(Algorithm):
         return {}
 
     def _check(self, server: "ServerRound", peers: Collections) -> None:
-        """Refuses, before anybody trains, a graph or sizes that do not fit."""
+        """Refuses, before any training, a graph or sizes that do not fit."""
         if not self._checked:
             self.topology.check(len(peers))
             peers.check(server.kind_of)
@@ -179,12 +182,12 @@ class MHD(Algorithm):
         return [*heads, *([self.embedding] if self.nu_emb else [])]
 
     def _rows(self, context: ClientContext) -> Any:
-        """Public samples of the round, so many a step."""
+        """Draws the public samples of the round, a batch per step."""
         many = context.config["public_steps"] * self.batch_size
         return draw(context.config["seed"], context.round, len(context.public), many)
 
     def predict(self, context: ClientContext) -> None:
-        """At the peer: says what its checkpoints in others' pools make of the samples that they teach."""
+        """Replies what the peer's checkpoints in others' pools give on the samples that they teach."""
         wanted = context.knowledge
         snapshots.keep(context, set(wanted["keep"].tolist()))
         context.save_state = True
@@ -202,10 +205,10 @@ class MHD(Algorithm):
             if self.nu_emb:
                 context.reply_tensors[f"{name}/embedding"] = found[-1].flatten(1).view(shape)
             context.reply_tensors[f"{name}/steps"] = steps.to(torch.int32)
-        snapshots.become(context, context.round, kept)  # what is kept of the client is what it is now
+        snapshots.become(context, context.round, kept)  # the client goes on with its present weights
 
     def begin(self, context: ClientContext) -> None:
-        """At the client: what the neighbours said, step by step, with the samples that they said it of."""
+        """Prepares the neighbors' answers, step by step, with the samples that they are for."""
         if "valid" in context.knowledge:
             rows = self._rows(context)
 
@@ -217,17 +220,17 @@ class MHD(Algorithm):
             context.scratch["lessons"] = Lessons(context.knowledge, calls, context.seed)
 
     def finish(self, context: ClientContext) -> Lists:
-        """A member of a collection tells its weights to the others."""
+        """Replies the weights of a client in a collection of several."""
         if AVERAGES in context.knowledge:
             context.reply_tensors = weights_of(context)
         return {}
 
     def join(self, context: ClientContext) -> None:
-        """A member of a collection takes the mean of all members."""
+        """Loads the mean weights of the client's collection."""
         adopt(context, context.knowledge)
 
     def _extra(self, module: LightningModule, scratch: dict[str, Any]) -> Tensor | None:
-        """The distillation of one step."""
+        """Computes the distillation loss of one step."""
         lessons: Lessons | None = scratch.get("lessons")
         lesson = lessons.next() if lessons is not None else None
         if lessons is None or lesson is None:

@@ -1,4 +1,4 @@
-"""What a head says, in a client's own model or in another client's, and how unlike it is to others."""
+"""Outputs of a head in a client's own model or another client's, and their dissimilarity."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -28,16 +28,17 @@ def neighbors_loss(
     strategy: Strategy = "holistic",
     temperature: float = 1.0,
 ) -> Tensor:
-    """Compute how unlike a head is to several teachers, `T² D`, mean over the batch.
+    """Computes the dissimilarity of a head from several teachers, `T² D`, mean over the batch.
 
-    Holistic: D of the student and `softmax(mean_j z_j / T)`, the mean being of logits. Pairwise: `sum_j D` of the student
-    and `softmax(z_j / T)`. `"msed"` compares all at once, whatever the strategy. See `lkd.losses.dissimilarity`.
+    Holistic: D compares the student with `softmax(mean_j z_j / T)`, a mean of logits. Pairwise: D is summed
+    over the teachers' `softmax(z_j / T)`. `"msed"` compares all at once, whatever the strategy. See
+    `lkd.losses.dissimilarity`.
 
     Args:
         student: Logits `(B, C)`.
         teachers: Logits `(B, K, C)`; no gradient flows into them.
-        measure: D.
-        strategy: What D compares the student with.
+        measure: Name of D.
+        strategy: `"holistic"` or `"pairwise"`, see above.
         temperature: T.
 
     Example:
@@ -52,13 +53,13 @@ def neighbors_loss(
 
 
 def look(module: LightningModule, tensors: Tensors, layer: str, call: Call) -> tuple[Tensor, Tensor]:
-    """What a layer sees and gives in a model that has other tensors of some names than the module.
+    """Returns a layer's input and output in a model that differs from the module in some tensors.
 
     Args:
-        module: The module, in the mode in which it is; nothing of it changes but statistics in training mode.
-        tensors: Parameters and buffers by name; the others are the module's.
-        layer: Its address.
-        call: What the module's forward is called with.
+        module: The module; its mode is kept, and only statistics in training mode may change.
+        tensors: Parameters and buffers by name; all others are the module's.
+        layer: Address of the layer.
+        call: Arguments of the module's forward.
     """
     with told(module, call), Taps(module, [layer], "layer") as taps:
         functional_call(module, tensors, call.args, call.kwargs)
@@ -73,14 +74,14 @@ def validation_losses(
     label_key: str | int,
     input_key: Keys | None = None,
 ) -> dict[int, float]:
-    """Cross entropy of a head of several models on this client's validation data, mean over the samples.
+    """Computes the cross entropy of several models' heads on the client's validation data, mean over samples.
 
     Args:
         context: The client.
         models: Tensors of each model, see `look`.
-        layer: The head.
+        layer: Address of the head.
         label_key: Key or index of the labels in a batch.
-        input_key: Entries of it that the forward is given, see `call_of`.
+        input_key: Entries of a batch that the forward is given, see `call_of`.
     """
     totals, samples = dict.fromkeys(models, 0.0), 0
     module = context.module.eval()

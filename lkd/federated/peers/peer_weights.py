@@ -1,4 +1,4 @@
-"""Weights that peers send each other, and their mixture."""
+"""Weights that peers send each other, and mixtures of them."""
 
 from collections.abc import Mapping
 
@@ -11,18 +11,21 @@ from lkd.federated.protocol.tensors import Tensors, is_inexact, moved
 
 
 def weights_of(context: ClientContext) -> Tensors:
-    """Copies of the client's parameters that train, and of its floating and complex buffers; what is frozen is everywhere the same."""
+    """Copies the client's parameters that train, and its float and complex buffers.
+
+    Frozen parameters are the same at all clients.
+    """
     module = context.module
     saved = module.state_dict(
         keep_vars=True
-    ).keys()  # buffers that are not persistent begin anew in every round
+    ).keys()  # other buffers are not persistent and begin anew in every round
     weights = {n: p for n, p in module.named_parameters() if p.requires_grad}
     buffers = {n: b for n, b in module.named_buffers() if is_inexact(b) and n in saved}
     return moved({**weights, **buffers}, "cpu")
 
 
 def adopt(context: ClientContext, weights: Mapping[str, Tensor]) -> None:
-    """These become the client's parameters and buffers, and are kept."""
+    """Loads parameters and buffers into the client, and keeps them for its next round."""
     tensors = state(context)
     with torch.no_grad():
         for name, value in weights.items():
@@ -31,7 +34,7 @@ def adopt(context: ClientContext, weights: Mapping[str, Tensor]) -> None:
 
 
 def combine(parts: Mapping[int, Tensors], weights: Mapping[int, float]) -> Tensors:
-    """`sum_j w_j x_j` over clients, in float64 and in the order of their ids.
+    """Computes `sum_j w_j x_j` over clients, in float64 and in the order of their ids.
 
     Args:
         parts: Tensors by client.
@@ -52,12 +55,12 @@ def combine(parts: Mapping[int, Tensors], weights: Mapping[int, float]) -> Tenso
 
 
 def addressed(parts: Mapping[int, Tensors]) -> Tensors:
-    """Tensors of several clients in one message: `"<client>/<name>"`."""
+    """Puts tensors of several clients into one message, under `"<client>/<name>"`."""
     return {f"{client}/{name}": t for client, tensors in parts.items() for name, t in tensors.items()}
 
 
 def by_sender(knowledge: Tensors) -> dict[int, Tensors]:
-    """The way back.
+    """Splits the tensors of such a message by client.
 
     Example:
         >>> by_sender(addressed({3: {"w": torch.ones(1)}}))

@@ -1,4 +1,4 @@
-"""What a client's teachers said, put in the order of its steps."""
+"""Answers of a client's teachers, in the order of its steps."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,7 +11,13 @@ from lkd.taps import Call
 
 
 class Lesson(NamedTuple):
-    """What the module is called with in a step for its public batch, and what teachers say of it: embeddings `(T, B, D)`, heads `(T, m + 1, B, C)`."""
+    """Public batch of a step, and the teachers' answers for it.
+
+    Attributes:
+        call: Arguments of the module's forward.
+        embedding: Embeddings `(T, B, D)`.
+        heads: Logits of all heads, `(T, m + 1, B, C)`.
+    """
 
     call: Call
     embedding: Tensor
@@ -19,12 +25,12 @@ class Lesson(NamedTuple):
 
 
 class Lessons:
-    """A client's lessons of a round, begun again if it makes more steps.
+    """Lessons of a client in a round; they begin again if the client makes more steps.
 
     Args:
-        knowledge: What `Lessons.of` put together.
-        calls: Gives what the module's forward is called with for the public batches of the round, in order.
-        seed: Of what a lesson draws.
+        knowledge: Result of `Lessons.of`.
+        calls: Gives the calls of the module's forward for the public batches of the round, in order.
+        seed: Seed of what a lesson draws.
     """
 
     def __init__(self, knowledge: Tensors, calls: Callable[[], Iterator[Call]], seed: int) -> None:
@@ -33,7 +39,7 @@ class Lessons:
         self.generator = torch.Generator().manual_seed(seed)
 
     def next(self) -> Lesson | None:
-        """The next step's; None where no teacher answered."""
+        """Returns the next step's lesson; None if no teacher answered."""
         steps = len(self._knowledge["valid"])
         if self._step == steps:
             self._batches, self._step = self._calls(), 0
@@ -51,17 +57,17 @@ class Lessons:
 
     @staticmethod
     def of(entries: Tensor, picks: Tensor, answers: dict[int, Tensors]) -> Tensors:
-        """What a client is sent: the answers of the peers that teach it, in the order of its steps.
+        """Collects the answers of the peers that teach a client, in the order of its steps.
 
         Args:
-            entries: Its pool, `(size, 2)`: peer and round.
+            entries: The client's pool, `(size, 2)`: peer and round.
             picks: Places in the pool that teach in each step, `(S, T)`.
-            answers: By peer: `"<round>/heads"` `(n, m + 1, B, C)`, `"<round>/embedding"` `(n, B, D)`, and the n steps of
-                the round that they are for.
+            answers: By peer: `"<round>/heads"` `(n, m + 1, B, C)`, `"<round>/embedding"` `(n, B, D)`, and in
+                `"<round>/steps"` the n steps that they are for.
 
         Returns:
-            `heads (S, T, m + 1, B, C)`, `embedding (S, T, B, D)` if there is one, and `valid (S, T)`; empty if nobody
-            teaches.
+            `heads (S, T, m + 1, B, C)`, `embedding (S, T, B, D)` if there is one, and `valid (S, T)`; empty
+            without any answer.
 
         Raises:
             ValueError: If peers have embeddings or heads of different sizes.
@@ -73,7 +79,7 @@ class Lessons:
                 peer, round = entries[place].tolist()
                 said = answers.get(peer, {})
                 if f"{round}/steps" not in said:
-                    continue  # it has left, or failed
+                    continue  # the peer has left, or failed
                 at = int((said[f"{round}/steps"] == step).nonzero())
                 valid[step, which] = True
                 for part in ("heads", "embedding"):

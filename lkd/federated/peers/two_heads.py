@@ -1,4 +1,4 @@
-"""Two heads: the second learns from the neighbours' models on a client's own data."""
+"""Two heads: a second head learns from the neighbors' models on a client's own data."""
 
 import functools
 from typing import TYPE_CHECKING, Any, get_args
@@ -33,50 +33,56 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 NOTHING, HEAD, ALL = "nothing", "head", "all"
-"""What a client is asked to tell: its second head, or its backbone, too."""
+"""What a client is asked to send: nothing, its second head, or its backbone, too."""
 BEGUN = "begun"
-"""In a client's memory once its second head has become a copy of the first."""
+"""Marks, in a client's memory, that its second head has become a copy of the first."""
 
 
 class TwoHeads(Algorithm):
-    """Clients train alone; then a second head of each learns from its neighbours' and its own, on its own private data.
+    """Training alone, then distillation of a second head from the neighbors' second heads on private data.
 
-    Molo, Vadicamo, Carlini, Gennaro and Connor, "Information Dissimilarity Measures in Decentralized Knowledge
-    Distillation", SISAP 2024 (LNCS 15268, pages 140 to 154); Molo, Vadicamo, Gennaro and Carlini, "Decentralized edge
-    learning", Future Generation Computer Systems 176 (10.1016/j.future.2025.108171): in effect a simplified `MHD`. In
-    the first phase everything trains on the client's own loss, which is to be the first head's cross entropy. Then the
-    second head, at its beginning a copy of the first, trains by `alpha CE + (1 - alpha) D` on the client's private batches,
-    alpha weighting the labels; D compares it with the neighbours' and the client's own second heads as they were when the
-    round began: in the first round those are copies of the first heads. All else is frozen bit for bit: in evaluation
-    mode, without statistics that move and without weight decay. D is the mean over the batch.
+    Molo, Vadicamo, Carlini, Gennaro and Connor, "Information Dissimilarity Measures in Decentralized
+    Knowledge Distillation", SISAP 2024 (LNCS 15268, pages 140 to 154); Molo, Vadicamo, Gennaro and Carlini,
+    "Decentralized edge learning", Future Generation Computer Systems 176 (10.1016/j.future.2025.108171): in
+    effect a simplified `MHD`. In the first phase all layers train on the client's own loss, which should be
+    the first head's cross entropy. Then the second head, at first a copy of the first head, trains by
+    `alpha CE + (1 - alpha) D` on the client's private batches, alpha weighting the labels. D compares it with
+    the neighbors' and the client's own second heads as they were when the round began; in the first round
+    these are copies of the first heads. All other layers are frozen bit for bit: in eval mode, without
+    statistics that change and without weight decay. D is the mean over the batch.
 
-    This follows the published code of the second paper; that of the first has a deeper second head, and the client itself
-    is none of its teachers. That code sums D over the batch while CE is a mean, which makes D stronger by the batch size;
-    leaves T² out; sorts each row of the first head's weights when it copies them; lets the student's and the teachers'
-    batch statistics move; and keeps of each round the epoch with the lowest validation loss. None of that is done here, and
-    a round is as much as `LocalTraining` says.
+    This follows the published code of the second paper. In that of the first, the second head is deeper, and
+    the client itself is not among its teachers. The second paper's code sums D over the batch while CE is a
+    mean, which makes D stronger by the batch size; leaves T² out; sorts each row of the first head's weights
+    when it copies them; lets the student's and the teachers' batch statistics change; and keeps of each round
+    the epoch with the lowest validation loss. None of that is done here, and `LocalTraining` sets the length
+    of a round.
 
-    Travels along an edge, once for each edition: first the neighbour's backbone and second head (parameters that train,
-    floating buffers), then, as the backbone is frozen, its second head alone. A neighbour that has stopped or does not
-    take part in a round teaches by the last edition that the client holds. With `stopping`, two losses an edge and round.
+    Travels along an edge, once for each edition: first the neighbor's backbone and second head (parameters
+    that train, float buffers), then, as the backbone is frozen, its second head alone. A neighbor that has
+    stopped or does not take part in a round teaches by the last edition that the client holds. With
+    `stopping`, two losses per edge and round.
 
     Args:
         topology: The graph, directed or not; an edge from k to j means that k learns from j.
         warmup: Rounds of the first phase.
-        alpha: Weight of the labels, in [0, 1].
+        alpha: Weight of the labels against D, in [0, 1].
         measure: D, see `lkd.losses.dissimilarity.dissimilarity_loss`.
-        strategy: See `neighbors_loss`. `"holistic"` was the better one.
-        temperature: T. At 1 the loss is the published one but for the mean over the batch.
-        stopping: When a client's second head is done; `train/stopped` is the share of samples whose clients are. It needs
-            validation data at every client. None: never.
+        strategy: How several teachers are compared, see `neighbors_loss`. `"holistic"` was the
+            better one.
+        temperature: T. At 1 the loss is the published one except for the mean over the batch.
+        stopping: Rule when a client's second head is done; `train/stopped` is the share of samples whose
+            clients have stopped. It needs validation data at every client. None: never.
         first: Layer that is the first head; its input is the embedding.
         second: Layer that is the second head, of the same shape.
         label_key: Key or index of the labels in a batch.
-        input_key: Entry of a batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        input_key: Entry of a batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers out of range and unknown names; before anybody trains, if a layer does not exist, the heads
-            are unlike, the graph is for another number of clients, or a client lacks validation data for `stopping`.
+        ValueError: For numbers out of range and unknown names; before any training, if a layer does not
+            exist, the heads differ in shape, the graph is for another number of clients, or a client lacks
+            validation data for `stopping`.
 
     Example:
         >>> from lkd.federated.topology import Ring
@@ -114,11 +120,11 @@ class TwoHeads(Algorithm):
         self.needs_validation_data = stopping is not None
 
     def setup(self, x: Tensors) -> None:
-        """Nobody has begun."""
+        """Starts with an empty ledger."""
         self.state = {}
 
     def attach(self, module: LightningModule, example: Any) -> None:
-        """The second phase has a training step of its own."""
+        """Gives the module a training step of its own for the second phase."""
         one, two = (find_layer(module, getattr(self, name), name) for name in ("first", "second"))
         shapes = [{n: tuple(t.shape) for n, t in head.state_dict().items()} for head in (one, two)]
         if one is two or shapes[0] != shapes[1]:
@@ -128,7 +134,7 @@ class TwoHeads(Algorithm):
             )
         with torch.no_grad():
             call = call_of(module, example, self.input_key, self.label_key)
-            look(module.eval(), {}, self.second, call)  # says now that a head does not run
+            look(module.eval(), {}, self.second, call)  # fails now if the head cannot run
         step = module.training_step
 
         @functools.wraps(step)  # the local loop reads the user's signature to decide what to pass
@@ -142,7 +148,7 @@ class TwoHeads(Algorithm):
         module.training_step = either  # type: ignore[method-assign]
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Second heads travel, are measured, and train."""
+        """Exchanges and measures second heads, and trains them; in the first phase it only trains."""
         edges = self.topology.edges(server.population, server.index)
         if server.index < self.warmup:
             return server.mean(server.train())["delta"]
@@ -160,7 +166,7 @@ class TwoHeads(Algorithm):
         return {}
 
     def _exchange(self, server: "ServerRound", ledger: Ledger, edges: Edges) -> None:
-        """Every client gets the editions that it lacks, and measures them; who has learnt enough stops."""
+        """Sends every client the editions that it lacks, measures them, and stops clients."""
         pairs = ledger.lacking(edges, server.cohort)
         needed = {j: HEAD for _, j in pairs} | {j: ALL for k, j in pairs if not ledger.knows(k, j)}
         tells = {j: {"tells": needed.get(j, NOTHING)} for j in server.cohort}
@@ -194,7 +200,7 @@ class TwoHeads(Algorithm):
                 ledger.stop(k)
 
     def share(self, context: ClientContext) -> None:
-        """At the client: tells nothing, its second head, or its backbone too; at first the head is a copy."""
+        """Replies nothing, the second head, or the backbone too; the first time the head is copied."""
         tensors = state(context)
         if BEGUN not in context.memory:
             for name, tensor in tensors.items():
@@ -209,7 +215,7 @@ class TwoHeads(Algorithm):
                 context.reply_tensors[name] = tensor
 
     def receive(self, context: ClientContext) -> None:
-        """At the client: keeps what it was sent, and measures whom it is asked to measure."""
+        """Keeps what the client was sent, and measures the models that it is asked to."""
         if context.knowledge:
             context.memory |= context.knowledge
             context.save_state = True
@@ -221,7 +227,7 @@ class TwoHeads(Algorithm):
             context.reply_metrics = {f"loss {j}": loss for j, loss in losses.items()}
 
     def begin(self, context: ClientContext) -> None:
-        """At the client: gets its teachers ready; one that has stopped makes no step."""
+        """Prepares the client's teachers; a client that has stopped makes no step."""
         if "second" not in context.config:
             return
         trains = "teachers" in context.knowledge
@@ -236,7 +242,7 @@ class TwoHeads(Algorithm):
         context.scratch["itself"] = {n: t.clone() for n, t in head.state_dict().items()}
 
     def _step(self, module: LightningModule, batch: Any, scratch: dict[str, Any]) -> Tensor:
-        """The loss of the second head."""
+        """Computes the loss of the second head."""
         call = call_of(module, batch, self.input_key, self.label_key)
         labels = labels_of(batch, self.label_key)
         head = module.get_submodule(self.second)
@@ -255,5 +261,5 @@ class TwoHeads(Algorithm):
 
 
 def _held(context: ClientContext) -> dict[int, Tensors]:
-    """Tensors of the neighbours' models that the client holds."""
+    """Returns the tensors of the neighbors' models that the client holds."""
     return by_sender({key: t for key, t in context.memory.items() if key != BEGUN})

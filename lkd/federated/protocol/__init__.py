@@ -1,1 +1,1 @@
-"""What server and clients both know: messages, who a client is, and names of tensors."""
+"""What server and clients share: messages, descriptions of clients, and names of tensors."""

@@ -1,10 +1,10 @@
-"""What a cache of knowledge was good for: how often it answered, what that saved, and how stale it was."""
+"""Use of a cache of knowledge: how often it answered, what that saved, and how old its answers were."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 RATES = ("hit_rate", "age", "acc_hits", "acc_misses")
-"""Names of what `CacheUse.rates` may give, beside `bytes_saved`."""
+"""Names that `CacheUse.rates` may give, beside `bytes_saved`."""
 
 
 @dataclass
@@ -12,14 +12,15 @@ class CacheUse:
     """Counts of a client in a round; they add up over clients and rounds.
 
     Attributes:
-        lookups: Samples of which it was to learn something.
-        hits: Those of them for which the cache had an answer.
-        age: Sum over the hits of the rounds since the answer was made.
-        bytes_saved: What more would have travelled, up and down, had all been sent anew; below 0 if the cache cost more.
+        lookups: Samples that the client was to learn.
+        hits: Lookups for which the cache had an answer.
+        age: Rounds since the answer was made, summed over the hits.
+        bytes_saved: Bytes, up and down, that sending all anew would have cost more; below 0 if the cache cost
+            more.
         hits_judged: Hits whose true class is known.
-        hits_right: Those of them whose answer was right.
+        hits_right: Judged hits with the right answer.
         misses_judged: Samples that were asked anew, and whose true class is known.
-        misses_right: Those of them whose new answer was right.
+        misses_right: Judged misses with the right new answer.
     """
 
     lookups: int = 0
@@ -36,7 +37,7 @@ class CacheUse:
         return CacheUse(**{name: mine[name] + theirs[name] for name in mine})
 
     def rates(self) -> dict[str, float]:
-        """`hit_rate`, `bytes_saved`, and what can be said: mean `age` of the hits, accuracy of hits and misses.
+        """Returns `hit_rate`, `bytes_saved`, and, where known, mean `age` and accuracy of hits and misses.
 
         Example:
             >>> CacheUse(lookups=4, hits=2, age=6.0, bytes_saved=80, hits_judged=2, hits_right=1).rates()
@@ -55,7 +56,7 @@ class CacheUse:
 
 
 def total(uses: Iterable[CacheUse | None]) -> CacheUse | None:
-    """The sum; None where nobody has used a cache.
+    """Sums uses of caches; None where there is none.
 
     Example:
         >>> total([CacheUse(lookups=1), None, CacheUse(lookups=2)]).lookups, total([None])

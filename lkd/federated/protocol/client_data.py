@@ -1,4 +1,4 @@
-"""What a federation needs to know of a client: its data."""
+"""A client's data, and what a federation knows of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,19 +15,19 @@ NO_PUBLIC = (
 
 @dataclass(frozen=True)
 class ClientInfo:
-    """All that the server knows of a client; its data stay where they are.
+    """Everything that the server knows of a client; the data stay with the client.
 
     Attributes:
-        id: Its number, from 0 to the number of all clients less one.
-        name: What people call it, such as `"C1"`.
+        id: Number of the client, from 0 to the number of all clients less one.
+        name: Name for people, such as `"C1"`.
         num_samples: Size `n_i` of its training data.
         num_batches: Training batches in one local epoch.
         share: `p_i = n_i / n`, over all registered clients.
-        probability: `pi_i`, the chance that it is drawn into a cohort; 1 if all always take part.
+        probability: `pi_i`, the chance that it is drawn into a cohort; 1 if all clients always take part.
         population: Number of all registered clients.
-        parts: Which of `"train"`, `"val"` and `"test"` it has data of.
-        present: How many training samples have each modality; empty where that is not known.
-        public: Number of public samples that it has, too.
+        parts: Those of `"train"`, `"val"` and `"test"` that it has data of.
+        present: Numbers of training samples that have each modality; empty where that is not known.
+        public: Number of public samples that it has.
 
     Example:
         >>> info = ClientInfo(0, "C1", 8, 2, parts=("train", "val"))
@@ -48,10 +48,13 @@ class ClientInfo:
 
     @classmethod
     def of(cls, client: "ClientData") -> "ClientInfo":
-        """What is told of a client's data.
+        """Describes a client's data.
+
+        Args:
+            client: The client.
 
         Raises:
-            ValueError: If it does not say all of it, as a client of a user's own may.
+            ValueError: If it lacks an attribute, as a client of your own may.
         """
         lacks = [
             n for n in ("name", "num_samples", "share", "probability", "population") if not hasattr(client, n)
@@ -74,30 +77,32 @@ class ClientInfo:
         )
 
     def has(self, part: Part) -> bool:
-        """Whether it has data of a part."""
+        """Tells whether it has data of a part."""
         return part in self.parts
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, which JSON can say."""
+        """Returns the attributes as plain values, which JSON can hold."""
         return {**asdict(self), "parts": list(self.parts), "present": dict(self.present)}
 
     @classmethod
     def of_dict(cls, values: dict[str, Any]) -> "ClientInfo":
-        """The way back."""
+        """Restores a description from the values of `as_dict`."""
         return cls(**{**values, "parts": tuple(values["parts"])})
 
 
 class ClientData(Protocol):
-    """A client as a dataset: `lkd.datamodules.FederatedDataModule` makes these, and so may you.
+    """Protocol of a client as a dataset; `lkd.datamodules.FederatedDataModule` makes such clients.
+
+    A class of your own may implement it, too.
 
     Attributes:
-        id: Its number, from 0 to the number of all clients less one.
-        name: What people call it, such as `"C1"`.
+        id: Number of the client, from 0 to the number of all clients less one.
+        name: Name for people, such as `"C1"`.
         num_samples: Size `n_i` of its training data.
         share: `p_i = n_i / n`, over all registered clients.
         population: Number of all registered clients.
-        probability: `pi_i`, the chance that it is drawn into a cohort; 1 if all always take part.
-        public: The data that all clients have, for algorithms that exchange what is said of them; or None.
+        probability: `pi_i`, the chance that it is drawn into a cohort; 1 if all clients always take part.
+        public: The data that all clients have, for algorithms that exchange knowledge about them; or None.
     """
 
     id: int
@@ -109,50 +114,50 @@ class ClientData(Protocol):
     public: "PublicSamples | None"
 
     def num_batches(self) -> int:
-        """Training batches in one local epoch."""
+        """Returns the number of training batches in one local epoch."""
 
     def train_batches(self, seed: int) -> Iterable[Any]:
-        """One shuffled and augmented pass over the training data; all randomness comes from `seed`."""
+        """Yields one shuffled and augmented pass over the training data; all randomness comes from `seed`."""
 
     def train_places(self, seed: int) -> Sequence[np.ndarray]:
-        """Of every batch of `train_batches(seed)`, the places of its samples in `ordered_batches("train")`."""
+        """Gives the places in `ordered_batches("train")` of every sample of `train_batches(seed)`."""
 
     def ordered_batches(self, part: Part) -> Iterable[Any]:
-        """Every sample of a part once, in order."""
+        """Yields every sample of a part once, in order, in batches."""
 
     def has(self, part: Part) -> bool:
-        """Whether there is such a part."""
+        """Tells whether the client has data of a part."""
 
     def pooled(self, others: Sequence["ClientData"]) -> "ClientData":
-        """One client with the data of all, for the centralized baseline."""
+        """Returns one client with the data of all, for the centralized baseline."""
 
 
 class PublicSamples(Protocol):
-    """The data that all clients have; a sample goes by its number."""
+    """Protocol of the data that all clients have; a sample is named by its number."""
 
     def __len__(self) -> int:
-        """Number of samples."""
+        """Returns the number of samples."""
 
     def batches(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
-        """The inputs of these samples, in this order, without labels: a tensor `(B, ...)` or a dict."""
+        """Yields the inputs of these samples, in this order, without labels: tensors `(B, ...)` or dicts."""
 
     def whole(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
-        """The same as the data set gives them, with labels or without; where it is left out, `batches` are asked."""
+        """Yields these samples as the data set gives them; without this method, `batches` is used."""
 
     def labeled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterable[Any]:
-        """The same with labels, as the data set gives them, for who asks for them; ValueError where there are none."""
+        """Yields these samples with labels, as the data set gives them; ValueError where there are none."""
 
 
 def kind_of(client: int, architectures: int, client_models: Sequence[int] | None) -> int:
-    """Which architecture a client has: what it is assigned, or else one after the other, in turns.
+    """Returns the architecture of a client: as assigned, or else in turns.
 
     Args:
-        client: Its id.
-        architectures: How many there are.
-        client_models: Architecture of every client, by its id.
+        client: Id of the client.
+        architectures: Number of architectures.
+        client_models: Architecture of every client, by its id; None for turns.
 
     Raises:
-        ValueError: If `client_models` has no entry for it.
+        ValueError: If `client_models` has no entry for the client.
 
     Example:
         >>> kind_of(3, 2, None), kind_of(1, 2, [0, 0])

@@ -1,4 +1,4 @@
-"""What an engine is told of a federation: enough to make its clients, wherever they work."""
+"""Description of a federation for an engine: enough to create its clients, wherever they work."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class LocalSettings(NamedTuple):
-    """How a client trains, as far as it is the same in every round.
+    """Settings of local training that are the same in every round.
 
     Attributes:
-        accumulate: Batches in an optimizer step.
+        accumulate: Batches per optimizer step.
         clip: Largest norm of a step's gradient; None for no clipping.
-        by_epochs: Whether it trains whole epochs.
-        most: The most epochs, or steps, of a round.
+        by_epochs: Whether clients train whole epochs.
+        most: Largest number of epochs, or steps, in a round.
     """
 
     accumulate: int = 1
@@ -30,16 +30,17 @@ class LocalSettings(NamedTuple):
 
 @dataclass
 class Description:
-    """A federation as its clients see it.
+    """Description of a federation for its clients.
 
     Attributes:
         models: The modules, one for each architecture, with the weights that clients start from.
-        arguments: The user's arguments that these were given as, for messages.
-        algorithm: Its client half runs where the clients are.
-        local: How they train.
+        arguments: Names of the user's arguments that held the modules, for messages.
+        algorithm: The algorithm; its client half runs where the clients are.
+        local: Settings of local training.
         personal_layers: Patterns of the layers that never leave a client.
-        client_models: Architecture of every client, by its id; None for one after the other.
-        seed: With the round and the client, where all randomness of a client's work comes from.
+        client_models: Architecture of every client, by its id; None for turns.
+        seed: Seed of the federation. All randomness of a client's work comes from it, the round and the
+            client.
     """
 
     models: Sequence[LightningModule]
@@ -51,5 +52,5 @@ class Description:
     seed: int = 0
 
     def kind_of(self, client: int) -> int:
-        """Which of the models a client has, by its id."""
+        """Returns the architecture of a client, by its id."""
         return kind_of(client, len(self.models), self.client_models)

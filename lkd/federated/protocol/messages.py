@@ -1,4 +1,4 @@
-"""The only things that pass between server and clients."""
+"""Messages and replies, the only things that pass between server and clients."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 from lkd.federated.protocol.tensors import Groups, Tensors, num_bytes
 
 TELL_SIZES = "tell_sizes"
-"""Method of an algorithm that tells the shapes of what a client would tell, and nothing else."""
+"""Name of the method by which an algorithm's clients reply the shapes of their tensors alone."""
 Config = dict[str, Any]
-"""Plain values by name: what JSON can say."""
+"""Plain values by name, which JSON can hold."""
 
 
 class RefusalError(ValueError):
-    """What is wrong with the configuration, found at a client: it stops the run, where other errors leave a client out."""
+    """Error in the configuration, found at a client; it stops the run, where other errors drop the client."""
 
 
 @dataclass
 class Message:
-    """What a client is sent.
+    """Message from the server to a client.
 
     Attributes:
         tensors: Groups that are named like the weights, such as `{"x": {...}, "c": {...}}`.
@@ -31,7 +31,7 @@ class Message:
 
     @property
     def nbytes(self) -> int:
-        """What it takes on the wire: its tensors, and eight bytes a plain value."""
+        """Bytes of the message: those of its tensors, and eight per plain value."""
         return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * _count(self.config)
 
 
@@ -44,9 +44,9 @@ class Reply:
         metrics: Numbers that engine and algorithm report, such as `{"steps": 5.0}`.
         knowledge: Tensors of any name and shape.
         client: Id of the client.
-        round: Number of the round that it is of; -1 where it does not say.
+        round: Number of the round that the reply belongs to; -1 where it does not say.
         error: What went wrong, in one sentence; empty if nothing did.
-        refused: Whether that is a mistake in the configuration, so that the run cannot go on.
+        refused: Whether the error is a mistake in the configuration, so that the run cannot go on.
         cause: The exception, where the client is in this process.
         seconds: How long the client worked.
         logs: What its module logged.
@@ -65,11 +65,11 @@ class Reply:
 
     @property
     def nbytes(self) -> int:
-        """What it takes on the wire: its tensors, and eight bytes a number."""
+        """Bytes of the reply: those of its tensors, and eight per number."""
         return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * len(self.metrics)
 
 
 def _count(value: Any) -> int:
-    """Plain values, those inside others among them."""
+    """Counts plain values, including those inside others."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else None
     return 1 if inside is None else sum(map(_count, inside))

@@ -1,4 +1,4 @@
-"""Where modules run: the Trainer's device and precision, and a batch's way there."""
+"""The Trainer's device and precision, and the move of batches there."""
 
 import contextlib
 from typing import Any
@@ -9,12 +9,12 @@ from lkd.transfers import hooks_of, stage, through_module
 
 
 class Runtime:
-    """Carries batches to where a module is.
+    """Mover of batches to a module's device and precision.
 
     Args:
         module: The module.
-        trainer: Whose device and precision hold.
-        accumulate: Batches in an optimizer step of a client.
+        trainer: The Trainer, whose device and precision are used.
+        accumulate: Batches per optimizer step of a client.
         clip: Largest norm of a step's gradient; None for no clipping.
     """
 
@@ -25,11 +25,11 @@ class Runtime:
         self._moves = module.device.type != "cpu" or trainer.precision != "32-true" or bool(hooks_of(module))
 
     def on_device(self, batch: Any) -> Any:
-        """A batch where the module is, in its precision; nothing to do for fp32 on a CPU."""
+        """Moves a batch to the module's device, in its precision; fp32 on a CPU needs no move."""
         if not self._moves:
             return batch
-        module, trainer = self.module, self.trainer  # the strategy would ask the federation's hooks
-        # at data to be measured on, in the middle of a round
+        module, trainer = self.module, self.trainer  # the strategy would call the federation's hooks
+        # a measurement in the middle of a round
         looks = trainer.training and not module.training
         with stage(trainer, "validating") if looks else contextlib.nullcontext():
             return through_module(batch, module, trainer)

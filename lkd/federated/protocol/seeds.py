@@ -1,4 +1,4 @@
-"""Seeds of a client's work: a function of (seed, round, client) and of nothing else."""
+"""Seeds of a client's work: functions of (seed, round, client) alone."""
 
 import random
 from collections.abc import Iterable
@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-"""Kinds that `seed_generators` knows."""
+"""Types of generators that `seed_generators` seeds."""
 
 
 def derive(*parts: int) -> int:
-    """A seed of 63 bits from integers, such as (seed, round, client); every part and their order count.
+    """Derives a seed of 63 bits from integers, such as (seed, round, client); their order matters.
 
     Args:
         *parts: Integers of 0 or more.
@@ -25,25 +25,25 @@ def derive(*parts: int) -> int:
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Seeds the global generators of Python, NumPy and torch, for code of the user's that draws from them.
+    """Seeds the global generators of Python, NumPy and torch, for user code that draws from them.
 
-    Called inside `isolate_rng`, so that what runs outside of a client's work sees nothing of it.
+    It is called inside `isolate_rng`, so that code outside of a client's work is not affected.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(
         seed
-    )  # torch.manual_seed costs a stack trace where CUDA is not in use
+    )  # torch.manual_seed would cost a stack trace where CUDA is not in use
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
 
 
 def seed_generators(generators: Iterable[Any], seed: int) -> None:
-    """Seeds generators that a module holds, each with a stream of its own, as if each client had made its own.
+    """Seeds generators that a module holds, each with its own stream, as if each client had created its own.
 
     Args:
-        generators: Of torch, NumPy or Python.
-        seed: Of the client in this round.
+        generators: Generators of torch, NumPy or Python.
+        seed: Seed of the client in this round.
     """
     for number, generator in enumerate(generators):
         own = derive(seed, number)

@@ -1,4 +1,4 @@
-"""Which tensors of a module are shared, which are a client's own, and which of the server's an architecture has."""
+"""Names of a module's tensors: shared ones, a client's own, and their names at the server."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -12,13 +12,18 @@ from lkd.federated.protocol.tensors import Tensors, is_inexact
 
 @dataclass(frozen=True)
 class Layout:
-    """Which of the server's tensors clients of one architecture have: their own name of each, and the server's."""
+    """Tensors that clients of one architecture share, by their own names and the server's.
+
+    Attributes:
+        weights: The server's name of each shared parameter, by the client's own name.
+        buffers: The same of the shared buffers.
+    """
 
     weights: dict[str, str]
     buffers: dict[str, str]
 
     def of_client(self, tensors: Tensors) -> Tensors:
-        """Those of the server's tensors that the architecture has, by its own names."""
+        """Selects the server's tensors that the architecture has, by its own names."""
         return {
             own: tensors[name] for own, name in {**self.weights, **self.buffers}.items() if name in tensors
         }
@@ -26,12 +31,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Split:
-    """Names of a module's tensors, by whose they are.
+    """Names of a module's tensors, by where they belong.
 
     Attributes:
         shared: Parameters that train and travel.
         buffers: Buffers that travel.
-        own: What stays with a client.
+        own: Tensors that stay with a client.
     """
 
     shared: list[str]
@@ -40,13 +45,13 @@ class Split:
 
 
 def split_names(module: nn.Module, source: nn.Module, patterns: Sequence[str]) -> Split:
-    """Splits names into shared and personal ones; what `source` does not have is the client's own.
+    """Splits names into shared and personal ones; tensors that `source` lacks are the client's own.
 
     Args:
-        module: What trains.
+        module: The module that trains.
         source: The same module at the server.
-        patterns: Names of parameters and buffers (`fnmatch`, or a prefix such as `"network.head"`) that never leave the
-            client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al. 2021).
+        patterns: Names of parameters and buffers (`fnmatch`, or a prefix such as `"network.head"`) that never
+            leave the client; `"batchnorm"` stands for all layers of that kind (FedBN, Li et al. 2021).
 
     Raises:
         ValueError: If a pattern matches nothing.
@@ -66,7 +71,7 @@ def split_names(module: nn.Module, source: nn.Module, patterns: Sequence[str]) -
             )
         if pattern != "batchnorm" and not any(matches(name, [pattern]) for name in known):
             raise ValueError(f"personal_layers={patterns}: no parameter or buffer is called {pattern!r}.")
-    weights = {id(p) for p in source.parameters()}  # which a buffer may be, too: they travel once
+    weights = {id(p) for p in source.parameters()}  # a buffer may be a parameter, too, and must travel once
     trained = [n for n, p in named.items() if p.requires_grad]
     shared = [n for n in trained if n in known and not matches(n, wanted)]
     buffers = [
@@ -86,5 +91,5 @@ def split_names(module: nn.Module, source: nn.Module, patterns: Sequence[str]) -
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of the patterns is the name, a prefix of it up to a dot, or an `fnmatch` pattern that fits."""
+    """Tells whether a pattern is the name, a prefix of it up to a dot, or an `fnmatch` pattern of it."""
     return any(fnmatch.fnmatchcase(name, p) or name.startswith(f"{p}.") for p in patterns)

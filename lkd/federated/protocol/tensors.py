@@ -1,4 +1,4 @@
-"""Named tensors: what a model is made of, and what travels between clients and server."""
+"""Named tensors, of which a model consists, and which travel between clients and server."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,29 +9,29 @@ Tensors = dict[str, Tensor]
 """Tensors by the name of the parameter or buffer that they belong to."""
 
 Groups = dict[str, Tensors]
-"""Several of them by what they mean, such as `{"delta": ..., "c": ...}`: the payload of a message."""
+"""Groups of named tensors by their meaning, such as `{"delta": ..., "c": ...}`: the payload of a message."""
 
 Lists = dict[str, list[Tensor]]
 """Tensors by group, each list aligned with the shared trainable parameters."""
 
 
 def zeros_like(tensors: Mapping[str, Tensor]) -> Tensors:
-    """Zeros of the same names, shapes, types and devices."""
+    """Returns zeros of the same names, shapes, types and devices."""
     return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
 
 
 def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> Tensors:
-    """Detached copies on `device`; always copies, so that neither side sees the other's later edits."""
+    """Copies tensors to a device, detached, so that neither side sees the other's later edits."""
     return {name: tensor.detach().to(device, copy=True) for name, tensor in tensors.items()}
 
 
 def is_inexact(tensor: Tensor) -> bool:
-    """Whether values are floating or complex: what is averaged; counters and indices stay as they are."""
+    """Tells whether values are float or complex, and so are averaged; counters and indices are not."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 
 def as_real(tensor: Tensor) -> Tensor:
-    """A view of real numbers: complex ones `(...)` as pairs `(..., 2)`, others as they are.
+    """Views complex numbers `(...)` as pairs of real ones `(..., 2)`; other tensors stay as they are.
 
     Example:
         >>> as_real(torch.tensor([1 + 2j]))
@@ -41,7 +41,7 @@ def as_real(tensor: Tensor) -> Tensor:
 
 
 def as_type(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Copies of real numbers in another type; the way back from `as_real` where that is a complex one.
+    """Copies real numbers in another type; pairs become complex numbers again if that type is complex.
 
     Example:
         >>> as_type(torch.tensor([[1.0, 2.0]], dtype=torch.float64), torch.complex64)
@@ -53,7 +53,7 @@ def as_type(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def num_bytes(groups: Mapping[str, Mapping[str, Tensor]]) -> int:
-    """Bytes of all tensors of a message.
+    """Counts the bytes of all tensors of a message.
 
     Example:
         >>> num_bytes({"delta": {"weight": torch.zeros(3, 2), "bias": torch.zeros(2)}})
@@ -63,10 +63,10 @@ def num_bytes(groups: Mapping[str, Mapping[str, Tensor]]) -> int:
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no value is NaN or infinite."""
+    """Tells whether no value is NaN or infinite."""
     floats = [as_real(tensor) for tensor in tensors if is_inexact(tensor) and tensor.numel()]
     if not floats:
         return True
     norms = torch.stack([norm.float() for norm in torch._foreach_norm(floats)])
-    # the norm of large finite values may overflow, so only a finite one is an answer
+    # the norm of large finite values may overflow, so only a finite norm proves anything
     return bool(norms.isfinite().all()) or all(bool(tensor.isfinite().all()) for tensor in floats)

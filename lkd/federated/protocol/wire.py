@@ -1,4 +1,4 @@
-"""Messages and replies as bytes: tensors by safetensors, all else as JSON; reading them runs nothing."""
+"""Messages and replies as bytes: tensors by safetensors, all else as JSON; reading them executes nothing."""
 
 import json
 import struct
@@ -16,17 +16,17 @@ M = TypeVar("M", Message, Reply)
 GROUPS = "tensors"
 KNOWLEDGE = "knowledge"
 LARGEST_HEADER = 64 << 20
-"""Bytes of names and plain values that are read at most."""
+"""Largest number of bytes of names and plain values that is read."""
 
 
 def pack(message: Message | Reply) -> bytes:
-    """Writes a message or reply.
+    """Writes a message or reply as bytes.
 
     Args:
-        message: It. What is no tensor must be what JSON can say.
+        message: The message or reply; all but its tensors must be what JSON can hold.
 
     Raises:
-        TypeError: If it is not.
+        TypeError: If something else is in it.
 
     Example:
         >>> sent = Message({"x": {"w": torch.ones(2)}}, {"round": 3}, {"rows": torch.tensor([1])})
@@ -47,7 +47,7 @@ def pack(message: Message | Reply) -> bytes:
         value = value.contiguous()
         memory = value.untyped_storage()
         if memory.nbytes() != value.nbytes or memory.data_ptr() in seen:
-            value = value.clone()  # the format knows no views
+            value = value.clone()  # the format has no views
         seen.add(value.untyped_storage().data_ptr())
         flat[name] = value
         return name
@@ -74,7 +74,7 @@ def unpack(data: bytes, kind: type[M]) -> M:
         kind: `Message` or `Reply`.
 
     Raises:
-        ValueError: If they are anything else.
+        ValueError: If the bytes are no such message or reply.
     """
     try:
         (length,) = struct.unpack("<Q", data[:8])
@@ -91,7 +91,7 @@ def unpack(data: bytes, kind: type[M]) -> M:
             raise ValueError(f"fields {sorted(plain)}, not {sorted(names)}")
         _check(plain)
         return kind(tensors=groups, knowledge=knowledge, **plain)
-    except Exception as error:  # whatever a stranger's bytes lead to
+    except Exception as error:  # bytes from outside can lead to any error
         raise ValueError(f"no {kind.__name__}: {type(error).__name__}: {error}") from error
 
 

@@ -1,1 +1,1 @@
-"""What runs at the server: rounds, aggregation, participation; it never imports the client."""
+"""The server side: rounds, aggregation, participation. It never imports the client."""

@@ -1,4 +1,4 @@
-"""Joins what the clients of a round reply: by mean, sum or robust rule, over architectures and ranks."""
+"""Aggregation of the clients' replies of a round, by mean, sum or robust rule."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from lkd.federated.server.weighting import Weighing
 
 @dataclass
 class ClientReply:
-    """What a client told in a round, as every rank knows it.
+    """Knowledge and numbers that a client replied in a round, as every rank has them.
 
     Attributes:
-        client: Its id.
+        client: Id of the client.
         samples: Its number of training samples.
         knowledge: Its tensors, on the CPU.
-        metrics: The numbers that it reports.
+        metrics: The numbers that it replied.
     """
 
     client: int
@@ -35,19 +35,19 @@ class ClientReply:
 
 
 class Reduction:
-    """The joining half of a round. A mean of a tensor is over the clients that have it.
+    """The half of a round that joins replies; a mean of a tensor is over the clients that have it.
 
     Args:
         x: The server's weights.
         buffers: The server's buffers.
-        layouts: Of every architecture.
-        layout_of: Which of them the sender of a reply has.
-        client: The sender of a reply.
-        weighing: Its weight in a mean.
-        enough: ClientReply how many clients are in a result; raises if they are too few.
-        rule: A robust rule instead of the weighted mean.
+        layouts: Layout of every architecture.
+        layout_of: Gives the architecture of a reply's sender.
+        client: Gives the sender of a reply.
+        weighing: Gives a client's weight in a mean.
+        enough: Is told how many clients are in a result, and raises if they are too few.
+        rule: A robust rule in place of the weighted mean.
         ranks: The processes.
-        sums: Accumulators of earlier rounds, to be used again.
+        sums: Accumulators of earlier rounds, which are reused.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Reduction:
             for i, block in enumerate(self._buffer_blocks)
         ]
         self._ruled_buffers: Tensors = {}
-        self.absent: set[str] = set()  # weights that no client had which replied
+        self.absent: set[str] = set()  # weights that no client had among those that replied
 
     def add_buffers(self, reply: Reply) -> None:
-        """Takes note of the buffers that a trained client brings back."""
+        """Adds the buffers of a trained client."""
         layout = self._layout_of(reply)
         ours = {at: reply.tensors["buffers"][own] for own, at in self._layouts[layout].buffers.items()}
         client = self._client(reply)
@@ -88,7 +88,7 @@ class Reduction:
                 total.add({name: ours[name] for name in block.names}, weight)
 
     def mean_buffers(self) -> Tensors:
-        """The buffers that came back, joined in the same way as the weights; nothing where there are none."""
+        """Joins the added buffers as the weights are joined; empty where there are none."""
         if not self._buffers:
             return {}
         if self.rule is not None:
@@ -107,7 +107,15 @@ class Reduction:
         weight: Callable[[Reply], float],
         result: Callable[[RunningSum], Tensors],
     ) -> Groups:
-        """Weighted mean or sum of groups of tensors; see `ServerRound.mean`."""
+        """Computes the weighted mean or sum of groups of tensors; see `ServerRound.mean`.
+
+        Args:
+            replies: The replies.
+            groups: Names of the groups.
+            metrics: Names of the metrics.
+            weight: Gives the weight of a reply.
+            result: Takes the result out of a running sum: its mean or its sum.
+        """
         kind = " ".join((*groups, *metrics))
         zeros = {f"metrics/{name}": torch.zeros((), dtype=torch.float64) for name in metrics}
         totals = []
@@ -121,11 +129,11 @@ class Reduction:
                 updates.append((reply.client, self._update(reply)))
         for total in totals:
             self._join(total)
-        first = totals[0]  # what all architectures have: the block in which every reply is
+        first = totals[0]  # the block of what all architectures have, so it counts every reply
         self._enough(first.count)
         flat: Tensors = {}
         for block, total in zip(self._blocks, totals, strict=True):
-            # no client of an architecture, or none that has any sample of a modality, in this round: its weights stay
+            # weights of which no client, or no sample of their modality, is in this round do not change
             nothing = {f"{g}/{n}": torch.zeros_like(self._x[n]) for g in groups for n in block.names}
             flat |= result(total) if total.count else nothing
             self.absent |= set() if total.count else set(block.names)
@@ -161,7 +169,7 @@ class Reduction:
                 total.add(tensors | (scalars if i == 0 else {}), weight * share)
 
     def gather(self, replies: Iterable[Reply]) -> list[ClientReply]:
-        """What the clients told, all of them on every rank, by client."""
+        """Collects the clients' knowledge of all ranks on every rank, ordered by client."""
         told = [
             ClientReply(r.client, self._client(r).num_samples, moved(r.knowledge, "cpu"), r.metrics)
             for r in replies
@@ -180,16 +188,17 @@ class Reduction:
         return self._sums[kind].reset()
 
     def _update(self, reply: Reply) -> Tensor:
-        """A client's change of weights and buffers, for the rule: statistics themselves would be shrunk by clipping.
+        """Flattens a client's change of weights and buffers for the rule.
 
-        Complex numbers are two real coordinates, so that distances and norms are theirs.
+        The rule gets changes of statistics, not statistics, which clipping would shrink. Complex numbers
+        count as two real coordinates, so that distances and norms are right.
         """
         buffers = reply.tensors["buffers"]
         changes = [buffers[n] - before for n, before in self._buffers.items()]
         return torch.cat([as_real(t).flatten() for t in (*reply.tensors["delta"].values(), *changes)])
 
     def _by_rule(self, updates: list[tuple[int, Tensor]]) -> tuple[Tensors, Tensors]:
-        """The rule's change of weights and buffers, on which it decides together."""
+        """Applies the rule to weights and buffers together; returns the change of each."""
         assert self.rule is not None
         everyone = sorted(
             (u for part in self._ranks.gather_objects(updates) for u in part), key=lambda update: update[0]
@@ -205,15 +214,15 @@ class Reduction:
 
 
 class _Block(NamedTuple):
-    """Tensors of which the same clients have a say, with the same weights."""
+    """Tensors that the same clients have, with the same weighting."""
 
     owners: frozenset[int]  # architectures that have them
-    modality: str  # whose samples weigh them; "" for all samples
+    modality: str  # samples with it weight the tensors; "" for all samples
     names: list[str]
 
 
 def _blocks(names: Sequence[str], layouts: Sequence[dict[str, str]], weighing: Weighing) -> list[_Block]:
-    """Names by who has them and what weighs them; first, even if there are none, those that all have and all samples weigh."""
+    """Groups names by clients that have them and by modality; the first block is that of all clients."""
     everyone = frozenset(range(len(layouts)))
     blocks = {(everyone, ""): _Block(everyone, "", [])}
     having = [set(layout.values()) for layout in layouts]

@@ -1,4 +1,4 @@
-"""The architectures of a federation as the server has them: modules, names, weights."""
+"""The architectures of a federation at the server: modules, names, weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,14 @@ from lkd.shown import shown
 
 
 class Architecture:
-    """One of them.
+    """One architecture at the server.
 
     Args:
         source: The module, with the weights that clients start from.
         personal_layers: Patterns of the layers that never leave a client.
-        prefix: Goes before the names of its tensors at the server.
-        shared_layers: Patterns of the layers that keep their names there, as they are another architecture's too.
+        prefix: Prefix of the names of its tensors at the server.
+        shared_layers: Patterns of layers shared with another architecture, which keep their names at the
+            server.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Architecture:
         self.index()
 
     def index(self) -> None:
-        """Looks at the names anew, once all layers are there."""
+        """Indexes the names of all tensors, once all layers exist."""
         names = split_names(self.source, self.source, self._personal)
         self.has_own = bool(names.own)
         self.layout = Layout(
@@ -50,7 +51,7 @@ class Architecture:
 
     @torch.no_grad()
     def keep_common(self, first: LightningModule) -> None:
-        """Copies the layers that it has in common with the first architecture from there, where they are learnt."""
+        """Copies the layers in common with the first architecture from there, where they are trained."""
         theirs: dict[str, Any] = {**dict(first.named_parameters()), **dict(first.named_buffers())}
         ours = {**dict(self.source.named_parameters()), **dict(self.source.named_buffers())}
         for name in (*self.layout.weights, *self.layout.buffers):
@@ -59,12 +60,13 @@ class Architecture:
 
 
 class Architectures(list[Architecture]):
-    """All of them, and which client has which.
+    """All architectures of a federation, and the assignment of clients to them.
 
     Args:
         model: The first architecture; its tensors keep their names at the server.
-        other_models: The others; at the server `"other_models.0."` and so on goes before their names.
-        client_models: Architecture of every client, by its id; default: one after the other, in turns.
+        other_models: The other architectures; their tensors' names at the server begin with
+            `"other_models.0."` etc.
+        client_models: Architecture of every client, by its id. Default: in turns.
         personal_layers: Patterns of the layers that never leave a client.
         shared_layers: Patterns of layers that the others share with the first one.
 
@@ -127,7 +129,7 @@ class Architectures(list[Architecture]):
         """Refuses an assignment for another number of clients.
 
         Raises:
-            ValueError: If there is one.
+            ValueError: If the numbers differ.
         """
         if self.client_models is not None and len(self.client_models) != population:
             raise ValueError(
@@ -135,7 +137,7 @@ class Architectures(list[Architecture]):
             )
 
     def kind_of(self, client: int) -> int:
-        """Which architecture a client has.
+        """Returns the architecture of a client.
 
         Raises:
             ValueError: If `client_models` has no entry for it.
@@ -143,7 +145,7 @@ class Architectures(list[Architecture]):
         return kind_of(client, len(self), self.client_models)
 
     def prepare(self) -> None:
-        """Takes note of all layers, as the first fit or measurement finds them."""
+        """Indexes all layers, as the first fit or measurement finds them."""
         for architecture in self:
             architecture.index()
             architecture.keep_common(self[0].source)
@@ -155,12 +157,12 @@ class Architectures(list[Architecture]):
 
     @property
     def layouts(self) -> list[Layout]:
-        """Of every architecture."""
+        """Layout of every architecture."""
         return [architecture.layout for architecture in self]
 
     @property
     def parameters(self) -> Tensors:
-        """The server's shared parameters by name, as they are."""
+        """The server's shared parameters by name, not detached."""
         return self._named("weights")
 
     @property
@@ -183,14 +185,23 @@ class Architectures(list[Architecture]):
         return found
 
     def end_round(self) -> None:
-        """Layers that are common are learnt in the first architecture."""
+        """Copies common layers from the first architecture, and settles spectral norms."""
         for architecture in self:
             settle(architecture.source)
             architecture.keep_common(self[0].source)
 
 
 def modules(model: LightningModule, other_models: Sequence[LightningModule] | None) -> torch.nn.ModuleList:
-    """The other architectures as a child of the federation, so that checkpoints hold what their clients start from."""
+    """Collects the other architectures as a child of the federation, so that checkpoints hold them.
+
+    Args:
+        model: The first architecture.
+        other_models: The others.
+
+    Raises:
+        TypeError: If one is not a LightningModule.
+        ValueError: If two share a parameter.
+    """
     _check_module("model", model)
     if isinstance(other_models, torch.nn.Module) and not isinstance(other_models, torch.nn.ModuleList):
         raise TypeError(f"other_models={shown(other_models)} must be a list of LightningModules.")

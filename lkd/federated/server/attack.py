@@ -1,4 +1,4 @@
-"""Clients that lie about what they have learnt, to try robust aggregation on."""
+"""Lying clients, to test robust aggregation."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
@@ -12,23 +12,24 @@ from lkd.federated.protocol.tensors import Tensors, as_real, as_type, is_inexact
 from lkd.federated.server.calls import Exchange
 
 Kind = Literal["sign_flip", "scale", "noise"]
-ATTACK = 0x61747461636B  # keeps these draws apart from those of a client's honest work
+ATTACK = 0x61747461636B  # separates these draws from those of a client's honest work
 
 
 class Attack:
-    """Some clients train honestly and then reply something else than what they have learnt.
+    """Attack by clients that train honestly, but reply something else than what they have learned.
 
-    False are the change of the weights, and the knowledge that goes up in tables: logits or probabilities of public
-    samples `(N, C)`, means of classes `(C, D)`. Vectors, such as counts of samples, and numbers are true. A lie that is
-    `Federation(outlier_factor=...)` times as long as what others reply is left out before a rule sees it.
+    They falsify the change of the weights, and knowledge in tables: logits or probabilities of public
+    samples `(N, C)`, means of classes `(C, D)`. Vectors, such as counts of samples, and numbers stay true. A
+    false reply that is `Federation(outlier_factor=...)` times as long as others' is left out before a rule
+    sees it.
 
     Args:
         clients: Ids of the clients that lie, in every round.
-        kind: `"sign_flip"`: the opposite of what they have learnt (Li et al., "RSA", AAAI 2019, arXiv:1811.03761);
-            `"scale"`: the same, only larger, which outweighs the others in a mean; `"noise"`: Gaussian noise as long as
-            that (Blanchard et al. 2017, Section 4, draw it unscaled).
+        kind: `"sign_flip"`: the opposite of what they have learned (Li et al., "RSA", AAAI 2019,
+            arXiv:1811.03761); `"scale"`: a multiple of it, which outweighs the others in a mean; `"noise"`:
+            Gaussian noise of the same length (Blanchard et al. 2017, Section 4, draw it unscaled).
         scale: How many times as long the false reply is.
-        seed: Of the noise, which depends on (seed, round, client).
+        seed: Seed of the noise, which depends on (seed, round, client).
 
     Raises:
         ValueError: For no client, an unknown kind or a scale that is not above 0.
@@ -50,10 +51,10 @@ class Attack:
         self.clients, self.kind, self.scale, self.seed = set(clients), kind, scale, seed
 
     def check(self, population: int) -> None:
-        """Refuses to attack clients that are not there.
+        """Refuses ids of clients that do not exist.
 
         Raises:
-            ValueError: If there are fewer.
+            ValueError: If there are any.
         """
         if max(self.clients) >= population:
             raise ValueError(
@@ -61,12 +62,12 @@ class Attack:
             )
 
     def on(self, exchange: Exchange) -> Exchange:
-        """The same engine, with these clients' replies falsified, whatever they were asked."""
+        """Wraps an engine's exchange such that these clients' replies are falsified, whatever the verb."""
 
         def hostile(verb: str, messages: dict[int, Message]) -> Iterator[Reply]:
             rounds = {client: message.config["round"] for client, message in messages.items()}
             for reply in exchange(verb, messages):
-                # sizes are no knowledge: who lied about them would be refused
+                # sizes stay true: a client with a false size would be refused
                 if reply.client in self.clients and not reply.error and verb != TELL_SIZES:
                     who = (rounds[reply.client], reply.client)
                     if "delta" in reply.tensors:
@@ -84,7 +85,7 @@ class Attack:
 
     @torch.no_grad()
     def falsify(self, told: Tensors, round: int, client: int) -> Tensors:
-        """What a client replies in place of these tensors: its change of the weights, or its knowledge."""
+        """Falsifies what a client replies: its change of the weights, or its knowledge."""
         if self.kind != "noise":
             factor = self.scale if self.kind == "scale" else -self.scale
             return {name: factor * tensor for name, tensor in told.items()}

@@ -1,4 +1,4 @@
-"""What a round's records add up to, and who is told."""
+"""A round's records: their sums and means, logs and warnings."""
 
 import contextlib
 import math
@@ -19,10 +19,10 @@ def report(federation: "Federation", round: int, records: Sequence[Record], spee
     """Logs a round, and warns of clients that failed.
 
     Args:
-        federation: Whose loggers are told.
-        round: Its number.
-        records: Of all clients of the round.
-        speeds: See `totals`.
+        federation: The federation, whose loggers are used.
+        round: Number of the round.
+        records: Records of all clients of the round.
+        speeds: Speeds of the clients' machines, see `totals`.
     """
     for record in records:
         if record.error:
@@ -49,13 +49,13 @@ def report(federation: "Federation", round: int, records: Sequence[Record], spee
 
 @contextlib.contextmanager
 def advised(trainer: Trainer) -> Iterator[None]:
-    """Within, a round may find too few clients; if there is a checkpoint, the message says that the run can go on from it.
+    """Completes the message of `TooFewClientsError` inside: with a checkpoint the run can be resumed.
 
     Args:
-        trainer: The federation's.
+        trainer: The federation's Trainer.
 
     Raises:
-        TooFewClientsError: As within.
+        TooFewClientsError: If a round inside finds too few clients.
     """
     try:
         yield
@@ -71,15 +71,15 @@ def advised(trainer: Trainer) -> Iterator[None]:
 
 
 def totals(records: Sequence[Record], speeds: dict[int, float]) -> dict[str, float]:
-    """Numbers of a round for its loggers.
+    """Sums the numbers of a round for its loggers.
 
     Args:
-        records: Of all clients of the round.
-        speeds: Speed of a client's machine, relative to this one, where it is not 1.
+        records: Records of all clients of the round.
+        speeds: Speeds of clients' machines relative to this one, where they are not 1.
 
     Returns:
-        Clients that succeeded, failures, seconds of all, and of the slowest were each a machine of its own; where the
-        algorithm has a cache, its rates (see `CacheUse.rates`).
+        Numbers of clients that succeeded and failed, their seconds in total, and those of the slowest if each
+        had its own machine; where the algorithm has a cache, its rates (see `CacheUse.rates`).
 
     Example:
         >>> records = [Record(0, "a", 10, seconds=2.0), Record(1, "b", 10, seconds=1.0, error="OSError")]
@@ -99,7 +99,9 @@ def totals(records: Sequence[Record], speeds: dict[int, float]) -> dict[str, flo
 
 
 def left_out(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Who has no finite value of a metric where others have one, by metric; one that nobody has is not hidden.
+    """Finds, by metric, the clients without a finite value where other clients have one.
+
+    A metric without any finite value is not reported here, so that it stays visible.
 
     Example:
         >>> one = Record(0, "a", 10, metrics={"loss": 1.0, "odd": math.nan})
@@ -116,7 +118,7 @@ def left_out(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def means(records: Sequence[Record]) -> dict[str, float]:
-    """What the clients that succeeded logged, averaged by their samples, without what `left_out` names.
+    """Averages what successful clients logged by their samples, without the values in `left_out`.
 
     Example:
         >>> means([Record(0, "a", 10, metrics={"loss": 1.0}), Record(1, "b", 30, metrics={"loss": 3.0})])
@@ -131,7 +133,7 @@ def means(records: Sequence[Record]) -> dict[str, float]:
 
 
 def _having(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Who of those that succeeded logged each metric."""
+    """Lists, by metric, the successful clients that logged it."""
     good = [record for record in records if not record.error]
     names = dict.fromkeys(name for record in good for name in record.metrics)
     return {name: [record for record in good if name in record.metrics] for name in names}

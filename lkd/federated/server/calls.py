@@ -1,4 +1,4 @@
-"""What the server asks of clients, and which replies it takes."""
+"""Calls from the server to clients, and the choice of replies that it accepts."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -15,27 +15,29 @@ from lkd.federated.server.reply_checks import fault
 Exchange = Callable[[str, dict[int, Message]], Iterator[Reply]]
 """Sends messages to clients by their ids and yields the replies, in any order."""
 Knowledge = Tensors | Mapping[int, Tensors]
-"""The same tensors for every client, or those of each by its id."""
+"""Tensors for all clients, or tensors for each by its id."""
 Configs = Config | dict[int, Config]
-"""The same plain values for every client, or those of each."""
+"""Plain values for all clients, or values for each by its id."""
 
 
 class Calls:
-    """Sends every client its message and passes the replies on that are of use; the others go into the records.
+    """Sender of messages that passes on the useful replies; the others go into the records.
 
-    A reply that is no larger than what the server has passes at once. A larger one waits until all have replied, as only then
-    there is a median to compare it with. So few models are in memory at once, and every rank comes to the same verdict.
+    A reply that is no larger than the server's own weights passes at once. A larger one waits until all
+    clients have replied, as only then there is a median to compare it with. So few models are in memory at
+    once, and all ranks decide alike.
 
     Args:
         index: Number of the round.
-        exchange: The engine.
-        architectures: With the server's weights and buffers.
+        exchange: The engine's exchange.
+        architectures: The architectures, with the server's weights and buffers.
         ranks: The processes.
-        records: Who did what in this round.
-        on_record: Told of every client that is done.
-        undo: Puts back what a client kept before an answer that is not taken.
+        records: Records of this round.
+        on_record: Is told of every client that is done.
+        undo: Restores what a client kept before an answer that is not accepted.
         outlier_factor: How far a reply may be from the others, see `Federation`. None: any distance.
-        fewest: Replies that a robust rule needs: it decides itself where there would be fewer without the outliers.
+        fewest: Replies that a robust rule needs. If they would be fewer without the outliers, the rule gets
+            these, too.
     """
 
     def __init__(
@@ -64,14 +66,17 @@ class Calls:
         config: dict[int, Config],
         knowledge: Knowledge | None = None,
     ) -> Iterator[Reply]:
-        """Asks those clients that are this rank's and have not failed; yields their replies.
+        """Asks this rank's clients that have not failed; yields their replies.
 
         Args:
-            verb: What for.
-            clients: Whom, over all ranks.
-            send: Groups of the server's tensors that go with x, or in its place.
-            config: Plain values for each, by its id.
+            verb: What they are asked to do.
+            clients: The clients, over all ranks.
+            send: Groups of the server's tensors that are sent beside x, or in its place.
+            config: Plain values for each client, by its id.
             knowledge: Tensors of any name, for all or for each.
+
+        Raises:
+            RefusalError: If a client finds a mistake in the configuration.
         """
         asked = {c.id: c for c in clients if c.id not in self._records.failed and self._ranks.owns(c.id)}
         messages = {
@@ -103,7 +108,7 @@ class Calls:
             if reply.refused:
                 raise reply.cause or RefusalError(reply.error)
             if reply.client not in asked or reply.client in answered:
-                continue  # nobody asked it, or it has answered already: the first answer counts
+                continue  # it was not asked, or has already answered
             answered.add(reply.client)
             layout = self._layouts[self._kind_of(reply.client)]
             error = reply.error or fault(reply, layout, self._x, self._buffers)
@@ -128,7 +133,7 @@ class Calls:
 
 
 def _copy(reply: Reply) -> None:
-    """Makes a reply outlast the client's turn: what it tells may be the very tensors of the module that trains."""
+    """Copies a reply's tensors, which may be those of the module that the next client trains."""
     reply.tensors = {
         g: {n: t.detach().clone() for n, t in group.items()} for g, group in reply.tensors.items()
     }
@@ -136,6 +141,6 @@ def _copy(reply: Reply) -> None:
 
 
 def own_part(client: int, given: Mapping[Any, Any] | None) -> dict[str, Any]:
-    """What this client gets: its own part, or what all get."""
+    """Returns a client's own part, or the part for all."""
     for_each = bool(given) and all(isinstance(key, int) for key in given or ())
     return dict((given or {}).get(client, {}) if for_each else given or {})

@@ -1,4 +1,4 @@
-"""What has to be the same where a run goes on from a checkpoint: algorithm, optimizer, architectures and clients."""
+"""Checks of a resumed run: algorithm, optimizer, architectures and clients must be the same."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from lkd.packages import overrides
 
 
 def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
-    """Compares a checkpoint with the run that goes on from it.
+    """Compares a checkpoint with the run that resumes it.
 
     Args:
-        saved: What the checkpoint holds.
-        here: Of this run, `"algorithm"`, `"server_optimizer"` and `"architectures"`.
+        saved: The federation's part of the checkpoint.
+        here: This run's `"algorithm"`, `"server_optimizer"` and `"architectures"`.
 
     Raises:
-        ValueError: If they are not the same.
+        ValueError: If they differ.
     """
     for name in ("algorithm", "server_optimizer"):
         before = saved.get(name)
@@ -37,14 +37,14 @@ def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
 
 
 def check_state(modules: Sequence[LightningModule], saved: Mapping[str, Any]) -> None:
-    """Refuses weights of other shapes, and those of layers that a module has not made yet.
+    """Refuses weights of other shapes, and weights of layers that a module does not have yet.
 
     Args:
         modules: The first architecture and the others.
         saved: A federation's weights by name.
 
     Raises:
-        ValueError: With the layer and the architecture.
+        ValueError: If there are any; the message names the layer and the architecture.
     """
     for number, module in enumerate(modules):
         prefix, argument = (
@@ -69,10 +69,10 @@ def check_state(modules: Sequence[LightningModule], saved: Mapping[str, Any]) ->
 
 
 class Population:
-    """The clients of a fit, which have to be those of the checkpoint that it goes on from.
+    """The clients of a fit, which must be those of the checkpoint that it resumes.
 
     Args:
-        known: What a checkpoint says of them; None for a fit that goes on from nothing.
+        known: What a checkpoint holds of them; None for a fit without one.
 
     Example:
         >>> clients = Population()
@@ -84,19 +84,19 @@ class Population:
         self.known, self._met = known, False
 
     def meet(self, loader: Any, population: int) -> bool:
-        """Compares them with those of the checkpoint, in the first round of a fit; returns whether this is it.
+        """Compares the clients with those of the checkpoint, in the first round; returns whether this is it.
 
         Args:
             loader: The train loader.
             population: Number of all clients.
 
         Raises:
-            ValueError: If they are not the same.
+            ValueError: If they differ.
         """
         if self._met:
             return False
         here = _told_apart(loader, population)
-        known = self.known or {}  # a file of an earlier version does not know the rows
+        known = self.known or {}  # a checkpoint of an earlier version has no rows
         if any(here.get(key) != value for key, value in known.items()):
             raise ValueError(
                 f"the checkpoint is of {known['population']} clients, and these {population} are not the same "
@@ -108,10 +108,10 @@ class Population:
 
 
 def _told_apart(loader: Any, population: int) -> dict[str, Any]:
-    """What tells one population from another: its size and, where the data has them, names, sizes and samples.
+    """Describes a population: its size and, where the data has them, digests of names, sizes and samples.
 
-    A `FederatedDataModule`'s data knows all names, sizes and rows without making a client. Sizes alone do not tell: equal
-    shares of another seed are other samples.
+    A `FederatedDataModule`'s data knows all names, sizes and rows without creating a client. Sizes alone are
+    not enough: equal shares drawn with another seed hold other samples.
     """
     data = getattr(loader, "dataset", None)
     names, sizes = getattr(data, "names", None), getattr(data, "sizes", None)

@@ -1,4 +1,4 @@
-"""Checks of what a user gives to a federation: parts, data, and what an algorithm of their own returns."""
+"""Checks of a federation's parts and data, and of the result of an algorithm."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 def check_public(algorithm: "Algorithm", clients: Sequence[ClientData]) -> None:
-    """Refuses clients without public data where the algorithm is about them.
+    """Refuses clients without public data if the algorithm needs them.
 
     Raises:
-        ValueError: With how to get some.
+        ValueError: If there are none; the message says how to get some.
     """
     if algorithm.needs_public_data and len(clients) and not len(clients[0].public or ()):
         raise ValueError(NO_PUBLIC)
 
 
 def check_validation(algorithm: "Algorithm", clients: Sequence[ClientData] | Sequence[ClientInfo]) -> None:
-    """Refuses clients without validation data of their own where the algorithm needs them.
+    """Refuses clients without validation data of their own if the algorithm needs them.
 
     Raises:
-        ValueError: With how to get some.
+        ValueError: If there is such a client; the message says how to get some.
     """
     if algorithm.needs_validation_data:
         without = [clients[k].name for k in range(len(clients)) if not clients[k].has("val")]
@@ -42,10 +42,10 @@ def check_validation(algorithm: "Algorithm", clients: Sequence[ClientData] | Seq
 
 
 def check_kinds(algorithm: "Algorithm", other_models: int, aggregator: Rule | None) -> None:
-    """Refuses several architectures where they make no sense.
+    """Refuses several architectures, or an aggregator, where the algorithm does not support them.
 
     Raises:
-        ValueError: With what to use instead.
+        ValueError: If they are given; the message says what to use instead.
     """
     if other_models and not algorithm.supports_multiple_models:
         raise ValueError(
@@ -83,10 +83,10 @@ def check_outlier_factor(factor: float | None) -> float | None:
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Refuses what a Trainer would do by itself at the server.
+    """Refuses Trainer options that would act at the server instead of the clients.
 
     Raises:
-        ValueError: With how clients do it.
+        ValueError: If there is one; the message says how to set it for clients.
     """
     for name, off in (("gradient_clip_val", (None, 0)), ("accumulate_grad_batches", (1,))):
         value = getattr(trainer, name)
@@ -98,14 +98,14 @@ def check_trainer(trainer: Trainer) -> None:
 
 
 def check_synced(modules: Sequence[nn.Module], ranks: int) -> None:
-    """Refuses batch statistics that are joined over ranks, where each rank trains other clients.
+    """Refuses batch statistics that are synchronized over ranks, where each rank trains other clients.
 
     Args:
-        modules: Those that train.
+        modules: The modules that train.
         ranks: Number of processes.
 
     Raises:
-        ValueError: With the layer.
+        ValueError: If there are any; the message names the layer.
     """
     layers = (
         (n, m) for module in modules for n, m in module.named_modules() if isinstance(m, nn.SyncBatchNorm)
@@ -121,7 +121,7 @@ def check_cohort(cohort: Any, min_clients: int) -> None:
     """Refuses a batch that is no list of clients, or too short.
 
     Raises:
-        ValueError: With what to do.
+        ValueError: If it is; the message says what to do.
     """
     if not isinstance(cohort, list) or not all(hasattr(client, "train_batches") for client in cohort):
         raise ValueError(
@@ -142,10 +142,10 @@ def check_cohort(cohort: Any, min_clients: int) -> None:
 
 
 def check_fewest(aggregator: Rule | None, present: int, index: int) -> None:
-    """Refuses a round of fewer clients than a robust rule needs, before anybody trains.
+    """Refuses, before any training, a round with fewer clients than a robust rule needs.
 
     Raises:
-        ValueError: With how many it needs.
+        ValueError: If there are fewer; the message says how many it needs.
     """
     if aggregator is not None and present < aggregator.min_clients:
         raise ValueError(
@@ -155,7 +155,7 @@ def check_fewest(aggregator: Rule | None, present: int, index: int) -> None:
 
 
 def check_result(algorithm: "Algorithm", delta: Any, x: Tensors) -> None:
-    """What an algorithm's `round` returns.
+    """Checks what an algorithm's `round` returns.
 
     Raises:
         ValueError: If it is no change of the weights `x`.

@@ -11,22 +11,23 @@ from lkd.federated.protocol.tensors import as_real
 
 
 class FedAdam(torch.optim.Optimizer):
-    """Adam on the mean change of the weights: FedAdam.
+    """Adam on the mean change of the weights (FedAdam).
 
     Reddi et al., "Adaptive Federated Optimization", ICLR 2021, arXiv:2003.00295, Algorithm 2:
-    `m <- beta1 m + (1 - beta1) Delta`, `v <- beta2 v + (1 - beta2) Delta^2`, `x <- x + lr m / (sqrt(v) + tau)`, with `m = 0` and
-    `v = tau^2` at first and **no bias correction**; `torch.optim.Adam`, which corrects both moments, may be used instead. Give
-    it to `Federation` as `server_optimizer`, whose gradient is `-Delta`.
+    `m <- beta1 m + (1 - beta1) Delta`, `v <- beta2 v + (1 - beta2) Delta^2`,
+    `x <- x + lr m / (sqrt(v) + tau)`, with `m = 0` and `v = tau^2` at first and **no bias correction**.
+    `torch.optim.Adam`, which corrects both moments, is the alternative. `Federation` takes it as
+    `server_optimizer`; its gradient is `-Delta`.
 
     Args:
         params: Parameters or groups of them.
-        lr: The server's rate. Default .1.
+        lr: Learning rate of the server. Default .1.
         beta1: Decay of the mean change.
         beta2: Decay of its square.
-        tau: How adaptive it is; less is more.
+        tau: Degree of adaptivity; smaller is more adaptive.
 
     Raises:
-        ValueError: A rate or tau that is not above 0, a beta out of [0, 1).
+        ValueError: For a rate or tau that is not above 0, or a beta out of [0, 1).
 
     Example:
         >>> weight = torch.zeros(1, requires_grad=True)
@@ -46,7 +47,7 @@ class FedAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One round."""
+        """Makes the step of a round, and returns the closure's loss, if any."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -58,7 +59,7 @@ class FedAdam(torch.optim.Optimizer):
                 state, weights = (
                     self.state[x],
                     as_real(x),
-                )  # complex ones as two, as in torch's own optimizers
+                )  # complex numbers count as two real ones, as in torch's own optimizers
                 if not state:
                     state["m"] = torch.zeros_like(weights)
                     state["v"] = torch.full_like(weights, group["tau"] ** 2)
@@ -69,19 +70,21 @@ class FedAdam(torch.optim.Optimizer):
         return loss
 
     def square(self, v: Tensor, delta2: Tensor, beta2: float) -> None:
-        """Updates v in place."""
+        """Updates v in place by Adam's rule."""
         v.lerp_(delta2, 1 - beta2)
 
 
 class FedYogi(FedAdam):
-    """Yogi on the mean change of the weights: `v <- v - (1 - beta2) Delta^2 sign(v - Delta^2)`; else as `FedAdam`.
+    """Yogi on the mean change of the weights, otherwise as `FedAdam`.
+
+    Its second moment is `v <- v - (1 - beta2) Delta^2 sign(v - Delta^2)`.
 
     Args:
         params: Parameters or groups of them.
-        lr: The server's rate. Default .01.
+        lr: Learning rate of the server. Default .01.
         beta1: Decay of the mean change.
         beta2: Decay of its square.
-        tau: How adaptive it is.
+        tau: Degree of adaptivity; smaller is more adaptive.
     """
 
     def __init__(
@@ -90,23 +93,23 @@ class FedYogi(FedAdam):
         super().__init__(params, lr, beta1, beta2, tau)
 
     def square(self, v: Tensor, delta2: Tensor, beta2: float) -> None:
-        """Updates v in place."""
+        """Updates v in place by Yogi's rule."""
         v.sub_((1 - beta2) * delta2 * torch.sign(v - delta2))
 
 
 class FedAdagrad(FedAdam):
-    """Adagrad on the mean change of the weights: `v <- v + Delta^2`; else as `FedAdam`.
+    """Adagrad on the mean change of the weights: `v <- v + Delta^2`, otherwise as `FedAdam`.
 
     Args:
         params: Parameters or groups of them.
-        lr: The server's rate. Default .1.
+        lr: Learning rate of the server. Default .1.
         beta1: Decay of the mean change. Default 0, as in the paper's experiments.
-        tau: How adaptive it is.
+        tau: Degree of adaptivity; smaller is more adaptive.
     """
 
     def __init__(self, params: Any, lr: float = 0.1, beta1: float = 0.0, tau: float = 0.001) -> None:
         super().__init__(params, lr, beta1, 0.0, tau)
 
     def square(self, v: Tensor, delta2: Tensor, beta2: float) -> None:
-        """Updates v in place."""
+        """Updates v in place by Adagrad's rule."""
         v.add_(delta2)

@@ -1,4 +1,4 @@
-"""What the clients' machines do in a round: who cannot be reached, who is slow, whose reply is lost."""
+"""Clients' machines in a round: which cannot be reached, which are slow, whose reply is lost."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -13,11 +13,12 @@ STRAGGLERS, ROUND, MACHINE = range(3)  # independent streams of random numbers
 class Fate(NamedTuple):
     """What happens to one client in one round.
 
-    Args:
-        available: Can be reached; if not, it does not start and costs nothing.
-        work: Share of the local work it manages, in (0, 1]; 1 for all but stragglers.
-        dropped: Its reply does not arrive, so a simulation spares its work, and counts no byte of it.
-        speed: Of its machine, relative to the median one; the same in every round. Its time is work / speed.
+    Attributes:
+        available: Whether it can be reached; if not, it does not start and costs nothing.
+        work: Share of the local work that it manages, in (0, 1]; 1 for all but stragglers.
+        dropped: Whether its reply is lost; a simulation then skips its work, and counts no bytes.
+        speed: Speed of its machine, relative to the median one; the same in every round. Its time is work /
+            speed.
     """
 
     available: bool = True
@@ -27,15 +28,16 @@ class Fate(NamedTuple):
 
 
 def epochs(number: int, fate: Fate) -> int:
-    """Local epochs that a client completes out of `number`: all, or as a straggler 1 to `number - 1`.
+    """Returns the local epochs out of `number` that a client completes: all, or as a straggler fewer.
 
-    FedProx draws a straggler's epochs by `randint(1, number)`, whose upper end is exclusive, so that a straggler
-    never completes its work; for `work` uniform in (0, 1) this gives the same distribution. One epoch has no whole
-    part to complete: for `number=1` take `steps` of its batches instead, or stragglers differ from no one.
+    A straggler completes 1 to `number - 1`. FedProx draws these by `randint(1, number)`, whose upper end is
+    exclusive, so a straggler never completes its work; for `work` uniform in (0, 1) this gives the same
+    distribution. A single epoch cannot be completed in part: for `number=1` take `steps` of its batches
+    instead, or stragglers do not differ.
 
     Args:
-        number: E, what the server asks for.
-        fate: Of the client.
+        number: E, the epochs that the server asks for.
+        fate: Fate of the client.
 
     Example:
         >>> epochs(20, Fate()), epochs(20, Fate(work=0.5)), epochs(20, Fate(work=0.01)), epochs(1, Fate(work=0.5))
@@ -45,7 +47,7 @@ def epochs(number: int, fate: Fate) -> int:
 
 
 def steps(number: int, fate: Fate) -> int:
-    """Optimizer steps that a client completes out of `number`: `work` of them, rounded, and at least 1.
+    """Returns the optimizer steps out of `number` that a client completes: its share, at least 1.
 
     Example:
         >>> steps(8, Fate()), steps(8, Fate(work=0.5)), steps(8, Fate(work=0.01))
@@ -55,21 +57,23 @@ def steps(number: int, fate: Fate) -> int:
 
 
 class SystemHeterogeneity:
-    """Draws the fates of a round's clients. By default all are reached, finish and reply.
+    """Fates of a round's clients, drawn at random. By default all are reached, finish and reply.
 
-    Stragglers are those of Li et al., "Federated Optimization in Heterogeneous Networks" (FedProx), MLSys 2020,
-    arXiv:1812.06127, Section 5.2: an exact share of every cohort, drawn anew each round. Their partial work is
-    kept (FedProx) or dropped (the FedAvg baseline there). Everything else is drawn for each client alone. All of
-    it depends on (seed, round, client) and, for stragglers, on who else is in the cohort; on nothing else.
+    Stragglers are those of Li et al., "Federated Optimization in Heterogeneous Networks" (FedProx), MLSys
+    2020, arXiv:1812.06127, Section 5.2: an exact share of every cohort, drawn anew each round. Their partial
+    work is kept (FedProx) or dropped (the FedAvg baseline there). Everything else is drawn for each client
+    alone. All draws depend only on (seed, round, client) and, for stragglers, on the other clients in the
+    cohort.
 
     Args:
-        straggler_share: Of every cohort of K, exactly `round(straggler_share K)` clients straggle.
-        stragglers: Whether the `"partial"` work of a straggler counts or the server does not wait: `"drop"`.
+        straggler_share: Share of stragglers: exactly `round(straggler_share K)` of every cohort of K.
+        stragglers: `"partial"`: a straggler's partial work counts. `"drop"`: the server does not wait for it.
         dropout: Chance that a client's reply is lost.
         availability: Chance that a client can be reached.
-        speed_sigma: Spread of the machines: speeds are log-normal with median 1 and this deviation of the log.
-        min_work: A straggler's share of work is uniform in [min_work, 1).
-        seed: Not negative. Rounds of two studies with the same seed have the same stragglers.
+        speed_sigma: Spread of the machines: speeds are log-normal with median 1 and this deviation of the
+            log.
+        min_work: A straggler's share of the work is uniform in [min_work, 1).
+        seed: Not negative. Two studies with the same seed have the same stragglers in each round.
 
     Raises:
         ValueError: For shares and chances out of [0, 1], and negative numbers.
@@ -102,7 +106,7 @@ class SystemHeterogeneity:
         self.speed_sigma, self.min_work, self.seed = speed_sigma, min_work, seed
 
     def plan(self, round: int, ids: Sequence[int]) -> dict[int, Fate]:
-        """The fate of every client of a cohort, in ascending order of ids.
+        """Draws the fate of every client of a cohort, in ascending order of ids.
 
         Args:
             round: Number of the round, from 0.
@@ -118,7 +122,7 @@ class SystemHeterogeneity:
         return {cohort[i] for i in rng.permutation(len(cohort))[:count]} if count else set()
 
     def _fate(self, number: int, client: int, straggles: bool) -> Fate:
-        # always three numbers, so that one option does not change what another one draws
+        # always draws three numbers, so that one option does not change the draws of another
         reach, work, loss = np.random.default_rng([self.seed, ROUND, number, client]).random(3)
         machine = np.random.default_rng([self.seed, MACHINE, client])
         return Fate(

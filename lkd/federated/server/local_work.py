@@ -1,4 +1,4 @@
-"""How much a client trains in a round."""
+"""The amount of a client's training in a round."""
 
 import math
 
@@ -12,18 +12,19 @@ FINE = Fate()
 
 
 class LocalTraining:
-    """Local epochs or optimizer steps, the same for every client or drawn for each.
+    """Number of local epochs or optimizer steps, the same for every client or drawn for each.
 
     Args:
-        epochs: Passes over the client's data; two numbers draw it anew for every client and round, uniformly,
-            both ends included, as in `E ~ U(2, 5)` of the FedNova paper. Default 1.
-        steps: Optimizer steps instead; two numbers as above.
-        accumulate_grad_batches: Batches whose gradients are averaged into one optimizer step; what is left at
-            the end of an epoch makes a step too. Default 1.
+        epochs: Passes over the client's data. Two numbers are a range, from which it is drawn anew for every
+            client and round, uniformly, both ends included, as in `E ~ U(2, 5)` of the FedNova paper. Default
+            1.
+        steps: Optimizer steps in place of epochs; two numbers as above.
+        accumulate_grad_batches: Batches whose gradients are averaged into one optimizer step; the rest at
+            the end of an epoch makes a step, too. Default 1.
         gradient_clip_val: Largest norm of a step's gradient, after the algorithm's correction. Default: none.
 
     Raises:
-        ValueError: For numbers below 1, a range that goes down, or both of epochs and steps.
+        ValueError: For numbers below 1, a descending range, or both epochs and steps.
 
     Example:
         >>> LocalTraining(epochs=5).draw(batches=3, seed=0)
@@ -50,16 +51,17 @@ class LocalTraining:
 
     @property
     def accumulate(self) -> int:
-        """Batches in an optimizer step."""
+        """Batches per optimizer step."""
         return self.settings.accumulate
 
     def draw(self, batches: int, seed: int, fate: Fate = FINE) -> int:
-        """Optimizer steps of a client.
+        """Returns the optimizer steps of a client.
 
         Args:
-            batches: Batches in its epoch.
-            seed: From which a range is drawn.
-            fate: A straggler makes fewer: whole epochs, as in FedProx, or a share of the steps of a single one.
+            batches: Batches in the client's epoch.
+            seed: Seed for drawing from a range.
+            fate: Fate of the client. A straggler makes fewer: whole epochs, as in FedProx, or a share of a
+                single one's steps.
         """
         amount = self.low if self.low == self.high else self._random(seed)
         if not self.by_epochs:

@@ -1,4 +1,4 @@
-"""Replies that are finite and yet so large that one of them would be the end of the server's model."""
+"""Outliers: finite replies that are so large that a single one would ruin the server's model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,18 @@ from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.tensors import Tensors, as_real, is_inexact
 
 FEWEST = 3
-"""Replies that a median needs to be of use."""
+"""Smallest number of replies whose median is meaningful."""
 
 
 class Size(NamedTuple):
-    """How large a part of a reply is.
+    """Size of a part of a reply, and its limits.
 
     Attributes:
-        value: Euclidean norm of a group of tensors, root mean square of a tensor of knowledge, or size of a number.
-        harmless: What is never too large, whatever the others say.
-        known: Whether the server has something to compare a single reply with.
-        factor: How many times the others' it may be.
+        value: Euclidean norm of a group of tensors, root mean square of a tensor of knowledge, or absolute
+            value of a number.
+        harmless: Size up to which the part is accepted, whatever the others' sizes.
+        known: Whether the server has something of its own to compare a single reply with.
+        factor: How many times the median it may be.
     """
 
     value: float
@@ -30,7 +31,13 @@ class Size(NamedTuple):
 
 
 class Own(NamedTuple):
-    """What the server itself has: the norms of weights and buffers (1 at least), and the buffers."""
+    """Norms of the server's own weights and buffers for an architecture.
+
+    Attributes:
+        weights: Norm of the weights, at least 1.
+        statistics: Norm of the buffers, at least 1.
+        buffers: The buffers.
+    """
 
     weights: float
     statistics: float
@@ -38,26 +45,27 @@ class Own(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensors, buffers: Tensors) -> "Own":
-        """Of the weights and buffers that clients of one architecture have."""
+        """Measures the weights and buffers of one architecture."""
         return cls(max(1.0, norm(x)), max(1.0, norm(buffers)), buffers)
 
 
 Middles = Mapping[str, tuple[int, float]]
-"""How many replies have a part that is not zero, and the median of their sizes."""
+"""Number of replies with a part that is not zero, and the median of their sizes, by part."""
 
 
 def sizes(reply: Reply, factor: float, own: Own, steps: float = 1.0) -> dict[str, Size]:
-    """How large the parts of a reply are, by what they are called in a message.
+    """Measures the parts of a reply, by their names in a message.
 
-    The change of the weights may be `factor` times as long as the median, and is harmless up to the length of the weights
-    themselves (or 1). Of anything else it is `factor` squared, and `factor` times, for buffers hold variances, which are
-    squares, and the scale of controls, numbers and knowledge is their algorithm's own. Of the buffers the change counts.
+    The change of the weights may be `factor` times as long as the median, and is harmless up to the length of
+    the weights themselves (or 1). Other parts may be `factor` squared times as large, and are harmless up to
+    `factor` times: buffers hold variances, which are squares, and each algorithm has its own scale of
+    controls, numbers and knowledge. Of buffers their change is measured.
 
     Args:
-        reply: It.
+        reply: The reply.
         factor: See `Federation`.
-        own: What the server has of this client's architecture.
-        steps: Optimizer steps that the client was to make; what is counted or summed over them is in proportion.
+        own: Norms of the server's tensors for this client's architecture.
+        steps: Optimizer steps that the client was to make; numbers may grow in proportion to them.
     """
     found: dict[str, Size] = {}
     for group, tensors in reply.tensors.items():
@@ -78,15 +86,15 @@ def sizes(reply: Reply, factor: float, own: Own, steps: float = 1.0) -> dict[str
 
 
 def harmless(sizes: Mapping[str, Size]) -> bool:
-    """Whether no part is large enough to be looked at beside the others."""
+    """Tells whether all parts are small enough to be accepted without comparing them with others'."""
     return all(size.value <= size.harmless for size in sizes.values())
 
 
 def middles(everyone: Sequence[Mapping[str, Size]]) -> Middles:
-    """The medians of all replies' sizes, by part.
+    """Computes the medians of all replies' sizes, by part.
 
-    Zeros say nothing of the scale and are not counted. Of an even number it is the smaller one of the middle two, so that two
-    liars of four are found.
+    Zeros tell nothing about the scale and are not counted. For an even number the smaller one of the middle
+    two is taken, so that two liars of four are found.
 
     Args:
         everyone: Sizes of all replies of an exchange, over all ranks.
@@ -106,9 +114,9 @@ def outlier(sizes: Mapping[str, Size], middles: Middles, factor: float) -> str:
     """Says in a sentence why a reply is far from all others; empty if it is not.
 
     Args:
-        sizes: Of its parts.
-        middles: The medians, with this reply.
-        factor: As the user gave it, for the message.
+        sizes: Sizes of the reply's parts.
+        middles: Medians over all replies, including this one.
+        factor: The user's factor, for the message.
 
     Example:
         >>> outlier({"delta": Size(1e30, 1.0, True, 1e3)}, {"delta": (3, 2.0)}, 1e3)
@@ -133,7 +141,7 @@ def outlier(sizes: Mapping[str, Size], middles: Middles, factor: float) -> str:
 
 
 def norm(tensors: Tensors) -> float:
-    """Euclidean norm of all values; in float64 where their squares would be too large for their own type.
+    """Returns the Euclidean norm of all values, in float64 where squares would overflow their own type.
 
     Example:
         >>> round(norm({"a": torch.tensor([3e30]), "b": torch.tensor([[4e30]])}) / 1e30, 3)

@@ -1,4 +1,4 @@
-"""Whether clients own what their architectures see."""
+"""Check that clients own modalities that their architectures take."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,13 +8,14 @@ from lkd.federated.server.architectures import Architectures
 
 
 def check_owned(architectures: Architectures, clients: Iterable[ClientData | ClientInfo]) -> None:
-    """Refuses, before anybody trains, a client with samples of which its architecture sees nothing.
+    """Refuses, before any training, a client with samples of which its architecture takes no modality.
 
-    Clients tell what they have in `present` (`lkd.datamodules.FederatedDataModule` with a `ModalityPlan`), networks what they see in
-    `modalities` (`lkd.models.Multimodal`); of others nothing is known, and nothing is checked.
+    Clients list their samples per modality in `present` (`lkd.datamodules.FederatedDataModule` with a
+    `ModalityPlan`), networks list their modalities in `modalities` (`lkd.models.Multimodal`). If one of the
+    two is missing, nothing is checked.
 
     Args:
-        architectures: All of them.
+        architectures: All architectures.
         clients: All clients.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Who of a cohort takes part in a round, and how much each of them works."""
+"""The clients of a cohort that take part in a round, and the amount of their work."""
 
 from collections.abc import Sequence
 
@@ -8,22 +8,22 @@ from lkd.federated.server.heterogeneity import SystemHeterogeneity
 from lkd.federated.server.local_work import FINE, LocalTraining
 
 WORK = 1
-"""Which stream of a client's randomness says how much it works; its training has the stream without a number."""
+"""Number of the random stream that sets a client's amount of work; its training uses no such number."""
 
 
 class Plan:
-    """What is settled before a round begins.
+    """Plan of a round, made before it begins.
 
     Args:
         index: Number of the round, from 0.
-        cohort: Who was drawn.
-        local: What is asked of a client.
-        heterogeneity: What comes in between. Default: nothing.
-        seed: The federation's.
+        cohort: The clients that were drawn.
+        local: Amount of local training.
+        heterogeneity: What stragglers and lost replies change. Default: nothing.
+        seed: Seed of the federation.
 
     Attributes:
-        present: Those of the cohort that can be reached and whose reply will arrive.
-        speeds: Of the clients' machines, where they differ.
+        present: Clients of the cohort that can be reached and whose reply will arrive.
+        speeds: Speeds of the clients' machines, where they differ.
     """
 
     def __init__(
@@ -44,6 +44,6 @@ class Plan:
         return fate.available and not fate.dropped
 
     def steps(self, client: ClientInfo) -> int:
-        """Optimizer steps that a client makes."""
+        """Returns the optimizer steps that a client makes."""
         seed = derive(self._seed, self._index, client.id, WORK)
         return self._work.draw(client.num_batches, seed, self._fates.get(client.id, FINE))

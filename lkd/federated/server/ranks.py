@@ -1,4 +1,4 @@
-"""The processes of one job: who works on which client, and how they join what they have."""
+"""The processes of one job: the split of clients, and the exchange of tensors and objects."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """Clients are split by id, so that what a client keeps stays on its rank.
+    """Processes of one job; clients are split by id, so that a client's state stays on its rank.
 
     Args:
-        rank: Which process this is.
-        world_size: How many there are.
-        device: Where tensors have to be to be exchanged.
+        rank: Number of this process.
+        world_size: Number of processes.
+        device: Device on which tensors are exchanged.
 
     Example:
         >>> Ranks(rank=1, world_size=2).owns(3), Ranks().gather_objects("a")
@@ -28,15 +28,15 @@ class Ranks:
 
     @classmethod
     def of(cls, trainer: Trainer) -> "Ranks":
-        """The processes of a Trainer."""
+        """Describes the processes of a Trainer."""
         return cls(trainer.global_rank, trainer.world_size, trainer.strategy.root_device)
 
     def owns(self, client: int) -> bool:
-        """Whether a client lives here."""
+        """Tells whether a client works in this process."""
         return client % self.world_size == self.rank
 
     def gather_tensors(self, tensor: Tensor) -> Sequence[Tensor]:
-        """The tensors of all ranks, of one shape, in rank order."""
+        """Gathers the tensors of all ranks, of one shape, in rank order."""
         if self.world_size == 1:
             return [tensor]
         received = [torch.empty_like(tensor) for _ in range(self.world_size)]
@@ -44,7 +44,7 @@ class Ranks:
         return received
 
     def gather_objects(self, value: T) -> list[T]:
-        """The objects of all ranks, which are processes of our own job, in rank order."""
+        """Gathers the objects of all ranks, in rank order; all ranks must belong to this job."""
         if self.world_size == 1:
             return [value]
         received: list[Any] = [None] * self.world_size

@@ -1,4 +1,4 @@
-"""Who did what in a round, and whether those who succeeded are enough."""
+"""Records of a round: what clients did, and whether enough of them succeeded."""
 
 from dataclasses import dataclass, field
 
@@ -10,11 +10,11 @@ from lkd.federated.topology.base import listed
 
 
 class TooFewClientsError(RuntimeError):
-    """Fewer clients succeeded than a round needs.
+    """Error for a round in which fewer clients succeeded than it needs.
 
     Args:
         message: What went wrong.
-        spoiled: Whether all failed so that the server's weights may be to blame.
+        spoiled: Whether all clients failed in a way for which the server's weights may be to blame.
     """
 
     def __init__(self, message: str, spoiled: bool = False) -> None:
@@ -24,9 +24,11 @@ class TooFewClientsError(RuntimeError):
 
 @dataclass
 class Record:
-    """A client's part in a round, for reports; `seconds` are this process's, bytes those of its messages.
+    """Record of a client's part in a round, for reports.
 
-    `cache` is what a cache of the algorithm was good for, where it has one. `without_loss` are batches for which its module gave no loss (None); only if there are such, `batches` are all of them.
+    `seconds` and bytes are those of this process and its messages. `cache` tells how a cache of the algorithm
+    was used, if it has one. `without_loss` counts batches for which the module gave no loss (None); `batches`
+    counts all batches if there are such.
     """
 
     client: int
@@ -44,7 +46,7 @@ class Record:
 
 
 class Records(dict[int, Record]):
-    """Those of a round, by client; every rank keeps those of its own clients.
+    """Records of a round by client; every rank keeps those of its own clients.
 
     Args:
         round: Number of the round.
@@ -57,13 +59,16 @@ class Records(dict[int, Record]):
         self._cause: Exception | None = None
 
     def enter(self, client: ClientInfo, sent: int, reply: Reply, error: str) -> Record:
-        """Adds to a client's record what it did when it was asked.
+        """Adds a client's answer to its record.
 
         Args:
-            client: Who.
-            sent: Bytes of what it was sent.
+            client: The client.
+            sent: Bytes of the message to it.
             reply: Its reply.
-            error: Why the reply is of no use; empty if it is.
+            error: Why the reply is not accepted; empty if it is.
+
+        Returns:
+            The record.
         """
         record = self.setdefault(client.id, Record(client.id, client.name, client.num_samples))
         record.error = error
@@ -80,19 +85,24 @@ class Records(dict[int, Record]):
 
     @property
     def failed(self) -> set[int]:
-        """Clients that were of no use; nobody asks them again in this round."""
+        """Clients whose reply was not accepted; they are not asked again in this round."""
         return {client for client, record in self.items() if record.error}
 
     def everyone(self) -> list[Record]:
-        """The records of all ranks, by client."""
+        """Gathers the records of all ranks, ordered by client."""
         joined = [record for part in self._ranks.gather_objects(list(self.values())) for record in part]
         return sorted(joined, key=lambda record: record.client)
 
     def require(self, fewest: int, succeeded: int, asked: int) -> None:
-        """Stops the run if fewer clients, or none at all, succeeded.
+        """Stops the run if fewer clients than needed, or none at all, succeeded.
+
+        Args:
+            fewest: Number of clients that have to succeed.
+            succeeded: Number of clients that did.
+            asked: Number of clients that were asked.
 
         Raises:
-            TooFewClientsError: With what went wrong.
+            TooFewClientsError: If they are too few; the message says what went wrong.
         """
         if succeeded >= max(1, fewest):
             return

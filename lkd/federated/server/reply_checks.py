@@ -1,4 +1,4 @@
-"""What is wrong with a client's reply: a server believes nobody."""
+"""Checks of a client's reply, since a server trusts no client."""
 
 import math
 
@@ -8,13 +8,13 @@ from lkd.federated.protocol.tensors import Tensors, all_finite
 
 
 def fault(reply: Reply, layout: Layout, x: Tensors, buffers: Tensors) -> str:
-    """Says in a sentence why a reply is of no use; empty if it is.
+    """Says in a sentence why a reply cannot be used; empty if it can.
 
     Args:
-        reply: Groups of tensors that are to be like the server's; numbers, and knowledge of any form, that are to be finite.
-        layout: Which of the server's tensors the client has.
+        reply: The reply. Its groups of tensors must match the server's; numbers and knowledge must be finite.
+        layout: The server's tensors that the client has.
         x: The server's weights.
-        buffers: Its buffers.
+        buffers: The server's buffers.
 
     Example:
         >>> import torch

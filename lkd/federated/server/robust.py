@@ -1,4 +1,4 @@
-"""Robust aggregation as rules that a config names; what each does, and why none weights by samples, is in `robust`."""
+"""Robust aggregation as classes, which a configuration can name; `robust_functional` explains the rules."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -19,59 +19,60 @@ from lkd.shown import shown
 
 
 class Rule(ABC):
-    """How the server joins the updates of a round: `rule(updates (K, P)) -> (P,)`.
+    """Base of rules that join the updates of a round: `rule(updates (K, P)) -> (P,)`.
 
-    A subclass, yours too, is named in a config by `class_path`.
+    A configuration names a subclass, also one of your own, by `class_path`.
     """
 
     @property
     def min_clients(self) -> int:
-        """How many clients it needs at least; asked before a round, so that nobody trains in vain."""
+        """Number of clients that it needs at least, checked before each round."""
         return 1
 
     def reseed(self, seed: int) -> None:
-        """Told before each round where its draws are to come from; a rule that holds another as `rule` tells that.
+        """Sets the seed of the rule's draws; called before each round, and passed on to an inner `rule`.
 
         Args:
-            seed: Of the federation's seed and the round's number, so the same on every rank and in a run that is resumed.
+            seed: Derived from the federation's seed and the round's number, so it is the same on every rank
+                and in a resumed run.
         """
         reseed([getattr(self, "rule", None)], seed)
 
     @abstractmethod
     def __call__(self, updates: Tensor) -> Tensor:
-        """Joins `updates (K, P)`, a client a row in ascending order of ids, to one `(P,)`."""
+        """Joins `updates (K, P)`, one row per client in ascending order of ids, to one `(P,)`."""
 
 
 class CoordinateMedian(Rule):
-    """See `coordinate_median`."""
+    """Rule that takes the median of every coordinate, see `coordinate_median`."""
 
     def __call__(self, updates: Tensor) -> Tensor:
-        """`(K, P)` -> `(P,)`."""
+        """Joins updates `(K, P)` to one `(P,)`."""
         return coordinate_median(updates)
 
 
 class TrimmedMean(Rule):
-    """See `trimmed_mean`.
+    """Rule that averages every coordinate without its extremes, see `trimmed_mean`.
 
     Args:
         trim: Share of the clients that is cut at each end, for every coordinate.
     """
 
     def __init__(self, trim: float = 0.2) -> None:
-        trimmed_mean(torch.zeros(1, 1), trim)  # says now what is wrong, not after the first round
+        trimmed_mean(torch.zeros(1, 1), trim)  # checks trim now, not after the first round
         self.trim = trim
 
     def __call__(self, updates: Tensor) -> Tensor:
-        """`(K, P)` -> `(P,)`."""
+        """Joins updates `(K, P)` to one `(P,)`."""
         return trimmed_mean(updates, self.trim)
 
 
 class Krum(Rule):
-    """See `krum`.
+    """Rule that chooses updates with close neighbors, see `krum`.
 
     Args:
-        byzantine: How many clients of a round may be wrong.
-        keep: How many updates are averaged; more than 1 is Multi-Krum.
+        byzantine: Number of clients in a round that may be wrong.
+        keep: Number of updates that are averaged; more than 1 is Multi-Krum.
     """
 
     def __init__(self, byzantine: int, keep: int = 1) -> None:
@@ -81,20 +82,20 @@ class Krum(Rule):
 
     @property
     def min_clients(self) -> int:
-        """`2 byzantine + 3`, and as many right ones as are kept."""
+        """`2 byzantine + 3` clients, and enough for `keep` right ones."""
         return max(2 * self.byzantine + 3, self.byzantine + self.keep)
 
     def __call__(self, updates: Tensor) -> Tensor:
-        """`(K, P)` -> `(P,)`."""
+        """Joins updates `(K, P)` to one `(P,)`."""
         return krum(updates, self.byzantine, self.keep)
 
 
 class GeometricMedian(Rule):
-    """See `geometric_median`.
+    """Rule that takes the geometric median of the updates, see `geometric_median`.
 
     Args:
-        iterations: Weiszfeld rounds at most.
-        tolerance: Ends them earlier.
+        iterations: Largest number of Weiszfeld iterations.
+        tolerance: Length of the mean pull below which they end early.
         smoothing: Distance below which an update pulls less.
     """
 
@@ -103,16 +104,16 @@ class GeometricMedian(Rule):
         self.iterations, self.tolerance, self.smoothing = iterations, tolerance, smoothing
 
     def __call__(self, updates: Tensor) -> Tensor:
-        """`(K, P)` -> `(P,)`."""
+        """Joins updates `(K, P)` to one `(P,)`."""
         return geometric_median(updates, self.iterations, self.tolerance, self.smoothing)
 
 
 class NormClipping(Rule):
-    """Clips the updates (see `clip_norms`), then joins them by another rule.
+    """Rule that clips the updates (see `clip_norms`), then joins them by another rule.
 
     Args:
-        max_norm: Longest update; default the median of the round's norms.
-        rule: What joins them; default the mean, in which the clients count equally.
+        max_norm: Length to which longer updates are clipped. Default: the median of the round's norms.
+        rule: Rule that joins them. Default: the mean, in which clients count alike.
     """
 
     def __init__(self, max_norm: float | None = None, rule: Rule | None = None) -> None:
@@ -121,25 +122,25 @@ class NormClipping(Rule):
 
     @property
     def min_clients(self) -> int:
-        """That of the other rule."""
+        """Number of clients that the other rule needs."""
         return 1 if self.rule is None else self.rule.min_clients
 
     def __call__(self, updates: Tensor) -> Tensor:
-        """`(K, P)` -> `(P,)`."""
+        """Joins updates `(K, P)` to one `(P,)`."""
         clipped = clip_norms(updates, self.max_norm)
         return trimmed_mean(clipped, 0.0) if self.rule is None else self.rule(clipped)
 
 
 class Bucketing(Rule):
-    """Means of random buckets of clients (see `bucketing`), then another rule.
+    """Rule that averages random buckets of clients (see `bucketing`), then applies another rule.
 
     Args:
-        rule: What joins the buckets.
-        size: Clients in a bucket; 1 is the rule itself. Default 2.
+        rule: Rule that joins the buckets.
+        size: Clients per bucket; 1 is the rule itself. Default 2.
 
     Raises:
         ValueError: If `size` is below 1.
-        TypeError: For a rule that is none.
+        TypeError: For a `rule` that is not a `Rule`.
 
     Example:
         >>> Bucketing(CoordinateMedian())(torch.tensor([[1.0], [2.0], [3.0], [4.0]]))
@@ -152,29 +153,29 @@ class Bucketing(Rule):
 
     @property
     def min_clients(self) -> int:
-        """As many as make the buckets that the other rule needs."""
+        """Number of clients that fill the buckets that the other rule needs."""
         return (self.rule.min_clients - 1) * self.size + 1
 
     def reseed(self, seed: int) -> None:
-        """Other buckets in every round."""
+        """Sets the seed of the buckets, which are other ones in every round."""
         self._seed = seed
         super().reseed(seed)
 
     def __call__(self, updates: Tensor) -> Tensor:
-        """`(K, P)` -> `(P,)`."""
+        """Joins updates `(K, P)` to one `(P,)`."""
         return self.rule(bucketing(updates, self.size, self._seed))
 
 
 class NearestNeighborMixing(Rule):
-    """Means of every client's nearest ones (see `mix_nearest`), then another rule.
+    """Rule that averages each client's nearest updates (see `mix_nearest`), then applies another rule.
 
     Args:
-        rule: What joins them.
-        byzantine: How many clients of a round may be wrong.
+        rule: Rule that joins the averages.
+        byzantine: Number of clients in a round that may be wrong.
 
     Raises:
         ValueError: If `byzantine` is negative.
-        TypeError: For a rule that is none.
+        TypeError: For a `rule` that is not a `Rule`.
 
     Example:
         >>> NearestNeighborMixing(CoordinateMedian(), byzantine=1)(torch.tensor([[1.0], [2.0], [9.0]]))
@@ -187,16 +188,16 @@ class NearestNeighborMixing(Rule):
 
     @property
     def min_clients(self) -> int:
-        """More than twice as many as may be wrong, and as many as the other rule needs."""
+        """More than twice `byzantine`, and the number that the other rule needs."""
         return max(2 * self.byzantine + 1, self.rule.min_clients)
 
     def __call__(self, updates: Tensor) -> Tensor:
-        """`(K, P)` -> `(P,)`."""
+        """Joins updates `(K, P)` to one `(P,)`."""
         return self.rule(mix_nearest(updates, self.byzantine))
 
 
 def reseed(rules: Iterable[object], seed: int) -> None:
-    """Tells those of these objects that are rules; see `Rule.reseed`."""
+    """Sets the seed of those objects that are rules; see `Rule.reseed`."""
     for rule in rules:
         if isinstance(rule, Rule):
             rule.reseed(seed)

@@ -1,12 +1,12 @@
 """Aggregation that a few wrong or hostile clients cannot steer: functions on the matrix of updates.
 
-A row is one client's update, flattened. No rule weights by the number of samples: that number is what a client
-says of itself, and one that may lie about its update may claim any weight along with it. Rows should be finite.
+A row is one client's update, flattened. No rule weights by the number of samples: a client reports that
+number itself, and one that may lie about its update may also claim any weight. Rows should be finite.
 
-The papers' guarantees are for honest updates that are alike, as those of clients with i.i.d. data. They bound how far the
-result is from the honest mean by how much the honest updates differ, and those of clients with unlike data differ much: a
-median then loses accuracy to four liars of ten that it would not lose to two (docs/results.md has the figures).
-`lkd.federated.server.update_mixing` is for such clients.
+The papers' guarantees are for honest updates that are alike, as those of clients with i.i.d. data. They bound
+the distance of the result from the honest mean by how much the honest updates differ. With unlike data these
+differ much: a median then loses accuracy to four liars of ten that it would not lose to two (docs/results.md
+has the figures). `lkd.federated.server.update_mixing` is for such clients.
 
 All results have the updates' type; sums and distances are taken in float64.
 """
@@ -20,19 +20,19 @@ from torch.nn import functional as F
 
 from lkd.checks import expect
 
-CHUNK = 1 << 22  # numbers that are worked on at once: 32 MiB in float64, whatever the size of the model
+CHUNK = 1 << 22  # numbers processed at once: 32 MiB in float64, whatever the size of the model
 
 
 @torch.no_grad()
 def coordinate_median(updates: Tensor) -> Tensor:
-    """Median of every coordinate; of an even number of clients the mean of the middle two.
+    """Computes the median of every coordinate; for an even number of clients the mean of the middle two.
 
     Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018, arXiv:1803.01498, Definition 1.
-    Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data; the nearer to half, and the more
-    their data differ, the slower it learns.
+    Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data. The nearer to
+    half, and the more their data differ, the slower is the training.
 
     Args:
-        updates: `(K, P)`, a client a row.
+        updates: `(K, P)`, one row per client.
 
     Returns:
         `(P,)`.
@@ -46,13 +46,13 @@ def coordinate_median(updates: Tensor) -> Tensor:
 
 @torch.no_grad()
 def trimmed_mean(updates: Tensor, trim: float = 0.2) -> Tensor:
-    """Mean of every coordinate without its `floor(trim K)` smallest and as many largest values.
+    """Averages every coordinate without its `floor(trim K)` smallest and as many largest values.
 
     Yin et al., 2018, arXiv:1803.01498, Definition 2. Holds while at most that many clients are wrong and the
     honest ones have i.i.d. data; with fewer than `1 / trim` clients nothing is cut, and it is the plain mean.
 
     Args:
-        updates: `(K, P)`, a client a row.
+        updates: `(K, P)`, one row per client.
         trim: Share cut at each end, at least 0 and below a half.
 
     Returns:
@@ -72,23 +72,25 @@ def trimmed_mean(updates: Tensor, trim: float = 0.2) -> Tensor:
 
 @torch.no_grad()
 def krum(updates: Tensor, byzantine: int, keep: int = 1) -> Tensor:
-    """The update with the most close neighbours (Krum), or the mean of the `keep` such (Multi-Krum).
+    """Chooses the update with the closest neighbors (Krum), or averages the `keep` best (Multi-Krum).
 
-    A client's score is the sum of its squared distances to the `K - byzantine - 2` nearest others; the lowest
-    wins, of equal ones the first row. Blanchard et al., "Machine Learning with Adversaries: Byzantine Tolerant
-    Gradient Descent", NeurIPS 2017, arXiv:1703.02757, Section 4 and, for Multi-Krum, Section 7. Its guarantee is for i.i.d. data,
-    too: where clients differ, Krum learns of one client's data alone, and both leave out honest ones that are unlike the others.
+    A client's score is the sum of its squared distances to the `K - byzantine - 2` nearest others. The lowest
+    score wins; among equal scores the first row. Blanchard et al., "Machine Learning with Adversaries:
+    Byzantine Tolerant Gradient Descent", NeurIPS 2017, arXiv:1703.02757, Section 4 and, for Multi-Krum,
+    Section 7. Its guarantee, too, is for i.i.d. data: if clients differ, Krum learns from one client's data
+    alone, and both leave out honest unusual clients.
 
     Args:
-        updates: `(K, P)`, a client a row.
-        byzantine: f, how many clients may be wrong.
-        keep: m, how many are averaged. Default 1.
+        updates: `(K, P)`, one row per client.
+        byzantine: f, number of clients that may be wrong.
+        keep: m, number of updates that are averaged. Default 1.
 
     Returns:
         `(P,)`.
 
     Raises:
-        ValueError: If the guarantee `K > 2 byzantine + 2` does not hold, or `keep` is not in `1..K - byzantine`.
+        ValueError: If the guarantee `K > 2 byzantine + 2` does not hold, or `keep` is not in
+            `1..K - byzantine`.
 
     Example:
         >>> krum(torch.tensor([[1.0], [1.1], [1.3], [0.8], [1e9]]), byzantine=1)
@@ -113,17 +115,18 @@ def krum(updates: Tensor, byzantine: int, keep: int = 1) -> Tensor:
 def geometric_median(
     updates: Tensor, iterations: int = 100, tolerance: float = 1e-6, smoothing: float = 1e-6
 ) -> Tensor:
-    """The point with the least sum of distances to all updates, by the smoothed Weiszfeld iteration.
+    """Finds the point with the least sum of distances to all updates, by smoothed Weiszfeld iterations.
 
-    Every round weights each update by `1 / max(smoothing, distance)`, starting from the mean. Pillutla, Kakade,
-    Harchaoui, "Robust Aggregation for Federated Learning", IEEE TSP 2022, arXiv:1912.13445, Algorithm 2; the
-    clients count equally here. Holds while fewer than half of the clients are wrong and the honest ones have i.i.d. data.
+    Every iteration weights each update by `1 / max(smoothing, distance)`, starting from the mean. Pillutla,
+    Kakade, Harchaoui, "Robust Aggregation for Federated Learning", IEEE TSP 2022, arXiv:1912.13445, Algorithm
+    2; the clients count alike here. Holds while fewer than half of the clients are wrong and the honest ones
+    have i.i.d. data.
 
     Args:
-        updates: `(K, P)`, a client a row.
-        iterations: Rounds at most; the paper finds 3 enough in training. Default 100.
-        tolerance: Ends when the mean of the unit vectors to all updates, 0 at the solution, is not longer. A
-            free number without a unit, so far-off outliers do not end it early. Default 1e-6.
+        updates: `(K, P)`, one row per client.
+        iterations: Largest number of iterations; the paper finds 3 enough in training. Default 100.
+        tolerance: Ends when the mean of the unit vectors to all updates, 0 at the solution, is not longer. It
+            has no unit, so far-off outliers do not end the iteration early. Default 1e-6.
         smoothing: nu, the distance below which an update pulls less; in units of the updates. Default 1e-6.
 
     Returns:
@@ -155,8 +158,8 @@ def clip_norms(updates: Tensor, max_norm: float | None = None) -> Tensor:
     Sun et al., "Can You Really Backdoor Federated Learning?", 2019, arXiv:1911.07963, Section 4.
 
     Args:
-        updates: `(K, P)`, a client a row.
-        max_norm: The longest that is allowed; default the median of the norms, which follows the training.
+        updates: `(K, P)`, one row per client.
+        max_norm: Largest length allowed. Default: the median of the norms, which follows the training.
 
     Returns:
         `(K, P)`, new.
@@ -182,9 +185,10 @@ def clip_norms(updates: Tensor, max_norm: float | None = None) -> Tensor:
 
 @torch.no_grad()
 def squared_distances(updates: Tensor) -> Tensor:
-    """Squared distances `(K, K)`, float64, of all pairs of rows of `updates (K, P)`.
+    """Computes squared distances `(K, K)`, float64, of all pairs of rows of `updates (K, P)`.
 
-    From differences, not from `|a|² + |b|² - 2ab`, in which a small distance between long updates drowns.
+    They are computed from differences, not from `|a|² + |b|² - 2ab`, which loses a small distance between
+    long updates.
     """
     clients = check_updates(updates)
     pairs = updates.new_zeros(clients * (clients - 1) // 2, dtype=torch.float64)
@@ -197,10 +201,10 @@ def squared_distances(updates: Tensor) -> Tensor:
 
 
 def check_updates(updates: Tensor) -> int:
-    """The number of rows K.
+    """Checks the shape of updates, and returns the number of rows K.
 
     Raises:
-        ValueError: If this is no matrix with a row for each client.
+        ValueError: If they are not a matrix with a row for each client.
     """
     if updates.ndim != 2 or not len(updates):
         raise ValueError(
@@ -210,18 +214,18 @@ def check_updates(updates: Tensor) -> int:
 
 
 def columns(updates: Tensor) -> Iterator[slice]:
-    """Slices of columns with at most CHUNK numbers each."""
+    """Yields slices of columns with at most CHUNK numbers each."""
     width = max(1, CHUNK // len(updates))
     return (slice(start, start + width) for start in range(0, updates.shape[1], width))
 
 
 def _middle(updates: Tensor, cut: int) -> Tensor:
-    """Mean of every coordinate without its `cut` smallest and largest values."""
+    """Averages every coordinate without its `cut` smallest and largest values."""
     clients = check_updates(updates)
     result = updates.new_empty(updates.shape[1])
     for part in columns(updates):
         values = updates[:, part].double()
-        if cut and values.device.type == "cpu":  # NumPy sorts along rows seven times as fast as torch here
+        if cut and values.device.type == "cpu":  # NumPy sorts along rows seven times as fast as torch
             values = torch.from_numpy(np.sort(values.numpy(), axis=0))
         elif cut:
             values = values.sort(dim=0).values
@@ -230,7 +234,7 @@ def _middle(updates: Tensor, cut: int) -> Tensor:
 
 
 def _distances(updates: Tensor, point: Tensor | None) -> Tensor:
-    """Euclidean distances `(K,)`, float64, of all rows to a point `(P,)`, or to 0."""
+    """Computes Euclidean distances `(K,)`, float64, of all rows to a point `(P,)`, or to 0."""
     squares = updates.new_zeros(len(updates), dtype=torch.float64)
     for part in columns(updates):
         values = updates[:, part].double()
@@ -239,5 +243,5 @@ def _distances(updates: Tensor, point: Tensor | None) -> Tensor:
 
 
 def _weighted(updates: Tensor, weights: Tensor) -> Tensor:
-    """Sum of the rows times `weights (K,)`, `(P,)`, float64."""
+    """Sums the rows times `weights (K,)`, to `(P,)`, float64."""
     return torch.cat([weights @ updates[:, part].double() for part in columns(updates)])

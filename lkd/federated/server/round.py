@@ -1,4 +1,4 @@
-"""One round as an algorithm's server half sees it: verbs over the cohort, and means over the replies."""
+"""A round for an algorithm's server half: verbs over the cohort, and means over the replies."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -24,26 +24,26 @@ T = TypeVar("T")
 
 
 class ServerRound:
-    """The verbs of a round. Every rank has one, with its share of the clients; sums join the ranks.
+    """Verbs of a round. Every rank has one such object, with its share of the clients; sums join the ranks.
 
     Args:
         index: Number of the round, from 0.
-        cohort: All clients that work in this round, over all ranks, by id.
+        cohort: All clients that work in this round, over all ranks.
         population: Number of all registered clients.
-        architectures: With the server's weights and buffers.
-        exchange: The engine's.
-        runtime: Device and precision of what the server trains itself.
+        architectures: The architectures, with the server's weights and buffers.
+        exchange: The engine's exchange.
+        runtime: Device and precision for the server's own training.
         ranks: The processes.
-        steps: Optimizer steps that a client is to make in this round. Default: none.
+        steps: Gives the optimizer steps that a client is to make in this round. Default: none.
         weighting: How much the clients' replies count in a mean.
-        rule: A robust rule for the change of the weights instead of the weighted mean.
-        min_clients: Fewer successful clients than this stop the run.
-        sums: Accumulators of earlier rounds, to be used again.
-        on_record: Told of every client that is done, for progress.
-        seed: For what the server draws.
+        rule: A robust rule for the change of the weights in place of the weighted mean.
+        min_clients: With fewer successful clients the run stops.
+        sums: Accumulators of earlier rounds, which are reused.
+        on_record: Is told of every client that is done, for progress.
+        seed: Seed of the server's draws.
         outlier_factor: How far a reply may be from the others, see `Federation`. Default: any distance.
         public: The server's copy of the public data; None if there are none.
-        undo: Puts back what a client kept before an answer that is not taken.
+        undo: Restores what a client kept before an answer that is not accepted.
     """
 
     def __init__(
@@ -103,9 +103,9 @@ class ServerRound:
         """Lets the clients train from x; yields the replies of this rank's clients that succeeded.
 
         Args:
-            send: Groups of tensors, named like x, that clients get beside x.
-            config: Plain values that they get.
-            knowledge: Tensors of any name, for all or for each.
+            send: Groups of tensors, named like x, that clients are sent beside x.
+            config: Plain values that clients are sent.
+            knowledge: Tensors of any name, for all clients or for each.
         """
         planned = {i: {"steps": steps, **(config or {})} for i, steps in self.steps.items()}
         groups = {"buffers": self._buffers, **(send or {})}
@@ -115,7 +115,7 @@ class ServerRound:
             yield reply
 
     def train_pooled(self) -> Iterator[Reply]:
-        """Lets one client train that holds the data of the whole cohort; it goes by the first one's id."""
+        """Lets the cohort's first client train on the data of the whole cohort."""
         if not self.cohort:
             return
         first, others = next(iter(self.cohort.values())), {"others": list(self.cohort)[1:]}
@@ -136,7 +136,7 @@ class ServerRound:
         yield from self.train(config=others)
 
     def gradient(self, at: Tensors | None = None) -> Iterator[Reply]:
-        """The clients' full gradients at x, or at another point; the group is `"gradient"`."""
+        """Collects the clients' full gradients at x, or at another point, in the group `"gradient"`."""
         groups = {"buffers": self._buffers, "x": self.x if at is None else at}
         yield from self._calls("gradient", self.cohort.values(), groups, {})
 
@@ -151,12 +151,13 @@ class ServerRound:
         """Lets clients run a method of the algorithm's client half, such as `"predict"`.
 
         Args:
-            method: Its name; it is called with the `ClientContext` and leaves its answer in `context.reply_tensors`. What it changes
-                of the client's own layers and memory is kept if it sets `context.save_state`.
-            knowledge: Tensors of any name, for all or for each.
-            to: Whom to ask. Default: the cohort.
-            config: Plain values, for all or for each.
-            weights: Whether they need the server's weights and buffers for it.
+            method: Name of the method. It is called with the `ClientContext` and leaves its answer in
+                `context.reply_tensors`. Its changes of the client's own layers and memory are kept if it sets
+                `context.save_state`.
+            knowledge: Tensors of any name, for all clients or for each.
+            to: Ids of the clients to ask. Default: the cohort.
+            config: Plain values, for all clients or for each.
+            weights: Whether the clients need the server's weights and buffers for it.
         """
         wanted = self.cohort.keys() if to is None else set(to)
         chosen = [client for i, client in self.cohort.items() if i in wanted]
@@ -172,7 +173,7 @@ class ServerRound:
 
     @property
     def public(self) -> PublicSamples:
-        """The public data, of which the server has a copy, too.
+        """The server's copy of the public data.
 
         Raises:
             ValueError: If there are none.
@@ -184,11 +185,11 @@ class ServerRound:
         return self._public
 
     def client(self, reply: Reply) -> ClientInfo:
-        """Who replied."""
+        """Returns the client that sent a reply."""
         return self.cohort[reply.client]
 
     def weight(self, reply: Reply) -> float:
-        """A reply's weight in a mean: its client's samples, or 1."""
+        """Returns a reply's weight in a mean: its client's samples, or 1."""
         return self._weighing(self.client(reply))
 
     def mean(
@@ -198,20 +199,21 @@ class ServerRound:
         metrics: Sequence[str] = (),
         weight: Callable[[Reply], float] | None = None,
     ) -> Groups:
-        """Weighted mean over the replies of all ranks; they stream, so memory is O(model).
+        """Averages the replies of all ranks with weights, one after the other, so memory is O(model).
 
-        With a robust rule, the rule decides on the group `"delta"`, with the change of the buffers, whatever the
-        weights; it protects nothing else, so nothing else may be averaged then.
+        A robust rule decides on the group `"delta"` together with the change of the buffers, whatever the
+        weights. It protects nothing else, so nothing else may be averaged then.
 
         Args:
             replies: The replies.
-            *groups: Which groups of tensors, named like x. Default `"delta"`.
-            metrics: Which metrics; they are in the result's group `"metrics"`, with the sum of all weights, `"weight"`.
-            weight: Weight of a reply; default `ServerRound.weight`.
+            *groups: Names of the groups of tensors, which are named like x. Default `"delta"`.
+            metrics: Names of metrics; the result has them in the group `"metrics"`, with the sum of all
+                weights, `"weight"`.
+            weight: Gives the weight of a reply. Default: `ServerRound.weight`.
 
         Raises:
             TooFewClientsError: If fewer than `min_clients` replied.
-            ValueError: If there is a robust rule, and more to average than it protects.
+            ValueError: If there is a robust rule, and something else is to be averaged.
         """
         rule = self._reduction.rule
         if rule is not None and (groups not in ((), ("delta",)) or metrics):
@@ -224,7 +226,16 @@ class ServerRound:
         )
 
     def sum(self, replies: Iterable[Reply], *groups: str, weight: Callable[[Reply], float]) -> Groups:
-        """The weighted sum, otherwise as `mean`; it knows no robust rule."""
+        """Sums the replies with weights, otherwise like `mean`; not possible with a robust rule.
+
+        Args:
+            replies: The replies.
+            *groups: Names of the groups of tensors. Default `"delta"`.
+            weight: Gives the weight of a reply.
+
+        Raises:
+            ValueError: If there is a robust rule.
+        """
         if self._reduction.rule is not None:
             raise ValueError(
                 f"aggregator={type(self._reduction.rule).__name__} takes the place of a mean, but this algorithm needs a sum whose "
@@ -233,7 +244,7 @@ class ServerRound:
         return self._reduction.reduce(replies, groups or ("delta",), (), weight, RunningSum.sum)
 
     def gather(self, replies: Iterable[Reply]) -> list[ClientReply]:
-        """What clients told in `context.reply_tensors`, all of it on every rank, in the order of their ids.
+        """Collects the clients' `context.reply_tensors`, all of them on every rank, in the order of ids.
 
         Raises:
             TooFewClientsError: If fewer than `min_clients` replied.
@@ -242,42 +253,42 @@ class ServerRound:
 
     @property
     def rule(self) -> Rule | None:
-        """The robust rule that takes the place of the mean of the weights."""
+        """The robust rule that replaces the mean of the weights, if any."""
         return self._reduction.rule
 
     @property
     def absent(self) -> set[str]:
-        """Names of those weights that none of the clients has whose replies were joined."""
+        """Names of the weights that no client has whose reply was joined."""
         return self._reduction.absent
 
     def gather_objects(self, value: T) -> list[T]:
-        """The objects of all ranks, in rank order."""
+        """Gathers the objects of all ranks, in rank order."""
         return self._ranks.gather_objects(value)
 
     def owns(self, client: int) -> bool:
-        """Whether a client works in this process."""
+        """Tells whether a client works in this process."""
         return self._ranks.owns(client)
 
     def layout(self, kind: int) -> Layout:
-        """Which of the server's tensors an architecture has."""
+        """Returns the names of the server's tensors that an architecture has."""
         return self._layouts[kind]
 
     def mean_buffers(self) -> Tensors:
-        """The buffers that `train` brought back, joined in the same way; nothing where there are none."""
+        """Joins the buffers of the trained clients as the weights are joined; empty where there are none."""
         if self._joined_buffers is None:
             self._joined_buffers = self._reduction.mean_buffers()
         return self._joined_buffers
 
     def set_buffers(self, buffers: Tensors) -> None:
-        """Puts buffers of the server's own making in their place."""
+        """Replaces buffers by those that the server has made itself."""
         self._joined_buffers = {**self.mean_buffers(), **buffers}
 
     def used_cache(self, client: int, use: CacheUse) -> None:
-        """Notes what the algorithm's cache was good for, for a client that worked in this process; for reports."""
+        """Records, for reports, how a client in this process used the algorithm's cache."""
         self.records[client].cache = use
 
     def all_records(self) -> list[Record]:
-        """The records of all ranks, by client."""
+        """Gathers the records of all ranks, ordered by client."""
         return self.records.everyone()
 
     def _enough(self, succeeded: int) -> None:

@@ -1,4 +1,4 @@
-"""The server's optimizer: one step of it is a round, and its gradient the negative change of the weights."""
+"""The server's optimizer: one step is a round, and its gradient is the negative change of the weights."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -15,15 +15,15 @@ from lkd.federated.protocol.tensors import Tensors, all_finite
 def configure_server(
     modules: Sequence[torch.nn.Module], optimizer: OptimizerCallable, scheduler: LRSchedulerCallable | None
 ) -> Any:
-    """What `configure_optimizers` returns, over the trainable parameters of all architectures.
+    """Builds the result of `configure_optimizers`, over the trainable parameters of all architectures.
 
     Args:
-        modules: One for each architecture.
-        optimizer: Makes the optimizer.
-        scheduler: Makes its scheduler, which counts rounds. None: constant.
+        modules: The modules, one for each architecture.
+        optimizer: Creates the optimizer.
+        scheduler: Creates its scheduler, which counts rounds. None: constant rate.
 
     Raises:
-        ValueError: If nothing trains, or the scheduler waits for a metric.
+        ValueError: If no parameter trains, or the scheduler waits for a metric.
     """
     trained = [p for module in modules for p in module.parameters() if p.requires_grad]
     if not trained:
@@ -43,15 +43,15 @@ def configure_server(
 def server_step(
     module: LightningModule, parameters: Tensors, delta: Tensors, buffers: Tensors, absent: set[str]
 ) -> None:
-    """One step of the optimizer and of its scheduler, from which finite weights come, or none is taken.
+    """Makes a step of the optimizer and of its scheduler; weights that are not finite stop the run.
 
     Args:
-        module: Whose optimizer it is, with a Trainer.
+        module: The module of the optimizer, with a Trainer.
         parameters: The server's shared parameters by name.
         delta: The change of each.
-        buffers: The new buffers, which go with the new weights.
-        absent: Names of those that no client of the round had: an architecture without a client has no gradient, so that
-            momentum does not move it.
+        buffers: The new buffers, which are checked, too.
+        absent: Names of the weights that no client of the round had. They have no gradient, so that momentum
+            does not move them.
 
     Raises:
         SpoiledModelError: If change, buffers or new weights are not finite.
@@ -62,7 +62,7 @@ def server_step(
     for name, change in delta.items():
         if name in absent and not change.any():
             continue
-        # fp16's scaler will divide what it never multiplied; a power of two, so this is exact
+        # fp16's scaler will divide by a power of two, so multiplying by it here is exact
         parameters[name].grad = -change if scaler is None else scaler.scale(-change)
     optimizer = cast(LightningOptimizer, module.optimizers())
     optimizer.step()
@@ -74,11 +74,11 @@ def server_step(
 
 
 class SpoiledModelError(FloatingPointError):
-    """A round would leave a server's model that is not finite."""
+    """Error for a round that would leave a server's model that is not finite."""
 
 
 def _check(index: int, what: str, tensors: Iterable[Tensor]) -> None:
-    """Stops the run while the last checkpoint is still that of a good model."""
+    """Stops the run while the last checkpoint still holds a good model."""
     if not all_finite(tensor.detach() for tensor in tensors):
         raise SpoiledModelError(
             f"round {index}: {what} is not finite (NaN or infinite), so the server's model would be lost; the last checkpoint is "

@@ -1,4 +1,4 @@
-"""Spectral norms after a mean over clients."""
+"""Spectral norms after averaging over clients."""
 
 from typing import Any
 
@@ -8,18 +8,19 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-ITERATIONS = 15  # as many as torch makes at first
+ITERATIONS = 15  # torch's own number of first iterations
 
 
 @torch.no_grad()
 def settle(module: nn.Module) -> None:
-    """Lets spectral norms find the singular vectors of their averaged weights.
+    """Makes spectral norms find the singular vectors of their averaged weights.
 
-    They keep estimates of two unit vectors in buffers, and divide by `u^T W v`. The mean of the clients' vectors has not length
-    1, and belongs to no weights; in eval mode, where they are not improved, the norm would be too small.
+    A spectral norm keeps estimates of two unit vectors in buffers, and divides by `u^T W v`. The mean of the
+    clients' vectors is shorter than 1, and fits no weights. Eval mode does not improve the estimates, so the
+    norm would be too small.
 
     Args:
-        module: Whose layers; those of `nn.utils.parametrizations.spectral_norm` and of `nn.utils.spectral_norm`.
+        module: Module with layers of `nn.utils.parametrizations.spectral_norm` or `nn.utils.spectral_norm`.
 
     Example:
         >>> layer = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3)).eval()

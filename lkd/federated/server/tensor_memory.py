@@ -1,4 +1,4 @@
-"""Whether a module's tensors stay what they are in a copy: clients work on copies."""
+"""Check that a module's tensors can be copied, since clients work on copies."""
 
 from collections.abc import Iterable
 
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 
 def check_memory(module: nn.Module) -> None:
-    """Refuses a module with tensors that are views of each other: in a copy they would not be.
+    """Refuses a module with tensors that are views of each other, since copies of them would not be.
 
-    One parameter under two names is one tensor, and stays one.
+    A parameter under two names is allowed: it is one tensor, and stays one.
 
     Args:
         module: The client's module.
 
     Raises:
-        ValueError: If there are such.
+        ValueError: If there are such tensors.
     """
     who = type(module).__name__
     tensors: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -35,19 +35,19 @@ def check_memory(module: nn.Module) -> None:
 
 
 def _overlap(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors of one storage have a value in common."""
+    """Tells whether two tensors of one storage have a value in common."""
     (first, last), (low, high) = _reach(one), _reach(other)
     return max(first, low) <= min(last, high) and bool(_places(one).intersection(_places(other)))
 
 
 def _reach(tensor: Tensor) -> tuple[int, int]:
-    """The first and the last byte."""
+    """Returns the first and the last byte of a tensor."""
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size() - 1
 
 
 def _places(tensor: Tensor) -> set[int]:
-    """Where in memory its values begin."""
+    """Returns the addresses in memory at which its values begin."""
     offsets: Iterable[int] = [0]
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         offsets = [offset + k * stride for offset in offsets for k in range(size)]

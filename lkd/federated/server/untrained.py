@@ -1,4 +1,4 @@
-"""What of the server's model nobody trained, in words."""
+"""Warnings of untrained parts of the server's model."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,11 +15,11 @@ ADVICE = (
 
 
 def untrained(federation: "Federation", part: str) -> str | None:
-    """Why figures of the server's model are not, or not all, of a trained one.
+    """Explains why metrics of the server's model are not, or not fully, those of a trained one.
 
     Args:
-        federation: It.
-        part: Of what: `"val"` or `"test"`.
+        federation: The federation.
+        part: Data of the metrics: `"val"` or `"test"`.
 
     Returns:
         The reason, or None where all of the server's model is trained.
@@ -42,7 +42,7 @@ def untrained(federation: "Federation", part: str) -> str | None:
 
 
 def _kept(federation: "Federation") -> Sequence[str]:
-    """Modules of the server's model with weights that clients train and that neither they nor the algorithm bring there."""
+    """Lists parts of the server's model with weights that clients train but that never reach the server."""
     serves, shared = federation.algorithm.trains_server_model, federation.architectures[0].layout.weights
     if serves is True:
         return []

@@ -1,7 +1,7 @@
-"""What goes before a robust rule where clients' data differ: updates are mixed, so that honest ones lie closer together.
+"""Mixing of updates before a robust rule: it brings honest updates of unlike clients closer together.
 
-A rule that trusts the middle takes an honest client with unusual data for a liar, and averages too few of the others. Both ways
-here make rows of means of several clients, of which fewer are unusual.
+A rule that trusts the middle mistakes an honest client with unusual data for a liar, and averages too few of
+the others. Both functions here average several clients per row, so fewer rows are unusual.
 """
 
 import numpy as np
@@ -14,16 +14,17 @@ from lkd.federated.server.robust_functional import check_updates, columns, squar
 
 @torch.no_grad()
 def bucketing(updates: Tensor, size: int = 2, seed: int = 0) -> Tensor:
-    """Means of buckets of `size` clients, drawn at random; the last one may have fewer.
+    """Averages random buckets of `size` clients; the last bucket may have fewer.
 
-    Karimireddy, He, Jaggi, "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing", ICLR 2022, arXiv:2006.09365,
-    Algorithm 1. A liar spoils its whole bucket, so that as many rows may be wrong as clients were, of `size` times fewer: with
-    a rule that bears half of its rows to be wrong it holds for fewer than `1 / (2 size)` of the clients.
+    Karimireddy, He, Jaggi, "Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing", ICLR 2022,
+    arXiv:2006.09365, Algorithm 1. A liar spoils its whole bucket: as many rows may be wrong as clients were,
+    but there are `size` times fewer rows. With a rule that bears half of its rows to be wrong it holds for
+    fewer than `1 / (2 size)` of the clients.
 
     Args:
-        updates: `(K, P)`, a client a row.
-        size: s, clients in a bucket. At 1 nothing is mixed, nor drawn.
-        seed: Of the draw.
+        updates: `(K, P)`, one row per client.
+        size: s, clients per bucket. At 1 nothing is mixed or drawn.
+        seed: Seed of the draw.
 
     Returns:
         `(ceil(K / size), P)`.
@@ -50,21 +51,22 @@ def bucketing(updates: Tensor, size: int = 2, seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def mix_nearest(updates: Tensor, byzantine: int) -> Tensor:
-    """Every update becomes the mean of the `K - byzantine` updates that are nearest to it, its own among them.
+    """Replaces every update by the mean of the `K - byzantine` nearest updates, itself included.
 
-    Nearest-neighbor mixing: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan, "Fixing by Mixing: A Recipe for Optimal Byzantine ML
-    under Heterogeneity", AISTATS 2023, arXiv:2302.01772, Algorithm 2. Holds for fewer than half of the clients, up to an error that
-    grows with how much the honest clients differ, which no rule can avoid.
+    Nearest-neighbor mixing: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan, "Fixing by Mixing: A
+    Recipe for Optimal Byzantine ML under Heterogeneity", AISTATS 2023, arXiv:2302.01772, Algorithm 2. Holds
+    for fewer than half of the clients, up to an error that grows with how much the honest clients differ,
+    which no rule can avoid.
 
     Args:
-        updates: `(K, P)`, a client a row.
-        byzantine: f, how many clients may be wrong. At 0 all rows are the mean.
+        updates: `(K, P)`, one row per client.
+        byzantine: f, number of clients that may be wrong. At 0 all rows become the mean.
 
     Returns:
         `(K, P)`.
 
     Raises:
-        ValueError: If that is not from 0 to less than half of the clients.
+        ValueError: If `byzantine` is not from 0 to less than half of the clients.
 
     Example:
         >>> mix_nearest(torch.tensor([[1.0], [2.0], [9.0]]), byzantine=1)

@@ -1,4 +1,4 @@
-"""The running weighted sum of client replies, whose result does not depend on their order or on the number of ranks."""
+"""Running weighted sum of client replies, independent of their order and of the number of ranks."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,27 +10,27 @@ from lkd.federated.protocol.tensors import Tensors, as_real, as_type
 Gather = Callable[[Tensor], Sequence[Tensor]]
 """Gives every rank the tensors of all ranks, in rank order."""
 CHUNK = 1 << 15
-"""Values that are worked on at once: what stays in a processor's cache is summed several times as fast."""
+"""Number of values processed at once; values in a processor's cache are summed several times as fast."""
 
 
 class Averaged(dict[str, Tensors]):
-    """Means by group, which says what to do where one was not asked for."""
+    """Means by group; a missing group raises an error that says how to ask for it."""
 
     def __missing__(self, group: str) -> Tensors:
-        """Refuses."""
+        """Raises KeyError for a group that was not averaged."""
         raise KeyError(
             f"{group!r} was not averaged, only {list(self)}: ask for it, mean(replies, ..., {group!r})"
         )
 
 
 class RunningSum:
-    """Sum of `weight * tensors` over clients, and of the weights, in memory O(model).
+    """Sum of `weight * tensors` over clients, and of the weights, in O(model) memory.
 
-    Adding floats in another order gives other last bits, so that a mean over two processes would differ from
+    Adding floats in another order gives other last bits, so a mean over two processes would differ from
     the same mean in one. Each sum is therefore kept as an unevaluated pair of float64, `high + low` (Dekker,
     "A floating-point technique for extending the available precision", Numer. Math. 1971; the error-free sum
-    is Knuth's): its error is about 1e-32 of the largest term, so the value rounded to the model's precision
-    is the same for any order and any split over ranks. Complex numbers are two real ones.
+    is Knuth's). Its error is about 1e-32 of the largest term, so the value rounded to the model's precision
+    is the same for any order and any split over ranks. Complex numbers count as two real ones.
 
     Args:
         like: Names, shapes, types and devices (one for all) of what will be added.
@@ -60,26 +60,30 @@ class RunningSum:
         return torch.zeros(size, dtype=torch.float64, device=self._device)
 
     def reset(self) -> "RunningSum":
-        """Begins anew; large blocks of new memory cost more than the sum itself."""
+        """Sets the sum to zero, reusing its memory, since new large blocks cost more than the sum itself."""
         self._high.zero_()
         self._low.zero_()
         return self
 
     @property
     def weight(self) -> float:
-        """Sum of the weights."""
+        """Sum of the weights of all clients added."""
         return float(self._high[-2])
 
     @property
     def count(self) -> int:
-        """Number of clients."""
+        """Number of clients added."""
         return int(self._high[-1])
 
     def add(self, tensors: Tensors, weight: float) -> None:
         """Adds one client's tensors.
 
+        Args:
+            tensors: The tensors by name.
+            weight: Their weight.
+
         Raises:
-            ValueError: If names or shapes are not the expected ones.
+            ValueError: If names or shapes differ from the expected ones.
         """
         found = {name: tensor.shape for name, tensor in tensors.items()}
         wanted = {name: shape for name, (shape, _) in self._like.items()}
@@ -95,14 +99,14 @@ class RunningSum:
         self._accumulate(self._values)
 
     def _split(self, flat: Tensor) -> Tensors:
-        """The tensors, as views of a flat vector of real numbers."""
+        """Splits a flat vector of real numbers into the tensors, as views."""
         pieces = flat[:-2].split([shape.numel() for shape in self._shapes]) if self._like else ()
         return {n: p.view(shape) for n, p, shape in zip(self._like, pieces, self._shapes, strict=True)}
 
     def _accumulate(self, values: Tensor) -> None:
-        """Knuth's error-free `high + values`, whose error goes to `low`; then what of `low` fits goes up.
+        """Adds values by Knuth's error-free `high + values`; its error goes to `low`.
 
-        Overwrites `values`.
+        What of `low` fits into `high` then moves there. It overwrites `values`.
         """
         for value, high, low in zip(
             values.split(CHUNK), self._high.split(CHUNK), self._low.split(CHUNK), strict=True
@@ -120,11 +124,11 @@ class RunningSum:
             low += total
 
     def gather(self, gather: Gather, device: torch.device | str) -> None:
-        """Joins the sums of all ranks in one exchange; a rank without a client takes part too.
+        """Joins the sums of all ranks in one exchange; a rank without a client takes part, too.
 
         Args:
             gather: The exchange.
-            device: Where its tensors have to be.
+            device: Device on which tensors are exchanged.
         """
         received = gather(torch.cat([self._high, self._low]).to(device))
         self._high.zero_()
@@ -135,14 +139,14 @@ class RunningSum:
             self._accumulate(low)
 
     def sum(self) -> Tensors:
-        """The weighted sum, in the types of the tensors that came in."""
+        """Returns the weighted sum, in the types of the tensors that were added."""
         return self._typed(self._high)
 
     def mean(self) -> Tensors:
-        """The sum over the sum of the weights.
+        """Returns the sum divided by the sum of the weights.
 
         Raises:
-            ValueError: If the weights do not add up to more than zero.
+            ValueError: If the sum of the weights is not above zero.
         """
         if not self.weight > 0:
             raise ValueError(

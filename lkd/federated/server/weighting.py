@@ -1,4 +1,4 @@
-"""How much a client's reply counts in a mean, layer by layer."""
+"""Weighting: how much a client's reply counts in a mean, layer by layer."""
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -12,17 +12,19 @@ Weighting = Literal["samples", "uniform", "present"]
 
 
 class Weighing:
-    """Weights of replies.
+    """Weights of replies in a mean.
 
     Args:
-        how: `"samples"`: the client's number of training samples n_i. `"uniform"`: 1. `"present"`: n_i, and for a layer of one
-            modality the number of those samples that have it. Such layers are those that a `torch.nn.ModuleDict` (or
-            `ParameterDict`) holds, all of whose keys are modalities, as the encoders of `lkd.models.Multimodal` are.
-        cohort: Who takes part.
+        how: `"samples"`: the client's number of training samples n_i. `"uniform"`: 1. `"present"`: n_i, and
+            for a layer of one modality the number of samples that have it. Such layers are entries of a
+            `torch.nn.ModuleDict` (or `ParameterDict`) whose keys are all modalities, as the encoders of
+            `lkd.models.Multimodal` are.
+        cohort: The clients that take part.
         models: The clients' architectures.
 
     Raises:
-        ValueError: For `"present"` with clients that do not tell, or with models that hold no layer by modality.
+        ValueError: For `"present"` with clients that do not list modalities, or with models without layers by
+            modality.
 
     Example:
         >>> from types import SimpleNamespace
@@ -53,21 +55,21 @@ class Weighing:
             )
 
     def __call__(self, client: ClientInfo) -> float:
-        """Weight of a reply."""
+        """Returns the weight of a client's reply."""
         return 1.0 if self.how == "uniform" else float(client.num_samples)
 
     def modality_of(self, name: str) -> str:
-        """The modality whose samples weigh a tensor, by the tensor's name; "" if all samples do."""
+        """Returns the modality whose samples weight a tensor, by the tensor's name; "" if all samples do."""
         above = accumulate(name.split("."), lambda path, part: f"{path}.{part}")
         return next((self._owner[path] for path in above if path in self._owner), "")
 
     def share(self, client: ClientInfo, modality: str) -> float:
-        """The share of a client's samples that have a modality."""
+        """Returns the share of a client's samples that have a modality."""
         return client.present.get(modality, 0) / client.num_samples if modality else 1.0
 
 
 def _layers(model: nn.Module, modalities: set[str]) -> Iterable[tuple[str, str]]:
-    """Names of what belongs to one modality, with the modality."""
+    """Yields names of modules that belong to one modality, with the modality."""
     for name, module in model.named_modules():
         if (
             isinstance(module, nn.ModuleDict | nn.ParameterDict)

@@ -1,4 +1,4 @@
-"""Clients whose `training_step` gives no loss: legal for a batch, and no training at all if it never does."""
+"""Check of clients whose `training_step` gives no loss: allowed for a batch, but not for all of them."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from lkd.federated.server.records import Record
 
 
 class Losses:
-    """Looks at the rounds of a fit.
+    """Watch over the losses in the rounds of a fit.
 
     Example:
         >>> losses = Losses()
@@ -21,14 +21,14 @@ class Losses:
         self._told: set[int] = set()
 
     def check(self, round: int, records: Sequence[Record]) -> None:
-        """Says once of every client that it had batches without a loss.
+        """Warns once of every client that had batches without a loss.
 
         Args:
             round: Number of the round.
-            records: Of all clients of the round.
+            records: Records of all clients of the round.
 
         Raises:
-            ValueError: If no client had any loss, in this round and those before.
+            ValueError: If no client has had any loss, in this round and those before.
         """
         trained = [record for record in records if record.steps and not record.error]
         self._any = self._any or any(r.without_loss < r.batches or not r.without_loss for r in trained)

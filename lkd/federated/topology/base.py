@@ -1,4 +1,4 @@
-"""`Topology`: who learns from whom, as a function of the number of clients and the round."""
+"""The base of communication graphs, as functions of the number of clients and the round."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,27 +8,28 @@ from lkd.federated.topology.plot_layout import Point, circle
 from lkd.shown import shown
 
 Edges = list[list[int]]
-"""For every client, in ascending order, the clients that it learns from."""
+"""Clients from which each client learns, in ascending order."""
 
 
 def check_topology(topology: Any) -> None:
     """Refuses a name or a class in place of a graph.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If it is not a `Topology`.
     """
     if not isinstance(topology, Topology):
         raise TypeError(f"topology={shown(topology)} must be an object of Topology, such as Ring().")
 
 
 class Topology:
-    """A directed communication graph: an edge k -> j means that k learns from j (j teaches k).
+    """Directed communication graph: an edge k -> j means that k learns from j (j teaches k).
 
-    So the neighbours of client k are the out-edges `e_t(k)` of Zhmoginov et al., "Decentralized Learning with
+    So the neighbors of client k are the out-edges `e_t(k)` of Zhmoginov et al., "Decentralized Learning with
     Multi-Headed Distillation", CVPR 2023, arXiv:2211.15774. In an undirected graph every edge goes both ways.
 
-    A subclass gives `graph`; `edges` checks it. A client may teach without learning, or learn without teaching,
-    but not neither. A single client is the exception: it has nobody to learn from, in every topology.
+    A subclass gives `graph`; `edges` checks it. A client may teach without learning, or learn without
+    teaching, but every client must do at least one of them. A single client is the exception: it learns from
+    nobody, in every topology.
 
     Example:
         >>> import networkx
@@ -45,7 +46,7 @@ class Topology:
         return False
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph as a networkx `Graph`, or a `DiGraph` where edges go one way.
+        """Builds the graph as a networkx `Graph`, or a `DiGraph` if edges go one way.
 
         Args:
             nodes: Number of clients, 2 or more; the nodes of the graph are 0 to `nodes - 1`.
@@ -54,21 +55,24 @@ class Topology:
         raise NotImplementedError(f"{type(self).__name__} has no graph(nodes, round).")
 
     def edges(self, nodes: int, round: int = 0) -> Edges:
-        """The neighbours of every client, sorted: in `edges(nodes)[k]` are those that client k learns from.
+        """Returns the neighbors of every client, sorted: client k learns from those in `edges(nodes)[k]`.
 
         Args:
             nodes: Number of clients.
             round: Number of the round, from 0.
 
         Raises:
-            ValueError: If there is no such graph of so many clients, or a client has neither teacher nor student.
+            ValueError: If the graph does not exist for so many clients, or isolates one.
         """
         expect(nodes=nodes, ge=1)
         expect(round=round, ge=0)
         return [[]] if nodes == 1 else self._checked(self.graph(nodes, round), nodes)
 
     def check(self, nodes: int) -> None:
-        """Refuses, before the first round, what cannot be drawn for so many clients.
+        """Refuses, before the first round, a graph that does not exist for so many clients.
+
+        Args:
+            nodes: Number of clients.
 
         Raises:
             ValueError: As `edges` does.
@@ -76,7 +80,7 @@ class Topology:
         self.edges(nodes)
 
     def layout(self, nodes: int) -> list[Point]:
-        """Where a picture shows the clients; default on a circle, for all rounds the same."""
+        """Places the clients in a picture, by default on a circle; the same for all rounds."""
         return circle(nodes)
 
     def _checked(self, graph: Any, nodes: int) -> Edges:
@@ -99,7 +103,7 @@ class Topology:
 
 
 def listed(clients: Iterable[Any], most: int = 5) -> str:
-    """Clients in words, for a message.
+    """Lists clients in words, for a message.
 
     Example:
         >>> listed([3]), listed(range(9), most=3)

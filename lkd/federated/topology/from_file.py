@@ -1,4 +1,4 @@
-"""A graph from a file."""
+"""A graph that is read from a file."""
 
 import json
 from pathlib import Path
@@ -12,20 +12,22 @@ from lkd.federated.topology.plot_layout import Point
 
 
 class FromFile(Topology):
-    r"""Reads who learns from whom, with clients numbered from 0. Attributes, such as weights of edges, are ignored.
+    r"""Graph from a file, with clients numbered from 0. Attributes, such as weights of edges, are ignored.
 
-    - `.graphml`: GraphML, as written by networkx, Gephi, yEd, igraph, ...; the file says whether it is directed.
-    - `.json`: node-link data as of `networkx.node_link_data`, which says whether it is directed, or a list of the
-      neighbours of every client, as of `Topology.edges`.
+    - `.graphml`: GraphML, as written by networkx, Gephi, yEd, igraph, ...; the file says whether it is
+      directed.
+    - `.json`: node-link data as of `networkx.node_link_data`, which says whether it is directed, or a list of
+      the neighbors of every client, as of `Topology.edges`.
     - else an edge list: `k j` in a line, in a `.csv` `k,j`; `#` starts a comment.
 
     Args:
-        path: The file. It is read at once.
-        directed: An edge list's `k j` means that k learns from j, but not j from k. Default both.
+        path: The file. It is read when the object is created.
+        directed: Whether an edge list's `k j` means only that k learns from j. Default: j learns from k, too.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read or has no edge; `edges`, if its nodes are not the clients 0 to K - 1.
+        ValueError: If the file cannot be read or has no edge. `edges` raises it if the nodes are not the
+            clients 0 to K - 1.
 
     Example:
         >>> import tempfile
@@ -41,7 +43,7 @@ class FromFile(Topology):
         self._graph = self._read()
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Returns the graph of the file, after checking its nodes."""
         found = self._graph.number_of_nodes()
         if set(self._graph) == set(range(1, found + 1)):
             raise ValueError(f"{self.path} numbers its clients from 1 to {found}; number them from 0.")
@@ -51,7 +53,7 @@ class FromFile(Topology):
         return self._graph
 
     def layout(self, nodes: int) -> list[Point]:
-        """As if edges were springs, so that neighbours are near (Kamada and Kawai 1989)."""
+        """Places clients as if edges were springs, so that neighbors are near (Kamada and Kawai 1989)."""
         graph = nx.Graph(self._graph)
         if not nx.is_connected(graph):
             return super().layout(nodes)
@@ -64,7 +66,7 @@ class FromFile(Topology):
             raise FileNotFoundError(f"path={self.path!r} is no file.")
         try:
             graph = self._parse(path)
-            # several edges of a pair are one; nodes are numbers, whatever the file holds them as
+            # several edges of a pair count as one; files may hold the numbers of nodes as text
             kind = nx.DiGraph if graph.is_directed() else nx.Graph
             return nx.relabel_nodes(kind(graph), {node: _number(node) for node in graph})
         except (ValueError, TypeError, KeyError, AttributeError, ParseError, nx.NetworkXError) as error:
@@ -89,7 +91,7 @@ class FromFile(Topology):
 
 
 def _number(node: Any) -> int:
-    """Exact, so that 2.7 is not taken for 2."""
+    """Reads the number of a node exactly, so that 2.7 is not taken for 2."""
     if not str(node).strip().isdecimal():
         raise ValueError(f"it names a client {node!r}, not a whole number from 0.")
     return int(node)

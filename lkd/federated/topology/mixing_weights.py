@@ -1,4 +1,4 @@
-"""Weights with which neighbours average: x <- W x."""
+"""Weights by which neighbors average: x <- W x."""
 
 import torch
 from torch import Tensor
@@ -7,15 +7,16 @@ from lkd.federated.topology.base import Edges
 
 
 def metropolis_weights(edges: Edges) -> Tensor:
-    """Symmetric weights that every client can work out from its own and its neighbours' degrees.
+    """Computes symmetric weights that each client can derive from its own and its neighbors' degrees.
 
-    `W_ij = 1 / (1 + max(d_i, d_j))` for an edge i - j, `W_ii = 1 - sum_j W_ij`, else 0, where `d_i` is the number of
-    neighbours. Rows and columns sum to 1, and all `W_ii` are above 0, so on a connected graph repeated averaging
-    converges to the mean of all clients, and on changing graphs that are connected together, too. Xiao, Boyd and Lall,
-    "A Scheme for Robust Distributed Sensor Fusion Based on Average Consensus", IPSN 2005.
+    `W_ij = 1 / (1 + max(d_i, d_j))` for an edge i - j, `W_ii = 1 - sum_j W_ij`, else 0, where `d_i` is the
+    number of neighbors. Rows and columns sum to 1, and all `W_ii` are above 0. So repeated averaging
+    converges to the mean of all clients on a connected graph, and on changing graphs that are connected
+    together. Xiao, Boyd and Lall, "A Scheme for Robust Distributed Sensor Fusion Based on Average Consensus",
+    IPSN 2005.
 
     Args:
-        edges: Neighbours of every client, as of `Topology.edges`; undirected.
+        edges: Neighbors of every client, as of `Topology.edges`; undirected.
 
     Returns:
         (K, K), float64, on the CPU.
@@ -42,12 +43,12 @@ def metropolis_weights(edges: Edges) -> Tensor:
 
 
 def spectral_gap(weights: Tensor) -> float:
-    """How fast averaging converges: every `x <- W x` shrinks the distance to the mean by the factor 1 - gap or more.
+    """Computes how fast averaging converges: `x <- W x` shrinks the distance to the mean by 1 - gap or more.
 
-    The gap is `1 - max(|l_2|, |l_K|)` of the eigenvalues `1 = l_1 >= l_2 >= ... >= l_K`: 1 if one step gives the mean, 0
-    if there are parts that never hear of each other. `1 - gap` is the convergence factor, the spectral radius of
-    `W - 1 1^T / K`, of Xiao and Boyd, "Fast linear iterations for distributed averaging", Systems & Control Letters 53,
-    2004.
+    The gap is `1 - max(|l_2|, |l_K|)` of the eigenvalues `1 = l_1 >= l_2 >= ... >= l_K`: 1 if one step gives
+    the mean, 0 if there are parts that never exchange anything. `1 - gap` is the convergence factor, the
+    spectral radius of `W - 1 1^T / K`, of Xiao and Boyd, "Fast linear iterations for distributed averaging",
+    Systems & Control Letters 53, 2004.
 
     Args:
         weights: (K, K), symmetric, rows summing to 1, as of `metropolis_weights`.

@@ -1,4 +1,4 @@
-"""How far knowledge has to travel along the edges of a graph."""
+"""Distances that knowledge travels along the edges of a graph."""
 
 from collections import deque
 
@@ -7,13 +7,13 @@ from lkd.federated.topology.base import Edges
 
 
 def hops(edges: Edges) -> list[list[int]]:
-    """Steps along edges from every client to every other: how often j's knowledge is passed on until k has it.
+    """Counts the steps along edges from every client to every other: how far j's knowledge travels to k.
 
     Args:
-        edges: Neighbours of every client, as of `Topology.edges`.
+        edges: Neighbors of every client, as of `Topology.edges`.
 
     Returns:
-        In `hops(edges)[k][j]` the length of the shortest way from k to j; 0 to itself, -1 if there is none.
+        In `hops(edges)[k][j]` the length of the shortest path from k to j; 0 to itself, -1 if there is none.
 
     Example:
         >>> hops([[1], [2], []])
@@ -23,13 +23,13 @@ def hops(edges: Edges) -> list[list[int]]:
 
 
 def reach(edges: Edges, hops: int) -> list[int]:
-    """How many clients' knowledge, its own included, can be in a client's auxiliary head number `hops`.
+    """Counts the clients whose knowledge, its own included, can be in a client's auxiliary head `hops`.
 
-    Head m learns from the neighbours' heads m - 1, the main head 0 from the client's own labels; the student's own
-    prediction is among the candidates. So head m may know of those that are at most m steps away.
+    Head m learns from the neighbors' heads m - 1, the main head 0 from the client's own labels; the student's
+    own prediction is among the candidates. So head m may know of clients that are at most m steps away.
 
     Args:
-        edges: Neighbours of every client, as of `Topology.edges`.
+        edges: Neighbors of every client, as of `Topology.edges`.
         hops: m, the number of the head; 0 is the main head.
 
     Returns:
@@ -48,7 +48,7 @@ def reach(edges: Edges, hops: int) -> list[int]:
 
 
 def _from(start: int, edges: Edges) -> list[int]:
-    """Breadth first."""
+    """Counts the steps from one client to all others, breadth first."""
     found = [-1] * len(edges)
     found[start] = 0
     waiting = deque([start])

@@ -10,8 +10,8 @@ from lkd.federated.topology.base import Edges
 from lkd.federated.topology.plot_axes import ARROW, draw_panel, label_width, nearest, one_way
 from lkd.federated.topology.plot_layout import Point, circle
 
-APART, LARGEST, MARGIN = 0.9, 6.5, 0.45  # inches: between two nodes, of a panel at most, around it
-LINE = 0.28  # inches of a line of text
+APART, LARGEST, MARGIN = 0.9, 6.5, 0.45  # inches: between two nodes; largest side of a panel; around it
+LINE = 0.28  # height of a line of text in inches
 COLORS = (
     "#4c72b0",
     "#dd8452",
@@ -24,7 +24,7 @@ COLORS = (
     "#ccb974",
     "#64b5cd",
 )
-"""A colour a group; the eleventh group has the first one's again."""
+"""A color for each group; the eleventh group has the first color again."""
 
 
 def draw(
@@ -35,14 +35,17 @@ def draw(
     title: str | None = None,
     layout: Sequence[Point] | None = None,
 ) -> None:
-    """Draws who learns from whom: a line where two learn from each other, an arrow from k to j where k learns from j.
+    """Draws who learns from whom as a PNG.
+
+    A line joins two clients that learn from each other; an arrow from k to j means that k alone learns from
+    j.
 
     Args:
-        edges: Neighbours of every client, as of `Topology.edges`.
-        path: The PNG to write; missing folders are made.
-        names: Of the clients. Default: their numbers.
-        groups: Which group a client belongs to, such as an architecture or an island; a colour each.
-        title: Printed above.
+        edges: Neighbors of every client, as of `Topology.edges`.
+        path: The PNG to write; missing folders are created.
+        names: Names of the clients. Default: their numbers.
+        groups: Group of each client, such as an architecture or an island; each has a color.
+        title: Title above the graph.
         layout: A point (x, y) for every client, such as of `Topology.layout`. Default: on a circle.
 
     Raises:
@@ -67,10 +70,10 @@ def draw_rounds(
     """Draws several graphs of the same clients side by side.
 
     Args:
-        graphs: Title -> edges.
-        path: The PNG to write; missing folders are made.
-        names: Of the clients. Default: their numbers.
-        groups: Which group a client belongs to; a colour each.
+        graphs: Edges of each graph, by its title.
+        path: The PNG to write; missing folders are created.
+        names: Names of the clients. Default: their numbers.
+        groups: Group of each client; each has a color.
         layout: A point (x, y) for every client, the same in all graphs. Default: on a circle.
 
     Raises:
@@ -116,7 +119,7 @@ def draw_rounds(
 
 
 def _in_inches(layout: Sequence[Point], apart: float) -> np.ndarray:
-    """Points from (0, 0) to the right and upwards, (K, 2), at this distance if the panel does not become too large."""
+    """Scales points (K, 2) to inches, from (0, 0) on, at this distance if the panel can hold that."""
     points = np.array(layout, dtype=float)
     points -= points.min(0)
     largest = max(points.max(), 1e-9)

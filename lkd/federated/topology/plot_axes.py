@@ -8,10 +8,10 @@ import numpy as np
 from lkd.federated.topology.base import Edges
 
 EDGE, ARROW = "#9aa3ad", "#3b4754"
-RADIUS = 0.19  # of a node, in inches, where there is room
-SHORT = 3  # letters of a name that fit into a node
+RADIUS = 0.19  # of a node, in inches, where nodes are not too close
+SHORT = 3  # longest name, in letters, that fits into a node
 BEND = 1.9  # radii by which an edge goes round a node in its way
-CROWD = 300  # edges, counted in both directions; in more nobody sees what is in the way
+CROWD = 300  # edges, counted in both directions, beyond which they are not bent round nodes
 POINTS = 72  # an inch
 
 
@@ -21,11 +21,11 @@ def draw_panel(
     """Draws edges, nodes and names.
 
     Args:
-        axes: Where to.
+        axes: Axes to draw on.
         points: (K, 2), the centers in inches.
-        edges: Neighbours of every client.
-        names: Of the clients.
-        colors: Of the clients.
+        edges: Neighbors of every client.
+        names: Names of the clients.
+        colors: Colors of the clients.
     """
     radius = min(RADIUS, 0.3 * nearest(points))
     _edges(axes, points, edges, radius)
@@ -36,7 +36,7 @@ def draw_panel(
 
 
 def nearest(points: np.ndarray) -> float:
-    """Distance of the two nodes that are closest to each other; 1 for a single one.
+    """Returns the distance of the two nodes that are closest to each other; 1 for a single node.
 
     Example:
         >>> nearest(np.array([[0.0, 0.0], [3.0, 4.0], [3.0, 3.0]]))
@@ -47,7 +47,7 @@ def nearest(points: np.ndarray) -> float:
 
 
 def one_way(edges: Edges) -> Iterator[tuple[int, int]]:
-    """The edges k -> j for which j does not learn from k.
+    """Yields the edges k -> j for which j does not learn from k.
 
     Example:
         >>> list(one_way([[1, 2], [0], []]))
@@ -68,7 +68,7 @@ def _edges(axes: Any, points: np.ndarray, edges: Edges, radius: float) -> None:
     for k, row in enumerate(edges):
         for j in row:
             if (k, j) not in arrows and k > j:
-                continue  # a line for both directions
+                continue  # one line stands for both directions
             bend = _bend(points, k, j, radius) if count <= CROWD else 0.0
             if (k, j) not in arrows and not bend:
                 straight.append(points[[k, j]])
@@ -88,7 +88,7 @@ def _edges(axes: Any, points: np.ndarray, edges: Edges, radius: float) -> None:
 
 
 def _bend(points: np.ndarray, k: int, j: int, radius: float) -> float:
-    """Curvature of an edge, in matplotlib's terms: 0 unless another node is in the way; then outwards."""
+    """Returns an edge's curvature for matplotlib: 0 unless a node is in the way, then outwards."""
     start, along = points[k], points[j] - points[k]
     others = np.delete(points, [k, j], axis=0) - start
     share = others @ along / (along @ along)
@@ -96,14 +96,14 @@ def _bend(points: np.ndarray, k: int, j: int, radius: float) -> float:
     if not ((0 < share) & (share < 1) & (off < 0.4 * radius)).any():
         return 0.0
     length = float(np.linalg.norm(along))
-    side = np.array([along[1], -along[0]]) / length  # to which a positive curvature bends
+    side = np.array([along[1], -along[0]]) / length  # the side to which a positive curvature bends
     outwards = start + along / 2 - points.mean(0)
     # arc3 bends by half of its `rad` times the length
     return float(2 * BEND * radius / length * (1 if outwards @ side >= -1e-9 else -1))
 
 
 def label_width(names: Sequence[str]) -> float:
-    """Inches that the longest name takes beside its node's middle; 0 where names are inside of the nodes.
+    """Returns the width in inches of the longest name below a node; 0 where names are inside the nodes.
 
     Example:
         >>> label_width(["0", "C1"]), label_width(["C1", "traffic camera"]) > 0.8
@@ -114,7 +114,7 @@ def label_width(names: Sequence[str]) -> float:
 
 
 def _names(axes: Any, points: np.ndarray, names: Sequence[str], radius: float) -> None:
-    """Inside of the nodes if all are short, else below; none where they would be too small to read."""
+    """Writes names inside the nodes if all are short, else below; leaves them out if they were too small."""
     from matplotlib.patheffects import withStroke
 
     below = label_width(names) > 0

@@ -1,4 +1,4 @@
-"""Where a picture shows the clients: a point (x, y) each, y upwards, in units of its own."""
+"""Positions of clients in a picture: a point (x, y) each, y upwards, in units of its own."""
 
 import math
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ Point = tuple[float, float]
 
 
 def circle(nodes: int, smallest: float = 0.0, start: float = 0.0) -> list[Point]:
-    """Clockwise, neighbours at distance 1.
+    """Places nodes clockwise on a circle, with neighbors at distance 1.
 
     Args:
-        nodes: How many.
-        smallest: A radius that the circle has at least, whatever the distance.
+        nodes: Number of nodes.
+        smallest: Smallest radius of the circle, whatever the distance.
         start: Angle of the first node, in radians clockwise from the top.
 
     Example:
@@ -24,12 +24,12 @@ def circle(nodes: int, smallest: float = 0.0, start: float = 0.0) -> list[Point]
 
 
 def rows(nodes: int, columns: int, snake: bool = False) -> list[Point]:
-    """Row by row from the top left, at distance 1.
+    """Places nodes row by row from the top left, at distance 1.
 
     Args:
-        nodes: How many.
-        columns: In a row; the last may be shorter.
-        snake: Every other row goes back, so that successive nodes are neighbours.
+        nodes: Number of nodes.
+        columns: Nodes in a row; the last row may be shorter.
+        snake: Whether every other row is reversed, so that successive nodes are neighbors.
 
     Example:
         >>> rows(4, 2), rows(4, 2, snake=True)
@@ -43,16 +43,16 @@ def rows(nodes: int, columns: int, snake: bool = False) -> list[Point]:
 
 
 def star(nodes: int, center: int) -> list[Point]:
-    """One in the middle, the others around it."""
+    """Places one node in the middle, and the others around it."""
     ring = circle(nodes - 1, smallest=1.0)
     return [*ring[:center], (0.0, 0.0), *ring[center:]]
 
 
 def tree(nodes: int, branching: int) -> list[Point]:
-    """A full tree, filled level by level: parents in the middle above their children, leaves at distance 1."""
+    """Places a full tree level by level: parents above the middle of their children, leaves at distance 1."""
     children = [range(branching * n + 1, min(branching * n + branching + 1, nodes)) for n in range(nodes)]
     x, y = [0.0] * nodes, [0.0] * nodes
-    free = 0.0  # where the next leaf goes
+    free = 0.0  # x of the next leaf
 
     def place(node: int, depth: int) -> None:
         nonlocal free
@@ -70,17 +70,17 @@ def tree(nodes: int, branching: int) -> list[Point]:
 
 
 def circle_of_circles(sizes: Sequence[int]) -> list[Point]:
-    """Groups of successive nodes, each on a circle of its own, whose centers are on a large one.
+    """Places groups of successive nodes on circles of their own, whose centers lie on a large circle.
 
     The first node of a group faces the group before, its last one the group after.
     """
     radius = max(math.hypot(*circle(size)[0]) for size in sizes)
-    begin = -math.pi / 2 if len(sizes) == 2 else 0.0  # two are side by side
+    begin = -math.pi / 2 if len(sizes) == 2 else 0.0  # puts two groups side by side
     centers = circle(len(sizes), start=begin)
     points = []
     for group, (size, (x, y)) in enumerate(zip(sizes, centers, strict=True)):
         inwards = begin + 2 * math.pi * group / len(sizes) + math.pi
         own = circle(size, start=inwards + math.pi / size)
-        distance = 2 * radius + 1.2  # between the centers of two neighbours
+        distance = 2 * radius + 1.2  # between the centers of two neighboring groups
         points += [(x * distance + dx, y * distance + dy) for dx, dy in own]
     return points

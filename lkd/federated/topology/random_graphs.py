@@ -1,4 +1,4 @@
-"""Graphs drawn by chance, from (seed, round) and from nothing else."""
+"""Random graphs, drawn from (seed, round) alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,24 +10,25 @@ from lkd.checks import expect
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.topology.base import Topology
 
-DRAWS = 1000  # before giving up
+DRAWS = 1000  # graphs that are drawn before giving up
 ERDOS_RENYI, SMALL_WORLD, NEIGHBORS, REGULAR = range(4)  # independent streams of random numbers
 
 
 class ErdosRenyi(Topology):
-    """Every pair of clients is connected with the same chance p, independently: G(n, p) of Gilbert (1959).
+    """Random graph that connects every pair of clients with the same chance p: G(n, p) of Gilbert (1959).
 
-    Named after Erdős and Rényi, "On Random Graphs I", 1959. Drawn again until it is fit for use, so the distribution
-    is that of G(n, p) among the graphs that are. Above p = ln(n) / n most graphs are connected.
+    Named after Erdős and Rényi, "On Random Graphs I", 1959. It is drawn again until it is usable, so the
+    distribution is that of G(n, p) among the usable graphs. Above p = ln(n) / n most graphs are connected.
 
     Args:
         p: Chance of an edge. Default 0.3.
         seed: Not negative.
-        connected: Fit for use is a connected graph; if False, every graph in which no client is isolated.
+        connected: Whether a usable graph has to be connected; if False, no client may be isolated.
         every: Rounds after which it is drawn anew. Default: never.
 
     Raises:
-        ValueError: If p is not in (0, 1] or a number is too small; `edges`, if 1000 draws give no graph.
+        ValueError: If p is not in (0, 1], seed negative or every below 1; `edges`, if 1000 draws give no
+            usable graph.
 
     Example:
         >>> ErdosRenyi(p=0.4, seed=1).edges(9) == ErdosRenyi(p=0.4, seed=1).edges(9, round=5)
@@ -46,11 +47,11 @@ class ErdosRenyi(Topology):
 
     @property
     def varies(self) -> bool:
-        """Whether it is drawn anew."""
+        """Whether the graph is drawn anew in some rounds."""
         return self.every is not None
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Draws the graph of a round."""
         epoch = 0 if self.every is None else round // self.every
         fits = nx.is_connected if self.connected else _nobody_alone
         found = _draw(
@@ -66,19 +67,19 @@ class ErdosRenyi(Topology):
 
 
 class SmallWorld(Topology):
-    """A ring, each client connected to its k nearest, some of whose edges lead elsewhere by chance.
+    """Ring in which each client is connected to its k nearest, with some edges rewired at random.
 
-    Watts and Strogatz, "Collective dynamics of 'small-world' networks", Nature 393, 1998: every edge is rewired with
-    chance p to another client, and the graph is drawn again until it is connected.
+    Watts and Strogatz, "Collective dynamics of 'small-world' networks", Nature 393, 1998: every edge is
+    rewired with chance p to another client, and the graph is drawn again until it is connected.
 
     Args:
-        k: Neighbours on the ring, half of them on each side: even. Default 4.
+        k: Neighbors on the ring, half of them on each side, so k is even. Default 4.
         p: Chance that an edge is rewired. Default 0.1; 0 is `Ring(hops=k // 2)`.
         seed: Not negative.
 
     Raises:
-        ValueError: If k is not even or below 2, p not in [0, 1], or seed negative; `edges`, if k is not below the
-            number of clients.
+        ValueError: If k is not even or below 2, p not in [0, 1], or seed negative; `edges`, if k is not below
+            the number of clients.
 
     Example:
         >>> SmallWorld(k=2, p=0.0).edges(5)
@@ -95,7 +96,7 @@ class SmallWorld(Topology):
         self.k, self.p, self.seed = k, p, seed
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Draws the graph, the same in all rounds."""
         if self.k >= nodes:
             raise ValueError(f"{self}: k must be below the number of clients, {nodes}.")
         found = _draw(
@@ -112,14 +113,15 @@ class SmallWorld(Topology):
 
 
 class RandomNeighbors(Topology):
-    """Draws new neighbours every round: `degree` others for each client, uniformly.
+    """Random graph, drawn anew every round, in which each client has `degree` neighbors.
 
     Args:
-        degree: How many each learns from. Default 1.
+        degree: Number of clients that each learns from. Default 1.
         seed: Not negative.
-        mutual: Who learns from another also teaches it, so that the graph is undirected, as gossip averaging needs
-            it: a random regular graph (Kim and Vu 2003), for which degree times clients must be even. By default
-            each draws alone, and how many learn from the same client is left to chance.
+        mutual: Whether a client also teaches those that it learns from, so that the graph is undirected, as
+            gossip averaging needs it. It is then a random regular graph (Kim and Vu 2003), for which degree
+            times clients must be even. By default each client draws alone, and any number of clients may
+            learn from the same one.
 
     Raises:
         ValueError: If degree is below 1 or seed negative; `edges`, if there are too few clients or, with
@@ -140,11 +142,11 @@ class RandomNeighbors(Topology):
 
     @property
     def varies(self) -> bool:
-        """It does."""
+        """Whether the graph depends on the round: always."""
         return True
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Draws the graph of a round."""
         if self.degree >= nodes:
             raise ValueError(f"{self}: a client has only {nodes - 1} others to learn from.")
         if self.mutual:
@@ -153,7 +155,7 @@ class RandomNeighbors(Topology):
         graph = nx.empty_graph(nodes, create_using=nx.DiGraph)
         for node in range(nodes):
             drawn = rng.choice(nodes - 1, self.degree, replace=False).tolist()
-            graph.add_edges_from((node, other + (other >= node)) for other in drawn)  # anybody but itself
+            graph.add_edges_from((node, other + (other >= node)) for other in drawn)  # skips the node itself
         return graph
 
     def _regular(self, nodes: int, round: int) -> Any:
@@ -163,13 +165,13 @@ class RandomNeighbors(Topology):
             )
         seed = derive(self.seed, REGULAR, round)
         rest = nodes - 1 - self.degree
-        if rest < self.degree:  # dense graphs are hard to draw, what they lack is not
+        if rest < self.degree:  # dense graphs are hard to draw, their complements are not
             return nx.complement(nx.random_regular_graph(rest, nodes, seed))
         return nx.random_regular_graph(self.degree, nodes, seed)
 
 
 def _draw(make: Callable[[int], Any], fits: Callable[[Any], bool], *stream: int) -> Any:
-    """The first of 1000 graphs that fits, or None."""
+    """Returns the first of 1000 graphs that fits, or None."""
     return next((graph for draw in range(DRAWS) if fits(graph := make(derive(*stream, draw)))), None)
 
 

@@ -10,11 +10,11 @@ from lkd.checks import expect
 from lkd.federated.topology.base import Topology
 from lkd.federated.topology.plot_layout import Point, circle_of_circles, rows, star, tree
 
-LONGEST = 12  # clients of a chain that a picture shows in one line
+LONGEST = 12  # clients of a chain that a picture shows in one row
 
 
 class Complete(Topology):
-    """Everybody learns from everybody else.
+    """Complete graph: every client learns from all others.
 
     Example:
         >>> Complete().edges(3)
@@ -22,17 +22,17 @@ class Complete(Topology):
     """
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Builds the complete graph."""
         return nx.complete_graph(nodes)
 
 
 class Ring(Topology):
-    """Each learns from the `hops` nearest on both sides of a cycle, or on one side.
+    """Ring in which each client learns from the `hops` nearest on both sides, or on one side.
 
     Args:
-        hops: How far along the cycle. Default 1.
-        directed: Client k learns from k + 1, ..., k + hops alone (modulo the number of clients), so that knowledge
-            travels one way. Default both ways.
+        hops: Distance along the ring. Default 1.
+        directed: Whether client k learns from k + 1, ..., k + hops alone (modulo the number of clients), so
+            that knowledge travels one way. Default: both ways.
 
     Raises:
         ValueError: If hops is below 1; `edges`, if the ring is too short for it.
@@ -47,7 +47,7 @@ class Ring(Topology):
         self.hops, self.directed = hops, directed
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Builds the ring, after checking that it is long enough."""
         most = nodes - 1 if self.directed else nodes // 2
         if self.hops > most:
             raise ValueError(
@@ -55,12 +55,14 @@ class Ring(Topology):
             )
         if not self.directed:
             return nx.circulant_graph(nodes, range(1, self.hops + 1))
-        steps = range(1, self.hops + 1)  # circulant_graph goes both ways even in a DiGraph
+        steps = range(1, self.hops + 1)  # circulant_graph would go both ways even in a DiGraph
         return nx.DiGraph((node, (node + step) % nodes) for node in range(nodes) for step in steps)
 
 
 class Chain(Topology):
-    """Each learns from the one before and the one after it; the two ends have one neighbour.
+    """Chain in which each client learns from the one before and the one after it.
+
+    The two ends have one neighbor.
 
     Example:
         >>> Chain().edges(3)
@@ -68,22 +70,22 @@ class Chain(Topology):
     """
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Builds the chain of clients."""
         return nx.path_graph(nodes)
 
     def layout(self, nodes: int) -> list[Point]:
-        """A line, which winds if it is long."""
+        """Places clients on a line, or in winding rows if it would be long."""
         return rows(nodes, nodes if nodes <= LONGEST else math.ceil(math.sqrt(nodes)), snake=True)
 
 
 class Star(Topology):
-    """One in the middle learns from all others, and they learn from it alone.
+    """Star whose center learns from all others, while they learn from it alone.
 
     Args:
-        center: Which client. Default 0.
+        center: Number of the client in the center. Default 0.
 
     Raises:
-        ValueError: If it is negative; `edges`, if there is no such client.
+        ValueError: If center is negative; `edges`, if there is no such client.
 
     Example:
         >>> Star(center=1).edges(4)
@@ -95,22 +97,22 @@ class Star(Topology):
         self.center = center
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Builds the star, after checking that its center exists."""
         if self.center >= nodes:
             raise ValueError(f"{self}: the last of {nodes} clients is {nodes - 1}.")
         return nx.relabel_nodes(nx.star_graph(nodes - 1), {0: self.center, self.center: 0})
 
     def layout(self, nodes: int) -> list[Point]:
-        """The center amid the others."""
+        """Places the center in the middle of the others."""
         return star(nodes, self.center)
 
 
 class Grid(Topology):
-    """Clients row by row on a rectangular grid, with up to four neighbours each.
+    """Rectangular grid with clients row by row, which have up to four neighbors each.
 
     Args:
         rows: Number of rows. Default: nearly square. The last row may be shorter than the others.
-        torus: Also connects the ends of every row and column. Then all rows must be full.
+        torus: Whether the ends of every row and column are connected, too. Then all rows must be full.
 
     Raises:
         ValueError: If rows is below 1; `edges`, if clients do not fill so many rows.
@@ -125,7 +127,7 @@ class Grid(Topology):
         self.rows, self.torus = rows, torus
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Builds the grid, after checking its rows."""
         height, width = self._shape(nodes)
         if (height - 1) * width >= nodes or (self.torus and height * width != nodes):
             full = "full " if self.torus else ""
@@ -136,7 +138,7 @@ class Grid(Topology):
         return graph
 
     def _shape(self, nodes: int) -> tuple[int, int]:
-        """Rows and columns."""
+        """Returns the numbers of rows and columns."""
         height = self.rows or math.isqrt(nodes)
         if self.torus and self.rows is None:
             height = max(rows for rows in range(1, height + 1) if nodes % rows == 0)
@@ -147,22 +149,23 @@ class Grid(Topology):
         return height, math.ceil(nodes / height)
 
     def layout(self, nodes: int) -> list[Point]:
-        """Row by row."""
+        """Places clients row by row."""
         return rows(nodes, self._shape(nodes)[1])
 
 
 class Islands(Topology):
-    """Groups of successive clients; within a group everybody learns from everybody else.
+    """Groups (islands) of successive clients, within which every client learns from all others.
 
     Sizes differ by at most one, the first groups being the larger ones.
 
     Args:
         islands: Number of groups. Default 2.
-        bridges: Edges between an island and the next one (the last island's next is the first), from the last
-            clients of the one to the first of the other. Default 0: nothing passes between islands.
+        bridges: Edges between an island and the next one (the last is followed by the first), from the last
+            clients of the one to the first clients of the other. Default 0: nothing passes between islands.
 
     Raises:
-        ValueError: If a number is too small; `edges`, if an island is smaller than its bridges or is one client.
+        ValueError: If a number is too small; `edges`, if an island has one client only, or fewer than
+            bridges.
 
     Example:
         >>> Islands(2).edges(5), Islands(2, bridges=1).edges(5)
@@ -175,7 +178,7 @@ class Islands(Topology):
         self.islands, self.bridges = islands, bridges
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Builds the islands and their bridges."""
         groups = self.groups(nodes)
         if self.bridges > len(groups[-1]):
             raise ValueError(
@@ -190,7 +193,7 @@ class Islands(Topology):
         return graph
 
     def groups(self, nodes: int) -> list[range]:
-        """The clients of every island.
+        """Returns the clients of every island.
 
         Raises:
             ValueError: If there are fewer clients than islands.
@@ -202,18 +205,18 @@ class Islands(Topology):
         return [range(start, end) for start, end in pairwise(starts)]
 
     def layout(self, nodes: int) -> list[Point]:
-        """Every island on a circle of its own."""
+        """Places every island on a circle of its own."""
         return circle_of_circles([len(group) for group in self.groups(nodes)])
 
 
 class Hierarchical(Topology):
-    """A tree, filled level by level: each learns from its parent and its children. Client 0 is the root.
+    """Tree, filled level by level: each client learns from its parent and its children. Client 0 is the root.
 
     Args:
         branching: Children of a node. Default 2; 1 gives a chain.
 
     Raises:
-        ValueError: If it is below 1.
+        ValueError: If branching is below 1.
 
     Example:
         >>> Hierarchical().edges(5)
@@ -225,9 +228,9 @@ class Hierarchical(Topology):
         self.branching = branching
 
     def graph(self, nodes: int, round: int = 0) -> Any:
-        """The graph."""
+        """Builds the tree of clients."""
         return nx.full_rary_tree(self.branching, nodes)
 
     def layout(self, nodes: int) -> list[Point]:
-        """The root on top."""
+        """Places the root at the top."""
         return tree(nodes, self.branching)

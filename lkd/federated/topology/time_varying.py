@@ -1,4 +1,4 @@
-"""Graphs that change from round to round: e_t(k)."""
+"""Graphs that change from round to round, e_t(k)."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from lkd.shown import shown
 
 
 class TimeVarying(Topology):
-    """Takes one topology after the other, and begins again after the last.
+    """Cycle of topologies, one after the other.
 
     Args:
-        topologies: What to cycle through; each may itself change with the round.
-        every: Rounds for which one stays. Default 1.
+        topologies: The topologies; each may itself change with the round.
+        every: Rounds for which each one stays. Default 1.
 
     Raises:
         ValueError: If there is no topology or every is below 1.
-        TypeError: If one is no `Topology`.
+        TypeError: If one is not a `Topology`.
 
     Example:
         >>> from lkd.federated.topology import Chain, Star
@@ -37,17 +37,17 @@ class TimeVarying(Topology):
         return len(self.topologies) > 1 or self.topologies[0].varies
 
     def edges(self, nodes: int, round: int = 0) -> Edges:
-        """The neighbours of every client in this round."""
+        """Returns the neighbors of every client in this round."""
         expect(round=round, ge=0)
         return self.topologies[round // self.every % len(self.topologies)].edges(nodes, round)
 
     def check(self, nodes: int) -> None:
-        """Refuses a topology that does not fit long before its turn."""
+        """Refuses a topology that does not fit, long before its turn."""
         for topology in self.topologies:
             topology.check(nodes)
 
     def layout(self, nodes: int) -> list[Point]:
-        """The first topology's, in all rounds, so that one sees what changes."""
+        """Places clients as the first topology does, in all rounds, so that changes are visible."""
         return self.topologies[0].layout(nodes)
 
 

@@ -1,4 +1,4 @@
-"""Adds a loss to a module's own, on what its layers gave in the same step."""
+"""An additional loss in a module's training step, on outputs of its layers in the same step."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -13,19 +13,19 @@ from lkd.looks import looking
 from lkd.taps import Taps
 
 Extra = Callable[[dict[str, Any], Any, Taps], Tensor | None]
-"""From the scratch of the client at work, the batch and the tapped layers, the loss that is added, or None."""
+"""From the working client's scratch, the batch and the tapped layers to the added loss, or None."""
 
 
 def add_loss(
     module: LightningModule, extra: Extra, layers: Sequence[str], name: str, alpha: float = 1.0
 ) -> None:
-    """Lets `training_step` return `alpha` times its own loss, plus another.
+    """Makes `training_step` return `alpha` times its own loss, plus an added one.
 
     Args:
         module: The module.
         extra: Computes the added loss.
         layers: Layers that are tapped for it, as `lkd.taps.Taps` reads them.
-        name: Under which the added loss is logged.
+        name: Name under which the added loss is logged.
         alpha: Weight of the module's own (hard-label) loss.
 
     Example:

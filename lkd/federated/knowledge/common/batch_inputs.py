@@ -1,4 +1,4 @@
-"""What a module's forward is given of a batch."""
+"""How a module's forward is called with a batch."""
 
 import contextlib
 import inspect
@@ -17,7 +17,7 @@ from lkd.taps import Call
 
 
 def inputs_of(batch: Any) -> Any:
-    """The x of a pair (x, y), or the whole of a batch, for modules that are given the modalities of a sample as a dict.
+    """Returns the x of a pair (x, y), or the whole batch, for modules that take a dict of modalities.
 
     Example:
         >>> inputs_of((1, 2)), inputs_of({"images": 3})
@@ -27,10 +27,14 @@ def inputs_of(batch: Any) -> Any:
 
 
 def run(module: nn.Module, call: Call) -> Any:
-    """What a module gives for it.
+    """Calls a module.
+
+    Args:
+        module: The module.
+        call: Arguments of its forward.
 
     Raises:
-        RefusalError: If a whole dict is no input of its forward.
+        RefusalError: If the forward fails on a whole dict.
     """
     with told(module, call):
         return module(*call.args, **call.kwargs)
@@ -38,10 +42,10 @@ def run(module: nn.Module, call: Call) -> Any:
 
 @contextlib.contextmanager
 def told(module: nn.Module, call: Call) -> Iterator[None]:
-    """Within, the module is called; where it was given a dict whole and fails, the message says how to name an entry.
+    """Explains errors of the module's forward on a whole dict: the message says how to name an entry.
 
     Raises:
-        RefusalError: If it was.
+        RefusalError: If the forward inside fails and was given a whole dict.
     """
     whole = call.args[0] if len(call.args) == 1 and isinstance(call.args[0], Mapping) else None
     try:
@@ -65,7 +69,7 @@ def public_calls(
     runtime: Runtime,
     input_key: Keys | None = None,
 ) -> Iterator[Call]:
-    """`call_of` for batches of public samples, see `public_batches`."""
+    """Yields the calls of a module's forward for batches of public samples, see `public_batches`."""
     batches = public_batches(public, rows, batch_size, runtime, input_key)
     return (call_of(module, batch, input_key) for batch in batches)
 
@@ -77,10 +81,10 @@ def public_batches(
     runtime: Runtime,
     input_key: Keys | None = None,
 ) -> Iterator[Any]:
-    """Batches of public samples where the module is, without their labels unless it is told what are the inputs.
+    """Yields batches of public samples on the module's device, without labels unless `input_key` is given.
 
     Raises:
-        ValueError: If the public data give their inputs alone, and `input_key` names some.
+        ValueError: If the public data give inputs alone, but `input_key` names entries.
     """
     whole = getattr(public, "whole", None)
     if whole is None and input_key is not None:

@@ -9,10 +9,16 @@ from lkd.batches import LABELS, entry
 
 
 def labels_of(batch: Any, key: str | int) -> Tensor:
-    """The labels `(B,)` of a batch, class numbers; of a dict by themselves where it calls them so.
+    """Returns the labels `(B,)` of a batch, as class numbers.
+
+    In a dict with a single entry of a usual name for labels, the default key 1 finds it.
+
+    Args:
+        batch: A batch.
+        key: Key or index of the labels.
 
     Raises:
-        ValueError: If it has none under that key, or they are no class numbers.
+        ValueError: If there is nothing under that key, or it holds no class numbers.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Boxes as messages: what a detector finds in public frames, packed, and how a detector learns such boxes."""
+"""Boxes as messages: how they are found in public frames, packed, and learned."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from lkd.federated.protocol.runtime import Runtime
 from lkd.federated.protocol.tensors import Tensors
 
 FINEST = 65535
-"""Coordinates travel as 16-bit fractions of the image: a fiftieth of a pixel at 1280."""
+"""Number of steps of a coordinate, a 16-bit fraction of the image: a fiftieth of a pixel at 1280."""
 
 
 @torch.no_grad()
@@ -29,22 +29,22 @@ def find(
     score_threshold: float,
     top: int,
 ) -> Tensors:
-    """What a detector finds in public frames, packed.
+    """Runs a detector on public frames, and packs the boxes that it finds.
 
     Args:
-        module: With a method `detect(images)`, as `lkd.modules.Detector` has.
+        module: Module with a method `detect(images)`, such as `lkd.modules.Detector`.
         public: Frames, as dicts with `images (B, 3, H, W)`.
-        rows: Which of them.
+        rows: Numbers of the frames.
         runtime: How this process moves batches, and in which precision.
         batch_size: Frames at once.
         score_threshold: Boxes of a lower score are left out.
-        top: Most boxes of a frame.
+        top: Largest number of boxes per frame.
 
     Returns:
-        See `pack`.
+        The packed boxes, see `pack`.
 
     Raises:
-        ValueError: If the module cannot detect, or the public data are no frames.
+        ValueError: If the module has no `detect`, or the public data are no frames.
     """
     detect: Any = getattr(module, "detect", None)
     if detect is None:
@@ -69,11 +69,13 @@ def find(
 
 
 def pack(found: Sequence[Found]) -> Tensors:
-    """Detections of several images, whose boxes are fractions of the image, in 11 bytes a box and 4 an image.
+    """Packs detections of several images in 11 bytes per box and 4 per image.
+
+    Args:
+        found: Detections of each image; boxes are fractions of the image.
 
     Raises:
-        ValueError: For a label above 255.
-
+        ValueError: For a label below 0 or above 255.
 
     Example:
         >>> one = {"boxes": torch.tensor([[0.0, 0.0, 0.5, 1.0]]), "scores": torch.tensor([0.5]), "labels": torch.tensor([1])}
@@ -96,7 +98,7 @@ def pack(found: Sequence[Found]) -> Tensors:
 
 
 def unpack(packed: Tensors) -> list[Found]:
-    """The way back, in float32."""
+    """Unpacks detections, in float32."""
     counts = packed["counts"].tolist()
     boxes = (packed["boxes"].to(torch.int32).float() / FINEST).split(counts)
     parts = zip(
@@ -116,13 +118,13 @@ def learn(
     epochs: int,
     batch_size: int,
 ) -> int:
-    """Trains a detector's own loss on public frames, whose targets are these boxes.
+    """Trains a detector's own loss on public frames, with these boxes as targets.
 
-    Frames come whole, shuffled in each epoch. What is attached to the module's step, such as a teacher for its own
-    frames, does not look at them.
+    Frames are shuffled in each epoch, and come as whole batches. The original `training_step` of the module's
+    class runs, so additions to the module's step, such as a teacher for its own frames, do not take part.
 
     Returns:
-        The number of optimizer steps.
+        Number of optimizer steps.
     """
     found = unpack({name: tensor.cpu() for name, tensor in packed.items()})
     generator = np.random.default_rng(seed)
@@ -146,7 +148,7 @@ def learn(
 
     own = vars(module)
     before = own.get("log")
-    own["log"] = _nothing  # what the module logs is of its own frames
+    own["log"] = _nothing  # the module's log is for its own frames
     try:
         return minimize(module, optimizer, batches(), loss, runtime.trainer, runtime.clip)
     finally:
@@ -156,4 +158,4 @@ def learn(
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
-    """A log that nobody reads."""
+    """Takes a log call and drops it."""

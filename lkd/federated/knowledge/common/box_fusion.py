@@ -1,4 +1,4 @@
-"""Weighted box fusion: what several detectors find in one image becomes one set of boxes."""
+"""Weighted box fusion: joins the boxes that several detectors find in one image."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -19,26 +19,27 @@ Confidence = Literal["mean", "max"]
 def weighted_box_fusion(
     found: Sequence[Found], iou_threshold: float = 0.55, confidence: Confidence = "mean"
 ) -> Found:
-    """Averages boxes that several models agree on, weighted by score; what few models see is scored lower, or is not.
+    """Averages boxes that several models agree on, weighted by score; boxes of few models get lower scores.
 
-    Solovyev, Wang and Gabruseva, "Weighted boxes fusion: Ensembling boxes from different object detection models", Image
-    and Vision Computing 107, 2021, arXiv:1910.13302, Section 3. All models' boxes, in descending order of score, join the
-    fused box of their class with the largest IoU if that is above the threshold, or else begin a new one. A fused box has
-    the mean of its members' coordinates weighted by score, eq. (2), and the mean of their scores, eq. (1), times
-    `min(T, N) / N`, eq. (3), for T members and N models; or, as an option of the authors' library has it, the score of its
-    surest member. Unlike suppression, it throws no box away. Its own few lines, for that library needs a compiler of its own.
+    Solovyev, Wang and Gabruseva, "Weighted boxes fusion: Ensembling boxes from different object detection
+    models", Image and Vision Computing 107, 2021, arXiv:1910.13302, Section 3. All models' boxes, in
+    descending order of score, join the fused box of their class with the largest IoU if that is above the
+    threshold, or else begin a new one. A fused box has the mean of its members' coordinates weighted by
+    score, eq. (2), and the mean of their scores, eq. (1), times `min(T, N) / N`, eq. (3), for T members and N
+    models. With `"max"`, an option of the authors' library, it has the score of its most confident member.
+    Unlike suppression, fusion drops no box. The authors' library is not used, since it needs a compiler.
 
     Args:
-        found: What each of the N models found in the image.
-        iou_threshold: Above 0 and below 1.
-        confidence: Score of a fused box: `"mean"` suits models that have learnt to see the same, `"max"` those of
-            which each knows something else, so that a box may be seen by one alone.
+        found: Detections of each of the N models in the image.
+        iou_threshold: Overlap above which boxes are fused, above 0 and below 1.
+        confidence: Score of a fused box. `"mean"` suits models that have learned to see the same, `"max"`
+            models of which each knows something else.
 
     Returns:
         Fused boxes in descending order of score.
 
     Raises:
-        ValueError: For no model, a threshold that is out of range, or an unknown confidence.
+        ValueError: For no model, a threshold out of range, or an unknown confidence.
 
     Example:
         >>> a = {"boxes": torch.tensor([[0.0, 0.0, 10.0, 10.0]]), "scores": torch.tensor([0.9]), "labels": torch.tensor([0])}

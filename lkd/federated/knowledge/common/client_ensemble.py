@@ -1,4 +1,4 @@
-"""What the models that clients sent say together, without keeping the models."""
+"""The joint answer of the models that clients sent, computed without keeping the models."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def as_client(server: "ServerRound", models: Sequence[LightningModule], reply: Reply) -> LightningModule:
-    """That of the models that has the client's architecture, with the weights and buffers that it sent.
+    """Returns the model of the client's architecture, with the weights and buffers that the client sent.
 
     Args:
         server: The round.
         models: Copies of `server.models`.
-        reply: To `train`.
+        reply: The client's reply to `train`.
     """
     kind = server.kind_of(reply.client)
     model = models[kind]
@@ -39,14 +39,15 @@ def as_client(server: "ServerRound", models: Sequence[LightningModule], reply: R
 
 
 class Ensemble:
-    """Average logits, or probabilities, of the clients' models on all public samples; clients count the same.
+    """Average logits, or probabilities, of the clients' models on public samples; clients count alike.
 
     Args:
-        server: The round; `server.models` get the clients' weights one after the other, in copies.
+        server: The round; the clients' weights are loaded into copies of `server.models`, one after the
+            other.
         layer: Layer that gives the logits.
         batch_size: Samples at once.
-        of: What is averaged.
-        temperature: Of the softmax.
+        of: What is averaged, `"logits"` or `"probabilities"`.
+        temperature: Temperature of the softmax.
         rule: A robust rule in place of the average.
         input_key: Entries of a public batch that the models' forward is given, see `call_of`.
     """
@@ -67,7 +68,7 @@ class Ensemble:
         self._said: list[tuple[int, Tensor]] = []
 
     def listen(self, replies: Iterable[Reply]) -> Iterator[Reply]:
-        """Passes replies to `train` on, and asks each client's model on the way."""
+        """Passes replies to `train` on, and runs each client's model on the public samples on the way."""
         for reply in replies:
             self._add(reply)
             yield reply
@@ -82,11 +83,11 @@ class Ensemble:
         self._said.append((reply.client, logits.cpu()))
 
     def logits(self) -> Tensor:
-        """What each client's model says, `(K, N, C)` in float64, by client, over the clients of all ranks."""
+        """Returns the logits of each client's model, `(K, N, C)` in float64, over all ranks."""
         everyone = [one for part in self._server.gather_objects(self._said) for one in part]
         return torch.stack([logits.double() for _, logits in sorted(everyone, key=lambda one: one[0])])
 
     def answer(self) -> Tensor:
-        """The ensemble's probabilities `(N, C)`."""
+        """Returns the ensemble's probabilities `(N, C)`."""
         joined = consensus(self.logits(), self._of, self._temperature, rule=self._rule)
         return joined if self._of == "probabilities" else (joined / self._temperature).softmax(1)

@@ -1,4 +1,4 @@
-"""Refuses, before anybody trains, clients that would exchange what does not fit together."""
+"""Checks, before training, that clients exchange tensors of matching sizes."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 Shapes = dict[tuple[int, ...], list[int]]
-"""Architectures by the shape that a layer of theirs gives."""
+"""Architectures by the shape that their layer gives."""
 
 
 def check_sizes(
@@ -26,17 +26,17 @@ def check_sizes(
     input_key: Keys | None = None,
     layers: Callable[[LightningModule], Sequence[str]] | None = None,
 ) -> None:
-    """Compares what a layer gives in all architectures on a public sample.
+    """Compares the sizes that a layer gives in all architectures, on a public sample.
 
     Args:
-        server: The round; its own modules are asked, so nothing travels.
-        layer: The layer, or the name of all of them for the message.
-        what: Of what the sizes are, for the message.
+        server: The round; its own modules are run, so nothing travels.
+        layer: The layer, or the common name of several for the message.
+        what: What the sizes are of, for the message.
         input_key: Entries of the batch that the forward is given, see `call_of`.
-        layers: Those of a module, where it has several, all of one size. Default: the one.
+        layers: Gives the layers of a module, where it has several, all of one size. Default: `layer` alone.
 
     Raises:
-        ValueError: If they differ; it names the clients.
+        ValueError: If sizes differ; the message names the clients.
     """
     found: Shapes = {}
     sample = next(public_batches(server.public, [0], 1, server.runtime, input_key))
@@ -49,13 +49,14 @@ def check_sizes(
 
 
 class OwnSizes:
-    """Compares what a layer gives at a client of every architecture, on a batch of its own, whose inputs may be of other kinds than others'.
+    """Comparison of the sizes that a layer gives, on batches of the clients' own.
 
-    An algorithm that has one has a method `tell_sizes`, which the clients run.
+    A client of every architecture is asked, since inputs may be of other kinds than other clients'. The
+    algorithm must have a method `tell_sizes`, which the clients run.
 
     Args:
-        layer: The layer, or the name of all of them for the message.
-        what: Of what the sizes are, for the message.
+        layer: The layer, or the common name of several for the message.
+        what: What the sizes are of, for the message.
     """
 
     def __init__(self, layer: str, what: str = "classes") -> None:
@@ -63,10 +64,10 @@ class OwnSizes:
         self._found: Shapes = {}
 
     def check(self, server: "ServerRound") -> None:
-        """Asks a client of every architecture that was not asked yet.
+        """Asks a client of every architecture that has not been asked yet.
 
         Raises:
-            ValueError: If sizes differ; it names the clients.
+            ValueError: If sizes differ; the message names the clients.
         """
         known = {kind for kinds in self._found.values() for kind in kinds}
         first = {server.kind_of(i): i for i in reversed(server.cohort)}
@@ -88,16 +89,16 @@ def tell_sizes(
     input_key: Keys | None = None,
     label_key: str | int = 1,
 ) -> None:
-    """At the client: the shapes that layers give, without the batch.
+    """Replies the shapes that layers give at a client, without the dimension of the batch.
 
     Args:
         context: The client.
-        layers: The layers.
+        layers: Addresses of the layers.
         input_key: Entries of the batch that the forward is given, see `call_of`.
         label_key: Entry of the labels.
 
     Raises:
-        RefusalError: If one does not exist, or gives no tensor.
+        RefusalError: If a layer does not exist, or gives no tensor.
     """
     batch = context.loop.on_device(next(iter(context.client.train_batches(context.seed))))
     call = call_of(context.module, batch, input_key, label_key)

@@ -1,4 +1,4 @@
-"""How what several models say of the same samples becomes one answer."""
+"""One answer from what several models say of the same samples."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,10 +13,14 @@ Of = Literal["logits", "probabilities"]
 
 
 def stacked(told: Sequence[ClientReply], name: str) -> Tensor:
-    """One tensor of every client, `(K, ...)`, in float64 so that sums depend less on their order.
+    """Stacks one tensor of every client, `(K, ...)`, in float64 so that sums depend less on their order.
+
+    Args:
+        told: Replies of the clients.
+        name: Name of the tensor in each reply.
 
     Raises:
-        ValueError: If clients tell tensors of different shapes.
+        ValueError: If the clients' tensors have different shapes.
     """
     shapes = {tuple(t.knowledge[name].shape): t.client for t in told}
     if len(shapes) > 1:
@@ -35,17 +39,17 @@ def consensus(
     weights: Tensor | None = None,
     rule: Rule | None = None,
 ) -> Tensor:
-    """The average of what models say: of their softmax, or of their raw logits.
+    """Averages what models say: their softmax, or their raw logits.
 
-    One model whose logits are large outweighs all others in a mean of logits, which is why probabilities are the
+    A model with large logits outweighs all others in a mean of logits, which is why probabilities are the
     default.
 
     Args:
-        logits: `(K, N, C)`, a model a row.
+        logits: `(K, N, C)`, one row per model.
         of: What is averaged.
-        temperature: Of the softmax.
-        weights: `(K,)`, or `(K, N)` for each sample its own. Default: all the same.
-        rule: A robust rule in place of the mean; its probabilities are made to add up to 1 again.
+        temperature: Temperature of the softmax.
+        weights: `(K,)`, or `(K, N)` with weights of each sample. Default: all the same.
+        rule: A robust rule in place of the mean; its probabilities are normalized to a sum of 1.
 
     Returns:
         `(N, C)`: probabilities, or logits.

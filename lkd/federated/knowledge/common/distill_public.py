@@ -1,4 +1,4 @@
-"""Trains a model to say of public data what it is told, at a client or at the server."""
+"""Distillation on public data, at a client or at the server."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from lkd.federated.protocol.runtime import Runtime
 from lkd.taps import Call, Taps
 
 Compare = Callable[[Any, Tensor], Tensor]
-"""The loss of a batch from the model's logits `(B, C)`, or a list of what its layers give, and the targets `(B, ...)`."""
+"""The loss of a batch from the model's logits `(B, C)` (or a list of layers' outputs) and the targets."""
 
 
 def distill(
@@ -35,25 +35,26 @@ def distill(
     clip: float | None = None,
     input_key: Keys | None = None,
 ) -> int:
-    """Trains on public samples, shuffled in each epoch, towards their targets.
+    """Trains a model towards targets of public samples, which are shuffled in each epoch.
 
     Args:
         module: The student.
-        optimizer: Of its parameters.
-        public: The samples.
-        rows: Numbers of those that have targets.
+        optimizer: Optimizer of its parameters.
+        public: The public samples.
+        rows: Numbers of the samples that have targets.
         targets: `(N, ...)`, one for each of `rows`; no gradient flows into them.
         loss: Compares a batch.
         runtime: How this process moves batches, and in which precision.
-        seed: Of the order.
-        epochs: Passes.
+        seed: Seed of the order.
+        epochs: Passes over the samples.
         batch_size: Samples in a step.
-        layer: What of the student is compared; `""` is its forward's output. Of several layers the loss gets a list.
-        clip: Largest norm of a gradient.
+        layer: Layer of the student that is compared; `""` is its forward's output. With several layers the
+            loss gets a list.
+        clip: Largest norm of a gradient; None for no clipping.
         input_key: Entries of a public batch that the student's forward is given, see `call_of`.
 
     Returns:
-        The number of optimizer steps.
+        Number of optimizer steps.
     """
     targets = targets.detach().to(module.device)
     layers = [layer] if isinstance(layer, str) else list(layer)
@@ -77,11 +78,13 @@ def distill(
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float = 1.0) -> Tensor:
-    """`-T^2 sum_c q_c log softmax(z / T)_c`, mean over the batch: the gradient of `T^2 KL(q || p)`.
+    """Computes the cross entropy with soft targets, mean over the batch.
+
+    It is `-T^2 sum_c q_c log softmax(z / T)_c`, and has the gradient of `T^2 KL(q || p)`.
 
     Args:
-        logits: The student's, `(B, C)`.
-        probabilities: `(B, C)`, at temperature T already.
+        logits: The student's logits, `(B, C)`.
+        probabilities: Targets `(B, C)`, at temperature T already.
         temperature: T.
 
     Example:

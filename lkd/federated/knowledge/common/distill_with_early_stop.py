@@ -1,4 +1,4 @@
-"""Distils into a model at the server, and knows when to stop."""
+"""Distillation into a model at the server, with early stopping."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from lkd.federated.protocol.runtime import Runtime
 from lkd.taps import Call, Taps
 
 APART = 10
-"""One public sample of so many is kept apart, to see whether distillation still helps."""
+"""One public sample in this many is held out, to see whether distillation still helps."""
 
 
 def fit(
@@ -35,24 +35,24 @@ def fit(
     layer: str = "",
     input_key: Keys | None = None,
 ) -> None:
-    """Adam with cosine annealing; the student ends with its best weights and buffers on samples kept apart.
+    """Distills by Adam with cosine annealing, and keeps the best weights and buffers on held-out samples.
 
-    If nothing lowers the loss on them, it ends as it began.
+    If no step lowers the loss on them, the student ends as it began.
 
     Args:
         student: The model.
-        parameters: Those of its parameters that train.
-        public: The samples.
+        parameters: Parameters of the model that train.
+        public: The public samples.
         targets: `(N, ...)`, one for every public sample.
         loss: Compares a batch.
         runtime: How this process moves batches, and in which precision.
-        seed: Of the split and of the order.
-        steps: Most steps.
+        seed: Seed of the split and of the order.
+        steps: Largest number of steps.
         batch_size: Samples in a step.
         lr: First learning rate.
         patience: Steps without a lower loss after which it stops.
-        check: Steps between two looks.
-        layer: What of the student is compared.
+        check: Steps between two measurements of the loss.
+        layer: Layer of the student that is compared.
         input_key: Entries of a public batch that the student's forward is given, see `call_of`.
     """
     generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What a client's model says of public data, and steps on other losses than its own."""
+"""Outputs of a client's model on public data, and training steps on other losses than the module's own."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -16,13 +16,13 @@ from lkd.taps import Call, Taps
 
 
 def draw(seed: int, round: int, size: int, samples: int | None) -> np.ndarray:
-    """Numbers of the public samples of a round: everybody draws the same ones, so they need not travel.
+    """Draws the numbers of a round's public samples. All draw the same ones, so they need not travel.
 
     Args:
-        seed: The federation's.
+        seed: Seed of the federation.
         round: Number of the round.
         size: Number of public samples.
-        samples: How many; None for all, in order. More than there are begin another permutation.
+        samples: How many to draw; None for all, in order. Beyond `size`, another permutation begins.
 
     Example:
         >>> draw(0, 0, 4, None), len(draw(0, 0, 4, 6)), sorted(draw(0, 0, 4, 4).tolist())
@@ -39,13 +39,13 @@ def draw(seed: int, round: int, size: int, samples: int | None) -> np.ndarray:
 def outputs(
     module: nn.Module, calls: Iterable[Call], layers: Sequence[str], trainer: Trainer
 ) -> list[Tensor]:
-    """What layers give on inputs, in eval mode, in float32, joined along the batch.
+    """Runs a module in eval mode, and returns outputs of its layers in float32, joined along the batch.
 
     Args:
         module: The module.
-        calls: What its forward is called with, where the module is.
+        calls: Arguments of its forward, on its device.
         layers: Addresses as `lkd.taps.Taps` reads them; `""` is what the module's forward returns.
-        trainer: Whose precision holds.
+        trainer: The Trainer, whose precision is used.
 
     Raises:
         ValueError: For a layer that does not exist or gives no tensor.
@@ -76,7 +76,7 @@ def outputs_of(
     batch_size: int,
     input_key: Keys | None = None,
 ) -> list[Tensor]:
-    """`outputs` of a client's model on samples of the public data, by their numbers."""
+    """Returns `outputs` of a client's model on samples of the public data, by their numbers."""
     calls = public_calls(context.module, context.public, rows, batch_size, context.loop, input_key)
     return outputs(context.module, calls, layers, context.loop.trainer)
 
@@ -90,19 +90,19 @@ def minimize(
     clip: float | None = None,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
 ) -> int:
-    """One optimizer step a batch on another loss than the module's own; none of its hooks run.
+    """Makes an optimizer step per batch on another loss than the module's own; none of its hooks run.
 
     Args:
-        module: What trains, in train mode.
-        optimizer: Of its parameters.
-        batches: Batches, where the module is.
-        loss: The loss of a batch.
-        trainer: Whose precision holds.
-        clip: Largest norm of a gradient.
+        module: The module that trains; it is set to train mode.
+        optimizer: Optimizer of its parameters.
+        batches: Batches on the module's device.
+        loss: Computes the loss of a batch.
+        trainer: The Trainer, whose precision is used.
+        clip: Largest norm of a gradient; None for no clipping.
         scheduler: Stepped after every step.
 
     Returns:
-        The number of steps.
+        Number of steps.
     """
     scales = getattr(trainer.precision_plugin, "scaler", None) is not None
     scaler = torch.amp.GradScaler(module.device.type, enabled=scales)
@@ -110,7 +110,7 @@ def minimize(
     steps = 0
     with watching(module, "a step on public or generated samples has a batch of one"):
         for batch in batches:
-            module.zero_grad()  # of those parameters, too, that the optimizer does not have
+            module.zero_grad()  # also of parameters that the optimizer does not have
             with trainer.precision_plugin.forward_context():
                 value = loss(batch)
             scaler.scale(value).backward()

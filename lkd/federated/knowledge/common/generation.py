@@ -1,4 +1,4 @@
-"""What a generator of features is trained by at the server."""
+"""Losses of a generator of features, at the server."""
 
 from typing import Literal
 
@@ -10,16 +10,16 @@ Ensemble = Literal["losses", "logits"]
 
 
 def ensemble_loss(logits: Tensor, labels: Tensor, weights: Tensor, of: Ensemble = "losses") -> Tensor:
-    """How far the clients' heads are from saying the label for which features were generated; mean over the batch.
+    """Measures how far the clients' heads are from the labels of generated features; mean over the batch.
 
-    `"losses"`: `sum_k w_k(y) CE(g_k(z), y)`, as in FedGen's code; `"logits"`: `CE(1/K sum_k g_k(z), y)`, as in its paper,
-    where all heads count the same.
+    `"losses"`: `sum_k w_k(y) CE(g_k(z), y)`, as in FedGen's code; `"logits"`: `CE(1/K sum_k g_k(z), y)`, as
+    in its paper, where all heads count the same.
 
     Args:
-        logits: What the heads say of the same features, `(K, B, C)`.
+        logits: Outputs of the heads for the same features, `(K, B, C)`.
         labels: `(B,)`.
         weights: `w_k(y)`, the share of client k in all samples of class y, `(K, C)`; not used for `"logits"`.
-        of: Which of the two.
+        of: `"losses"` or `"logits"`, see above.
 
     Example:
         >>> logits = torch.tensor([[[2.0, 0.0]], [[0.0, 2.0]]])
@@ -34,10 +34,10 @@ def ensemble_loss(logits: Tensor, labels: Tensor, weights: Tensor, of: Ensemble 
 
 
 def diversity_loss(noise: Tensor, features: Tensor) -> Tensor:
-    """`exp(- mean_ij d(eps_i, eps_j) |z_i - z_j|)`: small where other noise gives other features; FedGen's code.
+    """Returns `exp(- mean_ij d(eps_i, eps_j) |z_i - z_j|)`, small where other noise gives other features.
 
-    d is the mean squared difference of two noises, `|.|` the mean absolute difference of two features, and the mean is
-    over all B^2 ordered pairs, those of a sample with itself too.
+    As in FedGen's code, d is the mean squared difference of two noises, `|.|` the mean absolute difference of
+    two features, and the mean is over all B^2 ordered pairs, also of a sample with itself.
 
     Args:
         noise: `(B, N)`.
@@ -53,11 +53,11 @@ def diversity_loss(noise: Tensor, features: Tensor) -> Tensor:
 
 
 def labels_like(shares: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draws labels.
+    """Draws labels with the frequencies of the classes.
 
     Args:
-        shares: Of every class, `(C,)`.
-        count: How many.
-        generator: Of the CPU.
+        shares: Share of every class, `(C,)`.
+        count: Number of labels.
+        generator: Generator on the CPU.
     """
     return torch.multinomial(shares.cpu().double(), count, replacement=True, generator=generator)

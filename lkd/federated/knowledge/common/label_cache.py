@@ -1,4 +1,4 @@
-"""Soft labels of public samples that are kept for some rounds, and which of them every client has."""
+"""Cache of soft labels of public samples, kept for some rounds, with a record of what every client has."""
 
 import hashlib
 
@@ -11,18 +11,18 @@ from lkd.federated.protocol.tensors import Groups
 from lkd.nested import tensors
 
 LOOKED_AT = 32
-"""Public samples, spread over all, by which other public data are told from those of before."""
+"""Number of public samples, spread over all, by which other public data are recognized."""
 
 
 class LabelCache:
-    """A view of an algorithm's `state`, in which it keeps everything, so that a checkpoint holds it.
+    """View of an algorithm's `state` as a cache of soft labels, so that every checkpoint holds the cache.
 
-    Ages are counted in rounds: one that is 0 was made in this round, -1 stands for a sample without a label.
+    Ages are counted in rounds: 0 is a label of this round, -1 stands for a sample without a label.
 
     Args:
-        state: The algorithm's state; its groups `cache` and `held` are the cache's.
+        state: The algorithm's state; its groups `cache` and `held` are used.
         size: Number of public samples.
-        duration: Rounds for which a label is good after the one in which it was made.
+        duration: Rounds for which a label is valid after the one in which it was made.
 
     Example:
         >>> cache = LabelCache({}, size=3, duration=1)
@@ -43,10 +43,10 @@ class LabelCache:
         self._size, self._duration = size, duration
 
     def belong(self, public: PublicSamples) -> None:
-        """Refuses other public data than those whose labels it keeps, as a resumed run may bring.
+        """Refuses public data other than those of the cached labels, as a resumed run may bring.
 
         Raises:
-            ValueError: If their number, or one of up to `LOOKED_AT` samples of them, is another.
+            ValueError: If their number, or one of up to `LOOKED_AT` samples of them, differs.
         """
         digest = hashlib.sha256(str(len(public)).encode())
         rows = np.linspace(0, len(public) - 1, min(len(public), LOOKED_AT)).astype(np.int64)
@@ -64,22 +64,22 @@ class LabelCache:
 
     @property
     def ages(self) -> Tensor:
-        """Of all samples, `(P,)`."""
+        """Age of each sample's label in rounds, `(P,)`."""
         if "ages" not in self._kept:
             self._kept["ages"] = torch.full((self._size,), -1)
         return self._kept["ages"]
 
     def next_round(self) -> None:
-        """All labels become a round older."""
+        """Makes all labels a round older."""
         self._kept["ages"] = torch.where(self.ages < 0, self.ages, self.ages + 1)
 
     def good(self, rows: Tensor) -> Tensor:
-        """Which of these samples have a label that has not expired, `(N,)` bool."""
+        """Tells which of these samples have a label that has not expired, `(N,)` bool."""
         ages = self.ages[rows]
         return (ages >= 0) & (ages <= self._duration)
 
     def put(self, rows: Tensor, labels: Tensor) -> None:
-        """Keeps new labels `(M, C)` of samples, in place of those of before, which no client has any more."""
+        """Stores new labels `(M, C)` of samples; from then on, no client has the present label of these."""
         if "labels" not in self._kept:
             self._kept["labels"] = labels.new_zeros(self._size, *labels.shape[1:])
         self._kept["labels"][rows] = labels
@@ -88,15 +88,15 @@ class LabelCache:
             held[rows] = False
 
     def labels(self, rows: Tensor) -> Tensor:
-        """Those of these samples, `(N, C)`."""
+        """Returns the labels of these samples, `(N, C)`."""
         return self._kept["labels"][rows]
 
     def lacks(self, client: int, rows: Tensor) -> Tensor:
-        """Of which of these samples a client has not the present label, `(N,)` bool: all, if it was never here."""
+        """Tells of which of these samples a client lacks the present label, `(N,)` bool."""
         held = self._held.get(str(client))
         return torch.ones(len(rows), dtype=torch.bool) if held is None else ~held[rows]
 
     def hand(self, client: int, rows: Tensor) -> None:
-        """Notes that a client has the present labels of these samples."""
+        """Records that a client has the present labels of these samples."""
         held = self._held.setdefault(str(client), torch.zeros(self._size, dtype=torch.bool))
         held[rows] = True

@@ -1,4 +1,4 @@
-"""Tensors as products of two thin matrices, where that takes less room."""
+"""Tensors as products of two thin matrices, where that takes fewer values."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ LEFT, RIGHT = "/left", "/right"
 
 
 def rank_of(singular_values: Tensor, energy: float) -> int:
-    """The smallest K whose first K singular values hold that share of the energy, `sum sigma_i^2`.
+    """Finds the smallest K whose first K singular values hold this share of the energy, `sum sigma_i^2`.
 
     Args:
         singular_values: In descending order.
-        energy: Share to keep, in (0, 1]; at 1 all that are not 0.
+        energy: Share to keep, in (0, 1]; at 1 all values that are not 0 are kept.
 
     Example:
         >>> values = torch.tensor([3.0, 1.0, 0.0])
@@ -29,17 +29,18 @@ def rank_of(singular_values: Tensor, energy: float) -> int:
 
 
 def compress(tensors: Mapping[str, Tensor], energy: float) -> Tensors:
-    """Factors each tensor by its singular value decomposition, if the factors have fewer values than the tensor.
+    """Factors each tensor by its singular value decomposition, if that needs fewer values.
 
-    A tensor `(P, ...)` is a matrix `(P, Q)`; of `U Sigma V^T` the first K columns are kept, see `rank_of`, and
-    `U Sigma (P, K)` and `V^T (K, Q)` take its place if `K (P + Q) < P Q`. Vectors and others stay as they are.
+    A tensor `(P, ...)` counts as a matrix `(P, Q)`. Of its decomposition `U Sigma V^T` the first K columns
+    are kept, see `rank_of`; `U Sigma (P, K)` and `V^T (K, Q)` replace the tensor if `K (P + Q) < P Q`.
+    Vectors stay as they are.
 
     Args:
-        tensors: By name.
-        energy: Share of each one's squared norm that is kept, in (0, 1].
+        tensors: Tensors by name.
+        energy: Share of each tensor's squared norm that is kept, in (0, 1].
 
     Returns:
-        Tensors by their names, or `name/left` and `name/right`; in their own types.
+        Tensors by their names, or by `name/left` and `name/right`, in their own types.
 
     Example:
         >>> sent = compress({"w": torch.ones(4, 5), "b": torch.ones(4)}, 0.95)
@@ -67,14 +68,14 @@ def _factors(tensor: Tensor, energy: float) -> tuple[Tensor, Tensor] | None:
 
 
 def restore(sent: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Tensors:
-    """What `compress` made small, in its first shape.
+    """Multiplies the factors of `compress`, and returns all tensors in their original shapes.
 
     Args:
-        sent: What `compress` returned.
-        like: Tensors of the same names with the shapes that they had.
+        sent: Result of `compress`.
+        like: Tensors with the original names and shapes.
 
     Raises:
-        ValueError: If they are not of the same names, or do not have these shapes.
+        ValueError: If a name is missing, or a number of values does not match.
 
     Example:
         >>> whole = {"w": torch.ones(4, 5)}

@@ -1,4 +1,4 @@
-"""Which modalities a module has, which samples have them, and which of its layers say something of each."""
+"""Modalities of a module, the samples that have them, and the layers that belong to each."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -7,16 +7,16 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 NETWORK = "network"
-"""The part of a module that is given the dict of modalities."""
+"""Attribute of a module that takes the dict of modalities."""
 PLACE = "{modality}"
-"""What a pattern of layers has in the place of the modality."""
+"""Placeholder for the modality in a pattern of layers."""
 
 
 def check_pattern(layer: str) -> None:
-    """Refuses the name of one layer where there is to be one for each modality.
+    """Refuses the name of a single layer where a pattern with one layer per modality is needed.
 
     Raises:
-        ValueError: If it is.
+        ValueError: If the name has no placeholder.
     """
     if PLACE not in layer:
         raise ValueError(
@@ -27,12 +27,13 @@ def check_pattern(layer: str) -> None:
 def modal_layers(
     module: LightningModule, layer: str, modalities: Sequence[str] | None = None
 ) -> dict[str, str]:
-    """A module's layers by modality.
+    """Finds a module's layers by modality.
 
     Args:
-        module: It has a `network` with `modalities` and `owned(x)`, as `lkd.modules.MultimodalClient` has.
+        module: Module with a `network` that has `modalities` and `owned(x)`, such as
+            `lkd.modules.MultimodalClient`.
         layer: Pattern of addresses, such as `"network.projections.{modality}"`.
-        modalities: Those that count. Default: all.
+        modalities: Modalities to take. Default: all.
 
     Raises:
         ValueError: If the module does not say which modalities it has.
@@ -55,22 +56,22 @@ def modal_layers(
 
 
 def present(module: LightningModule, x: Any) -> dict[str, Tensor]:
-    """Which samples `(B,)` have each modality of the module, of what its network was given."""
+    """Tells which samples `(B,)` have each modality of the module, from its network's input."""
     network = cast(Any, module.network)
     _, there = network.owned(x)
     return dict(zip(network.modalities, there.unbind(1), strict=True))
 
 
 def owners(features: Tensor, there: Tensor, layer: str) -> Tensor:
-    """Features `(n, D)`, in float32, of those samples that have the modality.
+    """Selects the features `(n, D)`, in float32, of the samples that have the modality.
 
     Args:
         features: `(B, ...)`.
-        there: `(B,)`.
-        layer: Which gave them, for the message.
+        there: `(B,)`, which samples have it.
+        layer: Layer that gave them, for the message.
 
     Raises:
-        ValueError: If they are of other samples than the mask is.
+        ValueError: If there are not as many features as samples.
     """
     if len(features) != len(there):
         raise ValueError(
@@ -84,7 +85,7 @@ def check_modalities(modalities: Sequence[str] | None, modules: Sequence[Lightni
     """Refuses modalities that no module has.
 
     Raises:
-        ValueError: If there are any.
+        ValueError: If there is one.
     """
     known = list(dict.fromkeys(m for module in modules for m in modal_layers(module, PLACE)))
     unknown = [m for m in modalities or () if m not in known]
@@ -95,7 +96,7 @@ def check_modalities(modalities: Sequence[str] | None, modules: Sequence[Lightni
 
 
 def of_each(tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """What a message holds of each modality under names such as `"mean/acc"`.
+    """Selects the tensors of a message whose names begin with `what` and a slash, such as `"mean/acc"`.
 
     Example:
         >>> import torch

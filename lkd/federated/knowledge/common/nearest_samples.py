@@ -1,4 +1,4 @@
-"""Which samples of the same class are alike."""
+"""The most similar samples of the same class."""
 
 import torch
 import torch.nn.functional as F
@@ -6,17 +6,17 @@ from torch import Tensor
 
 
 def nearest_of_class(codes: Tensor, labels: Tensor, count: int) -> Tensor:
-    """For each sample, the others of its class whose codes have the largest cosine with its own; exact.
+    """Finds, for each sample, the others of its class with the largest cosine of their codes; exact.
 
-    Memory is that of the largest class squared.
+    Memory grows with the square of the largest class.
 
     Args:
         codes: `(N, D)`.
         labels: `(N,)`.
-        count: How many, R.
+        count: Number of others, R.
 
     Returns:
-        `(N, R)`, the nearest first, of equals the one with the lower number; -1 where a class has fewer.
+        `(N, R)`, the nearest first, the lower number first among equals; -1 where a class has fewer.
 
     Example:
         >>> codes = torch.tensor([[1.0, 0.0], [1.0, 0.2], [0.0, 1.0], [1.0, 0.0]])
@@ -28,18 +28,18 @@ def nearest_of_class(codes: Tensor, labels: Tensor, count: int) -> Tensor:
     for label in labels.unique().tolist():
         members = (labels == label).nonzero().flatten()
         alike = unit[members] @ unit[members].T
-        alike.fill_diagonal_(-torch.inf)  # itself comes last, and is cut off
+        alike.fill_diagonal_(-torch.inf)  # puts the sample itself last, where it is cut off
         order = alike.argsort(dim=1, descending=True, stable=True)[:, : min(count, len(members) - 1)]
         found[members, : order.shape[1]] = members[order]
     return found
 
 
 def mean_of_rows(values: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of some rows.
+    """Averages selected rows.
 
     Args:
         values: `(N, C)`.
-        which: `(M, R)`, rows; -1 is none.
+        which: `(M, R)`, numbers of rows; -1 stands for none.
 
     Returns:
         Means `(M, C)`, zeros where there are no rows, and whether there are any, `(M,)`.

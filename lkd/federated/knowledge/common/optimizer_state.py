@@ -1,4 +1,4 @@
-"""What an optimizer has gathered, as tensors by name: what a checkpoint of a federation can hold."""
+"""An optimizer's state as tensors by name, as a federation's checkpoint can hold it."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,13 @@ from lkd.federated.protocol.tensors import Tensors
 
 
 def memory_of(optimizer: torch.optim.Optimizer) -> Tensors:
-    """An optimizer's state as tensors, by the number of the parameter and their names."""
+    """Returns an optimizer's state as tensors, named by the number of the parameter and the entry."""
     state = optimizer.state_dict()["state"]
     return {f"{i}/{name}": torch.as_tensor(v) for i, each in state.items() for name, v in each.items()}
 
 
 def remember(optimizer: torch.optim.Optimizer, memory: Tensors) -> None:
-    """The way back; nothing if there is none."""
+    """Restores an optimizer's state from such tensors; without any, the state is empty."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in memory.items():
         number, _, key = name.partition("/")

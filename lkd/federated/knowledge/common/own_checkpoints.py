@@ -1,4 +1,4 @@
-"""Checkpoints of its own that a client keeps, so that it can say what it would have said in an earlier round."""
+"""Checkpoints that a client keeps of itself, so that it can answer as in an earlier round."""
 
 import torch
 
@@ -7,9 +7,10 @@ from lkd.federated.protocol.tensors import Tensors, moved
 
 
 def keep(context: ClientContext, rounds: set[int]) -> None:
-    """Keeps those of these rounds, the present one among them if it is named, and forgets all others.
+    """Keeps the checkpoints of these rounds, and forgets all others.
 
-    A round that is named but was never kept is one of which the client was not asked in time; it is left out.
+    The present round's checkpoint is made if it is among them. An earlier round without a checkpoint is left
+    out.
     """
     held = {key: t for key, t in context.memory.items() if int(key.split("/", 1)[0]) in rounds}
     if context.round in rounds:
@@ -19,7 +20,7 @@ def keep(context: ClientContext, rounds: set[int]) -> None:
 
 @torch.no_grad()
 def become(context: ClientContext, round: int, now: Tensors) -> bool:
-    """The module has the weights of that round, or `now` if it is the present one; False if they are not there."""
+    """Loads the weights of a round, or `now` for the present one; returns False if there are none."""
     prefix = f"{round}/"
     saved = {key.removeprefix(prefix): t for key, t in context.memory.items() if key.startswith(prefix)}
     saved = now if round == context.round else saved
@@ -30,5 +31,5 @@ def become(context: ClientContext, round: int, now: Tensors) -> bool:
 
 
 def state(context: ClientContext) -> Tensors:
-    """All parameters and buffers of the module, live."""
+    """Returns all parameters and buffers of the module, live."""
     return {**dict(context.module.named_parameters()), **dict(context.module.named_buffers())}

@@ -1,4 +1,4 @@
-"""Prototypes: mean features of classes, of one client and of all, and how far features are from them."""
+"""Prototypes (mean features of classes) of one client and of all, and distances from them."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from lkd.federated.protocol.tensors import Tensors
 
 
 def check_labels(labels: Tensor, classes: int) -> None:
-    """Refuses labels that are no class.
+    """Refuses labels that are not in the range of the classes.
 
     Raises:
         ValueError: If there are any.
@@ -23,7 +23,7 @@ def check_labels(labels: Tensor, classes: int) -> None:
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensors:
-    """Mean feature of each class and number of its samples; zeros for a class without any.
+    """Averages the features of each class, and counts its samples; a class without samples has zeros.
 
     Args:
         features: `(N, D)`.
@@ -34,7 +34,7 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensors:
         `mean (classes, D)` and `count (classes,)`.
 
     Raises:
-        ValueError: For labels that are no class.
+        ValueError: For labels out of range.
 
     Example:
         >>> class_means(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1]), 2)["mean"].tolist()
@@ -47,13 +47,13 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensors:
 
 
 def joined_means(means: Tensor, counts: Tensor, uniform: bool = False, old: Tensors | None = None) -> Tensors:
-    """Prototypes over clients; a class that nobody has keeps its old one.
+    """Averages prototypes over the clients; a class that nobody has keeps its old one.
 
     Args:
-        means: Each client's, `(K, C, D)`.
-        counts: Of its samples of each class, `(K, C)`.
-        uniform: Whether clients that have the class weigh the same; else by their samples of it.
-        old: `mean` and `count` of before, if there are any.
+        means: Prototypes of each client, `(K, C, D)`.
+        counts: Numbers of its samples of each class, `(K, C)`.
+        uniform: Whether clients that have the class count alike; else by their samples of it.
+        old: The former `mean` and `count`, if any.
 
     Returns:
         `mean (C, D)` and `count (C,)`, the samples of all clients, in float32.
@@ -63,7 +63,7 @@ def joined_means(means: Tensor, counts: Tensor, uniform: bool = False, old: Tens
         >>> joined_means(means, counts)["mean"], joined_means(means, counts, uniform=True)["mean"]
         (tensor([[3.2500]]), tensor([[2.5000]]))
     """
-    counts = counts.clamp_min(0)  # nobody has fewer samples than none, whatever they say
+    counts = counts.clamp_min(0)  # a client may reply negative counts
     weights = (counts > 0).double() if uniform else counts
     mean = (weights[..., None] * means).sum(0) / weights.sum(0).clamp_min(1e-12)[:, None]
     new = {"mean": mean.float(), "count": counts.sum(0).float()}
@@ -74,7 +74,7 @@ def joined_means(means: Tensor, counts: Tensor, uniform: bool = False, old: Tens
 
 
 def prototype_distance(features: Tensor, labels: Tensor, mean: Tensor, count: Tensor) -> Tensor:
-    """Mean squared difference of features and their classes' prototypes, over samples and features.
+    """Computes the mean squared difference of features and their classes' prototypes.
 
     Args:
         features: `(B, D)`.
@@ -93,7 +93,7 @@ def prototype_distance(features: Tensor, labels: Tensor, mean: Tensor, count: Te
 
 
 def nearest_prototype(features: Tensor, prototypes: Tensor, count: Tensor) -> Tensor:
-    """The class whose prototype is nearest, which is FedProto's own inference; Tan et al. 2022, eq. (8).
+    """Returns the class with the nearest prototype: FedProto's own inference, Tan et al. 2022, eq. (8).
 
     Args:
         features: `(B, D)`.

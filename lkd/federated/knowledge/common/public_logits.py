@@ -1,4 +1,4 @@
-"""The pattern of federated distillation over public data: predict, agree, digest, train."""
+"""Federated distillation over public data in four steps: predict, agree, digest, train."""
 
 import functools
 from collections.abc import Sequence
@@ -28,30 +28,34 @@ if TYPE_CHECKING:
 
 
 class PublicExchange(Algorithm):
-    """Clients say what they think of public samples, the server makes targets of it, and the clients learn them.
+    """Base of algorithms with public data: clients predict, the server makes targets, clients learn them.
 
-    A subclass says how answers become targets (`agree`) and how they are learnt (`compare`). Travels: logits of the
-    public samples of the round up, targets down; which samples follows from the seed. Weights never leave a client,
-    so that clients may have any architectures whose outputs have the same classes in the same order.
+    A subclass says how predictions become targets (`agree`) and how they are learned (`compare`). Travels:
+    logits of the round's public samples up, targets down; the samples follow from the seed. Weights never
+    leave a client, so clients may have any architectures whose outputs have the same classes in the same
+    order.
 
     Args:
-        samples: Public samples in a round, drawn anew each round, at most as many as there are; None for all of them.
-        epochs: Passes over them in which a client digests the targets.
-        batch_size: Samples in a step of that.
+        samples: Public samples in a round, drawn anew each round, at most as many as there are; None for all
+            of them.
+        epochs: Passes over them in which a client digests (learns) the targets.
+        batch_size: Samples in a step of the digestion.
         layer: Layer of the client's module that gives the logits; `""` is its forward's output.
-        warmup: Rounds of private training before the first exchange: what untrained models say is worth nothing.
-        input_key: Entry of a public batch that the forward is given, or several; see `lkd.federated.knowledge.common.batch_inputs.call_of`.
+        warmup: Rounds of private training before the first exchange, since predictions of untrained models
+            are worthless.
+        input_key: Entry of a public batch that the forward is given, or several; see
+            `lkd.federated.knowledge.common.batch_inputs.call_of`.
 
     Raises:
-        ValueError: For numbers below 1 (`warmup`: 0), and, before anybody trains, if there are no public data or clients
-            have other classes.
+        ValueError: For numbers below 1 (`warmup`: 0), and, before any training, if there are no public data
+            or clients have different classes.
     """
 
     aggregates_weights = False
     supports_multiple_models = True
     needs_public_data = True
     trains_first = False
-    """Whether clients train before the exchange, or digest and then train."""
+    """Whether clients train before the exchange; else they digest and then train."""
 
     def __init__(
         self,
@@ -71,25 +75,25 @@ class PublicExchange(Algorithm):
         self._checked = False
 
     def setup(self, x: Tensors) -> None:
-        """Clients are looked at anew."""
+        """Makes the next round check the clients' sizes again."""
         self._checked = False
 
     def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor | dict[int, Tensor]:
-        """Targets `(N, ...)` for all clients, or for each by its id.
+        """Makes targets `(N, ...)` of the predictions, for all clients, or for each by its id.
 
         Args:
             server: The round.
-            logits: What clients said, `(K, N, C)`, float64.
-            clients: Their ids, in the same order.
+            logits: Logits of the clients, `(K, N, C)`, float64.
+            clients: The clients' ids, in the same order.
         """
         raise NotImplementedError
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of a student's logits `(B, C)` against targets."""
+        """Computes the loss of a student's logits `(B, C)` against targets."""
         raise NotImplementedError
 
     def round(self, server: "ServerRound") -> Tensors:
-        """Exchange and training, in the method's order."""
+        """Runs exchange and training, in the method's order."""
         public, config = server.public, {"seed": server.seed}
         self._check(server)
         if server.index < self.warmup:
@@ -107,19 +111,19 @@ class PublicExchange(Algorithm):
         return delta
 
     def targets(self, server: "ServerRound", config: Config) -> Tensor | dict[int, Tensor]:
-        """Asks the clients, and makes targets of what they say."""
+        """Asks the clients for predictions, and makes targets of them."""
         told = server.gather(server.call("predict", config=config))
         return self.agree(server, stacked(told, "logits"), [t.client for t in told])
 
     def lessons(self, server: "ServerRound", targets: Tensor) -> dict[int, Tensors]:
-        """What each client is sent of the targets `(N, ...)`, float32: all of them."""
+        """Selects the targets `(N, ...)`, float32, that each client is sent: all of them."""
         return {i: {"targets": targets} for i in server.cohort}
 
     def taught(self, server: "ServerRound", clients: list[int]) -> None:
-        """At the server, once this rank's clients have digested what they were sent; those that failed are not among them."""
+        """Notes, at the server, which of this rank's clients have digested what they were sent."""
 
     def _check(self, server: "ServerRound") -> None:
-        """Refuses, before anybody works, clients of other classes."""
+        """Refuses, before any training, clients with different classes and batches of one sample."""
         if not self._checked:
             check_sizes(server, self.layer, input_key=self.input_key)
             rows = self.rows(server.seed, 0, len(server.public))
@@ -131,34 +135,34 @@ class PublicExchange(Algorithm):
             self._checked = True
 
     def rows(self, seed: int, round: int, size: int) -> np.ndarray:
-        """Numbers of the round's public samples, none of them twice."""
+        """Draws the numbers of the round's public samples, none of them twice."""
         return draw(seed, round, size, None if self.samples is None else min(self.samples, size))
 
     def learn(self, server: "ServerRound", targets: Tensor, size: int) -> None:
-        """At the server: for methods that have a model there."""
+        """Trains the server's model on the targets; does nothing here, for methods without such a model."""
 
     def predict(self, context: ClientContext) -> None:
-        """At the client: logits of the round's samples."""
+        """Replies the client's logits of the round's samples."""
         (context.reply_tensors["logits"],) = outputs_of(
             context, self.asked(context), [self.layer], self.batch_size, self.input_key
         )
 
     def asked(self, context: ClientContext) -> np.ndarray:
-        """At the client: numbers of the samples of which it is asked, all of the round's."""
+        """Returns the numbers of the samples that the client predicts: all of the round's."""
         return self._drawn(context)
 
     def told(self, context: ClientContext) -> Tensor:
-        """At the client: the targets of the round's samples, as they were sent."""
+        """Returns the targets of the round's samples, as the client was sent them."""
         return context.knowledge["targets"]
 
     def begin(self, context: ClientContext) -> None:
-        """At the client, before private training: digests what it was sent."""
+        """Digests what the client was sent, before private training."""
         if "targets" in context.knowledge:
             self._digest(context)
-            context.loop.local_optimizer.begin_client()  # momentum of the digestion is not the training's
+            context.loop.local_optimizer.begin_client()  # no momentum from the digestion
 
     def digest(self, context: ClientContext) -> None:
-        """At the client, after private training."""
+        """Digests what the client was sent, after private training."""
         context.loop.local_optimizer.begin_client()
         self._digest(context)
         context.save_state = True
@@ -195,25 +199,25 @@ def at_server(
     part: int = 0,
     input_key: Keys | None = None,
 ) -> None:
-    """Trains the server's model on public samples, as `distill` does a client's.
+    """Trains the server's model on public samples, as `distill` trains a client's.
 
-    Its optimizer is the module's own, begun anew every time, as a client's is; the server has no schedule.
+    The optimizer is the module's own, begun anew every time, as a client's is; the server has no schedule.
 
     Args:
         server: The round.
         rows: Numbers of the samples.
-        targets: `(N, ...)`, one for each.
-        compare: Compares a batch.
-        epochs: Passes.
+        targets: `(N, ...)`, one for each of `rows`.
+        compare: Computes the loss of a batch.
+        epochs: Passes over the samples.
         batch_size: Samples in a step.
-        layer: What is compared.
-        part: Which training of a round this is, where there are several.
+        layer: Layer that is compared, or several.
+        part: Number of this training, where a round has several; it changes the seed.
         input_key: Entries of a public batch that the forward is given, see `call_of`.
     """
     module = server.models[0]
     optimizer = parse(module.configure_optimizers(), type(module).__name__)[0]
-    seed = derive(server.seed, server.index, server.population + part)  # numbers after the last client's
-    seed_everything(seed, module.device)  # the same on every rank
+    seed = derive(server.seed, server.index, server.population + part)  # differs from all clients' seeds
+    seed_everything(seed, module.device)  # so that all ranks train alike
     with torch.enable_grad():
         distill(
             module,

@@ -1,4 +1,4 @@
-"""Representations of public samples in several modalities: made, scored against other modalities, and joined."""
+"""Representations of public samples in several modalities: computed, scored, and joined."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ def complete(
     batch_size: int,
     runtime: Runtime,
 ) -> Iterator[Any]:
-    """Batches of public samples that have all these modalities, where the module is.
+    """Yields batches of public samples on the module's device, and requires all these modalities.
 
     Raises:
         ValueError: If a sample lacks one of them.
@@ -53,13 +53,13 @@ def represent(
     batch_size: int,
     runtime: Runtime,
 ) -> dict[str, Tensor]:
-    """What a module makes of public samples in each modality, in eval mode, as unit vectors.
+    """Computes a module's representations of public samples in each modality, in eval mode, as unit vectors.
 
     Args:
         module: The module.
         layers: Its layers by modality.
-        public: The samples.
-        rows: Numbers of those that are asked for.
+        public: The public samples.
+        rows: Numbers of the samples.
         batch_size: Samples at a time.
         runtime: How this process moves batches, and in which precision.
 
@@ -76,12 +76,14 @@ def represent(
 
 
 def info_nce(z: Tensor, bank: Tensor, places: Tensor, temperature: float = 0.5) -> Tensor:
-    """`-log softmax_j(z_i . g_j / T)` at the place of sample i, mean over the batch; all others of the bank are negatives.
+    """Computes `-log softmax_j(z_i . g_j / T)` at each sample's place, mean over the batch.
+
+    All other entries of the bank are negatives.
 
     Args:
         z: Unit vectors `(B, D)`.
-        bank: Unit vectors `(N, D)`.
-        places: Which of them are the positives, `(B,)`.
+        bank: Unit vectors `(N, D)`; no gradient flows into them.
+        places: Place of each sample's positive in the bank, `(B,)`.
         temperature: T.
 
     Example:
@@ -92,11 +94,14 @@ def info_nce(z: Tensor, bank: Tensor, places: Tensor, temperature: float = 0.5) 
 
 
 def pair_loss(representations: Sequence[Tensor], temperature: float = 0.5) -> Tensor:
-    """`info_nce` within a batch of every modality against every other, whose gradient goes into both; mean over the pairs.
+    """Computes `info_nce` within a batch for every ordered pair of modalities; mean over the pairs.
+
+    The gradient flows into both modalities of a pair.
 
     Args:
-        representations: Unit vectors `(B, D)` of the same samples, a tensor each modality, at least two. Zeros stand for a
-            modality that a sample lacks, by dropout: it is neither positive nor negative in that pair of modalities.
+        representations: Unit vectors `(B, D)` of the same samples, one tensor per modality, at least two.
+            Zeros stand for a modality that a sample lacks, by dropout: it is neither positive nor negative in
+            that pair of modalities.
         temperature: T.
 
     Example:
@@ -115,14 +120,16 @@ def pair_loss(representations: Sequence[Tensor], temperature: float = 0.5) -> Te
 def cross_modal_scores(
     own: Tensor, others: Sequence[Tensor], temperature: float = 1.0, chunk: int = 1024
 ) -> Tensor:
-    """How well representations find their samples among all, in other modalities: `log softmax_j(z_i . g_j / T)_i`.
+    """Scores how well representations find their samples in other modalities.
+
+    The score of sample i is `log softmax_j(z_i . g_j / T)_i`.
 
     Args:
         own: `(N, D)`, of one modality.
-        others: Representations `(N, D)` of the same samples in other modalities, over which scores are averaged;
-            without any, all scores are 0.
+        others: Representations `(N, D)` of the same samples in other modalities, over which scores are
+            averaged; without any, all scores are 0.
         temperature: T.
-        chunk: Samples at a time: memory is that of `chunk` times N numbers.
+        chunk: Samples at a time; memory is needed for `chunk` times N numbers.
 
     Returns:
         `(N,)`, 0 or less.
@@ -141,14 +148,14 @@ def cross_modal_scores(
 
 
 def joined(told: Tensor, scores: Tensor) -> Tensor:
-    """Sum over clients of what they say of a sample, weighted by the softmax over clients of their scores for it.
+    """Sums representations over clients, weighted by the softmax over clients of their scores.
 
     Args:
         told: `(K, N, D)`.
         scores: `(K, N)`.
 
     Returns:
-        `(N, D)`, not scaled to length 1 again.
+        `(N, D)`; the sums are not normalized to length 1.
 
     Example:
         >>> told = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])

@@ -1,4 +1,4 @@
-"""Which of its samples a client trains on in a step, for methods that know something of each sample."""
+"""The samples that a client trains on in each step, for methods that know something of each sample."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,16 +12,18 @@ from lkd.federated.protocol.seeds import derive
 
 
 def places(context: ClientContext) -> Iterator[Tensor]:
-    """For every training batch of this client in this round, the places of its samples in the client's data.
+    """Yields the places of the samples of every training batch of this client and round.
+
+    A place is a sample's position in the client's data.
 
     Args:
         context: The client.
 
     Returns:
-        Tensors `(B,)`, int64, where the module is, without end.
+        Tensors `(B,)`, int64, on the module's device, without end.
 
     Raises:
-        ValueError: If the client cannot say.
+        ValueError: If the client's data have no `train_places`.
     """
     client: ClientData = context.client
     if not hasattr(client, "train_places"):

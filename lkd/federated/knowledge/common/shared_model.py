@@ -1,4 +1,4 @@
-"""The tensors of a model that is a layer of the clients' modules, and the same of all of them."""
+"""Tensors of a shared model, a layer of the clients' modules that is the same in all of them."""
 
 import torch
 from lightning.pytorch import LightningModule
@@ -8,29 +8,29 @@ from lkd.federated.protocol.tensors import Tensors, is_inexact
 
 
 def tensors_of(module: LightningModule, layer: str) -> Tensors:
-    """The trainable parameters and float buffers of a layer, live, by their names in the module."""
+    """Returns the trainable parameters and float buffers of a layer, live, by their names in the module."""
     found: Tensors = {n: p for n, p in module.named_parameters() if p.requires_grad and matches(n, [layer])}
     found |= {n: b for n, b in module.named_buffers() if is_inexact(b) and matches(n, [layer])}
     return found
 
 
 def plus(x: Tensors, change: Tensors) -> Tensors:
-    """The sum, by name."""
+    """Adds changes to tensors, by name."""
     return {name: tensor + change[name] for name, tensor in x.items()}
 
 
 @torch.no_grad()
 def assign(tensors: Tensors, values: Tensors) -> None:
-    """Copies values, by name."""
+    """Copies values into tensors, by name."""
     for name, tensor in tensors.items():
         tensor.copy_(values[name])
 
 
 def check_alike(models: list[Tensors], layer: str) -> None:
-    """Refuses shared models that differ.
+    """Refuses shared models with different tensors.
 
     Raises:
-        ValueError: With the first difference.
+        ValueError: If there are any, or one has no parameter; the message names the first difference.
     """
     for kind, tensors in enumerate(models):
         if not tensors:
