@@ -84,8 +84,9 @@ class Shards(Partition):
 
     With two pieces most clients see two labels only ("pathological").
 
-    per_client: pieces for each client.
-    column: column that rows are sorted by.
+    Args:
+        per_client: pieces for each client.
+        column: column that rows are sorted by.
 
     Raises:
         ValueError: for a number below 1, or fewer rows than pieces.
