@@ -1,4 +1,4 @@
-"""From raw detector outputs to boxes in pixels."""
+"""Boxes in pixels from raw detector outputs."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -24,8 +24,8 @@ Raw = Mapping[str, Any]
 def dense_class_loss(student: Raw, teacher: Raw) -> Tensor:
     """Compute the cross-entropy of sigmoids with soft targets, weighted by their distance.
 
-    `sum |p - t| BCE(p, t) / max(sum q, 1)` with p, t the sigmoids of both, summed over classes and anchors, and
-    q the teacher's highest score of an anchor. All anchors count: where the teacher sees nothing, the
+    `sum |p - t| BCE(p, t) / max(sum q, 1)` with p, t the sigmoids of both, summed over classes and anchors,
+    and q the teacher's highest score of an anchor. All anchors count: where the teacher sees nothing, the
     student learns to see nothing. A softmax over classes would be constant, and its KL 0, for one class.
 
     It is the quality focal loss with exponent 1 (Li et al.: Generalized Focal Loss, NeurIPS 2020,
@@ -33,7 +33,7 @@ def dense_class_loss(student: Raw, teacher: Raw) -> Tensor:
 
     Args:
         student: Raw outputs with class logits `scores (B, nc, A)`.
-        teacher: The same of the teacher; no gradient flows into them.
+        teacher: Raw outputs of the teacher; no gradient flows into them.
 
     Returns:
         The loss, a scalar of at least float32.
@@ -62,7 +62,7 @@ def localization_loss(student: Raw, teacher: Raw, temperature: float = 2.0) -> T
 
     Args:
         student: Raw outputs with `scores (B, nc, A)` and `boxes (B, 4 reg_max, A)`.
-        teacher: The same of the teacher; no gradient flows into them.
+        teacher: Raw outputs of the teacher; no gradient flows into them.
         temperature: T, above 0.
 
     Returns:
@@ -99,8 +99,8 @@ def dense_box_loss(student: Raw, teacher: Raw, threshold: float = 0.05) -> Tenso
 
     Args:
         student: Raw outputs with `scores`, `boxes`, `anchors` and `strides`.
-        teacher: The same of the teacher; no gradient flows into them.
-        threshold: Confidence in [0, 1] from which on a teacher's box is followed.
+        teacher: Raw outputs of the teacher; no gradient flows into them.
+        threshold: Confidence in [0, 1] above which a teacher's box is followed.
 
     Returns:
         The loss, a scalar of at least float32; 0 where no box is confident enough.
@@ -131,7 +131,7 @@ class DenseDetection(Term):
     Args:
         temperature: T of the box distributions, above 0.
         cls: Weight of the classes.
-        ld: Weight of the box distributions; 0 for heads without bins or with other numbers of them.
+        ld: Weight of the box distributions; 0 for heads without bins or with different numbers of them.
         iou: Weight of the boxes.
         weight: Factor of the sum.
         student_layer: Where the student's raw outputs are tapped; its own output by default.

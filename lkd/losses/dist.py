@@ -14,17 +14,17 @@ def dist_loss(
 ) -> Tensor:
     """Compute `T² (beta (1 - mean_rows rho(p_S, p_T)) + gamma (1 - mean_columns rho(p_S, p_T)))`.
 
-    `p = softmax(z / T)` `(B, C)` and rho is Pearson's correlation: of the rows (inter-class, one a sample,
-    averaged over the batch) and of the columns (intra-class, one a class, averaged over the classes). It is 0
-    for probabilities that are equal up to a scale and a shift.
+    `p = softmax(z / T)` `(B, C)` and rho is Pearson's correlation: of the rows (inter-class, one for each
+    sample, averaged over the batch) and of the columns (intra-class, one for each class, averaged over the
+    classes). It is 0 for probabilities that are equal up to a scale and a shift.
 
-    rho is `<a, b> / (|a| |b| + 1e-8)` of centred vectors, as in the authors' code: the constant weakens columns
-    of classes that hardly vary in a batch. Such a column, and every column of a batch of one, counts as 1 and
-    teaches nothing. A correlation of two numbers is 1 or -1: rows of two classes teach nothing either, nor do columns
-    of two samples.
+    rho is `<a, b> / (|a| |b| + 1e-8)` of centred vectors, as in the authors' code: the constant weakens
+    columns of classes that hardly vary in a batch. Such a column, and every column of a batch of one, counts
+    as 1 and teaches nothing. A correlation of two numbers is 1 or -1: rows of two classes teach nothing
+    either, nor do columns of two samples.
 
-    Huang et al.: Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536. The factor T²
-    is that of the authors' code.
+    Huang et al.: Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536. The factor
+    T² is that of the authors' code.
 
     Args:
         student: Logits `(B, C)`, at least two classes.

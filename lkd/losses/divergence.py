@@ -48,8 +48,8 @@ def js_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 def triangular_discrimination(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Compute `TD = 1 - sum_c 2 p q / (p + q)`, between 0 and 1.
 
-    In the form `sum_c (p - q) / 2 tanh((log p - log q) / 2)`, which is the same, divides by nothing and loses
-    no digits where p and q are close.
+    It is computed in the equal form `sum_c (p - q) / 2 tanh((log p - log q) / 2)`, which divides by nothing
+    and loses no digits where p and q are close.
 
     Example:
         >>> triangular_discrimination(torch.tensor([1.0, 0.0]).log(), torch.tensor([0.5, 0.5]).log())
@@ -62,7 +62,7 @@ def triangular_discrimination(log_p: Tensor, log_q: Tensor) -> Tensor:
 def structural_entropic_distance(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Compute `SED = C(m) / sqrt(C(p) C(q)) - 1` with `C(p) = exp(H(p))`, between 0 and 1.
 
-    m is the mean of p and q, and H the entropy in nats. It is exactly `exp(JS) - 1`, and so it is computed.
+    m is the mean of p and q, and H the entropy in nats. It is exactly `exp(JS) - 1`, and is computed as that.
 
     Example:
         >>> structural_entropic_distance(torch.tensor([1.0, 0.0]).log(), torch.tensor([0.0, 1.0]).log())

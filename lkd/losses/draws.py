@@ -1,4 +1,4 @@
-"""Random draws that depend on a seed and on how many there were before, and that a checkpoint resumes."""
+"""Random draws that depend on a seed and on how many came before, and that continue from a checkpoint."""
 
 import numpy as np
 import torch
@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 
 class Draws(nn.Module):
-    """Gives a fresh generator for every step; the number of steps is a buffer, so that a resumed run goes on.
+    """Gives a new generator for every step; the number of steps is a buffer, so that a resumed run continues.
 
-    It lives in a term's adapter. Steps without gradients, such as the rehearsal before training, do not count.
+    It is part of a term's adapter. Steps without gradients, such as a rehearsal before training, do not
+    count.
 
     Args:
         seed: Seed of all draws.

@@ -18,12 +18,12 @@ from lkd.losses.term import Term
 
 
 class GlobalRelation(nn.Module):
-    """What FGD learns for one layer: a 1x1 convolution where the widths differ, and a `GlobalContext` for both.
+    """The learned parts of FGD for one layer: a 1x1 convolution where widths differ, and a `GlobalContext` for both.
 
     Args:
         student: Channels of the student.
         teacher: Channels of the teacher.
-        generator: Draws the initial weights.
+        generator: Random generator of the initial weights.
     """
 
     def __init__(self, student: int, teacher: int, generator: torch.Generator) -> None:
@@ -33,7 +33,7 @@ class GlobalRelation(nn.Module):
         self.teacher = GlobalContext(teacher, generator)
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the student's aligned maps, and those of both with their contexts; the teacher's are constants."""
+        """Returns the student's aligned maps, and the maps of both with their contexts; the teacher's are constants."""
         dtype = next(self.parameters()).dtype
         aligned = self.align(student.to(dtype))
         return aligned, self.student(aligned), self.teacher(teacher.detach().to(dtype))
@@ -42,13 +42,13 @@ class GlobalRelation(nn.Module):
 class FGD(Term):
     """Focal and global distillation of a detector's maps, such as the levels of its neck; layers are averaged.
 
-    `focal_loss`, plus `lambda_ ‖R_S(s) - R_T(t)‖²` (summed over channels and positions, mean over the batch) between
-    the maps with their global contexts R, which are learned. `labels` are the batch's targets: for each image a dict with
-    `boxes (N, 4)`, corners in pixels of the image the student saw. With `lkd.modules.Detector` that is
-    `label_key="targets"`; unlabelled data does not do.
+    `focal_loss`, plus `lambda_ ‖R_S(s) - R_T(t)‖²` (summed over channels and positions, mean over the batch)
+    between the maps with their learned global contexts R. `labels` are the batch's targets: for each image a
+    dict with `boxes (N, 4)`, corners in pixels of the image that the student saw. With `lkd.modules.Detector`
+    this is `label_key="targets"`. Unlabeled data cannot be used.
 
-    Yang et al.: Focal and Global Knowledge Distillation for Detectors, CVPR 2022, arXiv:2111.11837. The authors
-    sum over the levels: multiply the weight by their number to match.
+    Yang et al.: Focal and Global Knowledge Distillation for Detectors, CVPR 2022, arXiv:2111.11837. The
+    authors sum over the levels: multiply the weight by their number to match.
 
     Args:
         strides: Pixels per cell of the student's layers, in their order. Default: a YOLO neck's.

@@ -1,4 +1,4 @@
-"""What every loss does to its inputs before it compares them."""
+"""Preparation that every loss applies to its inputs before it compares them."""
 
 from collections.abc import Callable
 
@@ -61,7 +61,7 @@ def full_precision(value: Tensor) -> Tensor:
 
 
 def levels(value: Tapped) -> list[Tensor]:
-    """Return the tapped tensors as a list, one entry a layer.
+    """Returns the tapped tensors as a list, one entry for each layer.
 
     Example:
         >>> len(levels(torch.zeros(1, 2)))
@@ -91,7 +91,7 @@ def mean_over_levels(loss: Callable[[Tensor, Tensor], Tensor], student: Tapped, 
 
     Args:
         loss: Function of a student's and a teacher's tensor that returns a scalar.
-        student: A tensor, or a list with one tensor a layer.
+        student: A tensor, or a list with one tensor for each layer.
         teacher: The teacher's counterpart, as many layers.
 
     Returns:

@@ -12,8 +12,8 @@ from lkd.losses.scores import prepare_classes, prepare_logits
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
     """Compute `T² KL(softmax(teacher / T) ‖ softmax(student / T))`, summed over classes, mean over the batch.
 
-    The factor T² keeps the size of the gradient when T changes: `T (p_S - p_T)` a sample, which tends to
-    `(student - teacher) / C` for large T and centred logits.
+    The factor T² keeps the size of the gradient when T changes: `T (p_S - p_T)` for each sample, which tends
+    to `(student - teacher) / C` for large T and centered logits.
 
     Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531, Equations 2
     to 4 (its gradient and the limit, there of the soft cross-entropy, without T²).

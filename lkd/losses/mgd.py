@@ -47,7 +47,7 @@ def mask_features(
     Args:
         features: Maps `(B, C, H, W)`.
         ratio: Chance in [0, 1] of being masked, lambda in the paper.
-        generator: Draws the mask; on the device of the features.
+        generator: Random generator of the mask, on the device of the features.
         masked: Whether positions (dense tasks) or channels (classification) are masked.
 
     Returns:
@@ -67,13 +67,13 @@ def mask_features(
 class MaskedGeneration(nn.Module):
     """Generates the teacher's features from the masked ones of the student, layer by layer.
 
-    For each layer a 1x1 convolution where the widths differ, then two 3x3 convolutions with ReLU between them. Which
-    positions are masked depends on the seed and on how many steps there were.
+    For each layer a 1x1 convolution where the widths differ, then two 3x3 convolutions with ReLU between
+    them. Which positions are masked depends on the seed and on how many steps there were.
 
     Args:
         widths: Channels of student and teacher for each layer.
         ratio: Chance of being masked.
-        masked: What is masked.
+        masked: Whether `"positions"` or `"channels"` are masked.
         seed: Seed of the initial weights and of the masks.
     """
 
@@ -112,9 +112,9 @@ class MaskedGeneration(nn.Module):
 class MGD(Term):
     """Masked generative distillation, `mgd_loss` of what `MaskedGeneration` makes; layers are averaged.
 
-    **The loss is a sum over channels and positions, so its weight is small**: the authors have 2e-5 on each level
-    of a detector, which they sum (multiply it by the number of levels here), with a ratio of 0.65 (RetinaNet), and 7e-5
-    with a ratio of 0.15 of the channels of the last layer for classification.
+    **The loss is a sum over channels and positions, so its weight is small.** The authors have 2e-5 on each
+    level of a detector, which they sum (multiply it by the number of levels here), with a ratio of 0.65
+    (RetinaNet). For classification they have 7e-5 with a ratio of 0.15 of the channels of the last layer.
 
     Args:
         ratio: Chance in [0, 1) that a position, or channel, is masked.
@@ -125,7 +125,7 @@ class MGD(Term):
         seed: Seed of the initial weights and of the masks.
 
     Raises:
-        ValueError: If the ratio is not in [0, 1), or masked is something else.
+        ValueError: If the ratio is not in [0, 1), or masked has another value.
 
     Example:
         >>> term = MGD(ratio=0.65, weight=2e-5)

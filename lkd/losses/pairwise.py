@@ -41,8 +41,8 @@ class PairwiseTerm(Term):
         """Compute the loss of one pair of layers.
 
         Args:
-            student: What the student's layer gave.
-            teacher: The same of the teacher's.
+            student: Output of the student's layer.
+            teacher: Output of the teacher's layer.
             labels: Class labels `(B,)`, where the batch has some.
 
         Returns:

@@ -42,7 +42,7 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Smooth L1, mean over the B x B x B entries, those with repeated samples included as in the authors' code.
     Differences shorter than 1e-6 have no direction: they count as cosine 0 and carry no gradient. Memory
-    grows as `B² D + B³` for D features a sample: pool large maps first.
+    grows as `B² D + B³` for D features in a sample: pool large maps first.
 
     Park et al.: Relational Knowledge Distillation, CVPR 2019, arXiv:1904.05068, Section 3.2.2.
 
@@ -107,7 +107,7 @@ class RKD(Term):
     """
 
     relates_samples = True
-    least_samples = 3  # of two, the one distance is its own mean, and there is no angle
+    least_samples = 3  # with two, the one distance is its own mean, and there is no angle
 
     def __init__(
         self,

@@ -16,12 +16,12 @@ Size = torch.Size
 def hcl_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Compute the hierarchical context loss: mean squared differences of a pyramid of averages.
 
-    The maps as they are count with weight 1, averaged down to 4x4, 2x2 and 1x1 positions with 1/2, 1/4 and 1/8;
-    levels that are not smaller than the maps are left out with their weight not used up (the first
-    that is smaller has 1/2), and the sum is divided by the weights it has.
+    The maps themselves count with weight 1; averaged to 4x4, 2x2 and 1x1 positions they count with 1/2, 1/4
+    and 1/8. Levels that are not smaller than the maps are left out and take no weight, so the first smaller
+    one has 1/2. The sum is divided by the sum of these weights.
 
-    Chen et al.: Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044, Section 3.3; weights and
-    normalisation are those of the authors' code.
+    Chen et al.: Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044, Section 3.3; weights
+    and normalisation are those of the authors' code.
 
     Args:
         student: Maps `(B, C, H, W)`.
@@ -52,18 +52,18 @@ def hcl_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Fusion(nn.Module):
-    """Attention-based fusion of a layer with what the deeper ones gave (ABF), in the teacher's shape.
+    """Attention-based fusion of a layer with the result of the deeper ones (ABF), in the teacher's shape.
 
-    The layer goes through a 1x1 convolution; with the deeper result, enlarged to its size, it makes two attention
-    maps (1x1 convolution, sigmoid) that weigh the two in a sum; a 3x3 convolution gives the output. Both
-    convolutions are followed by batch normalisation.
+    The layer goes through a 1x1 convolution; with the deeper result, enlarged to its size, it makes two
+    attention maps (1x1 convolution, sigmoid) that weigh the two in a sum; a 3x3 convolution gives the output.
+    Both convolutions are followed by batch normalisation.
 
     Args:
         in_channels: Channels of the student's layer.
-        mid_channels: Channels of what is passed on to the next shallower layer.
+        mid_channels: Channels of the result that the next shallower layer gets.
         out_channels: Channels of the teacher's layer.
         fuse: Whether there is a deeper layer.
-        generator: Draws the initial weights.
+        generator: Random generator of the initial weights.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class Fusion(nn.Module):
 
 
 class Review(nn.Module):
-    """One `Fusion` a layer, applied from the deepest to the shallowest.
+    """One `Fusion` for each layer, applied from the deepest to the shallowest.
 
     Args:
         student: Channels of the student's layers, shallow to deep.
-        teacher: Channels of the teacher's.
-        generator: Draws the initial weights.
+        teacher: Channels of the teacher's layers.
+        generator: Random generator of the initial weights.
 
     Example:
         >>> review = Review([4, 8], [6, 6], torch.Generator().manual_seed(0))
@@ -130,8 +130,9 @@ class ReviewKD(Term):
     """Knowledge review: the student's layers, fused from the deepest to the shallowest, match the teacher's.
 
     `hcl_loss` between what `Review` makes of the student's layers and the teacher's; layers are averaged. The
-    authors sum over the layers, take four (three stages before their last ReLU, and the pooled embedding), weigh the
-    sum by 5 for resnet32x4 -> resnet8x4, and raise that weight linearly from 0 over the first 20 epochs.
+    authors sum over the layers, use four (three stages before their last ReLU, and the pooled embedding),
+    weight the sum by 5 for resnet32x4 -> resnet8x4, and raise that weight linearly from 0 over the first 20
+    epochs.
 
     Args:
         weight: Factor of the loss. A weight of 5 on a sum over four layers is 20 here.

@@ -54,7 +54,7 @@ def cosines(vectors: Tensor) -> Tensor:
 
 
 def require_directions(vectors: Tensor) -> None:
-    """Raise ValueError for vectors of one number, whose cosines are 1 and -1 whatever it is.
+    """Checks that vectors have several numbers, as the cosines of single numbers are 1 or -1; raises ValueError else.
 
     Example:
         >>> require_directions(torch.zeros(3, 2))
