@@ -15,7 +15,7 @@ from lkd.teachers.classes import require_one_list, understand
 
 
 class BoxDistillation(Distillation):
-    """Distils a detector from boxes, dense outputs and features, with or without labels.
+    """Callback that distills a detector from boxes, dense outputs and features, with or without labels.
 
     `L = alpha L(truth) + (1 - alpha) (hard L(pseudo) + dense L_dense + feature L_cwd)`.
 

@@ -25,7 +25,7 @@ SHOWN = 20  # with more clients than this, the terminal shows the summary only
 
 
 class ClientReport(Callback):
-    """Measures the clients' models on the clients' own data, and writes a table with a row for each client.
+    """Callback that measures the clients' models on their own data, and writes a row for each client.
 
     A client's model has the server's weights and its own personal layers. Of every metric that the module
     logs in validation, `clients/<metric>/mean`, `/best`, `/worst` and `/std` over the clients are logged (all

@@ -51,7 +51,7 @@ class Costs:
             self.exchanged.watch(module, public)
 
     def tick(self) -> None:
-        """Starts the clock."""
+        """Starts the clock of a step."""
         self._since = time.perf_counter()
 
     def begin_step(self) -> None:

@@ -44,7 +44,7 @@ def running_terms(trainer: Trainer) -> list[tuple[str, Term]]:
 
 
 class Distillation(Callback):
-    """Distils a teacher into the module that a Trainer fits: `loss = alpha * L_student + sum_i w_i * term_i`.
+    """Callback that distills a teacher into the fitted module: `loss = alpha * L_student + sum_i w_i * term_i`.
 
     Under a `lkd.federated.Federation` it attaches to the module which the clients train, each with the same
     teacher; adapters stay with the client.
@@ -128,7 +128,9 @@ class Distillation(Callback):
             self.distiller.attach(student, ready=functools.partial(self.ready, trainer, student))
 
     def ready(self, trainer: Trainer, student: LightningModule) -> None:
-        """Checks a student whose optimizer is about to be made; makes its adapters if there is data to look at.
+        """Checks a student whose optimizer is about to be made.
+
+        Makes its adapters if there is data to look at.
 
         Args:
             trainer: The Trainer of the fit.
@@ -164,7 +166,7 @@ class Distillation(Callback):
             self._restore(student)
 
     def settings(self) -> list[dict[str, float]]:
-        """Weight and temperature of every term and inner term, which schedules change, for clients elsewhere."""
+        """Returns weight and temperature of every term and inner term, for clients in other processes."""
         return [{n: float(getattr(p, n)) for n in SETTINGS if hasattr(p, n)} for p in self._parts()]
 
     def take_settings(self, values: list[dict[str, float]]) -> None:
@@ -178,7 +180,10 @@ class Distillation(Callback):
         return [part for term in terms for part in term.modules() if isinstance(part, Term)]
 
     def check(self, pl_module: LightningModule) -> None:
-        """Refuses a student that the prepared teacher does not fit; a hook for subclasses that accepts all here."""
+        """Refuses a student that the prepared teacher does not fit.
+
+        A hook for subclasses that accepts all here.
+        """
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Detaches the teacher, so that the module is as it was before."""

@@ -59,7 +59,10 @@ class EMA(WeightAveraging):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restores the average and the current weights; Lightning calls it between `setup` and `on_fit_start`."""
+        """Restores the average and the current weights.
+
+        Lightning calls it between `setup` and `on_fit_start`.
+        """
         if trainer.state.fn == "fit":
             super().setup(trainer, pl_module, "fit")
         super().on_load_checkpoint(trainer, pl_module, checkpoint)

@@ -100,7 +100,7 @@ def measured(
     """Returns what a module's validation or test steps log on these batches, outside of the Trainer's loops.
 
     Args:
-        module: The module; its mode and its log are afterwards as they were.
+        module: The module; its mode and its log are afterward as they were.
         batches: The data.
         part: Whether validation or test steps measure.
         trainer: The Trainer whose device and precision are used.

@@ -11,7 +11,7 @@ from lkd.federated.protocol.messages import TELL_SIZES, Message, Reply
 
 
 class Exchanged:
-    """Counts the values in messages: weights, knowledge, and how many of them belong to a public sample.
+    """Counter of the values in messages: weights, knowledge, and how many of them belong to a public sample.
 
     A client that goes through public samples and sends something has told the server of those samples. A
     client that is sent something and then goes through public samples, once or more, has been sent it for

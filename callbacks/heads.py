@@ -17,7 +17,7 @@ from lkd.taps import Taps
 
 
 class HeadReport(Callback):
-    """Measures each client's heads on the shared validation (or test) data of the federation.
+    """Callback that measures each client's heads on the shared validation (or test) data.
 
     `beta_priv` is the accuracy under the client's own label distribution, `beta_sh` that under the uniform
     one (see `lkd.metrics.betas`). Logs the means over the clients, `heads/<number>/beta_priv` and

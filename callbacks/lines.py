@@ -9,7 +9,7 @@ from lkd.federated import Federation
 
 
 class EpochLines(Callback):
-    """Prints a line after each epoch: `epoch 3/10: train/loss 1.234, val/map50 0.612 (42 s)`.
+    """Callback that prints a line after each epoch: `epoch 3/10: train/loss 1.234, val/map50 0.612 (42 s)`.
 
     A federation's lines begin with `round 3/10`. They name what the bar would show: metrics that are logged
     with `prog_bar=True` or, where there are none, all that is logged. Seconds are counted from the start of

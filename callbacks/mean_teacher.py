@@ -18,7 +18,7 @@ KEY = "mean_teacher"
 class MeanTeacher(Distillation):
     """`Distillation` from an exponential moving average of the student itself, `lkd.teachers.EMATeacher`.
 
-    Tarvainen and Valpola: Mean teachers are better role models, NeurIPS 2017, arXiv:1703.01780, for labelled
+    Tarvainen and Valpola: Mean teachers are better role models, NeurIPS 2017, arXiv:1703.01780, for labeled
     batches (with `alpha=0` for unlabeled ones). Teacher and student see the same view of an image here; in
     the paper each sees noise of its own. The average starts when the fit starts, moves after every optimizer
     step, and is kept in checkpoints beside the student, so that a resumed run goes on exactly. It is

@@ -37,9 +37,9 @@ class LogitDistillation(Distillation):
             papers.
         loss: `"kd"` (T^2 KL), `"logit_matching"` (its limit for high T; the temperature is not used), `"dkd"`
             (decoupled, Zhao et al. 2022; needs labels), `"dist"` (correlations, Huang et al. 2022), `"nkd"`
-            (normalised, Yang et al. 2023; needs labels), or a dissimilarity in place of KL: `"ce"`, `"js"`,
+            (normalized, Yang et al. 2023; needs labels), or a dissimilarity in place of KL: `"ce"`, `"js"`,
             `"triangular"`, `"sed"` or `"msed"` (Molo et al. 2024).
-        standardize: Whether both logits are standardised first (Sun et al. 2024). Default no.
+        standardize: Whether both logits are standardized first (Sun et al. 2024). Default no.
         student_layer: Layer whose outputs are the student's logits; `""` is the module's own forward.
             Where several layers run in its place, `student_input` is needed too.
         teacher_layer: Layer whose outputs are the teacher's logits; `""` is the teacher's own output.

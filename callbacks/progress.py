@@ -11,7 +11,7 @@ from lkd.federated.server.round import Record
 
 
 class ClientProgress(Callback):
-    """Shows a line such as `round 3: client C4   5/10` while the clients of a round train, below Lightning's bar.
+    """Callback that shows a line below Lightning's bar while clients train: `round 3: client C4   5/10`.
 
     It works with Lightning's Rich bar (its default where Rich is installed) and its TQDM bar. It is silent
     where they are: with `enable_progress_bar=false`, and on all ranks but the first, which counts its own

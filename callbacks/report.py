@@ -28,7 +28,7 @@ COLUMNS = {"precision": "Precision", "recall": "Recall", "map50": "mAP50", "map"
 
 
 class DetectionReport(Callback):
-    """Measures teacher and student on each camera of the test data, and writes tables and pictures.
+    """Callback that measures teacher and student on each camera of the test data, and writes tables and pictures.
 
     Writes into the folder `report/` of the run: `table.csv` and `table.md` (Role x camera x Precision,
     Recall, mAP50, mAP50-95; precision and recall at the best F1), one picture for each camera with truth,
@@ -124,7 +124,10 @@ class DetectionReport(Callback):
         self._count = {c: sum(f.camera == c for f in frames) for c in cameras}
 
     def _understand(self, teacher: Teacher, student: Any) -> None:
-        """Makes the teacher answer in the student's classes, if it can; a teacher of features alone may not."""
+        """Makes the teacher answer in the student's classes, if it can.
+
+        A teacher of features alone may not.
+        """
         try:
             understand(teacher, student)
         except ValueError as error:

@@ -12,7 +12,7 @@ from lkd.federated.protocol.cache_use import total
 
 
 class RoundReport(Callback):
-    """Draws losses and the server's validation metrics over rounds and, beside them, over the bytes that traveled.
+    """Callback that draws losses and the server's validation metrics over rounds and over the bytes sent.
 
     Where the algorithm has a cache of knowledge, its rate of hits and of correct answers is drawn as well.
     Writes `rounds.png` into the folder `report/` of the run; W&B gets it too. Rounds in which clients failed

@@ -14,7 +14,7 @@ RESPONSE = (KD, DKD, DIST, NKD, Dissimilarity)
 
 
 class TemperatureSchedule(Callback):
-    """Sets the temperature of the terms of a running `Distillation`.
+    """Callback that sets the temperature of the terms of a running `Distillation`.
 
     At epoch (or step) i of n, from 0, the temperature is `start + (end - start) i / n` for `"linear"` and
     `end + (start - end) (1 + cos(pi i / n)) / 2` for `"cosine"`, and `end` from n on; for `"constant"` it is

@@ -16,7 +16,7 @@ LOOKED = 1000  # rounds that are searched for different graphs
 
 
 class TopologyPicture(Callback):
-    """Draws the communication graph of a decentralized algorithm when training starts.
+    """Callback that draws the communication graph of a decentralized algorithm when training starts.
 
     Writes `topology.png` into the folder `report/` of the run; W&B gets it too. If the graph changes, the
     first four graphs that differ from the round before are drawn side by side. The picture begins with round

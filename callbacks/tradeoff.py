@@ -28,7 +28,7 @@ SPREAD = ("mean", "best", "worst", "std")
 
 
 class TradeoffLog(Callback):
-    """Measures a federation over its rounds, beside the bytes, seconds and FLOPs that it has cost until then.
+    """Callback that measures a federation over its rounds, with the bytes, seconds and FLOPs so far.
 
     Recorded is every metric that the module logs in validation or test, such as `test/acc`:
 

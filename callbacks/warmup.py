@@ -11,7 +11,7 @@ from lkd.checks import expect
 
 
 class WarmUp(Callback):
-    """Multiplies the learning rate by a factor that rises linearly to 1 over the first optimizer steps.
+    """Callback that raises the learning rate linearly to its full value over the first optimizer steps.
 
     At step i (from 0) of n the factor is `start_factor + (1 - start_factor) i / n`. It applies during the
     optimizer's step only: the rate is put back before a scheduler sees it. So it works with every scheduler,

@@ -52,7 +52,10 @@ def describe(module: LightningModule) -> dict[str, Any] | None:
 
 
 def server_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Returns the weights of a checkpoint by their names in its module; for a federation those of the server's model."""
+    """Returns the weights of a checkpoint by their names in its module.
+
+    For a federation those of the server's model.
+    """
     check_current(checkpoint)
     state: dict[str, torch.Tensor] = checkpoint["state_dict"]
     return _under("model.", state) if FEDERATION in checkpoint else state

@@ -42,7 +42,10 @@ def run(command: list[str], environment: Mapping[str, str], done: Path, patience
 
 
 def take_part() -> Path | None:
-    """Watches, in the child, who started it; returns the file to write at the end, or None without a waiting run."""
+    """Watches, in the child, who started it.
+
+    Returns the file to write at the end, or None without a waiting run.
+    """
     done = os.environ.pop(_CHILD, None)  # other ranks and teachers of this run must not inherit it
     if done is None:
         return None

@@ -30,7 +30,7 @@ class Ended(SystemExit):
 
 
 class Ending(Callback):
-    """Ends a run at SIGINT, SIGTERM and SIGHUP.
+    """Callback that ends a run at SIGINT, SIGTERM and SIGHUP.
 
     The first signal during a fit lets the present step (in a federation: the round) finish on all ranks,
     saves `interrupted.ckpt` beside the other checkpoints and says how to continue. Before and after training

@@ -44,7 +44,7 @@ class Kept:
 
     @property
     def altered(self) -> bool:
-        """Returns whether one of the copied tensors has changed."""
+        """Whether one of the copied tensors has changed."""
         return self.changed(self._copied)
 
     def copied(self, part: Any) -> bool:
@@ -57,7 +57,9 @@ class Kept:
 
 
 def version(tensor: Tensor) -> int:
-    """Returns how often a tensor has been changed in place; 0 for those of `torch.inference_mode`, which do not count it.
+    """Returns how often a tensor has been changed in place.
+
+    0 for those of `torch.inference_mode`, which do not count it.
 
     Example:
         >>> version(torch.zeros(1).add_(1))

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the configuration beside the logs, and sends it to every logger (W&B's config among them)."""
+    """Callback that saves the configuration beside the logs, and sends it to every logger (such as W&B)."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Saves, unless the run has no log folder: the working directory is no place for it."""

@@ -168,7 +168,10 @@ def looks_first(step: Step) -> Step:
 
 
 def _outlives(value: Tensor) -> bool:
-    """Returns whether a tensor can be read after the step; one of a `torch.func` transformation has no memory."""
+    """Returns whether a tensor can be read after the step.
+
+    One of a `torch.func` transformation has no memory.
+    """
     try:
         value.data_ptr()
     except RuntimeError:

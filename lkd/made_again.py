@@ -19,7 +19,9 @@ ADVICE = "make layers once: in __init__, or only where there are none yet (`if n
 
 @contextlib.contextmanager
 def keeping(module: LightningModule, hook: str, trained: bool = True) -> Iterator[None]:
-    """Calls a hook of a module inside the block; layers that it makes anew get their former weights, with a warning.
+    """Calls a hook of a module inside the block.
+
+    Layers that it makes anew get their former weights, with a warning.
 
     What a hook changes in place is left as it is, with a warning too, since it may load a better checkpoint.
     Buffers are only put back in layers that are made anew, because a module may reset one of its own on

@@ -98,7 +98,9 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def shallow(value: Any) -> Any:
-    """Copies the collections in `value`, but not their leaves; a collection that cannot be copied stays itself.
+    """Copies the collections in `value`, but not their leaves.
+
+    A collection that cannot be copied stays itself.
 
     Example:
         >>> inner = [1]

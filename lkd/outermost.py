@@ -22,7 +22,7 @@ class After(NamedTuple):
 
 
 class Outermost:
-    """Finds the submodules with weights that run inside no other one, and those without weights that follow them.
+    """Submodules with weights that run inside no other one, and those without weights that follow them.
 
     Args:
         model: The module whose submodules are watched.

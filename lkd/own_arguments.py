@@ -130,7 +130,10 @@ def is_plain(value: Any) -> bool:
 
 
 def _plain(objects: dict[str, Any]) -> dict[str, Any]:
-    """Returns objects as the config has them; those not made by the latest parser, such as free `**kwargs`, are left out."""
+    """Returns objects as the config has them.
+
+    Those not made by the latest parser, such as free `**kwargs`, are left out.
+    """
     made = _latest.get()
     if made is None:
         return {}

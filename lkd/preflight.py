@@ -18,7 +18,7 @@ Make = Callable[[], LightningDataModule]
 
 
 class Preflight(Callback):
-    """Checks, before anything is trained, the test data and the monitored metrics of a run that tests after its fit.
+    """Callback that checks the test data and the monitored metrics of a run before anything is trained.
 
     As the first of a Trainer's callbacks it runs when the data exist and before a teacher is trained. The
     test data are set up in a data module of their own, so that the fit's is not touched, and their first

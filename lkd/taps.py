@@ -43,7 +43,7 @@ class Ran(NamedTuple):
 
 
 class Taps:
-    """Records the input and output of named layers while it is open, as they were when the layer ran.
+    """Record of inputs and outputs of named layers while it is open, as they were when the layer ran.
 
     The hooks live only inside the `with` block, so nothing remains on the model: it can be copied, pickled
     and compiled outside. Of a layer that runs several times the last call is kept, or the last one with

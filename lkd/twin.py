@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class SupervisedTwin(Callback):
-    """Trains a run's twin before the run itself: the same configuration without the distillation, on labeled data.
+    """Callback that trains a run's twin before the run itself: the same student, on labeled data alone.
 
     The twin is a process of its own. It writes to `twin/` in the run's folder, where `DetectionReport` finds
     its figures, and its configuration is `twin.yaml` there. It does not affect the run. A resumed run takes

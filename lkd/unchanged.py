@@ -36,7 +36,9 @@ LARGE = 2**28
 
 @contextlib.contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
-    """Undoes what a forward changes: batch statistics, counters, collections, arrays, draws; gradients are ignored.
+    """Undoes what a forward changes: batch statistics, counters, collections, arrays, draws.
+
+    Gradients are ignored.
 
     Attributes of the module and its submodules are put back: collections with all their contents, tensors and
     arrays below 256 MiB, and random generators. Other objects are ignored. A warning names what cannot be put

@@ -12,7 +12,10 @@ from lkd.parser import Parser
 
 
 class Verb(CLI):
-    """Verb that reads the whole configuration of a `fit`, and makes its data alone. A subclass adds its options."""
+    """Verb that reads the whole configuration of a `fit`, and makes its data alone.
+
+    A subclass adds its options.
+    """
 
     @classmethod
     def parsed(cls, name: str, description: str | None, args: list[str], seeded: bool = False) -> Self:

@@ -1,4 +1,7 @@
-"""Whether W&B can be used here: an account, and a connection. Without them a run is offline, and does not wait."""
+"""Whether W&B can be used here: an account, and a connection.
+
+Without them a run is offline, and does not wait.
+"""
 
 import logging
 import netrc

@@ -54,7 +54,10 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def is_black(path: Path) -> bool:
-    """Returns whether a patch is all black; the archives hold some (39 are reported) with contradicting labels."""
+    """Returns whether a patch is all black.
+
+    The archives hold some (39 are reported) with contradicting labels.
+    """
     try:
         if path.stat().st_size > SMALL:  # saves opening 145,000 files
             return False

@@ -77,7 +77,10 @@ class ImageDataModule(ClassificationDataModule):
         return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
     def train_dataloader(self) -> DataLoader:
-        """Returns shuffled batches, shared out over the ranks; the keys of samples carry the epoch of their views."""
+        """Returns shuffled batches, shared out over the ranks.
+
+        The keys of samples carry the epoch of their views.
+        """
         dataset = self._filled("train")
         sampler = CameraBatchSampler if dataset.augmented else IndexBatchSampler
         batches = sampler(

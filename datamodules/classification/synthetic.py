@@ -16,7 +16,7 @@ class Synthetic(ClassificationDataModule):
     """Batches (x, y): x float (B, 60), y int64 (B,) in 0..9; partition them by `Natural("client")`.
 
     Client i has int(LogNormal(4, 2)) + 50 samples and, with u_i ~ N(0, alpha) and B_i ~ N(0, beta),
-    a model W_i (60, 10), b_i (10,) with entries ~ N(u_i, 1) and a centre v_i (60,) with entries ~ N(B_i, 1):
+    a model W_i (60, 10), b_i (10,) with entries ~ N(u_i, 1) and a center v_i (60,) with entries ~ N(B_i, 1):
 
         x ~ N(v_i, diag(j^-1.2)), j = 1..60        y = argmax(W_i' x + b_i)
 

@@ -154,7 +154,7 @@ def _images(dataset: Any, size: int | None) -> Tensor | Sequence[Tensor]:
         return _Converted(dataset, size)
     pixels = torch.as_tensor(data)
     _check_bytes(pixels.dtype, type(dataset).__name__)
-    if pixels.ndim == 3:  # grey
+    if pixels.ndim == 3:  # gray
         return pixels[:, None]
     return pixels.permute(0, 3, 1, 2).contiguous() if pixels.shape[-1] in (1, 3) else pixels
 

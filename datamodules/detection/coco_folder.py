@@ -26,7 +26,7 @@ from lkd.pictures import image_size
 
 
 class CocoFolder(DetectionDataModule):
-    """Pictures below `root`, listed and labelled by JSON files in COCO's format.
+    """Pictures below `root`, listed and labeled by JSON files in COCO's format.
 
     Camera and time come from the names of the pictures, by a pattern, or from fields of `images` such as
     `location` and `datetime` of COCO Camera Traps. A listed picture without annotations is a frame without
@@ -115,7 +115,10 @@ class CocoFolder(DetectionDataModule):
         return frames
 
     def divide(self, frames: list[Frame]) -> Splits:
-        """Splits by time, or by the parts of `annotations`; missing parts are cut in time from the one before."""
+        """Splits by time, or by the parts of `annotations`.
+
+        Missing parts are cut in time from the one before.
+        """
         if not any(found.part for found in self._found.values()):
             return super().divide(frames)
         parts = Splits(*([f for f in frames if self._found[f.path].part == name] for name in Splits._fields))

@@ -117,7 +117,9 @@ class DetectionDataModule(LightningDataModule):
     def serve_whole_frames(
         self, of_student: bool = False
     ) -> Callable[[list[str]], tuple[Tensor, list[tuple[int, int]]]]:
-        """Serves whole frames to a teacher that labels each one once; training batches carry no `teacher_images` then.
+        """Serves whole frames to a teacher that labels each one once.
+
+        Training batches carry no `teacher_images` then.
 
         Args:
             of_student: whether the frames are those that the student sees, in its size.

@@ -63,7 +63,10 @@ def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
 
 
 def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
-    """Returns boxes (N, 4) clipped to the frame and labels (N,), without boxes of no area; empty if unlabeled."""
+    """Returns boxes (N, 4) clipped to the frame and labels (N,), without boxes of no area.
+
+    Empty if unlabeled.
+    """
     if frame.boxes is None or frame.labels is None:
         return torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     boxes = frame.boxes.float().clamp(0, 1)
@@ -72,7 +75,9 @@ def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
 
 
 def check_labels(frames: Sequence[Frame]) -> None:
-    """Refuses frames with missing or wrong labels, as a user's `frames()` may give; counts clipped and empty boxes.
+    """Refuses frames with missing or wrong labels, as a user's `frames()` may give.
+
+    Counts clipped and empty boxes.
 
     Raises:
         ValueError: if boxes and labels do not match, a label is no class, or a box is not finite, of negative
@@ -180,7 +185,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Joins samples of a `FrameDataset` into one batch (a dict).
 
     `images` (B, 3, H, W), `sizes` (unpadded (h, w) of each view), `views` (B, 5: crop x0, y0, x1, y1 as
-    shares of the frame, and 1 if flipped), `cameras`, `paths`; `targets` if the data set is labelled (boxes
+    shares of the frame, and 1 if flipped), `cameras`, `paths`; `targets` if the data set is labeled (boxes
     in pixels of `images`); `teacher_images` and `teacher_sizes` if there is a teacher's size.
     """
     batch: dict[str, Any] = {}

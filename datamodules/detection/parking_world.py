@@ -66,7 +66,10 @@ class ParkingWorld(CNRParkEXT):
         self.views = [view for view in VIEWS if view in wanted or view in named]
 
     def prepare_data(self) -> None:
-        """Draws what is missing, and continues an interrupted drawing. Of several runs one draws, and the others wait."""
+        """Draws what is missing, and continues an interrupted drawing.
+
+        Of several runs one draws, and the others wait.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / "world.json.lock"):
             self._draw()

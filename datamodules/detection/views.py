@@ -96,7 +96,7 @@ class Views:
 
         Args:
             image: (3, H, W) uint8.
-            boxes: (N, 4) float32 xyxy, normalised to [0, 1].
+            boxes: (N, 4) float32 xyxy, normalized to [0, 1].
             labels: (N,).
             key: numbers, none negative, that name this view, such as (epoch, lap, index).
             theirs: (3, H', W') uint8, what the teacher sees of the same scene: another sensor's picture, of
@@ -147,7 +147,10 @@ class Views:
 
 
 def _same_crop(picture: Tensor, size: tuple[int, int], top: int, left: int, h: int, w: int) -> Tensor:
-    """Returns what a crop of another picture, of `size` (height, width), shows of this one; exact if sizes agree."""
+    """Returns what a crop of another picture, of `size` (height, width), shows of this one.
+
+    Exact if sizes agree.
+    """
     height, width = picture.shape[-2:]
     down, right = height / size[0], width / size[1]
     y0, x0 = min(round(top * down), height - 1), min(round(left * right), width - 1)

@@ -103,7 +103,10 @@ class YoloFolder(DetectionDataModule):
         return frames
 
     def divide(self, frames: list[Frame]) -> Splits:
-        """Splits as folders or `data.yaml` say; parts that they do not name are cut in time from the one before."""
+        """Splits as folders or `data.yaml` say.
+
+        Parts that they do not name are cut in time from the one before.
+        """
         part = {picture.path: picture.part for picture in self._layout.pictures}
         if not any(part.values()):
             if self.split == "given":

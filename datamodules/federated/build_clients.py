@@ -79,7 +79,10 @@ def populate(
 
 
 def groups_of(columns: Columns) -> np.ndarray:
-    """Returns the group number of every row (rows,), from the column "group"; each row is its own without it."""
+    """Returns the group number of every row (rows,), from the column "group".
+
+    Each row is its own without it.
+    """
     return codes(columns[GROUP])[1] if GROUP in columns.cheap else np.arange(columns.size)
 
 

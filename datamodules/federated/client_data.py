@@ -92,7 +92,7 @@ class ClientShard:
         self.population, self.public = population, public
 
     def num_batches(self) -> int:
-        """Number of batches in one local epoch."""
+        """Returns the number of batches in one local epoch."""
         batching, rows = self.parts["train"]
         return batching.count(rows)
 
@@ -135,7 +135,10 @@ class ClientShard:
 
     @property
     def present(self) -> dict[str, int]:
-        """Counts the training samples with each modality: 0 for one that it does not own, empty without a `ModalityPlan`."""
+        """Number of training samples with each modality, 0 for one not owned.
+
+        Empty without a `ModalityPlan`.
+        """
         batching, rows = self.parts["train"]
         return batching.dataset.counts(rows) if isinstance(batching.dataset, Planned) else {}
 

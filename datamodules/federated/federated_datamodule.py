@@ -32,7 +32,9 @@ from lkd.transfers import hooks_of
 
 
 class FederatedDataModule(Relay):
-    """Data module that deals the training set of `data` out to clients; training batches are lists of clients (cohorts).
+    """Data module that deals the training set of `data` out to clients.
+
+    Training batches are lists of clients (cohorts).
 
     Validation, test and prediction data are those of `data`: they measure the global model. How a client's
     batches are made (collation, augmentation, workers) is taken from the training loader of `data`.

@@ -157,7 +157,9 @@ class PowerLaw(_Quantity):
 
 
 class LogNormal(_Quantity):
-    """Quantity skew: amounts in proportion to exp(sigma z), z ~ N(0, 1). Labels are distributed alike in all clients.
+    """Quantity skew: amounts in proportion to exp(sigma z), z ~ N(0, 1).
+
+    Labels are distributed alike in all clients.
 
     Args:
         sigma: 0 is even; with 2 (FedProx's synthetic sets) the largest of 30 clients holds about half of all.

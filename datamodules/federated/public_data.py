@@ -42,7 +42,9 @@ class PublicData:
         return len(self._rows)
 
     def batches(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
-        """Yields the inputs of these samples, in this order, without labels; a batch is made when it is asked for.
+        """Yields the inputs of these samples, in this order, without labels.
+
+        A batch is made when it is asked for.
 
         Args:
             rows: numbers of samples, from 0; one may come more than once.

@@ -13,7 +13,9 @@ from lkd.transfers import hooks_of, stage, through_data
 
 
 class Relay(LightningDataModule):
-    """Data module with the validation, test and prediction data of `data`; a subclass makes the cohorts to train on.
+    """Data module with the validation, test and prediction data of `data`.
+
+    A subclass makes the cohorts to train on.
 
     Args:
         data: the data module that measures the global model; its hooks for moving a batch to the device run

@@ -37,7 +37,7 @@ class Remote(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the file."""
+        """Name of the downloaded file."""
         return urllib.parse.unquote(self.url.rsplit("/", 1)[-1])
 
 

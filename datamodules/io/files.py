@@ -16,7 +16,10 @@ PARTS = {
 
 
 def check_folder(path: Path, what: str) -> Path:
-    """Returns `path` if it is a folder; else raises FileNotFoundError or NotADirectoryError, naming `what` belongs there."""
+    """Returns `path` if it is a folder.
+
+    Else raises FileNotFoundError or NotADirectoryError, naming `what` belongs there.
+    """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is a file: set root to the folder that holds {what}.")
     if not path.is_dir():
@@ -37,7 +40,10 @@ def find(root: Path, patterns: Sequence[str], depth: int = 2) -> list[Path]:
 
 
 def is_image(path: PurePath, left_out: LeftOut | None = None) -> bool:
-    """Returns whether a file's name is that of a readable picture; counts files that are neither pictures nor notes."""
+    """Returns whether a file's name is that of a readable picture.
+
+    Counts files that are neither pictures nor notes.
+    """
     if path.suffix.lower() in IMAGES:
         return True
     if left_out is not None and path.suffix.lower() not in NOTES:

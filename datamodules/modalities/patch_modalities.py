@@ -27,7 +27,10 @@ MODALITIES = ("rgb", "gray", *SENSORS, "context")
 
 
 def patch_columns(patches: Sequence[Patch], whole_days: bool = False) -> dict[str, list[Any]]:
-    """Returns label, slot, camera, weather, day and time of every patch; with `whole_days` the day is also its "group"."""
+    """Returns label, slot, camera, weather, day and time of every patch.
+
+    With `whole_days` the day is also its "group".
+    """
     labels, slots = ([getattr(patch, name) for patch in patches] for name in ("label", "slot"))
     columns = {"label": labels, "slot": slots, **frame_columns(patches)}
     return columns | {GROUP: columns["day"]} if whole_days else columns

@@ -130,7 +130,10 @@ class Batching(Dataset[Any]):
         return len(rows) // self.batch_size if self.drop_last else -(-len(rows) // self.batch_size)
 
     def smallest(self, rows: np.ndarray, ordered: bool = False) -> int:
-        """Returns the size of the smallest batch of one pass over `rows`, shuffled or in order; 0 if there is none."""
+        """Returns the size of the smallest batch of one pass over `rows`, shuffled or in order.
+
+        0 if there is none.
+        """
         held = np.array([len(rows)])
         if self.sampler is not None and self._group is not None:
             if self.sampler.batches_per_camera and not ordered:

@@ -79,7 +79,7 @@ class Columns(Mapping[str, np.ndarray]):
 
     @property
     def _of_samples(self) -> list[str]:
-        """Returns the names of the values that the first sample has."""
+        """Names of the values that the first sample has."""
         if self._names is None:
             with seeded(0):  # transforms may draw from the global states
                 self._names = list(entries(self.dataset[0])) if self.size else []

@@ -31,7 +31,9 @@ class Half(NamedTuple):
 
 
 def require_release(root: Path, fetch: bool) -> Path:
-    """Returns the folder `UCI HAR Dataset`, in `root` or up to two folders below; unpacks zips in `root` first.
+    """Returns the folder `UCI HAR Dataset`, in `root` or up to two folders below.
+
+    Unpacks zips in `root` first.
 
     Args:
         root: folder of the release, or of one of its zips.

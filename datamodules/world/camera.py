@@ -60,7 +60,10 @@ class Camera:
         return self._pixels((points - self.position) @ self.axes.T)
 
     def polygon(self, points: Array) -> Points:
-        """Returns the picture of a flat world polygon (N, 3), cut at the near plane; empty if it is behind."""
+        """Returns the picture of a flat world polygon (N, 3), cut at the near plane.
+
+        Empty if it is behind.
+        """
         seen = (points - self.position) @ self.axes.T
         kept: list[Array] = []
         for a, b in zip(seen, np.roll(seen, -1, axis=0), strict=True):
@@ -81,7 +84,10 @@ class Camera:
         return rays
 
     def ground(self, step: int) -> tuple[Array, Array, Array]:
-        """Returns x, y and depth (H, W) in meters of the ground at every `step` x `step` pixels; infinite in the sky."""
+        """Returns x, y and depth (H, W) in meters of the ground at every `step` x `step` pixels.
+
+        Infinite in the sky.
+        """
         rays = self.rays(step)
         with np.errstate(divide="ignore"):
             far = np.where(rays[..., 2] < -1e-4, -self.height / rays[..., 2], np.inf)

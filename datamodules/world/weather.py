@@ -39,7 +39,10 @@ class Light:
 
 @lru_cache(maxsize=4096)  # every file name asks for it
 def weather_of(seed: int, index: int) -> str:
-    """Returns the weather of the day of frame `index`, the same for all cameras; three days hold all three."""
+    """Returns the weather of the day of frame `index`, the same for all cameras.
+
+    Three days hold all three.
+    """
     turn, day = divmod(index // PER_DAY, len(WEATHERS))
     return str(stream(seed, "", turn, DAY).permutation(WEATHERS)[day])
 

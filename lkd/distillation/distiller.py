@@ -31,7 +31,7 @@ from lkd.unchanged import unchanged
 
 
 class Distiller:
-    """Adds distillation to the `training_step` of a module, without any change to the module.
+    """Mechanism that adds distillation to the `training_step` of a module, without any change to the module.
 
     The total loss is `alpha * L_student + relabeled_weight * L_relabeled + sum_i weight_i * term_i`.
     **alpha weights the student's own (hard-label) loss**, as in `L = alpha L_student + (1 - alpha) L_KD`.
@@ -155,7 +155,9 @@ class Distiller:
         find_layer(module, self.student_input, "student_input")
 
     def look(self, module: LightningModule, batch: Any, must: bool = True) -> list[Pair] | None:
-        """Returns what student and teacher give on a batch; only the forward of the student's step runs, without traces.
+        """Returns what student and teacher give on a batch.
+
+        Only the forward of the student's step runs, without traces.
 
         Args:
             module: A student to which this distiller is attached.

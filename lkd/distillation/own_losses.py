@@ -19,7 +19,7 @@ Step = Callable[..., Any]
 
 
 class OwnLosses:
-    """Runs a module's own step on its labels, on the teacher's or on both, or its forward alone.
+    """The student's own losses: runs a module's own step on its labels, on the teacher's or on both, or its forward alone.
 
     Args:
         alpha: Weight of the loss on its own labels, 0 or more.
@@ -53,7 +53,9 @@ class OwnLosses:
     def of(
         self, module: LightningModule, step: Step, batch: Any, args: tuple[Any, ...], root: str | None
     ) -> tuple[Any, Any, dict[str, Tensor]] | None:
-        """Returns the step's output, the weighted sum of the losses, and losses to log; None if the step skips the batch.
+        """Returns the step's output, the weighted sum of the losses, and losses to log.
+
+        None if the step skips the batch.
 
         Args:
             module: The student.
@@ -99,7 +101,9 @@ class OwnLosses:
         return output, total, logs
 
     def root(self, module: nn.Module) -> str | None:
-        """Returns the layer in place of a missing forward; None if there is a forward, or if the step will show it.
+        """Returns the layer in place of a missing forward.
+
+        None if there is a forward, or if the step will show it.
 
         Raises:
             ValueError: If a forward is needed, and none exists nor exactly one layer in its place.

@@ -61,7 +61,7 @@ class Exported:
 
     @property
     def card(self) -> dict[str, Any]:
-        """Reads the card beside the file.
+        """Card beside the file, as a dict.
 
         Raises:
             FileNotFoundError: If there is no card.
@@ -132,7 +132,10 @@ class Exported:
         return {**given, PRESENT: present}
 
     def boxes(self, found: dict[str, Array], size: int) -> list[dict[str, Array]]:
-        """Returns the detections of each picture, from what `run` gave for `size` pictures; suppresses here if the file does not."""
+        """Returns the detections of each picture, from what `run` gave for `size` pictures.
+
+        Suppresses here if the file does not.
+        """
         if self.spec["nms"] == "beside":
             limits = [self.spec[k] for k in ("score_threshold", "iou_threshold", "max_detections")]
             limits.append(self.spec.get("multi_label", False))  # older files do not have it

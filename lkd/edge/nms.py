@@ -1,4 +1,7 @@
-"""Non-maximum suppression in NumPy, for devices that have nothing else; the same rules as `lkd.models.suppressed`."""
+"""Non-maximum suppression in NumPy, for devices that have nothing else.
+
+The same rules as `lkd.models.suppressed`.
+"""
 
 from typing import Any
 
@@ -51,7 +54,10 @@ def suppress(
 
 
 def _overlap(box: Array, others: Array) -> Array:
-    """Computes the intersection over union of a box `(4,)` with others `(N, 4)`; 0 where neither has an area."""
+    """Computes the intersection over union of a box `(4,)` with others `(N, 4)`.
+
+    0 where neither has an area.
+    """
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     common = sides.clip(0).prod(1)
     union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - common

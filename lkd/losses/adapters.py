@@ -8,7 +8,7 @@ from lkd.losses.layers import conv2d, linear
 
 
 def channels(features: Tensor) -> int:
-    """Return the number of channels: dimension 1 of `(B, C)` and `(B, C, H, W)`, the last of `(B, N, C)`.
+    """Returns the number of channels: dimension 1 of `(B, C)` and `(B, C, H, W)`, the last of `(B, N, C)`.
 
     Args:
         features: Vectors, maps or tokens.
@@ -30,7 +30,7 @@ def channels(features: Tensor) -> int:
 def match_channels(
     student: Tapped, teacher: Tapped, bias: bool = True, seed: int = 0
 ) -> nn.ModuleList | None:
-    """Build the maps that a feature loss needs where the widths of student and teacher differ.
+    """Builds the maps that a feature loss needs where the widths of student and teacher differ.
 
     The initial weights come from `seed` alone: the global random state is neither read nor changed, so that
     adding a term leaves the rest of a run as it was.
@@ -65,7 +65,7 @@ def match_channels(
 
 
 def adapt(student: Tapped, adapter: nn.Module | None) -> Tapped:
-    """Apply what `match_channels` built, layer by layer.
+    """Applies what `match_channels` built, layer by layer.
 
     Args:
         student: The student's features, one tensor or one for each layer.

@@ -9,7 +9,7 @@ from torch import Tensor
 def box_masks(
     boxes: Sequence[Tensor], size: tuple[int, int], stride: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Compute the weights of foreground and background cells of a feature map.
+    """Computes the weights of foreground and background cells of a feature map.
 
     A cell that a box touches weighs 1 over the number of cells that the box touches, so that boxes count
     alike. Where several boxes touch a cell, the smallest box decides. A background cell weighs 1 over their

@@ -10,7 +10,7 @@ from lkd.losses.unit import require_directions, unit
 
 
 def nce_loss(positive: Tensor, negative: Tensor, log_noise: Tensor, counts: Tensor | None = None) -> Tensor:
-    """Compute `-log h(pos) - sum_k log(1 - h(neg_k))`, mean over the batch, with the critic of CRD.
+    """Computes `-log h(pos) - sum_k log(1 - h(neg_k))`, mean over the batch, with the critic of CRD.
 
     `h(e^s) = e^s / (e^s + N z)`, N the number of negatives and z the score that noise has on average. With `z
     = 1/M`, M the size of the data set, it is the paper's critic; the authors' code divides e^s by a constant
@@ -46,7 +46,7 @@ def nce_loss(positive: Tensor, negative: Tensor, log_noise: Tensor, counts: Tens
 
 
 def log_mean_score(positive: Tensor, negative: Tensor, counts: Tensor) -> Tensor:
-    """Compute `log mean e^s` over positive `(B,)` and counted negative `(B, K)` pairs, a scalar.
+    """Computes `log mean e^s` over positive `(B,)` and counted negative `(B, K)` pairs, a scalar.
 
     Example:
         >>> log_mean_score(torch.zeros(1), torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 1.0]]))
@@ -77,7 +77,7 @@ class Embeddings(nn.Module):
         self.teacher = linear(teacher, dim, generator)
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed features `(B, ...)`, flattened from dimension 1, as unit vectors `(B, dim)` in float32."""
+        """Embeds features `(B, ...)`, flattened from dimension 1, as unit vectors `(B, dim)` in float32."""
         for features in (student, teacher):
             require_directions(features.flatten(1))
         dtype = self.student.weight.dtype

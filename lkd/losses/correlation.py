@@ -13,7 +13,7 @@ from lkd.losses.unit import cosines
 
 
 def cc_loss(student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2) -> Tensor:
-    """Compute the mean squared difference of the correlation matrices of a batch, over its B x B entries.
+    """Computes the mean squared difference of the correlation matrices of a batch, over its B x B entries.
 
     The correlation of two samples is the Gaussian kernel `exp(-gamma ‖x - y‖²)` of their features of length
     1, as its Taylor polynomial in `c = x . y`: `exp(-2 gamma) sum_{p=0..order} (2 gamma)^p / p! c^p`. Scaling
@@ -83,7 +83,7 @@ class CorrelationCongruence(PairwiseTerm):
         self.order = order
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `cc_loss` of one layer."""
+        """Computes `cc_loss` of one layer."""
         return cc_loss(student, teacher, self.gamma, self.order)
 
 

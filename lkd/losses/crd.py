@@ -78,7 +78,7 @@ class CRD(Term):
         self.seed = seed
 
     def adapter(self, student: Tensor, teacher: Tensor) -> "SampleMemory":
-        """Build the embeddings and the memory."""
+        """Builds the embeddings and the memory."""
         memory = SampleMemory(
             student[0].numel(), teacher[0].numel(), self.num_data, self.dim, self.momentum, self.seed
         )
@@ -91,7 +91,7 @@ class CRD(Term):
         labels: Tensor | None = None,
         adapter: nn.Module | None = None,
     ) -> Tensor:
-        """Compute the loss of a batch and put it into the memory."""
+        """Computes the loss of a batch and puts it into the memory."""
         if not isinstance(adapter, SampleMemory):
             raise ValueError("CRD keeps a memory: pass what the term's adapter() returned")
         classes, places = _classes_and_places(labels, len(student), self.num_data)
@@ -140,7 +140,7 @@ class SampleMemory(nn.Module):
         negatives: int,
         temperature: float,
     ) -> Tensor:
-        """Compute the loss in both directions; where gradients are recorded, remember the batch too."""
+        """Computes the loss in both directions; where gradients are recorded, remembers the batch too."""
         ours, theirs = self.embed(student, teacher)
         known = self.classes.clone()
         known[places] = classes
@@ -170,7 +170,7 @@ class SampleMemory(nn.Module):
 
 @torch.no_grad()
 def _draw(known: Tensor, classes: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
-    """Draw places `(B, negatives)` of other classes, uniformly, from the classes `known (M,)` of all places."""
+    """Draws places `(B, negatives)` of other classes, uniformly, from the classes `known (M,)` of all places."""
     others = (known != classes[:, None]).float()
     available = others.sum(1).min()
     if not available:

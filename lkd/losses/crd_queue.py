@@ -63,7 +63,7 @@ class QueueCRD(Term):
         self.seed = seed
 
     def adapter(self, student: Tensor, teacher: Tensor) -> "SampleQueue":
-        """Build the embeddings and the queue."""
+        """Builds the embeddings and the queue."""
         queue = SampleQueue(student[0].numel(), teacher[0].numel(), self.queue, self.dim, self.seed)
         return queue.to(student.device)
 
@@ -74,7 +74,7 @@ class QueueCRD(Term):
         labels: Tensor | None = None,
         adapter: nn.Module | None = None,
     ) -> Tensor:
-        """Compute the loss of a batch and put it into the queue."""
+        """Computes the loss of a batch and puts it into the queue."""
         if not isinstance(adapter, SampleQueue):
             raise ValueError("QueueCRD keeps a queue: pass what the term's adapter() returned")
         if labels is None or labels.shape != (len(student),) or labels.is_floating_point():
@@ -115,7 +115,7 @@ class SampleQueue(nn.Module):
         self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool))
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """Compute the loss in both directions; where gradients are recorded, enqueue the batch too."""
+        """Computes the loss in both directions; where gradients are recorded, enqueues the batch too."""
         ours, theirs = self.embed(student, teacher)
         filled = torch.arange(len(self.classes), device=labels.device) < self.seen
         classes = torch.cat([self.classes, labels])

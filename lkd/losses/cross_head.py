@@ -17,7 +17,7 @@ CONSTANT = 1e-6
 
 
 def align_statistics(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute `(s - mean(s)) / std(s) * std(t) + mean(t)`, channel by channel, over the batch and the positions.
+    """Computes `(s - mean(s)) / std(s) * std(t) + mean(t)`, channel by channel, over the batch and the positions.
 
     The student's maps get the teacher's statistics of this batch, so that its head sees inputs of the usual
     kind. A constant channel becomes the teacher's mean, without gradient (the authors' code divides by
@@ -55,7 +55,7 @@ def align_statistics(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def cross_predictions(student: Tensor, teacher: Tensor, rest: Rest) -> tuple[Tensor, Tensor]:
-    """Run the rest of the teacher's head on the student's aligned maps, and on the teacher's own.
+    """Runs the rest of the teacher's head on the student's aligned maps, and on the teacher's own.
 
     Args:
         student: Maps `(B, C, H, W)`.

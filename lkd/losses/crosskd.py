@@ -118,7 +118,7 @@ class CrossKD(Term):
         adapter: nn.Module | None = None,
         rest: Sequence[Rest] = (),
     ) -> Tensor:
-        """Compute the weighted sum of both parts; `rest` has what `self.rest` names, as functions."""
+        """Computes the weighted sum of both parts; `rest` has what `self.rest` names, as functions."""
         ours = levels(adapt(student, adapter))
         if not len(ours) == len(teacher) == len(rest) == len(self.rest):
             raise ValueError(
@@ -158,6 +158,9 @@ def _following(layer: str) -> str:
 
 
 def _on_a_grid(boxes: Tensor) -> dict[str, Tensor]:
-    """Returns raw outputs with these boxes; distributions are compared bin by bin, wherever the anchors lie."""
+    """Returns raw outputs with these boxes.
+
+    Distributions are compared bin by bin, wherever the anchors lie.
+    """
     anchors = boxes.new_zeros(boxes.shape[2], 2)
     return {"boxes": boxes, "anchors": anchors, "strides": anchors[:, 0]}

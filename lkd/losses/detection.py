@@ -22,7 +22,7 @@ Raw = Mapping[str, Any]
 
 
 def dense_class_loss(student: Raw, teacher: Raw) -> Tensor:
-    """Compute the cross-entropy of sigmoids with soft targets, weighted by their distance.
+    """Computes the cross-entropy of sigmoids with soft targets, weighted by their distance.
 
     `sum |p - t| BCE(p, t) / max(sum q, 1)` with p, t the sigmoids of both, summed over classes and anchors,
     and q the teacher's highest score of an anchor. All anchors count: where the teacher sees nothing, the
@@ -55,7 +55,7 @@ def dense_class_loss(student: Raw, teacher: Raw) -> Tensor:
 
 
 def localization_loss(student: Raw, teacher: Raw, temperature: float = 2.0) -> Tensor:
-    """Compute `T² KL` between the distributions of each box side, mean over the four sides, weighted by q.
+    """Computes `T² KL` between the distributions of each box side, mean over the four sides, weighted by q.
 
     Zheng et al.: Localization Distillation for Dense Object Detection, CVPR 2022, arXiv:2102.12252, summed
     over the bins and with T².
@@ -92,7 +92,7 @@ def localization_loss(student: Raw, teacher: Raw, temperature: float = 2.0) -> T
 
 
 def dense_box_loss(student: Raw, teacher: Raw, threshold: float = 0.05) -> Tensor:
-    """Compute the complete-IoU loss of the decoded boxes, weighted by q, where q is above `threshold`.
+    """Computes the complete-IoU loss of the decoded boxes, weighted by q, where q is above `threshold`.
 
     Zheng et al.: Distance-IoU Loss, AAAI 2020, arXiv:1911.08287, Section "Complete IoU Loss". It needs no
     equal reg_max, so heads may differ. Sides below 1 pixel, inverted ones included, count as 1 pixel.
@@ -171,7 +171,7 @@ class DenseDetection(Term):
     def forward(
         self, student: Raw, teacher: Raw, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the weighted sum of the parts from the raw outputs of both."""
+        """Computes the weighted sum of the parts from the raw outputs of both."""
         parts = []
         if self.cls:
             parts.append(self.cls * dense_class_loss(student, teacher))
@@ -204,12 +204,12 @@ def _confidence(scores: Tensor) -> Tensor:
 
 
 def _weighted_mean(loss: Tensor, confidence: Tensor) -> Tensor:
-    """Average `(B, A)` by the teacher's confidence; the floor keeps empty scenes from being blown up."""
+    """Averages `(B, A)` by the teacher's confidence; the floor keeps empty scenes from being blown up."""
     return (loss * confidence).sum() / confidence.sum().clamp_min(1.0)
 
 
 def _upright(boxes: Tensor) -> Tensor:
-    """Give sides below 1 pixel, inverted ones included, a length of 1, around the same centre.
+    """Gives sides below 1 pixel, inverted ones included, a length of 1, around the same center.
 
     The IoU is undefined for such boxes, which a head that predicts plain distances can produce. Only the
     value is raised: the gradient passes as if nothing had happened, so that both ends of the side recover.

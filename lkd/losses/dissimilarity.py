@@ -32,7 +32,7 @@ PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def dissimilarity_loss(
     student: Tensor, teacher: Tensor, measure: Measure = "js", temperature: float = 4.0
 ) -> Tensor:
-    """Compute `T² D(softmax(student / T), softmax(teacher / T))`, mean over the batch.
+    """Computes `T² D(softmax(student / T), softmax(teacher / T))`, mean over the batch.
 
     D sums over the classes; with p of the student, q of the teacher, `m = (p + q) / 2`, `C = exp(entropy)`:
 
@@ -119,7 +119,7 @@ class Dissimilarity(PairwiseTerm):
         self.temperature = temperature
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `dissimilarity_loss` of one layer."""
+        """Computes `dissimilarity_loss` of one layer."""
         return dissimilarity_loss(student, teacher, self.measure, self.temperature)
 
 

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 
 class Draws(nn.Module):
-    """Gives a new generator for every step; the number of steps is a buffer, so that a resumed run continues.
+    """Source of a new generator for every step.
+
+    The number of steps is a buffer, so that a resumed run continues.
 
     It is part of a term's adapter. Steps without gradients, such as a rehearsal before training, do not
     count.
@@ -29,7 +31,7 @@ class Draws(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def generator(self, device: torch.device | str) -> torch.Generator:
-        """Return the generator of this step, for draws on `device`."""
+        """Returns the generator of this step, for draws on `device`."""
         state = np.random.SeedSequence([self.seed, int(self.count)]).generate_state(1, np.uint64)
         if torch.is_grad_enabled():
             self.count += 1

@@ -19,7 +19,7 @@ def byot_loss(
     alpha: float = 0.3,
     hint_weight: float = 0.03,
 ) -> Tensor:
-    """Compute the sum over a network's C exits of label loss, imitation of the deepest exit, and hint.
+    """Computes the sum over a network's C exits of label loss, imitation of the deepest exit, and hint.
 
     `CE(z_C, y) + Σ_{i<C} [(1 - alpha) CE(z_i, y) + alpha T² KL(p_C ‖ p_i) + hint_weight MSE(F_i, F_C)]`: the
     deepest exit learns from labels alone, and is a constant to the others. All terms are means over the

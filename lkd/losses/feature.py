@@ -11,7 +11,7 @@ from lkd.losses.pairwise import PairwiseTerm
 
 
 def fitnets_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute the mean squared difference of two features.
+    """Computes the mean squared difference of two features.
 
     Maps of different sizes meet at the smaller height and the smaller width: the larger one is averaged down.
 
@@ -36,7 +36,7 @@ def fitnets_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) -> Tensor:
-    """Compute the mean squared difference of normalised attention maps.
+    """Computes the mean squared difference of normalized attention maps.
 
     The map of a feature is the mean of |feature|^p over the channels, as a vector of length 1; channels may
     differ between student and teacher, and the scale of a feature does not matter. Sizes meet as in
@@ -72,7 +72,7 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) ->
 
 
 def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
-    """Compute the KL between the spatial softmax of each channel, times `tau² / (C B)`.
+    """Computes the KL between the spatial softmax of each channel, times `tau² / (C B)`.
 
     Each channel says where it is active; its offset does not matter. Sizes meet as in `fitnets_loss`.
 
@@ -121,7 +121,7 @@ class FitNets(AdaptedTerm):
     """
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `fitnets_loss` of one layer."""
+        """Computes `fitnets_loss` of one layer."""
         return fitnets_loss(student, teacher)
 
 
@@ -154,7 +154,7 @@ class AttentionTransfer(PairwiseTerm):
         self.p = p
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `attention_transfer_loss` of one layer."""
+        """Computes `attention_transfer_loss` of one layer."""
         return attention_transfer_loss(student, teacher, self.p)
 
 
@@ -190,5 +190,5 @@ class CWD(AdaptedTerm):
         self.tau = tau
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `cwd_loss` of one layer."""
+        """Computes `cwd_loss` of one layer."""
         return cwd_loss(student, teacher, self.tau)

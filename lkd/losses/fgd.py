@@ -33,14 +33,19 @@ class GlobalRelation(nn.Module):
         self.teacher = GlobalContext(teacher, generator)
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the student's aligned maps, and the maps of both with their contexts; the teacher's are constants."""
+        """Returns the student's aligned maps, and the maps of both with their contexts.
+
+        The teacher's are constants.
+        """
         dtype = next(self.parameters()).dtype
         aligned = self.align(student.to(dtype))
         return aligned, self.student(aligned), self.teacher(teacher.detach().to(dtype))
 
 
 class FGD(Term):
-    """Focal and global distillation of a detector's maps, such as the levels of its neck; layers are averaged.
+    """Focal and global distillation of a detector's maps, such as the levels of its neck.
+
+    Layers are averaged.
 
     `focal_loss`, plus `lambda_ ‖R_S(s) - R_T(t)‖²` (summed over channels and positions, mean over the batch)
     between the maps with their learned global contexts R. `labels` are the batch's targets: for each image a
@@ -96,7 +101,7 @@ class FGD(Term):
         self.seed = seed
 
     def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList:
-        """Build alignment and contexts for each layer."""
+        """Builds alignment and contexts for each layer."""
         generator = torch.Generator().manual_seed(self.seed)
         pairs = [require_maps(s, t) for s, t in level_pairs(student, teacher)]
         return nn.ModuleList(
@@ -106,7 +111,7 @@ class FGD(Term):
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Any = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the weighted sum of the parts, mean over the layers."""
+        """Computes the weighted sum of the parts, mean over the layers."""
         ours = levels(student)
         boxes = _boxes(labels, len(ours[0]))
         if len(self.strides) != len(ours):

@@ -10,7 +10,7 @@ from lkd.losses.maps import require_maps, same_width
 
 
 def attention(features: Tensor, temperature: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Compute where, and in which channels, the magnitude of a map is large.
+    """Computes where, and in which channels, the magnitude of a map is large.
 
     Attention to positions is the softmax over the positions of the mean magnitude over the channels, times H
     W. Attention to channels is the softmax over the channels of the mean magnitude over the positions, times
@@ -43,7 +43,7 @@ def focal_loss(
     beta: float = 5e-4,
     gamma: float = 1e-3,
 ) -> Tensor:
-    """Compute FGD's focal part: features where the teacher attends, foreground apart from background, and attention.
+    """Computes FGD's focal part: features where the teacher attends, foreground apart from background, and attention.
 
     `alpha sum fg A_S A_C (t - s)² + beta sum bg A_S A_C (t - s)² + gamma (|A_S - A_S'| + |A_C - A_C'|)`, with
     the teacher's attention A to positions and channels and the student's A'. Summed over channels and

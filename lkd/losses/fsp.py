@@ -15,7 +15,7 @@ from lkd.losses.unit import gram
 
 
 def fsp_matrix(bottom: Tensor, top: Tensor) -> Tensor:
-    """Compute `G_ij = 1/(HW) sum_hw bottom_i top_j`, how strongly the channels of two layers occur together.
+    """Computes `G_ij = 1/(HW) sum_hw bottom_i top_j`, how strongly the channels of two layers occur together.
 
     The larger map is averaged down to the smaller one's size, as in RepDistiller (the paper uses max
     pooling, or layers of one size).
@@ -46,7 +46,7 @@ def fsp_matrix(bottom: Tensor, top: Tensor) -> Tensor:
 
 
 def fsp_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Compute the mean squared difference of the FSP matrices of consecutive layers.
+    """Computes the mean squared difference of the FSP matrices of consecutive layers.
 
     Mean over the entries of a matrix, the batch and the pairs of layers. The paper sums over the entries,
     with a weight for each pair (Equation 2); RepDistiller averages them, sums over the pairs, and has a

@@ -17,7 +17,7 @@ def conv2d(
     bias: bool = True,
     slope: float = math.sqrt(5),
 ) -> nn.Conv2d:
-    """Build a convolution of stride 1 that keeps the size of a map; its bias starts at 0.
+    """Builds a convolution of stride 1 that keeps the size of a map; its bias starts at 0.
 
     Args:
         in_channels: Channels it takes.
@@ -38,7 +38,7 @@ def conv2d(
 
 
 def linear(in_features: int, out_features: int, generator: torch.Generator, bias: bool = True) -> nn.Linear:
-    """Build a linear layer; its bias starts at 0.
+    """Builds a linear layer; its bias starts at 0.
 
     Args:
         in_features: Numbers it takes.

@@ -28,7 +28,9 @@ def require_maps(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def as_maps(features: Tensor) -> Tensor:
-    """Returns vectors `(B, C)`, such as pooled embeddings, as maps of one position; other tensors as they are.
+    """Returns vectors `(B, C)`, such as pooled embeddings, as maps of one position.
+
+    Other tensors as they are.
 
     Example:
         >>> import torch
@@ -39,7 +41,7 @@ def as_maps(features: Tensor) -> Tensor:
 
 
 def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Average-pool maps to the smaller height and the smaller width of the two.
+    """Average-pools maps to the smaller height and the smaller width of the two.
 
     Example:
         >>> import torch
@@ -130,7 +132,7 @@ def mean_over_adapted(
     teacher: Tapped,
     modules: nn.Module | None,
 ) -> Tensor:
-    """Average `loss` over pairs of layers, each with the module that its adapter has for it.
+    """Averages `loss` over pairs of layers, each with the module that its adapter has for it.
 
     Args:
         loss: Function of a student's tensor, a teacher's, and the module.

@@ -17,7 +17,7 @@ Weighting = Literal["uniform", "entropy", "confidence"]
 
 
 def mean_probabilities(teachers: Tensor, weights: Tensor, temperature: float = 1.0) -> Tensor:
-    """Compute logits whose softmax at T is the weighted mean of the teachers' softmax at T.
+    """Computes logits whose softmax at T is the weighted mean of the teachers' softmax at T.
 
     They are `T log sum_k w_k softmax(z_k / T)`, the arithmetic mean of the predictions. The weighted mean of
     the logits is instead their normalized geometric mean, which a single teacher with large logits can
@@ -42,7 +42,9 @@ def mean_probabilities(teachers: Tensor, weights: Tensor, temperature: float = 1
 
 
 class MultiTeacher(WrappedTerm):
-    """Term for several teachers, made of any term on class scores; the teachers come from `lkd.teachers.Ensemble`.
+    """Term for several teachers, made of any term on class scores.
+
+    The teachers come from `lkd.teachers.Ensemble`.
 
     Weight and layers are those of the inner term. How the teachers are combined:
 
@@ -129,7 +131,7 @@ class MultiTeacher(WrappedTerm):
         return teachers.new_tensor(fixed)
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute the loss of one layer from the teachers' logits `(B, K, C)`."""
+        """Computes the loss of one layer from the teachers' logits `(B, K, C)`."""
         student, teacher = prepare_teachers(student, teacher)
         weights = self.weights(teacher, labels)
         if self.combine == "losses":
@@ -158,5 +160,5 @@ class MultiTeacher(WrappedTerm):
 
 
 def _temperature(term: Term) -> float | None:
-    """Return the temperature of a term, or of the term inside it."""
+    """Returns the temperature of a term, or of the term inside it."""
     return next((vars(part)["temperature"] for part in term.modules() if "temperature" in vars(part)), None)

@@ -11,7 +11,7 @@ from lkd.losses.logit import kd_loss
 
 
 def mutual_losses(logits: Sequence[Tensor], labels: Tensor, temperature: float = 1.0) -> Tensor:
-    """Compute `CE(z_k, y) + 1/(K-1) Σ_{l≠k} T² KL(p_l ‖ p_k)` for each of K peers, means over the batch.
+    """Computes `CE(z_k, y) + 1/(K-1) Σ_{l≠k} T² KL(p_l ‖ p_k)` for each of K peers, means over the batch.
 
     A peer's probabilities p_l are constants in the loss of the others, so the gradient of the sum of all K
     losses with respect to one peer's weights is that of its own loss. KL is summed over the classes.

@@ -32,13 +32,13 @@ class PairwiseTerm(Term):
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the mean of `loss` over the layers."""
+        """Computes the mean of `loss` over the layers."""
         if self.compares_positions:
             student, teacher = with_positions(student, teacher, type(self).__name__)
         return mean_over_levels(lambda s, t: self.loss(s, t, labels), student, teacher)
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute the loss of one pair of layers.
+        """Computes the loss of one pair of layers.
 
         Args:
             student: Output of the student's layer.

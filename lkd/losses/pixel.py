@@ -18,7 +18,7 @@ def pixel_kd_loss(
     labels: Tensor | None = None,
     ignore_index: int | None = None,
 ) -> Tensor:
-    """Compute `T² KL(softmax(teacher / T) ‖ softmax(student / T))` of each pixel, mean over the pixels of the batch.
+    """Computes `T² KL(softmax(teacher / T) ‖ softmax(student / T))` of each pixel, mean over the pixels of the batch.
 
     Liu et al.: Structured Knowledge Distillation for Semantic Segmentation, CVPR 2019, arXiv:1903.04197,
     Equation 1 (its pixel-wise part, which the paper weights by 10). The authors' code has the soft
@@ -103,7 +103,7 @@ class PixelKD(PairwiseTerm):
         self.needs_labels = ignore_index is not None
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `pixel_kd_loss` of one layer."""
+        """Computes `pixel_kd_loss` of one layer."""
         return pixel_kd_loss(student, teacher, self.temperature, self.resize, labels, self.ignore_index)
 
 

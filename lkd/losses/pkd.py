@@ -9,7 +9,7 @@ from lkd.losses.unit import unit
 
 
 def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute half the mean squared difference of features that are standardised channel by channel.
+    """Computes half the mean squared difference of features that are standardized channel by channel.
 
     Mean and standard deviation are over the batch and the positions, so the loss is `1 - r`, with r the
     Pearson correlation of a channel of the student with the teacher's, mean over the channels: 0 for equal
@@ -66,7 +66,7 @@ class PKD(AdaptedTerm):
     bias = False  # the loss would ignore it
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `pkd_loss` of one layer."""
+        """Computes `pkd_loss` of one layer."""
         return pkd_loss(student, teacher)
 
 

@@ -12,11 +12,11 @@ FLOOR = 1e-7
 
 
 def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute the KL between the conditional probabilities of neighbours, mean over the samples.
+    """Computes the KL between the conditional probabilities of neighbors, mean over the samples.
 
     `p_j|i = k(x_i, x_j) / sum_{m != i} k(x_i, x_m)` for j != i, with the cosine kernel `k = (cos + 1) / 2`;
     the loss is `1/B sum_i sum_{j != i} p_j|i log(p_j|i / q_j|i)`, p the teacher's and q the student's.
-    Scaling or rotating an embedding does not matter. It takes 3 samples to have a choice of neighbours:
+    Scaling or rotating an embedding does not matter. It takes 3 samples to have a choice of neighbors:
     below, the loss is 0.
 
     The authors' code keeps j = i and averages over the B² pairs, so its usual weight of 30000 is about
@@ -46,7 +46,7 @@ def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class PKT(PairwiseTerm):
-    """Probabilities of neighbours, `pkt_loss`; layers are averaged. The usual layer is the embedding.
+    """Probabilities of neighbors, `pkt_loss`; layers are averaged. The usual layer is the embedding.
 
     Example:
         >>> PKT(weight=470.0)(torch.eye(3), 2 * torch.eye(3))
@@ -57,7 +57,7 @@ class PKT(PairwiseTerm):
     least_samples = 3
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `pkt_loss` of one layer."""
+        """Computes `pkt_loss` of one layer."""
         return pkt_loss(student, teacher)
 
 

@@ -14,14 +14,14 @@ Size = torch.Size
 
 
 def hcl_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute the hierarchical context loss: mean squared differences of a pyramid of averages.
+    """Computes the hierarchical context loss: mean squared differences of a pyramid of averages.
 
     The maps themselves count with weight 1; averaged to 4x4, 2x2 and 1x1 positions they count with 1/2, 1/4
     and 1/8. Levels that are not smaller than the maps are left out and take no weight, so the first smaller
     one has 1/2. The sum is divided by the sum of these weights.
 
     Chen et al.: Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044, Section 3.3; weights
-    and normalisation are those of the authors' code.
+    and normalization are those of the authors' code.
 
     Args:
         student: Maps `(B, C, H, W)`.
@@ -56,7 +56,7 @@ class Fusion(nn.Module):
 
     The layer goes through a 1x1 convolution; with the deeper result, enlarged to its size, it makes two
     attention maps (1x1 convolution, sigmoid) that weigh the two in a sum; a 3x3 convolution gives the output.
-    Both convolutions are followed by batch normalisation.
+    Both convolutions are followed by batch normalization.
 
     Args:
         in_channels: Channels of the student's layer.
@@ -80,7 +80,7 @@ class Fusion(nn.Module):
         self.attention = conv2d(2 * mid_channels, 2, generator) if fuse else None
 
     def forward(self, features: Tensor, deeper: Tensor | None, size: Size) -> tuple[Tensor, Tensor]:
-        """Fuse maps `(B, C, H, W)` with the deeper result; both outputs have the teacher's `size`."""
+        """Fuses maps `(B, C, H, W)` with the deeper result; both outputs have the teacher's `size`."""
         features = self.inner(features.to(next(self.parameters()).dtype))
         if self.attention is not None and deeper is not None:
             deeper = F.interpolate(deeper, features.shape[2:], mode="nearest")
@@ -115,7 +115,7 @@ class Review(nn.Module):
         )
 
     def forward(self, maps: list[Tensor], sizes: list[Size]) -> list[Tensor]:
-        """Return the student's layers in the shapes of the teacher's, whose heights and widths are `sizes`."""
+        """Returns the student's layers in the shapes of the teacher's, whose heights and widths are `sizes`."""
         outputs: list[Tensor] = []
         deeper = None
         for fusion, features, size in zip(
@@ -159,7 +159,7 @@ class ReviewKD(Term):
         self.seed = seed
 
     def adapter(self, student: list[Tensor], teacher: list[Tensor]) -> Review:
-        """Build a fusion for each layer."""
+        """Builds a fusion for each layer."""
         pairs = [require_maps(as_maps(s), as_maps(t)) for s, t in level_pairs(student, teacher)]
         generator = torch.Generator().manual_seed(self.seed)
         review = Review([channels(s) for s, _ in pairs], [channels(t) for _, t in pairs], generator)
@@ -172,7 +172,7 @@ class ReviewKD(Term):
         labels: Tensor | None = None,
         adapter: nn.Module | None = None,
     ) -> Tensor:
-        """Compute the mean of `hcl_loss` over the layers."""
+        """Computes the mean of `hcl_loss` over the layers."""
         if adapter is None:
             raise ValueError("ReviewKD learns fusions: pass what the term's adapter() returned")
         pairs = [require_maps(as_maps(s), as_maps(t)) for s, t in level_pairs(student, teacher)]

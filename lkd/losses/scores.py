@@ -77,7 +77,9 @@ def prepare_classes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def require_classes(logits: Tensor, dim: int = 1) -> None:
-    """Checks that logits have several classes, as the softmax of one is constant; raises ValueError otherwise.
+    """Checks that logits have several classes, as the softmax of one is constant.
+
+    Raises ValueError otherwise.
 
     Example:
         >>> import torch
@@ -165,7 +167,7 @@ def split_ignored(labels: Tensor, size: int, classes: int) -> tuple[Tensor, Tens
 
 
 def mean_of(losses: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean over the samples that count; 0 where none does.
+    """Returns the mean over the samples that count; 0 where none does.
 
     Example:
         >>> mean_of(torch.tensor([1.0, 5.0]), torch.tensor([True, False]))

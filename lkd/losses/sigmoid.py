@@ -11,7 +11,7 @@ from lkd.losses.pairwise import PairwiseTerm
 
 
 def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
-    """Compute `T² sum_c KL(Bernoulli(sigmoid(t_c / T)) ‖ Bernoulli(sigmoid(s_c / T)))`, mean over batch and positions.
+    """Computes `T² sum_c KL(Bernoulli(sigmoid(t_c / T)) ‖ Bernoulli(sigmoid(s_c / T)))`, mean over batch and positions.
 
     The teacher's sigmoids are soft targets of a binary cross-entropy, minus its minimum: the gradient is `T
     (sigmoid(s / T) - sigmoid(t / T))` for each sample, and 0 where both agree. For one logit z it is
@@ -48,7 +48,9 @@ def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) 
 
 
 class SigmoidKD(PairwiseTerm):
-    """Distillation of sigmoids, `sigmoid_kd_loss`, for a single logit or several labels; several layers are averaged.
+    """Distillation of sigmoids, `sigmoid_kd_loss`, for a single logit or several labels.
+
+    Several layers are averaged.
 
     Args:
         temperature: T, above 0.
@@ -75,7 +77,7 @@ class SigmoidKD(PairwiseTerm):
         self.temperature = temperature
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `sigmoid_kd_loss` of one layer."""
+        """Computes `sigmoid_kd_loss` of one layer."""
         return sigmoid_kd_loss(student, teacher, self.temperature)
 
 

@@ -17,7 +17,7 @@ from lkd.losses.term import Term
 
 
 class Projector(nn.Module):
-    """Brings the student's last maps into the teacher's space: 1x1, 3x3 and 1x1 convolutions, a bottleneck.
+    """Bottleneck of 1x1, 3x3 and 1x1 convolutions from the student's last maps to the teacher's space.
 
     Each is followed by batch normalization and ReLU, since a teacher's classifier gets its input from a ReLU.
 
@@ -47,12 +47,12 @@ class Projector(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Project maps `(B, C, H, W)` to `(B, C', H, W)`."""
+        """Projects maps `(B, C, H, W)` to `(B, C', H, W)`."""
         return self.layers(maps.to(next(self.parameters()).dtype))
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], prefix: str = "") -> Self:
-        """Build the projector that a state dict describes, such as the adapters' part of a checkpoint.
+        """Builds the projector that a state dict describes, such as the adapters' part of a checkpoint.
 
         Args:
             state: Tensors by name.
@@ -117,7 +117,7 @@ class SimKD(Term):
         self.seed = seed
 
     def adapter(self, student: Tensor, teacher: Tensor) -> Projector:
-        """Build the projector, also where the widths agree."""
+        """Builds the projector, also where the widths agree."""
         require_maps(student, teacher)
         return Projector(channels(student), channels(teacher), self.factor, self.seed).to(student.device)
 
@@ -128,7 +128,7 @@ class SimKD(Term):
         labels: Tensor | None = None,
         adapter: nn.Module | None = None,
     ) -> Tensor:
-        """Compute the mean squared difference."""
+        """Computes the mean squared difference."""
         if adapter is None:
             raise ValueError("SimKD learns a projector: pass what the term's adapter() returned")
         student, teacher = same_size(*require_maps(student, teacher))

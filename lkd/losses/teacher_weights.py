@@ -10,7 +10,7 @@ from lkd.losses.scores import require_classes, split_ignored
 
 
 def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
-    """Compute `w_k = (1 - softmax_k(CE_k)) / (K - 1)`, where CE_k is teacher k's cross-entropy with the label.
+    """Computes `w_k = (1 - softmax_k(CE_k)) / (K - 1)`, where CE_k is teacher k's cross-entropy with the label.
 
     So a teacher that is far from the truth on a sample counts little there. The K weights of a sample sum to
     1.
@@ -44,7 +44,7 @@ def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
 
 
 def entropy_weights(teachers: Tensor) -> Tensor:
-    """Compute `w_k = (1 - H_k / sum_j H_j) / (K - 1)`, where H_k is the entropy of teacher k's prediction.
+    """Computes `w_k = (1 - H_k / sum_j H_j) / (K - 1)`, where H_k is the entropy of teacher k's prediction.
 
     So a teacher that is sure of a sample counts more there; no label is needed. The K weights of a sample sum
     to 1; they are equal where all teachers are certain.

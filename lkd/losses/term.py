@@ -60,7 +60,7 @@ class Term(nn.Module):
         self.teacher_layer = teacher_layer
 
     def adapter(self, student: Any, teacher: Any) -> nn.Module | None:
-        """Build the trainable map this term needs between student and teacher.
+        """Builds the trainable map this term needs between student and teacher.
 
         Args:
             student: Example of the outputs of the student's layers: a tensor or a list of tensors.
@@ -74,7 +74,7 @@ class Term(nn.Module):
     def forward(
         self, student: Any, teacher: Any, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the loss, not yet multiplied by `weight`.
+        """Computes the loss, not yet multiplied by `weight`.
 
         Args:
             student: Outputs of the student's layers: a tensor, a list of tensors, or raw detector outputs.

@@ -18,7 +18,7 @@ FLOOR = 1e-5
 
 
 def vid_loss(mean: Tensor, teacher: Tensor, variance: Tensor) -> Tensor:
-    """Compute `1/2 ((mean - teacher)² / variance + log variance)`, the Gaussian's -log density minus a constant.
+    """Computes `1/2 ((mean - teacher)² / variance + log variance)`, the Gaussian's -log density minus a constant.
 
     Mean over batch, channels and positions. (The paper sums over channels and positions; the mean is that of
     the authors' code, and a weight of 1 belongs to it.) It may be negative: its minimum over the variance of
@@ -86,7 +86,7 @@ class GaussianRegressor(nn.Module):
         return F.softplus(full_precision(self.log_scale)) + FLOOR
 
     def forward(self, features: Tensor) -> Tensor:
-        """Predict the mean of the teacher's features `(B, C', H, W)` from the student's `(B, C, H, W)`."""
+        """Predicts the mean of the teacher's features `(B, C', H, W)` from the student's `(B, C, H, W)`."""
         return self.net(features.to(self.log_scale.dtype))
 
 
@@ -125,7 +125,7 @@ class VID(Term):
         self.seed = seed
 
     def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList:
-        """Build a regressor with variances for each layer, also where the widths agree."""
+        """Builds a regressor with variances for each layer, also where the widths agree."""
         generator = torch.Generator().manual_seed(self.seed)
         return nn.ModuleList(
             GaussianRegressor(channels(s), channels(t), generator, self.variance).to(s.device)
@@ -135,7 +135,7 @@ class VID(Term):
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the mean of `vid_loss` over the layers."""
+        """Computes the mean of `vid_loss` over the layers."""
         return mean_over_adapted(_loss, student, teacher, adapter)
 
 

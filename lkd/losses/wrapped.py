@@ -5,7 +5,9 @@ from lkd.losses.term import Term
 
 
 class WrappedTerm(PairwiseTerm):
-    """Base class of terms that change the inputs of a term on class scores; takes over its weight, layers and labels.
+    """Base class of terms that change the inputs of a term on class scores.
+
+    Takes over its weight, layers and labels.
 
     Args:
         term: The inner term.

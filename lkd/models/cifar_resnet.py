@@ -98,7 +98,10 @@ class BasicBlock(nn.Module):
 
 
 def start(network: nn.Module) -> None:
-    """Draws the weights of all convolutions as He et al. 2015 (normal, by fan-out); other layers stay as they are."""
+    """Draws the weights of all convolutions as He et al. 2015 (normal, by fan-out).
+
+    Other layers stay as they are.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -39,7 +39,9 @@ def grid(feats: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tenso
 
 
 def check_targets(boxes: Tensor, labels: Tensor, num_classes: int) -> None:
-    """Checks that boxes are finite and labels are classes; raises ValueError, at a time set by `lkd.looks.later`.
+    """Checks that boxes are finite and labels are classes.
+
+    Raises ValueError, at a time set by `lkd.looks.later`.
 
     Args:
         boxes: Boxes `(N, 4)` of all images.

@@ -48,7 +48,9 @@ def make_fusion(fusion: Fusion, modalities: Sequence[str], dim: int) -> nn.Modul
 
 
 def zeroed(embeddings: Tensor, present: Tensor) -> Tensor:
-    """Returns embeddings `(B, M, D)` with zeros where nothing is present `(B, M)`; no gradient flows through these.
+    """Returns embeddings `(B, M, D)` with zeros where nothing is present `(B, M)`.
+
+    No gradient flows through these.
 
     Example:
         >>> zeroed(torch.tensor([[[1.0], [torch.nan]]]), torch.tensor([[True, False]])).tolist()

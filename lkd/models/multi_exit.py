@@ -9,7 +9,7 @@ from lkd.taps import Taps
 
 
 class MultiExit(nn.Module):
-    """Puts a classifier on each inner stage of any convolutional network.
+    """Convolutional network of any kind with a classifier on each inner stage.
 
     A stage's exit is a bottleneck (convolutions 1x1, n x n with stride n, 1x1, each with batch norm and ReLU)
     that brings its map to the size and channels of the deepest stage, then mean pooling and a linear layer,
@@ -58,7 +58,10 @@ class MultiExit(nn.Module):
         return [*(logits for logits, _ in pairs), deepest], [*(features for _, features in pairs), last]
 
     def _example(self, channels: int, side: int) -> tuple[Tensor, list[Tensor]]:
-        """Returns the outputs of network and stages for one black image; statistics and mode stay as they were."""
+        """Returns the outputs of network and stages for one black image.
+
+        Statistics and mode stay as they were.
+        """
         training = self.network.training
         with torch.no_grad(), Taps(self.network.eval(), self.layers, "layers") as taps:
             logits = self.network(torch.zeros(1, channels, side, side))

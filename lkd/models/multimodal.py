@@ -134,7 +134,10 @@ class Multimodal(nn.Module):
         return all(m not in masks and len(x.get(m, ())) > 0 for m in self.modalities)
 
     def forward(self, x: Any) -> Tensor:
-        """Returns logits `(B, classes)` of the fused modalities; all heads run, so that they can be tapped."""
+        """Returns logits `(B, classes)` of the fused modalities.
+
+        All heads run, so that they can be tapped.
+        """
         inputs, there = self.owned(x)
         whole = self.everybody(x)
         each = [self._embed(m, inputs.get(m), there[:, i], whole) for i, m in enumerate(self.modalities)]
@@ -153,7 +156,10 @@ class Multimodal(nn.Module):
         return self.head(torch.stack(logits, 1), there) if self.late else self.head(fused)
 
     def _embed(self, modality: str, given: Tensor | None, present: Tensor, whole: bool) -> Tensor:
-        """Returns embeddings `(B, D)` of one modality; `whole` says that all samples have it, so `present` is not read."""
+        """Returns embeddings `(B, D)` of one modality.
+
+        `whole` says that all samples have it, so `present` is not read.
+        """
         projection = cast(PresentLinear, self.projections[modality])
         if given is None or not (whole or present.any()):
             return projection(projection.weight.new_zeros(0, self.widths[modality]), present)

@@ -12,7 +12,7 @@ SHARED = ("anchors", "strides")  # entries of raw detector outputs that all imag
 
 
 class PerCamera(nn.Module):
-    """Routes every image of a batch to the copy of a network that belongs to its camera.
+    """Copies of a network, one for each camera, with every image of a batch routed to its camera's copy.
 
     Training batches normally come from one camera and are then not split. Under DDP a step leaves the copies
     of the other cameras without gradients: use `Trainer(strategy="ddp_find_unused_parameters_true")`.
@@ -72,7 +72,7 @@ class PerCamera(nn.Module):
 
 
 def _merge(parts: list[Any], order: Tensor) -> Any:
-    """Concatenate equally nested outputs along the batch and put them in `order`."""
+    """Concatenates equally nested outputs along the batch and puts them in `order`."""
     first = parts[0]
     if isinstance(first, dict):
         return {

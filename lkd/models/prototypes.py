@@ -57,7 +57,7 @@ class ClassPrototypes(nn.Module):
 
     @property
     def means(self) -> Tensor:
-        """Returns the prototypes `(K, D)`, zeros for classes that were never seen."""
+        """Prototypes `(K, D)`, zeros for classes that were never seen."""
         return self.sums / torch.where(self.known, self.weights, 1.0).unsqueeze(1)
 
 

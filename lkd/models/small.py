@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Fully connected layers with ReLU between them, over the flattened input; without hidden layers, softmax regression.
+    """Fully connected layers with ReLU between them, over the flattened input.
+
+    Without hidden layers, softmax regression.
 
     With `hidden=[200, 200]` and 784 features it is the "2NN" of McMahan et al. 2017.
 
@@ -43,7 +45,9 @@ class MLP(nn.Module):
 
 
 class CNN(nn.Module):
-    """Convolutions 5x5 with ReLU, each followed by a 2x2 max pooling, and one linear layer; no batch statistics.
+    """Convolutions 5x5 with ReLU, each followed by a 2x2 max pooling, and one linear layer.
+
+    No batch statistics.
 
     It has the shape of the CNN of McMahan et al. 2017, narrower and without its hidden layer.
 

@@ -59,7 +59,10 @@ def split(module: nn.Module) -> list[str]:
 
 
 def _is_c2f(block: nn.Module) -> bool:
-    """Returns whether a block's forward is that of Ultralytics' C2f; subclasses with another one are left alone."""
+    """Returns whether a block's forward is that of Ultralytics' C2f.
+
+    Subclasses with another one are left alone.
+    """
     for kind in type(block).__mro__:
         if kind.__name__ == "C2f" and kind.__module__.startswith("ultralytics."):
             return type(block).forward is vars(kind).get("forward")

@@ -103,7 +103,9 @@ class TorchvisionDetector(nn.Module):
         return [*(layer for part in backbone.features for layer in part), backbone.extra, self.net.head]
 
     def forward(self, images: Tensor) -> Outputs:
-        """Returns raw outputs of images `(B, 3, H, W)` in [0, 1]; H and W are multiples of 32, for SSDLite any.
+        """Returns raw outputs of images `(B, 3, H, W)` in [0, 1].
+
+        H and W are multiples of 32, for SSDLite any.
 
         Returns:
             `cls_logits (B, A, nc)` (SSDLite: one more, the background first), `bbox_regression (B, A, 4)`,
@@ -230,7 +232,10 @@ class TorchvisionDetector(nn.Module):
         return suppressed(boxes, scores, *limits, multi_label=self.multi_label)
 
     def detect(self, images: Tensor) -> Detections:
-        """Finds detections in images `(B, 3, H, W)` scored above .001, as mAP needs them; else `decode`'s defaults."""
+        """Finds detections in images `(B, 3, H, W)` scored above .001, as mAP needs them.
+
+        Else `decode`'s defaults.
+        """
         return self.decode(self(images), score_threshold=0.001)
 
     def _heads(self, outputs: Outputs) -> dict[str, Tensor]:

@@ -65,7 +65,9 @@ class WideResNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width, of which the first may halve the size; a module of its own for the names of its weights.
+    """Blocks of one width, of which the first may halve the size.
+
+    A module of its own for the names of its weights.
 
     Args:
         blocks: Number of blocks.

@@ -184,5 +184,8 @@ class YOLO(nn.Module):
         return detections(outputs, score_threshold, iou_threshold, max_detections, class_agnostic)
 
     def detect(self, images: Tensor) -> Detections:
-        """Finds detections in images `(B, 3, H, W)` scored above .001, as mAP needs them; else `decode`'s defaults."""
+        """Finds detections in images `(B, 3, H, W)` scored above .001, as mAP needs them.
+
+        Else `decode`'s defaults.
+        """
         return self.decode(self(images), score_threshold=0.001)

@@ -13,7 +13,7 @@ from lkd.safe_load import load, only_tensors
 
 
 class _Inert:
-    """Replaces every class and function that a file names: takes any arguments, does nothing, keeps its state."""
+    """Stand-in for every class and function that a file names: takes any arguments, does nothing, keeps its state."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return super().__new__(cls)

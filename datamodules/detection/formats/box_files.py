@@ -30,7 +30,7 @@ class Mark(NamedTuple):
 class Boxes(NamedTuple):
     """Boxes, labels and ignore regions of a frame's label file."""
 
-    boxes: Tensor  # (N, 4) float32 xyxy normalised to [0, 1]
+    boxes: Tensor  # (N, 4) float32 xyxy normalized to [0, 1]
     labels: Tensor  # (N,) int64
     ignored: int  # number of ignore regions
 

@@ -26,7 +26,7 @@ PARKED, ELSEWHERE = 1, 2
 class Cars(NamedTuple):
     """Boxes of the cars in a mask, and how they were found."""
 
-    boxes: Tensor  # (N, 4) float32 xyxy normalised to [0, 1]
+    boxes: Tensor  # (N, 4) float32 xyxy normalized to [0, 1]
     cut: int  # connected parts of the mask that were cut, since several cars touch in them
     joined: int  # cars in several parts, such as behind a lamp post
     uncut: int  # parts that are too large for one car but cover at most one busy slot

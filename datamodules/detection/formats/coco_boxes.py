@@ -15,13 +15,15 @@ Size = tuple[float, float]  # width and height
 class Objects(NamedTuple):
     """Objects that a file lists for a picture."""
 
-    boxes: Tensor  # (N, 4) float32 xyxy normalised to [0, 1]
+    boxes: Tensor  # (N, 4) float32 xyxy normalized to [0, 1]
     labels: Tensor  # (N,) int64
     ignored: int  # crowds and regions to ignore
 
 
 def listed_size(picture: Listed) -> Size | None:
-    """Returns the (width, height) that the file lists for a picture, in pixels of which its boxes are; or `None`.
+    """Returns the (width, height) that the file lists for a picture, in pixels of which its boxes are.
+
+    Or `None`.
 
     Raises:
         ValueError: if one of them is not above 0; the message names file and entry.

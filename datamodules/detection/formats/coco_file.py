@@ -54,7 +54,9 @@ def key_of(number: Any) -> Hashable:
 
 
 def read_coco(path: Path, left_out: LeftOut) -> CocoFile:
-    """Reads a JSON file in COCO's format: `images`, `annotations` and `categories`; all else in it is ignored.
+    """Reads a JSON file in COCO's format: `images`, `annotations` and `categories`.
+
+    All else in it is ignored.
 
     Objects are only assigned to their pictures and checked later. UTF-8, -16 and -32 are read, with a
     byte-order mark or without.

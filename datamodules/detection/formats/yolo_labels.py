@@ -37,7 +37,7 @@ def read_yolo(
         left_out: counter of what is dropped.
 
     Returns:
-        Boxes (N, 4) float32 xyxy normalised to [0, 1], and labels (N,) int64.
+        Boxes (N, 4) float32 xyxy normalized to [0, 1], and labels (N,) int64.
 
     Raises:
         FileNotFoundError: if there is no such file.

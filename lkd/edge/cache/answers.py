@@ -150,7 +150,10 @@ class Answers:
         return new
 
     def take_back(self) -> int:
-        """Drops what was written since the teacher was last seen to be the same; returns the number of answers."""
+        """Drops what was written since the teacher was last seen to be the same.
+
+        Returns the number of answers.
+        """
         dropped = self.store.drop(self.new)
         self.new.clear()
         return dropped

@@ -69,7 +69,7 @@ class Layout:
 
     @property
     def row_leaves(self) -> list[Row]:
-        """Returns the leaves that have a row of one shape for every sample."""
+        """Leaves that have a row of one shape for every sample."""
         return [leaf for leaf in self._leaves if isinstance(leaf, Row)]
 
     @property
@@ -84,7 +84,7 @@ class Layout:
 
     @property
     def each_names(self) -> list[str]:
-        """Returns the names of the leaves that have a dict for each sample."""
+        """Names of the leaves that have a dict for each sample."""
         return [leaf.name for leaf in self._leaves if isinstance(leaf, _Each)]
 
     def rows(self, answer: Any, count: int) -> Rows:

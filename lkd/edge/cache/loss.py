@@ -8,7 +8,9 @@ from lkd.edge.cache.layout import Rows
 
 
 def apart(one: Rows, other: Rows, tolerance: float) -> Tensor:
-    """Returns for each sample how far two answers are apart, relative to its norm; detections are the same or not.
+    """Returns for each sample how far two answers are apart, relative to its norm.
+
+    Detections are the same or not.
 
     Example:
         >>> rows, others = (Rows({"0": torch.tensor([[1.0], [value]])}, {}) for value in (1.0, 1.5))

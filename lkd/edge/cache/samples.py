@@ -58,7 +58,7 @@ class Samples:
 
     @property
     def shape(self) -> str:
-        """Returns the call with shapes of samples in place of tensors: equal ones are answered in the same form."""
+        """Call with shapes of samples in place of tensors: equal ones are answered in the same form."""
         flags = iter(self.cut)
 
         def described(leaf: Any) -> Any:

@@ -11,7 +11,7 @@ CONFIDENT = 0.25
 
 
 class Agreement:
-    """Counts answers of a network that a file gives, too. It is a `Comparison` that refuses nothing.
+    """Share of answers of a network that a file gives, too. It is a `Comparison` that refuses nothing.
 
     For logits it is the share of samples with the same best class. For boxes it is the F1 score of the file's
     boxes against the network's: of the same class, with scores above .25 and an intersection over union of .5

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Recover(Step):
-    """Trains the student of a stage on the configuration's data, with its Trainer's options and callbacks.
+    """Step that trains a stage's student on the configuration's data, with its Trainer's options and callbacks.
 
     Without `distillation` it learns from labels alone. A `Distillation` adds a teacher: the dense student
     (`Parent`) or another one, such as the oracle. Its `alpha` says how much the labels count; with 0 no
@@ -133,7 +133,10 @@ class Recover(Step):
         return said
 
     def _begin(self, job: Job, start: Path, last: Path) -> None:
-        """Continues only from what began with the same weights and settings; deletes what another recovery left."""
+        """Continues only from what began with the same weights and settings.
+
+        Deletes what another recovery left.
+        """
         note, begun = job.folder / BEGUN, {"start": sha256(start), "how": self._how}
         same = note.is_file() and json.loads(note.read_text(encoding="utf-8")) == json.loads(
             json.dumps(begun)
@@ -195,7 +198,7 @@ def thaw(module: LightningModule) -> None:
 
 
 class _Horizon(Callback):
-    """Warns if the scheduler is made for another number of epochs, after which a cosine rises again."""
+    """Callback that warns of a scheduler for another number of epochs, after which a cosine rises again."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for entry in trainer.lr_scheduler_configs:

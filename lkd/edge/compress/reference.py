@@ -22,7 +22,9 @@ MAIN = ("map", "map50")
 
 @dataclass(frozen=True)
 class Measures:
-    """Measurements of a stage's files. Of several files (one for each camera), the worst size, time and drop count.
+    """Measurements of a stage's files.
+
+    Of several files (one for each camera), the worst size, time and drop count.
 
     Attributes:
         metric: Name of the metric.
@@ -71,7 +73,7 @@ class Reference:
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """Returns the parts that become files, by name; tests the student first."""
+        """Parts that become files, by name; tests the student first."""
         kind, student = self.kind, self.student
         watched = kind.watch(getattr(kind.module, kind.method))
         self._seen = measured(kind, student.test, watched, as_it_is=True, ckpt_path=student.ckpt_path)

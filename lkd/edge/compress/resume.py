@@ -83,7 +83,9 @@ class Book:
         return stage, Measures(**note["measures"])
 
     def finish(self, stage: Stage, start: str, measures: Measures) -> None:
-        """Records that a stage is finished; a checkpoint outside of the folder is the first one, and is not recorded.
+        """Records that a stage is finished.
+
+        A checkpoint outside of the folder is the first one, and is not recorded.
 
         Args:
             stage: The stage.

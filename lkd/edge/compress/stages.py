@@ -35,7 +35,9 @@ class Outcome:
 
 
 def table(outcomes: Sequence[Outcome]) -> list[Row]:
-    """Returns a row for each stage; MACs are multiply-accumulates of one sample in the file (half of its FLOPs).
+    """Returns a row for each stage.
+
+    MACs are multiply-accumulates of one sample in the file (half of its FLOPs).
 
     Args:
         outcomes: The outcomes, the dense student's first.

@@ -17,7 +17,10 @@ _OF_RUN = frozenset({"module", "data", "ckpt_path", "folder", "limit_test_batche
 
 
 class OfCheckpoint(CheckpointVerb):
-    """Verb that reads a configuration and a checkpoint, and has the options of a function. A subclass names both."""
+    """Verb that reads a configuration and a checkpoint, and has the options of a function.
+
+    A subclass names both.
+    """
 
     verb: ClassVar[str] = "export"
     function: ClassVar[Callable[..., Any]] = staticmethod(export)

@@ -15,7 +15,9 @@ NOT_STATED = "not stated"
 def licenses(
     module: LightningModule, config: Mapping[str, Any] | None, given: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Returns the given licenses, and for other parts what packages declare; unknown ones are marked, with a warning.
+    """Returns the given licenses, and for other parts what packages declare.
+
+    Unknown ones are marked, with a warning.
 
     Args:
         module: Module whose layers name the packages.

@@ -17,11 +17,14 @@ class Comparison(Protocol):
     def compare_detections(
         self, wanted: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]], side: int
     ) -> None:
-        """Compares detections of both, a dict for each picture; `side` is the longer side of the pictures in pixels."""
+        """Compares detections of both, a dict for each picture.
+
+        `side` is the longer side of the pictures in pixels.
+        """
 
 
 class Parity:
-    """Compares outputs batch by batch, and remembers the largest difference.
+    """Comparison of outputs batch by batch, which remembers the largest difference.
 
     Args:
         tolerance: Largest difference that passes, as a share of the largest value of the module's output in
@@ -66,7 +69,9 @@ class Parity:
     def compare_detections(
         self, wanted: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]], side: int
     ) -> None:
-        """Counts detections that only one side has; a few may be there, since rounding decides near a threshold.
+        """Counts detections that only one side has.
+
+        A few may be there, since rounding decides near a threshold.
 
         Args:
             wanted: Detections of the module, a dict for each picture.

@@ -86,7 +86,10 @@ def _normalization(
 
 
 def _numbers(given: Any, otherwise: float) -> list[float]:
-    """Returns the numbers of a sequence, an array, a tensor or one number; users' own data have any of these."""
+    """Returns the numbers of a sequence, an array, a tensor or one number.
+
+    Users' own data have any of these.
+    """
     found: list[float] = np.ravel([] if given is None else np.asarray(given, np.float64)).tolist()
     return found or [otherwise]
 

@@ -1,4 +1,7 @@
-"""Answers of student and teacher on the samples of a split, with their costs; kept in files, without torch."""
+"""Answers of student and teacher on the samples of a split, with their costs.
+
+Kept in files, without torch.
+"""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,7 @@
-"""`Budget`: what may be spent, or what is to be reached; the threshold follows from it on calibration data."""
+"""`Budget`: what may be spent, or what is to be reached.
+
+The threshold follows from it on calibration data.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -75,7 +78,7 @@ class Budget:
 
     @property
     def asked(self) -> tuple[str, float]:
-        """Returns the name of the one that is given, and its value."""
+        """Name of the one that is given, and its value."""
         return next(iter(self._given().items()))
 
     def check(self, fps: float | None, labels: bool) -> None:

@@ -117,7 +117,9 @@ def require_classes(teacher: Teacher, arms: Sequence[Arm], classes: SimpleNamesp
 
 
 def other_thresholds(spec: Mapping[str, Any], teacher: Teacher) -> str | None:
-    """Returns a warning if student or teacher drops faint boxes that the other keeps; AP counts boxes of every score.
+    """Returns a warning if student or teacher drops faint boxes that the other keeps.
+
+    AP counts boxes of every score.
 
     Args:
         spec: Metadata of the student.

@@ -91,7 +91,10 @@ def nothing_to_gain(device: Point, teacher: Mapping[str, float], metric: str) ->
 
 
 def verdict(curves: Mapping[str, Mapping[float, Point]], metric: str) -> str | None:
-    """Says whether the learned gate beats the camera mean, in the mean over shares; None without one of them."""
+    """Says whether the learned gate beats the camera mean, in the mean over shares.
+
+    None without one of them.
+    """
     known = {name: np.mean([p.metrics[metric] for p in found.values()]) for name, found in curves.items()}
     if "learned" not in known or "camera mean" not in known:
         return None

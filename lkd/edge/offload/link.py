@@ -174,7 +174,10 @@ def _worked(there: Array, takes: Array, workers: int, reached: Array) -> Array:
 
 
 def _in_order(times: Array, among: Array) -> Array:
-    """Returns the places of the chosen ones in the order of time; the first of two simultaneous ones comes first."""
+    """Returns the places of the chosen ones in the order of time.
+
+    The first of two simultaneous ones comes first.
+    """
     places = np.flatnonzero(among)
     order: Array = places[np.argsort(times[places], kind="stable")]
     return order

@@ -107,7 +107,9 @@ class Payload:
         return replace(self, side=max(1, round(self.side * part / whole)))
 
     def reduced(self, image: Pixels) -> Pixels:
-        """Scales a picture down so that its longest side is at most `side`; returns it unchanged if it is small enough.
+        """Scales a picture down so that its longest side is at most `side`.
+
+        Returns it unchanged if it is small enough.
 
         Args:
             image: `(H, W, 3)` RGB or `(H, W, 1)` gray, uint8.

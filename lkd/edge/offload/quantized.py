@@ -1,4 +1,7 @@
-"""A tensor of features as it is sent over the link: quantized to a few bits, packed, with its scales; without torch."""
+"""A tensor of features as it is sent over the link: quantized to a few bits, packed, with its scales.
+
+Without torch.
+"""
 
 from math import prod
 
@@ -11,7 +14,9 @@ BITS = (32, 16, 8, 4, 2)
 
 
 def pack(x: Array, bits: int, axis: int | None = None) -> bytes:
-    """Packs a tensor: uniform levels between minimum and maximum, `8 / bits` of them in a byte; 32 and 16 bits are floats.
+    """Packs a tensor: uniform levels between minimum and maximum, `8 / bits` of them in a byte.
+
+    32 and 16 bits are floats.
 
     Both sides know the tensor's shape, so it is not sent. Sent are the two ends of the range, as float32 for
     each group.

@@ -55,7 +55,10 @@ class Report:
         return [*rows, *(self._row(point, None) for point in self.others)]
 
     def _row(self, point: Point, share: float | None) -> Row:
-        """Returns a row of plain numbers, which `said` turns into words; an arm of a user need not measure the same."""
+        """Returns a row of plain numbers, which `said` turns into words.
+
+        An arm of a user need not measure the same.
+        """
         known = {name: point.metrics.get(name) for name in self.metrics}
         gaps = {
             f"gap {name}": closed(point, self.device.metrics, self.teacher, name)

@@ -24,7 +24,9 @@ from lkd.teachers import Teacher
 
 
 class PictureSource(Source):
-    """Pictures as the data give them to the student; the sent ones are made of them, and normalized for the teacher.
+    """Pictures as the data give them to the student.
+
+    The sent ones are made of them, and normalized for the teacher.
 
     Args:
         student: A checkpoint or a file.
@@ -109,7 +111,10 @@ class PictureSource(Source):
         )
 
     def mmacs(self) -> float:
-        """Work of the student for a picture, in millions of multiply-accumulates; NaN for a file, which does not tell."""
+        """Returns the student's millions of multiply-accumulates for a picture.
+
+        NaN for a file, which does not tell.
+        """
         with FlopCount() as count:
             self._local(self.sets["test"][0][0][None])
         return count.total / 2e6 or nan

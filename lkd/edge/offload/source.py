@@ -17,7 +17,7 @@ SPLITS: tuple[Split, ...] = ("calibration", "test")
 
 
 class Source(ABC):
-    """Asks both about the samples of a split.
+    """A student and a teacher, asked about the samples of a split.
 
     Attributes:
         task: What the answers mean.

@@ -1,4 +1,7 @@
-"""`Tiles`: parts of a frame that are sent on their own, whose boxes are put back into the frame; without torch."""
+"""`Tiles`: parts of a frame that are sent on their own, whose boxes are put back into the frame.
+
+Without torch.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ Overlay = Callable[[Image.Image], None]
 
 
 class Annotated:
-    """Writes pictures with boxes, or with the likeliest class, as `pictures/<number of the frame>_<name>.jpg`.
+    """Writer of pictures with boxes, or with the likeliest class, as `pictures/<number of the frame>_<name>.jpg`.
 
     Args:
         folder: Folder that `pictures` is made in.
@@ -46,7 +46,7 @@ class Annotated:
 
 
 class AnnotatedClip:
-    """Writes all frames into `annotated.mp4`; frames of another size than the first are refused.
+    """Writer of all frames into `annotated.mp4`; frames of another size than the first are refused.
 
     Args:
         folder: Folder of the clip.

@@ -146,7 +146,10 @@ def _of_boxes(module: Detector, data: LightningDataModule, classes: Sequence[str
 
 
 def _look_for_names(source: Any) -> None:
-    """Makes the data read the names of their classes, if the files exist; an exported file has these names."""
+    """Makes the data read the names of their classes, if the files exist.
+
+    An exported file has these names.
+    """
     if getattr(source, "names", None) == [] and not getattr(source, "classes", None):
         try:
             source.prepare_data()

@@ -15,7 +15,7 @@ WIDEST = 1000
 
 
 class OutputFiles:
-    """Writes a tensor `(B,)` or `(B, k)` of each batch as rows of `outputs.csv`, and other tensors as one file per batch.
+    """Writer of tensors `(B,)` or `(B, k)` as rows of `outputs.csv`, and of other tensors as one file per batch.
 
     Such a file is `outputs/<batch>.safetensors`. Its names say where a tensor was: `logits`, `heads.0`, or
     `output`. Predictions without a tensor are not written, with one notice.

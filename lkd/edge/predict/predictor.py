@@ -33,7 +33,7 @@ class Student(Protocol):
 
 
 class Predictor:
-    """Asks a student about frames, one by one.
+    """Student that is asked about frames, one by one.
 
     Args:
         student: A detector or a classifier of pictures.

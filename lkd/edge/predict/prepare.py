@@ -15,7 +15,7 @@ MULTIPLE = "multiple_of"
 
 
 class Preparation:
-    """Resizes, pads and normalizes pictures, in NumPy and Pillow alone.
+    """Resizing, padding and normalization of pictures, in NumPy and Pillow alone.
 
     Args:
         entry: The student's input, as its metadata describe it (docs/deploy.md).

@@ -9,7 +9,7 @@ OFTEN, SELDOM = 0.5, 10.0
 
 
 class Progress:
-    """Reports now and then how many frames are done.
+    """Reporter that reports now and then how many frames are done.
 
     Args:
         total: Number of frames; None if it is not known.
@@ -47,7 +47,7 @@ class Progress:
         self.stream.flush()
 
     def end(self) -> None:
-        """Clears the line."""
+        """Clears the progress line."""
         if self._shown:
             self.stream.write("\r" + " " * 60 + "\r")
             self._shown = False

@@ -68,7 +68,10 @@ class PictureSource:
         raise ValueError(f"no frame could be read: {last}")
 
     def sizes(self) -> Iterator[tuple[Path, tuple[int, int]]]:
-        """Yields each picture's path, width and height, without decoding it; skips those that cannot be read."""
+        """Yields each picture's path, width and height, without decoding it.
+
+        Skips those that cannot be read.
+        """
         for path in self.paths[:: self.every]:
             with suppress(OSError, ValueError):
                 yield path, image_size(path)

@@ -1,4 +1,7 @@
-"""Signals that end a prediction after the present frame, with complete files; a second one ends it at once."""
+"""Signals that end a prediction after the present frame, with complete files.
+
+A second one ends it at once.
+"""
 
 import signal
 import sys
@@ -13,11 +16,14 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class _StoppedError(BaseException):
-    """Exception that ends the wait for a frame; a `BaseException`, so that no code on the way handles it as an error."""
+    """Exception that ends the wait for a frame.
+
+    A `BaseException`, so that no code on the way handles it as an error.
+    """
 
 
 class Stop:
-    """Handles SIGINT, SIGTERM and SIGHUP inside of a `with` block; a signal that is ignored stays ignored.
+    """Handler of SIGINT, SIGTERM and SIGHUP inside of a `with` block; a signal that is ignored stays ignored.
 
     Attributes:
         number: Number of the signal that came, or 0.

@@ -1,4 +1,7 @@
-"""Findings as CSV and JSON lines; each frame's rows are written at once, so that the files are always complete."""
+"""Findings as CSV and JSON lines.
+
+Each frame's rows are written at once, so that the files are always complete.
+"""
 
 import csv
 import io

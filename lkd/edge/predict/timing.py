@@ -55,7 +55,9 @@ class Clock:
         return self.frames / max(time.perf_counter() - self.begin, 1e-9)
 
     def rows(self) -> list[dict[str, float | str]]:
-        """Returns the median and 95th percentile of each part, and of all together, in ms; empty without a frame.
+        """Returns the median and 95th percentile of each part, and of all together, in ms.
+
+        Empty without a frame.
 
         `cpu_ms` is the median of this process's CPU time, which other work on the machine hardly changes.
         """

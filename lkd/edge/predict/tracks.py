@@ -16,7 +16,7 @@ TICK = 1e-6
 
 
 class Tracker:
-    """Gives boxes ids that stay with their object, from frame to frame of one clip or stream.
+    """Tracker that gives boxes ids which stay with their object, from frame to frame of one clip or stream.
 
     Args:
         method: "bytetrack" (Zhang et al., ECCV 2022): boxes below `start` continue a track, too, where one

@@ -24,7 +24,7 @@ from lkd.server_model import server_model
 
 
 class WritePredictions(BasePredictionWriter):
-    """Writes predictions as they come; nothing is kept in memory.
+    """Callback that writes predictions as they come; nothing is kept in memory.
 
     A `Detector` gives `boxes.csv` and its further files, with boxes in pixels of the picture whose path is in
     the batch. A `Classifier`, such as a `MultimodalClient`, gives `predictions.csv`. Any other module whose

@@ -59,7 +59,7 @@ class Look(Generic[Answer]):
 
 
 class ResultCache(Generic[Answer]):
-    """Keeps the last computed answer of each camera, slot or tile.
+    """The last computed answer of each camera, slot or tile.
 
     A picture is compared with the one that was *computed*, not with the one before it, so that a slow drift
     adds up and is noticed. The largest change counts, not the mean, since one car that drives through a still

@@ -30,7 +30,7 @@ NEAR = 0.03
 
 
 class Prune(Step):
-    """Removes whole channels, hidden units and heads of attention, and computes the batch statistics anew.
+    """Step that removes channels, hidden units and heads of attention, and computes batch statistics anew.
 
     What is left is an ordinary, narrower network that needs no masks and no library. It is less accurate at
     first, until a `Recover` trains it. Channels that reach the outputs stay, as do those that a LayerNorm

@@ -31,7 +31,9 @@ def seeded(seed: int) -> Iterator[None]:
 def training_batches(
     module: LightningModule, data: LightningDataModule, count: int, seed: int
 ) -> list[dict[str, Any] | Any]:
-    """Returns the first batches of an epoch as `training_step` gets them on the CPU, labels or not; trains nothing.
+    """Returns the first batches of an epoch as `training_step` gets them on the CPU, labels or not.
+
+    Trains nothing.
 
     Args:
         module: Module whose hooks the batches go through. It stays as it is.

@@ -1,4 +1,7 @@
-"""Channels of a network that must be removed together, and what is left of its tensors then; by torch-pruning."""
+"""Channels of a network that must be removed together, and what is left of its tensors then.
+
+By torch-pruning.
+"""
 
 import warnings
 from collections.abc import Iterable, Iterator

@@ -30,7 +30,10 @@ def attentions(network: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
 
 @contextmanager
 def opaque(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
-    """Hides layers from tracing inside the block; notes their inputs, whose channels must stay like those of outputs."""
+    """Hides layers from tracing inside the block.
+
+    Notes their inputs, whose channels must stay like those of outputs.
+    """
     ends, layers = list[Tensor](), list(layers)
 
     def closed(inner: Any, *args: Any, **kwargs: Any) -> Any:

@@ -14,7 +14,9 @@ from lkd.edge.extra import optional
 
 
 class Quantize(Step):
-    """int8 after training (PTQ): without training; ranges of activations are found on the camera's unlabeled frames.
+    """int8 after training (PTQ): without training.
+
+    Ranges of activations are found on the camera's unlabeled frames.
 
     Output layers stay float: in a detector, the convolutions that give its raw outputs, and all that decodes
     them.

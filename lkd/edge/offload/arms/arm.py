@@ -30,7 +30,7 @@ class Samples(NamedTuple):
 
     @property
     def truth(self) -> list[Answer]:
-        """Returns the labels as answers for a `Trial`."""
+        """Labels as answers for a `Trial`."""
         return [{"label": np.array([label])} for label in self.y.tolist()]
 
 

@@ -17,7 +17,7 @@ from lkd.edge.offload.trial import Conditions
 
 
 class EarlyExit(ExitArm):
-    """Saves work of the device, with a row for each budget of mean MACs, and one for a metric to reach.
+    """Arm that saves work of the device, with a row for each budget of mean MACs, and one for a metric.
 
     Thresholds, one for each exit, are chosen on validation data with their labels. The rows show the test
     data, with the MACs that they really took.

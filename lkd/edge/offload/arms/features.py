@@ -58,7 +58,7 @@ class Sent(NamedTuple):
 
 
 class Features:
-    """Sends the output of a function as features.
+    """Output of a function, sent as features.
 
     Args:
         bits: Bits of each number.

@@ -17,7 +17,7 @@ from lkd.edge.offload.trial import Conditions
 
 
 class SentExit(ExitArm):
-    """Saves the server's work, and accuracy if the link fails, since the exit's answer exists. One row for each share.
+    """Arm that saves the server's work, and accuracy if the link fails, since the exit has an answer.
 
     The threshold of each share is chosen on validation data, whose labels are not read; the rows say what was
     really sent of the test data. What is sent is the map that the exit saw, quantized. The server has the

@@ -9,7 +9,7 @@ from lkd.edge.offload.task import Task
 
 
 class Gate(ABC):
-    """Scores units by what the device knows of them; the highest are sent.
+    """Gate that scores units by what the device knows of them; the highest are sent.
 
     Attributes:
         name: Name of its rows in the report.

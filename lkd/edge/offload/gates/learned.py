@@ -13,7 +13,7 @@ from lkd.edge.offload.task import Judge, Task
 
 
 class Learned(Gate):
-    """Estimates the gain of sending a unit by ridge regression: the usual gain at its place, times today's difference.
+    """Gate that estimates the gain of sending a unit by ridge regression, from the usual gain at its place.
 
     `gain = b + m (w_0 + sum_j w_j (x_j + s_j) / (M_j + s_j))`, with the student's features x, their means M
     at this camera and unit, the mean gain m there, and the features' standard deviations s. With one place

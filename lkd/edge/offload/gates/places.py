@@ -28,5 +28,8 @@ class PlaceMeans:
             self.means[str(name)] = values[names == name].mean(0)
 
     def __call__(self, cameras: Sequence[str]) -> Array:
-        """Returns the means at each sample's camera, shaped as `values`; the mean over all for an unknown camera."""
+        """Returns the means at each sample's camera, shaped as `values`.
+
+        The mean over all for an unknown camera.
+        """
         return np.stack([self.means.get(name, self.mean) for name in cameras])

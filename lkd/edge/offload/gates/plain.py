@@ -10,7 +10,7 @@ from lkd.edge.offload.task import Judge, Task
 
 
 class Random(Gate):
-    """Draws random scores.
+    """Gate that draws random scores.
 
     Args:
         seed: Seed of the draw.
@@ -45,7 +45,7 @@ class CameraMean(Gate):
 
 
 class Oracle(Gate):
-    """Knows the labels: scores each unit by the change of the metric if this unit alone is sent.
+    """Gate that knows the labels, and scores each unit by the change of the metric if this unit alone is sent.
 
     It bounds what a gate can reach, and cannot be used in operation.
 

@@ -8,7 +8,7 @@ PENALTIES: Array = np.logspace(-2, 5, 29)
 
 
 class Ridge:
-    """Minimizes `|y - b - Z w|^2 + penalty |w|^2` over the standardized columns Z of x.
+    """Regression that minimizes `|y - b - Z w|^2 + penalty |w|^2` over the standardized columns Z of x.
 
     The residual of a row that is left out is `e_i / (1 - h_i)`, with the residual e of the fit on all rows
     and the diagonal h of the hat matrix (Hastie, Tibshirani, Friedman, "The Elements of Statistical

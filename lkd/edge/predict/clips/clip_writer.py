@@ -17,7 +17,7 @@ _CODECS = {"libx264": {"preset": "veryfast", "crf": "23"}, "mpeg4": {"qscale": "
 
 
 class ClipWriter:
-    """Writes frames into an MP4 (H.264, or MPEG-4 where that cannot be encoded).
+    """Writer of frames into an MP4 (H.264, or MPEG-4 where that cannot be encoded).
 
     The file stays readable if the program is killed; `close`, or the end of a `with` block, makes a common
     MP4 of it.

@@ -26,7 +26,10 @@ class Clock:
         self._last = 0.0
 
     def __call__(self, number: int, stamp: float | None) -> float | None:
-        """Returns the time of frame `number` with the timestamp `stamp` in seconds; None if neither tells it."""
+        """Returns the time of frame `number` with the timestamp `stamp` in seconds.
+
+        None if neither tells it.
+        """
         if stamp is None:
             return number / self.rate if self.rate else None
         if self._start is None:

@@ -14,7 +14,7 @@ LONGEST = 30.0
 
 
 class Joining:
-    """Opens a clip or stream, and opens it again after it breaks off.
+    """Connection to a clip or stream that opens it again after it breaks off.
 
     Args:
         path: A file, or the address of a stream.

@@ -13,7 +13,7 @@ STEP = 0.2
 
 
 class Latest:
-    """Decodes a stream in a thread of its own, and holds the newest frame.
+    """Thread that decodes a stream, and holds the newest frame.
 
     Args:
         joining: How the stream is joined again when it breaks off.

@@ -14,7 +14,7 @@ from lkd.edge.predict.parking.truth import Truth
 
 
 class CarPark:
-    """Writes `occupancy.csv` and `changes.csv`, and measures, frame after frame.
+    """Writer of `occupancy.csv` and `changes.csv`, which also measures, frame after frame.
 
     Args:
         folder: Folder to write into.
@@ -44,5 +44,5 @@ class CarPark:
         return {"slots": len(self.occupancy.busy), "free": self.occupancy.free, **self.score.figures()}
 
     def close(self) -> None:
-        """Closes both tables."""
+        """Closes both of the tables."""
         self.files.close()

@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
 
 class Occupancy:
-    """Follows the slots of one camera.
+    """States of the slots of one camera.
 
     A free slot becomes busy when its box covers at least `up` of it, and a busy one free when that is less
     than `down` (see `lkd.edge.predict.parking.fill`); in between it keeps its state. The state changes once
@@ -136,7 +136,10 @@ class Occupancy:
         return shares >= np.where(self.busy, self.down, self.up), shares
 
     def _cars(self, found: Found) -> Floats:
-        """Returns boxes `(N, 4)` of the classes that count; a box found for two classes is one car and fills one slot."""
+        """Returns boxes `(N, 4)` of the classes that count.
+
+        A box found for two classes is one car and fills one slot.
+        """
         boxes, scores = (
             np.asarray(found["boxes"], np.float64).reshape(-1, 4),
             np.asarray(found["scores"], np.float64),

@@ -13,7 +13,7 @@ STATES = ("free", "busy")
 
 
 class OccupancyFiles:
-    """Writes each frame's occupancy and each change, and closes the files at the end of a `with` block.
+    """Writer of each frame's occupancy and each change, which closes its files at the end of a `with` block.
 
     `occupancy.csv` has a row for each frame: source, frame, time, slots, busy, free. `changes.csv` has a row
     for each change: source, frame, time, slot, from, to. Times are in seconds, to the millisecond, and empty
@@ -49,7 +49,7 @@ class OccupancyFiles:
             _row(self._files[1], [*start, change.slot, STATES[not change.busy], STATES[change.busy]])
 
     def close(self) -> None:
-        """Closes both tables."""
+        """Closes both of the tables."""
         for file in self._files:
             file.close()
 

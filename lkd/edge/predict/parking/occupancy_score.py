@@ -6,7 +6,7 @@ from lkd.edge.predict.parking.truth import Truth
 
 
 class OccupancyScore:
-    """Counts frames, with the truth or without.
+    """Figures of an occupancy over many frames, with the truth or without.
 
     Args:
         occupancy: The occupancy that is measured.

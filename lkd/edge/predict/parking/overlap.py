@@ -10,7 +10,10 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 def stacked(polygons: Sequence[Floats]) -> Floats:
-    """Stacks polygons of any number of points as one array `(S, P, 2)`; shorter ones repeat their last point."""
+    """Stacks polygons of any number of points as one array `(S, P, 2)`.
+
+    Shorter ones repeat their last point.
+    """
     longest = max(len(polygon) for polygon in polygons)
     return np.stack([np.pad(one, ((0, longest - len(one)), (0, 0)), "edge") for one in polygons])
 

@@ -46,7 +46,9 @@ class Reuse:
 
 
 def read(text: str) -> Reuse:
-    """Reads `{distance: 16, ttl_s: 60}`, with or without braces and quotes; other settings have their defaults.
+    """Reads `{distance: 16, ttl_s: 60}`, with or without braces and quotes.
+
+    Other settings have their defaults.
 
     Raises:
         ValueError: For an unknown name, or a value of another kind.

@@ -39,7 +39,7 @@ def ratio(same: float, of: float) -> float:
 
 
 class Audits:
-    """Draws hits that are computed all the same, and stops reuse for cameras with wrong answers.
+    """Audits of hits, which are drawn and computed all the same; reuse stops for cameras with wrong answers.
 
     Args:
         share: Share of the hits, in [0, 1].

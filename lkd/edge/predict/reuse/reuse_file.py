@@ -8,7 +8,7 @@ from lkd.edge.predict.tables import Rows, seconds
 
 
 class ReuseFile:
-    """Writes a row for each frame: camera, kind of answer, largest and mean change, age, and agreement if audited.
+    """Writer of a row for each frame: camera, kind of answer, changes, age, and agreement if audited.
 
     Args:
         folder: Folder to write into.
@@ -33,5 +33,5 @@ class ReuseFile:
         self.rows.add([[frame.source, frame.number, seconds(frame), row.camera, row.how, *cells]])
 
     def close(self) -> None:
-        """Closes `reuse.csv`."""
+        """Closes the file `reuse.csv`."""
         self.rows.close()

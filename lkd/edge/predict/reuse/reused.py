@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 class Reused:
-    """Answers frames as a `Predictor` does, with an earlier answer while the scene stands still.
+    """Predictor that answers with an earlier answer while the scene stands still.
 
     The result of an audit is given out. It replaces the kept answer only where the two do not agree. So with
     all hits audited, the report says what reuse would have cost, and no answer is wrong.

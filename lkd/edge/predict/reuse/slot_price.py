@@ -9,7 +9,7 @@ from lkd.edge.predict.reuse.audits import Counts
 
 
 class SlotPrice:
-    """Counts audited frames.
+    """Counts of audited frames.
 
     Slots are compared as each frame by itself shows them, without waiting for a change to last.
 
@@ -45,7 +45,10 @@ class SlotPrice:
         return float(alike), len(pairs)
 
     def figures(self) -> dict[str, Any]:
-        """Returns shares of the audited frames' slots: equal ones, and right ones by reused and new boxes; None if unknown."""
+        """Returns shares of the audited frames' slots: equal ones, and right ones by reused and new boxes.
+
+        None if unknown.
+        """
         compared = self._compared
         return {
             "slots_alike": self._alike / self._all if self._all else None,
