@@ -31,7 +31,7 @@ def is_of_clients(module: LightningModule) -> bool:
 
 
 def taught(module: LightningModule) -> list[LightningModule]:
-    """Returns the modules that a distillation attaches to: the clients' in this process, or the module itself."""
+    """Returns the modules that a distillation attaches to: clients' in this process, or the module itself."""
     if isinstance(module, Federation) and not module.engine.capabilities.shares_memory:
         return []  # the clients work in other processes, and the callback is there too
     return module.students if isinstance(module, Federation | Students) else [module]
@@ -44,7 +44,7 @@ def running_terms(trainer: Trainer) -> list[tuple[str, Term]]:
 
 
 class Distillation(Callback):
-    """Callback that distills a teacher into the fitted module: `loss = alpha * L_student + sum_i w_i * term_i`.
+    """Callback that distills a teacher into a module: `loss = alpha * L_student + sum_i w_i * term_i`.
 
     Under a `lkd.federated.Federation` it attaches to the module which the clients train, each with the same
     teacher; adapters stay with the client.
@@ -203,7 +203,7 @@ class Distillation(Callback):
                     parameter.grad.copy_(cast(Tensor, mean))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Checks the losses of the epoch's steps, and logs how often a `CachedTeacher` had its answer stored."""
+        """Checks the losses of the epoch's steps, and logs how often a `CachedTeacher` knew the answer."""
         look_back(pl_module)
         views = getattr(getattr(trainer, "datamodule", None), "views_per_image", None) or 1
         enough = views + (4 if is_of_clients(pl_module) else 1)  # rounds take other clients

@@ -39,7 +39,7 @@ class Everywhere:
 
 
 def shared_batches(trainer: Trainer, part: Part) -> Iterable[Any] | None:
-    """Returns validation or test data of the datamodule (the first of several loaders), or None without any."""
+    """Returns validation or test data of the datamodule (the first of several loaders), or None."""
     data: Any = cast(Any, trainer).datamodule
     name = f"{part}_dataloader"
     if data is None or not overrides(data, name):

@@ -81,7 +81,7 @@ class HeadReport(Callback):
             print_table(means(self.rows), "Heads, mean over the clients")
 
     def measure(self, trainer: Trainer, federation: Federation) -> list[Row]:
-        """Returns a row for each client and head, equal on all ranks: `client`, `head`, `beta_priv`, `beta_sh`."""
+        """Returns a row for each client and head on all ranks: `client`, `head`, `beta_priv`, `beta_sh`."""
         data = cast(Any, trainer).datamodule
         private = torch.from_numpy(data.label_counts())
         loader = data.val_dataloader() if self.part == "val" else data.test_dataloader()

@@ -102,7 +102,7 @@ class MeanTeacher(Distillation):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restores the average, or starts it from the checkpoint's weights if the checkpoint has no average."""
+        """Restores the average, or starts it from the weights of a checkpoint without one."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
         if trainer.state.fn == "fit":
             self._average = checkpoint.get(KEY)

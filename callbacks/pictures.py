@@ -75,7 +75,7 @@ def curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def over_rounds(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draws losses, other validation metrics and cache rates in rows, over rounds on the left, bytes on the right.
+    """Draws losses, other metrics and cache rates in rows, over rounds on the left, over bytes on the right.
 
     Args:
         history: One mapping for each round: `round`, `bytes` that have traveled so far, `failures` of

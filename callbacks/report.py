@@ -28,7 +28,7 @@ COLUMNS = {"precision": "Precision", "recall": "Recall", "map50": "mAP50", "map"
 
 
 class DetectionReport(Callback):
-    """Callback that measures teacher and student on each camera of the test data, and writes tables and pictures.
+    """Callback that measures teacher and student on each camera, and writes tables and pictures.
 
     Writes into the folder `report/` of the run: `table.csv` and `table.md` (Role x camera x Precision,
     Recall, mAP50, mAP50-95; precision and recall at the best F1), one picture for each camera with truth,

@@ -117,5 +117,5 @@ def _nodes(algorithm: Algorithm, population: int, names: Sequence[str] | None) -
 
 
 def _clients(trainer: Trainer) -> Sequence[str] | None:
-    """Returns the clients' names, if the train loader's data knows them, as a `FederatedDataModule`'s does."""
+    """Returns the clients' names, if the training data knows them, as a `FederatedDataModule`'s does."""
     return getattr(getattr(trainer.train_dataloader, "dataset", None), "names", None)

@@ -11,7 +11,7 @@ from lkd.losses import Term
 
 
 class WeightRamp(Callback):
-    """Callback that multiplies the weights of the terms of a running `Distillation` by a factor that rises to 1.
+    """Callback that raises the weights of the terms of a running `Distillation` to their full values.
 
     In epoch (or step) i of n, counted from 1, the factor is `min(i / n, 1)` for `"linear"`, and `exp(-5 (1 -
     min(i / n, 1))²)` for `"sigmoid"`. It is a function of Lightning's own counts and of nothing else, so a

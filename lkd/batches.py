@@ -110,7 +110,7 @@ def entry(batch: Any, key: str | int, argument: str, why: str = "") -> Any:
 
 
 def begins_with_labels(batch: Sequence[Any]) -> bool:
-    """Returns whether a tuple begins with class numbers, or one-hot classes, and continues with what looks like inputs.
+    """Returns whether a tuple begins with class numbers or one-hot classes, before what looks like inputs.
 
     Example:
         >>> import torch

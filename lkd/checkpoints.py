@@ -150,7 +150,7 @@ def load_client(
 
 
 def own_models(path: str) -> dict[int, int]:
-    """Returns the clients whose models in a federation's checkpoint differ from the server's: id -> architecture.
+    """Returns the clients of a federation's checkpoint with models of their own: id -> architecture.
 
     They differ where layers are personal, where there are several architectures, or where no weights are
     shared; in the last case, clients that have not trained yet are left out. Empty where all clients have the

@@ -113,7 +113,7 @@ def own_sentence(error: BaseException | None) -> str | None:
 
 
 def others_sentence(error: BaseException) -> str | None:
-    """Returns the message of Lightning or the system, if it is about the machine or the configuration and not code."""
+    """Returns the message of Lightning or the system, if it is about machine or configuration, not code."""
     if isinstance(error, OSError) and error.errno in _FULL_OR_CLOSED:
         return f"{error.filename or 'a file'} cannot be written or read: {error.strerror}."
     if type(error).__name__ == "MisconfigurationException":
@@ -132,7 +132,7 @@ def others_sentence(error: BaseException) -> str | None:
 
 
 def _origin(error: BaseException) -> tuple[str, bool]:
-    """Returns the module that an error comes from, and whether a `raise` statement there made it, not a call."""
+    """Returns the module that an error comes from, and whether a `raise` statement there made it."""
     last = error.__traceback__
     if last is None:
         return "", False

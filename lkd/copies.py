@@ -16,7 +16,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Held(NamedTuple):
-    """An entry of a module: in `owner` (itself, a submodule, or a dict, list or tuple of theirs) under `key`."""
+    """An entry of a module, in `owner` (a module, or a dict, list or tuple of one) under `key`."""
 
     owner: Any
     key: Any
@@ -76,7 +76,7 @@ def copied(module: M, argument: str) -> M:
 
 
 def held_by(module: nn.Module) -> Iterator[Held]:
-    """Yields all that a module, its submodules and their dicts, lists and tuples hold, without these containers.
+    """Yields all that a module, its submodules and their dicts, lists and tuples hold, without containers.
 
     Args:
         module: The module.

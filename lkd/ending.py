@@ -1,4 +1,4 @@
-"""Early ends of a run of the command line: by a signal, at a safe point, with a checkpoint and a hint to continue."""
+"""Early end of a command's run: by a signal, at a safe point, with a checkpoint and a hint to continue."""
 
 import os
 import shlex
@@ -109,7 +109,7 @@ class Ending(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Ends the run, if asked, at the safe point: the last step is complete, and no gradients are accumulated."""
+        """Ends the run, if asked, at a safe point: between steps, without accumulated gradients."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._end_if_asked(trainer)
 

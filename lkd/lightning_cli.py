@@ -184,7 +184,7 @@ class CLI(LightningCLI):
         return trainer
 
     def before_fit(self) -> None:
-        """Checks test data and metrics first, and hides the warning about layers that were put in eval mode on purpose."""
+        """Adds the checks before a fit, and hides the warning about layers in eval mode if they should be."""
         check_folders(self.trainer)
         goes_on = self.config["fit"].get("ckpt_path")
         if goes_on and Path(goes_on).is_file():
@@ -242,7 +242,7 @@ class CLI(LightningCLI):
     after_test = after_predict = after_validate
 
     def before_predict(self) -> None:
-        """Writes the predictions unless a callback of the config does, and keeps them in memory only if asked."""
+        """Writes the predictions, unless a callback of the config does, and keeps none unless asked."""
         options = self.config_init["predict"]
         options["return_predictions"] = bool(options["return_predictions"])
         trainer: Any = self.trainer

@@ -1,4 +1,4 @@
-"""Weights & Biases for runs of lkd: one row for each round of a federation, and one group for the runs of a method."""
+"""Weights & Biases for lkd: one row for each round of a federation, one group for a method's runs."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Times at which a training step reads the values of its tensors: at once in its first batch, later now and then.
+"""Times at which a training step reads values of its tensors: in its first batch, then now and then.
 
 Reading waits for the device, and is not possible under `torch.func.vmap`, so a step that reads can neither
 run ahead of the device nor be stacked over clients. A step hands its checks to `later`. Outside of a
@@ -41,7 +41,7 @@ class _Waiting:
             refuse(values)
 
     def explain(self) -> None:
-        """Runs the open checks after a failed step, as they may explain it, unless the device itself has failed."""
+        """Runs the open checks after a failed step, as they may explain it, unless the device has failed."""
         with contextlib.suppress(RuntimeError):
             self.look()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def children(value: Any) -> dict[Any, Any] | None:
-    """Returns the entries of a dict, tuple, list or dataclass by key, place or name, or None for anything else.
+    """Returns the entries of a dict, tuple, list or dataclass by key, place or name, or else None.
 
     Example:
         >>> children(("a", "b")), children(3)

@@ -71,7 +71,7 @@ class Outermost:
         return follow
 
     def used(self, output: Any, loss: Any) -> str | None:
-        """Returns the layer without weights between an output and a loss, as `act` in `loss(self.act(self.net(x)))`.
+        """Returns the layer without weights before a loss, as `act` in `loss(self.act(self.net(x)))`.
 
         Args:
             output: Output of the outermost layer.

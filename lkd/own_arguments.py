@@ -1,4 +1,4 @@
-"""Hyperparameters of nested Lightning objects in a config, which are their own and not those of the outermost one."""
+"""Hyperparameters of nested Lightning objects in a config: their own, not the outermost object's."""
 
 import inspect
 import sys
@@ -75,7 +75,7 @@ def make(class_type: type, *args: Any, applied_instantiation_links: dict[str, An
 
 
 class _Given(dict[str, Any]):
-    """Arguments for `save_hyperparameters`: the config's, and those of the calling class that the config's class lacks.
+    """Arguments for `save_hyperparameters`: the config's, and others that the calling class takes.
 
     LightningCLI leaves the latter out, so that `save_hyperparameters` in a base class would not find the
     base's own arguments.
@@ -99,7 +99,7 @@ class _Given(dict[str, Any]):
 
 
 class _Hparams(AttributeDict):
-    """Hyperparameters with inherited ones that can be read but are not saved, as they could not make the class again."""
+    """Hyperparameters, with inherited ones that can be read but are not saved."""
 
     def __init__(self, saved: dict[str, Any], inherited: dict[str, Any]) -> None:
         super().__init__({key: value for key, value in saved.items() if key not in inherited})

@@ -1,4 +1,4 @@
-"""The parser of the command line: a mistake gets one sentence with similar names, instead of pages of usage."""
+"""The parser of the command line: a mistake gets one sentence with similar names, not pages of usage."""
 
 import argparse
 import difflib
@@ -23,7 +23,7 @@ _NOISE = re.compile(
 
 
 def _load(text: str) -> Any:
-    """Loads YAML in which None is null too, since the parser passes null on to nested options as Python's text."""
+    """Loads YAML in which None is null too, as the parser passes null on to nested options as None."""
     return _without_none(get_loader("yaml")(text))
 
 

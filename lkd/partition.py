@@ -1,4 +1,4 @@
-"""The verb `partition`: which client holds what, as a table, a CSV and a picture, without a model or training."""
+"""The verb `partition`: which client holds what, as a table, a CSV and a picture, without training."""
 
 import csv
 from collections.abc import Sequence
@@ -102,7 +102,7 @@ def save(clients: Sequence[Row], path: Path) -> None:
 
 
 def save_masks(drawn: Any, path: Path) -> None:
-    """Writes a line for every training sample: client, row, 0 or 1 for every modality, 1 for a wrong label."""
+    """Writes a line for every training sample: client, row, 0 or 1 per modality, 1 for a wrong label."""
     columns = [drawn.client, drawn.row, *drawn.present.T, drawn.flipped]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

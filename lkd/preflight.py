@@ -52,7 +52,7 @@ class Preflight(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuses to resume a distilled run without its distillation, whose adapters its optimizer has trained."""
+        """Refuses to resume a run without its distillation, whose adapters the optimizer has trained."""
         distilled = any(isinstance(callback, Distillation) for callback in cast(Any, trainer).callbacks)
         if trainer.state.fn == "fit" and ADAPTERS in checkpoint and not distilled:
             raise ValueError(
@@ -110,7 +110,7 @@ def check_test_data(data: LightningDataModule, module: LightningModule, trainer:
 
 
 def check_folders(trainer: Trainer) -> None:
-    """Refuses folders of loggers and callbacks (`dirpath`, `folder`) that are no folders and cannot become any.
+    """Refuses folders of loggers and callbacks (`dirpath`, `folder`) that cannot be folders.
 
     Raises:
         OSError: If there is such a folder; the message names it and its owner.

@@ -1,4 +1,4 @@
-"""What pruning left of a network's layers: kept in a checkpoint beside the weights, and restored before them."""
+"""What pruning left of a network's layers, kept in a checkpoint and restored before the weights."""
 
 import math
 import types

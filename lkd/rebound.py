@@ -6,7 +6,7 @@ from typing import Any
 
 
 def rebound(value: Any, memo: dict[int, Any]) -> Any:
-    """Returns a function or weak reference over copies of what it refers to, or itself if nothing of it was copied.
+    """Returns a function or weak reference over copies of what it refers to, or itself without copies.
 
     Args:
         value: Anything; other values stay as they are.

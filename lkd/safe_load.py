@@ -1,4 +1,4 @@
-"""Reading of torch files by strangers: tensors, numbers and text alone, whatever else this process has allowed."""
+"""Reading of untrusted torch files: tensors, numbers and text alone, whatever else is allowed."""
 
 import pickle
 import threading
@@ -14,7 +14,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 def load(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
-    """Loads what `torch.load(path, weights_only=True)` gives on the CPU, with only torch's own list of safe classes.
+    """Loads a file like `torch.load(path, weights_only=True)` on the CPU, with torch's own safe classes.
 
     Libraries add classes to torch's list for the life of a process (Ultralytics does, for each file that it
     reads), and every later `weights_only=True` would take them too.
@@ -44,7 +44,7 @@ def holds_objects(error: Exception, path: str | Path) -> bool:
 
 @contextmanager
 def only_tensors(allowed: Sequence[Any] = ()) -> Iterator[None]:
-    """Limits torch's list of safe classes inside the block to its own and `allowed`, and restores it after it."""
+    """Limits torch's safe classes inside the block to its own and `allowed`, and restores them after it."""
     with _ONE_AT_A_TIME:
         added = torch.serialization.get_safe_globals()
         torch.serialization.clear_safe_globals()

@@ -1,4 +1,4 @@
-"""The server's model of a federation, for code that must not import federations and knows them by their attributes."""
+"""The server's model of a federation, for code that must not import federations."""
 
 from typing import Any
 

@@ -24,7 +24,7 @@ class Space(NamedTuple):
 
 
 def read_camera(path: Path) -> Iterator[tuple[str, int, tuple[float, float, float, float]]]:
-    """Yields file and line, number and box (x1, y1, x2, y2 in pixels of `SENSOR`) of each slot of a `cameraN.csv`.
+    """Yields place, number and box (x1, y1, x2, y2 in pixels of `SENSOR`) of each slot of a `cameraN.csv`.
 
     Raises:
         ValueError: for text that is no number, a box without area, or a repeated slot; the message names file

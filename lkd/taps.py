@@ -224,7 +224,7 @@ class Taps:
         return Call(*self._as_it_was(ran.given, ran.given.value, ran.key, "given", address))
 
     def input(self, address: str) -> Any:
-        """Returns the layer's first tensor input, or else the first dict, which is the input of several modalities.
+        """Returns the layer's first tensor input, or else the first dict, as with several modalities.
 
         Raises:
             ValueError: If the layer did not run, or had neither.
@@ -250,5 +250,5 @@ class Taps:
         return self._as_it_was(ran.gave, part, ran.key, "gave", address)
 
     def read_through(self, loss: Any) -> str | None:
-        """Returns the layer without weights between the model's output and a loss, or None if there is none."""
+        """Returns the layer without weights between the model's output and a loss, or None without one."""
         return self._outermost.used(self._ran[""].gave.value, loss) if "" in self._ran else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def read_text(path: Path) -> str:
-    """Reads a file, which may be gzipped (`.gz`): UTF-8, with or without a byte-order mark, or UTF-16 with one.
+    """Reads a file, which may be gzipped (`.gz`), as UTF-8, or as UTF-16 with a byte-order mark.
 
     Raises:
         ValueError: if it is neither, or damaged; the message names the file, and the line.

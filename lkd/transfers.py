@@ -1,4 +1,4 @@
-"""Transfer of a batch to the device with the hooks of data module and module, where no Trainer loop does it."""
+"""Transfer of a batch to the device with the hooks of data module and module, outside of Trainer loops."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ def hooks_of(owner: LightningModule | LightningDataModule | None) -> list[str]:
 
 
 def through_data(batch: Any, data: LightningDataModule, trainer: Trainer) -> Any:
-    """Applies the data module's part of a transfer: its hooks, in the Trainer's precision and on its device."""
+    """Applies the data module's part of a transfer: its hooks, the Trainer's precision and device."""
     batch = data.on_before_batch_transfer(trainer.precision_plugin.convert_input(batch), 0)
     batch = data.transfer_batch_to_device(batch, trainer.strategy.root_device, 0)
     return data.on_after_batch_transfer(batch, 0)
@@ -73,7 +73,7 @@ def check_hooks(module: LightningModule, trainer: Trainer) -> None:
 
 @contextmanager
 def stage(trainer: Trainer, name: Literal["training", "validating", "testing"]) -> Iterator[None]:
-    """Makes the Trainer's state `training`, `validating` or `testing` inside the block, as hooks ask for it."""
+    """Makes the Trainer's state `training`, `validating` or `testing` inside the block, for hooks."""
     before = trainer.state.stage
     setattr(trainer, name, True)
     try:

@@ -27,7 +27,7 @@ def check(
     option: str = "trust=[{!r}]",
     config: Any = None,
 ) -> None:
-    """Refuses hyperparameters of a file that would run code other than lkd's, torch's and what is imported already.
+    """Refuses hyperparameters of a file that would run code other than lkd's, torch's and imported code.
 
     A file may name: modules, optimizers and schedulers of lkd, torch, torchvision, torchmetrics and
     Lightning; the user's own modules that are imported already; what the present config names; and what
@@ -81,7 +81,7 @@ def _is_trusted(name: str, trust: Sequence[str]) -> bool:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """Yields what a parser would look up as a class, function or config, at any depth and in files that are named."""
+    """Yields what a parser would look up as a class, function or config, at any depth and in named files."""
     if isinstance(value, dict):
         for key, each in value.items():
             if key in ("class_path", "_class_path", "recipe") and isinstance(each, str):
@@ -101,7 +101,7 @@ def _names(value: Any) -> Iterator[str]:
 
 
 def _looks_like_code(text: str) -> bool:
-    """Returns whether a text is the dotted name of something that can be called, or of a module not yet imported."""
+    """Returns whether a text is the dotted name of something callable, or of a module not yet imported."""
     if _DOTTED.fullmatch(text) is None:
         return False
     module, _, name = text.rpartition(".")
@@ -116,7 +116,7 @@ def _looks_like_code(text: str) -> bool:
 
 
 def _file(text: str) -> Any:
-    """Returns what a parser reads from a text that is the path of a file: YAML of a nested object, if it is that."""
+    """Returns what a parser reads from a text that is a file's path: YAML of a nested object."""
     try:
         path = Path(text)
         if not path.is_file() or path.stat().st_size > 1_000_000:
@@ -144,6 +144,6 @@ def _is_known(name: str) -> bool:
 
 
 def _is_installed(package: str) -> bool:
-    """Returns whether a package is installed and not the user's own: its classes may read files and addresses."""
+    """Returns whether a package is installed, whose classes may read files, and not the user's own."""
     file = getattr(sys.modules.get(package), "__file__", None) or ""
     return any(folder in file for folder in ("site-packages", "dist-packages"))

@@ -1,4 +1,4 @@
-"""`SupervisedTwin`: the same student trained on labels, beside a run in which a teacher replaces the labels."""
+"""`SupervisedTwin`: the same student trained on labels, beside a run taught by a teacher."""
 
 import logging
 import shutil
@@ -58,7 +58,7 @@ def _train(path: Path, run: Path) -> None:
 
 
 def _trained(checkpoint: Any, twin: dict[str, Any]) -> Path | None:
-    """Returns the folder of the resumed run's twin, if it is complete and of the same configuration, or None."""
+    """Returns the folder of the resumed run's twin, if it is complete and equally configured, or None."""
     if checkpoint is None:
         return None
     for run in Path(checkpoint).absolute().parents[:2]:

@@ -75,7 +75,7 @@ class CheckpointVerb(Verb):
     """A verb that takes the model of a checkpoint, which `make_model` makes without its weights."""
 
     def _parse_ckpt_path(self) -> None:
-        """Takes the model's hyperparameters from the checkpoint, over the configuration, as Lightning's verbs do."""
+        """Takes the model's hyperparameters from the checkpoint, as Lightning's verbs do."""
         path = self.config["ckpt_path"]
         if path is None or not Path(path).is_file():
             raise FileNotFoundError(

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 def keep_last(trainer: Trainer) -> None:
-    """Makes a run keep `last.ckpt`, too: as a link if a `ModelCheckpoint` saves the last anyway, else as a file.
+    """Makes a run keep `last.ckpt`, too: a link if a `ModelCheckpoint` saves the last anyway, else a file.
 
     If one has `save_last`, or saves to a place without links, nothing is changed.
     """
@@ -65,7 +65,7 @@ def tell(trainer: Trainer, next_command: str | None = None) -> None:
 
 
 def predictions(trainer: Trainer) -> Path:
-    """Returns the folder for predictions: `predict` beside the versions of its first logger, or in its root without one."""
+    """Returns the folder for predictions: `predict` beside its first logger's versions, or in its root."""
     logger = next(iter(trainer.loggers), None)
     root = Path((logger and logger.save_dir) or trainer.default_root_dir)
     return root / str((logger and logger.name) or "") / "predict"

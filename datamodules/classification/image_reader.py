@@ -95,7 +95,7 @@ class ImageFiles(Sequence[Tensor]):
         )
 
     def _check_classes(self) -> None:
-        """Refuses class folders of one name in different places below their part, since the name is the class."""
+        """Refuses class folders of one name in different places of a part, since the name is the class."""
         folders: dict[str, PurePosixPath] = {}
         for path in self.paths:
             folder = PurePosixPath(*path.parts[_part(path) : -1])

@@ -1,4 +1,4 @@
-"""Synthetic(alpha, beta): the heterogeneous softmax-regression task on which FedProx and FedNova were measured."""
+"""Synthetic(alpha, beta): the heterogeneous softmax-regression task of FedProx and FedNova."""
 
 from typing import Any
 

@@ -24,7 +24,7 @@ STATISTICS = {
 
 
 class TorchvisionData(ImageDataModule):
-    """A classification set of torchvision, or one of yours with its interface, in its official train and test parts.
+    """A classification set of torchvision, or your own with its interface, in its train and test parts.
 
     Sets that hold their images in an array `data`, as CIFAR and MNIST do, stay in memory as bytes. Images of
     other sets are read when they are needed, and resized to `image_size`.
@@ -148,7 +148,7 @@ def _class(name: str) -> type:
 
 
 def _images(dataset: Any, size: int | None) -> Tensor | Sequence[Tensor]:
-    """Returns all images (N, C, H, W) uint8 of a set that holds them in an array, else a sequence that reads them."""
+    """Returns all images (N, C, H, W) uint8 of a set with an array, else a sequence that reads them."""
     data = getattr(dataset, "data", None)
     if size is not None or not isinstance(data, Tensor | np.ndarray):
         return _Converted(dataset, size)

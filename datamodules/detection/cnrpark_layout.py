@@ -50,7 +50,7 @@ def full_frames(root: Path, left_out: LeftOut | None = None) -> list[Frame]:
 
 
 def slot_boxes(root: Path) -> dict[str, dict[int, Tensor]]:
-    """Returns for each camera the normalized boxes (4,) xyxy of its slots, from `cameraN.csv` (`SlotId,X,Y,W,H`)."""
+    """Reads the normalized boxes (4,) xyxy of each camera's slots in `cameraN.csv` (`SlotId,X,Y,W,H`)."""
     return {
         f"C{int(path.stem.removeprefix('camera'))}": _boxes_of_camera(path)
         for path in find(root, ["camera[0-9]*.csv"])
@@ -67,7 +67,7 @@ def _boxes_of_camera(path: Path) -> dict[int, Tensor]:
 
 
 def busy_boxes(root: Path, left_out: LeftOut | None = None) -> dict[tuple[str, str], Tensor]:
-    """Returns the normalized boxes (N, 4) xyxy of the busy slots, for every (camera, time) with a labeled slot.
+    """Returns normalized boxes (N, 4) xyxy of the busy slots, for each (camera, time) with a labeled slot.
 
     Raises:
         FileNotFoundError: if there is no list that says which slots are busy, or no `cameraN.csv`.

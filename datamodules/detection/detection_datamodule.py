@@ -21,7 +21,7 @@ from lkd.datamodules.samples.splits import Splits, by_time, check_fractions, pic
 
 
 class DetectionDataModule(LightningDataModule):
-    """Template of a detection data set: a subclass writes `frames()`, and `annotate()` if labels are kept apart.
+    """Template of a detection data set: a subclass writes `frames()` and, for separate labels, `annotate()`.
 
     Every camera's frames are split by time. Training batches are augmented and, by default, of one camera
     each; validation, test and prediction see whole frames in order, sorted by camera. Under DDP the training

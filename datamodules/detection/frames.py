@@ -45,7 +45,7 @@ class Frame:
 
 
 def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
-    """Reads what the teacher sees of a frame, (3, H', W') uint8, or `None` if that is the student's own `image`.
+    """Reads what the teacher sees of a frame, (3, H', W') uint8, or `None` if that is the student's `image`.
 
     Raises:
         ValueError: if the two pictures differ in shape, so that they cannot be aligned.

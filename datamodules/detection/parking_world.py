@@ -1,4 +1,4 @@
-"""The drawn car park: cameras with exact boxes of every car, drawn on this machine and read like CNRPark-EXT."""
+"""The drawn car park: cameras with exact boxes of every car, read like CNRPark-EXT."""
 
 import json
 from typing import Any, Literal

@@ -59,7 +59,7 @@ class PKLot(DetectionDataModule):
         self._left_out = LeftOut()
 
     def frames(self) -> list[Frame]:
-        """Lists all frames; the camera is the parking lot's id in the XML, so sequences may share a camera."""
+        """Lists all frames; the camera is the lot's id in the XML, so sequences may share a camera."""
         frames = []
         for folder in sorted(check_folder(self.root, "PKLot's <sequence>/frames").glob("*/frames")):
             for path in list_images(folder):

@@ -141,7 +141,7 @@ class RGBThermalFolder(DetectionDataModule):
         )
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
-        """Reads the label files; leaves out (and counts) frames without one or, if asked, with ignore regions."""
+        """Reads the label files; leaves out frames without one and, if asked, those with ignore regions."""
         labeled, missing, objects = [], [], 0
         for frame in frames:
             path = self._base / self.labels.format(**self._places[frame.path])

@@ -87,7 +87,7 @@ def _is_array(part: Any) -> bool:
 
 
 def _like_data(part: Any) -> bool:
-    """Returns whether it has numbered samples, as data sets of other libraries have without torch's `Dataset`."""
+    """Returns whether it has numbered samples, as other libraries' data sets have without a `Dataset`."""
     own = isinstance(part, type | str | list | tuple | dict)
     return not own and hasattr(type(part), "__getitem__") and hasattr(type(part), "__len__")
 

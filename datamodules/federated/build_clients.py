@@ -1,4 +1,4 @@
-"""Shards from a partition: a public share held out, rows dealt out, every client's own validation and test."""
+"""Shards from a partition: a public share held out, rows dealt out, each client's own val and test."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -27,7 +27,7 @@ def populate(
     seed: int,
     plan: ModalityPlan | None = None,
 ) -> tuple[Population, Columns]:
-    """Deals out the data set of a loader: public share first, then the clients' shards, then each client's own split.
+    """Deals out the data set of a loader: public share, then the clients' shards, then each client's split.
 
     Args:
         loader: the loader that makes the batches.
@@ -146,7 +146,7 @@ def check_filled(shards: Ragged, names: Sequence[str] | None) -> None:
 def split_each(
     shards: Ragged, columns: Columns, fractions: Sequence[float], rng: np.random.Generator
 ) -> dict[str, Ragged]:
-    """Splits every client's rows into train, val and test, by a column "time" if there is one, else at random.
+    """Splits every client's rows into train, val and test, by the column "time" if it exists, else at random.
 
     Rows of one client with the same time stay together, and the last ones test, as in `by_time`. So do rows
     of one group where there is a column "group", such as windows that overlap: a group's time is that of its

@@ -107,7 +107,7 @@ class ClientShard:
         return batching.shuffled(rows, seed)
 
     def train_places(self, seed: int) -> list[np.ndarray]:
-        """Returns, for each batch of `train_batches(seed)`, the places of its samples in `ordered_batches("train")`.
+        """Returns, for each batch of `train_batches`, its samples' places in `ordered_batches("train")`.
 
         Raises:
             ValueError: where batches hold samples of one camera or group only.

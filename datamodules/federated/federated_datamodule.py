@@ -185,7 +185,7 @@ class FederatedDataModule(Relay):
         return CohortLoader(sampler)
 
     def public_dataloader(self) -> DataLoader:
-        """Returns the public data in order, without labels: x of a pair (x, y), dicts without `lkd.batches.LABELS`.
+        """Returns public data in order, without labels: x of (x, y), or dicts without `lkd.batches.LABELS`.
 
         Raises:
             ValueError: if there are none.

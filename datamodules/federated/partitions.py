@@ -41,7 +41,7 @@ class Partition(ABC):
 
 
 def check_clients(clients: int | None, size: int, samples: int = 1) -> int:
-    """Returns the number of clients if it is given, at least one, and there are enough rows for all of them."""
+    """Returns the number of clients if it is given, is at least one, and there are rows for all of them."""
     if clients is None:
         raise ValueError("clients=None: this partition needs the number of clients.")
     expect(clients=clients, ge=1)

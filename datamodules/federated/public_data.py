@@ -59,7 +59,7 @@ class PublicData:
         return map(inputs, self._fetch(rows, batch_size))
 
     def whole(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
-        """Yields the same batches as the data set gives them, for a caller that knows which entries are inputs."""
+        """Yields the same batches as the data set gives them, for callers that know the inputs."""
         return self._fetch(rows, batch_size)
 
     def labeled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
@@ -77,11 +77,11 @@ class PublicData:
         return self._fetch(rows, batch_size)
 
     def carry_by(self, carry: Callable[[Any], Any]) -> None:
-        """Sends all batches, with their labels where they have some, through this function before they are given out."""
+        """Sends all batches, with labels if they have some, through this function before use."""
         self._batching.carry = carry
 
     def loader(self) -> DataLoader:
-        """Returns a loader of all inputs in order, as `batches` gives them, in batches of the data's own size."""
+        """Returns a loader of all inputs in order, as from `batches`, in batches of the data's own size."""
         tasks = self._batching.tasks(self._rows, self._batching.batch_size)
         # the hook that carries a batch to the device cannot do so from another process
         workers = self._batching.workers if self._batching.carry is None else {}
@@ -140,7 +140,7 @@ class _Inputs(Dataset[Any]):
 
 
 def open_public(data: LightningDataModule, batch_size: int | None = None) -> PublicData:
-    """Opens the training set of a data module that is set up, as in evaluation (its `plain` where it has one).
+    """Opens the training set of a data module that is set up, as in evaluation (its `plain`, if it exists).
 
     Args:
         data: any data module with one training loader over a map-style data set.

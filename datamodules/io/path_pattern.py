@@ -55,7 +55,7 @@ class PathPattern:
         return found and tuple(sorted(found.groupdict().items()))
 
     def base(self, root: Path) -> Path | None:
-        """Returns the folder, `root` or up to two below it, with files of this pattern: archives may unpack too deep."""
+        """Returns the folder with files of this pattern: `root`, or one up to two levels below."""
         for path in find(root, [self.glob]):
             base = path.parents[self.text.count("/")]
             if self.match(path.relative_to(base).as_posix()):

@@ -63,7 +63,7 @@ def by_time(
     rate: float,
     time: np.ndarray,
 ) -> np.ndarray:
-    """Returns the same where each modality is out for one stretch of a client's samples, a share `rate` of them.
+    """Returns the same where each modality is out for one stretch, a share `rate`, of a client's samples.
 
     Args:
         seed: seed of the draws, not negative.
@@ -117,7 +117,7 @@ def _draw(
     names: Sequence[str],
     count: int = 1,
 ) -> np.ndarray:
-    """Draws numbers (count, n, names) in [0, 1), each a function of the first four arguments and of one name alone."""
+    """Draws numbers (count, n, names) in [0, 1), each a function of the first four arguments and one name."""
     drawn = []
     for name in names:
         fixed = (np.full_like(row, number) for number in (source, zlib.crc32(name.encode())))

@@ -1,4 +1,4 @@
-"""A data set under a modality plan: each sample with what its client has, and with the label that it has there."""
+"""A data set under a modality plan: each sample with what its client has, and with the label there."""
 
 import copy
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ Level = Literal["sample", "client", "time"]
 
 
 class ModalityPlan:
-    """Which client owns which modalities, which of these its samples lack, and how many training labels are wrong.
+    """Plan of which client owns which modalities, which its samples lack, and how many labels are wrong.
 
     All draws depend on (seed, client, row of the sample, name of the modality) alone, and not on other
     samples, orders, batches or workers. Let A be the number of modalities that a sample could have, because

@@ -19,7 +19,7 @@ class Moments(NamedTuple):
 
 
 class ModalitySet(Dataset[tuple[dict[str, Any], Tensor]]):
-    """Samples (x, y), x a dict with one tensor for each modality: an index gives one, a list of indices a batch.
+    """Samples (x, y), x a dict of tensors by modality: an index gives one, a list of indices a batch.
 
     If some sample lacks a modality, x also has an entry "present": a dict with bools (B,) for each modality.
     What is absent is zeros.

@@ -1,4 +1,4 @@
-"""Patches of a car park as samples of several modalities: pictures of several sensors, a small one, and the context."""
+"""Patches of a car park as samples of several modalities: sensors' pictures, a small one, the context."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Batches from rows of a data set, as a DataLoader makes them, but without a DataLoader where that is slow."""
+"""Batches from rows of a data set as a DataLoader makes them, without a DataLoader where that is slow."""
 
 import copy
 import random
@@ -31,7 +31,7 @@ class Task(NamedTuple):
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Seeds the global random states of the CPU from `numbers` inside the block, and restores them after it."""
+    """Seeds the CPU's global random states from `numbers` inside the block, and restores them after it."""
     seed = np.random.SeedSequence(numbers).generate_state(1)[0].item()
     legacy: Any = np.random
     before = torch.get_rng_state(), legacy.get_bit_generator(), random.getstate()
@@ -240,7 +240,7 @@ class Batching(Dataset[Any]):
         return batches if self.carry is None else map(self.carry, batches)
 
     def _hire(self) -> Crew:
-        """Starts workers with a copy that does not refer to them: with a reference they would outlive the last user."""
+        """Starts workers with a copy that has no reference to them, which would keep them alive."""
         bare = copy.copy(self)
         bare.carry = None  # applied here, to what the workers return
         vars(bare).pop("_crew", None)
@@ -251,7 +251,7 @@ class Batching(Dataset[Any]):
         self._crew.dismiss()
 
     def _as_tensors(self) -> tuple[tuple[Tensor, ...] | None, Tensor | None, Callable[..., Any]]:
-        """Returns the tensors of a `TensorDataset` (or a subset of one), if collating them changes nothing."""
+        """Returns the tensors of a `TensorDataset` (or a subset of one), if collating changes nothing."""
         base, indices = self.dataset, None
         while type(base) is Subset:
             theirs = torch.as_tensor(np.asarray(base.indices))

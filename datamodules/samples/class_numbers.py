@@ -12,7 +12,7 @@ from lkd.server_model import server_model
 
 
 def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bool = True) -> None:
-    """Refuses labels beyond the `num_classes` of the Trainer's module, or of a federation's clients, and negative ones.
+    """Refuses negative labels, and those beyond the `num_classes` of the Trainer's module or its clients.
 
     lkd's modules accept no such label. In other modules `num_classes` and labels beyond it may mean something
     else, so there it is a warning. Negative labels, which their loss may ignore, are accepted there.

@@ -1,4 +1,4 @@
-"""Processes that fetch batches and stay: clients make many short passes, which take less time than a start."""
+"""Processes that fetch batches and stay, since a start takes longer than a client's short passes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
@@ -14,7 +14,7 @@ FEW = 64  # entries of a list or dict that are compared one by one
 
 
 class Crew:
-    """Worker processes for passes over tasks, which stay from one pass to the next, also from client to client.
+    """Worker processes for passes over tasks, which stay from pass to pass, also from client to client.
 
     They are started anew if an attribute of the data set (or of what it holds, such as its transforms) has
     changed since their start, so that batches are those of the data set as it is. Writes into an array or a

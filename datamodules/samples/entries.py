@@ -1,4 +1,4 @@
-"""What a sample says of itself: its label, its camera and other single values, in any form that authors use."""
+"""What a sample says of itself: its label, its camera and other single values, in any usual form."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,7 +85,7 @@ def _single(value: Any, label: bool) -> Any:
 
 
 def class_of(vector: np.ndarray) -> int | None:
-    """Returns the place of the 1 in a vector (classes,) whose other numbers are 0, or None for any other vector."""
+    """Returns the place of the 1 in a one-hot vector (classes,), or None for any other vector."""
     if vector.dtype.kind not in "biuf" or ((vector != 0) & (vector != 1)).any() or vector.sum() != 1:
         return None
     return int(vector.argmax())

@@ -18,7 +18,7 @@ class Key(NamedTuple):
 
 
 class CameraBatchSampler(DistributedSampler):
-    """Sampler of batches of `Key`, every batch from one group (camera), the groups interleaved in shuffled order.
+    """Sampler of batches of `Key`, each from one group (camera), the groups interleaved in shuffled order.
 
     Give it to an `EpochLoader` as `sampler=` with `batch_size=None`. It then sits where Lightning looks:
     Lightning calls `set_epoch` on it before every epoch (also the first one after a resume), and does not

@@ -44,7 +44,7 @@ def natural_key(text: str) -> list[str | int]:
 
 
 def check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
-    """Returns (train, val, test) shares as given, or raises ValueError unless they are shares of one whole."""
+    """Returns (train, val, test) shares as given, or raises ValueError if they are no shares of a whole."""
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(
             f"fractions={tuple(fractions)} must be three shares (train, val, test), none negative, of sum 1."
@@ -127,7 +127,7 @@ def complete(parts: Splits, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Spl
 
 
 def by_day(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Splits:
-    """Splits by whole days, the same for all cameras: the first ones train, the next validate, the last ones test.
+    """Splits by whole days, the same for all cameras: the first train, the next validate, the last test.
 
     Cars stay for hours, and several cameras look at the same slot, so a car of the morning may be seen again
     in the afternoon or by another camera. No day is in two parts.

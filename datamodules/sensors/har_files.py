@@ -80,7 +80,7 @@ def read_recordings(root: Path) -> list[Recording]:
 
 
 def _read_archive(path: Path) -> dict[str, Stream]:
-    """Reads streams by names such as "s01_01_sp", from arrays `<name>/x`, `/t` and `/y` and the names `labels`."""
+    """Reads streams by names such as "s01_01_sp", from arrays `<name>/x`, `/t` and `/y` and `labels`."""
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no zip, or cut off")

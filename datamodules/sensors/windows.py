@@ -54,7 +54,7 @@ def cut(
     purity: float = 0.6,
     max_gap: float = 0.1,
 ) -> Windows:
-    """Puts all devices on one clock, by linear interpolation, and cuts windows out of the time that they share.
+    """Puts all devices on one clock, by linear interpolation, and cuts windows out of their common time.
 
     A device is absent from a window that touches a gap between two of its rows longer than `max_gap`; a
     window from which all are absent is left out. A window's label is the most frequent one over the ticks of

@@ -49,7 +49,7 @@ class Camera:
         return np.stack([cr * right + sr * down, cr * down - sr * right, forward])
 
     def sees(self, x: float, y: float, radius: float) -> bool:
-        """Returns whether anything within `radius` meters of the ground point (x, y) may be in the picture."""
+        """Returns whether anything within `radius` meters of the ground at (x, y) may be in the picture."""
         right, down, depth = self.axes @ (np.array([x, y, 0.0]) - self.position)
         reach = max(depth + radius, 0.0) / self.focal
         tall = reach * self.height_px / self.width / 2
@@ -76,7 +76,7 @@ class Camera:
         return [(float(x), float(y)) for x, y in self._pixels(np.array(kept))[0]]
 
     def rays(self, step: int) -> Array:
-        """Returns where every `step` x `step` pixels look: (H, W, 3) in the world, 1 long along the optical axis."""
+        """Returns where every `step` x `step` pixels look: (H, W, 3), 1 long along the optical axis."""
         rows, columns = np.mgrid[0 : self.height_px : step, 0 : self.width : step] + step / 2
         scale = self.focal * self.width
         rays = np.stack([(columns - self.width / 2) / scale, (rows - self.height_px / 2) / scale], -1)

@@ -64,7 +64,7 @@ class Builder:
     def inset(
         self, corners: list[int], u: tuple[float, float], v: tuple[float, float], material: int
     ) -> None:
-        """Adds a patch on the quad `corners`: shares `u` from its edge 0-3 to 1-2, `v` from edge 0-1 to 3-2."""
+        """Adds a patch on the quad `corners`: shares `u` from edge 0-3 to 1-2, `v` from 0-1 to 3-2."""
         a, b, c, d = (self.points[i] for i in corners)
         patch = []
         for s, t in ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1])):

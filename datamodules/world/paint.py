@@ -74,7 +74,7 @@ class Drawable:
             draw.polygon(polygon, fill=color)
 
     def silhouette(self) -> tuple[Image.Image, tuple[int, int]]:
-        """Returns its outline, unclipped, as a mask of 0 and 255, and the pixel of the mask's upper left corner."""
+        """Returns its unclipped outline as a mask of 0 and 255, and the mask's upper left pixel."""
         left, top = int(np.floor(self.reach[0])) - 1, int(np.floor(self.reach[1])) - 1
         mask = Image.new("L", (int(self.reach[2]) - left + 3, int(self.reach[3]) - top + 3))
         draw = ImageDraw.Draw(mask)

@@ -63,7 +63,7 @@ def make_sprites(seed: int, view: View) -> list[Sprite]:
 
 
 class _Pen:
-    """Pen that draws in meters, right and up, on an upright plane that stands at (x, y) and faces the camera."""
+    """Pen that draws in meters, right and up, on an upright plane at (x, y) that faces the camera."""
 
     def __init__(self, camera: Camera, x: float, y: float, height: float, radius: float) -> None:
         ends, depth = camera.project(np.array([[x, y, 0.0], [x, y, height]]))

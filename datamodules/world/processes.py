@@ -1,4 +1,4 @@
-"""Drawing with as many processes as PyTorch has threads: drawing is Python code, which threads cannot share."""
+"""Drawing with as many processes as PyTorch has threads, since threads cannot share Python code."""
 
 import multiprocessing
 import sys

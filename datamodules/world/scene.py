@@ -43,7 +43,7 @@ class Scene:
 
 
 def occupancy(seed: int, view: View, index: int) -> tuple[list[int], list[int]]:
-    """Returns for every listed slot whether it is busy, and whether another car has taken it since the last frame.
+    """Returns for each listed slot whether it is busy, and whether another car came since the last frame.
 
     As in the official list, a car that comes to a free slot does not change the occupant. Cars do not stay
     overnight.

@@ -31,7 +31,7 @@ class Surfaces:
 
 
 def find_surfaces(stage: Stage) -> Surfaces:
-    """Draws the ids in the order in which RGB is painted, then intersects every pixel's ray with its plane."""
+    """Draws the ids in the painting order of RGB, then intersects every pixel's ray with its plane."""
     camera, empty = stage.scene.view.camera, _empty(stage.scene.view.camera, stage.ground)
     picture = Image.fromarray(empty.ids)
     draw = ImageDraw.Draw(picture)
@@ -71,7 +71,7 @@ def _empty(camera: Camera, ground: Ground) -> Surfaces:
 
 
 def _meet(rays: NDArray[np.float32], planes: Array) -> NDArray[np.float32]:
-    """Returns how far along their rays (..., 3) pixels meet planes (..., 6), each with its bounds of depth."""
+    """Returns how far along their rays (..., 3) pixels meet planes (..., 6) with bounds of depth."""
     plane = planes.astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = plane[..., 3] / (plane[..., :3] * rays).sum(-1)

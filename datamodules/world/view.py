@@ -63,7 +63,7 @@ def number(name: str) -> int:
 
 @lru_cache(maxsize=32)
 def make_view(seed: int, name: str, size: tuple[int, int], heights: tuple[float, float] = HEIGHTS) -> View:
-    """Makes camera `name` of world `seed` for pictures of `size` (width, height), at one of `heights` (meters)."""
+    """Makes camera `name` of world `seed` for pictures of `size` (width, height), at one of `heights`."""
     rng = stream(seed, name, 0, CAMERA)
     side = 1 if number(name) % 2 else -1
     gray = rng.uniform(82, 118)

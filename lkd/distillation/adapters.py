@@ -104,7 +104,7 @@ def _differ(student: Any, teacher: Any) -> bool:
 
 
 def shapes_of(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
-    """Returns shapes of what the terms with adapters compare, as plain lists: enough to make the same adapters again.
+    """Returns the shapes of what terms with adapters compare, as plain lists, to make the adapters again.
 
     Example:
         >>> from lkd.losses import FitNets

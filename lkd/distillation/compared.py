@@ -1,4 +1,4 @@
-"""Outputs of layers in the form that losses take: one tensor for each address, with its channels in the usual place."""
+"""Outputs of layers in the form of losses: a tensor for each address, with channels in the usual place."""
 
 from typing import Any
 

@@ -84,7 +84,7 @@ def canonical(value: Tensor, layout: str | None) -> Tensor:
 
 
 def _samples_second(model: nn.Module, address: str) -> bool:
-    """Returns whether one of torch's sequence layers gives this, or holds the layer that does, with samples second."""
+    """Returns whether one of torch's sequence layers gives this (or holds the layer), with samples second."""
     name, keys, _ = parse(address)
     while True:
         layer = find_layer(model, name, "layer")

@@ -19,7 +19,7 @@ Step = Callable[..., Any]
 
 
 class OwnLosses:
-    """The student's own losses: runs a module's own step on its labels, on the teacher's or on both, or its forward alone.
+    """The student's own losses: its step on its labels, on the teacher's or on both, or its forward alone.
 
     Args:
         alpha: Weight of the loss on its own labels, 0 or more.

@@ -80,7 +80,7 @@ class Passed:
         return call
 
     def require_guess(self, terms: Iterable[Term]) -> None:
-        """Refuses the layer found for the student's forward if the step reads it through a layer without weights.
+        """Refuses the layer found for the student's forward if a layer without weights comes before the loss.
 
         Raises:
             ValueError: If the step reads it so.

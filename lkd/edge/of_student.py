@@ -14,7 +14,7 @@ from lkd.wandb_account import go_offline_if_unreachable
 
 
 class OfStudent(OfCheckpoint):
-    """Verb that reads the configuration of a student before its own, and makes the arguments of its function."""
+    """Verb that reads a student's configuration before its own, and makes the arguments of its function."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the configuration that trained the student, which is read before this one."""

@@ -11,7 +11,7 @@ from lkd.losses.unit import gram, unit
 
 
 class CRD(Term):
-    """Contrastive representation distillation: one sample's embeddings agree, those of different classes do not.
+    """Contrastive representation distillation: embeddings of one sample agree, those of others do not.
 
     The sum of `nce_loss` in both directions. A memory holds an embedding of every sample from both networks,
     each a running average. A sample's embedding by the student is compared with the memory of the teacher, at
@@ -170,7 +170,7 @@ class SampleMemory(nn.Module):
 
 @torch.no_grad()
 def _draw(known: Tensor, classes: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
-    """Draws places `(B, negatives)` of other classes, uniformly, from the classes `known (M,)` of all places."""
+    """Draws places `(B, negatives)` of other classes, uniformly, by the classes `known (M,)` of places."""
     others = (known != classes[:, None]).float()
     available = others.sum(1).min()
     if not available:

@@ -17,7 +17,7 @@ CONSTANT = 1e-6
 
 
 def align_statistics(student: Tensor, teacher: Tensor) -> Tensor:
-    """Computes `(s - mean(s)) / std(s) * std(t) + mean(t)`, channel by channel, over the batch and the positions.
+    """Computes `(s - mean(s)) / std(s) * std(t) + mean(t)`, by channel, over batch and positions.
 
     The student's maps get the teacher's statistics of this batch, so that its head sees inputs of the usual
     kind. A constant channel becomes the teacher's mean, without gradient (the authors' code divides by

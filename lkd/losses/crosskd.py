@@ -1,4 +1,4 @@
-"""CrossKD: the teacher's head predicts from the student's features, and is compared with its own predictions."""
+"""CrossKD: the teacher's predictions from the student's features are compared with its own."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from lkd.losses.term import Term
 
 
 class CrossKD(Term):
-    """Cross-head distillation of a detector: `cls QFL + ld T² KL` between cross-head and teacher's predictions.
+    """Cross-head distillation of a detector: `cls QFL + ld T² KL` of cross-head and teacher's predictions.
 
     The student's maps after some layer of its head run through the layers that follow in the teacher's head.
     Before that, a 1x1 convolution brings them to the teacher's width where widths differ, and
@@ -107,7 +107,7 @@ class CrossKD(Term):
         self.seed = seed
 
     def adapter(self, student: list[Tensor], teacher: list[Tensor]) -> nn.ModuleList | None:
-        """Builds 1x1 convolutions where the widths differ, without a bias, which the alignment would remove."""
+        """Builds 1x1 convolutions where widths differ, without a bias, which the alignment would remove."""
         return match_channels(student, teacher, bias=False, seed=self.seed)
 
     def forward(

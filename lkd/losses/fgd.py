@@ -18,7 +18,7 @@ from lkd.losses.term import Term
 
 
 class GlobalRelation(nn.Module):
-    """The learned parts of FGD for one layer: a 1x1 convolution where widths differ, and a `GlobalContext` for both.
+    """The learned parts of FGD for a layer: a 1x1 convolution if widths differ, a `GlobalContext` for both.
 
     Args:
         student: Channels of the student.

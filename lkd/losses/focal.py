@@ -43,7 +43,7 @@ def focal_loss(
     beta: float = 5e-4,
     gamma: float = 1e-3,
 ) -> Tensor:
-    """Computes FGD's focal part: features where the teacher attends, foreground apart from background, and attention.
+    """Computes FGD's focal part: features weighted by attention in fore- and background, and attention.
 
     `alpha sum fg A_S A_C (t - s)² + beta sum bg A_S A_C (t - s)² + gamma (|A_S - A_S'| + |A_C - A_C'|)`, with
     the teacher's attention A to positions and channels and the student's A'. Summed over channels and

@@ -8,7 +8,7 @@ from lkd.losses.layers import conv2d
 
 
 class GlobalContext(nn.Module):
-    """The relations between all positions of a map: a pooled context, transformed and added to every position (GcBlock).
+    """Relations between all positions of a map: a pooled context is added to every position (GcBlock).
 
     Cao et al.: GCNet, ICCV Workshops 2019, arXiv:1904.11492: softmax pooling by a 1x1 convolution, a
     bottleneck of half the channels with layer normalization and ReLU. The last layer starts at 0, so that the

@@ -10,7 +10,7 @@ Tapped = Tensor | list[Tensor]
 
 
 def prepare(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Raises both to float32 (float64 if one is in it), cuts the teacher's graph and compares the batch sizes.
+    """Raises both to float32 (or float64 if one is), cuts the teacher's graph and compares batch sizes.
 
     Softmax, KL and norms lose their small differences in half precision, so every loss is computed in
     float32 even where mixed precision produced its inputs; the gradient returns in the input's own type.

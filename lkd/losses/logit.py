@@ -10,7 +10,7 @@ from lkd.losses.scores import prepare_classes, prepare_logits
 
 
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
-    """Computes `T² KL(softmax(teacher / T) ‖ softmax(student / T))`, summed over classes, mean over the batch.
+    """Computes `T² KL(softmax(teacher / T) ‖ softmax(student / T))`, a sum over classes, batch mean.
 
     The factor T² keeps the size of the gradient when T changes: `T (p_S - p_T)` for each sample, which tends
     to `(student - teacher) / C` for large T and centered logits.

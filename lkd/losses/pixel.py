@@ -18,7 +18,7 @@ def pixel_kd_loss(
     labels: Tensor | None = None,
     ignore_index: int | None = None,
 ) -> Tensor:
-    """Computes `T² KL(softmax(teacher / T) ‖ softmax(student / T))` of each pixel, mean over the pixels of the batch.
+    """Computes `T² KL(softmax(teacher / T) ‖ softmax(student / T))` of each pixel, mean over all pixels.
 
     Liu et al.: Structured Knowledge Distillation for Semantic Segmentation, CVPR 2019, arXiv:1903.04197,
     Equation 1 (its pixel-wise part, which the paper weights by 10). The authors' code has the soft

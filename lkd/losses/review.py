@@ -115,7 +115,7 @@ class Review(nn.Module):
         )
 
     def forward(self, maps: list[Tensor], sizes: list[Size]) -> list[Tensor]:
-        """Returns the student's layers in the shapes of the teacher's, whose heights and widths are `sizes`."""
+        """Returns the student's layers in the teacher's shapes, with heights and widths `sizes`."""
         outputs: list[Tensor] = []
         deeper = None
         for fusion, features, size in zip(

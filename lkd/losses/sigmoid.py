@@ -11,7 +11,7 @@ from lkd.losses.pairwise import PairwiseTerm
 
 
 def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
-    """Computes `T² sum_c KL(Bernoulli(sigmoid(t_c / T)) ‖ Bernoulli(sigmoid(s_c / T)))`, mean over batch and positions.
+    """Computes `T² sum_c KL(Bernoulli(sigmoid(t_c / T)) ‖ Bernoulli(sigmoid(s_c / T)))`, mean over the rest.
 
     The teacher's sigmoids are soft targets of a binary cross-entropy, minus its minimum: the gradient is `T
     (sigmoid(s / T) - sigmoid(t / T))` for each sample, and 0 where both agree. For one logit z it is

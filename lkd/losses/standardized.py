@@ -42,7 +42,7 @@ def standardize(logits: Tensor) -> Tensor:
 
 
 class Standardized(WrappedTerm):
-    """Term on the z-scores of both logits (`standardize`) in place of the logits, so that their scale is free.
+    """Term on the z-scores of both logits (`standardize`), so that the scale of the logits is free.
 
     Weight and layers are those of the inner term. The authors combine it with KD at T = 2 and weight 9,
     beside .1 of the hard-label loss. Around `MultiTeacher` it standardizes each teacher by itself, before

@@ -10,7 +10,7 @@ from lkd.losses.scores import require_classes, split_ignored
 
 
 def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
-    """Computes `w_k = (1 - softmax_k(CE_k)) / (K - 1)`, where CE_k is teacher k's cross-entropy with the label.
+    """Computes `w_k = (1 - softmax_k(CE_k)) / (K - 1)`, with teacher k's cross-entropy CE_k.
 
     So a teacher that is far from the truth on a sample counts little there. The K weights of a sample sum to
     1.

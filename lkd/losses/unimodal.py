@@ -14,7 +14,7 @@ Present = Mapping[str, Tensor | None]
 
 
 def unimodal_loss(heads: Mapping[str, Tensor], present: Present, labels: Tensor) -> Tensor:
-    """Computes the cross-entropy of each modality's head on the samples that have it, mean over samples and modalities.
+    """Computes the cross-entropy of each modality's head on the samples that have it, a mean over both.
 
     Args:
         heads: Logits `(B, C)` by modality; rows of samples without it do not count.

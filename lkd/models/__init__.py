@@ -1,4 +1,4 @@
-"""Networks: detectors of YOLO and torchvision, small and CIFAR networks, multimodal ones, and common parts."""
+"""Networks: YOLO and torchvision detectors, small and CIFAR networks, multimodal ones, common parts."""
 
 from lkd.models.bottleneck import BottleneckDecoder, BottleneckEncoder
 from lkd.models.build import detector_network

@@ -1,4 +1,4 @@
-"""The two halves of a bottleneck between device and server: few channels and positions, cheap on the device."""
+"""The two halves of a bottleneck between device and server, cheap on the device."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from lkd.checks import expect
 
 
 class BottleneckEncoder(nn.Sequential):
-    """The device's half: convolutions that bring an image to a small tensor, the last of them without an activation.
+    """The device's half: convolutions from an image to a small tensor, the last one without an activation.
 
     It has the shape of the student heads of Matsubara et al., 2020 (see `lkd.modules.SplitClassifier`): a few
     convolutions with batch norm and ReLU, of which the last has as few channels as are sent.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class CIFARResNet(nn.Module):
-    """A residual network for small images: one convolution, three stages of basic blocks, mean pooling, a linear layer.
+    """A residual network for small images: a convolution, three stages of blocks, pooling, a linear layer.
 
     He et al.: Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385, Section 4.2, with
     1x1 convolutions where a block changes the size (option B). Distillation studies use it as in RepDistiller

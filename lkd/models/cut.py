@@ -1,4 +1,4 @@
-"""A network cut in two at a named layer: the part before it on a device, and the part behind it on a server."""
+"""A network cut in two at a named layer: one part on a device, the rest on a server."""
 
 import copy
 from typing import cast

@@ -97,7 +97,7 @@ def detections(
     max_detections: int = 300,
     class_agnostic: bool = False,
 ) -> Detections:
-    """Computes detections from raw outputs: best class of each anchor, threshold, then non-maximum suppression.
+    """Computes detections from raw outputs: best class of each anchor, threshold, then suppression.
 
     Args:
         outputs: Raw outputs with `scores (B, nc, A)` class logits and what `decode_boxes` needs.

@@ -58,7 +58,7 @@ class DetectorNetwork(Protocol):
     def decode(
         self, outputs: Outputs, score_threshold: float, iou_threshold: float, max_detections: int
     ) -> Detections:
-        """Returns for each image a dict: `boxes (N, 4)` xyxy in pixels, `scores (N,)` in [0, 1] descending, `labels (N,)`."""
+        """Returns for each image `boxes (N, 4)` xyxy in pixels, `scores (N,)` descending, `labels (N,)`."""
         ...
 
 

@@ -62,7 +62,7 @@ def make_encoder(modality: str, encoder: nn.Module | str, shape: Sequence[int]) 
 
 @torch.no_grad()
 def feature_width(modality: str, encoder: nn.Module, shape: Sequence[int]) -> int:
-    """Returns the number of features, found with one input of zeros in eval mode, so that no statistic changes.
+    """Returns the number of features, found with an input of zeros in eval mode, so that nothing changes.
 
     Args:
         modality: Name of the modality, for the error message.

@@ -8,7 +8,7 @@ from lkd.checks import expect
 
 
 class FeatureGenerator(nn.Module):
-    """Network from noise and a label to features: one hidden layer with batch normalization, as in FedGen's code.
+    """Network from noise and a label to features: one hidden layer with batch norm, as in FedGen's code.
 
     Args:
         classes: Number of classes; a label enters one-hot.

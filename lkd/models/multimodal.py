@@ -16,7 +16,7 @@ Completion = Literal["zero", "prototype"]
 
 
 class Multimodal(nn.Module):
-    """Encoders of modalities, their fusion, a head on the fused embedding and one on each modality's embedding.
+    """Encoders of modalities, their fusion, and heads on the fused embedding and on each modality's.
 
     x is the dict of `lkd.modalities`. An encoder runs only on the samples that have its modality, so that
     values in the other places have no effect, and does not run at all if there are none. Modalities without
@@ -129,7 +129,7 @@ class Multimodal(nn.Module):
         return ours, there
 
     def everybody(self, x: dict[str, Any]) -> bool:
-        """Returns whether a batch shows by its form, without its values, that all of its samples have all modalities."""
+        """Returns whether a batch's form alone shows that all of its samples have all modalities."""
         masks = x.get(PRESENT) or {}
         return all(m not in masks and len(x.get(m, ())) > 0 for m in self.modalities)
 

@@ -10,7 +10,7 @@ Answer = Literal["private", "shared"]
 
 
 class PrivateShared(nn.Module):
-    """A private and a shared network, for methods in which each client trains both and sends only the second one.
+    """A private and a shared network, for methods in which clients train both and send only the second.
 
     Layers by address: `private`, `shared`, and `adapter`, which brings a hidden state of the shared network
     to the size of one of the private network's where a method compares them; `forward` does not call it.

@@ -14,7 +14,7 @@ SMALLEST = 8
 
 
 class TimmPyramid(nn.Module):
-    """A timm backbone with random weights and a feature pyramid: its maps of 8 pixels per cell and coarser, and two more.
+    """A timm backbone with random weights and a feature pyramid of maps with 8 pixels per cell and coarser.
 
     Args:
         backbone: Name of a timm model that gives feature maps, such as `"resnet18"` or

@@ -1,11 +1,11 @@
-"""A sender's rounding of a tensor, in training: the values that arrive, and gradients that ignore the rounding."""
+"""A sender's rounding of a tensor, in training, with gradients that ignore it."""
 
 import torch
 from torch import Tensor
 
 
 def rounded(x: Tensor, bits: int) -> Tensor:
-    """Rounds each sample to `2**bits` levels between its smallest and largest number, as `offload.quantized` does.
+    """Rounds each sample to `2**bits` levels between its smallest and largest number, as in `offload`.
 
     The gradient passes straight through. Bengio, Leonard and Courville: Estimating or Propagating Gradients
     Through Stochastic Neurons for Conditional Computation, arXiv:1308.3432, Section 4.

@@ -11,7 +11,7 @@ PLACE = ("f", "i", "type", "np")
 
 
 class SplitC2f(nn.Module):
-    """A C2f block (such as C3k2) with two first convolutions, one for each of the halves that C2f cuts its output into.
+    """A C2f block (such as C3k2) with two first convolutions, one for each half that C2f cuts.
 
     It computes the same, bit for bit. A pruned C2f could not cut the channels of its first convolution in two
     equal halves.
@@ -70,7 +70,7 @@ def _is_c2f(block: nn.Module) -> bool:
 
 
 def _half(conv: Any, number: int) -> nn.Module:
-    """Returns half of the output channels of Ultralytics' Conv: convolution, batch norm unless fused, activation."""
+    """Returns a module with half of the output channels of Ultralytics' Conv."""
     half: Any = copy.deepcopy(conv)
     size = conv.conv.out_channels // 2
     for layer in (half.conv, getattr(half, "bn", None)):

@@ -1,4 +1,4 @@
-"""Non-maximum suppression of boxes and scores, with the same rules for all of lkd's detectors and exported files."""
+"""Non-maximum suppression of boxes and scores, with the same rules for all detectors and their files."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ def suppressed(
     class_agnostic: bool = False,
     multi_label: bool = False,
 ) -> Detections:
-    """Finds the detections of a batch: threshold, the best candidates of each image, then suppression within a class.
+    """Finds the detections of a batch: threshold, each image's best candidates, suppression within a class.
 
     Args:
         boxes: `(B, A, 4)` x1, y1, x2, y2 in pixels.

@@ -22,7 +22,7 @@ MULTIPLE = 32
 
 
 class TorchvisionDetector(nn.Module):
-    """SSDLite, FCOS or RetinaNet of torchvision, with random weights, as the network of a `lkd.modules.Detector`.
+    """SSDLite, FCOS or RetinaNet of torchvision, with random weights, for a `lkd.modules.Detector`.
 
     Images keep their size, and boxes are in their pixels, since torchvision's own resizing is left out.
     Images are in [0, 1] and normalized inside, as torchvision does: by ImageNet's mean and deviation, for
@@ -271,7 +271,7 @@ def _with_area(boxes: list[Tensor]) -> list[Tensor]:
 
 @contextmanager
 def _one_value_a_channel(images: Tensor) -> Iterator[None]:
-    """Explains the error of a batch norm with nothing to average: one image whose coarsest map is a single cell."""
+    """Explains a batch norm's error with nothing to average: one image with a coarsest map of one cell."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Torchvision's one-stage detectors with random weights, on backbones of torchvision or timm, without downloads."""
+"""Torchvision's one-stage detectors with random weights, on backbones of torchvision or timm."""
 
 from functools import partial
 from typing import Any, Literal
@@ -65,7 +65,7 @@ def torchvision_net(head: Head, backbone: str | None, num_classes: int, channels
 
 
 def _anchors(strides: list[int], scale: float) -> AnchorGenerator:
-    """Returns RetinaNet's anchors: three sizes and three shapes for each cell, the smallest with sides of four cells."""
+    """Returns RetinaNet's anchors: three sizes and shapes for each cell, the smallest four cells wide."""
     sizes = tuple(tuple(int(4 * s * scale * 2 ** (k / 3)) for k in range(3)) for s in strides)
     return AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(strides))
 

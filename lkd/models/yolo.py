@@ -150,7 +150,7 @@ class YOLO(nn.Module):
         return {**raw, "scores": scores, "anchors": anchors, "strides": strides}
 
     def loss(self, outputs: Outputs, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Computes the supervised loss of raw outputs by Ultralytics' criterion, with its weights 7.5, 0.5 and 1.5.
+        """Computes the supervised loss by Ultralytics' criterion, with its weights 7.5, 0.5 and 1.5.
 
         Args:
             outputs: Result of `forward`.
@@ -169,7 +169,7 @@ class YOLO(nn.Module):
         return yolo_loss(outputs, targets, self.num_classes, self.strides)
 
     def boxes_and_scores(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
-        """Computes boxes `(B, A, 4)` and scores `(B, A, nc)` before suppression, as `lkd.models.dense` does."""
+        """Computes boxes `(B, A, 4)` and scores `(B, A, nc)` before suppression, see `lkd.models.dense`."""
         return boxes_and_scores(outputs)
 
     def decode(

@@ -48,7 +48,7 @@ def ultralytics_tasks() -> Any:
 
 
 def bundled(name: str) -> dict[str, Any]:
-    """Returns the architecture of a yaml name such as `yolo11n.yaml`: a file, or one shipped with Ultralytics."""
+    """Reads the architecture of a yaml name such as `yolo11n.yaml`: a file, or one from Ultralytics."""
     tasks = ultralytics_tasks()
     if not Path(name).is_file():
         known = {path.name for path in (Path(tasks.__file__).parents[1] / "cfg" / "models").rglob("*.yaml")}

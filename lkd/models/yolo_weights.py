@@ -1,4 +1,4 @@
-"""Reading of Ultralytics' `.pt` files, which are pickled networks, without making any object that they name."""
+"""Reading of Ultralytics' `.pt` files, pickled networks, without making any object that they name."""
 
 import pickle
 from pathlib import Path
@@ -13,7 +13,7 @@ from lkd.safe_load import load, only_tensors
 
 
 class _Inert:
-    """Stand-in for every class and function that a file names: takes any arguments, does nothing, keeps its state."""
+    """Stand-in for every class and function that a file names, which does nothing but keep its state."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return super().__new__(cls)

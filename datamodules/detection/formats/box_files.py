@@ -131,7 +131,7 @@ def _voc_mark(one: ElementTree.Element, place: str) -> Mark:
 
 
 def _check_size(path: Path, size: tuple[int, int] | None, picture: Path) -> None:
-    """Refuses a size with width and height swapped, or of a picture that is stored on its side and read upright."""
+    """Refuses a size with width and height swapped, as of a picture that is stored on its side."""
     if size is None or size[0] == size[1]:
         return
     width, height = image_size(picture)
@@ -144,7 +144,7 @@ def _check_size(path: Path, size: tuple[int, int] | None, picture: Path) -> None
 
 
 def read_bbgt(text: str, path: Path) -> list[Mark]:
-    r"""Reads the marks of a bbGt file of Dollar's toolbox: lines `name x y w h occ vx vy vw vh ign ang` after the header.
+    r"""Reads the marks of a bbGt file: lines `name x y w h occ vx vy vw vh ign ang` after a header.
 
     Raises:
         ValueError: for a line that is not of this form; the message names file and line.

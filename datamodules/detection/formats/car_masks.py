@@ -46,7 +46,7 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def cut_cars(mask: np.ndarray, slots: Sequence[tuple[Contour, bool | None]]) -> Cars:
-    """Returns the boxes of the cars of a mask: one for each busy slot that is covered, and one for each part elsewhere.
+    """Returns the boxes of a mask's cars: one for each covered busy slot, and one for each part elsewhere.
 
     The connected parts (8 neighbors) of parked cars are not cars: on a full lot most cars touch. A part that
     covers several busy slots is cut: every pixel goes to the nearest of their contours, and of each piece the

@@ -97,7 +97,7 @@ def read_coco(path: Path, left_out: LeftOut) -> CocoFile:
 
 
 def class_names(files: Sequence[CocoFile]) -> list[str]:
-    """Returns the names of the classes of several files, in order of their ids in the first file that has them.
+    """Returns the names of several files' classes, in order of their ids in the first file that has them.
 
     Names that only group other classes are left out: the supercategory of another category, if no file has an
     object of it, such as category 0 in Roboflow's exports.

@@ -155,7 +155,7 @@ def frame_of(path: Path, root: Path, picture: Listed, name: PathPattern, camera:
 
 
 def drop_copies(frames: Iterable[Frame], left_out: LeftOut) -> list[Frame]:
-    """Leaves out (and counts) pictures that are the same, byte by byte, as an earlier one of that camera and time.
+    """Leaves out (and counts) exact copies of an earlier picture of the same camera and time.
 
     Exports hold some pictures twice. They would count twice, and might be in both training and test. Other
     pictures of one camera and time are kept, with one warning.

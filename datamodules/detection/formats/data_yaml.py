@@ -56,7 +56,7 @@ def find_data_yaml(root: Path, left_out: LeftOut) -> Path | None:
 
 
 def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
-    """Reads the file as Ultralytics does: `names` (list or dict), `nc`, `kpt_shape`, and `path`, `train`, `val`, `test`.
+    """Reads `names` (list or dict), `nc`, `kpt_shape`, `path`, `train`, `val`, `test`, as Ultralytics does.
 
     A part is a folder, a `.txt` that lists pictures, or several of them. Paths are relative to `path`, or
     else to the file. A path that begins with `../` and leads nowhere is tried without it, as files of
@@ -103,7 +103,7 @@ def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
 
 
 def _count_unnamed(places: list[Path], parts: Collection[str], left_out: LeftOut) -> None:
-    """Counts pictures in folders that are called like a part but not named, such as `test/` beside `train/`."""
+    """Counts pictures in folders that look like a part but are not named, such as `test/` beside `train/`."""
     beside: set[Path] = set()
     for place in places:
         at = max((k for k, name in enumerate(place.parts) if name in PARTS), default=-1)
@@ -178,7 +178,7 @@ def _resolve(file: Path, bases: list[Path], key: str, entry: Any) -> Path:
 
 
 def _pictures(place: Path, bases: list[Path], left_out: LeftOut) -> dict[Path, PurePath]:
-    """Returns the pictures of a folder or list, each with its path below the folder `images` or the listed one."""
+    """Returns the pictures of a folder or list, each with its path below `images` or the listed folder."""
     if place.is_dir():
         found = {path: path.relative_to(place) for path in list_images(place, left_out, deep=True)}
         return {path: below_images(below) for path, below in found.items()}

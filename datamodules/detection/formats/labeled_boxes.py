@@ -77,7 +77,7 @@ class LabeledBoxes:
 
 
 def hangs_over(box: Sequence[float]) -> bool:
-    """Returns whether a box (shares of the picture) reaches beyond the picture's edge by more than rounding."""
+    """Returns whether a box (shares of the picture) reaches beyond the edge by more than rounding."""
     return min(box) < -ROUNDING or max(box) > 1 + ROUNDING
 
 

@@ -79,7 +79,7 @@ _QUIET = {
 
 
 class _AsksOnly(Callback):
-    """Callback that runs the forward half of steps: the teacher is asked as in training, no weight changes."""
+    """Callback for the forward half of steps: the teacher is asked as in training, no weight changes."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Wraps the distilled module, so that it has no optimizer, nor a schedule that waits for a metric."""

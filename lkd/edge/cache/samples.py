@@ -77,11 +77,11 @@ class Samples:
         return self._with([t[list(places)] for t in self.tensors])
 
     def beside_another(self) -> Call:
-        """Returns the call with every sample twice, the second time reversed along its last dimension: other values that are legal."""
+        """Returns the call with every sample twice, once reversed along its last dimension."""
         return self._with([torch.cat([t, t.flip(-1) if t.ndim > 1 else t]) for t in self.tensors])
 
     def digests(self, prefix: bytes) -> list[bytes]:
-        """Returns 16 bytes for every sample: a hash of `prefix`, of its rows, and of all arguments without rows."""
+        """Returns a hash of 16 bytes for each sample: of `prefix`, its rows and all else."""
         start = xxhash.xxh3_128(prefix)
         start.update(self.shape.encode())
         rows = []

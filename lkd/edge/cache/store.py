@@ -147,7 +147,7 @@ class Store:
             return 0
 
     def stat(self) -> list[dict[str, Any]]:
-        """Returns for every teacher: fingerprint, name, answers, bytes, hits, misses, hit rate and byte hit rate."""
+        """Returns each teacher's fingerprint, name, answers, bytes, hits, misses and both hit rates."""
         self.flush()
         with self._sentences():
             return schema.stat(self._connection)

@@ -87,7 +87,7 @@ def compress(
     loggers: Sequence[Logger] = (),
     config: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Takes a trained student through steps, and writes `student.onnx` with its card, and a table of all stages.
+    """Takes a trained student through steps, and writes `student.onnx`, its card and a table of all stages.
 
     Every stage is an exported file. ONNX Runtime measures it in the student's own test, and it is kept only
     if it obeys the limits; the next step goes on from the last kept stage. Finished stages are not run again.

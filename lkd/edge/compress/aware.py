@@ -16,7 +16,7 @@ from lkd.edge.compress.step import Job, Stage
 
 
 class QuantizationAware(Recover):
-    """int8 by training with rounded weights and inputs of layers (QAT), by labels, by distillation, or by both.
+    """int8 by training with rounded weights and inputs of layers (QAT), on labels, by distillation, or both.
 
     It starts from weights. After a `Quantize` it runs only if that was not kept. Ranges are those that
     `Quantize` would find, and stay fixed during training. Then they are found anew, and the file is quantized

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of one sample: of a network by torch's formulas, of a file by its graph, with equal results."""
+"""Multiply-accumulates of one sample, with equal results for a network and for its file."""
 
 import math
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def macs(network: nn.Module, inputs: Mapping[str, Tensor]) -> int:
 
 
 def file_macs(path: Path) -> int | None:
-    """Counts the multiply-accumulates of an ONNX file: of its convolutions and matrix products, float or int8.
+    """Counts multiply-accumulates of an ONNX file's convolutions and matrix products, float or int8.
 
     Args:
         path: A file whose first dimension is the batch.

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Recover(Step):
-    """Step that trains a stage's student on the configuration's data, with its Trainer's options and callbacks.
+    """Step that trains a stage's student on the configuration's data, with its Trainer and callbacks.
 
     Without `distillation` it learns from labels alone. A `Distillation` adds a teacher: the dense student
     (`Parent`) or another one, such as the oracle. Its `alpha` says how much the labels count; with 0 no
@@ -149,7 +149,7 @@ class Recover(Step):
         note.write_text(json.dumps(begun), encoding="utf-8")
 
     def _trainer(self, job: Job) -> tuple[Trainer, ModelCheckpoint]:
-        """Makes the configuration's Trainer, with this recovery's distillation and checkpoints in place of its own."""
+        """Makes the configuration's Trainer, but with this recovery's distillation and checkpoints."""
         trainer = job.trainer(max_epochs=self.epochs, max_steps=-1)
         callbacks: list[Any] = cast(Any, trainer).callbacks
         callbacks[:] = [

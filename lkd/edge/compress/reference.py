@@ -1,4 +1,4 @@
-"""The dense student in memory: in its own test, every stage's files stand in for it and are compared with it."""
+"""The dense student in memory, with whose test every stage's files are measured and compared."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -131,7 +131,7 @@ class Reference:
         )
 
     def drop(self, files: Sequence[Path], parent: Sequence[Path]) -> float:
-        """Returns how much worse the files' metric is than that of the dense student's files, without timing."""
+        """Returns how much worse the files' metric is than the dense student's files', without timing."""
         before, after = self._metrics(parent)[0], self._metrics(files)[0]
         name = self._name(before.get("") or next(iter(before.values())))
         return max(_drop(name, before[part], after[part]) for part in self.parts)

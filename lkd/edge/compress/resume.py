@@ -1,4 +1,4 @@
-"""Records of finished stages, which are not run again: each has its own folder, with a note that is written last."""
+"""Records of finished stages, which are not run again: each has a folder with a note, written last."""
 
 import json
 import shutil
@@ -109,5 +109,5 @@ class Book:
 
 
 def mark(stage: Stage) -> str:
-    """Returns a text that tells a stage from others, and from one of the same name that was made differently."""
+    """Returns a text that tells a stage from others, also from one of the same name made differently."""
     return " ".join([stage.name, *(sha256(path) for path in stage.files)])

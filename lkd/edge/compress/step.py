@@ -14,7 +14,7 @@ from lkd.edge.compress.reference import Reference
 
 @dataclass(frozen=True)
 class Stage:
-    """Result of a step: files in a folder of its own, no live objects, so that a later process can go on from it.
+    """Result of a step, as files without live objects, so that a later process can go on from it.
 
     Attributes:
         name: Name of the stage, the step's place in the list and its name: `"parent"`, `"1 prune"`, `"2

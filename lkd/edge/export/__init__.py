@@ -1,4 +1,4 @@
-"""`export`: writes a trained student as a file that runs without torch and lkd, with a card of what it can do."""
+"""`export`: writes a trained student as a file that runs without torch and lkd, with a card."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

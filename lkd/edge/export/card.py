@@ -1,4 +1,4 @@
-"""The card beside a file: what it is, how good, how large and how fast this file is, and where it comes from."""
+"""The card beside a file: what it is, how good, large and fast this file is, and where it comes from."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The outputs of a detector's network before suppression, with a check that its suppression equals the file's."""
+"""Outputs of a detector's network before suppression, with a check that its suppression is the file's."""
 
 from typing import Any, cast
 

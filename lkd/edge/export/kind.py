@@ -1,4 +1,4 @@
-"""Kinds of students: what each one's file takes and gives, and which method of its module the file replaces."""
+"""Kinds of students: inputs and outputs of each one's file, and the method that the file replaces."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -65,7 +65,7 @@ class Kind(ABC):
     def stand_in(
         self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
-        """Returns a method that asks the files and compares them with the networks, all by the part's name."""
+        """Returns a method that asks the files and compares them with the networks, by the part's name."""
 
     def options(self) -> dict[str, Any]:
         """Returns entries of the metadata besides inputs and classes."""

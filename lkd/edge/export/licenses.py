@@ -1,4 +1,4 @@
-"""Licenses that a file is under: of the code, of the weights it started from, of its teacher and of its data."""
+"""Licenses of a file: of the code, of the weights it started from, of its teacher and of its data."""
 
 import functools
 from collections.abc import Mapping
@@ -93,7 +93,7 @@ def _files(value: Any) -> list[str]:
 
 
 def _fetched(value: Any) -> bool:
-    """Returns whether a configuration asks a library for its published weights, as in timm and torchvision."""
+    """Returns whether a configuration asks a library, such as timm, for its published weights."""
     if isinstance(value, Mapping):
         asked = (value.get(key) for key in ("pretrained", "weights", "weights_backbone"))
         return any(one is True or isinstance(one, str) for one in asked) or _fetched(list(value.values()))

@@ -96,7 +96,7 @@ class Logits(Kind):
         return {"x": x}
 
     def step(self) -> Callable[..., Any] | None:
-        """Returns, for lkd's classifiers, a test of the logits: heads and exits inside are not in the file."""
+        """Returns, for lkd's classifiers, a test of the logits alone: inner heads are not in the file."""
         module = self.module
         if not isinstance(module, Classifier):
             return None

@@ -26,7 +26,7 @@ class Dense(nn.Module):
         self.module = network
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Returns logits `(B, C)` from a tensor for each modality, in their order, and `present (B, M)` bool."""
+        """Returns logits `(B, C)` from each modality's tensor, in order, and `present (B, M)` bool."""
         network, there = self.module, inputs[-1]
         embedded = [
             self._where(there[:, i], network.projections[m], pooled(network.encoders[m](inputs[i])))

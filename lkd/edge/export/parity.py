@@ -94,7 +94,7 @@ class Parity:
         self.samples += len(wanted)
 
     def check(self) -> None:
-        """Checks the counts; raises ValueError if over a hundredth of detections lack a partner, or nothing was compared."""
+        """Raises ValueError if over a hundredth of the detections lack a partner, or nothing was compared."""
         if not self.samples:
             raise ValueError("nothing was compared: the test data are empty.")
         if self.lost > 0.01 * self.found:

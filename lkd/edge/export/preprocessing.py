@@ -18,7 +18,7 @@ def described_inputs(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> list[dict[str, Any]]:
-    """Describes the inputs of a file: name, shape, dtype, layout, normalization, and how pictures are resized.
+    """Describes the inputs of a file: name, shape, dtype, layout, normalization and resizing of pictures.
 
     A value v of a pixel or a sensor becomes `(v / scale - mean) / std`, with a number for each channel. The
     data give `mean` and `std` (None where nothing is done), `scale` (255 for pictures), or `moments` by

@@ -58,7 +58,7 @@ class Boxes(Task):
         return pooled(judged)
 
     def marginal(self, judged: Sequence[Any], other: Sequence[Sequence[Any]], metric: str) -> Array:
-        """Returns what each frame adds when it alone is exchanged: average precision does not add up over frames."""
+        """Returns what each frame adds when it alone is exchanged, as AP is no sum over frames."""
         frames = cast(list[Matched], list(judged))
 
         def value() -> float:
@@ -73,7 +73,7 @@ class Boxes(Task):
         return np.array(changes).reshape(len(other), -1)
 
     def gain(self, answers: Answers) -> Array:
-        """Returns how much surer the teacher is of its objects than the student, with all of the score for unseen ones.
+        """Returns how much surer the teacher is of its objects than the student, whose unseen ones score 0.
 
         Average precision depends on scores as well as on boxes, so an object that the student sees faintly is
         half missed.

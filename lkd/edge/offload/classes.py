@@ -32,7 +32,7 @@ class Classes(Task):
         return (np.array(other, float) - np.array(judged, float)[:, None]) / len(judged)
 
     def gain(self, answers: Answers) -> Array:
-        """Returns the expected gain in accuracy: how much more probable the teacher takes its class to be than the student's."""
+        """Returns the accuracy that the teacher expects to add, by its own probabilities."""
         theirs = np.stack([units[0]["probabilities"] for units in answers.remote])
         rows, chosen = np.arange(len(theirs)), self.probabilities(answers).argmax(1)
         gain: Array = (theirs.max(1) - theirs[rows, chosen])[:, None]
@@ -43,7 +43,7 @@ class Classes(Task):
         return np.stack([one["probabilities"] for one in answers.local])
 
     def features(self, answers: Answers) -> Array:
-        """Returns doubt measured in several ways, how probable each class is, and which is the most probable."""
+        """Returns several measures of doubt, each class's probability, and the most probable class."""
         p = self.probabilities(answers)
         ordered = np.sort(p, 1)
         doubt = [entropy(p), ordered[:, -1] - ordered[:, -2], ordered[:, -1], ordered[:, -1] ** 2]

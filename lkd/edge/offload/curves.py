@@ -35,7 +35,7 @@ def ranks(gate: Gate, trial: Trial) -> Array:
 
 
 def costs(trial: Trial) -> Array:
-    """Returns costs `(N, U)` that shares refer to: the number of samples, or bytes of tiles, as tiles of sky cost little."""
+    """Returns costs `(N, U)` that shares refer to: 1 for a sample, or a tile's bytes, as sky costs little."""
     nbytes = trial.answers.nbytes
     return nbytes if nbytes.shape[1] > 1 else np.ones_like(nbytes)
 
@@ -58,7 +58,7 @@ def random_curve(trial: Trial, draws: int, seed: int) -> dict[float, Point]:
 
 
 def ends(trial: Trial) -> tuple[Point, Point]:
-    """Returns two points: nothing is sent, and everything is sent at once, without waiting for the student."""
+    """Returns two points: nothing is sent, and everything is sent without waiting for the student."""
     shape = trial.answers.nbytes.shape
     nothing = trial.point("device-only", np.zeros(shape, bool))
     everything = trial.point("server-only", np.ones(shape, bool), device_ms=0.0)
@@ -68,7 +68,7 @@ def ends(trial: Trial) -> tuple[Point, Point]:
 def closed(
     point: Point, device: Mapping[str, float], teacher: Mapping[str, float], metric: str
 ) -> float | None:
-    """Returns the share of the gap between student and teacher that is closed, or None if the teacher is not better.
+    """Returns the closed share of the gap between student and teacher, or None if the teacher is no better.
 
     Args:
         point: Point with the metric.
@@ -81,7 +81,7 @@ def closed(
 
 
 def nothing_to_gain(device: Point, teacher: Mapping[str, float], metric: str) -> str | None:
-    """Returns a note that the teacher is no better than the student, if so, since there is no gap to close."""
+    """Returns a note if the teacher is no better than the student, since there is no gap to close then."""
     if (theirs := teacher[metric]) > (ours := device.metrics[metric]):
         return None
     return (

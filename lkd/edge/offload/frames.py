@@ -1,4 +1,4 @@
-"""`FrameSource`: frames of cameras, a student that detects, and a teacher that is sent pictures or tiles of them."""
+"""`FrameSource`: frames of cameras, a student that detects, and a teacher that is sent parts of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

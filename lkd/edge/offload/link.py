@@ -157,7 +157,7 @@ def travel(
 
 
 def _transmitted(ready: Array, takes: Array, owners: Array, sent: Array) -> Array:
-    """Returns the time in ms when the last bit of each message leaves its device, which sends one after the other."""
+    """Returns when the last bit of each message leaves its device, which sends them in order; ms."""
     left, free = ready.copy(), np.full(owners.max(initial=0) + 1, -np.inf)
     for i in _in_order(ready, sent):
         left[i] = free[owners[i]] = max(ready[i], free[owners[i]]) + takes[i]

@@ -92,7 +92,7 @@ class Payload:
         return seen.reshape(*seen.shape[:2], image.shape[2]), len(file)
 
     def of_part(self, part: int, whole: int) -> "Payload":
-        """Returns the payload for a part of a picture, at the scale of the whole one, whose longest side is `side`.
+        """Returns the payload for a part of a picture, at the scale of the whole one (`side`).
 
         Args:
             part: Longest side of the part, in pixels.

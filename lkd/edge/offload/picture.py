@@ -1,4 +1,4 @@
-"""The picture of a report: the metric over what is sent, its bytes and, where counted, the work of the devices."""
+"""The picture of a report: the metric over what is sent, its bytes and the counted work of devices."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby

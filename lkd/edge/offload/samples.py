@@ -170,7 +170,7 @@ class _Pixels:
 
 
 def _calibration(data: LightningDataModule) -> tuple[Any, str]:
-    """Returns validation pictures, or else training pictures without augmentation, and a text that names them."""
+    """Returns validation pictures, or else training pictures without augmentation, and their name."""
     loader = data.val_dataloader() if overrides(data, "val_dataloader") else []
     if isinstance(loader, DataLoader):
         return _held(loader, data), "validation pictures"

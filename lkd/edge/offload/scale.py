@@ -9,7 +9,7 @@ from lkd.edge.offload.answers import Answer
 
 
 class Scale:
-    """Rising map of scores: the teacher's k-th highest score becomes the student's k-th highest on the same frames.
+    """Rising map of scores: the teacher's k-th highest becomes the student's k-th highest on equal frames.
 
     Both then have as many boxes above any score, as a ranking over frames of both needs. The order within the
     teacher's own boxes stays.

@@ -71,7 +71,7 @@ def student_of(
 def specs_of(
     student: Callable[[str], Student], cameras: Iterable[str], kind: str, who: str
 ) -> list[dict[str, Any]]:
-    """Returns the metadata of the students of all cameras, each once, so that a missing or wrong one shows first.
+    """Returns the metadata of all cameras' students, each once, so that a missing or wrong one shows first.
 
     Args:
         student: Gives the student of a camera.

@@ -1,4 +1,4 @@
-"""The differences between tasks: which answer stands, how good it is, what the teacher adds, what the student knows."""
+"""The differences between tasks: which answer stands, how good it is, and what the teacher adds."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ class Task(ABC):
 
     @abstractmethod
     def gain(self, answers: Answers) -> Array:
-        """Estimates from the teacher's own answers, without labels, what it would add: `(N, U)`, not negative."""
+        """Estimates from the teacher's answers, without labels, what it would add: `(N, U)`, not negative."""
 
     @abstractmethod
     def features(self, answers: Answers) -> Array:

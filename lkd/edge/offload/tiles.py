@@ -156,7 +156,7 @@ class Tiles:
         return _joined([_only(local, stays), *origins])
 
     def standing(self, number: int, found: Mapping[str, Array], height: int, width: int) -> dict[str, Array]:
-        """Returns the server's boxes that stand if a tile is sent: centered in its core, and no parts of objects.
+        """Returns the server's boxes that stand if a tile is sent: centered in its core, no parts of objects.
 
         Args:
             number: Number of the tile.
@@ -179,7 +179,7 @@ class Tiles:
 
 
 def _of(tile: Tile, boxes: Array, height: int, width: int) -> Array:
-    """Returns which boxes `(N, 4)` of the frame the tile decides about: centered in its core, and whole in its crop."""
+    """Returns which boxes `(N, 4)` the tile decides about: centered in its core, and whole in its crop."""
     crop = tile.crop
     low = np.array([MARGIN if side > 0 else -np.inf for side in crop[:2]])
     high = np.array(

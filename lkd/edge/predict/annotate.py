@@ -14,7 +14,7 @@ Overlay = Callable[[Image.Image], None]
 
 
 class Annotated:
-    """Writer of pictures with boxes, or with the likeliest class, as `pictures/<number of the frame>_<name>.jpg`.
+    """Writer of pictures with boxes, or with the likeliest class, as `pictures/<frame number>_<name>.jpg`.
 
     Args:
         folder: Folder that `pictures` is made in.

@@ -1,4 +1,4 @@
-"""The verb `predict SOURCE`: pictures, folders and streams, by an exported file (without torch) or a checkpoint."""
+"""The verb `predict SOURCE`: pictures, folders and streams, by an exported file or a checkpoint."""
 
 import json
 import warnings
@@ -193,7 +193,7 @@ def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
 
 
 def _run_of(path: Path) -> Path:
-    """Returns the folder of a file's run: above `export`, `export_openvino` or `compress/3_int8`, or by its own name.
+    """Returns the run folder of a file: above `export`, `export_openvino` or `compress/3_int8`, or its name.
 
     Example:
         >>> _run_of(Path("runs/a/export/student.onnx")).as_posix(), _run_of(Path("runs/a/compress/0_parent/student.onnx")).as_posix()

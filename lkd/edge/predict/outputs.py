@@ -15,7 +15,7 @@ WIDEST = 1000
 
 
 class OutputFiles:
-    """Writer of tensors `(B,)` or `(B, k)` as rows of `outputs.csv`, and of other tensors as one file per batch.
+    """Writer of tensors `(B,)` or `(B, k)` as rows of `outputs.csv`, and of others as one file per batch.
 
     Such a file is `outputs/<batch>.safetensors`. Its names say where a tensor was: `logits`, `heads.0`, or
     `output`. Predictions without a tensor are not written, with one notice.
@@ -69,7 +69,7 @@ class OutputFiles:
             self.paths.append(path)
 
     def _is_table(self, prediction: Tensor, size: int) -> bool:
-        """Returns whether a tensor has one row for each sample, the columns of those before, and numbers text can hold."""
+        """Returns whether a tensor has a row per sample, the same columns as before, and plain numbers."""
         fits = prediction.ndim in (1, 2) and len(prediction) == size and not prediction.is_complex()
         shape = tuple(prediction.shape[1:])
         if not fits or prediction.numel() > WIDEST * max(len(prediction), 1):

@@ -77,7 +77,7 @@ class Predictor:
         return asked
 
     def __call__(self, frame: Frame, clock: Clock) -> Found:
-        """Returns `boxes`, `scores` and `labels` in pixels of the picture, or a classifier's `probabilities (C,)`.
+        """Returns `boxes` in pixels of the picture, `scores` and `labels`, or `probabilities (C,)`.
 
         Args:
             frame: The picture.

@@ -1,4 +1,4 @@
-"""Conversion of a picture to the student's input, and of its boxes back, by the metadata of file or checkpoint."""
+"""Conversion of a picture to the student's input, and of its boxes back, by the student's metadata."""
 
 import warnings
 from collections.abc import Mapping
@@ -105,7 +105,7 @@ class Preparation:
         return (h, w), (self.height, self.width)
 
     def _warn_of_size(self, height: int, width: int, h: int, w: int) -> None:
-        """Warns once that a picture of another shape is scaled down, since a folder may have a thousand sizes."""
+        """Warns once of a picture that is scaled down to another shape, as a folder may have many sizes."""
         if not self._warned:
             self._warned = True
             fits = f"[{-(-h // 32) * 32}, {-(-w // 32) * 32}]"

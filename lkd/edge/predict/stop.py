@@ -54,7 +54,7 @@ class Stop:
         return kind is _StoppedError  # the signal came just as the wait ended
 
     def take(self, frames: Iterator[Frame]) -> Frame | None:
-        """Returns the next frame, or None at the end or as soon as a signal comes: a stream may be silent for long."""
+        """Returns the next frame, or None at the end or once a signal comes, as a stream may be silent."""
         try:
             self._waits = True
             return None if self.number else next(frames, None)

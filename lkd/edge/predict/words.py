@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Splits the words of a command line into sources and options: a word that is no option's value is a source.
+    """Splits a command line into sources and options; a word that is no option's value is a source.
 
     Example:
         >>> split(["a.jpg", "--config", "c.yaml", "--trainer.devices=1", "b/"])

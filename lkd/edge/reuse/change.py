@@ -40,7 +40,7 @@ def grid(image: npt.NDArray[np.uint8], cells: int) -> Grid:
 
 
 def change(one: Grid, other: Grid) -> tuple[npt.NDArray[np.floating[Any]], float]:
-    """Computes how much each cell changed beyond the common change, and the common change, in levels of a color.
+    """Computes how much each cell changed beyond the common change, and that change, in levels of a color.
 
     The color that changed most counts: in gray alone, a red car on asphalt of the same brightness would be no
     change. A cloud, or the camera's exposure, changes all cells by about the same, their median. Added to

@@ -1,4 +1,4 @@
-"""`ResultCache`: the answer to an earlier picture, while the scene stands still and the answer is not too old."""
+"""`ResultCache`: reuse of an earlier answer, while the scene stands still and it is not too old."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable

@@ -88,12 +88,12 @@ class Traced:
             self.fixed.update(layer.modules())
 
     def _is_closed(self, layer: nn.Module) -> bool:
-        """Returns whether a layer's channels are not known one by one: recurrent layers, and attention outside `attentions`."""
+        """Returns whether a layer's single channels are unknown, as in recurrent layers."""
         heads = type(getattr(layer, "num_heads", None)) is int and layer not in self.attentions.values()
         return heads or isinstance(layer, nn.RNNBase)
 
     def groups(self) -> list[Group]:
-        """Returns all groups that can lose units, in the order of the layers, with the weights in place of scores.
+        """Returns all groups that can lose units, in layer order, with weights in place of scores.
 
         Raises:
             ValueError: If a layer cannot be traced; the message names it.

@@ -82,7 +82,7 @@ class Ranking:
 
 
 class Costs:
-    """Multiply-accumulates of convolutions and linear layers, computed from their widths, whatever is removed.
+    """Multiply-accumulates of convolutions and linear layers, computed from the widths that are left.
 
     Args:
         subject: How the network is called.
@@ -132,7 +132,7 @@ class Costs:
         return total
 
     def reaching(self, ranking: Ranking, share: float) -> Removed:
-        """Returns the units to remove so that a share of the multiply-accumulates is left, as nearly as possible.
+        """Returns the units to remove so that nearly a given share of the multiply-accumulates is left.
 
         Args:
             ranking: Order of removal.

@@ -16,7 +16,7 @@ MOST_STEPS, MOST_CHANNELS = 50_000, 500_000
 
 
 def attentions(network: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
-    """Yields attention of timm's kind with its `qkv`: heads of one size in a row, no weights but in `qkv` and `proj`."""
+    """Yields attention of timm's kind with its `qkv`: equal heads, no weights but in `qkv` and `proj`."""
     for layer in network.modules():
         qkv, proj, heads = (getattr(layer, name, None) for name in ("qkv", "proj", "num_heads"))
         if not (isinstance(qkv, nn.Linear) and isinstance(proj, nn.Linear) and type(heads) is int):
@@ -54,7 +54,7 @@ def opaque(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def frozen() -> Iterator[None]:
-    """Stops torch-pruning inside the block from updating how operations change channels, and from endless loops.
+    """Stops torch-pruning inside the block from updating channels of operations, and from endless loops.
 
     Nothing may be pruned inside. Loops come from channels that are reshaped and come back, and they grow.
     """

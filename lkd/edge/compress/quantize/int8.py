@@ -151,7 +151,7 @@ def _properties(path: Path) -> dict[str, str]:
 
 
 def _prepared(path: Path, end: Path) -> None:
-    """Runs ONNX Runtime's step before quantization: infers shapes, as its quantizer skips unknown ones, and fuses layers."""
+    """Runs ONNX Runtime's step before quantization, which infers shapes (needed by it) and fuses layers."""
     prepare = optional("onnxruntime.quantization.shape_inference").quant_pre_process
     start = str(path.resolve())
     with contextlib.chdir(end.parent):  # if symbolic inference fails, it leaves a file in the working folder

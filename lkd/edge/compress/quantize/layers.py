@@ -22,7 +22,7 @@ TYPES = (
 
 
 def head_and_behind(graph: Any, last: Sequence[str] = WEIGHTED) -> set[str]:
-    """Returns the output layers and what decodes them: nodes from the last weighted one on each path to the outputs.
+    """Returns the names of output layers and of what decodes them, from the last weighted nodes on.
 
     A detector's boxes are sums and products of numbers of very different size, which eight bits do not hold:
     with int8 decoding, a detector that would lose .004 of its mAP50-95 loses .07. In logits, eight bits make

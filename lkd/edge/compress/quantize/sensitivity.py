@@ -11,7 +11,7 @@ from lkd.metrics.tables import Row, print_table, save_table
 
 
 def sensitivity(made: Sequence[Calibrated], stage: Stage, job: Job) -> list[Row]:
-    """Measures each group alone, prints the table, and writes `sensitivity.csv` and `.md` beside the stage's files.
+    """Measures each group alone, prints a table, and writes `sensitivity.csv` and `.md` beside the files.
 
     Args:
         made: Calibrated files of the stage.

@@ -1,4 +1,4 @@
-"""`Bottleneck`: an encoder on the device, a small tensor over the link, the rest of the network at the server."""
+"""`Bottleneck`: an encoder on the device, a small tensor over the link, the rest at the server."""
 
 from collections.abc import Sequence
 

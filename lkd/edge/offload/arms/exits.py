@@ -56,7 +56,7 @@ def stages(network: MultiExit) -> list[Cut]:
 
 
 def costs(network: MultiExit, sample: Tensor) -> list[Work]:
-    """Returns what a sample costs that leaves at each exit: all layers so far, and the exits that it has passed.
+    """Returns a sample's costs at each exit: all layers so far, and the exits that it has passed.
 
     Args:
         network: The network in evaluation mode.

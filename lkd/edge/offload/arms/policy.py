@@ -13,7 +13,7 @@ COMBINATIONS = 4000
 
 
 def leaves(doubts: Array, thresholds: Sequence[float]) -> Array:
-    """Returns the exit that answers each sample: the first whose doubt is below its threshold, or else the deepest.
+    """Returns the exit that answers each sample: the first with doubt below its threshold, or the deepest.
 
     Teerapittayanon et al.: BranchyNet, ICPR 2016, arXiv:1709.01686, Figure 2 (there the doubt is the
     entropy).
@@ -42,7 +42,7 @@ def leaves(doubts: Array, thresholds: Sequence[float]) -> Array:
 
 
 class Policy(NamedTuple):
-    """Thresholds, with the mean `macs` and the share of `right` answers on the data that they were chosen on."""
+    """Thresholds, with the mean `macs` and the share of `right` answers on the data they were chosen on."""
 
     thresholds: tuple[float, ...]
     macs: float

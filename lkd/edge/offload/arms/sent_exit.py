@@ -1,4 +1,4 @@
-"""`SentExit`: the device has the layers up to one exit, and sends features to the server where that exit doubts."""
+"""`SentExit`: the device has the layers up to one exit, and sends features to the server if it doubts."""
 
 from collections.abc import Sequence
 

@@ -81,7 +81,7 @@ class Learned(Gate):
         return self.ridge(x.reshape(-1, x.shape[-1])).reshape(x.shape[:2])
 
     def _inputs(self, x: Array, cameras: Sequence[str]) -> Array:
-        """Returns each place's gain, and its products with each feature relative to its mean: `(N, U, 1 + F)`."""
+        """Returns each place's gain, and its products with features relative to means: `(N, U, 1 + F)`."""
         gain = self.gain(cameras)[..., None]
         return np.concatenate([gain, gain * (x + self.spread) / (self.usual(cameras) + self.spread)], 2)
 

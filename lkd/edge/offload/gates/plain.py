@@ -45,7 +45,7 @@ class CameraMean(Gate):
 
 
 class Oracle(Gate):
-    """Gate that knows the labels, and scores each unit by the change of the metric if this unit alone is sent.
+    """Gate that knows the labels, and scores each unit by the change of the metric if it alone is sent.
 
     It bounds what a gate can reach, and cannot be used in operation.
 

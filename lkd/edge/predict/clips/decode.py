@@ -90,7 +90,7 @@ class Connection:
         self.timed = not self._container.format.flags & NO_TIMESTAMPS
 
     def __iter__(self) -> Iterator[tuple[float | None, Any]]:
-        """Yields each frame's time in seconds on the stream's own clock, and the frame, or None if it is damaged.
+        """Yields each frame's time in seconds on the stream's own clock, and the frame (None if damaged).
 
         Raises:
             UnreadableError: If the stream breaks off.
@@ -107,7 +107,7 @@ class Connection:
             )
 
     def _counted(self, packet: Any) -> int:
-        """Returns the number of frames up to a packet as the container counts: AVI has empty ones if a camera gave none."""
+        """Returns the container's number of frames up to a packet, with the empty ones that AVI may have."""
         if not packet.size:
             return self._packets
         at = packet.dts if self._container.format.name == "avi" and packet.dts is not None else 0

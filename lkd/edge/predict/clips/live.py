@@ -1,4 +1,4 @@
-"""The newest frame of a live stream: a thread decodes, so that a slow reader misses frames and never lags behind."""
+"""The newest frame of a live stream: a thread decodes, so that a slow reader misses frames, not time."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ class Latest:
         self._thread.start()
 
     def take(self) -> tuple[int, float, Any] | None:
-        """Waits for a new frame; returns its number, seconds since the epoch and decoded frame, or None at the end."""
+        """Waits for a new frame; returns its number, time since the epoch and picture, or None."""
         with self._news:
             while self._newest is None and not self._over:
                 self._news.wait(STEP)

@@ -1,4 +1,4 @@
-"""Matching of boxes to slots: best pairs first, one box for one slot, since a car seen obliquely covers several."""
+"""Matching of boxes to slots: best pairs first, one box for one slot, as a car seen obliquely covers more."""
 
 import numpy as np
 

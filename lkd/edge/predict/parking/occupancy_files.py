@@ -1,4 +1,4 @@
-"""The states of a car park as two tables that are complete after every frame: `occupancy.csv` and `changes.csv`."""
+"""A car park's states as two tables, complete after every frame: `occupancy.csv` and `changes.csv`."""
 
 import csv
 from pathlib import Path

@@ -31,7 +31,7 @@ def area(polygons: Floats) -> Floats:
 
 
 def within(polygons: Floats, boxes: Floats) -> Floats:
-    """Returns areas `(N, S)` of the parts of polygons `(S, P, 2)` that lie within boxes `(N, 4)`, x1, y1, x2, y2.
+    """Returns areas `(N, S)` of the parts of polygons `(S, P, 2)` within boxes `(N, 4)`, x1, y1, x2, y2.
 
     Example:
         >>> slot = np.array([[[0, 0], [4, 0], [0, 4]]], float)

@@ -13,7 +13,7 @@ FORM = '{"size": [width, height], "camera": "name", "slots": {"A1": [[x, y], [x,
 
 
 def read_json(path: Path) -> tuple[tuple[int, int], str | None, dict[str, Floats]]:
-    """Reads the picture's size, the camera's name (or None), and polygons `(P, 2)` in pixels by the slot's name.
+    """Reads the picture's size, the camera's name (or None), and polygons `(P, 2)` in pixels by slot name.
 
     Raises:
         ValueError: For a file of another form; the message names the fault.

@@ -17,7 +17,7 @@ Counts = tuple[float, int]
 
 
 def agreement(reused: Mapping[str, Array], fresh: Mapping[str, Array]) -> Counts:
-    """Counts what two answers have in common, whose ratio is F1 for boxes, and equality of the class for a classifier.
+    """Counts what two answers have in common; the ratio is F1 for boxes, or equality of a class.
 
     Example:
         >>> agreement({"probabilities": np.array([0.9, 0.1])}, {"probabilities": np.array([0.6, 0.4])})

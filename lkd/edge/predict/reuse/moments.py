@@ -105,7 +105,7 @@ def moment(path: Path, step_s: float | None = None) -> Moment:
 
 
 def _check(found: dict[Path, Moment]) -> None:
-    """Refuses names that do not tell pictures apart, or that give each its own camera, as a counter after the date does."""
+    """Refuses names that do not tell pictures apart, or give each its own camera, as a counter at the end."""
     first: dict[Moment, Path] = {}
     for path, when in found.items():
         if (other := first.setdefault(when, path)) != path:
