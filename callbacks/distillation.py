@@ -22,7 +22,7 @@ from lkd.teachers import Teacher
 from lkd.teachers.cached import cached_in
 
 SETTINGS = ("weight", "temperature")
-"""Of a term, what schedules change."""
+"""Attributes of a term that schedules change."""
 
 
 def is_of_clients(module: LightningModule) -> bool:
@@ -87,7 +87,7 @@ class Distillation(Callback):
     _saved: dict[str, Any] | None = None
     """A checkpoint's adapters, and the shapes and layers that they were made from."""
     _left: dict[str, Any] | None = None
-    """The same of the last fit, for `trainer.save_checkpoint` after it."""
+    """Adapters of the last fit, for a later `trainer.save_checkpoint`."""
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ class MeanTeacher(Distillation):
         decay: The final decay, in [0, 1). Default .999.
         alpha: Weight of the module's own loss. Default 1.
         student_input: As in `Distillation`; the teacher is the average of the layer that it names.
-        label_key: As of `Distillation`.
+        label_key: As in `Distillation`.
 
     Raises:
         ValueError: For a decay outside its range, or a federation, whose clients start anew every round.

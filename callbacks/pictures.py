@@ -11,7 +11,7 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes
 
 COLORS = {"Truth": "#2ecc71", "Teacher": "#3498db", "Student": "#f39c12"}
-"""One colour a role, in every picture."""
+"""One color for each role, in every picture."""
 
 
 def side_by_side(image: Tensor, found: Mapping[str, Tensor], title: str) -> Image.Image:

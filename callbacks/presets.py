@@ -44,10 +44,10 @@ class LogitDistillation(Distillation):
             Where several layers run in its place, `student_input` is needed too.
         teacher_layer: Layer whose outputs are the teacher's logits; `""` is the teacher's own output.
         label_key: Key or index of the labels in the batch, for `"dkd"` and `"nkd"`.
-        student_input: As of `Distillation`.
-        input_key: As of `Distillation`: what of the batch the teacher is given in place of the student's own
+        student_input: As in `Distillation`.
+        input_key: As in `Distillation`: what of the batch the teacher is given in place of the student's own
             call.
-        student_key: As of `Distillation`, for `alpha=0`.
+        student_key: As in `Distillation`, for `alpha=0`.
 
     Raises:
         TypeError: If the teacher is no `Teacher`.
@@ -113,10 +113,10 @@ class FeatureDistillation(Distillation):
             networks. On a small one, start with 1 and look at the logs: the feature loss drowns the student's
             own loss if `weight * distillation/<loss>` is far above it.
         alpha: Weight of the student's own loss. Default 1.
-        student_input: As of `Distillation`.
-        input_key: As of `Distillation`: what of the batch the teacher is given in place of the student's own
+        student_input: As in `Distillation`.
+        input_key: As in `Distillation`: what of the batch the teacher is given in place of the student's own
             call.
-        student_key: As of `Distillation`, for `alpha=0`.
+        student_key: As in `Distillation`, for `alpha=0`.
 
     Raises:
         TypeError: If the teacher is no `Teacher`, or layers is no dict.
@@ -165,10 +165,10 @@ class RelationDistillation(Distillation):
             2019; weight 3000 is usual).
         weight: Weight of the relation loss. Default 1.
         alpha: Weight of the student's own loss. Default 1.
-        student_input: As of `Distillation`.
-        input_key: As of `Distillation`: what of the batch the teacher is given in place of the student's own
+        student_input: As in `Distillation`.
+        input_key: As in `Distillation`: what of the batch the teacher is given in place of the student's own
             call.
-        student_key: As of `Distillation`, for `alpha=0`.
+        student_key: As in `Distillation`, for `alpha=0`.
 
     Example:
         >>> from torch import nn

@@ -14,7 +14,7 @@ Keys = str | int | list[str | int]
 """Entries of a batch: keys of a dict, places in a tuple, attributes of anything else."""
 
 LABELS = ("label", "labels", "target", "targets", "y", "class")
-"""What batches, samples and columns call their labels, the likeliest first."""
+"""Names of labels in batches, samples and columns, the likeliest first."""
 
 
 def call_of(

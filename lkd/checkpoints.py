@@ -17,7 +17,7 @@ from lkd.safe_load import load
 from lkd.trust import check, import_trusted
 
 FEDERATION = "federation"
-"""Key of a checkpoint under which the state of algorithm and clients is."""
+"""Key of a checkpoint that holds the state of algorithm and clients."""
 TRAINING = ("optimizer", "scheduler", "lr_scheduler")
 """Arguments of modules that change how they train, not what they compute."""
 

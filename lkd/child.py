@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _CHILD = "LKD_CHILD_DONE"
-"""Environment variable that names the file which is written at the end of a whole run."""
+"""Environment variable with the name of the file that is written at a complete end."""
 
 
 def run(command: list[str], environment: Mapping[str, str], done: Path, patience: float = 60.0) -> int:

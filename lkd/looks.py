@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 EVERY = 50
-"""Steps after which a training looks at what has come together."""
+"""Number of steps after which a training runs the checks that have come together."""
 
 Refuse = Callable[[list[float]], None]
 """Raises an error if the values that it is given are not right."""

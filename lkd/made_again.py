@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from lkd.packages import overrides
 
 HOOKS = ("setup", "configure_model")
-"""Where a module may make layers; a Trainer calls them before every fit, validation, test and prediction."""
+"""Hooks in which a module may make layers; a Trainer calls them before each fit, test and so on."""
 ADVICE = "make layers once: in __init__, or only where there are none yet (`if not hasattr(self, 'net'):`)."
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 PRESENT = "present"
-"""The key of x that is no modality."""
+"""The only key of x that is no modality."""
 
 
 def split(x: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

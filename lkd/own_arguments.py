@@ -148,4 +148,4 @@ def _no_data(value: Any) -> bool:
 
 
 INSTANTIATORS = [(make, LightningModule, True), (make, LightningDataModule, True)]
-"""For `instantiate` of a parser: who makes what."""
+"""Makers of objects, for a parser's `instantiate`."""

@@ -9,7 +9,7 @@ from PIL import Image
 
 ORIENTATION = 0x0112  # the EXIF tag: how the camera was held
 DAMAGED = (OSError, SyntaxError, ValueError, RuntimeError)
-"""What Pillow raises for damaged files; the last for AVIF."""
+"""Errors that Pillow raises for damaged files; the last for AVIF."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lkd.models.split_c2f import SplitC2f, split
 
 KEY = "pruning"
-"""Of a checkpoint, and the attribute of a module that is pruned."""
+"""Key of a checkpoint, and attribute of a pruned module."""
 VERSION = 1
 NUMBERS = frozenset(
     {

@@ -6,7 +6,7 @@ from pydoc import locate
 from typing import Any
 
 LONGEST = 64
-"""Characters that W&B takes of a tag."""
+"""Most characters of a tag in W&B."""
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, list[str]]:

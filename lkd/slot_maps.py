@@ -10,9 +10,9 @@ from lkd.slot_labels import Count
 from lkd.text_files import read_rows
 
 SENSOR = (2592, 1944)
-"""`cameraN.csv` of CNRPark-EXT counts in pixels of this picture, whatever the size of the frames."""
+"""Size whose pixels `cameraN.csv` of CNRPark-EXT refers to, whatever the size of the frames."""
 PKLOT = (1280, 720)
-"""All pictures of PKLot, in whose pixels its XML files count."""
+"""Size of all pictures of PKLot, whose pixels its XML files refer to."""
 
 
 class Space(NamedTuple):

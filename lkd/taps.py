@@ -14,7 +14,7 @@ from lkd.outermost import Hooks, Outermost
 
 NOTHING = Kept(None)
 _altered: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], bool]] = weakref.WeakKeyDictionary()
-"""Of every model: whether what its layers were given and gave was changed in place afterwards, as far as was seen."""
+"""For every model: which inputs and outputs of its layers were seen to be changed in place later."""
 
 
 class Call(NamedTuple):

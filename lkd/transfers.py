@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lkd.packages import base_of, overrides
 
 HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-"""Hooks around a batch's way to the device, in their order."""
+"""Hooks around the transfer of a batch to the device, in their order."""
 
 
 def hooks_of(owner: LightningModule | LightningDataModule | None) -> list[str]:

@@ -27,11 +27,11 @@ HELD = (
     collections.defaultdict,
     collections.Counter,
 )
-"""Collections whose entries are put back, and what is in these, too."""
+"""Collections whose entries are put back, with the contents of these."""
 DRAWS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 """Generators of random numbers."""
 LARGE = 2**28
-"""Bytes from which on a tensor or an array is taken for data, of which no copy is made."""
+"""Bytes from which a tensor or array counts as data, and is not copied."""
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ class Relay(LightningDataModule):
     """
 
     carries_batches = True
-    """Batches of clients have been through the hooks of `data`."""
+    """Says that batches of clients have been through the hooks of `data`."""
 
     def __init__(self, data: LightningDataModule, *more: LightningDataModule) -> None:
         super().__init__()

@@ -13,9 +13,9 @@ from lkd.losses import Term
 ADAPTERS = "distillation_adapters"
 """Name of the attribute of the student that holds the adapters while distillation is attached."""
 SHAPES = "distillation_shapes"
-"""Key of a checkpoint under which the shapes are that the adapters were made from."""
+"""Key of a checkpoint that holds the shapes that the adapters were made from."""
 LAYERS = "distillation_layers"
-"""Key of a checkpoint under which the layers are that the adapters lie between."""
+"""Key of a checkpoint that holds the layers that the adapters lie between."""
 
 
 def may_adapt(terms: Iterable[Term]) -> bool:

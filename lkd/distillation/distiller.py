@@ -95,9 +95,9 @@ class Distiller:
             input_key if student_key is None else student_key,
         )
         self.thaws = False
-        """Whether somebody unfreezes layers during the run, so that one without a gradient may be compared until then."""
+        """Whether a callback unfreezes layers during the run, so that they may lack a gradient before."""
         self.shapes: dict[str, list[Any]] = {}
-        """What the adapters were made from, for a checkpoint."""
+        """Shapes and layers that the adapters were made from, for a checkpoint."""
         self._undo: list[Callable[[], Any]] = []
 
     def attach(

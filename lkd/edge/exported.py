@@ -14,9 +14,9 @@ from lkd.edge.onnx_file import OnnxFile
 from lkd.edge.openvino_file import OpenVINOFile
 
 VERSION = 1
-"""Of the metadata in a file and of the card beside it. A reader takes its own version only."""
+"""Version of the metadata in a file and of the card beside it. A reader takes its own version only."""
 KEY = "lkd"
-"""Of the metadata in the file."""
+"""Key of the metadata in the file."""
 BACKENDS: dict[str, type[OnnxFile] | type[OpenVINOFile]] = {".onnx": OnnxFile, ".xml": OpenVINOFile}
 PRESENT = "present"
 """Input of a student of several modalities: which sample has which, `(B, M)` bool in the order of the other inputs."""

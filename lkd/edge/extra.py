@@ -8,7 +8,7 @@ EXTRAS = {
     "openvino": ("openvino",),
     "video": ("av", "trackers"),
 }
-"""What each extra of lkd installs that is imported here."""
+"""Packages of each extra of lkd that are imported here."""
 
 
 def optional(name: str) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 from lkd.edge.nms import Array
 
 OVERLAP = 0.5
-"""Boxes are the same from this intersection over union on."""
+"""Lowest intersection over union of two boxes that count as the same."""
 
 
 def matched(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> int:

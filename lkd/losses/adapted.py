@@ -18,7 +18,7 @@ class AdaptedTerm(PairwiseTerm):
     """
 
     bias: bool = True
-    """Whether adapters have a bias, which some losses would not see."""
+    """Whether adapters have a bias, which some losses would ignore."""
 
     def __init__(
         self,

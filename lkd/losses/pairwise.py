@@ -27,7 +27,7 @@ class PairwiseTerm(Term):
     """
 
     compares_positions: bool = False
-    """Whether the loss says where on a map something is, so that maps of one position are left out with a warning."""
+    """Whether the loss compares places on a map, so that maps of one position are left out with a warning."""
 
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None

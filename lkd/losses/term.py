@@ -40,9 +40,9 @@ class Term(nn.Module):
     least_samples: int = 1
     """The smallest batch that gives the loss a gradient."""
     raw: bool = False
-    """Whether the loss takes what a layer gives as it is, a dict or a tuple, and not one tensor a name."""
+    """Whether the loss takes a layer's output as it is, a dict or a tuple, and not a tensor for each name."""
     of_softmax: bool = False
-    """Whether it takes a softmax of what it is given, which must then be no probabilities yet."""
+    """Whether it takes a softmax of its inputs, which must then not be probabilities already."""
     of_sigmoids: bool = False
     """Whether it takes each logit as a probability of its own, so that no softmax over them may come before it."""
     rest: Sequence[str] = ()

@@ -10,7 +10,7 @@ from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 
 Present = Mapping[str, Tensor | None]
-"""Who has a modality, bools `(B,)`; None where everybody is known to have it, so that nothing has to be looked at."""
+"""Which samples have a modality, bools `(B,)`; None if all are known to have it."""
 
 
 def unimodal_loss(heads: Mapping[str, Tensor], present: Present, labels: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ FLOOR = 1e-5
 
 
 def vid_loss(mean: Tensor, teacher: Tensor, variance: Tensor) -> Tensor:
-    """Computes `1/2 ((mean - teacher)² / variance + log variance)`, a Gaussian's -log density less a constant.
+    """Computes `1/2 ((mean - teacher)² / variance + log variance)`, a Gaussian's -log density plus const.
 
     Mean over batch, channels and positions. (The paper sums over channels and positions; the mean is that of
     the authors' code, and a weight of 1 belongs to it.) It may be negative: its minimum over the variance of

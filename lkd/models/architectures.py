@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 HEADS = ("Detect", "v10Detect")
-"""What gives raw boxes and scores on a grid, and nothing beside them."""
+"""Heads that give raw boxes and scores on a grid, and nothing else."""
 
 # layers of the published architectures and their relatives; none of them reads files or text
 LAYERS = (

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
 SMALLEST = 8
-"""Pixels a cell of the finest map that enters the pyramid, as in FCOS and RetinaNet."""
+"""Pixels per cell of the finest map that enters the pyramid, as in FCOS and RetinaNet."""
 
 
 class TimmPyramid(nn.Module):

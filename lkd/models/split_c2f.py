@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 PLACE = ("f", "i", "type", "np")
-"""What Ultralytics keeps on a layer about its place in the network."""
+"""Attributes by which Ultralytics notes a layer's place in the network."""
 
 
 class SplitC2f(nn.Module):

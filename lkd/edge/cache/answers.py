@@ -17,7 +17,7 @@ from lkd.taps import Call
 log = logging.getLogger(__name__)
 
 APART = 1e-2
-"""Relative distance up to which an answer is the one that is kept: it may have been given on another machine."""
+"""Relative distance up to which an answer equals the kept one, which may be from another machine."""
 Ask = Callable[[Call], dict[str, Any]]
 
 

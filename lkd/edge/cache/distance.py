@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 FLAT = 0.1
-"""A row counts as this share of a row's size at least: of one that is nearly zero, rounding is all there is."""
+"""Smallest size of a row, as a share of the others: a row near zero is nothing but rounding."""
 
 
 def distances(one: Tensor, other: Tensor, among: Tensor | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 FILE = "answers.sqlite"
 VERSION = 1
-"""Of the tables and of how answers are written. A store of another version is refused."""
+"""Version of the tables and of written answers. A store of another version is refused."""
 _APPLICATION = 0x6C6B6463  # "lkdc", SQLite's mark of the program that owns a file
 _WAIT = 30.0  # seconds for another writer
 

@@ -57,7 +57,7 @@ class Store:
         expect(limit_mb=limit_mb, gt=0, none="no limit")
         self.folder, self.limit_mb = os.fspath(folder), limit_mb
         self.full = False
-        """Whether nothing is written any more."""
+        """Whether writing has ended."""
         self.dropped = 0
         """Answers that this process has dropped at the limit."""
         self._touched: set[bytes] = set()

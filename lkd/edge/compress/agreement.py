@@ -7,7 +7,7 @@ from lkd.edge.matching import matched
 from lkd.edge.nms import Array, suppress
 
 CONFIDENT = 0.25
-"""Boxes of a score above this are compared."""
+"""Boxes with a score above this are compared."""
 
 
 class Agreement:

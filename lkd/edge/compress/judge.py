@@ -10,7 +10,7 @@ from lkd.edge.compress.step import Step
 from lkd.metrics.direction import rises
 
 NOISE = 1.03
-"""By how much of itself a time may be longer and still pass for the same: files are timed by turns, and this is what is left."""
+"""Factor up to which two times count as equal: noise that is left although files are timed in turns."""
 
 
 def against(measures: Measures, limits: Limits, step: Step, later: Sequence[Step], start: str) -> list[str]:

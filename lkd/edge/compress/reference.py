@@ -17,7 +17,7 @@ from lkd.edge.latency import latencies
 from lkd.metrics.direction import rises
 
 MAIN = ("map", "map50")
-"""Of a detector's metrics, what is looked at first; of others the first that rises."""
+"""Metrics of a detector that are used first; for other students it is the first that is better when higher."""
 
 
 @dataclass(frozen=True)

@@ -78,20 +78,20 @@ class Step(ABC):
     """
 
     name: ClassVar[str]
-    """In the names of stages."""
+    """Name of the step in the names of stages."""
     breaks: ClassVar[bool] = False
-    """Whether it spoils a student that the step after it mends, so that both are judged together."""
+    """Whether it makes the student worse and the next step repairs it, so that both are judged together."""
     mends: ClassVar[bool] = False
-    """Whether it is such a step."""
+    """Whether it is the step that repairs."""
     ends: ClassVar[bool] = False
     """Whether it leaves a file alone, without weights that a further step could train or prune."""
     trains: ClassVar[bool] = False
     """Whether it starts from weights, even where the step before it `ends`: it is the other way to such a file, and is gone only
     where the first way leads to none that is kept."""
     removes: ClassVar[bool] = False
-    """Whether the network has fewer parameters afterwards."""
+    """Whether the network has fewer parameters afterward."""
     bits: ClassVar[int] = 32
-    """Of a weight in the file that it leaves."""
+    """Bits of a weight in the file that it leaves."""
 
     @abstractmethod
     def run(self, stage: Stage, job: Job) -> Stage:

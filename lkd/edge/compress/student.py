@@ -18,7 +18,7 @@ KEPT = (
     "hparams_name",
     "hparams_type",
 )
-"""What the checkpoint of a pruned student takes over: nothing of an optimizer, which knew other weights."""
+"""Entries that a pruned student's checkpoint takes over; an optimizer's state would not fit its weights."""
 
 
 def student(module: M, checkpoint: str | Path) -> M:

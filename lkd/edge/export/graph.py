@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lkd.edge.extra import optional
 
 OPSET = 18
-"""Of ONNX: old enough for the run-times of devices, and new enough for all that lkd's networks are made of."""
+"""Opset of ONNX: old enough for the runtimes of devices, and new enough for lkd's networks."""
 
 
 def to_graph(network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:

@@ -38,9 +38,9 @@ class Kind(ABC):
     """
 
     name: str
-    """In the metadata."""
+    """Name of the kind in the metadata."""
     method: str
-    """Of the module, which the file stands in for while the module's own test runs."""
+    """Method of the module that the file replaces while the module's own test runs."""
 
     def __init__(self, module: LightningModule) -> None:
         self.module = module

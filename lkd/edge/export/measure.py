@@ -19,7 +19,7 @@ from lkd.packages import overrides
 
 Metrics = dict[str, float]
 ROW = ("map50", "map", "precision", "recall")
-"""Of a detection table, what goes into a card."""
+"""Columns of a detection table that go into a card."""
 
 
 class TestData:

@@ -13,11 +13,11 @@ from lkd.edge.offload.tiles import Tiles
 from lkd.metrics.average_precision import Matched, match, overlaps, pooled, pooled_ap
 
 SEEN = 0.25
-"""Score from which on a box counts as an object that is seen, as in pictures."""
+"""Lowest score of a box that counts as a seen object, as in pictures."""
 SAME = 0.5
-"""Overlap from which on two boxes mean one object."""
+"""Lowest overlap of two boxes that mean one object."""
 FAINT = 0.1
-"""Score from which on a box says something of its picture at all: below are thousands of guesses."""
+"""Lowest score of a box that says anything of its picture: below are thousands of guesses."""
 SMALL = 0.05
 """Width of a small box, as a share of the picture's longer side."""
 

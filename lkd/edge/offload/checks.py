@@ -19,9 +19,9 @@ from lkd.teachers import Teacher
 from lkd.teachers.classes import count_of
 
 LEAST = 3
-"""Units that a regression can be made of."""
+"""Fewest units for a regression."""
 FAINTEST = 0.001
-"""Score down to which boxes are kept by networks that say no threshold, as average precision wants it."""
+"""Score threshold of networks that name none, low enough for average precision."""
 
 
 def check_module(module: LightningModule, data: LightningDataModule) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from lkd.edge.nms import Array
 
 CANDIDATES = 200
-"""Thresholds that are looked at, at most."""
+"""Most thresholds that are tried."""
 
 
 def best(scores: Array, costs: Array, share: float, seed: int = 0) -> Array:

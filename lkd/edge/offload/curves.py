@@ -13,7 +13,7 @@ from lkd.edge.offload.point import Point
 from lkd.edge.offload.trial import Trial, mean_point
 
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
-"""Of whole samples, or of the bytes of all tiles."""
+"""Shares of whole samples, or of the bytes of all tiles."""
 
 
 def ranks(gate: Gate, trial: Trial) -> Array:

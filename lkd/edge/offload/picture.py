@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lkd.edge.offload.point import Point
 
 BOUNDS = {"random": ("0.6", ":"), "oracle": ("0.2", "--")}
-"""Color and line of what is no gate."""
+"""Color and line of points that belong to no gate."""
 OVER = (
     ("units", "share of the units that are sent"),
     ("kb", "kB a sample, in the mean over all samples"),

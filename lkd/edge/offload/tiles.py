@@ -14,7 +14,7 @@ from lkd.edge.nms import Array, suppress
 IOU = 0.6
 """Of two boxes of a class from different origins that overlap more than this the one with the lower score is dropped."""
 MARGIN = 2.0
-"""Pixels: a box that ends so near to a border that the tile was cut at is taken for a part of an object."""
+"""Pixels: a box that ends this near to a border where the tile was cut counts as part of an object."""
 
 Corners = tuple[int, int, int, int]
 

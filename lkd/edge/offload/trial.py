@@ -14,7 +14,7 @@ from lkd.edge.offload.point import Point
 from lkd.edge.offload.task import Judge, Task
 
 ALONE = 1e6
-"""Seconds between samples of which none waits for another."""
+"""Seconds between samples if no sample waits for another."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lkd.edge.predict.tables import Results
 from lkd.edge.predict.timing import Clock
 
 NAMED = 20
-"""Skipped frames that are named while it runs; the report has more."""
+"""Most skipped frames that are named during a run; the report has more."""
 
 
 def predict(

@@ -5,7 +5,7 @@ import time
 from typing import TextIO
 
 OFTEN, SELDOM = 0.5, 10.0
-"""Seconds between two words, in a terminal and elsewhere."""
+"""Seconds between two reports, in a terminal and elsewhere."""
 
 
 class Progress:

@@ -1,7 +1,7 @@
 """A list of sentences that keeps the first and counts all, since a stream may be broken for weeks."""
 
 KEPT = 1000
-"""Sentences that are kept."""
+"""Most sentences that are kept."""
 
 
 class Sentences(list[str]):

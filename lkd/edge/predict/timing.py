@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 KEPT = 100_000
-"""Frames whose times are kept, the latest: a stream may go on for weeks."""
+"""Number of latest frames whose times are kept, since a stream may go on for weeks."""
 
 
 class Clock:

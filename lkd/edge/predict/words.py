@@ -13,9 +13,9 @@ FLAGS = ("--track", "--clip", "--slot_columns", "--print_config", "-h", "--help"
 """Options that take no value."""
 OF_BOXES = ("track", "slots")
 OF_REUSE = ("audit",)
-"""Options that say nothing without `--reuse`."""
+"""Options that mean nothing without `--reuse`."""
 OF_SLOTS = ("truth", "slot_camera", "slot_classes", "slot_up", "slot_down", "slot_dwell", "slot_columns")
-"""Options that say nothing without `--slots`."""
+"""Options that mean nothing without `--slots`."""
 DESCRIPTION = """\
 Predicts pictures, a folder, a glob, a clip or a stream, by an exported file or by a checkpoint.
 

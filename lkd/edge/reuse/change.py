@@ -9,7 +9,7 @@ from PIL import Image
 Grid = npt.NDArray[np.int16]
 
 SAMPLES = 4
-"""Pixels that are looked at along a side of a cell, at least: of a large picture more would cost time and tell no more."""
+"""Fewest pixels that are read along a side of a cell; in a large picture more would only cost time."""
 
 
 def grid(image: npt.NDArray[np.uint8], cells: int) -> Grid:

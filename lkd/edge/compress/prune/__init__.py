@@ -26,7 +26,7 @@ from lkd.server_model import is_federation
 __all__ = ["Prune"]
 log = logging.getLogger(__name__)
 NEAR = 0.03
-"""By what share of the target the multiply-accumulates may miss it."""
+"""Largest relative deviation of the multiply-accumulates from the target."""
 
 
 class Prune(Step):

@@ -13,9 +13,9 @@ from lkd.edge.compress.prune.subject import Subject
 
 Scope = Literal["global", "local"]
 CLOSE = 0.01
-"""By what share of the target the order of importance may miss it before one unit is taken out of turn."""
+"""Largest relative deviation from the target at which the order of importance is kept."""
 Removed = list[set[int]]
-"""Numbers of units, by group."""
+"""Numbers of the removed units, by group."""
 
 
 class Ranking:

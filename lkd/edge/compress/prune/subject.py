@@ -16,7 +16,7 @@ from lkd.nested import on_tensors
 from lkd.taps import Call
 
 INNER = ("feats",)
-"""Entries of a detector's raw outputs that are maps within it: their channels may go."""
+"""Entries of a detector's raw outputs that are inner maps, whose channels may be removed."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from lkd.edge.extra import optional
 
 MOST_STEPS, MOST_CHANNELS = 50_000, 500_000
-"""Of one group of channels: more is no network that is pruned."""
+"""Most steps and channels of one group; no network that can be pruned has more."""
 
 
 def attentions(network: nn.Module) -> Iterator[tuple[nn.Module, Any]]:

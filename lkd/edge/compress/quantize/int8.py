@@ -17,7 +17,7 @@ from lkd.edge.nms import Array
 
 Method = Literal["percentile", "minmax"]
 AT_ONCE = 4
-"""Frames whose activations are in memory together while ranges are looked for."""
+"""Frames whose activations are in memory together while ranges are computed."""
 
 
 class Calibrated:

@@ -18,7 +18,8 @@ TYPES = (
     "Clip",
     "AveragePool",
 )
-"""What is quantized. With convolutions alone, activations go through float in between, which costs a tenth of the time."""
+"""Operators that are quantized. With convolutions alone, activations go through float in between, which costs a tenth
+of the time."""
 
 
 def head_and_behind(graph: Any, last: Sequence[str] = WEIGHTED) -> set[str]:

@@ -47,7 +47,7 @@ class Arm(ABC):
     """
 
     kind: ClassVar[type[Classifier]]
-    """What the checkpoint has to be of."""
+    """Class that the checkpoint must belong to."""
     reads_labels: ClassVar[bool] = False
     """Whether it chooses anything by the labels of the validation data."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from lkd.edge.nms import Array
 
 COMBINATIONS = 4000
-"""Of thresholds that are tried, at most."""
+"""Most combinations of thresholds that are tried."""
 
 
 def leaves(doubts: Array, thresholds: Sequence[float]) -> Array:

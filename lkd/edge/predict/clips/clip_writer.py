@@ -11,9 +11,9 @@ import numpy.typing as npt
 from lkd.edge.extra import optional
 
 TICKS = 60_000
-"""Of a second: times of 24, 25, 30 (also 29.97), 50 and 60 frames a second are whole numbers of them."""
+"""Ticks per second: times at 24, 25, 30 (also 29.97), 50 and 60 frames per second are whole ticks."""
 _CODECS = {"libx264": {"preset": "veryfast", "crf": "23"}, "mpeg4": {"qscale": "4"}}
-"""The first that this build of FFmpeg has is taken."""
+"""Encoders, of which the first that this build of FFmpeg has is used."""
 
 
 class ClipWriter:

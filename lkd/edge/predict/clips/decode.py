@@ -12,9 +12,9 @@ from lkd.edge.extra import optional
 
 _SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp")
 FASTEST = 300
-"""Frames a second; more is not a rate but the tick of a clock, where frames come now and then."""
+"""Most frames per second; a higher number is the tick of a clock, where frames come irregularly."""
 NO_TIMESTAMPS = 0x80
-"""Of FFmpeg's formats: AVFMT_NOTIMESTAMPS."""
+"""Flag of FFmpeg's formats: AVFMT_NOTIMESTAMPS."""
 _LISTS = ("hls", "dash")
 """Formats that are a list of pieces: the length of the list says nothing of the stream's."""
 

@@ -10,7 +10,7 @@ from lkd.edge.predict.sentences import Sentences
 
 log = logging.getLogger(__name__)
 LONGEST = 30.0
-"""Seconds between two tries, at the most."""
+"""Most seconds between two tries."""
 
 
 class Joining:

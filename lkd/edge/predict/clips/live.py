@@ -9,7 +9,7 @@ from lkd.edge.predict.clips.joining import Joining
 from lkd.edge.predict.sentences import Sentences
 
 STEP = 0.2
-"""Seconds between two looks at whether anybody pressed Ctrl-C, where no frame comes."""
+"""Seconds between two checks for Ctrl-C while no frame comes."""
 
 
 class Latest:

@@ -6,7 +6,7 @@ from lkd.edge.predict.parking.overlap import Floats, within
 from lkd.edge.predict.parking.slots import Slots
 
 SAME = 0.8
-"""IoU above which two boxes, mostly of two classes (a car and a truck), are of one vehicle."""
+"""IoU above which two boxes, mostly of two classes (a car and a truck), belong to one vehicle."""
 
 
 def fill(slots: Slots, boxes: Floats) -> Floats:

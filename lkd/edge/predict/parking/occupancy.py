@@ -15,7 +15,7 @@ from lkd.edge.predict.parking.slots import Slots
 from lkd.edge.predict.parking.vehicles import vehicles
 
 UNSURE = 0.05
-"""Score of boxes of which a detector is so unsure that somebody forgot to leave them out."""
+"""Score so low that boxes below it were probably left in by mistake."""
 
 
 class Change(NamedTuple):

@@ -16,7 +16,7 @@ from lkd.text_files import read_rows, read_text
 Key = Literal["picture", "frame", "time"]
 _STATES = {"0": False, "free": False, "1": True, "busy": True}
 Row = tuple[str, str, str, bool]
-"""Where it stands, which picture, frame or time, which slot, and whether that is busy."""
+"""A known state: its place in the file; picture, frame or time; slot; and whether it is busy."""
 
 
 class Truth:

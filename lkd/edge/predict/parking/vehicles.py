@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 VEHICLES = ("car", "truck", "bus", "van", "vehicle", "pickup", "suv")
-"""Names that are counted where nobody says which; a plural and capitals are no difference."""
+"""Names that count by default; plural and capitals make no difference."""
 
 
 def vehicles(names: Sequence[str] | None, classes: Sequence[str] | None) -> list[int] | None:

@@ -10,10 +10,10 @@ from lkd.edge.matching import matched
 from lkd.edge.nms import Array
 
 FEWEST, LATEST = 5, 20
-"""Audits of a camera before it may be stopped, and how many of the latest are judged."""
+"""Fewest audits of a camera before it may be stopped, and number of the latest that are judged."""
 
 Counts = tuple[float, int]
-"""What is the same, of how much."""
+"""How much is the same, and of how much."""
 
 
 def agreement(reused: Mapping[str, Array], fresh: Mapping[str, Array]) -> Counts:

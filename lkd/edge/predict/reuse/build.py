@@ -14,7 +14,7 @@ from lkd.edge.predict.reuse.slot_price import SlotPrice
 from lkd.edge.reuse import ResultCache
 
 AUDIT = 0.1
-"""Share of the hits that is audited where nobody says another: a scene that moves is to be noticed."""
+"""Default share of the hits that are audited, so that a moving scene is noticed."""
 
 
 def reusing(

@@ -9,7 +9,7 @@ from lkd.edge.predict.frame import Frame, Source
 from lkd.edge.predict.sources import PictureSource
 
 Moment = tuple[str, float]
-"""The camera, and seconds."""
+"""Camera, and time in seconds."""
 
 _DATED = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]*(\d\d)[-_.:h]?(\d\d)"
