@@ -91,6 +91,11 @@ def link_best(path: Path) -> Path:
 def command(subcommand: str, given: Sequence[str], without: Sequence[str] = ("--ckpt_path",)) -> str:
     """Returns the same command line with another subcommand, and without some options.
 
+    Args:
+        subcommand: The other subcommand.
+        given: Arguments of the command line, with the first subcommand.
+        without: Options that are left out.
+
     Example:
         >>> command("test", ["fit", "--config", "a.yaml", "--ckpt_path", "b.ckpt", "--seed_everything=1"]).split(" test ")[1]
         '--config a.yaml --seed_everything=1'

@@ -93,6 +93,12 @@ def hold_out(
 
     Rows of one group stay together; as many groups are public as come nearest to the share.
 
+    Args:
+        size: number of rows.
+        public: share of the rows that is public.
+        rng: source of all randomness.
+        groups: group number of every row (rows,); `None` if each row is its own.
+
     Raises:
         ValueError: if a side that is asked for would be empty.
     """
@@ -113,6 +119,13 @@ def deal(
     partition: Partition, columns: Columns, rows: np.ndarray, clients: int | None, rng: np.random.Generator
 ) -> tuple[Ragged, list[str] | None]:
     """Deals out some rows of a data set, and checks the result, since a partition may be the user's own.
+
+    Args:
+        partition: rule that says who gets which rows.
+        columns: columns of the data set.
+        rows: rows that are dealt out.
+        clients: number of clients; `None` where the partition finds it.
+        rng: source of all randomness.
 
     Returns:
         The rows of every client, and the clients' names if they have any.
@@ -151,6 +164,12 @@ def split_each(
     Rows of one client with the same time stay together, and the last ones test, as in `by_time`. So do rows
     of one group where there is a column "group", such as windows that overlap: a group's time is that of its
     first row.
+
+    Args:
+        shards: rows of every client.
+        columns: columns of the data set.
+        fractions: shares (train, val, test) of every client's rows.
+        rng: source of all randomness.
 
     Returns:
         Rows of every client by the name of the part; empty parts are left out.

@@ -48,7 +48,8 @@ def by_client(
 ) -> np.ndarray:
     """Returns the same with one draw for all samples of a client; a sample may then keep nothing at all.
 
-    That happens to a sample which lacks the modalities that its client keeps.
+    That happens to a sample which lacks the modalities that its client keeps. Arguments are those of
+    `by_sample`.
     """
     numbers = _draw(seed, 0, rows.client, np.zeros_like(rows.row), names)[0]
     return _keep(owned & (numbers >= rate), owned, numbers) & given

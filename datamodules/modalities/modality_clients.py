@@ -123,7 +123,6 @@ def given_of(dataset: Any, names: Sequence[str], rows: np.ndarray) -> np.ndarray
 
     They are the data set's own `present` (a dict of (rows,) bools). Where the first sample has
     `x["present"]`, they are those of all samples, which are then loaded once. Otherwise all are present.
-    `x["present"]`, those of all samples, which are then loaded once; else all are there.
     """
     if isinstance(dataset, Subset):
         return given_of(dataset.dataset, names, np.asarray(dataset.indices)[rows])

@@ -22,7 +22,7 @@ class CameraBatchSampler(DistributedSampler):
 
     Give it to an `EpochLoader` as `sampler=` with `batch_size=None`. It then sits where Lightning looks:
     Lightning calls `set_epoch` on it before every epoch (also the first one after a resume), and does not
-    replace it alone under DDP because it is a `DistributedSampler` (no `use_distributed_sampler=False`
+    replace it under DDP because it is a `DistributedSampler` (no `use_distributed_sampler=False`
     needed). The epoch is part of the keys, so persistent workers always know the current one.
 
     Args:

@@ -48,6 +48,11 @@ def nce_loss(positive: Tensor, negative: Tensor, log_noise: Tensor, counts: Tens
 def log_mean_score(positive: Tensor, negative: Tensor, counts: Tensor) -> Tensor:
     """Computes `log mean e^s` over positive `(B,)` and counted negative `(B, K)` pairs, a scalar.
 
+    Args:
+        positive: Scores s of pairs of one sample.
+        negative: Scores s of pairs of different samples.
+        counts: How often each negative counts, `(B, K)`.
+
     Example:
         >>> log_mean_score(torch.zeros(1), torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 1.0]]))
         tensor(0.)

@@ -12,6 +12,11 @@ def apart(one: Rows, other: Rows, tolerance: float) -> Tensor:
 
     Detections are the same or not.
 
+    Args:
+        one: Rows of the one answer.
+        other: Rows of the other answer.
+        tolerance: Relative distance up to which detections are the same.
+
     Example:
         >>> rows, others = (Rows({"0": torch.tensor([[1.0], [value]])}, {}) for value in (1.0, 1.5))
         >>> apart(rows, others, 1e-3)

@@ -120,6 +120,11 @@ def measured(
 def check_drop(checkpoint: Metrics, file: Metrics, max_drop: float) -> None:
     """Compares the metrics that both have.
 
+    Args:
+        checkpoint: Metrics of the checkpoint.
+        file: Metrics of the file.
+        max_drop: How much worse a metric of the file may be.
+
     Raises:
         ValueError: If a metric of the file is worse by more than `max_drop`, or nothing was measured.
     """

@@ -106,6 +106,11 @@ def _resize(kind: str, source: Any, shape: Sequence[int]) -> dict[str, Any]:
 def class_names(given: Sequence[str] | None, data: LightningDataModule, count: int) -> list[str]:
     """Returns the names of the classes: those given, those of the data, or numbers.
 
+    Args:
+        given: Names given by the user, or None.
+        data: Data module that may name its classes.
+        count: Number of classes.
+
     Raises:
         ValueError: If the number of given names is not the number of classes.
     """

@@ -16,8 +16,8 @@ from safetensors.numpy import load_file, save_file
 from lkd.edge.nms import Array
 
 Answer = Mapping[str, Array]
-"""An answer: for a detector `boxes` (D, 4) x1 y1 x2 y2 in pixels of the picture, `scores` (D,), `labels` (D,); for a
-classifier
+"""An answer: for a detector `boxes` (D, 4) x1 y1 x2 y2 in pixels of the picture, `scores` (D,), `labels` (D,);
+for a classifier
 `probabilities` (C,)."""
 NUMBERS = ("sizes", "nbytes", "device_ms", "server_ms")
 

@@ -13,8 +13,8 @@ from lkd.checks import expect
 Pixels = npt.NDArray[np.uint8]
 
 QUALITY = {"jpeg": 80, "webp": 70}
-"""Default qualities with equal looks: on traffic cameras both close 93 % of the gap between student and teacher, WebP
-with 44 % fewer bytes."""
+"""Default qualities with equal looks: on traffic cameras both close 93 % of the gap between student and teacher,
+WebP with 44 % fewer bytes."""
 LONGEST = {"jpeg": 65535, "webp": 16383, "png": 2**31 - 1}
 """Most pixels along a side that the formats allow."""
 

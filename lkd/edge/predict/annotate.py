@@ -78,6 +78,12 @@ class AnnotatedClip:
 def draw(frame: Frame, found: Found, classes: Sequence[str], overlay: Overlay | None = None) -> Image.Image:
     """Copies a frame, with boxes in a color for each class, and names with scores above them.
 
+    Args:
+        frame: The frame.
+        found: Boxes, scores and labels, or probabilities.
+        classes: Names of the classes.
+        overlay: What is drawn beneath the boxes, such as slots.
+
     Example:
         >>> frame = Frame("a.png", 0, None, np.zeros((40, 60, 3), np.uint8))
         >>> found = {"boxes": np.array([[10.0, 20, 30, 36]]), "scores": np.array([0.9]), "labels": np.array([0])}

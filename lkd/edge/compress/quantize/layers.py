@@ -18,8 +18,8 @@ TYPES = (
     "Clip",
     "AveragePool",
 )
-"""Operators that are quantized. With convolutions alone, activations go through float in between, which costs a tenth
-of the time."""
+"""Operators that are quantized. With convolutions alone, activations go through float in between, which costs
+a tenth of the time."""
 
 
 def head_and_behind(graph: Any, last: Sequence[str] = WEIGHTED) -> set[str]:
@@ -102,6 +102,11 @@ def named(found: dict[str, str], wanted: Sequence[str]) -> set[str]:
 
 def groups(found: dict[str, str], nodes: Iterable[str], most: int = 24) -> dict[str, list[str]]:
     """Groups nodes by layers, by as many parts of the names as give no more groups than `most`.
+
+    Args:
+        found: The layer of each node.
+        nodes: Nodes that are grouped.
+        most: Most groups.
 
     Example:
         >>> groups({"a": "net.0.conv", "b": "net.0.act", "c": "net.1"}, ["a", "b", "c"], most=2)
