@@ -182,7 +182,7 @@ class Distillation(Callback):
     def check(self, pl_module: LightningModule) -> None:
         """Refuses a student that the prepared teacher does not fit.
 
-        A hook for subclasses that accepts all here.
+        This is a hook for subclasses; it accepts all students here.
         """
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -126,7 +126,7 @@ class DetectionReport(Callback):
     def _understand(self, teacher: Teacher, student: Any) -> None:
         """Makes the teacher answer in the student's classes, if it can.
 
-        A teacher of features alone may not.
+        A teacher of features alone may have no such answer.
         """
         try:
             understand(teacher, student)

@@ -62,7 +62,7 @@ class WarmUp(Callback):
         return self.start_factor + (1 - self.start_factor) * self.progress(step)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Starts from zero; a checkpoint that is loaded afterwards says where to continue."""
+        """Starts from zero; a checkpoint that is loaded afterward says where to continue."""
         self._taken = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -54,7 +54,7 @@ def describe(module: LightningModule) -> dict[str, Any] | None:
 def server_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Returns the weights of a checkpoint by their names in its module.
 
-    For a federation those of the server's model.
+    For a federation, they are those of the server's model.
     """
     check_current(checkpoint)
     state: dict[str, torch.Tensor] = checkpoint["state_dict"]

@@ -170,7 +170,7 @@ def looks_first(step: Step) -> Step:
 def _outlives(value: Tensor) -> bool:
     """Returns whether a tensor can be read after the step.
 
-    One of a `torch.func` transformation has no memory.
+    A tensor of a `torch.func` transformation has no memory.
     """
     try:
         value.data_ptr()

@@ -14,7 +14,7 @@ SHOWN = 60  # clients in the picture, and in the terminal
 def draw(clients: Sequence[Row], path: Path, counted: str = "label") -> None:
     """Draws which client holds what: a bubble for every label and client, its area the number of samples.
 
-    Below, sizes.
+    The sizes of the clients are below.
 
     Under a modality plan there is a grid between the two: the darker a cell, the more of a client's samples
     have the modality (percentages are written in). What a client does not own is blank.

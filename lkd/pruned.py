@@ -51,7 +51,7 @@ def describe(module: LightningModule, dense: nn.Module) -> History:
 def replay(module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
     """Makes a module as narrow as that of a pruned checkpoint, so that its weights fit.
 
-    Does nothing for others.
+    Other checkpoints change nothing.
 
     From then on the module records its pruning in every checkpoint of its own. A module that is that narrow
     already stays.

@@ -1,4 +1,4 @@
-"""The base of image classification: normalisation, augmentation, a validation share."""
+"""The base of image classification: normalization, augmentation, a validation share."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -65,7 +65,7 @@ def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
 def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
     """Returns boxes (N, 4) clipped to the frame and labels (N,), without boxes of no area.
 
-    Empty if unlabeled.
+    Both are empty for an unlabeled frame.
     """
     if frame.boxes is None or frame.labels is None:
         return torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)

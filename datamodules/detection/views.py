@@ -149,7 +149,7 @@ class Views:
 def _same_crop(picture: Tensor, size: tuple[int, int], top: int, left: int, h: int, w: int) -> Tensor:
     """Returns what a crop of another picture, of `size` (height, width), shows of this one.
 
-    Exact if sizes agree.
+    It is exact if the sizes agree.
     """
     height, width = picture.shape[-2:]
     down, right = height / size[0], width / size[1]

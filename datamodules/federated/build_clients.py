@@ -81,7 +81,7 @@ def populate(
 def groups_of(columns: Columns) -> np.ndarray:
     """Returns the group number of every row (rows,), from the column "group".
 
-    Each row is its own without it.
+    Without this column each row is its own group.
     """
     return codes(columns[GROUP])[1] if GROUP in columns.cheap else np.arange(columns.size)
 

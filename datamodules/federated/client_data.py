@@ -137,7 +137,7 @@ class ClientShard:
     def present(self) -> dict[str, int]:
         """Number of training samples with each modality, 0 for one not owned.
 
-        Empty without a `ModalityPlan`.
+        The dict is empty without a `ModalityPlan`.
         """
         batching, rows = self.parts["train"]
         return batching.dataset.counts(rows) if isinstance(batching.dataset, Planned) else {}

@@ -62,7 +62,7 @@ class Camera:
     def polygon(self, points: Array) -> Points:
         """Returns the picture of a flat world polygon (N, 3), cut at the near plane.
 
-        Empty if it is behind.
+        It is empty if the polygon is behind the camera.
         """
         seen = (points - self.position) @ self.axes.T
         kept: list[Array] = []
@@ -86,7 +86,7 @@ class Camera:
     def ground(self, step: int) -> tuple[Array, Array, Array]:
         """Returns x, y and depth (H, W) in meters of the ground at every `step` x `step` pixels.
 
-        Infinite in the sky.
+        They are infinite in the sky.
         """
         rays = self.rays(step)
         with np.errstate(divide="ignore"):

@@ -121,7 +121,7 @@ def _cabin(kind: Kind, build: Builder) -> None:
         for i, (x, w) in enumerate(foot)
         for s in (1, -1)
     }
-    rim = kind.height - 0.07  # the roof is bevelled
+    rim = kind.height - 0.07  # the roof is beveled
     top = {(i, s): build.point(x, s * half * w, rim) for i, (x, w) in enumerate(roof) for s in (1, -1)}
     for s in (1, -1):
         side = [low[0, s], low[1, s], top[1, s], top[0, s]]

@@ -157,7 +157,7 @@ class Distiller:
     def look(self, module: LightningModule, batch: Any, must: bool = True) -> list[Pair] | None:
         """Returns what student and teacher give on a batch.
 
-        Only the forward of the student's step runs, without traces.
+        Only the forward of the student's step runs, and leaves no trace.
 
         Args:
             module: A student to which this distiller is attached.

@@ -17,7 +17,7 @@ ORDERED = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.Tra
 def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "layer") -> str | None:
     """Returns the order of dimensions of a layer's output: NCHW, NHWC, NCL, NLC or LNC.
 
-    None if it is not known.
+    It is None if the order is not known.
 
     What the address says after its `@` has precedence. Otherwise the layer's kind decides: torch's recurrent
     layers and transformers have the samples second unless they are `batch_first`; a convolution has its

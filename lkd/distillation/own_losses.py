@@ -103,7 +103,7 @@ class OwnLosses:
     def root(self, module: nn.Module) -> str | None:
         """Returns the layer in place of a missing forward.
 
-        None if there is a forward, or if the step will show it.
+        It is None if there is a forward, or if the step will show the layer.
 
         Raises:
             ValueError: If a forward is needed, and none exists nor exactly one layer in its place.

@@ -134,7 +134,7 @@ class Exported:
     def boxes(self, found: dict[str, Array], size: int) -> list[dict[str, Array]]:
         """Returns the detections of each picture, from what `run` gave for `size` pictures.
 
-        Suppresses here if the file does not.
+        Boxes are suppressed here if the file does not suppress them.
         """
         if self.spec["nms"] == "beside":
             limits = [self.spec[k] for k in ("score_threshold", "iou_threshold", "max_detections")]

@@ -1,6 +1,6 @@
 """Non-maximum suppression in NumPy, for devices that have nothing else.
 
-The same rules as `lkd.models.suppressed`.
+The rules are those of `lkd.models.suppressed`.
 """
 
 from typing import Any

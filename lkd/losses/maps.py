@@ -30,7 +30,7 @@ def require_maps(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def as_maps(features: Tensor) -> Tensor:
     """Returns vectors `(B, C)`, such as pooled embeddings, as maps of one position.
 
-    Other tensors as they are.
+    Other tensors are returned as they are.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The losses of multi-headed distillation: normalised embeddings, and a chain of heads."""
+"""The losses of multi-headed distillation: normalized embeddings, and a chain of heads."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""NKD: the true class at its own probability, and the other classes normalised without it."""
+"""NKD: the true class at its own probability, and the other classes normalized without it."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,8 +34,8 @@ def nkd_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the shapes do not match, there is one class only, a label is no class, or the temperature is not
-            above 0.
+        ValueError: If the shapes do not match, there is one class only, a label is no class, or the
+            temperature is not above 0.
 
     Example:
         >>> import torch

@@ -7,7 +7,7 @@ from lkd.losses.term import Term
 class WrappedTerm(PairwiseTerm):
     """Base class of terms that change the inputs of a term on class scores.
 
-    Takes over its weight, layers and labels.
+    The term takes over the weight, layers and labels of the inner one.
 
     Args:
         term: The inner term.

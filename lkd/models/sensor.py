@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class SensorEncoder(nn.Module):
     """Convolutions along time, each with group normalization, ReLU and a stride of 2.
 
-    Then the mean over time.
+    The output is their mean over time.
 
     It keeps no batch statistics, so it can be averaged over clients as it is, and be given a single sample.
 

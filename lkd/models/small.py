@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class MLP(nn.Module):
     """Fully connected layers with ReLU between them, over the flattened input.
 
-    Without hidden layers, softmax regression.
+    Without hidden layers it is softmax regression.
 
     With `hidden=[200, 200]` and 784 features it is the "2NN" of McMahan et al. 2017.
 
@@ -47,7 +47,7 @@ class MLP(nn.Module):
 class CNN(nn.Module):
     """Convolutions 5x5 with ReLU, each followed by a 2x2 max pooling, and one linear layer.
 
-    No batch statistics.
+    There are no batch statistics.
 
     It has the shape of the CNN of McMahan et al. 2017, narrower and without its hidden layer.
 

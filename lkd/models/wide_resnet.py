@@ -67,7 +67,7 @@ class WideResNet(nn.Module):
 class Stage(nn.Module):
     """Blocks of one width, of which the first may halve the size.
 
-    A module of its own for the names of its weights.
+    It is a module of its own for the names of its weights.
 
     Args:
         blocks: Number of blocks.

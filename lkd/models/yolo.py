@@ -186,6 +186,6 @@ class YOLO(nn.Module):
     def detect(self, images: Tensor) -> Detections:
         """Finds detections in images `(B, 3, H, W)` scored above .001, as mAP needs them.
 
-        Else `decode`'s defaults.
+        Other options have `decode`'s defaults.
         """
         return self.decode(self(images), score_threshold=0.001)

@@ -23,7 +23,7 @@ class Objects(NamedTuple):
 def listed_size(picture: Listed) -> Size | None:
     """Returns the (width, height) that the file lists for a picture, in pixels of which its boxes are.
 
-    Or `None`.
+    It is `None` if the file lists none.
 
     Raises:
         ValueError: if one of them is not above 0; the message names file and entry.

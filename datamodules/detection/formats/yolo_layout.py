@@ -134,7 +134,7 @@ def _count_orphans(pictures: Iterable[Picture], left_out: LeftOut) -> None:
 def _listed_names(root: Path) -> list[str]:
     """Reads the names of the classes in `classes.txt`, one a line, as LabelImg and Label Studio write.
 
-    Empty without it.
+    The list is empty without this file.
     """
     for path in (root / "classes.txt", root / "labels" / "classes.txt"):
         if path.is_file():

@@ -10,7 +10,7 @@ from lkd.edge.cache.layout import Rows
 def apart(one: Rows, other: Rows, tolerance: float) -> Tensor:
     """Returns for each sample how far two answers are apart, relative to its norm.
 
-    Detections are the same or not.
+    For detections the distance is 0 if they are the same, else 1.
 
     Args:
         one: Rows of the one answer.

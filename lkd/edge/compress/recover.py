@@ -135,7 +135,7 @@ class Recover(Step):
     def _begin(self, job: Job, start: Path, last: Path) -> None:
         """Continues only from what began with the same weights and settings.
 
-        Deletes what another recovery left.
+        What another recovery left is deleted.
         """
         note, begun = job.folder / BEGUN, {"start": sha256(start), "how": self._how}
         same = note.is_file() and json.loads(note.read_text(encoding="utf-8")) == json.loads(

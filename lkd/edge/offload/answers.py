@@ -1,6 +1,6 @@
 """Answers of student and teacher on the samples of a split, with their costs.
 
-Kept in files, without torch.
+They are kept in files and read without torch.
 """
 
 import os

@@ -1,6 +1,6 @@
 """`Budget`: what may be spent, or what is to be reached.
 
-The threshold follows from it on calibration data.
+The threshold follows from the budget on calibration data.
 """
 
 from collections.abc import Sequence

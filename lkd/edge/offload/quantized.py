@@ -1,6 +1,6 @@
 """A tensor of features as it is sent over the link: quantized to a few bits, packed, with its scales.
 
-Without torch.
+Nothing here needs torch.
 """
 
 from math import prod

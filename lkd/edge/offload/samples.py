@@ -113,7 +113,7 @@ class PictureSource(Source):
     def mmacs(self) -> float:
         """Returns the student's millions of multiply-accumulates for a picture.
 
-        NaN for a file, which does not tell.
+        It is NaN for a file, which does not tell.
         """
         with FlopCount() as count:
             self._local(self.sets["test"][0][0][None])

@@ -1,6 +1,6 @@
 """`Tiles`: parts of a frame that are sent on their own, whose boxes are put back into the frame.
 
-Without torch.
+Nothing here needs torch.
 """
 
 from collections.abc import Mapping

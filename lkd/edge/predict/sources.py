@@ -70,7 +70,7 @@ class PictureSource:
     def sizes(self) -> Iterator[tuple[Path, tuple[int, int]]]:
         """Yields each picture's path, width and height, without decoding it.
 
-        Skips those that cannot be read.
+        Pictures that cannot be read are skipped.
         """
         for path in self.paths[:: self.every]:
             with suppress(OSError, ValueError):

@@ -18,7 +18,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 class _StoppedError(BaseException):
     """Exception that ends the wait for a frame.
 
-    A `BaseException`, so that no code on the way handles it as an error.
+    It is a `BaseException`, so that no code on the way handles it as an error.
     """
 
 

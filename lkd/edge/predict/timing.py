@@ -57,7 +57,7 @@ class Clock:
     def rows(self) -> list[dict[str, float | str]]:
         """Returns the median and 95th percentile of each part, and of all together, in ms.
 
-        Empty without a frame.
+        The list is empty without a frame.
 
         `cpu_ms` is the median of this process's CPU time, which other work on the machine hardly changes.
         """

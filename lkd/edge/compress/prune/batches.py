@@ -33,7 +33,7 @@ def training_batches(
 ) -> list[dict[str, Any] | Any]:
     """Returns the first batches of an epoch as `training_step` gets them on the CPU, labels or not.
 
-    Trains nothing.
+    Nothing is trained.
 
     Args:
         module: Module whose hooks the batches go through. It stays as it is.

@@ -1,6 +1,6 @@
 """Channels of a network that must be removed together, and what is left of its tensors then.
 
-By torch-pruning.
+The dependencies are found by torch-pruning.
 """
 
 import warnings

@@ -30,6 +30,6 @@ class PlaceMeans:
     def __call__(self, cameras: Sequence[str]) -> Array:
         """Returns the means at each sample's camera, shaped as `values`.
 
-        The mean over all for an unknown camera.
+        An unknown camera gets the mean over all.
         """
         return np.stack([self.means.get(name, self.mean) for name in cameras])

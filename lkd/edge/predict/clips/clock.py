@@ -28,7 +28,7 @@ class Clock:
     def __call__(self, number: int, stamp: float | None) -> float | None:
         """Returns the time of frame `number` with the timestamp `stamp` in seconds.
 
-        None if neither tells it.
+        It is None if neither tells it.
         """
         if stamp is None:
             return number / self.rate if self.rate else None

@@ -47,7 +47,7 @@ class SlotPrice:
     def figures(self) -> dict[str, Any]:
         """Returns shares of the audited frames' slots: equal ones, and right ones by reused and new boxes.
 
-        None if unknown.
+        Unknown shares are None.
         """
         compared = self._compared
         return {
