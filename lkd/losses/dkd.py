@@ -20,8 +20,9 @@ def dkd_loss(
 ) -> Tensor:
     """Computes decoupled KD, `T² (alpha TCKD + beta NCKD)`, mean over the batch.
 
-    TCKD is the KL of the pair (p_y, 1 - p_y), NCKD the KL of the softmax over the other classes (0 for the one other of
-    two), both at temperature T. With alpha = 1 and beta = 1 - p_y of the teacher, sample by sample, it would be `kd_loss`.
+    TCKD is the KL of the pair (p_y, 1 - p_y), NCKD the KL of the softmax over the other classes (0 for the
+    one other of two), both at temperature T. With alpha = 1 and beta = 1 - p_y of the teacher, sample by
+    sample, it would be `kd_loss`.
 
     Zhao et al.: Decoupled Knowledge Distillation, CVPR 2022, arXiv:2203.08679, Equation 7.
 
@@ -37,8 +38,8 @@ def dkd_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the shapes do not match, there is one class only, a label is no class, or the temperature is not
-            above 0.
+        ValueError: If the shapes do not match, there is one class only, a label is no class, or the
+            temperature is not above 0.
 
     Example:
         >>> student, teacher = torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([[3.0, 1.0, 0.0]])

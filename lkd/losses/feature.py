@@ -43,9 +43,10 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) ->
     `fitnets_loss`.
 
     Zagoruyko and Komodakis: Paying More Attention to Attention, ICLR 2017, arXiv:1612.03928, Section 3.1. The
-    mean over positions, not the sum, follows the authors' code, for which a weight of 1000 is customary. Their code
-    has p = 2 alone; others' (RepDistiller, mdistiller) takes the mean of feature^p, which for an odd p is not the paper's
-    |feature|^p: negative features then take away from positive ones. For even p all agree.
+    mean over positions, not the sum, follows the authors' code, for which a weight of 1000 is customary.
+    Their code has p = 2 alone; others' (RepDistiller, mdistiller) takes the mean of feature^p, which for an
+    odd p is not the paper's |feature|^p: negative features then take away from positive ones. For even p all
+    agree.
 
     Args:
         student: Maps `(B, C, H, W)`.
@@ -88,7 +89,8 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the features are no maps or have a single position, the channels differ, or tau is not above 0.
+        ValueError: If the features are no maps or have a single position, the channels differ, or tau is not
+            above 0.
 
     Example:
         >>> import torch
@@ -129,8 +131,10 @@ class AttentionTransfer(PairwiseTerm):
     """Difference of attention maps, `attention_transfer_loss`; the layers (stages) are averaged.
 
     Args:
-        p: Power of the features' absolute values, as in the paper, at least 1; see `attention_transfer_loss` for odd ones.
-        weight: Factor of the loss; 1000 is customary for the sum of the stages, which is that many times their mean.
+        p: Power of the features' absolute values, as in the paper, at least 1; see `attention_transfer_loss`
+            for odd ones.
+        weight: Factor of the loss; 1000 is customary for the sum of the stages, which is that many times
+            their mean.
         student_layer: Layer, or layers, of the student.
         teacher_layer: Their counterparts in the teacher; no adapter is needed.
 

@@ -11,10 +11,10 @@ from lkd.losses.unit import gram, unit
 def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Computes the squared maximum mean discrepancy between the channels of two maps.
 
-    `mean_ij k(s_i, s_j) + mean_ij k(t_i, t_j) - 2 mean_ij k(s_i, t_j)`, mean over the batch, where s_i and t_j
-    are channels as vectors of length 1 over the positions, and `k(x, y) = (x . y)²` is the polynomial kernel
-    of degree 2 with offset 0. Channels are a set: their order, number, scale and sign do not matter. Sizes
-    meet as in `fitnets_loss`. Memory grows with the product of the channels.
+    `mean_ij k(s_i, s_j) + mean_ij k(t_i, t_j) - 2 mean_ij k(s_i, t_j)`, mean over the batch, where s_i and
+    t_j are channels as vectors of length 1 over the positions, and `k(x, y) = (x . y)²` is the polynomial
+    kernel of degree 2 with offset 0. Channels are a set: their order, number, scale and sign do not matter.
+    Sizes meet as in `fitnets_loss`. Memory grows with the product of the channels.
 
     Huang and Wang: Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017,
     arXiv:1707.01219, Section 4.
