@@ -1,4 +1,4 @@
-"""Callbacks: the glue between Lightning's Trainer and distillation, averaging, warm-up, federations and reports."""
+"""Callbacks: the glue between Trainer and distillation, averaging, warm-up, federations and reports."""
 
 from lkd.callbacks.boxes import BoxDistillation
 from lkd.callbacks.clients import ClientReport

@@ -10,7 +10,7 @@ TEACHER = "#3498db"
 
 
 def by_camera(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """mAP50 with a row for each camera and a column for each role.
+    """Returns mAP50 as a table with a row for each camera and a column for each role.
 
     Example:
         >>> by_camera([{"Role": "Teacher", "Camera": "C1", "mAP50": 0.8}, {"Role": "Student", "Camera": "C1", "mAP50": 0.7}])
@@ -23,13 +23,13 @@ def by_camera(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def bars(rows: Sequence[dict[str, Any]], folder: Path, trained: str) -> None:
-    """Draws mAP50 by camera, a bar for each role of the student and a line for the teacher, as `bars.png` and `bars.svg`.
+    """Draws mAP50 by camera: a bar for each role of the student and a line for the teacher.
 
-    A student that there is nothing to compare to is not drawn.
+    Writes `bars.png` and `bars.svg`. Nothing is drawn when there is no role to compare the student to.
 
     Args:
         rows: `Role`, `Camera` and `mAP50`; the roles are Teacher, Before, Student and Twin.
-        folder: Where to.
+        folder: Folder that the pictures are written into.
         trained: What the legend calls the student.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -15,14 +15,15 @@ from lkd.teachers.classes import require_one_list, understand
 
 
 class BoxDistillation(Distillation):
-    """Distils a detector from boxes, dense outputs and features, with or without labels.
+    """Callback that distills a detector from boxes, dense outputs and features, with or without labels.
 
     `L = alpha L(truth) + (1 - alpha) (hard L(pseudo) + dense L_dense + feature L_cwd)`.
 
     `L(...)` is the student's own detection loss. Hard pseudo-labels are the published method (Molo et al.,
-    VISAPP 2024) and work between any two detectors, whose classes are matched by name; dense targets (sigmoid cross-entropy on class scores,
-    localisation distillation on the box distributions, CIoU) need a shared anchor grid (YOLO's), so the teacher then
-    runs on the student's own view. With `alpha=0` nobody's labels are looked at.
+    VISAPP 2024). They work between any two detectors, whose classes are matched by name. Dense targets
+    (sigmoid cross-entropy on class scores, localization distillation on the box distributions, CIoU) need a
+    shared anchor grid (YOLO's), so the teacher then runs on the student's own view. With `alpha=0` no labels
+    are looked at.
 
     Args:
         teacher: A frozen detector.
@@ -31,18 +32,18 @@ class BoxDistillation(Distillation):
         dense: Weight of the dense terms. Default 0.
         feature: Weight of channel-wise distillation of the maps that enter the head. Default 0.
         score_threshold: Pseudo-labels of a lower score are dropped. Default .45, as published.
-        iou_threshold: IoU of the suppression of doubled pseudo-labels. Default .6, as published.
+        iou_threshold: IoU above which doubled pseudo-labels are suppressed. Default .6, as published.
         soft: Scale each pseudo-label's class target and weight by the teacher's score, so that the student
             learns how sure the teacher is; a low `score_threshold` then does little harm. Default false.
         sees: `"batch"`: the teacher labels every augmented view; `"frame"`: it labels each whole frame once,
             and the boxes are carried into every view of it (needs lkd's detection datamodules).
-        temperature: Of the localisation distillation. Default 2.
+        temperature: Temperature of the localization distillation. Default 2.
         student_layer: Layer of the student that returns the raw outputs; `""` is the module's own forward.
 
     Raises:
         ValueError: If a weight is negative, all are zero, or alpha is not in [0, 1]; before training starts,
-            if teacher and student are known to have different classes, and `Teacher(classes=...)` does not say what they are to
-            each other; for dense terms or soft labels that one of them cannot take.
+            if teacher and student are known to have different classes and `Teacher(classes=...)` does not
+            match them; if dense terms or soft labels are asked of a model that cannot give them.
     """
 
     def __init__(
@@ -73,8 +74,8 @@ class BoxDistillation(Distillation):
             terms.append(CWD(weight=(1 - alpha) * feature, student_layer=maps, teacher_layer=":feats:*"))
         self.teacher, self.dense = teacher, dense
         self.labels = PseudoLabels(teacher, score_threshold, iou_threshold, sees, soft)
-        # With alpha=0 pseudo-labels are computed even at hard=0: the module's step needs targets, and their loss is
-        # a useful thing to see; it then does not enter the gradient.
+        # With alpha=0 pseudo-labels are computed even at hard=0: the module's step needs targets, and their
+        # loss is a useful thing to see; it then does not enter the gradient.
         self.distiller = Distiller(
             teacher,
             terms,
@@ -103,12 +104,12 @@ class BoxDistillation(Distillation):
         super().setup(trainer, pl_module, stage)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Detaches; the datamodule serves views again."""
+        """Detaches the teacher, and lets the datamodule serve views again."""
         self._serve_views(trainer)
         super().teardown(trainer, pl_module, stage)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The same where a run breaks off."""
+        """Detaches also when a run breaks off."""
         self._serve_views(trainer)
         super().on_exception(trainer, pl_module, exception)
 
@@ -118,12 +119,12 @@ class BoxDistillation(Distillation):
             self.labels.frames = None
 
     def check(self, pl_module: LightningModule) -> None:
-        """The teacher's labels must mean something to the student, and its raw outputs where dense terms compare them."""
+        """Checks that the teacher's classes fit the student, and its raw outputs where terms need them."""
         understand(self.teacher, pl_module)
         self._require_grid(self.teacher.loaded, "teacher")
 
     def _check_student(self, student: LightningModule) -> None:
-        """What can be said before a teacher is trained."""
+        """Checks what can be checked before a teacher is trained."""
         self._require_grid(student, "student")
         network = _network(student)
         if self.labels.soft and network is not student and not getattr(network, "weighs_scores", False):
@@ -142,5 +143,5 @@ class BoxDistillation(Distillation):
 
 
 def _network(model: nn.Module) -> nn.Module:
-    """That of a `Detector`, or the model itself."""
+    """Returns the network of a `Detector`, or else the model itself."""
     return model.networks()[0] if isinstance(model, Detector) else model

@@ -21,33 +21,35 @@ from lkd.metrics.direction import rises
 from lkd.metrics.tables import Row, print_table, save_table
 
 COUNTED = ("rounds", "failures", "seconds", "bytes_down", "bytes_up")
-SHOWN = 20  # clients in the terminal; with more only the summary is printed
+SHOWN = 20  # with more clients than this, the terminal shows the summary only
 
 
 class ClientReport(Callback):
-    """Measures the clients' models on the clients' own data, and writes a table with a row for each client.
+    """Callback that measures the clients' models on their own data, and writes a row for each client.
 
-    A client's model has the server's weights and its own personal layers. Of every metric that the module logs
-    in validation, `clients/<metric>/mean`, `/best`, `/worst` and `/std` over the clients are logged (all clients
-    count the same; the deviation is the fairness spread), so that `ModelCheckpoint(monitor="clients/val/acc/worst",
-    mode="max")` works. A `test` run measures the clients' test data.
+    A client's model has the server's weights and its own personal layers. Of every metric that the module
+    logs in validation, `clients/<metric>/mean`, `/best`, `/worst` and `/std` over the clients are logged (all
+    clients count the same; the deviation is the fairness spread), so that
+    `ModelCheckpoint(monitor="clients/val/acc/worst", mode="max")` works. A `test` run measures the clients'
+    test data.
 
-    Into the folder `report/` of the run: `clients.csv` and `clients.md`, with the rounds in which a client took
-    part, its failures, seconds and bytes down and up over the whole run, and its last metrics; where the algorithm has a cache of
-    knowledge, also what that was good for to the client (`cache/hit_rate`, `cache/bytes_saved`, ..., see `CacheUse`). W&B gets it too.
+    Writes `clients.csv` and `clients.md` into the folder `report/` of the run: the rounds in which a client
+    took part, its failures, its seconds, its bytes down and up over the whole run, and its last metrics.
+    Where the algorithm has a cache of knowledge, the client's use of it is added (`cache/hit_rate`,
+    `cache/bytes_saved`, ..., see `CacheUse`). W&B gets the table too.
 
     Args:
         every: Rounds between two measurements; the last round is always measured.
         part: Which of the clients' data are measured while training: `"val"` or `"test"`.
-        limit: Most clients that are measured. Of a larger population, that many are drawn by chance once and stay
-            the same in all rounds and runs, so that figures can be compared; None measures all.
+        limit: Most clients that are measured. From a larger population, that many are drawn at random once.
+            They stay the same in all rounds and runs, so that figures can be compared; None measures all.
         folder: Where to write; default `report/` in the run's log folder.
-        metrics: Which metrics are reported, by name or pattern (`"test/acc*"`): of clients with different objectives, losses do not
-            compare. Default: all.
+        metrics: Which metrics are reported, by name or pattern (`"test/acc*"`), since losses of clients with
+            different objectives do not compare. Default: all.
 
     Raises:
-        ValueError: For a number below 1 or an unknown part; if clients log none of `metrics`; when it starts, for a module that is no federation or
-            data without `clients`.
+        ValueError: For a number below 1 or an unknown part; if clients log none of `metrics`; when it starts,
+            for a module that is no federation or data without `clients`.
 
     Example:
         >>> ClientReport(every=5, limit=50).every
@@ -71,7 +73,7 @@ class ClientReport(Callback):
         self._measured = 0  # the round after which this was done last
 
     def state_dict(self) -> dict[str, Any]:
-        """What is known of the clients so far."""
+        """Returns what is known of the clients so far."""
         return {"clients": self._clients, "measured": self._measured}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -79,7 +81,7 @@ class ClientReport(Callback):
         self._clients, self._measured = state_dict["clients"], state_dict["measured"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that there are clients to measure; a prediction measures nothing."""
+        """Checks that there are clients to measure, unless the run only predicts."""
         if stage == "predict":
             return
         if not isinstance(pl_module, Federation):
@@ -107,11 +109,11 @@ class ClientReport(Callback):
             self._measure_if_due(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures after rounds without a validation."""
+        """Measures when a round had no validation."""
         self._measure_if_due(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures the last weights, if that is yet to be done, and writes the table."""
+        """Measures the last weights, unless that is done, and writes the table."""
         if self._measured < pl_module.global_step:
             self._measure(trainer, pl_module, self.part)
         self._write(trainer)
@@ -200,11 +202,11 @@ class ClientReport(Callback):
 
 
 def drawn(clients: Sequence[ClientData], limit: int | None) -> list[ClientData]:
-    """Clients to measure: all, or so many of them, drawn by chance once and the same in all rounds and runs.
+    """Draws the clients to measure at random: the same ones in all rounds and runs, or all of them.
 
     Args:
         clients: All of them.
-        limit: The most; None for all.
+        limit: How many at most; None for all.
 
     Example:
         >>> drawn(["a", "b"], None), len(drawn(list(range(100)), 5))
@@ -218,7 +220,7 @@ def drawn(clients: Sequence[ClientData], limit: int | None) -> list[ClientData]:
 
 
 def summary(clients: dict[str, dict[str, float]]) -> list[Row]:
-    """Mean, best, worst and deviation of every metric over the clients that have a finite value of it.
+    """Returns mean, best, worst and deviation of every metric over the clients with a finite value of it.
 
     Best is the largest value, or the smallest of a metric whose name has a word like "loss" or "error".
 
@@ -226,7 +228,8 @@ def summary(clients: dict[str, dict[str, float]]) -> list[Row]:
         clients: Name of the client -> name of the metric -> value.
 
     Returns:
-        A row for every metric: `metric`, `clients` (how many), `mean`, `best`, `worst` and `std` (of the population).
+        A row for every metric: `metric`, `clients` (how many), `mean`, `best`, `worst` and `std` (of the
+        population).
 
     Example:
         >>> summary({"C1": {"val/acc": 0.5}, "C2": {"val/acc": 1.0}})

@@ -15,7 +15,7 @@ from lkd.metrics.tables import Row
 
 
 class Costs:
-    """The meters of a fit. Seconds and FLOPs are those of training alone, of the other ranks, too.
+    """Meters of a fit. Seconds and FLOPs count training alone, on all ranks.
 
     Args:
         flops: Whether FLOPs are counted.
@@ -29,7 +29,7 @@ class Costs:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """What a resumed run needs to go on counting."""
         flops = self.flops.total if self.flops else 0
         return {"seconds": self._seconds, "flops": flops, "counts": self.exchanged.counts}
 
@@ -40,10 +40,10 @@ class Costs:
             self.flops.total = saved["flops"]
 
     def begin(self, module: LightningModule, public: Any) -> None:
-        """Once, before the first step.
+        """Starts the meters, once, before the first step.
 
         Args:
-            module: What trains.
+            module: The module that trains.
             public: The public data of a federation's clients, or None.
         """
         self._energy.start()
@@ -51,16 +51,16 @@ class Costs:
             self.exchanged.watch(module, public)
 
     def tick(self) -> None:
-        """From here the clock runs."""
+        """Starts the clock of a step."""
         self._since = time.perf_counter()
 
     def begin_step(self) -> None:
-        """What networks compute from here on is training."""
+        """Counts what networks compute from here on as training."""
         if self.flops:
             self.flops.__enter__()
 
     def end_step(self, clients: int) -> None:
-        """Ends a step, or a round with so many clients; the clock goes on for the loading of the next."""
+        """Ends a step, or a round with so many clients; the clock goes on, as loading a batch counts."""
         if self.flops:
             self.flops.__exit__()
         self._seconds += time.perf_counter() - self._since
@@ -68,7 +68,7 @@ class Costs:
         self.tick()
 
     def so_far(self, trainer: Trainer, module: LightningModule) -> Row:
-        """`bytes_down`, `bytes_up`, `seconds` and `flops` until now; every rank has to ask."""
+        """Returns `bytes_down`, `bytes_up`, `seconds` and `flops` until now; every rank has to call it."""
         return {
             "bytes_down": getattr(module, "bytes_down", 0),
             "bytes_up": getattr(module, "bytes_up", 0),
@@ -77,7 +77,11 @@ class Costs:
         }
 
     def in_all(self, trainer: Trainer, module: LightningModule) -> Row:
-        """The same at the end, and `energy_wh`, `peak_memory_mb`, `exchanged` and, of an algorithm with a cache, its rates, `cache`."""
+        """Returns all costs at the end.
+
+        These are the costs of `so_far`, `energy_wh`, `peak_memory_mb`, `exchanged` and, for an algorithm with
+        a cache of knowledge, its rates as `cache`.
+        """
         counts = {name: over_ranks(trainer, amount) for name, amount in self.exchanged.counts.items()}
         counts["turns"] = self.exchanged.counts["turns"]  # every rank knows all records
         use = getattr(module, "cache", None)
@@ -90,7 +94,7 @@ class Costs:
         }
 
     def let_go(self) -> None:
-        """Leaves nothing behind that still counts."""
+        """Removes all hooks and meters."""
         if self.flops:
             self.flops.__exit__()
         self.exchanged.stop()
@@ -98,7 +102,7 @@ class Costs:
 
 
 def over_ranks(trainer: Trainer, amount: float) -> float:
-    """The sum of all ranks' amounts."""
+    """Returns the sum of an amount over all ranks."""
     if trainer.world_size == 1:
         return amount
     value = torch.tensor(amount, dtype=torch.float64, device=trainer.strategy.root_device)

@@ -22,53 +22,57 @@ from lkd.teachers import Teacher
 from lkd.teachers.cached import cached_in
 
 SETTINGS = ("weight", "temperature")
-"""Of a term, what schedules change."""
+"""Attributes of a term that schedules change."""
 
 
 def is_of_clients(module: LightningModule) -> bool:
-    """Whether a module is a federation, or stands in for one where its clients work."""
+    """Returns whether a module is a federation, or stands in for one in a process where its clients work."""
     return isinstance(module, Federation | Students)
 
 
 def taught(module: LightningModule) -> list[LightningModule]:
-    """The modules that a distillation attaches itself to: the clients' in this process, or the module itself."""
+    """Returns the modules that a distillation attaches to: clients' in this process, or the module itself."""
     if isinstance(module, Federation) and not module.engine.capabilities.shares_memory:
-        return []  # where they work, the callback is there, too
+        return []  # the clients work in other processes, and the callback is there too
     return module.students if isinstance(module, Federation | Students) else [module]
 
 
 def running_terms(trainer: Trainer) -> list[tuple[str, Term]]:
-    """Name and term of every `Distillation` among a Trainer's callbacks; two callbacks may have the same name."""
+    """Returns name and term of every `Distillation` among a Trainer's callbacks; names may come twice."""
     running = [c for c in cast(Any, trainer).callbacks if isinstance(c, Distillation)]
     return [pair for callback in running for pair in callback.distiller.terms.items()]
 
 
 class Distillation(Callback):
-    """Distils a teacher into the module that a Trainer fits: `loss = alpha * L_student + sum_i w_i * term_i`.
+    """Callback that distills a teacher into a module: `loss = alpha * L_student + sum_i w_i * term_i`.
 
-    Under a `lkd.federated.Federation` that is the module which its clients train, each with the same teacher;
-    adapters stay with the client.
+    Under a `lkd.federated.Federation` it attaches to the module which the clients train, each with the same
+    teacher; adapters stay with the client.
 
-    The module needs to know nothing of it. Works with fp32, bf16 and fp16 precision, gradient accumulation
-    and DDP. Every term is logged as `distillation/<term>`, the sum as `distillation/total`; what the module
-    itself logs stays what it was, without the terms.
+    The module needs no changes. Works with fp32, bf16 and fp16 precision, gradient accumulation and DDP.
+    Every term is logged as `distillation/<term>` and the sum as `distillation/total`; what the module itself
+    logs stays as it was, without the terms.
 
-    No copy of the module is trained for trial: the first step compares what the running fit gives, and a mistake ends the fit
-    there, before any weight has changed. Adapters are sized by one forward when the optimizer is made, or else by the first step: where the
-    data is a stream or several loaders, or the step reads before its forward what only a hook makes.
+    No trial step is made on a copy of the module: the first real step compares the layers, and a mistake ends
+    the fit there, before any weight has changed. Adapters are sized by one forward when the optimizer is
+    made. They are sized by the first step instead where the data is a stream or several loaders, or where a
+    hook makes what the step reads.
 
     Args:
         teacher: The frozen teacher.
         terms: Losses from `lkd.losses`, each with its weight and the layers it taps.
-        alpha: Weight of the module's own loss, which is the hard-label loss. Default 1. At 0 the module's step is
-            not run, only its forward on the first entry of the batch (or on `student_key`), so no labels are needed.
-        student_input: Layer of the student whose call the teacher repeats, with all positional and keyword arguments; `""`
-            is the module's own forward, or the only outermost layer with weights that runs in its place. A `training_step` that calls
-            `self.body(x)` and then `self.head(...)` needs `"body"`.
-        input_key: Key or index of the batch's entry that the teacher is given instead, such as `"images"`, as the student's step
-            leaves it; or several, given by name where the teacher's forward has parameters of these names, and else in this order.
+        alpha: Weight of the module's own loss, which is the hard-label loss. Default 1. At 0 the module's
+            step is not run, only its forward on the first entry of the batch (or on `student_key`), so no
+            labels are needed.
+        student_input: Layer of the student whose call the teacher repeats, with all positional and keyword
+            arguments. `""` is the module's own forward, or the only outermost layer with weights that runs in
+            its place. A `training_step` that calls `self.body(x)` and then `self.head(...)` needs `"body"`.
+        input_key: Key or index of the batch's entry that the teacher is given instead, such as `"images"`, as
+            the student's step leaves it. Several entries are given by name where the teacher's forward has
+            parameters of these names, and in this order otherwise.
         label_key: Key or index of the labels in the batch, for terms that need them (DKD).
-        student_key: With `alpha=0`, the same for the student's forward. Default: `input_key`.
+        student_key: Key or index of the entries that the student's forward is given with `alpha=0`. Default:
+            `input_key`.
 
     Raises:
         TypeError: If the teacher is no `Teacher`, or the terms are no list of terms.
@@ -83,7 +87,7 @@ class Distillation(Callback):
     _saved: dict[str, Any] | None = None
     """A checkpoint's adapters, and the shapes and layers that they were made from."""
     _left: dict[str, Any] | None = None
-    """The same of the last fit, for `trainer.save_checkpoint` after it."""
+    """Adapters of the last fit, for a later `trainer.save_checkpoint`."""
 
     def __init__(
         self,
@@ -124,11 +128,13 @@ class Distillation(Callback):
             self.distiller.attach(student, ready=functools.partial(self.ready, trainer, student))
 
     def ready(self, trainer: Trainer, student: LightningModule) -> None:
-        """Checks a student whose optimizer is about to be made, and makes its adapters if its data can be looked at.
+        """Checks a student whose optimizer is about to be made.
+
+        Makes its adapters if there is data to look at.
 
         Args:
-            trainer: Of the fit.
-            student: The module, or one that clients of a federation train.
+            trainer: The Trainer of the fit.
+            student: The module, or the one that clients of a federation train.
 
         Raises:
             ValueError: If a layer does not exist, or teacher and student do not fit.
@@ -145,7 +151,7 @@ class Distillation(Callback):
             )
         self.check(student)
         federation = cast(Any, trainer).lightning_module
-        if is_of_clients(federation):  # a client's mistake would be a failed client, round after round
+        if is_of_clients(federation):  # a client's mistake would be a failed client in every round
             batch = trainer.strategy.batch_to_device(federation.example(), student.device)
             self.distiller.adopt(student, self.distiller.look(student, batch) or [], batch)
             return
@@ -160,7 +166,7 @@ class Distillation(Callback):
             self._restore(student)
 
     def settings(self) -> list[dict[str, float]]:
-        """Weight and temperature of every term, and of those inside it, which schedules change; for clients elsewhere."""
+        """Returns weight and temperature of every term and inner term, for clients in other processes."""
         return [{n: float(getattr(p, n)) for n in SETTINGS if hasattr(p, n)} for p in self._parts()]
 
     def take_settings(self, values: list[dict[str, float]]) -> None:
@@ -174,18 +180,21 @@ class Distillation(Callback):
         return [part for term in terms for part in term.modules() if isinstance(part, Term)]
 
     def check(self, pl_module: LightningModule) -> None:
-        """For subclasses: refuses a student that the prepared teacher does not fit. Default: takes all."""
+        """Refuses a student that the prepared teacher does not fit.
+
+        This is a hook for subclasses; it accepts all students here.
+        """
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Detaches, so that the module is as it was before."""
+        """Detaches the teacher, so that the module is as it was before."""
         self._detach(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Detaches too where a run breaks off: Lightning then calls no `teardown`."""
+        """Detaches also when a run breaks off: Lightning then calls no `teardown`."""
         self._detach(pl_module)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Averages the gradients of the adapters over the ranks; they are no part of what DDP has wrapped."""
+        """Averages the gradients of the adapters over the ranks, since DDP has not wrapped them."""
         if trainer.world_size > 1 and not is_of_clients(pl_module):
             adapters: nn.Module = getattr(pl_module, ADAPTERS, nn.Module())
             for parameter in adapters.parameters():
@@ -194,7 +203,7 @@ class Distillation(Callback):
                     parameter.grad.copy_(cast(Tensor, mean))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks back at the steps' losses, and logs what share of the samples a `CachedTeacher` was not asked about again."""
+        """Checks the losses of the epoch's steps, and logs how often a `CachedTeacher` knew the answer."""
         look_back(pl_module)
         views = getattr(getattr(trainer, "datamodule", None), "views_per_image", None) or 1
         enough = views + (4 if is_of_clients(pl_module) else 1)  # rounds take other clients
@@ -207,9 +216,9 @@ class Distillation(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keeps the adapters beside the student's weights, not among them, and says that it was there.
+        """Stores the adapters beside the student's weights, not among them.
 
-        A run that resumes without this callback is told so by Lightning. Weights that are not finite are not saved.
+        Lightning warns a run that resumes without this callback. Weights that are not finite are not saved.
         """
         require_finite_weights(pl_module)
         checkpoint.setdefault("callbacks", {}).setdefault(self.state_key, {})
@@ -233,7 +242,8 @@ class Distillation(Callback):
         """Restores the adapters when training resumes.
 
         Raises:
-            ValueError: If the run has other adapters than the checkpoint, as the optimizer's state would not fit.
+            ValueError: If the run has other adapters than the checkpoint, as the optimizer's state would not
+                fit.
         """
         if trainer.state.fn != "fit" or is_of_clients(pl_module):
             return
@@ -244,7 +254,7 @@ class Distillation(Callback):
             self._restore(pl_module)
 
     def _restore(self, student: LightningModule) -> None:
-        """Fills the adapters from the checkpoint, by whose shapes they are made if nothing else has made them."""
+        """Fills the adapters from the checkpoint, whose shapes make them if nothing else has."""
         assert self._saved is not None
         saved, layers = self._saved[ADAPTERS], layers_of(self.distiller.terms)
         if not self.distiller.adapted(student) and saved:

@@ -16,7 +16,7 @@ class EMA(WeightAveraging):
 
     After optimizer step n: `average = d_n average + (1 - d_n) current` with `d_n = decay (1 - exp(-n /
     tau))`, so early steps hardly count; the first step copies. Integer buffers are copied. Validation runs on
-    the average, which is also what a checkpoint's `state_dict` holds and what the module holds after `fit`.
+    the average. It is also what a checkpoint's `state_dict` holds, and what the module holds after `fit`.
     Checkpoints keep the current weights beside it, so that a resumed run continues exactly.
 
     Built on Lightning's `WeightAveraging`, but the copy is made when fit starts instead of in `setup`: by
@@ -27,7 +27,7 @@ class EMA(WeightAveraging):
         tau: Steps over which the decay ramps up; 0 for no ramp.
 
     Raises:
-        ValueError: A decay or tau outside its range; a module of `pytorch_lightning`.
+        ValueError: For a decay or tau outside its range, or a module of `pytorch_lightning`.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -41,7 +41,7 @@ class EMA(WeightAveraging):
         self.decay, self.tau = decay, tau
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Starts counting; the copy is made later."""
+        """Starts counting; the copy is made when fit starts."""
         if not isinstance(pl_module, LightningModule):
             raise ValueError(
                 f"EMA is built on the package lightning, and {type(pl_module).__name__} on pytorch_lightning: import its LightningModule "
@@ -50,7 +50,7 @@ class EMA(WeightAveraging):
         self._latest_update_step = trainer.global_step
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Copies the module; one that a checkpoint has filled moves to the module's device."""
+        """Copies the module, or moves the copy that a checkpoint has filled to the module's device."""
         if self._average_model is None:
             super().setup(trainer, pl_module, "fit")
         assert self._average_model is not None
@@ -59,18 +59,21 @@ class EMA(WeightAveraging):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restores the average and the current weights; happens between `setup` and `on_fit_start`."""
+        """Restores the average and the current weights.
+
+        Lightning calls it between `setup` and `on_fit_start`.
+        """
         if trainer.state.fn == "fit":
             super().setup(trainer, pl_module, "fit")
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lets the copy go: the module holds the average, and a later validation must not swap anything."""
+        """Drops the copy: the module holds the average now, and a later validation must not swap anything."""
         self._average_model = None
 
     @torch.no_grad()
     def _average(self, averages: Any, currents: Any, count: Tensor | int) -> None:
-        """Updates averages of one device and type; `count` is the number of updates before, at least 1."""
+        """Updates averages of one device and type; `count` is the number of earlier updates, at least 1."""
         if not averages[0].is_floating_point():
             torch._foreach_copy_(averages, currents)
             return

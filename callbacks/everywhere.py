@@ -1,4 +1,4 @@
-"""Measuring models while a fit goes on: one on the shared data, and every client's on the shared data."""
+"""Measuring models while a fit goes on: one model, or every client's, on the shared data."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
@@ -16,10 +16,10 @@ from lkd.transfers import hooks_of, through_data, through_module
 
 
 class Everywhere:
-    """A client whose data of every part are those that all share.
+    """Client whose data are replaced by the shared data in every part.
 
     Args:
-        client: Who it is in all other respects.
+        client: The client in all other respects.
         batches: The shared data.
     """
 
@@ -30,16 +30,16 @@ class Everywhere:
         return getattr(self._client, name)
 
     def has(self, part: Part) -> bool:
-        """It has."""
+        """Returns true, since the shared data stand in for every part."""
         return True
 
     def ordered_batches(self, part: Part) -> Iterable[Any]:
-        """The shared data."""
+        """Returns the shared data in place of the client's own."""
         return self._batches
 
 
 def shared_batches(trainer: Trainer, part: Part) -> Iterable[Any] | None:
-    """Validation or test data of the datamodule (of several loaders the first); None where it has none."""
+    """Returns validation or test data of the datamodule (the first of several loaders), or None."""
     data: Any = cast(Any, trainer).datamodule
     name = f"{part}_dataloader"
     if data is None or not overrides(data, name):
@@ -50,7 +50,7 @@ def shared_batches(trainer: Trainer, part: Part) -> Iterable[Any] | None:
 
 
 class _Carried(Iterable[Any]):
-    """Batches of a loader that have been through the hooks of the datamodule, as in the Trainer's own loops."""
+    """Batches of a loader after the hooks of the datamodule, as in the Trainer's own loops."""
 
     def __init__(self, loader: Iterable[Any], trainer: Trainer) -> None:
         self._loader, self._trainer = loader, trainer
@@ -63,11 +63,11 @@ class _Carried(Iterable[Any]):
 def everywhere(
     federation: Federation, clients: Sequence[ClientData], batches: Iterable[Any], part: Part
 ) -> list[Record]:
-    """Every client's model on the shared data; where all clients of an architecture have the same model, once.
+    """Measures every client's model on the shared data; a model that several clients share is measured once.
 
     Args:
         federation: The federation.
-        clients: Whose models.
+        clients: Clients whose models are measured.
         batches: The shared data.
         part: Whether the module's validation or test steps measure.
 
@@ -97,13 +97,13 @@ def everywhere(
 def measured(
     module: LightningModule, batches: Iterable[Any], part: Part, trainer: Trainer
 ) -> dict[str, float]:
-    """What a module's validation or test steps log on these batches, outside of the Trainer's loops.
+    """Returns what a module's validation or test steps log on these batches, outside of the Trainer's loops.
 
     Args:
-        module: The module; its mode and its log are afterwards as they were.
+        module: The module; its mode and its log are afterward as they were.
         batches: The data.
-        part: Which steps.
-        trainer: Whose device and precision hold.
+        part: Whether validation or test steps measure.
+        trainer: The Trainer whose device and precision are used.
     """
     if not overrides(module, "validation_step" if part == "val" else "test_step"):
         return {}
@@ -121,7 +121,7 @@ def measured(
 
 
 def with_modalities(clients: list[Row], trainer: Trainer) -> list[Row]:
-    """Says of every client which modalities it owns, where the data know."""
+    """Adds to every client's row which modalities it owns, where the data know."""
     data: Any = cast(Any, trainer).datamodule
     rows = data.summary() if clients and hasattr(data, "summary") else []
     owned = {row["client"]: row["modalities"] for row in rows if "modalities" in row}

@@ -13,17 +13,17 @@ from lkd.unchanged import unopened
 
 
 def example_batch(trainer: Trainer, module: LightningModule) -> Any:
-    """The first samples of the training data, joined and transferred as a batch.
+    """Returns the first samples of the training data, joined and moved to the device as a batch.
 
-    No sampler, stream or worker is started: samples come from the data set by their numbers.
+    No sampler, stream or worker is started: samples are read from the data set by their numbers.
 
     Args:
-        trainer: While it makes the module's optimizers, or later.
-        module: The module that it fits.
+        trainer: The Trainer, while it makes the module's optimizers or later.
+        module: The module that the Trainer fits.
 
     Returns:
-        The batch, or None where the data cannot be looked at yet: it has no numbers, as streams and several loaders at once, or
-        hooks that only run with training make or change it.
+        The batch, or None where the data cannot be looked at yet: streams and several loaders at once have no
+        sample numbers, and some data are made or changed by hooks that only run with training.
     """
     hooks = [hook for hook in (module, getattr(trainer, "datamodule", None)) if hook is not None]
     if any(overrides(hook, "on_before_batch_transfer") for hook in hooks):
@@ -47,7 +47,7 @@ def example_batch(trainer: Trainer, module: LightningModule) -> Any:
 
 @contextlib.contextmanager
 def without_loggers(trainer: Trainer) -> Iterator[None]:
-    """A step that writes to a logger by hand finds none inside."""
+    """Hides the loggers, so that a step which writes to a logger by hand finds none."""
     loggers, trainer.loggers = trainer.loggers, []
     try:
         yield

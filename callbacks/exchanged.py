@@ -11,18 +11,20 @@ from lkd.federated.protocol.messages import TELL_SIZES, Message, Reply
 
 
 class Exchanged:
-    """Counts the values in messages: weights, knowledge, and how many of them belong to a public sample.
+    """Counter of the values in messages: weights, knowledge, and how many of them belong to a public sample.
 
-    A client that goes through public samples and tells something has told it of those samples; one that is sent
-    something and goes through public samples (more than once, it may be) has been sent it for those; where it is sent and
-    tells at once, both are of the samples that it looked at, however often, unless what it is sent has not even a value
-    for each of them, or only flags: that is a question. So the values of a public sample are counted, not assumed, whatever the
-    algorithm: on the tensors that the engine passes on.
+    A client that goes through public samples and sends something has told the server of those samples. A
+    client that is sent something and then goes through public samples, once or more, has been sent it for
+    those. If it both receives and sends, both count for the samples that it looked at, however often. The
+    exception is a message with fewer values than samples, or with flags alone: that is a question. So the
+    values of a public sample are counted on the tensors that the engine passes on, whatever the algorithm,
+    and not assumed.
 
     Attributes:
-        counts: `weights_down`, `weights_up`, `knowledge_down`, `knowledge_up` (values), `told`, `told_samples`,
-            `told_times`, `sent`, `sent_samples`, `sent_times` (values of public samples, how many samples, and how many times
-            a client told, or was told, of some), `turns` (a client in a round).
+        counts: `weights_down`, `weights_up`, `knowledge_down` and `knowledge_up` (values); `told`,
+            `told_samples` and `told_times` (values of public samples, number of samples, and how many times a
+            client told some); `sent`, `sent_samples` and `sent_times` (the same of what clients were sent);
+            `turns` (one for each client and round).
     """
 
     NAMES = (
@@ -41,14 +43,14 @@ class Exchanged:
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(self.NAMES, 0.0)
-        self._passes: list[list[int]] = []  # over public samples, of the client at work: their numbers
+        self._passes: list[list[int]] = []  # sample numbers of each pass of the client at work
         self._restore: list[tuple[Any, str]] = []
 
     def watch(self, federation: Federation, public: Any) -> None:
-        """Begins to look on.
+        """Starts to count.
 
         Args:
-            federation: Whose engine passes the messages on.
+            federation: The federation whose engine passes the messages on.
             public: The public data of its clients, or None.
 
         Raises:
@@ -80,7 +82,7 @@ class Exchanged:
                 self._replace(public, name, self._counting(getattr(public, name)))
 
     def stop(self) -> None:
-        """Leaves everything as it was."""
+        """Stops counting, and puts the original methods back."""
         for owner, name in self._restore:
             vars(owner).pop(name, None)
         self._restore = []
@@ -98,7 +100,7 @@ class Exchanged:
         ) -> Iterator[Any]:
             seen: list[int] = []
             passes.append(seen)
-            for batch in batches:  # as many as the client really looks at
+            for batch in batches:  # counted as they come, since a client may stop early
                 seen += rows[len(seen) : len(seen) + batch_size]
                 yield batch
 
@@ -124,7 +126,7 @@ class Exchanged:
 
 
 def values(tensors: Mapping[str, Tensor]) -> int:
-    """How many numbers there are in them.
+    """Returns how many numbers the tensors hold together.
 
     Example:
         >>> import torch
@@ -135,7 +137,10 @@ def values(tensors: Mapping[str, Tensor]) -> int:
 
 
 def weights_of_clients(federation: Federation, population: int) -> list[float]:
-    """Values that averaging would send of each client's model: what trains, and the floating-point buffers that are saved."""
+    """Returns how many values averaging would send for each client's model.
+
+    Counted are trained parameters and the floating-point buffers that are saved.
+    """
     sizes = []
     for model in federation.architectures.models:
         saved = model.state_dict().keys()

@@ -1,4 +1,4 @@
-"""`HeadReport`: what every head of every client knows of its own classes, and of all."""
+"""`HeadReport`: how well every head of every client knows the client's own classes, and all classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,22 +17,23 @@ from lkd.taps import Taps
 
 
 class HeadReport(Callback):
-    """Measures each client's heads on the shared validation (or test) data of the federation.
+    """Callback that measures each client's heads on the shared validation (or test) data.
 
-    `beta_priv` is the accuracy under the client's own label distribution, `beta_sh` that under the uniform one (see
-    `lkd.metrics.betas`). Logs the means over the clients, `heads/<number>/beta_priv` and `heads/<number>/beta_sh`, and
-    writes them for each client into `heads.csv` and `heads.md` in the run's folder `report/`.
+    `beta_priv` is the accuracy under the client's own label distribution, `beta_sh` that under the uniform
+    one (see `lkd.metrics.betas`). Logs the means over the clients, `heads/<number>/beta_priv` and
+    `heads/<number>/beta_sh`, and writes them for each client into `heads.csv` and `heads.md` in the run's
+    folder `report/`.
 
     Args:
         every: Rounds between two measurements; the last round is always measured.
-        layers: Layers that give the heads' logits, the main head first. Default: those of a `MultiHeadClassifier`; for
-            other modules their output.
-        part: Which of the data of the wrapped data module: `"val"` or `"test"`.
+        layers: Layers that give the heads' logits, the main head first. Default: those of a
+            `MultiHeadClassifier`; for other modules their output.
+        part: Which part of the wrapped data module is used: `"val"` or `"test"`.
         folder: Where to write; default `report/` in the run's log folder.
 
     Raises:
-        ValueError: For numbers or names that do not fit; when it starts, for a module that is no federation or data
-            without `label_counts`.
+        ValueError: For a number or name that does not fit; when it starts, for a module that is no federation
+            or data without `label_counts`.
 
     Example:
         >>> HeadReport(every=10).part
@@ -80,7 +81,7 @@ class HeadReport(Callback):
             print_table(means(self.rows), "Heads, mean over the clients")
 
     def measure(self, trainer: Trainer, federation: Federation) -> list[Row]:
-        """A row for each client and head, the same on all ranks: `client`, `head`, `beta_priv`, `beta_sh`."""
+        """Returns a row for each client and head on all ranks: `client`, `head`, `beta_priv`, `beta_sh`."""
         data = cast(Any, trainer).datamodule
         private = torch.from_numpy(data.label_counts())
         loader = data.val_dataloader() if self.part == "val" else data.test_dataloader()
@@ -100,7 +101,7 @@ class HeadReport(Callback):
 
     @torch.no_grad()
     def _count(self, trainer: Trainer, module: LightningModule, loader: Any, classes: int) -> list[Tensor]:
-        """Hits of every head on the loader's data."""
+        """Counts the hits of every head on the loader's data."""
         layers = self.layers or getattr(module, "layers", [""])
         counts = [torch.zeros(2, classes) for _ in layers]
         for batch in loader:
@@ -113,7 +114,7 @@ class HeadReport(Callback):
 
 
 def means(rows: Sequence[Row]) -> list[Row]:
-    """Mean over the clients for every head.
+    """Returns the mean over the clients for every head.
 
     Example:
         >>> means([{"client": 0, "head": 0, "beta_priv": 1.0, "beta_sh": 0.0},

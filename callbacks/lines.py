@@ -1,4 +1,4 @@
-"""`EpochLines`: a plain line an epoch, for logs and for terminals without a bar."""
+"""`EpochLines`: a plain line for each epoch, for logs and for terminals without a bar."""
 
 import time
 from typing import Any
@@ -9,13 +9,14 @@ from lkd.federated import Federation
 
 
 class EpochLines(Callback):
-    """Prints `epoch 3/10: train/loss 1.234, val/map50 0.612 (42 s)` when an epoch is done; of a federation `round 3/10`.
+    """Callback that prints a line after each epoch: `epoch 3/10: train/loss 1.234, val/map50 0.612 (42 s)`.
 
-    What is named is what the bar would show: metrics that are logged with `prog_bar=True`, or, where there is none, all that
-    is logged. Seconds are those since training began.
+    A federation's lines begin with `round 3/10`. They name what the bar would show: metrics that are logged
+    with `prog_bar=True` or, where there are none, all that is logged. Seconds are counted from the start of
+    training.
 
     Args:
-        metrics: The most metrics of a line. Default 6.
+        metrics: Most metrics in a line. Default 6.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -28,11 +29,11 @@ class EpochLines(Callback):
         self._validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock of the run."""
         self._began = time.monotonic()
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints where training begins, if that was measured on all validation data."""
+        """Prints the values before training, if they were measured on all validation data."""
         if trainer.num_sanity_val_steps == float("inf"):
             logged = trainer.progress_bar_metrics or trainer.callback_metrics
             self._say(trainer, "before training", {name: float(value) for name, value in logged.items()})
@@ -42,7 +43,7 @@ class EpochLines(Callback):
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the line."""
+        """Prints the line of the epoch."""
         logged = trainer.progress_bar_metrics or trainer.callback_metrics
         shown = {k: float(v) for k, v in logged.items() if self._validated or not k.startswith("val")}
         self._validated = False
@@ -56,7 +57,7 @@ class EpochLines(Callback):
 
 
 def place(trainer: Trainer, module: LightningModule) -> str:
-    """How far training is, in epochs or in rounds."""
+    """Returns how far training is, in epochs or in rounds."""
     done, most = trainer.current_epoch + 1, trainer.max_epochs
     of = f"/{most}" if most is not None and most > 0 else ""
     if not isinstance(module, Federation):

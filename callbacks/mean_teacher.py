@@ -18,22 +18,22 @@ KEY = "mean_teacher"
 class MeanTeacher(Distillation):
     """`Distillation` from an exponential moving average of the student itself, `lkd.teachers.EMATeacher`.
 
-    Tarvainen and Valpola: Mean teachers are better role models, NeurIPS 2017, arXiv:1703.01780, for labelled batches
-    (with `alpha=0` for unlabelled ones). Teacher and student see the same view of an image; there each sees noise of
-    its own. The average starts when the fit starts, moves after every optimizer step, and is kept in checkpoints
-    beside the student, so that a resumed run goes on exactly. It is `callback.teacher.loaded`; the callback `EMA`
-    evaluates an average during the run.
+    Tarvainen and Valpola: Mean teachers are better role models, NeurIPS 2017, arXiv:1703.01780, for labeled
+    batches (with `alpha=0` for unlabeled ones). Teacher and student see the same view of an image here; in
+    the paper each sees noise of its own. The average starts when the fit starts, moves after every optimizer
+    step, and is kept in checkpoints beside the student, so that a resumed run goes on exactly. It is
+    `callback.teacher.loaded`. The callback `EMA` evaluates an average during the run.
 
     Args:
-        terms: Losses from `lkd.losses`, which tap the same layers in both. Default: `Consistency(weight=10)`, the
-            authors' final weight for ten classes.
+        terms: Losses from `lkd.losses`, which tap the same layers in both. Default: `Consistency(weight=10)`,
+            the authors' final weight for ten classes.
         decay: The final decay, in [0, 1). Default .999.
         alpha: Weight of the module's own loss. Default 1.
-        student_input: As of `Distillation`; the teacher is the average of the layer that it names.
-        label_key: As of `Distillation`.
+        student_input: As in `Distillation`; the teacher is the average of the layer that it names.
+        label_key: As in `Distillation`.
 
     Raises:
-        ValueError: A decay outside its range; a federation, whose clients start anew every round.
+        ValueError: For a decay outside its range, or a federation, whose clients start anew every round.
 
     Example:
         >>> MeanTeacher(decay=0.99).distiller.terms["consistency"].weight
@@ -57,7 +57,7 @@ class MeanTeacher(Distillation):
         self._seen = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Attaches; the teacher is made when all layers of the student are there."""
+        """Attaches the distillation; the teacher is made when all layers of the student are there."""
         if isinstance(pl_module, Federation):
             raise ValueError(
                 "MeanTeacher averages one module over its steps, but a federation's clients start anew every round; "
@@ -67,7 +67,7 @@ class MeanTeacher(Distillation):
         super().setup(trainer, pl_module, stage)
 
     def ready(self, trainer: Trainer, student: LightningModule) -> None:
-        """Copies the student, as its teacher."""
+        """Copies the student to be its own teacher."""
         self.teacher = self.distiller.teacher = EMATeacher(self._followed(student), self.decay)
         super().ready(trainer, student)
 
@@ -80,7 +80,7 @@ class MeanTeacher(Distillation):
             self.average.restore(self._average)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Knows where the count of steps starts."""
+        """Reads the count of steps at which training starts."""
         self._seen = trainer.global_step
 
     def on_train_batch_end(
@@ -102,14 +102,14 @@ class MeanTeacher(Distillation):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restores the average; a checkpoint without one starts it from its weights."""
+        """Restores the average, or starts it from the weights of a checkpoint without one."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
         if trainer.state.fn == "fit":
             self._average = checkpoint.get(KEY)
 
     @property
     def average(self) -> EMATeacher:
-        """The teacher, once the fit has made it."""
+        """Teacher that holds the average, once the fit has made it."""
         assert isinstance(self.teacher, EMATeacher)
         return self.teacher
 

@@ -11,11 +11,11 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import draw_bounding_boxes
 
 COLORS = {"Truth": "#2ecc71", "Teacher": "#3498db", "Student": "#f39c12"}
-"""One colour a role, in every picture."""
+"""One color for each role, in every picture."""
 
 
 def side_by_side(image: Tensor, found: Mapping[str, Tensor], title: str) -> Image.Image:
-    """One frame once for each role, with that role's boxes.
+    """Draws one frame several times side by side, with the boxes of one role in each.
 
     Args:
         image: (3, H, W) RGB in [0, 1].
@@ -50,10 +50,10 @@ def side_by_side(image: Tensor, found: Mapping[str, Tensor], title: str) -> Imag
 
 
 def curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draws what was logged each epoch: losses on the left, metrics (where there are any) on the right.
+    """Draws what was logged in each epoch: losses on the left, metrics (where there are any) on the right.
 
     Args:
-        history: One mapping an epoch, metric name -> value; `epoch` is the x axis.
+        history: One mapping for each epoch, metric name -> value; `epoch` is the x axis.
         path: The PNG to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -75,11 +75,11 @@ def curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def over_rounds(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draws losses, other validation metrics and rates of a cache, one below the other, over rounds on the left and bytes on the right.
+    """Draws losses, other metrics and cache rates in rows, over rounds on the left, over bytes on the right.
 
     Args:
-        history: One mapping a round: `round`, `bytes` that have travelled so far, `failures` of clients, which are
-            marked, and metric name -> value.
+        history: One mapping for each round: `round`, `bytes` that have traveled so far, `failures` of
+            clients, which are marked, and metric name -> value.
         path: The PNG to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -100,7 +100,7 @@ def over_rounds(history: Sequence[Mapping[str, float]], path: Path) -> None:
             _lines(axes, history, x, members)
             axes.set_ylabel(label)
             failed = [row[x] for row in history if row.get("failures")]
-            if failed:  # at the foot, whatever the scale
+            if failed:  # at the bottom of the axes, whatever their scale
                 foot = axes.get_xaxis_transform()
                 axes.plot(
                     failed, [0.02] * len(failed), "rx", transform=foot, clip_on=False, label="a client failed"

@@ -30,22 +30,24 @@ class LogitDistillation(Distillation):
     """Response knowledge: `L = alpha L_student + (1 - alpha) L_KD` (Hinton et al. 2015, section 2).
 
     Args:
-        teacher: The frozen teacher. The predictions of an `Ensemble` are averaged; for other combinations give
-            `Distillation` a term `MultiTeacher`.
+        teacher: The frozen teacher. The predictions of an `Ensemble` are averaged; for other combinations
+            give `Distillation` a term `MultiTeacher`.
         alpha: Weight of the hard-label loss, between 0 (teacher alone, no labels) and 1. Default 0.1.
-        temperature: Softens both distributions. Default 4, and 1 for `"dist"` and `"nkd"`, as in their papers.
+        temperature: Softens both distributions. Default 4, and 1 for `"dist"` and `"nkd"`, as in their
+            papers.
         loss: `"kd"` (T^2 KL), `"logit_matching"` (its limit for high T; the temperature is not used), `"dkd"`
             (decoupled, Zhao et al. 2022; needs labels), `"dist"` (correlations, Huang et al. 2022), `"nkd"`
-            (normalised, Yang et al. 2023; needs labels), or a dissimilarity in place of KL: `"ce"`, `"js"`,
+            (normalized, Yang et al. 2023; needs labels), or a dissimilarity in place of KL: `"ce"`, `"js"`,
             `"triangular"`, `"sed"` or `"msed"` (Molo et al. 2024).
-        standardize: Whether both logits are standardised first (Sun et al. 2024). Default no.
-        student_layer: Layer whose output are the student's logits; `""` is the module's own forward.
+        standardize: Whether both logits are standardized first (Sun et al. 2024). Default no.
+        student_layer: Layer whose outputs are the student's logits; `""` is the module's own forward.
             Where several layers run in its place, `student_input` is needed too.
-        teacher_layer: Layer whose output are the teacher's logits; `""` is its output.
+        teacher_layer: Layer whose outputs are the teacher's logits; `""` is the teacher's own output.
         label_key: Key or index of the labels in the batch, for `"dkd"` and `"nkd"`.
-        student_input: As of `Distillation`.
-        input_key: As of `Distillation`: what of the batch the teacher is given in place of the student's own call.
-        student_key: As of `Distillation`, for `alpha=0`.
+        student_input: As in `Distillation`.
+        input_key: As in `Distillation`: what of the batch the teacher is given in place of the student's own
+            call.
+        student_key: As in `Distillation`, for `alpha=0`.
 
     Raises:
         TypeError: If the teacher is no `Teacher`.
@@ -107,17 +109,18 @@ class FeatureDistillation(Distillation):
         loss: `"fitnets"` (Romero et al. 2015), `"at"` (attention transfer, Zagoruyko
             and Komodakis 2017) or `"cwd"` (channel-wise, Shu et al. 2021). Where channels
             differ, `"fitnets"` and `"cwd"` learn an adapter.
-        weight: Weight of the feature loss. Default what is usual: 100, 1000 or 10. These are values for large
-            networks; on a small one start with 1 and look at the logs: `weight * distillation/<loss>` that is far
-            above the student's own loss drowns it.
+        weight: Weight of the feature loss. Default: the usual 100, 1000 or 10. These are values for large
+            networks. On a small one, start with 1 and look at the logs: the feature loss drowns the student's
+            own loss if `weight * distillation/<loss>` is far above it.
         alpha: Weight of the student's own loss. Default 1.
-        student_input: As of `Distillation`.
-        input_key: As of `Distillation`: what of the batch the teacher is given in place of the student's own call.
-        student_key: As of `Distillation`, for `alpha=0`.
+        student_input: As in `Distillation`.
+        input_key: As in `Distillation`: what of the batch the teacher is given in place of the student's own
+            call.
+        student_key: As in `Distillation`, for `alpha=0`.
 
     Raises:
-        TypeError: If the teacher is no `Teacher`, or layers no dict.
-        ValueError: If a layer does not exist; near names are suggested.
+        TypeError: If the teacher is no `Teacher`, or layers is no dict.
+        ValueError: If a layer does not exist; similar names are suggested.
 
     Example:
         >>> from torch import nn
@@ -152,7 +155,7 @@ class FeatureDistillation(Distillation):
 
 
 class RelationDistillation(Distillation):
-    """Relation knowledge: how the samples of a batch lie to each other.
+    """Relation knowledge: how similar the samples of a batch are to each other.
 
     Args:
         teacher: The frozen teacher.
@@ -162,9 +165,10 @@ class RelationDistillation(Distillation):
             2019; weight 3000 is usual).
         weight: Weight of the relation loss. Default 1.
         alpha: Weight of the student's own loss. Default 1.
-        student_input: As of `Distillation`.
-        input_key: As of `Distillation`: what of the batch the teacher is given in place of the student's own call.
-        student_key: As of `Distillation`, for `alpha=0`.
+        student_input: As in `Distillation`.
+        input_key: As in `Distillation`: what of the batch the teacher is given in place of the student's own
+            call.
+        student_key: As in `Distillation`, for `alpha=0`.
 
     Example:
         >>> from torch import nn

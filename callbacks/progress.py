@@ -11,10 +11,11 @@ from lkd.federated.server.round import Record
 
 
 class ClientProgress(Callback):
-    """Shows a line such as `round 3: client C4   5/10` while the clients of a round train, below Lightning's bar.
+    """Callback that shows a line below Lightning's bar while clients train: `round 3: client C4   5/10`.
 
-    It works with Lightning's Rich bar (its default where Rich is installed) and its TQDM bar, and is silent where these are: with
-    `enable_progress_bar=false` and on all ranks but the first, which counts its own clients.
+    It works with Lightning's Rich bar (its default where Rich is installed) and its TQDM bar. It is silent
+    where they are: with `enable_progress_bar=false`, and on all ranks but the first, which counts its own
+    clients.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,7 @@ class ClientProgress(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """A new round."""
+        """Starts the count of clients for a new round."""
         bar = cast(Any, trainer.progress_bar_callback)
         if bar is None or not getattr(bar, "is_enabled", False):
             return
@@ -51,7 +52,7 @@ class ClientProgress(Callback):
             display.reset(self._rich[1], total=total, description=text)
 
     def on_client_end(self, trainer: Trainer, federation: Federation, record: Record) -> None:
-        """One client more is done."""
+        """Counts one more client as done."""
         text = f"round {federation.global_step}: client {record.name}{' failed' if record.error else ''}"
         if self._tqdm is not None:
             self._tqdm.set_description(text, refresh=False)
@@ -60,15 +61,15 @@ class ClientProgress(Callback):
             self._rich[0].update(self._rich[1], advance=1, description=text)
 
     def on_train_batch_end(self, *args: Any) -> None:
-        """Makes room for the validation bar."""
+        """Removes the line to make room for the validation bar."""
         if self._tqdm is not None:
             self._tqdm.close()
             self._tqdm = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leaves no half line behind."""
+        """Removes a line that is half drawn."""
         self.on_train_batch_end()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lets go of the display, which ends with the stage."""
+        """Forgets the display, which ends with the stage."""
         self._rich = None

@@ -28,28 +28,29 @@ COLUMNS = {"precision": "Precision", "recall": "Recall", "map50": "mAP50", "map"
 
 
 class DetectionReport(Callback):
-    """Measures teacher and student on each camera of the test data and writes what a reader wants to see.
+    """Callback that measures teacher and student on each camera, and writes tables and pictures.
 
-    Into the folder `report/` of the run: `table.csv` and `table.md` (Role x camera x Precision, Recall,
-    mAP50, mAP50-95; precision and recall at the best F1), one picture a camera with truth, teacher and
-    student side by side, and `curves.png`. With a role to compare the student to, also `bars.png` and `bars.svg`: mAP50
-    by camera. W&B gets the table and the pictures.
+    Writes into the folder `report/` of the run: `table.csv` and `table.md` (Role x camera x Precision,
+    Recall, mAP50, mAP50-95; precision and recall at the best F1), one picture for each camera with truth,
+    teacher and student side by side, and `curves.png`. If there is a role to compare the student to,
+    `bars.png` and `bars.svg` show mAP50 by camera. W&B gets the table and the pictures.
 
-    Roles are Teacher, Before (the student before training), Student, and Twin: the same student that `supervised_twin: true`
-    of the command line has trained on labels, if there is one.
+    Roles are Teacher, Before (the student before training), Student, and Twin: the same student trained on
+    labels by `supervised_twin: true` of the command line, if there is one.
 
-    Validation of all data before training (`num_sanity_val_steps=-1`) is where the curves begin.
+    The curves begin before training if all validation data are measured then (`num_sanity_val_steps=-1`).
 
     Args:
-        teacher: The teacher to measure; default that of the run's `Distillation` callback, if there is one. It
-            answers in the student's classes; where nobody says what its own are to them, the run's teacher is
-            left out with a warning.
-        measure_teacher: Measure and draw the teacher too, which costs its forward on the test data. Default true.
+        teacher: The teacher to measure; default: that of the run's `Distillation` callback, if there is one.
+            It answers in the student's classes. If the match of the classes is not known, the run's teacher
+            is left out with a warning.
+        measure_teacher: Measure and draw the teacher too, which costs its forward on the test data. Default
+            true.
         pictures: Frames to draw for each camera. Default 1, the middle of its test data.
         score_threshold: Detections of a lower score are not drawn. Default .3.
         folder: Where to write; default `report/` in the run's log folder.
-        before: Measure the student on the test data before it is trained, too; it needs a `predict_step` that gives the
-            detections of a batch. Default false.
+        before: Measure the student on the test data before it is trained, too; it needs a `predict_step` that
+            gives the detections of a batch. Default false.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class DetectionReport(Callback):
         self._fitted = self._validated = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The curves so far and what the student was before, so that a resumed run has them whole."""
+        """Returns the curves so far and the student's results before training, for a resumed run."""
         return {"history": self._history, "start": self._start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -90,7 +91,7 @@ class DetectionReport(Callback):
             self._start = start.measure(trainer, pl_module)
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes where the curves begin, if all validation data were looked at."""
+        """Records the values before training, if all validation data were measured."""
         if trainer.num_sanity_val_steps == float("inf"):
             values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
             self._history.append({"epoch": 0.0, **values})
@@ -100,7 +101,7 @@ class DetectionReport(Callback):
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes the epoch's losses and metrics."""
+        """Records the epoch's losses and metrics."""
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
         if not self._validated:  # the metrics of an earlier epoch are still there
             values = {k: v for k, v in values.items() if not k.startswith("val/")}
@@ -123,7 +124,10 @@ class DetectionReport(Callback):
         self._count = {c: sum(f.camera == c for f in frames) for c in cameras}
 
     def _understand(self, teacher: Teacher, student: Any) -> None:
-        """Has the teacher answer in the student's classes; one that taught features alone may have no such answer."""
+        """Makes the teacher answer in the student's classes, if it can.
+
+        A teacher of features alone may have no such answer.
+        """
         try:
             understand(teacher, student)
         except ValueError as error:
@@ -161,7 +165,7 @@ class DetectionReport(Callback):
         return side_by_side(batch["images"][i][:, :h, :w], boxes, batch["cameras"][i])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes everything."""
+        """Writes the tables, the pictures and the curves."""
         computed = {role: table.compute() for role, table in self._tables.items()}  # on every rank: it syncs
         if self._start and self._fitted:
             computed = {"Before": self._start, **computed}

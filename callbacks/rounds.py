@@ -1,4 +1,4 @@
-"""`RoundReport`: what the rounds brought, and what they cost."""
+"""`RoundReport`: what the rounds achieved, and what they cost."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +12,11 @@ from lkd.federated.protocol.cache_use import total
 
 
 class RoundReport(Callback):
-    """Draws losses and the server's validation metrics over rounds and, beside them, over the bytes that travelled.
+    """Callback that draws losses and the server's validation metrics over rounds and over the bytes sent.
 
-    Where the algorithm has a cache of knowledge, also how often it had an answer, and how often that was right. Writes `rounds.png` into the folder `report/` of the run; W&B gets it too. Rounds in which clients failed are
-    marked. The figures themselves are in the CSV logger's `metrics.csv`.
+    Where the algorithm has a cache of knowledge, its rate of hits and of correct answers is drawn as well.
+    Writes `rounds.png` into the folder `report/` of the run; W&B gets it too. Rounds in which clients failed
+    are marked. The figures themselves are in the CSV logger's `metrics.csv`.
 
     Args:
         folder: Where to write; default `report/` in the run's log folder.
@@ -26,15 +27,15 @@ class RoundReport(Callback):
         self.history: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The rounds so far, so that a resumed run draws them all."""
+        """Returns the rounds so far, so that a resumed run draws them all."""
         return {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up those of the interrupted run."""
+        """Takes up the rounds of the interrupted run."""
         self.history = state_dict["history"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that there are rounds."""
+        """Checks that the module is trained in rounds."""
         if not isinstance(pl_module, Federation):
             raise ValueError(
                 f"RoundReport draws the rounds of a Federation, not of {type(pl_module).__name__}."
@@ -43,7 +44,7 @@ class RoundReport(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Notes the round."""
+        """Records the round's losses and bytes."""
         federation = cast(Federation, pl_module)
         good = [record for record in federation.records if not record.error]
         row = {
@@ -60,13 +61,13 @@ class RoundReport(Callback):
         self.history.append(row)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds the validation's metrics to the round before it, if there is a server's model that is trained."""
+        """Adds the validation's metrics to the last round, if the server has a model that is trained."""
         if not trainer.sanity_checking and self.history and cast(Federation, pl_module).trains_server_model:
             found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
             self.history[-1].update(found)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws."""
+        """Draws the picture of all rounds."""
         run = trainer.log_dir or trainer.default_root_dir  # on every rank: it is broadcast
         if not trainer.is_global_zero or not self.history:
             return

@@ -1,4 +1,4 @@
-"""How good a student was before it learned anything, on the data that it is tested on in the end."""
+"""How good a student was before training, on the data that it is tested on in the end."""
 
 import copy
 from itertools import islice
@@ -16,11 +16,12 @@ from lkd.metrics import DetectionTable
 def measure(trainer: Trainer, module: LightningModule) -> list[dict[str, Any]]:
     """Measures a detector on the test data while a fit begins.
 
-    Neither the module, nor the fit's data module, nor what is drawn by chance is changed by it.
+    It changes neither the module, nor the fit's data module, nor the state of the random generators.
 
     Args:
-        trainer: Whose data module has `cameras` and test data with labels; its `limit_test_batches` counts.
-        module: Gives the detections of a batch by its `predict_step`.
+        trainer: The Trainer. Its data module has `cameras` and test data with labels; `limit_test_batches`
+            counts.
+        module: The module. Its `predict_step` gives the detections of a batch.
 
     Returns:
         The rows of a `DetectionTable`.

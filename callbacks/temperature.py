@@ -14,18 +14,18 @@ RESPONSE = (KD, DKD, DIST, NKD, Dissimilarity)
 
 
 class TemperatureSchedule(Callback):
-    """Sets the temperature of the terms of a running `Distillation`.
+    """Callback that sets the temperature of the terms of a running `Distillation`.
 
     At epoch (or step) i of n, from 0, the temperature is `start + (end - start) i / n` for `"linear"` and
-    `end + (start - end) (1 + cos(pi i / n)) / 2` for `"cosine"`, and `end` from n on; for `"constant"` it is always
-    `start`. It is a function of Lightning's own counts and of nothing else, so a resumed run goes on exactly.
-    Under a `lkd.federated.Federation` the steps are the rounds, and an epoch is as many rounds as its loader has
-    cohorts, one unless told otherwise; all clients of a round have the same temperature. It is logged as
-    `distillation/temperature`. After the fit the terms have their own temperatures again.
+    `end + (start - end) (1 + cos(pi i / n)) / 2` for `"cosine"`, and `end` from n on; for `"constant"` it is
+    always `start`. It is a function of Lightning's own counts and of nothing else, so a resumed run goes on
+    exactly. Under a `lkd.federated.Federation` the steps are the rounds, and an epoch is as many rounds as
+    its loader has cohorts, one unless told otherwise; all clients of a round have the same temperature. It is
+    logged as `distillation/temperature`. After the fit the terms have their own temperatures again.
 
-    Falling temperatures are those of Jafari et al.: Annealing Knowledge Distillation, EACL 2021,
-    arXiv:2104.07163, rising ones give harder targets first; both shapes here are the usual ones of learning
-    rates, not a paper's.
+    Falling temperatures follow Jafari et al.: Annealing Knowledge Distillation, EACL 2021,
+    arXiv:2104.07163; rising ones give harder targets first. Both shapes here are the usual ones of
+    learning rates and come from no paper.
 
     Args:
         start: Temperature of the first epoch or step, above 0.
@@ -33,13 +33,13 @@ class TemperatureSchedule(Callback):
         shape: `"linear"`, `"cosine"` or `"constant"`. Default linear.
         epochs: n in epochs, at least 1. Default: the run's last epoch is the first at `end`.
         steps: n in optimizer steps or rounds instead.
-        terms: Names of the terms that follow it, as they are logged (`"kd"`, `"dkd_2"`), with the terms inside
-            them. Default: KD, DKD, DIST, NKD and dissimilarities. Others, which may mean something else by a
-            temperature (CRD, .07), follow only when named.
+        terms: Names of the terms that follow it, as they are logged (`"kd"`, `"dkd_2"`), with the terms
+            inside them. Default: KD, DKD, DIST, NKD and dissimilarities. Other terms (CRD, .07) may mean
+            something else by a temperature, and follow only when named.
 
     Raises:
-        ValueError: For values out of range, both of epochs and steps, a run without an end where neither is given,
-            or where no term follows.
+        ValueError: For values out of range, if both epochs and steps are given, if neither is given and the
+            run has no end, or if no term follows.
 
     Example:
         >>> schedule = TemperatureSchedule(start=8.0, end=2.0, shape="cosine", steps=2)
@@ -63,10 +63,10 @@ class TemperatureSchedule(Callback):
         expect(epochs=epochs, steps=steps, ge=1, none="the whole fit")
         self.start, self.end, self.shape = start, end, shape
         self.epochs, self.steps, self.terms = epochs, steps, terms
-        self._before: list[tuple[Any, float]] = []  # whatever has a temperature, and its own one
+        self._before: list[tuple[Any, float]] = []  # every term with a temperature, and the one it had before
 
     def temperature(self, at: int, length: int) -> float:
-        """The temperature at epoch or step `at` of `length`."""
+        """Returns the temperature at epoch or step `at` of `length`."""
         part = min(at / length, 1.0)
         match self.shape:
             case "linear":
@@ -77,7 +77,7 @@ class TemperatureSchedule(Callback):
                 return self.start
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks for the terms."""
+        """Finds the terms that follow the schedule."""
         endless = self.steps is None and self.epochs is None and (trainer.max_epochs or -1) < 0
         if endless and self.shape != "constant":
             raise ValueError("max_epochs is not set, so the schedule has no end: give epochs or steps.")
@@ -103,11 +103,11 @@ class TemperatureSchedule(Callback):
             part.temperature = value
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Does so too where a run breaks off: Lightning then calls no `teardown`."""
+        """Gives them back also when a run breaks off: Lightning then calls no `teardown`."""
         self.teardown(trainer, pl_module, "fit")
 
     def _softened(self, trainer: Trainer) -> list[Any]:
-        """All terms that follow the schedule, those inside other terms among them."""
+        """Returns all terms that follow the schedule, including terms inside other terms."""
         named = running_terms(trainer)
         names = sorted(name for name, _ in named)
         missing = [name for name in self.terms or [] if name not in names]

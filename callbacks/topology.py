@@ -12,26 +12,27 @@ from lkd.federated import Algorithm, Federation
 from lkd.federated.topology import Edges, Topology, draw_rounds, hops
 
 SHOWN = 4  # graphs side by side
-LOOKED = 1000  # rounds in which to look for them
+LOOKED = 1000  # rounds that are searched for different graphs
 
 
 class TopologyPicture(Callback):
-    """Draws the communication graph of a decentralized algorithm when training starts.
+    """Callback that draws the communication graph of a decentralized algorithm when training starts.
 
-    Writes `topology.png` into the folder `report/` of the run; W&B gets it too. Of a graph that changes, the first
-    four that differ from the round before are drawn side by side. The picture begins with round 0 and depends on nothing
-    that was trained, so a resumed run draws the same one. The title says how many steps knowledge needs at most: so
-    many auxiliary heads it takes for everybody's to reach everybody. Where collections of clients learn as one, such as
-    of `MHD(collections=...)`, each is a node.
+    Writes `topology.png` into the folder `report/` of the run; W&B gets it too. If the graph changes, the
+    first four graphs that differ from the round before are drawn side by side. The picture begins with round
+    0 and depends on nothing that was trained, so a resumed run draws the same one. The title says how many
+    steps knowledge needs at most. A client needs as many auxiliary heads to learn from everybody. Where
+    collections of clients learn as one, as in `MHD(collections=...)`, each collection is a node.
 
     An algorithm without a `topology` is trained without a picture, with a warning.
 
     Args:
         folder: Where to write; default `report/` in the run's log folder.
-        groups: Group of every node, such as its architecture or island; a colour each.
+        groups: Group of every node, such as its architecture or island; each group has a color.
 
     Raises:
-        ValueError: When fit starts, for a module that is no federation or if there are not as many groups as nodes.
+        ValueError: When fit starts, for a module that is no federation or if there are not as many groups as
+            nodes.
 
     Example:
         >>> TopologyPicture(groups=["yolov8n", "yolov8n", "yolo11n"]).groups
@@ -78,7 +79,7 @@ class TopologyPicture(Callback):
 
 
 def title(topology: Topology, edges: Edges, number: int) -> str:
-    """What a picture says above a graph.
+    """Returns the title that a picture has above a graph.
 
     Example:
         >>> from lkd.federated.topology import Chain, Ring
@@ -93,7 +94,7 @@ def title(topology: Topology, edges: Edges, number: int) -> str:
 
 
 def _first(topology: Topology, nodes: int) -> list[tuple[int, Edges]]:
-    """The first graphs that differ from the one before, with the round in which they begin."""
+    """Returns the first graphs that differ from the one before, with the round in which they begin."""
     found = [(0, topology.edges(nodes))]
     for number in range(1, LOOKED if topology.varies else 1):
         edges = topology.edges(nodes, number)
@@ -105,7 +106,7 @@ def _first(topology: Topology, nodes: int) -> list[tuple[int, Edges]]:
 
 
 def _nodes(algorithm: Algorithm, population: int, names: Sequence[str] | None) -> tuple[int, list[str]]:
-    """How many nodes the graph has and what they are called: clients, or collections that learn as one."""
+    """Returns the number of nodes and their names: clients, or collections that learn as one."""
     names = [str(client) for client in range(population)] if names is None else names
     collections = getattr(algorithm, "collections", None) or [[client] for client in range(population)]
     called = [
@@ -116,5 +117,5 @@ def _nodes(algorithm: Algorithm, population: int, names: Sequence[str] | None) -
 
 
 def _clients(trainer: Trainer) -> Sequence[str] | None:
-    """Their names, if the train loader's data knows them, as a `FederatedDataModule`'s does."""
+    """Returns the clients' names, if the training data knows them, as a `FederatedDataModule`'s does."""
     return getattr(getattr(trainer.train_dataloader, "dataset", None), "names", None)

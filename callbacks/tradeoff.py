@@ -1,4 +1,4 @@
-"""`TradeoffLog`: what a run reached, and what it cost until then, as one JSON file."""
+"""`TradeoffLog`: what a run achieved, and what it cost until then, as one JSON file."""
 
 import json
 import math
@@ -28,17 +28,23 @@ SPREAD = ("mean", "best", "worst", "std")
 
 
 class TradeoffLog(Callback):
-    """Measures a federation over its rounds, beside the bytes, seconds and FLOPs that it has cost until then.
+    """Callback that measures a federation over its rounds, with the bytes, seconds and FLOPs so far.
 
-    Of every metric that the module logs in validation or test, such as `test/acc`: `test/acc` of the server's model on the
-    shared data; `clients/test/acc/mean`, `/best`, `/worst` and `/std` over the clients' models on the clients' own
-    data; and the same of the clients' models on the shared data, `shared/test/acc/mean` and so on, by which methods with
-    and without a server's model compare. A server's model that nobody trains (`Federation.trains_server_model`) is no result and is left out. Of any other module, what its own validation logs, and its test.
+    Recorded is every metric that the module logs in validation or test, such as `test/acc`:
 
-    Writes `tradeoff.json` into the run's folder `report/`: the curve, the test after the fit, a row for each client, sizes of
-    models and messages, what a cache of knowledge was good for (`CacheUse`), seconds of training (on this machine, one client after the other, without measurements), FLOPs
-    of training (2 per multiply-accumulate, see `FlopCount`), peak memory, and energy in watt-hours, estimated, of
-    the whole fit, where codecarbon is installed (`lightning-kd[energy]`).
+    - `test/acc` of the server's model on the shared data. A model that nobody trains
+        (`Federation.trains_server_model`) is left out.
+    - `clients/test/acc/mean`, `/best`, `/worst` and `/std` over the clients' models on the clients' own data.
+    - `shared/test/acc/mean` and so on, of the clients' models on the shared data. These compare methods with
+      and without a server's model.
+
+    For a module that is no federation, it records what the module's own validation and test log.
+
+    Writes `tradeoff.json` into the run's folder `report/`: the curve, the test after the fit, a row for each
+    client, sizes of models and messages, and the use of a cache of knowledge (`CacheUse`). Costs are seconds
+    of training (on this machine, one client after the other, without measurements), FLOPs of training (2 per
+    multiply-accumulate, see `FlopCount`), peak memory and, where codecarbon is installed
+    (`lightning-kd[energy]`), the estimated energy of the whole fit in watt-hours.
 
     Args:
         every: Rounds between two measurements; the last round is always measured.
@@ -74,15 +80,15 @@ class TradeoffLog(Callback):
         self._measured = 0  # the round after which this was done last
 
     def state_dict(self) -> dict[str, Any]:
-        """What is known so far, so that a resumed run has all of it."""
+        """Returns what is known so far, so that a resumed run has all of it."""
         return {"curve": self.curve, "costs": self.costs.state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where the interrupted run stopped."""
+        """Continues where the interrupted run stopped."""
         self.curve, self.costs.state = state_dict["curve"], state_dict["costs"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins to count."""
+        """Starts the meters of the run."""
         data: Any = cast(Any, trainer).datamodule
         self._measured, self.result = pl_module.global_step, {}
         if isinstance(pl_module, Federation) and data is not None and self.part == "test":
@@ -90,19 +96,19 @@ class TradeoffLog(Callback):
         self.costs.begin(pl_module, getattr(getattr(data, "clients", None), "public", None))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here the clock runs."""
+        """Starts the clock of the epoch."""
         self.costs.tick()
 
     def on_train_batch_start(self, *args: Any) -> None:
-        """A step, or a round."""
+        """Begins a step, or a round of a federation."""
         self.costs.begin_step()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Its end."""
+        """Ends the step or round for the meters."""
         self.costs.end_step(len(getattr(pl_module, "records", [])))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A validation is no training; of a module that is no federation it is the measurement."""
+        """Restarts the clock after a validation, and records it for a module that is no federation."""
         self.costs.tick()
         if (
             not isinstance(pl_module, Federation)
@@ -119,7 +125,7 @@ class TradeoffLog(Callback):
             self._measure(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures the last weights, if that is yet to be done, and writes."""
+        """Measures the last weights, unless that is done, and writes the file."""
         weights = [float(sum(p.numel() for p in pl_module.parameters() if p.requires_grad))]
         population = 0
         if isinstance(pl_module, Federation):
@@ -141,7 +147,7 @@ class TradeoffLog(Callback):
         self._write(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds the test after the fit."""
+        """Adds the results of a test after the fit."""
         if self.result:  # a test without a fit has cost nothing
             has_model = not isinstance(pl_module, Federation) or pl_module.trains_server_model
             found = _floats(trainer.callback_metrics)
@@ -149,7 +155,7 @@ class TradeoffLog(Callback):
             self._write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Counts no more."""
+        """Removes the meters when a run breaks off."""
         self.costs.let_go()
 
     def _measure(self, trainer: Trainer, federation: Federation) -> None:
@@ -166,7 +172,7 @@ class TradeoffLog(Callback):
                     rank_zero_warn(
                         f"TradeoffLog: client {record.name} could not be measured and is in no mean: {record.error}"
                     )
-            # what nobody has a finite value of was measured all the same
+            # a metric without a finite value was measured all the same
             found |= {f"{kind}/{m}/{name}": math.nan for r in records for m in r.metrics for name in SPREAD}
             for row in summary({str(r.client): r.metrics for r in records}):
                 found |= {f"{kind}/{row['metric']}/{name}": row[name] for name in SPREAD}
@@ -193,5 +199,5 @@ class TradeoffLog(Callback):
 
 
 def _floats(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """As JSON can say them: None is what was measured and is not finite."""
+    """Returns metrics as JSON can hold them: None for a value that was measured and is not finite."""
     return {name: float(v) if math.isfinite(v) else None for name, v in metrics.items()}

@@ -11,13 +11,13 @@ from lkd.checks import expect
 
 
 class WarmUp(Callback):
-    """Multiplies the learning rate by a factor that rises linearly to 1 over the first optimizer steps.
+    """Callback that raises the learning rate linearly to its full value over the first optimizer steps.
 
     At step i (from 0) of n the factor is `start_factor + (1 - start_factor) i / n`. It applies during the
-    optimizer's step only: the rate is put back before a scheduler sees it, so every scheduler composes, also
-    those that compute the next rate from the present one. (LearningRateMonitor therefore shows the rate
-    without the warm-up.) Accumulated batches count once; steps that a gradient scaler skips do not count. The
-    count is part of a checkpoint.
+    optimizer's step only: the rate is put back before a scheduler sees it. So it works with every scheduler,
+    also with those that compute the next rate from the present one. (LearningRateMonitor therefore shows the
+    rate without the warm-up.) Accumulated batches count once; steps that a gradient scaler skips do not
+    count. The count is part of a checkpoint.
 
     Args:
         steps: Optimizer steps of the warm-up. Give this or `epochs`.
@@ -27,8 +27,8 @@ class WarmUp(Callback):
             Default: fixed.
 
     Raises:
-        ValueError: Not exactly one of `steps` and `epochs`, a value out of range, or epochs of unknown
-            length.
+        ValueError: Unless exactly one of `steps` and `epochs` is given, for a value out of range, or for
+            epochs of unknown length.
 
     Example:
         >>> warmup = WarmUp(steps=4, start_factor=0.2)
@@ -54,15 +54,15 @@ class WarmUp(Callback):
         self._handles: list[RemovableHandle] = []
 
     def progress(self, step: int) -> float:
-        """Part of the warm-up that lies behind before optimizer step `step`, 0 to 1."""
+        """Returns the share of the warm-up done before optimizer step `step`, 0 to 1."""
         return min(step / self.steps, 1.0) if self.steps else 1.0
 
     def factor(self, step: int) -> float:
-        """Factor of the learning rate at optimizer step `step` (from 0)."""
+        """Returns the factor of the learning rate at optimizer step `step` (from 0)."""
         return self.start_factor + (1 - self.start_factor) * self.progress(step)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Starts from zero; a checkpoint that is loaded afterwards says where to continue."""
+        """Starts from zero; a checkpoint that is loaded afterward says where to continue."""
         self._taken = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,16 +77,16 @@ class WarmUp(Callback):
             self._attach(index, optimizer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Removes the hooks."""
+        """Removes the hooks from the optimizers."""
         while self._handles:
             self._handles.pop().remove()
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps taken."""
+        """Returns the steps taken by each optimizer."""
         return {"taken": list(self._taken)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where a checkpoint was."""
+        """Continues from the count in a checkpoint."""
         self._taken = list(state_dict["taken"])
 
     def _attach(self, index: int, optimizer: Optimizer) -> None:

@@ -11,16 +11,16 @@ from lkd.losses import Term
 
 
 class WeightRamp(Callback):
-    """Multiplies the weights of the terms of a running `Distillation` by a factor that rises to 1.
+    """Callback that raises the weights of the terms of a running `Distillation` to their full values.
 
-    In epoch (or step) i of n, counted from 1, the factor is `min(i / n, 1)` for `"linear"`, and `exp(-5 (1 - min(i / n,
-    1))²)` for `"sigmoid"`. It is a function of Lightning's own counts and of nothing else, so a resumed run goes on
-    exactly. Under a `lkd.federated.Federation` the steps are the rounds. After the fit the terms have their own
-    weights again.
+    In epoch (or step) i of n, counted from 1, the factor is `min(i / n, 1)` for `"linear"`, and `exp(-5 (1 -
+    min(i / n, 1))²)` for `"sigmoid"`. It is a function of Lightning's own counts and of nothing else, so a
+    resumed run goes on exactly. Under a `lkd.federated.Federation` the steps are the rounds. After the fit
+    the terms have their own weights again.
 
-    Linear over 20 epochs is part of the CIFAR-100 recipes of DKD (Zhao et al., CVPR 2022) and ReviewKD (Chen et al.,
-    CVPR 2021) in the authors' code; the sigmoid is that of Laine and Aila: Temporal Ensembling, ICLR 2017,
-    arXiv:1610.02242, which the mean teacher takes over.
+    Linear over 20 epochs is part of the CIFAR-100 recipes of DKD (Zhao et al., CVPR 2022) and ReviewKD (Chen
+    et al., CVPR 2021) in the authors' code; the sigmoid is that of Laine and Aila: Temporal Ensembling, ICLR
+    2017, arXiv:1610.02242, which the mean teacher takes over.
 
     Args:
         epochs: n in epochs. Give this or `steps`.
@@ -29,7 +29,8 @@ class WeightRamp(Callback):
         terms: Names of the terms that follow it, as they are logged (`"dkd"`, `"kd_2"`). Default: all.
 
     Raises:
-        ValueError: For not exactly one of epochs and steps, a value out of range, or where no term follows.
+        ValueError: Unless exactly one of epochs and steps is given, for a value out of range, or if no term
+            follows.
 
     Example:
         >>> ramp = WeightRamp(epochs=4)
@@ -54,12 +55,12 @@ class WeightRamp(Callback):
         self._before: list[tuple[Term, float]] = []
 
     def factor(self, number: int) -> float:
-        """Factor of the weights in epoch or step `number`, from 1."""
+        """Returns the factor of the weights in epoch or step `number`, counted from 1."""
         part = min(number / self.length, 1.0)
         return part if self.shape == "linear" else math.exp(-5 * (1 - part) ** 2)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks for the terms."""
+        """Finds the terms that follow the ramp."""
         named = dict(running_terms(trainer))
         unknown = [name for name in self.terms or [] if name not in named]
         if unknown or not named:
@@ -84,5 +85,5 @@ class WeightRamp(Callback):
             term.weight = weight
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Does so too where a run breaks off: Lightning then calls no `teardown`."""
+        """Gives them back also when a run breaks off: Lightning then calls no `teardown`."""
         self.teardown(trainer, pl_module, "fit")

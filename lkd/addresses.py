@@ -1,4 +1,4 @@
-"""Addresses of layers: a submodule, an entry of what it gives, and where its channels are."""
+"""Addresses of layers: a submodule, an entry of its output, and where its channels are."""
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,13 +18,13 @@ class Address(NamedTuple):
 
 
 def parse(address: str, argument: str = "layer") -> Address:
-    """Takes an address apart.
+    """Splits an address into its parts.
 
     Args:
-        address: `"a.b"` for a submodule, `""` for the model itself; after a `:` the key, attribute or index of an entry
-            of its output, several in a row for entries of entries, `*` for all entries of a list; after an `@` the order of
-            its dimensions, where lkd cannot see it: `NHWC` or `NCHW` for maps, `NLC`, `NCL` or `LNC` (samples second) for
-            sequences.
+        address: `"a.b"` for a submodule, `""` for the model itself. After a `:` comes the key, attribute or
+            index of an entry of its output, several in a row for entries of entries, `*` for all entries of a
+            list. After an `@` comes the order of its dimensions, where lkd cannot find it: `NHWC` or `NCHW`
+            for maps, `NLC`, `NCL` or `LNC` (samples second) for sequences.
         argument: The name of the user's argument, for the error message.
 
     Raises:
@@ -53,7 +53,8 @@ def find_layer(model: nn.Module, address: str, argument: str) -> nn.Module:
         The submodule.
 
     Raises:
-        ValueError: If there is no such layer (near names are suggested), or it lies inside of something compiled.
+        ValueError: If there is no such layer (similar names are suggested), or it lies inside a compiled
+            module.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
@@ -80,11 +81,11 @@ def find_layer(model: nn.Module, address: str, argument: str) -> nn.Module:
 
 
 def _path(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module | None]]:
-    """The modules on the way to a name, the model first; None where the way ends too early."""
+    """Yields the modules on the way to a name, the model first; None where the way ends too early."""
     yield "", model
     layer: nn.Module | None = model
     for part in name.split(".") if name else ():
-        inner = layer._modules if layer is not None else {}  # a scripted module's is no dict
+        inner = layer._modules if layer is not None else {}  # a scripted module's are no dict
         layer = inner[part] if part in inner else None
         yield part, layer
 
@@ -94,16 +95,16 @@ def find_part(model: nn.Module, address: str, argument: str) -> Callable[[Tensor
 
     Args:
         model: The model that is searched.
-        address: `"a.b"` for a named submodule, or a method of one; `"a.b[2:]"` for what an `nn.Sequential` does
-            from its third module on.
+        address: `"a.b"` for a named submodule, or a method of one; `"a.b[2:]"` for an `nn.Sequential` from
+            its third module on.
         argument: The name of the user's argument, for the error message.
 
     Returns:
-        The submodule or method, or a new sequence of the very same submodules.
+        The submodule or method, or a new sequence of the same submodules.
 
     Raises:
-        ValueError: If there is no such part, nothing is left of the sequence, or it begins with an activation that works
-            in place: that has overwritten what the part should be given.
+        ValueError: If there is no such part, if nothing is left of the sequence, or if it begins with an
+            activation that works in place and has overwritten the part's input.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
@@ -146,15 +147,16 @@ def _cut(model: nn.Module, address: str, argument: str) -> nn.Sequential:
 
 
 def entry_of(value: Any, address: str, argument: str) -> Any:
-    """The entry of a layer's output that an address names; the whole output where it names none.
+    """Returns the entry of a layer's output that an address names, or the whole output if it names none.
 
     Args:
-        value: What the layer gave: a tensor, or a mapping, tuple, list or object with attributes, nested as it may be.
+        value: Output of the layer: a tensor, or a mapping, tuple, list or object with attributes, nested to
+            any depth.
         address: As `parse` reads it.
         argument: The name of the user's argument, for the error message.
 
     Raises:
-        ValueError: If there is no such entry; the message says what there is.
+        ValueError: If there is no such entry; the message lists the entries.
 
     Example:
         >>> entry_of(("logits", {"features": 3}), ":1:features", "student_layer")
@@ -179,11 +181,11 @@ def _entry(value: Any, key: str) -> Any:
         return value[int(key)] if key not in value and key.isdecimal() else value[key]
     if isinstance(value, Tensor) or (isinstance(value, tuple | list) and not hasattr(value, "_fields")):
         raise KeyError(key)
-    return getattr(value, key)  # of a named tuple, a dataclass, or an object of a class of anybody
+    return getattr(value, key)  # of a named tuple, a dataclass, or an object of any other class
 
 
 def described(value: Any) -> str:
-    """What a layer's output is, in a few words.
+    """Describes a layer's output in a few words.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""What of a batch a network's forward is given, in any form that users' batches have."""
+"""The inputs of a network's forward, found in batches of any form."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ Keys = str | int | list[str | int]
 """Entries of a batch: keys of a dict, places in a tuple, attributes of anything else."""
 
 LABELS = ("label", "labels", "target", "targets", "y", "class")
-"""What batches, samples and columns call their labels, the likeliest first."""
+"""Names of labels in batches, samples and columns, the likeliest first."""
 
 
 def call_of(
@@ -24,22 +24,23 @@ def call_of(
     label_key: str | int = 1,
     argument: str = "input_key",
 ) -> Call:
-    """What a module's forward is called with for a batch.
+    """Returns the arguments that a module's forward is called with for a batch.
 
-    Without `input_key` that is the x of a pair (x, y), or of (y, x) where `label_key` is 0. A dict, as batch or as x, is
-    passed by name where forward has arguments of the names of its entries, and else as it is; a tuple of inputs as x is
-    passed one by one where forward takes several. So is the entry that `input_key` names.
+    Without `input_key` that is the x of a pair (x, y), or of (y, x) if `label_key` is 0. A dict, as batch or
+    as x, is passed by name if forward has arguments with the names of its entries, and else as it is. A tuple
+    of inputs as x is passed one by one if forward takes several. The entry that `input_key` names is passed
+    in the same ways.
 
     Args:
-        module: Whose forward it is.
-        batch: The batch, where the module is.
-        input_key: The entry that is the input, x; of several, each goes to the argument of its name where forward has
-            arguments of all these names, else they go in this order.
-        label_key: Entry of the labels.
-        argument: What the user calls `input_key`, for messages.
+        module: Module whose forward is called.
+        batch: The batch, on the module's device.
+        input_key: The entry that is the input, x. Several entries go to the arguments of their names if
+            forward has arguments of all these names, else they go in this order.
+        label_key: Key or index of the labels.
+        argument: The user's name of `input_key`, for messages.
 
     Raises:
-        ValueError: If the batch has no such entry, if it does not tell what forward's arguments are to be, or if the module
+        ValueError: If the batch has no such entry, if it does not show forward's arguments, or if the module
             has no forward.
 
     Example:
@@ -81,16 +82,16 @@ def call_of(
 
 
 def entry(batch: Any, key: str | int, argument: str, why: str = "") -> Any:
-    """An entry of a batch.
+    """Returns an entry of a batch.
 
     Args:
         batch: A dict, tuple, or object with attributes.
-        key: Which.
+        key: Key or index of the entry.
         argument: The user's argument, for the message.
-        why: What it is for, for the message.
+        why: Purpose of the entry, for the message.
 
     Raises:
-        ValueError: If there is no such entry; the message names those that there are.
+        ValueError: If there is no such entry; the message lists those that exist.
     """
     try:
         if isinstance(key, str) and not isinstance(batch, Mapping):
@@ -109,7 +110,7 @@ def entry(batch: Any, key: str | int, argument: str, why: str = "") -> Any:
 
 
 def begins_with_labels(batch: Sequence[Any]) -> bool:
-    """Whether a tuple begins with class numbers, or zeros and ones for classes, and what looks like inputs follows.
+    """Returns whether a tuple begins with class numbers or one-hot classes, before what looks like inputs.
 
     Example:
         >>> import torch
@@ -133,12 +134,12 @@ def begins_with_labels(batch: Sequence[Any]) -> bool:
 
 
 def _flags(tensor: Tensor) -> bool:
-    """Whether it is all zeros and ones."""
+    """Returns whether a tensor is all zeros and ones."""
     return bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def size(batch: Any) -> int:
-    """The number of samples: the length of the first tensor that has one, or else 1.
+    """Returns the number of samples: the length of the first tensor that has one, or else 1.
 
     Example:
         >>> import torch
@@ -149,7 +150,7 @@ def size(batch: Any) -> int:
 
 
 def _arguments(module: nn.Module) -> tuple[list[str], list[str]]:
-    """Names of what a forward takes of inputs, and of what it cannot do without; `["**"]` for any name and nothing else."""
+    """Returns names of forward's inputs, and of its required ones; `["**"]` for any name and nothing else."""
     if type(module).forward in (LightningModule.forward, nn.Module.forward) and "forward" not in vars(module):
         raise ValueError(
             f"{type(module).__name__} has no forward, which this algorithm calls on inputs: give it one, such as "
@@ -159,7 +160,7 @@ def _arguments(module: nn.Module) -> tuple[list[str], list[str]]:
     named = [p for p in given if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if not named and any(p.kind is p.VAR_KEYWORD for p in given) and len(given) == 1:
         return ["**"], []
-    # what has another default than None is an option, and no input
+    # an argument with a default other than None is an option, and no input
     takes = [p.name for p in named if p.default is p.empty or p.default is None]
     return takes, [p.name for p in named if p.default is p.empty]
 

@@ -1,4 +1,4 @@
-"""How checkpoints are written and read: whole or not at all, and without running what is in them."""
+"""Writing and reading of checkpoints: completely or not at all, and without running what is in them."""
 
 import os
 import pickle
@@ -17,9 +17,10 @@ from lkd.trust import check
 class Checkpoints(TorchCheckpointIO):
     """Lightning's checkpoints, which the command line uses unless the config has a `CheckpointIO` of its own.
 
-    A file is written beside its target, brought to the disk and renamed, so that a run that is killed, a power cut or a full
-    disk leaves the one before it. It is read with tensors, numbers and text alone, whatever else this process allows; a
-    damaged one is said to be so, with the one before it. Addresses such as `s3://...` are Lightning's own matter.
+    A file is written beside its target, flushed to the disk and renamed, so that a killed run, a power cut or
+    a full disk leaves the one before it. Reading allows tensors, numbers and text alone, whatever else this
+    process allows. For a damaged file, the error names the one before it. Addresses such as `s3://...` are
+    left to Lightning.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -29,10 +30,10 @@ class Checkpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes a checkpoint.
+        """Writes a checkpoint, completely or not at all.
 
         Raises:
-            OSError: If it cannot be written; what was there before still is.
+            OSError: If it cannot be written; the former file is then still there.
         """
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -49,10 +50,10 @@ class Checkpoints(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = None) -> dict[str, Any]:  # fmt: skip
-        """Reads a checkpoint; `weights_only=False` takes any object, of a file that is trusted.
+        """Reads a checkpoint; `weights_only=False` allows any object, for a file that is trusted.
 
         Raises:
-            FileNotFoundError: If it is not there.
+            FileNotFoundError: If it does not exist.
             ValueError: If it is damaged, or holds objects.
         """
         strict = weights_only is not False
@@ -76,16 +77,16 @@ class Checkpoints(TorchCheckpointIO):
 
 
 def look(options: Any) -> dict[str, Any] | None:
-    """Looks at the checkpoint that `ckpt_path` among a verb's options names, before anything that takes long.
+    """Checks the checkpoint that `ckpt_path` among a verb's options names, before anything that takes long.
 
     Args:
-        options: Those of a verb; `weights_only` becomes true unless they say otherwise.
+        options: Options of a verb; `weights_only` becomes true unless they say otherwise.
 
     Returns:
-        What is in it, if its arguments may become part of the configuration; else None.
+        Its contents, if its arguments may become part of the configuration; else None.
 
     Raises:
-        FileNotFoundError: If it is not there.
+        FileNotFoundError: If it does not exist.
         ValueError: If it is on another machine, damaged, or holds or names what would run code.
     """
     path = options.get("ckpt_path")
@@ -118,10 +119,10 @@ def look(options: Any) -> dict[str, Any] | None:
 
 
 def read(path: str) -> dict[str, Any]:
-    """What is in a checkpoint: tensors, numbers and text.
+    """Reads the contents of a checkpoint: tensors, numbers and text.
 
     Raises:
-        ValueError: If it is damaged, holds objects, or is none of Lightning.
+        ValueError: If it is damaged, holds objects, or is not Lightning's.
     """
     found = Checkpoints().load_checkpoint(path)
     if not isinstance(found, dict) or "state_dict" not in found:
@@ -136,21 +137,21 @@ def _plain(options: Any) -> Any:
 def _write(checkpoint: dict[str, Any], target: Path) -> None:
     part = target.with_name(
         f".{target.name}.{os.getpid()}.part"
-    )  # beside it: a rename is whole on one file system alone
+    )  # beside the target, since a rename is only atomic within one file system
     try:
         with part.open("wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
-        if target.is_dir():  # of a sharded checkpoint
+        if target.is_dir():  # left by a sharded checkpoint
             raise IsADirectoryError(f"{target} is a folder")
         os.replace(part, target)
-    except RuntimeError as error:  # torch's writer, once the file has refused
+    except RuntimeError as error:  # raised by torch's writer once the file has failed
         cause = error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error))
         raise cause from error
     finally:
         part.unlink(missing_ok=True)
-    with suppress(OSError):  # not every system lets a folder be brought to the disk
+    with suppress(OSError):  # not every system can flush a folder to the disk
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -159,11 +160,11 @@ def _write(checkpoint: dict[str, Any], target: Path) -> None:
 
 
 def _check_sums(path: Path) -> None:
-    """Refuses a file whose bytes have changed since it was written; torch reads them without a word."""
+    """Refuses a file whose bytes have changed since it was written, which torch would read silently."""
     if path.is_file() and is_zipfile(path):
         with ZipFile(path) as file:
             sums = {entry.CRC for entry in file.infolist() if entry.file_size}
-            if len(sums) > 1 and (bad := file.testzip()):  # one for all: written without sums
+            if len(sums) > 1 and (bad := file.testzip()):  # one sum for all: written without checksums
                 raise BadZipFile(bad)
 
 
@@ -180,6 +181,6 @@ def _complaint(path: Any, error: Exception) -> str:
 
 
 def _before(path: Path) -> Path | None:
-    """The newest whole checkpoint beside another."""
+    """Returns the newest whole checkpoint beside another."""
     others = [p for p in path.parent.glob("*.ckpt") if p != path and p.is_file() and is_zipfile(p)]
     return max(others, key=lambda p: p.stat().st_mtime_ns, default=None)

@@ -1,4 +1,4 @@
-"""A federation's checkpoint as the model of its server or of a client: how its modules are made is in it, where they say so."""
+"""The model of the server or of a client, loaded from a federation's checkpoint."""
 
 import inspect
 import pickle
@@ -17,19 +17,20 @@ from lkd.safe_load import load
 from lkd.trust import check, import_trusted
 
 FEDERATION = "federation"
-"""Key of a checkpoint under which the state of algorithm and clients is."""
+"""Key of a checkpoint that holds the state of algorithm and clients."""
 TRAINING = ("optimizer", "scheduler", "lr_scheduler")
 """Arguments of modules that change how they train, not what they compute."""
 
 
 def describe(module: LightningModule) -> dict[str, Any] | None:
-    """How a module is made: its class and its hyperparameters, if they are plain data and all that it was given.
+    """Describes how a module is made: its class and its hyperparameters, if they are plain data and complete.
 
     Args:
-        module: One that called `save_hyperparameters`, or whose class takes no argument.
+        module: Module that called `save_hyperparameters`, or whose class takes no argument.
 
     Returns:
-        `{"class_path": ..., "init_args": ..., "config": whether nested classes are described in it}`; None if unknown.
+        `{"class_path": ..., "init_args": ..., "config": whether nested classes are described in it}`; None if
+        unknown.
 
     Example:
         >>> describe(LightningModule())["class_path"]
@@ -37,7 +38,7 @@ def describe(module: LightningModule) -> dict[str, Any] | None:
     """
     saved = {name: value for name, value in dict(module.hparams).items() if name[:1] != "_"}
     init = type(module).__init__
-    takes = init is not LightningModule.__init__  # which takes anything, and ignores it
+    takes = init is not LightningModule.__init__  # that one takes anything, and ignores it
     parameters = list(inspect.signature(init).parameters.values())[1:] if takes else []
     named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     free = any(p.kind == p.VAR_POSITIONAL for p in parameters)
@@ -51,21 +52,24 @@ def describe(module: LightningModule) -> dict[str, Any] | None:
 
 
 def server_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint by their names in its module; of a federation's those of the server's model."""
+    """Returns the weights of a checkpoint by their names in its module.
+
+    For a federation, they are those of the server's model.
+    """
     check_current(checkpoint)
     state: dict[str, torch.Tensor] = checkpoint["state_dict"]
     return _under("model.", state) if FEDERATION in checkpoint else state
 
 
 def check_current(checkpoint: dict[str, Any], what: str = "the checkpoint") -> None:
-    """Refuses a federation's checkpoint of an older lkd, whose weights have other names.
+    """Refuses a federation's checkpoint of an older lkd, in which weights have other names.
 
     Args:
-        checkpoint: What a file holds.
-        what: What to call it in the message.
+        checkpoint: Contents of a file.
+        what: Name of the checkpoint in the message.
 
     Raises:
-        ValueError: If it is one.
+        ValueError: If it is such a checkpoint.
     """
     if FEDERATION in checkpoint and any(name.startswith("client.") for name in checkpoint["state_dict"]):
         raise ValueError(
@@ -84,23 +88,26 @@ def load_client(
     module: LightningModule | None = None,
     trust: Sequence[str] = (),
 ) -> LightningModule:
-    """Loads a model out of a federation's checkpoint.
+    """Loads a model from a federation's checkpoint.
 
-    Modules are made again by their class and what `save_hyperparameters` saved. In a config it is named as a class is:
-    `model: {class_path: lkd.federated.load_client, init_args: {path: x.ckpt}}` starts a federation from it.
+    Modules are made again by their class and what `save_hyperparameters` saved. In a config the function can
+    be named like a class: `model: {class_path: lkd.federated.load_client, init_args: {path: x.ckpt}}` starts
+    a federation from it.
 
     Args:
         path: The checkpoint.
-        client: Id of a client, whose own layers it has then; None for the server's model.
-        module: What to load it into, where the checkpoint does not say how its modules are made.
-        trust: Packages or classes that the checkpoint may name beside lkd's, torch's and what is imported already.
+        client: Id of a client, whose own layers the model then has; None for the server's model.
+        module: Module to load into, if the checkpoint does not say how its modules are made.
+        trust: Packages or classes that the checkpoint may name besides lkd's, torch's and what is imported
+            already.
 
     Returns:
         The module, on the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is of no federation, there is no such model in it, or the module is unknown or another one.
+        ValueError: If it is not a federation's, if it has no such model, or if the module is unknown or of
+            another class.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"path={path!r} does not exist; give the path of a federation's checkpoint.")
@@ -137,16 +144,17 @@ def load_client(
         }
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         with torch.no_grad():
-            for name in own.keys() & tensors.keys():  # adapters of a distillation are not the module's
+            for name in own.keys() & tensors.keys():  # adapters of a distillation do not belong to the module
                 tensors[name].copy_(own[name])
     return module
 
 
 def own_models(path: str) -> dict[int, int]:
-    """Clients of a federation's checkpoint whose models differ from the server's, by id: their architecture.
+    """Returns the clients of a federation's checkpoint with models of their own: id -> architecture.
 
-    They do where layers are personal, where there are several architectures, or where no weights are shared; then those
-    that have not trained yet are left out. Empty where all clients have the server's model, and for other checkpoints.
+    They differ where layers are personal, where there are several architectures, or where no weights are
+    shared; in the last case, clients that have not trained yet are left out. Empty where all clients have the
+    server's model, and for other checkpoints.
     """
     checkpoint = load(path)
     check_current(checkpoint, f"path={path!r}")
@@ -163,7 +171,7 @@ def own_models(path: str) -> dict[int, int]:
 
 
 def _kind(saved: dict[str, Any], client: int | None, path: str) -> int:
-    """The architecture of what is asked for."""
+    """Returns the architecture of the requested model."""
     who = saved.get("algorithm")
     if client is None:
         if not saved.get("trains_server_model", True):
@@ -195,7 +203,7 @@ def _make(described: dict[str, Any] | None, path: str, trust: Sequence[str]) -> 
     module, _, attribute = name.rpartition(".")
     check(arguments, path, trust)
     import_trusted(name, trust)
-    # only what is imported already: a stranger's file must not choose what runs
+    # only what is imported already: a file must not choose what code runs
     found = getattr(sys.modules.get(module), attribute, None)
     if found is None or not is_module_class(found):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Ranges of arguments: one check, and one sentence that names the argument, its value and what would be right."""
+"""Ranges of arguments: one check, whose message names the argument, its value and what would be right."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -19,13 +19,13 @@ def expect(
     """Raises ValueError for the first argument that is out of the range; NaN is out of every range.
 
     Args:
-        ge: Each must be this or more.
-        gt: Each must be above this.
-        le: Each must be this or less.
-        lt: Each must be below this; `math.inf` asks for finite ones.
-        among: Each must be one of these.
-        none: What None stands for, which is then allowed.
-        why: Ends the sentence: what the value is, or what it would do.
+        ge: Each value must be this or more.
+        gt: Each value must be above this.
+        le: Each value must be this or less.
+        lt: Each value must be below this; `math.inf` asks for finite ones.
+        among: Each value must be one of these.
+        none: Meaning of None, which is then allowed.
+        why: End of the message: what the value is, or what it would do.
         **arguments: Values by their names.
 
     Example:

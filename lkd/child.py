@@ -1,4 +1,4 @@
-"""A run that another run starts: it ends with the one that started it, and says when it has come to its end."""
+"""A run that another run starts: it ends with the one that started it, and reports a complete end."""
 
 import os
 import signal
@@ -9,19 +9,20 @@ from contextlib import suppress
 from pathlib import Path
 
 _CHILD = "LKD_CHILD_DONE"
-"""Environment variable that names the file which is written at the end of a whole run."""
+"""Environment variable with the name of the file that is written at a complete end."""
 
 
 def run(command: list[str], environment: Mapping[str, str], done: Path, patience: float = 60.0) -> int:
     """Runs lkd's command line to its end.
 
-    The child has our pipe as its input, which the system closes when we are gone, even killed; then it ends as SIGTERM ends it.
+    The child's input is our pipe, which the system closes when we are gone, even killed; the child then ends
+    as by SIGTERM.
 
     Args:
         command: The program and its arguments.
         environment: Its environment.
-        done: What is written at the end of a whole run, and by nothing else.
-        patience: Seconds that it has to save its state, where this process is ended.
+        done: File that a run writes at its complete end, and only then.
+        patience: Seconds that the child has to save its state when this process is ended.
 
     Returns:
         The exit code.
@@ -41,10 +42,11 @@ def run(command: list[str], environment: Mapping[str, str], done: Path, patience
 
 
 def take_part() -> Path | None:
-    """In the child: watches who started it, and says what to write at the end; None in a run that nobody waits for."""
-    done = os.environ.pop(
-        _CHILD, None
-    )  # ours alone: other ranks and teachers of this run are not what is waited for
+    """Watches, in the child, who started it.
+
+    Returns the file to write at the end, or None without a waiting run.
+    """
+    done = os.environ.pop(_CHILD, None)  # other ranks and teachers of this run must not inherit it
     if done is None:
         return None
     threading.Thread(target=_watch, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The command line. Bare help and mistakes in the order of options are answered before the slow imports."""
+"""The command line. Plain help and misplaced options are answered before the slow imports."""
 
 import difflib
 import errno
@@ -64,7 +64,7 @@ _PARTS = (
 
 
 def misplaced_override(args: Sequence[str]) -> str | None:
-    """The first override that stands before a `--config`, whose file would silently win over it.
+    """Returns the first override that stands before a `--config`, whose file would silently replace it.
 
     Example:
         >>> misplaced_override(["fit", "--model.lr=1", "--config", "x.yaml"])
@@ -75,12 +75,12 @@ def misplaced_override(args: Sequence[str]) -> str | None:
     before = args[: configs[-1]] if configs else []
     files = {
         i for i, a in enumerate(args[1:]) if a.lower().endswith(".onnx")
-    }  # `--model student.onnx` is none
+    }  # `--model student.onnx` is no override
     return next((a for i, a in enumerate(before) if a.startswith(_PARTS) and i not in files), None)
 
 
 def wrong_verb(given: str) -> str | None:
-    """What to say of a first word that is no verb.
+    """Returns the message for a first word that is no verb.
 
     Example:
         >>> wrong_verb("fitt")
@@ -96,11 +96,12 @@ def wrong_verb(given: str) -> str | None:
 
 
 def own_sentence(error: BaseException | None) -> str | None:
-    """What lkd refused on purpose, if that is the cause of an error; such a sentence says it all.
+    """Returns lkd's own message, if lkd's deliberate refusal is the cause of an error.
 
-    The mark of a refusal is a `raise` statement in lkd's own code: of the same kind, a ValueError, may be a bug, such as one
-    of shapes that PyTorch raises in a call of lkd's, and a bug needs its traceback. A KeyError or the like is always one.
-    What the system says of a file, and Python of a package, is no bug wherever it comes up.
+    A refusal is recognized by a `raise` statement in lkd's own code. A ValueError without it may be a bug,
+    such as one of shapes that PyTorch raises in a call of lkd's, and a bug needs its traceback; so does every
+    KeyError or the like. Errors of the system about a file, and of Python about a package, are no bugs
+    wherever they come up.
     """
     while error is not None:
         module, stated = _origin(error)
@@ -112,7 +113,7 @@ def own_sentence(error: BaseException | None) -> str | None:
 
 
 def others_sentence(error: BaseException) -> str | None:
-    """What Lightning or the system said, if it is of the machine or the configuration and not of anybody's code."""
+    """Returns the message of Lightning or the system, if it is about machine or configuration, not code."""
     if isinstance(error, OSError) and error.errno in _FULL_OR_CLOSED:
         return f"{error.filename or 'a file'} cannot be written or read: {error.strerror}."
     if type(error).__name__ == "MisconfigurationException":
@@ -123,7 +124,7 @@ def others_sentence(error: BaseException) -> str | None:
         )
         return " ".join(str(error).split()).removesuffix(".").removesuffix("!") + hint + "."
     cause: BaseException | None = error
-    while cause is not None:  # the parser wraps what was raised while it made an object
+    while cause is not None:  # the parser wraps errors of the objects that it makes
         if isinstance(cause, ImportError) and _origin(cause)[0].startswith("lightning."):
             return f"what this configuration names needs a package that is not installed: {cause}"
         cause = cause.__cause__ or cause.__context__
@@ -131,7 +132,7 @@ def others_sentence(error: BaseException) -> str | None:
 
 
 def _origin(error: BaseException) -> tuple[str, bool]:
-    """The module that an error comes from, and whether a `raise` statement there made it, not a call."""
+    """Returns the module that an error comes from, and whether a `raise` statement there made it."""
     last = error.__traceback__
     if last is None:
         return "", False
@@ -142,7 +143,7 @@ def _origin(error: BaseException) -> tuple[str, bool]:
 
 
 def _has_source(args: Sequence[str]) -> bool:
-    """Whether `predict` is to predict pictures, and not the data of a configuration."""
+    """Returns whether `predict` is to predict pictures, and not the data of a configuration."""
     from lkd.edge.predict.words import is_asked
 
     return is_asked(args)
@@ -155,8 +156,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: The arguments after the program's name; default those of the process.
 
     Raises:
-        SystemExit: With one sentence, if the arguments or the data are wrong. Set `LKD_TRACEBACK=1` for the
-            traceback.
+        SystemExit: With a one-sentence message, if the arguments or the data are wrong. Set `LKD_TRACEBACK=1`
+            for the traceback.
     """
     given = list(sys.argv[1:] if args is None else args)
     if not given or given[0] in ("-h", "--help"):

@@ -1,4 +1,4 @@
-"""Copies of modules with weights of their own, one way for all who need them."""
+"""Copies of modules with weights of their own, made in one way everywhere."""
 
 import collections.abc
 import copy
@@ -16,7 +16,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Held(NamedTuple):
-    """What a module holds: in `owner` (itself, a submodule, or a dict, list or tuple of theirs) under `key`."""
+    """An entry of a module, in `owner` (a module, or a dict, list or tuple of one) under `key`."""
 
     owner: Any
     key: Any
@@ -25,10 +25,10 @@ class Held(NamedTuple):
 
 
 def copied(module: M, argument: str) -> M:
-    """Copies a module, as `copy.deepcopy` does, where that fails or would leave the copy with parts of the original.
+    """Copies a module also where `copy.deepcopy` fails, or would leave the copy with parts of the original.
 
-    Functions that close over what is copied, and weak references to it, are those of the copy. What cannot be copied
-    and holds no tensor is a resource, such as a lock or an open file, that both have.
+    Functions that close over what is copied, and weak references to it, become those of the copy. What cannot
+    be copied and holds no tensor is a resource, such as a lock or an open file, that both share.
 
     Args:
         module: The module.
@@ -76,7 +76,7 @@ def copied(module: M, argument: str) -> M:
 
 
 def held_by(module: nn.Module) -> Iterator[Held]:
-    """All that a module, its submodules and their dicts, lists and tuples hold, without these themselves.
+    """Yields all that a module, its submodules and their dicts, lists and tuples hold, without containers.
 
     Args:
         module: The module.
@@ -91,7 +91,7 @@ def held_by(module: nn.Module) -> Iterator[Held]:
         for key, value in _items(owner):
             inner = key in ("_modules", "_parameters", "_buffers")
             below = path if inner else f"{path}.{key}".lstrip(".")
-            proxy = isinstance(value, weakref.ProxyTypes)  # which says that it is what it stands for
+            proxy = isinstance(value, weakref.ProxyTypes)  # a proxy claims the type of its target
             if isinstance(value, nn.Module | dict | list | tuple) and not proxy:
                 stack.append((value, below))
             elif value is not None:
@@ -100,14 +100,14 @@ def held_by(module: nn.Module) -> Iterator[Held]:
 
 def _items(owner: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(owner, nn.Module):
-        owner = owner.__getstate__()  # what a copy is made of
+        owner = owner.__getstate__()  # the state that a copy is made from
     if isinstance(owner, Mapping):
         return iter(list(owner.items()))
     return enumerate(owner) if isinstance(owner, list | tuple) else iter(())
 
 
 def _in_place(module: nn.Module, everything: list[Held], who: str) -> dict[int, Any]:
-    """What a copy gets in place of things that cannot be copied, by their ids."""
+    """Returns replacements for things that cannot be copied, by their ids."""
     found: dict[int, Any] = {}
     inside = {id(part): part for part in module.modules()}
     for held in everything:
@@ -122,7 +122,7 @@ def _replacement(held: Held, who: str, error: Exception) -> Any:
     value, kind = held.value, type(held.value).__name__
     if isinstance(value, Tensor):
         hooks = getattr(held.owner, "_forward_pre_hooks", {}).values()
-        # pruning and weight normalisation make theirs anew in every forward
+        # pruning and weight normalization make their tensors anew in every forward
         if any(held.key in (getattr(h, "name", None), getattr(h, "_tensor_name", None)) for h in hooks):
             return value.detach().clone()
         kind, advice = (

@@ -1,4 +1,4 @@
-"""How a run of the command line ends before its time: by a signal, at a safe point, with a checkpoint and a word on going on."""
+"""Early end of a command's run: by a signal, at a safe point, with a checkpoint and a hint to continue."""
 
 import os
 import shlex
@@ -23,21 +23,22 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class Ended(SystemExit):
-    """A run that a signal ended: exit code 128 and the signal's number, as shells have it."""
+    """Exit of a run that a signal ended: its code is 128 and the signal's number, as in shells."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
 
 
 class Ending(Callback):
-    """Ends a run at SIGINT, SIGTERM and SIGHUP.
+    """Callback that ends a run at SIGINT, SIGTERM and SIGHUP.
 
-    The first signal during a fit lets the step under way (of a federation: the round) come to its end, over all ranks, saves
-    `interrupted.ckpt` beside the other checkpoints and says how to go on; where nothing is trained yet or any more, it ends the
-    run at once, and so does a second one. A signal that is ignored, as SIGHUP under nohup, stays ignored.
+    The first signal during a fit lets the present step (in a federation: the round) finish on all ranks,
+    saves `interrupted.ckpt` beside the other checkpoints and says how to continue. Before and after training
+    it ends the run at once, and so does a second signal. A signal that is ignored, as SIGHUP under nohup,
+    stays ignored.
 
     Args:
-        command: The command line after the program's name, for the word on going on.
+        command: The command line after the program's name, for the hint.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -47,9 +48,9 @@ class Ending(Callback):
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Takes the signals inside; afterwards they are whose they were."""
+        """Handles the signals inside the block, and restores their handlers after it."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # signals do not arrive here, and cannot be asked for
+            yield  # signals do not arrive in this thread
             return
         before = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
         self.numbers = list(before)
@@ -78,52 +79,52 @@ class Ending(Callback):
         raise Ended(number)
 
     def _end_ranks(self, number: int) -> None:
-        if hasattr(self.launcher, "kill"):  # the first rank's, which has started the others
+        if hasattr(self.launcher, "kill"):  # only the first rank's launcher has started the others
             self.launcher.kill(number)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Looks who starts the ranks, and who wants SIGTERM."""
+        """Finds out who starts the ranks, and who else handles SIGTERM."""
         environment = (
             trainer.strategy.cluster_environment if hasattr(trainer.strategy, "cluster_environment") else None
         )
         if (
             isinstance(environment, SLURMEnvironment) and environment.auto_requeue and self.numbers
-        ):  # it saves and comes back
+        ):  # the cluster's handler saves and requeues the run
             self.numbers = [number for number in self.numbers if number != signal.SIGTERM]
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.launcher = trainer.strategy.launcher
 
     def _begins(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the signals from Lightning, which has just taken them and would end a fit as if nothing had been."""
+        """Takes the signals back from Lightning, which would end a fit as if it were complete."""
         if threading.current_thread() is threading.main_thread():
             self._take()
 
     on_sanity_check_start = on_validation_start = on_test_start = on_predict_start = _begins
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here there is a state to save."""
+        """Records that there is a state to save from here on."""
         self._begins(trainer, pl_module)
         self.trains = True
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The safe point: all of the step before is done, and no gradients wait for more."""
+        """Ends the run, if asked, at a safe point: between steps, without accumulated gradients."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._end_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What came during the last step or its validation."""
+        """Ends the run, if a signal came during the last step or its validation."""
         self._end_if_asked(trainer)
         self.trains = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """No step will come to its end any more."""
+        """Records that no step will be finished any more."""
         self.trains = False
 
     def _end_if_asked(self, trainer: Trainer) -> None:
         asked = bool(self.number)
-        if trainer.world_size > 1:  # a signal to one rank is one to all
+        if trainer.world_size > 1:  # a signal to one rank counts for all
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
         if not asked:
             return
@@ -150,7 +151,7 @@ def _folder(trainer: Trainer) -> Path:
 
 def _say(text: str) -> None:
     with suppress(OSError):
-        os.write(2, f"\n{text}\n".encode())  # a handler must not wait for a lock that is held where it came
+        os.write(2, f"\n{text}\n".encode())  # a signal handler must not wait for a lock that may be held
 
 
 @rank_zero_only

@@ -1,4 +1,4 @@
-"""A loss or a weight that is not finite stops training, with a sentence that says which part it was."""
+"""Checks that stop training at a loss or weight that is not finite, with a message that names the part."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ ADVICE = "lower the learning rate or a weight, or look for bad values in the dat
 
 
 def require_finite(module: LightningModule, loss: Tensor, parts: Mapping[str, Tensor]) -> None:
-    """Stops a run whose loss is NaN or infinite; the loss is looked at as `lkd.looks.later` says.
+    """Stops a run whose loss is NaN or infinite, at a time set by `lkd.looks.later`.
 
     Under fp16 with a gradient scaler an overflow now and then is normal, and the scaler skips that step, so
     nothing is raised there.
@@ -21,10 +21,10 @@ def require_finite(module: LightningModule, loss: Tensor, parts: Mapping[str, Te
     Args:
         module: The module that trains.
         loss: The scalar that would be differentiated.
-        parts: What it is made of, for the message.
+        parts: Parts of the loss, for the message.
 
     Raises:
-        FloatingPointError: If the loss, or one of an earlier step that was not looked at yet, is not finite.
+        FloatingPointError: If the loss, or one of an earlier step that was not checked yet, is not finite.
     """
     plugin = getattr(module._trainer, "precision_plugin", None)
     if getattr(plugin, "scaler", None) is not None:
@@ -41,10 +41,10 @@ def require_finite(module: LightningModule, loss: Tensor, parts: Mapping[str, Te
 
 
 def require_finite_weights(module: nn.Module) -> None:
-    """Refuses to go on, as before a checkpoint is written, with a module that a bad loss has spoilt.
+    """Refuses to continue, or to write a checkpoint, with a module that a bad loss has spoiled.
 
     Raises:
-        FloatingPointError: If the loss of a step since the last look, or a weight that trains, is not finite.
+        FloatingPointError: If the loss of a step since the last check, or a trained weight, is not finite.
     """
     look_back(module)
     for name, weight in module.named_parameters():

@@ -1,4 +1,4 @@
-"""What a layer was given or gave, as it was at that moment, whatever a forward makes of it afterwards."""
+"""Inputs and outputs of a layer as they were at that moment, whatever a forward does to them later."""
 
 from typing import Any
 
@@ -9,11 +9,12 @@ from lkd.nested import on_tensors, shallow, tensors
 
 
 class Kept:
-    """A value whose collections are copied at once, and whose tensors are known again when they have been changed in place.
+    """A value whose collections are copied at once, and whose tensors are checked for changes in place.
 
     Args:
         value: Tensors in any collection.
-        copied: Those of which a copy is made too, with its graph, so that the value can be told after a change.
+        copied: Tensors that are copied too, with their graphs, so that their former values are known after a
+            change.
 
     Example:
         >>> hidden = torch.tensor([-1.0, 2.0])
@@ -30,9 +31,10 @@ class Kept:
         self._copies = {id(tensor): tensor.clone() for tensor in self._copied}
 
     def changed(self, part: Any) -> bool:
-        """Whether a tensor in a part of the value is no longer what it was.
+        """Returns whether a tensor in a part of the value has changed.
 
-        Changes that PyTorch does not count (through `.data` or NumPy) are seen where there is a copy to compare.
+        Changes that PyTorch does not count (through `.data` or NumPy) are found if there is a copy to compare
+        with.
         """
         return any(
             version(tensor) != self._versions.get(id(tensor), version(tensor))
@@ -42,20 +44,22 @@ class Kept:
 
     @property
     def altered(self) -> bool:
-        """Whether one of the tensors that are copied has been changed."""
+        """Whether one of the copied tensors has changed."""
         return self.changed(self._copied)
 
     def copied(self, part: Any) -> bool:
-        """Whether there is a copy of all tensors in a part of the value."""
+        """Returns whether there is a copy of all tensors in a part of the value."""
         return all(id(tensor) in self._copies for tensor in tensors(part))
 
     def before(self, part: Any) -> Any:
-        """A part of the value as it was; for one that is copied."""
+        """Returns a part of the value as it was; only for a part that is copied."""
         return on_tensors(lambda tensor: self._copies[id(tensor)], part)
 
 
 def version(tensor: Tensor) -> int:
-    """How often a tensor has been changed in place; 0 for those of `torch.inference_mode`, which do not count it.
+    """Returns how often a tensor has been changed in place.
+
+    0 for those of `torch.inference_mode`, which do not count it.
 
     Example:
         >>> version(torch.zeros(1).add_(1))

@@ -40,15 +40,15 @@ log = logging.getLogger(__name__)
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the configuration beside the logs, and sends it to every logger (W&B's config among them)."""
+    """Callback that saves the configuration beside the logs, and sends it to every logger (such as W&B)."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Saves, unless the run logs nowhere: the working directory is no place for it."""
+        """Saves, unless the run has no log folder: the working directory is no place for it."""
         if trainer.loggers:
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Runs on rank zero, before training."""
+        """Saves on rank zero, before training."""
         config: dict[str, Any] = self.config.clone().as_dict()
         config.pop("config", None)
         for logger in trainer.loggers:
@@ -58,8 +58,8 @@ class SaveConfig(SaveConfigCallback):
 class _Shared:
     """A callable argument (an optimizer's, say) that deep copies of its module share.
 
-    The parser's own partials hold the whole CLI, and with it the trainer; a copy of a module, as averaging
-    and distillation make one, would copy all that.
+    The parser's own partials hold the whole CLI, and with it the trainer. Averaging and distillation copy
+    modules, and such a copy would copy all that.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -73,7 +73,7 @@ class _Shared:
 
 
 def share_callables(model: LightningModule) -> None:
-    """Lets deep copies of a module that a parser made share what its callable arguments hold."""
+    """Makes deep copies of a module that a parser made share the contents of its callable arguments."""
     for module in model.modules():
         for name, value in list(vars(module).items()):
             if isinstance(value, functools.partial):
@@ -81,11 +81,11 @@ def share_callables(model: LightningModule) -> None:
 
 
 class CLI(LightningCLI):
-    """Adds the `distillation` callback and `more_loggers` as sections of their own, `test_after_fit` and `trust`.
+    """LightningCLI with the sections `distillation` and `more_loggers`, `test_after_fit` and `trust`.
 
     Args:
-        *args: Of `LightningCLI`, as `**kwargs` are.
-        **kwargs: `args` are what the command line says, default that of the process.
+        *args: As in `LightningCLI`.
+        **kwargs: As in `LightningCLI`; `args` is the command line, default that of the process.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -95,12 +95,12 @@ class CLI(LightningCLI):
             super().__init__(*args, **kwargs)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Makes the parser, whose mistakes get one sentence."""
+        """Makes the parser, whose errors are one sentence."""
         self.parser_class = Parser
         return super().init_parser(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Declares what lkd adds to Lightning's options."""
+        """Declares the options that lkd adds to Lightning's."""
         parser.add_lightning_class_args(
             lkd.callbacks.Distillation, "distillation", subclass_mode=True, required=False
         )
@@ -133,7 +133,7 @@ class CLI(LightningCLI):
         )
 
     def _parse_ckpt_path(self) -> None:
-        """Looks at the checkpoint first: the arguments in it become part of the configuration."""
+        """Checks the checkpoint first, as the arguments in it become part of the configuration."""
         options = self.config.get(self.config.get("subcommand") or "", {})
         self.logged = 0
         self.found = found = look(options)
@@ -144,7 +144,7 @@ class CLI(LightningCLI):
             super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:
-        """Says which weights are measured; tells W&B what the run is called."""
+        """Says which weights are measured, and gives W&B the names of the run."""
         options = self.config.get(str(self.subcommand), self.config)
         if options.get("ckpt_path") is None and self.subcommand in ("validate", "test", "predict"):
             there = earlier(options.trainer)
@@ -161,7 +161,7 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Makes the objects of the configuration."""
         super().instantiate_classes()
-        replay(self.model, self.found or {})  # where the checkpoint is of a pruned model
+        replay(self.model, self.found or {})  # narrows the model if the checkpoint is pruned
         if any(isinstance(logger, WandbLogger) for logger in self.trainer.loggers):
             go_offline_if_unreachable()
         share_callables(self.model)
@@ -176,15 +176,15 @@ class CLI(LightningCLI):
         elif more:
             config = {**config, "logger": more}
         if config.get("enable_progress_bar") is None and not sys.stdout.isatty():
-            config = {**config, "enable_progress_bar": False}  # a line an epoch instead
+            config = {**config, "enable_progress_bar": False}  # `EpochLines` prints instead
         given = [c for c in callbacks if c is not None]
         trainer = super()._instantiate_trainer(config, [*given, self.ending])
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = Checkpoints()  # none of the config's or the strategy's own
+            trainer.strategy.checkpoint_io = Checkpoints()  # neither config nor strategy has its own
         return trainer
 
     def before_fit(self) -> None:
-        """Looks ahead first, and keeps quiet about layers in eval mode where the module was asked for them."""
+        """Adds the checks before a fit, and hides the warning about layers in eval mode if they should be."""
         check_folders(self.trainer)
         goes_on = self.config["fit"].get("ckpt_path")
         if goes_on and Path(goes_on).is_file():
@@ -203,7 +203,7 @@ class CLI(LightningCLI):
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start")
 
     def make_data(self) -> LightningDataModule:
-        """Another data module of the same configuration."""
+        """Makes another data module of the same configuration."""
         parser = LightningArgumentParser()
         parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
         config = self.config.get(str(self.subcommand), self.config)
@@ -236,13 +236,13 @@ class CLI(LightningCLI):
         tell(self.trainer, again if self._tests_after_fit else None)
 
     def after_validate(self) -> None:
-        """Says where the results are."""
+        """Prints where the results are."""
         tell(self.trainer)
 
     after_test = after_predict = after_validate
 
     def before_predict(self) -> None:
-        """Writes what is predicted, unless a callback of the config does, and keeps none of it unless that is asked for."""
+        """Writes the predictions, unless a callback of the config does, and keeps none unless asked."""
         options = self.config_init["predict"]
         options["return_predictions"] = bool(options["return_predictions"])
         trainer: Any = self.trainer
@@ -251,7 +251,7 @@ class CLI(LightningCLI):
             trainer.callbacks.append(WritePredictions(Path(predictions(trainer))))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Keeps what was given, for the command that comes next."""
+        """Keeps the given arguments, to print the next command."""
         self._given = sys.argv[1:] if args is None else list(args)
         super().parse_arguments(parser, args)
 

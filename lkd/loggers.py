@@ -1,4 +1,4 @@
-"""Weights & Biases for runs of lkd: a federation's rounds are its rows, and the runs of a method are its groups."""
+"""Weights & Biases for lkd: one row for each round of a federation, one group for a method's runs."""
 
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,22 @@ from lkd.federated import Federation
 
 
 class WandbRunLogger(WandbLogger):
-    """Lightning's WandbLogger, with one row a round where a Federation is trained.
+    """Lightning's WandbLogger, with one row for each round if a Federation is trained.
 
-    What clients, server and reports log in a round is sent together, with the number of the round as `round`, which is
-    the horizontal axis of all charts. Other modules are logged as Lightning's logger does it: by `trainer/global_step`.
+    What clients, server and reports log in a round is sent together, with the number of the round as `round`,
+    the horizontal axis of all charts. Other modules are logged as by Lightning's logger: by
+    `trainer/global_step`.
 
-    On the command line `group` and `tags` are filled in from the configuration, see `lkd.run_labels.labels`.
+    On the command line, `group` and `tags` are filled in from the configuration, see `lkd.run_labels.labels`.
 
     Args:
         project: W&B's project.
-        save_dir: The folder in which W&B makes its own folder `wandb/`; it is made where it does not exist.
-        name: Of the run. Default: W&B's invention.
-        group: The name of the runs that belong together, such as the seeds of one method.
+        save_dir: Folder in which W&B makes its own folder `wandb/`; it is made if it does not exist.
+        name: Name of the run. Default: a name by W&B.
+        group: Name of the runs that belong together, such as the seeds of one method.
         tags: Words to filter runs by.
-        id: Of a run that goes on; W&B's page and its local folder say it. Default: a new one.
-        offline: Write to `save_dir` alone; `wandb sync` uploads it.
+        id: Id of a run to continue, from W&B's page or its local folder. Default: a new one.
+        offline: Whether to write to `save_dir` only; `wandb sync` uploads it.
         log_model: As Lightning's: upload checkpoints at the end (`True`), always (`"all"`), or not.
 
     Example:
@@ -50,14 +51,14 @@ class WandbRunLogger(WandbLogger):
         self._round, self._row = 0, dict[str, Any]()
 
     def log_graph(self, model: nn.Module, input_array: Any = None) -> None:
-        """Notes whether a federation is trained: Lightning calls this with the module before every run."""
+        """Notes whether a federation is trained; Lightning calls this with the module before every run."""
         self._federation = model if isinstance(model, Federation) else None
         if self._federation is not None:
             self.experiment.define_metric("round")
             self.experiment.define_metric("*", step_metric="round")
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Sends metrics; of a federation, when its next round begins or the run ends."""
+        """Sends metrics; for a federation, when its next round begins or the run ends."""
         if self._federation is None:
             super().log_metrics(metrics, step)
             return
@@ -67,7 +68,7 @@ class WandbRunLogger(WandbLogger):
         self._row.update(metrics)
 
     def finalize(self, status: str) -> None:
-        """Sends what is left, also after an error."""
+        """Sends the remaining metrics, also after an error."""
         self._send()
         super().finalize(status)
 

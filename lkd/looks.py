@@ -1,9 +1,9 @@
-"""When a training step looks at the values of its tensors: in its first batch at once, afterwards now and then.
+"""Times at which a training step reads values of its tensors: in its first batch, then now and then.
 
-A look waits for the device, and has no answer under `torch.func.vmap`, so that a step that looks can neither run ahead
-of the device nor be stacked over clients. What a step would check it hands to `later`: outside of a training, and in its
-first batch, that is checked at once; in the batches after it, when `EVERY` steps have come together, or `look_back` is
-called. Nothing is left out, it is only told later.
+Reading waits for the device, and is not possible under `torch.func.vmap`, so a step that reads can neither
+run ahead of the device nor be stacked over clients. A step hands its checks to `later`. Outside of a
+training, and in its first batch, they are done at once. In later batches they are done when `EVERY` steps
+have come together, or when `look_back` is called. Nothing is left out, only reported later.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 EVERY = 50
-"""Steps after which a training looks at what has come together."""
+"""Number of steps after which a training runs the checks that have come together."""
 
 Refuse = Callable[[list[float]], None]
 """Raises an error if the values that it is given are not right."""
@@ -25,7 +25,7 @@ Step = TypeVar("Step", bound=Callable[..., Any])
 
 
 class _Waiting:
-    """What of a module's training is still to be looked at."""
+    """Checks of a module's training that are still to be done."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[Sequence[Tensor], Refuse]] = []
@@ -41,7 +41,7 @@ class _Waiting:
             refuse(values)
 
     def explain(self) -> None:
-        """A step has failed: what was put off may say why, unless the device itself answers no more."""
+        """Runs the open checks after a failed step, as they may explain it, unless the device has failed."""
         with contextlib.suppress(RuntimeError):
             self.look()
 
@@ -52,14 +52,15 @@ _here: ContextVar[_Waiting | None] = ContextVar("lkd_looks", default=None)
 
 
 def later(values: Sequence[Tensor], refuse: Refuse) -> None:
-    """Checks values, now or when the training that is under way looks back.
+    """Checks values at once, or when the present training looks back.
 
     Args:
         values: Scalars, without their graphs.
-        refuse: Is given them as numbers, and raises if they are not right.
+        refuse: Function that gets them as numbers, and raises if they are not right.
 
     Raises:
-        RuntimeError: For values inside of a `torch.func.vmap` that the step itself calls; they cannot be looked at.
+        RuntimeError: For values inside of a `torch.func.vmap` that the step itself calls, as they cannot be
+            read.
 
     Example:
         >>> def refuse(values):
@@ -83,21 +84,21 @@ def later(values: Sequence[Tensor], refuse: Refuse) -> None:
 
 
 def looks() -> bool:
-    """Whether values are looked at here: everywhere but in a training after its first batch."""
+    """Returns whether values are read here: everywhere except in a training after its first batch."""
     return _here.get() is None
 
 
 @contextlib.contextmanager
 def looking(module: nn.Module, first: bool) -> Iterator[None]:
-    """A step of a module's training runs inside.
+    """Runs a step of a module's training inside the block.
 
     Args:
         module: The module.
-        first: Whether it is the training's first step, in which all is looked at, and with which all that an earlier training
-            has left is forgotten.
+        first: Whether it is the first step of the training. All its values are read, and open checks of an
+            earlier training are forgotten.
 
     Raises:
-        Exception: What the step raises, or in its place what is wrong with the values that were put off.
+        Exception: The step's own error, or in its place that of an open check.
     """
     here = _here.get()
     if here is _NOBODY:
@@ -114,7 +115,7 @@ def looking(module: nn.Module, first: bool) -> Iterator[None]:
         raise
     finally:
         _here.reset(token)
-    if not first and here is not waiting:  # and the step is not a part of another one of this module
+    if not first and here is not waiting:  # and the step is not part of another one of this module
         waiting.steps += 1
         if waiting.steps >= EVERY:
             waiting.look()
@@ -122,7 +123,7 @@ def looking(module: nn.Module, first: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unseen() -> Iterator[None]:
-    """Nothing inside is looked at, at no time: whoever calls looks for himself."""
+    """Turns checks off inside the block, for a caller that checks by itself."""
     token = _here.set(_NOBODY)
     try:
         yield
@@ -131,23 +132,23 @@ def unseen() -> Iterator[None]:
 
 
 def look_back(module: nn.Module) -> None:
-    """Looks at all that has come together in a module's steps since the last look.
+    """Runs all open checks of a module's steps.
 
     Raises:
-        Exception: The first of the errors that were put off.
+        Exception: The first error that a check raises.
     """
     if module in _of_module:
         _of_module[module].look()
 
 
 def forget(module: nn.Module) -> None:
-    """Drops what a training that broke off has left."""
+    """Drops the open checks that an interrupted training has left."""
     if module in _of_module:
         _of_module[module].clear()
 
 
 def looks_first(step: Step) -> Step:
-    """Decorates a `training_step(self, batch, batch_idx)`: the batch with the number 0 is looked at at once.
+    """Decorates a `training_step(self, batch, batch_idx)` so that batch number 0 is checked at once.
 
     Example:
         >>> class Net(nn.Module):
@@ -167,7 +168,10 @@ def looks_first(step: Step) -> Step:
 
 
 def _outlives(value: Tensor) -> bool:
-    """Whether a tensor is still one after the step; one of a transformation by `torch.func` has no memory of its own."""
+    """Returns whether a tensor can be read after the step.
+
+    A tensor of a `torch.func` transformation has no memory.
+    """
     try:
         value.data_ptr()
     except RuntimeError:
@@ -176,11 +180,11 @@ def _outlives(value: Tensor) -> bool:
 
 
 def _numbers(groups: Sequence[Sequence[Tensor]]) -> list[list[float]]:
-    """The values of all scalars; one wait for the device, however many they are."""
+    """Returns the values of all scalars, waiting only once for the device."""
     flat = [value for group in groups for value in group]
     if not flat:
         return [[] for _ in groups]
     device = flat[0].device
-    wide = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs do not know
+    wide = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     found = iter(torch.stack([value.to(device, wide).reshape(()) for value in flat]).tolist())
     return [[next(found) for _ in group] for group in groups]

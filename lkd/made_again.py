@@ -1,4 +1,4 @@
-"""Layers that a module makes whenever it is set up, which would lose what they have learnt."""
+"""Layers that a module makes whenever it is set up, which would lose what they have learned."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,21 +13,25 @@ from torch.nn.parameter import is_lazy
 from lkd.packages import overrides
 
 HOOKS = ("setup", "configure_model")
-"""Where a module may make layers; a Trainer calls them before every fit, validation, test and prediction."""
+"""Hooks in which a module may make layers; a Trainer calls them before each fit, test and so on."""
 ADVICE = "make layers once: in __init__, or only where there are none yet (`if not hasattr(self, 'net'):`)."
 
 
 @contextlib.contextmanager
 def keeping(module: LightningModule, hook: str, trained: bool = True) -> Iterator[None]:
-    """Within, a hook of a module is called; layers that it makes anew have their weights of before afterwards, with a warning.
+    """Calls a hook of a module inside the block.
 
-    What a hook changes in place is left as it is, with a warning too: it may be a better checkpoint that it loads. Buffers are
-    only put back in layers that are made anew, for a module may well reset one of its own.
+    Layers that it makes anew get their former weights, with a warning.
+
+    What a hook changes in place is left as it is, with a warning too, since it may load a better checkpoint.
+    Buffers are only put back in layers that are made anew, because a module may reset one of its own on
+    purpose.
 
     Args:
         module: The module.
         hook: The hook's name, for messages.
-        trained: Whether the weights are of a run; those before the first one may be placeholders, and nothing is put back.
+        trained: Whether the weights come from a run. Weights before the first run may be placeholders, and
+            are not put back.
 
     Raises:
         ValueError: If a trained layer is made anew in another shape.
@@ -88,10 +92,10 @@ def keeping(module: LightningModule, hook: str, trained: bool = True) -> Iterato
 
 @contextlib.contextmanager
 def kept(module: LightningModule) -> Iterator[None]:
-    """Within, what a Trainer sets up anew keeps its weights, see `keeping`.
+    """Keeps, inside the block, the weights of what a Trainer sets up anew, see `keeping`.
 
     Args:
-        module: The module, which was trained.
+        module: The trained module.
     """
 
     def guarded(hook: str) -> Callable[..., None]:

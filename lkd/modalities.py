@@ -1,8 +1,9 @@
 """The format of multimodal batches: a dict of tensors, and which samples have which modality.
 
-x is `{"phone_acc": (B, 3, T), "watch_gyro": (B, 3, T), "present": {"phone_acc": (B,), ...}}`: every key but `"present"` is a
-modality, and `"present"` says by a bool for each sample who has it. Without it, everybody has everything that is given.
-Where a sample lacks a modality its tensor holds zeros, and nothing may depend on them.
+x is `{"phone_acc": (B, 3, T), "watch_gyro": (B, 3, T), "present": {"phone_acc": (B,), ...}}`: every key
+except `"present"` is a modality, and `"present"` says by a bool for each sample which ones it has. Without
+it, every sample has every given modality. Where a sample lacks a modality its tensor holds zeros, and nothing
+may depend on them.
 """
 
 import re
@@ -13,15 +14,15 @@ import torch
 from torch import Tensor
 
 PRESENT = "present"
-"""The key of x that is no modality."""
+"""The only key of x that is no modality."""
 
 
 def split(x: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The modalities of a batch, and which samples have them.
+    """Splits a batch into its modalities, and which samples have them.
 
     Args:
-        x: Tensors `(B, ...)` by modality, with or without `"present"`, whose entries are bools `(B,)` by modality; a
-            modality without an entry is there in every sample.
+        x: Tensors `(B, ...)` by modality, with or without `"present"`, whose entries are bools `(B,)` by
+            modality; a modality without an entry is there in every sample.
 
     Returns:
         Tensors and bools, both by modality in the order of x.
@@ -72,16 +73,16 @@ def _masks(given: Any, inputs: dict[str, Tensor], size: int) -> dict[str, Tensor
 
 
 def drop(present: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-    """Takes modalities away at random, each from each sample by itself, but never all that a sample has.
+    """Removes modalities at random, each from each sample by itself, but never all that a sample has.
 
-    Where all would go, one of them stays, each with the same chance. So a sample that has n loses each of them with
-    probability `rate - rate**n / n`.
+    If all would go, one of them stays, each with the same chance. So a sample with n modalities loses each of
+    them with probability `rate - rate**n / n`.
 
     Args:
         present: Bools `(B,)` by modality.
-        rate: Probability, in [0, 1]. Numbers are drawn from torch's global generator of the masks' device, one for each
-            sample and modality, even at rate 0 (as `torch.nn.Dropout`, and unlike a data set, a training step has no seed
-            of its own).
+        rate: Probability, in [0, 1]. Numbers are drawn from torch's global generator of the masks' device,
+            one for each sample and modality, even at rate 0 (as `torch.nn.Dropout`, and unlike a data set, a
+            training step has no seed of its own).
 
     Returns:
         Bools `(B,)`, in the same order.
@@ -94,13 +95,13 @@ def drop(present: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
     """
     there = torch.stack(list(present.values()), 1)
     luck = torch.rand(there.shape, device=there.device).masked_fill(~there, -1.0)
-    # the luckiest stays whatever the rate is
+    # the modality with the highest draw stays at any rate
     kept = there & (luck >= luck.amax(1, keepdim=True).clamp(max=rate))
     return dict(zip(present, kept.unbind(1), strict=True))
 
 
 def check_names(names: Iterable[str], argument: str) -> None:
-    """Refuses what cannot name a modality: names become names of layers.
+    """Refuses names that cannot name a modality, since they become names of layers.
 
     Args:
         names: The names.

@@ -1,4 +1,4 @@
-"""Tensors inside of dicts, tuples, lists and dataclasses, found and changed wherever they are."""
+"""Tensors inside of dicts, tuples, lists and dataclasses, found and changed at any depth."""
 
 import copy
 import dataclasses
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 def children(value: Any) -> dict[Any, Any] | None:
-    """The entries of a dict, a tuple, a list or a dataclass by key, place or name; None of anything else.
+    """Returns the entries of a dict, tuple, list or dataclass by key, place or name, or else None.
 
     Example:
         >>> children(("a", "b")), children(3)
         ({0: 'a', 1: 'b'}, None)
     """
-    if isinstance(value, Tensor):  # most are, and the next questions take longer
+    if isinstance(value, Tensor):  # the most common case, and the next checks take longer
         return None
     if isinstance(value, (list, tuple)):
         return dict(enumerate(value))
@@ -27,7 +27,7 @@ def children(value: Any) -> dict[Any, Any] | None:
 
 
 def rebuild(value: Any, entries: dict[Any, Any]) -> Any:
-    """A collection of the type of `value` with other entries under the same keys.
+    """Makes a collection of the type of `value` with other entries under the same keys.
 
     Example:
         >>> from collections import namedtuple
@@ -43,12 +43,12 @@ def rebuild(value: Any, entries: dict[Any, Any]) -> Any:
         if isinstance(value, Mapping):
             result[key] = entry
         else:
-            object.__setattr__(result, key, entry)  # a frozen dataclass too
+            object.__setattr__(result, key, entry)  # works for a frozen dataclass too
     return result
 
 
 def apply(function: Callable[[Any], Any], value: Any) -> Any:
-    """`value` with the function applied to whatever is no collection.
+    """Applies the function to all leaves of `value`, that is to whatever is no collection.
 
     Example:
         >>> apply(lambda leaf: 2 * leaf, {"a": (1, [2])})
@@ -61,7 +61,7 @@ def apply(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def on_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """`value` with the function applied to its tensors; all else is passed through.
+    """Applies the function to the tensors in `value`; all else stays.
 
     Example:
         >>> import torch
@@ -72,7 +72,7 @@ def on_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Whatever is no collection, in order.
+    """Yields the leaves of `value`, that is whatever is no collection, in order.
 
     Example:
         >>> list(leaves({"a": (1, [2]), "b": None}))
@@ -87,7 +87,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """The tensors, in order.
+    """Returns the tensors in `value`, in order.
 
     Example:
         >>> import torch
@@ -98,7 +98,9 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def shallow(value: Any) -> Any:
-    """`value` with copies of its collections, of the very same things; one that cannot be copied stays itself.
+    """Copies the collections in `value`, but not their leaves.
+
+    A collection that cannot be copied stays itself.
 
     Example:
         >>> inner = [1]

@@ -1,4 +1,4 @@
-"""One `metrics.csv` for a run that goes on: Lightning's CSVLogger begins another at each start."""
+"""One `metrics.csv` for a run that continues, as Lightning's CSVLogger begins another one at each start."""
 
 import csv
 import logging
@@ -11,14 +11,15 @@ log = logging.getLogger(__name__)
 
 
 def carry_over(trainer: Trainer, checkpoint: Path, step: int) -> None:
-    """Writes the rows up to a checkpoint into the table of the run that goes on from it.
+    """Writes the rows up to a checkpoint into the table of the run that continues from it.
 
-    They are taken from the `metrics.csv` in the folder that the checkpoint is in or in the one above, where CSVLogger has it.
+    They are read from the `metrics.csv` in the folder of the checkpoint or in the one above, where CSVLogger
+    has it.
 
     Args:
-        trainer: Of the new run, which has logged nothing yet.
-        checkpoint: What it goes on from.
-        step: The step of it, as loggers count.
+        trainer: Trainer of the new run, which has logged nothing yet.
+        checkpoint: Checkpoint that the run continues from.
+        step: Its step, as loggers count.
     """
     loggers = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
     if not loggers or not trainer.is_global_zero:

@@ -1,4 +1,4 @@
-"""Which layers stand for the forward of a module whose step calls them instead."""
+"""Layers that stand for the forward of a module whose step calls them instead."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,15 +14,15 @@ Hooks = tuple[Callable[..., None], Callable[..., None]]
 
 
 class After(NamedTuple):
-    """What a layer without weights made of a tensor."""
+    """Result that a layer without weights made of a tensor."""
 
     name: str
     given: Tensor
-    gave: Any  # the node of the graph that made what it gave
+    gave: Any  # node of the graph that made the output
 
 
 class Outermost:
-    """Knows which submodules with weights run inside of no other one, and which without weights go on from there.
+    """Submodules with weights that run inside no other one, and those without weights that follow them.
 
     Args:
         model: The module whose submodules are watched.
@@ -34,7 +34,7 @@ class Outermost:
         self._after: list[After] = []
 
     def watch(self, hooks: Callable[[str], Hooks]) -> Iterator[Any]:
-        """Registers hooks; `hooks(name)` are those that record an outermost submodule with weights."""
+        """Registers hooks; `hooks(name)` are the ones that record an outermost submodule with weights."""
         for name, layer in self._model.named_modules():
             if not name or isinstance(layer, Metric):
                 continue
@@ -42,7 +42,7 @@ class Outermost:
                 enter, leave = self._around(name, *hooks(name))
                 yield layer.register_forward_pre_hook(enter, with_kwargs=True)
                 yield layer.register_forward_hook(leave, with_kwargs=True)
-            elif not isinstance(layer, _Loss | nn.LogSoftmax):  # whose losses see no difference
+            elif not isinstance(layer, _Loss | nn.LogSoftmax):  # these change nothing for a loss behind them
                 yield layer.register_forward_hook(self._follow(name), with_kwargs=True)
 
     def _around(self, name: str, before: Callable[..., None], after: Callable[..., None]) -> Hooks:
@@ -64,17 +64,17 @@ class Outermost:
             if self._running or len(given) != 1 or not isinstance(output, Tensor):
                 return
             if output is given[0] and not getattr(layer, "inplace", False):
-                return  # it has done nothing
+                return  # the layer has returned its input
             if output.dim() > 1 and len(output) == len(given[0]) and output.grad_fn is not None:
                 self._after.append(After(name, given[0], output.grad_fn))
 
         return follow
 
     def used(self, output: Any, loss: Any) -> str | None:
-        """The layer without weights that a loss reads an output through, as in `loss(self.act(self.net(x)))`.
+        """Returns the layer without weights before a loss, as `act` in `loss(self.act(self.net(x)))`.
 
         Args:
-            output: What the outermost layer gave.
+            output: Output of the outermost layer.
             loss: The step's own loss, with its graph.
         """
         ours = {id(tensor) for tensor in tensors(output)}

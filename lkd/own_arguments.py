@@ -1,4 +1,4 @@
-"""Lightning objects that a config nests know their own arguments, not those of the object around them."""
+"""Hyperparameters of nested Lightning objects in a config: their own, not the outermost object's."""
 
 import inspect
 import sys
@@ -21,7 +21,7 @@ INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 
 
 class _Made(NamedTuple):
-    """Arguments that a parser has made into objects, which the class takes that is made next."""
+    """Arguments that a parser has made into objects, for the class that is made next."""
 
     parser: ArgumentParser
     config: Namespace
@@ -32,12 +32,12 @@ _latest: ContextVar[_Made | None] = ContextVar("_latest", default=None)
 
 
 def note(parser: ArgumentParser, config: Namespace, objects: Namespace) -> None:
-    """Remembers what a parser has just made."""
+    """Records the objects that a parser has just made."""
     _latest.set(_Made(parser, config, objects))
 
 
 def class_path(class_type: type) -> str:
-    """Where a class is found, by the shortest path that leads there: files may move, public names stay.
+    """Returns the shortest path that leads to a class: files may move, but public names stay.
 
     Example:
         >>> class_path(LightningModule)
@@ -50,17 +50,18 @@ def class_path(class_type: type) -> str:
 
 
 def make(class_type: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
-    """Makes a Lightning object whose `save_hyperparameters` saves the arguments that the config gives to it.
+    """Makes a Lightning object whose `save_hyperparameters` saves the arguments that the config gives it.
 
-    LightningCLI lets every module and data module of a config, however deep, save those of the outermost one: a nested
-    one lacks its own or, where names are the same, has the others' values. What is saved is plain data, as at the
-    outermost: a class is its `class_path` and `init_args`; a default that is no data, such as a lambda, is left out.
+    LightningCLI lets every module and data module of a config, however deep, save the arguments of the
+    outermost one. A nested object then lacks its own, or has the others' values under the same names. What is
+    saved is plain data, as for the outermost: a class is its `class_path` and `init_args`; a default that is
+    no data, such as a lambda, is left out.
 
     Args:
-        class_type: Its class.
-        *args: What is given by position.
+        class_type: Class of the object.
+        *args: Arguments by position.
         applied_instantiation_links: Values that come from other objects.
-        **kwargs: Its arguments.
+        **kwargs: Arguments by name.
     """
     linked = [id(value) for value in applied_instantiation_links.values()]
     own = kwargs | _plain({key: value for key, value in kwargs.items() if id(value) not in linked})
@@ -74,9 +75,10 @@ def make(class_type: type, *args: Any, applied_instantiation_links: dict[str, An
 
 
 class _Given(dict[str, Any]):
-    """What `save_hyperparameters` saves: the config's, and what the class that calls it takes and the config's class does not.
+    """Arguments for `save_hyperparameters`: the config's, and others that the calling class takes.
 
-    LightningCLI leaves the latter out, so that `save_hyperparameters` in a base class knew none of the base's own arguments.
+    LightningCLI leaves the latter out, so that `save_hyperparameters` in a base class would not find the
+    base's own arguments.
     """
 
     def __init__(self, given: dict[str, Any]) -> None:
@@ -97,7 +99,7 @@ class _Given(dict[str, Any]):
 
 
 class _Hparams(AttributeDict):
-    """Hyperparameters whose inherited ones can be read, and are not saved: the class could not be made again of them."""
+    """Hyperparameters, with inherited ones that can be read but are not saved."""
 
     def __init__(self, saved: dict[str, Any], inherited: dict[str, Any]) -> None:
         super().__init__({key: value for key, value in saved.items() if key not in inherited})
@@ -114,7 +116,7 @@ class _Hparams(AttributeDict):
 
 
 def is_plain(value: Any) -> bool:
-    """Whether it is plain data: numbers, strings and None, in lists and dicts.
+    """Returns whether a value is plain data: numbers, strings and None, in lists and dicts.
 
     Example:
         >>> is_plain({"width": [1, 2]}), is_plain(print)
@@ -128,7 +130,10 @@ def is_plain(value: Any) -> bool:
 
 
 def _plain(objects: dict[str, Any]) -> dict[str, Any]:
-    """Objects as the config has them; those that are not of the latest parser, such as free `**kwargs`, are left out."""
+    """Returns objects as the config has them.
+
+    Those not made by the latest parser, such as free `**kwargs`, are left out.
+    """
     made = _latest.get()
     if made is None:
         return {}
@@ -143,4 +148,4 @@ def _no_data(value: Any) -> bool:
 
 
 INSTANTIATORS = [(make, LightningModule, True), (make, LightningDataModule, True)]
-"""For `instantiate` of a parser: who makes what."""
+"""Makers of objects, for a parser's `instantiate`."""

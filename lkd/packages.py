@@ -1,4 +1,4 @@
-"""Lightning under both of its names: modules of `pytorch_lightning` are as good as those of `lightning`."""
+"""Lightning under both of its names: modules of `pytorch_lightning` work like those of `lightning`."""
 
 from typing import Any, TypeGuard
 
@@ -14,7 +14,7 @@ CORES = (
 
 
 def base_of(instance: Any) -> type | None:
-    """The class of Lightning's own that an object is of, such as `LightningModule`; None if it is of none.
+    """Returns the class of Lightning that an object has, such as `LightningModule`, or None without one.
 
     Example:
         >>> from lightning.pytorch import LightningDataModule
@@ -28,7 +28,7 @@ def base_of(instance: Any) -> type | None:
 
 
 def is_module(value: Any) -> TypeGuard[LightningModule]:
-    """Whether it is a LightningModule of either package.
+    """Returns whether a value is a LightningModule of either package.
 
     Example:
         >>> from lightning.pytorch import LightningModule
@@ -39,7 +39,7 @@ def is_module(value: Any) -> TypeGuard[LightningModule]:
 
 
 def is_module_class(value: Any) -> bool:
-    """Whether it is a class of LightningModules of either package.
+    """Returns whether a value is a class of LightningModules of either package.
 
     Example:
         >>> is_module_class(LightningModule), is_module_class(LightningModule())
@@ -50,7 +50,7 @@ def is_module_class(value: Any) -> bool:
 
 
 def is_data_module(value: Any) -> TypeGuard[LightningDataModule]:
-    """Whether it is a LightningDataModule of either package.
+    """Returns whether a value is a LightningDataModule of either package.
 
     Example:
         >>> from lightning.pytorch import LightningDataModule
@@ -61,11 +61,11 @@ def is_data_module(value: Any) -> TypeGuard[LightningDataModule]:
 
 
 def overrides(instance: Any, method: str) -> bool:
-    """Whether an object has a method, and not just the one that it has from Lightning.
+    """Returns whether an object has a method of its own, and not just the one of Lightning.
 
     Args:
         instance: A module, data module or callback of either package, or anything else.
-        method: Its name.
+        method: Name of the method.
 
     Example:
         >>> from lightning.pytorch import LightningModule

@@ -1,4 +1,4 @@
-"""The parser of the command line: a mistake gets one sentence with near names, instead of pages of usage."""
+"""The parser of the command line: a mistake gets one sentence with similar names, not pages of usage."""
 
 import argparse
 import difflib
@@ -23,7 +23,7 @@ _NOISE = re.compile(
 
 
 def _load(text: str) -> Any:
-    """YAML in which None is null too: the parser itself hands null on to nested options as Python's text."""
+    """Loads YAML in which None is null too, as the parser passes null on to nested options as None."""
     return _without_none(get_loader("yaml")(text))
 
 
@@ -39,7 +39,7 @@ set_loader(MODE, _load, exceptions=(yaml.YAMLError,))
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser, whose errors are one sentence and which takes `None` for `null`.
+    """Lightning's parser, with one-sentence errors, which takes `None` for `null`.
 
     Modules and data modules that it makes, at any depth, save their own hyperparameters.
     """
@@ -48,16 +48,16 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **{"parser_mode": MODE, **kwargs})
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
-        """Makes the objects of a configuration; the parsers of nested classes come by here, too."""
+        """Makes the objects of a configuration; the parsers of nested classes use it, too."""
         kwargs["instantiators"] = own_arguments.INSTANTIATORS
         made = super().instantiate(namespace, *args, **kwargs)
         own_arguments.note(self, namespace, made)
         return made
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Ends the program with code 2; `LKD_TRACEBACK=1` shows all that the parser has to say.
+        """Ends the program with code 2; `LKD_TRACEBACK=1` shows the parser's full message.
 
-        The parsers of nested classes come by here first, and know the names of their options.
+        The parsers of nested classes call it first, and know the names of their options.
         """
         message = _suggest(message, set(_options(self)))
         if not self.exit_on_error or os.environ.get("LKD_TRACEBACK"):
@@ -66,7 +66,7 @@ class Parser(LightningArgumentParser):
 
 
 def sentence(message: str) -> str:
-    """What a message of the parser says, in one line.
+    """Returns the content of a parser's message in one line.
 
     Example:
         >>> sentence('''Parser key "model":
@@ -78,7 +78,7 @@ def sentence(message: str) -> str:
         ...   Given value: x''')
         "model: lkd.modules.Classifier: Option 'lrr' is not accepted; did you mean 'lr'?"
     """
-    kept: dict[str, None] = {}  # a set in order: some lines come twice
+    kept: dict[str, None] = {}  # an ordered set, as some lines come twice
     for line in message.splitlines():
         line = line.strip().removeprefix("- ")
         if not _NOISE.match(line):
@@ -100,7 +100,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterable[str]:
 
 
 def _suggest(message: str, options: set[str]) -> str:
-    """Adds near names, once, where the name of a class or an option is wrong."""
+    """Adds similar names, once, where the name of a class or an option is wrong."""
     if "did you mean" in message or "there is no class" in message:
         return message
     if "pytorch_lightning" in sys.modules and (
@@ -125,7 +125,7 @@ def _suggest(message: str, options: set[str]) -> str:
     if found := re.search(r"unrecognized arguments: ([^-\s]\S*\.ya?ml)", message):
         return f"{message.rstrip()}; did you mean '--config {found[1]}'?"
     if found := re.search(r"(?:[Oo]ption '|unrecognized arguments: --)([\w.]+)(' is not accepted)?", message):
-        section = found[1].partition(".")[0]  # if it is there, a long name starts alike whatever it ends in
+        section = found[1].partition(".")[0]  # of a known section, only the end may be wrong
         near = _near(found[1], options, 0.8) if section in options else _near(section, options)
         return message.rstrip() + near
     return message

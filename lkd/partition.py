@@ -1,4 +1,4 @@
-"""The verb `partition`: who holds what, as a table, a CSV and a picture, without a model and without training."""
+"""The verb `partition`: which client holds what, as a table, a CSV and a picture, without training."""
 
 import csv
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from lkd.metrics.tables import Row, print_table
 from lkd.partition_picture import SHOWN, draw
 from lkd.verb import Verb
 
-WIDTH = 45  # of the terminal, for a column each label; with more only their number is printed
-PLAN = ("modalities", "missing", "flipped")  # what rows of clients have under a modality plan
+WIDTH = 45  # characters for a column for each label; with more labels only their number is printed
+PLAN = ("modalities", "missing", "flipped")  # further entries of clients' rows under a modality plan
 
 
 class _Partition(Verb):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the verb's own options."""
+        """Adds the verb's own options to those of `fit`."""
         super().add_arguments_to_parser(parser)
         parser.add_argument(
             "--folder", type=str | None, default=None, help="Where to write; default runs/<name>/partition."
@@ -34,7 +34,8 @@ class _Partition(Verb):
 def run(args: list[str]) -> Path:
     """Prints the clients of a configuration and writes `clients.csv` and `clients.png`.
 
-    With a modality plan also `modalities.csv`: a line for every training sample, with what it has of the modalities.
+    With a modality plan also `modalities.csv`: a line for every training sample, with the modalities that it
+    has.
 
     Args:
         args: Options of a `fit`, and `--folder` and `--column`.
@@ -71,7 +72,7 @@ def run(args: list[str]) -> Path:
 
 
 def flat(clients: Sequence[Row]) -> list[Row]:
-    """Rows of `FederatedDataModule.summary` with the counts, and shares that are missing, as columns.
+    """Returns rows of `FederatedDataModule.summary` with the counts, and shares that are missing, as columns.
 
     Example:
         >>> flat([{"client": 0, "samples": 3, "counts": {"cat": 2, "dog": 1}}])
@@ -92,7 +93,7 @@ def flat(clients: Sequence[Row]) -> list[Row]:
 
 
 def save(clients: Sequence[Row], path: Path) -> None:
-    """Writes one line a client."""
+    """Writes one line for each client."""
     rows = flat(clients)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -101,7 +102,7 @@ def save(clients: Sequence[Row], path: Path) -> None:
 
 
 def save_masks(drawn: Any, path: Path) -> None:
-    """Writes a line for every training sample: client, row, 0 or 1 for every modality, 1 where the label is wrong."""
+    """Writes a line for every training sample: client, row, 0 or 1 per modality, 1 for a wrong label."""
     columns = [drawn.client, drawn.row, *drawn.present.T, drawn.flipped]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -116,7 +117,7 @@ def _show(clients: Sequence[Row]) -> None:
     if sum(len(label) + 3 for label in clients[0]["counts"]) > WIDTH:
         for row in rows:
             row["counts"] = {"different labels": sum(count > 0 for count in row["counts"].values())}
-    nameless = all(str(row["client"]) == row["name"] for row in shown)  # the number once is enough
+    nameless = all(str(row["client"]) == row["name"] for row in shown)  # the number is not shown twice
     tables = {f"{len(clients)} clients": flat(rows)}
     if "missing" in clients[0]:
         held = [{name: row[name] for name in ("client", "name")} | row["missing"] for row in shown]

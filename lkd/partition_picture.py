@@ -1,4 +1,4 @@
-"""The picture of who holds what: labels, modalities and amounts of every client."""
+"""The picture of which client holds what: labels, modalities and amounts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +12,19 @@ SHOWN = 60  # clients in the picture, and in the terminal
 
 
 def draw(clients: Sequence[Row], path: Path, counted: str = "label") -> None:
-    """Draws who holds what: a bubble for every label and client, its area the number of samples; below, sizes.
+    """Draws which client holds what: a bubble for every label and client, its area the number of samples.
 
-    Under a modality plan there is a grid between the two: the darker, the more of a client's samples have the modality
-    (per cent are written in); what a client does not own is blank.
+    The sizes of the clients are below.
 
-    Of many clients the first 60 are drawn above, and all of them below, by size.
+    Under a modality plan there is a grid between the two: the darker a cell, the more of a client's samples
+    have the modality (percentages are written in). What a client does not own is blank.
+
+    Of many clients, the first 60 are drawn above, and all of them below, by size.
 
     Args:
         clients: Rows of `FederatedDataModule.summary`.
         path: The PNG to write.
-        counted: What the values are of that are counted; stands beside their axis.
+        counted: Name of the values that are counted, beside their axis.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -52,11 +54,11 @@ def draw(clients: Sequence[Row], path: Path, counted: str = "label") -> None:
 
 
 def _bubbles(axes: Any, clients: Sequence[Row], labels: Sequence[str], cell: float) -> None:
-    """Label x client: the number of samples as an area."""
+    """Draws the number of samples for each label and client as an area."""
     counts = np.array([[row["counts"][label] for row in clients] for label in labels])
     counts = counts.reshape(len(labels), len(clients))
     y, x = np.nonzero(counts)
-    area = (0.9 * cell * 72) ** 2 / max(counts.max(initial=0), 1)  # a bubble that fills its cell has most
+    area = (0.9 * cell * 72) ** 2 / max(counts.max(initial=0), 1)  # the largest bubble fills its cell
     axes.scatter(x, y, counts[y, x] * area, color="#3498db")
     most = int(counts.max(initial=0))
     for number in sorted({most, (most + 3) // 4}) if most else ():
@@ -72,9 +74,9 @@ def _bubbles(axes: Any, clients: Sequence[Row], labels: Sequence[str], cell: flo
 
 
 def _grid(axes: Any, clients: Sequence[Row], modalities: Sequence[str]) -> None:
-    """Modality x client: the share of the samples that have it, blank where it is not owned."""
+    """Draws the share of the samples that have each modality, blank where the client does not own it."""
     lacks = [[row["missing"][name] for row in clients] for name in modalities]
-    shares = 1 - np.array(lacks, dtype=np.float64)  # None is NaN, which is not drawn
+    shares = 1 - np.array(lacks, dtype=np.float64)  # None becomes NaN, which is not drawn
     x, y = np.arange(len(clients) + 1) - 0.5, np.arange(len(modalities) + 1) - 0.5
     axes.pcolormesh(x, y, shares, cmap="Greens", vmin=-0.15, vmax=1.15, edgecolors="white", linewidth=1)
     for row, column in zip(*np.nonzero(np.isfinite(shares)), strict=True):

@@ -1,4 +1,4 @@
-"""Which files are pictures, and where below a folder they lie; without torch."""
+"""Which files are pictures, and where they are below a folder; without torch."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ NOTES = (".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".names", ".ca
 
 
 def is_hidden(path: PurePath) -> bool:
-    """Whether a path, below the folder that is read, is one of those that systems leave there: `._a.jpg`, `__MACOSX`.
+    """Returns whether a path below the read folder is one that systems leave there: `._a.jpg`, `__MACOSX`.
 
     Example:
         >>> [is_hidden(PurePath(path)) for path in ("cam/a.jpg", "cam/._a.jpg", ".thumbs/a.jpg", "__MACOSX/a.jpg")]
@@ -19,7 +19,7 @@ def is_hidden(path: PurePath) -> bool:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder, through links; one that leads back to a folder above it is not followed."""
+    """Yields all files below a folder, through links, except links to a folder above them."""
     for top, folders, names in os.walk(folder, followlinks=True):
         above = {Path(top).resolve(), *Path(top).resolve().parents}
         folders[:] = [name for name in folders if Path(top, name).resolve() not in above]

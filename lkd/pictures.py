@@ -1,4 +1,4 @@
-"""Reading pictures, without torch: upright, in 8 bits a channel, and whole, or refused by name."""
+"""Reading of pictures, without torch: upright, in 8 bits per channel, and whole, or refused by name."""
 
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -9,7 +9,7 @@ from PIL import Image
 
 ORIENTATION = 0x0112  # the EXIF tag: how the camera was held
 DAMAGED = (OSError, SyntaxError, ValueError, RuntimeError)
-"""What Pillow raises for damaged files; the last for AVIF."""
+"""Errors that Pillow raises for damaged files; the last for AVIF."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -22,24 +22,24 @@ UPRIGHT = {
 
 
 def pixels(file: Path | BinaryIO, name: str, mode: Literal["RGB", "L"] = "RGB") -> npt.NDArray[np.uint8]:
-    """Decodes a picture as uint8, (H, W, 3) RGB or (H, W) grey.
+    """Decodes a picture as uint8, (H, W, 3) RGB or (H, W) gray.
 
     A picture whose EXIF data say that the camera was turned is turned upright, as annotation tools and
     Ultralytics do; transparency is dropped, and of several pages the first is taken.
 
     Args:
         file: a path, or an open file.
-        name: what to call it in messages.
-        mode: what of it, as Pillow calls it.
+        name: name of the picture in messages.
+        mode: Pillow's mode of the result.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be decoded, or has more than 8 bits a channel.
+        ValueError: if it cannot be decoded, or has more than 8 bits per channel.
     """
     try:
         with Image.open(file) as image:
             deep = _is_deep(image)
-            image.load()  # first: Pillow itself turns a TIFF upright as it loads, and then says that it is
+            image.load()  # first: Pillow itself turns a TIFF upright while loading, and then says so
             turn = UPRIGHT.get(_orientation(image))
             upright = image if turn is None else image.transpose(turn)
             found = np.array(upright if upright.mode == mode else upright.convert(mode))
@@ -57,7 +57,7 @@ def pixels(file: Path | BinaryIO, name: str, mode: Literal["RGB", "L"] = "RGB") 
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """The (width, height) of the upright picture, without decoding it, as far as that can be.
+    """Returns the (width, height) of the upright picture, without decoding it if possible.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -65,7 +65,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     try:
         with Image.open(path) as image:
-            if image.format == "TIFF":  # which Pillow itself turns upright as it loads
+            if image.format == "TIFF":  # Pillow itself turns it upright while loading
                 image.load()
             width, height = image.size
             sideways = _orientation(image) >= 5
@@ -86,7 +86,7 @@ def _too_large(name: str, error: Exception) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, if there is none or it cannot be read."""
+    """Returns the EXIF orientation, 1 to 8; 1, upright, if there is none or it cannot be read."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # a broken EXIF block raises anything, and says nothing about the picture
@@ -94,8 +94,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether there are more than 8 bits a channel, of which Pillow would clip or drop the rest unasked."""
+    """Returns whether there are more than 8 bits per channel, which Pillow would clip or drop silently."""
     if image.mode.startswith(("I", "F")):
         return True
-    raw = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))  # such as "RGB;16B", in colour
+    raw = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))  # such as "RGB;16B", in color
     return any(order in raw for order in (";16B", ";16L", ";16N"))

@@ -1,4 +1,4 @@
-"""`Preflight`: what would only be found after hours of training is found before it."""
+"""`Preflight`: finds mistakes before training that would otherwise only show after hours."""
 
 import difflib
 import os
@@ -18,31 +18,32 @@ Make = Callable[[], LightningDataModule]
 
 
 class Preflight(Callback):
-    """Looks, before anything is trained, at the test data and the monitored metrics of a run that tests after it fits.
+    """Callback that checks the test data and the monitored metrics of a run before anything is trained.
 
-    As the first of a Trainer's callbacks it runs when the data are there and before a teacher is trained. The test data
-    are set up in a data module of their own, so that nothing of the fit's is touched, and their first batch is loaded; a
-    module with `check_labels(batch)`, as lkd's have, says whether it can be tested on it.
+    As the first of a Trainer's callbacks it runs when the data exist and before a teacher is trained. The
+    test data are set up in a data module of their own, so that the fit's is not touched, and their first
+    batch is loaded. A module with `check_labels(batch)`, as lkd's have, says whether it can be tested on it.
 
-    A metric that `ModelCheckpoint`, `EarlyStopping` or a plateau scheduler watches is looked for in what the validation
-    check before training logged. Where that logged others of the same first word, such as `val/acc` and not
-    `val/accuracy`, a module of lkd's logs no such metric at all; of another module it is a warning, since that may log less
-    in the check, unless only the signs between the words are others (`val_loss` and `val/loss`).
+    A metric that `ModelCheckpoint`, `EarlyStopping` or a plateau scheduler watches must be among those that
+    the validation check before training logged. If metrics with the same first word were logged, such as
+    `val/acc` but not `val/accuracy`, a module of lkd's logs no such metric at all. For other modules this is
+    a warning, since they may log less in the check, unless only the signs between the words differ
+    (`val_loss` and `val/loss`).
 
     Args:
-        make_data: Makes the test's data module; None looks at no test data.
+        make_data: Function that makes the test's data module; None checks no test data.
 
     Raises:
-        OSError: For test data that are not there; before training.
-        ValueError: For test data without labels, a metric that nothing logs, or the checkpoint of a distilled run that is to be
-            resumed without distillation; before training.
+        OSError: For missing test data; before training.
+        ValueError: For test data without labels, a metric that nothing logs, or the checkpoint of a distilled
+            run that is to be resumed without distillation; before training.
     """
 
     def __init__(self, make_data: Make | None = None) -> None:
         self.make_data = make_data
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Looks at the test data."""
+        """Checks the test data and the folders."""
         wanted = self.make_data is not None and trainer.limit_test_batches != 0
         if stage == "fit" and trainer.is_global_zero and wanted:
             with isolate_rng():
@@ -51,7 +52,7 @@ class Preflight(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuses to resume a distilled run without its distillation, whose adapters its optimizer has trained."""
+        """Refuses to resume a run without its distillation, whose adapters the optimizer has trained."""
         distilled = any(isinstance(callback, Distillation) for callback in cast(Any, trainer).callbacks)
         if trainer.state.fn == "fit" and ADAPTERS in checkpoint and not distilled:
             raise ValueError(
@@ -60,11 +61,11 @@ class Preflight(Callback):
             )
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks for what is monitored among what was logged."""
+        """Checks that what is monitored is among what was logged."""
         logged = sorted(trainer.callback_metrics)
         for who, monitor in _monitors(trainer, pl_module):
             alike = [name for name in logged if _same_kind(name, monitor)]
-            # what is logged of a camera or a sensor may not have been seen yet
+            # metrics of single cameras or sensors may not have been logged yet
             known = any(monitor == name or monitor.startswith((f"{name}/", f"{name}_")) for name in logged)
             if known or not alike:
                 continue
@@ -83,13 +84,13 @@ def check_test_data(data: LightningDataModule, module: LightningModule, trainer:
     """Sets test data up and loads the first batch of each loader, as a test would.
 
     Args:
-        data: A data module of its own.
-        module: What will be tested; its `check_labels`, or that of a federation's `model`, is shown the batch.
-        trainer: Of the run.
+        data: A data module that is not the fit's.
+        module: Module to be tested; its `check_labels`, or that of a federation's `model`, gets the batch.
+        trainer: Trainer of the run.
 
     Raises:
-        OSError: If they are not there.
-        ValueError: If there are none, or they have no labels.
+        OSError: If the data do not exist.
+        ValueError: If there are no test data, or they have no labels.
     """
     data.trainer = trainer
     check = getattr(server_model(module), "check_labels", None)
@@ -104,20 +105,18 @@ def check_test_data(data: LightningDataModule, module: LightningModule, trainer:
         raise kind(
             f"the test after fit would fail ({error}); --test_after_fit=false trains without it."
         ) from error
-    except (
-        Exception
-    ) as error:  # a data module that needs more than its arguments and setup("test") is none of our business
+    except Exception as error:  # a data module may need more than its arguments and setup("test")
         rank_zero_warn(f"The data of the test after fit could not be looked at before training: {error!r}")
 
 
 def check_folders(trainer: Trainer) -> None:
-    """Refuses folders of loggers and callbacks (`dirpath`, `folder`) that are none and cannot become any.
+    """Refuses folders of loggers and callbacks (`dirpath`, `folder`) that cannot be folders.
 
     Raises:
-        OSError: With the folder and who wants it.
+        OSError: If there is such a folder; the message names it and its owner.
     """
     for who, folder in _folders(trainer):
-        if folder is None or "://" in str(folder):  # s3://... is the file system's own to say
+        if folder is None or "://" in str(folder):  # s3://... is checked by its own file system
             continue
         there = Path(folder).absolute()
         while not there.exists():
@@ -143,7 +142,7 @@ def _loaders(given: Any) -> list[Any]:
 
 
 def _monitors(trainer: Trainer, module: LightningModule) -> Iterator[tuple[str, str]]:
-    yield from getattr(module, "monitors", ())  # of a federation's clients
+    yield from getattr(module, "monitors", ())  # what a federation's clients monitor
     for callback in cast(Any, trainer).callbacks:
         if isinstance(monitor := getattr(callback, "monitor", None), str):
             yield type(callback).__name__, monitor
@@ -153,7 +152,7 @@ def _monitors(trainer: Trainer, module: LightningModule) -> Iterator[tuple[str, 
 
 
 def _same_kind(name: str, other: str) -> bool:
-    """Whether the first words are the same, or one the short form of the other, as val of valid."""
+    """Returns whether the first words are the same, or one the short form of the other, as val of valid."""
     first, second = (n.replace("_", "/").partition("/")[0] for n in (name, other))
     return first.startswith(second) or second.startswith(first)
 

@@ -1,4 +1,4 @@
-"""What pruning left of a network's layers: kept beside the weights in a checkpoint, checked, and done again before they are loaded."""
+"""What pruning left of a network's layers, kept in a checkpoint and restored before the weights."""
 
 import math
 import types
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lkd.models.split_c2f import SplitC2f, split
 
 KEY = "pruning"
-"""Of a checkpoint, and the attribute of a module that is pruned."""
+"""Key of a checkpoint, and attribute of a pruned module."""
 VERSION = 1
 NUMBERS = frozenset(
     {
@@ -26,11 +26,11 @@ History = dict[str, Any]
 
 
 def describe(module: LightningModule, dense: nn.Module) -> History:
-    """What sets a pruned module apart from the dense one.
+    """Describes how a pruned module differs from the dense one.
 
     Args:
-        module: The pruned one.
-        dense: The same module before, with the blocks split in both; what pruned that one is part of the history.
+        module: The pruned module.
+        dense: The same module before, with the blocks split in both; its own pruning is part of the history.
     """
     before = {name: tuple(tensor.shape) for name, tensor in _tensors(dense)}
     wide = {name: numbers(layer) for name, layer in dense.named_modules()}
@@ -49,14 +49,17 @@ def describe(module: LightningModule, dense: nn.Module) -> History:
 
 
 def replay(module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-    """Makes a module as narrow as that of a pruned checkpoint, whose weights then fit. Does nothing for another checkpoint.
+    """Makes a module as narrow as that of a pruned checkpoint, so that its weights fit.
 
-    From then on the module says in every checkpoint of its own that it is pruned. A module that is that narrow already stays.
+    Other checkpoints change nothing.
+
+    From then on the module records its pruning in every checkpoint of its own. A module that is that narrow
+    already stays.
 
     Args:
-        module: Of the checkpoint's class, dense.
-        checkpoint: What was read from it. The entry is plain data from a file: it is checked, and can only make layers that
-            are there narrower.
+        module: Dense module of the checkpoint's class.
+        checkpoint: Contents of the checkpoint. The entry is plain data from a file: it is checked, and can
+            only make existing layers narrower.
 
     Raises:
         ValueError: If the entry is of another version, is no such data, or does not fit the module.
@@ -92,23 +95,23 @@ def replay(module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
 
 
 def remember(module: LightningModule, history: History) -> None:
-    """Lets a module write its pruning into every checkpoint, whoever saves it; copies of it do, too.
+    """Makes a module write its pruning into every checkpoint, whoever saves it; its copies do, too.
 
     Args:
         module: The pruned module.
-        history: What `describe` found.
+        history: Result of `describe`.
     """
     vars(module).setdefault("on_save_checkpoint", types.MethodType(_save, module))
     setattr(module, KEY, history)
 
 
 def resize(module: nn.Module, name: str, values: Tensor) -> None:
-    """Puts a narrower parameter or buffer in the place of one.
+    """Replaces a parameter or buffer by a narrower one.
 
     Args:
         module: The module.
-        name: Of the tensor.
-        values: Of its narrower successor.
+        name: Name of the tensor.
+        values: Values of its narrower successor.
     """
     owner, _, key = name.rpartition(".")
     layer = module.get_submodule(owner)
@@ -129,7 +132,7 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def numbers(layer: nn.Module) -> dict[str, int]:
-    """How wide a layer says that it is, by attribute.
+    """Returns the widths that a layer states, by attribute.
 
     Example:
         >>> numbers(nn.Linear(3, 2))

@@ -1,4 +1,4 @@
-"""What functions and weak references mean in a copy: `copy.deepcopy` leaves those of the original there."""
+"""Functions and weak references in a copy, where `copy.deepcopy` leaves those of the original."""
 
 import types
 import weakref
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def rebound(value: Any, memo: dict[int, Any]) -> Any:
-    """A function or a weak reference over copies of what it closes over or refers to; itself if nothing of it was copied.
+    """Returns a function or weak reference over copies of what it refers to, or itself without copies.
 
     Args:
-        value: Anything; what is neither stays as it is.
-        memo: Copies, by the ids of what was copied.
+        value: Anything; other values stay as they are.
+        memo: Copies, by the ids of their originals.
 
     Example:
         >>> net, twin = [1], [2]
@@ -28,7 +28,7 @@ def rebound(value: Any, memo: dict[int, Any]) -> Any:
 
 
 def _inside(value: Any, memo: dict[int, Any]) -> Any:
-    """The same of what a function closes over."""
+    """Returns the same for what a function closes over."""
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, types.MethodType):
@@ -38,7 +38,7 @@ def _inside(value: Any, memo: dict[int, Any]) -> Any:
 
 
 def _function(value: types.FunctionType, memo: dict[int, Any]) -> types.FunctionType:
-    memo = memo | {id(value): value}  # it may close over itself
+    memo = memo | {id(value): value}  # a function may close over itself
     cells, defaults, named = value.__closure__ or (), value.__defaults__ or (), value.__kwdefaults__ or {}
     before = [*(_content(cell) for cell in cells), *defaults, *named.values()]
     after = [_inside(one, memo) for one in before]
@@ -60,5 +60,5 @@ def _function(value: types.FunctionType, memo: dict[int, Any]) -> types.Function
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:  # the cell is not filled yet
         return None

@@ -1,4 +1,4 @@
-"""What a run is called among others: its method, its partition and its seed, read off its configuration."""
+"""Names of a run among others: its method, its partition and its seed, read from its configuration."""
 
 import inspect
 from collections.abc import Mapping
@@ -6,17 +6,18 @@ from pydoc import locate
 from typing import Any
 
 LONGEST = 64
-"""Characters that W&B takes of a tag."""
+"""Most characters of a tag in W&B."""
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The group of a run, which is the same for all seeds, and its tags.
+    """Returns the group of a run, which is the same for all seeds, and its tags.
 
     Args:
-        config: Of `fit`: nested mappings with `class_path` and `init_args`.
+        config: Configuration of `fit`: nested mappings with `class_path` and `init_args`.
 
     Returns:
-        Group, such as `FedProx, Dirichlet(alpha=0.3)`, and tags, such as `["FedProx", "Dirichlet(alpha=0.3)", "seed 0"]`.
+        Group, such as `FedProx, Dirichlet(alpha=0.3)`, and tags, such as `["FedProx", "Dirichlet(alpha=0.3)",
+        "seed 0"]`.
 
     Example:
         >>> proximal = {"class_path": "lkd.federated.FedProx", "init_args": {"mu": 0.1}}
@@ -45,7 +46,7 @@ def _arguments(entry: Any) -> Mapping[str, Any]:
 
 
 def _call(entry: Any) -> str:
-    """A class with those of its arguments that are numbers or words, and not the default."""
+    """Returns a class with those of its arguments that are numbers or words, and not the default."""
     made = locate(entry["class_path"])
     usual = inspect.signature(made).parameters if callable(made) else {}
     plain = {k: v for k, v in _arguments(entry).items() if isinstance(v, str | int | float)}

@@ -1,4 +1,4 @@
-"""Reads files of torch that strangers wrote: tensors, numbers and text alone, whatever else this process has allowed."""
+"""Reading of untrusted torch files: tensors, numbers and text alone, whatever else is allowed."""
 
 import pickle
 import threading
@@ -14,14 +14,14 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 def load(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
-    """What `torch.load(path, weights_only=True)` gives on the CPU, with nothing but torch's own list of safe classes.
+    """Loads a file like `torch.load(path, weights_only=True)` on the CPU, with torch's own safe classes.
 
-    Libraries add classes to torch's list for the life of a process (Ultralytics does, for each file that it reads),
-    and every later `weights_only=True` would take them too.
+    Libraries add classes to torch's list for the life of a process (Ultralytics does, for each file that it
+    reads), and every later `weights_only=True` would take them too.
 
     Args:
         path: The file.
-        allowed: What else it may name, in the form of `torch.serialization.add_safe_globals`.
+        allowed: Further names that it may hold, in the form of `torch.serialization.add_safe_globals`.
 
     Raises:
         pickle.UnpicklingError: If the file holds objects of other classes.
@@ -38,13 +38,13 @@ def load(path: str | Path, allowed: Sequence[Any] = ()) -> Any:
 
 
 def holds_objects(error: Exception, path: str | Path) -> bool:
-    """Whether a file could not be read because of objects in it, and not because it is damaged."""
+    """Returns whether a file could not be read because of objects in it, and not because it is damaged."""
     return isinstance(error, pickle.UnpicklingError) and (zipfile.is_zipfile(path) or "GLOBAL" in str(error))
 
 
 @contextmanager
 def only_tensors(allowed: Sequence[Any] = ()) -> Iterator[None]:
-    """Inside, torch's list of safe classes is its own and what is allowed here; afterwards what others have added stands again."""
+    """Limits torch's safe classes inside the block to its own and `allowed`, and restores them after it."""
     with _ONE_AT_A_TIME:
         added = torch.serialization.get_safe_globals()
         torch.serialization.clear_safe_globals()
@@ -57,6 +57,6 @@ def only_tensors(allowed: Sequence[Any] = ()) -> Iterator[None]:
 
 
 def _own(allowed: Any) -> bool:
-    """Whether torch itself put a class on its list: exceptions, traces and tensors, no modules."""
+    """Returns whether torch itself put a class on its list: exceptions, traces and tensors, no modules."""
     known = getattr(allowed, "__module__", "").partition(".")[0] in ("builtins", "traceback", "torch")
     return known and not (isinstance(allowed, type) and issubclass(allowed, torch.nn.Module))

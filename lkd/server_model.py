@@ -1,10 +1,10 @@
-"""The server's model of a federation, for code that must not import federations and knows them by what they have."""
+"""The server's model of a federation, for code that must not import federations."""
 
 from typing import Any
 
 
 def is_federation(module: Any) -> bool:
-    """Whether a module is a federation; a name as common as `model` would not tell.
+    """Returns whether a module is a federation, by more than the common attribute `model`.
 
     Example:
         >>> from lightning.pytorch import LightningModule
@@ -15,7 +15,7 @@ def is_federation(module: Any) -> bool:
 
 
 def server_model(module: Any) -> Any:
-    """The server's model of a federation; any other module is its own.
+    """Returns the server's model of a federation, or the module itself if it is none.
 
     Args:
         module: A LightningModule.

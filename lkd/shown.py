@@ -1,4 +1,4 @@
-"""How a message shows what a user gave: never a whole module, tensor or list."""
+"""Short forms of a user's values for messages: never a whole module, tensor or list."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def shown(value: Any) -> str:
-    """A name, number or text as it is, and what else fits on part of a line; of modules and the like their class.
+    """Returns a name, number, text or other short value as it is, and for modules and the like their class.
 
     Args:
         value: Anything.
@@ -30,7 +30,7 @@ def shown(value: Any) -> str:
 
 
 def _plain(value: Any) -> bool:
-    """Whether a collection holds names, numbers and the like alone."""
+    """Returns whether a collection holds only names, numbers and the like."""
     if isinstance(value, dict):
         return all(_plain(key) and _plain(inner) for key, inner in value.items())
     if isinstance(value, list | tuple | set):

@@ -1,4 +1,4 @@
-"""Which slot was busy when, as CNRPark-EXT says it: lists of labelled patches, read without torch."""
+"""Which slot was busy when, from CNRPark-EXT's lists of labeled patches, read without torch."""
 
 import re
 from collections.abc import Iterator
@@ -24,21 +24,23 @@ class Patch(NamedTuple):
 
 
 class Count(Protocol):
-    """Counts what a reader passes over, as `lkd.datamodules.io.left_out.LeftOut` does."""
+    """Counter of what a reader skips, as `lkd.datamodules.io.left_out.LeftOut`."""
 
     def add(self, what: str, example: object) -> None:
-        """One more of `what`, such as `example`."""
+        """Counts one more of `what`, such as `example`."""
         ...
 
 
 def read_patches(path: Path, left_out: Count | None = None) -> list[Patch]:
-    """Reads a list of labelled patches: lines `<patch> <0 or 1>`, or the official CSV, also gzipped.
+    """Reads a list of labeled patches: lines `<patch> <0 or 1>`, or the official CSV, also gzipped.
 
-    1 is busy. Lists with the labels inverted have been seen in public; nothing in a list tells, so take the
-    official ones. Rows of CNRPark A and B (other slots, other cameras) and repeated lines are passed over and counted.
+    1 is busy. Lists with inverted labels have been seen in public, and nothing in a list tells, so take the
+    official ones. Rows of CNRPark A and B (other slots, other cameras) and repeated lines are skipped and
+    counted.
 
     Raises:
-        ValueError: for a line of another form, or two of one patch that differ; the message names file and line.
+        ValueError: for a line of another form, or two of one patch that differ; the message names file and
+            line.
     """
     count = left_out.add if left_out is not None else lambda what, example: None
     patches: dict[str, Patch] = {}
@@ -61,7 +63,7 @@ def read_patches(path: Path, left_out: Count | None = None) -> list[Patch]:
 
 
 def _labeled(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Of every patch of a list the file and line, its name, and its label as it is written."""
+    """Yields for every patch of a list the file and line, its name, and its label as it is written."""
     text = read_text(path)
     if text.startswith("camera,"):
         for place, row in read_rows(path, ("image_url", "occupancy")):

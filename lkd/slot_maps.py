@@ -10,13 +10,13 @@ from lkd.slot_labels import Count
 from lkd.text_files import read_rows
 
 SENSOR = (2592, 1944)
-"""`cameraN.csv` of CNRPark-EXT counts in pixels of this picture, whatever the size of the frames."""
+"""Size whose pixels `cameraN.csv` of CNRPark-EXT refers to, whatever the size of the frames."""
 PKLOT = (1280, 720)
-"""All pictures of PKLot, in whose pixels its XML files count."""
+"""Size of all pictures of PKLot, whose pixels its XML files refer to."""
 
 
 class Space(NamedTuple):
-    """A slot of PKLot."""
+    """A slot of a PKLot file."""
 
     name: str  # its id in the file, or its place there
     points: list[tuple[float, float]]  # the contour, in pixels
@@ -24,10 +24,11 @@ class Space(NamedTuple):
 
 
 def read_camera(path: Path) -> Iterator[tuple[str, int, tuple[float, float, float, float]]]:
-    """File and line, number and box (x1, y1, x2, y2 in pixels of `SENSOR`) of each slot in a `cameraN.csv` (`SlotId,X,Y,W,H`).
+    """Yields place, number and box (x1, y1, x2, y2 in pixels of `SENSOR`) of each slot of a `cameraN.csv`.
 
     Raises:
-        ValueError: for what is no number, a box without area, or a repeated slot; the message names file and line.
+        ValueError: for text that is no number, a box without area, or a repeated slot; the message names file
+            and line.
     """
     seen = set()
     for place, row in read_rows(path, ("SlotId", *"XYWH")):
@@ -44,12 +45,13 @@ def read_camera(path: Path) -> Iterator[tuple[str, int, tuple[float, float, floa
 
 
 def read_spaces(path: Path, left_out: Count | None = None) -> list[Space]:
-    """The slots of a PKLot XML file.
+    """Reads the slots of a PKLot XML file.
 
-    A slot of which the file does not say that (the release has some) is `None`, neither busy nor free, and counted.
+    A slot without a state (the release has some) is `None`, neither busy nor free, and counted.
 
     Raises:
-        ValueError: for a damaged file, a slot of less than three points, or another state; the message names file and slot.
+        ValueError: for a damaged file, a slot of fewer than three points, or another state; the message names
+            file and slot.
     """
     spaces = []
     for number, space in enumerate(parking(path).iter("space"), 1):
@@ -75,7 +77,7 @@ def read_spaces(path: Path, left_out: Count | None = None) -> list[Space]:
 
 
 def parking(xml: Path) -> ElementTree.Element:
-    """The root of a PKLot XML file, a parking."""
+    """Returns the root of a PKLot XML file, a parking lot."""
     try:
         root = ElementTree.parse(xml).getroot()
     except (ElementTree.ParseError, LookupError, ValueError) as error:

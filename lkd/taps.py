@@ -1,4 +1,4 @@
-"""Taps: what named layers of any module were given, and gave, during one forward pass."""
+"""Taps: inputs and outputs of named layers of any module during one forward pass."""
 
 import functools
 import weakref
@@ -14,11 +14,11 @@ from lkd.outermost import Hooks, Outermost
 
 NOTHING = Kept(None)
 _altered: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], bool]] = weakref.WeakKeyDictionary()
-"""Of every model: whether what its layers were given and gave was changed in place afterwards, as far as was seen."""
+"""For every model: which inputs and outputs of its layers were seen to be changed in place later."""
 
 
 class Call(NamedTuple):
-    """What a module was called with: all of its positional and keyword arguments.
+    """Arguments that a module was called with, positional and by keyword.
 
     Example:
         >>> given = Call((1,), {"scale": 2})
@@ -31,7 +31,7 @@ class Call(NamedTuple):
 
 
 class Reached(Exception):  # noqa: N818  (no error: it ends a forward that has shown what was wanted)
-    """All tapped layers have run."""
+    """Exception that ends a forward, since all tapped layers have run."""
 
 
 class Ran(NamedTuple):
@@ -43,25 +43,26 @@ class Ran(NamedTuple):
 
 
 class Taps:
-    """Records the input and output of named layers while it is open, as they were when the layer ran.
+    """Record of inputs and outputs of named layers while it is open, as they were when the layer ran.
 
-    The hooks live only inside the `with` block, so nothing stays behind on the model: it can be copied,
-    pickled and compiled outside. A layer that runs several times leaves its last call, or
-    the last one with gradients, if there are any.
+    The hooks live only inside the `with` block, so nothing remains on the model: it can be copied, pickled
+    and compiled outside. Of a layer that runs several times the last call is kept, or the last one with
+    gradients, if there are any.
 
-    Dicts and lists are copied when the layer runs, so what is taken out of them later does not matter. Tensors are not, but
-    where an in-place layer comes next, as after most BatchNorms, its values would be compared. So the first pass copies what
-    is tapped, and the next ones copy what the first one has seen changed.
+    Dicts and lists are copied when the layer runs, so what is taken out of them later does not matter.
+    Tensors are not copied by themselves, and after a BatchNorm an in-place layer often changes them before
+    they are compared. So the first pass copies what is tapped, and later passes copy what the first one has
+    seen changed.
 
     Args:
         model: The module to listen to.
-        addresses: Layer addresses as `lkd.addresses.parse` reads them; `""` is the model itself, whether `model(x)` is
-            called or `model.forward(x)`.
+        addresses: Layer addresses as `lkd.addresses.parse` reads them; `""` is the model itself, whether
+            `model(x)` is called or `model.forward(x)`.
         argument: The name of the user's argument, for error messages.
-        root: Submodule that stands for `""`. None for the model itself, or else, if its forward does not run, for
-            the only outermost submodule with weights that does; `root` is its name then.
-        seen: Called whenever a tapped layer has run.
-        sides: What will be asked for: what layers were given, what they gave, or both.
+        root: Submodule that stands for `""`. None for the model itself or, if its forward does not run, for
+            the only outermost submodule with weights that does; `root` is then its name.
+        seen: Function that is called whenever a tapped layer has run.
+        sides: What will be asked for: inputs of layers, outputs, or both.
 
     Example:
         >>> import torch
@@ -113,7 +114,7 @@ class Taps:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         while self._undo:
             self._undo.pop()()
-        if kind is None:  # what follows a layer in a pass that breaks off was not seen
+        if kind is None:  # in a pass that breaks off, what follows a layer was not seen
             for ran in (*self._ran.values(), *self._outermost_ran.values()):
                 self._known.setdefault((*ran.key, "given"), ran.given.altered)
                 self._known.setdefault((*ran.key, "gave"), ran.gave.altered)
@@ -133,7 +134,7 @@ class Taps:
             given = waiting.pop() if waiting else Kept((args, kwargs))  # it may have been running already
             learns, key = torch.is_grad_enabled(), self._key(name)
             if name in self._learned and not learns:
-                return  # a metric on the side, which takes nothing from what is learnt
+                return  # such as a metric, which takes no part in training
             if learns and ran is self._ran:
                 self._learned.add(name)
             named = self._addresses.get(name if ran is self._ran else "", ())
@@ -145,7 +146,7 @@ class Taps:
         return before, after
 
     def _key(self, name: str) -> tuple[Any, ...]:
-        """Under which it is known what becomes of a layer's values: other modes have other ways."""
+        """Returns the key under which changes of a layer's values are known; they differ between modes."""
         return name or self.root or "", self.model.training, torch.is_grad_enabled()
 
     def _keep(self, key: tuple[Any, ...], side: str, value: Any, compared: Any) -> Kept:
@@ -156,11 +157,11 @@ class Taps:
     def _entry(self, output: Any, address: str) -> Any:
         try:
             return entry_of(output, address, self._argument)
-        except ValueError:  # said when it is asked for
+        except ValueError:  # raised again when the entry is asked for
             return None
 
     def _watch_forward(self, name: str) -> None:
-        """A step may call `self.forward(x)`, which runs no hook."""
+        """Watches a layer's forward too, since a step may call `self.forward(x)`, which runs no hook."""
         model: Any = self.model
         forward, own = model.forward, vars(model).get("forward")
         before, after = self._recorder(self._ran, name)
@@ -203,7 +204,7 @@ class Taps:
 
     def _as_it_was(self, kept: Kept, part: Any, key: tuple[Any, ...], side: str, address: str) -> Any:
         if not kept.changed(part):
-            return part  # and no copy, which would add a node to the graph
+            return part  # without a copy, which would add a node to the graph
         if not kept.copied(part):
             raise ValueError(
                 f"{self._argument}={address!r}: what this layer {'was given' if side == 'given' else side} has been changed in place "
@@ -214,7 +215,7 @@ class Taps:
         return kept.before(part)
 
     def call(self, address: str) -> Call:
-        """All that the layer was called with.
+        """Returns all arguments that the layer was called with.
 
         Raises:
             ValueError: If the layer did not run.
@@ -223,10 +224,10 @@ class Taps:
         return Call(*self._as_it_was(ran.given, ran.given.value, ran.key, "given", address))
 
     def input(self, address: str) -> Any:
-        """The first tensor that the layer was given, or else the first dict, which is the input of several modalities.
+        """Returns the layer's first tensor input, or else the first dict, as with several modalities.
 
         Raises:
-            ValueError: If the layer did not run, or was given neither.
+            ValueError: If the layer did not run, or had neither.
         """
         call = self.call(address)
         given = (*call.args, *call.kwargs.values())
@@ -237,7 +238,7 @@ class Taps:
         raise ValueError(f"{self._argument}={address!r}: the layer was called without a tensor.")
 
     def output(self, address: str | list[str]) -> Any:
-        """What the layer returned, or the list of it for a list of addresses.
+        """Returns the layer's output, or a list of outputs for a list of addresses.
 
         Raises:
             ValueError: If the layer did not run, or its output has no such entry.
@@ -249,5 +250,5 @@ class Taps:
         return self._as_it_was(ran.gave, part, ran.key, "gave", address)
 
     def read_through(self, loss: Any) -> str | None:
-        """The layer without weights through which a loss reads what stands for the model's output; None if there is none."""
+        """Returns the layer without weights between the model's output and a loss, or None without one."""
         return self._outermost.used(self._ran[""].gave.value, loss) if "" in self._ran else None

@@ -1,4 +1,4 @@
-"""Text and tables out of files, in any common encoding, also gzipped; every mistake names file and line."""
+"""Text and tables from files, in any common encoding, also gzipped; every error names file and line."""
 
 import codecs
 import csv
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, which may be gzipped (`.gz`): UTF-8, with or without a byte-order mark, or UTF-16 with one.
+    """Reads a file, which may be gzipped (`.gz`), as UTF-8, or as UTF-16 with a byte-order mark.
 
     Raises:
         ValueError: if it is neither, or damaged; the message names the file, and the line.
@@ -31,16 +31,16 @@ def read_text(path: Path) -> str:
 
 
 def read_rows(path: Path, columns: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file, which may be gzipped, each after its file and line.
+    """Yields the rows of a CSV file, which may be gzipped, each after its file and line.
 
     Args:
         path: the file; its first line names the columns.
-        columns: those that it must have.
+        columns: names of the columns that it must have.
 
     Raises:
-        ValueError: if one is missing, or a row has more or fewer values; and as of `read_text`.
+        ValueError: if a column is missing, or a row has more or fewer values; and as in `read_text`.
     """
-    beyond = "\0"  # no column's name
+    beyond = "\0"  # cannot be a column's name
     reader = csv.DictReader(read_text(path).splitlines(), restkey=beyond)
     if missing := sorted(set(columns) - set(reader.fieldnames or ())):
         raise ValueError(f"{path}, line 1: has no column {' and '.join(missing)}, but {reader.fieldnames}.")
@@ -54,5 +54,5 @@ def read_rows(path: Path, columns: Collection[str]) -> Iterator[tuple[str, dict[
 
 
 def read_lines(path: Path) -> list[str]:
-    """Non-empty lines of a text file, without the space around them; see `read_text`."""
+    """Returns the non-empty lines of a text file, without surrounding space; see `read_text`."""
     return [line for raw in read_text(path).splitlines() if (line := raw.strip())]

@@ -1,4 +1,4 @@
-"""A batch's way to the device, with the hooks of data module and module, where no Trainer loop carries it."""
+"""Transfer of a batch to the device with the hooks of data module and module, outside of Trainer loops."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +10,11 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lkd.packages import base_of, overrides
 
 HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-"""Hooks around a batch's way to the device, in their order."""
+"""Hooks around the transfer of a batch to the device, in their order."""
 
 
 def hooks_of(owner: LightningModule | LightningDataModule | None) -> list[str]:
-    """Those of the hooks that a module or a data module has of its own.
+    """Returns the hooks that a module or a data module has of its own.
 
     Example:
         >>> hooks_of(LightningDataModule())
@@ -24,16 +24,16 @@ def hooks_of(owner: LightningModule | LightningDataModule | None) -> list[str]:
 
 
 def through_data(batch: Any, data: LightningDataModule, trainer: Trainer) -> Any:
-    """Carries a batch as far as the data module does: in the Trainer's precision and on its device, through its hooks."""
+    """Applies the data module's part of a transfer: its hooks, the Trainer's precision and device."""
     batch = data.on_before_batch_transfer(trainer.precision_plugin.convert_input(batch), 0)
     batch = data.transfer_batch_to_device(batch, trainer.strategy.root_device, 0)
     return data.on_after_batch_transfer(batch, 0)
 
 
 def through_module(batch: Any, module: LightningModule, trainer: Trainer) -> Any:
-    """Carries a batch the rest of the way: through the hooks of the module that the Trainer's data module leaves to it.
+    """Applies the rest of a transfer: the hooks of the module that the Trainer's data module does not have.
 
-    This is Lightning's own rule: where both have a hook, the data module's runs and the module's does not.
+    This is Lightning's own rule: if both have a hook, only the data module's runs.
     """
     theirs = hooks_of(_data(trainer))
     before, to_device, after = (
@@ -45,14 +45,15 @@ def through_module(batch: Any, module: LightningModule, trainer: Trainer) -> Any
 
 
 def check_hooks(module: LightningModule, trainer: Trainer) -> None:
-    """Refuses hooks that batches of clients would not go through, or in another order than Lightning's.
+    """Refuses hooks that batches of clients would not run through, or in another order than Lightning's.
 
     Args:
-        module: The client's.
-        trainer: The federation's; a data module with `carries_batches` sends its clients' batches through its hooks.
+        module: The client's module.
+        trainer: The federation's Trainer; a data module with `carries_batches` sends its clients' batches
+            through its hooks.
 
     Raises:
-        ValueError: If there are such.
+        ValueError: If there are such hooks.
     """
     data = _data(trainer)
     theirs = hooks_of(data)
@@ -72,7 +73,7 @@ def check_hooks(module: LightningModule, trainer: Trainer) -> None:
 
 @contextmanager
 def stage(trainer: Trainer, name: Literal["training", "validating", "testing"]) -> Iterator[None]:
-    """Within, the Trainer says that it is `training`, `validating` or `testing`, which hooks ask it."""
+    """Makes the Trainer's state `training`, `validating` or `testing` inside the block, for hooks."""
     before = trainer.state.stage
     setattr(trainer, name, True)
     try:

@@ -1,4 +1,4 @@
-"""Which classes a checkpoint may name among its hyperparameters: making them again runs their code."""
+"""Classes that a checkpoint may name among its hyperparameters, since making them again runs their code."""
 
 import importlib
 import importlib.util
@@ -27,20 +27,21 @@ def check(
     option: str = "trust=[{!r}]",
     config: Any = None,
 ) -> None:
-    """Refuses hyperparameters of a file that would run code other than lkd's, torch's and what this process has imported.
+    """Refuses hyperparameters of a file that would run code other than lkd's, torch's and imported code.
 
-    What may be named: modules, optimizers and schedulers of lkd, torch, torchvision, torchmetrics and Lightning; modules
-    of the user's own that are imported already; what the config in hand names; and what `trust` names.
+    A file may name: modules, optimizers and schedulers of lkd, torch, torchvision, torchmetrics and
+    Lightning; the user's own modules that are imported already; what the present config names; and what
+    `trust` names.
 
     Args:
         hyperparameters: Plain data.
         path: The file, for the message.
-        trust: Packages, modules or classes that may be named beside them.
+        trust: Packages, modules or classes that may be named besides.
         option: How the user allows a package, for the message.
         config: Plain data whose names are the user's own.
 
     Raises:
-        ValueError: With the first name that is refused.
+        ValueError: If a name is refused; the message has the first one.
 
     Example:
         >>> check({"optimizer": {"class_path": "torch.optim.SGD"}}, "x.ckpt")
@@ -52,7 +53,7 @@ def check(
     import lkd.modules  # noqa: F401
 
     said = set(_names(config))
-    if isinstance(hyperparameters, dict):  # how a module is made again is Lightning's to check, and it does
+    if isinstance(hyperparameters, dict):  # Lightning itself checks how a module is made again
         hyperparameters = {key: each for key, each in hyperparameters.items() if key != "_instantiator"}
     for name in _names(hyperparameters):
         root = name.partition(".")[0]
@@ -65,10 +66,10 @@ def check(
 
 
 def import_trusted(class_path: str, trust: Sequence[str]) -> None:
-    """Imports the module of a class that the user trusts, so that it is found.
+    """Imports the module of a class that the user trusts, so that it can be found.
 
     Raises:
-        ImportError: If there is none.
+        ImportError: If there is no such module.
     """
     module = class_path.rpartition(".")[0]
     if module not in sys.modules and _is_trusted(class_path, trust):
@@ -80,13 +81,13 @@ def _is_trusted(name: str, trust: Sequence[str]) -> bool:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """What a parser would look up as a class, a function or a config, at any depth and in files that are named."""
+    """Yields what a parser would look up as a class, function or config, at any depth and in named files."""
     if isinstance(value, dict):
         for key, each in value.items():
             if key in ("class_path", "_class_path", "recipe") and isinstance(each, str):
                 yield each
             elif key == "trust" and isinstance(each, list | tuple):
-                yield from map(str, each)  # nobody allows himself
+                yield from map(str, each)  # a file must not allow its own names
             else:
                 yield from _names(each)
     elif isinstance(value, list | tuple):
@@ -100,7 +101,7 @@ def _names(value: Any) -> Iterator[str]:
 
 
 def _looks_like_code(text: str) -> bool:
-    """Whether a text is the dotted name of something that can be called here, or of a module not yet imported."""
+    """Returns whether a text is the dotted name of something callable, or of a module not yet imported."""
     if _DOTTED.fullmatch(text) is None:
         return False
     module, _, name = text.rpartition(".")
@@ -115,7 +116,7 @@ def _looks_like_code(text: str) -> bool:
 
 
 def _file(text: str) -> Any:
-    """What a parser reads from a text that is the path of a file: YAML of a nested object, if it is that."""
+    """Returns what a parser reads from a text that is a file's path: YAML of a nested object."""
     try:
         path = Path(text)
         if not path.is_file() or path.stat().st_size > 1_000_000:
@@ -128,11 +129,11 @@ def _file(text: str) -> Any:
 
 def _is_known(name: str) -> bool:
     module, _, attribute = name.rpartition(".")
-    found = getattr(sys.modules.get(module), attribute, None)  # nothing is imported on the word of a file
+    found = getattr(sys.modules.get(module), attribute, None)  # nothing is imported because a file says so
     where = f"{getattr(found, '__module__', None)}."
     if not isinstance(
         found, type
-    ):  # a function, under its own name and, but for torch's compiled ones, in its own place
+    ):  # a function, under its own name and, except torch's compiled ones, in its own place
         own = module == "torch.nn.functional" or f"{where}{attribute}".startswith(_FUNCTIONS)
         return callable(found) and own and (name.startswith(_FUNCTIONS) or where == "lkd.checkpoints.")
     if where.startswith("lkd."):
@@ -143,6 +144,6 @@ def _is_known(name: str) -> bool:
 
 
 def _is_installed(package: str) -> bool:
-    """Whether a package came from elsewhere: its classes may read files and addresses that they are given."""
+    """Returns whether a package is installed, whose classes may read files, and not the user's own."""
     file = getattr(sys.modules.get(package), "__file__", None) or ""
     return any(folder in file for folder in ("site-packages", "dist-packages"))

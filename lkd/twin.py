@@ -1,4 +1,4 @@
-"""`SupervisedTwin`: the same student trained on labels, beside a run in which a teacher takes their place."""
+"""`SupervisedTwin`: the same student trained on labels, beside a run taught by a teacher."""
 
 import logging
 import shutil
@@ -15,19 +15,19 @@ log = logging.getLogger(__name__)
 
 
 class SupervisedTwin(Callback):
-    """Trains a run's twin before the run itself: the same configuration without the distillation, on labelled data.
+    """Callback that trains a run's twin before the run itself: the same student, on labeled data alone.
 
-    The twin is a process of its own. It writes to `twin/` in the run's folder, where `DetectionReport` finds its figures, and
-    its configuration is `twin.yaml` there. Nothing of it enters the run. A run that goes on takes the twin that was trained
-    before, if it is of the same configuration.
+    The twin is a process of its own. It writes to `twin/` in the run's folder, where `DetectionReport` finds
+    its figures, and its configuration is `twin.yaml` there. It does not affect the run. A resumed run takes
+    the twin that was trained before, if it has the same configuration.
 
     Raises:
-        ValueError: If the run distils nothing, or logs nowhere.
+        ValueError: If the run has no distillation, or logs nowhere.
         RuntimeError: If the twin's run fails.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Looks whether there can be a twin, before a teacher is trained."""
+        """Checks that there can be a twin, before a teacher is trained."""
         if stage == "fit" and not trainer.loggers and not cast(Any, trainer).fast_dev_run:
             raise ValueError(
                 "supervised_twin=true writes into the run's folder, and there is none with "
@@ -35,7 +35,7 @@ class SupervisedTwin(Callback):
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Trains it."""
+        """Trains the twin, or takes the one that exists."""
         run = trainer.log_dir  # on every rank: it is broadcast
         if trainer.is_global_zero and run is not None and not cast(Any, trainer).fast_dev_run:
             config = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
@@ -58,7 +58,7 @@ def _train(path: Path, run: Path) -> None:
 
 
 def _trained(checkpoint: Any, twin: dict[str, Any]) -> Path | None:
-    """The folder of a twin of the same configuration, by the run that goes on; None if there is no whole one."""
+    """Returns the folder of the resumed run's twin, if it is complete and equally configured, or None."""
     if checkpoint is None:
         return None
     for run in Path(checkpoint).absolute().parents[:2]:
@@ -74,14 +74,14 @@ def _without_folder(twin: dict[str, Any]) -> dict[str, Any]:
 
 
 def twin_of(config: dict[str, Any], run: str) -> dict[str, Any]:
-    """The twin's configuration.
+    """Makes the twin's configuration.
 
     Args:
-        config: That of the run, complete.
+        config: The complete configuration of the run.
         run: The run's folder.
 
     Raises:
-        ValueError: If the run distils nothing.
+        ValueError: If the run has no distillation.
     """
     if not config.get("distillation"):
         raise ValueError(
@@ -101,7 +101,7 @@ def twin_of(config: dict[str, Any], run: str) -> dict[str, Any]:
 
 
 def _elsewhere(callback: dict[str, Any]) -> dict[str, Any]:
-    """A callback that writes into its own run, and measures no start, which is that of the run."""
+    """Makes a callback write into its own run, and not measure the start, which is that of the run."""
     given = callback.get("init_args") or {}
     return {
         **callback,
@@ -110,7 +110,7 @@ def _elsewhere(callback: dict[str, Any]) -> dict[str, Any]:
 
 
 def _labeled(data: Any) -> Any:
-    """A data module's configuration, with labels."""
+    """Returns a data module's configuration, with labels."""
     if not isinstance(data, dict):
         return data
     return {k: False if k == "unlabeled" else _labeled(v) for k, v in data.items()}

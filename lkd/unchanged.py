@@ -1,4 +1,4 @@
-"""Runs a module without a trace: buffers, plain attributes and random state are afterwards as they were."""
+"""Runs a module without a trace: buffers, plain attributes and random state are restored afterward."""
 
 import collections
 import contextlib
@@ -27,20 +27,22 @@ HELD = (
     collections.defaultdict,
     collections.Counter,
 )
-"""Collections whose entries are put back, and what is in these, too."""
+"""Collections whose entries are put back, with the contents of these."""
 DRAWS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 """Generators of random numbers."""
 LARGE = 2**28
-"""Bytes from which on a tensor or an array is taken for data, of which no copy is made."""
+"""Bytes from which a tensor or array counts as data, and is not copied."""
 
 
 @contextlib.contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
-    """Takes back what a forward changes: batch statistics, counters, collections, arrays, draws; gradients are not looked at.
+    """Undoes what a forward changes: batch statistics, counters, collections, arrays, draws.
 
-    Attributes of the module and its submodules are put back: collections with all that is in them, tensors and arrays below
-    256 MiB, and random generators. Other objects are not looked into. What cannot be put back is told: iterators, and larger
-    tensors that have been changed.
+    Gradients are ignored.
+
+    Attributes of the module and its submodules are put back: collections with all their contents, tensors and
+    arrays below 256 MiB, and random generators. Other objects are ignored. A warning names what cannot be put
+    back: iterators, and larger tensors that have changed.
 
     Args:
         module: The module; its parameters must not change inside.
@@ -78,9 +80,10 @@ def unchanged(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unopened(data: Any) -> Iterator[None]:
-    """Gives a data set, and those inside, their attributes and generators back after a look at samples.
+    """Restores the attributes and generators of a data set, and of those inside it, after a look at samples.
 
-    A file that is opened with the first sample would else be one for all workers that are forked later, whose reads mix.
+    Otherwise a file that is opened with the first sample would be shared by all workers that are forked
+    later, and their reads would mix.
 
     Args:
         data: The data set.
@@ -124,7 +127,7 @@ def _restore(now: dict[str, Any], kept: dict[str, tuple[Any, Callable[[], Any] |
 
 
 def _back(value: Any, seen: set[int]) -> Callable[[], Any] | None:
-    """What puts the content of a value back; None for one that has none, or is known already."""
+    """Returns a function that restores a value's content, or None if it has none, or is known already."""
     if id(value) in seen:
         return None
     seen.add(id(value))
@@ -141,7 +144,7 @@ def _back(value: Any, seen: set[int]) -> Callable[[], Any] | None:
         state = value.get_state()
         return lambda: value.set_state(state)
     if isinstance(value, np.random.Generator):
-        drawn = value.bit_generator.state  # a copy
+        drawn = value.bit_generator.state  # a copy already
         return lambda: setattr(value.bit_generator, "state", drawn)
     if isinstance(value, np.random.RandomState):
         numbers = value.get_state()

@@ -1,4 +1,4 @@
-"""What verbs beside Lightning's own have in common: they read the configuration of a `fit`, and train nothing."""
+"""The base of verbs besides Lightning's own: they read the configuration of a `fit`, and train nothing."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -12,15 +12,18 @@ from lkd.parser import Parser
 
 
 class Verb(CLI):
-    """Reads the configuration of a `fit` whole, and makes its data alone. A subclass adds its options."""
+    """Verb that reads the whole configuration of a `fit`, and makes its data alone.
+
+    A subclass adds its options.
+    """
 
     @classmethod
     def parsed(cls, name: str, description: str | None, args: list[str], seeded: bool = False) -> Self:
-        """Reads the arguments.
+        """Reads the arguments, and makes the verb.
 
         Args:
-            name: Of the verb.
-            description: For its help.
+            name: Name of the verb.
+            description: Description for its help.
             args: Options of a `fit`, and those of the verb.
             seeded: Whether the global generators are seeded, as for a `fit`.
         """
@@ -44,15 +47,15 @@ class Verb(CLI):
         parser.add_method_arguments(Trainer, "fit", skip=skip)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """As Lightning's, without its warning of arguments that do not come from the process."""
+        """Parses the arguments without Lightning's warning if they do not come from the process."""
         self.config = parser.parse_args(args)
 
     def instantiate_classes(self) -> None:
-        """Makes the data."""
+        """Makes the data module alone."""
         self.datamodule = self.make_data()
 
     def make_model(self) -> LightningModule:
-        """The model of the configuration, without a Trainer."""
+        """Makes the model of the configuration, without a Trainer."""
         parser = Parser()
         parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
         model: LightningModule = parser.instantiate(Namespace(model=self.config["model"].clone()))["model"]
@@ -60,7 +63,7 @@ class Verb(CLI):
 
     @property
     def name(self) -> str:
-        """Of the run: the first logger's, or the configuration file's."""
+        """Name of the run: the first logger's, or the configuration file's."""
         loggers = self.config["trainer"]["logger"]
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             if isinstance(logger, Namespace) and (name := logger.get("init_args", {}).get("name")):
@@ -72,7 +75,7 @@ class CheckpointVerb(Verb):
     """A verb that takes the model of a checkpoint, which `make_model` makes without its weights."""
 
     def _parse_ckpt_path(self) -> None:
-        """Takes the model's hyper-parameters from the checkpoint, over the configuration, as Lightning's verbs do."""
+        """Takes the model's hyperparameters from the checkpoint, as Lightning's verbs do."""
         path = self.config["ckpt_path"]
         if path is None or not Path(path).is_file():
             raise FileNotFoundError(
@@ -83,13 +86,11 @@ class CheckpointVerb(Verb):
         there, here = found.pop("_class_path", None), self.config["model"]["class_path"]
         if there is None:
             return
-        if (
-            there.rpartition(".")[2] == here.rpartition(".")[2]
-        ):  # another class is refused in a sentence later
+        if there.rpartition(".")[2] == here.rpartition(".")[2]:  # another class gets its own message later
             model = {"class_path": here, "dict_kwargs": found}
             self.config = self.parser.parse_object({"model": model}, self.config)
 
     def instantiate_classes(self) -> None:
-        """Makes data and model."""
+        """Makes the data module and the model."""
         super().instantiate_classes()
         self.model = self.make_model()

@@ -1,4 +1,7 @@
-"""Whether W&B can be used here: an account, and a way to it. Without either a run is offline, instead of asking or waiting."""
+"""Whether W&B can be used here: an account, and a connection.
+
+Without them a run is offline, and does not wait.
+"""
 
 import logging
 import netrc
@@ -13,7 +16,7 @@ _ASKED = 5.0  # seconds; W&B itself gives up after some minutes, with a tracebac
 
 
 def has_account() -> bool:
-    """Whether W&B knows who we are: an API key in the environment or in the netrc file."""
+    """Returns whether W&B has an API key, in the environment or in the netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
@@ -28,7 +31,7 @@ def has_account() -> bool:
 def _netrc_files() -> list[Path]:
     try:
         return [Path.home() / ".netrc", Path.home() / "_netrc"]
-    except RuntimeError:  # a container whose user has no home
+    except RuntimeError:  # a container's user may have no home
         return []
 
 
@@ -38,10 +41,10 @@ def _address() -> tuple[str, int]:
 
 
 def go_offline_if_unreachable() -> None:
-    """Lets W&B run offline, with a word, where its server does not answer."""
+    """Makes W&B run offline, with a notice, if its server does not answer."""
     if (
         "WANDB_MODE" in os.environ or urllib.request.getproxies()
-    ):  # through a proxy there is nothing to be seen from here
+    ):  # behind a proxy the server cannot be tested from here
         return
     host, port = _address()
     try:

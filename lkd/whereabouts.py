@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 def keep_last(trainer: Trainer) -> None:
-    """Has a run keep `last.ckpt`, too: a link where a `ModelCheckpoint` saves the last anyway, else a file beside the best.
+    """Makes a run keep `last.ckpt`, too: a link if a `ModelCheckpoint` saves the last anyway, else a file.
 
-    Where one says `save_last`, or saves somewhere that has no links, nothing is changed.
+    If one has `save_last`, or saves to a place without links, nothing is changed.
     """
     found = _checkpoints(trainer)
     where = [c.dirpath for c in found] + [logger.save_dir for logger in trainer.loggers]
@@ -28,7 +28,7 @@ def keep_last(trainer: Trainer) -> None:
         callback.save_last = "link"
     if (
         found and not plain
-    ):  # one with a monitor saves nothing, as last either, where the epoch is none of the best
+    ):  # one with a monitor saves nothing, not even the last, if the epoch is not among the best
         last = ModelCheckpoint(found[0].dirpath, "last", enable_version_counter=False)
         cast(Any, trainer).callbacks.append(last)
 
@@ -37,8 +37,8 @@ def tell(trainer: Trainer, next_command: str | None = None) -> None:
     """Prints where a run has written, with links `best.ckpt` beside its checkpoints.
 
     Args:
-        trainer: That has run.
-        next_command: With the name of a checkpoint to come behind it; None prints none.
+        trainer: Trainer that has run.
+        next_command: Command that the name of a checkpoint is appended to; None prints none.
     """
     run = trainer.log_dir  # on every rank: it is broadcast
     if not trainer.is_global_zero or cast(Any, trainer).fast_dev_run:
@@ -50,7 +50,7 @@ def tell(trainer: Trainer, next_command: str | None = None) -> None:
             last = callback.last_model_path or ("" if callback.monitor else callback.best_model_path)
             if Path(last).is_file():
                 lines.append(f"  last checkpoint: {_short(last)}")
-        # without a monitor "best" is the last that was saved
+        # without a monitor, "best" is the last one that was saved
         saved.sort(key=lambda callback: callback.monitor is None)
         if saved:
             best = link_best(Path(saved[0].best_model_path))
@@ -65,14 +65,14 @@ def tell(trainer: Trainer, next_command: str | None = None) -> None:
 
 
 def predictions(trainer: Trainer) -> Path:
-    """Where the predictions of a run go: `predict` beside the versions of its first logger, or in its root without one."""
+    """Returns the folder for predictions: `predict` beside its first logger's versions, or in its root."""
     logger = next(iter(trainer.loggers), None)
     root = Path((logger and logger.save_dir) or trainer.default_root_dir)
     return root / str((logger and logger.name) or "") / "predict"
 
 
 def link_best(path: Path) -> Path:
-    """Makes `best.ckpt` beside a checkpoint point to it; a file of that name that is no link is left as it is.
+    """Makes `best.ckpt` beside a checkpoint a link to it; a file of that name that is no link stays.
 
     Returns:
         The link, or the checkpoint itself.
@@ -83,13 +83,18 @@ def link_best(path: Path) -> Path:
     link.unlink(missing_ok=True)
     try:
         link.symlink_to(path.name)
-    except OSError:  # Windows lets not everybody make links
+    except OSError:  # Windows does not let everybody make links
         shutil.copy(path, link)
     return link
 
 
 def command(subcommand: str, given: Sequence[str], without: Sequence[str] = ("--ckpt_path",)) -> str:
-    """The same command line with another subcommand, and without some options.
+    """Returns the same command line with another subcommand, and without some options.
+
+    Args:
+        subcommand: The other subcommand.
+        given: Arguments of the command line, with the first subcommand.
+        without: Options that are left out.
 
     Example:
         >>> command("test", ["fit", "--config", "a.yaml", "--ckpt_path", "b.ckpt", "--seed_everything=1"]).split(" test ")[1]
@@ -107,7 +112,7 @@ def command(subcommand: str, given: Sequence[str], without: Sequence[str] = ("--
 
 
 def earlier(trainer: Any) -> Path | None:
-    """The newest best or last checkpoint that runs of a configuration have left.
+    """Returns the newest best or last checkpoint that runs of a configuration have left.
 
     Args:
         trainer: The `trainer` section of the configuration.
@@ -135,6 +140,6 @@ def _checkpoints(trainer: Trainer) -> list[ModelCheckpoint]:
 
 
 def _short(path: str | Path) -> str:
-    """From here, if it is below here."""
+    """Returns a path relative to the working directory, if it is below it."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

@@ -1,4 +1,4 @@
-"""The base of classification data: a subclass fills `datasets`, the loaders are here."""
+"""The base of classification data: a subclass fills `datasets`, and this class makes the loaders."""
 
 from typing import Any
 
@@ -29,10 +29,10 @@ class ClassificationDataModule(LightningDataModule):
         fractions: shares (train, val, test); a val share of 0 omits validation.
         batch_size: samples in a batch.
         num_workers: processes that load samples.
-        seed: the order of training depends on (seed, epoch) only.
+        seed: the order of the training samples depends on (seed, epoch) only.
 
     Raises:
-        ValueError: for fractions that are no three shares of sum 1, or an empty split where one is asked for.
+        ValueError: unless the fractions are three shares of sum 1, or if a split with a share is empty.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ClassificationDataModule(LightningDataModule):
         return found
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches, shared out over the ranks."""
+        """Returns shuffled batches, shared out over the ranks."""
         sampler = IndexBatchSampler(
             [range(len(self._filled("train")))],
             self.batch_size,
@@ -79,15 +79,15 @@ class ClassificationDataModule(LightningDataModule):
         return self._loader("train", sampler=sampler, batch_size=None, collate_fn=tuple)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Validation samples in order; an empty list if the share is 0."""
+        """Returns validation samples in order; an empty list if the share is 0."""
         if self.fractions[1] == 0:
             return []
         return self._loader("val", batch_size=self.batch_size, collate_fn=collate_pair)
 
     def test_dataloader(self) -> DataLoader:
-        """Test samples in order."""
+        """Returns the test samples in order."""
         return self._loader("test", batch_size=self.batch_size, collate_fn=collate_pair)
 
     def predict_dataloader(self) -> DataLoader:
-        """The test samples; a module that predicts does not look at y."""
+        """Returns the test samples; a module that predicts ignores y."""
         return self.test_dataloader()

@@ -29,22 +29,22 @@ SMALL = 2048  # bytes: an all-black 150x150 JPEG has about 1,000, nearly all oth
 
 
 class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Loads patches from disk: an index gives (x (3, S, S), y ()), a list of indices a batch."""
+    """Patches read from disk: an index gives (x (3, S, S), y ()), a list of indices gives a batch."""
 
     def __init__(self, folder: Path, patches: Sequence[Patch], size: int, whole_days: bool = False) -> None:
         self.folder, self.patches, self.size, self.whole_days = folder, list(patches), size, whole_days
 
     @property
     def columns(self) -> dict[str, list[Any]]:
-        """See `patch_columns`."""
+        """What is known of each patch, by name: the columns of `patch_columns`."""
         return patch_columns(self.patches, self.whole_days)
 
     def __len__(self) -> int:
-        """Number of patches."""
+        """Returns the number of patches."""
         return len(self.patches)
 
     def __getitem__(self, index: int | list[int]) -> tuple[Tensor, Tensor]:
-        """One sample or one batch."""
+        """Returns one sample for an index, or one batch for a list."""
         if isinstance(index, list):
             xs, ys = zip(*(self[one] for one in index), strict=True)
             return torch.stack(xs), torch.stack(ys)
@@ -54,9 +54,12 @@ class PatchDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def is_black(path: Path) -> bool:
-    """Whether a patch is all black; the archives hold some (39 are reported), with labels that contradict."""
+    """Returns whether a patch is all black.
+
+    The archives hold some (39 are reported) with contradicting labels.
+    """
     try:
-        if path.stat().st_size > SMALL:  # spares opening 145,000 files
+        if path.stat().st_size > SMALL:  # saves opening 145,000 files
             return False
     except FileNotFoundError as error:
         raise FileNotFoundError(
@@ -68,10 +71,11 @@ def is_black(path: Path) -> bool:
 class CNRParkPatches(ClassificationDataModule):
     """Batches (x, y): x float (B, 3, S, S) in [0, 1], y int64 (B,), 0 free and 1 busy.
 
-    With `modalities` x is a dict of them (see `lkd.datamodules.modalities.patch_modalities.ModalPatches`), as multimodal clients take
-    it. Time alone tells something of occupancy, so then split by day, and look at what "context" alone gives (it needs the list
-    of labels and no picture, so that black patches stay). Split by day, the column "group" is the day: neither a public share nor
-    a client's own split parts one.
+    With `modalities`, x is a dict of them, as multimodal clients take it (see
+    `lkd.datamodules.modalities.patch_modalities.ModalPatches`). "context" alone needs the list of labels and
+    no pictures, so black patches stay. The time of day alone predicts occupancy to some degree, so split by
+    day in that case and compare with a model of "context" alone. When split by day, the column "group" is the
+    day, which neither a public share nor a client's own split divides.
 
     Args:
         root: folder that holds `PATCHES/` and the lists of labels.
@@ -79,13 +83,14 @@ class CNRParkPatches(ClassificationDataModule):
         test_cameras: cameras to test on; `None` for the same.
         weathers: "sunny", "overcast", "rainy"; `None` for all.
         days: dates or ranges, see `select`; `None` for all.
-        split: "by_time" takes `fractions` of every camera's times; "by_day" of the days, the same for all cameras;
-            "official" the data set's lists train, val, test.
-        exclude_shared_slots: leave out of the test what another training camera looks at: 114 of the 164
+        split: "by_time" takes `fractions` of every camera's times; "by_day" takes `fractions` of the days,
+            the same for all cameras; "official" takes the data set's lists train, val, test.
+        exclude_shared_slots: leave out of the test data what another training camera looks at: 114 of the 164
             slots are seen by several cameras, so a test on another camera may show cars that were trained on.
         patch_size: side S in pixels.
         download: fetch what is missing.
-        modalities: of "rgb", "gray", "thermal", "depth" (which drawn worlds have) and "context"; `None` for plain pictures.
+        modalities: of "rgb", "gray", "thermal", "depth" (which drawn worlds have) and "context"; `None` for
+            plain pictures.
         gray_size: side of "gray" in pixels.
         context: fields of "context": "weather", "hour", "weekday", "camera"; `None` for all.
         keep_in_memory: read every picture once (with `modalities`; in each worker).
@@ -135,7 +140,7 @@ class CNRParkPatches(ClassificationDataModule):
             require(self.root, LABEL_FILES, REMOTES["labels"], self.download)
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the lists, selects, splits, and drops black patches and leaking slots, which are counted."""
+        """Reads the lists, selects and splits, and drops black patches and leaking slots, which it counts."""
         if self.split == "official":
             parts = Splits(*(self._read(official_list(part)) for part in Splits._fields))
         else:
@@ -177,12 +182,12 @@ class CNRParkPatches(ClassificationDataModule):
 
     @property
     def _pictures(self) -> bool:
-        """Whether any picture is asked for."""
+        """Whether any of the modalities needs a picture."""
         return self.modalities != ["context"]
 
     @property
     def folder(self) -> Path:
-        """The folder PATCHES, which some archives nest."""
+        """Folder PATCHES, which some archives nest in another."""
         if not (found := find(self.root, ["PATCHES"])):
             raise FileNotFoundError(f"{self.root} has no folder PATCHES: put the unpacked patches there.")
         return found[0]

@@ -12,8 +12,8 @@ from lkd.datamodules.classification.classification_datamodule import Classificat
 class Digits(ClassificationDataModule):
     """Batches (x, y): x float (B, 1, 8, 8) in [0, 1], y int64 (B,) in 0..9.
 
-    Every split has every digit in proportion.
-    Arguments as of `ClassificationDataModule`; the seed also decides the split.
+    Every split has every digit in proportion. Arguments are those of `ClassificationDataModule`; the seed
+    also decides the split.
 
     Example:
         >>> data = Digits(batch_size=64)

@@ -1,4 +1,4 @@
-"""The base of image classification: normalisation, augmentation, a validation share."""
+"""The base of image classification: normalization, augmentation, a validation share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,22 +13,25 @@ from lkd.datamodules.samples.samplers import CameraBatchSampler, IndexBatchSampl
 
 
 class ImageDataModule(ClassificationDataModule):
-    """What image sets share: normalisation, augmentation, a validation share. A subclass fills `datasets`.
+    """Normalization, augmentation and a validation share for image sets. A subclass fills `datasets`.
 
     Args:
         val: share of the training images held out for validation, by the seed; 0 omits validation.
-        mean: of every channel, of pixels in [0, 1], as subtracted; default none, so that x is in [0, 1].
-        std: of every channel, as divided by; default none.
-        padding: pixels of black around a training image, out of which a crop of its size is taken. CIFAR's
-            standard is 4.
+        mean: mean of every channel, of pixels in [0, 1], which is subtracted; default none, so that x is in
+            [0, 1].
+        std: deviation of every channel, which is divided by; default none.
+        padding: pixels of black around a training image; a crop of the image's size is taken out of it.
+            CIFAR's standard is 4.
         flip: chance that a training image is mirrored. CIFAR's standard is 0.5.
         batch_size: samples in a batch.
         num_workers: processes that load samples.
-        seed: of the held-out share, the order and the augmentation, which depends on (seed, epoch, image) only.
-        views_per_image: number of augmented views of a training image, which come again, so that a `CachedTeacher` finds its answers to them;
-            `None` draws a new one in every epoch.
-        numbered: training batches are `(x, y, numbers)` with numbers (B, 2) int64, the label and the number of the image
-            among the training images, for a loss with a memory of every sample (`lkd.losses.CRD`, `label_key: 2`).
+        seed: seed of the held-out share, the order and the augmentation, which depends on (seed, epoch,
+            image) only.
+        views_per_image: number of augmented views of a training image, which repeat, so that a
+            `CachedTeacher` finds its answers to them; `None` draws a new view in every epoch.
+        numbered: training batches are `(x, y, numbers)` with numbers (B, 2) int64, the label and the number
+            of the image among the training images, for a loss with a memory of every sample
+            (`lkd.losses.CRD`, `label_key: 2`).
 
     Raises:
         ValueError: for a number out of its range.
@@ -68,13 +71,16 @@ class ImageDataModule(ClassificationDataModule):
         )
 
     def _hold_out(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to train on and rows to validate on, both in order."""
+        """Returns rows to train on and rows to validate on, both in order."""
         shuffled = np.random.default_rng([self.seed, len(rows)]).permutation(rows)
         count = max(1, round(self.val * len(rows))) if self.val else 0
         return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches, shared out over the ranks; their keys say from which epoch a view is."""
+        """Returns shuffled batches, shared out over the ranks.
+
+        The keys of samples carry the epoch of their views.
+        """
         dataset = self._filled("train")
         sampler = CameraBatchSampler if dataset.augmented else IndexBatchSampler
         batches = sampler(
@@ -88,7 +94,7 @@ class ImageDataModule(ClassificationDataModule):
         return self._loader("train", sampler=batches, batch_size=None, collate_fn=tuple)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Validation images in order; an empty list if there are none."""
+        """Returns validation images in order; an empty list if there are none."""
         held_out: Any = self.datasets["val"]  # torch's class has no length
         return super().val_dataloader() if len(held_out) else []
 

@@ -15,15 +15,15 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def uniforms(seed: int, keys: Sequence[Sequence[int]] | np.ndarray, count: int) -> np.ndarray:
-    """Random numbers (B, count) in [0, 1) for B keys at once, each a function of (seed, key) alone.
+    """Returns random numbers (B, count) in [0, 1) for B keys at once, each a function of (seed, key) alone.
 
-    The counter-based SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a generator an image would take longer than
-    the crop that it decides.
+    Uses the counter-based SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): making a generator for each image
+    would take longer than the crop itself.
 
     Args:
-        seed: not negative.
-        keys: the same number of integers for each, not negative, such as epoch, lap and item of an image.
-        count: numbers for each.
+        seed: seed, not negative.
+        keys: as many integers for each, not negative, such as epoch, lap and item of an image.
+        count: numbers for each key.
 
     Example:
         >>> uniforms(0, [Key(3, 0, 7), Key(3, 0, 8)], 2).round(3)
@@ -37,7 +37,7 @@ def uniforms(seed: int, keys: Sequence[Sequence[int]] | np.ndarray, count: int) 
 
 
 def _mix(state: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser, on uint64."""
+    """Returns the mixed bits of uint64 states, by the finalizer of SplitMix64."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
@@ -48,12 +48,12 @@ def crop_and_flip(pixels: Tensor, numbers: np.ndarray, padding: int, flip: float
 
     Args:
         pixels: (B, C, H, W).
-        numbers: (B, 3) in [0, 1): for top, left and flip of each.
-        padding: on every side; the crop has the size of the image.
-        flip: share of the images that is mirrored left to right.
+        numbers: (B, 3) in [0, 1), which decide top, left and flip of each image.
+        padding: pixels on every side; the crop has the size of the image.
+        flip: share of the images that are mirrored left to right.
 
     Returns:
-        (B, C, H, W), new.
+        A new tensor (B, C, H, W).
 
     Example:
         >>> picture = torch.tensor([[[[1, 2, 3]]]])
@@ -77,12 +77,13 @@ class ImageSet(Dataset[tuple[Tensor, ...]]):
         images: uint8 images (C, H, W), all of one size: a tensor (N, C, H, W), or any sequence.
         labels: (N,) int64.
         rows: which of them this set holds; `None` for all.
-        mean: of every channel, of pixels in [0, 1]; subtracted.
-        std: of every channel; divided by.
+        mean: mean of every channel, of pixels in [0, 1]; subtracted.
+        std: deviation of every channel; divided by.
         padding: pixels around the image out of which a crop is taken.
         flip: chance of a mirrored view.
-        seed: of the views, not negative.
-        numbered: whether samples have a third entry (2,) int64, the label and the sample's number in this set.
+        seed: seed of the views, not negative.
+        numbered: whether samples have a third entry (2,) int64, the label and the sample's number in this
+            set.
 
     Attributes:
         columns: the label of every sample, for partitions.
@@ -114,7 +115,7 @@ class ImageSet(Dataset[tuple[Tensor, ...]]):
         self.padding, self.flip, self.seed = padding, flip, seed
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(self.rows)
 
     @property
@@ -130,7 +131,7 @@ class ImageSet(Dataset[tuple[Tensor, ...]]):
         return twin
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
-        """One sample or one batch."""
+        """Returns one sample for an index, or one batch for a list."""
         if not isinstance(index, list):
             return tuple(entry[0] for entry in self[[index]])
         keyed = isinstance(index[0], Key)

@@ -18,8 +18,9 @@ LIMIT = 8 << 30  # bytes of images that are taken into memory
 class ImageFolderData(ImageDataModule):
     """Images in class folders, on disk or in a tar that stays packed: `[train|val|test]/<class>/<image>`.
 
-    With a folder `val` that is the validation set, else the share `val` of the training images; with a folder
-    `test` that is the test set, else the share `test`. Without such folders all images are split by these shares.
+    The validation set is the folder `val` or, without one, the share `val` of the training images. The test
+    set is the folder `test` or, without one, the share `test`. Without any such folder, these shares split
+    all images.
 
     Args:
         root: folder, or tar (not compressed) of it.
@@ -30,8 +31,8 @@ class ImageFolderData(ImageDataModule):
 
     Raises:
         FileNotFoundError: if there is no such folder or tar, or no image in it.
-        ValueError: for images of several sizes without `image_size`, a test class that is not trained, or more
-            images than memory should hold.
+        ValueError: for images of several sizes without `image_size`, a test class that is not trained, or
+            more images than memory should hold.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class ImageFolderData(ImageDataModule):
             self._fill(part, images, labels, held)
 
     def _split(self, parts: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows of train, val and test."""
+        """Returns the rows of train, val and test."""
         rows = {name: np.flatnonzero(parts == name) for name in ("train", "val", "test")}
         if len(loose := np.flatnonzero(parts == "")):
             if len(loose) < len(parts):
@@ -88,7 +89,7 @@ class ImageFolderData(ImageDataModule):
 
 
 def _in_memory(files: ImageFiles) -> Tensor:
-    """All images (N, 3, H, W) uint8."""
+    """Returns all images as (N, 3, H, W) uint8."""
     first = files[0]
     if (size := first.nbytes * len(files)) > LIMIT:
         raise ValueError(

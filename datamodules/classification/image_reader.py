@@ -16,26 +16,26 @@ from lkd.picture_files import is_hidden, walk
 
 
 class ImageFiles(Sequence[Tensor]):
-    """The images below a folder or in a tar, in order of their paths; each is decoded when it is asked for.
+    """Images below a folder or in a tar, in order of their paths; each is decoded when it is asked for.
 
-    The class of an image is the name of its folder; `train/`, `val/` (or `valid/`) and `test/` above that folder, at any
-    depth, say to which part it belongs. Hidden files are passed over. A tar is opened for every read, so it can be read
-    by many workers at once.
+    The class of an image is the name of its folder; `train/`, `val/` (or `valid/`) and `test/` above that
+    folder, at any depth, say which part it belongs to. Hidden files are skipped. A tar is opened for every
+    read, so that many workers can read it at once.
 
     Args:
         root: folder or tar.
         image_size: images are resized to this square, in pixels; `None` if they all have one size.
-        left_out: counts files in class folders that are no images.
+        left_out: counter of files in class folders that are no images.
 
     Raises:
         FileNotFoundError: if there is no such folder or file, or no image in class folders.
-        ValueError: for a compressed tar, for two class folders of one name in different folders, and when an image is
-            damaged.
+        ValueError: for a compressed tar, for two class folders of one name in different folders, and when an
+            image is damaged.
     """
 
     def __init__(self, root: Path, image_size: int | None = None, left_out: LeftOut | None = None) -> None:
         self.root, self.image_size = root, image_size
-        self.places: dict[str, tuple[int, int]] = {}  # in a tar: where an image begins, and its bytes
+        self.places: dict[str, tuple[int, int]] = {}  # in a tar: where an image begins, and its size
         if root.is_dir():
             names = [path.relative_to(root).as_posix() for path in walk(root)]
         elif root.is_file():
@@ -54,11 +54,11 @@ class ImageFiles(Sequence[Tensor]):
         self._check_classes()
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
-        """One image (3, H, W) uint8, RGB."""
+        """Returns one image (3, H, W) uint8, RGB."""
         path = self.paths[index]
         name = f"{path} in {self.root}"
         if self.places:
@@ -95,7 +95,7 @@ class ImageFiles(Sequence[Tensor]):
         )
 
     def _check_classes(self) -> None:
-        """Refuses class folders of one name in different folders below their part: a name is a class."""
+        """Refuses class folders of one name in different places of a part, since the name is the class."""
         folders: dict[str, PurePosixPath] = {}
         for path in self.paths:
             folder = PurePosixPath(*path.parts[_part(path) : -1])
@@ -107,15 +107,16 @@ class ImageFiles(Sequence[Tensor]):
 
 
 def _part(path: PurePosixPath) -> int:
-    """Where in a path the part's folder ends; 0 if there is none."""
+    """Returns where in a path the part's folder ends; 0 if there is none."""
     return max((place for place, name in enumerate(path.parts[:-2], 1) if name in PARTS), default=0)
 
 
 def members(tar: Path) -> dict[str, tuple[int, int]]:
-    """Files in a tar: name -> (where its bytes begin, how many there are).
+    """Lists the files in a tar: name -> (where its bytes begin, how many there are).
 
     Raises:
-        ValueError: if it is no tar, or a compressed one, in which a file cannot be found without reading all before it.
+        ValueError: if it is no tar, or a compressed one, since finding a file in it means reading all before
+            it.
     """
     try:
         with tarfile.open(tar, "r:") as packed:

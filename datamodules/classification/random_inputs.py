@@ -1,4 +1,4 @@
-"""Noise: inputs that nobody had to collect, as public data of a federation."""
+"""Noise: inputs that nobody has to collect, as public data of a federation."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,16 @@ from lkd.checks import expect
 class Noise(LightningDataModule):
     """Batches [x], x float32 (B, *shape) of independent numbers ~ N(0, 1) or U[low, high); no labels.
 
-    N(0, 1) has the moments of inputs that were normalised, U[0, 1) the range of images that were not. Made for
-    `FederatedDataModule(public=Noise(...))`, where distillation needs inputs but no labels. The samples are held
-    in memory, 4 bytes a number; the first of them do not depend on how many there are.
+    N(0, 1) has the moments of normalized inputs, U[0, 1) the range of images that are not normalized. Made
+    for `FederatedDataModule(public=Noise(...))`, where distillation needs inputs but no labels. The samples
+    are held in memory, 4 bytes a number. The first samples do not depend on how many there are.
 
     Args:
-        shape: of one sample, such as [3, 32, 32].
-        samples: how many. Default 1,000.
+        shape: shape of one sample, such as [3, 32, 32].
+        samples: number of samples. Default 1,000.
         uniform: (low, high) for U[low, high); `None` for N(0, 1).
         batch_size: samples in a batch. Default 32.
-        seed: of the numbers.
+        seed: seed of the numbers.
 
     Raises:
         ValueError: for numbers out of range.
@@ -54,7 +54,7 @@ class Noise(LightningDataModule):
         self.batch_size, self.seed = batch_size, seed
 
     def setup(self, stage: str | None = None) -> None:
-        """Draws the samples."""
+        """Draws all samples into memory."""
         rng, size = np.random.default_rng(self.seed), (self.samples, *self.shape)
         if self.uniform is None:
             x = rng.standard_normal(size, dtype=np.float32)
@@ -64,5 +64,5 @@ class Noise(LightningDataModule):
         self.dataset = TensorDataset(torch.from_numpy(x))
 
     def train_dataloader(self) -> DataLoader:
-        """All samples, in order."""
+        """Returns all samples, in order."""
         return DataLoader(self.dataset, batch_size=self.batch_size)

@@ -1,4 +1,4 @@
-"""Synthetic(alpha, beta): the heterogeneous softmax-regression task on which FedProx and FedNova were measured."""
+"""Synthetic(alpha, beta): the heterogeneous softmax-regression task of FedProx and FedNova."""
 
 from typing import Any
 
@@ -13,25 +13,26 @@ FEATURES, CLASSES = 60, 10
 
 
 class Synthetic(ClassificationDataModule):
-    """Batches (x, y): x float (B, 60), y int64 (B,) in 0..9; partition by `Natural("client")`.
+    """Batches (x, y): x float (B, 60), y int64 (B,) in 0..9; partition them by `Natural("client")`.
 
     Client i has int(LogNormal(4, 2)) + 50 samples and, with u_i ~ N(0, alpha) and B_i ~ N(0, beta),
-    a model W_i (60, 10), b_i (10,) with entries ~ N(u_i, 1) and a centre v_i (60,) with entries ~ N(B_i, 1):
+    a model W_i (60, 10), b_i (10,) with entries ~ N(u_i, 1) and a center v_i (60,) with entries ~ N(B_i, 1):
 
         x ~ N(v_i, diag(j^-1.2)), j = 1..60        y = argmax(W_i' x + b_i)
 
     As in the code of Li et al., "Federated Optimization in Heterogeneous Networks" (FedProx), MLSys 2020,
-    arXiv:1812.06127, Section 5.1, alpha and beta are standard deviations. The numbers drawn differ from theirs.
-    Even Synthetic(0, 0) is heterogeneous, since every client has a W_i of its own; `iid` shares one and sets v = 0.
+    arXiv:1812.06127, Section 5.1, alpha and beta are standard deviations. The numbers drawn differ from
+    theirs. Even Synthetic(0, 0) is heterogeneous, since every client has a W_i of its own; `iid` shares one
+    and sets v = 0.
 
     Args:
         alpha: how much the clients' models differ. Default 1.
         beta: how much their inputs differ. Default 1.
         clients: number of clients. Default 30.
         iid: all clients alike; alpha and beta must then be 0.
-        fractions: shares (train, val, test) of every client, rounded down but for the last.
+        fractions: shares (train, val, test) of every client, rounded down except the last.
         batch_size: samples in a batch.
-        seed: of the data and of the order. A client's data does not depend on the number of clients.
+        seed: seed of the data and of the order. A client's data does not depend on the number of clients.
         **kwargs: see `ClassificationDataModule`.
 
     Raises:
@@ -45,7 +46,7 @@ class Synthetic(ClassificationDataModule):
         (60, True, [0, 1, 2])
     """
 
-    mean = std = None  # x is as it is drawn
+    mean = std = None  # x is used as it is drawn
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class Synthetic(ClassificationDataModule):
         self.alpha, self.beta, self.clients, self.iid = alpha, beta, clients, iid
 
     def setup(self, stage: str | None = None) -> None:
-        """Draws the data."""
+        """Draws every client's data."""
         drawn = [self.draw(client) for client in range(self.clients)]
         first, second = self.fractions[0], self.fractions[0] + self.fractions[1]
         ends = [[0, int(first * len(y) + 1e-9), int(second * len(y) + 1e-9), len(y)] for _, y in drawn]
@@ -82,7 +83,7 @@ class Synthetic(ClassificationDataModule):
             self.datasets[part] = dataset
 
     def draw(self, client: int) -> tuple[np.ndarray, np.ndarray]:
-        """All samples of one client: x (n, 60) float64 and y (n,) int64."""
+        """Draws all samples of one client: x (n, 60) float64 and y (n,) int64."""
         rng = np.random.default_rng([self.seed, client])
         size = int(rng.lognormal(4, 2)) + 50
         # u before B before W, b, v: with one seed, alpha and beta scale the same numbers

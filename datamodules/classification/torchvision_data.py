@@ -24,10 +24,10 @@ STATISTICS = {
 
 
 class TorchvisionData(ImageDataModule):
-    """A classification set of torchvision, or one of yours with its interface, in its official train and test parts.
+    """A classification set of torchvision, or your own with its interface, in its train and test parts.
 
-    Sets that hold their images in an array `data`, as CIFAR and MNIST do, stay in memory as bytes; of others every
-    image is read when it is needed, and resized to `image_size`.
+    Sets that hold their images in an array `data`, as CIFAR and MNIST do, stay in memory as bytes. Images of
+    other sets are read when they are needed, and resized to `image_size`.
 
     Args:
         dataset: name in `torchvision.datasets`, such as "CIFAR10", or the dotted path of a class.
@@ -125,7 +125,7 @@ class _Converted(Sequence[Tensor]):
 
 
 def _check_bytes(dtype: object, name: str) -> None:
-    """Refuses pixels that are no bytes, such as those that a transform has scaled: they would be scaled again."""
+    """Refuses pixels that are no bytes: a transform may have scaled them, and they would be scaled again."""
     if dtype != torch.uint8:
         raise ValueError(
             f"{name} gives pixels as {dtype}: they must be bytes, 0 to 255 (without ToTensor, for instance)."
@@ -133,7 +133,7 @@ def _check_bytes(dtype: object, name: str) -> None:
 
 
 def _class(name: str) -> type:
-    """A class of `torchvision.datasets`, or of a dotted path."""
+    """Returns a class of `torchvision.datasets`, or the class of a dotted path."""
     module, _, last = name.rpartition(".")
     place = importlib.import_module(module) if module else datasets
     if not hasattr(place, last):
@@ -148,19 +148,19 @@ def _class(name: str) -> type:
 
 
 def _images(dataset: Any, size: int | None) -> Tensor | Sequence[Tensor]:
-    """All images (N, C, H, W) uint8 of a set that holds them in an array, else a sequence that reads them."""
+    """Returns all images (N, C, H, W) uint8 of a set with an array, else a sequence that reads them."""
     data = getattr(dataset, "data", None)
     if size is not None or not isinstance(data, Tensor | np.ndarray):
         return _Converted(dataset, size)
     pixels = torch.as_tensor(data)
     _check_bytes(pixels.dtype, type(dataset).__name__)
-    if pixels.ndim == 3:  # grey
+    if pixels.ndim == 3:  # gray
         return pixels[:, None]
     return pixels.permute(0, 3, 1, 2).contiguous() if pixels.shape[-1] in (1, 3) else pixels
 
 
 def _labels(dataset: Any) -> np.ndarray:
-    """All labels (N,), read one by one only if the set does not list them."""
+    """Returns all labels (N,), read one by one only if the set does not list them."""
     listed = getattr(dataset, "targets", getattr(dataset, "labels", None))
     if listed is None:
         listed = [dataset[index][1] for index in range(len(dataset))]

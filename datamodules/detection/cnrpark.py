@@ -25,10 +25,10 @@ class CNRParkEXT(DetectionDataModule):
     """CNRPark-EXT (Amato et al., Expert Systems with Applications 2017, ODbL 1.0), and worlds in its layout.
 
     Slots are not cars: `targets="busy_slots"` takes the (mostly square) slot boxes marked busy as cars. They
-    are looser than cars, and cars outside the slots, or in slots that a frame does not label, are missing: a
+    are looser than cars. Cars outside the slots, or in slots that a frame does not label, are missing, so a
     good detector looks worse on them than it is. `"cars"` are tight boxes from `root/boxes/`, which the
-    procedural parking world writes. Slot labels say 0 free, 1 busy; lists with the two swapped are about, so
-    use official ones.
+    procedural parking world writes. Slot labels say 0 free, 1 busy. Some copies of the lists have the two
+    swapped, so use the official ones.
 
     Args:
         root: folder that holds `FULL_IMAGE_<W>x<H>/`, `cameraN.csv`, and `LABELS/all.txt` or
@@ -38,8 +38,8 @@ class CNRParkEXT(DetectionDataModule):
         targets: "busy_slots" or "cars" (detection).
         weathers: "sunny", "overcast", "rainy"; `None` for all.
         days: dates "2015-11-12" or ranges "2015-11-12..2015-12-31"; `None` for all.
-        split: "by_time", or "by_day" (whole days, the same for all cameras), as `fractions` say; or, patches only, the
-            "official" lists train, val and test.
+        split: "by_time", or "by_day" (whole days, the same for all cameras), as `fractions` say; or, patches
+            only, the "official" lists train, val and test.
         test_cameras: patches: test on these cameras; `None` for those of training.
         exclude_shared_slots: patches: test without the slots that another training camera sees.
         patch_size: patches: side in pixels (`image_size` and the augmentations are for frames only).
@@ -120,7 +120,7 @@ class CNRParkEXT(DetectionDataModule):
             )
 
     def setup(self, stage: str | None = None) -> None:
-        """Lists, selects, splits and labels."""
+        """Lists, selects, splits and labels the frames or patches."""
         if self.patches is None:
             return super().setup(stage)
         self.patches.trainer = self.trainer
@@ -128,7 +128,7 @@ class CNRParkEXT(DetectionDataModule):
         self.cameras, self.splits = self.patches.cameras, self.patches.splits
 
     def frames(self) -> list[Frame]:
-        """The full frames of the chosen weathers and days, without boxes."""
+        """Returns the full frames of the chosen weathers and days, without boxes."""
         frames = full_frames(self.root, self._left_out)
         self._left_out.say(f"{type(self).__name__} in {self.root}")
         if not frames:
@@ -138,7 +138,7 @@ class CNRParkEXT(DetectionDataModule):
         return select(frames, self.weathers, self.days)
 
     def divide(self, frames: list[Frame]) -> Splits:
-        """By time within each camera, or by whole days."""
+        """Splits by time within each camera, or by whole days."""
         return by_day(frames, self.fractions) if self.split == "by_day" else super().divide(frames)
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
@@ -159,17 +159,17 @@ class CNRParkEXT(DetectionDataModule):
         return labeled
 
     def train_dataloader(self) -> DataLoader:
-        """Training batches of frames or patches."""
+        """Returns training batches of frames or patches."""
         return self.patches.train_dataloader() if self.patches else super().train_dataloader()
 
     def val_dataloader(self) -> DataLoader | Sequence[DataLoader]:
-        """Validation batches, an empty list if the share is 0."""
+        """Returns validation batches, or an empty list if the share is 0."""
         return self.patches.val_dataloader() if self.patches else super().val_dataloader()
 
     def test_dataloader(self) -> DataLoader:
-        """Test batches."""
+        """Returns test batches of frames or patches."""
         return self.patches.test_dataloader() if self.patches else super().test_dataloader()
 
     def predict_dataloader(self) -> DataLoader:
-        """Test frames without labels; for patches the test batches."""
+        """Returns test frames without labels; for patches, the test batches."""
         return self.patches.test_dataloader() if self.patches else super().predict_dataloader()

@@ -25,7 +25,7 @@ LABEL_FILES = (
 
 
 def official_list(part: str) -> tuple[str, str]:
-    """Where the official list "train", "val" or "test" of patches may be."""
+    """Returns where the official list "train", "val" or "test" of patches may be."""
     return f"splits/CNRPark-EXT/{part}.txt", f"LABELS/{part}.txt"
 
 
@@ -34,7 +34,7 @@ _FRAME = re.compile(r"(SUNNY|OVERCAST|RAINY)/[\d-]+/camera(\d+)/(\d{4}-\d\d-\d\d
 
 
 def full_frames(root: Path, left_out: LeftOut | None = None) -> list[Frame]:
-    """The frames below the largest `FULL_IMAGE_<W>x<H>/`, without boxes; empty if there is none."""
+    """Returns the frames below the largest `FULL_IMAGE_<W>x<H>/`, without boxes; empty if there is none."""
     folders = find(root, ["FULL_IMAGE_*"])
     folders.sort(key=lambda folder: [int(side) for side in re.findall(r"\d+", folder.name)])
     frames = []
@@ -50,7 +50,7 @@ def full_frames(root: Path, left_out: LeftOut | None = None) -> list[Frame]:
 
 
 def slot_boxes(root: Path) -> dict[str, dict[int, Tensor]]:
-    """Per camera the boxes (4,) xyxy normalised of its slots, from `cameraN.csv` (`SlotId,X,Y,W,H`)."""
+    """Reads the normalized boxes (4,) xyxy of each camera's slots in `cameraN.csv` (`SlotId,X,Y,W,H`)."""
     return {
         f"C{int(path.stem.removeprefix('camera'))}": _boxes_of_camera(path)
         for path in find(root, ["camera[0-9]*.csv"])
@@ -67,7 +67,7 @@ def _boxes_of_camera(path: Path) -> dict[int, Tensor]:
 
 
 def busy_boxes(root: Path, left_out: LeftOut | None = None) -> dict[tuple[str, str], Tensor]:
-    """Boxes (N, 4) xyxy normalised of the busy slots, for every (camera, time) with any labelled slot.
+    """Returns normalized boxes (N, 4) xyxy of the busy slots, for each (camera, time) with a labeled slot.
 
     Raises:
         FileNotFoundError: if there is no list that says which slots are busy, or no `cameraN.csv`.
@@ -87,5 +87,5 @@ def busy_boxes(root: Path, left_out: LeftOut | None = None) -> dict[tuple[str, s
 
 
 def label_file(root: Path, frame: Frame) -> Path:
-    """The file with a frame's tight boxes: `boxes/<WEATHER>/<DATE>/camera<N>/<name>.txt`."""
+    """Returns the file with a frame's tight boxes: `boxes/<WEATHER>/<DATE>/camera<N>/<name>.txt`."""
     return root / "boxes" / frame.path.relative_to(frame.path.parents[3]).with_suffix(".txt")

@@ -26,36 +26,40 @@ from lkd.pictures import image_size
 
 
 class CocoFolder(DetectionDataModule):
-    """Pictures below `root`, listed and labelled by JSON files in COCO's format.
+    """Pictures below `root`, listed and labeled by JSON files in COCO's format.
 
-    Camera and time come from the names of the pictures, by a pattern, or from fields of `images` such as `location` and
-    `datetime` of COCO Camera Traps. A listed picture without annotations is a frame without objects. Boxes are in pixels of
-    the `width` and `height` that the file says; where the picture has another size (stretched, or exported smaller), they are
-    scaled along each axis, and one warning says so.
+    Camera and time come from the names of the pictures, by a pattern, or from fields of `images` such as
+    `location` and `datetime` of COCO Camera Traps. A listed picture without annotations is a frame without
+    objects. Boxes are in pixels of the `width` and `height` that the file says; where the picture has another
+    size (stretched, or exported smaller), they are scaled along each axis, and one warning says so.
 
     Args:
-        root: folder that holds all of it.
-        annotations: the JSON files below `root`, as a pattern: all frames are split by time. Or a pattern for each part, such
-            as `{train: train/*.json, val: valid/*.json, test: test/*.json}`: a part that is not named is cut in time from the
-            one before, as `fractions` say. `None` finds them all; folders or files called `train`, `val` (`valid`) and `test`,
-            as in exports of Roboflow, are then the parts.
-        images: the folder below `root` that `file_name` counts from; `{part}` in it is the part, `{file}` the name of the JSON
-            file without its suffix. `None` for the folder of the JSON file.
-        name: pattern of the pictures' paths (of as many last folders as it has); `{place}` is any part of a name.
+        root: folder that holds all files.
+        annotations: the JSON files below `root`, as a pattern, whose frames are all split by time; or a
+            pattern for each part, such as `{train: train/*.json, val: valid/*.json, test: test/*.json}`. A
+            part without a pattern is cut in time from the part before it, as `fractions` say. `None` finds
+            all files. Folders or files called `train`, `val` (`valid`) and `test`, as in exports of Roboflow,
+            are then the parts.
+        images: the folder below `root` that `file_name` counts from. In it, `{part}` stands for the part and
+            `{file}` for the name of the JSON file without its suffix. `None` for the folder of the JSON file.
+        name: pattern of the pictures' paths, matched to as many last folders as it has; `{place}` is any part
+            of a name.
         camera: name of the camera, made of places of `name` and fields of `images` as `str.format` does it.
-        time: likewise; in natural order.
-        classes: name of a category -> class here; objects of others are left out and counted. `None` numbers all categories in
-            order of their ids: 0, 1, ...
-        ignored: crowds (`iscrowd`) and regions to ignore count as if there were nothing ("background"), or their frames are
-            left out where labels are needed ("leave_out").
+        time: time of the picture, made likewise; in natural order.
+        classes: name of a category -> class here; objects of other categories are left out and counted.
+            `None` numbers all categories in order of their ids: 0, 1, ...
+        ignored: how crowds (`iscrowd`) and regions to ignore are treated: "background" counts them as if
+            there were nothing; "leave_out" leaves their frames out where labels are needed.
         **kwargs: see `DetectionDataModule`.
 
     Attributes:
-        names: of the categories, which are classes 0, 1, ... unless `classes` says otherwise; known after `frames`.
+        names: names of the categories, which are classes 0, 1, ... unless `classes` says otherwise; known
+            after `frames`.
 
     Raises:
-        FileNotFoundError: if there is no such file, or none of the pictures.
-        ValueError: for a damaged file, a name that is not of the pattern, unknown classes, or a box that cannot be.
+        FileNotFoundError: if there is no such file, or none of the pictures exists.
+        ValueError: for a damaged file, a name that does not match the pattern, unknown classes, or an
+            impossible box.
     """
 
     def __init__(
@@ -88,7 +92,7 @@ class CocoFolder(DetectionDataModule):
         self._found: dict[Path, Located] = {}  # all pictures
 
     def frames(self) -> list[Frame]:
-        """All listed pictures that are there, without their labels."""
+        """Returns all listed pictures that exist, without their labels."""
         check_folder(self.root, "COCO's JSON files and their pictures")
         by_part = {"": self.annotations} if isinstance(self.annotations, str) else self.annotations
         paths = found_files(self.root) if by_part is None else json_files(self.root, by_part)
@@ -96,7 +100,7 @@ class CocoFolder(DetectionDataModule):
         self._found = locate(files, self.root, self.images, self._left_out)
         self.names = class_names([file for _, file in files])
         pick("classes", None if self.classes is None else list(self.classes), self.names)
-        order = ("", *Splits._fields)  # of copies the one to learn from is kept
+        order = ("", *Splits._fields)  # the copy to learn from is kept
         frames = [
             frame_of(path, self.root, found.picture, self.pattern, self.camera, self.time)
             for path, found in sorted(self._found.items(), key=lambda item: order.index(item[1].part))
@@ -111,14 +115,17 @@ class CocoFolder(DetectionDataModule):
         return frames
 
     def divide(self, frames: list[Frame]) -> Splits:
-        """By time, or as `annotations` has the parts; those that are not there are cut in time from the one before."""
+        """Splits by time, or by the parts of `annotations`.
+
+        Missing parts are cut in time from the one before.
+        """
         if not any(found.part for found in self._found.values()):
             return super().divide(frames)
         parts = Splits(*([f for f in frames if self._found[f.path].part == name] for name in Splits._fields))
         return complete(parts, self.fractions)
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
-        """Reads the objects of the frames; leaves out frames with ignore regions if asked (counted)."""
+        """Reads the objects of the frames; leaves out (and counts) frames with ignore regions if asked."""
         classes = {name: k for k, name in enumerate(self.names)} if self.classes is None else self.classes
         reader, labeled, scaled, objects = CocoBoxes(classes, self._left_out), [], [], 0
         if not any(found.file.annotations for found in self._found.values()):

@@ -21,11 +21,11 @@ from lkd.datamodules.samples.splits import Splits, by_time, check_fractions, pic
 
 
 class DetectionDataModule(LightningDataModule):
-    """Template of a detection data set: a subclass writes `frames()`, and `annotate()` if labels lie apart.
+    """Template of a detection data set: a subclass writes `frames()` and, for separate labels, `annotate()`.
 
     Every camera's frames are split by time. Training batches are augmented and, by default, of one camera
     each; validation, test and prediction see whole frames in order, sorted by camera. Under DDP the training
-    batches are shared out by this module's own sampler; for exact test figures evaluate on one device (see
+    batches are shared out by this module's own sampler. For exact test figures, evaluate on one device (see
     Lightning's warning).
 
     Args:
@@ -34,22 +34,24 @@ class DetectionDataModule(LightningDataModule):
         batch_size: frames in a batch.
         fractions: shares (train, val, test) of every camera's frames; a val share of 0 omits validation.
         cameras: names of the cameras to use; `None` for all.
-        unlabeled: training batches carry no `targets`, and the labels of training frames are never read.
-        crop: range of the random crop's side as a share of the frame's; (1.0, 1.0) is off.
+        unlabeled: whether training batches carry no `targets`; the labels of training frames are then never
+            read.
+        crop: range of the random crop's side as a share of the frame's; (1.0, 1.0) turns cropping off.
         flip: probability of a horizontal flip.
         color: strength of brightness, contrast and saturation jitter in [0, 1]; 0 is off.
         one_camera_per_batch: every training batch holds frames of one camera only.
-        batches_per_camera: the same number of batches of every camera an epoch; `None`: every frame once.
+        batches_per_camera: the same number of batches from every camera in an epoch; `None` uses every frame
+            once.
         num_workers: processes that load frames; the batches do not depend on their number.
         seed: order and augmentation depend on (seed, epoch) only.
-        views_per_image: number of augmented views of a training image, which come again, so that a `CachedTeacher` finds its answers to them;
-            `None` draws a new one in every epoch.
+        views_per_image: number of augmented views of a training image, which repeat, so that a
+            `CachedTeacher` finds its answers to them; `None` draws a new view in every epoch.
 
     Raises:
         ValueError: for numbers out of range, unknown cameras, or a split without any frame.
     """
 
-    mean = std = None  # pixels are in [0, 1], and nothing else is done to them
+    mean = std = None  # pixels in [0, 1] are not normalized further
 
     def __init__(
         self,
@@ -83,15 +85,15 @@ class DetectionDataModule(LightningDataModule):
         self.datasets: dict[str, FrameDataset] = {}
 
     def frames(self) -> list[Frame]:
-        """All frames of the data set, of all cameras, in any order; boxes may be left to `annotate`."""
+        """Lists all frames of the data set, of all cameras, in any order; boxes may be left to `annotate`."""
         raise NotImplementedError(f"{type(self).__name__} must implement frames() -> list[Frame].")
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
-        """Reads the labels of these frames; frames that have none may be left out. Default: as they are."""
+        """Reads the labels of these frames; may leave out frames without any. Default: frames as they are."""
         return frames
 
     def divide(self, frames: list[Frame]) -> Splits:
-        """Which frames train, validate and test. Default: by time within each camera, as `fractions` say."""
+        """Splits frames into train, val and test. Default: by time within each camera, as `fractions` say."""
         return by_time(frames, self.fractions)
 
     def setup(self, stage: str | None = None) -> None:
@@ -115,10 +117,12 @@ class DetectionDataModule(LightningDataModule):
     def serve_whole_frames(
         self, of_student: bool = False
     ) -> Callable[[list[str]], tuple[Tensor, list[tuple[int, int]]]]:
-        """For a teacher that labels each frame once: training batches then carry no `teacher_images`.
+        """Serves whole frames to a teacher that labels each one once.
+
+        Training batches carry no `teacher_images` then.
 
         Args:
-            of_student: The frames are those that the student sees, in its size.
+            of_student: whether the frames are those that the student sees, in its size.
 
         Returns:
             A function of paths that gives the whole frames `(N, 3, H, W)` at the teacher's size, padded, and
@@ -127,7 +131,7 @@ class DetectionDataModule(LightningDataModule):
         self.train_views.teacher_size = None  # until `serve_views`
         size = None if of_student else self.eval_views.teacher_size
         views = Views(size or self.eval_views.image_size)
-        theirs: dict[str, Path] = {}  # what the teacher sees instead, where that is another file
+        theirs: dict[str, Path] = {}  # what the teacher sees instead, if that is another file
 
         def load(paths: list[str]) -> tuple[Tensor, list[tuple[int, int]]]:
             if not theirs and not of_student:
@@ -139,7 +143,7 @@ class DetectionDataModule(LightningDataModule):
         return load
 
     def serve_views(self) -> None:
-        """Training batches carry `teacher_images` again, if there is a teacher's size."""
+        """Puts `teacher_images` back into training batches, if there is a teacher's size."""
         self.train_views.teacher_size = self.eval_views.teacher_size
 
     def _dataset(self, part: str, views: Views, labeled: bool = True) -> FrameDataset:
@@ -151,7 +155,7 @@ class DetectionDataModule(LightningDataModule):
         if labeled:
             labels = [one.labels.numpy() for one in frames if one.labels is not None]
             what = f"the {part} frames of {type(self).__name__}"
-            # pseudo-labels may take the place of those to train on, and a part may not be measured at all
+            # pseudo-labels may replace those to train on, and a part may not be measured at all
             certain = part != "train" and getattr(self.trainer, f"limit_{part}_batches", 1) != 0
             check_class_numbers(np.concatenate(labels), self.trainer, what, certain)
         return dataset
@@ -179,7 +183,7 @@ class DetectionDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader:
-        """Augmented training batches; one camera each unless `one_camera_per_batch=False`."""
+        """Returns augmented training batches; each of one camera unless `one_camera_per_batch=False`."""
         groups: dict[str, list[int]] = {}
         for index, frame in enumerate(self.datasets["train"].frames):
             groups.setdefault(frame.camera if self.one_camera_per_batch else "", []).append(index)
@@ -195,7 +199,7 @@ class DetectionDataModule(LightningDataModule):
         return self._loader("train", sampler=sampler, batch_size=None)
 
     def unlabeled_dataloader(self) -> DataLoader:
-        """The training frames as evaluation sees them, in order, without their labels, which are not read."""
+        """Returns the training frames as in evaluation, in order and without labels, which are not read."""
         frames = [replace(frame, boxes=None, labels=None) for frame in self.splits.train]
         if not frames:
             raise ValueError(self._why_empty("train"))
@@ -205,13 +209,13 @@ class DetectionDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader | Sequence[DataLoader]:
-        """Whole validation frames in order; an empty list if the share is 0."""
+        """Returns whole validation frames in order; an empty list if the share is 0."""
         return self._loader("val", batch_size=self.batch_size) if self.fractions[1] > 0 else []
 
     def test_dataloader(self) -> DataLoader:
-        """Whole test frames in order."""
+        """Returns whole test frames in order."""
         return self._loader("test", batch_size=self.batch_size)
 
     def predict_dataloader(self) -> DataLoader:
-        """The test frames without their labels."""
+        """Returns the test frames without their labels."""
         return self._loader("predict", batch_size=self.batch_size)

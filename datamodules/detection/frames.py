@@ -22,17 +22,17 @@ STRIDE = 32  # padded sides are multiples of the coarsest stride
 
 @dataclass(frozen=True, eq=False)  # compared by identity: tensors have no single truth value
 class Frame:
-    """One camera frame, not yet loaded.
+    """Camera frame that is not loaded yet.
 
     Args:
         path: the image file.
         camera: name of the camera, such as "C1".
         time: sortable text: ISO as "2015-11-12T07:09", or a number.
         weather: "sunny", "overcast", "rainy" or "".
-        boxes: (N, 4) float32 xyxy normalised to [0, 1], or `None` for an unlabelled frame.
+        boxes: normalized boxes (N, 4) float32 xyxy in [0, 1], or `None` for an unlabeled frame.
         labels: (N,) int64, or `None`.
-        teacher_path: what the teacher sees of the same moment: another sensor's picture, of the same aspect and aligned
-            with it; `None` for the same file.
+        teacher_path: the file that the teacher sees of the same moment: another sensor's picture, of the same
+            aspect and aligned with the first; `None` for the same file.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Frame:
 
 
 def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
-    """What the teacher sees of a frame, (3, H', W') uint8, where that is another file than the student's `image`.
+    """Reads what the teacher sees of a frame, (3, H', W') uint8, or `None` if that is the student's `image`.
 
     Raises:
         ValueError: if the two pictures differ in shape, so that they cannot be aligned.
@@ -54,7 +54,7 @@ def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
         return None
     theirs = read_image(frame.teacher_path)
     (h, w), (height, width) = theirs.shape[-2:], image.shape[-2:]
-    if abs(h * width - w * height) > width:  # more than a row beside the same aspect
+    if abs(h * width - w * height) > width:  # more than a row off the same aspect
         raise ValueError(
             f"{frame.path} ({width}x{height}) and {frame.teacher_path} ({w}x{h}) differ in shape: the student's and the "
             "teacher's picture must be aligned with each other."
@@ -63,7 +63,10 @@ def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
 
 
 def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
-    """Boxes (N, 4) clipped to the frame and labels (N,), without boxes of no area; empty if unlabelled."""
+    """Returns boxes (N, 4) clipped to the frame and labels (N,), without boxes of no area.
+
+    Both are empty for an unlabeled frame.
+    """
     if frame.boxes is None or frame.labels is None:
         return torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
     boxes = frame.boxes.float().clamp(0, 1)
@@ -72,11 +75,13 @@ def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
 
 
 def check_labels(frames: Sequence[Frame]) -> None:
-    """Refuses frames whose labels are missing or wrong, as those of one's own `frames()` may be; counts boxes clipped and of no area.
+    """Refuses frames with missing or wrong labels, as a user's `frames()` may give.
+
+    Counts clipped and empty boxes.
 
     Raises:
-        ValueError: if boxes and labels do not match, a label is no class, or a box is not finite, of negative size or not in
-            the frame.
+        ValueError: if boxes and labels do not match, a label is no class, or a box is not finite, of negative
+            size or not in the frame.
     """
     left_out = LeftOut()
     for frame in frames:
@@ -98,7 +103,7 @@ def check_labels(frames: Sequence[Frame]) -> None:
 
 
 def frame_columns(frames: Sequence[Any]) -> dict[str, list[str]]:
-    """Metadata of frames or patches: lists `camera`, `time`, and `weather` and `day` where they are known.
+    """Returns metadata of frames or patches: lists `camera`, `time`, and `weather` and `day` where known.
 
     Example:
         >>> frame_columns([Frame(Path("a.jpg"), "C1", "2015-11-12T07:09", "sunny")])
@@ -113,12 +118,12 @@ def frame_columns(frames: Sequence[Any]) -> dict[str, list[str]]:
 
 
 class FrameDataset(Dataset[dict[str, Any]]):
-    """Loads frames from disk one by one and turns each into a view.
+    """Frames that are read from disk one by one, each turned into a view.
 
     It is indexed by a plain index (the view of epoch 0), by a `Key`, or by a list of keys (one batch).
 
     Args:
-        frames: what to load.
+        frames: the frames to load.
         views: how a frame becomes what the student and the teacher see.
         labeled: whether samples carry a `target`.
 
@@ -128,7 +133,7 @@ class FrameDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, frames: Sequence[Frame], views: Views, labeled: bool = True) -> None:
         self.frames, self.views, self.labeled = list(frames), views, labeled
-        self.plain: FrameDataset | None = None  # of training frames: the same, as evaluation sees them
+        self.plain: FrameDataset | None = None  # for training frames: the same frames as in evaluation
         if labeled:
             check_labels(self.frames)
 
@@ -138,11 +143,11 @@ class FrameDataset(Dataset[dict[str, Any]]):
         return frame_columns(self.frames)
 
     def __len__(self) -> int:
-        """Number of frames."""
+        """Returns the number of frames."""
         return len(self.frames)
 
     def __getitem__(self, key: int | Key | list[Key]) -> Any:
-        """A sample, or the list of samples of a batch."""
+        """Returns one sample for an index or key, or the list of samples of a batch."""
         if isinstance(key, list):
             return [self[one] for one in key]
         key = key if isinstance(key, tuple) else Key(0, 0, int(key))
@@ -163,7 +168,7 @@ class FrameDataset(Dataset[dict[str, Any]]):
 
 
 def pad(images: Sequence[Tensor]) -> Tensor:
-    """Stacks images (3, h, w) as (B, 3, H, W), padded with grey at the bottom and right to multiples of 32.
+    """Stacks images (3, h, w) as (B, 3, H, W), padded with gray at the bottom and right to multiples of 32.
 
     Example:
         >>> pad([torch.zeros(3, 24, 32), torch.zeros(3, 40, 30)]).shape
@@ -180,7 +185,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Joins samples of a `FrameDataset` into one batch (a dict).
 
     `images` (B, 3, H, W), `sizes` (unpadded (h, w) of each view), `views` (B, 5: crop x0, y0, x1, y1 as
-    shares of the frame, and 1 if flipped), `cameras`, `paths`; `targets` if the data set is labelled (boxes
+    shares of the frame, and 1 if flipped), `cameras`, `paths`; `targets` if the data set is labeled (boxes
     in pixels of `images`); `teacher_images` and `teacher_sizes` if there is a teacher's size.
     """
     batch: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The drawn car park: cameras with exact boxes of every car, made on the spot, read as CNRPark-EXT is."""
+"""The drawn car park: cameras with exact boxes of every car, read like CNRPark-EXT."""
 
 import json
 from typing import Any, Literal
@@ -15,22 +15,22 @@ CAMERAS = [f"C{number}" for number in range(1, 10)]  # the nine of the study; an
 
 
 class ParkingWorld(CNRParkEXT):
-    """Car parks seen by fixed cameras, drawn into `root` once and read as `CNRParkEXT` does.
+    """Car parks seen by fixed cameras, drawn into `root` once and read as `CNRParkEXT` reads its files.
 
     The same arguments draw the same world. A world that is already there is used if it was drawn with the
-    same `frames`, `world_seed`, `size` and `heights` and holds the cameras asked for; cameras that it lacks are drawn
-    in addition.
+    same `frames`, `world_seed`, `size` and `heights` and holds the cameras asked for; cameras that it lacks
+    are drawn in addition.
 
     Args:
         root: folder for the pictures and labels.
         cameras: names "C1" to "C999", each a camera over a lot of its own; `None` for "C1" to "C9".
-        frames: pictures a camera.
-        world_seed: what the world looks like; `seed` is that of training.
+        frames: number of pictures for each camera.
+        world_seed: seed of the world's look; `seed` is that of training.
         size: width and height of the pictures in pixels.
-        heights: lowest and highest camera, in metres above the ground.
+        heights: heights of the lowest and highest camera, in meters above the ground.
         task: "detection" or "patches".
-        views: also draw "thermal" and "depth" pictures (see `lkd.datamodules.world.write_world`); those that `modalities`
-            name are drawn anyway.
+        views: also draw "thermal" and "depth" pictures (see `lkd.datamodules.world.write_world`); those that
+            `modalities` name are drawn anyway.
         targets: "cars" (tight boxes) or "busy_slots".
         **kwargs: see `CNRParkEXT` and `DetectionDataModule`.
 
@@ -55,10 +55,10 @@ class ParkingWorld(CNRParkEXT):
             raise ValueError(f"frames={frames} and size={tuple(size)} must be at least 1.")
         self.drawn_cameras = sorted(CAMERAS if cameras is None else set(cameras), key=natural_key)
         for camera in self.drawn_cameras:
-            number(camera)  # says so if it is no name of a camera
+            number(camera)  # raises if it is no name of a camera
         super().__init__(root, task=task, targets=targets, cameras=self.drawn_cameras, **kwargs)
         self.world: dict[str, Any] = {"frames": frames, "seed": world_seed, "size": list(size)}
-        if tuple(heights) != HEIGHTS:  # worlds that were drawn before there was a choice say nothing of it
+        if tuple(heights) != HEIGHTS:  # worlds drawn before heights were a choice do not record them
             self.world["heights"] = list(heights)
         self.with_patches = task == "patches"
         named = (self.patches.modalities if self.patches else None) or []
@@ -66,7 +66,10 @@ class ParkingWorld(CNRParkEXT):
         self.views = [view for view in VIEWS if view in wanted or view in named]
 
     def prepare_data(self) -> None:
-        """Draws what is not there yet; a drawing that was interrupted goes on. Of several runs one draws, and the others wait."""
+        """Draws what is missing, and continues an interrupted drawing.
+
+        Of several runs one draws, and the others wait.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / "world.json.lock"):
             self._draw()
@@ -93,7 +96,7 @@ class ParkingWorld(CNRParkEXT):
         self._note(cameras, patches, views)
 
     def _noted(self) -> dict[str, Any]:
-        """What is drawn here, and which cameras of it are complete."""
+        """Reads what is drawn here, and which cameras of it are complete."""
         note, nothing = self.root / "world.json", {**self.world, "cameras": [], "patches": False}
         if not note.is_file():
             return nothing
@@ -101,7 +104,7 @@ class ParkingWorld(CNRParkEXT):
             there = dict(json.loads(note.read_text()))
         except (ValueError, TypeError):
             there = {}
-        if missing := nothing.keys() - there.keys() - {"heights"}:  # which only worlds of other cameras say
+        if missing := nothing.keys() - there.keys() - {"heights"}:  # recorded by worlds of other cameras only
             raise ValueError(
                 f"{note} is damaged (it does not say {', '.join(sorted(missing))}): delete it, and {self.root} is drawn anew, "
                 "or choose another root."

@@ -25,18 +25,19 @@ log = logging.getLogger(__name__)
 def read_slots(
     path: Path, left_out: LeftOut | None = None
 ) -> list[tuple[list[tuple[float, float]], bool | None]]:
-    """The slots of a PKLot XML file: contour points (x, y) in pixels, and whether the slot is occupied; see `read_spaces`."""
+    """Reads the slots of a PKLot XML file: contour points (x, y) in pixels, and whether each is occupied."""
     return [(space.points, space.busy) for space in read_spaces(path, left_out)]
 
 
 class PKLot(DetectionDataModule):
-    """`root/<sequence>/{frames,bounding_boxes,masks}`, one class (car).
+    """PKLot: `root/<sequence>/{frames,bounding_boxes,masks}`, one class (car).
 
-    Boxes are not drawn tightly round cars in this set; two makeshifts are offered. `"masks"`: the parts of the
-    car masks, tight, cut by the slots where cars touch (see `lkd.datamodules.detection.formats.car_masks.cut_cars`); frames
-    without a mask, and those with a part that is too large for one car and cannot be cut, are left out where
-    labels are needed, and counted. `"slots"`: the axis-aligned box round the contour of each busy rotated
-    slot, larger than the car; cars outside slots are missing.
+    Boxes do not fit the cars tightly in this set, so two substitutes are offered. `"masks"` are the parts of
+    the car masks: tight, and cut by the slots where cars touch (see
+    `lkd.datamodules.detection.formats.car_masks.cut_cars`). Where labels are needed, frames without a mask
+    are left out and counted, and so are frames with a part that is too large for one car and cannot be cut.
+    `"slots"` are the axis-aligned boxes around the contours of busy rotated slots. They are larger than the
+    cars, and cars outside slots are missing.
 
     Args:
         root: folder that holds the sequences.
@@ -45,7 +46,8 @@ class PKLot(DetectionDataModule):
 
     Raises:
         FileNotFoundError: if there are no frames, or a slot file is missing.
-        ValueError: for an unknown `targets`, or a mask that does not fit its frame or has no slots to be cut by.
+        ValueError: for an unknown `targets`, or a mask that does not fit its frame or has no slots to be cut
+            by.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class PKLot(DetectionDataModule):
         self._left_out = LeftOut()
 
     def frames(self) -> list[Frame]:
-        """All frames; the camera is the parking's id in the XML, so sequences may share a camera."""
+        """Lists all frames; the camera is the lot's id in the XML, so sequences may share a camera."""
         frames = []
         for folder in sorted(check_folder(self.root, "PKLot's <sequence>/frames").glob("*/frames")):
             for path in list_images(folder):
@@ -97,14 +99,14 @@ class PKLot(DetectionDataModule):
 
 
 def _camera(xml: Path) -> str:
-    """The id of the parking, the first thing in the file."""
+    """Returns the id of the parking lot, the first thing in the file."""
     return parking(xml).get("id") or xml.parent.parent.name
 
 
 def _slots_of(
     xml: Path, picture: Path, left_out: LeftOut | None = None
 ) -> list[tuple[list[tuple[float, float]], bool | None]]:
-    """The slots of a picture."""
+    """Reads the slots of a picture."""
     if not xml.is_file():
         raise FileNotFoundError(f"the slot file {xml} of {picture} is missing.")
     if not (slots := read_slots(xml, left_out)):
@@ -113,7 +115,7 @@ def _slots_of(
 
 
 def _mask_of(picture: Path, path: Path) -> np.ndarray:
-    """The mask of a picture, which must be of its size."""
+    """Reads the mask of a picture, which must have the same size."""
     mask, size = read_mask(path), image_size(picture)
     if mask.shape != size[::-1]:
         raise ValueError(
@@ -123,7 +125,7 @@ def _mask_of(picture: Path, path: Path) -> np.ndarray:
 
 
 def _slot_boxes(xml: Path, picture: Path, left_out: LeftOut) -> Tensor:
-    """Axis-aligned boxes (N, 4) xyxy normalised of the busy slots."""
+    """Returns normalized axis-aligned boxes (N, 4) xyxy of the busy slots."""
     (width, height), found = image_size(picture), LabeledBoxes(left_out)
     for number, (points, busy) in enumerate(_slots_of(xml, picture, left_out), 1):
         xs, ys = ([point[side] / scale for point in points] for side, scale in ((0, width), (1, height)))

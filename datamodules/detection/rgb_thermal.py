@@ -16,31 +16,36 @@ SENSORS = ("visible", "thermal")
 
 
 class RGBThermalFolder(DetectionDataModule):
-    """Aligned frames of a visible and a thermal camera, as LLVIP, KAIST and FLIR-aligned have them.
+    """Aligned frames of a visible and a thermal camera, as in LLVIP, KAIST and aligned FLIR.
 
     Only frames that both cameras have are used, whatever the student sees; the others are counted. Thermal
-    pictures are grey and become three equal channels. With `teacher_image` the batches' `teacher_images` are views of
-    the other camera's picture (same crop, same flip): a detector trained on visible pictures teaches a thermal student
-    without labels (cross-modal distillation, after Gupta, Hoffman and Malik, CVPR 2016).
+    pictures are gray and become three equal channels. With `teacher_image`, the batches' `teacher_images` are
+    views of the other camera's picture (same crop, same flip). A detector trained on visible pictures then
+    teaches a thermal student without labels (cross-modal distillation, after Gupta, Hoffman and Malik, CVPR
+    2016).
 
-    Where things lie is said by patterns: paths below `root` with named places, of which the labels, the camera and the
-    time are made. The defaults are those of LLVIP; docs/data.md has them for the other sets.
+    Patterns say where files lie: paths below `root` with named places, from which the labels, the camera and
+    the time are made. The defaults are those of LLVIP; docs/data.md has them for the other sets.
 
     Args:
         root: folder of the data set, also one or two folders deeper.
         visible: pattern of the visible pictures.
-        thermal: of the thermal ones, with the same places.
-        labels: of the label files (see `lkd.datamodules.detection.formats.box_files.read_boxes`): `.xml`, or `.txt` in bbGt or YOLO format.
-        camera: name of the camera, made of the places as `str.format` does it; the default is the first two digits.
-        time: likewise; in natural order.
+        thermal: pattern of the thermal pictures, with the same places.
+        labels: pattern of the label files (see `lkd.datamodules.detection.formats.box_files.read_boxes`):
+            `.xml`, or `.txt` in bbGt or YOLO format.
+        camera: name of the camera, made of the places as `str.format` does it; the default is the first two
+            digits.
+        time: time of the frame, made likewise; in natural order.
         image: what the student sees, and is tested on: "thermal" or "visible".
-        teacher_image: what the teacher sees, at `teacher_size` (by default `image_size`); `None` for the same picture.
-        test: test on frames that have these values in these places, such as `{part: [test]}`, and split the others into
-            train and val as the first two `fractions` say; `None` splits all by time.
+        teacher_image: what the teacher sees, at `teacher_size` (by default `image_size`); `None` for the same
+            picture.
+        test: test on frames that have these values in these places, such as `{part: [test]}`, and split the
+            others into train and val as the first two `fractions` say; `None` splits all by time.
         classes: name in the label files -> class here, default `{"person": 0}`. Other objects are left out.
-        ignore: names that mark ignore regions, such as KAIST's "people", "person?" and "cyclist". Files mark others.
-        ignored: frames with ignore regions count as if there were nothing ("background"), so that what is found there
-            is false, or are left out where labels are needed ("leave_out").
+        ignore: names that mark ignore regions, such as KAIST's "people", "person?" and "cyclist". Files may
+            mark others.
+        ignored: "background" counts ignore regions as if there were nothing, so that what is found there is
+            false; "leave_out" leaves out frames with such regions where labels are needed.
         **kwargs: see `DetectionDataModule`.
 
     Raises:
@@ -95,7 +100,7 @@ class RGBThermalFolder(DetectionDataModule):
         self._places: dict[Path, dict[str, str]] = {}  # of every picture that the student may see
 
     def frames(self) -> list[Frame]:
-        """All pairs, without their labels; pictures that lack the other are counted."""
+        """Lists all pairs, without their labels; pictures without a partner are counted."""
         check_folder(self.root, f"files like {self.patterns['visible'].text}")
         self._base = self.patterns["visible"].base(self.root) or self.root
         found = {sensor: pattern.files(self._base) for sensor, pattern in self.patterns.items()}
@@ -118,7 +123,7 @@ class RGBThermalFolder(DetectionDataModule):
         return frames
 
     def divide(self, frames: list[Frame]) -> Splits:
-        """By time, or the frames that `test` describes for the test and the others by time."""
+        """Splits by time; the test is what `test` describes, if it is given."""
         if self.test is None:
             return super().divide(frames)
         for name, values in self.test.items():
@@ -136,7 +141,7 @@ class RGBThermalFolder(DetectionDataModule):
         )
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
-        """Reads the label files; leaves out frames that have none, and those with ignore regions if asked (counted)."""
+        """Reads the label files; leaves out frames without one and, if asked, those with ignore regions."""
         labeled, missing, objects = [], [], 0
         for frame in frames:
             path = self._base / self.labels.format(**self._places[frame.path])

@@ -13,7 +13,7 @@ from lkd.checks import expect
 
 
 class View(NamedTuple):
-    """One view of a frame, unpadded."""
+    """View of a frame, unpadded, for the student and the teacher."""
 
     image: Tensor  # (3, h, w) float32 in [0, 1], the student's
     teacher_image: Tensor | None  # (3, H, W), the same view at the teacher's size, maybe of another picture
@@ -23,7 +23,7 @@ class View(NamedTuple):
 
 
 def fit_size(height: int, width: int, long_side: int) -> tuple[int, int]:
-    """Height and width after scaling the longer side to `long_side`, aspect kept.
+    """Returns height and width after scaling the longer side to `long_side`, aspect kept.
 
     Example:
         >>> fit_size(750, 1000, 640)
@@ -34,7 +34,7 @@ def fit_size(height: int, width: int, long_side: int) -> tuple[int, int]:
 
 
 class Views:
-    """Draws one view of a frame: random crop (zoom), horizontal flip, colours; then resizes it.
+    """Maker of views of a frame: random crop (zoom), horizontal flip and colors, then a resize.
 
     Nothing is drawn from the global random state: the same seed, key and frame give the same view, bit for
     bit, in whichever worker, order or run.
@@ -46,11 +46,10 @@ class Views:
         crop: range of the crop's side as a share of the frame's (aspect kept): (0.5, 1.0) zooms in up to 2
             times, (1.0, 1.0) is off.
         flip: probability of a horizontal flip.
-        color: strength c of the colour jitter: brightness, contrast and saturation factors in [1 - c, 1 +
-            c].
-        min_visible: boxes of which a smaller share of the area than this stays inside the crop are dropped;
-            the others are clipped.
-        seed: not negative.
+        color: strength c of the color jitter: brightness, contrast and saturation factors in [1 - c, 1 + c].
+        min_visible: boxes with a smaller share of their area than this inside the crop are dropped; the
+            others are clipped.
+        seed: seed of the views, not negative.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -97,11 +96,11 @@ class Views:
 
         Args:
             image: (3, H, W) uint8.
-            boxes: (N, 4) float32 xyxy, normalised to [0, 1].
+            boxes: (N, 4) float32 xyxy, normalized to [0, 1].
             labels: (N,).
             key: numbers, none negative, that name this view, such as (epoch, lap, index).
-            theirs: (3, H', W') uint8, what the teacher sees of the same scene (another sensor's picture), of the same
-                aspect; `None` for `image`.
+            theirs: (3, H', W') uint8, what the teacher sees of the same scene: another sensor's picture, of
+                the same aspect; `None` for `image`.
         """
         height, width = image.shape[-2:]
         # All numbers are always drawn, so that switching one augmentation off leaves the others as they were.
@@ -136,19 +135,22 @@ class Views:
         return View(self._finish(image, small, factors), teacher, moved, labels, window)
 
     def _finish(self, image: Tensor, size: tuple[int, int], factors: list[float]) -> Tensor:
-        """Resizes to `size` (h, w) and changes the colours."""
+        """Resizes to `size` (h, w) and changes the colors."""
         image = F.to_dtype(F.resize(image, list(size), antialias=True), torch.float32, scale=True)
         if self.color == 0:
             return image
         brightness, contrast, saturation = factors
         image = F.adjust_saturation(F.adjust_brightness(image, brightness), saturation)
-        # Contrast about mid-grey, not about the picture's mean as v2 has it: a mean depends on the size (two
+        # Contrast about mid-gray, not about the picture's mean as in v2: a mean depends on the size (two
         # views) and, in its last bit, on the number of threads (workers).
         return ((image - 0.5) * contrast + 0.5).clamp(0, 1)
 
 
 def _same_crop(picture: Tensor, size: tuple[int, int], top: int, left: int, h: int, w: int) -> Tensor:
-    """The part of a picture that a crop of another one, of `size` (height, width), shows; exact where sizes agree."""
+    """Returns what a crop of another picture, of `size` (height, width), shows of this one.
+
+    It is exact if the sizes agree.
+    """
     height, width = picture.shape[-2:]
     down, right = height / size[0], width / size[1]
     y0, x0 = min(round(top * down), height - 1), min(round(left * right), width - 1)
@@ -157,6 +159,6 @@ def _same_crop(picture: Tensor, size: tuple[int, int], top: int, left: int, h: i
 
 
 def _area(boxes: Tensor) -> Tensor:
-    """Areas (N,) of xyxy boxes (N, 4)."""
+    """Returns the areas (N,) of xyxy boxes (N, 4)."""
     plain = boxes.as_subclass(Tensor)
     return (plain[:, 2] - plain[:, 0]) * (plain[:, 3] - plain[:, 1])

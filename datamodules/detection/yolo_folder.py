@@ -18,35 +18,41 @@ from lkd.datamodules.samples.splits import Splits, complete, pick
 class YoloFolder(DetectionDataModule):
     """Pictures `root/images/<camera>_<number>.jpg` with labels `root/labels/<camera>_<number>.txt`.
 
-    A line of a label file is an object: `class x y w h`, centre and size normalised (see
+    Each line of a label file is an object: `class x y w h`, center and size normalized (see
     `lkd.datamodules.detection.formats.yolo_labels.read_yolo`).
 
-    The camera is the file name up to the last underscore, the rest is the time in natural order:
-    `cam1_road_9.jpg` comes before `cam1_road_10.jpg`. Folders below `images/` are a part of the name: `images/cam1/9.jpg`
-    is of camera `cam1`. An empty label file is a frame without objects; a missing one is an error wherever labels are
-    needed.
+    The camera is the file name up to the last underscore; the rest is the time, in natural order:
+    `cam1_road_9.jpg` comes before `cam1_road_10.jpg`. Folders below `images/` are a part of the name, so
+    `images/cam1/9.jpg` belongs to camera `cam1`. An empty label file is a frame without objects; a missing
+    one is an error wherever labels are needed.
 
-    Folders `train`, `val` and `test`, or a `data.yaml` that names them, are the three parts; one that is not there is cut
-    in time from the part before it (see `lkd.datamodules.detection.formats.yolo_layout.read_layout`). So a val without a test gives half of
-    itself to the test, in a warning; `fractions: [0.8, 0.2, 0.0]` keeps it whole.
+    Folders `train`, `val` and `test`, or a `data.yaml` that names them, are the three parts. A missing part
+    is cut in time from the part before it (see `lkd.datamodules.detection.formats.yolo_layout.read_layout`).
+    So a val without a test gives half of itself to the test, with a warning; `fractions: [0.8, 0.2, 0.0]`
+    keeps it whole.
 
     Args:
-        root: folder that holds `images/` and `labels/`, or a `data.yaml`; or that file itself.
-        class_map: class in the files -> class here; objects of other classes are left out and counted, such as
-            `{0: 0, 1: 0, 2: 0}` to make one class, vehicle, of car, bus and truck. `None` keeps all classes.
-        camera: name of the one camera of all pictures, whose whole name is then the time; `None` to take it from the names.
-        split: "given" by folders or `data.yaml`, or "by_time" in each camera as `fractions` say; `None` for what is given,
-            if anything is.
-        polygons: take the upright boxes of polygons and oriented boxes, lines of a class and three or more points; an upright
-            box is looser than an oriented one. They are an error otherwise, as nothing tells them from poses.
+        root: folder that holds `images/` and `labels/`, or a `data.yaml`; or the `data.yaml` itself.
+        class_map: class in the files -> class here; objects of other classes are left out and counted, such
+            as `{0: 0, 1: 0, 2: 0}` to make one class, vehicle, of car, bus and truck. `None` keeps all
+            classes.
+        camera: name of the one camera of all pictures, whose whole name is then the time; `None` to take it
+            from the names.
+        split: "given" by folders or `data.yaml`, or "by_time" in each camera as `fractions` say; `None` for
+            "given" if there are parts.
+        polygons: take the upright boxes of polygons and oriented boxes, lines of a class and three or more
+            points; an upright box is looser than an oriented one. They are an error otherwise, as they may
+            look like poses.
         **kwargs: see `DetectionDataModule`.
 
     Attributes:
-        names: of the classes in the files, where `data.yaml` or `classes.txt` has them; known after `frames`.
+        names: names of the classes in the files, where `data.yaml` or `classes.txt` has them; known after
+            `frames`.
 
     Raises:
         FileNotFoundError: if the folder, or a label file that is needed, is missing.
-        ValueError: for a file name without a camera, a damaged label file, or a class that the files do not have.
+        ValueError: for a file name without a camera, a damaged label file, or a class that the files do not
+            have.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class YoloFolder(DetectionDataModule):
         self._left_out = LeftOut()
 
     def frames(self) -> list[Frame]:
-        """All pictures, without their labels."""
+        """Lists all pictures, without their labels."""
         self._layout = read_layout(self.root, self._left_out, parted=self.split != "by_time")
         self.names, frames = self._layout.names, []
         if self.names and (beyond := [one for one in self.class_map or {} if one >= len(self.names)]):
@@ -97,7 +103,10 @@ class YoloFolder(DetectionDataModule):
         return frames
 
     def divide(self, frames: list[Frame]) -> Splits:
-        """As folders or `data.yaml` say; parts that they do not name are cut in time from the one before."""
+        """Splits as folders or `data.yaml` say.
+
+        Parts that they do not name are cut in time from the one before.
+        """
         part = {picture.path: picture.part for picture in self._layout.pictures}
         if not any(part.values()):
             if self.split == "given":

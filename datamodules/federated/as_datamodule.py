@@ -1,4 +1,4 @@
-"""Data as people have them, data sets or loaders, as the data module that a federation takes."""
+"""Data as people have them, as data sets or loaders, made into the data module that a federation takes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +12,12 @@ EXAMPLE = "such as Digits(), a data set, a DataLoader, or (train, val) or (train
 
 
 class Given(LightningDataModule):
-    """A training loader, and what measures the global model, as far as there is any.
+    """A training loader, with optional loaders that measure the global model.
 
     Args:
-        train: of the clients' data.
-        val: of validation.
-        test: of the test, and of prediction.
+        train: loader of the clients' data.
+        val: loader of validation data.
+        test: loader of test data, also used for prediction.
     """
 
     def __init__(
@@ -27,34 +27,34 @@ class Given(LightningDataModule):
         self.train, self.val, self.test = train, val, test
 
     def train_dataloader(self) -> DataLoader:
-        """The training loader."""
+        """Returns the training loader."""
         return self.train
 
     def val_dataloader(self) -> Any:
-        """The validation loader; an empty list without one."""
+        """Returns the validation loader, or an empty list without one."""
         return [] if self.val is None else self.val
 
     def test_dataloader(self) -> Any:
-        """The test loader; an empty list without one."""
+        """Returns the test loader, or an empty list without one."""
         return [] if self.test is None else self.test
 
     def predict_dataloader(self) -> Any:
-        """The test loader; an empty list without one."""
+        """Returns the test loader, or an empty list without one."""
         return self.test_dataloader()
 
 
 def as_module(given: Any, batch_size: int | None, argument: str) -> LightningDataModule:
-    """A data module of what was given.
+    """Makes a data module of what the user gave.
 
     Args:
-        given: a data module, data set, loader, or a tuple or list (train, val) or (train, val, test) of data sets or
-            loaders, of which val may be `None`.
-        batch_size: of data sets.
-        argument: the user's argument, for the message.
+        given: a data module, data set, loader, or a tuple or list (train, val) or (train, val, test) of data
+            sets or loaders, of which val may be `None`.
+        batch_size: batch size for data sets.
+        argument: name of the user's argument, for the message.
 
     Raises:
         ValueError: for a data set without a batch size.
-        TypeError: for anything else, bare arrays among it, with what to give.
+        TypeError: for anything else, such as bare arrays; the message says what to give.
 
     Example:
         >>> import torch
@@ -82,12 +82,12 @@ def as_module(given: Any, batch_size: int | None, argument: str) -> LightningDat
 
 
 def _is_array(part: Any) -> bool:
-    """Whether it is a tensor, an array or a table, whose rows are no samples (x, y)."""
+    """Returns whether it is a tensor, an array or a table, whose rows are no samples (x, y)."""
     return hasattr(type(part), "__array__") and not isinstance(part, type | Dataset)
 
 
 def _like_data(part: Any) -> bool:
-    """Whether it has numbered samples, as the sets of other libraries do that are no torch `Dataset`."""
+    """Returns whether it has numbered samples, as other libraries' data sets have without a `Dataset`."""
     own = isinstance(part, type | str | list | tuple | dict)
     return not own and hasattr(type(part), "__getitem__") and hasattr(type(part), "__len__")
 

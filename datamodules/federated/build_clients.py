@@ -1,4 +1,4 @@
-"""From a partition to shards: a public share held out, rows dealt out, every client's own validation and test."""
+"""Shards from a partition: a public share held out, rows dealt out, each client's own val and test."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -27,23 +27,23 @@ def populate(
     seed: int,
     plan: ModalityPlan | None = None,
 ) -> tuple[Population, Columns]:
-    """Deals the data set of a loader out: public share first, then the clients' shards, then each client's own split.
+    """Deals out the data set of a loader: public share, then the clients' shards, then each client's split.
 
     Args:
-        loader: how batches are made.
-        partition: who gets which rows.
-        clients: their number; `None` where the partition finds it.
+        loader: the loader that makes the batches.
+        partition: rule that says who gets which rows.
+        clients: number of clients; `None` where the partition finds it.
         public: share that is held out, or data from elsewhere.
         fractions: shares (train, val, test) of every client's rows.
-        batch_size: of the clients; `None` for the loader's own.
-        seed: all rows depend on it alone.
+        batch_size: batch size of the clients; `None` for the loader's own.
+        seed: seed of all draws; all rows depend on it alone.
         plan: who has which modality of its rows; `None` where all have all.
 
     Returns:
         The clients, and the columns of the data set.
 
     Raises:
-        ValueError: for a client without a batch, and as of the functions below.
+        ValueError: for a client without a batch, and as in the functions below.
     """
     batching = Batching(loader, batch_size)
     plain = Batching(loader, batch_size, getattr(batching.dataset, "plain", None))
@@ -79,19 +79,28 @@ def populate(
 
 
 def groups_of(columns: Columns) -> np.ndarray:
-    """Number of the group of every row (rows,), from the column "group"; without it every row is one."""
+    """Returns the group number of every row (rows,), from the column "group".
+
+    Without this column each row is its own group.
+    """
     return codes(columns[GROUP])[1] if GROUP in columns.cheap else np.arange(columns.size)
 
 
 def hold_out(
     size: int, public: float, rng: np.random.Generator, groups: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows for the clients and rows of the public share, both ascending.
+    """Draws the rows for the clients and the rows of the public share, both ascending.
 
-    Rows of one group stay together: the number of groups is that which comes nearest to the share.
+    Rows of one group stay together; as many groups are public as come nearest to the share.
+
+    Args:
+        size: number of rows.
+        public: share of the rows that is public.
+        rng: source of all randomness.
+        groups: group number of every row (rows,); `None` if each row is its own.
 
     Raises:
-        ValueError: if either would be empty though it is asked for.
+        ValueError: if a side that is asked for would be empty.
     """
     if public == 0:
         return np.arange(size), np.arange(0)
@@ -109,7 +118,14 @@ def hold_out(
 def deal(
     partition: Partition, columns: Columns, rows: np.ndarray, clients: int | None, rng: np.random.Generator
 ) -> tuple[Ragged, list[str] | None]:
-    """Deals some rows of a data set out; a partition may be the user's own, so what it gives is checked.
+    """Deals out some rows of a data set, and checks the result, since a partition may be the user's own.
+
+    Args:
+        partition: rule that says who gets which rows.
+        columns: columns of the data set.
+        rows: rows that are dealt out.
+        clients: number of clients; `None` where the partition finds it.
+        rng: source of all randomness.
 
     Returns:
         The rows of every client, and the clients' names if they have any.
@@ -129,7 +145,7 @@ def deal(
 
 
 def check_filled(shards: Ragged, names: Sequence[str] | None) -> None:
-    """Complains about a client without training samples."""
+    """Refuses a client without training samples."""
     if not len(shards):
         raise ValueError("the partition made no client at all: there must be one at least.")
     if not shards.sizes.all():
@@ -143,13 +159,20 @@ def check_filled(shards: Ragged, names: Sequence[str] | None) -> None:
 def split_each(
     shards: Ragged, columns: Columns, fractions: Sequence[float], rng: np.random.Generator
 ) -> dict[str, Ragged]:
-    """Every client's rows as train, val and test, by time if there is a column "time", else at random.
+    """Splits every client's rows into train, val and test, by the column "time" if it exists, else at random.
 
-    Rows of one client with the same time stay together, and the last ones test, as in `by_time`. So do rows of one
-    group where there is a column "group", such as windows that overlap: a group's time is that of its first row.
+    Rows of one client with the same time stay together, and the last ones test, as in `by_time`. So do rows
+    of one group where there is a column "group", such as windows that overlap: a group's time is that of its
+    first row.
+
+    Args:
+        shards: rows of every client.
+        columns: columns of the data set.
+        fractions: shares (train, val, test) of every client's rows.
+        rng: source of all randomness.
 
     Returns:
-        Rows of every client by the name of the part; parts that nobody has are left out.
+        Rows of every client by the name of the part; empty parts are left out.
     """
     groups = groups_of(columns)
     begin = rng.permutation(int(groups.max()) + 1)
@@ -171,12 +194,12 @@ def split_each(
 def match(
     loader: Any, partition: Natural, names: Sequence[str], batch_size: int | None = None
 ) -> Part | None:
-    """The rows of a validation or test set that have the clients' values of the partition's column.
+    """Returns the rows of a validation or test set with the clients' values of the partition's column.
 
     Args:
         loader: a DataLoader, or a list of one.
-        partition: says which column.
-        names: of the clients.
+        partition: partition that names the column.
+        names: names of the clients.
         batch_size: `None` for the loader's own.
 
     Returns:

@@ -13,7 +13,7 @@ from lkd.datamodules.samples.batching import Batching
 
 
 class Ragged:
-    """Many index arrays as one flat array and where each begins: 100,000 of them cost two arrays.
+    """Many index arrays, stored as one flat array and where each begins: 100,000 of them cost two arrays.
 
     Args:
         arrays: the index arrays.
@@ -30,40 +30,40 @@ class Ragged:
         self._ends = np.cumsum(self.sizes)
 
     def __len__(self) -> int:
-        """Number of arrays."""
+        """Returns the number of arrays."""
         return len(self.sizes)
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """One array, a view."""
+        """Returns one array, as a view."""
         end = self._ends[number]
         return self.flat[end - self.sizes[number] : end]
 
 
 class Part(NamedTuple):
-    """Rows of every client in one data set."""
+    """Rows of every client in one data set, with the way that batches are made."""
 
     batching: Batching
     rows: Ragged
-    views: Sequence[Batching] = ()  # how batches are made for each kind of client, where kinds differ
-    kinds: Sequence[int] | np.ndarray = ()  # of every client
+    views: Sequence[Batching] = ()  # how batches are made for each kind of client, if kinds differ
+    kinds: Sequence[int] | np.ndarray = ()  # the kind of every client
 
     def of(self, client: int) -> tuple[Batching, np.ndarray]:
-        """How a client's batches are made, and its rows."""
+        """Returns how a client's batches are made, and its rows."""
         return self.views[self.kinds[client]] if self.views else self.batching, self.rows[client]
 
 
 class ClientShard:
-    """One client: its rows of the training data, and of validation and test data where it has any.
+    """A client: its rows of the training data, and of validation and test data where it has any.
 
     Args:
-        id: 0 <= id < number of clients.
-        name: such as "C1"; the number if clients have no names.
-        share: its samples over those of all clients.
+        id: number of the client, 0 <= id < number of clients.
+        name: name such as "C1"; the number if clients have no names.
+        share: its number of samples as a share of all clients'.
         probability: chance to be in a cohort.
-        parts: per part "train", "val", "test" how batches are made, and the rows; `num_samples` counts those
-            of training.
+        parts: for each part "train", "val", "test", how batches are made, and the rows; `num_samples` counts
+            the training rows.
         population: number of all clients.
-        public: the data that all clients have; one object for all of them.
+        public: the data that all clients have; one object that all of them share.
 
     Example:
         >>> import torch
@@ -92,22 +92,22 @@ class ClientShard:
         self.population, self.public = population, public
 
     def num_batches(self) -> int:
-        """Batches in one local epoch."""
+        """Returns the number of batches in one local epoch."""
         batching, rows = self.parts["train"]
         return batching.count(rows)
 
     def smallest_batch(self, ordered: bool = False) -> int:
-        """Samples of the smallest batch of `train_batches`, or of `ordered_batches("train")`."""
+        """Returns the size of the smallest batch of `train_batches`, or of `ordered_batches("train")`."""
         batching, rows = self.parts["train"]
         return batching.smallest(rows, ordered)
 
     def train_batches(self, seed: int) -> Iterable[Any]:
-        """One shuffled and augmented pass; a function of `seed` alone."""
+        """Yields one shuffled and augmented pass, a function of `seed` alone."""
         batching, rows = self.parts["train"]
         return batching.shuffled(rows, seed)
 
     def train_places(self, seed: int) -> list[np.ndarray]:
-        """Of every batch of `train_batches(seed)`, the places of its samples in `ordered_batches("train")`.
+        """Returns, for each batch of `train_batches`, its samples' places in `ordered_batches("train")`.
 
         Raises:
             ValueError: where batches hold samples of one camera or group only.
@@ -116,7 +116,7 @@ class ClientShard:
         return batching.places(rows, seed)
 
     def ordered_batches(self, part: str) -> Iterable[Any]:
-        """Every sample of "train", "val" or "test" once, in order.
+        """Yields every sample of "train", "val" or "test" once, in order.
 
         Raises:
             ValueError: if the client has no such part.
@@ -130,17 +130,20 @@ class ClientShard:
         return batching.ordered(rows)
 
     def has(self, part: str) -> bool:
-        """Whether there is any sample in "train", "val" or "test"."""
+        """Returns whether there is any sample in "train", "val" or "test"."""
         return part in self.parts
 
     @property
     def present(self) -> dict[str, int]:
-        """How many training samples have each modality of the data, 0 of what it does not own; empty without a `ModalityPlan`."""
+        """Number of training samples with each modality, 0 for one not owned.
+
+        The dict is empty without a `ModalityPlan`.
+        """
         batching, rows = self.parts["train"]
         return batching.dataset.counts(rows) if isinstance(batching.dataset, Planned) else {}
 
     def pooled(self, others: Sequence["ClientShard"]) -> "ClientShard":
-        """One client with the samples of this one and the others, in the order of their ids."""
+        """Returns one client with the samples of this one and the others, in the order of their ids."""
         members = [client for _, client in sorted({client.id: client for client in (self, *others)}.items())]
         parts = {}
         for part in dict.fromkeys(part for client in members for part in client.parts):
@@ -163,7 +166,7 @@ class Population(Dataset[Any]):
 
     Args:
         train: how training batches are made, and the rows of every client.
-        names: of the clients; `None` for their numbers.
+        names: names of the clients; `None` for their numbers.
         probabilities: chance of every client to be in a cohort.
         public: the data that all clients have.
 
@@ -200,7 +203,7 @@ class Population(Dataset[Any]):
         return hashlib.sha256(np.asarray(self.parts["train"].rows.flat, dtype=np.int64).tobytes()).hexdigest()
 
     def dismiss(self) -> None:
-        """Ends the worker processes of all data; the next pass starts others."""
+        """Ends the worker processes of all data; the next pass starts new ones."""
         for part in self.parts.values():
             for batching in (part.batching, *part.views):
                 batching.dismiss()
@@ -208,7 +211,7 @@ class Population(Dataset[Any]):
             self.public.dismiss()
 
     def __len__(self) -> int:
-        """Number of clients."""
+        """Returns the number of clients."""
         return len(self.sizes)
 
     @overload
@@ -216,7 +219,7 @@ class Population(Dataset[Any]):
     @overload
     def __getitem__(self, index: list[int]) -> list[ClientShard]: ...
     def __getitem__(self, index: int | list[int]) -> ClientShard | list[ClientShard]:
-        """One client, or those of a cohort."""
+        """Returns one client for an index, or the clients of a cohort for a list."""
         if isinstance(index, list):
             return [self[one] for one in index]
         if not -len(self) <= index < len(self):

@@ -16,15 +16,15 @@ STREAM = 0x436F686F7274  # keeps these draws apart from all others that are made
 
 
 class ClientSampler(ABC):
-    """A strategy: `draw` gives the clients of one round."""
+    """Strategy that draws the clients of one round with `draw`."""
 
     @abstractmethod
     def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
-        """Different client ids (size,) in any order, a function of `rng` alone."""
+        """Draws different client ids (size,) in any order, a function of `rng` alone."""
 
     @abstractmethod
     def probabilities(self, clients: Population) -> np.ndarray:
-        """Chance (clients,) of every client to be drawn in a round.
+        """Returns every client's chance (clients,) to be drawn in a round.
 
         Raises:
             ValueError: if this population cannot give such a cohort.
@@ -32,19 +32,19 @@ class ClientSampler(ABC):
 
 
 class AllClients(ClientSampler):
-    """Everybody takes part."""
+    """Sampler that takes every client in every round."""
 
     def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
-        """All ids."""
+        """Returns the ids of all clients."""
         return np.arange(len(clients))
 
     def probabilities(self, clients: Population) -> np.ndarray:
-        """Ones."""
+        """Returns a chance of 1 for every client."""
         return np.ones(len(clients))
 
 
 class UniformSampler(ClientSampler):
-    """`size` clients without replacement, all with the same chance size/clients.
+    """Sampler of `size` clients without replacement, all with the same chance size/clients.
 
     Args:
         size: clients in a round.
@@ -58,32 +58,32 @@ class UniformSampler(ClientSampler):
         self.size = size
 
     def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
-        """Ids drawn in time and memory of the cohort, not of the population."""
+        """Draws ids in time and memory of the cohort's size, not of the population's."""
         return rng.choice(len(clients), self.size, replace=False, shuffle=False)
 
     def probabilities(self, clients: Population) -> np.ndarray:
-        """The same for all."""
+        """Returns the same chance for every client."""
         _check(self.size, clients)
         return np.full(len(clients), self.size / len(clients))
 
 
 class WeightedSampler(UniformSampler):
-    """`size` clients without replacement, client i with chance min(1, c n_i), exactly.
+    """Sampler of `size` clients without replacement, client i with chance min(1, c n_i), exactly.
 
-    n_i is its number of training samples, and c makes the chances add up to `size`; it is size/n if no
-    client is so large as to be drawn always. Systematic sampling over a freshly shuffled list (Madow 1949)
-    in whole numbers, so that the chances hold exactly, as weights p_i/pi_i need; drawing one by one without
+    n_i is its number of training samples, and c makes the chances add up to `size`; c is size/n if no client
+    is large enough to be drawn always. This is systematic sampling over a freshly shuffled list (Madow 1949)
+    in whole numbers, so that the chances hold exactly, as weights p_i/pi_i need. Drawing one by one without
     replacement would not give them.
 
     Args:
         size: clients in a round.
 
     Raises:
-        ValueError: as of `UniformSampler`.
+        ValueError: as in `UniformSampler`.
     """
 
     def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
-        """Those that are always drawn, and a systematic sample of the others."""
+        """Draws the clients that are always in, and a systematic sample of the others."""
         always, others, left, total = self._divide(clients.sizes)
         others = rng.permutation(others)
         ends = np.cumsum(clients.sizes[others] * left)  # every point i * total + u falls to another client
@@ -91,7 +91,7 @@ class WeightedSampler(UniformSampler):
         return np.concatenate([always, others[np.searchsorted(ends, points, side="right")]])
 
     def probabilities(self, clients: Population) -> np.ndarray:
-        """In proportion to samples, at most 1."""
+        """Returns chances in proportion to samples, at most 1."""
         _check(self.size, clients)
         _, others, left, total = self._divide(clients.sizes)
         chances = np.ones(len(clients))
@@ -99,7 +99,7 @@ class WeightedSampler(UniformSampler):
         return chances
 
     def _divide(self, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, int]:
-        """Ids that are always drawn, the others, how many of these are drawn, and their samples."""
+        """Returns the ids that are always drawn, the others, how many others are drawn, and their samples."""
         always = np.zeros(len(sizes), dtype=bool)
         while True:
             left, total = self.size - int(always.sum()), int(sizes[~always].sum())
@@ -110,7 +110,7 @@ class WeightedSampler(UniformSampler):
 
 
 class FixedSampler(ClientSampler):
-    """The same clients in every round.
+    """Sampler that takes the same clients in every round.
 
     Args:
         clients: numbers or names, such as `["C1", "C4"]`.
@@ -127,11 +127,11 @@ class FixedSampler(ClientSampler):
         self.clients = list(clients)
 
     def draw(self, clients: Population, rng: np.random.Generator) -> np.ndarray:
-        """Their ids."""
+        """Returns the ids of these clients."""
         return np.flatnonzero(self.probabilities(clients))
 
     def probabilities(self, clients: Population) -> np.ndarray:
-        """1 for these clients, 0 for the others."""
+        """Returns 1 for these clients, 0 for the others."""
         wanted = [one for one in self.clients if not (isinstance(one, int) and 0 <= one < len(clients))]
         names = clients.names if wanted else []
         pick("FixedSampler(clients=)", list(map(str, wanted)) or None, names)
@@ -142,17 +142,17 @@ class FixedSampler(ClientSampler):
 
 
 class CohortSampler(DistributedSampler):
-    """Yields cohorts (lists of client ids in ascending order), a pure function of (seed, epoch).
+    """Sampler of cohorts (lists of client ids in ascending order), a pure function of (seed, epoch).
 
-    Give it to a `CohortLoader`. Lightning then calls `set_epoch` on it
-    before every epoch, also the first one after a resume, and leaves it alone under DDP because it is a
-    `DistributedSampler`: every rank sees the same, whole cohorts, and the federation shares the clients out.
+    Give it to a `CohortLoader`. Lightning then calls `set_epoch` on it before every epoch, also the first one
+    after a resume. Under DDP Lightning does not replace it, because it is a `DistributedSampler`: every rank
+    sees the same whole cohorts, and the federation shares the clients out.
 
     Args:
         clients: the population.
         cohort: how a cohort is drawn.
         cohorts_per_epoch: rounds in an epoch.
-        seed: not negative.
+        seed: seed of the draws, not negative.
 
     Raises:
         ValueError: if a number is out of its range, or the population cannot give such a cohort.
@@ -163,27 +163,27 @@ class CohortSampler(DistributedSampler):
     ) -> None:
         expect(cohorts_per_epoch=cohorts_per_epoch, ge=1)
         expect(seed=seed, ge=0)
-        cohort.probabilities(clients)  # complains if it cannot be
+        cohort.probabilities(clients)  # raises if no such cohort can be drawn
         super().__init__(clients, num_replicas=1, rank=0, seed=seed)
         self.clients, self.cohort, self.cohorts_per_epoch = clients, cohort, cohorts_per_epoch
-        self.first = 0  # cohorts of the epoch that are passed over
+        self.first = 0  # cohorts of the epoch that are skipped
 
     def __len__(self) -> int:
-        """Cohorts in an epoch."""
+        """Returns the number of cohorts in an epoch."""
         return self.cohorts_per_epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The cohorts of the epoch of the last `set_epoch`."""
+        """Yields the cohorts of the epoch that `set_epoch` has set last."""
         for number in range(self.first, self.cohorts_per_epoch):
             rng = np.random.default_rng([self.seed, self.epoch, number, STREAM])
             yield sorted(self.cohort.draw(self.clients, rng).tolist())
 
 
 class CohortLoader(EpochLoader):
-    """Cohorts as lists of clients; Lightning keeps its state, so that a run resumes in the midst of an epoch.
+    """Loader of cohorts as lists of clients; Lightning keeps its state, so a run can resume inside an epoch.
 
     Args:
-        sampler: says who is in the cohorts.
+        sampler: sampler that draws the cohorts.
     """
 
     def __init__(self, sampler: CohortSampler) -> None:
@@ -193,15 +193,15 @@ class CohortLoader(EpochLoader):
         self._resumed = {"epoch": -1, "drawn": 0}
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its cohorts were handed out."""
+        """Returns the epoch, and how many of its cohorts were handed out."""
         return {"epoch": self.cohorts.epoch, "drawn": self._drawn}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """The next pass goes on there, if it is over the same epoch."""
+        """Makes the next pass continue there, if it is over the same epoch."""
         self._resumed = state_dict
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """The cohorts of the epoch known when the first is asked for."""
+        """Yields the cohorts of the epoch that is set when the first is asked for."""
         same = self._resumed["epoch"] == self.cohorts.epoch
         self._drawn = self.cohorts.first = self._resumed["drawn"] if same else 0
         self._resumed = {"epoch": -1, "drawn": 0}

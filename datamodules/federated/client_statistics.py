@@ -1,4 +1,4 @@
-"""What every client holds, counted."""
+"""Counts of what every client holds."""
 
 from typing import Any, NamedTuple
 
@@ -10,17 +10,17 @@ from lkd.datamodules.samples.metadata import column as find_column
 
 
 def summarize(clients: Population, columns: Columns, column: str | None) -> list[dict[str, Any]]:
-    """A row for every client.
+    """Returns a row for every client.
 
     Args:
         clients: all of them.
-        columns: of their training data.
-        column: whose values are counted; `None` for none.
+        columns: columns of their training data.
+        column: column whose values are counted; `None` for none.
 
     Returns:
-        `client` (number), `name`, `samples` (of training), `val` and `test` where any client has such data, and
-        `counts`: for every value of the column in the training set (as text) the client's number of samples with
-        it (empty without a column).
+        Rows with `client` (number), `name`, `samples` (of training), `val` and `test` where any client has
+        such data, and `counts`. The last has, for every value of the column in the training set (as text),
+        the client's number of samples with it; it is empty without a column.
 
     Raises:
         ValueError: for an unknown column; the message names those that exist.
@@ -43,11 +43,11 @@ def summarize(clients: Population, columns: Columns, column: str | None) -> list
 
 
 def count_labels(clients: Population, columns: Columns) -> np.ndarray:
-    """Training samples of every client and class.
+    """Counts the training samples of every client and class.
 
     Args:
         clients: all of them, K.
-        columns: of their training data.
+        columns: columns of their training data.
 
     Returns:
         (K, C) int64; C is the highest class of the whole training set plus 1, so that column c is class c.
@@ -75,17 +75,17 @@ def count_labels(clients: Population, columns: Columns) -> np.ndarray:
 
 
 class Masks(NamedTuple):
-    """What was drawn for n samples, in the order of the clients."""
+    """Draws of a modality plan for n samples, in the order of the clients."""
 
     client: np.ndarray  # (n,)
-    row: np.ndarray  # (n,) of the data set
+    row: np.ndarray  # (n,) row of the data set
     modalities: tuple[str, ...]
-    present: np.ndarray  # (n, modalities) bool; False, too, for what the client does not own
-    flipped: np.ndarray  # (n,) bool: whether the label is wrong
+    present: np.ndarray  # (n, modalities) bool; also False for what the client does not own
+    flipped: np.ndarray  # (n,) bool: whether the label was made wrong
 
 
 def masks(part: Part) -> Masks:
-    """What was drawn for a part to which a plan was applied."""
+    """Returns what was drawn for a part to which a plan was applied."""
     planned, rows = part.views[0].dataset, part.rows.flat
     flipped = np.zeros(len(rows), dtype=bool) if planned.labels is None else planned.labels[rows] >= 0
     client = np.repeat(np.arange(len(part.rows)), part.rows.sizes)
@@ -93,7 +93,7 @@ def masks(part: Part) -> Masks:
 
 
 def describe(part: Part) -> list[dict[str, Any]]:
-    """What a plan left, for every client.
+    """Returns, for every client, what a plan left.
 
     Returns:
         `modalities` (names of those that it owns), `missing` (for every modality of the data the share of the

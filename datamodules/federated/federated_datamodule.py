@@ -32,37 +32,41 @@ from lkd.transfers import hooks_of
 
 
 class FederatedDataModule(Relay):
-    """Deals the training set of `data` out to clients; training batches are cohorts, lists of clients.
+    """Data module that deals the training set of `data` out to clients.
+
+    Training batches are lists of clients (cohorts).
 
     Validation, test and prediction data are those of `data`: they measure the global model. How a client's
     batches are made (collation, augmentation, workers) is taken from the training loader of `data`.
 
-    A client has validation and test data of its own where `client_fractions` cut them from its shard (by time
-    where there is a column "time", else at random, rows with the same value of a column "group" together; as
-    evaluation sees them if the training set offers `plain`, the same rows without augmentation), or else, under a
-    `Natural` partition, the rows of the validation and test sets that have its value of the column.
+    A client has validation and test data of its own where `client_fractions` cut them from its shard. The cut
+    is by time where there is a column "time", else at random; rows with the same value of a column "group"
+    stay together. These rows are seen without augmentation if the training set offers `plain`. Without such
+    shares, under a `Natural` partition, the client has the rows of the validation and test sets with its
+    value of the column.
 
-    Hooks of `data` around a batch's way to the device run at the clients, and for the global model's data; those of a
-    `public` module run for what is public, which is seen as in a validation, whoever learns from it.
+    Hooks of `data` that change a batch on its way to the device run at the clients, and for the global
+    model's data. Those of a `public` module run for public data, which are treated as in a validation,
+    whoever learns from them.
 
     Args:
-        data: any LightningDataModule with one training loader over a map-style data set; or such a data set (with
-            `batch_size`), a loader, or (train, val) or (train, val, test) of data sets or loaders. Bare arrays are refused:
-            join them, `TensorDataset(X, Y)`.
-        partition: who gets which rows.
+        data: any LightningDataModule with one training loader over a map-style data set; or such a data set
+            (with `batch_size`), a loader, or (train, val) or (train, val, test) of data sets or loaders. Bare
+            arrays are refused: join them, `TensorDataset(X, Y)`.
+        partition: rule that says who gets which rows.
         clients: number of clients; leave it out where the partition finds it.
-        cohort: who takes part in a round; a number is that many drawn uniformly, `None` is everybody.
-        batch_size: of the clients; `None` for that of `data`.
-        public: data that all clients have (`client.public`), without augmentation: a share of the training set,
-            which is held out, disjoint from all clients; or another data module, whose training set is public:
-            other data, or inputs that are made up (`Noise`). 0 is none.
+        cohort: who takes part in a round; a number draws that many uniformly, `None` takes every client.
+        batch_size: batch size of the clients; `None` for that of `data`.
+        public: data that all clients have (`client.public`), without augmentation: a share of the training
+            set, which is held out, disjoint from all clients; or another data module, whose training set is
+            public: other data, or inputs that are made up (`Noise`). 0 for none.
         client_fractions: shares (train, val, test) of every client's rows.
         cohorts_per_epoch: rounds in an epoch.
-        seed: partition, splits, cohorts and what the plan draws depend on it alone.
+        seed: seed on which partition, splits, cohorts and the draws of the plan depend, and nothing else.
         plan: which client has which modality, and what is missing; `None` where all have all.
 
     Raises:
-        ValueError: for numbers out of range, and in `setup` for a partition or cohort that cannot be.
+        ValueError: for numbers out of range, and in `setup` for a partition or cohort that is impossible.
 
     Example:
         >>> from lkd.datamodules import Digits
@@ -109,7 +113,7 @@ class FederatedDataModule(Relay):
             raise ValueError(
                 f"public={public} must be a share of the training set in [0, 1), or a data module."
             )
-        shares = tuple(client_fractions or ())  # a config's null, too, gets the sentence
+        shares = tuple(client_fractions or ())  # a config's null gets the message below, too
         if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 1) > 1e-6:
             raise ValueError(
                 f"client_fractions={client_fractions} must be three shares (train, val, test) of sum 1, train above 0."
@@ -124,11 +128,11 @@ class FederatedDataModule(Relay):
         self._clients: Population | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Sets `data` up, deals its training set out, and finds the clients' own validation and test rows."""
+        """Sets `data` up, deals out its training set, and finds the clients' own validation and test rows."""
         super().setup(stage)
         self._say_who_takes_cohorts(stage)
         if stage in ("validate", "test") and self._clients is None:
-            self.data.setup("fit")  # who the clients are is a matter of the training set
+            self.data.setup("fit")  # the training set decides who the clients are
             self._deal()
         self.data.setup(stage)
         if stage in ("fit", None):
@@ -158,7 +162,7 @@ class FederatedDataModule(Relay):
             )
 
     def teardown(self, stage: str) -> None:
-        """As of `data` and `public`; worker processes of clients end."""
+        """Tears `data` and `public` down, and ends the worker processes of clients."""
         super().teardown(stage)
         if self._clients is not None:
             self._clients.dismiss()
@@ -176,12 +180,12 @@ class FederatedDataModule(Relay):
         return self.clients.names
 
     def train_dataloader(self) -> DataLoader:
-        """Cohorts: lists of clients in ascending order, the same on every rank."""
+        """Returns cohorts: lists of clients in ascending order, the same on every rank."""
         sampler = CohortSampler(self.clients, self.cohort, self.cohorts_per_epoch, self.seed)
         return CohortLoader(sampler)
 
     def public_dataloader(self) -> DataLoader:
-        """The public data in order, without labels: x of a pair (x, y), dicts without `lkd.batches.LABELS`.
+        """Returns public data in order, without labels: x of (x, y), or dicts without `lkd.batches.LABELS`.
 
         Raises:
             ValueError: if there are none.
@@ -193,15 +197,16 @@ class FederatedDataModule(Relay):
         return public.loader()
 
     def summary(self, column: str | None = None) -> list[dict[str, Any]]:
-        """What every client holds.
+        """Returns what every client holds.
 
         Args:
-            column: whose values are counted; `None` for the labels where no sample has to be loaded for them, else the
-                partition's column, else nothing.
+            column: column whose values are counted; `None` for the labels if no sample has to be loaded for
+                them, else the partition's column, else nothing.
 
         Returns:
-            A row for every client, see `lkd.datamodules.federated.client_statistics.summarize`; with a plan also what `describe` says
-            there. Labels are counted as the data have them, without a plan's noise.
+            A row for every client, see `lkd.datamodules.federated.client_statistics.summarize`; with a plan,
+            also the fields of `describe` there. Labels are counted as the data have them, without a plan's
+            noise.
 
         Raises:
             ValueError: for an unknown column; the message names those that exist.
@@ -213,11 +218,11 @@ class FederatedDataModule(Relay):
 
     @property
     def counted(self) -> str | None:
-        """The column that `summary` counts if none is named."""
+        """Column that `summary` counts if none is named."""
         return LABEL if LABEL in self._columns.cheap else self.partition.column
 
     def masks(self, part: str = "train") -> Masks:
-        """Which modalities the clients' own samples have under the plan, and whose labels are wrong.
+        """Returns which modalities the clients' own samples have under the plan, and whose labels are wrong.
 
         Args:
             part: "train", "val" or "test".
@@ -231,9 +236,9 @@ class FederatedDataModule(Relay):
         return masks(self.clients.parts[part])
 
     def label_counts(self) -> np.ndarray:
-        """Training samples (clients, classes) of every client and class; nothing is loaded for it.
+        """Counts the training samples (clients, classes) of every client and class; nothing is loaded for it.
 
-        They are the labels that the data have, without a plan's noise.
+        Labels are those that the data have, without a plan's noise.
 
         Raises:
             ValueError: where labels are not known without loading every sample, or are no class numbers.

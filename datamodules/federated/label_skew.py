@@ -10,17 +10,20 @@ ATTEMPTS = 1000
 
 
 class Dirichlet(Partition):
-    """Label skew: of every class, client k gets a share p_k, p ~ Dirichlet(alpha, ..., alpha).
+    """Label skew: client k gets a share p_k of every class, p ~ Dirichlet(alpha, ..., alpha).
 
-    Yurochkin et al., ICML 2019; Hsu et al. 2019 draw the classes of every client instead. As in the code of Lin
-    et al., NeurIPS 2020, a client that already holds the mean number of samples gets none of the classes that
-    follow (classes come in random order), which keeps sizes comparable; `balanced=False` leaves that out.
+    Yurochkin et al., ICML 2019; Hsu et al. 2019 draw the classes of every client instead. As in the code of
+    Lin et al., NeurIPS 2020, a client that already holds the mean number of samples gets none of the classes
+    that follow (classes come in random order), which keeps sizes comparable; `balanced=False` leaves that
+    out.
 
     Args:
         alpha: concentration: 100 is nearly even, 0.1 leaves a client one to three classes.
-        column: what is skewed.
-        min_samples: every client has this many at least; drawn again (1,000 times at most) until that is so.
-        balanced: see above.
+        column: column whose values are skewed.
+        min_samples: every client has at least this many; the draw is repeated (1,000 times at most) until
+            that is so.
+        balanced: whether a client that already holds the mean number of samples gets none of the classes that
+            follow.
 
     Raises:
         ValueError: for numbers out of range, or if no draw gives every client enough.
@@ -42,7 +45,7 @@ class Dirichlet(Partition):
     def __call__(
         self, columns: Table, size: int, clients: int | None, rng: np.random.Generator
     ) -> list[np.ndarray]:
-        """Deals every class out by shares of its own."""
+        """Deals out every class by shares of its own."""
         count = check_clients(clients, size, self.min_samples)
         _, place = codes(column(columns, self.column))
         classes = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
@@ -60,14 +63,14 @@ class Dirichlet(Partition):
     def _draw(
         self, classes: list[np.ndarray], size: int, clients: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """The client (size,) of every row."""
+        """Draws the client (size,) of every row."""
         owner, held = np.empty(size, dtype=np.int64), np.zeros(clients, dtype=np.int64)
         for number in rng.permutation(len(classes)):
             rows = rng.permutation(classes[number])
             shares = rng.dirichlet(np.full(clients, self.alpha))
             if self.balanced:
                 shares = shares * (held < size / clients)
-                if not shares.sum() > 0:  # all of a small alpha's mass was on clients that are full
+                if not shares.sum() > 0:  # a small alpha put all mass on clients that are full
                     shares = (held < size / clients).astype(float)
             ends = np.round(np.cumsum(shares) / shares.sum() * len(rows)).astype(np.int64)
             counts = np.diff(ends, prepend=0)
@@ -82,8 +85,8 @@ class Shards(Partition):
     With two pieces most clients see two labels only ("pathological").
 
     Args:
-        per_client: pieces a client.
-        column: what is sorted by.
+        per_client: pieces for each client.
+        column: column that rows are sorted by.
 
     Raises:
         ValueError: for a number below 1, or fewer rows than pieces.
@@ -102,7 +105,7 @@ class Shards(Partition):
     def __call__(
         self, columns: Table, size: int, clients: int | None, rng: np.random.Generator
     ) -> list[np.ndarray]:
-        """Cuts the sorted rows and deals the pieces out."""
+        """Cuts the sorted rows and deals out the pieces."""
         count = check_clients(clients, size, self.per_client)
         pieces = np.array_split(_sorted(column(columns, self.column), rng), count * self.per_client)
         order = rng.permutation(len(pieces)).reshape(count, self.per_client)
@@ -110,13 +113,14 @@ class Shards(Partition):
 
 
 class Similarity(Partition):
-    """SCAFFOLD's split (Karimireddy et al., ICML 2020, section 7): `percent` % of the rows are dealt out IID, the others sorted by label.
+    """SCAFFOLD's split: `percent` % of the rows are dealt out IID, the others sorted by label.
 
-    All clients hold equal amounts (but for one row). 100 is IID, 0 leaves a client one or two labels.
+    Karimireddy et al., ICML 2020, section 7. All clients hold equal amounts, up to one row. 100 is IID; 0
+    leaves a client one or two labels.
 
     Args:
         percent: share of similar rows, 0 to 100.
-        column: what the others are sorted by.
+        column: column that the other rows are sorted by.
 
     Raises:
         ValueError: for a number out of range.
@@ -135,14 +139,14 @@ class Similarity(Partition):
     def __call__(
         self, columns: Table, size: int, clients: int | None, rng: np.random.Generator
     ) -> list[np.ndarray]:
-        """Deals both parts out in equal shares."""
+        """Deals out both parts in equal shares."""
         count = check_clients(clients, size)
         order = rng.permutation(size)
         similar = round(size * self.percent / 100)
         rest = order[similar:]
         rest = rest[np.argsort(codes(column(columns, self.column))[1][rest], kind="stable")]
         whole = np.arange(count + 1) * size // count
-        first = whole * similar // size  # never grows faster than `whole`: nobody's share is negative
+        first = whole * similar // size  # never grows faster than `whole`, so that no share is negative
         second = whole - first
         return [
             np.concatenate([order[first[k] : first[k + 1]], rest[second[k] : second[k + 1]]])
@@ -153,16 +157,17 @@ class Similarity(Partition):
 class PrimaryLabels(Partition):
     """Label skew of multi-headed distillation (Zhmoginov et al., CVPR 2023): every label has primary clients.
 
-    A row goes to a client with a chance in proportion to 1 + `skew` if its label is one of the client's primary
-    labels, else to 1: of a label's rows an expected (1 + s) / (K + s m) to each of its m primary clients among K,
-    and 1 / (K + s m) to each other. The paper's public share is `FederatedDataModule(public=...)`. The primary
-    clients of a label are drawn among those with the fewest primary labels so far, so that clients' numbers of
-    them differ by one at most; the evenness is our choice. No code of the paper is public to compare the draw with.
+    A row's client is drawn with chances in proportion to 1 + `skew` for the primary clients of its label, and
+    to 1 for the others. Of a label's rows, each of its m primary clients among K expects (1 + s) / (K + s m),
+    and each other client 1 / (K + s m). The paper's public share is `FederatedDataModule(public=...)`. The
+    primary clients of a label are drawn among those with the fewest primary labels so far, so that clients'
+    numbers of them differ by one at most; this evenness is our choice. No code of the paper is public to
+    compare the draw with.
 
     Args:
         primary: primary clients of every label (m).
-        skew: s: 0 is IID, 100 or 1,000 nearly disjoint.
-        column: the labels.
+        skew: the skew s: 0 is IID, 100 or 1,000 nearly disjoint.
+        column: column of the labels.
 
     Raises:
         ValueError: for numbers out of range, more primary clients than clients, or a client that got no row.
@@ -188,8 +193,8 @@ class PrimaryLabels(Partition):
             raise ValueError(f"primary={self.primary} clients of a label are more than the {count} clients.")
         values, place = codes(column(columns, self.column))
         owners = self._owners(len(values), count, rng)
-        # Weights (1 + skew on primary clients, 1 elsewhere) are a mixture: skew * primary of the mass goes to a
-        # primary client drawn evenly, the other `count` to any client drawn evenly.
+        # Weights (1 + skew on primary clients, 1 elsewhere) are a mixture: skew * primary of the mass goes to
+        # a primary client drawn evenly, the other `count` to any client drawn evenly.
         favored = rng.random(size) * (count + self.skew * self.primary) >= count
         anyone, turn = rng.integers(count, size=size), rng.integers(self.primary, size=size)
         owner = np.where(favored, owners[place, turn], anyone)
@@ -202,7 +207,7 @@ class PrimaryLabels(Partition):
         return np.split(np.argsort(owner, kind="stable"), np.cumsum(sizes)[:-1])
 
     def _owners(self, labels: int, clients: int, rng: np.random.Generator) -> np.ndarray:
-        """Primary clients (labels, primary) of every label, all different."""
+        """Draws the primary clients (labels, primary) of every label, all different."""
         owners, held = np.empty((labels, self.primary), dtype=np.int64), np.zeros(clients, dtype=np.int64)
         for label in rng.permutation(labels):
             owners[label] = np.lexsort((rng.random(clients), held))[: self.primary]
@@ -211,6 +216,6 @@ class PrimaryLabels(Partition):
 
 
 def _sorted(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows sorted by value, in random order within a value."""
+    """Returns rows sorted by value, in random order within a value."""
     order = rng.permutation(len(values))
     return order[np.argsort(codes(values)[1][order], kind="stable")]

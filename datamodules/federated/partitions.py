@@ -1,4 +1,4 @@
-"""Which client holds which rows: evenly, in skewed amounts, or by a column of the metadata."""
+"""Rules for which client holds which rows: evenly, in skewed amounts, or by a column of the metadata."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,36 +12,36 @@ Table = Mapping[str, np.ndarray]
 
 
 class Partition(ABC):
-    """A rule that deals rows out to clients."""
+    """Rule that deals rows out to clients."""
 
-    column: str = ""  # what it looks at, if anything
+    column: str = ""  # the column that it looks at, if any
 
     @abstractmethod
     def __call__(
         self, columns: Table, size: int, clients: int | None, rng: np.random.Generator
     ) -> list[np.ndarray]:
-        """Deals rows 0 .. size - 1 out.
+        """Deals out rows 0 .. size - 1.
 
         Args:
-            columns: metadata, `size` values each; only what is asked for is ever made.
+            columns: metadata, `size` values in each column; a column is only computed when it is asked for.
             size: number of rows.
             clients: number of clients; `None` where the rule finds it.
-            rng: all randomness comes from here.
+            rng: source of all randomness.
 
         Returns:
             The rows of every client: disjoint, none empty.
 
         Raises:
-            ValueError: if it cannot be done; the message says what would be right.
+            ValueError: if the deal is impossible; the message says what would be right.
         """
 
     def names(self, columns: Table, size: int, clients: int | None) -> list[str] | None:
-        """Names of the clients, or `None` if they have only numbers."""
+        """Returns names of the clients, or `None` if they have only numbers."""
         return None
 
 
 def check_clients(clients: int | None, size: int, samples: int = 1) -> int:
-    """The number of clients, if it can be: given, at least one, and enough rows for all of them."""
+    """Returns the number of clients if it is given, is at least one, and there are rows for all of them."""
     if clients is None:
         raise ValueError("clients=None: this partition needs the number of clients.")
     expect(clients=clients, ge=1)
@@ -62,7 +62,7 @@ class IID(Partition):
     def __call__(
         self, columns: Table, size: int, clients: int | None, rng: np.random.Generator
     ) -> list[np.ndarray]:
-        """Deals the rows out evenly."""
+        """Deals out the rows evenly."""
         return np.array_split(rng.permutation(size), check_clients(clients, size))
 
 
@@ -96,11 +96,11 @@ class Natural(Partition):
         return np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
 
     def names(self, columns: Table, size: int, clients: int | None) -> list[str]:
-        """The values of the column."""
+        """Returns the values of the column as names."""
         return [self.name(value) for value in codes(column(columns, self.column))[0]]
 
     def name(self, value: object) -> str:
-        """Name of the client with this value.
+        """Returns the name of the client with this value.
 
         Example:
             >>> Natural("subject").name(3), Natural("camera").name("C1")
@@ -110,18 +110,18 @@ class Natural(Partition):
 
 
 class _Quantity(Partition):
-    """Skewed amounts of shuffled rows."""
+    """Skewed amounts of shuffled rows; a subclass says how they are skewed."""
 
     min_samples: int
 
     def weights(self, clients: int, rng: np.random.Generator) -> np.ndarray:
-        """Relative amounts (clients,), all above 0."""
+        """Returns relative amounts (clients,), all above 0."""
         raise NotImplementedError
 
     def __call__(
         self, columns: Table, size: int, clients: int | None, rng: np.random.Generator
     ) -> list[np.ndarray]:
-        """Gives everybody `min_samples`, and the rest by weight."""
+        """Gives every client `min_samples`, and the rest by weight."""
         count = check_clients(clients, size, self.min_samples)
         weights = self.weights(count, rng)
         ends = np.round(np.cumsum(weights) / weights.sum() * (size - count * self.min_samples)).astype(
@@ -133,11 +133,11 @@ class _Quantity(Partition):
 class PowerLaw(_Quantity):
     """Quantity skew: the k-th largest client holds an amount in proportion to k^(-exponent).
 
-    Which client is the k-th largest is drawn. The labels are alike in all.
+    Which client is the k-th largest is drawn at random. Labels are distributed alike in all clients.
 
     Args:
         exponent: 0 is even; 1 is Zipf's law.
-        min_samples: everybody has this many besides.
+        min_samples: every client has this many besides.
 
     Raises:
         ValueError: for numbers out of range.
@@ -152,16 +152,18 @@ class PowerLaw(_Quantity):
         self.exponent, self.min_samples = exponent, _at_least_one(min_samples)
 
     def weights(self, clients: int, rng: np.random.Generator) -> np.ndarray:
-        """k^(-exponent) in random order."""
+        """Returns k^(-exponent) in random order."""
         return rng.permutation(np.arange(1, clients + 1) ** -float(self.exponent))
 
 
 class LogNormal(_Quantity):
-    """Quantity skew: amounts in proportion to exp(sigma z), z ~ N(0, 1). The labels are alike in all.
+    """Quantity skew: amounts in proportion to exp(sigma z), z ~ N(0, 1).
+
+    Labels are distributed alike in all clients.
 
     Args:
         sigma: 0 is even; with 2 (FedProx's synthetic sets) the largest of 30 clients holds about half of all.
-        min_samples: everybody has this many besides.
+        min_samples: every client has this many besides.
 
     Raises:
         ValueError: for numbers out of range.
@@ -176,7 +178,7 @@ class LogNormal(_Quantity):
         self.sigma, self.min_samples = sigma, _at_least_one(min_samples)
 
     def weights(self, clients: int, rng: np.random.Generator) -> np.ndarray:
-        """exp(sigma z)."""
+        """Returns exp(sigma z), z ~ N(0, 1), for every client."""
         return np.exp(self.sigma * rng.standard_normal(clients))
 
 

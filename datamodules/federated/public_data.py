@@ -1,4 +1,4 @@
-"""Public data: samples that all clients have, and exchange what they say of them."""
+"""Public data: samples that all clients have, and about which they exchange knowledge."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,9 +14,10 @@ from lkd.datamodules.samples.batching import Batching
 
 
 class PublicData:
-    """Samples that go by their numbers, without augmentation; nothing of them is kept in memory.
+    """Samples that are named by their numbers, without augmentation; none of them is kept in memory.
 
-    Inputs are the x of batches (x, y), and dicts without what is called as labels are (`lkd.batches.LABELS`).
+    Inputs are the x of batches (x, y), and dicts without the entries that are named as labels
+    (`lkd.batches.LABELS`).
 
     Args:
         batching: how batches are made.
@@ -37,11 +38,13 @@ class PublicData:
         self._batching, self._rows = batching, rows
 
     def __len__(self) -> int:
-        """Number of samples."""
+        """Returns the number of samples."""
         return len(self._rows)
 
     def batches(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
-        """The inputs of these samples, in this order, without labels; a batch is made when it is asked for.
+        """Yields the inputs of these samples, in this order, without labels.
+
+        A batch is made when it is asked for.
 
         Args:
             rows: numbers of samples, from 0; one may come more than once.
@@ -56,14 +59,14 @@ class PublicData:
         return map(inputs, self._fetch(rows, batch_size))
 
     def whole(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
-        """The same batches as the data set gives them, with labels or without, for who knows which entries are inputs."""
+        """Yields the same batches as the data set gives them, for callers that know the inputs."""
         return self._fetch(rows, batch_size)
 
     def labeled(self, rows: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[Any]:
-        """The same batches as the data set gives them, with labels: (x, y), or dicts.
+        """Yields the same batches with the data set's labels: (x, y), or dicts.
 
-        For an algorithm that is to learn them, as `FedMD(pretrain=10)`; all others go by `batches`.
-        Labels of another data set are its own: its class 3 need not be the clients' class 3.
+        For an algorithm that learns these labels, as `FedMD(pretrain=10)`; all others use `batches`. Labels
+        of another data set are its own: its class 3 need not be the clients' class 3.
 
         Raises:
             ValueError: also where there are no labels.
@@ -74,28 +77,28 @@ class PublicData:
         return self._fetch(rows, batch_size)
 
     def carry_by(self, carry: Callable[[Any], Any]) -> None:
-        """Lets all batches go through this, with their labels where they have some, before they are given away."""
+        """Sends all batches, with labels if they have some, through this function before use."""
         self._batching.carry = carry
 
     def loader(self) -> DataLoader:
-        """All inputs in order, as `batches` gives them, in batches of the data's own size."""
+        """Returns a loader of all inputs in order, as from `batches`, in batches of the data's own size."""
         tasks = self._batching.tasks(self._rows, self._batching.batch_size)
-        # what carries a batch to the device cannot do so from another process
+        # the hook that carries a batch to the device cannot do so from another process
         workers = self._batching.workers if self._batching.carry is None else {}
         return DataLoader(_Inputs(self._batching, tasks), batch_size=None, **workers)
 
     def dismiss(self) -> None:
-        """Ends the worker processes; the next pass starts others."""
+        """Ends the worker processes; the next pass starts new ones."""
         self._batching.dismiss()
 
     def check_like(self, clients: Batching) -> None:
         """Compares one sample with one of the clients'.
 
-        Tensors have to have the same shape; those in dicts, where frames differ in size, the same number of
-        dimensions and channels.
+        Tensors must have the same shape. Those in dicts, where frames differ in size, must have the same
+        number of dimensions and channels.
 
         Raises:
-            ValueError: if inputs of clients could not be these; the message says both shapes.
+            ValueError: if clients could not have such inputs; the message says both shapes.
         """
         theirs = inputs(clients[clients.tasks(np.zeros(1, dtype=np.int64), 1)[0]])
         ours = inputs(self._first())
@@ -118,12 +121,12 @@ class PublicData:
         return self._batching.exactly(self._rows[numbers], batch_size)
 
     def _first(self) -> Any:
-        """A batch of the first sample, loaded in this process."""
+        """Returns a batch of the first sample, loaded in this process."""
         return self._batching[self._batching.tasks(self._rows[:1], 1)[0]]
 
 
 class _Inputs(Dataset[Any]):
-    """A batch for every task, without labels."""
+    """Data set with one batch for every task, without labels."""
 
     def __init__(self, batching: Batching, tasks: Sequence[Any]) -> None:
         self.batching, self.tasks = batching, tasks
@@ -137,11 +140,11 @@ class _Inputs(Dataset[Any]):
 
 
 def open_public(data: LightningDataModule, batch_size: int | None = None) -> PublicData:
-    """The training set of a data module that is set up, as evaluation sees it (its `plain` where it has one).
+    """Opens the training set of a data module that is set up, as in evaluation (its `plain`, if it exists).
 
     Args:
         data: any data module with one training loader over a map-style data set.
-        batch_size: of `PublicData.loader`; `None` for that of the data module.
+        batch_size: batch size of `PublicData.loader`; `None` for that of the data module.
 
     Raises:
         ValueError: for a stream, several loaders, or no sample at all.
@@ -161,7 +164,7 @@ def open_public(data: LightningDataModule, batch_size: int | None = None) -> Pub
 
 
 def inputs(batch: Any) -> Any:
-    """What a model sees of a batch: the x of (x, y), a dict without labels.
+    """Returns what a model sees of a batch: the x of (x, y), or a dict without labels.
 
     Example:
         >>> inputs(("x", "y")), inputs({"images": "x", "targets": "y"})
@@ -196,7 +199,7 @@ def _alike(ours: Any, theirs: Any) -> bool:
 
 
 def _shape(x: Any) -> str:
-    """Of one sample, for people."""
+    """Returns the shape of one sample as text for messages."""
     if isinstance(x, Tensor):
         return f"of shape {tuple(x.shape[1:])}"
     if isinstance(x, dict):

@@ -1,4 +1,4 @@
-"""A data module made of others, to which it leaves all that it does not do itself."""
+"""A data module made of others, to which it passes on all that it does not do itself."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,85 +13,87 @@ from lkd.transfers import hooks_of, stage, through_data
 
 
 class Relay(LightningDataModule):
-    """Validation, test and prediction are those of `data`; a subclass gives what is trained on, cohorts of clients.
+    """Data module with the validation, test and prediction data of `data`.
+
+    A subclass makes the cohorts to train on.
 
     Args:
-        data: which measures the global model; its hooks around a batch's way to the device run for its own batches, and at the
-            clients for theirs.
+        data: the data module that measures the global model; its hooks for moving a batch to the device run
+            for its own batches, and at the clients for theirs.
         more: other data modules, prepared and torn down with it.
     """
 
     carries_batches = True
-    """Batches of clients have been through the hooks of `data`."""
+    """Says that batches of clients have been through the hooks of `data`."""
 
     def __init__(self, data: LightningDataModule, *more: LightningDataModule) -> None:
         super().__init__()
-        self.data: Any = data  # of any class, with what that has beside Lightning's hooks
+        self.data: Any = data  # of any class, with attributes beside Lightning's hooks
         self._sources = [data, *more]
-        for hook in hooks_of(data):  # only those, for Lightning takes a module's where its data has none
+        for hook in hooks_of(data):  # only those, since Lightning uses a module's where its data has none
             setattr(self, hook, partial(_unless_cohort, getattr(data, hook)))
 
     def prepare_data(self) -> None:
-        """As of all that it is made of."""
+        """Prepares the data of all its data modules."""
         for module in self._sources:
             module.prepare_data()
 
     def setup(self, stage: str | None = None) -> None:
-        """Hands them the Trainer; a subclass sets them up."""
+        """Hands its data modules the Trainer; a subclass sets them up."""
         for module in self._sources:
             module.trainer = self.trainer
 
     def teardown(self, stage: str) -> None:
-        """As of all that it is made of."""
+        """Tears all its data modules down."""
         for module in self._sources:
             module.teardown(stage)
 
     def on_exception(self, exception: BaseException) -> None:
-        """As of all that it is made of."""
+        """Tells all its data modules of the exception."""
         for module in self._sources:
             module.on_exception(exception)
 
     def state_dict(self) -> dict[str, Any]:
-        """That of `data`."""
+        """Returns the state of `data`."""
         state: dict[str, Any] = self.data.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hands it to `data`."""
+        """Restores the state of `data`."""
         self.data.load_state_dict(state_dict)
 
     @property
     def cameras(self) -> list[str]:
-        """Those of `data`, if it has cameras."""
+        """Cameras of `data`, if it has cameras."""
         cameras: list[str] = self.data.cameras
         return cameras
 
     @property
     def serve_whole_frames(self) -> Callable[..., Any]:
-        """That of `data`, if it serves frames: for a teacher that labels each frame once."""
+        """Method of `data`, if it serves frames, for a teacher that labels each frame once."""
         serve: Callable[..., Any] = self.data.serve_whole_frames
         return serve
 
     @property
     def serve_views(self) -> Callable[[], None]:
-        """That of `data`, if it serves frames."""
+        """Method of `data`, if it serves frames, that goes back to views."""
         serve: Callable[[], None] = self.data.serve_views
         return serve
 
     def val_dataloader(self) -> Any:
-        """Validation data of `data`; an empty list if it has none."""
+        """Returns validation data of `data`, or an empty list if it has none."""
         return self._theirs("val_dataloader")
 
     def test_dataloader(self) -> Any:
-        """Test data of `data`; an empty list if it has none."""
+        """Returns test data of `data`, or an empty list if it has none."""
         return self._theirs("test_dataloader")
 
     def predict_dataloader(self) -> Any:
-        """Predict data of `data`; an empty list if it has none."""
+        """Returns prediction data of `data`, or an empty list if it has none."""
         return self._theirs("predict_dataloader")
 
     def _theirs(self, name: str) -> Any:
-        """What a loader method of `data` gives, if it has one."""
+        """Returns what a loader method of `data` gives, if it has one."""
         return getattr(self.data, name)() if overrides(self.data, name) else []
 
 
@@ -99,8 +101,8 @@ def carry(part: Part, data: LightningDataModule, plain: bool) -> None:
     """Sends the batches of clients through the hooks of a data module.
 
     Args:
-        part: of all clients.
-        data: whose hooks.
+        part: data of all clients.
+        data: data module whose hooks are used.
         plain: whether the hooks see a validation even while training goes on.
     """
     for batching in (part.batching, *part.views) if hooks_of(data) else ():
@@ -108,9 +110,9 @@ def carry(part: Part, data: LightningDataModule, plain: bool) -> None:
 
 
 def carried(batch: Any, data: LightningDataModule, plain: bool) -> Any:
-    """A batch after the hooks of a data module, where a Trainer runs; see `carry`."""
+    """Returns a batch after the hooks of a data module, where a Trainer runs; see `carry`."""
     trainer = data.trainer
-    if trainer is None:  # somebody looks at the batches, without a fit
+    if trainer is None:  # the batches are looked at without a fit
         return batch
     measures = trainer.evaluating or trainer.predicting
     with stage(trainer, "validating") if plain and not measures else nullcontext():
@@ -118,6 +120,6 @@ def carried(batch: Any, data: LightningDataModule, plain: bool) -> Any:
 
 
 def _unless_cohort(hook: Callable[..., Any], batch: Any, *args: Any) -> Any:
-    """A hook for batches of data: a cohort's clients carry their own."""
+    """Applies a hook to batches of data only, since a cohort's clients apply it to their own."""
     cohort = isinstance(batch, list) and batch and all(isinstance(one, ClientShard) for one in batch)
     return batch if cohort else hook(batch, *args)

@@ -1,1 +1,1 @@
-"""Files: found, downloaded, unpacked, read; and what a reader passes over."""
+"""Files: found, downloaded, unpacked and read; and counts of what a reader skips."""

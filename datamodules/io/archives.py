@@ -1,4 +1,4 @@
-"""Archives unpacked safely: nothing outside the folder, nothing that fills the disk, nothing half done."""
+"""Safe unpacking of archives: nothing outside the folder, nothing that fills the disk, nothing half done."""
 
 import lzma
 import shutil
@@ -8,22 +8,22 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-RATIO = 100  # bytes that a byte of an archive may unpack to; tables of numbers have up to 20, bombs 1,000 and more
+RATIO = 100  # bytes that a byte of an archive may unpack to; tables of numbers reach 20, bombs 1,000 and more
 SMALL = 64 << 20  # bytes that any archive may unpack to
 ENTRY = 512  # bytes that any file takes
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 class DamagedArchiveError(ValueError):
-    """An archive that is cut off, or none."""
+    """Error for an archive that is cut off, or for a file that is no archive."""
 
 
 def check_form(path: Path, name: str) -> None:
-    """Refuses a file that is called as an archive and is none, such as a page that says why there is no download.
+    """Refuses a file that is named as an archive but is none, such as a web page with an error message.
 
     Args:
         path: the file.
-        name: what it is called, if it does not have its own name yet.
+        name: name to check by, if the file does not have its own name yet.
 
     Raises:
         DamagedArchiveError: with the first bytes of the file.
@@ -34,20 +34,21 @@ def check_form(path: Path, name: str) -> None:
 
 
 def unpack(archive: Path, folder: Path, most: int | None = None) -> None:
-    """Unpacks a tar or zip archive into `folder`; a file of another kind, by its name, stays as it is.
+    """Unpacks a tar or zip archive into `folder`; a file with another ending stays as it is.
 
     Everything is unpacked beside and moved at the end, so an interrupted call leaves nothing that looks
     complete.
 
     Args:
         archive: the file.
-        folder: where to.
-        most: bytes that it may unpack to. Default: what is free on the disk, and no more than 100 times its size (or
-            64 MiB).
+        folder: folder to unpack into.
+        most: bytes that it may unpack to. Default: the free space of the disk, but no more than 100 times its
+            size (or 64 MiB).
 
     Raises:
         DamagedArchiveError: if it cannot be read.
-        ValueError: if a member would land outside `folder`, or is a device or the like, or if it unpacks to too much.
+        ValueError: if a member would land outside `folder`, or is a device or the like, or if it unpacks to
+            too many bytes.
     """
     check_form(archive, archive.name)
     scratch = folder / f".{archive.name}.unpacking"
@@ -75,7 +76,7 @@ def unpack(archive: Path, folder: Path, most: int | None = None) -> None:
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise DamagedArchiveError(f"{archive} is damaged: {error}.") from error
     except OSError as error:
-        if error.errno is not None:  # the disk's, not the archive's
+        if error.errno is not None:  # the disk's fault, not the archive's
             raise
         raise DamagedArchiveError(f"{archive} is damaged: {error}.") from error
     finally:
@@ -83,17 +84,17 @@ def unpack(archive: Path, folder: Path, most: int | None = None) -> None:
 
 
 def _untar(archive: Path, scratch: Path) -> Iterator[int]:
-    """Unpacks the members of a tar one by one, each after its size was looked at."""
+    """Unpacks the members of a tar one by one, each after a check of its size."""
     with tarfile.open(archive) as tar:
         for member in tar:
             yield member.size
             tar.extract(member, scratch, filter="data")
-        while tar.fileobj is not None and tar.fileobj.read(1 << 20):  # the sum of a .gz comes last
+        while tar.fileobj is not None and tar.fileobj.read(1 << 20):  # the checksum of a .gz comes last
             pass
 
 
 def _unzip(archive: Path, scratch: Path) -> Iterator[int]:
-    """Unpacks the members of a zip after all sizes were looked at; none gives more bytes than it says."""
+    """Unpacks the members of a zip after a check of all sizes; none gives more bytes than it says."""
     with zipfile.ZipFile(archive) as packed:
         for member in packed.infolist():
             if not (scratch / member.filename).resolve().is_relative_to(scratch.resolve()):

@@ -1,4 +1,4 @@
-"""Downloads that resume, one process at a time, and are checked by hash, or by size and form where none is published."""
+"""Downloads that resume, run in one process at a time, and are checked by hash, or else by size and form."""
 
 import hashlib
 import http.client
@@ -29,7 +29,7 @@ CHUNK = 1 << 20
 
 
 class Remote(NamedTuple):
-    """A file to download. Where its hash is not known its size (in bytes) and its form are checked."""
+    """File to download. If its hash is not known, its size (in bytes) and its form are checked."""
 
     url: str
     sha256: str | None = None
@@ -37,12 +37,12 @@ class Remote(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the file is called."""
+        """Name of the downloaded file."""
         return urllib.parse.unquote(self.url.rsplit("/", 1)[-1])
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Returns the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -50,24 +50,25 @@ def sha256_of(path: Path) -> str:
 def download(
     remote: Remote, folder: Path, attempts: int = 3, timeout: float = 30.0, deadline: float = 12 * 3600.0
 ) -> Path:
-    """Downloads into `folder`, going on where an earlier attempt (also of another run) broke off.
+    """Downloads into `folder`, and continues where an earlier attempt (also of another run) broke off.
 
     What has arrived is kept as `<name>.part` and renamed when complete and verified, so a file under its own
-    name is always whole. A file that is already there is checked and returned. Of several processes one downloads, and the
-    others wait for it. A file that is not what it should be is set aside as `<name>.damaged`, and fetched anew once.
+    name is always whole. A file that exists is checked and returned. Of several processes one downloads, and
+    the others wait for it. A file that fails the check is set aside as `<name>.damaged` and fetched again
+    once.
 
     Args:
         remote: address and hash.
         folder: made if missing.
-        attempts: how often a broken connection is taken up again.
+        attempts: how often a broken connection is resumed.
         timeout: seconds without data after which a connection counts as broken.
-        deadline: seconds after which the whole of it is given up, waiting for another process included.
+        deadline: seconds after which the download is given up, including the wait for another process.
 
     Returns:
         The path of the file.
 
     Raises:
-        ConnectionError: if the file could not be had; a second call resumes.
+        ConnectionError: if the file could not be fetched; a second call resumes.
         ValueError: if size, hash or form are wrong twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,14 +103,14 @@ def download(
 
 
 def set_aside(path: Path, target: Path | None = None) -> None:
-    """Renames a file that is damaged to `<name>.damaged`, `target` being the name that it was to have."""
+    """Renames a damaged file to `<name>.damaged`, where `target` is the name that it should have had."""
     target = target or path
     log.warning("%s is damaged: it is kept as %s.damaged.", path, target.name)
     path.replace(target.with_name(f"{target.name}.damaged"))
 
 
 def _fault(remote: Remote, path: Path) -> str | None:
-    """What is wrong with a file; `None` if it is what it should be, as far as that is known."""
+    """Returns what is wrong with a file, or `None` if all that is known of it fits."""
     if remote.size and (size := path.stat().st_size) != remote.size:
         return f"{remote.url} has {size} bytes instead of {remote.size}"
     if remote.sha256:
@@ -125,7 +126,7 @@ def _fault(remote: Remote, path: Path) -> str | None:
 
 
 def _fetch_all(remote: Remote, part: Path, attempts: int, timeout: float, end: float) -> None:
-    """Fetches what `part` lacks, taking a broken connection up again."""
+    """Fetches what `part` lacks, and resumes a broken connection."""
     for attempt in range(1, attempts + 1):
         try:
             return _fetch(remote, part, timeout, end)
@@ -139,11 +140,11 @@ def _fetch_all(remote: Remote, part: Path, attempts: int, timeout: float, end: f
 
 
 def _fetch(remote: Remote, part: Path, timeout: float, end: float) -> None:
-    """Appends to `part` what it lacks, if the file at the other end is still the same one."""
-    mark = part.with_name(f".{part.name}.mark")  # which version of the file the part is of
+    """Appends to `part` what it lacks, if the file on the server is still the same one."""
+    mark = part.with_name(f".{part.name}.mark")  # records which version of the file the part belongs to
     version = mark.read_text() if mark.is_file() else ""
     have = part.stat().st_size if part.is_file() else 0
-    if not (version or remote.sha256):  # nothing would tell that two halves are of one file
+    if not (version or remote.sha256):  # nothing would tell that two halves belong to one file
         have = 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     if have and version:
@@ -181,7 +182,7 @@ def _fetch(remote: Remote, part: Path, timeout: float, end: float) -> None:
 
 
 def _receive(answer: http.client.HTTPResponse, part: Path, have: int, total: int | None, end: float) -> None:
-    """Writes what comes to the end of `part`, of which `have` bytes are there."""
+    """Appends what arrives to `part`, of which `have` bytes exist."""
     columns = (
         TextColumn(part.stem),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""What a data set needs to be there: found, unpacked where it lies, or downloaded; by one process, while others wait."""
+"""What a data set needs: found, unpacked in place, or downloaded by one process while the others wait."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ def require(
     Args:
         root: folder of the data set.
         patterns: names, any of which will do.
-        remote: the file that brings it.
+        remote: the file that contains it.
         fetch: download and unpack what is missing.
-        local: names of archives that are unpacked where they lie in `root`, one out of the other.
+        local: names of archives in `root` that are unpacked in place, each out of the one before.
 
     Raises:
         FileNotFoundError: if it is missing and `fetch` is off, or neither archive nor download brought it.
@@ -34,7 +34,7 @@ def require(
         )
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{remote.name}.unpacking.lock"):
-        if find(root, patterns):  # of the process that was waited for
+        if find(root, patterns):  # the process that was waited for has brought it
             return
         names = local or (remote.name,)
         try:
@@ -51,7 +51,7 @@ def require(
 
 
 def _bring(root: Path, remote: Remote, fetch: bool, names: Sequence[str]) -> None:
-    """Unpacks the archives, downloaded if none of them is there."""
+    """Unpacks the archives, and downloads them if none exists."""
     if fetch and not any((root / name).is_file() for name in names):
         download(remote, root)
     for name in names:

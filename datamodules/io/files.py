@@ -1,4 +1,4 @@
-"""Small helpers around files: what must exist, what lies at unsure depth, pictures in folders."""
+"""Small helpers around files: checks of folders, files at unknown depth, pictures in folders."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -16,7 +16,10 @@ PARTS = {
 
 
 def check_folder(path: Path, what: str) -> Path:
-    """Returns `path` if it is a folder; else raises FileNotFoundError or NotADirectoryError: `what` belongs there."""
+    """Returns `path` if it is a folder.
+
+    Else raises FileNotFoundError or NotADirectoryError, naming `what` belongs there.
+    """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is a file: set root to the folder that holds {what}.")
     if not path.is_dir():
@@ -25,7 +28,7 @@ def check_folder(path: Path, what: str) -> Path:
 
 
 def find(root: Path, patterns: Sequence[str], depth: int = 2) -> list[Path]:
-    """Paths that match the first pattern that matches anything in `root` or up to `depth` folders below it.
+    """Returns paths that match the first pattern with any match in `root` or up to `depth` folders below it.
 
     Archives are often unpacked one folder too deep; the shallowest matches count.
     """
@@ -37,7 +40,10 @@ def find(root: Path, patterns: Sequence[str], depth: int = 2) -> list[Path]:
 
 
 def is_image(path: PurePath, left_out: LeftOut | None = None) -> bool:
-    """Whether a file, by its name, is a picture that can be read; counts files that are neither that nor notes."""
+    """Returns whether a file's name is that of a readable picture.
+
+    Counts files that are neither pictures nor notes.
+    """
     if path.suffix.lower() in IMAGES:
         return True
     if left_out is not None and path.suffix.lower() not in NOTES:
@@ -46,12 +52,12 @@ def is_image(path: PurePath, left_out: LeftOut | None = None) -> bool:
 
 
 def list_images(folder: Path, left_out: LeftOut | None = None, deep: bool = False) -> list[Path]:
-    """Image files in `folder`, sorted by path; hidden files are passed over.
+    """Lists image files in `folder`, sorted by path; hidden files are skipped.
 
     Args:
-        folder: where.
-        left_out: counts the files that are neither pictures nor notes (labels, lists, ...).
-        deep: look into the folders below, too, through links.
+        folder: folder to look into.
+        left_out: counter of files that are neither pictures nor notes (labels, lists, ...).
+        deep: look into the folders below, too, and follow links.
     """
     files = walk(folder) if deep else (path for path in folder.iterdir() if path.is_file())
     found = (path for path in files if not is_hidden(path.relative_to(folder)))

@@ -1,4 +1,4 @@
-"""What a reader passes over: counted while it reads, said once when it is done."""
+"""What a reader skips: counted while it reads, and reported once when it is done."""
 
 from collections import Counter
 
@@ -6,10 +6,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 
 class LeftOut:
-    """Counts what is left out, and says it in one warning: how many of what, with an example of each.
+    """Counter of what is left out, reported in one warning: how many of what, with an example of each.
 
     Attributes:
-        classes: objects of classes that nobody asked for, by name, since the last warning.
+        classes: objects of classes that are not used, by name, since the last warning.
 
     Example:
         >>> left_out = LeftOut()
@@ -27,19 +27,19 @@ class LeftOut:
         self._said: set[str] = set()
 
     def add(self, what: str, example: object, count: int = 1) -> None:
-        """Counts `count` more of `what`, a plural; the first example is the one that is named."""
+        """Counts `count` more of `what`, a plural; the first example is the one that the warning names."""
         self._counts[what] += count
         self._examples.setdefault(what, example)
 
     def __str__(self) -> str:
-        """All that is counted since the last warning; empty if there is nothing."""
+        """Returns all that is counted since the last warning as text; empty if there is nothing."""
         said = [f"{count} {what} (such as {self._examples[what]})" for what, count in self._counts.items()]
         if self.classes:
             said.append(f"{self.classes.total()} objects of other classes ({self._by_class()})")
         return ", ".join(said)
 
     def say(self, reader: str) -> None:
-        """Warns once, on the first rank, of what was counted, and counts anew; what was said is not said again."""
+        """Warns once, on the first rank, of what was counted, and starts to count from zero."""
         if (sentence := str(self)) and sentence not in self._said:
             self._said.add(sentence)
             rank_zero_warn(f"{reader} left out {sentence}.", stacklevel=4)
@@ -48,7 +48,7 @@ class LeftOut:
         self._examples.clear()
 
     def check_classes(self, wanted: str, kept: int) -> None:
-        """Refuses a choice of classes that no object is of, where there are objects of others.
+        """Refuses a choice of classes that matches no object, if there are objects of other classes.
 
         Args:
             wanted: the argument that chooses, with its value.

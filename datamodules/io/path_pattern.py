@@ -1,4 +1,4 @@
-"""Paths with named places, such as `visible/{part}/{frame}.jpg`: what stands in them is known of every file."""
+"""Paths with named places, such as `visible/{part}/{frame}.jpg`, which tell what is known of every file."""
 
 import re
 from pathlib import Path
@@ -11,11 +11,11 @@ Places = tuple[tuple[str, str], ...]  # name and what stands there, by name
 
 
 class PathPattern:
-    """A path below a folder in which `{name}` stands for a part of one name, without slashes.
+    """Pattern of a path below a folder, in which `{name}` stands for a part of one name, without slashes.
 
     Args:
-        text: the pattern; a place may come twice and then holds the same.
-        argument: its name, for messages.
+        text: the pattern; a place may come twice and then holds the same text.
+        argument: name of the user's argument, for messages.
 
     Raises:
         ValueError: for places without a name or with a format, or a pattern without places.
@@ -50,12 +50,12 @@ class PathPattern:
         self.glob, self._regex = glob, re.compile(regex)
 
     def match(self, path: str) -> Places | None:
-        """What stands in the places of a path, or `None` if it is none of this pattern."""
+        """Returns what stands in the places of a path, or `None` if it does not match."""
         found = self._regex.fullmatch(path)
         return found and tuple(sorted(found.groupdict().items()))
 
     def base(self, root: Path) -> Path | None:
-        """The folder, `root` or up to two below it, that has files of this pattern; archives unpack too deep."""
+        """Returns the folder with files of this pattern: `root`, or one up to two levels below."""
         for path in find(root, [self.glob]):
             base = path.parents[self.text.count("/")]
             if self.match(path.relative_to(base).as_posix()):
@@ -63,7 +63,7 @@ class PathPattern:
         return None
 
     def files(self, base: Path) -> dict[Places, Path]:
-        """All files of this pattern, sorted by path; hidden ones, such as `._a.jpg`, are passed over."""
+        """Returns all files of this pattern, sorted by path; hidden ones, such as `._a.jpg`, are skipped."""
         found = {}
         for path in sorted(base.glob(self.glob)):
             below = path.relative_to(base)

@@ -10,11 +10,11 @@ from lkd.pictures import pixels
 
 
 def read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> Tensor:
-    """Reads an image file as uint8, (3, H, W) RGB or (1, H, W) grey; see `decode`.
+    """Reads an image file as uint8, (3, H, W) RGB or (1, H, W) gray; see `decode`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be decoded, or has more than 8 bits a channel; the message names it.
+        ValueError: if it cannot be decoded, or has more than 8 bits per channel; the message names it.
     """
     try:
         return decode(path, str(path), mode)
@@ -23,6 +23,6 @@ def read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> Tensor:
 
 
 def decode(file: Path | BinaryIO, name: str, mode: Literal["RGB", "L"] = "RGB") -> Tensor:
-    """Decodes a picture as uint8, (3, H, W) RGB or (1, H, W) grey; see `lkd.pictures.pixels`."""
+    """Decodes a picture as uint8, (3, H, W) RGB or (1, H, W) gray; see `lkd.pictures.pixels`."""
     found = torch.from_numpy(pixels(file, name, mode))
     return found.permute(2, 0, 1) if mode == "RGB" else found[None]

@@ -1,1 +1,1 @@
-"""Samples of several modalities: who has which, what is missing, and how that is dealt out."""
+"""Samples of several modalities: which client has which, what is missing, and how it is dealt out."""

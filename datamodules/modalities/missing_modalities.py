@@ -12,27 +12,27 @@ from lkd.datamodules.classification.image_dataset import uniforms
 class Rows(NamedTuple):
     """Samples of all clients, n in number."""
 
-    client: np.ndarray  # (n,) whose it is
-    row: np.ndarray  # (n,) of the data set
-    source: int = 0  # number of the data set: rows of another one are others
+    client: np.ndarray  # (n,) client that has the sample
+    row: np.ndarray  # (n,) row of the data set
+    source: int = 0  # number of the data set: rows of another one are different samples
     part: int = 0  # number of the part: training, validation or test data
 
 
 def by_sample(
     seed: int, rows: Rows, names: Sequence[str], owned: np.ndarray, given: np.ndarray, rate: float
 ) -> np.ndarray:
-    """What is there where each modality of each sample is missing with a probability of its own.
+    """Returns what is present where each modality of each sample is missing with an independent probability.
 
     Args:
-        seed: not negative.
+        seed: seed of the draws, not negative.
         rows: n samples.
-        names: of the modalities, M.
-        owned: by the client of every sample (n, M).
+        names: names of the modalities, M.
+        owned: whether the client of each sample owns each modality (n, M).
         given: whether the data have it (n, M).
         rate: the probability, in [0, 1].
 
     Returns:
-        (n, M); one modality at least of every sample that could have any.
+        Bools (n, M), with at least one modality of every sample that could have any.
 
     Example:
         >>> rows, ones = Rows(np.zeros(4, int), np.arange(4)), np.ones((4, 2), bool)
@@ -46,7 +46,11 @@ def by_sample(
 def by_client(
     seed: int, rows: Rows, names: Sequence[str], owned: np.ndarray, given: np.ndarray, rate: float
 ) -> np.ndarray:
-    """The same, drawn once for all samples of a client: nothing is left of one that lacks what its client keeps."""
+    """Returns the same with one draw for all samples of a client; a sample may then keep nothing at all.
+
+    That happens to a sample which lacks the modalities that its client keeps. Arguments are those of
+    `by_sample`.
+    """
     numbers = _draw(seed, 0, rows.client, np.zeros_like(rows.row), names)[0]
     return _keep(owned & (numbers >= rate), owned, numbers) & given
 
@@ -60,21 +64,21 @@ def by_time(
     rate: float,
     time: np.ndarray,
 ) -> np.ndarray:
-    """The same, where each modality is out for one stretch of a client's samples, a share `rate` of them.
+    """Returns the same where each modality is out for one stretch, a share `rate`, of a client's samples.
 
     Args:
-        seed: not negative.
+        seed: seed of the draws, not negative.
         rows: n samples.
-        names: of the modalities, M.
-        owned: by the client of every sample (n, M).
+        names: names of the modalities, M.
+        owned: whether the client of each sample owns each modality (n, M).
         given: whether the data have it (n, M).
         rate: the share, in [0, 1].
-        time: of every sample (n,), numbers; samples with the same one go by their rows.
+        time: times of the samples (n,), as numbers; samples of the same time are ordered by their rows.
     """
     once = np.full_like(rows.row, rows.part)
     place, rank = _draw(seed, rows.source, rows.client, once, names, 2)
     order, sizes = np.lexsort((rows.row, time, rows.client)), np.bincount(rows.client)
-    at = np.empty_like(order)  # of every sample among its client's, from 0
+    at = np.empty_like(order)  # the place of every sample among its client's, from 0
     at[order] = np.arange(len(order)) - (np.cumsum(sizes) - sizes)[rows.client[order]]
     size = sizes[rows.client][:, None]
     length = np.floor(rate * size + 0.5).astype(np.int64)
@@ -86,13 +90,13 @@ def by_time(
 def wrong_labels(
     seed: int, rows: Rows, right: np.ndarray, classes: Sequence[int] | np.ndarray, rate: float
 ) -> np.ndarray:
-    """Labels of which each is, with a probability, another one of the classes, drawn uniformly.
+    """Replaces labels, each with a probability, by another class that is drawn uniformly.
 
     Args:
-        seed: not negative.
+        seed: seed of the draws, not negative.
         rows: n samples.
         right: their labels (n,).
-        classes: all of them, two at least, ascending.
+        classes: all classes, at least two, ascending.
         rate: the probability, in [0, 1].
 
     Example:
@@ -114,7 +118,7 @@ def _draw(
     names: Sequence[str],
     count: int = 1,
 ) -> np.ndarray:
-    """Numbers (count, n, names) in [0, 1), each a function of the first four and of one name alone."""
+    """Draws numbers (count, n, names) in [0, 1), each a function of the first four arguments and one name."""
     drawn = []
     for name in names:
         fixed = (np.full_like(row, number) for number in (source, zlib.crc32(name.encode())))
@@ -123,7 +127,7 @@ def _draw(
 
 
 def _keep(there: np.ndarray, could: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Where nothing is there of what could be, the one of the highest rank stays; all (n, M)."""
+    """Keeps the modality of the highest rank where nothing else is left of a sample; all are (n, M)."""
     none = np.flatnonzero(could.any(1) & ~there.any(1))
     there[none, np.where(could, rank, -1.0)[none].argmax(1)] = True
     return there

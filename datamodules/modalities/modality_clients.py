@@ -1,4 +1,4 @@
-"""The clients' shards as a modality plan leaves them."""
+"""Clients' shards after a modality plan has removed what they lack."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,19 +22,19 @@ PARTS = ("train", "val", "test")
 def apply(
     plan: ModalityPlan, part: Part, columns: Columns, seed: int, name: str = "train", source: int = 0
 ) -> Part:
-    """The clients' training, validation or test data as a plan leaves them.
+    """Applies a plan to the clients' training, validation or test data.
 
     Args:
         plan: who has which modality.
         part: the data as they are, and the rows of every client.
-        columns: of these data.
-        seed: not negative.
+        columns: columns of these data.
+        seed: seed of the draws, not negative.
         name: "train", "val" or "test"; only training labels are changed.
         source: number of the data set, 0 for the one that was dealt out.
 
     Raises:
-        ValueError: for data that are no modalities, lack those of the plan, or have no classes to change labels to;
-            for another number of clients, and for one that is left without training data.
+        ValueError: for data that are no modalities, lack those of the plan, or have no classes to change
+            labels to; for another number of clients; and for a client without training data left.
     """
     dataset, kinds = part.batching.dataset, plan.kinds(len(part.rows))
     names = modalities_of(dataset)
@@ -70,12 +70,12 @@ def apply(
 
 
 def _only(rows: Rows, table: np.ndarray, which: np.ndarray) -> tuple[Rows, np.ndarray]:
-    """Some of the samples, and what the table says of these."""
+    """Returns some of the samples, and their rows of the table."""
     return rows._replace(client=rows.client[which], row=rows.row[which]), table[which]
 
 
 def _wrong(rate: float, dataset: Dataset[Any], columns: Columns, seed: int, rows: Rows) -> np.ndarray:
-    """Wrong labels of training samples, -1 where they keep theirs.
+    """Returns wrong labels of training samples, -1 for those that keep theirs.
 
     Raises:
         ValueError: for fewer than two classes, or labels that are no class numbers.
@@ -101,10 +101,10 @@ def _wrong(rate: float, dataset: Dataset[Any], columns: Columns, seed: int, rows
 
 
 def modalities_of(dataset: Dataset[Any]) -> list[str]:
-    """Names of the modalities of a data set, those of its first sample.
+    """Returns the names of a data set's modalities, those of its first sample.
 
     Raises:
-        ValueError: if this is no pair of a dict and a label.
+        ValueError: if the sample is no pair of a dict and a label.
     """
     with seeded(0):
         sample = dataset[0]
@@ -119,10 +119,10 @@ def modalities_of(dataset: Dataset[Any]) -> list[str]:
 
 
 def given_of(dataset: Any, names: Sequence[str], rows: np.ndarray) -> np.ndarray:
-    """Which modalities (n, M) the data have for some rows, before any plan.
+    """Returns which modalities (n, M) the data have for some rows, before any plan.
 
-    They are the data set's own `present` (a dict of (rows,) bools), or, where the first sample has
-    `x["present"]`, those of all samples, which are then loaded once; else all are there.
+    They are the data set's own `present` (a dict of (rows,) bools). Where the first sample has
+    `x["present"]`, they are those of all samples, which are then loaded once. Otherwise all are present.
     """
     if isinstance(dataset, Subset):
         return given_of(dataset.dataset, names, np.asarray(dataset.indices)[rows])

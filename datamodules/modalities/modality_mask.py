@@ -1,4 +1,4 @@
-"""A data set as a modality plan leaves it: of every sample what its client has, with the label that it has there."""
+"""A data set under a modality plan: each sample with what its client has, and with the label there."""
 
 import copy
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from lkd.modalities import PRESENT
 class Planned(Dataset[Any]):
     """Samples (x, y) whose x are dicts of modalities, without what their clients do not have.
 
-    Like the data set it wraps it gives a sample for an index and, if that does, a batch for a list of them. A
-    modality that a sample lacks is zeros, in a copy, and its `x["present"]` is False.
+    Like the data set that it wraps, it gives a sample for an index and, if that does, a batch for a list of
+    them. A modality that a sample lacks is zeros, in a copy, and its `x["present"]` is False.
 
     Args:
         dataset: the data as they are.
-        modalities: their names, M.
-        there: what to leave of every row (rows, M).
-        labels: wrong labels (rows,), -1 for the rows that keep theirs; `None` for no wrong one.
+        modalities: names of the modalities, M.
+        there: whether each row keeps each modality (rows, M).
+        labels: wrong labels (rows,), -1 for the rows that keep theirs; `None` if no label is wrong.
         shown: names of the modalities that stay in x.
     """
 
@@ -40,11 +40,11 @@ class Planned(Dataset[Any]):
         self.there, self.labels = there, labels
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Returns the number of rows."""
         return len(self.dataset)
 
     def __getitem__(self, index: Any) -> Any:
-        """One sample; for a list a batch, or a list of samples, as the data set has it."""
+        """Returns one sample; for a list, a batch or a list of samples, as the data set gives it."""
         found = self.dataset[index]
         if not isinstance(index, list):
             return self._leave(found, _item(index))
@@ -53,25 +53,25 @@ class Planned(Dataset[Any]):
         return [self._leave(sample, _item(one)) for sample, one in zip(found, index, strict=True)]
 
     def __getitems__(self, indices: list[Any]) -> list[Any]:
-        """A list of samples."""
+        """Returns a list of samples."""
         many = getattr(self.dataset, "__getitems__", None)
         samples = many(indices) if many else [self.dataset[index] for index in indices]
         return [self._leave(sample, _item(index)) for sample, index in zip(samples, indices, strict=True)]
 
     def counts(self, rows: np.ndarray) -> dict[str, int]:
-        """How many of some rows have each modality, of those that are shown and those that are not."""
+        """Counts how many of some rows have each modality, shown or not."""
         has = self.there[rows].sum(0).tolist()
         return {name: n if name in self.shown else 0 for name, n in zip(self.modalities, has, strict=True)}
 
     def joined(self, others: Sequence["Planned"]) -> "Planned":
-        """The same rows, with the modalities that any of these shows."""
+        """Returns the same rows, with the modalities that any of these data sets shows."""
         twin = copy.copy(self)
         shown = {name for one in (self, *others) for name in one.shown}
         twin.shown = tuple(name for name in self.modalities if name in shown)
         return twin
 
     def _leave(self, pair: Any, rows: int | list[int]) -> Any:
-        """One sample of a row, or the batch of a list of rows."""
+        """Returns the sample of a row, or the batch of a list of rows, without what is missing."""
         x, y, *rest = pair
         given, there = x.get(PRESENT, {}), torch.from_numpy(self.there)[rows]
         left: dict[str, Any] = {}
@@ -100,5 +100,5 @@ class Planned(Dataset[Any]):
 
 
 def _item(index: Any) -> int:
-    """The row that is asked for."""
+    """Returns the row that an index asks for."""
     return int(index.item if isinstance(index, Key) else index)

@@ -14,35 +14,38 @@ Level = Literal["sample", "client", "time"]
 
 
 class ModalityPlan:
-    """Which client owns which modalities, which of these its samples lack, and how many training labels are wrong.
+    """Plan of which client owns which modalities, which its samples lack, and how many labels are wrong.
 
-    All is drawn by (seed, client, row of the sample, name of the modality), so that it depends neither on other
-    samples nor on orders, batches and workers. With A modalities that a sample could have (its client owns them,
-    and the data have them for it), and q = `missing`:
+    All draws depend on (seed, client, row of the sample, name of the modality) alone, and not on other
+    samples, orders, batches or workers. Let A be the number of modalities that a sample could have, because
+    its client owns them and the data have them, and let q = `missing`:
 
-    - `level="sample"`: each is missing with probability q, independently of the others. Where all would be, one
-      drawn at random stays, so the rate to be observed is q - q^A / A, and nothing is ever missing at A = 1.
-    - `level="client"`: the same, drawn once for all samples of a client, whether they train, validate or test.
-    - `level="time"`: each is out for one stretch of round(q n) of a client's n samples in the order of the column
-      "time" (of the rows, where there is none), its place drawn uniformly. Where the stretches of all overlap one
-      stays, which is drawn once a client. Training, validation and test data have stretches of their own.
+    - `level="sample"`: each is missing with probability q, independently of the others. If all would be
+      missing, one of them is drawn to stay. So the expected rate is q - q^A / A, and nothing is ever missing
+      at A = 1.
+    - `level="client"`: the same with one draw for all samples of a client, in training, validation and test.
+    - `level="time"`: each is out for one stretch of round(q n) of a client's n samples in the order of the
+      column "time" (or of the rows without one); its place is drawn uniformly. Where the stretches of all
+      overlap, one modality stays, drawn once for each client. Training, validation and test data have
+      stretches of their own.
 
-    A sample is left out where nothing of it is left: its client owns, or kept at level "client", only what the
-    data lack for this sample.
+    A sample is left out if nothing of it is left: if the data lack for this sample all that its client owns,
+    or all that it kept at level "client".
 
     Args:
-        types: sets of modalities; `None` for one type that owns all. What is in no type, nobody has.
-        assign: type of every client, by its id; default: one after the other, in turns. Just as `client_models` of a
-            `Federation`, where clients of type k are to have its architecture k.
+        types: sets of modalities; `None` for one type that owns all. Nobody has a modality that is in no
+            type.
+        assign: type of every client, by its id; default: the types in turn. Give the same list as
+            `client_models` of a `Federation` if clients of type k are to have its architecture k.
         missing: the probability, or share, q.
-        level: what it is drawn for.
-        label_noise: probability of a training label to be replaced by another class of the training set, drawn
+        level: whether it is drawn for each sample, client or stretch of time.
+        label_noise: probability that a training label is replaced by another class of the training set, drawn
             uniformly for each sample. Validation, test and public data keep theirs.
-        evaluation: whether modalities are missing in the clients' own validation and test data, too. What a client
-            does not own, it does not own there either. The global sets and the public data are always complete.
+        evaluation: whether modalities are missing in the clients' own validation and test data, too. A client
+            never has there what it does not own. The global sets and the public data are always complete.
 
     Raises:
-        ValueError: for numbers out of range, or types that are none.
+        ValueError: for numbers out of range, or types that are no sets of modalities.
 
     Example:
         >>> plan = ModalityPlan([["phone", "watch"], ["phone"]], missing=0.5)
@@ -84,7 +87,7 @@ class ModalityPlan:
         self.missing, self.level, self.label_noise, self.evaluation = missing, level, label_noise, evaluation
 
     def kinds(self, clients: int) -> np.ndarray:
-        """Type (clients,) of every client.
+        """Returns the type (clients,) of every client.
 
         Raises:
             ValueError: for an `assign` of another length.
@@ -98,10 +101,10 @@ class ModalityPlan:
         return np.array(self.assign, dtype=np.int64)
 
     def owned(self, modalities: Sequence[str]) -> np.ndarray:
-        """Which types own which of the data's modalities, (types, modalities).
+        """Returns which types own which of the data's modalities, (types, modalities).
 
         Raises:
-            ValueError: for one that the data do not have; the message names those that they have.
+            ValueError: for a modality that the data do not have; the message names those that they have.
         """
         if self.types is None:
             return np.ones((1, len(modalities)), dtype=bool)
@@ -118,18 +121,18 @@ class ModalityPlan:
         given: np.ndarray,
         time: np.ndarray,
     ) -> np.ndarray:
-        """What is there of n samples.
+        """Draws which modalities n samples have.
 
         Args:
-            seed: not negative.
+            seed: seed of the draws, not negative.
             rows: the samples.
-            modalities: their names, M.
-            owned: by the client of every sample (n, M).
+            modalities: names of the modalities, M.
+            owned: whether the client of each sample owns each modality (n, M).
             given: whether the data have it (n, M).
-            time: of every sample (n,), numbers.
+            time: times of the samples (n,), as numbers.
 
         Returns:
-            (n, M).
+            Bools (n, M).
         """
         if self.level == "time":
             return by_time(seed, rows, modalities, owned, given, self.missing, time)

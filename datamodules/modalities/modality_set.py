@@ -12,22 +12,22 @@ from lkd.modalities import PRESENT
 
 
 class Moments(NamedTuple):
-    """Of every channel of one modality."""
+    """Mean and deviation of every channel of one modality."""
 
     mean: Tensor  # (C,)
     std: Tensor  # (C,)
 
 
 class ModalitySet(Dataset[tuple[dict[str, Any], Tensor]]):
-    """Samples (x, y), x a dict of one tensor a modality: an index gives one, a list of indices a batch.
+    """Samples (x, y), x a dict of tensors by modality: an index gives one, a list of indices a batch.
 
-    Where some sample lacks a modality, x has an entry "present" besides: a dict of one bool a modality (B,), and
-    what is absent is zeros.
+    If some sample lacks a modality, x also has an entry "present": a dict with bools (B,) for each modality.
+    What is absent is zeros.
 
     Args:
-        x: by modality (N, C, ...).
+        x: tensors (N, C, ...) by modality.
         y: (N,) int64.
-        present: by modality (N,) bool; `None` where all are there in every sample.
+        present: bools (N,) by modality; `None` if every sample has all.
         columns: metadata, N values each, for partitions; "label" is added.
 
     Example:
@@ -53,27 +53,28 @@ class ModalitySet(Dataset[tuple[dict[str, Any], Tensor]]):
         }
 
     def __len__(self) -> int:
-        """Number of samples."""
+        """Returns the number of samples."""
         return len(self.y)
 
     def __getitem__(self, index: int | list[int]) -> tuple[dict[str, Any], Tensor]:
-        """One sample or one batch."""
+        """Returns one sample for an index, or one batch for a list."""
         x: dict[str, Any] = {name: values[index] for name, values in self.x.items()}
         if self.present is not None:
             x[PRESENT] = {name: there[index] for name, there in self.present.items()}
         return x, self.y[index]
 
     def rows(self, rows: np.ndarray) -> "ModalitySet":
-        """Some of the samples."""
+        """Returns some of the samples as a set."""
         x = {name: values[rows] for name, values in self.x.items()}
         present = self.present and {name: there[rows] for name, there in self.present.items()}
         return ModalitySet(x, self.y[rows], present, {name: v[rows] for name, v in self.columns.items()})
 
     def moments(self) -> dict[str, Moments]:
-        """Mean and deviation of every channel of every modality, over the samples that have it.
+        """Computes mean and deviation of every channel of every modality, over the samples that have it.
 
         Raises:
-            ValueError: if none has it, or one has a value that is not finite, which would spoil all of them.
+            ValueError: if no sample has a modality, or one has a value that is not finite, which would spoil
+                all of them.
         """
         found = {}
         for name, values in self.x.items():
@@ -85,14 +86,14 @@ class ModalitySet(Dataset[tuple[dict[str, Any], Tensor]]):
                     f"{name} of {len(bad)} of {len(known)} training samples is not finite (the first is number {int(bad[0])} of "
                     "those that have it): leave these samples out, or mark them as absent."
                 )
-            flat = known.transpose(0, 1).flatten(1).double()  # gravity is large, and the numbers are many
+            flat = known.transpose(0, 1).flatten(1).double()  # float32 would lose digits over so many numbers
             std = flat.std(1, correction=0)
-            # a channel that never changes stays as it is, less its mean
+            # a channel that never changes is only centered
             found[name] = Moments(flat.mean(1).float(), torch.where(std > 1e-6, std, 1.0).float())
         return found
 
     def normalized(self, moments: Mapping[str, Moments]) -> "ModalitySet":
-        """The same samples, less the mean and over the deviation."""
+        """Returns the same samples, minus the mean and divided by the deviation."""
         x = {
             name: (values - _along(moments[name].mean, values, 1)) / _along(moments[name].std, values, 1)
             for name, values in self.x.items()
@@ -101,5 +102,5 @@ class ModalitySet(Dataset[tuple[dict[str, Any], Tensor]]):
 
 
 def _along(values: Tensor, like: Tensor, axis: int) -> Tensor:
-    """A vector laid along an axis of a tensor, to be broadcast over the others."""
+    """Reshapes a vector along an axis of a tensor, so that it broadcasts over the others."""
     return values.reshape([-1 if k == axis else 1 for k in range(like.ndim)])

@@ -1,4 +1,4 @@
-"""Patches of a car park as samples of several modalities: pictures of several sensors, a poorer picture, and the context."""
+"""Patches of a car park as samples of several modalities: sensors' pictures, a small one, the context."""
 
 import logging
 from collections.abc import Sequence
@@ -22,12 +22,15 @@ log = logging.getLogger(__name__)
 SENSORS = {
     "thermal": "PATCHES_THERMAL",
     "depth": "PATCHES_DEPTH",
-}  # beside PATCHES, PNG files of the same names
+}  # folders beside PATCHES, with PNG files of the same names
 MODALITIES = ("rgb", "gray", *SENSORS, "context")
 
 
 def patch_columns(patches: Sequence[Patch], whole_days: bool = False) -> dict[str, list[Any]]:
-    """Label, slot, camera, weather, day and time of every patch; the day is its "group", too, if days are not to be parted."""
+    """Returns label, slot, camera, weather, day and time of every patch.
+
+    With `whole_days` the day is also its "group".
+    """
     labels, slots = ([getattr(patch, name) for patch in patches] for name in ("label", "slot"))
     columns = {"label": labels, "slot": slots, **frame_columns(patches)}
     return columns | {GROUP: columns["day"]} if whole_days else columns
@@ -37,22 +40,22 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
     """Samples (x, y), x a dict of modalities, y () int64: an index gives one, a list of indices a batch.
 
     - "rgb" (3, S, S) in [0, 1];
-    - "gray" (1, G, G) in [0, 1], the luma of the same picture at few pixels: a camera that shows nobody's face;
+    - "gray" (1, G, G) in [0, 1], the luma of the same picture at few pixels, which shows no faces;
     - "thermal" and "depth" (1, S, S) in [0, 1], where there are such files beside the patches;
     - "context" (F,), see `lkd.datamodules.modalities.slot_context.context_of`.
 
-    A patch that lacks a sensor's file lacks the modality (`x["present"]`), and one that lacks all that is asked for is left
-    out. The files of modalities that are not asked for are not opened.
+    A patch that lacks a sensor's file lacks the modality (`x["present"]`); a patch that lacks all chosen
+    modalities is left out. Files of other modalities are not opened.
 
     Args:
-        folder: PATCHES.
-        patches: which.
-        modalities: of `MODALITIES`.
-        size: S.
-        gray_size: G.
+        folder: folder PATCHES.
+        patches: the patches.
+        modalities: some of `MODALITIES`.
+        size: side S in pixels.
+        gray_size: side G in pixels.
         context: fields of the context.
-        keep: hold what was read in memory (a byte a pixel).
-        whole_days: give the column "group", the day.
+        keep: whether to keep what was read in memory (a byte for each pixel).
+        whole_days: whether to give the column "group", the day.
 
     Raises:
         FileNotFoundError: if a sensor has no file at all.
@@ -87,7 +90,7 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
         self.labels = torch.tensor(self.columns["label"])
 
     def _files(self, name: str) -> np.ndarray:
-        """Which patches have a sensor's file (N,)."""
+        """Returns which patches have a sensor's file (N,)."""
         flags = np.array([self._path(name, patch).is_file() for patch in self.patches])
         if not (self.folder.parent / SENSORS[name]).is_dir():
             raise FileNotFoundError(
@@ -99,11 +102,11 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
         return flags
 
     def __len__(self) -> int:
-        """Number of patches."""
+        """Returns the number of patches."""
         return len(self.patches)
 
     def __getitem__(self, index: int | list[int]) -> tuple[dict[str, Any], Tensor]:
-        """One sample or one batch."""
+        """Returns one sample for an index, or one batch for a list."""
         rows = index if isinstance(index, list) else [index]
         pictures = [self._pictures(row) for row in rows]
         x: dict[str, Any] = {}
@@ -122,7 +125,7 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
         return one, self.labels[index]
 
     def _pictures(self, row: int) -> dict[str, Tensor]:
-        """By modality (C, side, side) uint8; read once if they are kept."""
+        """Reads the pictures (C, side, side) uint8 by modality; only once if they are kept."""
         if row in self._kept:
             return self._kept[row]
         patch, found = self.patches[row], {}
@@ -131,7 +134,7 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
             colors = read_image(self.folder / patch.path)
             found = {n: F.resize(colors, [side, side], antialias=True) for n, side in sides.items()}
         if "gray" in found:
-            luma = F.rgb_to_grayscale(found["gray"].float())  # of integers it would round down
+            luma = F.rgb_to_grayscale(found["gray"].float())  # integers would be rounded down
             found["gray"] = luma.round().to(torch.uint8)
         for name in SENSORS:
             if name in self.modalities:
@@ -141,7 +144,7 @@ class ModalPatches(Dataset[tuple[dict[str, Any], Tensor]]):
         return found
 
     def _sensor(self, name: str, row: int) -> Tensor:
-        """A sensor's picture (1, S, S) uint8, zeros where there is none."""
+        """Reads a sensor's picture (1, S, S) uint8, or zeros where there is none."""
         if self.present is not None and name in self.present and not self.present[name][row]:
             return torch.zeros(1, self.size, self.size, dtype=torch.uint8)
         return F.resize(read_image(self._path(name, self.patches[row]), "L"), [self.size] * 2, antialias=True)

@@ -1,4 +1,4 @@
-"""What is known of a parking slot without looking at it: the weather, the hour, the weekday, the camera."""
+"""What is known of a parking slot without a picture: the weather, the hour, the weekday, the camera."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ FIELDS = {"weather": len(WEATHERS), "hour": 2, "weekday": 2, "camera": len(CAMER
 
 
 def context_size(fields: Sequence[str]) -> int:
-    """Length of `context_of` with these fields.
+    """Returns the length of `context_of` with these fields.
 
     Example:
         >>> context_size(["hour", "weekday"])
@@ -23,7 +23,7 @@ def context_size(fields: Sequence[str]) -> int:
 
 
 def check_fields(fields: Sequence[str] | None) -> list[str]:
-    """The fields in their one order, all of them for `None`.
+    """Returns the fields in their fixed order, or all of them for `None`.
 
     Raises:
         ValueError: for an unknown field, or none at all.
@@ -33,15 +33,15 @@ def check_fields(fields: Sequence[str] | None) -> list[str]:
 
 
 def context_of(patch: Patch, fields: Sequence[str]) -> list[float]:
-    """A patch's context as numbers: the same for all slots of a frame.
+    """Returns a patch's context as numbers, the same for all slots of a frame.
 
-    The weather is one of three (sunny, overcast, rainy), the camera one of C1 to C9 (any other is none of them); hour and
-    weekday are points on a circle, sine and cosine, so that midnight is near eleven at night. No number is computed from
-    data, so nothing of a validation or test set is in it.
+    The weather is one of three (sunny, overcast, rainy), one-hot; so is the camera, one of C1 to C9 (another
+    one is all zeros). Hour and weekday are points on a circle, sine and cosine, so that midnight is near
+    eleven at night. No number is computed from data, so nothing of a validation or test set is in it.
 
     Args:
-        patch: which.
-        fields: of `FIELDS`, in that order.
+        patch: the patch.
+        fields: some of `FIELDS`, in that order.
 
     Example:
         >>> patch = Patch("...", "C2", "2015-11-12T06:00", "sunny", 7, 1)  # a Thursday

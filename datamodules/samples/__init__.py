@@ -1,1 +1,1 @@
-"""What is known of samples before they are loaded, who goes where, and how rows become batches."""
+"""What is known of samples before they are loaded, how they are split, and how rows become batches."""

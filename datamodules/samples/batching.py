@@ -1,4 +1,4 @@
-"""Rows of a data set become batches as a DataLoader would make them, without a DataLoader where that is slow."""
+"""Batches from rows of a data set as a DataLoader makes them, without a DataLoader where that is slow."""
 
 import copy
 import random
@@ -22,22 +22,22 @@ PAIRS: dict[Callable[..., Any], Callable[..., Any]] = {default_collate: list, co
 
 
 class Task(NamedTuple):
-    """One batch to be fetched; all that it depends on."""
+    """A batch to fetch, with all that it depends on."""
 
     seed: int
-    number: int  # of the batch
+    number: int  # number of the batch
     rows: list[Any]  # indices, or `Key`s
 
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Within, the global random states of the CPU follow from `numbers`; afterwards they are as before."""
+    """Seeds the CPU's global random states from `numbers` inside the block, and restores them after it."""
     seed = np.random.SeedSequence(numbers).generate_state(1)[0].item()
     legacy: Any = np.random
     before = torch.get_rng_state(), legacy.get_bit_generator(), random.getstate()
     try:
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the accelerators, too
-        legacy.set_bit_generator(SPARE)  # ten times faster than saving numpy's state
+        legacy.set_bit_generator(SPARE)  # ten times faster than saving NumPy's state
         legacy.seed(seed)
         random.seed(seed)
         yield
@@ -50,15 +50,15 @@ def seeded(*numbers: int) -> Iterator[None]:
 class Batching(Dataset[Any]):
     """The part of a `DataLoader` that does not depend on which rows are asked for.
 
-    It serves lkd's own loaders (their sampler yields batches of indices or of `Key`s, the seed being the
-    epoch of the keys) and any ordinary loader over a map-style data set, whose sampler is left aside. With
-    `num_workers=0` batches are fetched in plain Python; tensors are gathered many batches at once. Where
+    It serves lkd's own loaders, whose sampler yields batches of indices or of `Key`s with the seed as the
+    epoch. It also serves any ordinary loader over a map-style data set, whose sampler is not used. With
+    `num_workers=0`, batches are fetched in plain Python; tensors are gathered many batches at once. Where
     samples may draw from the global random states (transforms), these are seeded from (seed, number of the
-    batch) around every batch and put back, so that batches depend on neither them nor the workers,
-    which stay from pass to pass, see `Crew`.
+    batch) around every batch and put back. So batches depend neither on them nor on the workers, which stay
+    from pass to pass (see `Crew`).
 
     Args:
-        loader: where data set, collation, batch size, `drop_last` and workers are taken from.
+        loader: the loader that gives data set, collation, batch size, `drop_last` and workers.
         batch_size: `None` for the loader's own.
         dataset: another data set with the same kind of samples; `None` for the loader's own.
 
@@ -90,9 +90,9 @@ class Batching(Dataset[Any]):
         self.batch_size: int = size
         self.drop_last = bool(loader.drop_last or getattr(loader.batch_sampler, "drop_last", False))
         self.collate: Callable[..., Any] = loader.collate_fn
-        if self.sampler is None and self.collate is default_convert:  # samples were not batched before
+        if self.sampler is None and self.collate is default_convert:  # the loader did not batch
             self.collate = default_collate
-        self.carry: Callable[[Any], Any] | None = None  # what happens to a batch on its way to a client
+        self.carry: Callable[[Any], Any] | None = None  # applied to a batch on its way to a client
         self.workers: dict[str, Any] = {}
         if loader.num_workers:
             names = ("num_workers", "pin_memory", "timeout", "worker_init_fn", "prefetch_factor")
@@ -100,7 +100,7 @@ class Batching(Dataset[Any]):
             self.workers["multiprocessing_context"] = loader.multiprocessing_context
         self._by_list = self.sampler is not None or self.collate is collate_pair
         self._tensors, self._indices, self._join = self._as_tensors()
-        self._group: np.ndarray | None = None  # of every row, where batches hold rows of one group only
+        self._group: np.ndarray | None = None  # the group of every row, if batches hold one group only
         if self.sampler and (len(self.sampler.groups) > 1 or not isinstance(sampler, IndexBatchSampler)):
             self._group = np.zeros(len(data), dtype=np.int64)
             for number, rows in enumerate(self.sampler.groups):
@@ -108,7 +108,7 @@ class Batching(Dataset[Any]):
         self._crew = self._hire()
 
     def over(self, dataset: Dataset[Any]) -> "Batching":
-        """The same for a data set that has the same rows."""
+        """Returns the same batching over another data set with the same rows."""
         twin = copy.copy(self)
         twin.dataset = dataset
         twin._tensors, twin._indices, twin._join = twin._as_tensors()
@@ -116,13 +116,13 @@ class Batching(Dataset[Any]):
         return twin
 
     def joined(self, others: Sequence["Batching"]) -> "Batching":
-        """How batches are made of the rows of all of these, where each shows but its own modalities."""
+        """Returns the batching of the same rows with the modalities that any of these shows."""
         if not hasattr(self.dataset, "joined"):
             return self
         return self.over(self.dataset.joined([other.dataset for other in others]))
 
     def count(self, rows: np.ndarray) -> int:
-        """Number of batches of one shuffled pass over `rows`."""
+        """Returns the number of batches of one shuffled pass over `rows`."""
         if self.sampler is not None and self._group is not None:
             held = np.unique(self._group[rows], return_counts=True)[1]
             each = self.sampler.batches_per_camera
@@ -130,7 +130,10 @@ class Batching(Dataset[Any]):
         return len(rows) // self.batch_size if self.drop_last else -(-len(rows) // self.batch_size)
 
     def smallest(self, rows: np.ndarray, ordered: bool = False) -> int:
-        """Samples of the smallest batch of one pass over `rows`, shuffled or in order; 0 if there is none."""
+        """Returns the size of the smallest batch of one pass over `rows`, shuffled or in order.
+
+        0 if there is none.
+        """
         held = np.array([len(rows)])
         if self.sampler is not None and self._group is not None:
             if self.sampler.batches_per_camera and not ordered:
@@ -143,7 +146,7 @@ class Batching(Dataset[Any]):
         return int(np.where(full & (rest == 0), self.batch_size, rest).min(initial=self.batch_size))
 
     def shuffled(self, rows: np.ndarray, seed: int) -> Iterator[Any]:
-        """One pass in an order, and with augmentations, that depend on `seed` alone."""
+        """Yields one pass in an order, and with augmentations, that depend on `seed` alone."""
         seed &= (1 << 63) - 1
         if self._group is not None:
             sampler = self._sampler(rows)
@@ -155,7 +158,7 @@ class Batching(Dataset[Any]):
         return self._pass(order, seed, self.batch_size)
 
     def places(self, rows: np.ndarray, seed: int) -> list[np.ndarray]:
-        """Which of `rows` are in each batch of `shuffled`, by their places in it.
+        """Returns which of `rows` are in each batch of `shuffled`, as places in `rows`.
 
         Raises:
             ValueError: where batches hold rows of one group only.
@@ -168,22 +171,22 @@ class Batching(Dataset[Any]):
         ]
 
     def ordered(self, rows: np.ndarray) -> Iterator[Any]:
-        """Every row once, in order, in batches of the same size (and of one group, where that is so)."""
+        """Yields every row once, in order, in batches of the same size (and of one group, if batches are)."""
         if self._group is None:
             return self.exactly(rows, self.batch_size)
         return self._fetch_all(self._tasks(self._groups(rows), 0, self.batch_size))
 
     def exactly(self, rows: np.ndarray, batch_size: int) -> Iterator[Any]:
-        """These rows in this order, in batches of this size, whatever their groups."""
+        """Yields these rows in this order, in batches of this size, whatever their groups."""
         return self._pass(rows, 0, batch_size)
 
     def tasks(self, rows: np.ndarray, batch_size: int) -> list[Task]:
-        """What `exactly` fetches, one after the other."""
+        """Lists what `exactly` fetches, in order."""
         return self._tasks([rows.tolist()], 0, batch_size)
 
     def __getitem__(self, task: Task) -> Any:
-        """The batch of a task."""
-        if self._by_list:  # lkd's sets, which draw from no global random state
+        """Returns the batch of a task."""
+        if self._by_list:  # lkd's sets, which do not draw from the global random states
             return self._join(self.dataset[task.rows])
         with seeded(task.seed, task.number):
             if hasattr(self.dataset, "__getitems__"):
@@ -195,19 +198,19 @@ class Batching(Dataset[Any]):
         return self.sampler is not None and not isinstance(self.sampler, IndexBatchSampler)
 
     def _groups(self, rows: np.ndarray) -> list[list[int]]:
-        """The rows of every group, each in the given order."""
+        """Returns the rows of every group, each in the given order."""
         assert self._group is not None
         groups = self._group[rows]
         return [rows[groups == number].tolist() for number in np.unique(groups)]
 
     def _sampler(self, rows: np.ndarray) -> CameraBatchSampler:
-        """The loader's kind of sampler over these rows alone."""
+        """Returns a sampler of the loader's kind over these rows alone."""
         theirs: Any = self.sampler
         groups, each = self._groups(rows), theirs.batches_per_camera
         return type(theirs)(groups, self.batch_size, each, theirs.seed, views=theirs.views)
 
     def _tasks(self, groups: list[list[int]], seed: int, size: int) -> list[Task]:
-        """Batches of one group each, in order."""
+        """Returns tasks for batches of one group each, in order."""
         keys: list[list[Any]] = list(groups)
         if self._keyed:
             keys = [[Key(0, 0, row) for row in group] for group in groups]
@@ -215,13 +218,13 @@ class Batching(Dataset[Any]):
         return [Task(seed, number, batch) for number, batch in enumerate(batches)]
 
     def _pass(self, order: np.ndarray, seed: int, size: int) -> Iterator[Any]:
-        """Batches of rows in this order."""
+        """Yields batches of rows in this order."""
         if self._tensors is not None:
             return self._gathered(torch.from_numpy(order), size)
         return self._fetch_all(self._tasks([order.tolist()], seed, size))
 
     def _gathered(self, order: Tensor, size: int) -> Iterator[Any]:
-        """Batches cut from blocks of tensors, which costs microseconds a batch."""
+        """Yields batches cut from blocks of tensors, which costs microseconds for each batch."""
         if self._indices is not None:
             order = self._indices[order]
         for block in order.split(size * BLOCK):
@@ -237,18 +240,18 @@ class Batching(Dataset[Any]):
         return batches if self.carry is None else map(self.carry, batches)
 
     def _hire(self) -> Crew:
-        """Workers that know all of this but themselves: with a reference back they would outlive the last of others."""
+        """Starts workers with a copy that has no reference to them, which would keep them alive."""
         bare = copy.copy(self)
-        bare.carry = None  # happens here, to what the workers give
+        bare.carry = None  # applied here, to what the workers return
         vars(bare).pop("_crew", None)
         return Crew(bare, self.workers)
 
     def dismiss(self) -> None:
-        """Ends the worker processes; the next pass starts others."""
+        """Ends the worker processes; the next pass starts new ones."""
         self._crew.dismiss()
 
     def _as_tensors(self) -> tuple[tuple[Tensor, ...] | None, Tensor | None, Callable[..., Any]]:
-        """The tensors of a `TensorDataset` (or a subset of one), where collating them changes nothing."""
+        """Returns the tensors of a `TensorDataset` (or a subset of one), if collating changes nothing."""
         base, indices = self.dataset, None
         while type(base) is Subset:
             theirs = torch.as_tensor(np.asarray(base.indices))

@@ -1,4 +1,4 @@
-"""Whether labels fit the module that will see them, asked when the data are set up and not after hours of training."""
+"""Checks that labels fit the module that will see them, at setup and not after hours of training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,16 +12,17 @@ from lkd.server_model import server_model
 
 
 def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bool = True) -> None:
-    """Refuses labels beyond the `num_classes` of the Trainer's module, or of a federation's clients, and negative ones.
+    """Refuses negative labels, and those beyond the `num_classes` of the Trainer's module or its clients.
 
-    lkd's modules take no such label, and it is refused. What other modules mean by `num_classes` and by a label beyond it is
-    theirs to say, so it is a warning; negative labels, which their loss may ignore, are none.
+    lkd's modules accept no such label. In other modules `num_classes` and labels beyond it may mean something
+    else, so there it is a warning. Negative labels, which their loss may ignore, are accepted there.
 
     Args:
-        labels: class numbers (N,); any other labels are not looked at.
-        trainer: that has the module; without one nothing is known, and a prediction does not look at labels.
+        labels: class numbers (N,); other labels are not checked.
+        trainer: the Trainer that has the module; without one, or in a prediction, nothing is checked.
         what: whose labels these are, for the message.
-        certain: false where something may replace the labels before the module sees them: a warning, too.
+        certain: false if something may replace the labels before the module sees them; then it is also a
+            warning.
 
     Raises:
         ValueError: if there is such a label.
@@ -37,9 +38,7 @@ def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bo
     modules = [server_model(module), *getattr(module, "other_models", ())]
     known = [count for one in modules if isinstance(count := _num_classes(one), int)]
     ours = all(type(one).__module__.startswith("lkd.") for one in modules)
-    if len(known) < len(modules) or not (
-        ours or max(known) > 1
-    ):  # of one output two classes may be told apart
+    if len(known) < len(modules) or not (ours or max(known) > 1):  # one output can tell two classes apart
         return
     classes = max(known)
     low, high = labels.min(), labels.max()
@@ -63,13 +62,13 @@ def check_class_numbers(labels: np.ndarray, trainer: Any, what: str, certain: bo
 def check_columns(
     columns: Mapping[str, Any], trainer: Any, what: str, rows: np.ndarray | None = None
 ) -> None:
-    """The same for the column "label" of a data set, if it has one.
+    """Checks the column "label" of a data set, if it has one, in the same way.
 
     Args:
-        columns: those that are known without loading a sample.
-        trainer: see `check_class_numbers`.
-        what: what to call the data.
-        rows: those that count; `None` for all.
+        columns: columns that are known without loading a sample.
+        trainer: Trainer that has the module, as in `check_class_numbers`.
+        what: name of the data, for the message.
+        rows: rows that count; `None` for all.
 
     Raises:
         ValueError: if one of them has a label beyond the module's classes.
@@ -78,7 +77,7 @@ def check_columns(
         return
     try:
         labels = as_column(columns[LABEL], LABEL)
-    except ValueError:  # no classes, such as what a regression learns
+    except ValueError:  # no classes, such as the targets of a regression
         return
     check_class_numbers(labels if rows is None else labels[rows], trainer, what)
 

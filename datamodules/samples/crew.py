@@ -1,4 +1,4 @@
-"""Processes that fetch batches and stay: clients make many short passes, and starting processes for each takes longer than it."""
+"""Processes that fetch batches and stay, since a start takes longer than a client's short passes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-DEPTH = 8  # of objects within objects that are looked at
-FEW = 64  # entries of a list or dict that are looked at one by one
+DEPTH = 8  # levels of objects within objects that are compared
+FEW = 64  # entries of a list or dict that are compared one by one
 
 
 class Crew:
-    """Runs passes over tasks in worker processes, which stay from one pass to the next, also from client to client.
+    """Worker processes for passes over tasks, which stay from pass to pass, also from client to client.
 
-    Where an attribute of the data set (or of what it holds, such as its transforms) was changed since they were
-    started, they are started anew, so that batches are those of the data set as it is. What is written into an
-    array or a long list in place is not seen. A pass that begins while another one is under way has processes of its own.
+    They are started anew if an attribute of the data set (or of what it holds, such as its transforms) has
+    changed since their start, so that batches are those of the data set as it is. Writes into an array or a
+    long list in place are not noticed. A pass that begins during another one has processes of its own.
 
     Args:
-        source: gives a batch for a task.
-        options: of `torch.utils.data.DataLoader`, with `num_workers`.
+        source: data set that gives a batch for a task.
+        options: options of `torch.utils.data.DataLoader`, with `num_workers`.
     """
 
     def __init__(self, source: Dataset[Any], options: Mapping[str, Any]) -> None:
@@ -30,7 +30,7 @@ class Crew:
         self._idle: tuple[DataLoader, Any] | None = None
 
     def fetch(self, tasks: Sequence[Any]) -> Iterator[Any]:
-        """The batches of these tasks, in order."""
+        """Yields the batches of these tasks, in order."""
         now = look(self._source)
         loader, seen = self._idle or (None, None)
         self._idle = None
@@ -47,7 +47,7 @@ class Crew:
             self._idle = None if loader is None else (loader, now)
 
     def dismiss(self) -> None:
-        """Ends the processes; the next pass starts others."""
+        """Ends the processes; the next pass starts new ones."""
         self._idle = None
 
     def _start(self) -> DataLoader:
@@ -62,12 +62,12 @@ class Crew:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the processes, for a copy."""
+        """Returns the state without the processes, for a copy."""
         return {**vars(self), "_idle": None}
 
 
 class _Tasks(Sampler[Any]):
-    """The tasks of the pass that begins."""
+    """Sampler of the tasks of the pass that begins."""
 
     def __init__(self) -> None:
         self.tasks: Sequence[Any] = ()
@@ -84,7 +84,7 @@ def _same(batch: Any) -> Any:
 
 
 def look(value: Any) -> Any:
-    """What an object holds, so that two looks differ where an attribute of it was changed in between.
+    """Returns what an object holds, so that two looks differ if an attribute of it has changed in between.
 
     Args:
         value: anything.

@@ -1,4 +1,4 @@
-"""What a sample says of itself: its label, its camera, whatever single values it has, in any form that authors use."""
+"""What a sample says of itself: its label, its camera and other single values, in any usual form."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ LABEL = "label"
 
 
 def entries(sample: Any) -> dict[str, Any]:
-    """The single values of a sample by name: numbers, texts and tensors of one number.
+    """Returns the single values of a sample by name: numbers, texts and tensors of one number.
 
-    The second part of a pair (x, y) is "label", or has names of its own; those of nested dicts have dots. A vector
-    that is 1 in one place and else 0 is the number of that place where it stands for a label.
+    The second part of a pair (x, y) is "label", or has names of its own; names in nested dicts are joined by
+    dots. A one-hot vector counts as the number of its class where it stands for a label.
 
     Args:
         sample: A pair, dict, named tuple, dataclass, or an object with attributes such as `y`.
@@ -29,7 +29,7 @@ def entries(sample: Any) -> dict[str, Any]:
 
 
 def find_label(names: Sequence[str]) -> str | None:
-    """Which of the names of a sample's values is its label.
+    """Returns which of the names of a sample's values is its label.
 
     Example:
         >>> find_label(["index", "meta.label", "labels"])
@@ -40,7 +40,7 @@ def find_label(names: Sequence[str]) -> str | None:
 
 
 def _named(sample: Any) -> Mapping[str, Any]:
-    """The parts of a sample by name."""
+    """Returns the parts of a sample by name."""
     if isinstance(sample, Mapping):
         return sample
     if hasattr(sample, "_asdict"):
@@ -68,7 +68,7 @@ def _flat(parts: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _single(value: Any, label: bool) -> Any:
-    """One value; None where there are several."""
+    """Returns a single value, or None where there are several."""
     if isinstance(value, str | bool | int | float):
         return value
     if not isinstance(value, Tensor | np.ndarray | np.generic | list):
@@ -85,7 +85,7 @@ def _single(value: Any, label: bool) -> Any:
 
 
 def class_of(vector: np.ndarray) -> int | None:
-    """The place of the 1 in a vector (classes,) whose other numbers are 0; None for any other."""
+    """Returns the place of the 1 in a one-hot vector (classes,), or None for any other vector."""
     if vector.dtype.kind not in "biuf" or ((vector != 0) & (vector != 1)).any() or vector.sum() != 1:
         return None
     return int(vector.argmax())

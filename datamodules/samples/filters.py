@@ -14,12 +14,12 @@ class Dated(Protocol):
 
     @property
     def weather(self) -> str:
-        """One of `WEATHERS`."""
+        """Weather, one of `WEATHERS`."""
         ...
 
     @property
     def time(self) -> str:
-        """ISO, the date first."""
+        """Time in ISO format, the date first."""
         ...
 
 
@@ -27,11 +27,11 @@ Item = TypeVar("Item", bound=Dated)
 
 
 def select(items: list[Item], weathers: Sequence[str] | None, days: Sequence[str] | None) -> list[Item]:
-    """Those of the given weathers and days.
+    """Selects the items of the given weathers and days.
 
     Args:
         items: frames or patches.
-        weathers: of "sunny", "overcast", "rainy"; `None` for all.
+        weathers: some of "sunny", "overcast", "rainy"; `None` for all.
         days: dates "2015-11-12" or ranges "2015-11-12..2015-12-31" (both ends included); `None` for all.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a data set tells of all of its samples without loading one, and which of it can be labels."""
+"""What is known of all samples of a data set without loading one, and which of it can be labels."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ HOW = "give the data set a dict `columns` with a value for each sample, such as 
 
 
 class _ByName(Mapping[str, Any]):
-    """Columns of a data set that takes their names as an index."""
+    """Columns of a data set that can be indexed by their names."""
 
     def __init__(self, dataset: Any) -> None:
         # a transform would be given one column alone
@@ -34,7 +34,7 @@ class _ByName(Mapping[str, Any]):
 
 
 def known_columns(dataset: Any) -> Mapping[str, Any]:
-    """Columns of a data set that need no loading, as it has them.
+    """Returns the columns that a data set has without loading samples.
 
     Args:
         dataset: any map-style data set.
@@ -54,7 +54,7 @@ def known_columns(dataset: Any) -> Mapping[str, Any]:
 
 
 def _is_label(last: Tensor) -> bool:
-    """Whether the last tensor of a data set is one of class numbers, as they are or one-hot."""
+    """Returns whether the last tensor of a data set holds class numbers, plain or one-hot."""
     if last.ndim == 1 and not last.is_floating_point():
         return True
     return (
@@ -65,10 +65,10 @@ def _is_label(last: Tensor) -> bool:
 
 
 def as_column(values: Any, name: str) -> np.ndarray:
-    """The values (rows,) of a column; a label's as class numbers or texts.
+    """Returns the values (rows,) of a column; a label's values as class numbers or texts.
 
     Raises:
-        ValueError: for labels that are none.
+        ValueError: for labels that are neither.
     """
     if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
         values = torch.stack(list(values))

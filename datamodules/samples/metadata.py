@@ -17,13 +17,13 @@ GROUP = (
 
 
 class Columns(Mapping[str, np.ndarray]):
-    """Columns of a data set, one value a row, each made when it is first asked for.
+    """Columns of a data set, one value for each row, each made when it is first asked for.
 
-    They are, in this order: the data set's own `columns` (a dict of sequences, or names that it takes as an index, as
-    Hugging Face's sets do); `targets` or `labels` as torchvision's sets have them (as "label"); the last tensor of a
-    `TensorDataset`; or the single values of its samples, which are then loaded once, see `entries`. A `Subset` has
-    the columns of what it is a subset of, a `ConcatDataset` those that all its parts have. Labels that are one-hot
-    vectors or whole numbers in floats count as class numbers.
+    The first of these that exists is used: the data set's own `columns` (a dict of sequences, or names that
+    index the data set, as in Hugging Face's sets); `targets` or `labels` as in torchvision's sets (as
+    "label"); the last tensor of a `TensorDataset`; the single values of its samples, which are then loaded
+    once (see `entries`). A `Subset` has the columns of its data set, a `ConcatDataset` those that all its
+    parts have. One-hot vectors and whole numbers in floats count as class numbers.
 
     Args:
         dataset: any map-style data set.
@@ -43,7 +43,7 @@ class Columns(Mapping[str, np.ndarray]):
         self._parts = [Columns(d) for d in dataset.datasets] if isinstance(dataset, ConcatDataset) else []
         self._made: dict[str, np.ndarray] = {}
         self._known = known_columns(dataset)
-        self._names: list[str] | None = None  # of what the samples say
+        self._names: list[str] | None = None  # names of the values in the samples
         self._loaded: dict[str, list[Any]] | None = None
 
     @property
@@ -56,7 +56,7 @@ class Columns(Mapping[str, np.ndarray]):
         return list(self._known)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """The values (rows,) of a column; KeyError if there is none of this name."""
+        """Returns the values (rows,) of a column, or raises KeyError if there is none of this name."""
         if name not in self._made:
             self._made[name] = self._make(name)
             if len(self._made[name]) != self.size:
@@ -83,7 +83,7 @@ class Columns(Mapping[str, np.ndarray]):
         if self._names is None:
             with seeded(0):  # transforms may draw from the global states
                 self._names = list(entries(self.dataset[0])) if self.size else []
-            if self.cheap:  # whose author says what there is, up to the label
+            if self.cheap:  # the author has said which columns there are, up to the label
                 self._names = [name for name in self._names if name == find_label(self._names)]
         return self._names
 
@@ -104,23 +104,23 @@ class Columns(Mapping[str, np.ndarray]):
         return self._loaded
 
     def __iter__(self) -> Iterator[str]:
-        """Names of all columns."""
+        """Yields the names of all columns."""
         more = [*self._of_samples, *([LABEL] if find_label(self._of_samples) else [])]
         return iter(dict.fromkeys([*self.cheap, *more]))
 
     def __len__(self) -> int:
-        """Number of columns."""
+        """Returns the number of columns."""
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a column of this name."""
+        """Returns whether there is a column of this name."""
         if name in self.cheap or name in self._of_samples:
             return True
         return name == LABEL and find_label(self._of_samples) is not None
 
 
 def column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """The column `name`, or a ValueError with the names that there are and how to give others.
+    """Returns the column `name`, or raises ValueError with the names that exist and how to add others.
 
     Example:
         >>> column({"camera": np.array(["C1"])}, "camera")
@@ -137,7 +137,7 @@ def column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def codes(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
-    """The different values in natural order, and for every row the place (rows,) of its value among them.
+    """Returns the different values in natural order, and the place (rows,) of every row's value among them.
 
     Example:
         >>> codes(np.array(["C10", "C2", "C10"]))

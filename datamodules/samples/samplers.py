@@ -10,7 +10,7 @@ from lkd.checks import expect
 
 
 class Key(NamedTuple):
-    """What the sampler hands to the dataset: everything from which the view of a frame is drawn."""
+    """Key of a sample, handed to the data set: everything that the random view of a frame depends on."""
 
     epoch: int
     lap: int  # which pass over its camera within the epoch: a frame drawn twice is seen in two views
@@ -18,25 +18,25 @@ class Key(NamedTuple):
 
 
 class CameraBatchSampler(DistributedSampler):
-    """Yields batches of `Key`, every batch from one group (camera), the groups interleaved in shuffled order.
+    """Sampler of batches of `Key`, each from one group (camera), the groups interleaved in shuffled order.
 
     Give it to an `EpochLoader` as `sampler=` with `batch_size=None`. It then sits where Lightning looks:
-    Lightning calls `set_epoch` on it before every epoch (also the first one after a resume), and leaves it
-    alone under DDP because it is a `DistributedSampler` (no `use_distributed_sampler=False` needed). The
-    epoch travels inside the keys, so persistent workers are always told the current one.
+    Lightning calls `set_epoch` on it before every epoch (also the first one after a resume), and does not
+    replace it under DDP because it is a `DistributedSampler` (no `use_distributed_sampler=False`
+    needed). The epoch is part of the keys, so persistent workers always know the current one.
 
     Args:
         groups: the dataset indices of every camera, e.g. `[[0, 1, 2], [3, 4]]`. Empty groups are skipped.
         batch_size: frames in a batch. The last batch of a camera may be smaller (only without
             `batches_per_camera`).
-        batches_per_camera: this many full batches of every camera an epoch, whatever its number of frames; a
-            camera with too few frames is passed over again in a new order. `None`: every frame once.
+        batches_per_camera: this many full batches of every camera in an epoch, whatever its number of frames;
+            a camera with too few frames is passed over again in a new order. `None`: every frame once.
         seed: the order depends on (seed, epoch) only, not on the global random state.
         num_replicas: number of processes. All get the same number of batches; where the total does not
             divide, the first batches of the epoch are given out twice.
         rank: which of these processes this is.
-        views: the keys name this many epochs, over and over, so that as many views of a frame are drawn and come again
-            (the order is another one all the same). `None`: every epoch draws new ones.
+        views: number of epochs that the keys repeat, so that this many views of a frame are drawn and come
+            again, in another order. `None`: every epoch draws new views.
 
     Raises:
         ValueError: if there is no frame at all, or a number is out of its range.
@@ -77,11 +77,11 @@ class CameraBatchSampler(DistributedSampler):
         self.batches_per_rank = -(-total // num_replicas)
 
     def __len__(self) -> int:
-        """Number of batches of this rank in an epoch."""
+        """Returns the number of batches of this rank in an epoch."""
         return self.batches_per_rank
 
     def _draw(self, group: list[int], rng: np.random.Generator) -> list[Key]:
-        """The frames of one camera for one epoch, in order."""
+        """Draws the frames of one camera for one epoch, in order."""
         epoch = self.epoch if self.views is None else self.epoch % self.views
         if self.batches_per_camera is None:
             return [Key(epoch, 0, group[i]) for i in rng.permutation(len(group))]
@@ -91,7 +91,7 @@ class CameraBatchSampler(DistributedSampler):
         return keys[:wanted]
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """The batches of this rank in the epoch of the last `set_epoch`."""
+        """Yields the batches of this rank in the epoch that `set_epoch` has set last."""
         rng = np.random.default_rng([self.seed, self.epoch])
         batches = []
         for group in self.groups:
@@ -103,7 +103,7 @@ class CameraBatchSampler(DistributedSampler):
 
 
 class IndexBatchSampler(CameraBatchSampler):
-    """The same, but batches of plain indices: for data sets whose samples are not drawn anew every epoch.
+    """Sampler of batches of plain indices, for data sets whose samples are the same in every epoch.
 
     Example:
         >>> sorted(map(len, IndexBatchSampler([range(5)], batch_size=2)))
@@ -111,17 +111,17 @@ class IndexBatchSampler(CameraBatchSampler):
     """
 
     def __iter__(self) -> Iterator[list[int]]:  # type: ignore[override]
-        """The batches of this rank in the epoch of the last `set_epoch`."""
+        """Yields the batches of this rank in the epoch that `set_epoch` has set last."""
         return iter([[key.item for key in batch] for batch in super().__iter__()])
 
 
 class EpochLoader(DataLoader):
-    """A `DataLoader` that begins an epoch when its first batch is asked for, not when the iterator is made.
+    """`DataLoader` that begins an epoch when its first batch is asked for, not when the iterator is made.
 
     On resume Lightning makes the first iterator before it tells the sampler the epoch, and workers would at
     once begin to load the batches of epoch 0.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """The batches, from the epoch known at the first one."""
+        """Yields the batches of the epoch that is set when the first is asked for."""
         yield from super().__iter__()

@@ -1,4 +1,4 @@
-"""Who goes where: natural sort, splits by time within a camera, selections with helpful errors."""
+"""Natural sort, splits by time within a camera, and selections with helpful errors."""
 
 import difflib
 import re
@@ -13,12 +13,12 @@ class Timed(Protocol):
 
     @property
     def camera(self) -> str:
-        """Name of the camera."""
+        """Name of the item's camera."""
         ...
 
     @property
     def time(self) -> str:
-        """Sortable text."""
+        """Time as sortable text."""
         ...
 
 
@@ -34,7 +34,7 @@ class Splits(NamedTuple):
 
 
 def natural_key(text: str) -> list[str | int]:
-    """Sort key under which numbers inside a text count as numbers.
+    """Returns a sort key under which numbers inside a text count as numbers.
 
     Example:
         >>> sorted(["cam10", "cam9"], key=natural_key)
@@ -44,7 +44,7 @@ def natural_key(text: str) -> list[str | int]:
 
 
 def check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
-    """Returns (train, val, test) shares as given, or raises ValueError if they are no shares of one whole."""
+    """Returns (train, val, test) shares as given, or raises ValueError if they are no shares of a whole."""
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(
             f"fractions={tuple(fractions)} must be three shares (train, val, test), none negative, of sum 1."
@@ -55,7 +55,7 @@ def check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
 def by_time(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Splits:
     """Splits every camera's frames by time: the first ones train, the next validate, the last ones test.
 
-    Neighbouring frames of a fixed camera look alike, so a random split would test on what was trained on.
+    Neighboring frames of a fixed camera look alike, so a random split would test on what was trained on.
     Items of one camera with the same time (the patches of one frame) stay together. Shares are rounded to
     whole times.
 
@@ -91,12 +91,12 @@ def by_time(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) ->
 
 
 def complete(parts: Splits, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Splits:
-    """Cuts a part that is empty from the end, in time, of the one before it: val from train, test from val.
+    """Cuts an empty part from the end, in time, of the part before it: val from train, test from val.
 
-    A val that was given and gives a part of itself to the test is worth a warning; a test share of 0 keeps it whole.
+    It warns if a given val gives some of itself to the test; a test share of 0 keeps it whole.
 
     Args:
-        parts: as they are given; each is sorted by camera and then time.
+        parts: the parts as they are given; each is sorted by camera and then time.
         fractions: shares of train, val and test, by which a part is cut in two.
 
     Raises:
@@ -127,10 +127,10 @@ def complete(parts: Splits, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Spl
 
 
 def by_day(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Splits:
-    """Splits by whole days, the same for all cameras: the first ones train, the next validate, the last ones test.
+    """Splits by whole days, the same for all cameras: the first train, the next validate, the last test.
 
-    Cars stay for hours, and several cameras look at the same slot, so that a car of the morning may be seen again in the
-    afternoon or from elsewhere; no day is in two parts.
+    Cars stay for hours, and several cameras look at the same slot, so a car of the morning may be seen again
+    in the afternoon or by another camera. No day is in two parts.
 
     Args:
         items: patches, or anything with a `camera` and a `time` that begins with its date.
@@ -159,7 +159,7 @@ def by_day(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> 
     order = {day: place for place, day in enumerate(days)}
     first = int(shares[0] * len(days) + 0.5 + 1e-9)
     second = int((shares[0] + shares[1]) * len(days) + 0.5 + 1e-9)
-    # a day for everybody who has a share
+    # at least one day for every part with a share
     second = min(max(second, (shares[0] > 0) + (shares[1] > 0)), len(days) - (shares[2] > 0))
     first = min(max(first, int(shares[0] > 0)), second - (shares[1] > 0))
     splits = Splits([], [], [])
@@ -170,12 +170,12 @@ def by_day(items: Iterable[T], fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> 
 
 
 def pick(name: str, wanted: Sequence[str] | None, available: Iterable[str]) -> list[str]:
-    """Checks a selection against what there is.
+    """Checks a selection against what exists.
 
     Args:
         name: the argument's name, for the message.
         wanted: the selection; `None` takes everything.
-        available: what there is.
+        available: what can be selected.
 
     Returns:
         The selection in natural order.

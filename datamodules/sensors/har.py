@@ -32,32 +32,35 @@ MODALITIES = {
 class SmartphoneSmartwatchHAR(ClassificationDataModule):
     """Batches (x, y): x a dict of modalities, each float (B, 3, T); y int64 (B,), the activity.
 
-    Matey-Sanz, Casteleyn and Granell, "Dataset of inertial measurements of smartphones and smartwatches for human
-    activity recognition", Data in Brief 2023 (doi 10.1016/j.dib.2023.109809; CC BY 4.0): 23 people get up, walk,
-    turn, walk back, turn and sit down, 6 to 11 times each, with a phone in the pocket and a watch on the wrist.
-    The classes are seated, standing up, walking, turning, sitting down, the modalities "phone_acc", "phone_gyro",
-    "watch_acc", "watch_gyro". Read are the release as it unpacks (Zenodo, doi 10.5281/zenodo.8398688, or
-    github.com/GeoTecINIT/sp-sw-har-dataset: `DATA/s01/s01_01_sp.csv` and so on) and the same as `har_spsw.npz`.
+    Matey-Sanz, Casteleyn and Granell, "Dataset of inertial measurements of smartphones and smartwatches for
+    human activity recognition", Data in Brief 2023 (doi 10.1016/j.dib.2023.109809; CC BY 4.0): 23 people get
+    up, walk, turn, walk back, turn and sit down, 6 to 11 times each, with a phone in the pocket and a watch
+    on the wrist. The classes are seated, standing up, walking, turning, sitting down; the modalities are
+    "phone_acc", "phone_gyro", "watch_acc", "watch_gyro". It reads the release as it unpacks (Zenodo, doi
+    10.5281/zenodo.8398688, or github.com/GeoTecINIT/sp-sw-har-dataset: `DATA/s01/s01_01_sp.csv` and so on)
+    and the same data as `har_spsw.npz`.
 
-    Devices are put on one clock and windows cut as `lkd.datamodules.sensors.windows.cut` says; a transition takes 0.8 to
-    2 s, so windows are short. Every channel is normalised by mean and deviation over the training windows.
-    No part shares a recording with another: they hold different people, or different executions. The training set has
-    columns "label", "subject", "orientation" (of the phone), "execution", "time" (ms) and "group" (the
-    execution: it keeps overlapping windows together where clients' rows are split further).
+    Devices are put on one clock and windows are cut by `lkd.datamodules.sensors.windows.cut`; a transition
+    takes 0.8 to 2 s, so windows are short. Every channel is normalized by mean and deviation over the
+    training windows. No part shares a recording with another: they hold different people, or different
+    executions. The training set has columns "label", "subject", "orientation" (of the phone), "execution",
+    "time" (ms) and "group" (the execution: it keeps overlapping windows together where clients' rows are
+    split further).
 
     Args:
-        root: folder of the recordings, or of what is downloaded; `None` draws 12 made-up people, 6 times each.
+        root: folder of the recordings, or of what is downloaded; `None` draws 12 made-up people, 6 times
+            each.
         modalities: some of the four; `None` for all. The windows are the same for any choice.
-        rate: ticks a second.
-        window: seconds; T is `window` times `rate`.
+        rate: ticks per second.
+        window: length in seconds; T is `window` times `rate`.
         overlap: share of a window that the next one sees again, in [0, 1).
-        purity: least share of a window that its label has; others are left out.
-        max_gap: seconds without rows from which a device is absent (see `ModalitySet`) from windows there. The
-            real recordings lack no row: nothing is absent.
-        split: "subject" holds people out; "execution" the later executions of everybody.
+        purity: least share of a window that its label must have; other windows are left out.
+        max_gap: a device is absent (see `ModalitySet`) from windows where it has no rows for this many
+            seconds. The real recordings lack no row, so nothing is absent.
+        split: "subject" holds out people; "execution" holds out everybody's later executions.
         val_subjects: people to validate on, "s01" to "s23"; `None` draws the share of `fractions`.
-        test_subjects: people to test on; likewise.
-        split_seed: whom the draw holds out; `seed` is that of training.
+        test_subjects: people to test on; `None` draws them likewise.
+        split_seed: seed of the draw of held-out people; `seed` is that of training.
         download: fetch what is missing (an archive of the CSV files).
         **kwargs: see `ClassificationDataModule`. Shares are rounded to whole people or executions.
 
@@ -108,7 +111,7 @@ class SmartphoneSmartwatchHAR(ClassificationDataModule):
         self.val_subjects, self.test_subjects = val_subjects, test_subjects
         self.classes = list(CLASSES)
         self.splits = Splits([], [], [])
-        self.moments: dict[str, Moments] = {}  # of the training windows
+        self.moments: dict[str, Moments] = {}  # mean and deviation of the training windows
 
     def prepare_data(self) -> None:
         """Checks that everything is there, or downloads it."""
@@ -116,7 +119,7 @@ class SmartphoneSmartwatchHAR(ClassificationDataModule):
             require(self.root, [ARCHIVE, TABLES], RELEASE, self.download)
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads, splits, cuts and normalises; what comes out does not depend on the stage."""
+        """Reads, splits, cuts and normalizes; the result does not depend on the stage."""
         if self.datasets:
             return
         if self.root is None:
@@ -137,13 +140,13 @@ class SmartphoneSmartwatchHAR(ClassificationDataModule):
         self.datasets = {name: part.normalized(self.moments) for name, part in parts.items()}
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Validation windows in order; an empty list if the share is 0 and nobody is named."""
+        """Returns validation windows in order; an empty list if the share is 0 and no person is named."""
         if not self.val_subjects:
             return super().val_dataloader()
         return self._loader("val", batch_size=self.batch_size, collate_fn=collate_pair)
 
     def _split(self, recordings: list[Recording]) -> Splits:
-        """The recordings of every part."""
+        """Returns the recordings of every part."""
         if self.split == "execution":
             items = [_Timed(one.subject, one.execution, one) for one in recordings]
             return Splits(*([item.recording for item in part] for part in by_time(items, self.fractions)))
@@ -152,7 +155,7 @@ class SmartphoneSmartwatchHAR(ClassificationDataModule):
         return Splits(*([one for one in recordings if one.subject in part] for part in parts))
 
     def _cut(self, recordings: list[Recording]) -> ModalitySet:
-        """All windows that have any of the modalities, as they are."""
+        """Cuts all windows that have any of the modalities, without normalizing them."""
         cuts = [cut(one.streams, **self.cutting) for one in recordings]
         x, present = {}, {}
         for name in self.modalities:
@@ -175,7 +178,7 @@ class SmartphoneSmartwatchHAR(ClassificationDataModule):
 
 
 class _Timed(NamedTuple):
-    """A recording as `by_time` takes it: later executions of a person come later."""
+    """Recording with camera and time for `by_time`: later executions of a person come later."""
 
     camera: str
     time: str

@@ -16,7 +16,7 @@ from lkd.datamodules.io.files import find
 from lkd.text_files import read_rows, read_text
 
 CLASSES = ("SEATED", "STANDING_UP", "WALKING", "TURNING", "SITTING_DOWN")
-DEVICES = {"phone": "sp", "watch": "sw"}  # as they are called here, and in the names of files
+DEVICES = {"phone": "sp", "watch": "sw"}  # name here, and name in the files
 ARCHIVE = "har_spsw.npz"
 TABLES = "s*/s*_s[pw].csv"
 ARRAYS = r"labels|s\d+_\d+_s[pw]/[txy]"
@@ -28,7 +28,7 @@ RELEASE = Remote(
 
 
 class Stream(NamedTuple):
-    """What one device recorded, n rows."""
+    """Rows that one device recorded, n in number."""
 
     t: np.ndarray  # (n,) int64, ms: when a row arrived
     x: np.ndarray  # (n, 6) float32: acceleration with gravity in m/s^2, rotation in rad/s, x y z each
@@ -40,7 +40,7 @@ class Recording(NamedTuple):
 
     subject: str  # "s01"
     execution: str  # "s01_03"
-    orientation: str  # of the phone in the pocket
+    orientation: str  # orientation of the phone in the pocket
     streams: dict[str, Stream]  # by device
 
 
@@ -48,15 +48,15 @@ def read_recordings(root: Path) -> list[Recording]:
     """Reads `har_spsw.npz`, or else the CSV files of the release, in `root` or up to two folders below.
 
     Args:
-        root: folder of either; the phone's orientations are in `executions_info.csv` beside them.
+        root: folder with either; the phone's orientations are in `executions_info.csv` beside them.
 
     Returns:
-        The recordings by subject and execution, an orientation being "unknown" where it is not listed.
+        The recordings by subject and execution; an orientation is "unknown" where it is not listed.
 
     Raises:
-        FileNotFoundError: if there are neither.
-        ValueError: for a file that is damaged or not of the format, a reading that is no finite number, time that runs
-            backwards, or an execution without one of the devices; the message names file and row.
+        FileNotFoundError: if neither exists.
+        ValueError: for a file that is damaged or not of the format, a reading that is no finite number, time
+            that runs backwards, or an execution without one of the devices; the message names file and row.
     """
     if found := find(root, [ARCHIVE]):
         streams, folder = _read_archive(found[0]), found[0].parent
@@ -80,7 +80,7 @@ def read_recordings(root: Path) -> list[Recording]:
 
 
 def _read_archive(path: Path) -> dict[str, Stream]:
-    """Streams by names such as "s01_01_sp", from arrays `<name>/x`, `/t` and `/y` and the names `labels`."""
+    """Reads streams by names such as "s01_01_sp", from arrays `<name>/x`, `/t` and `/y` and `labels`."""
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no zip, or cut off")
@@ -104,7 +104,7 @@ def _read_archive(path: Path) -> dict[str, Stream]:
 
 
 def _read_table(path: Path) -> Stream:
-    """The stream of one CSV file."""
+    """Reads the stream of one CSV file."""
     reader = csv.reader(read_text(path).splitlines())
     names, rows, places = next(reader, []), [], []
     if missing := [name for name in (*FIELDS, "timestamp", "label") if name not in names]:
@@ -121,7 +121,7 @@ def _read_table(path: Path) -> Stream:
 
 
 def _numbers(texts: Sequence[str], name: str, places: Sequence[str]) -> np.ndarray:
-    """A column (n,) of a table; the time stamps, in ms, are well within what float64 counts one by one."""
+    """Returns a column (n,) of a table; time stamps in ms are well within the whole numbers of float64."""
     try:
         return np.array(texts, dtype=np.float64)
     except ValueError:
@@ -134,14 +134,14 @@ def _numbers(texts: Sequence[str], name: str, places: Sequence[str]) -> np.ndarr
 
 
 def _checked(t: np.ndarray, x: np.ndarray, y: np.ndarray, places: Sequence[str], whole: str) -> Stream:
-    """A stream whose rows fit each other: one NaN would spoil the mean of its sensor, and with it every window.
+    """Returns a stream after a check: one NaN would spoil the mean of its sensor, and with it every window.
 
     Args:
-        t: stamps.
+        t: time stamps.
         x: readings.
         y: places in `CLASSES`.
-        places: file and row of each, for messages.
-        whole: the same of all.
+        places: file and row of each row, for messages.
+        whole: the same for the stream.
     """
     if not len(t):
         raise ValueError(f"{whole} holds no rows.")
@@ -151,7 +151,7 @@ def _checked(t: np.ndarray, x: np.ndarray, y: np.ndarray, places: Sequence[str],
         raise ValueError(
             f"{whole}: t is of shape {t.shape}, x of {x.shape} and y of {y.shape}, but must be (n,), (n, {len(FIELDS)}) and (n,)."
         )
-    with np.errstate(over="ignore"):  # which the next line finds
+    with np.errstate(over="ignore"):  # the next line finds overflows
         x = x.astype(np.float32, copy=False)
     if len(bad := np.flatnonzero(~np.isfinite(x).all(1))):
         values = ", ".join(f"{name}={value}" for name, value in zip(FIELDS, x[bad[0]], strict=True))
@@ -167,7 +167,7 @@ def _checked(t: np.ndarray, x: np.ndarray, y: np.ndarray, places: Sequence[str],
 
 
 def _codes(labels: Iterable[str], path: Path) -> np.ndarray:
-    """The place of every label in `CLASSES`."""
+    """Returns the place of every label in `CLASSES`."""
     known = {name: place for place, name in enumerate(CLASSES)}
     try:
         return np.array([known[label] for label in labels], dtype=np.int64)
@@ -176,7 +176,7 @@ def _codes(labels: Iterable[str], path: Path) -> np.ndarray:
 
 
 def _orientations(path: Path) -> dict[str, str]:
-    """The phone's orientation by execution; none where the file is missing."""
+    """Reads the phone's orientation by execution; empty if the file is missing."""
     if not path.is_file():
         return {}
     rows = read_rows(path, ("execution_id", "orientation"))

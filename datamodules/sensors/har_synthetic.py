@@ -27,17 +27,18 @@ PERIODS = {"phone": 9.76, "watch": 9.59}  # ms between rows
 
 
 def draw_recordings(subjects: int = 12, executions: int = 6, seed: int = 0) -> list[Recording]:
-    """Draws recordings in the manner of the real ones: course, rates, late rows, units and domain shifts.
+    """Draws recordings that resemble the real ones: course, rates, late rows, units and domain shifts.
 
-    A walking leg swings at a person's own pace and shakes the phone, the arm with the watch swings at half of it;
-    turning rotates both about the vertical; getting up and sitting down tilt the leg, and a little the arm, in
-    opposite senses. A person's gains and the direction in which the watch sits differ, and so does the phone's
-    orientation in the pocket. Every one of the four sensors tells the activities apart, but not without errors.
+    A walking leg swings at a person's own pace and shakes the phone, the arm with the watch swings at half of
+    it; turning rotates both about the vertical; getting up and sitting down tilt the leg, and a little the
+    arm, in opposite senses. A person's gains and the direction in which the watch sits differ, and so does
+    the phone's orientation in the pocket. Every one of the four sensors tells the activities apart, but not
+    without errors.
 
     Args:
-        subjects: people, "s01" and so on.
-        executions: of each.
-        seed: a person does not depend on how many others there are.
+        subjects: number of people, "s01" and so on.
+        executions: number of executions of each person.
+        seed: seed of the draw; a person does not depend on how many others there are.
 
     Returns:
         Recordings by subject and execution.
@@ -56,10 +57,10 @@ def _execution(number: int, execution: int, seed: int) -> Recording:
     person = np.random.default_rng([seed, number])
     pace, gains = person.uniform(1.6, 2.2), person.lognormal(0, 0.15, size=(2, 2))
     orientation = list(ORIENTATIONS)[person.integers(len(ORIENTATIONS))]
-    tilt = person.normal(0, 0.25)  # of the watch on the wrist, in radians
+    tilt = person.normal(0, 0.25)  # tilt of the watch on the wrist, in radians
     rng = np.random.default_rng([seed, number, execution])
     steps = [(CLASSES.index(name), seconds * rng.uniform(0.8, 1.2)) for name, seconds in COURSE]
-    senses = rng.choice([-1.0, 1.0], size=2)  # of the two turns
+    senses = rng.choice([-1.0, 1.0], size=2)  # directions of the two turns
     begin = 1_600_000_000_000 + 1000 * (number * 86_400 + execution * 60)
     streams = {}
     for device, (acc_gain, gyro_gain) in zip(PERIODS, gains, strict=True):
@@ -80,7 +81,7 @@ def _execution(number: int, execution: int, seed: int) -> Recording:
 def _motion(
     t: np.ndarray, steps: list[tuple[int, float]], senses: np.ndarray, pace: float, leg: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n,) and signals (6, n), acceleration then rotation, x y z each, of a leg or of an arm."""
+    """Returns labels (n,) and signals (6, n) of a leg or an arm: acceleration, then rotation, x y z each."""
     ends = np.cumsum([seconds for _, seconds in steps])
     step = np.minimum(np.searchsorted(ends, t, side="right"), len(steps) - 1)
     y = np.array([label for label, _ in steps])[step]
@@ -104,7 +105,7 @@ def _motion(
 
 
 def _arrivals(t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Stamps (n,) int64 in ms of rows that were measured at t (n,) seconds; a few bursts are late."""
+    """Returns stamps (n,) int64 in ms of rows that were measured at t (n,) seconds; a few bursts are late."""
     stamps = 1000 * t
     for start in rng.choice(len(t), size=3, replace=False):
         late = stamps[start] + rng.uniform(40, 150)  # all that was measured until then arrives then

@@ -1,4 +1,4 @@
-"""Whole people in every part: those who are named, and a draw for the parts without names."""
+"""Splits of whole people: named people, and a draw for the parts without names."""
 
 from collections.abc import Collection, Sequence
 
@@ -17,15 +17,15 @@ def by_person(
     """Puts every person into one part.
 
     Args:
-        everybody: names.
+        everybody: names of all people.
         fractions: shares (train, val, test) of the people, rounded to whole ones.
-        val: whom to validate on; `None` draws as many as the share says.
-        test: whom to test on; likewise.
-        seed: of the draw.
+        val: people to validate on; `None` draws as many as the share says.
+        test: people to test on; `None` draws likewise.
+        seed: seed of the draw.
 
     Raises:
-        ValueError: for an unknown name, one that is in both parts, or nobody left to train on; for a share above 0 that
-            comes to nobody.
+        ValueError: for an unknown name, a name in both parts, nobody left to train on, or a share above 0
+            that rounds to nobody.
 
     Example:
         >>> [len(part) for part in by_person(["s1", "s2", "s3", "s4"], (0.5, 0.25, 0.25))]

@@ -22,27 +22,27 @@ class UCIHAR(ClassificationDataModule):
     """Batches (x, y): x a dict of "acc" and "gyro", each float (B, 3, 128); y int64 (B,), the activity.
 
     Anguita, Ghio, Oneto, Parra and Reyes-Ortiz, "A Public Domain Dataset for Human Activity Recognition Using
-    Smartphones", ESANN 2013 (doi 10.24432/C54S4K): 30 people, 10,299 windows of 2.56 s at 50 Hz, six activities:
-    walking, upstairs, downstairs, sitting, standing, lying. The archive's page says CC BY 4.0; the README inside
-    says "any commercial use is prohibited".
+    Smartphones", ESANN 2013 (doi 10.24432/C54S4K): 30 people, 10,299 windows of 2.56 s at 50 Hz, six
+    activities: walking, upstairs, downstairs, sitting, standing, lying. The archive's page says CC BY 4.0;
+    the README inside says "any commercial use is prohibited".
 
-    A window shares half of its readings with the next one of the same person and activity. Such runs of windows are
-    the column "group", which keeps them together where clients' rows are split further; other columns are "label"
-    and "subject". There is no column "time": the release says of no window when it was. Every channel is normalised
-    by mean and deviation over the training windows.
+    A window shares half of its readings with the next one of the same person and activity. Such runs of
+    windows are the column "group", which keeps them together where clients' rows are split further. Other
+    columns are "label" and "subject". There is no column "time", since the release has no times of windows.
+    Every channel is normalized by mean and deviation over the training windows.
 
     Args:
         root: folder of the release as it unpacks (`UCI HAR Dataset/`), of its zip, or of what is downloaded.
         modalities: "acc", "gyro" or both; `None` for both.
-        acceleration: "body", without gravity, is what published federated figures are of (FedMultimodal); "total",
-            with gravity, tells lying from standing at once.
-        split: "official" keeps the release's nine people for the test and takes those to validate on from its 21 others,
-            in the proportion of the first two `fractions`; "subject" draws all parts from the 30.
+        acceleration: "body", without gravity, is used for published federated figures (FedMultimodal);
+            "total", with gravity, tells lying from standing at once.
+        split: "official" keeps the release's nine test people and draws those to validate on from its 21
+            others, in the proportion of the first two `fractions`; "subject" draws all parts from the 30.
         val_subjects: people to validate on, "s01" to "s30"; `None` draws.
         test_subjects: people to test on, with `split="subject"`; `None` draws.
-        split_seed: whom the draw holds out; `seed` is that of training.
-        download: fetch the release (61 MB) if it is missing. Its address and its hash are as others report them; we
-            could not try them.
+        split_seed: seed of the draw of held-out people; `seed` is that of training.
+        download: fetch the release (61 MB) if it is missing. Its address and hash are as others report them;
+            we could not try them.
         **kwargs: see `ClassificationDataModule`. Shares are rounded to whole people.
 
     Raises:
@@ -81,15 +81,15 @@ class UCIHAR(ClassificationDataModule):
         self.acceleration, self.split, self.split_seed = acceleration, split, split_seed
         self.val_subjects, self.test_subjects = val_subjects, test_subjects
         self.classes = list(CLASSES)
-        self.splits = Splits([], [], [])  # people
-        self.moments: dict[str, Moments] = {}  # of the training windows
+        self.splits = Splits([], [], [])  # people of each part
+        self.moments: dict[str, Moments] = {}  # mean and deviation of the training windows
 
     def prepare_data(self) -> None:
         """Checks that the release is there, unpacks it, or downloads it."""
         require_release(self.root, self.download)
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads, splits and normalises; what comes out does not depend on the stage."""
+        """Reads, splits and normalizes; the result does not depend on the stage."""
         if self.datasets:
             return
         folder = require_release(self.root, fetch=False)
@@ -104,13 +104,13 @@ class UCIHAR(ClassificationDataModule):
         self.datasets = {name: part.normalized(self.moments) for name, part in parts.items()}
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Validation windows in order; an empty list if the share is 0 and nobody is named."""
+        """Returns validation windows in order; an empty list if the share is 0 and no person is named."""
         if not self.val_subjects:
             return super().val_dataloader()
         return self._loader("val", batch_size=self.batch_size, collate_fn=collate_pair)
 
     def _split(self, train: set[str], test: set[str]) -> Splits:
-        """The people of every part, given those of the release's two halves."""
+        """Returns the people of every part, given those of the release's two halves."""
         if both := train & test:
             raise ValueError(f"{self.root}: {min(both)} is in train/ and in test/; that is not the release.")
         if self.split == "subject":
@@ -122,7 +122,7 @@ class UCIHAR(ClassificationDataModule):
         return by_person(train, shares, self.val_subjects, seed=self.split_seed)._replace(test=sorted(test))
 
     def _join(self, halves: list[Half]) -> ModalitySet:
-        """All windows of both halves, as they are."""
+        """Returns all windows of both halves, without normalizing them."""
         x = {name: torch.from_numpy(np.concatenate([h.x[name] for h in halves])) for name in self.modalities}
         y = torch.from_numpy(np.concatenate([half.y for half in halves]))
         starts = np.cumsum([0] + [1 + half.recording[-1] for half in halves[:-1]])

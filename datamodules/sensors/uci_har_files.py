@@ -31,26 +31,28 @@ class Half(NamedTuple):
 
 
 def require_release(root: Path, fetch: bool) -> Path:
-    """The folder `UCI HAR Dataset`, in `root` or up to two folders below; zips that lie in `root` are unpacked first.
+    """Returns the folder `UCI HAR Dataset`, in `root` or up to two folders below.
+
+    Unpacks zips in `root` first.
 
     Args:
         root: folder of the release, or of one of its zips.
         fetch: download what is missing (61 MB).
 
     Raises:
-        FileNotFoundError: if there is neither and `fetch` is off, or the zips do not hold it.
+        FileNotFoundError: if neither exists and `fetch` is off, or the zips do not hold it.
     """
     require(root, [FIRST], RELEASE, fetch, ARCHIVES)
     return find(root, [FIRST])[0].parents[2]
 
 
 def read_half(folder: Path, half: str, acceleration: Literal["body", "total"]) -> Half:
-    """Reads `train/` or `test/`.
+    """Reads the windows of `train/` or `test/`.
 
     Consecutive windows of one person and one activity are one recording: only they overlap.
 
     Args:
-        folder: the release, `UCI HAR Dataset`.
+        folder: folder of the release, `UCI HAR Dataset`.
         half: "train" or "test".
         acceleration: "body" without gravity, or "total".
 
@@ -74,7 +76,7 @@ def read_half(folder: Path, half: str, acceleration: Literal["body", "total"]) -
 
 
 def _column(path: Path, largest: int | None = None) -> np.ndarray:
-    """Whole numbers (W,) from 1 on, one a line."""
+    """Reads whole numbers (W,) from 1 on, one a line."""
     values = _table(path, np.int64)
     high = values.max(initial=0) if largest is None else largest
     wrong = np.flatnonzero((values < 1).any(1) | (values > high).any(1))
@@ -87,7 +89,7 @@ def _column(path: Path, largest: int | None = None) -> np.ndarray:
 
 
 def _signal(path: Path, count: int) -> np.ndarray:
-    """Windows (W, 128) float32 of one axis."""
+    """Reads windows (W, 128) float32 of one axis."""
     values = _table(path, np.float32)
     if values.shape != (count, LENGTH):
         raise ValueError(

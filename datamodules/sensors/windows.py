@@ -1,4 +1,4 @@
-"""From irregular streams of several devices to windows on one clock."""
+"""Windows on one clock from irregular streams of several devices."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -19,10 +19,10 @@ class Windows(NamedTuple):
 
 
 def sample_times(t: np.ndarray) -> np.ndarray:
-    """When rows were measured, from the stamps at which they arrived.
+    """Estimates when rows were measured, from the stamps at which they arrived.
 
-    A sensor measures at an even period, but its rows may arrive late and then many at once: stamps repeat, and
-    seem to have gaps. A stamp is never too early, so row i was measured at
+    A sensor measures at an even period, but its rows may arrive late and then many at once: stamps repeat,
+    and seem to have gaps. A stamp is never too early, so row i was measured at
 
         s_i = min over j >= i of (t_j - (j - i) p),    p = median of (t_(i+w) - t_i) / w,  w = n // 8
 
@@ -30,7 +30,7 @@ def sample_times(t: np.ndarray) -> np.ndarray:
     the gap stays.
 
     Args:
-        t: stamps (n,), in any unit.
+        t: time stamps (n,), in any unit.
 
     Returns:
         Times (n,) float64, at least p apart.
@@ -54,20 +54,20 @@ def cut(
     purity: float = 0.6,
     max_gap: float = 0.1,
 ) -> Windows:
-    """Puts all devices on one clock, by linear interpolation, and cuts windows out of the time that they share.
+    """Puts all devices on one clock, by linear interpolation, and cuts windows out of their common time.
 
-    A device is absent from a window that touches a gap between two of its rows longer than `max_gap`; a window
-    from which all are absent is left out. A window's label is the most frequent one over the ticks of all devices
-    (each tick having the label of the device's nearest row), and a window is left out where that is less than a
-    share `purity` of them.
+    A device is absent from a window that touches a gap between two of its rows longer than `max_gap`; a
+    window from which all are absent is left out. A window's label is the most frequent one over the ticks of
+    all devices, where each tick has the label of the device's nearest row. A window is left out if less than
+    a share `purity` of its ticks has this label.
 
     Args:
-        streams: by device.
-        rate: ticks a second.
-        window: seconds.
+        streams: streams by device.
+        rate: ticks per second.
+        window: length in seconds.
         overlap: share of a window that the next one sees again, in [0, 1).
         purity: least share of the label.
-        max_gap: seconds.
+        max_gap: longest gap in seconds.
 
     Returns:
         The windows in order of time; none where the devices share less than one window of time.
@@ -102,7 +102,7 @@ def cut(
 
 
 def _slide(values: np.ndarray, length: int, hop: int) -> np.ndarray:
-    """Windows (channels, W, length) of values (channels, ticks)."""
+    """Returns windows (channels, W, length) of values (channels, ticks)."""
     if values.shape[1] < length:
         return np.empty((len(values), 0, length), dtype=values.dtype)
     return sliding_window_view(values, length, axis=1)[:, ::hop]

@@ -1,4 +1,4 @@
-"""What stands behind the lot: far hills, houses with windows, and a hedge; and the sky."""
+"""What stands behind the lot: distant hills, houses with windows and a hedge, and the sky."""
 
 from dataclasses import dataclass
 
@@ -18,9 +18,9 @@ class Shape:
 
     Args:
         outline: its polygon in pixels, or two corners of the box of an ellipse.
-        fill: RGB.
-        y: in metres, where it stands.
-        material: of those above.
+        fill: color, RGB.
+        y: where it stands, in meters.
+        material: HILL, WALL, WINDOW or HEDGE.
     """
 
     outline: Points
@@ -35,7 +35,7 @@ class Shape:
 
 
 def backdrop(view: View, rng: np.random.Generator) -> list[Shape]:
-    """All shapes, in the order in which they are painted."""
+    """Returns all shapes, in the order in which they are painted."""
     camera, end = view.camera, view.lot.end
     shapes: list[Shape] = []
     for west in np.arange(-400.0, 400.0, 9.0):

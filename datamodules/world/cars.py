@@ -11,7 +11,7 @@ from lkd.datamodules.world.mesh import GLASS, LAMP, PLATE, RIM, TAIL, TIRE, TRIM
 
 @dataclass(frozen=True)
 class Kind:
-    """Side view of a car in metres; x is measured from the rear bumper, z from the ground."""
+    """Side view of a car in meters; x is measured from the rear bumper, z from the ground."""
 
     length: float
     width: float
@@ -38,7 +38,7 @@ KINDS = {
 
 @lru_cache
 def car_mesh(name: str) -> Mesh:
-    """The mesh of a kind of car, its middle above the origin."""
+    """Returns the mesh of a kind of car, its middle above the origin."""
     kind, build = KINDS[name], Builder()
     build.center = np.array([0.0, 0.0, 0.6])
     _body(kind, build)
@@ -94,7 +94,7 @@ def _body(kind: Kind, build: Builder) -> None:
 
 
 def _details(rings: list[list[int]], build: Builder) -> None:
-    """Lights, plates, grille and bumpers at both ends."""
+    """Adds lights, plates, grille and bumpers at both ends."""
     r, f, g = rings[0], rings[-1], rings[-2]
     slope = [g[2], g[5], f[5], f[2]]  # the sloped nose
     lower, upper = [f[0], f[3], f[4], f[1]], [f[1], f[4], f[5], f[2]]
@@ -121,7 +121,7 @@ def _cabin(kind: Kind, build: Builder) -> None:
         for i, (x, w) in enumerate(foot)
         for s in (1, -1)
     }
-    rim = kind.height - 0.07  # the roof is bevelled
+    rim = kind.height - 0.07  # the roof is beveled
     top = {(i, s): build.point(x, s * half * w, rim) for i, (x, w) in enumerate(roof) for s in (1, -1)}
     for s in (1, -1):
         side = [low[0, s], low[1, s], top[1, s], top[0, s]]

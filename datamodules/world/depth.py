@@ -1,4 +1,4 @@
-"""What a depth camera sees of a scene."""
+"""The picture that a depth camera makes of a scene."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,16 +8,18 @@ from lkd.datamodules.world.seeds import RANGE, stream
 from lkd.datamodules.world.stage import Stage
 from lkd.datamodules.world.surfaces import Surfaces
 
-NEAREST, FARTHEST = 2.0, 80.0  # metres; beyond it nothing comes back
-SPREAD = 0.0008  # of a measurement: deviation in metres over squared metres, as of a stereo camera
-EDGE = 0.15  # where depth jumps by more than this share between neighbouring pixels, half of them are lost
+NEAREST, FARTHEST = 2.0, 80.0  # meters; nothing beyond is measured
+SPREAD = 0.0008  # of a measurement: deviation in meters over squared meters, as of a stereo camera
+EDGE = 0.15  # where depth jumps by more than this share between neighboring pixels, half of them are lost
 
 
 def measure_depth(stage: Stage, surfaces: Surfaces) -> Image.Image:
-    """Depth along the optical axis as 8 bits: `d = 80 (2 / 80)^((v - 1) / 254)` metres for v from 1 (far) to 255; 0 is no answer.
+    """Measures depth along the optical axis, as 8 bits.
 
-    Modelled are the geometry of all that RGB shows, a limited range, noise that grows with the square of the distance, and
-    holes where depth jumps. Not modelled are glass, wet ground and sunlight, which trouble real sensors.
+    A value v from 1 (far) to 255 stands for `d = 80 (2 / 80)^((v - 1) / 254)` meters; 0 means no measurement.
+    The model has the geometry of all that RGB shows, a limited range, noise that grows with the square of the
+    distance, and holes where depth jumps. It lacks glass, wet ground and sunlight, which trouble real
+    sensors.
 
     Args:
         stage: the scene.
@@ -35,7 +37,7 @@ def measure_depth(stage: Stage, surfaces: Surfaces) -> Image.Image:
 
 
 def _jumps(far: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Where depth differs from that of the pixel to the right or below."""
+    """Returns where depth differs from that of the pixel to the right or below."""
     jumps = np.zeros(far.shape, dtype=bool)
     jumps[:, :-1] |= abs(np.diff(far, axis=1)) > EDGE * far[:, :-1]
     jumps[:-1] |= abs(np.diff(far, axis=0)) > EDGE * far[:-1]

@@ -1,4 +1,4 @@
-"""The ground of a camera: asphalt, grass, kerbs and painted lines."""
+"""The ground of a camera: asphalt, grass, curbs and painted lines."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 def noise(rng: np.random.Generator, x: Array, y: Array, cell: float) -> Array:
-    """Smooth noise of about unit size with features of `cell` metres, at ground points (H, W)."""
+    """Returns smooth noise of about unit size with features of `cell` meters, at ground points (H, W)."""
     table = rng.normal(size=(64, 64))
     u, v = np.nan_to_num(x / cell, posinf=0, neginf=0), np.nan_to_num(y / cell, posinf=0, neginf=0)
     i, j = np.floor(u).astype(int), np.floor(v).astype(int)
@@ -33,9 +33,9 @@ class Ground:
 
     Args:
         image: RGB in white light, oversampled.
-        far: depth of the ground in metres, at most 160.
+        far: depth of the ground in meters, at most 160.
         lines: share of white paint.
-        curb: share of kerb stones.
+        curb: share of curb stones.
         lawn: share of grass.
         patchy: worn and mended asphalt, about -1 to 1.
         shapes: what stands behind the lot.
@@ -63,7 +63,7 @@ def draw_ground(seed: int, view: View, weather: str) -> Ground:
             color += 5.0 * np.exp(-(((y - lane - track) / 0.5) ** 2))[..., None]
     oil = _mask(camera, [_disc(sx, sy, 0.45) for sx, sy, _ in view.lot.slots], 0.55)
     color *= 1 - 0.25 * (oil * np.clip(0.5 + 0.5 * detail[1], 0, 1))[..., None]
-    if weather != "SUNNY":  # puddles and a wet sheen that mirrors the sky, the more so the flatter the view
+    if weather != "SUNNY":  # puddles and a wet sheen that mirrors the sky, more so at flatter angles
         wet = 1.0 if weather == "RAINY" else 0.35
         flat = np.clip(1 - camera.height / np.maximum(far, camera.height), 0, 1) ** 2
         pool = 1 / (1 + np.exp(-8 * (noise(rng, x, y, 4.0) + 0.4 * detail[1] - 1.75 + 0.4 * wet)))
@@ -89,7 +89,7 @@ def draw_ground(seed: int, view: View, weather: str) -> Ground:
 
 
 def _mask(camera: Camera, areas: list[Array], strength: float) -> Array:
-    """Where the ground polygons `areas`, each (N, 2) in metres, are: (H, W) in [0, strength]."""
+    """Returns a mask (H, W) in [0, strength] of the ground polygons `areas`, each (N, 2) in meters."""
     mask = Image.new("L", (camera.width, camera.height_px))
     draw = ImageDraw.Draw(mask)
     for area in areas:

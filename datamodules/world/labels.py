@@ -15,20 +15,20 @@ HEADER = "camera,datetime,day,hour,image_url,minute,month,occupancy,slot_id,weat
 
 
 def frame_stem(seed: int, name: str, index: int) -> str:
-    """`SUNNY/2015-11-12/camera1/2015-11-12_0709`: where a frame lies, without ending."""
+    """Returns where a frame is, without ending: `SUNNY/2015-11-12/camera1/2015-11-12_0709`."""
     at = moment(number(name), index)
     return f"{weather_of(seed, index)}/{at:%Y-%m-%d}/camera{number(name)}/{at:%Y-%m-%d_%H%M}"
 
 
 def patch_name(seed: int, name: str, index: int, slot: int) -> str:
-    """`SUNNY/2015-11-12/camera1/S_2015-11-12_07.09_C01_184.jpg`, below PATCHES."""
+    """Returns a patch's path below PATCHES: `SUNNY/2015-11-12/camera1/S_2015-11-12_07.09_C01_184.jpg`."""
     at, camera, weather = moment(number(name), index), number(name), weather_of(seed, index)
     folder = f"{weather}/{at:%Y-%m-%d}/camera{camera}"
     return f"{folder}/{weather[0]}_{at:%Y-%m-%d_%H.%M}_C{camera:02d}_{slot}.jpg"
 
 
 def write_slots(root: Path, view: View) -> None:
-    """Writes `cameraN.csv`."""
+    """Writes the slots of a camera to `cameraN.csv`."""
     rows = ["SlotId,X,Y,W,H"]
     for slot, (x0, y0, x1, y1) in zip(view.slot_ids, view.boxes, strict=True):
         x, y = round(x0 * SENSOR[0]), round(y0 * SENSOR[1])
@@ -54,7 +54,7 @@ def write_occupancy(root: Path, seed: int, views: Sequence[View], frames: int) -
 
 
 def yolo_lines(boxes: NDArray[np.float64], size: tuple[int, int]) -> str:
-    r"""Boxes xyxy in pixels (N, 4) as lines `0 cx cy w h` in shares of the picture.
+    r"""Returns boxes xyxy in pixels (N, 4) as lines `0 cx cy w h` in shares of the picture.
 
     Example:
         >>> yolo_lines(np.array([[0.0, 0.0, 48.0, 90.0]]), (480, 360))
@@ -67,7 +67,7 @@ def yolo_lines(boxes: NDArray[np.float64], size: tuple[int, int]) -> str:
 
 
 def put(path: Path, text: str) -> None:
-    """Writes a file at once: nobody ever finds half of it."""
+    """Writes a file in one step, so that nobody ever finds half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(text, newline="\n")

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-SLOT = 2.5  # width of a slot in metres
-DEPTH = 5.0  # depth of a row of slots
-REACH = 70.0  # the lot runs from -REACH to REACH metres along its rows
+SLOT = 2.5  # width of a slot in meters
+DEPTH = 5.0  # depth of a row of slots in meters
+REACH = 70.0  # the lot runs from -REACH to REACH meters along its rows
 
 
 @dataclass
 class Lot:
-    """What does not move, in metres; x runs along the rows, y away from the camera.
+    """The fixed parts of a lot, in meters; x runs along the rows, y away from the camera.
 
     Args:
         slots: rows (x, y, heading) of every slot, (N, 3).
@@ -39,7 +39,7 @@ def make_lot(rng: np.random.Generator, start: float) -> Lot:
 
     Args:
         rng: the camera's generator.
-        start: y in metres of the lower edge of the picture, where the strips begin.
+        start: y in meters of the lower edge of the picture, where the strips begin.
     """
     lot, slots, y = Lot(), [], start - 3.0
     angle = np.deg2rad(rng.choice([90.0, 90.0, 90.0, 62.0, 118.0]))
@@ -69,7 +69,7 @@ def make_lot(rng: np.random.Generator, start: float) -> Lot:
 
 
 def _row(lot: Lot, rng: np.random.Generator, y: float, angle: float) -> list[tuple[float, float, float]]:
-    """Slots side by side in blocks, with a planted island or a zebra-free gap between two blocks."""
+    """Lays slots side by side in blocks, with a planted island or a zebra-free gap between two blocks."""
     lean, pitch = DEPTH / np.tan(angle), SLOT / np.sin(angle)
     x, end, slots = -rng.uniform(12, 34), rng.uniform(12, 34), []
     while x < end:
@@ -89,7 +89,7 @@ def _row(lot: Lot, rng: np.random.Generator, y: float, angle: float) -> list[tup
 
 
 def _along(lot: Lot, rng: np.random.Generator, y: float) -> list[tuple[float, float, float]]:
-    """Slots one behind the other along the near road."""
+    """Lays slots one behind the other along the near road."""
     first = -rng.uniform(6, 18)
     lot.lines += [(first + 6.0 * i, y, first + 6.0 * i, y + 2.4) for i in range(7)]
     lot.lines.append((first, y, first + 36, y))
@@ -97,7 +97,7 @@ def _along(lot: Lot, rng: np.random.Generator, y: float) -> list[tuple[float, fl
 
 
 def _verge(lot: Lot, rng: np.random.Generator, y: float, width: float) -> float:
-    """A strip of grass with trees and lamp posts; returns where it ends."""
+    """Lays a strip of grass with trees and lamp posts, and returns where it ends."""
     lot.grass.append((-REACH, y, REACH, y + width))
     x = -40.0 + rng.uniform(0, 8)
     while x < 40:

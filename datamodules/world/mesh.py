@@ -7,19 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-PAINT, GLASS, TIRE, LAMP, TAIL, PLATE, TRIM, RIM, SKIN = range(9)  # what a face is made of
+PAINT, GLASS, TIRE, LAMP, TAIL, PLATE, TRIM, RIM, SKIN = range(9)  # materials of faces
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity
 class Mesh:
-    """A polyhedron in its own frame: x forward, y left, z up, in metres.
+    """A polyhedron in its own frame: x forward, y left, z up, in meters.
 
     Args:
-        points: (V, 3).
+        points: points (V, 3).
         faces: indices of points, in the order in which they are painted.
-        corners: first three indices of every face, turned so that normals point outwards, (F, 3).
-        material: of every face, (F,).
-        solid: faces that make the outline and the shadow, the others lie on them.
+        corners: first three indices of every face, turned so that normals point outward, (F, 3).
+        material: material of every face, (F,).
+        solid: faces that make the outline and the shadow; the other faces lie on them.
     """
 
     points: Array
@@ -38,12 +38,12 @@ class Mesh:
 
     @cached_property
     def centers(self) -> Array:
-        """The middle of every face's corners, (F, 3)."""
+        """Middle of every face's corners, (F, 3)."""
         return np.array([self.points[face].mean(0) for face in self.faces])
 
 
 class Builder:
-    """Collects points and faces; faces are turned outwards from `center`."""
+    """Collector of points and faces, which turns faces outward from `center`."""
 
     def __init__(self) -> None:
         self.points: list[Array] = []
@@ -56,7 +56,7 @@ class Builder:
         return len(self.points) - 1
 
     def face(self, corners: list[int], material: int = PAINT, solid: bool = True) -> None:
-        """Adds a face, turned outwards."""
+        """Adds a face, turned outward."""
         a, b, c = (self.points[i] for i in corners[:3])
         inward = np.cross(b - a, c - a) @ (a - self.center) < 0
         self.faces.append((corners[::-1] if inward else corners, material, solid))
@@ -64,7 +64,7 @@ class Builder:
     def inset(
         self, corners: list[int], u: tuple[float, float], v: tuple[float, float], material: int
     ) -> None:
-        """A patch on the quad `corners`: shares `u` from its edge 0-3 to 1-2, `v` from edge 0-1 to 3-2."""
+        """Adds a patch on the quad `corners`: shares `u` from edge 0-3 to 1-2, `v` from 0-1 to 3-2."""
         a, b, c, d = (self.points[i] for i in corners)
         patch = []
         for s, t in ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1])):
@@ -72,7 +72,7 @@ class Builder:
         self.face(patch, material, solid=False)
 
     def mesh(self) -> Mesh:
-        """The finished polyhedron."""
+        """Returns the finished polyhedron."""
         return Mesh(
             np.array(self.points),
             [face for face, _, _ in self.faces],

@@ -31,50 +31,50 @@ SHEEN = np.array([0.16, 0.36, 0.0, 0.3, 0.1, 0.0, 0.02, 0.1, 0.0])  # how much o
 
 @dataclass(frozen=True)
 class Solid:
-    """A polyhedron standing on the ground: middle (x, y) in metres, heading in radians, RGB paint."""
+    """A polyhedron standing on the ground: middle (x, y) in meters, heading in radians, RGB paint."""
 
     mesh: Mesh
     x: float
     y: float
     heading: float
     paint: tuple[float, float, float]
-    lights: bool = False  # switched on
+    lights: bool = False  # whether they are on
     scale: float = 1.0
     idle: float = np.inf  # minutes since its engine was stopped, 0 while it runs
 
     @cached_property
     def points(self) -> Array:
-        """Its points in the world, (V, 3) in metres."""
+        """Its points in the world, (V, 3) in meters."""
         placed: Array = self.mesh.points * self.scale @ self.turn + np.array([self.x, self.y, 0.0])
         return placed
 
     @cached_property
     def turn(self) -> Array:
-        """Turns rows from its own frame into the world, (3, 3)."""
+        """Matrix (3, 3) that turns rows from its own frame into the world."""
         c, s = np.cos(self.heading), np.sin(self.heading)
         return np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 @dataclass(frozen=True)
 class Drawable:
-    """A solid as a camera sees it: polygons in pixels, in painting order, with their colours."""
+    """A solid as a camera sees it: polygons in pixels, in painting order, with their colors."""
 
     solid: Solid
     facing: NDArray[np.int64]  # which faces of its mesh the polygons are, (F,)
-    planes: Array  # outward normal of each, and its product with the way from the camera to the face, (F, 4)
-    depths: tuple[float, float]  # of its nearest and farthest point
+    planes: Array  # (F, 4): outward normal of each, and its product with the vector from the camera to it
+    depths: tuple[float, float]  # depths of its nearest and farthest point
     polygons: list[Points]
     colors: list[tuple[int, int, int]]
     outline: list[Points]  # polygons whose union is the silhouette
-    reach: tuple[float, float, float, float]  # xyxy of all of it in pixels
+    reach: tuple[float, float, float, float]  # xyxy of the whole solid in pixels
 
     def paint(self, draw: ImageDraw.ImageDraw) -> None:
-        """Paints it onto a picture."""
+        """Paints the solid onto a picture."""
         for polygon, color in zip(self.polygons, self.colors, strict=True):
             draw.polygon(polygon, fill=color)
 
     def silhouette(self) -> tuple[Image.Image, tuple[int, int]]:
-        """Its outline, unclipped, as a mask of 0 and 255 and the pixel of the mask's upper left corner."""
+        """Returns its unclipped outline as a mask of 0 and 255, and the mask's upper left pixel."""
         left, top = int(np.floor(self.reach[0])) - 1, int(np.floor(self.reach[1])) - 1
         mask = Image.new("L", (int(self.reach[2]) - left + 3, int(self.reach[3]) - top + 3))
         draw = ImageDraw.Draw(mask)
@@ -84,7 +84,7 @@ class Drawable:
 
 
 def look(solid: Solid, camera: Camera, light: Light) -> Drawable | None:
-    """How `solid` looks from `camera` in `light`; `None` if it is out of view."""
+    """Returns `solid` as `camera` sees it in `light`, or `None` if it is out of view."""
     if not camera.sees(solid.x, solid.y, 3.5):
         return None
     mesh, points = solid.mesh, solid.points
@@ -112,7 +112,7 @@ def look(solid: Solid, camera: Camera, light: Light) -> Drawable | None:
 
 
 def upside_down(solid: Solid) -> Solid:
-    """Its mirror image in the ground."""
+    """Returns the mirror image of a solid in the ground."""
     return replace(solid, mesh=_mirror(solid.mesh))
 
 
@@ -122,14 +122,14 @@ def _mirror(mesh: Mesh) -> Mesh:
 
 
 def _shade(solid: Solid, material: NDArray[np.int64], normals: Array, towards: Array, light: Light) -> Array:
-    """Colours (F, 3) of faces of these materials and normals that are seen in the directions `towards`."""
+    """Returns colors (F, 3) of faces of these materials and normals, seen from the directions `towards`."""
     paint = np.array(solid.paint)
     base = np.where((material == PAINT)[:, None], paint, COLORS[material])
     up = normals[:, 2:]
     diffuse = light.sky * (0.62 + 0.38 * up) + light.sun * np.clip(normals @ light.to_sun, 0, None)[:, None]
     towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
     mirrored = towards - 2 * (towards * normals).sum(1, keepdims=True) * normals
-    # what a face mirrors: the sky above, the asphalt below; and the sun where it stands
+    # what a face mirrors: the sky above, the asphalt below, and the sun where it stands
     seen = np.where(mirrored[:, 2:] > 0, light.air * np.clip(0.45 + mirrored[:, 2:], 0, 1), 60 * light.sky)
     glint = np.clip(mirrored @ light.to_sun, 0, 1)[:, None] ** 24 * light.sun * 200
     sheen = SHEEN[material][:, None]

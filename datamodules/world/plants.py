@@ -1,4 +1,4 @@
-"""Trees and lamp posts: drawn once a camera as sprites, pasted among the cars in every frame."""
+"""Trees and lamp posts: drawn once for each camera as sprites, pasted among the cars in every frame."""
 
 from dataclasses import dataclass
 
@@ -21,10 +21,10 @@ class Sprite:
     Args:
         picture: RGBA, in white light.
         corner: pixel of its upper left corner.
-        foot: x and y in metres of where it stands.
-        height: of the middle of its crown in metres.
-        radius: of its crown in metres.
-        density: of its shadow, in [0, 1].
+        foot: x and y in meters of where it stands.
+        height: height of the middle of its crown in meters.
+        radius: radius of its crown in meters.
+        density: density of its shadow, in [0, 1].
     """
 
     picture: Image.Image
@@ -35,7 +35,7 @@ class Sprite:
     density: float
 
     def shadow(self, camera: Camera, to_sun: Array) -> list[Points]:
-        """Polygons, in pixels, of its shadow on the ground: crown and stem."""
+        """Returns polygons, in pixels, of its shadow on the ground: crown and stem."""
         (fx, fy), turns = self.foot, np.arange(14) * np.pi / 7
         x, y = np.array(self.foot) - to_sun[:2] * self.height / to_sun[2]
         wide = self.radius * 1.2
@@ -45,7 +45,7 @@ class Sprite:
 
 
 def make_sprites(seed: int, view: View) -> list[Sprite]:
-    """All trees and lamp posts that the camera sees."""
+    """Returns all trees and lamp posts that the camera sees."""
     sprites = []
     for i, (x, y, height, radius, leaves) in enumerate(view.lot.trees):
         pen = _Pen(view.camera, x, y, height * 1.15, radius * 1.3)
@@ -63,14 +63,14 @@ def make_sprites(seed: int, view: View) -> list[Sprite]:
 
 
 class _Pen:
-    """Draws in metres, right and up, on an upright plane that stands at (x, y) and faces the camera."""
+    """Pen that draws in meters, right and up, on an upright plane at (x, y) that faces the camera."""
 
     def __init__(self, camera: Camera, x: float, y: float, height: float, radius: float) -> None:
         ends, depth = camera.project(np.array([[x, y, 0.0], [x, y, height]]))
         self.foot = (x, y)
         self.visible = bool(depth.min() > 12.0)  # closer ones would hide half the lot
         self.scale = camera.focal * camera.width / max(float(depth.mean()), 1e-3)
-        self.up = (ends[1] - ends[0]) / height  # pixels a metre
+        self.up = (ends[1] - ends[0]) / height  # pixels per meter
         margin = radius * self.scale + 2
         low, high = ends.min(0) - margin, ends.max(0) + margin
         size = np.array([camera.width, camera.height_px])
@@ -98,7 +98,7 @@ class _Pen:
 
 
 def _tree(pen: _Pen, rng: np.random.Generator, height: float, radius: float, leaves: float) -> None:
-    """A trunk that forks, and leaves: few brown ones, or an evergreen crown where `leaves` is 1."""
+    """Draws a trunk that forks, and leaves: few brown ones, or an evergreen crown where `leaves` is 1."""
     bark, tips = (74, 64, 54), []
 
     def grow(x: float, z: float, angle: float, length: float, width: float) -> None:

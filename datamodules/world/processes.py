@@ -1,4 +1,4 @@
-"""Drawing with as many processes as PyTorch has threads: it is Python's own time, which threads do not share."""
+"""Drawing with as many processes as PyTorch has threads, since threads cannot share Python code."""
 
 import multiprocessing
 import sys
@@ -14,13 +14,13 @@ Job = TypeVar("Job")
 def drawn(groups: Sequence[Sequence[Job]], draw: Callable[[Job], None]) -> Iterator[int]:
     """Draws all jobs and yields how many more are done.
 
-    There are as many processes as `torch.get_num_threads()` says (which `OMP_NUM_THREADS` sets), and as groups at
-    most. Only on Linux, where a process is forked in no time: elsewhere each would import everything anew, and run
-    a script that does not guard its main part a second time.
+    There are as many processes as `torch.get_num_threads()` says (which `OMP_NUM_THREADS` sets), but no more
+    than groups. Only on Linux, where forking a process takes no time: elsewhere each process would import
+    everything anew, and run a script that does not guard its main part a second time.
 
     Args:
-        groups: Jobs that one process does one after the other, since they have work in common.
-        draw: What is done for each.
+        groups: Jobs that one process does one after the other, since they share work.
+        draw: What is done for each job.
 
     Example:
         >>> sum(drawn([[1, 2], [3]], lambda job: None))
@@ -40,7 +40,7 @@ def drawn(groups: Sequence[Sequence[Job]], draw: Callable[[Job], None]) -> Itera
         num_workers=workers,
         multiprocessing_context="fork",
         prefetch_factor=1,  # a process takes the next group when it has done one
-        generator=torch.Generator().manual_seed(0),  # else it draws from the global state
+        generator=torch.Generator().manual_seed(0),  # otherwise it draws from the global state
     )
 
 

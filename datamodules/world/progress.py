@@ -1,4 +1,4 @@
-"""How far a drawing is: a bar on a terminal, a few lines elsewhere."""
+"""Progress of a drawing: a bar on a terminal, a few lines elsewhere."""
 
 import logging
 from collections.abc import Iterable
@@ -7,16 +7,16 @@ from rich import get_console
 from rich.progress import Progress
 
 log = logging.getLogger(__name__)
-LINES = 4  # of a whole drawing, where there is no terminal
+LINES = 4  # for a whole drawing, where there is no terminal
 
 
 def announce(steps: Iterable[int], frames: int, text: str) -> None:
-    """Goes through a drawing, while it is shown or said how many frames are done; says nothing of no frames.
+    """Runs through a drawing and shows how many frames are done; shows nothing if there are no frames.
 
     Args:
-        steps: how many more are done, step by step.
-        frames: all of them.
-        text: what is drawn.
+        steps: how many more frames are done, step by step.
+        frames: number of all frames.
+        text: name of what is drawn.
     """
     if not frames:
         return

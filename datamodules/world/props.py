@@ -1,4 +1,4 @@
-"""People, containers, trolleys and cones: what is in the lot and is no car."""
+"""People, containers, trolleys and cones: everything in the lot that is no car."""
 
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ COATS = [(40, 44, 60), (120, 36, 36), (70, 74, 72), (30, 30, 32), (150, 140, 120
 
 @lru_cache
 def prop_mesh(name: str) -> Mesh:
-    """The mesh of a "person", "container", "trolley" or "cone"."""
+    """Returns the mesh of a "person", "container", "trolley" or "cone"."""
     build = Builder()
     if name == "person":
         _box(build, (-0.22, -0.04), (0.02, 0.15), (0.0, 0.8), TRIM)
@@ -36,7 +36,7 @@ def prop_mesh(name: str) -> Mesh:
 
 
 def make_props(rng: np.random.Generator, lot: Lot, cars: list[Solid]) -> list[Solid]:
-    """Some of them on lanes and verges, never inside a car."""
+    """Places some of them on lanes and verges, never inside a car."""
     props = []
     for _ in range(int(rng.poisson(3.0))):
         name = str(rng.choice(["person", "person", "person", "trolley", "container", "cone"]))

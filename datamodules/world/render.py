@@ -1,4 +1,4 @@
-"""From a scene to a picture, the boxes of its cars, and the map of who is visible where."""
+"""Rendering of a scene: the picture, the boxes of its cars, and the map of visible cars."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from lkd.datamodules.world.view import OVER
 
 Array = NDArray[np.float64]
 VISIBLE = 0.25  # a car with a smaller share of its silhouette in sight has no box
-SMALLEST = 6.0  # pixels, nor has a smaller one
+SMALLEST = 6.0  # pixels; a smaller car has no box either
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Frame:
     """A picture with its labels.
 
     Args:
-        image: RGB.
+        image: picture, RGB.
         boxes: tight boxes of the cars, xyxy in pixels, (N, 4).
-        cars: which car of the scene each box is of, (N,).
-        ids: who is visible, 1 + number of the car or 0, in the oversampled picture, (H, W) uint8.
+        cars: number of each box's car in the scene, (N,).
+        ids: which car is visible, 1 + number of the car or 0, in the oversampled picture, (H, W) uint8.
     """
 
     image: Image.Image
@@ -76,7 +76,7 @@ def paint(stage: Stage) -> Frame:
 
 
 def _boxes(ids: NDArray[np.uint8], whole: dict[int, tuple[int, Array]]) -> tuple[Array, NDArray[np.int64]]:
-    """The boxes of the cars that are seen well enough."""
+    """Returns the boxes of the cars that are seen well enough."""
     seen = np.bincount(ids.ravel(), minlength=256)
     cars = [
         number
@@ -88,7 +88,7 @@ def _boxes(ids: NDArray[np.uint8], whole: dict[int, tuple[int, Array]]) -> tuple
 
 
 def _mirrored(ground: Image.Image, scene: Scene) -> Image.Image:
-    """The wet ground with the blurred mirror images of the cars in it."""
+    """Returns the wet ground with the blurred mirror images of the cars in it."""
     layer = ground.copy()
     draw = ImageDraw.Draw(layer)
     for car in scene.cars:
@@ -101,6 +101,6 @@ def _mirrored(ground: Image.Image, scene: Scene) -> Image.Image:
 
 
 def _gain(image: Image.Image, gain: Array) -> Image.Image:
-    """The picture in a light of RGB strength `gain`."""
+    """Returns the picture in a light of RGB strength `gain`."""
     steps = np.arange(256)
     return image.point([int(v) for g in gain for v in np.minimum(steps * g, 255)])

@@ -12,7 +12,7 @@ from lkd.datamodules.world.stays import parked, since_change
 from lkd.datamodules.world.view import View, number
 from lkd.datamodules.world.weather import PER_DAY, Light, make_light
 
-PAINTS = (  # RGB and how many of a hundred cars wear it
+PAINTS = (  # RGB, and how many of a hundred cars have it
     ((226, 228, 230), 24), ((34, 35, 38), 17), ((158, 162, 166), 17), ((92, 96, 101), 13), ((40, 58, 104), 8),
     ((150, 24, 26), 8), ((62, 110, 168), 4), ((70, 78, 60), 2), ((196, 182, 150), 3), ((214, 176, 40), 2),
     ((108, 66, 44), 2),
@@ -32,7 +32,7 @@ class Scene:
         light: weather and time of day.
         cars: every car, parked or driving.
         props: people, containers and trolleys.
-        index: of the frame.
+        index: number of the frame.
     """
 
     view: View
@@ -43,9 +43,10 @@ class Scene:
 
 
 def occupancy(seed: int, view: View, index: int) -> tuple[list[int], list[int]]:
-    """For every listed slot: is it busy, and has its car taken the place of another since the last frame.
+    """Returns for each listed slot whether it is busy, and whether another car came since the last frame.
 
-    As in the official list, a car that comes to a free slot is no change of occupants. Cars do not stay overnight.
+    As in the official list, a car that comes to a free slot does not change the occupant. Cars do not stay
+    overnight.
     """
     now = parked(seed, view, index)
     before = parked(seed, view, index - 1) if index else [-1] * len(now)
@@ -56,7 +57,7 @@ def occupancy(seed: int, view: View, index: int) -> tuple[list[int], list[int]]:
 
 
 def make_scene(seed: int, view: View, index: int) -> Scene:
-    """The scene of frame `index`; it depends on nothing else."""
+    """Makes the scene of frame `index`, which depends on nothing else."""
     light = make_light(seed, view.name, number(view.name), index)
     now, since = parked(seed, view, index), since_change(seed, view, index)
     cars = [parked_car(seed, view, index, i, now[i], since[i]) for i in range(len(now)) if now[i] >= 0]
@@ -73,7 +74,7 @@ def make_scene(seed: int, view: View, index: int) -> Scene:
 
 
 def parked_car(seed: int, view: View, index: int, slot: int, key: int, idle: float) -> Solid:
-    """The car number `key` of the day of frame `index`, which has stood in `slot` for `idle` minutes."""
+    """Makes car number `key` of the day of frame `index`, which has stood in `slot` for `idle` minutes."""
     x, y, heading = view.lot.slots[slot]
     rng = stream(seed, f"{view.name} {index // PER_DAY}", key, CARS)
     car = _car(rng, x + rng.normal(0, 0.1), y + rng.normal(0, 0.16), heading, lights=False)

@@ -8,12 +8,12 @@ CAMERA, LIGHT, CARS, DAY, PROPS, SENSOR, GROUND, FRAME, HISTORY, THERMAL, RANGE 
 
 
 def stream(seed: int, name: str, index: int, kind: int) -> np.random.Generator:
-    """The generator for one purpose: the same four arguments always give the same numbers.
+    """Returns the generator for one purpose: the same four arguments always give the same numbers.
 
     Args:
-        seed: of the world.
-        name: of the camera, or "" for what all cameras share.
-        index: of the frame or day; 0 where neither matters.
+        seed: seed of the world.
+        name: name of the camera, or "" for what all cameras share.
+        index: number of the frame or day; 0 where neither matters.
         kind: one of the streams above.
     """
     return np.random.default_rng([seed, zlib.crc32(name.encode()), index, kind])

@@ -1,4 +1,4 @@
-"""What the air and the camera do to a picture: haze, rain, blur, vignetting, noise."""
+"""Effects of air and camera on a picture: haze, rain, blur, vignetting, noise."""
 
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def expose(image: Image.Image, seed: int, scene: "Scene", far: NDArray[np.float64]) -> Image.Image:
-    """The picture as the camera stores it.
+    """Returns the picture as the camera stores it.
 
     Args:
         image: RGB of the scene.
-        seed: of the world.
+        seed: seed of the world.
         scene: what was drawn.
-        far: distance of every pixel of the ground in metres, (H, W).
+        far: distance of every pixel of the ground in meters, (H, W).
     """
     light, rng = scene.light, stream(seed, scene.view.name, scene.index, SENSOR)
     rainy = light.weather == "RAINY"
@@ -41,7 +41,7 @@ def expose(image: Image.Image, seed: int, scene: "Scene", far: NDArray[np.float6
 
 
 def _streaks(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Falling rain, and some drops on the lens."""
+    """Adds falling rain, and some drops on the lens."""
     width, height = image.size
     veil = Image.new("L", image.size)
     draw = ImageDraw.Draw(veil)

@@ -1,4 +1,4 @@
-"""Where the ground lies in the shadow."""
+"""Shadows on the ground."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from lkd.datamodules.world.view import OVER
 def cast(
     camera: Camera, solids: Sequence[Solid], sprites: Sequence[Sprite], to_sun: Array | None
 ) -> Image.Image:
-    """A mask of the ground's shadows, in the size of the finished picture.
+    """Draws a mask of the ground's shadows, in the size of the finished picture.
 
     Args:
-        camera: in pixels of the oversampled picture.
+        camera: the camera, in pixels of the oversampled picture.
         solids: what stands on the ground.
         sprites: trees and lamp posts, which cast a shadow only where the sun shines.
-        to_sun: unit vector to the sun, (3,); without sun `None`: a soft shadow below every solid.
+        to_sun: unit vector to the sun, (3,); `None` without sun, for a soft shadow below every solid.
     """
     size = (camera.width // OVER, camera.height_px // OVER)
     mask = Image.new("L", size)
@@ -38,7 +38,7 @@ def cast(
 
 
 def shadow(solid: Solid, camera: Camera, to_sun: Array) -> list[Points]:
-    """The polygons, in pixels, of the shadow that `solid` casts on the ground."""
+    """Returns the polygons, in pixels, of the shadow that `solid` casts on the ground."""
     if not camera.sees(solid.x, solid.y, 9.0):
         return []
     points, mesh = solid.points, solid.mesh

@@ -1,4 +1,4 @@
-"""A scene as its camera sees it, before anything is painted: what RGB, thermal and depth have in common."""
+"""A scene as its camera sees it, before anything is painted: the common base of RGB, thermal and depth."""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -16,15 +16,15 @@ from lkd.datamodules.world.view import OVER, make_view
 
 @dataclass(frozen=True)
 class Stage:
-    """What there is to paint.
+    """Everything that a picture of a scene is painted from.
 
     Args:
-        seed: of the world.
+        seed: seed of the world.
         scene: what stands where.
         ground: the empty lot.
         sprites: trees and lamp posts.
-        things: all that is in view, in painting order (farthest first): a sprite, or a solid, and which of
-            `[*scene.cars, *scene.props]` it is (-1 for sprites).
+        things: all things in view, in painting order (farthest first): a sprite or a solid, and its number in
+            `[*scene.cars, *scene.props]` (-1 for sprites).
     """
 
     seed: int
@@ -35,14 +35,14 @@ class Stage:
 
     @cached_property
     def shade(self) -> Image.Image:
-        """Where the ground lies in the shadow, a mask in the size of the finished picture."""
+        """Mask of the ground's shadows, in the size of the finished picture."""
         light = self.scene.light
         solids = [*self.scene.cars, *self.scene.props]
         return cast(self.scene.view.camera, solids, self.sprites, light.to_sun if light.sun.any() else None)
 
 
 def set_stage(seed: int, scene: Scene) -> Stage:
-    """Looks at a scene; the same scene always gives the same stage."""
+    """Makes the stage of a scene; the same scene always gives the same stage."""
     camera = scene.view.camera
     size = camera.width // OVER, camera.height_px // OVER
     ground, sprites = _static(seed, scene.view.name, size, scene.light.weather, scene.view.heights)
@@ -63,6 +63,6 @@ def _static(
     return draw_ground(seed, view, weather), _sprites(seed, name, size, heights)
 
 
-@lru_cache(maxsize=2)  # the same in all weathers
+@lru_cache(maxsize=2)  # sprites are the same in all weathers
 def _sprites(seed: int, name: str, size: tuple[int, int], heights: tuple[float, float]) -> list[Sprite]:
     return make_sprites(seed, make_view(seed, name, size, heights))

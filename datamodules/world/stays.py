@@ -8,7 +8,7 @@ from lkd.datamodules.world.weather import PER_DAY, STEP
 
 
 def parked(seed: int, view: View, index: int) -> list[int]:
-    """For every slot of the lot the car in it, as a number of that day, or -1.
+    """Returns for every slot of the lot the car in it, as a number of that day, or -1.
 
     Cars come and go during the day: a slot stays as it was for most of the steps.
     """
@@ -25,10 +25,10 @@ def parked(seed: int, view: View, index: int) -> list[int]:
 
 
 def since_change(seed: int, view: View, index: int) -> list[float]:
-    """For every slot how many minutes ago its car came or, where it is free, its last car left.
+    """Returns for every slot how many minutes ago its car came or, if it is free, its last car left.
 
-    It happened at some moment, drawn once, between the two frames that differ; before the first frame of a
-    day, when the lot was empty, cars came in a step's time. Infinite for slots that were free all day.
+    The moment is drawn once, between the two frames that differ. Cars that are in the day's first frame came
+    within one step before it, when the lot was empty. Infinite for slots that were free all day.
     """
     day, step = divmod(index, PER_DAY)
     minutes = STEP.total_seconds() / 60

@@ -1,4 +1,4 @@
-"""Which surface is seen at every pixel, and how far it is: what the thermal and the depth view start from."""
+"""Visible surface and distance of every pixel, from which the thermal and the depth view are made."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,12 +18,12 @@ GROUND, SKY, FIRST = 0, 1, 2  # the ids of surfaces; shapes of the backdrop begi
 
 @dataclass(frozen=True)
 class Surfaces:
-    """The geometry of a picture, one value a pixel and no blending: what RGB paints last is seen.
+    """The geometry of a picture, one value for each pixel without blending: what RGB paints last is seen.
 
     Args:
         ids: (H, W) int32: GROUND, SKY, then one for each shape of the backdrop, then for each thing of the
             stage in its order: one for a sprite, one for each polygon of a solid.
-        depth: (H, W) float32, along the optical axis in metres, as depth cameras count; infinite in the sky.
+        depth: (H, W) float32, along the optical axis in meters, as depth cameras count; infinite in the sky.
     """
 
     ids: NDArray[np.int32]
@@ -31,12 +31,12 @@ class Surfaces:
 
 
 def find_surfaces(stage: Stage) -> Surfaces:
-    """Draws the ids in the order in which RGB is painted, then meets every pixel's ray with its plane."""
+    """Draws the ids in the painting order of RGB, then intersects every pixel's ray with its plane."""
     camera, empty = stage.scene.view.camera, _empty(stage.scene.view.camera, stage.ground)
     picture = Image.fromarray(empty.ids)
     draw = ImageDraw.Draw(picture)
     first = number = FIRST + len(stage.ground.shapes)
-    planes = [np.zeros((0, 6))]  # normal, its product with the way to the plane, least and greatest depth
+    planes = [np.zeros((0, 6))]  # normal, its product with the vector to the plane, least and greatest depth
     for _, thing in stage.things:
         if isinstance(thing, Sprite):
             _paste(picture, thing, number)
@@ -53,9 +53,9 @@ def find_surfaces(stage: Stage) -> Surfaces:
     return Surfaces(ids, depth)
 
 
-@lru_cache(maxsize=2)  # a camera in one weather
+@lru_cache(maxsize=2)  # one for each camera and weather
 def _empty(camera: Camera, ground: Ground) -> Surfaces:
-    """The surfaces without the things of a frame."""
+    """Returns the surfaces without the things of a frame."""
     above = np.isinf(camera.ground(OVER)[2])
     picture = Image.fromarray(np.where(above, SKY, GROUND).astype(np.int32))
     draw = ImageDraw.Draw(picture)
@@ -71,11 +71,11 @@ def _empty(camera: Camera, ground: Ground) -> Surfaces:
 
 
 def _meet(rays: NDArray[np.float32], planes: Array) -> NDArray[np.float32]:
-    """How far along their rays (..., 3) pixels meet planes (..., 6), each with its bounds of depth."""
+    """Returns how far along their rays (..., 3) pixels meet planes (..., 6) with bounds of depth."""
     plane = planes.astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = plane[..., 3] / (plane[..., :3] * rays).sum(-1)
-    # a plane that is seen edge-on may be met far beside the face that lies in it
+    # a plane that is seen edge-on may be met far away from the face that lies in it
     met: NDArray[np.float32] = np.where(np.isfinite(depth), depth, plane[..., 4])
     return met.clip(plane[..., 4], plane[..., 5])
 
@@ -86,7 +86,7 @@ def _rays(camera: Camera) -> NDArray[np.float32]:
 
 
 def _paste(ids: Image.Image, sprite: Sprite, number: int) -> None:
-    """Every OVER-th pixel of a sprite that is there."""
+    """Writes a sprite's number at every OVER-th of its pixels that is opaque."""
     left, top = sprite.corner
     alpha = np.asarray(sprite.picture.getchannel("A"))[top % OVER :: OVER, left % OVER :: OVER]
     corner = (-(-left // OVER), -(-top // OVER))
@@ -94,7 +94,7 @@ def _paste(ids: Image.Image, sprite: Sprite, number: int) -> None:
 
 
 def _plane(camera: Camera, sprite: Sprite) -> Array:
-    """Upright, facing the camera: its plane and bounds of its depth, (1, 6)."""
+    """Returns the plane of a sprite, upright and facing the camera, and bounds of its depth, (1, 6)."""
     foot = np.array([*sprite.foot, 0.0])
     normal = -foot / np.linalg.norm(foot)
     _, depth = camera.project(np.stack([foot, foot + np.array([0, 0, sprite.height + sprite.radius])]))

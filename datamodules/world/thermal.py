@@ -1,4 +1,4 @@
-"""What a thermal camera sees of a scene: temperatures of surfaces, made up of the scene and not of its colours."""
+"""The picture that a thermal camera makes of a scene: temperatures of surfaces, whatever their colors."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +28,20 @@ ENGINE = {
     RIM: (14.0, 20.0),
 }  # degrees of a car that has just stopped, and minutes to a third of it
 HOOD = (22.0, 45.0)
-FRONT = 0.9  # metres before the middle of a car the hood begins
+FRONT = 0.9  # meters in front of a car's middle at which the hood begins
 
 
 def measure_heat(stage: Stage, surfaces: Surfaces) -> Image.Image:
-    """Temperatures from 10 degrees below the air to 30 above it, as 0 to 255.
+    """Measures temperatures from 10 degrees below the air to 30 above it, as 0 to 255.
 
-    Modelled are asphalt that the sun of the last two hours has warmed and that shade has kept cool; bodies that it warms
-    where they face it, and that the clear sky cools; hoods, wheels and brakes that are hot after a drive and cool with
-    the time that a car has stood; windscreens that mirror the cold sky; people, plants, houses and sky; rain, which
-    evens all of it out; the noise of an uncooled sensor, smoothed with the picture as cameras of this kind do on board
-    (of the .3 degrees of pixels a third is left). The colours of RGB have no part in it: a black car is
-    as warm as a white one. Not modelled are paint's own warming, heat that flows, the cool place that a car leaves
-    behind, and the gain control of real cameras. The numbers are our choice, for tests and studies: no physics.
+    The model has asphalt that the sun of the last two hours has warmed and that shade has kept cool; bodies
+    that the sun warms where they face it, and that the clear sky cools; hoods, wheels and brakes that are hot
+    after a drive and cool down while a car stands; windscreens that mirror the cold sky; people, plants,
+    houses and sky; rain, which evens out all of it; and the noise of an uncooled sensor, smoothed with the
+    picture as such cameras do themselves (a third is left of the .3 degrees of pixels). The colors of RGB
+    have no influence: a black car is as warm as a white one. The model lacks the warming of paint, the flow
+    of heat, the cool place that a car leaves behind, and the gain control of real cameras. The numbers are
+    our choice for tests and studies, and no physics.
 
     Args:
         stage: the scene.
@@ -68,7 +69,7 @@ def measure_heat(stage: Stage, surfaces: Surfaces) -> Image.Image:
 
 
 def _ground(stage: Stage, warmth: float) -> Array:
-    """The lot's own temperature (H, W)."""
+    """Returns the lot's own temperature (H, W)."""
     ground, shade = stage.ground, np.asarray(stage.shade, dtype=np.float64) / 255
     asphalt = 2.5 + 9 * warmth + 0.5 * ground.patchy
     soil = asphalt - 1.5 * warmth * ground.lines - (2 + 4 * warmth) * ground.lawn - warmth * ground.curb
@@ -77,7 +78,7 @@ def _ground(stage: Stage, warmth: float) -> Array:
 
 
 def _faces(solid: Solid, light: Light, warmth: float) -> Array:
-    """Degrees over the air of every face of a solid."""
+    """Returns degrees over the air for every face of a solid."""
     mesh = solid.mesh
     normals = mesh.normals @ solid.turn
     heat = np.full(len(mesh.material), -1.0)
@@ -95,7 +96,7 @@ def _faces(solid: Solid, light: Light, warmth: float) -> Array:
 
 
 def _expose(heat: Array, stage: Stage) -> Image.Image:
-    """As the camera gives it: noise, and its smoothing."""
+    """Returns the heat as the camera gives it, with noise and smoothing."""
     rng = stream(stage.seed, stage.scene.view.name, stage.scene.index, THERMAL)
     heat = heat + NOISE * rng.standard_normal(heat.shape) + COLUMNS * rng.standard_normal(heat.shape[1])
     value = 255 * (heat - COLDEST) / (WARMEST - COLDEST)

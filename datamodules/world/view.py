@@ -14,7 +14,7 @@ from lkd.datamodules.world.seeds import CAMERA, stream
 Array = NDArray[np.float64]
 OVER = 2  # everything is drawn OVER times larger, then averaged down
 FEWEST, MOST = 12, 45  # slots in a camera
-HEIGHTS = (4.5, 11.0)  # metres above the ground at which cameras of car parks hang
+HEIGHTS = (4.5, 11.0)  # meters above the ground at which cameras of car parks hang
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class View:
     """What a camera of this name sees.
 
     Args:
-        name: of the camera.
-        camera: in pixels of the oversampled picture.
-        lot: the ground it looks at.
+        name: name of the camera.
+        camera: the camera, in pixels of the oversampled picture.
+        lot: the ground that it looks at.
         listed: rows of `lot.slots` that are well inside the picture.
-        boxes: of those, xyxy in [0, 1], (len(listed), 4).
+        boxes: boxes of the listed slots, xyxy in [0, 1], (len(listed), 4).
         tint: RGB of dry asphalt.
         heights: range that the camera's height was drawn from.
     """
@@ -41,12 +41,12 @@ class View:
 
     @property
     def slot_ids(self) -> list[int]:
-        """Ids of the listed slots; those of two cameras never meet."""
+        """Ids of the listed slots; no two cameras have the same."""
         return [number(self.name) * 100 + i for i in range(1, len(self.listed) + 1)]
 
 
 def number(name: str) -> int:
-    """3 for "C3", as folders name the cameras.
+    """Returns the number in a camera's name: 3 for "C3".
 
     Raises:
         ValueError: if the name is not of that form.
@@ -63,12 +63,12 @@ def number(name: str) -> int:
 
 @lru_cache(maxsize=32)
 def make_view(seed: int, name: str, size: tuple[int, int], heights: tuple[float, float] = HEIGHTS) -> View:
-    """The camera `name` of world `seed` for pictures of `size` (width, height) pixels, at one of `heights` (metres)."""
+    """Makes camera `name` of world `seed` for pictures of `size` (width, height), at one of `heights`."""
     rng = stream(seed, name, 0, CAMERA)
     side = 1 if number(name) % 2 else -1
     gray = rng.uniform(82, 118)
     tint = (gray * rng.uniform(0.96, 1.07), gray, gray * rng.uniform(0.92, 1.06))
-    fewest = int(rng.integers(FEWEST, 28))  # large and small lots alike
+    fewest = int(rng.integers(FEWEST, 28))  # drawn, so that large and small lots occur alike
     while True:
         focal, upper = (
             rng.uniform(0.72, 1.25),
@@ -90,13 +90,13 @@ def make_view(seed: int, name: str, size: tuple[int, int], heights: tuple[float,
         if fewest <= len(listed) <= MOST and np.median(large) > 0.05 and large.max() < 0.5:
             break
     camera = replace(base, width=size[0] * OVER, height_px=size[1] * OVER)
-    # one geometry for all sizes: sizes of another aspect see more or less at the upper and lower edge
+    # one geometry for all sizes: sizes of another aspect see more or less at the top and bottom
     listed, boxes = _in_view(camera, lot)
     return View(name, camera, lot, tuple(listed), boxes, tint, heights)
 
 
 def _in_view(camera: Camera, lot: Lot) -> tuple[list[int], Array]:
-    """The slots that are well inside the picture and not tiny, and their boxes in [0, 1]."""
+    """Returns the slots that are well inside the picture and not tiny, and their boxes in [0, 1]."""
     heading = lot.slots[:, 2]
     along, across = np.stack([np.cos(heading), np.sin(heading)], -1), SLOT * 0.4
     aside = np.stack([-along[:, 1], along[:, 0]], -1)

@@ -1,4 +1,4 @@
-"""Weather, time of day, and the light they make."""
+"""Weather, time of day, and the light that they make."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -26,7 +26,7 @@ class Light:
         sun: RGB strength of the direct light; 0 without sun.
         sky: RGB strength of the light from everywhere.
         air: RGB in 0..255 of sky and haze.
-        haze: share of haze per metre.
+        haze: share of haze per meter.
     """
 
     weather: str
@@ -39,31 +39,34 @@ class Light:
 
 @lru_cache(maxsize=4096)  # every file name asks for it
 def weather_of(seed: int, index: int) -> str:
-    """The weather of the day of frame `index`, the same for all cameras; three days hold all three."""
+    """Returns the weather of the day of frame `index`, the same for all cameras.
+
+    Three days hold all three.
+    """
     turn, day = divmod(index // PER_DAY, len(WEATHERS))
     return str(stream(seed, "", turn, DAY).permutation(WEATHERS)[day])
 
 
 def moment(number: int, index: int) -> datetime:
-    """When camera `number` takes frame `index`: cameras look some minutes one after the other."""
+    """Returns when camera `number` takes frame `index`: cameras follow each other by some minutes."""
     day, step = divmod(index, PER_DAY)
     start = datetime.combine(FIRST_DAY + timedelta(days=day), time(7, 8))
     return start + step * STEP + timedelta(minutes=number % 20)
 
 
 def clock(number: int, index: int) -> float:
-    """The time of day, in hours, at which camera `number` takes frame `index`."""
+    """Returns the time of day, in hours, at which camera `number` takes frame `index`."""
     at = moment(number, index)
     return at.hour + at.minute / 60
 
 
 def daylight(hour: float) -> float:
-    """How high the sun stands: about 0 at dawn (6:24) and dusk (17:24), 1 at noon."""
+    """Returns how high the sun stands: about 0 at dawn (6:24) and dusk (17:24), 1 at noon."""
     return float(np.sin(np.pi * np.clip((hour - 6.4) / (17.4 - 6.4), 0.02, 0.98)))
 
 
 def sun_direction(seed: int, name: str, hour: float) -> Array:
-    """Unit vector (3,) from the lot of camera `name` to the sun."""
+    """Returns the unit vector (3,) from the lot of camera `name` to the sun."""
     south = stream(seed, name, 0, LIGHT).uniform(0, 2 * np.pi)  # where south lies differs between cameras
     azimuth, elevation = south + (hour - 12) * np.pi / 10, np.deg2rad(14 + 28 * daylight(hour))
     to_sun = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), 0.0])
@@ -72,7 +75,7 @@ def sun_direction(seed: int, name: str, hour: float) -> Array:
 
 
 def make_light(seed: int, name: str, number: int, index: int) -> Light:
-    """The light in which camera `name` takes frame `index`."""
+    """Makes the light in which camera `name` takes frame `index`."""
     weather, rng = weather_of(seed, index), stream(seed, name, index, LIGHT)
     hour = clock(number, index)
     day, to_sun = daylight(hour), sun_direction(seed, name, hour)

@@ -35,24 +35,26 @@ def write_world(
 ) -> None:
     """Draws a car park, frame by frame, in the layout of CNRPark-EXT.
 
-    A frame depends on the seed, its camera and its index alone, so worlds can be drawn in parts, and cameras side
-    by side (see `drawn`). Frames whose file of boxes is there (and whose patches are, if asked for) are not drawn
+    A frame depends on the seed, its camera and its index alone, so worlds can be drawn in parts, and cameras
+    side by side (see `drawn`). Frames with a file of boxes (and with patches, if asked for) are not drawn
     again, and views are drawn beside them.
 
     Args:
-        root: where `FULL_IMAGE_<W>x<H>`, `boxes`, `LABELS`, `PATCHES` and `camera<N>.csv` go.
-        cameras: names "C1".."C999", which become camera1.. on disk
-        frames: pictures a camera, six a day, one weather a day.
-        seed: of the world, from 0.
+        root: folder for `FULL_IMAGE_<W>x<H>`, `boxes`, `LABELS`, `PATCHES` and `camera<N>.csv`.
+        cameras: names "C1".."C999", which become camera1.. on disk.
+        frames: pictures of each camera, six a day, one weather a day.
+        seed: seed of the world, from 0.
         size: width and height of the pictures in pixels.
         patches: also cut every slot out, 150x150 pixels.
-        views: of "thermal" and "depth" (see `measure_heat` and `measure_depth`): pictures of the same moments as 8-bit PNG
-            files, `THERMAL_<W>x<H>` beside `FULL_IMAGE_<W>x<H>` and `PATCHES_THERMAL` beside `PATCHES`.
-        heights: lowest and highest camera in metres above the ground; 1.5 to 2.5 is what a dashboard sees, 4.5 to 11 a mast.
+        views: some of "thermal" and "depth" (see `measure_heat` and `measure_depth`): pictures of the same
+            moments as 8-bit PNG files, `THERMAL_<W>x<H>` beside `FULL_IMAGE_<W>x<H>` and `PATCHES_THERMAL`
+            beside `PATCHES`.
+        heights: heights of the lowest and highest camera in meters above the ground; 1.5 to 2.5 is a
+            dashboard's view, 4.5 to 11 a mast's.
 
     Raises:
-        ValueError: for no or repeated or unknown cameras, negative seeds, `frames` below 1, pictures
-            smaller than 32 pixels or of an aspect beyond 1:1 to 2:1, or heights beyond 1 to 30 metres.
+        ValueError: for no, repeated or unknown cameras, negative seeds, `frames` below 1, pictures
+            smaller than 32 pixels or of an aspect beyond 1:1 to 2:1, or heights beyond 1 to 30 meters.
 
     Example:
         >>> import tempfile
@@ -78,7 +80,8 @@ def write_world(
     for lot in lots:
         write_slots(root, lot)
     write_occupancy(root, seed, lots, frames)
-    # camera by camera, day by day: an empty lot is drawn once for each weather and kept for the frames of a day
+    # camera by camera, day by day: an empty lot is drawn once for each weather and kept for the frames of a
+    # day
     jobs = [
         [_Job(root, seed, lot, index, (width, height), patches) for index in range(frames)] for lot in lots
     ]
@@ -103,7 +106,7 @@ class _Job:
         return frame_stem(self.seed, self.view.name, self.index)
 
     def slots(self, kind: str = "") -> list[Path]:
-        """The patches, of "" or "_THERMAL" and so on; none unless asked for."""
+        """Returns the paths of patches, of "" or "_THERMAL" and so on; empty unless patches are asked for."""
         names = [patch_name(self.seed, self.view.name, self.index, slot) for slot in self.view.slot_ids]
         folder, ending = self.root / f"PATCHES{kind}", ".png" if kind else ".jpg"
         return [(folder / name).with_suffix(ending) for name in names if self.patches]
@@ -114,26 +117,27 @@ class _Job:
 
     @property
     def done(self) -> bool:
-        """Whether colours, patches and boxes are there."""
+        """Whether colors, patches and boxes exist."""
         boxes = self.root / "boxes" / f"{self.stem}.txt"
         return boxes.is_file() and all(path.is_file() for path in self.slots())
 
     def has(self, view: str) -> bool:
-        """Whether another view is there."""
+        """Returns whether another view exists."""
         files = [self.full(view.upper()), *self.slots(f"_{view.upper()}")]
         return all(path.is_file() for path in files)
 
     def lacks(self, views: Sequence[str]) -> bool:
-        """Whether anything is left to draw."""
+        """Returns whether anything is left to draw."""
         return not self.done or any(not self.has(view) for view in views)
 
     def draw(self, views: Sequence[str]) -> None:
-        """Writes what is not there yet; of each view the full picture last, of all the boxes."""
+        """Writes what is missing; boxes come last, and each view's full picture after its patches."""
         stage = set_stage(self.seed, make_scene(self.seed, self.view, self.index))
         if lacking := [view for view in views if not self.has(view)]:
             surfaces = find_surfaces(stage)
             for view in lacking:
-                # values of a sensor are not mixed: between a car and the ground behind it nothing is amid them
+                # values of a sensor are not mixed: between a car and the ground behind it nothing is in
+                # between
                 image = VIEWS[view](stage, surfaces)
                 self._write(image, view.upper(), f"_{view.upper()}", Image.Resampling.NEAREST)
         if not self.done:
@@ -153,8 +157,8 @@ class _Job:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    """Writes a picture at once: nobody ever finds half of it."""
+    """Writes a picture in one step, so that nobody ever finds half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"part.{path.name}")
-    image.save(part, quality=92, compress_level=1)  # of JPEG and of PNG: noise hardly gets smaller with more
+    image.save(part, quality=92, compress_level=1)  # JPEG's and PNG's: noise hardly gets smaller with more
     part.replace(path)

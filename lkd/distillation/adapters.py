@@ -1,4 +1,4 @@
-"""Adapters of a distillation: made from what student and teacher give, trained along, kept in checkpoints."""
+"""Adapters of a distillation: sized by what student and teacher give, trained along, kept in checkpoints."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from lkd.losses import Term
 ADAPTERS = "distillation_adapters"
 """Name of the attribute of the student that holds the adapters while distillation is attached."""
 SHAPES = "distillation_shapes"
-"""Key of a checkpoint under which the shapes are that the adapters were made from."""
+"""Key of a checkpoint that holds the shapes that the adapters were made from."""
 LAYERS = "distillation_layers"
-"""Key of a checkpoint under which the layers are that the adapters lie between."""
+"""Key of a checkpoint that holds the layers that the adapters lie between."""
 
 
 def may_adapt(terms: Iterable[Term]) -> bool:
-    """Whether one of the terms may need an adapter.
+    """Returns whether one of the terms may need an adapter.
 
     Example:
         >>> from lkd.losses import KD, FitNets
@@ -32,14 +32,15 @@ def may_adapt(terms: Iterable[Term]) -> bool:
 def make_adapters(module: LightningModule, pairs: Sequence[Pair]) -> nn.ModuleDict:
     """Makes the adapters that the terms need, in the precision of the module's run.
 
-    Global random state is neither read nor moved, so all ranks of a run make the same ones.
+    The global random state is neither read nor changed, so all ranks of a run make the same adapters.
 
     Args:
         module: The student.
-        pairs: What the terms compare, of one batch.
+        pairs: What the terms compare on one batch.
 
     Raises:
-        ValueError: If an adapter depends on which dimension of a sequence holds the channels, and nothing tells.
+        ValueError: If an adapter depends on which dimension of a sequence holds the channels, and this is not
+            known.
     """
     adapters = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
@@ -60,16 +61,16 @@ def make_adapters(module: LightningModule, pairs: Sequence[Pair]) -> nn.ModuleDi
 
 
 def hold(module: nn.Module, adapters: nn.ModuleDict, as_child: bool = False) -> Callable[[], None]:
-    """Makes the adapters an attribute of the module: in none of its parameters, state or averages of weights.
+    """Attaches the adapters to the module, outside of its parameters, state and averages of weights.
 
     Args:
         module: The student.
         adapters: Its adapters.
-        as_child: Whether they are among its parameters nevertheless, though not in its state: for callbacks that look up by name
-            all that an optimizer trains.
+        as_child: Whether they are among its parameters nevertheless, though not in its state: for callbacks
+            that look up by name all that an optimizer trains.
 
     Returns:
-        What takes that back.
+        A function that removes them again.
     """
     handles = []
     if as_child:
@@ -103,7 +104,7 @@ def _differ(student: Any, teacher: Any) -> bool:
 
 
 def shapes_of(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
-    """Shapes of what the terms with adapters compare, as plain lists: enough to make the same adapters again.
+    """Returns the shapes of what terms with adapters compare, as plain lists, to make the adapters again.
 
     Example:
         >>> from lkd.losses import FitNets
@@ -118,7 +119,7 @@ def shapes_of(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
 
 
 def layers_of(terms: Mapping[str, Term]) -> dict[str, list[Any]]:
-    """Layers of student and teacher of the terms with adapters.
+    """Returns the layers of student and teacher that terms with adapters compare.
 
     Example:
         >>> from lkd.losses import KD, FitNets
@@ -131,7 +132,7 @@ def layers_of(terms: Mapping[str, Term]) -> dict[str, list[Any]]:
 def pairs_of(
     shapes: dict[str, list[Any]], terms: dict[str, Term], device: torch.device | None = None
 ) -> list[Pair]:
-    """Pairs of zeros in these shapes.
+    """Makes pairs of zeros in these shapes.
 
     Example:
         >>> from lkd.losses import FitNets
@@ -152,15 +153,15 @@ def pairs_of(
 def train_along(configured: Any, adapters: nn.ModuleDict) -> None:
     """Lets the first optimizer train the adapters too, if it does not yet.
 
-    They join the first parameter group, because a group of their own would not be known to a scheduler
-    that was made with the optimizer.
+    They join the first parameter group, because a scheduler that was made with the optimizer would not know a
+    group of their own.
 
     Args:
         configured: An optimizer, or what `configure_optimizers` returns in any of Lightning's forms.
         adapters: The adapters.
     """
     optimizer = configured
-    if not configured:  # Lightning trains without an optimizer, too
+    if not configured:  # Lightning can train without an optimizer, too
         return
     while not isinstance(optimizer, torch.optim.Optimizer):
         optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer[0]

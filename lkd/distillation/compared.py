@@ -1,4 +1,4 @@
-"""What a layer gave, as losses take it: one tensor an address, with its channels where they look for them."""
+"""Outputs of layers in the form of losses: a tensor for each address, with channels in the usual place."""
 
 from typing import Any
 
@@ -17,22 +17,22 @@ def compared(
     term: Term,
     layouts: dict[tuple[str, str], str | None],
 ) -> tuple[Any, list[str]]:
-    """Checks one output and turns its channels.
+    """Checks one output and moves its channels to the place where losses look for them.
 
     Args:
-        model: The model that gave it; None for one whose layouts are not looked for.
+        model: The model that gave it; None for one whose layouts are not looked up.
         address: The layer.
-        value: What it gave.
+        value: What the layer gave.
         argument: The name of the user's argument, for error messages.
         term: The loss that will take it.
-        layouts: What is known of layouts, which stay what they were at first.
+        layouts: Layouts found so far, which stay as they were first found.
 
     Returns:
-        What the loss takes, and the addresses of sequences of which nothing tells where the channels are.
+        What the loss takes, and the addresses of sequences whose channels could not be found.
 
     Raises:
-        ValueError: If the output is no tensor, though the loss takes nothing else; or maps of which nothing tells where
-            the channels are.
+        ValueError: If the output is no tensor though the loss takes nothing else, or if the channels of a map
+            could not be found.
 
     Example:
         >>> import torch

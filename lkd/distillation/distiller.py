@@ -31,27 +31,30 @@ from lkd.unchanged import unchanged
 
 
 class Distiller:
-    """Adds distillation to the `training_step` of a module that knows nothing of it.
+    """Mechanism that adds distillation to the `training_step` of a module, without any change to the module.
 
     The total loss is `alpha * L_student + relabeled_weight * L_relabeled + sum_i weight_i * term_i`.
     **alpha weights the student's own (hard-label) loss**, as in `L = alpha L_student + (1 - alpha) L_KD`.
 
-    The wrapper is a bound method that looks its module up at call time, so a deep copy of an attached
-    module trains the copy. Layers are tapped only while a step runs. Adapters are an attribute of the module and no
-    child, so its weights stay its own; its first optimizer trains them too.
+    The wrapper is a bound method that looks its module up at call time, so a deep copy of an attached module
+    trains the copy. Layers are tapped only while a step runs. Adapters are an attribute of the module and no
+    child, so its weights stay its own. Its first optimizer trains them too.
 
     Args:
         teacher: The frozen teacher.
         terms: The losses and where they are tapped.
-        alpha: Weight of the student's own loss, 0 or more. At 0, and without `relabel`, the module's step is not
-            run at all but its forward (or the layer `student_input`) on the batch's inputs: no label is needed.
-        student_input: Layer of the student whose call the teacher repeats, with all positional and keyword arguments; `""`
-            is the module's own forward, or the only outermost layer that runs in its place. Ignored when `input_key` is set.
+        alpha: Weight of the student's own loss, 0 or more. At 0, and without `relabel`, the module's step is
+            not run at all, only its forward (or the layer `student_input`) on the batch's inputs: no label is
+            needed.
+        student_input: Layer of the student whose call the teacher repeats, with all positional and keyword
+            arguments; `""` is the module's own forward, or the only outermost layer that runs in its place.
+            Ignored when `input_key` is set.
         input_key: Key or index of the batch's entry that the teacher is given instead, or several of them.
-        student_key: The same for the student's forward where its step is not run. Default: as the teacher.
+        student_key: Key or index of the entries that the student's forward is given where its step is not
+            run. Default: the entries of the teacher.
         label_key: Key or index of the batch under which terms that need labels find them.
-        relabel: Turns the batch into one with the teacher's labels, for hard pseudo-labels.
-        relabeled_weight: Weight of the student's own loss on the relabelled batch.
+        relabel: Function that replaces the batch's labels by the teacher's, for hard pseudo-labels.
+        relabeled_weight: Weight of the student's own loss on the relabeled batch.
 
     Raises:
         TypeError: If the teacher is no `Teacher`, or the terms are no list of terms.
@@ -92,9 +95,9 @@ class Distiller:
             input_key if student_key is None else student_key,
         )
         self.thaws = False
-        """Whether somebody unfreezes layers during the run, so that one without a gradient may be compared until then."""
+        """Whether a callback unfreezes layers during the run, so that they may lack a gradient before."""
         self.shapes: dict[str, list[Any]] = {}
-        """What the adapters were made from, for a checkpoint."""
+        """Shapes and layers that the adapters were made from, for a checkpoint."""
         self._undo: list[Callable[[], Any]] = []
 
     def attach(
@@ -104,21 +107,21 @@ class Distiller:
 
         Args:
             module: The student, any LightningModule with automatic optimization.
-            example: A batch that makes the adapters and checks the configuration right now: for loops of one's own,
-                which take the optimizer from `module.configure_optimizers()` afterwards.
-            ready: Called when the module's optimizer is about to be made: its layers are there, on their device and in
-                their precision.
+            example: A batch that makes the adapters and checks the configuration at once, for custom loops,
+                which take the optimizer from `module.configure_optimizers()` afterward.
+            ready: Called when the module's optimizer is about to be made: its layers exist then, on their
+                device and in their precision.
 
         Raises:
-            ValueError: If the module optimizes by hand or is compiled; with an example, if a layer does not exist or does
-                not run, or shapes or class counts do not fit.
+            ValueError: If the module optimizes by hand or is compiled; with an example, also if a layer does
+                not exist or does not run, or if shapes or class counts do not fit.
         """
         if not module.automatic_optimization:
             raise ValueError(
                 f"{type(module).__name__} sets automatic_optimization=False, but distillation changes the loss "
                 "that training_step returns; leave automatic_optimization on."
             )
-        if getattr(module, "_compiler_ctx", None) is not None:  # Lightning's mark
+        if getattr(module, "_compiler_ctx", None) is not None:  # Lightning's mark of a compiled module
             raise ValueError(
                 f"torch.compile({type(module).__name__}) hides its layers from distillation; fit the module itself, and compile "
                 "only what no address enters, such as self.backbone = torch.compile(self.backbone)."
@@ -133,31 +136,33 @@ class Distiller:
             self.adopt(module, self.look(module, example) or [], example)
 
     def adapted(self, module: LightningModule) -> bool:
-        """Whether the adapters of a module are made."""
+        """Returns whether the adapters of a module are made."""
         return self._known[module].adapted
 
     def detach(self) -> None:
-        """Takes everything back that `attach` did."""
+        """Undoes everything that `attach` did."""
         while self._undo:
             self._undo.pop()()
 
     def check_layers(self, module: LightningModule) -> None:
-        """Looks for the student's layers.
+        """Checks that the student's layers exist.
 
         Raises:
-            ValueError: If a layer does not exist; near names are suggested.
+            ValueError: If a layer does not exist; similar names are suggested.
         """
         for layer in student_layers(self.terms.values()):
             find_layer(module, layer, "student_layer")
         find_layer(module, self.student_input, "student_input")
 
     def look(self, module: LightningModule, batch: Any, must: bool = True) -> list[Pair] | None:
-        """What student and teacher give on a batch. Only the forward of the student's step runs; nothing of it stays.
+        """Returns what student and teacher give on a batch.
+
+        Only the forward of the student's step runs, and leaves no trace.
 
         Args:
-            module: A student to which this is attached.
+            module: A student to which this distiller is attached.
             batch: A training batch on its device.
-            must: Whether the student's step has to come to its forward. If not, None says that it does not yet.
+            must: Whether the student's step has to reach its forward. If not, None says that it does not yet.
 
         Raises:
             ValueError: If a layer does not run, or student and teacher do not fit.
@@ -167,7 +172,7 @@ class Distiller:
         with silent(module), unchanged(module), _precision(module), torch.enable_grad():
             try:
                 passed = self._pass(module, self._known[module], batch, args, only_look=True)
-            except Exception:  # it may need what only hooks of the running fit make
+            except Exception:  # the step may need what only hooks of the running fit make
                 if must:
                     raise
                 return None
@@ -181,7 +186,7 @@ class Distiller:
         Args:
             module: The student.
             pairs: What `look` found.
-            batch: If given, every loss is computed once, so that mistakes speak now.
+            batch: If given, every loss is computed once on it, so that mistakes show now.
         """
         adapters = make_adapters(module, pairs)
         if len(adapters) and len(getattr(module, ADAPTERS, ())):
@@ -196,7 +201,7 @@ class Distiller:
         self._undo.append(hold(module, adapters, as_child=self.thaws))
         if batch is not None:
             with isolate_rng(), _precision(module), torch.no_grad():
-                for pair in pairs:  # on copies: what adapters remember begins with the first step
+                for pair in pairs:  # on copies, since what adapters remember begins with the first step
                     self._value(pair, batch, copy.deepcopy(_entry(adapters, pair.name)))
         return adapters
 
@@ -206,7 +211,7 @@ class Distiller:
         return inner
 
     def _distilled_step(self, module: LightningModule, inner: Step, batch: Any, *args: Any) -> Any:
-        # a deep copy of the student has shown nothing yet
+        # a deep copy of the student has not run a step yet
         known = self._known.setdefault(module, Known(inner))
         with looking(module, first=args[0] == 0 if args else not known.ran):
             return self._distilled(module, known, batch, args)
@@ -270,7 +275,7 @@ class Distiller:
         return entry(batch, self.label_key, "label_key", f", and {type(term).__name__} needs labels")
 
     def _adopt_late(self, module: LightningModule, pairs: Sequence[Pair]) -> nn.ModuleDict:
-        """At the first loss of a run whose forward could not be looked at before."""
+        """Makes the adapters at the first loss of a run whose forward could not be looked at before."""
         if module._trainer is None:
             raise ValueError(
                 "the adapters of the distillation have no optimizer yet: outside of a Trainer, attach with an example batch, "
@@ -281,7 +286,7 @@ class Distiller:
         return adapters
 
     def _optimizers(self, ready: Callable[[], Any] | None, module: LightningModule, inner: Step) -> Any:
-        """The module's own optimizers, of which the first trains the adapters too, as far as they are made."""
+        """Makes the module's own optimizers, and lets the first train the adapters that are made."""
         if ready is not None:
             ready()
         configured = inner(module)

@@ -1,4 +1,4 @@
-"""Which dimension of a layer's output holds the channels, and how it comes where the losses look for it."""
+"""Which dimension of a layer's output holds the channels, and the form in which the losses take it."""
 
 from typing import Any
 
@@ -15,11 +15,14 @@ ORDERED = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.Tra
 
 
 def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "layer") -> str | None:
-    """The order of dimensions of what a layer gave: NCHW, NHWC, NCL, NLC or LNC; None where nothing tells.
+    """Returns the order of dimensions of a layer's output: NCHW, NHWC, NCL, NLC or LNC.
 
-    What the address says after its `@` holds. Else the layer's kind tells (torch's recurrent layers and
-    transformers have the samples second unless they are `batch_first`; a convolution has its channels first, and so has a block of nothing but convolutions where the widths leave it open), the widths of the
-    layers with weights in it, timm's `output_fmt`, and the shape: square maps have their channels first.
+    It is None if the order is not known.
+
+    What the address says after its `@` has precedence. Otherwise the layer's kind decides: torch's recurrent
+    layers and transformers have the samples second unless they are `batch_first`; a convolution has its
+    channels first. Then these decide, in this order: the widths of the layers with weights in it, timm's
+    `output_fmt`, and that a block of nothing but convolutions and a square map have their channels first.
 
     Args:
         model: The model.
@@ -28,7 +31,7 @@ def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "la
         argument: The name of the user's argument, for error messages.
 
     Raises:
-        ValueError: If the address says a layout of another number of dimensions.
+        ValueError: If the address gives a layout with another number of dimensions.
 
     Example:
         >>> import torch
@@ -66,7 +69,7 @@ def layout_of(model: nn.Module, address: str, value: Tensor, argument: str = "la
 
 
 def canonical(value: Tensor, layout: str | None) -> Tensor:
-    """Maps as `(B, C, H, W)` and sequences as `(B, N, C)`, which is how the losses take them.
+    """Returns maps as `(B, C, H, W)` and sequences as `(B, N, C)`, which is how the losses take them.
 
     Example:
         >>> import torch
@@ -81,13 +84,13 @@ def canonical(value: Tensor, layout: str | None) -> Tensor:
 
 
 def _samples_second(model: nn.Module, address: str) -> bool:
-    """Whether one of torch's layers of sequences gives this, or holds the layer that does, and has the samples second."""
+    """Returns whether one of torch's sequence layers gives this (or holds the layer), with samples second."""
     name, keys, _ = parse(address)
     while True:
         layer = find_layer(model, name, "layer")
         inner = layer.layers[0] if isinstance(layer, nn.TransformerEncoder | nn.TransformerDecoder) else layer
         if isinstance(layer, nn.RNNBase | nn.MultiheadAttention) and keys[:1] == ("1",):
-            return isinstance(layer, nn.RNNBase)  # states and attention maps, whatever batch_first says
+            return isinstance(layer, nn.RNNBase)  # states and attention maps do not follow batch_first
         if isinstance(inner, ORDERED):
             ordered: Any = getattr(inner, "self_attn", inner)
             return not ordered.batch_first
@@ -97,7 +100,7 @@ def _samples_second(model: nn.Module, address: str) -> bool:
 
 
 def _widths(layer: nn.Module) -> list[int]:
-    """The channels of the layers with weights inside, itself included, in order."""
+    """Returns the channels of the layers with weights inside, including the layer itself, in order."""
     widths: list[int] = []
     for inner in layer.modules():
         if isinstance(inner, nn.RNNBase):
@@ -110,13 +113,13 @@ def _widths(layer: nn.Module) -> list[int]:
 
 
 def _all_of(layer: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
-    """Whether there are layers with weights inside, and all of these kinds."""
+    """Returns whether there are layers with weights inside, and all of these kinds."""
     inner = [one for one in layer.modules() if next(one.parameters(recurse=False), None) is not None]
     return bool(inner) and all(isinstance(one, kinds) for one in inner)
 
 
 def _told(model: nn.Module, address: str) -> str | None:
-    """What timm's `output_fmt` says, of the layer or of the nearest module around it."""
+    """Returns timm's `output_fmt` of the layer or of the nearest module around it."""
     name = parse(address).module
     while True:
         told = getattr(find_layer(model, name, "layer"), "output_fmt", None)

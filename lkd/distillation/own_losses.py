@@ -1,4 +1,4 @@
-"""The student's half of a distilled step: its own losses, or its forward where nobody has labels."""
+"""The student's half of a distilled step: its own losses, or its forward where there are no labels."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -19,18 +19,18 @@ Step = Callable[..., Any]
 
 
 class OwnLosses:
-    """Runs a module's own step on its labels, on the teacher's, on both, or its forward alone.
+    """The student's own losses: its step on its labels, on the teacher's or on both, or its forward alone.
 
     Args:
         alpha: Weight of the loss on its own labels, 0 or more.
-        relabel: Turns the batch into one with the teacher's labels.
-        relabeled_weight: Weight of the loss on that, 0 or more.
+        relabel: Function that replaces the batch's labels by the teacher's.
+        relabeled_weight: Weight of the loss on the relabeled batch, 0 or more.
         student_input: Layer that is called where no step is run: with `alpha=0` and without `relabel`.
-        student_key: Key or index of the batch's entry that it is given, or several. Default: the batch, if that is a tensor,
-            or its first entry.
+        student_key: Key or index of the batch's entry that this layer is given, or several. Default: the
+            batch, if it is a tensor, or its first entry.
 
     Raises:
-        ValueError: If a weight is negative, or a key is given where the module's own step knows its inputs.
+        ValueError: If a weight is negative, or if a key is given although the module's own step runs.
     """
 
     def __init__(
@@ -53,13 +53,15 @@ class OwnLosses:
     def of(
         self, module: LightningModule, step: Step, batch: Any, args: tuple[Any, ...], root: str | None
     ) -> tuple[Any, Any, dict[str, Tensor]] | None:
-        """The step's output, the weighted sum of the losses, and those to log; None if the step skips the batch.
+        """Returns the step's output, the weighted sum of the losses, and losses to log.
+
+        None if the step skips the batch.
 
         Args:
             module: The student.
-            step: Its own `training_step`, as a function of the module.
+            step: The student's own `training_step`, as a function of the module.
             batch: The batch.
-            args: What the step is given beside it.
+            args: Further arguments of the step.
             root: Layer that stands for the module's own forward.
 
         Raises:
@@ -74,15 +76,15 @@ class OwnLosses:
             if output is None:
                 return None
             total = self.alpha * loss_of(output)
-        elif self.relabel is None:  # the teacher alone: a step that wants labels is not run
+        elif self.relabel is None:  # the teacher alone: a step that needs labels is not run
             layer = find_layer(module, self.student_input or root or "", "student_input")
             call = call_of(layer, batch, self.student_key, argument="student_key or input_key")
             if self.student_key is None:
                 _require_inputs(batch, call)
             layer(*call.args, **call.kwargs)
-        # with alpha=0 the relabelled step runs even at weight 0: the terms need the student's outputs
+        # with alpha=0 the relabeled step runs even at weight 0: the terms need the student's outputs
         if self.relabel is not None and (self.relabeled_weight > 0 or self.alpha == 0):
-            # with both losses, what the module logs is the one on its own labels
+            # with both losses, the module logs the loss on its own labels
             relabeled = self.relabel(before.value)
             if before.changed(relabeled):
                 raise ValueError(
@@ -99,10 +101,12 @@ class OwnLosses:
         return output, total, logs
 
     def root(self, module: nn.Module) -> str | None:
-        """Layer that stands for the forward of a module that has none; None if it has one, or if its step will tell.
+        """Returns the layer in place of a missing forward.
+
+        It is None if there is a forward, or if the step will show the layer.
 
         Raises:
-            ValueError: If the forward would be called, there is none, and not just one layer in its place.
+            ValueError: If a forward is needed, and none exists nor exactly one layer in its place.
         """
         owner = next(c for c in type(module).__mro__ if "forward" in vars(c))
         if self.runs_step or self.student_input or owner.__name__ not in ("LightningModule", "Module"):
@@ -121,7 +125,7 @@ class OwnLosses:
 
 
 def _require_inputs(batch: Any, call: Call) -> None:
-    """Refuses to take labels, or a whole dict, for inputs that nobody has named."""
+    """Refuses to take labels, or a whole dict, for inputs without a key that names the inputs."""
     if isinstance(batch, Mapping) and call.args:
         raise ValueError(
             f"input_key=None: with alpha=0 and a dict as batch, name its images, one of {list(batch)}."
@@ -135,10 +139,10 @@ def _require_inputs(batch: Any, call: Call) -> None:
 
 
 def loss_of(output: Any) -> Tensor:
-    """The loss that a `training_step` returned.
+    """Returns the loss that a `training_step` returned.
 
     Raises:
-        ValueError: If it has returned none.
+        ValueError: If it returned none.
     """
     loss = output.get("loss") if isinstance(output, dict) else output
     if not isinstance(loss, Tensor):
@@ -150,7 +154,7 @@ def loss_of(output: Any) -> Tensor:
 
 @contextlib.contextmanager
 def silent(module: LightningModule) -> Iterator[None]:
-    """What the module logs inside goes nowhere."""
+    """Discards what the module logs inside the block."""
     before: dict[str, Any] = {n: vars(module)[n] for n in ("log", "log_dict") if n in vars(module)}
     for name in ("log", "log_dict"):
         setattr(module, name, lambda *args, **kwargs: None)

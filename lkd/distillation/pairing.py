@@ -14,14 +14,14 @@ from lkd.teachers import Teacher
 
 @dataclasses.dataclass
 class Pair:
-    """A term, and what it compares.
+    """A term, with the outputs that it compares.
 
     Args:
-        name: Of the term.
+        name: Name of the term.
         term: The loss.
         student: A tensor, a list of tensors, or raw outputs.
         teacher: The teacher's counterpart.
-        unknown: Addresses of sequences of which nothing tells whether channels come first.
+        unknown: Addresses of sequences for which it is not known whether channels come first.
     """
 
     name: str
@@ -38,14 +38,14 @@ def pair_up(
     given: Call,
     layouts: dict[tuple[str, str], str | None],
 ) -> list[Pair]:
-    """Asks the teacher, and puts what it gives beside what the student gave.
+    """Asks the teacher, and pairs its outputs with the student's.
 
     Args:
         terms: The losses by name.
-        outputs: What the student's layers gave.
+        outputs: Outputs of the student's layers.
         teacher: The teacher.
-        given: What it is called with.
-        layouts: What is known of layouts, which stay what they were at first.
+        given: Arguments that the teacher is called with.
+        layouts: Layouts found so far, which stay as they were first found.
 
     Raises:
         ValueError: If a layer did not run, or gave what its loss cannot take.
@@ -70,15 +70,15 @@ def pair_up(
 
 
 def _found(outputs: Taps, address: str) -> str:
-    """The address, with the layer that stands for the student's own forward by its name."""
+    """Returns the address, with the name of the layer that stands for the student's own forward."""
     return f"{outputs.root}{address}" if outputs.root and parse(address).module == "" else address
 
 
 def require_gradient(pairs: Iterable[Pair]) -> None:
-    """Refuses to compare what no gradient can change: the loss would be logged, and move nothing.
+    """Refuses to compare outputs that no gradient reaches: the loss would be logged, and train nothing.
 
     Raises:
-        ValueError: If there is such.
+        ValueError: If there is such an output.
     """
     for pair in pairs:
         moved = [tensor.requires_grad for tensor in tensors(pair.student)]
@@ -107,15 +107,15 @@ def name_terms(terms: Iterable[Term]) -> dict[str, Term]:
 
 
 def student_layers(terms: Iterable[Term]) -> list[str]:
-    """All layers of the student that terms compare."""
+    """Returns all layers of the student that terms compare."""
     return [layer for term in terms for layer in as_list(term.student_layer)]
 
 
 def teacher_layers(terms: Iterable[Term]) -> list[str]:
-    """All layers of the teacher that terms compare."""
+    """Returns all layers of the teacher that terms compare."""
     return [layer for term in terms for layer in as_list(term.teacher_layer)]
 
 
 def as_list(value: str | list[str]) -> list[str]:
-    """A single layer address as a list of one."""
+    """Returns a single layer address as a list of one."""
     return [value] if isinstance(value, str) else list(value)

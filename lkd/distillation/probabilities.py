@@ -1,4 +1,4 @@
-"""Losses that take a softmax want logits, and not what a softmax has given."""
+"""A check that losses with a softmax are given logits, and not probabilities."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,13 @@ NEAR = 1e-3
 
 
 def refuse_probabilities(pairs: Iterable[Pair]) -> None:
-    """Refuses probabilities of which a loss would take another softmax: a flat target, of which little is learnt.
+    """Refuses probabilities where a loss applies a softmax: the target would be flat and teach little.
 
     Args:
         pairs: What the losses compare.
 
     Raises:
-        ValueError: If every row of an output is one of probabilities.
+        ValueError: If every row of an output sums to one like probabilities.
     """
     for pair in pairs:
         if not pair.term.of_softmax:

@@ -1,4 +1,4 @@
-"""Losses that compare the samples of a batch need several."""
+"""A check that batches have several samples for the losses that compare samples."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from lkd.distillation.pairing import Pair
 
 
 def require_samples(module: LightningModule, pairs: Iterable[Pair]) -> None:
-    """Refuses batches that are too small for a loss, or warns of one: a last one may be smaller than the others.
+    """Refuses batches that are too small for a loss; warns if only one is, since the last may be smaller.
 
     Args:
         module: The student.
@@ -34,7 +34,7 @@ def require_samples(module: LightningModule, pairs: Iterable[Pair]) -> None:
 
 
 def _batch_size(module: LightningModule) -> int | None:
-    """What the run's loader asks for; None where there is none, as at a client of a federation."""
+    """Returns the batch size of the run's loader, or None without one, as at a client of a federation."""
     trainer = module._trainer
     if trainer is None or trainer.lightning_module is not module:
         return None

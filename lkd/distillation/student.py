@@ -1,4 +1,4 @@
-"""The student's half of a distilled step: its own losses, with what is compared tapped meanwhile."""
+"""The student's half of a distilled step: its own losses, while the compared layers are tapped."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -22,12 +22,12 @@ class Known:
     """What the steps of a module have shown so far.
 
     Args:
-        step: The module's own `training_step`, as a function of it.
+        step: The module's own `training_step`, as a function of the module.
         root: Layer that stands for its forward; None before the first step.
         layouts: Orders of dimensions, by argument and address.
-        ran: Whether a step has come to its end.
+        ran: Whether a step has finished.
         moves: Whether a gradient reaches all that is compared.
-        adapted: Whether its adapters are made.
+        adapted: Whether the module's adapters are made.
     """
 
     step: Step
@@ -40,15 +40,15 @@ class Known:
 
 @dataclasses.dataclass
 class Passed:
-    """What the student's half of a step gave.
+    """Results of the student's half of a step.
 
     Args:
         output: What its own step returned.
-        total: The sum of its own losses.
+        total: Sum of its own losses.
         logs: Losses to log.
-        outputs: What its layers gave.
-        inputs: What the layer was given whose call the teacher repeats.
-        before: The batch, as it was before the step.
+        outputs: Outputs of its layers.
+        inputs: Arguments of the layer whose call the teacher repeats.
+        before: The batch as it was before the step.
     """
 
     output: Any
@@ -59,15 +59,15 @@ class Passed:
     before: Kept
 
     def batch(self, batch: Any) -> Any:
-        """The batch as the step leaves it, with what it has taken out of a dict."""
+        """Returns the batch as the step leaves it, with entries that the step took out of a dict put back."""
         return {**(self.before.value or {}), **batch} if isinstance(batch, Mapping) else batch
 
     def given(self, batch: Any, teacher: Teacher, student_input: str, input_key: Keys | None) -> Call:
-        """What the teacher is called with.
+        """Returns what the teacher is called with.
 
         Raises:
-            ValueError: If the batch does not have it, or the step has changed it in place, so that nothing tells whether the
-                teacher is to be given it before or after that.
+            ValueError: If the batch does not have it, or if the step has changed it in place, so that the
+                teacher could be meant to see it before or after the change.
         """
         if input_key is None:
             return self.inputs.call(student_input)
@@ -80,10 +80,10 @@ class Passed:
         return call
 
     def require_guess(self, terms: Iterable[Term]) -> None:
-        """Refuses the layer that was found for the student's forward if its step reads that through a layer without weights.
+        """Refuses the layer found for the student's forward if a layer without weights comes before the loss.
 
         Raises:
-            ValueError: If so.
+            ValueError: If the step reads it so.
         """
         guessed = self.outputs.root and any(
             parse(at).module == "" and not term.raw for term in terms for at in student_layers([term])
@@ -110,7 +110,7 @@ def run(
     read: bool,
     only_look: bool = False,
 ) -> Passed | None:
-    """Runs the student's half; None if its step skips the batch.
+    """Runs the student's half of a step; returns None if its step skips the batch.
 
     Args:
         module: The student.
@@ -118,10 +118,10 @@ def run(
         known: What its steps have shown so far.
         terms: The losses that compare.
         batch: The batch.
-        args: What the step is given beside it.
+        args: Further arguments of the step.
         sees: The layer whose call the teacher repeats, if there is one.
-        read: Whether entries of the batch are asked for after the step.
-        only_look: Whether it ends as soon as all tapped layers have run.
+        read: Whether entries of the batch are needed after the step.
+        only_look: Whether to stop as soon as all tapped layers have run.
     """
     root = known.root if known.root is not None else own.root(module)
 
@@ -137,7 +137,7 @@ def run(
         with outputs, inputs:
             losses = own.of(module, known.step, batch, args, root)
     except Reached:
-        if not only_look:  # another distillation of the same module is looking
+        if not only_look:  # another distillation of the same module may be looking
             raise
     except (ValueError, TypeError, KeyError, IndexError) as error:
         if own.alpha > 0 and not known.ran:

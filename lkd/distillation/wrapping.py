@@ -1,4 +1,4 @@
-"""A method of a module, wrapped so that copies of the module run their own."""
+"""Wrapped methods of a module, such that copies of the module run their own."""
 
 import functools
 import types
@@ -16,10 +16,11 @@ def wrap(module: nn.Module, name: str, wrapper: Method) -> tuple[Method, Callabl
     Args:
         module: The module.
         name: The method.
-        wrapper: Is called with the module, the method as a function of it, and the arguments.
+        wrapper: Function that is called with the module, the method as a function of the module, and the
+            arguments.
 
     Returns:
-        The method as a function of the module, and what takes the wrapper away.
+        The method as a function of the module, and a function that removes the wrapper.
 
     Example:
         >>> net = nn.Identity()

@@ -1,4 +1,7 @@
-"""What leaves lkd: a student as a file that a camera can run. `Exported` reads and runs one, without torch; `to_openvino` makes another of it."""
+"""Students as files that a camera can run: `Exported` reads and runs one without torch.
+
+`to_openvino` converts it.
+"""
 
 from lkd.edge.exported import Exported
 from lkd.edge.openvino_file import to_openvino

@@ -1,4 +1,4 @@
-"""Configurations as plain data: what an object says of itself, and where two of them differ."""
+"""Configurations as plain data: a description of an object, and the difference between two."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def described(value: Any, depth: int = 5) -> Any:
-    """An object as plain data: its class and its public attributes, as far as they are plain, too.
+    """Returns an object as plain data: its class and those of its public attributes that are plain, too.
 
     Example:
         >>> described({"path": Path("a"), "values": (1, None)})
@@ -33,12 +33,12 @@ def described(value: Any, depth: int = 5) -> Any:
 
 
 def difference(there: Any, here: Any, where: str = "") -> str:
-    """The first entry that differs between two configurations, in words.
+    """Returns the first entry that differs between two configurations, in words.
 
     Args:
         there: Plain data.
-        here: Likewise.
-        where: The entry that these are of.
+        here: Plain data.
+        where: Name of the entry that they belong to.
 
     Example:
         >>> difference({"a": {"b": 1}}, {"a": {"b": 2}})
@@ -61,10 +61,10 @@ def _brief(value: Any) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes plain data as JSON, whole or not at all.
+    """Writes plain data as JSON, completely or not at all.
 
     Args:
-        path: Where to.
+        path: Where to write it.
         content: Plain data.
     """
     draft = path.with_name(path.name + ".part")

@@ -1,4 +1,4 @@
-"""`Exported`: an exported student, read from its file and run on NumPy arrays. Neither torch nor lkd's models are needed."""
+"""`Exported`: a student read from its file and run on NumPy arrays, without torch or lkd's models."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ from lkd.edge.onnx_file import OnnxFile
 from lkd.edge.openvino_file import OpenVINOFile
 
 VERSION = 1
-"""Of the metadata in a file and of the card beside it. A reader takes its own version only."""
+"""Version of the metadata in a file and of the card beside it. A reader takes its own version only."""
 KEY = "lkd"
-"""Of the metadata in the file."""
+"""Key of the metadata in the file."""
 BACKENDS: dict[str, type[OnnxFile] | type[OpenVINOFile]] = {".onnx": OnnxFile, ".xml": OpenVINOFile}
 PRESENT = "present"
 """Input of a student of several modalities: which sample has which, `(B, M)` bool in the order of the other inputs."""
@@ -26,12 +26,12 @@ class Exported:
     """A student as a file: NumPy in, NumPy out, by ONNX Runtime or OpenVINO on the CPU.
 
     Args:
-        path: The `.onnx` that `export` wrote, or the `.xml`, beside which its `.bin` lies.
-        threads: Of the run-time. Default: one, as on a small device.
+        path: The `.onnx` that `export` wrote, or the `.xml` with its `.bin` beside it.
+        threads: Number of threads of the runtime. Default: one, as on a small device.
 
     Attributes:
-        backend: The file as its run-time has it; `backend.runtime` says which.
-        spec: What the file says of itself: kind, inputs, preprocessing, classes, thresholds, NMS.
+        backend: The file loaded by its runtime; `backend.runtime` names it.
+        spec: Metadata of the file: kind, inputs, preprocessing, classes, thresholds, NMS.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -61,11 +61,11 @@ class Exported:
 
     @property
     def card(self) -> dict[str, Any]:
-        """The card beside the file.
+        """Card beside the file, as a dict.
 
         Raises:
-            FileNotFoundError: If there is none.
-            ValueError: If it is of another file or version.
+            FileNotFoundError: If there is no card.
+            ValueError: If it belongs to another file or version.
         """
         path = self.path.with_suffix(".json")
         if not path.is_file():
@@ -82,16 +82,16 @@ class Exported:
         return card
 
     def __call__(self, x: Any) -> Any:
-        """What the student says of a batch.
+        """Returns the student's answer to a batch.
 
         Args:
-            x: A prepared array as `spec["inputs"]` says, with any number of samples; of several modalities a dict of
-                arrays by name, with or without `"present"`: bools `(B,)` by modality. A modality that is left out is
-                missing in all samples.
+            x: A prepared array as `spec["inputs"]` says, with any number of samples. For several modalities,
+                a dict of arrays by name, with or without `"present"`: bools `(B,)` by modality. A modality
+                that is left out is missing in all samples.
 
         Returns:
-            Logits `(B, C)`; of a detector a list with a dict a picture, `boxes (N, 4)` x1, y1, x2, y2 in pixels of the
-            input, `scores (N,)` descending and `labels (N,)`, wherever its NMS is done.
+            Logits `(B, C)`; for a detector a list with a dict for each picture: `boxes (N, 4)` as x1, y1, x2,
+            y2 in pixels of the input, `scores (N,)` descending and `labels (N,)`, wherever its NMS is done.
 
         Raises:
             ValueError: For arrays that the file does not take.
@@ -102,7 +102,7 @@ class Exported:
         return self.boxes(found, len(x)) if self.spec["kind"] == "boxes" else found["logits"]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name, as they leave the file.
+        """Returns the outputs by name, as they leave the file.
 
         Raises:
             ValueError: For arrays that the file does not take.
@@ -132,10 +132,13 @@ class Exported:
         return {**given, PRESENT: present}
 
     def boxes(self, found: dict[str, Array], size: int) -> list[dict[str, Array]]:
-        """Detections of each picture, out of what `run` gave of `size` pictures; suppression is here, if it is beside the file."""
+        """Returns the detections of each picture, from what `run` gave for `size` pictures.
+
+        Boxes are suppressed here if the file does not suppress them.
+        """
         if self.spec["nms"] == "beside":
             limits = [self.spec[k] for k in ("score_threshold", "iou_threshold", "max_detections")]
-            limits.append(self.spec.get("multi_label", False))  # which files of before do not say
+            limits.append(self.spec.get("multi_label", False))  # older files do not have it
             pairs = zip(found["boxes"], found["scores"], strict=True)
             return [suppress(boxes, scores, *limits) for boxes, scores in pairs]
         rows = [found["detections"][found["detections"][:, 0] == number] for number in range(size)]
@@ -143,12 +146,12 @@ class Exported:
 
 
 def files(path: Path) -> list[Path]:
-    """What a student's file consists of: OpenVINO's `.xml` has its weights beside it."""
+    """Returns the files that a student consists of: OpenVINO's `.xml` has its weights beside it."""
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file and of what belongs to it, in hexadecimal."""
+    """Returns the digest of a file and of the files that belong to it, in hexadecimal."""
     digest = hashlib.sha256()
     for part in files(path):
         with part.open("rb") as file:

@@ -8,17 +8,17 @@ EXTRAS = {
     "openvino": ("openvino",),
     "video": ("av", "trackers"),
 }
-"""What each extra of lkd installs that is imported here."""
+"""Packages of each extra of lkd that are imported here."""
 
 
 def optional(name: str) -> Any:
     """Imports a module of one of the `EXTRAS`.
 
     Args:
-        name: Its dotted name, such as `"onnxruntime"`.
+        name: Dotted name of the module, such as `"onnxruntime"`.
 
     Raises:
-        ImportError: If it is not installed; the sentence says with what command it will be.
+        ImportError: If it is not installed; the message gives the command that installs it.
 
     Example:
         >>> optional("json").dumps({})
@@ -29,7 +29,7 @@ def optional(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != root:
-            raise  # it is there, and lacks something of its own
+            raise  # the library is there, but lacks a module of its own
         extra = next((extra for extra, roots in EXTRAS.items() if root in roots), "edge")
         raise ImportError(
             f'{root} is not installed: pip install "lightning-kd[{extra}]" ({", ".join(EXTRAS[extra])}).'

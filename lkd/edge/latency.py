@@ -15,29 +15,30 @@ WARM_UP, RUNS, LEAST, SECONDS = 5, 100, 0.3, 10.0
 
 
 def latency(path: Path, inputs: Mapping[str, Array], threads: int) -> dict[str, Any]:
-    """Times a file with one sample, again and again, until it has run 100 times and for .3 seconds, or for 10 seconds.
+    """Times a file with one sample, until it has run 100 times and for .3 seconds, or for 10 seconds.
 
     Args:
         path: The file.
-        inputs: A sample of the test data or more, of which the first is taken.
-        threads: Of the run-time.
+        inputs: One or more samples of the test data, of which the first is taken.
+        threads: Number of threads of the runtime.
 
     Returns:
-        `p50_ms`, `p95_ms`, the median `cpu_ms` of this process (which other work on the machine hardly changes), `runs`, `threads`, `cpu` and what was timed.
+        `p50_ms`, `p95_ms`, the median `cpu_ms` of this process (which other work on the machine hardly
+        changes), `runs`, `threads`, `cpu` and what was timed.
     """
     return latencies([path], inputs, threads)[0]
 
 
 def latencies(paths: Sequence[Path], inputs: Mapping[str, Array], threads: int) -> list[dict[str, Any]]:
-    """Times files that take the same inputs by turns, so that other work on the machine meets all of them alike.
+    """Times files with the same inputs in turns, so that other work on the machine affects all of them alike.
 
     Args:
         paths: The files.
-        inputs: As of `latency`.
-        threads: Likewise.
+        inputs: As in `latency`.
+        threads: As in `latency`.
 
     Returns:
-        What `latency` gives, of each file.
+        For each file, what `latency` gives.
     """
     files, one = (
         [Exported(path, threads) for path in paths],
@@ -51,7 +52,7 @@ def latencies(paths: Sequence[Path], inputs: Mapping[str, Array], threads: int) 
     turns, spent = [*enumerate(files)], 0.0
     while not taken[-1] or ((len(taken[-1]) < RUNS or spent < LEAST * len(files)) and spent < SECONDS):
         spent = time.perf_counter() - begin
-        turns.append(turns.pop(0))  # none is always the first after another
+        turns.append(turns.pop(0))  # so that no file always runs after the same other one
         for number, file in turns:
             start, busy = time.perf_counter(), time.process_time()
             file.run(one)
@@ -75,7 +76,7 @@ def _said(file: Exported, taken: list[float], cpu: list[float], threads: int) ->
 
 
 def cpu_name() -> str:
-    """What the processor is called, as far as the system says.
+    """Returns the name of the processor, as far as the system knows it.
 
     Example:
         >>> bool(cpu_name())

@@ -1,4 +1,4 @@
-"""Which boxes of two answers are the same thing, without torch."""
+"""Matching of the boxes of two answers, without torch."""
 
 from collections.abc import Mapping
 
@@ -7,15 +7,15 @@ import numpy as np
 from lkd.edge.nms import Array
 
 OVERLAP = 0.5
-"""Boxes are the same from this intersection over union on."""
+"""Lowest intersection over union of two boxes that count as the same."""
 
 
 def matched(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> int:
-    """How many boxes have a partner of their own, of the same class; each takes the nearest that is left.
+    """Counts the boxes that have a partner of the same class; each takes the nearest one that is left.
 
     Args:
         mine: `boxes (N, 4)`, x1, y1, x2, y2, and `labels (N,)`.
-        theirs: Likewise, of any number.
+        theirs: Boxes and labels of the other answer, of any number.
 
     Example:
         >>> one = {"boxes": np.array([[0.0, 0, 10, 10], [20, 0, 30, 10]]), "labels": np.array([0, 0])}
@@ -31,6 +31,6 @@ def matched(mine: Mapping[str, Array], theirs: Mapping[str, Array]) -> int:
     pairs = 0
     for row in overlap:
         if len(row) and row.max() >= OVERLAP:
-            overlap[:, row.argmax()] = 0  # a view: the rows that follow see it
+            overlap[:, row.argmax()] = 0  # a view, so the rows that follow see it
             pairs += 1
     return pairs

@@ -1,4 +1,7 @@
-"""Non-maximum suppression in NumPy, for devices that have nothing else; the same rules as `lkd.models.suppressed`."""
+"""Non-maximum suppression in NumPy, for devices that have nothing else.
+
+The rules are those of `lkd.models.suppressed`.
+"""
 
 from typing import Any
 
@@ -15,14 +18,16 @@ def suppress(
     max_detections: int,
     multi_label: bool = False,
 ) -> dict[str, Array]:
-    """Detections of one picture: threshold, the best candidates, then suppression within a class.
+    """Finds the detections of one picture: threshold, the best candidates, then suppression within a class.
 
     Args:
         boxes: `(A, 4)` float32, x1, y1, x2, y2 in pixels of the input.
         scores: `(A, C)` float32 of each class, in [0, 1].
-        score_threshold: What scores no more than this is dropped.
-        iou_threshold: Of two boxes of a class that overlap more than this the one with the lower score is dropped.
-        max_detections: The most that are kept. Suppression looks at the ten times as many best candidates.
+        score_threshold: Boxes that score no more than this are dropped.
+        iou_threshold: Of two boxes of a class that overlap more than this, the one with the lower score is
+            dropped.
+        max_detections: Most detections that are kept. Suppression looks at ten times as many of the best
+            candidates.
         multi_label: Whether each class of a box is a candidate of its own. Default: its best class alone.
 
     Returns:
@@ -49,7 +54,10 @@ def suppress(
 
 
 def _overlap(box: Array, others: Array) -> Array:
-    """Intersection over union of a box `(4,)` with others `(N, 4)`; 0 where neither has an area."""
+    """Computes the intersection over union of a box `(4,)` with others `(N, 4)`.
+
+    0 where neither has an area.
+    """
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     common = sides.clip(0).prod(1)
     union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - common

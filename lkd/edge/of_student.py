@@ -1,4 +1,4 @@
-"""Verbs that take a trained student: their configuration names the one that trained it, which is read first."""
+"""Verbs for a trained student: their configuration names the one that trained it, which is read first."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from lkd.wandb_account import go_offline_if_unreachable
 
 
 class OfStudent(OfCheckpoint):
-    """Reads the configuration of a student before its own, and makes what its function takes."""
+    """Verb that reads a student's configuration before its own, and makes the arguments of its function."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the configuration that trained the student, which stands before this one."""
+        """Adds the configuration that trained the student, which is read before this one."""
         super().add_arguments_to_parser(parser)
         parser.add_argument(
             "--student",
@@ -27,7 +27,7 @@ class OfStudent(OfCheckpoint):
         )
 
     def made_options(self) -> dict[str, Any]:
-        """The options of the function, with objects in place of their descriptions."""
+        """Returns the options of the function, with objects in place of their descriptions."""
         parser = Parser()
         skip = cast(set[str | int], set(self.of_run))
         parser.add_function_arguments(self.function, skip=skip, fail_untyped=False)
@@ -36,7 +36,7 @@ class OfStudent(OfCheckpoint):
         return {name: made[name] for name in self.options}
 
     def of_wandb(self) -> list[Logger]:
-        """The configuration's loggers that are of W&B."""
+        """Returns the configuration's loggers that are of W&B."""
         entries = self.config["trainer"]["logger"]
         every = [*(entries if isinstance(entries, list) else [entries]), *self.config["more_loggers"]]
         found = [e for e in every if isinstance(e, Namespace) and "Wandb" in e["class_path"]]
@@ -50,9 +50,9 @@ class OfStudent(OfCheckpoint):
 
 
 def with_student(args: Sequence[str]) -> list[str]:
-    """The arguments, with the configuration that trained the student before the one that names it in `student`.
+    """Inserts the configuration that trained the student before the one that names it in `student`.
 
-    `--student` wins over what a file says.
+    `--student` has precedence over what a file says.
 
     Raises:
         FileNotFoundError: If there is no such configuration.

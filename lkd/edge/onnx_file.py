@@ -8,14 +8,14 @@ from lkd.edge.nms import Array
 
 
 class OnnxFile:
-    """Reads a `.onnx`.
+    """An `.onnx` file that is loaded to run.
 
     Args:
         path: The file.
-        threads: Of ONNX Runtime.
+        threads: Number of threads of ONNX Runtime.
 
     Attributes:
-        runtime: What runs it, with its version.
+        runtime: Name and version of what runs it.
 
     Raises:
         ImportError: Without the extra `edge`.
@@ -29,19 +29,19 @@ class OnnxFile:
         options.log_severity_level = 3
         options.add_session_config_entry(
             "session.intra_op.allow_spinning", "0"
-        )  # a device has other work, too
+        )  # the device has other work, too
         try:
             self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its own classes, of no common base but this
+        except Exception as error:  # ONNX Runtime's errors share no other base
             raise ValueError(f"path={str(path)!r} cannot be run by ONNX Runtime: {error}") from error
         self.runtime = f"ONNX Runtime {runtime.__version__}, CPU"
 
     def written(self, key: str) -> str | None:
-        """What the metadata have under a key."""
+        """Returns what the metadata have under a key."""
         text: str | None = self.session.get_modelmeta().custom_metadata_map.get(key)
         return text
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name."""
+        """Returns the outputs by name."""
         names = [output.name for output in self.session.get_outputs()]
         return dict(zip(names, self.session.run(names, dict(inputs)), strict=True))

@@ -1,4 +1,4 @@
-"""OpenVINO's files: made of an ONNX file, and run on the CPU."""
+"""OpenVINO's files: made from an ONNX file, and run on the CPU."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,16 +8,16 @@ from lkd.edge.nms import Array
 
 
 class OpenVINOFile:
-    """Reads a `.xml`, beside which its weights lie as `.bin`.
+    """An `.xml` file with its weights as `.bin` beside it, loaded to run.
 
-    It computes in float32 even where the processor has bfloat16, which OpenVINO would take by itself.
+    It computes in float32 even on processors with bfloat16, which OpenVINO would use by default.
 
     Args:
         path: The `.xml`.
-        threads: Of OpenVINO.
+        threads: Number of threads of OpenVINO.
 
     Attributes:
-        runtime: What runs it, with its version.
+        runtime: Name and version of what runs it.
 
     Raises:
         ImportError: Without the extra `openvino`.
@@ -40,11 +40,11 @@ class OpenVINOFile:
         self.runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}, CPU"
 
     def written(self, key: str) -> str | None:
-        """What the metadata have under a key."""
+        """Returns what the metadata have under a key."""
         return str(self._info.get_rt_info(key).value) if self._info.has_rt_info(key) else None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name."""
+        """Returns the outputs by name."""
         found = self.model(dict(inputs))
         return {output.get_any_name(): found[output] for output in self.model.outputs}
 
@@ -52,14 +52,15 @@ class OpenVINOFile:
 def to_openvino(path: str | Path, folder: str | Path | None = None) -> Path:
     """Writes an ONNX file as OpenVINO's `.xml` and `.bin`, in the precision that it has, with lkd's metadata.
 
-    A file in 8 bits (QDQ) stays one.
+    A file in 8 bits (QDQ) stays in 8 bits.
 
     Args:
         path: The `.onnx`.
-        folder: Where to; default beside it.
+        folder: Folder to write into; default: beside the `.onnx`.
 
     Returns:
-        The `.xml`. There is no card of it: a card is of what was measured, which `export --format=openvino` does.
+        The path of the `.xml`. It has no card, since a card needs measurements, as `export --format=openvino`
+        makes them.
 
     Raises:
         ImportError: Without the extra `openvino`.

@@ -1,7 +1,7 @@
-"""Distillation losses: pure functions first, thin terms that say where to tap second.
+"""Distillation losses: pure functions, and thin terms that say which layers they compare.
 
 All are computed in float32 at least, take the student first, and let no gradient flow into the teacher.
-A term weighs the soft loss only; mixing with the student's own loss is the business of what attaches it.
+A term weights the soft loss only; whatever attaches it adds the student's own loss.
 """
 
 from lkd.losses.box_masks import box_masks

@@ -18,7 +18,7 @@ class AdaptedTerm(PairwiseTerm):
     """
 
     bias: bool = True
-    """Whether adapters have a bias, which some losses would not see."""
+    """Whether adapters have a bias, which some losses would ignore."""
 
     def __init__(
         self,
@@ -31,11 +31,11 @@ class AdaptedTerm(PairwiseTerm):
         self.seed = seed
 
     def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList | None:
-        """Build 1x1 convolutions (maps) or linear layers (vectors, tokens) where the widths differ."""
+        """Builds 1x1 convolutions (maps) or linear layers (vectors, tokens) where the widths differ."""
         return match_channels(student, teacher, bias=self.bias, seed=self.seed)
 
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the mean of `loss` over the layers, the student's through the adapter."""
+        """Computes the mean of `loss` over the layers, the student's through the adapter."""
         return super().forward(adapt(student, adapter), teacher, labels)

@@ -8,7 +8,7 @@ from lkd.losses.layers import conv2d, linear
 
 
 def channels(features: Tensor) -> int:
-    """Return the number of channels: dimension 1 of `(B, C)` and `(B, C, H, W)`, the last of `(B, N, C)`.
+    """Returns the number of channels: dimension 1 of `(B, C)` and `(B, C, H, W)`, the last of `(B, N, C)`.
 
     Args:
         features: Vectors, maps or tokens.
@@ -30,20 +30,20 @@ def channels(features: Tensor) -> int:
 def match_channels(
     student: Tapped, teacher: Tapped, bias: bool = True, seed: int = 0
 ) -> nn.ModuleList | None:
-    """Build the maps that a feature loss needs where the widths of student and teacher differ.
+    """Builds the maps that a feature loss needs where the widths of student and teacher differ.
 
-    The initial weights come from `seed` alone: the global random state is neither read nor moved, so that
+    The initial weights come from `seed` alone: the global random state is neither read nor changed, so that
     adding a term leaves the rest of a run as it was.
 
     Args:
-        student: Example features, one tensor or one a layer.
+        student: Example features, one tensor or one for each layer.
         teacher: The teacher's example features, as many layers.
         bias: Whether the maps have a bias.
         seed: Seed of the initial weights.
 
     Returns:
-        One module a layer, in float32 on the student's device (a 1x1 convolution for maps, a linear layer
-        for vectors and tokens, the identity where the widths agree), or None where all widths agree.
+        One module for each layer, in float32 on the student's device (a 1x1 convolution for maps, a linear
+        layer for vectors and tokens, the identity where the widths agree), or None where all widths agree.
 
     Raises:
         ValueError: If the layers do not pair up.
@@ -65,10 +65,10 @@ def match_channels(
 
 
 def adapt(student: Tapped, adapter: nn.Module | None) -> Tapped:
-    """Apply what `match_channels` built, layer by layer.
+    """Applies what `match_channels` built, layer by layer.
 
     Args:
-        student: The student's features, one tensor or one a layer.
+        student: The student's features, one tensor or one for each layer.
         adapter: The module list, a single module for a single layer, or None for no change.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which cells of a feature map belong to boxes, and how much each counts."""
+"""The cells of a feature map that belong to boxes, and the weight of each."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,11 @@ from torch import Tensor
 def box_masks(
     boxes: Sequence[Tensor], size: tuple[int, int], stride: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Compute the weights of foreground and background cells of a feature map.
+    """Computes the weights of foreground and background cells of a feature map.
 
-    A cell that a box touches weighs 1 over the number of cells that the box touches, so that boxes count alike,
-    and where several touch it, the smallest one's weight. A background cell weighs 1 over their number.
+    A cell that a box touches weighs 1 over the number of cells that the box touches, so that boxes count
+    alike. Where several boxes touch a cell, the smallest box decides. A background cell weighs 1 over their
+    number.
 
     Yang et al., CVPR 2022, arXiv:2111.11837, Section 3.1 (binary mask M and scale mask S). The authors' code
     gives boxes another row and column, and takes x for rows; this does neither.

@@ -1,4 +1,4 @@
-"""From raw detector outputs to boxes in pixels."""
+"""Boxes in pixels from raw detector outputs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ from lkd.losses.inputs import full_precision
 
 
 def decode_boxes(outputs: Mapping[str, Any]) -> Tensor:
-    """Turn distances, or distributions over them, into corner coordinates.
+    """Turns distances, or distributions over them, into corner coordinates.
 
-    Each anchor predicts how far the left, top, right and bottom sides lie from its cell centre, in units of
+    Each anchor predicts how far the left, top, right and bottom sides lie from its cell center, in units of
     its stride. With `reg_max > 1` a distance is the expectation of the softmax over the bins 0 to
     `reg_max - 1` (Li et al.: Generalized Focal Loss, NeurIPS 2020, arXiv:2006.04388); with `reg_max == 1` it
     is the value itself and may be negative, so that a box may come out inverted.
@@ -44,7 +44,7 @@ def decode_boxes(outputs: Mapping[str, Any]) -> Tensor:
 
 
 def box_bins(outputs: Mapping[str, Any]) -> Tensor:
-    """Return the box logits as `(B, 4, reg_max, A)`, at least float32.
+    """Returns the box logits as `(B, 4, reg_max, A)`, at least float32.
 
     Args:
         outputs: Raw outputs with `boxes (B, 4 reg_max, A)`, `anchors (A, 2)` and `strides (A,)`.
@@ -70,7 +70,7 @@ def box_bins(outputs: Mapping[str, Any]) -> Tensor:
 
 
 def require(outputs: Mapping[str, Any], *keys: str) -> None:
-    """Raise ValueError if `outputs` is no dict of raw outputs with these entries.
+    """Raises ValueError if `outputs` is no dict of raw outputs with these entries.
 
     Example:
         >>> require({"scores": 0}, "scores", "boxes")

@@ -7,11 +7,11 @@ from lkd.losses.scores import prepare_classes
 
 
 def consistency_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute `‖softmax(student) - softmax(teacher)‖²`, summed over the classes, mean over the batch.
+    """Computes `‖softmax(student) - softmax(teacher)‖²`, summed over the classes, mean over the batch.
 
-    Bounded by 2, so that a teacher that is wrong early does no great harm. Tarvainen and Valpola: Mean teachers are
-    better role models, NeurIPS 2017, arXiv:1703.01780, Section 2. The authors' code divides by the number of classes:
-    their weight of 100 with ten classes is 10 here.
+    Bounded by 2, so that a teacher that is wrong early does no great harm. Tarvainen and Valpola: Mean
+    teachers are better role models, NeurIPS 2017, arXiv:1703.01780, Section 2. The authors' code divides by
+    the number of classes: their weight of 100 with ten classes is 10 here.
 
     Args:
         student: Logits `(B, C)`, at least two classes.
@@ -49,5 +49,5 @@ class Consistency(PairwiseTerm):
     of_softmax = True
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `consistency_loss` of one layer."""
+        """Computes `consistency_loss` of one layer."""
         return consistency_loss(student, teacher)

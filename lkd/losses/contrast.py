@@ -10,19 +10,19 @@ from lkd.losses.unit import require_directions, unit
 
 
 def nce_loss(positive: Tensor, negative: Tensor, log_noise: Tensor, counts: Tensor | None = None) -> Tensor:
-    """Compute `-log h(pos) - sum_k log(1 - h(neg_k))`, mean over the batch, with the critic of CRD.
+    """Computes `-log h(pos) - sum_k log(1 - h(neg_k))`, mean over the batch, with the critic of CRD.
 
-    `h(e^s) = e^s / (e^s + N z)`, N the number of negatives and z the score that noise has on average. With `z = 1/M`, M
-    the size of the data set, it is the paper's critic; the authors' code divides e^s by a constant Z, which it sets
-    to M times the mean score of the first batch, so that M cancels: then z is that mean.
+    `h(e^s) = e^s / (e^s + N z)`, N the number of negatives and z the score that noise has on average. With `z
+    = 1/M`, M the size of the data set, it is the paper's critic; the authors' code divides e^s by a constant
+    Z, which it sets to M times the mean score of the first batch, so that M cancels: then z is that mean.
 
     Tian et al.: Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699, Equations 18 and 19.
 
     Args:
-        positive: s of the pairs of one sample, `(B,)`, the product of embeddings over the temperature.
-        negative: s of the pairs of different samples, `(B, K)`.
+        positive: Scores s of the pairs of one sample, `(B,)`, the product of embeddings over the temperature.
+        negative: Scores s of the pairs of different samples, `(B, K)`.
         log_noise: log z, a scalar.
-        counts: How often each negative counts, `(B, K)`, such as 0 for one to leave out. N is its sum over
+        counts: How often each negative counts, `(B, K)`, such as 0 to leave one out. N is its sum over
             the row. Default: each once.
 
     Returns:
@@ -46,7 +46,12 @@ def nce_loss(positive: Tensor, negative: Tensor, log_noise: Tensor, counts: Tens
 
 
 def log_mean_score(positive: Tensor, negative: Tensor, counts: Tensor) -> Tensor:
-    """Compute `log mean e^s` over positive `(B,)` and counted negative `(B, K)` pairs, a scalar.
+    """Computes `log mean e^s` over positive `(B,)` and counted negative `(B, K)` pairs, a scalar.
+
+    Args:
+        positive: Scores s of pairs of one sample.
+        negative: Scores s of pairs of different samples.
+        counts: How often each negative counts, `(B, K)`.
 
     Example:
         >>> log_mean_score(torch.zeros(1), torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 1.0]]))
@@ -61,9 +66,9 @@ class Embeddings(nn.Module):
 
     Args:
         student: Number of features of a sample of the student.
-        teacher: The same of the teacher.
+        teacher: Number of features of a sample of the teacher.
         dim: Numbers in an embedding.
-        generator: Draws the initial weights.
+        generator: Random generator of the initial weights.
 
     Example:
         >>> embed = Embeddings(4, 6, 8, torch.Generator().manual_seed(0))
@@ -77,7 +82,7 @@ class Embeddings(nn.Module):
         self.teacher = linear(teacher, dim, generator)
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed features `(B, ...)`, flattened from dimension 1, as unit vectors `(B, dim)` in float32."""
+        """Embeds features `(B, ...)`, flattened from dimension 1, as unit vectors `(B, dim)` in float32."""
         for features in (student, teacher):
             require_directions(features.flatten(1))
         dtype = self.student.weight.dtype

@@ -13,14 +13,14 @@ from lkd.losses.unit import cosines
 
 
 def cc_loss(student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2) -> Tensor:
-    """Compute the mean squared difference of the correlation matrices of a batch, over its B x B entries.
+    """Computes the mean squared difference of the correlation matrices of a batch, over its B x B entries.
 
-    The correlation of two samples is the Gaussian kernel `exp(-gamma ‖x - y‖²)` of their features of length 1,
-    as its Taylor polynomial in `c = x . y`: `exp(-2 gamma) sum_{p=0..order} (2 gamma)^p / p! c^p`. Scaling or rotating
-    an embedding does not matter.
+    The correlation of two samples is the Gaussian kernel `exp(-gamma ‖x - y‖²)` of their features of length
+    1, as its Taylor polynomial in `c = x . y`: `exp(-2 gamma) sum_{p=0..order} (2 gamma)^p / p! c^p`. Scaling
+    or rotating an embedding does not matter.
 
-    The paper puts a linear layer of one width behind both embeddings, which this loss does not need. What
-    RepDistiller calls CC, products of the differences of adjacent samples, is another loss.
+    The paper puts a linear layer of one width behind both embeddings, which this loss does not need. The CC
+    of RepDistiller, products of the differences of adjacent samples, is another loss.
 
     Peng et al.: Correlation Congruence for Knowledge Distillation, ICCV 2019, arXiv:1904.01802, Section 3.3
     (Taylor form of the Gaussian RBF) and the loss `‖psi(F_T) - psi(F_S)‖² / n²` of Section 3.2.
@@ -35,7 +35,8 @@ def cc_loss(student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the batch sizes differ, a sample is one number, gamma is not above 0 or order is below 1.
+        ValueError: If the batch sizes differ, a sample is one number, gamma is not above 0 or order is below
+            1.
 
     Example:
         >>> import torch
@@ -82,7 +83,7 @@ class CorrelationCongruence(PairwiseTerm):
         self.order = order
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `cc_loss` of one layer."""
+        """Computes `cc_loss` of one layer."""
         return cc_loss(student, teacher, self.gamma, self.order)
 
 

@@ -11,29 +11,32 @@ from lkd.losses.unit import gram, unit
 
 
 class CRD(Term):
-    """Contrastive representation distillation: one sample's embeddings agree, those of different classes do not.
+    """Contrastive representation distillation: embeddings of one sample agree, those of others do not.
 
-    The sum of `nce_loss` in both directions. A memory holds an embedding of every sample from both networks, each
-    a running average. A sample's embedding by the student is compared with the memory of the teacher, at its own
-    place (positive) and at those of samples of other classes (negatives), and the other way round.
+    The sum of `nce_loss` in both directions. A memory holds an embedding of every sample from both networks,
+    each a running average. A sample's embedding by the student is compared with the memory of the teacher, at
+    its own place (positive) and at those of samples of other classes (negatives), and the other way round.
 
     **It needs to know which sample is which.** `labels` is `(B, 2)`: the class and the index of every sample,
     from 0 to num_data - 1. A data set gives it as a third entry of its item, next to image and label,
     `torch.tensor([label, index])`, with `label_key=2` in `Distillation` and a `training_step` that ignores
-    the third entry: lkd's image sets with `numbered=True`, and its classifiers. Where the data has no indices, take `QueueCRD`.
+    the third entry. lkd's image sets with `numbered=True` and its classifiers do so. For data without indices
+    use `QueueCRD`.
 
-    As in the authors' code, the positive is the memory's and so an epoch old. What differs: classes become known
-    when their sample is first seen, so until then a negative may be of the same class; and scores come from one
-    product with the whole memory, of which the negatives are then picked. Under DDP all ranks hold rank 0's memory.
+    As in the authors' code, the positive is the memory's and so an epoch old. Two things differ. Classes
+    become known when their sample is first seen, so until then a negative may be of the same class. Scores
+    come from one product with the whole memory, from which the negatives are then picked. Under DDP all ranks
+    hold rank 0's memory.
 
-    Tian, Krishnan and Isola: Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699, Section 3.2
-    (Equations 18 and 19); defaults of the authors' CIFAR-100 recipe.
+    Tian, Krishnan and Isola: Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699, Section
+    3.2 (Equations 18 and 19); defaults of the authors' CIFAR-100 recipe.
 
     Args:
         num_data: Number of samples in the data set, M.
-        negatives: Negatives drawn for a sample, N: without replacement where the memory has enough of them.
+        negatives: Number of negatives N drawn for a sample: without replacement if the memory has enough of
+            them.
         dim: Numbers in an embedding.
-        temperature: Scores are products of embeddings over it, above 0.
+        temperature: Temperature that products of embeddings are divided by, above 0.
         momentum: Share of the old embedding when the memory takes a new one, in [0, 1).
         weight: Factor of the loss. The authors have 0.8.
         student_layer: Layer whose output is the student's embedding `(B, ...)`, flattened from dimension 1.
@@ -75,7 +78,7 @@ class CRD(Term):
         self.seed = seed
 
     def adapter(self, student: Tensor, teacher: Tensor) -> "SampleMemory":
-        """Build the embeddings and the memory."""
+        """Builds the embeddings and the memory."""
         memory = SampleMemory(
             student[0].numel(), teacher[0].numel(), self.num_data, self.dim, self.momentum, self.seed
         )
@@ -88,7 +91,7 @@ class CRD(Term):
         labels: Tensor | None = None,
         adapter: nn.Module | None = None,
     ) -> Tensor:
-        """Compute the loss of a batch and put it into the memory."""
+        """Computes the loss of a batch and puts it into the memory."""
         if not isinstance(adapter, SampleMemory):
             raise ValueError("CRD keeps a memory: pass what the term's adapter() returned")
         classes, places = _classes_and_places(labels, len(student), self.num_data)
@@ -100,7 +103,7 @@ class SampleMemory(nn.Module):
 
     Args:
         student: Number of features of a sample of the student.
-        teacher: The same of the teacher.
+        teacher: Number of features of a sample of the teacher.
         num_data: Number of samples.
         dim: Numbers in an embedding.
         momentum: Share of the old embedding in an update.
@@ -125,7 +128,7 @@ class SampleMemory(nn.Module):
             start = torch.rand(num_data, dim, generator=generator) * 2 - 1
             self.register_buffer(name, start * (3 / dim) ** 0.5)  # length about 1
         self.register_buffer("classes", torch.full((num_data,), -1))
-        self.register_buffer("log_noise", torch.zeros(2))  # one a direction
+        self.register_buffer("log_noise", torch.zeros(2))  # one for each direction
         self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool))
 
     def forward(
@@ -137,7 +140,7 @@ class SampleMemory(nn.Module):
         negatives: int,
         temperature: float,
     ) -> Tensor:
-        """Compute the loss in both directions; where gradients are recorded, remember the batch too."""
+        """Computes the loss in both directions; where gradients are recorded, remembers the batch too."""
         ours, theirs = self.embed(student, teacher)
         known = self.classes.clone()
         known[places] = classes
@@ -151,7 +154,7 @@ class SampleMemory(nn.Module):
             if not self.calibrated:
                 noise[direction] = log_mean_score(positive, negative, torch.ones_like(negative)).detach()
             total = total + nce_loss(positive, negative, noise[direction])
-        if torch.is_grad_enabled():  # the rehearsal before training must leave no trace
+        if torch.is_grad_enabled():  # a rehearsal before training must leave no trace
             self._remember(ours.detach(), theirs.detach(), classes, places)
             self.log_noise.copy_(noise)
             self.calibrated.fill_(True)
@@ -167,7 +170,7 @@ class SampleMemory(nn.Module):
 
 @torch.no_grad()
 def _draw(known: Tensor, classes: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
-    """Draw places `(B, negatives)` of other classes, uniformly, from the classes `known (M,)` of all places."""
+    """Draws places `(B, negatives)` of other classes, uniformly, by the classes `known (M,)` of places."""
     others = (known != classes[:, None]).float()
     available = others.sum(1).min()
     if not available:

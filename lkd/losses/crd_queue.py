@@ -12,22 +12,23 @@ from lkd.losses.unit import gram
 class QueueCRD(Term):
     """The objective of CRD, with the last samples seen as negatives instead of a memory of the data set.
 
-    The sum of `nce_loss` in both directions: a sample's embedding by the student against its own by the teacher
-    (positive), and against the teacher's of all samples of other classes in the batch and in a first-in-first-out queue
-    (negatives), and the other way round. It needs the classes and no index of a sample, so it serves any
-    data, each client's own too.
+    The sum of `nce_loss` in both directions: a sample's embedding by the student against its own by the
+    teacher (positive), and against the teacher's of all samples of other classes in the batch and in a
+    first-in-first-out queue (negatives), and the other way round. It needs the classes but no index of a
+    sample, so it works on any data, also on each client's own.
 
     **This is not the authors' algorithm** (`CRD` is): the queue is that of MoCo (He et al., CVPR 2020). The
-    positive is the sample's present embedding and not an epoch old one, so there is no momentum; the negatives are
-    all there are, not K draws; and the first steps have few. Under DDP all ranks hold rank 0's queue.
+    positive is the sample's present embedding and not an epoch old one, so there is no momentum; the
+    negatives are all there are, not K draws; and the first steps have few. Under DDP all ranks hold rank 0's
+    queue.
 
-    Tian, Krishnan and Isola: Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699, Equations 18
-    and 19.
+    Tian, Krishnan and Isola: Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699, Equations
+    18 and 19.
 
     Args:
         queue: Number of samples that the queue holds.
         dim: Numbers in an embedding.
-        temperature: Scores are products of embeddings over it, above 0.
+        temperature: Temperature that products of embeddings are divided by, above 0.
         weight: Factor of the loss. CRD's authors have 0.8.
         student_layer: Layer whose output is the student's embedding `(B, ...)`, flattened from dimension 1.
         teacher_layer: Its counterpart in the teacher, of any width.
@@ -62,7 +63,7 @@ class QueueCRD(Term):
         self.seed = seed
 
     def adapter(self, student: Tensor, teacher: Tensor) -> "SampleQueue":
-        """Build the embeddings and the queue."""
+        """Builds the embeddings and the queue."""
         queue = SampleQueue(student[0].numel(), teacher[0].numel(), self.queue, self.dim, self.seed)
         return queue.to(student.device)
 
@@ -73,7 +74,7 @@ class QueueCRD(Term):
         labels: Tensor | None = None,
         adapter: nn.Module | None = None,
     ) -> Tensor:
-        """Compute the loss of a batch and put it into the queue."""
+        """Computes the loss of a batch and puts it into the queue."""
         if not isinstance(adapter, SampleQueue):
             raise ValueError("QueueCRD keeps a queue: pass what the term's adapter() returned")
         if labels is None or labels.shape != (len(student),) or labels.is_floating_point():
@@ -90,7 +91,7 @@ class SampleQueue(nn.Module):
 
     Args:
         student: Number of features of a sample of the student.
-        teacher: The same of the teacher.
+        teacher: Number of features of a sample of the teacher.
         size: Number of samples in the queue.
         dim: Numbers in an embedding.
         seed: Seed of the initial weights.
@@ -110,11 +111,11 @@ class SampleQueue(nn.Module):
         self.register_buffer("teacher", torch.zeros(size, dim))
         self.register_buffer("classes", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("log_noise", torch.zeros(2))  # one a direction
+        self.register_buffer("log_noise", torch.zeros(2))  # one for each direction
         self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool))
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """Compute the loss in both directions; where gradients are recorded, enqueue the batch too."""
+        """Computes the loss in both directions; where gradients are recorded, enqueues the batch too."""
         ours, theirs = self.embed(student, teacher)
         filled = torch.arange(len(self.classes), device=labels.device) < self.seen
         classes = torch.cat([self.classes, labels])
@@ -129,7 +130,7 @@ class SampleQueue(nn.Module):
             if not self.calibrated:
                 noise[direction] = log_mean_score(positive, scores, counts).detach()
             total = total + nce_loss(positive, scores, noise[direction], counts)
-        if torch.is_grad_enabled():  # the rehearsal before training must leave no trace
+        if torch.is_grad_enabled():  # a rehearsal before training must leave no trace
             self._enqueue(ours.detach(), theirs.detach(), labels)
             self.log_noise.copy_(noise)
             self.calibrated.logical_or_(counts.any())  # without a negative there is no noise level yet

@@ -1,4 +1,4 @@
-"""Cross-head predictions: a student's maps go on through the rest of a teacher's head."""
+"""Cross-head predictions: a student's maps continue through the rest of a teacher's head."""
 
 import math
 from collections.abc import Callable
@@ -17,10 +17,11 @@ CONSTANT = 1e-6
 
 
 def align_statistics(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute `(s - mean(s)) / std(s) * std(t) + mean(t)`, channel by channel, over the batch and the positions.
+    """Computes `(s - mean(s)) / std(s) * std(t) + mean(t)`, by channel, over batch and positions.
 
-    The student's maps get the teacher's statistics of this batch, so that its head sees inputs as it knows them. A
-    constant channel becomes the teacher's mean, without gradient (the authors' code divides by `std(s) + 1e-6`).
+    The student's maps get the teacher's statistics of this batch, so that its head sees inputs of the usual
+    kind. A constant channel becomes the teacher's mean, without gradient (the authors' code divides by
+    `std(s) + 1e-6`).
 
     Args:
         student: Maps `(B, C, H, W)`.
@@ -45,7 +46,8 @@ def align_statistics(student: Tensor, teacher: Tensor) -> Tensor:
     student, teacher = same_width(student, teacher)
     ours, theirs = (x.transpose(0, 1).flatten(1) for x in (student, teacher))  # (C, n) with n = B H W
     mean = theirs.mean(1, keepdim=True)
-    # deviation is length / sqrt(n), or sqrt(n - 1): with the same n on both sides it is the ratio of the lengths
+    # deviation is length / sqrt(n), or sqrt(n - 1): with the same n on both sides it is the ratio of the
+    # lengths
     length = torch.linalg.vector_norm(theirs - mean, dim=1, keepdim=True)
     pattern = unit(ours - ours.mean(1, keepdim=True), shortest=CONSTANT * math.sqrt(max(ours.shape[1], 1)))
     aligned = pattern * length + mean
@@ -53,15 +55,16 @@ def align_statistics(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def cross_predictions(student: Tensor, teacher: Tensor, rest: Rest) -> tuple[Tensor, Tensor]:
-    """Run the rest of the teacher's head on the student's aligned maps, and on the teacher's own.
+    """Runs the rest of the teacher's head on the student's aligned maps, and on the teacher's own.
 
     Args:
         student: Maps `(B, C, H, W)`.
         teacher: The teacher's maps at the place where the rest begins.
-        rest: What the teacher does with its maps from there on: gives `(B, C', ...)`. It must not work in place.
+        rest: Rest of the teacher from its maps on, which gives `(B, C', ...)`. It must not work in place.
 
     Returns:
-        Cross-head predictions `(B, C', A)` over A positions, and the teacher's predictions, which have no graph.
+        Cross-head predictions `(B, C', A)` over A positions, and the teacher's predictions, which have no
+        graph.
 
     Raises:
         TypeError: If the rest gives no tensor.
@@ -72,7 +75,7 @@ def cross_predictions(student: Tensor, teacher: Tensor, rest: Rest) -> tuple[Ten
         >>> cross_predictions(maps, 3 * maps + 5, lambda x: 2 * x)
         (tensor([[[10., 16., 22.]]]), tensor([[[10., 16., 22.]]]))
     """
-    aligned = align_statistics(student, teacher).to(teacher.dtype)  # what the rest is used to
+    aligned = align_statistics(student, teacher).to(teacher.dtype)  # the type that the rest expects
     with torch.no_grad():
         target = rest(teacher.detach())
     predictions = (rest(aligned), target)

@@ -1,4 +1,4 @@
-"""CrossKD: what the teacher's head makes of the student's features is drawn to what it makes of its own."""
+"""CrossKD: the teacher's predictions from the student's features are compared with its own."""
 
 from collections.abc import Sequence
 
@@ -14,36 +14,41 @@ from lkd.losses.term import Term
 
 
 class CrossKD(Term):
-    """Cross-head distillation of a detector: `cls QFL + ld T² KL` between cross-head and teacher's predictions.
+    """Cross-head distillation of a detector: `cls QFL + ld T² KL` of cross-head and teacher's predictions.
 
-    The student's maps after some layer of its head, brought to the teacher's width by a 1x1 convolution where widths
-    differ and to its statistics by `align_statistics`, run through what follows in the teacher's head. What comes out is
-    drawn to the teacher's predictions, while the student's own predictions learn from labels alone: the two never pull
-    at the same outputs. Gradients flow through the teacher's frozen layers into the student's maps, and its own
-    later layers get none of them.
+    The student's maps after some layer of its head run through the layers that follow in the teacher's head.
+    Before that, a 1x1 convolution brings them to the teacher's width where widths differ, and
+    `align_statistics` to its statistics. The result is compared with the teacher's predictions, while the
+    student's own predictions learn from labels alone: the two losses never act on the same outputs. Gradients
+    flow through the teacher's frozen layers into the student's maps, and the student's later layers get none
+    of them.
 
-    Over all positions of all levels together, the losses are `dense_class_loss` (quality focal loss with exponent 1)
-    and `localization_loss` (KL over the bins, mean over the four sides, weighted by the teacher's score q), each
-    divided by the sum of q, at least 1. The classes are the teacher's: the student's may be others.
+    Over all positions of all levels together, the losses are `dense_class_loss` (quality focal loss with
+    exponent 1) and `localization_loss` (KL over the bins, mean over the four sides, weighted by the teacher's
+    score q), each divided by the sum of q, at least 1. The classes are the teacher's: the student's may be
+    others.
 
-    Wang et al.: CrossKD: Cross-Head Knowledge Distillation for Object Detection, CVPR 2024, arXiv:2306.11369. Weights and
-    T are those of the authors' first code for GFL (later: 3 for the KL, and a GIoU loss). There the maps are those of the
-    third of four convolutions, before its activation, and the classes' sum is divided by the number of positives of the
-    student's label assignment, for which the sum of q stands here: it needs no labels. The convolution for other
-    widths is what they advise users to add, no part of the paper.
+    Wang et al.: CrossKD: Cross-Head Knowledge Distillation for Object Detection, CVPR 2024, arXiv:2306.11369.
+    Weights and T are those of the authors' first code for GFL (later: 3 for the KL, and a GIoU loss). Their
+    maps are those of the third of four convolutions, before its activation. Their sum over classes is divided
+    by the number of positives of the student's label assignment, which the sum of q replaces here, as it
+    needs no labels. The convolution for other widths is what they advise users to add, and not part of the
+    paper.
 
-    A YOLO head of Ultralytics has branches `cv3` (classes) and `cv2` (boxes) with two blocks and a convolution for each
-    level: `"...cv3.0.0"` is the first block of the first level, and what follows are a block and the convolution.
+    A YOLO head of Ultralytics has branches `cv3` (classes) and `cv2` (boxes) with two blocks and a
+    convolution for each level: `"...cv3.0.0"` is the first block of the first level, and what follows are a
+    block and the convolution.
 
     Args:
-        student_scores: Layers of the student's class branches, one a level, which give maps `(B, C, H, W)`. None may be
-            followed by an activation that works in place, since it overwrites them.
+        student_scores: Layers of the student's class branches, one for each level, which give maps `(B, C, H,
+            W)`. None may be followed by an activation that works in place, since it overwrites them.
         teacher_scores: Their counterparts in the teacher, of the same height and width.
         student_boxes: Layers of the student's box branches, in the order of the levels. Default: no boxes.
         teacher_boxes: Their counterparts.
-        rest: What the teacher goes on with, one part a layer, the class branches' first: `"head.0[2:]"` (the end of an
-            `nn.Sequential`) or the name of a submodule or method. Default: what follows each layer in its `nn.Sequential`.
-            It gives one prediction a position, logits `(B, nc, ...)` and `(B, 4 reg_max, ...)`.
+        rest: How the teacher continues, one part for each layer, the class branches' first: `"head.0[2:]"`
+            (the end of an `nn.Sequential`) or the name of a submodule or method. Default: what follows each
+            layer in its `nn.Sequential`. It gives one prediction for each position, logits `(B, nc, ...)` and
+            `(B, 4 reg_max, ...)`.
         cls: Weight of the classes.
         ld: Weight of the box distributions; 0 for heads without bins.
         temperature: T of the box distributions, above 0.
@@ -62,7 +67,7 @@ class CrossKD(Term):
         True
     """
 
-    relates_samples = True  # by the statistics
+    relates_samples = True  # through the statistics
 
     def __init__(
         self,
@@ -102,7 +107,7 @@ class CrossKD(Term):
         self.seed = seed
 
     def adapter(self, student: list[Tensor], teacher: list[Tensor]) -> nn.ModuleList | None:
-        """Build 1x1 convolutions where the widths differ, without the bias that the alignment would take away."""
+        """Builds 1x1 convolutions where widths differ, without a bias, which the alignment would remove."""
         return match_channels(student, teacher, bias=False, seed=self.seed)
 
     def forward(
@@ -113,7 +118,7 @@ class CrossKD(Term):
         adapter: nn.Module | None = None,
         rest: Sequence[Rest] = (),
     ) -> Tensor:
-        """Compute the weighted sum of both parts; `rest` has what `self.rest` names, as functions."""
+        """Computes the weighted sum of both parts; `rest` has what `self.rest` names, as functions."""
         ours = levels(adapt(student, adapter))
         if not len(ours) == len(teacher) == len(rest) == len(self.rest):
             raise ValueError(
@@ -142,7 +147,7 @@ def _names(layers: str | list[str] | None) -> list[str]:
 
 
 def _following(layer: str) -> str:
-    """The address of what comes after a layer in its `nn.Sequential`."""
+    """Returns the address of what follows a layer in its `nn.Sequential`."""
     owner, _, position = layer.rpartition(".")
     if not position.isdecimal():
         raise ValueError(
@@ -153,6 +158,9 @@ def _following(layer: str) -> str:
 
 
 def _on_a_grid(boxes: Tensor) -> dict[str, Tensor]:
-    """Raw outputs' boxes; distributions are compared bin by bin, wherever the anchors lie."""
+    """Returns raw outputs with these boxes.
+
+    Distributions are compared bin by bin, wherever the anchors lie.
+    """
     anchors = boxes.new_zeros(boxes.shape[2], 2)
     return {"boxes": boxes, "anchors": anchors, "strides": anchors[:, 0]}

@@ -22,10 +22,10 @@ Raw = Mapping[str, Any]
 
 
 def dense_class_loss(student: Raw, teacher: Raw) -> Tensor:
-    """Compute the cross-entropy of sigmoids with soft targets, weighted by their distance.
+    """Computes the cross-entropy of sigmoids with soft targets, weighted by their distance.
 
-    `sum |p - t| BCE(p, t) / max(sum q, 1)` with p, t the sigmoids of both, summed over classes and anchors, and
-    q the teacher's highest score of an anchor. All anchors count: where the teacher sees nothing, the
+    `sum |p - t| BCE(p, t) / max(sum q, 1)` with p, t the sigmoids of both, summed over classes and anchors,
+    and q the teacher's highest score of an anchor. All anchors count: where the teacher sees nothing, the
     student learns to see nothing. A softmax over classes would be constant, and its KL 0, for one class.
 
     It is the quality focal loss with exponent 1 (Li et al.: Generalized Focal Loss, NeurIPS 2020,
@@ -33,7 +33,7 @@ def dense_class_loss(student: Raw, teacher: Raw) -> Tensor:
 
     Args:
         student: Raw outputs with class logits `scores (B, nc, A)`.
-        teacher: The same of the teacher; no gradient flows into them.
+        teacher: Raw outputs of the teacher; no gradient flows into them.
 
     Returns:
         The loss, a scalar of at least float32.
@@ -55,14 +55,14 @@ def dense_class_loss(student: Raw, teacher: Raw) -> Tensor:
 
 
 def localization_loss(student: Raw, teacher: Raw, temperature: float = 2.0) -> Tensor:
-    """Compute `T² KL` between the distributions of each box side, mean over the four sides, weighted by q.
+    """Computes `T² KL` between the distributions of each box side, mean over the four sides, weighted by q.
 
     Zheng et al.: Localization Distillation for Dense Object Detection, CVPR 2022, arXiv:2102.12252, summed
     over the bins and with T².
 
     Args:
         student: Raw outputs with `scores (B, nc, A)` and `boxes (B, 4 reg_max, A)`.
-        teacher: The same of the teacher; no gradient flows into them.
+        teacher: Raw outputs of the teacher; no gradient flows into them.
         temperature: T, above 0.
 
     Returns:
@@ -92,15 +92,15 @@ def localization_loss(student: Raw, teacher: Raw, temperature: float = 2.0) -> T
 
 
 def dense_box_loss(student: Raw, teacher: Raw, threshold: float = 0.05) -> Tensor:
-    """Compute the complete-IoU loss of the decoded boxes, weighted by q, where q is above `threshold`.
+    """Computes the complete-IoU loss of the decoded boxes, weighted by q, where q is above `threshold`.
 
     Zheng et al.: Distance-IoU Loss, AAAI 2020, arXiv:1911.08287, Section "Complete IoU Loss". It needs no
     equal reg_max, so heads may differ. Sides below 1 pixel, inverted ones included, count as 1 pixel.
 
     Args:
         student: Raw outputs with `scores`, `boxes`, `anchors` and `strides`.
-        teacher: The same of the teacher; no gradient flows into them.
-        threshold: Confidence in [0, 1] from which on a teacher's box is followed.
+        teacher: Raw outputs of the teacher; no gradient flows into them.
+        threshold: Confidence in [0, 1] above which a teacher's box is followed.
 
     Returns:
         The loss, a scalar of at least float32; 0 where no box is confident enough.
@@ -131,7 +131,7 @@ class DenseDetection(Term):
     Args:
         temperature: T of the box distributions, above 0.
         cls: Weight of the classes.
-        ld: Weight of the box distributions; 0 for heads without bins or with other numbers of them.
+        ld: Weight of the box distributions; 0 for heads without bins or with different numbers of them.
         iou: Weight of the boxes.
         weight: Factor of the sum.
         student_layer: Where the student's raw outputs are tapped; its own output by default.
@@ -171,7 +171,7 @@ class DenseDetection(Term):
     def forward(
         self, student: Raw, teacher: Raw, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the weighted sum of the parts from the raw outputs of both."""
+        """Computes the weighted sum of the parts from the raw outputs of both."""
         parts = []
         if self.cls:
             parts.append(self.cls * dense_class_loss(student, teacher))
@@ -204,12 +204,12 @@ def _confidence(scores: Tensor) -> Tensor:
 
 
 def _weighted_mean(loss: Tensor, confidence: Tensor) -> Tensor:
-    """Average `(B, A)` by the teacher's confidence; the floor keeps empty scenes from being blown up."""
+    """Averages `(B, A)` by the teacher's confidence; the floor keeps empty scenes from being blown up."""
     return (loss * confidence).sum() / confidence.sum().clamp_min(1.0)
 
 
 def _upright(boxes: Tensor) -> Tensor:
-    """Give sides below 1 pixel, inverted ones included, a length of 1, around the same centre.
+    """Gives sides below 1 pixel, inverted ones included, a length of 1, around the same center.
 
     The IoU is undefined for such boxes, which a head that predicts plain distances can produce. Only the
     value is raised: the gradient passes as if nothing had happened, so that both ends of the side recover.

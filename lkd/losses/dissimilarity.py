@@ -32,7 +32,7 @@ PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def dissimilarity_loss(
     student: Tensor, teacher: Tensor, measure: Measure = "js", temperature: float = 4.0
 ) -> Tensor:
-    """Compute `T² D(softmax(student / T), softmax(teacher / T))`, mean over the batch.
+    """Computes `T² D(softmax(student / T), softmax(teacher / T))`, mean over the batch.
 
     D sums over the classes; with p of the student, q of the teacher, `m = (p + q) / 2`, `C = exp(entropy)`:
 
@@ -41,8 +41,8 @@ def dissimilarity_loss(
     - `"js"`: `KL(p ‖ m) / 2 + KL(q ‖ m) / 2`;
     - `"triangular"`: `1 - sum 2 p q / (p + q)`;
     - `"sed"`: the structural entropic distance `C(m) / sqrt(C(p) C(q)) - 1`, which is `exp(JS) - 1`;
-    - `"msed"`: `(C(mean) / prod C(p_i)^(1/n) - 1) / (n - 1)` over the student and all teachers, n in all; with
-      one teacher it is `"sed"`.
+    - `"msed"`: `(C(mean) / prod C(p_i)^(1/n) - 1) / (n - 1)` over the student and all teachers, n in all;
+      with one teacher it is `"sed"`.
 
     All but the first are 0 for equal logits. Where two distributions hardly overlap, the last four level off
     and teach little, while the first two grow without end.
@@ -54,7 +54,8 @@ def dissimilarity_loss(
 
     Args:
         student: Logits `(B, C)`, at least two classes.
-        teacher: Logits `(B, C)`, or for `"msed"` of several teachers `(B, K, C)`; no gradient flows into them.
+        teacher: Logits `(B, C)`, or for `"msed"` of several teachers `(B, K, C)`; no gradient flows into
+            them.
         measure: One of the above. Default `"js"`.
         temperature: T, above 0.
 
@@ -62,7 +63,8 @@ def dissimilarity_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the measure is not known, the shapes do not match, there is one class only, or the temperature is not above 0.
+        ValueError: If the measure is not known, the shapes do not match, there is one class only, or the
+            temperature is not above 0.
 
     Example:
         >>> import torch
@@ -119,7 +121,7 @@ class Dissimilarity(PairwiseTerm):
         self.temperature = temperature
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `dissimilarity_loss` of one layer."""
+        """Computes `dissimilarity_loss` of one layer."""
         return dissimilarity_loss(student, teacher, self.measure, self.temperature)
 
 

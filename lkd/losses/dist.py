@@ -12,19 +12,19 @@ EPS = 1e-8
 def dist_loss(
     student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float = 1.0, gamma: float = 1.0
 ) -> Tensor:
-    """Compute `T² (beta (1 - mean_rows rho(p_S, p_T)) + gamma (1 - mean_columns rho(p_S, p_T)))`.
+    """Computes `T² (beta (1 - mean_rows rho(p_S, p_T)) + gamma (1 - mean_columns rho(p_S, p_T)))`.
 
-    `p = softmax(z / T)` `(B, C)` and rho is Pearson's correlation: of the rows (inter-class, one a sample,
-    averaged over the batch) and of the columns (intra-class, one a class, averaged over the classes). It is 0
-    for probabilities that are equal up to a scale and a shift.
+    `p = softmax(z / T)` `(B, C)` and rho is Pearson's correlation: of the rows (inter-class, one for each
+    sample, averaged over the batch) and of the columns (intra-class, one for each class, averaged over the
+    classes). It is 0 for probabilities that are equal up to a scale and a shift.
 
-    rho is `<a, b> / (|a| |b| + 1e-8)` of centred vectors, as in the authors' code: the constant weakens columns
-    of classes that hardly vary in a batch. Such a column, and every column of a batch of one, counts as 1 and
-    teaches nothing. A correlation of two numbers is 1 or -1: rows of two classes teach nothing either, nor do columns
-    of two samples.
+    rho is `<a, b> / (|a| |b| + 1e-8)` of centered vectors, as in the authors' code: the constant weakens
+    columns of classes that hardly vary in a batch. Such a column, and every column of a batch of one, counts
+    as 1 and teaches nothing. A correlation of two numbers is 1 or -1: rows of two classes teach nothing
+    either, nor do columns of two samples.
 
-    Huang et al.: Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536. The factor T²
-    is that of the authors' code.
+    Huang et al.: Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536. The factor
+    T² is that of the authors' code.
 
     Args:
         student: Logits `(B, C)`, at least two classes.
@@ -90,11 +90,11 @@ class DIST(PairwiseTerm):
         self.gamma = gamma
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `dist_loss` of one layer."""
+        """Computes `dist_loss` of one layer."""
         return dist_loss(student, teacher, self.temperature, self.beta, self.gamma)
 
 
 def _correlations(a: Tensor, b: Tensor) -> Tensor:
-    """Return Pearson's correlation of each pair of rows."""
+    """Returns Pearson's correlation of each pair of rows."""
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + EPS)

@@ -14,7 +14,7 @@ LOG_ZERO = -1e30
 
 
 def soft_cross_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Compute `-sum_c q log p`; infinite where p is exactly zero and q is not.
+    """Computes `-sum_c q log p`; infinite where p is exactly zero and q is not.
 
     Example:
         >>> soft_cross_entropy(torch.tensor([0.5, 0.5]).log(), torch.tensor([1.0, 0.0]).log())
@@ -25,7 +25,7 @@ def soft_cross_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Compute `KL(q ‖ p) = sum_c q log(q / p)`; infinite where p is exactly zero and q is not.
+    """Computes `KL(q ‖ p) = sum_c q log(q / p)`; infinite where p is exactly zero and q is not.
 
     Example:
         >>> kl_divergence(torch.tensor([0.5, 0.5]).log(), torch.tensor([1.0, 0.0]).log())
@@ -36,7 +36,7 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def js_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Compute `JS = KL(p ‖ m) / 2 + KL(q ‖ m) / 2` with `m = (p + q) / 2`, between 0 and log 2.
+    """Computes `JS = KL(p ‖ m) / 2 + KL(q ‖ m) / 2` with `m = (p + q) / 2`, between 0 and log 2.
 
     Example:
         >>> js_divergence(torch.tensor([1.0, 0.0]).log(), torch.tensor([0.0, 1.0]).log())
@@ -46,10 +46,10 @@ def js_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def triangular_discrimination(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Compute `TD = 1 - sum_c 2 p q / (p + q)`, between 0 and 1.
+    """Computes `TD = 1 - sum_c 2 p q / (p + q)`, between 0 and 1.
 
-    In the form `sum_c (p - q) / 2 tanh((log p - log q) / 2)`, which is the same, divides by nothing and loses
-    no digits where p and q are close.
+    It is computed in the equal form `sum_c (p - q) / 2 tanh((log p - log q) / 2)`, which divides by nothing
+    and loses no digits where p and q are close.
 
     Example:
         >>> triangular_discrimination(torch.tensor([1.0, 0.0]).log(), torch.tensor([0.5, 0.5]).log())
@@ -60,9 +60,9 @@ def triangular_discrimination(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def structural_entropic_distance(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Compute `SED = C(m) / sqrt(C(p) C(q)) - 1` with `C(p) = exp(H(p))`, between 0 and 1.
+    """Computes `SED = C(m) / sqrt(C(p) C(q)) - 1` with `C(p) = exp(H(p))`, between 0 and 1.
 
-    m is the mean of p and q, and H the entropy in nats. It is exactly `exp(JS) - 1`, and so it is computed.
+    m is the mean of p and q, and H the entropy in nats. It is exactly `exp(JS) - 1`, and is computed as that.
 
     Example:
         >>> structural_entropic_distance(torch.tensor([1.0, 0.0]).log(), torch.tensor([0.0, 1.0]).log())
@@ -72,7 +72,7 @@ def structural_entropic_distance(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def multivariate_sed(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Compute `MSED = (C(m) / prod_i C(p_i)^(1/n) - 1) / (n - 1)` of n distributions, between 0 and 1.
+    """Computes `MSED = (C(m) / prod_i C(p_i)^(1/n) - 1) / (n - 1)` of n distributions, between 0 and 1.
 
     The n distributions are the student's and the K = n - 1 teachers', m is their mean. With one teacher it
     is `structural_entropic_distance`.
@@ -94,7 +94,7 @@ def multivariate_sed(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _generalized_js(logs: list[Tensor]) -> Tensor:
-    """Return `H(m) - mean_i H(p_i)`, as the mean of `KL(p_i ‖ m)`."""
+    """Returns `H(m) - mean_i H(p_i)`, as the mean of `KL(p_i ‖ m)`."""
     stacked = torch.stack([_finite(log) for log in logs])
     mean = stacked.logsumexp(0) - math.log(len(logs))
     return (stacked.exp() * (stacked - mean)).sum(-1).mean(0)

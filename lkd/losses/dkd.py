@@ -18,10 +18,11 @@ def dkd_loss(
     alpha: float = 1.0,
     beta: float = 8.0,
 ) -> Tensor:
-    """Compute decoupled KD, `T² (alpha TCKD + beta NCKD)`, mean over the batch.
+    """Computes decoupled KD, `T² (alpha TCKD + beta NCKD)`, mean over the batch.
 
-    TCKD is the KL of the pair (p_y, 1 - p_y), NCKD the KL of the softmax over the other classes (0 for the one other of
-    two), both at temperature T. With alpha = 1 and beta = 1 - p_y of the teacher, sample by sample, it would be `kd_loss`.
+    TCKD is the KL of the pair (p_y, 1 - p_y), NCKD the KL of the softmax over the other classes (0 for the
+    one other of two), both at temperature T. With alpha = 1 and beta = 1 - p_y of the teacher, sample by
+    sample, it would be `kd_loss`.
 
     Zhao et al.: Decoupled Knowledge Distillation, CVPR 2022, arXiv:2203.08679, Equation 7.
 
@@ -37,8 +38,8 @@ def dkd_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the shapes do not match, there is one class only, a label is no class, or the temperature is not
-            above 0.
+        ValueError: If the shapes do not match, there is one class only, a label is no class, or the
+            temperature is not above 0.
 
     Example:
         >>> student, teacher = torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([[3.0, 1.0, 0.0]])
@@ -90,7 +91,10 @@ class DKD(PairwiseTerm):
         self.beta = beta
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `dkd_loss` of one layer; raise ValueError without labels, or where nothing is left of it."""
+        """Computes `dkd_loss` of one layer.
+
+        Raises ValueError without labels, or where nothing is left of it.
+        """
         if labels is None:
             raise ValueError("DKD needs labels, got none: use KD where batches have no labels")
         if self.weight and not self.alpha and student.shape[-1] == 2:
@@ -102,7 +106,7 @@ class DKD(PairwiseTerm):
 
 
 def split_target(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Split into log (p_y, 1 - p_y) `(B, 2)` and the log-softmax of the other classes `(B, C - 1)`.
+    """Splits into log (p_y, 1 - p_y) `(B, 2)` and the log-softmax of the other classes `(B, C - 1)`.
 
     Example:
         >>> pair, others = split_target(torch.zeros(1, 4), torch.tensor([2]))

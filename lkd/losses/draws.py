@@ -1,4 +1,4 @@
-"""Random draws that depend on a seed and on how many there were before, and that a checkpoint resumes."""
+"""Random draws that depend on a seed and on how many came before, and that continue from a checkpoint."""
 
 import numpy as np
 import torch
@@ -6,9 +6,12 @@ from torch import Tensor, nn
 
 
 class Draws(nn.Module):
-    """Gives a fresh generator for every step; the number of steps is a buffer, so that a resumed run goes on.
+    """Source of a new generator for every step.
 
-    It lives in a term's adapter. Steps without gradients, such as the rehearsal before training, do not count.
+    The number of steps is a buffer, so that a resumed run continues.
+
+    It is part of a term's adapter. Steps without gradients, such as a rehearsal before training, do not
+    count.
 
     Args:
         seed: Seed of all draws.
@@ -28,7 +31,7 @@ class Draws(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def generator(self, device: torch.device | str) -> torch.Generator:
-        """Return the generator of this step, for draws on `device`."""
+        """Returns the generator of this step, for draws on `device`."""
         state = np.random.SeedSequence([self.seed, int(self.count)]).generate_state(1, np.uint64)
         if torch.is_grad_enabled():
             self.count += 1

@@ -19,16 +19,17 @@ def byot_loss(
     alpha: float = 0.3,
     hint_weight: float = 0.03,
 ) -> Tensor:
-    """Compute the sum over a network's C exits of label loss, imitation of the deepest exit, and hint.
+    """Computes the sum over a network's C exits of label loss, imitation of the deepest exit, and hint.
 
-    `CE(z_C, y) + Σ_{i<C} [(1 - alpha) CE(z_i, y) + alpha T² KL(p_C ‖ p_i) + hint_weight MSE(F_i, F_C)]`: the deepest
-    exit learns from labels alone, and what it teaches is a constant to the others. All terms are means over the
-    batch, KL is summed over classes, MSE a mean over all elements.
+    `CE(z_C, y) + Σ_{i<C} [(1 - alpha) CE(z_i, y) + alpha T² KL(p_C ‖ p_i) + hint_weight MSE(F_i, F_C)]`: the
+    deepest exit learns from labels alone, and is a constant to the others. All terms are means over the
+    batch, KL is summed over classes, MSE is a mean over all elements.
 
     **Here alpha weights the imitation**, as in the paper. Zhang et al.: Be Your Own Teacher, ICCV 2019,
-    arXiv:1905.08094, Section 3 (its three sources of loss; alpha and the hint's weight are zero for the deepest exit).
-    T = 3 and alpha = 0.3 are the defaults of the authors' code of a later version. T² is our addition, as in `kd_loss`.
-    That the hint is a mean is our choice, and so its weight; the paper has a squared norm.
+    arXiv:1905.08094, Section 3 (its three sources of loss; alpha and the hint's weight are zero for the
+    deepest exit). T = 3 and alpha = 0.3 are the defaults of the authors' code of a later version. T² is our
+    addition, as in `kd_loss`. That the hint is a mean is our choice, and so its weight; the paper has a
+    squared norm.
 
     Args:
         logits: C tensors `(B, classes)` from the shallowest exit to the deepest, at least two.
@@ -42,7 +43,8 @@ def byot_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If there are fewer than two exits or classes, the numbers or shapes differ, or a weight is out of range.
+        ValueError: If there are fewer than two exits or classes, the numbers or shapes differ, or a weight is
+            out of range.
 
     Example:
         >>> import torch

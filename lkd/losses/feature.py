@@ -11,7 +11,7 @@ from lkd.losses.pairwise import PairwiseTerm
 
 
 def fitnets_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute the mean squared difference of two features.
+    """Computes the mean squared difference of two features.
 
     Maps of different sizes meet at the smaller height and the smaller width: the larger one is averaged down.
 
@@ -36,16 +36,17 @@ def fitnets_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) -> Tensor:
-    """Compute the mean squared difference of normalised attention maps.
+    """Computes the mean squared difference of normalized attention maps.
 
     The map of a feature is the mean of |feature|^p over the channels, as a vector of length 1; channels may
     differ between student and teacher, and the scale of a feature does not matter. Sizes meet as in
     `fitnets_loss`.
 
     Zagoruyko and Komodakis: Paying More Attention to Attention, ICLR 2017, arXiv:1612.03928, Section 3.1. The
-    mean over positions, not the sum, follows the authors' code, for which a weight of 1000 is customary. Their code
-    has p = 2 alone; others' (RepDistiller, mdistiller) takes the mean of feature^p, which for an odd p is not the paper's
-    |feature|^p: negative features then take away from positive ones. For even p all agree.
+    mean over positions, not the sum, follows the authors' code, for which a weight of 1000 is customary.
+    Their code has p = 2 alone; others' (RepDistiller, mdistiller) takes the mean of feature^p, which for an
+    odd p is not the paper's |feature|^p: negative features then take away from positive ones. For even p all
+    agree.
 
     Args:
         student: Maps `(B, C, H, W)`.
@@ -72,7 +73,7 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor, p: float = 2.0) ->
 
 
 def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
-    """Compute the KL between the spatial softmax of each channel, times `tau² / (C B)`.
+    """Computes the KL between the spatial softmax of each channel, times `tau² / (C B)`.
 
     Each channel says where it is active; its offset does not matter. Sizes meet as in `fitnets_loss`.
 
@@ -88,7 +89,8 @@ def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the features are no maps or have a single position, the channels differ, or tau is not above 0.
+        ValueError: If the features are no maps or have a single position, the channels differ, or tau is not
+            above 0.
 
     Example:
         >>> import torch
@@ -121,7 +123,7 @@ class FitNets(AdaptedTerm):
     """
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `fitnets_loss` of one layer."""
+        """Computes `fitnets_loss` of one layer."""
         return fitnets_loss(student, teacher)
 
 
@@ -129,8 +131,10 @@ class AttentionTransfer(PairwiseTerm):
     """Difference of attention maps, `attention_transfer_loss`; the layers (stages) are averaged.
 
     Args:
-        p: Power of the features' absolute values, as in the paper, at least 1; see `attention_transfer_loss` for odd ones.
-        weight: Factor of the loss; 1000 is customary for the sum of the stages, which is that many times their mean.
+        p: Power of the features' absolute values, as in the paper, at least 1; see `attention_transfer_loss`
+            for odd ones.
+        weight: Factor of the loss; 1000 is customary for the sum of the stages, which is that many times
+            their mean.
         student_layer: Layer, or layers, of the student.
         teacher_layer: Their counterparts in the teacher; no adapter is needed.
 
@@ -154,7 +158,7 @@ class AttentionTransfer(PairwiseTerm):
         self.p = p
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `attention_transfer_loss` of one layer."""
+        """Computes `attention_transfer_loss` of one layer."""
         return attention_transfer_loss(student, teacher, self.p)
 
 
@@ -190,5 +194,5 @@ class CWD(AdaptedTerm):
         self.tau = tau
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `cwd_loss` of one layer."""
+        """Computes `cwd_loss` of one layer."""
         return cwd_loss(student, teacher, self.tau)

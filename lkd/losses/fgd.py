@@ -18,12 +18,12 @@ from lkd.losses.term import Term
 
 
 class GlobalRelation(nn.Module):
-    """What FGD learns for one layer: a 1x1 convolution where the widths differ, and a `GlobalContext` for both.
+    """The learned parts of FGD for a layer: a 1x1 convolution if widths differ, a `GlobalContext` for both.
 
     Args:
         student: Channels of the student.
         teacher: Channels of the teacher.
-        generator: Draws the initial weights.
+        generator: Random generator of the initial weights.
     """
 
     def __init__(self, student: int, teacher: int, generator: torch.Generator) -> None:
@@ -33,22 +33,27 @@ class GlobalRelation(nn.Module):
         self.teacher = GlobalContext(teacher, generator)
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the student's aligned maps, and those of both with their contexts; the teacher's are constants."""
+        """Returns the student's aligned maps, and the maps of both with their contexts.
+
+        The teacher's are constants.
+        """
         dtype = next(self.parameters()).dtype
         aligned = self.align(student.to(dtype))
         return aligned, self.student(aligned), self.teacher(teacher.detach().to(dtype))
 
 
 class FGD(Term):
-    """Focal and global distillation of a detector's maps, such as the levels of its neck; layers are averaged.
+    """Focal and global distillation of a detector's maps, such as the levels of its neck.
 
-    `focal_loss`, plus `lambda_ ‖R_S(s) - R_T(t)‖²` (summed over channels and positions, mean over the batch) between
-    the maps with their global contexts R, which are learned. `labels` are the batch's targets: for each image a dict with
-    `boxes (N, 4)`, corners in pixels of the image the student saw. With `lkd.modules.Detector` that is
-    `label_key="targets"`; unlabelled data does not do.
+    Layers are averaged.
 
-    Yang et al.: Focal and Global Knowledge Distillation for Detectors, CVPR 2022, arXiv:2111.11837. The authors
-    sum over the levels: multiply the weight by their number to match.
+    `focal_loss`, plus `lambda_ ‖R_S(s) - R_T(t)‖²` (summed over channels and positions, mean over the batch)
+    between the maps with their learned global contexts R. `labels` are the batch's targets: for each image a
+    dict with `boxes (N, 4)`, corners in pixels of the image that the student saw. With `lkd.modules.Detector`
+    this is `label_key="targets"`. Unlabeled data cannot be used.
+
+    Yang et al.: Focal and Global Knowledge Distillation for Detectors, CVPR 2022, arXiv:2111.11837. The
+    authors sum over the levels: multiply the weight by their number to match.
 
     Args:
         strides: Pixels per cell of the student's layers, in their order. Default: a YOLO neck's.
@@ -96,7 +101,7 @@ class FGD(Term):
         self.seed = seed
 
     def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList:
-        """Build alignment and contexts for each layer."""
+        """Builds alignment and contexts for each layer."""
         generator = torch.Generator().manual_seed(self.seed)
         pairs = [require_maps(s, t) for s, t in level_pairs(student, teacher)]
         return nn.ModuleList(
@@ -106,7 +111,7 @@ class FGD(Term):
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Any = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the weighted sum of the parts, mean over the layers."""
+        """Computes the weighted sum of the parts, mean over the layers."""
         ours = levels(student)
         boxes = _boxes(labels, len(ours[0]))
         if len(self.strides) != len(ours):

@@ -1,4 +1,4 @@
-"""The focal part of FGD: features weighed by the teacher's attention, inside boxes and outside."""
+"""The focal part of FGD: features weighted by the teacher's attention, inside boxes and outside."""
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +10,11 @@ from lkd.losses.maps import require_maps, same_width
 
 
 def attention(features: Tensor, temperature: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Compute where, and in which channels, the magnitude of a map is large.
+    """Computes where, and in which channels, the magnitude of a map is large.
 
-    Softmax over the positions of the mean magnitude over the channels, times H W, and softmax over the channels of
-    the mean magnitude over the positions, times C, both at a temperature: their mean is 1.
+    Attention to positions is the softmax over the positions of the mean magnitude over the channels, times H
+    W. Attention to channels is the softmax over the channels of the mean magnitude over the positions, times
+    C. Both are taken at a temperature, and their mean is 1.
 
     Args:
         features: Maps `(B, C, H, W)`.
@@ -42,13 +43,14 @@ def focal_loss(
     beta: float = 5e-4,
     gamma: float = 1e-3,
 ) -> Tensor:
-    """Compute FGD's focal part: features where the teacher attends, foreground apart from background, and attention.
+    """Computes FGD's focal part: features weighted by attention in fore- and background, and attention.
 
-    `alpha sum fg A_S A_C (t - s)² + beta sum bg A_S A_C (t - s)² + gamma (|A_S - A_S'| + |A_C - A_C'|)`, with the
-    teacher's attention A to positions and channels and the student's A'. Summed over channels and positions, mean
-    over the batch.
+    `alpha sum fg A_S A_C (t - s)² + beta sum bg A_S A_C (t - s)² + gamma (|A_S - A_S'| + |A_C - A_C'|)`, with
+    the teacher's attention A to positions and channels and the student's A'. Summed over channels and
+    positions, mean over the batch.
 
-    Yang et al.: Focal and Global Knowledge Distillation for Detectors, CVPR 2022, arXiv:2111.11837, Section 3.1.
+    Yang et al.: Focal and Global Knowledge Distillation for Detectors, CVPR 2022, arXiv:2111.11837, Section
+    3.1.
 
     Args:
         student: Maps `(B, C, H, W)`.

@@ -15,7 +15,7 @@ from lkd.losses.unit import gram
 
 
 def fsp_matrix(bottom: Tensor, top: Tensor) -> Tensor:
-    """Compute `G_ij = 1/(HW) sum_hw bottom_i top_j`, how the channels of two layers go together.
+    """Computes `G_ij = 1/(HW) sum_hw bottom_i top_j`, how strongly the channels of two layers occur together.
 
     The larger map is averaged down to the smaller one's size, as in RepDistiller (the paper uses max
     pooling, or layers of one size).
@@ -46,7 +46,7 @@ def fsp_matrix(bottom: Tensor, top: Tensor) -> Tensor:
 
 
 def fsp_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Compute the mean squared difference of the FSP matrices of consecutive layers.
+    """Computes the mean squared difference of the FSP matrices of consecutive layers.
 
     Mean over the entries of a matrix, the batch and the pairs of layers. The paper sums over the entries,
     with a weight for each pair (Equation 2); RepDistiller averages them, sums over the pairs, and has a
@@ -86,8 +86,8 @@ def fsp_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
 class FSP(AdaptedTerm):
     """Flow between consecutive layers, `fsp_loss`; where widths differ, through 1x1 adapters.
 
-    The paper needs equal channels; the adapters are our addition. The usual weight of 50 belongs to a sum over
-    the pairs of layers: multiply it by their number here.
+    The paper needs equal channels; the adapters are our addition. The usual weight of 50 belongs to a sum
+    over the pairs of layers: multiply it by their number here.
 
     Args:
         weight: Factor of the loss.
@@ -104,5 +104,5 @@ class FSP(AdaptedTerm):
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute `fsp_loss`, of consecutive layers and so of all at once."""
+        """Computes `fsp_loss` of consecutive layers, which needs all layers at once."""
         return fsp_loss(levels(adapt(student, adapter)), levels(teacher))

@@ -1,4 +1,4 @@
-"""The global context block: what a map says as a whole, added to every position."""
+"""The global context block: a summary of a whole map, added to every position."""
 
 import torch
 import torch.nn.functional as F
@@ -8,15 +8,15 @@ from lkd.losses.layers import conv2d
 
 
 class GlobalContext(nn.Module):
-    """The relations between all positions of a map: a pooled context, transformed and added to every position (GcBlock).
+    """Relations between all positions of a map: a pooled context is added to every position (GcBlock).
 
-    Cao et al.: GCNet, ICCV Workshops 2019, arXiv:1904.11492: softmax pooling by a 1x1 convolution, a bottleneck of half
-    the channels with layer normalisation and ReLU. The last layer starts at 0, so that the block starts as
-    the identity.
+    Cao et al.: GCNet, ICCV Workshops 2019, arXiv:1904.11492: softmax pooling by a 1x1 convolution, a
+    bottleneck of half the channels with layer normalization and ReLU. The last layer starts at 0, so that the
+    block starts as the identity.
 
     Args:
         width: Channels of the map.
-        generator: Draws the initial weights.
+        generator: Random generator of the initial weights.
 
     Example:
         >>> maps = torch.ones(2, 4, 3, 3)
@@ -38,7 +38,7 @@ class GlobalContext(nn.Module):
         nn.init.zeros_(last.weight)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Add the context to maps `(B, C, H, W)`."""
+        """Adds the context to maps `(B, C, H, W)`."""
         weights = F.softmax(self.weigh(maps).flatten(2), 2)
         context = (maps.flatten(2) * weights).sum(2)[:, :, None, None]
         return maps + self.transform(context)

@@ -1,4 +1,4 @@
-"""What every loss does to its inputs before it compares them."""
+"""Preparation that every loss applies to its inputs before it compares them."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ Tapped = Tensor | list[Tensor]
 
 
 def prepare(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Raise both to float32 (float64 if one is in it), cut the teacher's graph and compare the batch sizes.
+    """Raises both to float32 (or float64 if one is), cuts the teacher's graph and compares batch sizes.
 
     Softmax, KL and norms lose their small differences in half precision, so every loss is computed in
     float32 even where mixed precision produced its inputs; the gradient returns in the input's own type.
@@ -51,7 +51,7 @@ def prepare(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def full_precision(value: Tensor) -> Tensor:
-    """Return `value` in float32, or as it is in float64.
+    """Returns `value` in float32, or as it is in float64.
 
     Example:
         >>> full_precision(torch.zeros(1, dtype=torch.float16)).dtype
@@ -61,7 +61,7 @@ def full_precision(value: Tensor) -> Tensor:
 
 
 def levels(value: Tapped) -> list[Tensor]:
-    """Return the tapped tensors as a list, one entry a layer.
+    """Returns the tapped tensors as a list, one entry for each layer.
 
     Example:
         >>> len(levels(torch.zeros(1, 2)))
@@ -71,7 +71,7 @@ def levels(value: Tapped) -> list[Tensor]:
 
 
 def level_pairs(student: Tapped, teacher: Tapped) -> list[tuple[Tensor, Tensor]]:
-    """Return the pairs of layers, or raise ValueError if the numbers of layers differ or are zero.
+    """Returns the pairs of layers, or raises ValueError if the numbers of layers differ or are zero.
 
     Example:
         >>> len(level_pairs(torch.zeros(1, 2), torch.zeros(1, 3)))
@@ -87,11 +87,11 @@ def level_pairs(student: Tapped, teacher: Tapped) -> list[tuple[Tensor, Tensor]]
 
 
 def mean_over_levels(loss: Callable[[Tensor, Tensor], Tensor], student: Tapped, teacher: Tapped) -> Tensor:
-    """Average `loss` over pairs of layers.
+    """Averages `loss` over pairs of layers.
 
     Args:
         loss: Function of a student's and a teacher's tensor that returns a scalar.
-        student: A tensor, or a list with one tensor a layer.
+        student: A tensor, or a list with one tensor for each layer.
         teacher: The teacher's counterpart, as many layers.
 
     Returns:

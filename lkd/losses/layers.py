@@ -17,15 +17,15 @@ def conv2d(
     bias: bool = True,
     slope: float = math.sqrt(5),
 ) -> nn.Conv2d:
-    """Build a convolution of stride 1 that keeps the size of a map; its bias starts at 0.
+    """Builds a convolution of stride 1 that keeps the size of a map; its bias starts at 0.
 
     Args:
         in_channels: Channels it takes.
         out_channels: Channels it gives.
-        generator: Draws the initial weights.
+        generator: Random generator of the initial weights.
         kernel_size: Side of the kernel, odd.
         bias: Whether it has a bias.
-        slope: `a` of `nn.init.kaiming_uniform_`; the default is what torch's own layers have.
+        slope: `a` of `nn.init.kaiming_uniform_`; the default is that of torch's own layers.
 
     Example:
         >>> conv2d(4, 6, torch.Generator().manual_seed(0), kernel_size=3)
@@ -38,12 +38,12 @@ def conv2d(
 
 
 def linear(in_features: int, out_features: int, generator: torch.Generator, bias: bool = True) -> nn.Linear:
-    """Build a linear layer; its bias starts at 0.
+    """Builds a linear layer; its bias starts at 0.
 
     Args:
         in_features: Numbers it takes.
         out_features: Numbers it gives.
-        generator: Draws the initial weights.
+        generator: Random generator of the initial weights.
         bias: Whether it has a bias.
 
     Example:

@@ -10,10 +10,10 @@ from lkd.losses.scores import prepare_classes, prepare_logits
 
 
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
-    """Compute `T² KL(softmax(teacher / T) ‖ softmax(student / T))`, summed over classes, mean over the batch.
+    """Computes `T² KL(softmax(teacher / T) ‖ softmax(student / T))`, a sum over classes, batch mean.
 
-    The factor T² keeps the size of the gradient when T changes: `T (p_S - p_T)` a sample, which tends to
-    `(student - teacher) / C` for large T and centred logits.
+    The factor T² keeps the size of the gradient when T changes: `T (p_S - p_T)` for each sample, which tends
+    to `(student - teacher) / C` for large T and centered logits.
 
     Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531, Equations 2
     to 4 (its gradient and the limit, there of the soft cross-entropy, without T²).
@@ -41,9 +41,9 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tenso
 
 
 def logit_matching_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute `‖student - teacher‖² / (2C)`, mean over the batch.
+    """Computes `‖student - teacher‖² / (2C)`, mean over the batch.
 
-    For logits centred over the classes it is the exact limit of `kd_loss` at high temperature, so both share
+    For logits centered over the classes it is the exact limit of `kd_loss` at high temperature, so both share
     one weight. In general it exceeds that limit by half the squared mean of the logits' difference, which a
     softmax does not see: raw logits are matched, their common offset included.
 
@@ -98,7 +98,7 @@ class KD(PairwiseTerm):
         self.temperature = temperature
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `kd_loss` of one layer."""
+        """Computes `kd_loss` of one layer."""
         return kd_loss(student, teacher, self.temperature)
 
 
@@ -112,5 +112,5 @@ class LogitMatching(PairwiseTerm):
     """
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `logit_matching_loss` of one layer."""
+        """Computes `logit_matching_loss` of one layer."""
         return logit_matching_loss(student, teacher)

@@ -1,4 +1,4 @@
-"""What losses on feature maps share: the kind of tensor, sizes that meet, widths that agree."""
+"""Common parts of losses on feature maps: the kind of tensor, equal sizes, equal widths."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from lkd.losses.inputs import Tapped, level_pairs, levels, mean_over_levels
 
 
 def require_maps(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both, or raise ValueError if one is no map `(B, C, H, W)`.
+    """Returns both, or raises ValueError if one is no map `(B, C, H, W)`.
 
     Example:
         >>> import torch
@@ -28,7 +28,9 @@ def require_maps(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def as_maps(features: Tensor) -> Tensor:
-    """Return vectors `(B, C)`, such as pooled embeddings, as maps of one position; others as they are.
+    """Returns vectors `(B, C)`, such as pooled embeddings, as maps of one position.
+
+    Other tensors are returned as they are.
 
     Example:
         >>> import torch
@@ -39,7 +41,7 @@ def as_maps(features: Tensor) -> Tensor:
 
 
 def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Average-pool maps to the smaller height and the smaller width of the two.
+    """Average-pools maps to the smaller height and the smaller width of the two.
 
     Example:
         >>> import torch
@@ -53,7 +55,7 @@ def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def same_width(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both, or raise ValueError if their channels, or what else of their shapes, differ.
+    """Returns both, or raises ValueError if their channels, or other parts of their shapes, differ.
 
     Example:
         >>> import torch
@@ -75,12 +77,12 @@ def same_width(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def require_positions(student: Tensor, teacher: Tensor, loss: str) -> tuple[Tensor, Tensor]:
-    """Return both, or raise ValueError if maps of one size have one position, where there is nothing to compare.
+    """Returns both, or raises ValueError if maps have a single position, where there is nothing to compare.
 
     Args:
         student: Maps `(B, C, H, W)`.
         teacher: Maps `(B, C', H, W)`.
-        loss: The name of a loss that says where on a map something is.
+        loss: Name of a loss that compares places on a map.
 
     Example:
         >>> import torch
@@ -99,14 +101,15 @@ def require_positions(student: Tensor, teacher: Tensor, loss: str) -> tuple[Tens
 
 
 def with_positions(student: Tapped, teacher: Tapped, loss: str) -> tuple[Tapped, Tapped]:
-    """Leave out, with a warning, layers where the student's map has one position, as the coarsest of a pyramid over a small image.
+    """Leaves out, with a warning, layers where the student's map has one position.
 
-    Where no layer is left all stay, so that the loss refuses them.
+    The coarsest maps of a pyramid over a small image can be such. If no layer is left, all stay, so that the
+    loss refuses them.
 
     Args:
-        student: A tensor, or a list with one tensor a layer.
+        student: A tensor, or a list with one tensor for each layer.
         teacher: The teacher's counterpart, as many layers.
-        loss: The name of a loss that says where on a map something is.
+        loss: Name of a loss that compares places on a map.
 
     Example:
         >>> import torch
@@ -129,13 +132,13 @@ def mean_over_adapted(
     teacher: Tapped,
     modules: nn.Module | None,
 ) -> Tensor:
-    """Average `loss` over pairs of layers, each with the module that its adapter has for it.
+    """Averages `loss` over pairs of layers, each with the module that its adapter has for it.
 
     Args:
         loss: Function of a student's tensor, a teacher's, and the module.
-        student: A tensor, or a list with one tensor a layer.
+        student: A tensor, or a list with one tensor for each layer.
         teacher: The teacher's counterpart, as many layers.
-        modules: What the term's `adapter` returned, a `ModuleList` with one module a layer.
+        modules: Result of the term's `adapter`, a `ModuleList` with one module for each layer.
 
     Returns:
         The mean loss, a scalar.

@@ -17,7 +17,7 @@ Masked = Literal["positions", "channels"]
 
 
 def mgd_loss(generated: Tensor, teacher: Tensor) -> Tensor:
-    """Compute the squared difference, summed over channels and positions, mean over the batch.
+    """Computes the squared difference, summed over channels and positions, mean over the batch.
 
     Yang et al.: Masked Generative Distillation, ECCV 2022, arXiv:2205.01529, Section 3.
 
@@ -42,12 +42,12 @@ def mgd_loss(generated: Tensor, teacher: Tensor) -> Tensor:
 def mask_features(
     features: Tensor, ratio: float, generator: torch.Generator, masked: Masked = "positions"
 ) -> Tensor:
-    """Set a random part of maps to 0: each position of all channels together, or each channel, by itself.
+    """Sets a random part of maps to 0: each position of all channels together, or each channel, by itself.
 
     Args:
         features: Maps `(B, C, H, W)`.
         ratio: Chance in [0, 1] of being masked, lambda in the paper.
-        generator: Draws the mask; on the device of the features.
+        generator: Random generator of the mask, on the device of the features.
         masked: Whether positions (dense tasks) or channels (classification) are masked.
 
     Returns:
@@ -65,15 +65,15 @@ def mask_features(
 
 
 class MaskedGeneration(nn.Module):
-    """Generates the teacher's features from the masked ones of the student, layer by layer.
+    """Layers that generate the teacher's features from the masked ones of the student.
 
-    For each layer a 1x1 convolution where the widths differ, then two 3x3 convolutions with ReLU between them. Which
-    positions are masked depends on the seed and on how many steps there were.
+    For each layer a 1x1 convolution where the widths differ, then two 3x3 convolutions with ReLU between
+    them. Which positions are masked depends on the seed and on how many steps there were.
 
     Args:
         widths: Channels of student and teacher for each layer.
         ratio: Chance of being masked.
-        masked: What is masked.
+        masked: Whether `"positions"` or `"channels"` are masked.
         seed: Seed of the initial weights and of the masks.
     """
 
@@ -95,7 +95,7 @@ class MaskedGeneration(nn.Module):
         self.ratio, self.masked = ratio, masked
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Return one map of the teacher's width for each of the student's."""
+        """Returns one map of the teacher's width for each of the student's."""
         if len(maps) != len(self.align):
             raise ValueError(
                 f"the adapter was made for {len(self.align)} layers, the student gave {len(maps)}"
@@ -112,9 +112,9 @@ class MaskedGeneration(nn.Module):
 class MGD(Term):
     """Masked generative distillation, `mgd_loss` of what `MaskedGeneration` makes; layers are averaged.
 
-    **The loss is a sum over channels and positions, so its weight is small**: the authors have 2e-5 on each level
-    of a detector, which they sum (multiply it by the number of levels here), with a ratio of 0.65 (RetinaNet), and 7e-5
-    with a ratio of 0.15 of the channels of the last layer for classification.
+    **The loss is a sum over channels and positions, so its weight is small.** The authors have 2e-5 on each
+    level of a detector, which they sum (multiply it by the number of levels here), with a ratio of 0.65
+    (RetinaNet). For classification they have 7e-5 with a ratio of 0.15 of the channels of the last layer.
 
     Args:
         ratio: Chance in [0, 1) that a position, or channel, is masked.
@@ -125,7 +125,7 @@ class MGD(Term):
         seed: Seed of the initial weights and of the masks.
 
     Raises:
-        ValueError: If the ratio is not in [0, 1), or masked is something else.
+        ValueError: If the ratio is not in [0, 1), or masked has another value.
 
     Example:
         >>> term = MGD(ratio=0.65, weight=2e-5)
@@ -151,7 +151,7 @@ class MGD(Term):
         self.seed = seed
 
     def adapter(self, student: Tapped, teacher: Tapped) -> MaskedGeneration:
-        """Build the blocks that generate the teacher's features."""
+        """Builds the blocks that generate the teacher's features."""
         pairs = [require_maps(s, t) for s, t in level_pairs(student, teacher)]
         widths = [(channels(s), channels(t)) for s, t in pairs]
         return MaskedGeneration(widths, self.ratio, self.masked, self.seed).to(pairs[0][0].device)
@@ -159,7 +159,7 @@ class MGD(Term):
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the mean of `mgd_loss` over the layers."""
+        """Computes the mean of `mgd_loss` over the layers."""
         if adapter is None:
             raise ValueError("MGD learns to generate features: pass what the term's adapter() returned")
         pairs = [same_size(*require_maps(s, t)) for s, t in level_pairs(student, teacher)]

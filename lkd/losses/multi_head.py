@@ -1,4 +1,4 @@
-"""The losses of multi-headed distillation: normalised embeddings, and a chain of heads."""
+"""The losses of multi-headed distillation: normalized embeddings, and a chain of heads."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -14,14 +14,15 @@ Choice = Literal["confident", "random", "mean", "skip"]
 
 
 def embedding_distance(student: Tensor, teachers: Tensor) -> Tensor:
-    """Squared distance of unit-length embeddings, summed over the teachers, mean over the batch.
+    """Computes the squared distance of unit-length embeddings, summed over the teachers, mean over the batch.
 
-    `L_emb = sum_j E_x ||xi_i / |xi_i| - xi_j / |xi_j|||^2`; Zhmoginov et al., "Decentralized Learning with Multi-Headed
-    Distillation", CVPR 2023, arXiv:2211.15774, Section 3.2, with the square as the monotone function.
+    `L_emb = sum_j E_x ||xi_i / |xi_i| - xi_j / |xi_j|||^2`; Zhmoginov et al., "Decentralized Learning with
+    Multi-Headed Distillation", CVPR 2023, arXiv:2211.15774, Section 3.2, with the square as the monotone
+    function.
 
     Args:
-        student: `(B, D)`.
-        teachers: `(T, B, D)`; no gradient flows into them.
+        student: Embeddings `(B, D)`.
+        teachers: Embeddings `(T, B, D)`; no gradient flows into them.
 
     Returns:
         The loss, a scalar of at least float32, between 0 and 4 T.
@@ -50,18 +51,18 @@ def chain_target(
     choice: Choice = "confident",
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Chooses, for each sample, what a head of the chain learns.
+    """Chooses for each sample what a head of the chain learns.
 
     A model's confidence is its largest probability, `Lambda(h) = max_l h_l`; Section 3.3 of the paper.
 
     Args:
         teachers: Logits of the teachers' heads one step earlier in the chain, `(T, B, C)`.
-        own: Logits of the student's own head at that step, `(B, C)`: it is a candidate, too.
+        own: Logits of the student's own head at that step, `(B, C)`; it is a candidate, too.
         student: Logits of the head that learns, `(B, C)`.
-        choice: `"confident"`: the most confident of the teachers and the student's own earlier head. `"random"`: any
-            teacher. `"mean"`: the mean of the teachers' probabilities. `"skip"`: the most confident teacher, unless the
-            head that learns is more confident already.
-        generator: For `"random"`, on the CPU.
+        choice: `"confident"`: the most confident of the teachers and the student's own earlier head.
+            `"random"`: any teacher. `"mean"`: the mean of the teachers' probabilities. `"skip"`: the most
+            confident teacher, unless the head that learns is more confident already.
+        generator: Random generator for `"random"`, on the CPU.
 
     Returns:
         Probabilities `(B, C)` without a gradient, and a weight `(B,)` for each sample, 0 or 1.
@@ -96,16 +97,17 @@ def chain_loss(
     choice: Choice = "confident",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Cross entropy of each auxiliary head with what the heads before it say; sum over the chain, mean over the batch.
+    """Computes the cross-entropy of each auxiliary head with the heads before it in the chain.
 
-    `sum_{k=1..m} L_aux[h_i^(k); {h_j^(k-1)}]`, `L_aux[h; t] = -sum_l t_l log h_l`: the main heads, 0, learn from labels
-    alone, and head k carries what is known k hops away. Zhmoginov et al. 2023, Sections 3.2 and 3.3.
+    `sum_{k=1..m} L_aux[h_i^(k); {h_j^(k-1)}]`, `L_aux[h; t] = -sum_l t_l log h_l`, mean over the batch. The
+    main heads, 0, learn from labels alone, and head k carries what is known k hops away. Zhmoginov et al.
+    2023, Sections 3.2 and 3.3.
 
     Args:
         heads: Logits of the student's heads, m + 1 of `(B, C)`, the main head first.
-        teachers: Those of its teachers, `(T, m + 1, B, C)`.
-        choice: See `chain_target`.
-        generator: For `"random"`.
+        teachers: Logits of its teachers' heads, `(T, m + 1, B, C)`.
+        choice: As in `chain_target`.
+        generator: Random generator for `"random"`.
 
     Returns:
         The loss, a scalar; 0 without auxiliary heads.

@@ -17,10 +17,11 @@ Weighting = Literal["uniform", "entropy", "confidence"]
 
 
 def mean_probabilities(teachers: Tensor, weights: Tensor, temperature: float = 1.0) -> Tensor:
-    """Compute logits whose softmax at T is the weighted mean of the teachers' softmax at T.
+    """Computes logits whose softmax at T is the weighted mean of the teachers' softmax at T.
 
-    They are `T log sum_k w_k softmax(z_k / T)`, the arithmetic mean of the predictions. The weighted mean of the
-    logits is instead their geometric mean, normalised; a single teacher with large logits can rule it.
+    They are `T log sum_k w_k softmax(z_k / T)`, the arithmetic mean of the predictions. The weighted mean of
+    the logits is instead their normalized geometric mean, which a single teacher with large logits can
+    dominate.
 
     Args:
         teachers: Logits `(B, K, C)`.
@@ -41,30 +42,33 @@ def mean_probabilities(teachers: Tensor, weights: Tensor, temperature: float = 1
 
 
 class MultiTeacher(WrappedTerm):
-    """Learns from several teachers by any term on class scores; the teachers come from `lkd.teachers.Ensemble`.
+    """Term for several teachers, made of any term on class scores.
+
+    The teachers come from `lkd.teachers.Ensemble`.
 
     Weight and layers are those of the inner term. How the teachers are combined:
 
     - `"probabilities"`: the term sees one teacher, the weighted mean of the softened predictions
-      (`mean_probabilities`) at the term's own temperature. (Of NKD, whose first part is not softened, it is the
-      exact mean at temperature 1 only.)
+      (`mean_probabilities`) at the term's own temperature. (Of NKD, whose first part is not softened, it is
+      the exact mean at temperature 1 only.)
     - `"logits"`: the term sees the weighted mean of the logits, which is how Molo et al. (2025) average.
     - `"losses"`: decoupled, `sum_k w_k term(student, teacher_k)`; weights of 1 each make it the pairwise sum.
 
-    For CE and KL, and weights that sum to 1, the first and the last have the same gradient.
+    For CE and KL with weights that sum to 1, the first and the last have the same gradient.
 
     Args:
         term: The inner term, such as KD, DKD, DIST, NKD or a dissimilarity.
-        combine: One of the above. Default `"probabilities"`.
-        weighting: `"uniform"` (1 / K each), one number a teacher (0 or more; but for `"losses"` they sum to 1),
-            or sample by sample: `"entropy"` (`entropy_weights`) or `"confidence"` (`confidence_weights`, which
-            reads labels). These are computed from the teachers' logits at temperature 1.
+        combine: One of the three above. Default `"probabilities"`.
+        weighting: `"uniform"` (1 / K each); one number for each teacher (0 or more; except for `"losses"`
+            they sum to 1); or weights for each sample, `"entropy"` (`entropy_weights`) or `"confidence"`
+            (`confidence_weights`, which reads labels). These are computed from the teachers' logits at
+            temperature 1.
 
     Raises:
         TypeError: If the inner term is no term.
-        ValueError: If a value is not known, weights are negative or do not sum to 1, the term has no temperature
-            at which probabilities could be averaged, it is one on sigmoids and they would be averaged or weighed over
-            classes, or it compares samples with each other (DIST) where their
+        ValueError: If a value is unknown, or weights are negative or do not sum to 1; if the term has no
+            temperature at which probabilities could be averaged; if it is a term on sigmoids, and they would
+            be averaged or weighted over classes; if it compares samples with each other (DIST), and their
             losses were to be weighted one by one.
 
     Example:
@@ -109,10 +113,10 @@ class MultiTeacher(WrappedTerm):
         self.needs_labels = term.needs_labels or weighting == "confidence"
 
     def weights(self, teachers: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute the teachers' weights, `(B, K)` where they differ from sample to sample, else `(K,)`.
+        """Computes the teachers' weights, `(B, K)` if they differ from sample to sample, else `(K,)`.
 
         Raises:
-            ValueError: If labels are needed and missing, or the number of teachers is another.
+            ValueError: If labels are needed and missing, or the number of teachers is wrong.
         """
         count = teachers.shape[1]
         if self.weighting == "entropy":
@@ -127,7 +131,7 @@ class MultiTeacher(WrappedTerm):
         return teachers.new_tensor(fixed)
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute the loss of one layer from the teachers' logits `(B, K, C)`."""
+        """Computes the loss of one layer from the teachers' logits `(B, K, C)`."""
         student, teacher = prepare_teachers(student, teacher)
         weights = self.weights(teacher, labels)
         if self.combine == "losses":
@@ -150,11 +154,11 @@ class MultiTeacher(WrappedTerm):
         each = [torch.vmap(sample)(student, teacher, given) for teacher in teachers.unbind(1)]
         losses = (torch.stack(each, 1) * weights).sum(1)
         counts = torch.ones_like(losses, dtype=torch.bool)
-        if self.term.needs_labels and labels is not None:  # inside of vmap nothing can be looked at
+        if self.term.needs_labels and labels is not None:  # values cannot be checked inside of vmap
             _, counts = split_ignored(labels, *student.shape)
         return mean_of(losses, counts)
 
 
 def _temperature(term: Term) -> float | None:
-    """Return the temperature of a term, or of the term inside it."""
+    """Returns the temperature of a term, or of the term inside it."""
     return next((vars(part)["temperature"] for part in term.modules() if "temperature" in vars(part)), None)

@@ -1,4 +1,4 @@
-"""NKD: the true class at its own probability, and the other classes normalised without it."""
+"""NKD: the true class at its own probability, and the other classes normalized without it."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +13,7 @@ from lkd.losses.scores import mean_of, prepare_classes, split_ignored
 def nkd_loss(
     student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0, gamma: float = 1.5
 ) -> Tensor:
-    """Compute `-p_T[y] log p_S[y] - gamma T² sum_{i != y} N(p_T)_i log N(p_S)_i`, mean over the batch.
+    """Computes `-p_T[y] log p_S[y] - gamma T² sum_{i != y} N(p_T)_i log N(p_S)_i`, mean over the batch.
 
     N is the softmax at temperature T over the classes other than y; the sum runs over these. The first part
     is not softened by T. Neither part is zero for equal logits: the first goes on to raise the true class,
@@ -34,8 +34,8 @@ def nkd_loss(
         The loss, a scalar of at least float32.
 
     Raises:
-        ValueError: If the shapes do not match, there is one class only, a label is no class, or the temperature is not
-            above 0.
+        ValueError: If the shapes do not match, there is one class only, a label is no class, or the
+            temperature is not above 0.
 
     Example:
         >>> import torch
@@ -55,7 +55,7 @@ def nkd_loss(
 
 
 class NKD(PairwiseTerm):
-    """Normalised distillation of logits, `nkd_loss`, which reads labels; several layers are averaged.
+    """Normalized distillation of logits, `nkd_loss`, which reads labels; several layers are averaged.
 
     Args:
         temperature: T of the part over the other classes, above 0.
@@ -87,7 +87,7 @@ class NKD(PairwiseTerm):
         self.gamma = gamma
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `nkd_loss` of one layer; raise ValueError without labels."""
+        """Computes `nkd_loss` of one layer; raises ValueError without labels."""
         if labels is None:
             raise ValueError("NKD needs labels, got none: use KD where batches have no labels")
         return nkd_loss(student, teacher, labels, self.temperature, self.gamma)

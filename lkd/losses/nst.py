@@ -9,12 +9,12 @@ from lkd.losses.unit import gram, unit
 
 
 def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute the squared maximum mean discrepancy between the channels of two maps.
+    """Computes the squared maximum mean discrepancy between the channels of two maps.
 
-    `mean_ij k(s_i, s_j) + mean_ij k(t_i, t_j) - 2 mean_ij k(s_i, t_j)`, mean over the batch, where s_i and t_j
-    are channels as vectors of length 1 over the positions, and `k(x, y) = (x . y)²` is the polynomial kernel
-    of degree 2 with offset 0. Channels are a set: their order, number, scale and sign do not matter. Sizes
-    meet as in `fitnets_loss`. Memory grows with the product of the channels.
+    `mean_ij k(s_i, s_j) + mean_ij k(t_i, t_j) - 2 mean_ij k(s_i, t_j)`, mean over the batch, where s_i and
+    t_j are channels as vectors of length 1 over the positions, and `k(x, y) = (x . y)²` is the polynomial
+    kernel of degree 2 with offset 0. Channels are a set: their order, number, scale and sign do not matter.
+    Sizes meet as in `fitnets_loss`. Memory grows with the product of the channels.
 
     Huang and Wang: Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017,
     arXiv:1707.01219, Section 4.
@@ -63,5 +63,5 @@ class NST(PairwiseTerm):
     compares_positions = True
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `nst_loss` of one layer."""
+        """Computes `nst_loss` of one layer."""
         return nst_loss(student, teacher)

@@ -27,22 +27,22 @@ class PairwiseTerm(Term):
     """
 
     compares_positions: bool = False
-    """Whether the loss says where on a map something is, so that maps of one position are left out with a warning."""
+    """Whether the loss compares places on a map, so that maps of one position are left out with a warning."""
 
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the mean of `loss` over the layers."""
+        """Computes the mean of `loss` over the layers."""
         if self.compares_positions:
             student, teacher = with_positions(student, teacher, type(self).__name__)
         return mean_over_levels(lambda s, t: self.loss(s, t, labels), student, teacher)
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute the loss of one pair of layers.
+        """Computes the loss of one pair of layers.
 
         Args:
-            student: What the student's layer gave.
-            teacher: The same of the teacher's.
+            student: Output of the student's layer.
+            teacher: Output of the teacher's layer.
             labels: Class labels `(B,)`, where the batch has some.
 
         Returns:

@@ -18,19 +18,22 @@ def pixel_kd_loss(
     labels: Tensor | None = None,
     ignore_index: int | None = None,
 ) -> Tensor:
-    """Compute `T² KL(softmax(teacher / T) ‖ softmax(student / T))` of each pixel, mean over the pixels of the batch.
+    """Computes `T² KL(softmax(teacher / T) ‖ softmax(student / T))` of each pixel, mean over all pixels.
 
-    Liu et al.: Structured Knowledge Distillation for Semantic Segmentation, CVPR 2019, arXiv:1903.04197, Equation 1
-    (its pixel-wise part, which the paper weighs by 10). The authors' code has the soft cross-entropy, whose gradient is the
-    same, summed over the batch; T, and leaving pixels out, are additions.
+    Liu et al.: Structured Knowledge Distillation for Semantic Segmentation, CVPR 2019, arXiv:1903.04197,
+    Equation 1 (its pixel-wise part, which the paper weights by 10). The authors' code has the soft
+    cross-entropy, with the same gradient, summed over the batch. The temperature T and leaving pixels out are
+    additions.
 
     Args:
         student: Logits `(B, C, H, W)`, at least two classes.
         teacher: Logits `(B, C, H', W')`; no gradient flows into them.
         temperature: T, above 0. Default 1, as in the paper.
-        resize: Whether teacher's logits of another size are resized to the student's, bilinearly. Default: refused.
-        labels: Classes `(B, H, W)`, of any size, of which the nearest pixel counts; only with `ignore_index`.
-        ignore_index: Pixels of this label are left out, as the student's own loss leaves them out. Default: none.
+        resize: Whether teacher's logits of another size are resized to the student's, bilinearly. Default:
+            refused.
+        labels: Classes `(B, H, W)`, of any size, resized to the nearest pixel; only with `ignore_index`.
+        ignore_index: Label whose pixels are left out, as the student's own loss leaves them out. Default:
+            none.
 
     Returns:
         The loss, a scalar of at least float32; 0 if all pixels are left out.
@@ -73,7 +76,7 @@ class PixelKD(PairwiseTerm):
     Args:
         temperature: T, above 0.
         resize: Whether teacher's logits of another size are resized to the student's.
-        ignore_index: Pixels of this label are left out; then the term reads labels `(B, H, W)`.
+        ignore_index: Label whose pixels are left out; the term then reads labels `(B, H, W)`.
         weight: Factor of the loss.
         student_layer: Layer that gives the student's logits `(B, C, H, W)`.
         teacher_layer: Layer that gives the teacher's.
@@ -100,12 +103,12 @@ class PixelKD(PairwiseTerm):
         self.needs_labels = ignore_index is not None
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `pixel_kd_loss` of one layer."""
+        """Computes `pixel_kd_loss` of one layer."""
         return pixel_kd_loss(student, teacher, self.temperature, self.resize, labels, self.ignore_index)
 
 
 def _counts(labels: Tensor | None, distance: Tensor, ignore_index: int) -> Tensor:
-    """1 where a pixel `(B, H, W)` counts, else 0."""
+    """Returns 1 where a pixel `(B, H, W)` counts, else 0."""
     if labels is None or labels.dim() not in (3, 4) or labels.shape[0] != distance.shape[0]:
         raise ValueError(
             f"ignore_index={ignore_index} needs labels (B, H, W), got "

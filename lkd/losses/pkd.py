@@ -9,13 +9,14 @@ from lkd.losses.unit import unit
 
 
 def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute half the mean squared difference of features that are standardised channel by channel.
+    """Computes half the mean squared difference of features that are standardized channel by channel.
 
-    Mean and standard deviation are over the batch and the positions, so the loss is `1 - r`, with r the Pearson
-    correlation of a channel of the student with the teacher's, mean over the channels: 0 for equal patterns,
-    1 for unrelated ones, at most 2. Offset and scale of a channel do not matter. A constant channel counts as all
-    zeros, without gradient, and so does one position of a batch of one. The deviation divides by n, not by n - 1 as in the authors' code, because
-    only then the identity is exact. Sizes meet as in `fitnets_loss`.
+    Mean and standard deviation are over the batch and the positions, so the loss is `1 - r`, with r the
+    Pearson correlation of a channel of the student with the teacher's, mean over the channels: 0 for equal
+    patterns, 1 for unrelated ones, at most 2. Offset and scale of a channel do not matter. A constant channel
+    counts as all zeros, without gradient, and so does a single position in a batch of one. The deviation
+    divides by n, not by n - 1 as in the authors' code, because only then the identity is exact. Sizes meet as
+    in `fitnets_loss`.
 
     Cao et al.: PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient,
     NeurIPS 2022, arXiv:2207.02039, Section 3.
@@ -37,15 +38,16 @@ def pkd_loss(student: Tensor, teacher: Tensor) -> Tensor:
         (True, 2.0)
     """
     ours, theirs = (_directions(x) for x in same_width(*same_size(*require_maps(*prepare(student, teacher)))))
-    # Both sides are unit vectors a channel, that is z / sqrt(n): the mean over n of z² is the sum of squares.
+    # Both sides are unit vectors for each channel, that is z / sqrt(n): the mean over n of z² is the sum of
+    # squares.
     return 0.5 * (ours - theirs).square().sum(1).mean()
 
 
 class PKD(AdaptedTerm):
     """Pearson correlation of maps, `pkd_loss`, through 1x1 adapters; layers (pyramid levels) are averaged.
 
-    The authors' configurations have a weight of 10 on each of the four or five levels, which they sum: multiply
-    it by their number here.
+    The authors' configurations have a weight of 10 on each of the four or five levels, which they sum:
+    multiply it by their number here.
 
     Args:
         weight: Factor of the loss.
@@ -64,7 +66,7 @@ class PKD(AdaptedTerm):
     bias = False  # the loss would ignore it
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `pkd_loss` of one layer."""
+        """Computes `pkd_loss` of one layer."""
         return pkd_loss(student, teacher)
 
 

@@ -1,4 +1,4 @@
-"""Distillation of the probabilities that samples are neighbours: probabilistic knowledge transfer."""
+"""Distillation of the probabilities that samples are neighbors: probabilistic knowledge transfer."""
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ FLOOR = 1e-7
 
 
 def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute the KL between the conditional probabilities of neighbours, mean over the samples.
+    """Computes the KL between the conditional probabilities of neighbors, mean over the samples.
 
-    `p_j|i = k(x_i, x_j) / sum_{m != i} k(x_i, x_m)` for j != i, with the cosine kernel `k = (cos + 1) / 2`; the loss is
-    `1/B sum_i sum_{j != i} p_j|i log(p_j|i / q_j|i)`, p the teacher's and q the student's. Scaling or rotating an
-    embedding does not matter. It takes 3 samples to have a choice of neighbours: below, the loss is 0.
+    `p_j|i = k(x_i, x_j) / sum_{m != i} k(x_i, x_m)` for j != i, with the cosine kernel `k = (cos + 1) / 2`;
+    the loss is `1/B sum_i sum_{j != i} p_j|i log(p_j|i / q_j|i)`, p the teacher's and q the student's.
+    Scaling or rotating an embedding does not matter. It takes 3 samples to have a choice of neighbors:
+    below, the loss is 0.
 
     The authors' code keeps j = i and averages over the B² pairs, so its usual weight of 30000 is about
     30000 / B here (470 for a batch of 64).
@@ -45,7 +46,7 @@ def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class PKT(PairwiseTerm):
-    """Probabilities of neighbours, `pkt_loss`; layers are averaged. The usual layer is the embedding.
+    """Probabilities of neighbors, `pkt_loss`; layers are averaged. The usual layer is the embedding.
 
     Example:
         >>> PKT(weight=470.0)(torch.eye(3), 2 * torch.eye(3))
@@ -56,12 +57,12 @@ class PKT(PairwiseTerm):
     least_samples = 3
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `pkt_loss` of one layer."""
+        """Computes `pkt_loss` of one layer."""
         return pkt_loss(student, teacher)
 
 
 def _log_probabilities(features: Tensor) -> Tensor:
-    """Return log p_j|i at [i, j]; what is on the diagonal has no meaning."""
+    """Returns log p_j|i at [i, j]; the diagonal has no meaning."""
     # The floor keeps the logarithm of opposite samples finite, and rounding from pushing the kernel below 0.
     kernel = ((cosines(features) + 1) / 2).clamp_min(FLOOR)
     others = kernel.sum(1, keepdim=True) - kernel.diagonal()[:, None]

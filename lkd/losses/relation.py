@@ -11,7 +11,7 @@ from lkd.losses.unit import gram, unit
 
 
 def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compare the pairwise distances in a batch, each divided by the mean over all pairs of samples.
+    """Compares the pairwise distances in a batch, each divided by the mean over all pairs of samples.
 
     Smooth L1, mean over the B x B entries. Rotating, shifting or uniformly scaling an embedding does not
     matter. Identical samples have distance 0 and no gradient; a batch of 1 or 2 gives 0.
@@ -38,11 +38,11 @@ def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compare the cosines of the angles that all triplets of a batch span.
+    """Compares the cosines of the angles that all triplets of a batch span.
 
     Smooth L1, mean over the B x B x B entries, those with repeated samples included as in the authors' code.
     Differences shorter than 1e-6 have no direction: they count as cosine 0 and carry no gradient. Memory
-    grows as `B² D + B³` for D features a sample: pool large maps first.
+    grows as `B² D + B³` for D features in a sample: pool large maps first.
 
     Park et al.: Relational Knowledge Distillation, CVPR 2019, arXiv:1904.05068, Section 3.2.2.
 
@@ -66,7 +66,7 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute `‖G_S - G_T‖² / B²` of the row-normalised Gram matrices of a batch.
+    """Computes `‖G_S - G_T‖² / B²` of the row-normalized Gram matrices of a batch.
 
     Row i of G says how similar sample i is to every sample. Rotating or scaling all features does not matter.
     A sample whose features are all zero has a row of zeros and no gradient.
@@ -107,7 +107,7 @@ class RKD(Term):
     """
 
     relates_samples = True
-    least_samples = 3  # of two, the one distance is its own mean, and there is no angle
+    least_samples = 3  # with two, the one distance is its own mean, and there is no angle
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class RKD(Term):
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the weighted sum of both losses, mean over the layers."""
+        """Computes the weighted sum of both losses, mean over the layers."""
         distance = mean_over_levels(rkd_distance_loss, student, teacher)
         return self.distance_weight * distance + self.angle_weight * mean_over_levels(
             rkd_angle_loss, student, teacher
@@ -143,7 +143,7 @@ class SimilarityPreserving(PairwiseTerm):
     least_samples = 2
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `sp_loss` of one layer."""
+        """Computes `sp_loss` of one layer."""
         return sp_loss(student, teacher)
 
 
@@ -155,7 +155,7 @@ def _distances(x: Tensor) -> Tensor:
 
 
 def _cosines(x: Tensor) -> Tensor:
-    """Return the cosine at sample j between the directions to i and k, `(B, B, B)` indexed [j, i, k]."""
+    """Returns the cosine at sample j between the directions to i and k, `(B, B, B)` indexed [j, i, k]."""
     directions = unit(x[None] - x[:, None], shortest=1e-6)
     return gram(directions, directions)
 

@@ -14,14 +14,14 @@ Size = torch.Size
 
 
 def hcl_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Compute the hierarchical context loss: mean squared differences of a pyramid of averages.
+    """Computes the hierarchical context loss: mean squared differences of a pyramid of averages.
 
-    The maps as they are count with weight 1, averaged down to 4x4, 2x2 and 1x1 positions with 1/2, 1/4 and 1/8;
-    levels that are not smaller than the maps are left out with their weight not used up (the first
-    that is smaller has 1/2), and the sum is divided by the weights it has.
+    The maps themselves count with weight 1; averaged to 4x4, 2x2 and 1x1 positions they count with 1/2, 1/4
+    and 1/8. Levels that are not smaller than the maps are left out and take no weight, so the first smaller
+    one has 1/2. The sum is divided by the sum of these weights.
 
-    Chen et al.: Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044, Section 3.3; weights and
-    normalisation are those of the authors' code.
+    Chen et al.: Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044, Section 3.3; weights
+    and normalization are those of the authors' code.
 
     Args:
         student: Maps `(B, C, H, W)`.
@@ -52,18 +52,18 @@ def hcl_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Fusion(nn.Module):
-    """Attention-based fusion of a layer with what the deeper ones gave (ABF), in the teacher's shape.
+    """Attention-based fusion of a layer with the result of the deeper ones (ABF), in the teacher's shape.
 
-    The layer goes through a 1x1 convolution; with the deeper result, enlarged to its size, it makes two attention
-    maps (1x1 convolution, sigmoid) that weigh the two in a sum; a 3x3 convolution gives the output. Both
-    convolutions are followed by batch normalisation.
+    The layer goes through a 1x1 convolution; with the deeper result, enlarged to its size, it makes two
+    attention maps (1x1 convolution, sigmoid) that weigh the two in a sum; a 3x3 convolution gives the output.
+    Both convolutions are followed by batch normalization.
 
     Args:
         in_channels: Channels of the student's layer.
-        mid_channels: Channels of what is passed on to the next shallower layer.
+        mid_channels: Channels of the result that the next shallower layer gets.
         out_channels: Channels of the teacher's layer.
         fuse: Whether there is a deeper layer.
-        generator: Draws the initial weights.
+        generator: Random generator of the initial weights.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Fusion(nn.Module):
         self.attention = conv2d(2 * mid_channels, 2, generator) if fuse else None
 
     def forward(self, features: Tensor, deeper: Tensor | None, size: Size) -> tuple[Tensor, Tensor]:
-        """Fuse maps `(B, C, H, W)` with the deeper result; both outputs have the teacher's `size`."""
+        """Fuses maps `(B, C, H, W)` with the deeper result; both outputs have the teacher's `size`."""
         features = self.inner(features.to(next(self.parameters()).dtype))
         if self.attention is not None and deeper is not None:
             deeper = F.interpolate(deeper, features.shape[2:], mode="nearest")
@@ -92,12 +92,12 @@ class Fusion(nn.Module):
 
 
 class Review(nn.Module):
-    """One `Fusion` a layer, applied from the deepest to the shallowest.
+    """One `Fusion` for each layer, applied from the deepest to the shallowest.
 
     Args:
         student: Channels of the student's layers, shallow to deep.
-        teacher: Channels of the teacher's.
-        generator: Draws the initial weights.
+        teacher: Channels of the teacher's layers.
+        generator: Random generator of the initial weights.
 
     Example:
         >>> review = Review([4, 8], [6, 6], torch.Generator().manual_seed(0))
@@ -115,7 +115,7 @@ class Review(nn.Module):
         )
 
     def forward(self, maps: list[Tensor], sizes: list[Size]) -> list[Tensor]:
-        """Return the student's layers in the shapes of the teacher's, whose heights and widths are `sizes`."""
+        """Returns the student's layers in the teacher's shapes, with heights and widths `sizes`."""
         outputs: list[Tensor] = []
         deeper = None
         for fusion, features, size in zip(
@@ -130,8 +130,9 @@ class ReviewKD(Term):
     """Knowledge review: the student's layers, fused from the deepest to the shallowest, match the teacher's.
 
     `hcl_loss` between what `Review` makes of the student's layers and the teacher's; layers are averaged. The
-    authors sum over the layers, take four (three stages before their last ReLU, and the pooled embedding), weigh the
-    sum by 5 for resnet32x4 -> resnet8x4, and raise that weight linearly from 0 over the first 20 epochs.
+    authors sum over the layers, use four (three stages before their last ReLU, and the pooled embedding),
+    weight the sum by 5 for resnet32x4 -> resnet8x4, and raise that weight linearly from 0 over the first 20
+    epochs.
 
     Args:
         weight: Factor of the loss. A weight of 5 on a sum over four layers is 20 here.
@@ -158,7 +159,7 @@ class ReviewKD(Term):
         self.seed = seed
 
     def adapter(self, student: list[Tensor], teacher: list[Tensor]) -> Review:
-        """Build a fusion for each layer."""
+        """Builds a fusion for each layer."""
         pairs = [require_maps(as_maps(s), as_maps(t)) for s, t in level_pairs(student, teacher)]
         generator = torch.Generator().manual_seed(self.seed)
         review = Review([channels(s) for s, _ in pairs], [channels(t) for _, t in pairs], generator)
@@ -171,7 +172,7 @@ class ReviewKD(Term):
         labels: Tensor | None = None,
         adapter: nn.Module | None = None,
     ) -> Tensor:
-        """Compute the mean of `hcl_loss` over the layers."""
+        """Computes the mean of `hcl_loss` over the layers."""
         if adapter is None:
             raise ValueError("ReviewKD learns fusions: pass what the term's adapter() returned")
         pairs = [require_maps(as_maps(s), as_maps(t)) for s, t in level_pairs(student, teacher)]

@@ -1,4 +1,4 @@
-"""What the losses on class scores do to their inputs: logits of one teacher or of several, and labels."""
+"""Preparation of the inputs of losses on class scores: logits of one teacher or of several, and labels."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from lkd.losses.inputs import prepare
 
 
 def prepare_logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Do what `prepare` does, for logits over the same classes.
+    """Prepares logits over the same classes, as `prepare` does.
 
     Args:
         student: Logits `(B, C)`.
@@ -52,7 +52,7 @@ def prepare_logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def prepare_classes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Do what `prepare_logits` does, for logits that go through a softmax.
+    """Prepares logits that go through a softmax, as `prepare_logits` does.
 
     Args:
         student: Logits `(B, C)`, at least two classes.
@@ -62,7 +62,7 @@ def prepare_classes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         Both in float32 at least, the teacher's without a graph.
 
     Raises:
-        ValueError: If a shape is another, or there is one class only.
+        ValueError: If a shape is wrong, or there is one class only.
 
     Example:
         >>> import torch
@@ -77,7 +77,9 @@ def prepare_classes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def require_classes(logits: Tensor, dim: int = 1) -> None:
-    """Raise ValueError if logits have one class only, as their softmax is then constant.
+    """Checks that logits have several classes, as the softmax of one is constant.
+
+    Raises ValueError otherwise.
 
     Example:
         >>> import torch
@@ -91,7 +93,7 @@ def require_classes(logits: Tensor, dim: int = 1) -> None:
 
 
 def prepare_teachers(student: Tensor, teachers: Tensor) -> tuple[Tensor, Tensor]:
-    """Do what `prepare` does, for a student's logits and those of several teachers.
+    """Prepares a student's logits and those of several teachers, as `prepare` does.
 
     Args:
         student: Logits `(B, C)`.
@@ -101,7 +103,7 @@ def prepare_teachers(student: Tensor, teachers: Tensor) -> tuple[Tensor, Tensor]
         Both in float32 at least, the teachers' without a graph.
 
     Raises:
-        ValueError: If a shape is another, or the batch sizes or class counts differ.
+        ValueError: If a shape is wrong, or the batch sizes or class counts differ.
 
     Example:
         >>> import torch
@@ -125,18 +127,18 @@ IGNORED = -100
 
 
 def split_ignored(labels: Tensor, size: int, classes: int) -> tuple[Tensor, Tensor]:
-    """Check labels, and tell which samples count.
+    """Checks labels, and returns which samples count.
 
     Args:
         labels: Classes `(B,)`, or `IGNORED`.
-        size: B.
-        classes: Their number.
+        size: Batch size B.
+        classes: Number of classes.
 
     Returns:
-        Labels `(B,)` that are classes everywhere, and `(B,)` whether a sample counts.
+        Labels `(B,)` that are classes everywhere, and bools `(B,)` whether a sample counts.
 
     Raises:
-        ValueError: If they are no integers, not one a sample, or others.
+        ValueError: If they are no integers, not one for each sample, or no classes.
 
     Example:
         >>> split_ignored(torch.tensor([2, -100]), 2, 3)
@@ -158,14 +160,14 @@ def split_ignored(labels: Tensor, size: int, classes: int) -> tuple[Tensor, Tens
         return labels, counts
     try:
         later(labels.aminmax(), refuse)
-    except RuntimeError as error:  # no value of one sample can be looked at there
+    except RuntimeError as error:  # inside of vmap no value of a sample can be read
         if "vmap" not in str(error):
             raise
     return labels, counts
 
 
 def mean_of(losses: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean over the samples that count; 0 where none does.
+    """Returns the mean over the samples that count; 0 where none does.
 
     Example:
         >>> mean_of(torch.tensor([1.0, 5.0]), torch.tensor([True, False]))
@@ -175,7 +177,7 @@ def mean_of(losses: Tensor, counts: Tensor) -> Tensor:
 
 
 def check_labels(labels: Tensor, size: int) -> None:
-    """Raise ValueError if `labels` are not integers, one a sample of the batch.
+    """Checks that `labels` are integers, one for each sample of the batch; raises ValueError otherwise.
 
     Example:
         >>> import torch

@@ -11,18 +11,19 @@ from lkd.losses.pairwise import PairwiseTerm
 
 
 def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
-    """Compute `T² sum_c KL(Bernoulli(sigmoid(t_c / T)) ‖ Bernoulli(sigmoid(s_c / T)))`, mean over the batch and positions.
+    """Computes `T² sum_c KL(Bernoulli(sigmoid(t_c / T)) ‖ Bernoulli(sigmoid(s_c / T)))`, mean over the rest.
 
-    The teacher's sigmoids are soft targets of a binary cross-entropy, less its minimum: the gradient is
-    `T (sigmoid(s / T) - sigmoid(t / T))` a sample, and 0 where both agree. For one logit z it is `kd_loss` on the two
-    logits (z, 0), whose softmax is (sigmoid(z), 1 - sigmoid(z)).
+    The teacher's sigmoids are soft targets of a binary cross-entropy, minus its minimum: the gradient is `T
+    (sigmoid(s / T) - sigmoid(t / T))` for each sample, and 0 where both agree. For one logit z it is
+    `kd_loss` on the two logits (z, 0), whose softmax is (sigmoid(z), 1 - sigmoid(z)).
 
-    Hinton, Vinyals, Dean, 2015, arXiv:1503.02531, for two classes; over several labels the sum of Yang et al.: Multi-Label
-    Knowledge Distillation, ICCV 2023, arXiv:2308.06453 (there its first part, without T).
+    Hinton, Vinyals, Dean, 2015, arXiv:1503.02531, for two classes; over several labels the sum of Yang et
+    al.: Multi-Label Knowledge Distillation, ICCV 2023, arXiv:2308.06453 (there its first part, without T).
 
     Args:
-        student: Logits `(B,)` or `(B, 1)` of two classes, `(B, C)` of C labels, or maps `(B, C, ...)` of them.
-        teacher: The same of the teacher; no gradient flows into them.
+        student: Logits `(B,)` or `(B, 1)` of two classes, `(B, C)` of C labels, or maps `(B, C, ...)` of
+            them.
+        teacher: Logits of the teacher, of the same shape; no gradient flows into them.
         temperature: T, above 0.
 
     Returns:
@@ -47,7 +48,9 @@ def sigmoid_kd_loss(student: Tensor, teacher: Tensor, temperature: float = 4.0) 
 
 
 class SigmoidKD(PairwiseTerm):
-    """Distillation of sigmoids, `sigmoid_kd_loss`, for a single logit or several labels; several layers are averaged.
+    """Distillation of sigmoids, `sigmoid_kd_loss`, for a single logit or several labels.
+
+    Several layers are averaged.
 
     Args:
         temperature: T, above 0.
@@ -74,7 +77,7 @@ class SigmoidKD(PairwiseTerm):
         self.temperature = temperature
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute `sigmoid_kd_loss` of one layer."""
+        """Computes `sigmoid_kd_loss` of one layer."""
         return sigmoid_kd_loss(student, teacher, self.temperature)
 
 
@@ -83,5 +86,5 @@ def _columns(logits: Tensor) -> Tensor:
 
 
 def _log_p(logits: Tensor) -> Tensor:
-    """Logarithms of p and 1 - p, in a last dimension of their own."""
+    """Returns logarithms of p and 1 - p, in a last dimension of their own."""
     return torch.stack([F.logsigmoid(logits), F.logsigmoid(-logits)], -1)

@@ -17,9 +17,9 @@ from lkd.losses.term import Term
 
 
 class Projector(nn.Module):
-    """Brings the student's last maps into the teacher's space: 1x1, 3x3 and 1x1 convolutions, a bottleneck.
+    """Bottleneck of 1x1, 3x3 and 1x1 convolutions from the student's last maps to the teacher's space.
 
-    Each is followed by batch normalisation and ReLU, since what a teacher's classifier sees comes from a ReLU.
+    Each is followed by batch normalization and ReLU, since a teacher's classifier gets its input from a ReLU.
 
     Args:
         in_channels: Channels of the student's maps.
@@ -47,12 +47,12 @@ class Projector(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Project maps `(B, C, H, W)` to `(B, C', H, W)`."""
+        """Projects maps `(B, C, H, W)` to `(B, C', H, W)`."""
         return self.layers(maps.to(next(self.parameters()).dtype))
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], prefix: str = "") -> Self:
-        """Build the projector that a state dict describes, such as the adapters' part of a checkpoint.
+        """Builds the projector that a state dict describes, such as the adapters' part of a checkpoint.
 
         Args:
             state: Tensors by name.
@@ -78,10 +78,10 @@ class Projector(nn.Module):
 class SimKD(Term):
     """Feature matching through a projector, for a student that reuses the teacher's classifier.
 
-    `fitnets_loss` (mean squared difference) between the projected maps of the student and the teacher's; the larger
-    of the two maps is averaged down first. The authors train with this loss alone (`alpha=0`, weight 1). The student
-    to deploy is then `ReusedClassifier`: its own classifier is not trained, and what it scores in
-    validation means nothing.
+    `fitnets_loss` (mean squared difference) between the projected maps of the student and the teacher's; the
+    larger of the two maps is averaged down first. The authors train with this loss alone (`alpha=0`, weight
+    1). The student to deploy is then `ReusedClassifier`. The student's own classifier is not trained, so its
+    validation scores mean nothing.
 
     Chen et al.: Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022, arXiv:2203.14001,
     Section 3.
@@ -117,7 +117,7 @@ class SimKD(Term):
         self.seed = seed
 
     def adapter(self, student: Tensor, teacher: Tensor) -> Projector:
-        """Build the projector, also where the widths agree."""
+        """Builds the projector, also where the widths agree."""
         require_maps(student, teacher)
         return Projector(channels(student), channels(teacher), self.factor, self.seed).to(student.device)
 
@@ -128,7 +128,7 @@ class SimKD(Term):
         labels: Tensor | None = None,
         adapter: nn.Module | None = None,
     ) -> Tensor:
-        """Compute the mean squared difference."""
+        """Computes the mean squared difference."""
         if adapter is None:
             raise ValueError("SimKD learns a projector: pass what the term's adapter() returned")
         student, teacher = same_size(*require_maps(student, teacher))
@@ -138,18 +138,18 @@ class SimKD(Term):
 class ReusedClassifier(nn.Module):
     """The student that SimKD deploys: its backbone, the projector, and the teacher's classifier, frozen.
 
-    The projector comes out of the checkpoint of the run, `Projector.from_state(torch.load(path)
-    ["distillation_adapters"], "simkd.")`. A backbone that gives the layer which was distilled can be cut out of a
+    The projector comes from the checkpoint of the run, `Projector.from_state(torch.load(path)
+    ["distillation_adapters"], "simkd.")`. A backbone that ends with the distilled layer can be cut out of a
     network by `torchvision.models.feature_extraction.create_feature_extractor(net, {"layer3": "maps"})`.
 
     Args:
-        backbone: Gives maps `(B, C, H, W)`, or a dict with one such entry.
+        backbone: Network that gives maps `(B, C, H, W)`, or a dict with one such entry.
         projector: The trained projector.
         head: The teacher's classifier, which is copied: from pooled features `(B, C')` to logits, or, without
             `pool`, from maps `(B, C', H, W)`.
-        pool: Average over the positions before the head.
-        size: Height and width of the teacher's maps where they were smaller than the student's, which were
-            averaged down to them in training. Default: leave the maps as they are.
+        pool: Whether to average over the positions before the head.
+        size: Height and width of the teacher's maps, if they were smaller than the student's, which training
+            then averaged to this size. Default: leave the maps as they are.
 
     Example:
         >>> backbone, head = nn.Conv2d(3, 8, 3), nn.Linear(16, 10)
@@ -173,7 +173,7 @@ class ReusedClassifier(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(B, classes)` of images."""
+        """Returns logits `(B, classes)` of images."""
         maps = self.backbone(x)
         if isinstance(maps, dict):
             (maps,) = maps.values()

@@ -1,4 +1,4 @@
-"""Logit standardisation, around any loss on class scores."""
+"""Logit standardization, around any loss on class scores."""
 
 import math
 
@@ -14,7 +14,7 @@ EPS = 1e-7
 
 
 def standardize(logits: Tensor) -> Tensor:
-    """Compute `(z - mean(z)) / (std(z) + 1e-7)` over the classes, with the unbiased standard deviation.
+    """Computes `(z - mean(z)) / (std(z) + 1e-7)` over the classes, with the unbiased standard deviation.
 
     Logits that are all equal become zeros; their gradient is finite, though as large as 1e7.
 
@@ -42,18 +42,19 @@ def standardize(logits: Tensor) -> Tensor:
 
 
 class Standardized(WrappedTerm):
-    """Gives a term on class scores the z-scores of both logits (`standardize`), so that their scale is free.
+    """Term on the z-scores of both logits (`standardize`), so that the scale of the logits is free.
 
-    Weight and layers are those of the inner term. The authors combine it with KD at T = 2 and weight 9 beside
-    .1 of the hard-label loss. Around `MultiTeacher` it standardises each teacher by itself, before they are
-    weighed and averaged; that is the order to use. It takes three classes: the z-scores of two are always the same.
+    Weight and layers are those of the inner term. The authors combine it with KD at T = 2 and weight 9,
+    beside .1 of the hard-label loss. Around `MultiTeacher` it standardizes each teacher by itself, before
+    they are weighted and averaged; use this order. It needs three classes: the z-scores of two are always the
+    same.
 
     Args:
         term: The inner term, such as KD, DKD, DIST, NKD or a dissimilarity.
 
     Raises:
-        TypeError: If it is no term.
-        ValueError: If it is one on sigmoids, whose labels have no common scale.
+        TypeError: If the inner term is no term.
+        ValueError: If it is a term on sigmoids, whose labels have no common scale.
 
     Example:
         >>> from lkd.losses import KD
@@ -70,7 +71,7 @@ class Standardized(WrappedTerm):
             )
 
     def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Compute the inner term on z-scores of one layer."""
+        """Computes the inner term on z-scores of one layer."""
         student, teacher = prepare(student, teacher)
         if student.dim() != 2:
             raise ValueError(f"Standardized takes logits (B, C), got {tuple(student.shape)} of the student")

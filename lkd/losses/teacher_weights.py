@@ -1,4 +1,4 @@
-"""How much each of several teachers counts, sample by sample."""
+"""Weights of several teachers for each sample."""
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,10 @@ from lkd.losses.scores import require_classes, split_ignored
 
 
 def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
-    """Compute `w_k = (1 - softmax_k(CE_k)) / (K - 1)`, where CE_k is teacher k's cross-entropy with the label.
+    """Computes `w_k = (1 - softmax_k(CE_k)) / (K - 1)`, with teacher k's cross-entropy CE_k.
 
-    So a teacher that is far from the truth on a sample counts little there. The K weights of a sample sum to 1.
+    So a teacher that is far from the truth on a sample counts little there. The K weights of a sample sum to
+    1.
 
     Zhang, Chen, Wang: Confidence-Aware Multi-Teacher Knowledge Distillation, ICASSP 2022, arXiv:2201.00007.
     (Their code divides the weighted sum by K once more.)
@@ -25,7 +26,7 @@ def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
         Weights `(B, K)` without a graph; 1 for a single teacher.
 
     Raises:
-        ValueError: If the labels are no classes, one a sample, or there is one class only.
+        ValueError: If the labels are no classes, not one for each sample, or there is one class only.
 
     Example:
         >>> teachers = torch.tensor([[[4.0, 0.0], [0.0, 4.0]]])
@@ -43,14 +44,14 @@ def confidence_weights(teachers: Tensor, labels: Tensor) -> Tensor:
 
 
 def entropy_weights(teachers: Tensor) -> Tensor:
-    """Compute `w_k = (1 - H_k / sum_j H_j) / (K - 1)`, where H_k is the entropy of teacher k's prediction.
+    """Computes `w_k = (1 - H_k / sum_j H_j) / (K - 1)`, where H_k is the entropy of teacher k's prediction.
 
     So a teacher that is sure of a sample counts more there; no label is needed. The K weights of a sample sum
     to 1; they are equal where all teachers are certain.
 
-    The idea is of Kwon et al.: Adaptive Knowledge Distillation Based on Entropy, ICASSP 2020. The formula is the
-    one by which the code of CA-MKD (see `confidence_weights`) runs it for comparison, with the sum of the weights
-    brought from K - 1 to 1; whether Kwon et al. use the very same one we could not confirm.
+    The idea is that of Kwon et al.: Adaptive Knowledge Distillation Based on Entropy, ICASSP 2020. The
+    formula is the one that the code of CA-MKD (see `confidence_weights`) uses for comparison, with the sum of
+    the weights scaled from K - 1 to 1. We could not confirm that Kwon et al. use the same formula.
 
     Args:
         teachers: Logits `(B, K, C)`.

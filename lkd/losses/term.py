@@ -1,4 +1,4 @@
-"""A weighted distillation loss and where its inputs are tapped."""
+"""A weighted distillation loss, with the layers that it compares."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +9,13 @@ from torch import Tensor, nn
 class Term(nn.Module):
     """Base class of the terms that are added to a student's loss.
 
-    A subclass implements `forward`, and `adapter` where student and teacher may differ in width. It holds no
-    parameters: whoever attaches the term asks `adapter` for them once, from example tensors, and owns them.
+    A subclass implements `forward`, and `adapter` if student and teacher may differ in width. It holds no
+    parameters: whatever attaches the term calls `adapter` for them once, with example tensors, and owns them.
 
-    A layer is named by `""`, the output of the model itself; by `"a.b"`, a submodule; by `"a.b:key"` or `"a.b:0"`, an
-    entry of its dict, tuple or list; or by a list of such names, several layers (stages). `"a.b@NHWC"` says where the
-    channels are, if lkd cannot see it (see `lkd.addresses.parse`). One name is one tensor.
+    A layer is named by `""`, the output of the model itself; by `"a.b"`, a submodule; by `"a.b:key"` or
+    `"a.b:0"`, an entry of its dict, tuple or list; or by a list of such names, several layers (stages).
+    `"a.b@NHWC"` says where the channels are, if lkd cannot see it (see `lkd.addresses.parse`). One name is
+    one tensor.
 
     Args:
         weight: Factor that the attaching mechanism multiplies the loss by, 0 or more.
@@ -39,9 +40,9 @@ class Term(nn.Module):
     least_samples: int = 1
     """The smallest batch that gives the loss a gradient."""
     raw: bool = False
-    """Whether the loss takes what a layer gives as it is, a dict or a tuple, and not one tensor a name."""
+    """Whether the loss takes a layer's output as it is, a dict or a tuple, and not a tensor for each name."""
     of_softmax: bool = False
-    """Whether it takes a softmax of what it is given, which must then be no probabilities yet."""
+    """Whether it takes a softmax of its inputs, which must then not be probabilities already."""
     of_sigmoids: bool = False
     """Whether it takes each logit as a probability of its own, so that no softmax over them may come before it."""
     rest: Sequence[str] = ()
@@ -59,27 +60,27 @@ class Term(nn.Module):
         self.teacher_layer = teacher_layer
 
     def adapter(self, student: Any, teacher: Any) -> nn.Module | None:
-        """Build the trainable map this term needs between student and teacher.
+        """Builds the trainable map this term needs between student and teacher.
 
         Args:
-            student: Example of what the student's layers give: a tensor or a list of tensors.
-            teacher: The same of the teacher.
+            student: Example of the outputs of the student's layers: a tensor or a list of tensors.
+            teacher: Example of the outputs of the teacher's layers.
 
         Returns:
-            The module to train along with the student, or None where none is needed.
+            The module to train along with the student, or None if none is needed.
         """
         return None
 
     def forward(
         self, student: Any, teacher: Any, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the loss, not yet multiplied by `weight`.
+        """Computes the loss, not yet multiplied by `weight`.
 
         Args:
-            student: What the student's layers gave: a tensor, a list of tensors, or raw detector outputs.
-            teacher: The same of the teacher, on the same inputs.
+            student: Outputs of the student's layers: a tensor, a list of tensors, or raw detector outputs.
+            teacher: Outputs of the teacher's layers on the same inputs.
             labels: Class labels `(B,)`; only terms with `needs_labels` read them.
-            adapter: What `adapter` returned.
+            adapter: Result of `adapter`.
 
         Returns:
             The loss, a scalar.

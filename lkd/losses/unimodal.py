@@ -1,4 +1,4 @@
-"""What the heads of single modalities learn: labels, and what all modalities together say."""
+"""Losses of the heads of single modalities: with labels, and with the joint prediction of all modalities."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,16 +10,16 @@ from lkd.losses.inputs import full_precision
 from lkd.losses.logit import kd_loss
 
 Present = Mapping[str, Tensor | None]
-"""Who has a modality, bools `(B,)`; None where everybody is known to have it, so that nothing has to be looked at."""
+"""Which samples have a modality, bools `(B,)`; None if all are known to have it."""
 
 
 def unimodal_loss(heads: Mapping[str, Tensor], present: Present, labels: Tensor) -> Tensor:
-    """Cross entropy of each modality's head on the samples that have it, mean over those samples, then over modalities.
+    """Computes the cross-entropy of each modality's head on the samples that have it, a mean over both.
 
     Args:
         heads: Logits `(B, C)` by modality; rows of samples without it do not count.
         present: Bools `(B,)` by modality, or None for all of the batch.
-        labels: `(B,)`.
+        labels: Class labels `(B,)`.
 
     Returns:
         The loss, a scalar of at least float32; the mean is over modalities that some sample has.
@@ -33,9 +33,9 @@ def unimodal_loss(heads: Mapping[str, Tensor], present: Present, labels: Tensor)
 
 
 def agreement_loss(heads: Mapping[str, Tensor], present: Present, fused: Tensor) -> Tensor:
-    """`KL(softmax(fused) ‖ softmax(head))` of each modality's head, averaged as in `unimodal_loss`.
+    """Computes `KL(softmax(fused) ‖ softmax(head))` of each modality's head, averaged as in `unimodal_loss`.
 
-    Summed over classes; the fused logits teach, and learn nothing from it.
+    Summed over classes. The fused logits teach, and get no gradient.
 
     Args:
         heads: Logits `(B, C)` by modality; rows of samples without it do not count.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def unit(vectors: Tensor, shortest: float = 1e-12) -> Tensor:
-    """Scale the last dimension to length 1; vectors not longer than `shortest` become 0 without gradient.
+    """Scales the last dimension to length 1; vectors not longer than `shortest` become 0 without gradient.
 
     Args:
         vectors: Vectors `(..., D)` in float32 or float64.
@@ -26,7 +26,7 @@ def unit(vectors: Tensor, shortest: float = 1e-12) -> Tensor:
 
 
 def gram(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply `left (..., N, D)` by the transpose of `right (..., M, D)`, never in half precision.
+    """Multiplies `left (..., N, D)` by the transpose of `right (..., M, D)`, never in half precision.
 
     Example:
         >>> with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -38,7 +38,7 @@ def gram(left: Tensor, right: Tensor) -> Tensor:
 
 
 def cosines(vectors: Tensor) -> Tensor:
-    """Return the cosines between all vectors `(B, D)` of a batch, `(B, B)`; 0 where one has no direction.
+    """Returns the cosines between all vectors `(B, D)` of a batch, `(B, B)`; 0 where one has no direction.
 
     Raises:
         ValueError: If D is 1.
@@ -54,7 +54,9 @@ def cosines(vectors: Tensor) -> Tensor:
 
 
 def require_directions(vectors: Tensor) -> None:
-    """Raise ValueError for vectors of one number, whose cosines are 1 and -1 whatever it is.
+    """Checks that vectors have several numbers, as the cosines of single numbers are 1 or -1.
+
+    Raises ValueError else.
 
     Example:
         >>> require_directions(torch.zeros(3, 2))

@@ -18,17 +18,17 @@ FLOOR = 1e-5
 
 
 def vid_loss(mean: Tensor, teacher: Tensor, variance: Tensor) -> Tensor:
-    """Compute `1/2 ((mean - teacher)² / variance + log variance)`, the Gaussian's -log density less a constant.
+    """Computes `1/2 ((mean - teacher)² / variance + log variance)`, a Gaussian's -log density plus const.
 
-    Mean over batch, channels and positions (the paper sums over channels and positions; the mean is the
-    authors' code, and a weight of 1 belongs to it). It may be negative: its minimum over the variance of a channel
-    is `1/2 (1 + log r)`, where the variance equals the mean squared error r of the channel.
+    Mean over batch, channels and positions. (The paper sums over channels and positions; the mean is that of
+    the authors' code, and a weight of 1 belongs to it.) It may be negative: its minimum over the variance of
+    a channel is `1/2 (1 + log r)`, where the variance equals the mean squared error r of the channel.
 
     Ahn et al.: Variational Information Distillation for Knowledge Transfer, CVPR 2019, arXiv:1904.05835,
     Section 2.1.
 
     Args:
-        mean: What the student predicts of the teacher's features, `(B, C, H, W)`.
+        mean: The student's prediction of the teacher's features, `(B, C, H, W)`.
         teacher: The teacher's features `(B, C, H, W)`; no gradient flows into them.
         variance: Variance of each channel `(C,)`, above 0.
 
@@ -58,7 +58,7 @@ class GaussianRegressor(nn.Module):
     Args:
         in_channels: Channels of the student.
         out_channels: Channels of the teacher, also those in between.
-        generator: Draws the initial weights.
+        generator: Random generator of the initial weights.
         variance: Initial variance, above 1e-5.
 
     Example:
@@ -86,19 +86,20 @@ class GaussianRegressor(nn.Module):
         return F.softplus(full_precision(self.log_scale)) + FLOOR
 
     def forward(self, features: Tensor) -> Tensor:
-        """Predict the mean of the teacher's features `(B, C', H, W)` from the student's `(B, C, H, W)`."""
+        """Predicts the mean of the teacher's features `(B, C', H, W)` from the student's `(B, C, H, W)`."""
         return self.net(features.to(self.log_scale.dtype))
 
 
 class VID(Term):
     """Variational information distillation, `vid_loss`; layers are averaged.
 
-    The student learns along with a regressor a layer, and with a variance a channel that says how much of it can
-    be predicted. Both are its adapter, so whoever attaches the term must train them.
+    The student learns together with a regressor for each layer and a variance for each channel, which says
+    how much of it can be predicted. Both are the term's adapter, so whatever attaches the term must train
+    them.
 
     Args:
         variance: Initial variance of every channel, above 1e-5. Default 5, the authors'.
-        weight: Factor of the loss. The authors have 1 for the sum over the layers: their number here.
+        weight: Factor of the loss. The authors have 1 for the sum over the layers: the number of layers here.
         student_layer: Layer, or layers, of the student: maps, or vectors `(B, C)`.
         teacher_layer: Their counterparts in the teacher. Sizes meet as in `fitnets_loss`.
         seed: Seed of the regressors' initial weights.
@@ -124,7 +125,7 @@ class VID(Term):
         self.seed = seed
 
     def adapter(self, student: Tapped, teacher: Tapped) -> nn.ModuleList:
-        """Build a regressor with variances for each layer, also where the widths agree."""
+        """Builds a regressor with variances for each layer, also where the widths agree."""
         generator = torch.Generator().manual_seed(self.seed)
         return nn.ModuleList(
             GaussianRegressor(channels(s), channels(t), generator, self.variance).to(s.device)
@@ -134,7 +135,7 @@ class VID(Term):
     def forward(
         self, student: Tapped, teacher: Tapped, labels: Tensor | None = None, adapter: nn.Module | None = None
     ) -> Tensor:
-        """Compute the mean of `vid_loss` over the layers."""
+        """Computes the mean of `vid_loss` over the layers."""
         return mean_over_adapted(_loss, student, teacher, adapter)
 
 

@@ -5,14 +5,16 @@ from lkd.losses.term import Term
 
 
 class WrappedTerm(PairwiseTerm):
-    """Base class of terms that change what a term on class scores sees; takes over its weight, layers and labels.
+    """Base class of terms that change the inputs of a term on class scores.
+
+    The term takes over the weight, layers and labels of the inner one.
 
     Args:
         term: The inner term.
 
     Raises:
-        TypeError: If it is no term.
-        ValueError: If it is one on features, which would miss its adapter.
+        TypeError: If the inner term is no term.
+        ValueError: If it is a term on features, which would lack its adapter.
 
     Example:
         >>> from lkd.losses import DKD

@@ -1,4 +1,4 @@
-"""Networks: YOLO's and torchvision's detectors, small and CIFAR networks, several modalities, a network per camera, and what detectors share."""
+"""Networks: YOLO and torchvision detectors, small and CIFAR networks, multimodal ones, common parts."""
 
 from lkd.models.bottleneck import BottleneckDecoder, BottleneckEncoder
 from lkd.models.build import detector_network

@@ -1,13 +1,13 @@
-"""What the description of a YOLO network may name: Ultralytics evaluates parts of it, so each is looked up here first."""
+"""Names allowed in the description of a YOLO network, since Ultralytics evaluates parts of it as code."""
 
 import ast
 import re
 from typing import Any
 
 HEADS = ("Detect", "v10Detect")
-"""What gives raw boxes and scores on a grid, and nothing beside them."""
+"""Heads that give raw boxes and scores on a grid, and nothing else."""
 
-# of the published architectures and their relatives; none of them reads files or text
+# layers of the published architectures and their relatives; none of them reads files or text
 LAYERS = (
     *("A2C2f", "AConv", "ADown", "AIFI", "Bottleneck", "BottleneckCSP", "C1", "C2", "C2PSA", "C2f", "C2fCIB"),
     *(
@@ -48,14 +48,14 @@ _TEXT = re.compile(r"nc|None|True|False|nearest|bilinear|bicubic|[-+]?[\d.]+(e[-
 
 
 def check(architecture: Any, model: Any) -> None:
-    """Refuses a description that is not of boxes on a grid, or names what no published network does.
+    """Refuses a description that is not one of boxes on a grid, or that names what no published network has.
 
     Args:
         architecture: The dict of a yaml file or of weights.
-        model: What the user gave, for the message.
+        model: The user's argument, for the message.
 
     Raises:
-        ValueError: With the part that is refused.
+        ValueError: If a part is refused; the message names it.
 
     Example:
         >>> check({"backbone": [], "head": [[-1, 1, "Detect", ["nc"]]], "activation": "nn.SiLU()"}, "x.yaml")
@@ -104,7 +104,7 @@ def _plain(value: Any) -> bool:
 
 
 def _known(activation: Any) -> bool:
-    """Whether it is a call such as `torch.nn.LeakyReLU(0.1)`, with literals alone."""
+    """Returns whether it is a call such as `torch.nn.LeakyReLU(0.1)`, with literals only."""
     try:
         call = ast.parse(str(activation).strip(), mode="eval").body
         if not isinstance(call, ast.Call):

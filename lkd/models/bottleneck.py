@@ -1,4 +1,4 @@
-"""The two halves of a bottleneck between a device and a server: few channels, few positions, cheap on the device's side."""
+"""The two halves of a bottleneck between device and server, cheap on the device."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,19 @@ from lkd.checks import expect
 
 
 class BottleneckEncoder(nn.Sequential):
-    """The device's half: convolutions that bring an image to a small tensor, the last of them without an activation.
+    """The device's half: convolutions from an image to a small tensor, the last one without an activation.
 
-    The shape of the student heads of Matsubara et al., 2020 (see `lkd.modules.SplitClassifier`): a few convolutions with batch norm
-    and ReLU, of which the last has as few channels as are to be sent.
+    It has the shape of the student heads of Matsubara et al., 2020 (see `lkd.modules.SplitClassifier`): a few
+    convolutions with batch norm and ReLU, of which the last has as few channels as are sent.
 
     Args:
-        in_channels: Of the images.
-        channels: Of the tensor that is sent.
+        in_channels: Channels of the images.
+        channels: Channels of the tensor that is sent.
         stride: How many times smaller its sides are than the image's; a power of 2.
-        width: Channels in between.
+        width: Channels of the layers in between.
 
     Raises:
-        ValueError: A stride that is no power of 2, or a number below 1.
+        ValueError: For a stride that is no power of 2, or a number below 1.
 
     Example:
         >>> import torch
@@ -45,14 +45,14 @@ class BottleneckEncoder(nn.Sequential):
 
 
 class BottleneckDecoder(nn.Module):
-    """The server's half: from what was sent to a map like a layer's.
+    """The server's half: from the received tensor to a map like a layer's.
 
     Args:
-        channels: Of the tensor that is sent.
-        shape: Of the layer's map of one sample, `(C, H, W)`.
+        channels: Channels of the tensor that is sent.
+        shape: Shape of the layer's map of one sample, `(C, H, W)`.
 
     Raises:
-        ValueError: A shape that is no map's.
+        ValueError: For a shape that is no map's.
 
     Example:
         >>> import torch
@@ -77,5 +77,5 @@ class BottleneckDecoder(nn.Module):
         )
 
     def forward(self, received: Tensor) -> Tensor:
-        """`(B, channels, h, w)` -> `(B, C, H, W)`."""
+        """Maps `(B, channels, h, w)` to `(B, C, H, W)`."""
         return self.after(F.interpolate(self.before(received), self.size))

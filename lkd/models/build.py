@@ -1,4 +1,4 @@
-"""From what a user or a checkpoint names to a detector's network."""
+"""A detector's network, built from what a user or a checkpoint names."""
 
 from typing import Any
 
@@ -14,16 +14,17 @@ def detector_network(
     num_classes: int | None = None,
     class_map: dict[int, int] | None = None,
 ) -> nn.Module:
-    """A network as `lkd.models.DetectorNetwork` describes it.
+    """Builds a network as `lkd.models.DetectorNetwork` describes it.
 
     Args:
-        network: Such a network, which is taken as it is; or an architecture, of a `TorchvisionDetector` or as `YOLO` takes it.
-        num_classes: Number of classes: of a YOLO 1 by default, of others only checked.
-        class_map: Of a YOLO's pre-trained weights.
+        network: Such a network, which is taken as it is; or an architecture, of a `TorchvisionDetector` or as
+            `YOLO` takes it.
+        num_classes: Number of classes. Default: 1 for a YOLO; for other networks it is only checked.
+        class_map: Class map of a YOLO's pre-trained weights.
 
     Raises:
         TypeError: If the module is no such network.
-        ValueError: For a number of classes that it does not have, or a class map of something else than a YOLO.
+        ValueError: For a wrong number of classes, or a class map of another network than a YOLO.
 
     Example:
         >>> detector_network({"head": "ssdlite", "backbone": "test_resnet", "channels": 16}).num_classes

@@ -7,24 +7,24 @@ from torch import Tensor, nn
 
 
 class CIFARResNet(nn.Module):
-    """A residual network for small images: one convolution, three stages of basic blocks, mean pooling, a linear layer.
+    """A residual network for small images: a convolution, three stages of blocks, pooling, a linear layer.
 
-    He et al.: Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385, Section 4.2, with 1x1
-    convolutions where a block changes the size (option B). Distillation studies use it as in RepDistiller (Tian et
-    al., ICLR 2020), whose names of weights are kept, so that its published teachers can be loaded by
+    He et al.: Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385, Section 4.2, with
+    1x1 convolutions where a block changes the size (option B). Distillation studies use it as in RepDistiller
+    (Tian et al., ICLR 2020), whose names of weights are kept, so that its published teachers can be loaded by
     `load_state_dict`: resnet20 is `depth=20`; resnet8x4 and resnet32x4 are `channels=[32, 64, 128, 256]`.
 
-    Layers to distil from: the stages `layer1`, `layer2` and `layer3`, maps `(B, C, H, W)` after their last ReLU, at
-    full, half and a quarter of the image's side; `pool`, the embedding `(B, C)`; `fc`, the logits.
+    Layers to distill from: the stages `layer1`, `layer2` and `layer3`, maps `(B, C, H, W)` after their last
+    ReLU, at full, half and a quarter of the image's side; `pool`, the embedding `(B, C)`; `fc`, the logits.
 
     Args:
-        depth: 6n + 2 for n blocks a stage: 8, 14, 20, 32, 44, 56, 110.
-        classes: Numbers in the output.
-        channels: Of the first convolution and of the three stages. Default 16, 16, 32 and 64.
-        in_channels: Of the images.
+        depth: 6n + 2 for n blocks in a stage: 8, 14, 20, 32, 44, 56, 110.
+        classes: Number of classes.
+        channels: Channels of the first convolution and of the three stages. Default 16, 16, 32 and 64.
+        in_channels: Channels of the images.
 
     Raises:
-        ValueError: A depth that is not 6n + 2, or another number of channels than four.
+        ValueError: For a depth that is not 6n + 2, or another number of channels than four.
 
     Example:
         >>> import torch
@@ -64,7 +64,7 @@ class CIFARResNet(nn.Module):
         start(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, in_channels, H, W)` -> `(B, classes)`."""
+        """Maps `(B, in_channels, H, W)` to `(B, classes)`."""
         x = self.relu(self.bn1(self.conv1(x)))
         return self.fc(self.pool(self.layer3(self.layer2(self.layer1(x)))))
 
@@ -75,7 +75,7 @@ class BasicBlock(nn.Module):
     Args:
         before: Channels of the input.
         after: Channels of the output.
-        stride: Of the first convolution.
+        stride: Stride of the first convolution.
     """
 
     def __init__(self, before: int, after: int, stride: int = 1) -> None:
@@ -92,13 +92,16 @@ class BasicBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, before, H, W)` -> `(B, after, H / stride, W / stride)`."""
+        """Maps `(B, before, H, W)` to `(B, after, H / stride, W / stride)`."""
         inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         return self.relu(inner + self.downsample(x))
 
 
 def start(network: nn.Module) -> None:
-    """Draws the weights of all convolutions as He et al. 2015 (normal, by fan-out); the rest stays as torch has it."""
+    """Draws the weights of all convolutions as He et al. 2015 (normal, by fan-out).
+
+    Other layers stay as they are.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,16 +1,16 @@
-"""What the classes of published weights are called."""
+"""The names of classes in published weights."""
 
 from typing import Any
 
 
 def written_names(network: Any) -> list[str] | None:
-    """The names that a file of Ultralytics gives its classes.
+    """Returns the names that a file of Ultralytics gives its classes.
 
     Args:
-        network: From such a file: `names` is a list, or a dict with numbers as keys.
+        network: Network from such a file: `names` is a list, or a dict with numbers as keys.
 
     Returns:
-        One name a class, or None where they are numbers (as of a network that nobody named), double or missing.
+        One name for each class, or None if they are numbers (as when nobody named them), repeated or missing.
 
     Example:
         >>> from types import SimpleNamespace

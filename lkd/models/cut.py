@@ -1,4 +1,4 @@
-"""A network cut in two at a named layer: what runs before it on a device, and behind it on a server."""
+"""A network cut in two at a named layer: one part on a device, the rest on a server."""
 
 import copy
 from typing import cast
@@ -11,16 +11,17 @@ from lkd.addresses import find_layer
 class Cut:
     """The two parts of a network, `network(x) == cut.tail(cut.head(x))`, on the network's own weights.
 
-    As in evaluation. The forward functions of the layers around the cut are traced by `torch.fx`; all other layers are called as they are. Nothing is
-    copied: what trains, moves or prunes the network does so to the parts.
+    They compute as in evaluation. The forward functions of the layers around the cut are traced by
+    `torch.fx`; all other layers are called as they are. Nothing is copied: training, moving or pruning the
+    network changes the parts.
 
     Args:
-        network: Maps a tensor to a tensor.
-        layer: Address of a submodule, such as `"layer2"`, which is the head's last.
+        network: Network that maps a tensor to a tensor.
+        layer: Address of a submodule, such as `"layer2"`, the last one in the head.
 
     Raises:
-        ValueError: If there is no such layer, it does not run exactly once, the forward around it cannot be traced, or something else
-            than this layer's output goes past the cut.
+        ValueError: If there is no such layer, it does not run exactly once, the forward around it cannot be
+            traced, or another value than this layer's output crosses the cut.
 
     Example:
         >>> import torch
@@ -37,9 +38,7 @@ class Cut:
                 "layer='' is the whole network, behind which nothing is left; name a layer of it."
             )
         self.network, self.layer = network, layer
-        graph = _traced(
-            copy.deepcopy(network).eval(), layer
-        )  # what it does with dropout is part of the trace
+        graph = _traced(copy.deepcopy(network).eval(), layer)  # its use of dropout becomes part of the trace
         where = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
         if len(where) != 1:
             raise ValueError(
@@ -49,16 +48,16 @@ class Cut:
         self._head, self._tail = _until(graph, where[0]), _from(graph, where[0], layer)
 
     def head(self, x: Tensor) -> Tensor:
-        """What the layer gives for an input `(B, ...)`."""
+        """Returns the layer's output for an input `(B, ...)`."""
         return cast(Tensor, fx.Interpreter(self.network, graph=self._head).run(x))
 
     def tail(self, features: Tensor) -> Tensor:
-        """What the network gives where the layer gives `features (B, ...)`."""
+        """Returns the network's output for the layer's output `features (B, ...)`."""
         return cast(Tensor, fx.Interpreter(self.network, graph=self._tail).run(features))
 
 
 class _Around(fx.Tracer):
-    """Enters those modules alone that the layer lies in."""
+    """Tracer that enters only the modules that contain the layer."""
 
     def __init__(self, layer: str) -> None:
         super().__init__()
@@ -71,7 +70,7 @@ class _Around(fx.Tracer):
 def _traced(network: nn.Module, layer: str) -> fx.Graph:
     try:
         return _Around(layer).trace(network)
-    except Exception as error:  # whatever the forward does with what is no tensor yet
+    except Exception as error:  # a forward may do anything that a traced value cannot
         raise ValueError(
             f"layer={layer!r}: the forward of {type(network).__name__} around it cannot be traced ({' '.join(str(error).split())[:200]}): "
             "cut at a layer that is called without conditions on values."
@@ -79,7 +78,7 @@ def _traced(network: nn.Module, layer: str) -> fx.Graph:
 
 
 def _needed(node: fx.Node, given: fx.Node | None = None) -> set[fx.Node]:
-    """What runs so that a node gets its value, where `given` has its own already."""
+    """Returns what has to run for a node to get its value, if `given` has its own already."""
     found: set[fx.Node] = set()
     ahead = [node]
     while ahead:

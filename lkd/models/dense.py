@@ -1,4 +1,4 @@
-"""Dense detector outputs: the anchor grid, and what raw outputs on it say, in plain torch."""
+"""Dense detector outputs: the anchor grid, and boxes and scores from raw outputs on it, in plain torch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,14 @@ Outputs = dict[str, Any]
 
 
 def grid(feats: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Centres and strides of the cells of feature maps, level by level, row by row.
+    """Computes centers and strides of the cells of feature maps, level by level, row by row.
 
     Args:
         feats: One map `(B, C, h, w)` per level.
         strides: Pixels per cell of each level.
 
     Returns:
-        `anchors (A, 2)`, the cell centres as x, y in pixels, and `strides (A,)` in pixels.
+        `anchors (A, 2)`, the cell centers as x, y in pixels, and `strides (A,)` in pixels.
 
     Example:
         >>> anchors, strides = grid([torch.zeros(1, 8, 1, 2)], [16])
@@ -39,11 +39,13 @@ def grid(feats: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tenso
 
 
 def check_targets(boxes: Tensor, labels: Tensor, num_classes: int) -> None:
-    """Raises ValueError if a box is not finite, or a label is no class; values are looked at as `lkd.looks.later` says.
+    """Checks that boxes are finite and labels are classes.
+
+    Raises ValueError, at a time set by `lkd.looks.later`.
 
     Args:
-        boxes: `(N, 4)`, of all images.
-        labels: `(N,)`, of all images.
+        boxes: Boxes `(N, 4)` of all images.
+        labels: Labels `(N,)` of all images.
         num_classes: Number of classes.
 
     Example:
@@ -68,7 +70,7 @@ def check_targets(boxes: Tensor, labels: Tensor, num_classes: int) -> None:
 
 
 def boxes_and_scores(outputs: Outputs) -> tuple[Tensor, Tensor]:
-    """What raw outputs on a grid say, before suppression.
+    """Computes boxes and scores from raw outputs on a grid, before suppression.
 
     Args:
         outputs: Raw outputs with `scores (B, nc, A)` class logits and what `decode_boxes` needs.
@@ -95,18 +97,18 @@ def detections(
     max_detections: int = 300,
     class_agnostic: bool = False,
 ) -> Detections:
-    """Detections from raw outputs: best class of each anchor, threshold, then non-maximum suppression.
+    """Computes detections from raw outputs: best class of each anchor, threshold, then suppression.
 
     Args:
         outputs: Raw outputs with `scores (B, nc, A)` class logits and what `decode_boxes` needs.
         score_threshold: Anchors whose best class scores no more than this are dropped.
-        iou_threshold: Of two boxes that overlap more than this the one with the lower score is dropped.
-        max_detections: The most boxes kept in an image. Suppression looks at the ten times as many best
+        iou_threshold: Of two boxes that overlap more than this, the one with the lower score is dropped.
+        max_detections: Most boxes kept in an image. Suppression looks at ten times as many of the best
             anchors.
-        class_agnostic: Suppress across classes too. Default: only within a class.
+        class_agnostic: Whether to suppress across classes too. Default: only within a class.
 
     Returns:
-        One dict an image: `boxes (N, 4)` xyxy pixels clipped to the input, `scores (N,)` descending,
+        One dict for each image: `boxes (N, 4)` xyxy pixels clipped to the input, `scores (N,)` descending,
         `labels (N,)` int64.
 
     Example:

@@ -1,4 +1,4 @@
-"""Encoders of single modalities: what a user gives, checked, made and measured."""
+"""Encoders of single modalities: checked, made from the user's arguments, and measured."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ def check_encoders(encoders: Mapping[str, nn.Module | str], example: Mapping[str
         example: Shape of an input of each modality, without the batch.
 
     Raises:
-        ValueError: For names that are none, a module that is given twice, or a missing shape.
+        ValueError: For invalid names, a module that is given twice, or a missing shape.
     """
     if not encoders:
         raise ValueError("encoders={} names no modality; give at least one.")
@@ -42,15 +42,15 @@ def check_encoders(encoders: Mapping[str, nn.Module | str], example: Mapping[str
 
 
 def make_encoder(modality: str, encoder: nn.Module | str, shape: Sequence[int]) -> nn.Module:
-    """The module itself, or the timm model of that name without its head, from random weights.
+    """Returns the module itself, or the timm model of that name without its head, with random weights.
 
     Args:
-        modality: For the error message.
+        modality: Name of the modality, for the error message.
         encoder: A module or a timm name.
-        shape: Of an input without the batch; a timm model gets as many channels.
+        shape: Shape of an input without the batch; a timm model gets as many channels.
 
     Raises:
-        ValueError: For an unknown name; near names are suggested.
+        ValueError: For an unknown name; similar names are suggested.
     """
     if isinstance(encoder, nn.Module):
         return encoder
@@ -62,12 +62,12 @@ def make_encoder(modality: str, encoder: nn.Module | str, shape: Sequence[int]) 
 
 @torch.no_grad()
 def feature_width(modality: str, encoder: nn.Module, shape: Sequence[int]) -> int:
-    """Number of features, found with one input of zeros in eval mode, so that no statistic moves.
+    """Returns the number of features, found with an input of zeros in eval mode, so that nothing changes.
 
     Args:
-        modality: For the error message.
+        modality: Name of the modality, for the error message.
         encoder: The module.
-        shape: Of an input without the batch.
+        shape: Shape of an input without the batch.
 
     Raises:
         ValueError: If it does not take the input, or gives no features.
@@ -93,7 +93,7 @@ def feature_width(modality: str, encoder: nn.Module, shape: Sequence[int]) -> in
 
 
 def pooled(features: Tensor) -> Tensor:
-    """Features `(B, F, ...)` averaged over all further dimensions, `(B, F)`.
+    """Averages features `(B, F, ...)` over all further dimensions, to `(B, F)`.
 
     Example:
         >>> pooled(torch.tensor([[[1.0, 3.0]]]))
@@ -103,7 +103,7 @@ def pooled(features: Tensor) -> Tensor:
 
 
 class PresentLinear(nn.Linear):
-    """A linear layer for those samples of a batch that have something; the others get zeros, which no gradient leaves.
+    """Linear layer for the samples of a batch that have an input; the others get zeros without a gradient.
 
     Example:
         >>> layer = PresentLinear(2, 1)
@@ -112,8 +112,8 @@ class PresentLinear(nn.Linear):
     """
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:  # type: ignore[override]
-        """Values `(n, in_features)` of the n samples that are present `(B,)` -> `(B, out_features)`."""
-        if not len(values):  # nobody has it: weights without a sample get no gradient, not a zero one
+        """Maps values `(n, in_features)` of the n samples that are present `(B,)` to `(B, out_features)`."""
+        if not len(values):  # no sample has it: its weights get no gradient instead of a zero one
             return values.new_zeros(len(present), self.out_features)
         found = super().forward(values)
         if len(values) == len(present):

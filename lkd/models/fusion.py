@@ -1,8 +1,9 @@
-"""How embeddings of several modalities become one, whichever of them a sample has.
+"""Fusion of embeddings of several modalities into one, whichever of them a sample has.
 
-Every fusion maps embeddings `(B, M, D)` and `present (B, M)`, true where a sample has a modality, to `(B, D)`. What stands
-in the embeddings where nothing is present, NaN included, changes neither the result nor a gradient. Whatever belongs to one
-modality has its name, so that networks of different modalities can be averaged layer by layer.
+Every fusion maps embeddings `(B, M, D)` and `present (B, M)`, true where a sample has a modality, to `(B,
+D)`. Values of embeddings where nothing is present, NaN included, change neither the result nor a gradient.
+Parameters of one modality have its name, so that networks of different modalities can be averaged layer by
+layer.
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,13 @@ Fusion = Literal["late", "mean", "concat", "gated", "attention"]
 
 
 def make_fusion(fusion: Fusion, modalities: Sequence[str], dim: int) -> nn.Module:
-    """The fusion of that name.
+    """Makes the fusion of that name.
 
     Args:
-        fusion: `"late"` and `"mean"`: `MeanFusion`; `"concat"`, `"gated"` and `"attention"`: the class of that name.
-        modalities: Their names, in the order in which they come.
-        dim: D.
+        fusion: `"late"` and `"mean"`: `MeanFusion`; `"concat"`, `"gated"` and `"attention"`: the class of
+            that name.
+        modalities: Names of the modalities, in their order.
+        dim: Size D of the embeddings.
 
     Raises:
         ValueError: For another name.
@@ -46,7 +48,9 @@ def make_fusion(fusion: Fusion, modalities: Sequence[str], dim: int) -> nn.Modul
 
 
 def zeroed(embeddings: Tensor, present: Tensor) -> Tensor:
-    """Embeddings `(B, M, D)` with zeros where nothing is present `(B, M)`, through which no gradient flows.
+    """Returns embeddings `(B, M, D)` with zeros where nothing is present `(B, M)`.
+
+    No gradient flows through these.
 
     Example:
         >>> zeroed(torch.tensor([[[1.0], [torch.nan]]]), torch.tensor([[True, False]])).tolist()
@@ -56,7 +60,7 @@ def zeroed(embeddings: Tensor, present: Tensor) -> Tensor:
 
 
 class MeanFusion(nn.Module):
-    """The mean over the modalities that are present; it fuses logits `(B, M, K)` just as well.
+    """The mean over the modalities that are present; it can fuse logits `(B, M, K)` as well.
 
     Example:
         >>> embeddings = torch.tensor([[[1.0], [3.0]], [[1.0], [3.0]]])
@@ -65,20 +69,20 @@ class MeanFusion(nn.Module):
     """
 
     def forward(self, embeddings: Tensor, present: Tensor) -> Tensor:
-        """`(B, M, D)` and `(B, M)` -> `(B, D)`."""
+        """Maps `(B, M, D)` and `(B, M)` to `(B, D)`."""
         return zeroed(embeddings, present).sum(1) / present.sum(1, keepdim=True)
 
 
 class ConcatFusion(nn.Module):
-    """A hidden layer over all embeddings, zeros where absent, and the mask itself; then a linear one.
+    """A hidden layer over all embeddings, zeros where absent, and the mask itself; then a linear layer.
 
-    `W relu(b + sum_m A_m [z_m, present_m]) + c`: the hidden layer over the concatenation `[z_1, ..., z_M, present]` is the
-    sum of a block for each modality, `blocks.<name>` `(D, D + 1)`. Without the mask an absent modality could not be told
-    from one whose embedding is zero.
+    `W relu(b + sum_m A_m [z_m, present_m]) + c`: the hidden layer over the concatenation `[z_1, ..., z_M,
+    present]` is the sum of a block for each modality, `blocks.<name>` `(D, D + 1)`. Without the mask, an
+    absent modality would look like one whose embedding is zero.
 
     Args:
-        modalities: Their names, in the order in which they come.
-        dim: D, also the width of the hidden layer.
+        modalities: Names of the modalities, in their order.
+        dim: Size D of the embeddings, and width of the hidden layer.
 
     Example:
         >>> fuse = ConcatFusion(["a", "b"], dim=4)
@@ -93,20 +97,20 @@ class ConcatFusion(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, embeddings: Tensor, present: Tensor) -> Tensor:
-        """`(B, M, D)` and `(B, M)` -> `(B, D)`."""
+        """Maps `(B, M, D)` and `(B, M)` to `(B, D)`."""
         both = torch.cat([zeroed(embeddings, present), present.unsqueeze(-1).to(embeddings)], 2)
         parts = [block(both[:, m]) for m, block in enumerate(self.blocks.values())]
         return self.out(F.relu(torch.stack(parts).sum(0) + self.bias))
 
 
 class GatedFusion(nn.Module):
-    """A weighted mean, whose weights are a softmax over the present modalities of a score of each embedding.
+    """A weighted mean, with weights from a softmax over the present modalities of a score of each embedding.
 
     `sum_m g_m z_m`, `g = softmax over present m of (a_m . z_m + b_m)`; scores are `gates.<name>`.
 
     Args:
-        modalities: Their names, in the order in which they come.
-        dim: D.
+        modalities: Names of the modalities, in their order.
+        dim: Size D of the embeddings.
 
     Example:
         >>> fuse = GatedFusion(["a", "b"], dim=4)
@@ -119,29 +123,29 @@ class GatedFusion(nn.Module):
         self.gates = nn.ModuleDict({name: nn.Linear(dim, 1) for name in modalities})
 
     def weights(self, embeddings: Tensor, present: Tensor) -> Tensor:
-        """The gates `(B, M)`, 0 where absent; each row adds up to 1."""
+        """Returns the gates `(B, M)`, 0 where absent; each row adds up to 1."""
         known = zeroed(embeddings, present)
         scores = torch.cat([gate(known[:, m]) for m, gate in enumerate(self.gates.values())], 1)
         return scores.float().masked_fill(~present, float("-inf")).softmax(1)
 
     def forward(self, embeddings: Tensor, present: Tensor) -> Tensor:
-        """`(B, M, D)` and `(B, M)` -> `(B, D)`."""
+        """Maps `(B, M, D)` and `(B, M)` to `(B, D)`."""
         return (self.weights(embeddings, present).unsqueeze(-1) * zeroed(embeddings, present)).sum(1)
 
 
 class AttentionFusion(nn.Module):
-    """A learnt query attends to the modalities that are present, each marked by a learnt token.
+    """A learned query attends to the modalities that are present, each marked by a learned token.
 
-    Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762, Section 3.2.2) of one query over keys and values
-    `z_m + t_m`; tokens are `tokens.<name>`.
+    Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762, Section 3.2.2) of one query over keys and
+    values `z_m + t_m`; tokens are `tokens.<name>`.
 
     Args:
-        modalities: Their names, in the order in which they come.
-        dim: D.
-        heads: Of the attention; it must divide D. Default: 4 if it does, else 1.
+        modalities: Names of the modalities, in their order.
+        dim: Size D of the embeddings.
+        heads: Number of heads of the attention; it must divide D. Default: 4 if it does, else 1.
 
     Raises:
-        ValueError: If D cannot be divided by it.
+        ValueError: If the number of heads does not divide D.
 
     Example:
         >>> fuse = AttentionFusion(["a", "b"], dim=4)
@@ -160,9 +164,9 @@ class AttentionFusion(nn.Module):
         self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
 
     def forward(self, embeddings: Tensor, present: Tensor) -> Tensor:
-        """`(B, M, D)` and `(B, M)` -> `(B, D)`."""
+        """Maps `(B, M, D)` and `(B, M)` to `(B, D)`."""
         tokens = torch.stack([self.tokens[name] for name in self.modalities])  # the dict sorts its names
         values = zeroed(embeddings, present) + tokens
-        query = self.query.expand(values.shape[0], 1, -1)  # len() is a constant to an export
+        query = self.query.expand(values.shape[0], 1, -1)  # an export would take len() for a constant
         fused, _ = self.attention(query, values, values, key_padding_mask=~present, need_weights=False)
         return fused.squeeze(1)

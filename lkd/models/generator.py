@@ -8,16 +8,16 @@ from lkd.checks import expect
 
 
 class FeatureGenerator(nn.Module):
-    """Maps noise and a label to a feature vector: one hidden layer with batch normalisation, as in FedGen's code.
+    """Network from noise and a label to features: one hidden layer with batch norm, as in FedGen's code.
 
     Args:
         classes: Number of classes; a label enters one-hot.
-        features: Numbers in a feature vector.
-        noise: Numbers of noise.
+        features: Size of a feature vector.
+        noise: Size of the noise vector.
         hidden: Width of the hidden layer.
 
     Raises:
-        ValueError: A number below 1.
+        ValueError: For a number below 1.
 
     Example:
         >>> FeatureGenerator(classes=3, features=8)(torch.zeros(2, 32), torch.tensor([0, 2])).shape
@@ -36,5 +36,5 @@ class FeatureGenerator(nn.Module):
         )
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
-        """Noise `(B, noise)` and labels `(B,)` -> features `(B, features)`."""
+        """Maps noise `(B, noise)` and labels `(B,)` to features `(B, features)`."""
         return self.layers(torch.cat([noise, F.one_hot(labels, self.classes).to(noise)], 1))

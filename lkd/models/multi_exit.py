@@ -9,22 +9,23 @@ from lkd.taps import Taps
 
 
 class MultiExit(nn.Module):
-    """Puts a classifier on each inner stage of any convolutional network.
+    """Convolutional network of any kind with a classifier on each inner stage.
 
-    A stage's exit is a bottleneck (convolutions 1x1, n x n with stride n, 1x1, each with batch norm and ReLU) that
-    brings its map to the size and channels of the deepest stage, mean pooling and a linear layer, after Zhang et al.:
-    Be Your Own Teacher, ICCV 2019, arXiv:1905.08094. Called, it is the network alone, without the exits' cost, so it
-    can be evaluated, exported and used as a teacher like any other; `exits` gives all of them.
+    A stage's exit is a bottleneck (convolutions 1x1, n x n with stride n, 1x1, each with batch norm and ReLU)
+    that brings its map to the size and channels of the deepest stage, then mean pooling and a linear layer,
+    after Zhang et al.: Be Your Own Teacher, ICCV 2019, arXiv:1905.08094. A call runs the network alone,
+    without the exits' cost, so it can be evaluated, exported and used as a teacher like any other; `exits`
+    runs all of them.
 
     Args:
-        network: Maps images `(B, in_channels, image_size, image_size)` to logits `(B, classes)`.
-        layers: Addresses of the stages, from the shallowest to the deepest, whose outputs are maps. The deepest gets
-            no exit of its own: it is what the exits imitate, and the network's output is its classifier.
-        image_size: Side of the images in pixels; sizes the exits.
+        network: Network that maps images `(B, in_channels, image_size, image_size)` to logits `(B, classes)`.
+        layers: Addresses of the stages, from the shallowest to the deepest, whose outputs are maps. The
+            deepest gets no exit of its own: the exits imitate it, and the network's output is its classifier.
+        image_size: Side of the images in pixels, which decides the size of the exits.
         in_channels: Channels of the images.
 
     Raises:
-        ValueError: Fewer than two stages, or stages whose outputs are no maps or grow with depth.
+        ValueError: For fewer than two stages, or stages whose outputs are no maps or grow with depth.
 
     Example:
         >>> from lkd.models import CIFARResNet
@@ -45,11 +46,11 @@ class MultiExit(nn.Module):
         self.heads = nn.ModuleList(self._head(i, maps, logits.shape[1]) for i in range(len(maps) - 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the deepest exit, `(B, classes)`."""
+        """Returns logits of the deepest exit, `(B, classes)`."""
         return self.network(x)
 
     def exits(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits `(B, classes)` and maps of all exits, from the shallowest to the deepest."""
+        """Returns logits `(B, classes)` and maps of all exits, from the shallowest to the deepest."""
         with Taps(self.network, self.layers, "layers") as taps:
             deepest = self.network(x)
         *inner, last = (taps.output(layer) for layer in self.layers)
@@ -57,7 +58,10 @@ class MultiExit(nn.Module):
         return [*(logits for logits, _ in pairs), deepest], [*(features for _, features in pairs), last]
 
     def _example(self, channels: int, side: int) -> tuple[Tensor, list[Tensor]]:
-        """What network and stages give for one black image; statistics and mode stay what they were."""
+        """Returns the outputs of network and stages for one black image.
+
+        Statistics and mode stay as they were.
+        """
         training = self.network.training
         with torch.no_grad(), Taps(self.network.eval(), self.layers, "layers") as taps:
             logits = self.network(torch.zeros(1, channels, side, side))
@@ -81,7 +85,7 @@ class Exit(nn.Module):
         before: Channels of the stage.
         after: Channels of the deepest stage.
         ratio: How many times larger the stage's side is than the deepest's.
-        classes: Numbers in the output.
+        classes: Number of classes.
     """
 
     def __init__(self, before: int, after: int, ratio: int, classes: int) -> None:
@@ -95,7 +99,7 @@ class Exit(nn.Module):
         self.fc = nn.Linear(after, classes)
 
     def forward(self, stage: Tensor) -> tuple[Tensor, Tensor]:
-        """Map of a stage -> logits `(B, classes)` and the bottleneck's map."""
+        """Maps a stage's map to logits `(B, classes)` and the bottleneck's map."""
         features = self.bottleneck(stage)
         return self.fc(features.mean((2, 3))), features
 

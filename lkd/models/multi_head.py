@@ -10,22 +10,23 @@ from lkd.checks import expect
 
 
 class MultiHead(nn.Module):
-    """An embedding of any backbone, a main head and auxiliary heads, all linear, on that one embedding.
+    """An embedding from any backbone, with a main head and auxiliary heads on it, all linear.
 
-    The network of multi-headed distillation (Zhmoginov et al., "Decentralized Learning with Multi-Headed Distillation",
-    CVPR 2023, arXiv:2211.15774, Section 3). Layers by address: `embedding` `(B, D)`; `heads.0`, the main head, and
-    `heads.1`, `heads.2`, ..., the auxiliary ones, each `(B, classes)`.
+    The network of multi-headed distillation (Zhmoginov et al., "Decentralized Learning with Multi-Headed
+    Distillation", CVPR 2023, arXiv:2211.15774, Section 3). Layers by address: `embedding` `(B, D)`;
+    `heads.0`, the main head, and `heads.1`, `heads.2`, ..., the auxiliary ones, each `(B, classes)`.
 
     Args:
-        backbone: A module that maps inputs to features `(B, F)` or maps `(B, F, H, W)`, which are averaged over positions,
-            or the name of a timm model.
+        backbone: A module that maps inputs to features `(B, F)` or maps `(B, F, H, W)`, which are averaged
+            over positions, or the name of a timm model.
         classes: Number of classes.
         heads: Number of auxiliary heads. Default 1.
-        embedding: D. A linear layer brings the features to that size, so that clients of different backbones can
-            compare embeddings; None keeps them as they are.
+        embedding: Size D of the embedding. A linear layer brings the features to that size, so that clients
+            with different backbones can compare embeddings; None keeps them as they are.
         in_channels: Channels of the input, for timm models.
         answer: Which head `forward` returns: 0 is the main head, -1 the last one. Default 0.
-        example: Shape of an input without the batch, such as `[3, 32, 32]`, by which the backbone's width is found.
+        example: Shape of an input without the batch, such as `[3, 32, 32]`, by which the backbone's width is
+            found.
 
     Raises:
         ValueError: For numbers that do not fit, or a backbone whose output is no feature vector or map.
@@ -64,7 +65,7 @@ class MultiHead(nn.Module):
 
     @torch.no_grad()
     def _width(self, shape: list[int]) -> int:
-        """Number of features, found with one input in eval mode, so that no statistic moves."""
+        """Returns the number of features, found with one input in eval mode, so that no statistic changes."""
         training = self.backbone.training
         try:
             found: Any = self.backbone.eval()(torch.zeros(1, *shape))
@@ -81,7 +82,7 @@ class MultiHead(nn.Module):
         return found.shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(B, classes)` of the answering head; all heads run, for who taps them."""
+        """Returns logits `(B, classes)` of the answering head; all heads run, so that they can be tapped."""
         features = self.backbone(x)
         embedding = self.embedding(features.mean((2, 3)) if features.dim() == 4 else features)
         return [head(embedding) for head in self.heads][self.answer]

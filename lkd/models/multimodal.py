@@ -1,4 +1,4 @@
-"""A network of one encoder a modality, which takes any subset of them."""
+"""A network with one encoder for each modality, which takes any subset of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
@@ -16,29 +16,29 @@ Completion = Literal["zero", "prototype"]
 
 
 class Multimodal(nn.Module):
-    """Encoders of modalities, their fusion, a head on the fused embedding and one on each modality's.
+    """Encoders of modalities, their fusion, and heads on the fused embedding and on each modality's.
 
-    x is the dict of `lkd.modalities`. An encoder runs on those samples alone that have its modality, so that nothing depends
-    on what stands in the others' places, and does not run at all where there are none. Modalities without an encoder are
-    ignored: the same batch serves a teacher with all of them and a student with one.
+    x is the dict of `lkd.modalities`. An encoder runs only on the samples that have its modality, so that
+    values in the other places have no effect, and does not run at all if there are none. Modalities without
+    an encoder are ignored: the same batch serves a teacher with all of them and a student with one.
 
-    Layers by address, m being a modality: `encoders.<m>` features of the samples that have m; `projections.<m>` `(B, D)` and
-    `heads.<m>` `(B, classes)`, zeros for samples without m; `embedding` `(B, D)` fused; `head` `(B, classes)`;
-    `auxiliary.0`, ... `(B, classes)`.
+    Layers by address, m being a modality: `encoders.<m>` features of the samples that have m;
+    `projections.<m>` `(B, D)` and `heads.<m>` `(B, classes)`, zeros for samples without m; `embedding` `(B,
+    D)` fused; `head` `(B, classes)`; `auxiliary.0`, ... `(B, classes)`.
 
     Args:
-        encoders: A module for each modality that gives features `(B, F)` or `(B, F, ...)`, which are averaged over all
-            further dimensions; or the name of a timm model.
+        encoders: A module for each modality that gives features `(B, F)` or `(B, F, ...)`, which are averaged
+            over all further dimensions; or the name of a timm model.
         classes: Number of classes.
         example: Shape of an input of each modality without the batch, by which widths are found.
         embedding: D, the size of every embedding.
-        fusion: `"late"`: the mean of the modalities' logits. `"mean"`, `"concat"`, `"gated"`, `"attention"`: of embeddings, see
-            `lkd.models.fusion`. Or a module that maps embeddings `(B, M, D)`, in the order of `encoders`, and `present (B, M)` to
-            `(B, D)`.
-        completion: What takes the place of a missing modality: nothing (`"zero"`: it is masked), or a mixture of the
+        fusion: `"late"`: the mean of the modalities' logits. `"mean"`, `"concat"`, `"gated"`, `"attention"`:
+            a fusion of embeddings, see `lkd.models.fusion`. Or a module that maps embeddings `(B, M, D)`, in
+            the order of `encoders`, and `present (B, M)` to `(B, D)`.
+        completion: What replaces a missing modality: nothing (`"zero"`: it is masked), or a mixture of the
             prototypes of classes (`"prototype"`, see `lkd.models.prototypes.complete`), which `learn` keeps.
-        momentum: Of the prototypes.
-        temperature: Of the mixture.
+        momentum: Momentum of the prototypes.
+        temperature: Temperature of the mixture.
         auxiliary: Number of further heads on the fused embedding, for multi-headed distillation.
 
     Raises:
@@ -89,7 +89,7 @@ class Multimodal(nn.Module):
 
     @torch.no_grad()
     def _check_fusion(self, size: int) -> None:
-        """A fusion of the user's own must give embeddings; what it keeps stays as it is."""
+        """Refuses a fusion of the user's own that gives no embeddings; its state stays as it is."""
         training, shape = self.embedding.training, (2, len(self.modalities))
         found: Any = self.embedding.eval()(torch.zeros(*shape, size), torch.ones(shape, dtype=torch.bool))
         self.embedding.train(training)
@@ -100,17 +100,17 @@ class Multimodal(nn.Module):
             )
 
     def owned(self, x: Any) -> tuple[dict[str, Tensor], Tensor]:
-        """What of a batch this network has encoders for.
+        """Returns the parts of a batch that this network has encoders for.
 
         Args:
             x: The batch.
 
         Returns:
-            Tensors by modality, without those that the batch does not hold, and who has which modality, `(B, M)`, in the
-            order of `modalities`.
+            Tensors by modality, without those that the batch lacks, and which sample has which modality, `(B,
+            M)`, in the order of `modalities`.
 
         Raises:
-            ValueError: If there is nothing of it in the batch, or in one of its samples.
+            ValueError: If the batch, or one of its samples, has none of the modalities.
         """
         inputs, present = split(x)
         ours = {m: inputs[m] for m in self.modalities if m in inputs}
@@ -129,19 +129,22 @@ class Multimodal(nn.Module):
         return ours, there
 
     def everybody(self, x: dict[str, Any]) -> bool:
-        """Whether a batch says by its form, before any value is looked at, that all of its samples have all modalities."""
+        """Returns whether a batch's form alone shows that all of its samples have all modalities."""
         masks = x.get(PRESENT) or {}
         return all(m not in masks and len(x.get(m, ())) > 0 for m in self.modalities)
 
     def forward(self, x: Any) -> Tensor:
-        """Logits `(B, classes)` of the fused modalities; all heads run, for who taps them."""
+        """Returns logits `(B, classes)` of the fused modalities.
+
+        All heads run, so that they can be tapped.
+        """
         inputs, there = self.owned(x)
         whole = self.everybody(x)
         each = [self._embed(m, inputs.get(m), there[:, i], whole) for i, m in enumerate(self.modalities)]
         embeddings = torch.stack([e.to(each[0].dtype) for e in each], 1)
         if len(self.prototypes) and not whole and not there.all():
             embeddings, there = self._complete(embeddings, there)
-        # copies, whoever is there, so that one and the same kernel runs
+        # always copies, so that one and the same kernel runs
         rows = [slice(None) if whole else there[:, i] for i in range(len(self.modalities))]
         logits = [
             self.heads[m](embeddings[rows[i], i].contiguous(), there[:, i])
@@ -153,7 +156,10 @@ class Multimodal(nn.Module):
         return self.head(torch.stack(logits, 1), there) if self.late else self.head(fused)
 
     def _embed(self, modality: str, given: Tensor | None, present: Tensor, whole: bool) -> Tensor:
-        """Embeddings `(B, D)` of one modality; `whole` says that everybody has it, without a look at who is present."""
+        """Returns embeddings `(B, D)` of one modality.
+
+        `whole` says that all samples have it, so `present` is not read.
+        """
         projection = cast(PresentLinear, self.projections[modality])
         if given is None or not (whole or present.any()):
             return projection(projection.weight.new_zeros(0, self.widths[modality]), present)
@@ -162,7 +168,7 @@ class Multimodal(nn.Module):
             features = self.encoders[modality](given)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # what torch raises where shapes do not fit
+        except RuntimeError as error:  # raised by torch if shapes do not fit
             raise ValueError(
                 f"the encoder of {modality!r} does not take x[{modality!r}] of shape {tuple(given.shape)}: {error}"
             ) from error
@@ -177,12 +183,12 @@ class Multimodal(nn.Module):
     def learn(
         self, embeddings: Mapping[str, Tensor], present: Mapping[str, Tensor | None], labels: Tensor
     ) -> None:
-        """Lets the prototypes take in a batch.
+        """Updates the prototypes by a batch.
 
         Args:
-            embeddings: What `projections.<m>` gave, `(B, D)` by modality.
-            present: Who has it, `(B,)` by modality; None where everybody does.
-            labels: `(B,)`.
+            embeddings: Outputs of `projections.<m>`, `(B, D)` by modality.
+            present: Which samples have it, `(B,)` by modality; None if all do.
+            labels: Class labels `(B,)`.
         """
         for m in self.modalities:
             prototypes, rows = cast(ClassPrototypes, self.prototypes[m]), present[m]

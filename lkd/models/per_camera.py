@@ -1,4 +1,4 @@
-"""One copy of a network per camera."""
+"""One copy of a network for each camera."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ SHARED = ("anchors", "strides")  # entries of raw detector outputs that all imag
 
 
 class PerCamera(nn.Module):
-    """Routes every image of a batch to the copy of a network that belongs to its camera.
+    """Copies of a network, one for each camera, with every image of a batch routed to its camera's copy.
 
     Training batches normally come from one camera and are then not split. Under DDP a step leaves the copies
     of the other cameras without gradients: use `Trainer(strategy="ddp_find_unused_parameters_true")`.
@@ -22,7 +22,7 @@ class PerCamera(nn.Module):
         cameras: Names of the cameras, without dots (they become part of the names of the weights).
 
     Raises:
-        ValueError: Names that are empty, double or not usable.
+        ValueError: For names that are empty, repeated or not usable.
 
     Example:
         >>> network = PerCamera(nn.Linear(2, 1, bias=False), ["C1", "C2"])
@@ -45,14 +45,14 @@ class PerCamera(nn.Module):
             self.copies[camera] = copied(network, "network")
 
     def forward(self, images: Tensor, cameras: Sequence[str] | None = None) -> Any:
-        """Outputs of images `(B, ...)` in their order, as the network gives them.
+        """Returns the network's outputs for images `(B, ...)` in their order.
 
         Args:
             images: The batch.
             cameras: The camera of each image; may be left out when there is only one copy.
 
         Raises:
-            ValueError: An unknown camera, or not one name an image.
+            ValueError: For an unknown camera, or not one name for each image.
         """
         if cameras is None and len(self.copies) == 1:
             cameras = [next(iter(self.copies))] * len(images)
@@ -72,7 +72,7 @@ class PerCamera(nn.Module):
 
 
 def _merge(parts: list[Any], order: Tensor) -> Any:
-    """Concatenate equally nested outputs along the batch and put them in `order`."""
+    """Concatenates equally nested outputs along the batch and puts them in `order`."""
     first = parts[0]
     if isinstance(first, dict):
         return {

@@ -1,4 +1,4 @@
-"""Two networks over the same input: one that stays with its client, one that all clients have."""
+"""Two networks over the same input: one stays with its client, one is common to all clients."""
 
 from typing import Literal
 
@@ -10,16 +10,16 @@ Answer = Literal["private", "shared"]
 
 
 class PrivateShared(nn.Module):
-    """A private and a shared network, for methods in which each client trains both and only the second one travels.
+    """A private and a shared network, for methods in which clients train both and send only the second.
 
-    Layers by address: `private`, `shared`, and `adapter`, which brings a hidden state of the shared network to the
-    size of one of the private network's where a method compares them; `forward` does not call it.
+    Layers by address: `private`, `shared`, and `adapter`, which brings a hidden state of the shared network
+    to the size of one of the private network's where a method compares them; `forward` does not call it.
 
     Args:
         private: Any network that gives logits `(B, classes)`.
-        shared: The same for the shared one, most often a smaller one.
-        answer: Which of the two `forward` returns. Both run, so that both are seen.
-        adapter: Default: none.
+        shared: Network that gives logits `(B, classes)`, most often a smaller one.
+        answer: Which of the two `forward` returns. Both run, so that both can be tapped.
+        adapter: The module at the address `adapter`. Default: none.
 
     Raises:
         ValueError: If both are the same object, or `answer` is neither.
@@ -47,6 +47,6 @@ class PrivateShared(nn.Module):
         self.adapter: nn.Module = nn.Identity() if adapter is None else adapter
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(B, classes)` of the answering network."""
+        """Returns logits `(B, classes)` of the answering network."""
         private, shared = self.private(x), self.shared(x)
         return private if self.answer == "private" else shared

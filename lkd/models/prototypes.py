@@ -1,4 +1,4 @@
-"""Embeddings of modalities that a sample lacks, completed from the mean embeddings of classes."""
+"""Completion of embeddings of missing modalities, from the mean embeddings of classes."""
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +10,14 @@ from lkd.checks import expect
 class ClassPrototypes(nn.Module):
     """The running mean embedding of each class, in one modality.
 
-    `s <- mu s + (1 - mu) e` and `w <- mu w + (1 - mu)` for every class of a batch, where e is its mean embedding there; the
-    prototype is `s / w`. Both are buffers, and a class that was never seen has w = 0: so an average over clients of s and
-    of w gives each class the mean over those clients that have seen it.
+    `s <- mu s + (1 - mu) e` and `w <- mu w + (1 - mu)` for every class of a batch, where e is its mean
+    embedding there; the prototype is `s / w`. Both are buffers, and a class that was never seen has w = 0. So
+    an average of s and of w over clients gives each class the mean over the clients that have seen it.
 
     Args:
         classes: Number of classes, K.
-        dim: Numbers in an embedding, D.
-        momentum: mu, in [0, 1).
+        dim: Size D of an embedding.
+        momentum: Momentum mu, in [0, 1).
 
     Raises:
         ValueError: If the momentum is out of range.
@@ -41,9 +41,9 @@ class ClassPrototypes(nn.Module):
 
     @torch.no_grad()
     def learn(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Takes in embeddings `(N, D)` of samples of classes `(N,)`."""
+        """Updates the means by embeddings `(N, D)` of samples of classes `(N,)`."""
         classes = torch.arange(len(self.weights), device=labels.device)
-        one_hot = (labels.unsqueeze(1) == classes).to(self.sums)  # F.one_hot looks at the labels
+        one_hot = (labels.unsqueeze(1) == classes).to(self.sums)  # F.one_hot would read the labels
         count = one_hot.sum(0)
         means = one_hot.T @ embeddings.to(self.sums) / count.clamp_min(1).unsqueeze(1)
         rate = (1 - self.momentum) * (count > 0)
@@ -57,7 +57,7 @@ class ClassPrototypes(nn.Module):
 
     @property
     def means(self) -> Tensor:
-        """The prototypes `(K, D)`, zeros for classes that were never seen."""
+        """Prototypes `(K, D)`, zeros for classes that were never seen."""
         return self.sums / torch.where(self.known, self.weights, 1.0).unsqueeze(1)
 
 
@@ -66,26 +66,26 @@ def complete(
 ) -> tuple[Tensor, Tensor]:
     """Fills in embeddings of absent modalities by a mixture of the modality's class prototypes.
 
-    Class k of sample i scores the mean, over the modalities p that it has, of `cos(z_ip, c_pk)`; the missing embedding of
-    modality m is `sum_k softmax_k(score / T) c_mk`. Classes count that have a prototype in m and in one of those p. Where
-    there are none, the modality stays absent. No gradient flows into prototypes; it flows through the scores into the
-    embeddings that are present.
+    Class k of sample i scores the mean, over the modalities p that it has, of `cos(z_ip, c_pk)`; the missing
+    embedding of modality m is `sum_k softmax_k(score / T) c_mk`. Only classes count that have a prototype in
+    m and in one of those p. If there are none, the modality stays absent. No gradient flows into prototypes;
+    it flows through the scores into the embeddings that are present.
 
-    That prototypes of classes stand in for a missing modality is from Bao et al., "Multimodal Federated Learning with
-    Missing Modality via Prototype Mask and Contrast" (PmcmFL), arXiv:2312.13508, whose code takes, in training, the prototype
-    of the sample's own label. Weighting by similarity is our choice: no label is needed, so that training and use are
-    alike. MFCPL (Le et al., arXiv:2401.13898), whose abstract has missing modalities filled with zeros, uses such prototypes
-    for regularisation and contrast instead.
+    The idea that prototypes of classes replace a missing modality is from Bao et al., "Multimodal Federated
+    Learning with Missing Modality via Prototype Mask and Contrast" (PmcmFL), arXiv:2312.13508. Their code
+    uses, in training, the prototype of the sample's own label. Weighting by similarity is our choice: it
+    needs no label, so that training and use are alike. MFCPL (Le et al., arXiv:2401.13898) fills missing
+    modalities with zeros, by its abstract, and uses such prototypes for regularization and contrast instead.
 
     Args:
-        embeddings: `(B, M, D)`, finite everywhere.
-        present: `(B, M)`.
-        prototypes: c, `(M, K, D)`.
-        known: Which of them there are, `(M, K)`.
-        temperature: T, of cosines. Default .1.
+        embeddings: Embeddings `(B, M, D)`, finite everywhere.
+        present: Which modalities each sample has, `(B, M)`.
+        prototypes: Prototypes c, `(M, K, D)`.
+        known: Which prototypes exist, `(M, K)`.
+        temperature: Temperature T of cosines. Default .1.
 
     Returns:
-        `(B, M, D)`, and where there is an embedding now, `(B, M)`.
+        Embeddings `(B, M, D)`, and where there is one now, `(B, M)`.
 
     Example:
         >>> z, c = torch.tensor([[[5.0, 0.0], [0.0, 0.0]]]), torch.eye(2).repeat(2, 1, 1)
@@ -100,7 +100,7 @@ def complete(
     number = compared.sum(1)
     scores = (cosines * compared).sum(1) / number.clamp_min(1)
     usable = known & (number > 0).unsqueeze(1)
-    # a modality without a usable class: its row must not become NaN, for gradients would
+    # a modality without a usable class: NaN in its row would spoil the gradients
     logits = (scores / temperature).unsqueeze(1).masked_fill(~usable, torch.finfo(scores.dtype).min)
     mixture = torch.einsum("bmk,mkd->bmd", logits.softmax(2), prototypes).to(embeddings)
     filled = ~present & usable.any(2)

@@ -10,22 +10,23 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
 SMALLEST = 8
-"""Pixels a cell of the finest map that enters the pyramid, as in FCOS and RetinaNet."""
+"""Pixels per cell of the finest map that enters the pyramid, as in FCOS and RetinaNet."""
 
 
 class TimmPyramid(nn.Module):
-    """A timm backbone of random weights and a feature pyramid: its maps of 8 pixels a cell and coarser, and two more.
+    """A timm backbone with random weights and a feature pyramid of maps with 8 pixels per cell and coarser.
 
     Args:
-        backbone: Name of a timm model that gives feature maps, such as `"resnet18"` or `"mobilenetv3_small_100"`.
-        channels: Of every map of the pyramid.
+        backbone: Name of a timm model that gives feature maps, such as `"resnet18"` or
+            `"mobilenetv3_small_100"`.
+        channels: Channels of every map of the pyramid.
 
     Attributes:
         out_channels: The channels, as torchvision's detectors ask for them.
-        strides: Pixels a cell of each map.
+        strides: Pixels per cell of each map.
 
     Raises:
-        ValueError: For an unknown name, or a model that gives no such maps.
+        ValueError: For an unknown name, or a model without such maps.
 
     Example:
         >>> pyramid = TimmPyramid("test_resnet", channels=32)
@@ -59,7 +60,7 @@ class TimmPyramid(nn.Module):
 
     @torch.no_grad()
     def _maps(self, images: Tensor) -> list[Tensor]:
-        """What the backbone gives at first sight; no batch statistics change."""
+        """Returns the maps of the backbone for a first input; no batch statistics change."""
         self.body.eval()
         found = self._features(images)
         self.body.train()
@@ -72,5 +73,5 @@ class TimmPyramid(nn.Module):
         return [level.permute(0, 3, 1, 2) for level in maps] if self.channels_last else maps
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Maps `(B, channels, h, w)`, the finest first."""
+        """Returns maps `(B, channels, h, w)`, the finest first."""
         return self.fpn(OrderedDict((str(k), level) for k, level in enumerate(self._features(images))))

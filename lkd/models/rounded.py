@@ -1,21 +1,21 @@
-"""What a sender's rounding does to a tensor, in training: the values that arrive, and gradients as if nothing had happened."""
+"""A sender's rounding of a tensor, in training, with gradients that ignore it."""
 
 import torch
 from torch import Tensor
 
 
 def rounded(x: Tensor, bits: int) -> Tensor:
-    """Rounds each sample to `2**bits` levels between its smallest and largest number, as `lkd.edge.offload.quantized` does.
+    """Rounds each sample to `2**bits` levels between its smallest and largest number, as in `offload`.
 
-    The gradient goes straight through. Bengio, Leonard and Courville: Estimating or Propagating Gradients Through Stochastic
-    Neurons for Conditional Computation, arXiv:1308.3432, Section 4.
+    The gradient passes straight through. Bengio, Leonard and Courville: Estimating or Propagating Gradients
+    Through Stochastic Neurons for Conditional Computation, arXiv:1308.3432, Section 4.
 
     Args:
-        x: `(B, ...)`.
-        bits: For each number, 1 to 8.
+        x: Tensor `(B, ...)`.
+        bits: Bits of each number, 1 to 8.
 
     Raises:
-        ValueError: For other bits.
+        ValueError: For another number of bits.
 
     Example:
         >>> x = torch.tensor([[0.0, 0.4, 3.0]], requires_grad=True)

@@ -7,15 +7,17 @@ from torch import Tensor, nn
 
 
 class SensorEncoder(nn.Module):
-    """Convolutions along time, each with group normalisation, ReLU and a stride of 2; then the mean over time.
+    """Convolutions along time, each with group normalization, ReLU and a stride of 2.
 
-    It keeps no batch statistics, so it may be averaged over clients as it is, and be given a single sample.
+    The output is their mean over time.
+
+    It keeps no batch statistics, so it can be averaged over clients as it is, and be given a single sample.
 
     Args:
-        in_channels: Of the window, such as 3 axes.
-        channels: Of every convolution, the last being the number of features. Default 32, 64 and 64.
-        kernel: Steps that a convolution sees, an odd number.
-        groups: Of the normalisation; it must divide all channels.
+        in_channels: Channels of the window, such as 3 axes.
+        channels: Channels of every convolution; the last is the number of features. Default 32, 64 and 64.
+        kernel: Number of steps that a convolution sees, odd.
+        groups: Groups of the normalization; the number must divide all channels.
 
     Raises:
         ValueError: For an even kernel, or groups that do not divide.
@@ -44,5 +46,5 @@ class SensorEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, in_channels, T)` -> `(B, channels[-1])`."""
+        """Maps `(B, in_channels, T)` to `(B, channels[-1])`."""
         return self.layers(x).mean(2)

@@ -1,4 +1,4 @@
-"""The small networks of federated studies."""
+"""Small networks of federated studies."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,17 +7,19 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Fully connected layers with ReLU between them, over the flattened input; without hidden ones, softmax regression.
+    """Fully connected layers with ReLU between them, over the flattened input.
+
+    Without hidden layers it is softmax regression.
 
     With `hidden=[200, 200]` and 784 features it is the "2NN" of McMahan et al. 2017.
 
     Args:
-        features: Numbers in an input, such as 64 for 8x8 pixels.
-        classes: Numbers in the output.
+        features: Number of values in an input, such as 64 for 8x8 pixels.
+        classes: Number of classes.
         hidden: Width of every hidden layer. Default: none.
 
     Raises:
-        ValueError: A width below 1.
+        ValueError: For a width below 1.
 
     Example:
         >>> import torch
@@ -38,23 +40,25 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, ...)` with `features` numbers each -> `(B, classes)`."""
+        """Maps `(B, ...)` with `features` values each to `(B, classes)`."""
         return self.layers(x)
 
 
 class CNN(nn.Module):
-    """Convolutions 5x5 with ReLU, each followed by a 2x2 max pooling, and one linear layer; no batch statistics.
+    """Convolutions 5x5 with ReLU, each followed by a 2x2 max pooling, and one linear layer.
 
-    The shape of the CNN of McMahan et al. 2017, narrower and without its hidden layer.
+    There are no batch statistics.
+
+    It has the shape of the CNN of McMahan et al. 2017, narrower and without its hidden layer.
 
     Args:
         image_size: Side of the square images, in pixels.
-        classes: Numbers in the output.
-        channels: Of every convolution. Default 16 and 32.
-        in_channels: Of the images.
+        classes: Number of classes.
+        channels: Channels of every convolution. Default 16 and 32.
+        in_channels: Channels of the images.
 
     Raises:
-        ValueError: Images that are too small for so many poolings.
+        ValueError: For images that are too small for so many poolings.
 
     Example:
         >>> import torch
@@ -78,5 +82,5 @@ class CNN(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width, classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, in_channels, image_size, image_size)` -> `(B, classes)`."""
+        """Maps `(B, in_channels, image_size, image_size)` to `(B, classes)`."""
         return self.layers(x)

@@ -1,4 +1,4 @@
-"""Ultralytics' C2f blocks in a form from which channels can be taken."""
+"""Ultralytics' C2f blocks in a form from which channels can be removed."""
 
 import copy
 from typing import Any
@@ -7,16 +7,17 @@ import torch
 from torch import Tensor, nn
 
 PLACE = ("f", "i", "type", "np")
-"""What Ultralytics keeps on a layer about its place in the network."""
+"""Attributes by which Ultralytics notes a layer's place in the network."""
 
 
 class SplitC2f(nn.Module):
-    """A C2f block (C3k2 among them) whose first convolution is two, each giving one of the halves that C2f cuts it into.
+    """A C2f block (such as C3k2) with two first convolutions, one for each half that C2f cuts.
 
-    The function is the same, bit for bit. A pruned C2f could not cut its first convolution's channels in two equal halves.
+    It computes the same, bit for bit. A pruned C2f could not cut the channels of its first convolution in two
+    equal halves.
 
     Args:
-        block: The block; what is not cut is taken over as it is.
+        block: The block; its parts that are not cut are taken over as they are.
     """
 
     def __init__(self, block: Any) -> None:
@@ -29,7 +30,7 @@ class SplitC2f(nn.Module):
         self.train(block.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As C2f's."""
+        """Computes what the original C2f block computes."""
         parts = [self.first(x), self.second(x)]
         for layer in self.m:
             parts.append(layer(parts[-1]))
@@ -44,7 +45,7 @@ def split(module: nn.Module) -> list[str]:
         module: The module.
 
     Returns:
-        The names of all split blocks, those that were split before among them.
+        The names of all split blocks, including those that were split before.
     """
     found = []
     for name, block in list(module.named_modules()):
@@ -58,7 +59,10 @@ def split(module: nn.Module) -> list[str]:
 
 
 def _is_c2f(block: nn.Module) -> bool:
-    """Whether a block's forward is that of Ultralytics' C2f; subclasses with another one are left alone."""
+    """Returns whether a block's forward is that of Ultralytics' C2f.
+
+    Subclasses with another one are left alone.
+    """
     for kind in type(block).__mro__:
         if kind.__name__ == "C2f" and kind.__module__.startswith("ultralytics."):
             return type(block).forward is vars(kind).get("forward")
@@ -66,7 +70,7 @@ def _is_c2f(block: nn.Module) -> bool:
 
 
 def _half(conv: Any, number: int) -> nn.Module:
-    """One half of the output channels of Ultralytics' Conv: a convolution, a batch norm unless it was fused, an activation."""
+    """Returns a module with half of the output channels of Ultralytics' Conv."""
     half: Any = copy.deepcopy(conv)
     size = conv.conv.out_channels // 2
     for layer in (half.conv, getattr(half, "bn", None)):

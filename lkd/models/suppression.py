@@ -1,4 +1,4 @@
-"""Non-maximum suppression of boxes and scores: the rules that every detector of lkd, and every file of one, has in common."""
+"""Non-maximum suppression of boxes and scores, with the same rules for all detectors and their files."""
 
 import torch
 from torch import Tensor
@@ -17,19 +17,20 @@ def suppressed(
     class_agnostic: bool = False,
     multi_label: bool = False,
 ) -> Detections:
-    """Detections of a batch: threshold, the best candidates of each image, then suppression within a class.
+    """Finds the detections of a batch: threshold, each image's best candidates, suppression within a class.
 
     Args:
         boxes: `(B, A, 4)` x1, y1, x2, y2 in pixels.
         scores: `(B, A, C)` of each class, in [0, 1].
-        score_threshold: What scores no more than this is dropped.
-        iou_threshold: Of two boxes that overlap more than this the one with the lower score is dropped.
-        max_detections: The most boxes kept in an image. Suppression looks at the ten times as many best candidates.
-        class_agnostic: Suppress across classes too. Default: only within a class.
+        score_threshold: Boxes that score no more than this are dropped.
+        iou_threshold: Of two boxes that overlap more than this, the one with the lower score is dropped.
+        max_detections: Most boxes kept in an image. Suppression looks at ten times as many of the best
+            candidates.
+        class_agnostic: Whether to suppress across classes too. Default: only within a class.
         multi_label: Whether each class of a box is a candidate of its own. Default: its best class alone.
 
     Returns:
-        One dict an image: `boxes (N, 4)`, `scores (N,)` descending, `labels (N,)` int64.
+        One dict for each image: `boxes (N, 4)`, `scores (N,)` descending, `labels (N,)` int64.
 
     Example:
         >>> boxes = torch.tensor([[[0.0, 0, 8, 8], [0, 0, 8, 9], [20, 0, 28, 8]]])

@@ -22,28 +22,31 @@ MULTIPLE = 32
 
 
 class TorchvisionDetector(nn.Module):
-    """SSDLite, FCOS or RetinaNet of torchvision, from random weights, as the network of a `lkd.modules.Detector`.
+    """SSDLite, FCOS or RetinaNet of torchvision, with random weights, for a `lkd.modules.Detector`.
 
-    Images stay at the size in which they come, and boxes are in their pixels: torchvision's own resizing is left out. Images are in
-    [0, 1] and normalised inside, as torchvision does: by ImageNet's mean and deviation, for SSDLite by .5 and .5.
+    Images keep their size, and boxes are in their pixels, since torchvision's own resizing is left out.
+    Images are in [0, 1] and normalized inside, as torchvision does: by ImageNet's mean and deviation, for
+    SSDLite by .5 and .5.
 
     Args:
-        head: `"ssdlite"` (small and fast, for objects from a tenth of the image on), `"fcos"` (no anchor boxes) or `"retinanet"`.
-        backbone: Name of a timm model whose maps go through a feature pyramid, such as `"resnet18"`; random weights. Default:
-            torchvision's own, MobileNetV3-Large for SSDLite and ResNet-50 with a pyramid for the others.
+        head: `"ssdlite"` (small and fast, for objects from a tenth of the image on), `"fcos"` (no anchor
+            boxes) or `"retinanet"`.
+        backbone: Name of a timm model whose maps go through a feature pyramid, such as `"resnet18"`; random
+            weights. Default: torchvision's own, MobileNetV3-Large for SSDLite and ResNet-50 with a pyramid
+            for the others.
         num_classes: Number of classes, without a background.
-        channels: Of the pyramid over a timm backbone, and of the head after it. Default 256, as torchvision's; 64 makes a
-            detector for the edge. FCOS needs a multiple of 32, from 64 on.
-        anchor_scale: Factor of the sizes of torchvision's anchor boxes, for smaller or larger objects. RetinaNet's smallest are 32
-            pixels, SSDLite's a fifth of the image. FCOS has none.
-        class_names: What the classes are called, in order.
+        channels: Channels of the pyramid over a timm backbone, and of the head after it. Default 256, as
+            torchvision's; 64 makes a detector for the edge. FCOS needs a multiple of 32, from 64 on.
+        anchor_scale: Factor of the sizes of torchvision's anchor boxes, for smaller or larger objects.
+            RetinaNet's smallest are 32 pixels, SSDLite's a fifth of the image. FCOS has none.
+        class_names: Names of the classes, in order.
 
     Attributes:
         net: The torchvision detector.
         architecture: Plain data: `TorchvisionDetector(**architecture)` is the same network with new weights.
 
     Raises:
-        ValueError: An unknown head or backbone, or numbers that do not fit.
+        ValueError: For an unknown head or backbone, or numbers that do not fit.
 
     Example:
         >>> network = TorchvisionDetector("fcos", "test_resnet", num_classes=2, channels=64)
@@ -89,26 +92,28 @@ class TorchvisionDetector(nn.Module):
         }
         self.num_classes, self.class_names = num_classes, class_names
         self.net = torchvision_net(head, backbone, num_classes, channels, anchor_scale)
-        self.background = int(head == "ssdlite")  # its class 0, before those of the labels
+        self.background = int(head == "ssdlite")  # SSDLite's class 0, before those of the labels
 
     @property
     def layers(self) -> list[nn.Module]:
-        """From the image on: the backbone's own, the pyramid or extra maps, and the head."""
+        """The layers from the image on: the backbone's own, the pyramid or extra maps, and the head."""
         backbone = self.net.backbone
         if hasattr(backbone, "body"):
             return [*backbone.body.children(), backbone.fpn, self.net.head]
         return [*(layer for part in backbone.features for layer in part), backbone.extra, self.net.head]
 
     def forward(self, images: Tensor) -> Outputs:
-        """Raw outputs of images `(B, 3, H, W)` in [0, 1]; H and W are multiples of 32, for SSDLite any.
+        """Returns raw outputs of images `(B, 3, H, W)` in [0, 1].
+
+        H and W are multiples of 32, for SSDLite any.
 
         Returns:
-            `cls_logits (B, A, nc)` (SSDLite: one more, the background first), `bbox_regression (B, A, 4)`, FCOS's `bbox_ctrness
-            (B, A, 1)`, `feats` (the maps that enter the head), `anchors (A, 4)` in pixels, and `sizes (B, 2)`, height and width; the
-            same in train and eval mode.
+            `cls_logits (B, A, nc)` (SSDLite: one more, the background first), `bbox_regression (B, A, 4)`,
+            FCOS's `bbox_ctrness (B, A, 1)`, `feats` (the maps that enter the head), `anchors (A, 4)` in
+            pixels, and `sizes (B, 2)`, height and width; the same in train and eval mode.
 
         Raises:
-            ValueError: For another shape, or one image that is too small to train batch norms on.
+            ValueError: For another shape, or a single image that is too small to train batch norms on.
         """
         height, width = images.shape[-2:]
         if images.ndim != 4 or images.shape[1] != 3:
@@ -120,27 +125,30 @@ class TorchvisionDetector(nn.Module):
         with _one_value_a_channel(images):
             feats = list(self.net.backbone(self.net.transform.normalize(images)).values())
             outputs: Outputs = self.net.head(feats)
-        # in float32 whatever the maps are in: half types have no room for pixels
+        # in float32 whatever type the maps have: half types cannot hold pixel coordinates
         cells = [torch.empty((1, 1, *level.shape[-2:]), device=images.device) for level in feats]
         (anchors,) = self.net.anchor_generator(ImageList(images[:1], [(height, width)]), cells)
         sizes = torch.tensor([[height, width]], device=images.device).expand(images.shape[0], 2)
         return {**outputs, "feats": feats, "anchors": anchors, "sizes": sizes}
 
     def loss(self, outputs: Outputs, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Torchvision's own loss, in float32.
+        """Computes torchvision's own loss, in float32.
 
-        Boxes without an area are no objects and are left out, with a warning. SSDLite takes its negatives in proportion to the
-        objects of an image, so an image without boxes adds nothing to its loss; FCOS and RetinaNet learn from it that there is nothing.
+        Boxes without an area are no objects and are left out, with a warning. SSDLite takes its negatives in
+        proportion to the objects of an image, so an image without boxes adds nothing to its loss; FCOS and
+        RetinaNet learn from such an image that it is empty.
 
         Args:
-            outputs: What `forward` returned.
-            targets: One dict an image: `boxes (N, 4)` xyxy in pixels of the input, `labels (N,)` int64.
+            outputs: Result of `forward`.
+            targets: One dict for each image: `boxes (N, 4)` xyxy in pixels of the input, `labels (N,)` int64.
 
         Returns:
-            Scalars `box`, `cls` and, of FCOS, `centerness`: per object of the batch, for RetinaNet of each image and then averaged.
+            Scalars `box`, `cls` and, for FCOS, `centerness`: per object of the batch; for RetinaNet per
+            object of each image, averaged over the images.
 
         Raises:
-            ValueError: Targets that do not fit the batch, are not finite, inverted, hold labels outside the classes, or `scores`.
+            ValueError: For targets that do not fit the batch, are not finite or inverted, or hold `scores` or
+                labels outside the classes.
         """
         heads, device = self._heads(outputs), outputs["anchors"].device
         if len(targets) != len(outputs["sizes"]):
@@ -171,14 +179,14 @@ class TorchvisionDetector(nn.Module):
         return {TERMS[name]: term for name, term in terms.items()}
 
     def boxes_and_scores(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
-        """What raw outputs say before suppression, by torchvision's own arithmetic.
+        """Computes boxes and scores before suppression, by torchvision's own arithmetic.
 
         Args:
-            outputs: What `forward` returned.
+            outputs: Result of `forward`.
 
         Returns:
-            Boxes `(B, A, 4)` xyxy in pixels, clipped to the image, and scores `(B, A, nc)`: sigmoids, for FCOS the root of class and
-            centerness, for SSDLite a softmax with the background.
+            Boxes `(B, A, 4)` xyxy in pixels, clipped to the image, and scores `(B, A, nc)`: sigmoids, for
+            FCOS the root of class and centerness, for SSDLite a softmax with the background.
         """
         heads, anchors = self._heads(outputs), outputs["anchors"]
         codes, logits = heads["bbox_regression"], heads["cls_logits"]
@@ -187,7 +195,7 @@ class TorchvisionDetector(nn.Module):
             boxes = self.net.box_coder.decode(codes, anchors)
         else:
             scores = logits.softmax(-1)[..., 1:] if self.background else logits.sigmoid()
-            # decoding knows no batch, but several boxes an anchor
+            # decoding knows no batch dimension, but takes several boxes for each anchor
             flat = self.net.box_coder.decode_single(codes.transpose(0, 1).flatten(1), anchors)
             boxes = flat.view(len(anchors), -1, 4).transpose(0, 1)
         sides = outputs["sizes"].flip(1).repeat(1, 2).unsqueeze(1)  # width, height, width, height
@@ -201,27 +209,33 @@ class TorchvisionDetector(nn.Module):
         iou_threshold: float = 0.6,
         max_detections: int = 300,
     ) -> Detections:
-        """Detections of raw outputs, in pixels of the input.
+        """Finds detections in raw outputs, in pixels of the input.
 
-        An anchor may be a box of several classes, as torchvision has it. Suppression is within a class and looks at the ten times
-        `max_detections` best of an image, where torchvision looks at 1000 of each map, for SSDLite at 300 of each class: the
-        detections are torchvision's own wherever an image has fewer candidates.
+        An anchor may give boxes of several classes, as in torchvision. Suppression is within a class and
+        looks at ten times `max_detections` of the best in an image. Torchvision looks at 1000 of each map,
+        for SSDLite at 300 of each class. So the detections are torchvision's own if an image has fewer
+        candidates.
 
         Args:
-            outputs: What `forward` returned.
+            outputs: Result of `forward`.
             score_threshold: Boxes that score no more than this are dropped.
-            iou_threshold: Of two boxes of a class that overlap more than this the one with the lower score is dropped.
-            max_detections: The most boxes kept in an image.
+            iou_threshold: Of two boxes of a class that overlap more than this, the one with the lower score
+                is dropped.
+            max_detections: Most boxes kept in an image.
 
         Returns:
-            One dict an image: `boxes (N, 4)` xyxy clipped to the image, `scores (N,)` descending, `labels (N,)` int64.
+            One dict for each image: `boxes (N, 4)` xyxy clipped to the image, `scores (N,)` descending,
+            `labels (N,)` int64.
         """
         boxes, scores = self.boxes_and_scores(outputs)
         limits = (score_threshold, iou_threshold, max_detections)
         return suppressed(boxes, scores, *limits, multi_label=self.multi_label)
 
     def detect(self, images: Tensor) -> Detections:
-        """Detections of images `(B, 3, H, W)` scored above .001, as mAP needs them; else `decode`'s defaults."""
+        """Finds detections in images `(B, 3, H, W)` scored above .001, as mAP needs them.
+
+        Other options have `decode`'s defaults.
+        """
         return self.decode(self(images), score_threshold=0.001)
 
     def _heads(self, outputs: Outputs) -> dict[str, Tensor]:
@@ -229,12 +243,12 @@ class TorchvisionDetector(nn.Module):
         return {name: outputs[name].float() for name in names if name in outputs}
 
     def _counts(self, outputs: Outputs) -> list[int]:
-        """Anchors of each map."""
+        """Returns the number of anchors of each map."""
         cells = [level.shape[-2] * level.shape[-1] for level in outputs["feats"]]
         return [count * len(outputs["anchors"]) // sum(cells) for count in cells]
 
     def _matches(self, objects: list[dict[str, Tensor]], anchors: Tensor) -> list[Tensor]:
-        """The object of each anchor, or -1, as torchvision's SSD finds it in its forward."""
+        """Returns the object of each anchor, or -1, as torchvision's SSD finds it in its forward."""
         nothing = torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)
         return [
             self.net.proposal_matcher(box_iou(one["boxes"], anchors)) if len(one["boxes"]) else nothing
@@ -243,7 +257,7 @@ class TorchvisionDetector(nn.Module):
 
 
 def _with_area(boxes: list[Tensor]) -> list[Tensor]:
-    """Which boxes of each image have an area."""
+    """Returns which boxes of each image have an area."""
     sides = torch.cat(boxes)[:, 2:] - torch.cat(boxes)[:, :2]
     if bool((sides < 0).any()):
         wrong = torch.cat(boxes)[(sides < 0).any(1)][0].tolist()
@@ -257,7 +271,7 @@ def _with_area(boxes: list[Tensor]) -> list[Tensor]:
 
 @contextmanager
 def _one_value_a_channel(images: Tensor) -> Iterator[None]:
-    """Says what to do where a batch norm has nothing to average: one image whose coarsest map is a single cell."""
+    """Explains a batch norm's error with nothing to average: one image with a coarsest map of one cell."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Torchvision's one-stage detectors of random weights, with torchvision's backbones or timm's; nothing is downloaded."""
+"""Torchvision's one-stage detectors with random weights, on backbones of torchvision or timm."""
 
 from functools import partial
 from typing import Any, Literal
@@ -16,13 +16,13 @@ HALF = [0.5, 0.5, 0.5]  # SSDLite's images are brought from [0, 1] to [-1, 1]
 
 
 def torchvision_net(head: Head, backbone: str | None, num_classes: int, channels: int, scale: float) -> Any:
-    """A detector of torchvision, as torchvision builds it.
+    """Builds a detector of torchvision as torchvision does.
 
     Args:
         head: `"ssdlite"`, `"fcos"` or `"retinanet"`.
         backbone: A timm name; None for torchvision's own (MobileNetV3-Large; ResNet-50 with a pyramid).
-        num_classes: Without a background.
-        channels: Of the pyramid over a timm backbone.
+        num_classes: Number of classes, without a background.
+        channels: Channels of the pyramid over a timm backbone.
         scale: Factor of the sizes of torchvision's anchor boxes.
 
     Returns:
@@ -65,11 +65,11 @@ def torchvision_net(head: Head, backbone: str | None, num_classes: int, channels
 
 
 def _anchors(strides: list[int], scale: float) -> AnchorGenerator:
-    """RetinaNet's: three sizes and three shapes a cell, the smallest of four cells' side."""
+    """Returns RetinaNet's anchors: three sizes and shapes for each cell, the smallest four cells wide."""
     sizes = tuple(tuple(int(4 * s * scale * 2 ** (k / 3)) for k in range(3)) for s in strides)
     return AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(strides))
 
 
 def _default_boxes(levels: int, scale: float) -> DefaultBoxGenerator:
-    """SSDLite's: from a fifth of the image's sides to nearly all of them."""
+    """Returns SSDLite's default boxes: from a fifth of the image's sides to nearly all of them."""
     return DefaultBoxGenerator([[2, 3]] * levels, min_ratio=0.2 * scale, max_ratio=0.95 * scale)

@@ -1,4 +1,4 @@
-"""Wide residual networks of CIFAR studies: wrn-16-2, wrn-40-2 and their kin."""
+"""Wide residual networks of CIFAR studies: wrn-16-2, wrn-40-2 and others."""
 
 from itertools import pairwise
 
@@ -11,23 +11,23 @@ from lkd.models.cifar_resnet import start
 class WideResNet(nn.Module):
     """A wide residual network for small images, with the activation before the convolution.
 
-    Zagoruyko and Komodakis: Wide Residual Networks, BMVC 2016, arXiv:1605.07146: wrn-d-k is `depth=d, widen=k`.
-    As in RepDistiller (Tian et al., ICLR 2020), whose names of weights are kept, so that its published teachers
-    can be loaded by `load_state_dict`.
+    Zagoruyko and Komodakis: Wide Residual Networks, BMVC 2016, arXiv:1605.07146: wrn-d-k is `depth=d,
+    widen=k`. They are as in RepDistiller (Tian et al., ICLR 2020), with its names of weights, so that its
+    published teachers can be loaded by `load_state_dict`.
 
-    Layers to distil from: the stages `block1`, `block2` and `block3`, maps `(B, C, H, W)` before the next batch norm
-    and ReLU, at full, half and a quarter of the image's side; `relu`, the last map activated; `pool`, the embedding
-    `(B, C)`; `fc`, the logits.
+    Layers to distill from: the stages `block1`, `block2` and `block3`, maps `(B, C, H, W)` before the next
+    batch norm and ReLU, at full, half and a quarter of the image's side; `relu`, the last map activated;
+    `pool`, the embedding `(B, C)`; `fc`, the logits.
 
     Args:
-        depth: 6n + 4 for n blocks a stage: 16, 22, 28, 40.
+        depth: 6n + 4 for n blocks in a stage: 16, 22, 28, 40.
         widen: Factor of the stages' 16, 32 and 64 channels.
-        classes: Numbers in the output.
+        classes: Number of classes.
         dropout: Share of values dropped between the convolutions of a block. Default 0.
-        in_channels: Of the images.
+        in_channels: Channels of the images.
 
     Raises:
-        ValueError: A depth that is not 6n + 4, or a factor below 1.
+        ValueError: For a depth that is not 6n + 4, or a factor below 1.
 
     Example:
         >>> import torch
@@ -59,19 +59,21 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, in_channels, H, W)` -> `(B, classes)`."""
+        """Maps `(B, in_channels, H, W)` to `(B, classes)`."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         return self.fc(self.pool(self.relu(self.bn1(x))))
 
 
 class Stage(nn.Module):
-    """Blocks of one width, the first of which may halve the size; a module of its own for the names of its weights.
+    """Blocks of one width, of which the first may halve the size.
+
+    It is a module of its own for the names of its weights.
 
     Args:
-        blocks: How many.
+        blocks: Number of blocks.
         before: Channels of the input.
         after: Channels of the output.
-        stride: Of the first block.
+        stride: Stride of the first block.
         dropout: Share of values dropped inside a block.
     """
 
@@ -83,7 +85,7 @@ class Stage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, before, H, W)` -> `(B, after, H / stride, W / stride)`."""
+        """Maps `(B, before, H, W)` to `(B, after, H / stride, W / stride)`."""
         return self.layer(x)
 
 
@@ -95,7 +97,7 @@ class WideBlock(nn.Module):
     Args:
         before: Channels of the input.
         after: Channels of the output.
-        stride: Of the first convolution.
+        stride: Stride of the first convolution.
         dropout: Share of values dropped before the second convolution.
     """
 
@@ -111,7 +113,7 @@ class WideBlock(nn.Module):
         self.convShortcut = nn.Conv2d(before, after, 1, stride, bias=False) if before != after else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, before, H, W)` -> `(B, after, H / stride, W / stride)`."""
+        """Maps `(B, before, H, W)` to `(B, after, H / stride, W / stride)`."""
         active = self.relu1(self.bn1(x))
         inner = self.conv2(self.dropout(self.relu2(self.bn2(self.conv1(active)))))
         return inner + (x if self.convShortcut is None else self.convShortcut(active))

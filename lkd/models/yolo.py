@@ -21,13 +21,14 @@ class YOLO(nn.Module):
 
     Args:
         model: A bundled yaml name (`"yolov8n.yaml"`: random weights), the path of a yaml or of `.pt` weights,
-            or an architecture dict. Nothing is ever downloaded, and nothing that a file names is run: weights are read without
-            making its objects, and an architecture may name the layers and activations of `lkd.models.architectures` alone.
-        num_classes: Classes of a yaml or dict; default: what it says. With a `.pt` or a class map it is only
-            checked.
-        class_map: `{source class: class}`; the class head keeps the source rows and a class scores the
+            or an architecture dict. Nothing is ever downloaded, and no code that a file names is run: weights
+            are read without making its objects, and an architecture may only name the layers and activations
+            of `lkd.models.architectures`.
+        num_classes: Number of classes of a yaml or dict; default: its own. With a `.pt` or a class map it is
+            only checked.
+        class_map: `{source class: class}`. The class head keeps the source rows, and a class scores the
             maximum of its sources' logits: `{2: 0, 5: 0, 7: 0}` turns an 80-class COCO net into a 1-class
-            vehicle net that finds the same boxes with the same scores. The result is trainable like any
+            vehicle net that finds the same boxes with the same scores. The result can be trained like any
             other.
 
     Attributes:
@@ -36,9 +37,10 @@ class YOLO(nn.Module):
         num_classes: Number of classes after mapping.
 
     Raises:
-        ImportError: The extra `lightning-kd[yolo]` is not installed.
-        FileNotFoundError: A `.pt` file does not exist.
-        ValueError: An unknown yaml, a head that gives other than boxes, a layer that is not known, weights that do not fit, or classes.
+        ImportError: If the extra `lightning-kd[yolo]` is not installed.
+        FileNotFoundError: If a `.pt` file does not exist.
+        ValueError: For an unknown yaml, a head that gives other things than boxes, an unknown layer, or
+            weights or classes that do not fit.
 
     Example:
         >>> network = YOLO("yolov8n.yaml", num_classes=1).eval()  # doctest: +SKIP
@@ -103,11 +105,11 @@ class YOLO(nn.Module):
 
     @property
     def layers(self) -> Any:
-        """From the image to the head."""
+        """The layers from the image to the head."""
         return self.net.model
 
     def _map_classes(self, pairs: list[list[int]]) -> list[list[int]]:
-        """Keep the mapped rows of the class head; return the rows of each class."""
+        """Keeps the mapped rows of the class head, and returns the rows of each class."""
         count = self.head.nc
         if not pairs:
             return [[row] for row in range(count)]
@@ -123,13 +125,13 @@ class YOLO(nn.Module):
         return [[row for row, (_, target) in enumerate(pairs) if target == wanted] for wanted in targets]
 
     def train(self, mode: bool = True) -> Self:
-        """Set the training mode; the head itself stays in the mode that returns raw outputs."""
+        """Sets the training mode; the head itself stays in the mode that returns raw outputs."""
         super().train(mode)
         self.head.training = True
         return self
 
     def forward(self, images: Tensor) -> Outputs:
-        """Raw outputs of images `(B, 3, H, W)` in [0, 1], H and W multiples of the largest stride.
+        """Returns raw outputs of images `(B, 3, H, W)` in [0, 1], H and W multiples of the largest stride.
 
         Returns:
             `scores (B, nc, A)` logits, `boxes (B, 4 * reg_max, A)`, `feats` (the maps entering the head),
@@ -148,24 +150,26 @@ class YOLO(nn.Module):
         return {**raw, "scores": scores, "anchors": anchors, "strides": strides}
 
     def loss(self, outputs: Outputs, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Supervised loss of raw outputs by Ultralytics' criterion, with its weights 7.5, 0.5 and 1.5.
+        """Computes the supervised loss by Ultralytics' criterion, with its weights 7.5, 0.5 and 1.5.
 
         Args:
-            outputs: What `forward` returned.
-            targets: One dict an image: `boxes (N, 4)` xyxy in pixels of the input, `labels (N,)` int64, and
-                optionally `scores (N,)` in [0, 1], how sure each box is (soft pseudo-labels): the class target and
-                the weight of every anchor that a box is assigned to are multiplied by it. Default 1.
+            outputs: Result of `forward`.
+            targets: One dict for each image: `boxes (N, 4)` xyxy in pixels of the input, `labels (N,)` int64,
+                and optionally `scores (N,)` in [0, 1], how sure each box is (soft pseudo-labels). The class
+                target and the weight of every anchor that a box is assigned to are multiplied by its score.
+                Default 1.
 
         Returns:
-            Scalars `box` (CIoU), `cls` (BCE), `dfl` (yolo26: L1 of the sides), each the mean per image.
+            Scalars `box` (CIoU), `cls` (BCE), `dfl` (yolo26: L1 of the sides), each the mean over the images.
 
         Raises:
-            ValueError: Targets that do not fit the batch, are not finite, or hold labels outside the classes.
+            ValueError: For targets that do not fit the batch, are not finite, or hold labels outside the
+                classes.
         """
         return yolo_loss(outputs, targets, self.num_classes, self.strides)
 
     def boxes_and_scores(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
-        """Boxes `(B, A, 4)` and scores `(B, A, nc)` before suppression; see `lkd.models.dense.boxes_and_scores`."""
+        """Computes boxes `(B, A, 4)` and scores `(B, A, nc)` before suppression, see `lkd.models.dense`."""
         return boxes_and_scores(outputs)
 
     def decode(
@@ -176,9 +180,12 @@ class YOLO(nn.Module):
         max_detections: int = 300,
         class_agnostic: bool = False,
     ) -> Detections:
-        """Detections of raw outputs; see `lkd.models.dense.detections`."""
+        """Finds detections in raw outputs; see `lkd.models.dense.detections`."""
         return detections(outputs, score_threshold, iou_threshold, max_detections, class_agnostic)
 
     def detect(self, images: Tensor) -> Detections:
-        """Detections of images `(B, 3, H, W)` scored above .001, as mAP needs them; else `decode`'s defaults."""
+        """Finds detections in images `(B, 3, H, W)` scored above .001, as mAP needs them.
+
+        Other options have `decode`'s defaults.
+        """
         return self.decode(self(images), score_threshold=0.001)

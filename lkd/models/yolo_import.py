@@ -17,12 +17,12 @@ from PIL import Image
 
 
 def ultralytics_tasks() -> Any:
-    """Ultralytics' module of networks, imported without its side effects on this process.
+    """Imports Ultralytics' module of networks without its side effects on this process.
 
-    The import would set environment variables (OMP_NUM_THREADS=1 among them), look up two names on the
-    network, and replace torch.save, PIL's Image.open (by one that installs packages when it meets a damaged
-    picture) and the print options of torch and numpy; all of it is kept out or put back. What stays is the
-    settings file that its first import ever writes to the user's configuration folder.
+    The import would set environment variables (such as OMP_NUM_THREADS=1), look up two names on the network,
+    and replace torch.save, PIL's Image.open (by one that installs packages for a damaged picture) and the
+    print options of torch and NumPy. All of it is prevented or undone. What remains is the settings file that
+    its first import ever writes to the user's configuration folder.
     """
     if "ultralytics.nn.tasks" in sys.modules:
         return sys.modules["ultralytics.nn.tasks"]
@@ -48,7 +48,7 @@ def ultralytics_tasks() -> Any:
 
 
 def bundled(name: str) -> dict[str, Any]:
-    """The architecture of a yaml name such as `yolo11n.yaml`: a file, or one shipped with Ultralytics."""
+    """Reads the architecture of a yaml name such as `yolo11n.yaml`: a file, or one from Ultralytics."""
     tasks = ultralytics_tasks()
     if not Path(name).is_file():
         known = {path.name for path in (Path(tasks.__file__).parents[1] / "cfg" / "models").rglob("*.yaml")}

@@ -1,4 +1,4 @@
-"""Ultralytics' training loss on raw outputs, with boxes of which some are less sure than others."""
+"""Ultralytics' training loss on raw outputs, where some boxes may be less certain than others."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -18,16 +18,16 @@ GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # YOLOv8's weights of the th
 def yolo_loss(
     outputs: Outputs, targets: list[dict[str, Tensor]], num_classes: int, strides: Sequence[int]
 ) -> dict[str, Tensor]:
-    """Terms `box`, `cls` and `dfl` of raw outputs; see `lkd.models.YOLO.loss`.
+    """Computes the terms `box`, `cls` and `dfl` of raw outputs, as for `lkd.models.YOLO.loss`.
 
     Args:
-        outputs: What the network returned.
-        targets: One dict an image.
-        num_classes: Of the network.
-        strides: Pixels a cell of each of its maps.
+        outputs: Outputs of the network.
+        targets: One dict for each image.
+        num_classes: Number of classes of the network.
+        strides: Pixels per cell of each of its maps.
 
     Raises:
-        ValueError: Targets that do not fit.
+        ValueError: For targets that do not fit.
     """
     scores, feats = outputs["scores"], outputs["feats"]
     if len(targets) != len(scores):
@@ -48,7 +48,8 @@ def yolo_loss(
         nc=num_classes,
         reg_max=outputs["boxes"].shape[1] // 4,
     )
-    # The criterion reads only this of a network. Made anew (cheap), it cannot go stale by a move.
+    # The criterion reads only this of a network. It is cheap to make, and made anew it follows a move of the
+    # model.
     network = SimpleNamespace(parameters=lambda: iter([scores]), args=GAINS, model=[head])
     raw = {"scores": scores.float(), "boxes": outputs["boxes"].float(), "feats": feats}
     criterion = ultralytics_tasks().v8DetectionLoss(network)
@@ -62,11 +63,12 @@ def yolo_loss(
 
 
 class _Confident:
-    """An assigner whose class targets, and with them the weights of its anchors, are scaled by each box's confidence.
+    """Assigner that scales class targets, and with them the weights of its anchors, by each box's confidence.
 
     Args:
-        assigner: Gives labels, boxes and class targets `(B, A, nc)`, the foreground and the box index of each anchor.
-        confidence: `(B, N)`, padded; 1 for a box that is certain.
+        assigner: Assigner of labels, boxes and class targets `(B, A, nc)`, the foreground and the box index
+            of each anchor.
+        confidence: Confidence `(B, N)` of each box, padded; 1 for a certain one.
     """
 
     def __init__(self, assigner: Any, confidence: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Reads Ultralytics' `.pt` files, which are pickled networks, without making any object that they name."""
+"""Reading of Ultralytics' `.pt` files, pickled networks, without making any object that they name."""
 
 import pickle
 from pathlib import Path
@@ -13,7 +13,7 @@ from lkd.safe_load import load, only_tensors
 
 
 class _Inert:
-    """Stands for every class and function that a file names: takes anything, does nothing, keeps what it was filled with."""
+    """Stand-in for every class and function that a file names, which does nothing but keep its state."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         return super().__new__(cls)
@@ -27,13 +27,13 @@ class _Inert:
 
 
 def read(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The architecture and the float32 state of a `.pt` file; no code of the file's choice runs, Ultralytics' included.
+    """Reads the architecture and the float32 state of a `.pt` file; no code that the file names is run.
 
     Args:
         path: The file.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If it does not exist.
         ValueError: If it is no checkpoint of Ultralytics.
     """
     if not Path(path).is_file():
@@ -58,7 +58,7 @@ def read(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _state(module: Any, prefix: str) -> dict[str, Tensor]:
-    """What `module.float().state_dict()` of the pickled network would be."""
+    """Returns what `module.float().state_dict()` of the pickled network would be."""
     parts, state = vars(module), {}
     kept = {**parts.get("_parameters", {}), **parts.get("_buffers", {})}
     for name, tensor in kept.items():

@@ -19,18 +19,18 @@ MARKED = {"": False, "0": False, "false": False, "1": True, "true": True}  # wha
 
 
 class Mark(NamedTuple):
-    """One labelled box."""
+    """One labeled box of a file."""
 
-    name: str  # of the class
+    name: str  # name of the class
     box: tuple[float, float, float, float]  # xyxy in pixels, counted from the picture's edge
-    ignored: bool  # the file says that it is no object to find
+    ignored: bool  # the file says that this is no object to find
     place: str  # file and line or object, for messages
 
 
 class Boxes(NamedTuple):
-    """What a frame's label file says."""
+    """Boxes, labels and ignore regions of a frame's label file."""
 
-    boxes: Tensor  # (N, 4) float32 xyxy normalised to [0, 1]
+    boxes: Tensor  # (N, 4) float32 xyxy normalized to [0, 1]
     labels: Tensor  # (N,) int64
     ignored: int  # number of ignore regions
 
@@ -44,19 +44,22 @@ def read_boxes(
 ) -> Boxes:
     """Reads a label file: `.xml` is Pascal VOC, `.txt` bbGt if it begins so, else YOLO.
 
-    Marked ignore regions (VOC's `difficult`, bbGt's `ign`) and the names in `ignore` are no objects, but counted.
-    Boxes of other names, repeated ones and those without area are left out; boxes are clipped to the picture.
+    Marked ignore regions (VOC's `difficult`, bbGt's `ign`) and the names in `ignore` are no objects, but are
+    counted. Boxes of other names, repeated ones and those without area are left out; boxes are clipped to the
+    picture.
 
     Args:
-        path: the file.
-        picture: whose size boxes in pixels refer to; a VOC file's own `<size>` comes first.
-        classes: name -> class here. YOLO files have numbers: "0" is a name, and where no name is a number all keep theirs.
+        path: the label file.
+        picture: the picture whose size boxes in pixels refer to; a VOC file's own `<size>` has precedence.
+        classes: name -> class here. YOLO files have numbers: "0" is a name, and if no name is a number, all
+            numbers stay.
         ignore: names of ignore regions.
-        left_out: counts what is left out.
+        left_out: counter of what is left out.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is not of its format, or a box does not lie in the picture; the message names the place.
+        ValueError: if the file is not of its format, or a box does not lie in the picture; the message names
+            the place.
     """
     if not path.is_file():
         raise FileNotFoundError(f"the label file {path} is missing.")
@@ -82,10 +85,10 @@ def read_boxes(
 
 
 def read_voc(path: Path) -> tuple[list[Mark], tuple[int, int] | None]:
-    """The marks of a Pascal VOC file, and the picture's (width, height) if it says that.
+    """Reads the marks of a Pascal VOC file, and the picture's (width, height) if the file has them.
 
-    `<bndbox>` has xmin, ymin, xmax, ymax, or x, y, w, h as KAIST has it; all are taken as they are (VOC itself counts
-    from 1, the sets read here do not seem to).
+    `<bndbox>` has xmin, ymin, xmax, ymax, or x, y, w, h as in KAIST. All are taken as they are: VOC itself
+    counts from 1, but the sets read here do not seem to.
 
     Raises:
         ValueError: for a damaged file, one of another kind of XML, or an object without name or box.
@@ -128,11 +131,11 @@ def _voc_mark(one: ElementTree.Element, place: str) -> Mark:
 
 
 def _check_size(path: Path, size: tuple[int, int] | None, picture: Path) -> None:
-    """Refuses a size on its side: of the picture as it is stored while it is read upright, or with the two numbers swapped."""
+    """Refuses a size with width and height swapped, as of a picture that is stored on its side."""
     if size is None or size[0] == size[1]:
         return
     width, height = image_size(picture)
-    rounding = max(*size, width, height)  # of a picture that was scaled
+    rounding = max(*size, width, height)  # a scaled picture may be off by a rounding
     if abs(size[0] * width - size[1] * height) <= rounding < abs(size[0] * height - size[1] * width):
         raise ValueError(
             f"{path}: the size {size[0]}x{size[1]} is on its side, {picture} is {width}x{height} when upright (EXIF); label "
@@ -141,7 +144,7 @@ def _check_size(path: Path, size: tuple[int, int] | None, picture: Path) -> None
 
 
 def read_bbgt(text: str, path: Path) -> list[Mark]:
-    r"""The marks of a bbGt file of Dollar's toolbox: lines `name x y w h occ vx vy vw vh ign ang` after the header.
+    r"""Reads the marks of a bbGt file: lines `name x y w h occ vx vy vw vh ign ang` after a header.
 
     Raises:
         ValueError: for a line that is not of this form; the message names file and line.

@@ -15,27 +15,29 @@ from lkd.datamodules.io.pictures import read_image
 Contour = Sequence[tuple[float, float]]  # points (x, y) in pixels
 Slice2D = tuple[slice, slice]
 
-COVER = 0.25  # a car covers so much of its slot in the picture (.29 to .92 in the sample; of others' slots to .19), or, if
-# little of it can be seen, so much of that lies in the slot
-LARGE = 1.7  # larger than so many of the nearest slot is no single car: those have up to 1.40, two have 1.79 and more
+# share of its slot that a car covers in the picture (.29 to .92 in the sample, up to .19 of other slots); if
+# little of the car can be seen, the share of the car that lies in the slot
+COVER = 0.25
+LARGE = 1.7  # a single car has at most so many times its slot's size: up to 1.40 were seen, two have 1.79
 EIGHT = np.ones((3, 3), dtype=bool)  # pixels that touch at a corner are connected
 PARKED, ELSEWHERE = 1, 2
 
 
 class Cars(NamedTuple):
-    """What a mask says."""
+    """Boxes of the cars in a mask, and how they were found."""
 
-    boxes: Tensor  # (N, 4) float32 xyxy normalised to [0, 1]
+    boxes: Tensor  # (N, 4) float32 xyxy normalized to [0, 1]
     cut: int  # connected parts of the mask that were cut, since several cars touch in them
-    joined: int  # cars of several parts, such as behind a lamp post
-    uncut: int  # parts that are too large for one car and lie on no two busy slots
+    joined: int  # cars in several parts, such as behind a lamp post
+    uncut: int  # parts that are too large for one car but cover at most one busy slot
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask (H, W) of 0 background, 1 parked car, 2 car elsewhere.
+    """Reads a mask (H, W) of 0 background, 1 parked car, 2 car elsewhere.
 
     Raises:
-        ValueError: if it is damaged, or has other values, such as one painted for the eye; the message names the file.
+        ValueError: if it is damaged, or has other values, as a mask painted in colors does; the message names
+            the file.
     """
     mask = read_image(path)[0].numpy()
     if mask.max(initial=0) > ELSEWHERE:
@@ -44,12 +46,13 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def cut_cars(mask: np.ndarray, slots: Sequence[tuple[Contour, bool | None]]) -> Cars:
-    """Boxes of the cars of a mask, one for each busy slot that is covered and each part of the mask beside slots.
+    """Returns the boxes of a mask's cars: one for each covered busy slot, and one for each part elsewhere.
 
-    The connected parts (8 neighbours) of parked cars are not cars: on a full lot most cars touch. A part that covers
-    several busy slots is cut, every pixel going to the nearest of their contours, and of each piece the largest connected
-    part counts. Parts and pieces on one slot are one car, which something thin stands before. Cars that touch beside the
-    busy slots are not told apart; what is too large for one car is counted in `uncut`.
+    The connected parts (8 neighbors) of parked cars are not cars: on a full lot most cars touch. A part that
+    covers several busy slots is cut: every pixel goes to the nearest of their contours, and of each piece the
+    largest connected part counts. Parts and pieces on one slot are one car that something thin stands in
+    front of. Cars that touch outside the busy slots are not told apart; what is too large for one car is
+    counted in `uncut`.
 
     Args:
         mask: (H, W), 0 background, 1 parked car, 2 car elsewhere.
@@ -96,15 +99,15 @@ def cut_cars(mask: np.ndarray, slots: Sequence[tuple[Contour, bool | None]]) -> 
 
 
 def _paint(contour: Contour, shape: tuple[int, ...]) -> np.ndarray:
-    """The inside of a contour as a mask (H, W)."""
+    """Returns the inside of a contour as a mask (H, W)."""
     image = Image.new("1", (shape[1], shape[0]))
     ImageDraw.Draw(image).polygon([tuple(point) for point in contour], fill=1)
     return np.asarray(image)
 
 
 def _pieces(part: np.ndarray, regions: dict[int, np.ndarray]) -> dict[int, Slice2D]:
-    """Where the largest connected piece of a part lies that is nearest to each region."""
-    # distances in all of the frame would take long
+    """Returns, for each region, the slice of the largest connected piece of a part that is nearest to it."""
+    # distances over the whole frame would take long
     (window,) = ndimage.find_objects(np.any([part, *regions.values()], axis=0).astype(np.int8))
     distances = [ndimage.distance_transform_edt(~region[window]) for region in regions.values()]
     nearest, found = np.argmin(distances, axis=0), {}
@@ -121,12 +124,12 @@ def _pieces(part: np.ndarray, regions: dict[int, np.ndarray]) -> dict[int, Slice
 
 
 def _nearest(part: np.ndarray, middles: np.ndarray) -> int:
-    """The slot whose middle (row, column) is nearest to that of a part."""
+    """Returns the slot whose middle (row, column) is nearest to that of a part."""
     return int(((middles - np.argwhere(part).mean(0)) ** 2).sum(1).argmin())
 
 
 def _box(places: Sequence[Slice2D], shape: tuple[int, ...]) -> list[float]:
-    """The box xyxy round several places, normalised."""
+    """Returns the normalized box xyxy around several slices."""
     rows, columns = zip(*places, strict=True)
     height, width = shape
     return [

@@ -1,4 +1,4 @@
-"""Boxes of COCO's annotations: `bbox` in pixels of the size that the file says, checked one by one and all together."""
+"""Boxes of COCO's annotations: `bbox` in pixels of the listed size, checked one by one and all together."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,15 +13,17 @@ Size = tuple[float, float]  # width and height
 
 
 class Objects(NamedTuple):
-    """What a file says of a picture."""
+    """Objects that a file lists for a picture."""
 
-    boxes: Tensor  # (N, 4) float32 xyxy normalised to [0, 1]
+    boxes: Tensor  # (N, 4) float32 xyxy normalized to [0, 1]
     labels: Tensor  # (N,) int64
     ignored: int  # crowds and regions to ignore
 
 
 def listed_size(picture: Listed) -> Size | None:
-    """The (width, height) that the file says of a picture, in whose pixels its boxes are; `None` if it says none.
+    """Returns the (width, height) that the file lists for a picture, in pixels of which its boxes are.
+
+    It is `None` if the file lists none.
 
     Raises:
         ValueError: if one of them is not above 0; the message names file and entry.
@@ -39,29 +41,31 @@ def listed_size(picture: Listed) -> Size | None:
 
 
 class CocoBoxes:
-    """Reads the objects of pictures, and judges at the end whether all boxes together can be in pixels.
+    """Reader of the objects of pictures, which checks at the end whether all boxes together can be in pixels.
 
     Args:
-        classes: name of a category -> class here; objects of others are left out.
-        left_out: counts them, boxes without area, repeated ones, crowds, and what hangs over the picture's edge.
+        classes: name of a category -> class here; objects of other categories are left out.
+        left_out: counter of these objects, boxes without area, repeated ones, crowds, and parts beyond the
+            picture's edge.
     """
 
     def __init__(self, classes: Mapping[str, int], left_out: LeftOut) -> None:
         self.classes, self.left_out = classes, left_out
         self._count = self._hanging = 0
-        self._reach = 0.0  # of the box that reaches furthest right or down, in pixels
+        self._reach = 0.0  # how far right or down the furthest box reaches, in pixels
         self._first = ""
 
     def read(self, file: CocoFile, picture: Listed, size: Size) -> Objects:
-        """The objects of one picture.
+        """Reads the objects of one picture.
 
         Args:
-            file: that lists it.
-            picture: whose objects to read.
-            size: (width, height) in whose pixels the boxes are.
+            file: the file that lists the picture.
+            picture: the picture whose objects are read.
+            size: (width, height) of the picture; boxes are in its pixels.
 
         Raises:
-            ValueError: for a category that the file does not have, or a box that cannot be; names file and entry.
+            ValueError: for a category that the file does not have, or an impossible box; the message names
+                file and entry.
         """
         found, ignored = LabeledBoxes(self.left_out), 0
         for one in picture.objects:
@@ -86,7 +90,7 @@ class CocoBoxes:
             self._hanging += 1
 
     def check(self) -> None:
-        """Raises ValueError if the boxes, taken together, are not x, y, w, h in pixels."""
+        """Checks that the boxes, taken together, are x, y, w, h in pixels; raises ValueError otherwise."""
         if self._count and self._reach <= 1:
             raise ValueError(
                 f"{self._first}: no box is larger than a pixel; bbox must be in pixels, not shares."
@@ -106,7 +110,7 @@ def _flag(one: Entry, name: str, place: str) -> bool:
 
 
 def _bbox(one: Entry, place: str) -> tuple[float, float, float, float]:
-    """The `bbox`, or the upright box round the polygons of an object without one."""
+    """Returns the `bbox`, or the upright box around the polygons of an object without one."""
     given: Any = one.get("bbox")
     try:
         if not given and isinstance(one.get("segmentation"), list) and one["segmentation"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lkd.datamodules.io.left_out import LeftOut
 
-Entry = dict[str, Any]  # of a list in the file
+Entry = dict[str, Any]  # one entry of a list in the file
 
 
 @dataclass
@@ -22,27 +22,27 @@ class Listed:
 
     @property
     def place(self) -> str:
-        """Where it is, for messages."""
+        """Where the entry is, for messages."""
         return f"{self.file}, image {self.entry.get('id')!r} ({self.name})"
 
 
 @dataclass
 class CocoFile:
-    """What a file lists."""
+    """Pictures, categories and annotations that a file lists."""
 
     path: Path
     pictures: list[Listed]
     categories: dict[Hashable, Entry]  # by id, in order of the ids
-    annotations: int | None  # how many there are, of whatever pictures; `None` if it has no list of them
+    annotations: int | None  # their number, for all pictures; `None` if the file has no list of them
 
     def unused(self) -> set[str]:
-        """Names of the categories of which there is no object."""
+        """Returns the names of the categories without any object."""
         used = {key_of(one.get("category_id")) for picture in self.pictures for one in picture.objects}
         return {entry["name"] for key, entry in self.categories.items() if key not in used}
 
 
 def key_of(number: Any) -> Hashable:
-    """An id as a key: 7, 7.0 and "7" are the same, since tools write all three.
+    """Returns an id as a key: 7, 7.0 and "7" are the same, since tools write all three.
 
     Example:
         >>> key_of("7") == key_of(7.0) == key_of(7)
@@ -54,17 +54,20 @@ def key_of(number: Any) -> Hashable:
 
 
 def read_coco(path: Path, left_out: LeftOut) -> CocoFile:
-    """Reads a JSON file in COCO's format: `images`, `annotations` and `categories`; all else in it is passed over.
+    """Reads a JSON file in COCO's format: `images`, `annotations` and `categories`.
 
-    Objects are not looked into yet, only given to their pictures. UTF-8, -16 and -32 are read, with a byte-order mark or not.
+    All else in it is ignored.
+
+    Objects are only assigned to their pictures and checked later. UTF-8, -16 and -32 are read, with a
+    byte-order mark or without.
 
     Args:
         path: the file.
-        left_out: counts annotations of pictures that the file does not list.
+        left_out: counter of annotations of pictures that the file does not list.
 
     Raises:
-        ValueError: if it is damaged or of another format, an id or a category's name comes twice, or none of the annotations is
-            of a picture that is listed; the message names file and entry.
+        ValueError: if it is damaged or of another format, if an id or a category's name comes twice, or if
+            none of the annotations belongs to a listed picture; the message names file and entry.
     """
     content = _load(path)
     pictures: dict[Hashable, Listed] = {}
@@ -94,10 +97,10 @@ def read_coco(path: Path, left_out: LeftOut) -> CocoFile:
 
 
 def class_names(files: Sequence[CocoFile]) -> list[str]:
-    """Names of the classes of several files, in order of their ids in the first file that has them.
+    """Returns the names of several files' classes, in order of their ids in the first file that has them.
 
-    Left out are names that only stand for the classes below them: the supercategory of another one, of which no file has
-    an object, such as the category 0 of Roboflow's exports.
+    Names that only group other classes are left out: the supercategory of another category, if no file has an
+    object of it, such as category 0 in Roboflow's exports.
 
     Example:
         >>> objects = [Listed(Path("a.json"), "1.jpg", {}, [{"category_id": 1}])]
@@ -112,7 +115,7 @@ def class_names(files: Sequence[CocoFile]) -> list[str]:
 
 
 def _foreign(file: CocoFile, kinds: Iterable[Entry]) -> set[str]:
-    """Names that a file does not have."""
+    """Returns names of categories that a file lists but does not use as classes."""
     return {entry["name"] for entry in kinds} - {entry["name"] for entry in file.categories.values()}
 
 
@@ -138,7 +141,7 @@ def _entries(content: Entry, name: str, path: Path) -> list[Entry]:
 
 
 def _categories(entries: Any, path: Path) -> dict[Hashable, Entry]:
-    """By id, in order of the ids; numbers come first."""
+    """Returns categories by id, in order of the ids; numbers come first."""
     found: dict[Hashable, Entry] = {}
     for one in _entries({"categories": entries}, "categories", path):
         key = key_of(one.get("id"))
@@ -151,6 +154,6 @@ def _categories(entries: Any, path: Path) -> dict[Hashable, Entry]:
 
 
 def _short(entry: Entry) -> str:
-    """An entry in a few words."""
+    """Returns an entry as a short text."""
     text = json.dumps(entry)
     return text if len(text) <= 80 else f"{text[:77]}..."

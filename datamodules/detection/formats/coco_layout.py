@@ -1,4 +1,4 @@
-"""Where a data set in COCO's format has its JSON files, and which camera and time its pictures are of."""
+"""Where a data set in COCO's format has its JSON files, and which camera and time its pictures come from."""
 
 import filecmp
 import os
@@ -16,7 +16,7 @@ from lkd.datamodules.io.path_pattern import PathPattern
 
 
 class Located(NamedTuple):
-    """A picture's part ("" where there are none), the file that lists it, and its entry there."""
+    """Picture with its part ("" where there are none), the file that lists it, and its entry there."""
 
     part: str
     file: CocoFile
@@ -24,15 +24,15 @@ class Located(NamedTuple):
 
 
 def json_files(root: Path, patterns: Mapping[str, str]) -> list[tuple[str, Path]]:
-    """The JSON files of every part, each with the part's name; hidden ones, such as `._a.json`, are passed over.
+    """Returns the JSON files of every part, each with the part's name; skips hidden ones, such as `._a.json`.
 
     Args:
         root: folder of the data set.
-        patterns: of the files below it, by part.
+        patterns: pattern of the files below the root, for each part.
 
     Raises:
-        FileNotFoundError: if a part has none.
-        ValueError: if two parts have the same, or a pattern is not of files below the folder.
+        FileNotFoundError: if a part has no file.
+        ValueError: if two parts have the same file, or a pattern leads out of the folder.
     """
     found: dict[Path, str] = {}
     for part, pattern in patterns.items():
@@ -55,13 +55,14 @@ def json_files(root: Path, patterns: Mapping[str, str]) -> list[tuple[str, Path]
 
 
 def found_files(root: Path) -> list[tuple[str, Path]]:
-    """All JSON files below a folder, each with the part that a folder's name or its own says, as Roboflow's exports have them.
+    """Returns all JSON files below a folder, each with its part.
 
-    Where none is called `train` there are no parts.
+    The name of a folder or of the file says the part, as in Roboflow's exports. If none is called `train`,
+    there are no parts.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if some are in parts and some are not.
+        FileNotFoundError: if there is no file.
+        ValueError: if some files are in parts and some are not.
     """
     files = [(_part(path.relative_to(root)), path) for _, path in json_files(root, {"": "**/*.json"})]
     parts = [part for part, _ in files]
@@ -82,17 +83,19 @@ def _part(path: Path) -> str:
 def locate(
     files: Sequence[tuple[str, CocoFile]], root: Path, images: str | None, left_out: LeftOut
 ) -> dict[Path, Located]:
-    """Every listed picture that is there.
+    """Returns every listed picture that exists.
 
     Args:
-        files: with their parts.
+        files: the files with their parts.
         root: folder of the data set.
-        images: folder below it that names count from, with places `{part}` and `{file}`; `None` for that of the file.
-        left_out: counts pictures that are not there, and those beside listed ones that are not listed.
+        images: folder below the root that names count from, with places `{part}` and `{file}`; `None` for the
+            file's own.
+        left_out: counter of listed pictures that do not exist, and of pictures beside them that are not
+            listed.
 
     Raises:
-        FileNotFoundError: if none is there.
-        ValueError: if one is listed twice.
+        FileNotFoundError: if none exists.
+        ValueError: if a picture is listed twice.
     """
     found: dict[Path, Located] = {}
     missing: list[tuple[Path, str]] = []
@@ -123,10 +126,11 @@ def locate(
 
 
 def frame_of(path: Path, root: Path, picture: Listed, name: PathPattern, camera: str, time: str) -> Frame:
-    """The frame of a picture, its camera and time made of what stands in its path and of the fields of its entry.
+    """Makes the frame of a picture; camera and time come from its path and the fields of its entry.
 
     Raises:
-        ValueError: if the path is not of the pattern, or a field is missing; the message names file and entry.
+        ValueError: if the path does not match the pattern, or a field is missing; the message names file and
+            entry.
     """
     parts = Path(os.path.relpath(path, root)).parts
     tail = "/".join(parts[-1 - name.text.count("/") :])
@@ -151,10 +155,10 @@ def frame_of(path: Path, root: Path, picture: Listed, name: PathPattern, camera:
 
 
 def drop_copies(frames: Iterable[Frame], left_out: LeftOut) -> list[Frame]:
-    """Leaves out pictures that are the same, byte by byte, as one before of the same camera and time; counts them.
+    """Leaves out (and counts) exact copies of an earlier picture of the same camera and time.
 
-    Exports hold some pictures twice, which would count twice, and may stand in training and test. Other pictures of one camera
-    and time are kept, and one warning says so.
+    Exports hold some pictures twice. They would count twice, and might be in both training and test. Other
+    pictures of one camera and time are kept, with one warning.
     """
     kept: dict[tuple[str, str], list[Frame]] = {}
     shared: list[tuple[Path, Path]] = []

@@ -18,10 +18,10 @@ FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
 class DataYaml(NamedTuple):
-    """What the file says."""
+    """Contents of a `data.yaml`: names of classes, keypoints and parts."""
 
-    file: Path | None  # None: there is none
-    names: list[str]  # of the classes; empty if they are not said
+    file: Path | None  # None if there is no file
+    names: list[str]  # names of the classes; empty if the file has none
     keypoints: int  # numbers that follow every box, in a file of poses
     parts: dict[
         str, dict[Path, PurePath]
@@ -29,14 +29,14 @@ class DataYaml(NamedTuple):
 
 
 def find_data_yaml(root: Path, left_out: LeftOut) -> Path | None:
-    """The file itself if `root` is one, or the one of a usual name in `root`.
+    """Returns the file itself if `root` is one, or the file of a usual name in `root`.
 
     Args:
         root: folder or file.
-        left_out: counts files of other names that seem to be one.
+        left_out: counter of files with other names that look like one.
 
     Raises:
-        FileNotFoundError: if `root` is called like such a file and is not there.
+        FileNotFoundError: if `root` has the name of such a file and does not exist.
     """
     if root.suffix in YAML:
         if root.is_file():
@@ -56,18 +56,19 @@ def find_data_yaml(root: Path, left_out: LeftOut) -> Path | None:
 
 
 def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
-    """Reads the file as Ultralytics does: `names` (list or dict), `nc`, `kpt_shape`, and `path`, `train`, `val`, `test`.
+    """Reads `names` (list or dict), `nc`, `kpt_shape`, `path`, `train`, `val`, `test`, as Ultralytics does.
 
-    A part is a folder, a `.txt` that lists pictures, or several of them. Paths are relative to `path`, else to the file;
-    one that begins with `../` and leads nowhere is tried without, as files of Roboflow need it.
+    A part is a folder, a `.txt` that lists pictures, or several of them. Paths are relative to `path`, or
+    else to the file. A path that begins with `../` and leads nowhere is tried without it, as files of
+    Roboflow need.
 
     Args:
-        file: which; `None` says nothing.
-        left_out: counts files in folders of pictures that are no pictures, and pictures in `test/` and the like beside the named
-            folders.
+        file: the file; `None` gives empty contents.
+        left_out: counter of files in picture folders that are no pictures, and of pictures in folders such as
+            `test/` that are beside the named folders.
 
     Raises:
-        FileNotFoundError: for a part or a listed picture that is not there.
+        FileNotFoundError: for a part or a listed picture that does not exist.
         ValueError: if the file is damaged or contradicts itself; the message names it.
     """
     if file is None:
@@ -102,7 +103,7 @@ def read_data_yaml(file: Path | None, left_out: LeftOut) -> DataYaml:
 
 
 def _count_unnamed(places: list[Path], parts: Collection[str], left_out: LeftOut) -> None:
-    """Counts pictures in folders beside the named ones that are called as a part, `test/` beside `train/`, and are not named."""
+    """Counts pictures in folders that look like a part but are not named, such as `test/` beside `train/`."""
     beside: set[Path] = set()
     for place in places:
         at = max((k for k, name in enumerate(place.parts) if name in PARTS), default=-1)
@@ -115,7 +116,7 @@ def _count_unnamed(places: list[Path], parts: Collection[str], left_out: LeftOut
 
 
 def below_images(path: PurePath) -> PurePath:
-    """The part of a path below its last folder `images`, or the path if there is none.
+    """Returns the part of a path below its last folder `images`, or the path if there is none.
 
     Example:
         >>> below_images(PurePath("train/images/cam/a.jpg")).as_posix()
@@ -126,7 +127,7 @@ def below_images(path: PurePath) -> PurePath:
 
 
 def _names(said: dict[str, Any]) -> list[str]:
-    """Names of the classes 0, 1, 2, ...; those that are only counted are called by their number."""
+    """Returns the names of the classes 0, 1, 2, ...; a class without a name is called by its number."""
     names, count = said.get("names"), said.get("nc")
     if isinstance(names, dict):
         numbered = {int(number): name for number, name in names.items()}
@@ -143,10 +144,11 @@ def _names(said: dict[str, Any]) -> list[str]:
 
 
 def check_names(names: list[Any]) -> list[str]:
-    """Names of classes as texts.
+    """Returns the names of classes as texts.
 
     Raises:
-        ValueError: if two are the same, or one is no name: empty, or what YAML makes of an unquoted `yes` or `null`.
+        ValueError: if two are the same, or one is no name: empty, or what YAML makes of an unquoted `yes` or
+            `null`.
 
     Example:
         >>> check_names(["car", 5])
@@ -165,7 +167,7 @@ def check_names(names: list[Any]) -> list[str]:
 
 
 def _resolve(file: Path, bases: list[Path], key: str, entry: Any) -> Path:
-    """The folder or list that an entry means."""
+    """Returns the folder or list that an entry means."""
     for text in (str(entry), str(entry).removeprefix("../")):
         for folder in bases:
             if (folder / text).exists():
@@ -176,7 +178,7 @@ def _resolve(file: Path, bases: list[Path], key: str, entry: Any) -> Path:
 
 
 def _pictures(place: Path, bases: list[Path], left_out: LeftOut) -> dict[Path, PurePath]:
-    """Pictures of a folder or a list, each with its path below the folder `images`, or below the one that is listed."""
+    """Returns the pictures of a folder or list, each with its path below `images` or the listed folder."""
     if place.is_dir():
         found = {path: path.relative_to(place) for path in list_images(place, left_out, deep=True)}
         return {path: below_images(below) for path, below in found.items()}

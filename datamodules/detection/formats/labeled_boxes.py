@@ -1,4 +1,4 @@
-"""The labelled boxes of one picture, whatever the format of their file: each is checked, and what is dropped is counted."""
+"""The labeled boxes of one picture in any format: each is checked, and what is dropped is counted."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -8,18 +8,19 @@ from torch import Tensor
 
 from lkd.datamodules.io.left_out import LeftOut
 
-TOLERANCE = 0.01  # how far beyond the picture's edge numbers may lie, as a share of its side; Ultralytics has the same
-ROUNDING = 1e-4  # what numbers of four digits lose on their way through corners: not worth a word
+TOLERANCE = 0.01  # how far boxes may reach beyond the edge, as a share of the side; as in Ultralytics
+ROUNDING = 1e-4  # what numbers of four digits lose in the conversion to corners: no reason to warn
 BEYOND = "parts of boxes beyond the picture's edge"
 
 
 class LabeledBoxes:
-    """Collects boxes; drops those that are repeated, without area or of other classes, and counts them.
+    """Collector of boxes that drops and counts boxes that are repeated, without area or of other classes.
 
-    Boxes whose middle is in the picture are clipped to it, and counted: those of objects that the edge cuts off may be whole.
+    Boxes whose middle is in the picture are clipped to it and counted: objects cut by the edge may be labeled
+    whole.
 
     Args:
-        left_out: counts what is dropped.
+        left_out: counter of what is dropped.
 
     Example:
         >>> found = LabeledBoxes(LeftOut())
@@ -40,17 +41,18 @@ class LabeledBoxes:
     def add(
         self, box: Sequence[float], label: int | None, name: str, place: str, row: Hashable = None
     ) -> None:
-        """Checks one box and keeps it, or counts why not.
+        """Checks one box and keeps it, or counts why it was dropped.
 
         Args:
             box: x1, y1, x2, y2 as shares of the picture's width and height.
-            label: the class here; `None` if nobody asked for it.
+            label: the class here; `None` if the class is not used.
             name: the class in the file, for the count.
             place: file and line, for messages.
-            row: all that the file says of it; a second one is repeated. Default: name and box.
+            row: all that the file says of the box, by which repeated boxes are found. Default: name and box.
 
         Raises:
-            ValueError: for a box that is not finite, of negative size, or not in the picture; begins with `place`.
+            ValueError: for a box that is not finite, of negative size, or not in the picture; the message
+                begins with `place`.
         """
         check_box(box, place)
         row = (name, *box) if row is None else row
@@ -69,21 +71,21 @@ class LabeledBoxes:
         self._rows.add(row)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """Boxes (N, 4) float32 xyxy normalised to [0, 1], and labels (N,) int64."""
+        """Returns normalized boxes (N, 4) float32 xyxy in [0, 1], and labels (N,) int64."""
         boxes = torch.tensor(self._boxes, dtype=torch.float32).reshape(-1, 4)
         return boxes, torch.tensor(self._labels, dtype=torch.int64)
 
 
 def hangs_over(box: Sequence[float]) -> bool:
-    """Whether a part of a box (shares of the picture) is beyond the picture's edge, more than by rounding."""
+    """Returns whether a box (shares of the picture) reaches beyond the edge by more than rounding."""
     return min(box) < -ROUNDING or max(box) > 1 + ROUNDING
 
 
 def check_box(box: Sequence[float], place: str) -> None:
-    """Raises ValueError if a box x1, y1, x2, y2 (shares of the picture) is none of an object in it.
+    """Checks a box x1, y1, x2, y2 (shares of the picture); raises ValueError if no object can have it.
 
-    As Ultralytics reads labels, the middle must lie in the picture and the box be no larger than it, each within
-    `TOLERANCE`; boxes in pixels, or of a picture of another size, rarely do.
+    As in Ultralytics, the middle must lie in the picture and the box be no larger than it, each within
+    `TOLERANCE`. Boxes in pixels, or of a picture of another size, rarely pass.
     """
     if not all(map(math.isfinite, box)):
         raise ValueError(f"{place}: a number is not finite.")
@@ -91,6 +93,6 @@ def check_box(box: Sequence[float], place: str) -> None:
     if x2 < x1 or y2 < y1:
         raise ValueError(f"{place}: the box has a negative width or height.")
     middle, size = ((x1 + x2) / 2, (y1 + y2) / 2), (x2 - x1, y2 - y1)
-    margin = TOLERANCE + 1e-6  # what a number loses on its way through corners and back
+    margin = TOLERANCE + 1e-6  # what a number loses in the conversion to corners and back
     if min(middle) < -margin or max(middle) > 1 + margin or max(size) > 1 + 2 * margin:
         raise ValueError(f"{place}: the box lies outside the picture or is larger than it.")

@@ -20,26 +20,29 @@ def read_yolo(
     polygons: bool = False,
     left_out: LeftOut | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Reads a YOLO label file: one line an object, numbers between spaces, as shares of the picture's width and height.
+    """Reads a YOLO label file: one line for each object, numbers as shares of the picture's width and height.
 
-    A line is `class x y w h` (centre and size). What follows a `#` is a comment. Repeated lines and boxes without area are
-    dropped and counted, and boxes are clipped to the picture.
+    A line is `class x y w h` (center and size). What follows a `#` is a comment. Repeated lines and boxes
+    without area are dropped and counted, and boxes are clipped to the picture.
 
     Args:
         path: the text file; an empty one is a frame without objects.
-        class_map: class in the file -> class here; other classes are left out and counted. `None` keeps all as they are.
-        names: of the classes, if they are known: a class beyond them is an error.
-        keypoints: numbers of the keypoints that follow each box in a file of poses; they are not read.
-        polygons: a line may also be a class with the corners of a polygon or oriented box, `class x1 y1 x2 y2 x3 y3 ...`, whose
-            upright box is taken. Nothing in a line tells it from a pose or a tracked box, so by default it is an error.
-        left_out: counts what is dropped.
+        class_map: class in the file -> class here; other classes are left out and counted. `None` keeps all
+            as they are.
+        names: names of the classes, if they are known; a class beyond them is an error.
+        keypoints: how many numbers of keypoints follow each box in a file of poses; they are not read.
+        polygons: whether a line may also be a class with the corners of a polygon or oriented box, `class x1
+            y1 x2 y2 x3 y3 ...`, whose upright box is taken. A line of a pose or a tracked box can look the
+            same, so by default this is an error.
+        left_out: counter of what is dropped.
 
     Returns:
-        Boxes (N, 4) float32 xyxy normalised to [0, 1], and labels (N,) int64.
+        Boxes (N, 4) float32 xyxy normalized to [0, 1], and labels (N,) int64.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for a line that is not of this form, or that lies outside the picture; the message names file and line.
+        ValueError: for a line that is not of this form, or that lies outside the picture; the message names
+            file and line.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -65,7 +68,7 @@ def read_yolo(
 
 
 def _class(number: float, names: Sequence[str], place: str) -> int:
-    """The class, which some converters write as 0.0."""
+    """Returns the class, which some converters write as 0.0."""
     if number < 0 or not number.is_integer():
         raise ValueError(f"{place} has no class: the first number must be 0, 1, 2, ...")
     if names and number >= len(names):
@@ -76,7 +79,7 @@ def _class(number: float, names: Sequence[str], place: str) -> int:
 
 
 def _box(numbers: list[float], polygons: bool, place: str) -> list[float]:
-    """The upright box x1, y1, x2, y2 of a line's numbers after the class."""
+    """Returns the upright box x1, y1, x2, y2 from a line's numbers after the class."""
     if len(numbers) == 4:
         if max(numbers) > 1 + TOLERANCE:
             raise ValueError(
@@ -104,6 +107,6 @@ def _box(numbers: list[float], polygons: bool, place: str) -> list[float]:
 
 
 def _short(line: str) -> str:
-    """A line as messages quote it: polygons are long."""
+    """Shortens a line for messages, since polygons are long."""
     line = line.strip()
     return repr(line if len(line) <= 60 else f"{line[:57]}...")

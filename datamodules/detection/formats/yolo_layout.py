@@ -18,33 +18,34 @@ from lkd.text_files import read_lines
 
 
 class Picture(NamedTuple):
-    """A picture that was found."""
+    """Picture that was found, with its label file and part."""
 
     path: Path
-    label: Path  # its label file, which need not be there
+    label: Path  # its label file, which may not exist
     name: str  # its name with the folders above it: cam1/7.jpg is cam1_7
     part: str  # "train", "val", "test", or "" where nothing says so
 
 
 class Layout(NamedTuple):
-    """What lies in a folder of YOLO data."""
+    """Pictures, names and keypoints of a folder of YOLO data."""
 
     pictures: list[Picture]
-    names: list[str]  # of the classes, if a file says them
+    names: list[str]  # names of the classes, if a file has them
     keypoints: int  # numbers that follow every box
 
 
 def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> Layout:
     """Finds the pictures and their label files.
 
-    Pictures lie where `data.yaml` says, else in `root/images/`, else in `root/train/images/`, `root/valid/images/` and
-    `root/test/images/`, at any depth. Labels lie in `labels/` for `images/`, or beside pictures that are in no such folder.
-    A folder `train`, `val` (`valid`, `validation`) or `test` says the part.
+    Pictures lie where `data.yaml` says, else in `root/images/`, else in `root/train/images/`,
+    `root/valid/images/` and `root/test/images/`, at any depth. Labels lie in `labels/` for `images/`, or
+    beside pictures that are in no such folder. A folder `train`, `val` (`valid`, `validation`) or `test` says
+    the part.
 
     Args:
         root: the folder, or its `data.yaml`.
-        left_out: counts files that are no pictures, and label files without one.
-        parted: false if it does not matter which part a picture is in; every `part` is then "".
+        left_out: counter of files that are no pictures, and of label files without one.
+        parted: whether the part of a picture matters; if false, every `part` is "".
 
     Raises:
         FileNotFoundError: if there is no picture.
@@ -71,7 +72,7 @@ def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> Layout:
 
 
 def _folders(root: Path, left_out: LeftOut) -> dict[str, dict[Path, PurePath]]:
-    """The pictures of each part, by the folders alone."""
+    """Returns the pictures of each part, found by the folders alone."""
     places = [("", root / "images"), *((part, root / name / "images") for name, part in PARTS.items())]
     if not any(place.is_dir() for _, place in places):
         what = "images/ with the pictures <camera>_<number>.jpg (or train/images/, ...), labels/ beside it, or a data.yaml"
@@ -96,8 +97,8 @@ def _folders(root: Path, left_out: LeftOut) -> dict[str, dict[Path, PurePath]]:
 
 
 def _label(picture: Path, root: Path) -> Path:
-    """The label file: `labels/` in place of the last folder `images/`, or beside the picture."""
-    inside = picture.is_relative_to(root)  # what is above root is not for us to change
+    """Returns the label file: `labels/` in place of the last folder `images/`, or beside the picture."""
+    inside = picture.is_relative_to(root)  # folders above root are the user's and stay as they are
     above = list((picture.relative_to(root) if inside else picture).with_suffix(".txt").parts)
     if "images" in above[:-1]:
         above[len(above) - 1 - above[::-1].index("images")] = "labels"
@@ -105,7 +106,7 @@ def _label(picture: Path, root: Path) -> Path:
 
 
 def _check(pictures: Iterable[Picture], root: Path) -> None:
-    """Refuses pictures that share a label file, and those that are in no part where others are."""
+    """Refuses pictures that share a label file, and pictures without a part if others have one."""
     labels: dict[Path, Path] = {}
     for picture in pictures:
         if (other := labels.setdefault(picture.label, picture.path)) != picture.path:
@@ -131,7 +132,10 @@ def _count_orphans(pictures: Iterable[Picture], left_out: LeftOut) -> None:
 
 
 def _listed_names(root: Path) -> list[str]:
-    """Names of the classes in `classes.txt`, one a line, as LabelImg and Label Studio write it; empty without it."""
+    """Reads the names of the classes in `classes.txt`, one a line, as LabelImg and Label Studio write.
+
+    The list is empty without this file.
+    """
     for path in (root / "classes.txt", root / "labels" / "classes.txt"):
         if path.is_file():
             try:

@@ -1,4 +1,4 @@
-"""What a teacher has said once, kept on disk: the store, how answers are written, and the verb `cache`."""
+"""A teacher's answers, kept on disk: the store, how answers are written, and the verb `cache`."""
 
 from lkd.edge.cache.store import Store
 

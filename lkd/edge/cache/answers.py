@@ -1,4 +1,4 @@
-"""Answers of a teacher to a batch, put together of what is kept and of what it is asked for."""
+"""Answers of a teacher to a batch, put together from kept answers and new ones."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -17,17 +17,17 @@ from lkd.taps import Call
 log = logging.getLogger(__name__)
 
 APART = 1e-2
-"""Relative distance up to which an answer is the one that is kept: it may have been given on another machine."""
+"""Relative distance up to which an answer equals the kept one, which may be from another machine."""
 Ask = Callable[[Call], dict[str, Any]]
 
 
 class Form(NamedTuple):
-    """What is answered in one form.
+    """Form in which a layer of the teacher answers.
 
     Args:
-        shape: Of the samples.
-        layer: Of the teacher.
-        precision: It runs in.
+        shape: Shape of the samples.
+        layer: Layer of the teacher.
+        precision: Precision that the teacher runs in.
     """
 
     shape: str
@@ -36,19 +36,20 @@ class Form(NamedTuple):
 
 
 class Answers:
-    """What one teacher says, kept in a store.
+    """Answers of one teacher, kept in a store.
 
     Args:
-        store: Where it is kept.
+        store: The store.
 
     Attributes:
-        forms: The layout of every form of answers, and how such answers are kept.
-        asked: Samples that were asked about.
-        found: Those of them whose answers were kept.
-        check: Given places of samples that are kept, says which of them are to be asked again; None for none.
-        checked: Those that were.
-        wrong: How far apart answers were that are not what is kept, one number a sample.
-        new: Keys of what was written since the teacher was last seen to be the same in all that it has.
+        forms: Layout of every form of answers, and how such answers are kept.
+        asked: Number of samples that were asked about.
+        found: Number of these whose answers were kept.
+        check: Function that picks, from the places of samples with kept answers, those to ask about again;
+            None for none.
+        checked: Number of samples that were asked about again.
+        wrong: Distances of answers that differ from the kept ones, one number for each sample.
+        new: Keys written since the teacher was last seen to be the same in every part.
     """
 
     def __init__(self, store: Store) -> None:
@@ -68,18 +69,18 @@ class Answers:
         ask: Ask,
         fresh: dict[str, Any] | None,
     ) -> dict[str, Any]:
-        """The answers to a batch, by layer.
+        """Returns the answers to a batch, by layer.
 
         Args:
             samples: The batch.
-            forms: Of what is asked for.
-            mark: The teacher's fingerprint.
-            title: What it is called.
-            ask: Asks it.
-            fresh: What it has just said of this batch, if it has been asked.
+            forms: Forms that are asked for.
+            mark: Fingerprint of the teacher.
+            title: Name of the teacher, for messages.
+            ask: Function that asks the teacher.
+            fresh: What the teacher has just answered to this batch, if it has been asked.
 
         Raises:
-            ValueError: If that is not what is kept, or cannot be kept as the user wants it.
+            ValueError: If the new answers are not the kept ones, or cannot be kept as the user wants.
         """
         contents = samples.digests(b"")
         keys = {form.layer: self._keys(form, mark, contents) for form in forms}
@@ -106,16 +107,16 @@ class Answers:
         for form in forms:
             layout, reduction = self.forms[form]
             rows = read([found[key] for key in keys[form.layer]], layout)
-            if rows is None:  # rows of several lengths, as where the form depends on what the samples show
+            if rows is None:  # rows of several lengths, if the form depends on the contents of the samples
                 return ask(samples.call)
             given[form.layer] = layout.filled(reduction.back(rows, layout))
         return given
 
     def learn(self, form: Form, layout: Layout, reduction: Reduction, said: Any, count: int) -> None:
-        """Notes the layout of a form, and says what is lost of its first answers.
+        """Records the layout of a form, and reports what is lost of its first answers.
 
         Raises:
-            ValueError: If they cannot be kept as the user wants it.
+            ValueError: If they cannot be kept as the user wants.
         """
         rows = layout.rows(said, count)
         if not reduction.lossless:
@@ -143,13 +144,16 @@ class Answers:
             rows = layout.rows(fresh[form.layer], len(places))
             data = written(reduction.kept(rows, layout), len(places), layout)
             new |= {keys[form.layer][place]: each for place, each in zip(places, data, strict=True)}
-        if self.check is None:  # who tests a store leaves it as it is
+        if self.check is None:  # a test of the store leaves it as it is
             self.store.put(new, mark, title)
             self.new += new
         return new
 
     def take_back(self) -> int:
-        """Drops what was written since the teacher was last seen to be the same; how many answers that were."""
+        """Drops what was written since the teacher was last seen to be the same.
+
+        Returns the number of answers.
+        """
         dropped = self.store.drop(self.new)
         self.new.clear()
         return dropped
@@ -164,7 +168,7 @@ class Answers:
         found: dict[bytes, bytes],
         refuse: str | None = None,
     ) -> None:
-        """Holds what a teacher says now of samples beside what is kept of them."""
+        """Compares a teacher's new answers with those that are kept."""
         where = [list(places).index(place) for place in kept]
         for form in forms if kept else ():
             layout, reduction = self.forms[form]

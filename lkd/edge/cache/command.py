@@ -1,4 +1,4 @@
-"""The verb `cache`: fills the store of a `CachedTeacher`, and looks at it, tests it and makes it smaller."""
+"""The verb `cache`: fills the store of a `CachedTeacher`, inspects it, tests it and shrinks it."""
 
 import random
 import warnings
@@ -23,7 +23,7 @@ KINDS = ("build", "stat", "verify", "prune")
 
 
 class _Cache(Verb):
-    """The options of all four; only the configuration is read."""
+    """Options of all four subcommands; only the configuration is read."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the verb's own options."""
@@ -46,14 +46,14 @@ class _Cache(Verb):
         )
 
     def instantiate_classes(self) -> None:
-        """Makes nothing."""
+        """Makes no objects, as only the configuration is read."""
 
 
 class _Filled(_Cache):
-    """Makes what `fit` does, with a Trainer that measures and writes nothing."""
+    """Objects of a `fit`, with a Trainer that measures and writes nothing."""
 
     def before_instantiate_classes(self) -> None:
-        """Leaves out what a run leaves behind."""
+        """Removes the parts of a run that write files."""
         trainer = self.config["trainer"]
         for name, value in _QUIET.items():
             trainer[name] = value
@@ -79,17 +79,17 @@ _QUIET = {
 
 
 class _AsksOnly(Callback):
-    """Runs the forward half of every step: what the teacher is asked is what training asks, and no weight moves."""
+    """Callback for the forward half of steps: the teacher is asked as in training, no weight changes."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Wraps the distilled module, so that there is neither an optimizer nor a schedule that waits for a metric."""
+        """Wraps the distilled module, so that it has no optimizer, nor a schedule that waits for a metric."""
 
         def step(module: LightningModule, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
             with torch.no_grad():
                 inner(module, *args, **kwargs)
 
         def optimizers(module: LightningModule, inner: Callable[..., Any]) -> None:
-            inner(module)  # by which the distillation learns that the module stands
+            inner(module)  # tells the distillation that the module is complete
 
         self._undo = [
             wrap(pl_module, name, method)[1]
@@ -97,7 +97,7 @@ class _AsksOnly(Callback):
         ]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes it away, before the distillation does."""
+        """Removes the wrapper, before the distillation removes its own."""
         while self._undo:
             self._undo.pop()()
 
@@ -106,13 +106,13 @@ def run(args: Sequence[str]) -> None:
     """Runs `cache build`, `stat`, `verify` or `prune`.
 
     Args:
-        args: Which, options of a `fit`, and those of the verb.
+        args: The subcommand, options of a `fit`, and those of the verb.
 
     Raises:
-        ValueError: For wrong options, a configuration without a `CachedTeacher`, or, of `verify`, a store in which nothing of it
-            is kept.
+        ValueError: For wrong options, for a configuration without a `CachedTeacher`, or, in `verify`, for a
+            store that holds none of its answers.
         FileNotFoundError: If there is no store yet.
-        RuntimeError: Of `verify`, if an answer is not what the teacher says.
+        RuntimeError: In `verify`, if an answer is not the teacher's.
     """
     if not args or args[0] not in KINDS:
         raise ValueError(

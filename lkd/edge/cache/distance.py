@@ -1,19 +1,21 @@
-"""How far two answers are apart."""
+"""Distances between two answers."""
 
 import torch
 from torch import Tensor
 
 FLAT = 0.1
-"""A row counts as this share of a row's size at least: of one that is nearly zero, rounding is all there is."""
+"""Smallest size of a row, as a share of the others: a row near zero is nothing but rounding."""
 
 
 def distances(one: Tensor, other: Tensor, among: Tensor | None = None) -> Tensor:
-    """Of every row the norm of the difference over that of the row of `one`; infinity where NaN or infinity are not the same.
+    """Returns for each row the norm of the difference, relative to the norm of the row of `one`.
+
+    It is infinite where NaN or infinity are not in the same places.
 
     Args:
         one: `(B, ...)`, or a single number.
-        other: Of the same shape.
-        among: Rows that say how large one is. Default: those of `one`.
+        other: Tensor of the same shape.
+        among: Rows whose norms say how large a row is. Default: those of `one`.
 
     Returns:
         `(B,)`, float64, on the CPU.
@@ -31,7 +33,7 @@ def distances(one: Tensor, other: Tensor, among: Tensor | None = None) -> Tensor
 
 
 def distance(one: Tensor, other: Tensor, among: Tensor | None = None) -> float:
-    """The largest of `distances`; 0 where there are no rows.
+    """Returns the largest of `distances`, or 0 without rows.
 
     Example:
         >>> distance(torch.tensor([3.0, -torch.inf]), torch.tensor([3.0, -torch.inf]))
@@ -41,16 +43,16 @@ def distance(one: Tensor, other: Tensor, among: Tensor | None = None) -> float:
 
 
 def alike(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1e-3) -> bool:
-    """Whether what was found in a sample is the same up to what rounding does at a threshold.
+    """Returns whether the findings in a sample are the same, up to what rounding does at a threshold.
 
-    A detection is the same where label, score (to .05) and box are. One may be there in one answer only, and a tenth may be
-    others. What has no boxes and scores is the same where all of its tensors are.
+    Detections are the same if label, score (to .05) and box are. One may be missing in one of the answers,
+    and a tenth may differ. Answers without boxes and scores are the same if all of their tensors are.
 
     Args:
         one: Tensors by name.
         other: Tensors by name.
-        tolerance: Relative distance up to which tensors are the same; boxes may be five times as far apart, and a tenth of
-            their size at least.
+        tolerance: Relative distance up to which tensors are the same. Boxes may be five times as far apart,
+            and at least a tenth of their size.
 
     Example:
         >>> found = {"boxes": torch.tensor([[0.0, 0, 9, 9], [20, 20, 30, 30]]), "scores": torch.tensor([0.9, 0.26])}
@@ -68,7 +70,7 @@ def alike(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1
 
 
 def _pairs(one: dict[str, Tensor], other: dict[str, Tensor], slack: float) -> Tensor:
-    """Which detection of the one `(N,)` is which of the other `(M,)`, as `(N, M)`."""
+    """Returns as `(N, M)` which detection of one answer `(N,)` matches which of the other `(M,)`."""
     boxes, theirs = (each["boxes"].detach().cpu().double().reshape(-1, 4) for each in (one, other))
     size = (boxes[:, 2:] - boxes[:, :2]).abs().amax(1) if len(boxes) else boxes.new_zeros(0)
     room = slack * size + 4e-3 * (float(boxes.abs().max()) if len(boxes) else 0.0)  # what bfloat16 rounds off
@@ -81,7 +83,7 @@ def _pairs(one: dict[str, Tensor], other: dict[str, Tensor], slack: float) -> Te
 
 
 def _numbers(tensor: Tensor) -> Tensor:
-    """As rows of float64 on the CPU."""
+    """Returns a tensor as rows of float64 on the CPU."""
     tensor = tensor.detach().cpu()
     tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     rows = tensor.double()[None] if tensor.ndim == 0 else tensor.double()

@@ -1,4 +1,4 @@
-"""The form of a teacher's answer: what of it belongs to a sample, and what is the same for all."""
+"""The form of a teacher's answer: which parts belong to a sample, and which are the same for all."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,29 +13,29 @@ _FORM = "answers are not always of the same form"
 
 
 class NotBySampleError(ValueError):
-    """A sample alone is answered otherwise than in its batch."""
+    """Error for a sample whose answer alone is not its answer in a batch."""
 
 
-class Row:  # no dataclass: collections are walked through
-    """A tensor with a row a sample."""
+class Row:  # no dataclass, since collections are walked through
+    """A tensor with one row for each sample."""
 
     def __init__(self, name: str, like: Tensor) -> None:
         self.name, self.dtype, self.shape = name, like.dtype, like.shape[1:]
 
 
 class _Each:
-    """A list with one dict of tensors a sample, such as detections."""
+    """A list with one dict of tensors for each sample, such as detections."""
 
     def __init__(self, name: str, kind: type) -> None:
         self.name, self.kind = name, kind
 
 
 class Rows(NamedTuple):
-    """What of an answer belongs to samples.
+    """The parts of an answer that belong to samples.
 
     Args:
-        columns: Tensors with a row a sample, by name.
-        each: Dicts of tensors of any length, one a sample, by name.
+        columns: Tensors with one row for each sample, by name.
+        each: Dicts of tensors of any length, one for each sample, by name.
     """
 
     columns: Columns
@@ -43,16 +43,16 @@ class Rows(NamedTuple):
 
 
 class Layout:
-    """Learnt from the answer to a batch of at least two samples, and to the first of them alone.
+    """Layout learned from the answers to a batch of at least two samples, and to the first of them alone.
 
     Args:
         whole: The answer to the batch.
-        alone: That to its first sample.
-        count: Samples in the batch.
+        alone: The answer to its first sample.
+        count: Number of samples in the batch.
         tolerance: Relative distance from which two answers differ.
 
     Raises:
-        NotBySampleError: If the first sample's part of the whole is not what it is answered alone.
+        NotBySampleError: If the first sample's part of the batch's answer is not its answer alone.
 
     Example:
         >>> import torch
@@ -69,26 +69,26 @@ class Layout:
 
     @property
     def row_leaves(self) -> list[Row]:
-        """What has a row of one shape for every sample."""
+        """Leaves that have a row of one shape for every sample."""
         return [leaf for leaf in self._leaves if isinstance(leaf, Row)]
 
     @property
     def by_sample(self) -> bool:
-        """Whether anything in it belongs to a sample."""
+        """Whether any part of the answer belongs to a sample."""
         return bool(self._leaves)
 
     @property
     def uniform(self) -> bool:
-        """Whether all that belongs to a sample has such a row."""
+        """Whether all that belongs to a sample has a row of one shape."""
         return len(self.row_leaves) == len(self._leaves)
 
     @property
     def each_names(self) -> list[str]:
-        """Names of what has a dict a sample."""
+        """Names of the leaves that have a dict for each sample."""
         return [leaf.name for leaf in self._leaves if isinstance(leaf, _Each)]
 
     def rows(self, answer: Any, count: int) -> Rows:
-        """Takes an answer to `count` samples apart.
+        """Splits an answer to `count` samples into rows.
 
         Raises:
             NotBySampleError: If it has another form.
@@ -98,7 +98,7 @@ class Layout:
         return found
 
     def filled(self, rows: Rows) -> Any:
-        """The answer that these rows are the content of."""
+        """Returns the answer that has these rows."""
 
         def fill(leaf: Any) -> Any:
             if isinstance(leaf, Row):
@@ -162,7 +162,7 @@ class Layout:
             raise NotBySampleError("what is the same for all samples of a batch is another in the next one")
 
     def _alike(self, one: Any, other: Any) -> bool:
-        """Whether what is no sample's is the same in two answers."""
+        """Returns whether the parts that belong to no sample are the same in two answers."""
         if isinstance(one, Tensor) and isinstance(other, Tensor):
             return one.shape == other.shape and distance(one, other) <= self.tolerance
         plain = isinstance(one, (bool, int, float, str, type(None)))
@@ -176,6 +176,6 @@ def _detections(entry: Any) -> bool:
 
 
 def picked(rows: Rows, places: Sequence[int]) -> Rows:
-    """Rows of some samples."""
+    """Returns the rows of some samples."""
     columns = {name: tensor[list(places)] for name, tensor in rows.columns.items()}
     return Rows(columns, {name: [found[place] for place in places] for name, found in rows.each.items()})

@@ -1,4 +1,4 @@
-"""How far answers are from those that are kept of them."""
+"""How far answers are from what is kept of them."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,14 @@ from lkd.edge.cache.layout import Rows
 
 
 def apart(one: Rows, other: Rows, tolerance: float) -> Tensor:
-    """How far two answers are apart, of every sample as a share of its norm; detections are the same or not.
+    """Returns for each sample how far two answers are apart, relative to its norm.
+
+    For detections the distance is 0 if they are the same, else 1.
+
+    Args:
+        one: Rows of the one answer.
+        other: Rows of the other answer.
+        tolerance: Relative distance up to which detections are the same.
 
     Example:
         >>> rows, others = (Rows({"0": torch.tensor([[1.0], [value]])}, {}) for value in (1.0, 1.5))
@@ -23,7 +30,7 @@ def apart(one: Rows, other: Rows, tolerance: float) -> Tensor:
 
 
 def lost(rows: Rows, back: Rows) -> str:
-    """What becomes of answers that are kept with less, in words.
+    """Describes in words what answers lose when less of them is kept.
 
     Example:
         >>> lost(Rows({"0": torch.zeros(1, 2)}, {}), Rows({"0": torch.tensor([[0.0, 0.5]])}, {}))

@@ -1,4 +1,4 @@
-"""Answers in fewer bytes: other types, or the largest class scores alone."""
+"""Answers in fewer bytes: other number types, or only the largest class scores."""
 
 import math
 from typing import Literal, get_args
@@ -13,16 +13,16 @@ Kept = Literal["float16", "bfloat16", "uint8"]
 
 
 class Reduction:
-    """What is kept of an answer, and the answer that is made of it again.
+    """What is kept of an answer, and how the answer is rebuilt from it.
 
     Args:
-        dtype: What floating-point numbers become; None as they are. `"uint8"` maps the values of every sample's tensor to 256
-            steps between its smallest and its largest.
-        top_k: Of class scores `(B, C)` only the k largest are kept; the others share what is left of the softmax equally
-            (marginal smoothing: Shen and Xing, FKD, ECCV 2022, arXiv:2112.01528).
+        dtype: Type that floating-point numbers are kept in; None keeps theirs. `"uint8"` maps the values of
+            every sample's tensor to 256 steps between its smallest and its largest.
+        top_k: How many of the largest class scores `(B, C)` are kept; the others share the rest of the
+            softmax equally (marginal smoothing: Shen and Xing, FKD, ECCV 2022, arXiv:2112.01528).
 
     Raises:
-        ValueError: If one of them is not known or below 1.
+        ValueError: If the type is unknown, or the number is below 1.
 
     Example:
         >>> scores = torch.tensor([[4.0, 1.0, 0.0, -1.0]])
@@ -45,11 +45,11 @@ class Reduction:
 
     @property
     def lossless(self) -> bool:
-        """Whether what is read is what the teacher said, bit for bit."""
+        """Whether what is read is what the teacher answered, bit for bit."""
         return self.dtype is None and self.top_k is None
 
     def kept(self, rows: Rows, layout: Layout) -> Rows:
-        """Rows as they are kept.
+        """Returns rows in the form in which they are kept.
 
         Raises:
             ValueError: If the type cannot hold a value, or there are no more classes than `top_k`.
@@ -63,7 +63,7 @@ class Reduction:
         return Rows(columns, each)
 
     def back(self, kept: Rows, layout: Layout) -> Rows:
-        """Rows as the teacher gave them, up to what was lost."""
+        """Returns rows as the teacher gave them, up to what was lost."""
         columns = {
             row.name: self._whole(row.name, kept.columns, row.shape).to(row.dtype)
             for row in layout.row_leaves

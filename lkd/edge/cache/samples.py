@@ -1,4 +1,4 @@
-"""The samples of what a model is called with: cut out of a batch, and known again by their content."""
+"""The samples in a model's arguments: cut out of a batch, and recognized by their content."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -15,20 +15,20 @@ _PLAIN = (bool, int, float, complex, str, bytes, torch.device, torch.dtype, type
 
 
 class Samples:
-    """A call, of which every tensor of the batch's length is taken to have a row a sample.
+    """Arguments of a call; every tensor as long as the batch is taken to have one row for each sample.
 
     Args:
-        call: All that a model is called with.
-        known: Which tensors have a row a sample, by `kind` of call; of a call of another kind those as long as the first that
-            has more than one.
+        call: All arguments of the model.
+        known: Which tensors have one row for each sample, by `kind` of call. For other kinds, those as long
+            as the first tensor with more than one row.
 
     Attributes:
-        kind: What it is called with, whatever the shapes.
-        uneven: Whether nothing tells how many samples it has.
-        count: Of samples; 0 where that is not known.
+        kind: What the model is called with, whatever the shapes.
+        uneven: Whether the number of samples cannot be told.
+        count: Number of samples; 0 where it is not known.
 
     Raises:
-        ValueError: If something in it has no content that could be told from another's.
+        ValueError: If an argument has no content that could be told from another's.
 
     Example:
         >>> samples = Samples(Call((torch.eye(3),), {"scale": 2.0}))
@@ -58,7 +58,7 @@ class Samples:
 
     @property
     def shape(self) -> str:
-        """The call with shapes of samples in place of tensors: what has the same is answered in the same form."""
+        """Call with shapes of samples in place of tensors: equal ones are answered in the same form."""
         flags = iter(self.cut)
 
         def described(leaf: Any) -> Any:
@@ -73,15 +73,15 @@ class Samples:
         return repr(apply(described, self.call))
 
     def pick(self, places: Sequence[int]) -> Call:
-        """The call with these samples alone."""
+        """Returns the call with these samples alone."""
         return self._with([t[list(places)] for t in self.tensors])
 
     def beside_another(self) -> Call:
-        """The call with every sample twice, the second time turned around: another one of legal values."""
+        """Returns the call with every sample twice, once reversed along its last dimension."""
         return self._with([torch.cat([t, t.flip(-1) if t.ndim > 1 else t]) for t in self.tensors])
 
     def digests(self, prefix: bytes) -> list[bytes]:
-        """16 bytes of every sample: of what it is asked with (`prefix`), of its rows, and of all that has no rows."""
+        """Returns a hash of 16 bytes for each sample: of `prefix`, its rows and all else."""
         start = xxhash.xxh3_128(prefix)
         start.update(self.shape.encode())
         rows = []
@@ -114,5 +114,5 @@ def _named(leaf: Any) -> Any:
 
 
 def _bytes(tensor: Tensor) -> Tensor:
-    """A tensor's values as bytes on the CPU."""
+    """Returns a tensor's values as bytes on the CPU."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -10,8 +10,8 @@ from typing import Any
 
 FILE = "answers.sqlite"
 VERSION = 1
-"""Of the tables and of how answers are written. A store of another version is refused."""
-_APPLICATION = 0x6C6B6463  # "lkdc", SQLite's mark of whose file it is
+"""Version of the tables and of written answers. A store of another version is refused."""
+_APPLICATION = 0x6C6B6463  # "lkdc", SQLite's mark of the program that owns a file
 _WAIT = 30.0  # seconds for another writer
 
 _TABLES = """
@@ -28,10 +28,10 @@ CREATE TRIGGER taken AFTER DELETE ON answers BEGIN UPDATE total SET bytes = byte
 
 
 def connect(folder: str) -> sqlite3.Connection:
-    """Opens a store, and makes it where there is none.
+    """Opens a store, or makes one if none exists.
 
     Raises:
-        ValueError: If what lies there is no cache, a damaged one, or one of another version.
+        ValueError: If the file is no cache, damaged, or of another version.
         NotADirectoryError: If the folder is a file.
         PermissionError: If it cannot be written.
     """
@@ -49,7 +49,7 @@ def connect(folder: str) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA recursive_triggers = ON")  # REPLACE is a delete too
+        connection.execute("PRAGMA recursive_triggers = ON")  # REPLACE deletes, too
         with transaction(connection):
             _make(connection, path)
     except sqlite3.DatabaseError as error:
@@ -85,7 +85,7 @@ def _make(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing."""
+    """Runs a block as one transaction: all of it is written, or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -104,18 +104,18 @@ def write(
     counts: Mapping[str, Sequence[int]],
     limit_mb: float | None,
 ) -> int:
-    """One transaction: answers, whose they are, which were used, how often there was one.
+    """Writes in one transaction: answers, their teacher, which answers were used, and the counts.
 
     Args:
-        connection: Of the store.
-        rows: As in the table `answers`.
-        teacher: Fingerprint and name of whose they are.
+        connection: Connection to the store.
+        rows: Rows of the table `answers`.
+        teacher: Fingerprint and name of the answers' teacher.
         touched: Keys that were read.
         counts: Hits, misses, and the bytes of both, by fingerprint.
         limit_mb: Most megabytes.
 
     Returns:
-        How many answers were dropped at the limit.
+        Number of answers that were dropped at the limit.
     """
     now = time.time()
     with transaction(connection):
@@ -134,7 +134,7 @@ def write(
 
 
 def shrink(connection: sqlite3.Connection, limit_mb: float) -> int:
-    """Drops the least recently used answers until the others are within a limit; how many that were."""
+    """Drops the least recently used answers until the rest is within a limit; returns how many it dropped."""
     (total,) = connection.execute("SELECT bytes FROM total").fetchone()
     dropped = 0
     while total > limit_mb * 1e6:
@@ -150,7 +150,7 @@ def shrink(connection: sqlite3.Connection, limit_mb: float) -> int:
 
 
 def drop(connection: sqlite3.Connection, teacher: str) -> int:
-    """Drops all answers of a teacher; how many that were."""
+    """Drops all answers of a teacher; returns how many."""
     with transaction(connection):
         dropped = connection.execute("DELETE FROM answers WHERE teacher = ?", (teacher,)).rowcount
         connection.execute("DELETE FROM teachers WHERE fingerprint = ?", (teacher,))
@@ -158,13 +158,13 @@ def drop(connection: sqlite3.Connection, teacher: str) -> int:
 
 
 def drop_keys(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
-    """Drops answers by key; how many that were."""
+    """Drops answers by key; returns how many."""
     with transaction(connection):
         return connection.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in keys]).rowcount
 
 
 def stat(connection: sqlite3.Connection) -> list[dict[str, Any]]:
-    """A row for every teacher, the latest first."""
+    """Returns a row for every teacher, the latest first."""
     query = (
         "SELECT fingerprint, name, COUNT(key), COALESCE(SUM(bytes), 0), hits, misses, hit_bytes, missed_bytes FROM teachers "
         "LEFT JOIN answers ON teacher = fingerprint GROUP BY fingerprint ORDER BY since DESC"

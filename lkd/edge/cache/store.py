@@ -1,4 +1,4 @@
-"""`Store`: answers of teachers in one SQLite file, which several processes may read and write at once."""
+"""`Store`: answers of teachers in one SQLite file that several processes may read and write at once."""
 
 import contextlib
 import os
@@ -16,29 +16,29 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lkd.checks import expect
 from lkd.edge.cache import schema
 
-FLUSH, SECONDS = 4096, 30.0  # of reads that are only remembered, before the file is told which were used
+FLUSH, SECONDS = 4096, 30.0  # reads, and seconds, until the file is told which answers were used
 _MANY = 500  # keys in one query
 ROW = 200
 """Bytes that an answer takes in the file beside its own: key, fingerprint, indices."""
 
 
 class Store:
-    """Bytes by key, each of a teacher; the least recently used are dropped at a size limit.
+    """Bytes by key, each of one teacher; the least recently used are dropped at a size limit.
 
-    SQLite keeps the file whole: what a writer has not committed when it is killed is not there, all else is, and readers
-    wait for nobody. Nothing is pickled. A disk that is full ends writing, with one warning, and nothing else.
+    SQLite keeps the file intact: if a writer is killed, what it has not committed is lost and nothing else.
+    Readers never wait. Nothing is pickled. A full disk ends writing, with one warning, and nothing else.
 
-    The library diskcache would bring limit and counts, but has had no release since 2023 and unpickles what it finds
-    (CVE-2025-69872, without a fix).
+    The library diskcache would provide limit and counts, but has had no release since 2023 and unpickles what
+    it finds (CVE-2025-69872, without a fix).
 
     Args:
-        folder: Where `answers.sqlite` lies, made if need be. On a local disk: SQLite's write-ahead log is not for network
-            file systems.
-        limit_mb: Most megabytes (10^6) of answers, each with the 200 bytes that the file needs beside it; None for no limit. While it
-            is written, a log of some megabytes lies beside the file.
+        folder: Folder of `answers.sqlite`, made if need be. On a local disk: SQLite's write-ahead log is not
+            for network file systems.
+        limit_mb: Most megabytes (10^6) of answers, each with the 200 bytes that the file needs for it; None
+            for no limit. During writes, a log of some megabytes lies beside the file.
 
     Raises:
-        ValueError: If the limit is not above 0, or what lies there is no cache, a damaged one or one of another version.
+        ValueError: If the limit is not above 0, or if the file is no cache, damaged or of another version.
         NotADirectoryError: If the folder is a file.
         PermissionError: If it cannot be written.
 
@@ -57,7 +57,7 @@ class Store:
         expect(limit_mb=limit_mb, gt=0, none="no limit")
         self.folder, self.limit_mb = os.fspath(folder), limit_mb
         self.full = False
-        """Whether nothing is written any more."""
+        """Whether writing has ended."""
         self.dropped = 0
         """Answers that this process has dropped at the limit."""
         self._touched: set[bytes] = set()
@@ -70,11 +70,11 @@ class Store:
         return Store, (self.folder, self.limit_mb)
 
     def get(self, keys: Sequence[bytes], teacher: str) -> dict[bytes, bytes]:
-        """The answers that there are.
+        """Returns the answers that exist.
 
         Args:
-            keys: What is looked for.
-            teacher: Whose hits and misses these are.
+            keys: Keys to look up.
+            teacher: Fingerprint of the teacher whose hits and misses are counted.
         """
         found: dict[bytes, bytes] = {}
         with self._lock:
@@ -105,9 +105,9 @@ class Store:
         """Writes answers, all of them or none, and drops the least recently used at the limit.
 
         Args:
-            entries: Answers by key; those that are there already are replaced.
+            entries: Answers by key; existing ones are replaced.
             teacher: The fingerprint of the teacher.
-            name: What it is called, for people.
+            name: Name of the teacher, for reports.
 
         Raises:
             ValueError: If one answer is larger than the limit.
@@ -125,7 +125,7 @@ class Store:
             self._write(rows, (teacher, name))
 
     def others(self, name: str, teacher: str) -> int:
-        """How many answers there are of other states of a teacher of this name, where there is none of this state."""
+        """Counts answers of other states of a teacher of this name, if there are none of this state."""
         query = "SELECT COUNT(*) FROM answers JOIN teachers ON teacher = fingerprint WHERE name = ?"
         try:
             with self._lock:
@@ -136,7 +136,7 @@ class Store:
             return 0
 
     def drop(self, keys: Sequence[bytes]) -> int:
-        """Drops answers by key; how many that were."""
+        """Drops answers by key; returns how many."""
         if not keys:
             return 0
         try:
@@ -147,23 +147,24 @@ class Store:
             return 0
 
     def stat(self) -> list[dict[str, Any]]:
-        """A row for every teacher: fingerprint, name, answers, bytes, hits, misses, hit rate and byte hit rate."""
+        """Returns each teacher's fingerprint, name, answers, bytes, hits, misses and both hit rates."""
         self.flush()
         with self._sentences():
             return schema.stat(self._connection)
 
     def prune(self, teacher: str | None = None, limit_mb: float | None = None) -> int:
-        """Drops answers, and gives their space back.
+        """Drops answers, and frees their space.
 
         Args:
-            teacher: The begin of a fingerprint, whose answers are all dropped.
+            teacher: Beginning of the fingerprint of a teacher, whose answers are all dropped.
             limit_mb: Most megabytes that stay; the least recently used are dropped.
 
         Returns:
-            How many were.
+            The number of dropped answers.
 
         Raises:
-            ValueError: If no fingerprint, or more than one, begins so, the limit is negative, or the file is damaged.
+            ValueError: If not exactly one fingerprint begins so, the limit is negative, or the file is
+                damaged.
             OSError: If the disk is full, or another process holds the file.
         """
         expect(limit_mb=limit_mb, ge=0, none="no limit")
@@ -184,17 +185,17 @@ class Store:
                 dropped += schema.shrink(self._connection, limit_mb)
         try:
             self._connection.execute("VACUUM")
-        except sqlite3.OperationalError as error:  # a copy of the file is written beside it
+        except sqlite3.OperationalError as error:  # SQLite writes a copy of the file beside it
             self._say(f"has dropped {dropped} answers, but its file stays as large as it was ({error})")
         return dropped
 
     def flush(self) -> None:
-        """Tells the file which answers were used, and how often there was one."""
+        """Writes to the file which answers were used, and how often there was one."""
         with self._lock:
             self._write([], None)
 
     def close(self) -> None:
-        """Flushes, and closes the file."""
+        """Writes what is left to write, and closes the file."""
         with self._lock:
             self.flush()
             self._finalizer.detach()
@@ -203,12 +204,12 @@ class Store:
 
     @property
     def file(self) -> Path:
-        """The database."""
+        """Path of the database file."""
         return Path(self.folder, schema.FILE)
 
     @property
     def _connection(self) -> sqlite3.Connection:
-        if os.getpid() not in self._connections:  # a fork: SQLite's connections may not be shared over it
+        if os.getpid() not in self._connections:  # a fork may not share SQLite's connections
             self._touched, self._counts = set(), {}
             self._connections[os.getpid()] = schema.connect(self.folder)
         return self._connections[os.getpid()]
@@ -245,7 +246,7 @@ class Store:
 
     @contextlib.contextmanager
     def _sentences(self) -> Iterator[None]:
-        """Says what SQLite's errors mean where the store itself was asked for."""
+        """Explains SQLite's errors if the user called the store directly."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -261,14 +262,14 @@ class Store:
         self._say(f"cannot be read ({error}); the teacher is asked instead")
 
     def _say(self, what: str) -> None:
-        """Once for each kind of news."""
+        """Warns once for each kind of news."""
         if (kind := what[:15]) not in self._said:
             self._said.add(kind)
             rank_zero_warn(f"The cache in {self.folder} {what}.")
 
 
 def _last_words(pid: int, folder: str, touched: set[bytes], counts: dict[str, list[int]]) -> None:
-    """What a process still has to tell when a store ends without being closed."""
+    """Writes what a process still has to record when a store ends without being closed."""
     if pid == os.getpid() and (touched or counts) and Path(folder, schema.FILE).is_file():
         try:
             connection = schema.connect(folder)

@@ -1,4 +1,4 @@
-"""Rows of an answer as bytes, and back: one safetensors file a sample."""
+"""Rows of an answer as bytes, and back: one safetensors file for each sample."""
 
 import json
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from lkd.edge.cache.layout import Columns, Layout, Rows
 
 
 def written(rows: Rows, count: int, layout: Layout) -> list[bytes]:
-    """The bytes of every sample.
+    """Returns the bytes of every sample.
 
     Args:
-        rows: Of an answer, reduced or not.
-        count: How many samples.
-        layout: Of the answer.
+        rows: Rows of an answer, reduced or not.
+        count: Number of samples.
+        layout: Layout of the answer.
     """
     columns = {name: tensor.detach().cpu().contiguous() for name, tensor in rows.columns.items()}
     if not layout.uniform:
@@ -34,11 +34,11 @@ def written(rows: Rows, count: int, layout: Layout) -> list[bytes]:
 
 
 def read(answers: Sequence[bytes], layout: Layout) -> Rows | None:
-    """Rows of samples, on the CPU; None if they cannot be rows of one answer, or are none at all.
+    """Reads rows of samples, on the CPU; None if there are none, or they cannot belong to one answer.
 
     Args:
         answers: The bytes of every sample.
-        layout: Of the answer.
+        layout: Layout of the answer.
     """
     try:
         if not layout.uniform:
@@ -62,7 +62,7 @@ def read(answers: Sequence[bytes], layout: Layout) -> Rows | None:
 
 
 def _one(columns: Columns, each: dict[str, list[Columns]], place: int) -> Columns:
-    """Rows have plain names, and entries of dicts their key after a colon."""
+    """Returns one sample's tensors: rows have plain names, and entries of dicts their key after a colon."""
     entries = {
         f"{n}:{k}": v.detach().cpu().contiguous()
         for n, found in each.items()
@@ -83,7 +83,7 @@ def _split(samples: Sequence[dict[str, Tensor]], layout: Layout) -> Rows | None:
 
 
 def _data(answer: bytes) -> int:
-    """Where the numbers begin: safetensors has the length of its header first, in 8 bytes."""
+    """Returns where the numbers begin: safetensors has the length of its header first, in 8 bytes."""
     return 8 + int.from_bytes(answer[:8], "little")
 
 

@@ -1,4 +1,4 @@
-"""`compress`: a trained student becomes smaller and faster, step by step, each measured as the file that it ends as."""
+"""`compress`: makes a trained student smaller and faster step by step, and measures each stage as a file."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -87,33 +87,34 @@ def compress(
     loggers: Sequence[Logger] = (),
     config: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Takes a trained student through steps, and writes `student.onnx` with its card, and a table of all stages.
+    """Takes a trained student through steps, and writes `student.onnx`, its card and a table of all stages.
 
-    Every stage is an exported file, measured by ONNX Runtime in the student's own test, and kept only if it obeys the limits; the
-    next step goes on from the last stage that is. Finished stages are not run again. See docs/compress.md.
+    Every stage is an exported file. ONNX Runtime measures it in the student's own test, and it is kept only
+    if it obeys the limits; the next step goes on from the last kept stage. Finished stages are not run again.
+    See docs/compress.md.
 
     Args:
         module: A classifier, `MultimodalClient` or `Detector`, as for `export`, dense. It is not changed.
-        data: Whose test data measure, and whose training data, without labels, calibrate.
+        data: Data whose test part measures, and whose training part, without labels, calibrates.
         ckpt_path: Checkpoint of the dense student.
         steps: `Prune`, `Recover`, `Quantize` and so on, in their order.
-        limits: Of the file; default a drop of .01.
-        folder: Where to write.
-        anew: Whether stages that another configuration left in the folder are deleted, and these too.
-        seed: Of all that is drawn.
-        nms: As of `export`, like the following ones.
-        input_size: See there.
-        score_threshold: See there.
-        iou_threshold: See there.
-        classes: See there.
-        mean: See there.
-        std: See there.
-        licenses: See there.
-        tolerance: See there.
-        limit_test_batches: See there.
-        trainer: Makes the Trainer of steps that train, of options of a Trainer.
-        loggers: Those of W&B get the table and the picture.
-        config: Of the run, for the cards.
+        limits: Limits of the file; default a drop of .01.
+        folder: Folder to write into.
+        anew: Whether to delete stages that another configuration left in the folder, and stages of this one.
+        seed: Seed of all random draws.
+        nms: As in `export`.
+        input_size: As in `export`.
+        score_threshold: As in `export`.
+        iou_threshold: As in `export`.
+        classes: As in `export`.
+        mean: As in `export`.
+        std: As in `export`.
+        licenses: As in `export`.
+        tolerance: As in `export`.
+        limit_test_batches: As in `export`.
+        trainer: Function that makes the Trainer of steps that train, from options of a Trainer.
+        loggers: Loggers; those of W&B get the table and the picture.
+        config: Configuration of the run, for the cards.
 
     Returns:
         The `.onnx` files of the last stage that obeys all limits.
@@ -121,7 +122,8 @@ def compress(
     Raises:
         FileNotFoundError: If there is no such checkpoint.
         ImportError: Without the extra `edge`.
-        ValueError: For steps or limits that cannot be, or if no stage obeys the limits; the table is written all the same.
+        ValueError: For impossible steps or limits, or if no stage obeys the limits; the table is written all
+            the same.
 
     Example:
         >>> compress(Classifier("resnet18"), Digits(), "last.ckpt", [Quantize()])  # doctest: +SKIP
@@ -140,9 +142,9 @@ def compress(
     check_measurable(module, data)
     for step in steps:
         step.check(module, data)
-    terms = licenses_of(module, config, licenses)  # of the card alone: no stage depends on them
+    terms = licenses_of(module, config, licenses)  # used by the card only: no stage depends on them
     measured = next(students(copy.deepcopy(module), data, ckpt_path, None, limit_test_batches))
-    check_reachable(limits, steps, _parameters(measured.module))  # which may be a pruned one
+    check_reachable(limits, steps, _parameters(measured.module))  # the module may be pruned already
     options: dict[str, Any] = {
         "nms": nms,
         "input_size": input_size,
@@ -153,7 +155,7 @@ def compress(
     stated = {**options, "classes": classes, "mean": mean, "std": std}
     stated |= {"tolerance": tolerance, "limit_test_batches": limit_test_batches}
     what = _what(module, data, ckpt_path, steps, limits, seed, stated, trainer, config)
-    if anew:  # what is deleted then took long to make
+    if anew:  # deletes what may have taken long to make
         dense.check()
     book = Book(Path(folder), what, anew, Path(ckpt_path))
 
@@ -175,7 +177,7 @@ def compress(
     course = Course(job, steps, book, to_files, say)
     try:
         outcomes = course.run()
-    finally:  # where the user has stopped it, too: what is finished is there
+    finally:  # also after an interrupt: the table shows what is finished
         rows = report(Path(folder), course.outcomes, loggers)
     best = _best(outcomes, limits, folder)
     how = {
@@ -188,14 +190,14 @@ def compress(
 
 
 def _parameters(module: LightningModule) -> int:
-    """Of the largest file; 0 where only the file will show which of the module's parameters are in it."""
+    """Counts parameters of the largest file; 0 if only the file will show which of the module's are in it."""
     if isinstance(module, Detector):
         return max(sum(p.numel() for p in network.parameters()) for network in module.networks())
     return sum(p.numel() for p in module.parameters()) if type(module) is Classifier else 0
 
 
 def _best(outcomes: Sequence[Outcome], limits: Limits, folder: str) -> Outcome:
-    """The last stage that is kept and obeys all limits."""
+    """Returns the last stage that is kept and obeys all limits."""
     for outcome in reversed(outcomes):
         m = outcome.measures
         if outcome.kept and m is not None and not limits.broken(m.drop, m.p50_ms, m.mb):
@@ -218,7 +220,10 @@ def _what(
     trainer: Callable[..., Trainer],
     config: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """All that stages depend on. Limits of quality, size and time are none of it: what is kept is decided anew each time."""
+    """Returns all that stages depend on.
+
+    Limits of quality, size and time are left out: which stages are kept is decided anew each time.
+    """
     known = config or {}
     options = known.get("trainer")
     return {

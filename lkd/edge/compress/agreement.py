@@ -1,4 +1,4 @@
-"""How far a compressed student says what its dense parent says."""
+"""Agreement of a compressed student's answers with those of its dense parent."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -7,19 +7,20 @@ from lkd.edge.matching import matched
 from lkd.edge.nms import Array, suppress
 
 CONFIDENT = 0.25
-"""Boxes of a score above this are compared."""
+"""Boxes with a score above this are compared."""
 
 
 class Agreement:
-    """Counts answers of a network that a file gives, too; a `Comparison`, which refuses nothing.
+    """Share of answers of a network that a file gives, too. It is a `Comparison` that refuses nothing.
 
-    Of logits it is the share of samples with the same best class; of boxes the F1 score of the file's boxes against the
-    network's, of the same class, with scores above .25 and an intersection over union of .5 or more.
+    For logits it is the share of samples with the same best class. For boxes it is the F1 score of the file's
+    boxes against the network's: of the same class, with scores above .25 and an intersection over union of .5
+    or more.
 
     Args:
-        iou_threshold: Of the suppression that follows raw boxes.
-        max_detections: Likewise.
-        multi_label: Likewise, whether each class of a box is a candidate of its own.
+        iou_threshold: IoU threshold of the suppression that follows raw boxes.
+        max_detections: Most boxes that the suppression keeps.
+        multi_label: Whether each class of a box is a candidate of its own in the suppression.
 
     Example:
         >>> import numpy as np
@@ -43,11 +44,11 @@ class Agreement:
 
     @property
     def share(self) -> float | None:
-        """In [0, 1]; None if there was nothing to compare."""
+        """Share of equal answers in [0, 1]; None if there was nothing to compare."""
         return self.same / self.all if self.all else None
 
     def compare(self, wanted: Mapping[str, Array], got: Mapping[str, Array]) -> None:
-        """Logits, or boxes and scores before suppression."""
+        """Compares logits, or boxes and scores before suppression."""
         if "logits" in wanted:
             self.same += float((wanted["logits"].argmax(1) == got["logits"].argmax(1)).sum())
             self.all += len(wanted["logits"])
@@ -61,7 +62,7 @@ class Agreement:
     def compare_detections(
         self, wanted: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]], side: int
     ) -> None:
-        """Boxes of pictures, best first."""
+        """Compares boxes of pictures, best first."""
         for one, other in zip(wanted, got, strict=True):
             mine, theirs = _confident(one), _confident(other)
             self.all += len(mine["boxes"]) + len(theirs["boxes"])

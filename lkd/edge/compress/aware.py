@@ -1,4 +1,4 @@
-"""int8 that is trained for: where rounding after training loses too much."""
+"""Training for int8, where rounding after training loses too much."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,24 +16,25 @@ from lkd.edge.compress.step import Job, Stage
 
 
 class QuantizationAware(Recover):
-    """int8 by training with rounded weights and inputs of layers (QAT), by labels, by distillation, or by both.
+    """int8 by training with rounded weights and inputs of layers (QAT), on labels, by distillation, or both.
 
-    It starts from weights, also behind a `Quantize`, and then runs only where that is not kept. Ranges are those that `Quantize`
-    would find, and stay as they are in the training; then they are found anew, and the file is quantized as by `Quantize`.
-    Layers whose weight the export does not keep under its name, such as linear ones on sequences, are rounded in the file alone.
+    It starts from weights. After a `Quantize` it runs only if that was not kept. Ranges are those that
+    `Quantize` would find, and stay fixed during training. Then they are found anew, and the file is quantized
+    as by `Quantize`. Layers whose weights the export does not keep under their names, such as linear ones on
+    sequences, are rounded in the file alone.
 
     Args:
-        epochs: As of `Recover`, like the next four.
-        distillation: See there.
-        monitor: See there.
-        optimizer: See there; a rate below that of the training is usual.
-        scheduler: See there.
-        calibration: As of `Quantize`, like the last two.
-        method: See there.
-        keep_float: See there.
+        epochs: As in `Recover`.
+        distillation: As in `Recover`.
+        monitor: As in `Recover`.
+        optimizer: As in `Recover`; a rate below that of the training is usual.
+        scheduler: As in `Recover`.
+        calibration: As in `Quantize`.
+        method: As in `Quantize`.
+        keep_float: As in `Quantize`.
 
     Raises:
-        ValueError: For numbers out of range, or a student none of whose layers can be rounded in training.
+        ValueError: For numbers out of range, or a student without layers that can be rounded in training.
 
     Example:
         >>> QuantizationAware(epochs=2).epochs
@@ -60,12 +61,12 @@ class QuantizationAware(Recover):
         self._ranges: dict[str, Range] = {}
 
     def check(self, module: LightningModule, data: LightningDataModule) -> None:
-        """As `Recover` and `Quantize` do."""
+        """Checks the same as `Recover` and `Quantize`."""
         super().check(module, data)
         check_calibration(data)
 
     def run(self, stage: Stage, job: Job) -> Stage:
-        """Trains, exports and quantizes."""
+        """Trains with rounding, then exports and quantizes."""
         frames = calibration_frames(job.dense.kind, job.dense.parts, job.data, self.calibration)
         every = [frames[part] for part in job.dense.parts]
         self._ranges = {}
@@ -99,15 +100,15 @@ class QuantizationAware(Recover):
 
 
 class _Rounding(Callback):
-    """Rounds while it is fitted; validation sees it, too."""
+    """Callback that rounds weights and inputs during a fit, in validation too."""
 
     def __init__(self, ranges: Mapping[str, Range]) -> None:
         self.ranges, self._open = ranges, ExitStack()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begins."""
+        """Starts to round the module."""
         self._open.enter_context(fake_int8(pl_module, self.ranges))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Ends, on errors too."""
+        """Stops rounding, after errors too."""
         self._open.close()

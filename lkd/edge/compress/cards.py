@@ -1,4 +1,4 @@
-"""Cards of files that were not made by export, and of the one that is kept in the end."""
+"""Cards of files that were not made by export, and of the file that is kept in the end."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,14 @@ _OF_BYTES = ("version", "file", "sha256", "size")
 
 
 def card_of(path: Path, start: Path, measures: Measures, part: str) -> None:
-    """Writes the card of a file that was made of another file.
+    """Writes the card of a file that was made from another file.
 
     Args:
-        path: It.
-        start: The other file, whose card says where both are from. Its comparison with the network is not this file's.
-        measures: Of the stage.
-        part: The name of the file's part.
+        path: The file.
+        start: The other file, whose card says where both come from. Its comparison with the network is left
+            out.
+        measures: Measurements of the stage.
+        part: Name of the file's part.
     """
     card = Exported(start).card
     content = {name: value for name, value in card.items() if name not in (*_OF_BYTES, "parity")}
@@ -29,12 +30,12 @@ def card_of(path: Path, start: Path, measures: Measures, part: str) -> None:
 
 
 def finish(files: Sequence[Path], folder: Path, said: Mapping[str, Any]) -> list[Path]:
-    """Copies the files of the last stage that is kept, and says in their cards how they came about and whose terms they are under.
+    """Copies the files of the last kept stage; their cards say how they were made and under which terms.
 
     Args:
-        files: Of the stage.
-        folder: Where to.
-        said: What the cards say of this run, in place of what they said of an earlier one.
+        files: Files of the stage.
+        folder: Folder to copy into.
+        said: Entries of the cards about this run, in place of those of an earlier one.
 
     Returns:
         The copies.

@@ -1,4 +1,4 @@
-"""The verb `compress`: from a configuration and a checkpoint through steps to a file and a table of stages."""
+"""The verb `compress`: a configuration and a checkpoint in, a file and a table of stages out."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ class _Compress(OfStudent):
     verb, function, of_run = "compress", staticmethod(compress), _OF_RUN
 
     def make_trainer(self, **over: Any) -> Trainer:
-        """A Trainer by the configuration's options, with its callbacks.
+        """Makes a Trainer with the configuration's options and callbacks.
 
         Args:
             **over: Options in place of the configuration's.
@@ -45,13 +45,13 @@ class _Compress(OfStudent):
 
 
 def run(args: list[str]) -> list[Path]:
-    """Compresses, and says where the files are.
+    """Compresses a student, and prints where the files are.
 
     Args:
         args: Options of a `fit`, and those of `lkd.edge.compress.compress`.
 
     Returns:
-        The files.
+        The paths of the files.
     """
     cli = _Compress.parsed("compress", __doc__, with_student(args), seeded=True)
     config: dict[str, Any] = cli.config.clone().as_dict()

@@ -1,4 +1,4 @@
-"""Whether a stage is kept: what it has to obey, and why not."""
+"""The decision whether a stage is kept, with the reasons."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from lkd.edge.compress.step import Step
 from lkd.metrics.direction import rises
 
 NOISE = 1.03
-"""By how much of itself a time may be longer and still pass for the same: files are timed by turns, and this is what is left."""
+"""Factor up to which two times count as equal: noise that is left although files are timed in turns."""
 
 
 def against(measures: Measures, limits: Limits, step: Step, later: Sequence[Step], start: str) -> list[str]:
-    """What speaks against keeping a stage, in words; nothing if it is kept.
+    """Returns reasons against keeping a stage, in words; empty if it is kept.
 
     Args:
-        measures: Of the stage.
-        limits: To obey. Size and time may still be too much where later steps make this stage's file smaller, which they do not
-            with a file that no weights are behind.
-        step: That made it.
+        measures: Measurements of the stage.
+        limits: Limits to obey. Size and time may still be exceeded if later steps make this stage's file
+            smaller, which they cannot do with a file without weights.
+        step: Step that made the stage.
         later: Steps that follow.
-        start: Name of the stage that it is compared with in time.
+        start: Name of the stage whose time it is compared with.
     """
     reasons = limits.spoiled(measures.drop)
     if step.ends or not any(_shrinks(one) for one in later):
@@ -33,11 +33,13 @@ def against(measures: Measures, limits: Limits, step: Step, later: Sequence[Step
 
 
 def warn_of_a_vain_limit(dense: Measures, limits: Limits) -> None:
-    """Warns where the dense student is so poor that one which knows nothing obeys `max_drop`; 1 or more is no limit by intent.
+    """Warns if the dense student is so poor that one without any knowledge obeys `max_drop`.
+
+    A limit of 1 or more is meant as no limit, and gives no warning.
 
     Args:
-        dense: Of the dense student.
-        limits: To obey.
+        dense: Measurements of the dense student.
+        limits: Limits to obey.
     """
     if limits.max_drop < 1 and rises(dense.metric) and 0 <= dense.value <= limits.max_drop:
         rank_zero_warn(

@@ -1,4 +1,4 @@
-"""What a compressed student has to obey, as the file that it is."""
+"""Limits that a compressed student has to obey, measured on its file."""
 
 import math
 import os
@@ -14,16 +14,17 @@ class Limits:
     """Limits of the measured file.
 
     Args:
-        max_drop: By how much the metric may be worse than that of the dense student's file.
-        max_ms: Most milliseconds of a sample (p50); None for any.
-        max_mb: Largest size in megabytes (1e6 bytes), of each file; None for any.
-        threads: Of all timing.
-        metric: By which quality is judged; None for mAP50-95 (`map`) of a detector, else the first that the test logs and that
-            rises, such as `test/acc`.
-        allow_slower: Whether int8 or a pruned student is kept where it is slower on this machine, as on small networks it may be.
+        max_drop: How much worse the metric may be than that of the dense student's file.
+        max_ms: Most milliseconds for a sample (p50); None for any.
+        max_mb: Largest size in megabytes (1e6 bytes) of each file; None for any.
+        threads: Number of threads in all timing.
+        metric: Metric that judges quality; None for mAP50-95 (`map`) of a detector, else the first metric of
+            the test that is better when higher, such as `test/acc`.
+        allow_slower: Whether int8 or a pruned student is kept if it is slower on this machine, as small
+            networks may be.
 
     Raises:
-        ValueError: For limits that nothing obeys.
+        ValueError: For limits that nothing can obey.
 
     Example:
         >>> Limits(max_drop=0.01, max_mb=3.5).broken(drop=0.02, ms=5.0, mb=3.4)
@@ -49,11 +50,11 @@ class Limits:
             )
 
     def spoiled(self, drop: float) -> list[str]:
-        """What of the limit of quality is broken, in words."""
+        """Returns in words whether the limit of quality is broken."""
         return [] if drop <= self.max_drop else [f"worse by {drop:.4f}, max_drop={self.max_drop:g}"]
 
     def too_much(self, ms: float, mb: float) -> list[str]:
-        """Which limits of size and time are broken, in words."""
+        """Returns in words which limits of size and time are broken."""
         found = []
         if self.max_ms is not None and ms > self.max_ms:
             found.append(f"{ms:.3g} ms, max_ms={self.max_ms:g}")
@@ -62,17 +63,17 @@ class Limits:
         return found
 
     def broken(self, drop: float, ms: float, mb: float) -> list[str]:
-        """Which limits are broken, in words."""
+        """Returns in words which limits are broken."""
         return [*self.spoiled(drop), *self.too_much(ms, mb)]
 
 
 def check_reachable(limits: Limits, steps: Sequence[Any], parameters: int) -> None:
-    """Refuses a size that none of the steps can reach.
+    """Refuses a size that the steps cannot reach.
 
     Args:
-        limits: What is asked.
-        steps: With `bits` and `removes`.
-        parameters: Of the dense student's largest part.
+        limits: The limits.
+        steps: Steps with `bits` and `removes`.
+        parameters: Number of parameters of the dense student's largest part.
 
     Raises:
         ValueError: If the parameters alone are larger.

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of one sample: of a network by torch's formulas, of a file by its graph. Both give the same number."""
+"""Multiply-accumulates of one sample, with equal results for a network and for its file."""
 
 import math
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from lkd.metrics.flops import FlopCount
 
 
 def macs(network: nn.Module, inputs: Mapping[str, Tensor]) -> int:
-    """Multiply-accumulates of a network (half of the FLOPs that torch's own formulas count).
+    """Counts the multiply-accumulates of a network (half of the FLOPs that torch's own formulas count).
 
     Args:
-        network: Takes the inputs by position.
+        network: A network that takes the inputs by position.
         inputs: One sample or more of each.
 
     Example:
@@ -28,13 +28,13 @@ def macs(network: nn.Module, inputs: Mapping[str, Tensor]) -> int:
 
 
 def file_macs(path: Path) -> int | None:
-    """Multiply-accumulates of an ONNX file: of its convolutions and matrix products, float or int8.
+    """Counts multiply-accumulates of an ONNX file's convolutions and matrix products, float or int8.
 
     Args:
         path: A file whose first dimension is the batch.
 
     Returns:
-        The number; None if a shape is not known without running it.
+        The number, or None if a shape is not known without running the file.
     """
     onnx = optional("onnx")
     model = onnx.load(path)

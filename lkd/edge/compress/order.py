@@ -1,4 +1,4 @@
-"""Which lists of steps can be."""
+"""Checks of lists of steps."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ from lkd.edge.compress.step import Step
 
 
 def check_steps(steps: Sequence[Step]) -> None:
-    """Refuses a list of steps that cannot be, before anything runs.
+    """Refuses an impossible list of steps before anything runs.
 
     Raises:
-        ValueError: In one sentence.
+        ValueError: If the list is impossible; the message says why in one sentence.
 
     Example:
         >>> check_steps([])

@@ -1,4 +1,4 @@
-"""The dense student as the teacher of what it becomes."""
+"""The dense student as teacher of its compressed stages."""
 
 from lightning.pytorch import LightningModule
 from torch import nn
@@ -8,13 +8,14 @@ from lkd.teachers.precision import Precision
 
 
 class Parent(Teacher):
-    """Stands for the dense student, which `compress` was given, in a `Distillation` of `Recover`.
+    """Teacher that stands for the dense student of `compress`, in a `Distillation` of `Recover`.
 
-    Of detection data it is shown the student's picture, which it was trained on, and not the one that they have for a teacher.
+    On detection data it is shown the student's picture, which it was trained on, and not the teacher's
+    picture.
 
     Args:
-        precision: As of `Teacher`.
-        batch_size: As of `Teacher`.
+        precision: As in `Teacher`.
+        batch_size: As in `Teacher`.
 
     Example:
         >>> Parent().become(nn.Linear(4, 3))
@@ -31,7 +32,7 @@ class Parent(Teacher):
         self._known = False
 
     def become(self, module: LightningModule | nn.Module) -> None:
-        """Teaches by this module from now on, which is frozen.
+        """Uses this module as the teacher from now on, and freezes it.
 
         Args:
             module: A copy of the dense student.
@@ -40,7 +41,7 @@ class Parent(Teacher):
         self._known = True
 
     def prepare(self) -> "Parent":
-        """Nothing is to be loaded.
+        """Checks that the dense student is there; nothing has to be loaded.
 
         Raises:
             ValueError: Outside of `compress`.

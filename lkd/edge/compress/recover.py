@@ -26,27 +26,27 @@ log = logging.getLogger(__name__)
 
 
 class Recover(Step):
-    """Trains the student of a stage on the configuration's data, with its Trainer's options and callbacks.
+    """Step that trains a stage's student on the configuration's data, with its Trainer and callbacks.
 
-    Without `distillation` it learns from labels alone. A `Distillation` adds a teacher, the dense student (`Parent`) or one of
-    its own, such as the oracle; its `alpha` says how much the labels count, and with 0 there need be none. The configuration's
-    own `distillation` is not used: what the recovery shall use is given here. Feature terms are fine: where the pruned student is
-    narrower, those with adapters bridge the widths.
+    Without `distillation` it learns from labels alone. A `Distillation` adds a teacher: the dense student
+    (`Parent`) or another one, such as the oracle. Its `alpha` says how much the labels count; with 0 no
+    labels are needed. The configuration's own `distillation` is not used, since the recovery's is given here.
+    Feature terms work: where the pruned student is narrower, those with adapters bridge the widths.
 
-    `max_time` and callbacks of the configuration may end it early, which the table of stages then says.
+    `max_time` and callbacks of the configuration may end it early, and the table of stages then says so.
 
-    A recovery that was interrupted goes on from `last.ckpt` in the stage's folder.
+    An interrupted recovery continues from `last.ckpt` in the stage's folder.
 
     Args:
-        epochs: Of training.
-        distillation: `Distillation` callbacks, any of them.
+        epochs: Number of epochs.
+        distillation: `Distillation` callbacks, none or several.
         monitor: Metric by which the best epoch is kept, such as `"val/map"`. Default: the last epoch is kept.
-        optimizer: Makes the optimizer; default that of the module's configuration.
-        scheduler: Likewise.
+        optimizer: Function that makes the optimizer; default: that of the module's configuration.
+        scheduler: Function that makes the scheduler; default: that of the module's configuration.
 
     Raises:
         ValueError: For less than one epoch.
-        TypeError: For something else than `Distillation` callbacks.
+        TypeError: For other callbacks than `Distillation`.
 
     Example:
         >>> from lkd.losses import KD
@@ -122,7 +122,7 @@ class Recover(Step):
         return Stage(job.name, job.folder, path, note=self._early(trainer))
 
     def _early(self, trainer: Trainer) -> str:
-        """Says if it has had fewer epochs than asked for, and by whom; empty if not."""
+        """Says in words who ended it early, or returns "" if it had all its epochs."""
         if trainer.current_epoch >= self.epochs:
             return ""
         callbacks = cast(Any, trainer).callbacks
@@ -133,7 +133,10 @@ class Recover(Step):
         return said
 
     def _begin(self, job: Job, start: Path, last: Path) -> None:
-        """Goes on only from what began from the same weights in the same way; what another recovery left is deleted."""
+        """Continues only from what began with the same weights and settings.
+
+        What another recovery left is deleted.
+        """
         note, begun = job.folder / BEGUN, {"start": sha256(start), "how": self._how}
         same = note.is_file() and json.loads(note.read_text(encoding="utf-8")) == json.loads(
             json.dumps(begun)
@@ -146,7 +149,7 @@ class Recover(Step):
         note.write_text(json.dumps(begun), encoding="utf-8")
 
     def _trainer(self, job: Job) -> tuple[Trainer, ModelCheckpoint]:
-        """The configuration's, with this recovery's distillation and checkpoints in place of its own."""
+        """Makes the configuration's Trainer, but with this recovery's distillation and checkpoints."""
         trainer = job.trainer(max_epochs=self.epochs, max_steps=-1)
         callbacks: list[Any] = cast(Any, trainer).callbacks
         callbacks[:] = [
@@ -169,10 +172,13 @@ class Recover(Step):
 
 
 def thaw(module: LightningModule) -> None:
-    """Lets all of a pruned module learn: layers and batch statistics that its configuration freezes fit the channels that are gone.
+    """Lets all of a pruned module train, also the layers and batch statistics that its configuration freezes.
+
+    Those would only fit the network before channels were removed.
 
     Args:
-        module: With `freeze_batchnorm` and `freeze_layers`, as `Detector` has them; another stays as it is.
+        module: Module with `freeze_batchnorm` and `freeze_layers`, as `Detector` has them; another stays as
+            it is.
     """
     said = (
         [f"freeze_batchnorm={module.freeze_batchnorm}"] if getattr(module, "freeze_batchnorm", False) else []
@@ -192,7 +198,7 @@ def thaw(module: LightningModule) -> None:
 
 
 class _Horizon(Callback):
-    """Says if the scheduler is made for another number of epochs, after which a cosine rises again."""
+    """Callback that warns of a scheduler for another number of epochs, after which a cosine rises again."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for entry in trainer.lr_scheduler_configs:

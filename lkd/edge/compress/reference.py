@@ -1,4 +1,4 @@
-"""The dense student, in memory: every stage's files stand in for it in its own test, and are compared with it."""
+"""The dense student in memory, with whose test every stage's files are measured and compared."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,26 +17,28 @@ from lkd.edge.latency import latencies
 from lkd.metrics.direction import rises
 
 MAIN = ("map", "map50")
-"""Of a detector's metrics, what is looked at first; of others the first that rises."""
+"""Metrics of a detector that are used first; for other students it is the first that is better when higher."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What the files of a stage do. Of several files (a camera each) size and time are the largest, the drop is the worst.
+    """Measurements of a stage's files.
+
+    Of several files (one for each camera), the worst size, time and drop count.
 
     Attributes:
-        metric: Its name.
-        value: Of the metric, over all test data.
-        drop: By how much it is worse than that of the dense student's file.
-        mb: Megabytes (1e6 bytes).
-        p50_ms: Of one sample.
-        p95_ms: Likewise.
-        cpu_ms: Likewise.
-        of_parent: Median time as a share of that of the dense student's file, timed by turns.
-        of_start: Likewise, of the file that the step started from.
-        agreement: See `Agreement`.
-        metrics: Of each file, by the name of its part.
-        latency: Of each file, likewise.
+        metric: Name of the metric.
+        value: Value of the metric, over all test data.
+        drop: How much worse it is than that of the dense student's file.
+        mb: Size in megabytes (1e6 bytes).
+        p50_ms: Median time of one sample.
+        p95_ms: 95th percentile of the time of one sample.
+        cpu_ms: CPU time of one sample.
+        of_parent: Median time as a share of that of the dense student's file, timed in turns.
+        of_start: Median time as a share of that of the file that the step started from, timed in turns.
+        agreement: Agreement with the dense student, see `Agreement`.
+        metrics: Metrics of each file, by the name of its part.
+        latency: Latency of each file, by the name of its part.
     """
 
     metric: str
@@ -57,10 +59,10 @@ class Reference:
     """A dense student, with what its test shows it.
 
     Args:
-        student: Who.
-        kind_of: Makes its kind.
-        metric: By which it is judged; None for the usual one.
-        threads: Of all timing.
+        student: The student.
+        kind_of: Function that returns the student's kind.
+        metric: Metric by which it is judged; None for the usual one.
+        threads: Number of threads in all timing.
     """
 
     def __init__(
@@ -71,32 +73,32 @@ class Reference:
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """What becomes files, by name; a test of the student runs first."""
+        """Parts that become files, by name; tests the student first."""
         kind, student = self.kind, self.student
         watched = kind.watch(getattr(kind.module, kind.method))
         self._seen = measured(kind, student.test, watched, as_it_is=True, ckpt_path=student.ckpt_path)
         return {part.name: part for part in kind.parts()}
 
     def check(self) -> None:
-        """Tests the student as it is, and refuses a metric that its test does not have.
+        """Checks that the student's test has the metric, by testing the student as it is.
 
         Raises:
-            ValueError: In one sentence.
+            ValueError: If the test does not have it; the message lists what it has.
         """
         if self.parts:
             self._name(self._seen.get("") or next(iter(self._seen.values())))
 
     def macs(self) -> int:
-        """Multiply-accumulates of one sample; of several parts those of the largest."""
+        """Returns the multiply-accumulates of one sample, those of the largest part if there are several."""
         return max(macs(part.network, part.inputs) for part in self.parts.values())
 
     def measure(self, files: Sequence[Path], start: Sequence[Path], parent: Sequence[Path]) -> Measures:
-        """What files do.
+        """Measures the files of a stage.
 
         Args:
-            files: Of a stage, one a part.
-            start: Of the stage that it was made from.
-            parent: Of the dense student.
+            files: Files of the stage, one for each part.
+            start: Files of the stage that it was made from.
+            parent: Files of the dense student.
 
         Raises:
             ValueError: If nothing was measured.
@@ -129,7 +131,7 @@ class Reference:
         )
 
     def drop(self, files: Sequence[Path], parent: Sequence[Path]) -> float:
-        """By how much the metric of files is worse than that of the dense student's, without timing."""
+        """Returns how much worse the files' metric is than the dense student's files', without timing."""
         before, after = self._metrics(parent)[0], self._metrics(files)[0]
         name = self._name(before.get("") or next(iter(before.values())))
         return max(_drop(name, before[part], after[part]) for part in self.parts)
@@ -164,7 +166,7 @@ class Reference:
 
 
 def _drop(name: str, before: Metrics, after: Metrics) -> float:
-    """Not a number where the file is, which obeys no limit."""
+    """Returns the drop of a metric; NaN if the file's value is NaN, so that no limit is obeyed."""
     if not math.isfinite(before[name]):
-        return 0.0  # a camera whose test has no object
+        return 0.0  # a camera whose test data have no object
     return before[name] - after[name] if rises(name) else after[name] - before[name]

@@ -1,4 +1,4 @@
-"""Finished stages are not run again: each has its own folder, and a note in it that is written last."""
+"""Records of finished stages, which are not run again: each has a folder with a note, written last."""
 
 import json
 import shutil
@@ -16,16 +16,17 @@ NOTE, BOOK, BEGUN = "stage.json", "compress.json", "begun.json"
 
 
 class Book:
-    """What a folder holds of a compression.
+    """The record of a compression in its folder.
 
     Args:
-        folder: Where the stages are.
-        what: All that they depend on: plain data.
-        anew: Whether stages of another configuration are deleted, and these too.
-        given: The checkpoint that all begins with, which is not deleted.
+        folder: Folder of the stages.
+        what: All that they depend on, as plain data.
+        anew: Whether to delete stages of another configuration, and stages of this one.
+        given: The first checkpoint, which is never deleted.
 
     Raises:
-        ValueError: If the folder is of another configuration, or holds the checkpoint in a stage that would be deleted.
+        ValueError: If the folder belongs to another configuration, or holds the first checkpoint in a stage
+            to delete.
     """
 
     def __init__(
@@ -52,20 +53,20 @@ class Book:
         write_json(path, here)
 
     def place(self, name: str) -> Path:
-        """The folder of a stage, which is made.
+        """Makes the folder of a stage and returns it.
 
         Args:
-            name: Such as `"1 prune"`.
+            name: Name of the stage, such as `"1 prune"`.
         """
         place = self.folder / name.replace(" ", "_")
         place.mkdir(exist_ok=True)
         return place
 
     def finished(self, name: str, start: str) -> tuple[Stage, Measures] | None:
-        """A stage that an earlier run finished; what it finished from another start is deleted.
+        """Returns a stage that an earlier run finished; deletes one that was made from another start.
 
         Args:
-            name: Of the stage.
+            name: Name of the stage.
             start: `mark` of the stage that it starts from.
         """
         place = self.place(name)
@@ -82,12 +83,14 @@ class Book:
         return stage, Measures(**note["measures"])
 
     def finish(self, stage: Stage, start: str, measures: Measures) -> None:
-        """Notes that a stage is finished. A checkpoint outside of the folder is the one that all began with, and is not noted.
+        """Records that a stage is finished.
+
+        A checkpoint outside of the folder is the first one, and is not recorded.
 
         Args:
-            stage: It.
-            start: As of `finished`.
-            measures: Of its files.
+            stage: The stage.
+            start: As in `finished`.
+            measures: Measurements of its files.
         """
         given = stage.checkpoint
         own = [given] if given is not None and given.is_relative_to(self.folder) else []
@@ -106,5 +109,5 @@ class Book:
 
 
 def mark(stage: Stage) -> str:
-    """Tells a stage from others, and from one of the same name that was made otherwise."""
+    """Returns a text that tells a stage from others, also from one of the same name made differently."""
     return " ".join([stage.name, *(sha256(path) for path in stage.files)])

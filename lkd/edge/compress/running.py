@@ -1,4 +1,4 @@
-"""Step after step: run or read, exported, measured, judged."""
+"""The course of a compression: steps are run or read, exported, measured and judged, one after the other."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,11 +22,11 @@ class Course:
 
     Attributes:
         job: What steps are given.
-        steps: All of them.
-        book: What is finished.
-        export: Makes files of a checkpoint, in a folder.
-        tell: Is called with each outcome.
-        outcomes: So far, the dense student's first.
+        steps: All steps.
+        book: Record of finished stages.
+        export: Function that makes files of a checkpoint, in a folder.
+        tell: Function that is called with each outcome.
+        outcomes: Outcomes so far, the dense student's first.
     """
 
     job: Job
@@ -40,7 +40,7 @@ class Course:
         """Runs all steps.
 
         Returns:
-            What became of each.
+            The outcome of each step.
         """
         given = self.job.parent
         parent, measures = self._made(given, given.name, lambda: given)
@@ -54,7 +54,7 @@ class Course:
         return self.outcomes
 
     def _group(self, number: int) -> int:
-        """A step, with the one that mends it if there is one.
+        """Runs a step, together with the one that recovers from it if there is one.
 
         Returns:
             How many steps these are.
@@ -79,13 +79,13 @@ class Course:
         return 2
 
     def _step(self, number: int, start: Stage, base: Stage) -> tuple[Stage, Measures]:
-        """A stage from `start`, timed beside `base`."""
+        """Makes a stage from `start`, and times it beside `base`."""
         stage = self._stage(number)
         job = replace(self.job, name=stage.name, folder=stage.folder)
         step = self.steps[number]
 
         def seeded() -> Stage:
-            with isolate_rng():  # the same, whether steps before it ran now or earlier
+            with isolate_rng():  # equal draws, whether steps before it ran now or earlier
                 seed_everything(job.seed + number, verbose=False)
                 return step.run(start, job)
 
@@ -103,7 +103,7 @@ class Course:
         base: Sequence[Path] | None = None,
         cards: Sequence[Path] = (),
     ) -> tuple[Stage, Measures]:
-        """What is finished, or else run, exported and measured now."""
+        """Returns a finished stage, or else runs, exports and measures it now."""
         if (known := self.book.finished(stage.name, start)) is not None:
             rank_zero_info(f"{stage.name}: finished before, in {stage.folder}")
             return known

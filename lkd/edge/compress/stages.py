@@ -17,14 +17,14 @@ TITLE = "What each stage's file does"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A stage, and what became of it.
+    """A stage, and its result.
 
     Attributes:
-        stage: It.
-        measures: Of its files; None of a step that did not run.
+        stage: The stage.
+        measures: Measurements of its files; None if the step did not run.
         start: Name of the stage that it was made from.
         kept: Whether further steps go on from it.
-        why: In words.
+        why: Reasons, in words.
     """
 
     stage: Stage
@@ -35,10 +35,12 @@ class Outcome:
 
 
 def table(outcomes: Sequence[Outcome]) -> list[Row]:
-    """A row a stage. MACs are multiply-accumulates of one sample in the file (FLOPs are twice that).
+    """Returns a row for each stage.
+
+    MACs are multiply-accumulates of one sample in the file (half of its FLOPs).
 
     Args:
-        outcomes: The dense student's first.
+        outcomes: The outcomes, the dense student's first.
     """
     return [_row(outcome, outcomes[0].measures) for outcome in outcomes]
 
@@ -63,7 +65,7 @@ def _row(outcome: Outcome, dense: Measures | None) -> Row:
 
 
 def say(outcome: Outcome) -> None:
-    """Prints a line of a stage."""
+    """Prints a stage's line of the table."""
     m, row = outcome.measures, _row(outcome, outcome.measures)
     found = (
         ""
@@ -77,9 +79,9 @@ def report(folder: Path, outcomes: Sequence[Outcome], loggers: Sequence[Logger] 
     """Prints the table, and writes `stages.csv`, `stages.md` and `stages.png`.
 
     Args:
-        folder: Where to.
-        outcomes: Of all stages so far.
-        loggers: Those of W&B get the table and the picture.
+        folder: Folder to write into.
+        outcomes: Outcomes of all stages so far.
+        loggers: Loggers; those of W&B get the table and the picture.
     """
     rows = table(outcomes)
     if not rows:
@@ -99,7 +101,7 @@ def picture(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Draws the metric over the latency, with the size as area; stages that are not kept are hollow.
 
     Args:
-        path: Of the PNG.
+        path: The PNG to write.
         outcomes: The stages.
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")

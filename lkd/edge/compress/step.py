@@ -1,4 +1,4 @@
-"""What a step of compression is: from the files of one stage to those of the next."""
+"""The base of compression steps: each makes the files of a stage from those of the stage before."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -14,14 +14,16 @@ from lkd.edge.compress.reference import Reference
 
 @dataclass(frozen=True)
 class Stage:
-    """What stands after a step: files in a folder of its own, nothing live, so that a later process goes on from it.
+    """Result of a step, as files without live objects, so that a later process can go on from it.
 
     Attributes:
-        name: `"parent"`, `"1 prune"`, `"2 recover"`, `"3 quantize"`: the step's place in the list, and its name.
-        folder: Where its files are.
-        checkpoint: Lightning's, of the configured module; a pruned one holds its history. None of a stage that is a file alone.
+        name: Name of the stage, the step's place in the list and its name: `"parent"`, `"1 prune"`, `"2
+            recover"`, `"3 quantize"`.
+        folder: Folder of its files.
+        checkpoint: Lightning's checkpoint of the configured module; a pruned one holds its history. None if
+            the stage is a file alone.
         files: The exported ONNX files, each with its card, in the order of the student's parts.
-        note: What the table shall say of it beside the numbers.
+        note: Remark in the table beside the numbers.
     """
 
     name: str
@@ -33,21 +35,22 @@ class Stage:
 
 @dataclass(frozen=True)
 class Job:
-    """What every step is given beside the stage that it starts from.
+    """What every step is given besides the stage that it starts from.
 
     Attributes:
-        config_module: The LightningModule as configured, dense; `lkd.edge.compress.student(config_module, checkpoint)` is a
-            copy with the weights, and the pruning, of a stage. Never change it.
-        data: Of the configuration.
-        trainer: Makes a Trainer by the configuration's options, with its callbacks, and these over them: `trainer(max_epochs=3)`.
-        seed: Of all that is drawn.
-        limits: That are asked for.
+        config_module: The LightningModule as configured, dense; `lkd.edge.compress.student(config_module,
+            checkpoint)` is a copy with the weights, and the pruning, of a stage. Never change it.
+        data: Data module of the configuration.
+        trainer: Function that makes a Trainer from the configuration's options and callbacks, with its
+            arguments in place of options: `trainer(max_epochs=3)`.
+        seed: Seed of all random draws.
+        limits: Limits of the compression.
         parent: The dense student that everything is measured against.
-        name: Of the stage that the step makes.
-        folder: Of that stage; empty at first, or what an interrupted run of the same step left.
+        name: Name of the stage that the step makes.
+        folder: Folder of that stage; empty at first, or with what an interrupted run of the same step left.
         dense: The dense student in memory, by which files are measured.
-        export: Makes files of a checkpoint, in a folder.
-        config: Of the run, for cards.
+        export: Function that makes files of a checkpoint, in a folder.
+        config: Configuration of the run, for cards.
     """
 
     config_module: LightningModule
@@ -64,7 +67,7 @@ class Job:
 
 
 class Step(ABC):
-    """One step. A subclass names itself, says what it does to a student, and does it.
+    """A compression step. A subclass has a name and a method `run`.
 
     Example:
         >>> class Nothing(Step):
@@ -75,44 +78,45 @@ class Step(ABC):
     """
 
     name: ClassVar[str]
-    """In the names of stages."""
+    """Name of the step in the names of stages."""
     breaks: ClassVar[bool] = False
-    """Whether it spoils a student that the step after it mends, so that both are judged together."""
+    """Whether it makes the student worse and the next step repairs it, so that both are judged together."""
     mends: ClassVar[bool] = False
-    """Whether it is such a step."""
+    """Whether it is the step that repairs."""
     ends: ClassVar[bool] = False
     """Whether it leaves a file alone, without weights that a further step could train or prune."""
     trains: ClassVar[bool] = False
     """Whether it starts from weights, even where the step before it `ends`: it is the other way to such a file, and is gone only
     where the first way leads to none that is kept."""
     removes: ClassVar[bool] = False
-    """Whether the network has fewer parameters afterwards."""
+    """Whether the network has fewer parameters afterward."""
     bits: ClassVar[int] = 32
-    """Of a weight in the file that it leaves."""
+    """Bits of a weight in the file that it leaves."""
 
     @abstractmethod
     def run(self, stage: Stage, job: Job) -> Stage:
         """Makes the next stage in `job.folder`.
 
         Args:
-            stage: What it starts from. Its checkpoint is there, unless its step `ends`.
+            stage: Stage that it starts from. It has a checkpoint, unless its step `ends`.
             job: Everything else.
 
         Returns:
-            The next stage, of the name `job.name`. A checkpoint without files is exported, and measured, by `compress`.
+            The next stage, with the name `job.name`. `compress` exports and measures a checkpoint without
+            files.
 
         Raises:
             ValueError: If the student or the data do not allow it.
         """
 
     def check(self, module: LightningModule, data: LightningDataModule) -> None:  # noqa: B027 (a step may have nothing to say)
-        """Refuses what cannot be, before anything runs.
+        """Refuses what is impossible, before anything runs.
 
         Args:
-            module: As configured.
-            data: Of the configuration, not set up.
+            module: The module as configured.
+            data: Data module of the configuration, not set up.
 
         Raises:
-            ValueError: In one sentence.
+            ValueError: If the step cannot run; the message says why in one sentence.
             ImportError: If an optional library is missing.
         """

@@ -1,4 +1,4 @@
-"""A stage's checkpoint as a module, dense or pruned, in any process."""
+"""A stage's checkpoint loaded as a module, dense or pruned, in any process."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,18 +18,18 @@ KEPT = (
     "hparams_name",
     "hparams_type",
 )
-"""What the checkpoint of a pruned student takes over: nothing of an optimizer, which knew other weights."""
+"""Entries that a pruned student's checkpoint takes over; an optimizer's state would not fit its weights."""
 
 
 def student(module: M, checkpoint: str | Path) -> M:
-    """A copy of a module with the weights of a checkpoint, as narrow as pruning left it.
+    """Copies a module with the weights of a checkpoint, as narrow as pruning left it.
 
     Args:
-        module: As configured, dense; it stays as it is.
-        checkpoint: Lightning's, of its class.
+        module: The module as configured, dense; it stays as it is.
+        checkpoint: Lightning's checkpoint of its class.
 
     Returns:
-        The copy, on the CPU. Every checkpoint of it holds its pruning, too.
+        The copy, on the CPU. Its checkpoints hold its pruning, too.
 
     Raises:
         ValueError: If the checkpoint is damaged, holds objects, or does not fit.
@@ -53,11 +53,11 @@ def student(module: M, checkpoint: str | Path) -> M:
 
 
 def write(module: LightningModule, path: Path, like: Path) -> None:
-    """Writes a module's checkpoint, ready to be tested, exported and recovered, not to be resumed.
+    """Writes a module's checkpoint, to be tested, exported and recovered, but not resumed.
 
     Args:
         module: The module.
-        path: Where to.
+        path: Where to write it.
         like: The checkpoint that its weights came from.
     """
     before = read(str(like))

@@ -1,4 +1,4 @@
-"""`export`: a trained student becomes a file that runs without torch and lkd, with a card of what that file can do."""
+"""`export`: writes a trained student as a file that runs without torch and lkd, with a card."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,38 +49,42 @@ def export(
 ) -> list[Path]:
     """Writes a trained student as a file, `student.onnx`, with its card `student.json`.
 
-    The module's own test runs twice on the CPU: as it is, and with the file in its place, by ONNX Runtime or OpenVINO. Every output is
-    compared on the way. What differs more than `tolerance`, or is worse by more than `max_drop`, is an error, and nothing is
-    written.
+    The module's own test runs twice on the CPU: as it is, and with the file in its place, by ONNX Runtime or
+    OpenVINO. Every output is compared on the way. A difference above `tolerance`, or a metric worse by more
+    than `max_drop`, is an error, and nothing is written.
 
-    Detectors with a copy for each camera, and federations whose clients have models of their own, give a file each:
-    `student_<name>.onnx`. See docs/deploy.md.
+    Detectors with a copy for each camera, and federations whose clients have models of their own, give one
+    file each: `student_<name>.onnx`. See docs/deploy.md.
 
     Args:
-        module: A classifier (any LightningModule whose forward takes one tensor and gives logits), `MultimodalClient`,
-            `Detector`, or a `Federation` of these. Its weights are read from `ckpt_path`.
-        data: Whose test data the file is measured on.
+        module: A classifier (any LightningModule whose forward takes one tensor and gives logits),
+            `MultimodalClient`, `Detector`, or a `Federation` of these. Its weights are read from `ckpt_path`.
+        data: Data module whose test data the file is measured on.
         ckpt_path: The checkpoint.
-        folder: Where to write.
-        format: Of the file: ONNX, or OpenVINO's pair of `student.xml` and `student.bin`.
-        nms: Of a detector: suppression inside of the file, or beside it, in a NumPy function.
-        only: Cameras or clients to export; a federation's `"server"`. Default: all cameras; of a federation all clients
-            whose models differ, else the server's model.
-        input_size: Height and width of a detector's input, in pixels. Default: the largest of the test data, by camera.
-        score_threshold: Of a detector; default that of the module. File and checkpoint are measured with it.
-        iou_threshold: Likewise.
-        classes: Names of the classes; default those of the module (`Detector(class_names=...)`) or of the data, else numbers.
-        mean: Of each channel, for the metadata, where the data do not say how they are normalized.
-        std: Likewise.
-        licenses: What the card shall say of `code`, `weights`, `teacher` and `data`.
-        tolerance: Largest difference between outputs of file and module, as a share of the largest output (or of 1).
-        max_drop: By how much a metric of the file may be worse.
-        threads: Of the timing.
+        folder: Folder to write into.
+        format: Format of the file: ONNX, or OpenVINO's pair of `student.xml` and `student.bin`.
+        nms: Where a detector's suppression is done: inside of the file, or beside it, in a NumPy function.
+        only: Cameras or clients to export; a federation's `"server"`. Default: all cameras; of a federation
+            all clients whose models differ, else the server's model.
+        input_size: Height and width of a detector's input, in pixels. Default: the largest of the test data,
+            by camera.
+        score_threshold: Score threshold of a detector; default that of the module. File and checkpoint are
+            measured with it.
+        iou_threshold: IoU threshold of a detector's suppression; default that of the module.
+        classes: Names of the classes; default those of the module (`Detector(class_names=...)`) or of the
+            data, else numbers.
+        mean: Mean of each channel, for the metadata, where the data do not say how they are normalized.
+        std: Deviation of each channel, likewise.
+        licenses: Entries of the card for `code`, `weights`, `teacher` and `data`.
+        tolerance: Largest difference between outputs of file and module, as a share of the largest output (or
+            of 1).
+        max_drop: How much worse a metric of the file may be.
+        threads: Number of threads in the timing.
         limit_test_batches: Most test batches, for a first try; the card says how many samples there were.
-        config: Of the run, for the card.
+        config: Configuration of the run, for the card.
 
     Returns:
-        The files, `.onnx` or `.xml`.
+        The paths of the files, `.onnx` or `.xml`.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -133,18 +137,18 @@ def kind_of(
     score_threshold: float | None,
     iou_threshold: float | None,
 ) -> Kind:
-    """What kind of student it is.
+    """Returns the kind of a student.
 
     Args:
-        student: Who.
-        nms: As of `export`, like the others.
-        only: See there.
-        input_size: See there.
-        score_threshold: See there.
-        iou_threshold: See there.
+        student: The student.
+        nms: As in `export`.
+        only: As in `export`.
+        input_size: As in `export`.
+        score_threshold: As in `export`.
+        iou_threshold: As in `export`.
 
     Raises:
-        ValueError: For arguments that are not of this kind.
+        ValueError: For arguments that this kind does not take.
     """
     module, plain = student.module, student.ckpt_path is not None
     if isinstance(module, Detector):
@@ -152,7 +156,7 @@ def kind_of(
             raise ValueError(
                 f"only={list(only)}: this detector is one network for all cameras, and one file."
             )
-        cameras = only if plain else None  # of a federation they are clients
+        cameras = only if plain else None  # in a federation they name clients
         return Boxes(module, nms, input_size, cameras, score_threshold, iou_threshold)
     who = type(module).__name__
     if plain and only is not None:

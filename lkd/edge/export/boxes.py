@@ -25,10 +25,11 @@ class Boxes(Kind):
     Args:
         module: The detector.
         nms: Where suppression is done.
-        input_size: Height and width of the file's input; None for the largest of the test data, of each camera.
+        input_size: Height and width of the file's input; None for the largest of the test data, of each
+            camera.
         only: Cameras whose copies become files; None for all.
-        score_threshold: None for the module's; the module is measured with it.
-        iou_threshold: Likewise.
+        score_threshold: Score threshold; None for the module's. The module is measured with it.
+        iou_threshold: IoU threshold of the suppression; None for the module's.
     """
 
     name, method = "boxes", "detect"
@@ -58,7 +59,7 @@ class Boxes(Kind):
         self.images: dict[str, Tensor] = {}
 
     def watch(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Notes two pictures of each camera, the largest."""
+        """Wraps the method, to note two pictures of each camera, the largest."""
 
         def detect(images: Tensor, cameras: Sequence[str] | None = None) -> Any:
             for name, rows in self._rows(images, cameras).items():
@@ -73,7 +74,7 @@ class Boxes(Kind):
         return detect
 
     def _rows(self, images: Tensor, cameras: Sequence[str] | None) -> dict[str, list[int]]:
-        """Which pictures of a batch are for which file."""
+        """Returns which pictures of a batch are for which file."""
         if not isinstance(self.module.network, PerCamera):
             return {"": list(range(len(images)))}
         copies = list(self.module.network.copies)
@@ -82,7 +83,7 @@ class Boxes(Kind):
         return {name: rows for name, rows in found.items() if rows}
 
     def parts(self) -> list[Part]:
-        """One a camera, if there is a copy for each."""
+        """Returns one part, or one for each camera that has a copy."""
         copies = self._copies()
         if self.only is not None and isinstance(self.module.network, PerCamera):
             if strange := sorted(set(self.only) - copies.keys()):
@@ -112,19 +113,19 @@ class Boxes(Kind):
         return Part(name, Decoded(network), {"images": images}, ["boxes", "scores"], classes)
 
     def options(self) -> dict[str, Any]:
-        """Thresholds, and where suppression is done."""
+        """Returns the thresholds, and where suppression is done."""
         names = ("score_threshold", "iou_threshold", "max_detections")
         limits = dict(zip(names, self.thresholds, strict=True))
         return {"nms": self.nms, **limits, "multi_label": self.multi_label}
 
     def settings(self) -> dict[str, Any]:
-        """The thresholds."""
+        """Returns the thresholds as attributes of the module."""
         return {"thresholds": self.thresholds}
 
     def stand_in(
         self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
-        """Detections of the files."""
+        """Returns a function that detects with the files."""
 
         def detect(images: Tensor, cameras: Sequence[str] | None = None) -> Detections:
             found: Detections = [{}] * len(images)
@@ -132,7 +133,7 @@ class Boxes(Kind):
                 if name in files:
                     size = parts[name].inputs["images"].shape[-2:]
                     here = self._ask(padded(images[rows], size), parts[name], files[name], parity[name])
-                else:  # a camera that is left out, whose figures nobody reads
+                else:  # a camera that is left out, whose figures are not used
                     here = self.module.decode(self._copies()[name](images[rows]))
                 for row, one in zip(rows, here, strict=True):
                     found[row] = one
@@ -141,7 +142,7 @@ class Boxes(Kind):
         return detect
 
     def _ask(self, batch: Tensor, part: Part, file: Exported, parity: Comparison) -> Detections:
-        """What a file finds, compared with its network."""
+        """Returns what a file finds, compared with its network."""
         got = file(batch.numpy())
         if self.nms == "beside":
             boxes, scores = part.network(batch)
@@ -153,7 +154,7 @@ class Boxes(Kind):
 
 
 def padded(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Images `(B, 3, h, w)` with grey at the bottom and right, up to a size (H, W).
+    """Pads images `(B, 3, h, w)` with gray at the bottom and right, up to a size (H, W).
 
     Raises:
         ValueError: If they are larger.

@@ -1,4 +1,4 @@
-"""The card beside a file: what it is, how good, how large and how fast it is as that file, and where it is from."""
+"""The card beside a file: what it is, how good, large and fast this file is, and where it comes from."""
 
 import json
 import math
@@ -14,8 +14,8 @@ def write_card(path: Path, content: Mapping[str, Any], parameters: int) -> None:
 
     Args:
         path: The file.
-        content: All but what is of the file's bytes. Numbers that are not finite become null.
-        parameters: Of the network.
+        content: All entries except those of the file's bytes. Numbers that are not finite become null.
+        parameters: Number of parameters of the network.
     """
     card = {
         "version": VERSION,

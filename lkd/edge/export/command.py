@@ -1,4 +1,4 @@
-"""The verb `export`: from a configuration and a checkpoint to files and cards."""
+"""The verb `export`: a configuration and a checkpoint in, files and cards out."""
 
 import inspect
 from collections.abc import Callable
@@ -17,14 +17,17 @@ _OF_RUN = frozenset({"module", "data", "ckpt_path", "folder", "limit_test_batche
 
 
 class OfCheckpoint(CheckpointVerb):
-    """Reads a configuration and a checkpoint, and has the options of a function. A subclass names both."""
+    """Verb that reads a configuration and a checkpoint, and has the options of a function.
+
+    A subclass names both.
+    """
 
     verb: ClassVar[str] = "export"
     function: ClassVar[Callable[..., Any]] = staticmethod(export)
     of_run: ClassVar[frozenset[str]] = _OF_RUN
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds those of the function, by its own names."""
+        """Adds the options of the function, by its own names."""
         super().add_arguments_to_parser(parser)
         parser.add_argument(
             "--folder",
@@ -45,7 +48,7 @@ def run(args: list[str]) -> list[Path]:
         args: Options of a `fit`, and those of `lkd.edge.export.export`.
 
     Returns:
-        The files.
+        The paths of the files.
     """
     cli = OfCheckpoint.parsed("export", __doc__, args)
     config: dict[str, Any] = cli.config.clone().as_dict()

@@ -1,4 +1,4 @@
-"""What of a detector's network comes before suppression, and whether the rest of it is as a file does it."""
+"""Outputs of a detector's network before suppression, with a check that its suppression is the file's."""
 
 from typing import Any, cast
 
@@ -11,20 +11,20 @@ from lkd.models.suppression import suppressed
 
 
 class Decoded(nn.Module):
-    """Boxes in pixels and scores, before suppression, of a detector's network."""
+    """A detector's network up to boxes in pixels and scores, before suppression."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.module = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes `(B, A, 4)` and scores `(B, A, C)` of images `(B, 3, H, W)`."""
+        """Returns boxes `(B, A, 4)` and scores `(B, A, C)` of images `(B, 3, H, W)`."""
         boxes, scores = cast(Any, self.module).boxes_and_scores(self.module(images))
         return boxes, scores
 
 
 def require_decoded(network: nn.Module) -> None:
-    """Raises ValueError if a network does not say what comes before its suppression."""
+    """Checks that a network gives its outputs before suppression; raises ValueError otherwise."""
     if not hasattr(network, "boxes_and_scores"):
         raise ValueError(
             f"network={_name(network)} lacks boxes_and_scores(outputs), by which a file gives boxes (B, A, 4) and scores "
@@ -33,7 +33,7 @@ def require_decoded(network: nn.Module) -> None:
 
 
 def multi_label(network: nn.Module) -> bool:
-    """Whether a box may be of several classes."""
+    """Returns whether a box may have several classes."""
     return bool(getattr(network, "multi_label", False))
 
 
@@ -41,13 +41,13 @@ def check_decoded(network: nn.Module, images: Tensor, thresholds: tuple[float, f
     """Runs a network on pictures, and suppresses its boxes as a file will.
 
     Args:
-        network: In eval mode.
+        network: The network in eval mode.
         images: `(B, 3, H, W)`, of the size of the file's input.
-        thresholds: Of scores and overlap, and the most detections.
+        thresholds: Thresholds of scores and overlap, and the most detections.
 
     Raises:
-        ValueError: If the network takes no such pictures, its boxes and scores have other shapes, or its own `decode` finds
-            something else.
+        ValueError: If the network takes no such pictures, if its boxes and scores have other shapes, or if
+            its own `decode` finds something else.
     """
     detector, name = cast(Any, network), _name(network)
     try:

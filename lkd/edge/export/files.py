@@ -1,4 +1,4 @@
-"""A student becomes files: exported, run, compared, measured, and kept only if all of that is good."""
+"""Writing of a student's files: exported, run, compared, measured, and kept only if all of that is good."""
 
 import json
 import tempfile
@@ -37,23 +37,23 @@ def write_files(
     threads: int,
     format: Format = "onnx",
 ) -> list[Path]:
-    """Writes the files of a student and their cards; all of them, or none.
+    """Writes all files of a student and their cards, or none of them.
 
     Args:
-        student: Who.
-        kind: What it is.
-        folder: Where to.
-        content: Of the cards, beside what is measured here.
-        classes: Their names; None for those of the module, or of the data.
-        mean: See `described_inputs`.
-        std: Likewise.
-        tolerance: See `Parity`.
-        max_drop: See `check_drop`.
-        threads: Of the timing.
-        format: Of the files.
+        student: The student.
+        kind: Its kind.
+        folder: Folder to write into.
+        content: Entries of the cards, besides what is measured here.
+        classes: Names of the classes; None for those of the module, or of the data.
+        mean: Mean of each channel, see `described_inputs`.
+        std: Deviation of each channel, see `described_inputs`.
+        tolerance: Largest difference of outputs, see `Parity`.
+        max_drop: How much worse a metric may be, see `check_drop`.
+        threads: Number of threads in the timing.
+        format: Format of the files.
 
     Returns:
-        The files.
+        The paths of the files.
 
     Raises:
         ValueError: If it cannot be exported, or the file is not as good as the module.

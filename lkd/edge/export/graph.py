@@ -1,4 +1,4 @@
-"""From a network to an ONNX graph; what cannot be exported is named by its layer."""
+"""Export of a network to an ONNX graph, with an error that names the layer which cannot be exported."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lkd.edge.extra import optional
 
 OPSET = 18
-"""Of ONNX: old enough for the run-times of devices, and new enough for all that lkd's networks are made of."""
+"""Opset of ONNX: old enough for the runtimes of devices, and new enough for lkd's networks."""
 
 
 def to_graph(network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
@@ -21,11 +21,11 @@ def to_graph(network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence
 
     Args:
         network: Maps tensors `(B, ...)` by position to a tensor or a tuple of them, B first.
-        inputs: Example of each, by name, in the order of its arguments.
-        outputs: Their names.
+        inputs: Example of each input, by name, in the order of its arguments.
+        outputs: Names of the outputs.
 
     Returns:
-        The `onnx.ModelProto`, weights inside.
+        The `onnx.ModelProto`, with the weights inside.
 
     Raises:
         ValueError: If an operator cannot be exported, with the layer that it is in.
@@ -33,7 +33,7 @@ def to_graph(network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence
     """
     for name in ("onnx", "onnxscript"):
         optional(name)
-    # of a batch of one, export would take the one for a constant
+    # with a batch of one, export would take the one for a constant
     examples = tuple(torch.cat([x, x])[: max(2, len(x))] for x in inputs.values())
     with _quiet(), torch.no_grad():
         program = _traced(network, examples)
@@ -62,7 +62,7 @@ def _traced(network: nn.Module, examples: tuple[Tensor, ...]) -> Any:
     for name, layer in network.named_modules():
         label = f"{_short(name)!r} ({type(layer).__name__})"
         handles.append(layer.register_forward_pre_hook(lambda *_, label=label: running.append(label)))
-        # not called where the forward raises, so that the last label is of the layer that did
+        # not reached where the forward raises, so that the last label is that of the layer that did
         handles.append(layer.register_forward_hook(lambda *_: running.pop() and None))
     try:
         return torch.export.export(network, examples, dynamic_shapes=shapes, strict=False)
@@ -83,7 +83,7 @@ def _traced(network: nn.Module, examples: tuple[Tensor, ...]) -> Any:
 
 
 def _unknown(error: BaseException, program: Any) -> str:
-    """Which layer has the operator that ONNX has not."""
+    """Returns which layer has the operator that ONNX lacks."""
     said, node = [], ""
     cause: BaseException | None = error
     while cause is not None:
@@ -94,7 +94,7 @@ def _unknown(error: BaseException, program: Any) -> str:
     names = re.findall(r"op='([\w.]+)'", said[-1])
     operator = names[0] if names else (node or "an operator")
     stack: dict[str, Any] = {}
-    short = operator.rpartition(".")[2]  # which the exporter may have made of another that has it in its name
+    short = operator.rpartition(".")[2]  # the exporter may have made it of another with this in its name
     for one in [*program.graph.nodes, *program.run_decompositions().graph.nodes]:
         if one.op == "call_function" and (one.name == node or short in str(one.target)):
             stack = stack or one.meta.get("nn_module_stack", {})
@@ -104,7 +104,7 @@ def _unknown(error: BaseException, program: Any) -> str:
 
 
 def _short(name: str) -> str:
-    """The name of a layer in the user's module, without the wrapper's own."""
+    """Returns the name of a layer in the user's module, without the wrapper's own."""
     return name.removeprefix("module.") if name != "module" else ""
 
 
@@ -114,7 +114,7 @@ def _first_line(error: object) -> str:
 
 
 def _named_batch(graph: Any) -> Any:
-    """Calls the first dimension of inputs and outputs "batch"; the exporter has names of its own."""
+    """Names the first dimension of inputs and outputs "batch"; the exporter has names of its own."""
     first = graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*graph.graph.input, *graph.graph.output, *graph.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
@@ -124,7 +124,7 @@ def _named_batch(graph: Any) -> Any:
 
 
 def _without_traces(graph: Any) -> Any:
-    """Without where in whose source each node comes from: paths of this machine, and a fifth of a small file."""
+    """Removes the source positions of nodes: they are paths of this machine, and a fifth of a small file."""
     for part in (*graph.graph.node, *graph.graph.value_info):
         part.ClearField("metadata_props")
     return graph
@@ -132,7 +132,7 @@ def _without_traces(graph: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's own reports: what matters of them is in the sentence."""
+    """Hides the exporter's own reports; our messages repeat what matters in them."""
     names = ("torch.onnx", "torch.fx.experimental.symbolic_shapes", "torch.export", "onnxscript", "onnx_ir")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

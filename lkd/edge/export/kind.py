@@ -1,4 +1,4 @@
-"""What kinds of students there are: what each one's file takes and gives, and what in its module the file stands in for."""
+"""Kinds of students: inputs and outputs of each one's file, and the method that the file replaces."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ from lkd.edge.nms import Array
 
 
 class Part(NamedTuple):
-    """What becomes one file.
+    """The part of a student that becomes one file.
 
     Attributes:
-        name: Of the part, such as a camera's; empty where the student is one file.
+        name: Name of the part, such as a camera's; empty where the student is one file.
         network: Maps the inputs, by position, to the outputs.
         inputs: Two samples of the test data, by the inputs' names.
-        outputs: Names.
+        outputs: Names of the outputs.
         classes: Number of classes.
     """
 
@@ -31,23 +31,23 @@ class Part(NamedTuple):
 
 
 class Kind(ABC):
-    """A kind of student. A test of the module as it is shows it the data; then it knows its parts.
+    """A kind of student. It learns its parts from the data that a test of the unchanged module shows it.
 
     Args:
         module: The trained module.
     """
 
     name: str
-    """In the metadata."""
+    """Name of the kind in the metadata."""
     method: str
-    """Of the module, which the file stands in for while the module's own test runs."""
+    """Method of the module that the file replaces while the module's own test runs."""
 
     def __init__(self, module: LightningModule) -> None:
         self.module = module
 
     @abstractmethod
     def watch(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """The method, which notes what it is given.
+        """Wraps the method, to note what it is given.
 
         Args:
             original: The method.
@@ -55,7 +55,7 @@ class Kind(ABC):
 
     @abstractmethod
     def parts(self) -> list[Part]:
-        """What becomes files, after the data were seen.
+        """Returns the parts that become files, after the data were seen.
 
         Raises:
             ValueError: If the data showed nothing, or what no file can take.
@@ -65,21 +65,21 @@ class Kind(ABC):
     def stand_in(
         self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
-        """The method, answered by the files and compared with the networks; all by the part's name."""
+        """Returns a method that asks the files and compares them with the networks, by the part's name."""
 
     def options(self) -> dict[str, Any]:
-        """What the metadata say beside inputs and classes."""
+        """Returns entries of the metadata besides inputs and classes."""
         return {}
 
     def settings(self) -> dict[str, Any]:
-        """Attributes of the module while it is measured."""
+        """Returns attributes that the module has while it is measured."""
         return {}
 
     def step(self) -> Callable[..., Any] | None:
-        """The module's test, as far as it is of the method's answer alone; None for the test as it is."""
+        """Returns a test that depends on the method's answer alone, or None for the module's own test."""
         return None
 
 
 def arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
-    """As NumPy."""
+    """Converts tensors to NumPy arrays."""
     return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}

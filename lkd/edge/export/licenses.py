@@ -1,4 +1,4 @@
-"""Whose terms a file is under: of the code, of the weights that it started from, of its teacher and of its data."""
+"""Licenses of a file: of the code, of the weights it started from, of its teacher and of its data."""
 
 import functools
 from collections.abc import Mapping
@@ -15,12 +15,14 @@ NOT_STATED = "not stated"
 def licenses(
     module: LightningModule, config: Mapping[str, Any] | None, given: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """What is given, and of the rest what packages say of themselves; what nobody says is said to be so, with a warning.
+    """Returns the given licenses, and for other parts what packages declare.
+
+    Unknown ones are marked, with a warning.
 
     Args:
-        module: Whose layers name the packages.
-        config: Of the run, for start weights and teacher; None if unknown.
-        given: By part: `code`, `weights`, `teacher`, `data`.
+        module: Module whose layers name the packages.
+        config: Configuration of the run, for start weights and teacher; None if unknown.
+        given: Licenses by part: `code`, `weights`, `teacher`, `data`.
 
     Raises:
         ValueError: For other parts.
@@ -31,7 +33,7 @@ def licenses(
     files, code = _files(model), _code(module)
     unknown = (
         config is None or files or _fetched(model) or NOT_STATED in code
-    )  # a stranger's code may load weights itself
+    )  # code that is not lkd's may load weights itself
     teacher = (config or {}).get("distillation")
     found = {
         "code": code,
@@ -58,7 +60,7 @@ def _code(module: LightningModule) -> str:
 
 @functools.cache
 def _distributions() -> Mapping[str, list[str]]:
-    """Which reads all that is installed."""
+    """Returns distributions by package, from all that is installed."""
     return packages_distributions()
 
 
@@ -67,7 +69,7 @@ def _license(package: str) -> str:
         return "Apache-2.0"
     try:
         said = metadata(package).json
-    except PackageNotFoundError:  # of another name than its distribution, or a module of the user's own
+    except PackageNotFoundError:  # its distribution has another name, or it is the user's own module
         owners = _distributions().get(package)
         if not owners:
             return NOT_STATED
@@ -80,7 +82,7 @@ def _license(package: str) -> str:
 
 
 def _files(value: Any) -> list[str]:
-    """Files of weights that a configuration names."""
+    """Returns files of weights that a configuration names."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -91,7 +93,7 @@ def _files(value: Any) -> list[str]:
 
 
 def _fetched(value: Any) -> bool:
-    """Whether a configuration asks a library for its published weights, as timm and torchvision call them."""
+    """Returns whether a configuration asks a library, such as timm, for its published weights."""
     if isinstance(value, Mapping):
         asked = (value.get(key) for key in ("pretrained", "weights", "weights_backbone"))
         return any(one is True or isinstance(one, str) for one in asked) or _fetched(list(value.values()))

@@ -14,14 +14,14 @@ from lkd.modules import Classifier
 
 
 class Forward(nn.Module):
-    """The forward of a module's class, whatever stands in for it meanwhile."""
+    """The forward of a module's class, whatever replaces it in the module meanwhile."""
 
     def __init__(self, module: LightningModule) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the module gives."""
+        """Returns what the module's own forward gives."""
         logits: Tensor = type(self.module).forward(self.module, x)
         return logits
 
@@ -37,7 +37,7 @@ class Logits(Kind):
         self.classes = 0
 
     def watch(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Notes the first two samples, and refuses what is no such classifier."""
+        """Wraps the forward, to note the first two samples, and refuses what is no such classifier."""
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             found = original(*args, **kwargs)
@@ -70,7 +70,7 @@ class Logits(Kind):
             )
 
     def parts(self) -> list[Part]:
-        """One."""
+        """Returns the one part, with the two samples that were noted."""
         if self.inputs is None:
             who = type(self.module).__name__
             raise ValueError(
@@ -81,7 +81,7 @@ class Logits(Kind):
     def stand_in(
         self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
-        """Logits of the file."""
+        """Returns a forward that gives the logits of the file."""
 
         def forward(x: Any) -> Tensor:
             wanted = arrays({"logits": parts[""].network(*self.tensors(x).values())})
@@ -92,11 +92,11 @@ class Logits(Kind):
         return forward
 
     def tensors(self, x: Any) -> dict[str, Tensor]:
-        """The file's inputs out of the module's."""
+        """Returns the file's inputs, made of the module's."""
         return {"x": x}
 
     def step(self) -> Callable[..., Any] | None:
-        """Of lkd's classifiers, what is measured of the logits: heads and exits inside are not in the file."""
+        """Returns, for lkd's classifiers, a test of the logits alone: inner heads are not in the file."""
         module = self.module
         if not isinstance(module, Classifier):
             return None

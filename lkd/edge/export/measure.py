@@ -19,20 +19,20 @@ from lkd.packages import overrides
 
 Metrics = dict[str, float]
 ROW = ("map50", "map", "precision", "recall")
-"""Of a detection table, what goes into a card."""
+"""Columns of a detection table that go into a card."""
 
 
 class TestData:
-    """On what a student is measured.
+    """The data that a student is measured on.
 
     Args:
         data: The data module.
-        batches: What of it, where that is not all of its test data; labelled batches.
-        what: In words, for the card.
+        batches: Labeled batches, if these are not all of its test data.
+        what: Description in words, for the card.
         limit: Most batches; None for all.
     """
 
-    __test__ = False  # no class of tests
+    __test__ = False  # pytest would collect it by its name
 
     def __init__(
         self,
@@ -44,12 +44,12 @@ class TestData:
         self.data, self.batches, self.what, self.limit = data, batches, what, limit
 
     def given(self) -> dict[str, Any]:
-        """For `Trainer.test`."""
+        """Returns the arguments of `Trainer.test`."""
         return {"datamodule": self.data} if self.batches is None else {"dataloaders": self.batches}
 
 
 def check_measurable(module: LightningModule, data: LightningDataModule) -> None:
-    """Refuses what cannot be measured, before anything long.
+    """Refuses what cannot be measured, before anything that takes long.
 
     Raises:
         ValueError: Without a test of the module, or without test data.
@@ -67,22 +67,24 @@ def check_measurable(module: LightningModule, data: LightningDataModule) -> None
 def measured(
     kind: Kind, test: TestData, method: Callable[..., Any], as_it_is: bool, ckpt_path: str | None = None
 ) -> dict[str, Metrics]:
-    """Metrics of the student, or by camera of its copies.
+    """Measures the student, or each camera's copy of it.
 
     Args:
         kind: The student.
-        test: On what.
-        method: What stands in for the kind's method.
-        as_it_is: Whether all of the module's test runs, and not only what is of that method's answer.
-        ckpt_path: A checkpoint that Lightning is to load first; it has been read with torch's own list of safe classes before.
+        test: The test data.
+        method: Method in place of the kind's method.
+        as_it_is: Whether all of the module's test runs, and not only what depends on that method's answer.
+        ckpt_path: A checkpoint that Lightning loads first; it has been read with torch's own list of safe
+            classes before.
 
     Raises:
-        ValueError: If nothing is logged, or the test runs layers past the method for which a file is to stand in.
+        ValueError: If nothing is logged, or if the test runs layers outside of the method that a file will
+            replace.
     """
     module, tables = kind.module, _Tables(kind.module)
     step = None if as_it_is else kind.step()
     replaced = {**kind.settings(), kind.method: method, **({"test_step": step} if step else {})}
-    whole = as_it_is and kind.step() is None and not tables.used(module)  # all of it will be the file's
+    whole = as_it_is and kind.step() is None and not tables.used(module)  # the file will replace all of it
     guard = _no_layer_runs(module, kind) if whole else contextlib.nullcontext()
     with quiet(), _replaced(module, replaced), guard:
         trainer = Trainer(
@@ -116,7 +118,12 @@ def measured(
 
 
 def check_drop(checkpoint: Metrics, file: Metrics, max_drop: float) -> None:
-    """Compares what both have.
+    """Compares the metrics that both have.
+
+    Args:
+        checkpoint: Metrics of the checkpoint.
+        file: Metrics of the file.
+        max_drop: How much worse a metric of the file may be.
 
     Raises:
         ValueError: If a metric of the file is worse by more than `max_drop`, or nothing was measured.
@@ -136,7 +143,7 @@ def check_drop(checkpoint: Metrics, file: Metrics, max_drop: float) -> None:
 
 
 class _Tables(Callback):
-    """Detections of a test, as `DetectionReport` counts them."""
+    """Detections of a test, counted as `DetectionReport` counts them."""
 
     def __init__(self, module: LightningModule) -> None:
         most = module.thresholds[2] if isinstance(module, Detector) else 300
@@ -150,19 +157,19 @@ class _Tables(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         cameras, network = batch.get("cameras"), pl_module.network
-        if cameras is None and isinstance(network, PerCamera):  # there is one, which frames need not name
+        if cameras is None and isinstance(network, PerCamera):  # the only camera need not be named by frames
             cameras = [*network.copies] * len(outputs)
         self.table.update(outputs, batch["targets"], cameras)
 
     def rows(self) -> dict[str, Metrics]:
-        """By camera; the empty name is all of them."""
+        """Returns metrics by camera; the empty name is all cameras."""
         rows = self.table.compute()
         return {row["camera"] if row is not rows[-1] else "": {k: row[k] for k in ROW} for row in rows}
 
 
 @contextlib.contextmanager
 def _replaced(module: LightningModule, methods: dict[str, Any]) -> Iterator[None]:
-    """Methods and attributes of this object, for a while."""
+    """Replaces methods and attributes of this object inside the block."""
     before = {name: vars(module)[name] for name in methods if name in vars(module)}
     vars(module).update(methods)
     try:
@@ -175,7 +182,7 @@ def _replaced(module: LightningModule, methods: dict[str, Any]) -> Iterator[None
 
 @contextlib.contextmanager
 def _no_layer_runs(module: LightningModule, kind: Kind) -> Iterator[None]:
-    """Refuses a test that asks layers of the module itself, past the method for which the file stands in."""
+    """Refuses a test that calls layers of the module itself, outside of the method that the file replaces."""
     asked = 0
     method = vars(module)[kind.method] if kind.method in vars(module) else getattr(module, kind.method)
 
@@ -212,7 +219,7 @@ def _no_layer_runs(module: LightningModule, kind: Kind) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the words of a Trainer about itself."""
+    """Hides what a Trainer says of itself."""
     loggers = [logging.getLogger(f"lightning.pytorch{name}") for name in ("", ".utilities.rank_zero")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Students of several modalities: an input for each, and which sample has which."""
+"""Students of several modalities: one input for each, and which sample has which."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -17,7 +17,8 @@ from lkd.modules import MultimodalClient
 class Dense(nn.Module):
     """A `Multimodal` network without branches: every encoder sees every sample, and masks decide what counts.
 
-    In eval mode the same numbers, as encoders see each sample by itself and masks put zeros in others' places.
+    In eval mode it gives the same numbers, as encoders see each sample by itself and masks put zeros where
+    others are.
     """
 
     def __init__(self, network: Multimodal) -> None:
@@ -25,7 +26,7 @@ class Dense(nn.Module):
         self.module = network
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Logits `(B, C)` of a tensor for each modality, in their order, and `present (B, M)` bool."""
+        """Returns logits `(B, C)` from each modality's tensor, in order, and `present (B, M)` bool."""
         network, there = self.module, inputs[-1]
         embedded = [
             self._where(there[:, i], network.projections[m], pooled(network.encoders[m](inputs[i])))
@@ -46,7 +47,7 @@ class Dense(nn.Module):
 
     @staticmethod
     def _where(present: Tensor, layer: nn.Module, values: Tensor) -> Tensor:
-        """What a `PresentLinear` gives, computed for all samples."""
+        """Returns what a `PresentLinear` gives, computed for all samples."""
         linear = cast(nn.Linear, layer)
         found = nn.functional.linear(values, linear.weight, linear.bias)
         return torch.where(present.unsqueeze(1), found, 0.0)
@@ -63,11 +64,11 @@ class Modalities(Logits):
 
     @property
     def network(self) -> Multimodal:
-        """The module's."""
+        """The module's network."""
         return cast(MultimodalClient, self.module).network
 
     def watch(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Notes the first two samples."""
+        """Wraps the forward, to note the first two samples."""
 
         def forward(x: Any) -> Any:
             found = original(x)
@@ -85,13 +86,13 @@ class Modalities(Logits):
         return forward
 
     def parts(self) -> list[Part]:
-        """One."""
+        """Returns the one part, with the two samples that were noted."""
         if self.examples is None:
             raise ValueError("the test data are empty, so nothing is known of the student's inputs.")
         return [Part("", Dense(self.network).eval(), self.examples, ["logits"], self.classes)]
 
     def tensors(self, x: Any) -> dict[str, Tensor]:
-        """A tensor for each modality, zeros where a batch has none, and who has which."""
+        """Returns a tensor for each modality, zeros where a batch has none, and which sample has which."""
         given, there = self.network.owned(x)
         shapes = self.network.shapes
         whole = {m: given[m] if m in given else torch.zeros(len(there), *shapes[m]) for m in shapes}

@@ -1,4 +1,4 @@
-"""How far the outputs of a file are from those of the module that it was made of."""
+"""Comparison of a file's outputs with those of the module that it was made from."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -9,27 +9,30 @@ from lkd.edge.nms import Array
 
 
 class Comparison(Protocol):
-    """What looks at the outputs of a network and of a file that stands in for it, as they come."""
+    """Comparison of the outputs of a network and of the file in its place, batch by batch."""
 
     def compare(self, wanted: Mapping[str, Array], got: Mapping[str, Array]) -> None:
-        """Outputs by name, of one batch, of the network and of the file."""
+        """Compares outputs of the network and of the file, by name, in one batch."""
 
     def compare_detections(
         self, wanted: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]], side: int
     ) -> None:
-        """Detections of both, a dict a picture; `side` is the longer side of the pictures in pixels."""
+        """Compares detections of both, a dict for each picture.
+
+        `side` is the longer side of the pictures in pixels.
+        """
 
 
 class Parity:
-    """Compares outputs as they come, and remembers the largest difference.
+    """Comparison of outputs batch by batch, which remembers the largest difference.
 
     Args:
-        tolerance: Largest difference that passes, as a share of the largest value of the module's output in the same batch
-            (or of 1, where that is smaller).
+        tolerance: Largest difference that passes, as a share of the largest value of the module's output in
+            the same batch (or of 1, where that is smaller).
 
     Attributes:
-        difference: The largest so far, as such a share.
-        samples: How many were compared.
+        difference: The largest difference so far, as such a share.
+        samples: Number of samples that were compared.
 
     Example:
         >>> parity = Parity(tolerance=0.001)
@@ -47,7 +50,7 @@ class Parity:
         """Compares outputs by name, of one batch.
 
         Raises:
-            ValueError: If they differ more, or are no numbers.
+            ValueError: If they differ by more than the tolerance, or are no numbers.
         """
         for name, expected in wanted.items():
             if expected.shape != got[name].shape:
@@ -66,12 +69,14 @@ class Parity:
     def compare_detections(
         self, wanted: Sequence[Mapping[str, Array]], got: Sequence[Mapping[str, Array]], side: int
     ) -> None:
-        """Counts detections of either that the other does not have; near a threshold a rounding decides, so a few may be.
+        """Counts detections that only one side has.
+
+        A few may be there, since rounding decides near a threshold.
 
         Args:
-            wanted: Of the module, a dict a picture.
-            got: Of the file.
-            side: The longer side of the pictures in pixels, which differences of boxes are a share of.
+            wanted: Detections of the module, a dict for each picture.
+            got: Detections of the file.
+            side: The longer side of the pictures in pixels, by which differences of boxes are divided.
         """
         for one, other in zip(wanted, got, strict=True):
             self.found += len(one["scores"]) + len(other["scores"])
@@ -89,7 +94,7 @@ class Parity:
         self.samples += len(wanted)
 
     def check(self) -> None:
-        """Raises ValueError if more than a hundredth of the detections have no partner, or nothing was compared."""
+        """Raises ValueError if over a hundredth of the detections lack a partner, or nothing was compared."""
         if not self.samples:
             raise ValueError("nothing was compared: the test data are empty.")
         if self.lost > 0.01 * self.found:

@@ -18,23 +18,24 @@ def described_inputs(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> list[dict[str, Any]]:
-    """Inputs of a file: name, shape, dtype, layout, normalization, and how pictures are resized.
+    """Describes the inputs of a file: name, shape, dtype, layout, normalization and resizing of pictures.
 
-    A value v of a pixel or a sensor becomes `(v / scale - mean) / std`, with a number for each channel. The data say so by
-    `mean` and `std` (None where nothing is done), `scale` (255 for pictures), or `moments` by modality; `mean` and `std`
-    given here win. Where nobody says it, `normalization` is null, with a warning.
+    A value v of a pixel or a sensor becomes `(v / scale - mean) / std`, with a number for each channel. The
+    data give `mean` and `std` (None where nothing is done), `scale` (255 for pictures), or `moments` by
+    modality; `mean` and `std` given here have precedence. If they are not known, `normalization` is null,
+    with a warning.
 
     Args:
-        part: The student.
-        kind: Of it.
-        data: What it was tested on.
-        mean: Of every channel.
-        std: Of every channel.
+        part: The part of the student.
+        kind: Kind of the student.
+        data: Data module that it was tested on.
+        mean: Mean of every channel.
+        std: Deviation of every channel.
 
     Raises:
         ValueError: For numbers that do not fit the channels.
     """
-    source = getattr(data, "data", data)  # a federation's
+    source = getattr(data, "data", data)  # a federation's data wrap others
     entries: list[dict[str, Any]] = []
     for name, tensor in part.inputs.items():
         shape = list(tensor.shape[1:])
@@ -85,7 +86,10 @@ def _normalization(
 
 
 def _numbers(given: Any, otherwise: float) -> list[float]:
-    """Of a sequence, an array, a tensor or one number; data of a user's own have any of these."""
+    """Returns the numbers of a sequence, an array, a tensor or one number.
+
+    Users' own data have any of these.
+    """
     found: list[float] = np.ravel([] if given is None else np.asarray(given, np.float64)).tolist()
     return found or [otherwise]
 
@@ -100,10 +104,15 @@ def _resize(kind: str, source: Any, shape: Sequence[int]) -> dict[str, Any]:
 
 
 def class_names(given: Sequence[str] | None, data: LightningDataModule, count: int) -> list[str]:
-    """Names of the classes: those given, those of the data, or numbers.
+    """Returns the names of the classes: those given, those of the data, or numbers.
+
+    Args:
+        given: Names given by the user, or None.
+        data: Data module that may name its classes.
+        count: Number of classes.
 
     Raises:
-        ValueError: If others are given than there are classes.
+        ValueError: If the number of given names is not the number of classes.
     """
     if given is not None:
         if len(given) != count:
@@ -122,7 +131,10 @@ def class_names(given: Sequence[str] | None, data: LightningDataModule, count: i
 
 
 def said_names(source: Any) -> list[str]:
-    """Names of the classes as the data number them, in that order; of several that are one class its number. Empty if nobody says."""
+    """Returns the names of the classes in the data's order, or an empty list.
+
+    A class that joins several classes of the files is named by its number.
+    """
     known, names = getattr(source, "classes", None), list(getattr(source, "names", None) or [])
     if isinstance(known, Mapping):  # name -> class
         pairs = list(known.items())

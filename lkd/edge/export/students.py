@@ -1,4 +1,4 @@
-"""Which students a checkpoint holds, each loaded when its turn comes."""
+"""The students that a checkpoint holds, each loaded when its turn comes."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,13 +17,13 @@ SERVER = "server"
 
 
 class Student(NamedTuple):
-    """A trained module, and what it is measured on.
+    """A trained module, with the data that it is measured on.
 
     Attributes:
-        name: Of the client, or empty.
-        module: The module; of a federation with its weights, else Lightning loads them from `ckpt_path`.
+        name: Name of the client, or empty.
+        module: The module. A federation's has its weights; for others Lightning loads them from `ckpt_path`.
         test: Its test data.
-        ckpt_path: None if the weights are there.
+        ckpt_path: The checkpoint; None if the weights are loaded.
     """
 
     name: str
@@ -39,18 +39,18 @@ def students(
     only: Sequence[str] | None,
     limit: float | int | None,
 ) -> Iterator[Student]:
-    """The module of a checkpoint, or of a federation the server's, or each client's where clients differ.
+    """Yields the module of a checkpoint; for a federation the server's, or each client's if clients differ.
 
     Args:
-        module: Of the checkpoint's class; a federation is a module with `model` and `other_models`.
-        data: Whose test data measure; a client is measured on its own, if it has any.
+        module: Module of the checkpoint's class; a federation is a module with `model` and `other_models`.
+        data: Data module whose test data measure; a client is measured on its own test data, if it has any.
         ckpt_path: The checkpoint.
         only: Names of clients, or `"server"`; None for all.
         limit: Most batches of a test.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is of another class, or there is no such client.
+        ValueError: If it is of another class, or if a client does not exist.
     """
     checkpoint = read(ckpt_path)
     federated = FEDERATION in checkpoint
@@ -97,7 +97,7 @@ def _members(
 
 
 class _Again(Iterable[Any]):
-    """A client's own test batches, as often as they are asked for."""
+    """A client's own test batches, which can be iterated any number of times."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -107,13 +107,13 @@ class _Again(Iterable[Any]):
 
 
 def _names(kinds: dict[int, int], names: Sequence[str] | None) -> dict[str, int]:
-    """Clients by a name that a file can have."""
+    """Returns clients by a name that a file can have."""
     known = [names[client] if names is not None and client < len(names) else str(client) for client in kinds]
     return dict(zip(file_names(known, [str(client) for client in kinds]), kinds, strict=True))
 
 
 def file_names(names: Sequence[str], numbers: Sequence[str] | None = None) -> list[str]:
-    """Names as a file can have them; numbers where they would not be told apart.
+    """Returns names that files can have, or numbers where the names would clash.
 
     Example:
         >>> file_names(["north", "cam/1"]), file_names(["cam/1", "cam 1"])
@@ -124,7 +124,7 @@ def file_names(names: Sequence[str], numbers: Sequence[str] | None = None) -> li
 
 
 def _check_class(checkpoint: dict[str, Any], module: LightningModule, ckpt_path: str) -> None:
-    """Refuses weights of another class, or of layers of other shapes."""
+    """Refuses weights of another class, or of layers with other shapes."""
     here, there = class_path(type(module)), checkpoint.get("hyper_parameters", {}).get("_class_path", "")
     if there and there.rpartition(".")[2] != here.rpartition(".")[2]:
         raise ValueError(

@@ -4,7 +4,8 @@ from typing import Any
 
 from lkd.edge.extra import optional
 
-# The rules of lkd.models.suppressed: the best candidates of a picture, suppression within a class, the best that are left. ONNX' own operator keeps boxes for each class and knows no limit over classes.
+# The rules of lkd.models.suppressed: the best candidates of a picture, suppression within a class, the best
+# that are left. ONNX's own operator keeps boxes for each class and has no limit over classes.
 _TEXT = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 suppression (float[batch, {boxes}, 4] boxes, float[batch, {boxes}, {classes}] scores) => (float[found, 7] detections)
@@ -76,18 +77,18 @@ _EACH_CLASS = """
 def with_suppression(
     graph: Any, score_threshold: float, iou_threshold: float, max_detections: int, multi_label: bool = False
 ) -> Any:
-    """A graph that gives detections in place of boxes and scores.
+    """Returns a graph that gives detections in place of boxes and scores.
 
     Args:
         graph: `onnx.ModelProto` with outputs `boxes (batch, A, 4)` and `scores (batch, A, C)`.
-        score_threshold: As of `lkd.edge.nms.suppress`.
-        iou_threshold: Likewise.
-        max_detections: Likewise.
-        multi_label: Likewise.
+        score_threshold: As in `lkd.edge.nms.suppress`.
+        iou_threshold: As in `lkd.edge.nms.suppress`.
+        max_detections: As in `lkd.edge.nms.suppress`.
+        multi_label: As in `lkd.edge.nms.suppress`.
 
     Returns:
-        One with the output `detections (D, 7)` of all pictures: number of the picture in the batch, x1, y1, x2, y2, class,
-        score; picture by picture, each in descending order of scores.
+        The graph with the output `detections (D, 7)` of all pictures: number of the picture in the batch, x1,
+        y1, x2, y2, class, score; picture by picture, each in descending order of scores.
     """
     onnx = optional("onnx")
     shape = next(o for o in graph.graph.output if o.name == "scores").type.tensor_type.shape

@@ -1,4 +1,7 @@
-"""What student and teacher say of the samples of a split, and what it cost to ask; kept in files, without torch."""
+"""Answers of student and teacher on the samples of a split, with their costs.
+
+They are kept in files and read without torch.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -13,24 +16,25 @@ from safetensors.numpy import load_file, save_file
 from lkd.edge.nms import Array
 
 Answer = Mapping[str, Array]
-"""Of a detector `boxes` (D, 4) x1 y1 x2 y2 in pixels of the picture, `scores` (D,), `labels` (D,); of a classifier
+"""An answer: for a detector `boxes` (D, 4) x1 y1 x2 y2 in pixels of the picture, `scores` (D,), `labels` (D,);
+for a classifier
 `probabilities` (C,)."""
 NUMBERS = ("sizes", "nbytes", "device_ms", "server_ms")
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Of N samples, of each of which U units can be sent: the whole picture (U = 1), or tiles of it.
+    """Answers on N samples, each with U units that can be sent: the whole picture (U = 1), or tiles of it.
 
     Attributes:
         local: The student's answers.
-        remote: The teacher's of each unit as it is sent, boxes in pixels of the unit.
+        remote: The teacher's answers to each unit as it is sent, boxes in pixels of the unit.
         sizes: `(N, 2)`, height and width of each picture.
-        nbytes: `(N, U)`, of each unit as it is sent.
+        nbytes: `(N, U)`, bytes of each unit as it is sent.
         device_ms: `(N,)`, time of the student.
         server_ms: `(N, U)`, time of the teacher.
-        cameras: Whose each sample is, N names; empty ones where nobody says.
-        truth: What is right, likewise of N samples; None if labels may not be read.
+        cameras: The camera of each sample, N names; empty ones where it is not known.
+        truth: The true answer to each sample; None if labels may not be read.
     """
 
     local: Sequence[Answer]
@@ -47,11 +51,11 @@ class Answers:
 
     @property
     def units(self) -> int:
-        """U."""
+        """Number of units U of a sample."""
         return int(self.nbytes.shape[1])
 
     def save(self, path: Path) -> None:
-        """Writes all but cameras and truth, whole or not at all."""
+        """Writes all but cameras and truth, completely or not at all."""
         flat = [answer for units in self.remote for answer in units]
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in NUMBERS}
         tensors |= _packed("local", self.local) | _packed("remote", flat)
@@ -79,12 +83,12 @@ class Answers:
 def joined(
     parts: Sequence[Answers], cameras: Sequence[str], truth: Sequence[Answer] | None = None
 ) -> Answers:
-    """Parts of a split, one after the other.
+    """Joins parts of a split, one after the other.
 
     Args:
         parts: At least one.
-        cameras: Of all samples.
-        truth: Of all samples.
+        cameras: Cameras of all samples.
+        truth: True answers to all samples.
     """
     numbers = {name: np.concatenate([getattr(part, name) for part in parts]) for name in NUMBERS}
     local = [answer for part in parts for answer in part.local]
@@ -93,7 +97,7 @@ def joined(
 
 
 def _packed(who: str, answers: Sequence[Answer]) -> dict[str, Array]:
-    """Answers of several lengths as one array for each of their entries."""
+    """Packs answers of several lengths as one array for each of their entries."""
     rows = np.array([len(next(iter(answer.values()))) for answer in answers])
     entries = {f"{who}/{name}": np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
     return {f"{who}.rows": rows, **entries}

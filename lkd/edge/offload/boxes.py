@@ -13,22 +13,22 @@ from lkd.edge.offload.tiles import Tiles
 from lkd.metrics.average_precision import Matched, match, overlaps, pooled, pooled_ap
 
 SEEN = 0.25
-"""Score from which on a box counts as an object that is seen, as in pictures."""
+"""Lowest score of a box that counts as a seen object, as in pictures."""
 SAME = 0.5
-"""Overlap from which on two boxes mean one object."""
+"""Lowest overlap of two boxes that mean one object."""
 FAINT = 0.1
-"""Score from which on a box says something of its picture at all: below are thousands of guesses."""
+"""Lowest score of a box that says anything of its picture: below are thousands of guesses."""
 SMALL = 0.05
 """Width of a small box, as a share of the picture's longer side."""
 
 
 class Boxes(Task):
-    """Detections.
+    """Task of finding boxes.
 
     Args:
-        tiles: What can be sent of a frame. Default: the frame.
-        most: Detections of a class that count in a frame.
-        scale: Brings the teacher's scores to the student's scale. Default: they stay.
+        tiles: Tiles of a frame that can be sent. Default: the whole frame.
+        most: Most detections of a class that count in a frame.
+        scale: Function that brings the teacher's scores to the student's scale. Default: none.
     """
 
     name, metrics = "boxes", ("map50", "map", "precision", "recall")
@@ -37,7 +37,7 @@ class Boxes(Task):
         self.tiles, self.most, self.scale = tiles, most, scale
 
     def stands(self, answers: Answers, sample: int, sent: Array) -> Answer:
-        """The student's boxes, and the teacher's where a unit was sent."""
+        """Returns the student's boxes, and the teacher's where a unit was sent."""
         local, units = answers.local[sample], answers.remote[sample]
         if not sent.any():
             return local
@@ -50,15 +50,15 @@ class Boxes(Task):
         return found if self.scale is None else {**found, "scores": self.scale(found["scores"])}
 
     def judged(self, answer: Answer, truth: Answer) -> Matched:
-        """Boxes matched with objects."""
+        """Matches boxes with objects."""
         return match(answer, truth, self.most)
 
     def pooled(self, judged: Sequence[Any]) -> dict[str, float]:
-        """Average precision over all frames."""
+        """Returns average precision over all frames."""
         return pooled(judged)
 
     def marginal(self, judged: Sequence[Any], other: Sequence[Sequence[Any]], metric: str) -> Array:
-        """Average precision is none of single frames: each is exchanged among all others, which stay local."""
+        """Returns what each frame adds when it alone is exchanged, as AP is no sum over frames."""
         frames = cast(list[Matched], list(judged))
 
         def value() -> float:
@@ -73,9 +73,10 @@ class Boxes(Task):
         return np.array(changes).reshape(len(other), -1)
 
     def gain(self, answers: Answers) -> Array:
-        """By how much the teacher is surer of its objects than the student: the scores of those that the student does not see at all.
+        """Returns how much surer the teacher is of its objects than the student, whose unseen ones score 0.
 
-        Average precision looks at scores as well as at boxes, so an object that the student sees faintly is half missed.
+        Average precision depends on scores as well as on boxes, so an object that the student sees faintly is
+        half missed.
         """
         found = np.zeros(answers.nbytes.shape)
         for n, local in enumerate(answers.local):
@@ -88,16 +89,16 @@ class Boxes(Task):
         return found
 
     def standing(self, answers: Answers, n: int) -> list[Answer]:
-        """The teacher's boxes that stand if a unit is sent, in pixels of the frame."""
+        """Returns the teacher's boxes that stand if a unit is sent, in pixels of the frame."""
         if self.tiles is None:
             return list(answers.remote[n])
         size = answers.sizes[n].tolist()
         return [self.tiles.standing(u, found, *size) for u, found in enumerate(answers.remote[n])]
 
     def views(self, answers: Answers) -> list[list[Answer]]:
-        """What the student sees in each unit, faint boxes too: N lists of U.
+        """Returns what the student sees in each unit, faint boxes too: N lists of U answers.
 
-        Each is `widths` and `heights` (D,), as shares of the frame's longer side, and `scores` (D,).
+        Each has `widths` and `heights` (D,), as shares of the frame's longer side, and `scores` (D,).
         """
         found = []
         for local, size in zip(answers.local, answers.sizes.tolist(), strict=True):
@@ -107,12 +108,12 @@ class Boxes(Task):
         return found
 
     def features(self, answers: Answers) -> Array:
-        """Counts, scores and sizes of the boxes of each unit."""
+        """Returns counts, scores and sizes of the boxes of each unit."""
         return np.array([[_statistics(view) for view in views] for views in self.views(answers)])
 
 
 def entropies(scores: Array) -> Array:
-    """Of boxes that are there with the probability of their score, in nats."""
+    """Returns the entropies, in nats, of boxes that exist with the probability of their score."""
     p = scores.clip(1e-7, 1 - 1e-7)
     return -(p * np.log(p) + (1 - p) * np.log(1 - p))
 

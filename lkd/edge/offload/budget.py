@@ -1,4 +1,7 @@
-"""`Budget`: what may be spent, or what is to be reached; the threshold follows from it, on calibration data."""
+"""`Budget`: what may be spent, or what is to be reached.
+
+The threshold follows from the budget on calibration data.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -22,7 +25,7 @@ UNITS = {
 
 
 class Chosen(NamedTuple):
-    """A threshold, and what it did on calibration data."""
+    """A threshold, with what it did on calibration data."""
 
     threshold: float
     calibration: Point
@@ -30,18 +33,19 @@ class Chosen(NamedTuple):
 
 @dataclass(frozen=True)
 class Budget:
-    """Exactly one of these.
+    """A budget or a goal: exactly one of these arguments.
 
     Args:
-        rate: Share of the samples of which anything is sent, at most.
-        kb: Kilobytes (1e3 bytes) a sample, in the mean over all.
-        kb_per_second: Kilobytes a second of each camera, so of the one that sends most, which needs `fps`.
-        mb_per_day: Megabytes (1e6 bytes) a day of each camera, likewise.
+        rate: Largest share of the samples of which anything is sent.
+        kb: Kilobytes (1e3 bytes) per sample, in the mean over all.
+        kb_per_second: Kilobytes per second of each camera, so the camera that sends most decides; needs
+            `fps`.
+        mb_per_day: Megabytes (1e6 bytes) per day of each camera, likewise.
         p95_ms: 95th percentile of the time from a sample to its answer.
-        reach: The metric to reach with as little as possible, which needs labels of the calibration data.
+        reach: Value of the metric to reach with as little as possible; needs labels of the calibration data.
 
     Raises:
-        ValueError: For none or several of them, or a number that cannot be.
+        ValueError: For none or several of them, or an impossible number.
 
     Example:
         >>> Budget(rate=0.2).asked
@@ -74,18 +78,18 @@ class Budget:
 
     @property
     def asked(self) -> tuple[str, float]:
-        """Which one, and how much."""
+        """Name of the one that is given, and its value."""
         return next(iter(self._given().items()))
 
     def check(self, fps: float | None, labels: bool) -> None:
-        """Refuses what cannot be worked out.
+        """Refuses a budget that cannot be computed.
 
         Args:
-            fps: Samples a second, if it is known.
+            fps: Samples per second, if it is known.
             labels: Whether labels of the calibration data may be read.
 
         Raises:
-            ValueError: If that is needed and not there.
+            ValueError: If the budget needs one of them and it is missing.
         """
         name, value = self.asked
         if name in ("kb_per_second", "mb_per_day") and fps is None:
@@ -96,7 +100,7 @@ class Budget:
             )
 
     def of(self, point: Point, metric: str, fps: float | None) -> float:
-        """What a point has of what is asked."""
+        """Returns a point's value of the budget's quantity."""
         name, _ = self.asked
         if name == "reach":
             return point.metrics[metric]
@@ -104,23 +108,23 @@ class Budget:
             return point.p95_ms
         if name == "rate":
             return point.rate
-        a_second = point.kb_busiest * (fps or 0.0)  # no camera may send more, whatever others save
+        a_second = point.kb_busiest * (fps or 0.0)  # each camera has the budget, whatever others save
         return {"kb": point.kb, "kb_per_second": a_second, "mb_per_day": a_second * 86.4}[name]
 
     def choose(self, scores: Array, trial: Trial, metric: str) -> Chosen:
-        """The threshold: as much as the budget allows, or as little as reaches the metric.
+        """Chooses the threshold: as much as the budget allows, or as little as reaches the metric.
 
         Args:
-            scores: Of calibration units, `(N, U)`.
-            trial: Of the calibration data.
-            metric: Which is to be reached.
+            scores: Scores of calibration units, `(N, U)`.
+            trial: Trial of the calibration data.
+            metric: Metric that is to be reached.
 
         Raises:
-            ValueError: If no threshold meets the budget; it says what the nearest does.
+            ValueError: If no threshold meets the budget; the message says how near the best one comes.
         """
         name, value = self.asked
         fps = trial.conditions.fps
-        nothing = [np.inf] if name == "reach" else []  # which may do already
+        nothing = [np.inf] if name == "reach" else []  # sending nothing may be enough
         tried = [*nothing, *thresholds(scores).tolist()]
         found = [Chosen(t, trial.point("calibration", scores >= t)) for t in tried]
         has = [self.of(chosen.calibration, metric, fps) for chosen in found]
@@ -135,7 +139,7 @@ class Budget:
         raise ValueError(self._unmet(name, value, found, has))
 
     def said(self, calibration: Point, test: Point, metric: str, fps: float | None) -> str:
-        """What was asked, and what came of it."""
+        """Says what was asked, and what was reached."""
         name, value = self.asked
         here, there = (self.of(point, metric, fps) for point in (calibration, test))
         words = f"{value:.4g} {UNITS[name]}".rstrip()

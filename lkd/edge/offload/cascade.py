@@ -79,45 +79,48 @@ def offload(
 ) -> Point:
     """Measures a cascade on the test data of a student, and finds the threshold that a budget allows.
 
-    Answers of student and teacher are kept in the folder and not computed again. Gates learn from validation data, or else
-    from training data without labels, and the threshold is chosen there. See docs/offload.md.
+    Answers of student and teacher are kept in the folder and not computed again. Gates learn from validation
+    data, or else from training data without labels, and the threshold is chosen there. See docs/offload.md.
 
     Args:
         module: A `Detector` or a classifier of pictures; None with `exported`.
         data: A `DetectionDataModule`, or one of samples (x, y) with pictures x.
         ckpt_path: Checkpoint of the student; None with `exported`.
-        teacher: At the server.
+        teacher: The teacher at the server.
         budget: What may be spent, or is to be reached.
         exported: The student as a file, or a file for each camera.
-        gate: Who decides at the operating point. Default: `Learned()`.
+        gate: Gate that decides at the operating point. Default: `Learned()`.
         payload: How a picture is sent. Default: WebP of quality 70.
         tiles: Parts of frames, each of which is sent or not. Default: whole frames.
-        link: Between each camera and the server. Default: 10 Mb/s, and 50 ms there and back.
-        fps: Samples a second of each camera. Default: none waits for another.
+        link: Link between each camera and the server. Default: 10 Mb/s, and 50 ms there and back.
+        fps: Samples per second of each camera. Default: no sample waits for another.
         workers: Requests that the server works on at once.
         server_speed: How many times faster the server is than this machine, on which the teacher is timed.
         device_ms: Time of the student on the device. Default: its median on this machine.
-        threads: Of PyTorch and of a file's run-time, while answers are computed and timed.
-        teacher_size: Longer side of a frame in the teacher's input. Default: the data's `teacher_size`, or else `image_size`.
-        match_scores: Whether the teacher's scores are brought to the student's scale, so that boxes of both can be ranked
-            together.
+        threads: Number of threads of PyTorch and of a file's runtime, while answers are computed and timed.
+        teacher_size: Longer side of a frame in the teacher's input. Default: the data's `teacher_size`, or
+            else `image_size`.
+        match_scores: Whether the teacher's scores are brought to the student's scale, so that boxes of both
+            can be ranked together.
         labels: Whether labels of the calibration data may be read.
-        arms: Other ways to share the work, of classifiers, whose rows stand below: `EarlyExit`, `SentExit`, `Bottleneck`. See
-            docs/split.md.
-        metric: Which one decides. Default: `map50`, of classifiers `acc`.
-        draws: Of the random gate, whose mean is shown.
-        seed: Of draws, jitter and loss.
-        folder: Where to write.
-        anew: Whether answers that another configuration left in the folder are deleted, and these too.
-        loggers: Those of W&B get the table and the picture.
-        config: Of the run; what of it the answers depend on is compared.
+        arms: Other ways to share the work, for classifiers, whose rows are added to the report: `EarlyExit`,
+            `SentExit`, `Bottleneck`. See docs/split.md.
+        metric: Metric that decides. Default: `map50`, for classifiers `acc`.
+        draws: Number of draws of the random gate, whose mean is shown.
+        seed: Seed of draws, jitter and loss.
+        folder: Folder to write into.
+        anew: Whether to delete answers that another configuration left in the folder, and answers of this
+            one.
+        loggers: Loggers; those of W&B get the table and the picture.
+        config: Configuration of the run; the entries that the answers depend on are compared.
 
     Returns:
         The operating point on the test data.
 
     Raises:
-        FileNotFoundError: If a file is not there.
-        ValueError: For arguments that do not fit, or a budget that nothing meets; the table is written all the same.
+        FileNotFoundError: If a file does not exist.
+        ValueError: For arguments that do not fit, or a budget that no threshold meets; the table is written
+            all the same.
 
     Example:
         >>> offload(Classifier("resnet18"), Digits(), "last.ckpt", Teacher("teacher.ckpt"), Budget(rate=0.2))  # doctest: +SKIP
@@ -157,7 +160,7 @@ def offload(
             source = PictureSource(student(""), teacher, data, payload, labels)
         check_samples(source, len(tiles) if tiles else 1)
         classes = known_classes(specs[0], None if exported else module, data)
-        teacher.prepare()  # which may train for long
+        teacher.prepare()  # may train it, which takes long
         for arm in arms:
             arm.prepare()
         if isinstance(task, Boxes):
@@ -179,7 +182,7 @@ def offload(
         cameras = source.cameras("test")
         others = [
             p for arm in arms for p in arm.points(data, conditions, cameras)
-        ]  # their mistakes come early
+        ]  # so that their mistakes show early
         mmacs = source.mmacs() if arms and isinstance(source, PictureSource) else nan
         learned, measured = (source.answers(split, place) for split in SPLITS)
     if match_scores:
@@ -210,7 +213,7 @@ def offload(
         report.operating = test.point(gate.name, ranks(gate, test) >= chosen.threshold)
         report.notes.append(budget.said(chosen.calibration, report.operating, first, fps))
         report.notes.append(report.sentence())
-    finally:  # the table is worth having where nothing meets the budget
+    finally:  # the table is useful even if nothing meets the budget
         report.write(Path(folder), loggers)
         print("\n".join(report.notes))
     return report.operating
@@ -236,7 +239,7 @@ def _digests(ckpt_path: str | None, exported: Files | None) -> dict[str, str]:
 
 
 def _settings(teacher: Teacher) -> dict[str, Any]:
-    """What changes a teacher's answers beside its model."""
+    """Returns what changes a teacher's answers besides its model."""
     names = ("class_map", "classes", "precision")
     return {
         "normalization": described(teacher.normalization),
@@ -246,7 +249,7 @@ def _settings(teacher: Teacher) -> dict[str, Any]:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """So many threads of PyTorch, for a while."""
+    """Sets PyTorch's number of threads inside the block."""
     expect(threads=count, ge=1)
     before = torch.get_num_threads()
     torch.set_num_threads(count)

@@ -1,4 +1,4 @@
-"""What is refused before students and teachers are asked, or before a table is made of nothing."""
+"""Checks before students and teachers are asked, and before a table is made of nothing."""
 
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -19,13 +19,13 @@ from lkd.teachers import Teacher
 from lkd.teachers.classes import count_of
 
 LEAST = 3
-"""Units that a regression can be made of."""
+"""Fewest units for a regression."""
 FAINTEST = 0.001
-"""Score down to which boxes are kept by networks that say no threshold, as average precision wants it."""
+"""Score threshold of networks that name none, low enough for average precision."""
 
 
 def check_module(module: LightningModule, data: LightningDataModule) -> None:
-    """Refuses a checkpoint's module that does not answer to samples of the data."""
+    """Refuses a checkpoint's module that cannot answer samples of the data."""
     frames = isinstance(data, DetectionDataModule)
     if isinstance(module, Detector if frames else Classifier):
         return
@@ -37,7 +37,7 @@ def check_module(module: LightningModule, data: LightningDataModule) -> None:
 
 
 def check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool, draws: int) -> None:
-    """Refuses what does not fit, before anything long."""
+    """Refuses arguments that do not fit, before anything that takes long."""
     expect(draws=draws, ge=1)
     if metric not in task.metrics:
         raise ValueError(f"metric={metric!r} is not among what is measured: {', '.join(task.metrics)}.")
@@ -78,8 +78,8 @@ def check_samples(source: Source, units: int) -> None:
     """Refuses too few calibration samples for a gate that learns, and a test split without a sample.
 
     Args:
-        source: Of the samples.
-        units: Of each that can be sent.
+        source: Source of the samples.
+        units: How many units of each sample can be sent.
     """
     wanted: dict[Split, tuple[int, str]] = {
         "calibration": (LEAST, "a learned gate needs"),
@@ -96,9 +96,9 @@ def require_classes(teacher: Teacher, arms: Sequence[Arm], classes: SimpleNamesp
     """Refuses classifiers of other classes than the student's, as far as their numbers are known.
 
     Args:
-        teacher: Prepared.
-        arms: Prepared.
-        classes: Of the student, `num_classes`.
+        teacher: The prepared teacher.
+        arms: The prepared arms.
+        classes: The student's classes, with `num_classes`.
     """
     if teacher.classes is not None:
         raise ValueError(
@@ -117,11 +117,13 @@ def require_classes(teacher: Teacher, arms: Sequence[Arm], classes: SimpleNamesp
 
 
 def other_thresholds(spec: Mapping[str, Any], teacher: Teacher) -> str | None:
-    """That one drops faint boxes which the other keeps, if so: average precision counts boxes of every score.
+    """Returns a warning if student or teacher drops faint boxes that the other keeps.
+
+    AP counts boxes of every score.
 
     Args:
-        spec: What the student says of itself.
-        teacher: Prepared.
+        spec: Metadata of the student.
+        teacher: The prepared teacher.
     """
     theirs = getattr(teacher.loaded, "thresholds", None)
     ours = float(spec.get("score_threshold", 0.0))

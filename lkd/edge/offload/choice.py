@@ -1,21 +1,21 @@
-"""From scores to what is sent: the best share of a split, or all above a threshold."""
+"""What is sent, chosen by scores: the best share of a split, or all above a threshold."""
 
 import numpy as np
 
 from lkd.edge.nms import Array
 
 CANDIDATES = 200
-"""Thresholds that are looked at, at most."""
+"""Most thresholds that are tried."""
 
 
 def best(scores: Array, costs: Array, share: float, seed: int = 0) -> Array:
-    """The highest scores, as many as their costs allow.
+    """Returns the units with the highest scores, as many as their costs allow.
 
     Args:
         scores: `(N, U)`.
         costs: `(N, U)`, such as ones or bytes.
-        share: Of the sum of all costs, at most.
-        seed: Decides between equal scores.
+        share: Largest share of the sum of all costs.
+        seed: Seed of the order of equal scores.
 
     Returns:
         `(N, U)` bool.
@@ -32,7 +32,7 @@ def best(scores: Array, costs: Array, share: float, seed: int = 0) -> Array:
 
 
 def thresholds(scores: Array) -> Array:
-    """From the highest score down: with each at least one more unit of these is sent. `(K,)`."""
+    """Returns thresholds `(K,)` from the highest score down; with each, at least one more unit is sent."""
     found = np.unique(scores)[::-1]
     if len(found) > CANDIDATES:
         found = found[np.linspace(0, len(found) - 1, CANDIDATES).round().astype(int)]

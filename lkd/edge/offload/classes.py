@@ -11,39 +11,39 @@ from lkd.edge.offload.task import Task
 
 
 class Classes(Task):
-    """Probabilities; a picture is sent whole."""
+    """Task of finding a picture's class; a picture is sent whole."""
 
     name, metrics = "classes", ("acc",)
 
     def stands(self, answers: Answers, sample: int, sent: Array) -> Answer:
-        """The teacher's if the picture was sent."""
+        """Returns the teacher's answer if the picture was sent, else the student's."""
         return answers.remote[sample][0] if sent[0] else answers.local[sample]
 
     def judged(self, answer: Answer, truth: Answer) -> bool:
-        """Whether the most probable class is right."""
+        """Returns whether the most probable class is right."""
         return bool(answer["probabilities"].argmax() == truth["label"][0])
 
     def pooled(self, judged: Sequence[Any]) -> dict[str, float]:
-        """Accuracy."""
+        """Returns the accuracy over all samples."""
         return {"acc": float(np.mean(judged))}
 
     def marginal(self, judged: Sequence[Any], other: Sequence[Sequence[Any]], metric: str) -> Array:
-        """Accuracy adds up over samples."""
+        """Returns what each sample adds, as accuracy adds up over samples."""
         return (np.array(other, float) - np.array(judged, float)[:, None]) / len(judged)
 
     def gain(self, answers: Answers) -> Array:
-        """The accuracy that the teacher expects to add: how much more probable it takes its class to be than the student's."""
+        """Returns the accuracy that the teacher expects to add, by its own probabilities."""
         theirs = np.stack([units[0]["probabilities"] for units in answers.remote])
         rows, chosen = np.arange(len(theirs)), self.probabilities(answers).argmax(1)
         gain: Array = (theirs.max(1) - theirs[rows, chosen])[:, None]
         return gain
 
     def probabilities(self, answers: Answers) -> Array:
-        """The student's `(N, C)`."""
+        """Returns the student's probabilities `(N, C)`."""
         return np.stack([one["probabilities"] for one in answers.local])
 
     def features(self, answers: Answers) -> Array:
-        """Doubt in several ways, how probable each class is, and which is the most probable."""
+        """Returns several measures of doubt, each class's probability, and the most probable class."""
         p = self.probabilities(answers)
         ordered = np.sort(p, 1)
         doubt = [entropy(p), ordered[:, -1] - ordered[:, -2], ordered[:, -1], ordered[:, -1] ** 2]
@@ -52,7 +52,7 @@ class Classes(Task):
 
 
 def entropy(probabilities: Array) -> Array:
-    """Of distributions `(N, C)`, in nats.
+    """Returns the entropies of distributions `(N, C)`, in nats.
 
     Example:
         >>> entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).round(3).tolist()

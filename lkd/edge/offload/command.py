@@ -1,4 +1,4 @@
-"""The verb `offload`: from a student, a teacher and a budget to curves and an operating point."""
+"""The verb `offload`: a student, a teacher and a budget in, curves and an operating point out."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,7 @@ class _Offload(OfStudent):
     verb, function, of_run = "offload", staticmethod(offload), _OF_RUN
 
     def _parse_ckpt_path(self) -> None:
-        """Looks into the checkpoint, unless a file is the student."""
+        """Reads the checkpoint's settings, unless the student is a file."""
         if self.config["exported"] is None or self.config["ckpt_path"] is not None:
             super()._parse_ckpt_path()
 

@@ -1,4 +1,4 @@
-"""Curves: each gate's best share of the test units, from little to nearly all."""
+"""Curves of each gate: its best shares of the test units, from few to nearly all."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,17 +13,17 @@ from lkd.edge.offload.point import Point
 from lkd.edge.offload.trial import Trial, mean_point
 
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
-"""Of whole samples, or of the bytes of all tiles."""
+"""Shares of whole samples, or of the bytes of all tiles."""
 
 
 def ranks(gate: Gate, trial: Trial) -> Array:
-    """Scores by which units are chosen: of tiles the gain for each byte, if it is a gain that is estimated. `(N, U)`.
+    """Returns scores `(N, U)` by which units are chosen; estimated gains of tiles are divided by their bytes.
 
     Raises:
         ValueError: If a gate gives no finite number for each unit.
     """
     answers, nbytes = trial.answers, trial.answers.nbytes
-    if not isinstance(gate, Oracle):  # nobody else sees labels, or what the teacher would say
+    if not isinstance(gate, Oracle):  # other gates must not see labels or the teacher's answers
         answers = replace(answers, remote=[], truth=None)
     scores = np.asarray(gate.score(trial.task, answers), np.float64)
     if scores.shape != nbytes.shape or not np.isfinite(scores).all():
@@ -35,30 +35,30 @@ def ranks(gate: Gate, trial: Trial) -> Array:
 
 
 def costs(trial: Trial) -> Array:
-    """What shares are of: of samples their number, of tiles their bytes, since tiles of sky cost next to nothing. `(N, U)`."""
+    """Returns costs `(N, U)` that shares refer to: 1 for a sample, or a tile's bytes, as sky costs little."""
     nbytes = trial.answers.nbytes
     return nbytes if nbytes.shape[1] > 1 else np.ones_like(nbytes)
 
 
 def curve(gate: Gate, trial: Trial) -> dict[float, Point]:
-    """What each share gives.
+    """Measures each share of the units that a gate chooses first.
 
     Args:
-        gate: Who chooses.
-        trial: Of the test data.
+        gate: Gate that chooses.
+        trial: Trial of the test data.
     """
     scores, cost = ranks(gate, trial), costs(trial)
     return {share: trial.point(gate.name, best(scores, cost, share)) for share in SHARES}
 
 
 def random_curve(trial: Trial, draws: int, seed: int) -> dict[float, Point]:
-    """The mean of several draws."""
+    """Returns the mean curve of several random draws."""
     drawn = [curve(Random(seed * 1000 + draw), trial) for draw in range(draws)]
     return {share: mean_point([one[share] for one in drawn]) for share in SHARES}
 
 
 def ends(trial: Trial) -> tuple[Point, Point]:
-    """Nothing is sent, and everything at once, without waiting for the student."""
+    """Returns two points: nothing is sent, and everything is sent without waiting for the student."""
     shape = trial.answers.nbytes.shape
     nothing = trial.point("device-only", np.zeros(shape, bool))
     everything = trial.point("server-only", np.ones(shape, bool), device_ms=0.0)
@@ -68,20 +68,20 @@ def ends(trial: Trial) -> tuple[Point, Point]:
 def closed(
     point: Point, device: Mapping[str, float], teacher: Mapping[str, float], metric: str
 ) -> float | None:
-    """Share of the gap between student and teacher that is closed; None where the teacher is not better.
+    """Returns the closed share of the gap between student and teacher, or None if the teacher is no better.
 
     Args:
-        point: With the metric.
+        point: Point with the metric.
         device: Metrics of the student.
-        teacher: Metrics of the teacher, if no message failed.
-        metric: Which.
+        teacher: Metrics of the teacher if no message failed.
+        metric: Name of the metric.
     """
     gap = teacher[metric] - device[metric]
     return (point.metrics[metric] - device[metric]) / gap if gap > 1e-9 else None
 
 
 def nothing_to_gain(device: Point, teacher: Mapping[str, float], metric: str) -> str | None:
-    """That the teacher is no better than the student, if so: then there is no gap to close."""
+    """Returns a note if the teacher is no better than the student, since there is no gap to close then."""
     if (theirs := teacher[metric]) > (ours := device.metrics[metric]):
         return None
     return (
@@ -91,7 +91,10 @@ def nothing_to_gain(device: Point, teacher: Mapping[str, float], metric: str) ->
 
 
 def verdict(curves: Mapping[str, Mapping[float, Point]], metric: str) -> str | None:
-    """Whether the learned gate beats the camera mean, in the mean over shares; None without one of them."""
+    """Says whether the learned gate beats the camera mean, in the mean over shares.
+
+    None without one of them.
+    """
     known = {name: np.mean([p.metrics[metric] for p in found.values()]) for name, found in curves.items()}
     if "learned" not in known or "camera mean" not in known:
         return None

@@ -1,4 +1,4 @@
-"""`FrameSource`: frames of cameras, a student that detects, and a teacher that is sent pictures or tiles of them."""
+"""`FrameSource`: frames of cameras, a student that detects, and a teacher that is sent parts of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,14 +34,15 @@ class FrameSource(Source):
     Args:
         student: The predictor of each camera.
         teacher: A detector whose classes are the student's.
-        data: Whose test frames are measured. Calibration is on its validation frames, or else on its training frames.
+        data: Data module whose test frames are measured. Calibration is on its validation frames, or else on
+            its training frames.
         payload: How a picture or a tile is sent.
-        task: With the tiles, if any.
+        task: The task, with the tiles if there are any.
         teacher_size: Longer side of a whole frame in the teacher's input; a tile has the same scale.
         labels: Whether labels of the calibration frames are read.
 
     Raises:
-        ValueError: For an empty split, or labels without a single object, where nothing can be measured.
+        ValueError: For an empty split, or for labels without any object, as nothing can be measured then.
     """
 
     chunk = 16
@@ -86,11 +87,11 @@ class FrameSource(Source):
         self.calibrated_on = f"{len(calibration)} {kind}, {'with' if labels else 'without'} their labels"
 
     def cameras(self, split: Split) -> Sequence[str]:
-        """Their cameras."""
+        """Returns the camera of each frame."""
         return [frame.camera for frame in self.frames[split]]
 
     def digest(self, split: Split) -> str:
-        """Of paths, cameras and sizes of files."""
+        """Returns a hash of paths, cameras and sizes of files."""
         seen = xxhash.xxh3_64()
         for frame in self.frames[split]:
             for path in filter(None, (frame.path, frame.teacher_path)):
@@ -99,7 +100,7 @@ class FrameSource(Source):
         return seen.hexdigest()
 
     def truth(self, split: Split, answers: Answers) -> Sequence[Answer] | None:
-        """Labelled boxes in pixels."""
+        """Returns labeled boxes in pixels."""
         frames, found = self.frames[split], []
         if frames[0].boxes is None:
             return None
@@ -110,7 +111,7 @@ class FrameSource(Source):
         return found
 
     def ask(self, split: Split, start: int, stop: int) -> Answers:
-        """Frame by frame."""
+        """Asks student and teacher, frame by frame."""
         rows = [self._frame(frame) for frame in self.frames[split][start:stop]]
         local, remote, *numbers = zip(*rows, strict=True)
         sizes, nbytes, device_ms, server_ms = (np.array(each) for each in numbers)
@@ -146,7 +147,7 @@ class FrameSource(Source):
     def _taught(
         self, sent: Sequence[tuple[Array, int]], crops: Sequence[Corners], frame: tuple[int, int], camera: str
     ) -> list[Answer]:
-        """The teacher's boxes of what was sent, in pixels of the crop, whatever size it was sent in."""
+        """Returns the teacher's boxes in pixels of the crops, whatever size they were sent in."""
         height, width = fit_size(*frame, self.teacher_size)
         scales = width / frame[1], height / frame[0]
         inputs, ratios = [], []
@@ -162,10 +163,10 @@ class FrameSource(Source):
 
 
 def _upright(image: Tensor) -> Array:
-    """`(H, W, 3)` of a picture `(3, H, W)`."""
+    """Returns a picture `(3, H, W)` as `(H, W, 3)`."""
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 
 def _scaled(image: Tensor, height: int, width: int) -> Tensor:
-    """As detection data scale it: resized as bytes, then in [0, 1]."""
+    """Scales as detection data do: resized as bytes, then in [0, 1]."""
     return F.to_dtype(F.resize(image, [height, width], antialias=True), torch.float32, scale=True)

@@ -1,4 +1,4 @@
-"""A folder of answers belongs to one configuration: another one is refused, and never mixed in."""
+"""A folder of answers for one configuration: another configuration is refused, and never mixed in."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ NOTE, ANSWERS = "offload.json", "answers"
 
 
 def claim(folder: Path, what: Mapping[str, Any], anew: bool = False) -> Path:
-    """Where answers of this configuration are kept.
+    """Claims the folder in which answers of this configuration are kept.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         what: All that answers depend on, as plain data.
-        anew: Whether answers of another configuration are deleted, and these too.
+        anew: Whether to delete answers of another configuration, and answers of this one.
 
     Returns:
         The folder of the answers.

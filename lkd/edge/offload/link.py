@@ -1,4 +1,4 @@
-"""`Link` and `Server`: when an answer comes back, event by event; without torch."""
+"""`Link` and `Server`: the time at which an answer comes back, event by event; without torch."""
 
 import heapq
 from dataclasses import dataclass
@@ -12,18 +12,20 @@ from lkd.edge.nms import Array
 
 @dataclass(frozen=True)
 class Link:
-    """Between each device and the server; every device has an uplink of its own.
+    """The link between each device and the server; every device has an uplink of its own.
 
     Args:
-        mbps: Rate of the uplink, in megabits (1e6 bits) a second.
-        rtt_ms: Round trip without anything to transmit, half of it each way.
-        jitter_ms: Mean of what each way takes longer, exponentially distributed, so never negative.
-        loss: Share of messages that never arrive; requests and answers alike, so `1 - (1 - loss)**2` of what is sent fails.
-        deadline_ms: From a sample to the moment when the device waits no longer and its own answer stands. Default: it waits
-            for ever, which a link that loses messages does not allow.
+        mbps: Rate of the uplink, in megabits (1e6 bits) per second.
+        rtt_ms: Round trip time without anything to transmit, half of it each way.
+        jitter_ms: Mean delay that each way has in addition, exponentially distributed, so never negative.
+        loss: Share of messages that never arrive, requests and answers alike, so `1 - (1 - loss)**2` of what
+            is sent fails.
+        deadline_ms: Time from a sample until the device stops waiting and its own answer stands. Default: it
+            waits forever, which is not allowed on a link that loses messages.
 
     Raises:
-        ValueError: For a rate that is not positive, negative times, a loss outside [0, 1], or a loss without a deadline.
+        ValueError: For a rate that is not positive, negative times, a loss outside [0, 1], or a loss without
+            a deadline.
 
     Example:
         >>> Link(mbps=5, rtt_ms=50)
@@ -49,14 +51,14 @@ class Link:
 
 @dataclass(frozen=True)
 class Server:
-    """Answers requests in the order in which they come, of all devices.
+    """A server that answers requests of all devices in the order of their arrival.
 
     Args:
-        ms: Work on a request, as it was measured.
-        workers: How many requests are worked on at once.
+        ms: Time of one request, as measured.
+        workers: Number of requests that are worked on at once.
 
     Raises:
-        ValueError: For negative work, or no worker.
+        ValueError: For a negative time, or no worker.
     """
 
     ms: float
@@ -69,12 +71,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Trip:
-    """What became of each sample.
+    """Latency and outcome of each sample.
 
     Attributes:
         latency_ms: `(N,)`, from the sample to the answer that stands.
         failed: `(N,)` bool: sent, but lost or too late, so that the device's answer stands.
-        server_ms: `(N,)`, work of the server, also for answers that came too late; 0 for what was not sent or got lost.
+        server_ms: `(N,)`, work of the server, also for answers that came too late; 0 for what was not sent or
+            was lost.
     """
 
     latency_ms: Array
@@ -94,23 +97,25 @@ def travel(
 ) -> Trip:
     """Sends samples to the server and waits for the answers, as a simulation of discrete events.
 
-    The device answers after `device_ms`; then the message waits for those before it (first come, first served, one after the
-    other for each camera), takes `8 * nbytes / rate` to transmit, half a round trip to arrive, waits for a worker of the
-    server, is worked on, and comes back after the other half. The answer itself (some boxes) takes no time to transmit. A
-    message that gets lost has used the uplink all the same, and a late one the server too. With nothing to wait for this is
-    `device + 8 * nbytes / rate + rtt + server`.
+    The device answers after `device_ms`. Then the message waits for those before it (first come, first
+    served, one after the other for each camera), takes `8 * nbytes / rate` to transmit and half a round trip
+    to arrive, waits for a worker of the server, is worked on, and comes back after the other half. The answer
+    itself (some boxes) takes no time to transmit. A lost message has used the uplink all the same, and a late
+    one the server too. Without any waiting this is `device + 8 * nbytes / rate + rtt + server`.
 
-    Each sample's luck is drawn from the seed whether it is sent or not: two ways to choose meet the same weather.
+    Each sample's jitter and loss are drawn from the seed whether it is sent or not, so two ways to choose
+    samples meet the same conditions.
 
     Args:
         link: The link.
         server: The server.
-        arrivals_s: `(N,)`, when the device takes up each sample, in seconds.
+        arrivals_s: `(N,)`, time at which the device starts on each sample, in seconds.
         nbytes: `(N,)`, size of each message; 0 for a sample that is not sent, which costs `device_ms` alone.
-        device_ms: Until the device's own answer, `(N,)` or one for all.
-        seed: Of jitter and loss.
-        cameras: `(N,)`, whose each sample is. Default: all of one camera.
-        work: How many times `server.ms` each request takes, `(N,)` or one for all; such as a share of the pixels.
+        device_ms: Time until the device's own answer, `(N,)` or one for all.
+        seed: Seed of jitter and loss.
+        cameras: `(N,)`, the camera of each sample. Default: one camera for all.
+        work: Time of each request as a multiple of `server.ms`, `(N,)` or one for all; such as a share of the
+            pixels.
 
     Returns:
         Latency, failure and work of each sample.
@@ -152,7 +157,7 @@ def travel(
 
 
 def _transmitted(ready: Array, takes: Array, owners: Array, sent: Array) -> Array:
-    """When the last bit of each message has left its device, each of which sends one after the other; ms."""
+    """Returns when the last bit of each message leaves its device, which sends them in order; ms."""
     left, free = ready.copy(), np.full(owners.max(initial=0) + 1, -np.inf)
     for i in _in_order(ready, sent):
         left[i] = free[owners[i]] = max(ready[i], free[owners[i]]) + takes[i]
@@ -160,7 +165,7 @@ def _transmitted(ready: Array, takes: Array, owners: Array, sent: Array) -> Arra
 
 
 def _worked(there: Array, takes: Array, workers: int, reached: Array) -> Array:
-    """When each request is done, by as many workers in the order of arrival; ms."""
+    """Returns the time in ms when each request is done, by as many workers in the order of arrival."""
     done, free = there.copy(), [-np.inf] * workers
     for i in _in_order(there, reached):
         done[i] = max(there[i], free[0]) + takes[i]
@@ -169,17 +174,20 @@ def _worked(there: Array, takes: Array, workers: int, reached: Array) -> Array:
 
 
 def _in_order(times: Array, among: Array) -> Array:
-    """Places of those, by time; of two at once the first comes first."""
+    """Returns the places of the chosen ones in the order of time.
+
+    The first of two simultaneous ones comes first.
+    """
     places = np.flatnonzero(among)
     order: Array = places[np.argsort(times[places], kind="stable")]
     return order
 
 
 def _checked(name: str, values: Array | float, count: int, lowest: float = 0.0) -> Array:
-    """`(count,)` float64.
+    """Returns values as `(count,)` float64.
 
     Raises:
-        ValueError: If it is not as long, or holds a number below the lowest or none at all.
+        ValueError: If the length is another, or a number is below the lowest or not finite.
     """
     row = np.asarray(values, np.float64)
     if row.shape not in ((), (count,)):

@@ -1,4 +1,4 @@
-"""`Payload`: a picture as it goes over the link, in real bytes; without torch."""
+"""`Payload`: a picture as it is sent over the link, in real bytes; without torch."""
 
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -13,24 +13,27 @@ from lkd.checks import expect
 Pixels = npt.NDArray[np.uint8]
 
 QUALITY = {"jpeg": 80, "webp": 70}
-"""Of the same look: on traffic cameras both close 93 % of the gap between student and teacher, WebP with 44 % fewer bytes."""
+"""Default qualities with equal looks: on traffic cameras both close 93 % of the gap between student and teacher,
+WebP with 44 % fewer bytes."""
 LONGEST = {"jpeg": 65535, "webp": 16383, "png": 2**31 - 1}
-"""Pixels along a side, at most: what the formats can say."""
+"""Most pixels along a side that the formats allow."""
 
 
 @dataclass(frozen=True)
 class Payload:
     """How a picture is encoded before it is sent.
 
-    The server works on what comes out of the decoder, so a curve that uses the file's own pixels would promise too much.
+    The server works on the decoded picture, so a curve that uses the original pixels would promise too much.
 
     Args:
         format: `"jpeg"`, `"webp"` or, without loss, `"png"`.
         quality: 1 to 100, for JPEG and WebP alone. Default: 80 for JPEG, 70 for WebP.
-        side: Longest side in pixels. Larger pictures are made smaller, smaller ones are left as they are. Default: no limit.
+        side: Longest side in pixels. Larger pictures are scaled down, smaller ones are left as they are.
+            Default: no limit.
 
     Raises:
-        ValueError: For another format, a quality or a side out of range, or a quality of PNG, which has none.
+        ValueError: For another format, a quality or a side out of range, or a quality for PNG, which has
+            none.
 
     Example:
         >>> picture = np.zeros((60, 80, 3), np.uint8)
@@ -53,13 +56,13 @@ class Payload:
         expect(side=self.side, ge=1, none="the picture's own size", why="it is in pixels")
 
     def encode(self, image: Pixels) -> bytes:
-        """The file that is sent.
+        """Encodes a picture as the file that is sent.
 
         Args:
-            image: `(H, W, 3)` RGB or `(H, W, 1)` grey, uint8.
+            image: `(H, W, 3)` RGB or `(H, W, 1)` gray, uint8.
 
         Raises:
-            ValueError: If it is no such picture, or has more pixels along a side than the format can say.
+            ValueError: If it is no such picture, or has more pixels along a side than the format allows.
         """
         picture = Image.fromarray(_checked(self.reduced(image)))
         if max(picture.size) > LONGEST[self.format]:
@@ -75,14 +78,14 @@ class Payload:
         return file.getvalue()
 
     def sent(self, image: Pixels) -> tuple[Pixels, int]:
-        """The picture as the server sees it, and how many bytes went up for it.
+        """Returns the picture as the server sees it, and how many bytes were sent for it.
 
         Args:
-            image: `(H, W, 3)` RGB or `(H, W, 1)` grey, uint8.
+            image: `(H, W, 3)` RGB or `(H, W, 1)` gray, uint8.
 
         Returns:
-            The decoded picture, of as many channels, in its reduced size: boxes on it are to be scaled back by the ratio of
-            the two sizes; and the number of bytes.
+            The decoded picture, with as many channels, in its reduced size, and the number of bytes. Boxes on
+            it must be scaled back by the ratio of the two sizes.
         """
         file = self.encode(image)
         with Image.open(BytesIO(file)) as picture:
@@ -90,7 +93,7 @@ class Payload:
         return seen.reshape(*seen.shape[:2], image.shape[2]), len(file)
 
     def of_part(self, part: int, whole: int) -> "Payload":
-        """The payload for a part of a picture, at the scale of the whole one: `side` is that of the whole picture.
+        """Returns the payload for a part of a picture, at the scale of the whole one (`side`).
 
         Args:
             part: Longest side of the part, in pixels.
@@ -105,10 +108,12 @@ class Payload:
         return replace(self, side=max(1, round(self.side * part / whole)))
 
     def reduced(self, image: Pixels) -> Pixels:
-        """The picture with its longest side no longer than `side`, its shape kept; itself where it is small enough.
+        """Scales a picture down so that its longest side is at most `side`.
+
+        Returns it unchanged if it is small enough.
 
         Args:
-            image: `(H, W, 3)` RGB or `(H, W, 1)` grey, uint8.
+            image: `(H, W, 3)` RGB or `(H, W, 1)` gray, uint8.
         """
         picture = Image.fromarray(_checked(image))
         longest = max(picture.size)
@@ -120,10 +125,10 @@ class Payload:
 
 
 def _checked(image: Pixels) -> Pixels:
-    """The picture as Pillow takes it: grey without its channel.
+    """Returns the picture as Pillow takes it: gray without its channel.
 
     Raises:
-        ValueError: If it is not what it is said to be.
+        ValueError: If it is not of the shape and type above.
     """
     if image.ndim != 3 or image.shape[2] not in (1, 3) or image.dtype != np.uint8 or not image.size:
         raise ValueError(

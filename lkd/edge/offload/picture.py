@@ -1,4 +1,4 @@
-"""The picture: the metric over what is sent, over what that weighs, and over what devices compute where somebody counted."""
+"""The picture of a report: the metric over what is sent, its bytes and the counted work of devices."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lkd.edge.offload.point import Point
 
 BOUNDS = {"random": ("0.6", ":"), "oracle": ("0.2", "--")}
-"""Color and line of what is no gate."""
+"""Color and line of points that belong to no gate."""
 OVER = (
     ("units", "share of the units that are sent"),
     ("kb", "kB a sample, in the mean over all samples"),
@@ -30,13 +30,13 @@ def picture(
     """Draws all points.
 
     Args:
-        path: Of the PNG.
-        metric: Which.
-        device: Nothing is sent.
-        server: Everything is.
-        curves: Of each gate.
-        operating: Where the budget leads.
-        others: Of other arms.
+        path: The PNG to write.
+        metric: Name of the metric.
+        device: Point at which nothing is sent.
+        server: Point at which everything is sent.
+        curves: Curves of the gates.
+        operating: Point that the budget leads to.
+        others: Points of other arms.
     """
     counted = not all(isnan(point.mmacs) for point in others)
     shown_over = OVER if counted else OVER[:2]

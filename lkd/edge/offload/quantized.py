@@ -1,4 +1,7 @@
-"""A tensor of features as it goes over the link: quantized to a few bits a number, packed, with its scales; without torch."""
+"""A tensor of features as it is sent over the link: quantized to a few bits, packed, with its scales.
+
+Nothing here needs torch.
+"""
 
 from math import prod
 
@@ -11,17 +14,22 @@ BITS = (32, 16, 8, 4, 2)
 
 
 def pack(x: Array, bits: int, axis: int | None = None) -> bytes:
-    """The message: uniform levels between minimum and maximum, `8 / bits` of them in a byte; 32 and 16 bits are floats.
+    """Packs a tensor: uniform levels between minimum and maximum, `8 / bits` of them in a byte.
 
-    Both sides know the tensor's shape, so it is not sent. The range is, two float32 a group.
+    32 and 16 bits are floats.
+
+    Both sides know the tensor's shape, so it is not sent. Sent are the two ends of the range, as float32 for
+    each group.
 
     Args:
-        x: Any shape, real and finite.
+        x: Tensor of any shape, real and finite.
         bits: 32, 16, 8, 4 or 2 for each number.
-        axis: Each slice along it has a range of its own, such as 0 for the channels of `(C, H, W)`. Default: one range for all.
+        axis: Each slice along it has a range of its own, such as 0 for the channels of `(C, H, W)`. Default:
+            one range for all.
 
     Raises:
-        ValueError: For other bits, or a tensor that is empty, not finite or too large for 16 bits.
+        ValueError: For another number of bits, or a tensor that is empty, not finite or too large for 16
+            bits.
 
     Example:
         >>> message = pack(np.array([0.0, 1.0, 2.0, 3.0]), bits=2)
@@ -39,17 +47,17 @@ def pack(x: Array, bits: int, axis: int | None = None) -> bytes:
 
 
 def unpack(message: bytes, shape: tuple[int, ...], bits: int, axis: int | None = None) -> Array:
-    """What the server makes of a message of `pack`: float32 of the given shape.
+    """Unpacks a message of `pack` as the server does: float32 of the given shape.
 
     Args:
-        message: What `pack` gave.
-        shape: Of the tensor.
-        bits: As it was packed.
-        axis: As it was packed.
+        message: Result of `pack`.
+        shape: Shape of the tensor.
+        bits: The bits that it was packed with.
+        axis: The axis that it was packed with.
     """
     if bits >= 16:
         return np.frombuffer(message, f"<f{bits // 8}").astype(np.float32).reshape(shape)
-    order = _grouped(np.arange(prod(shape)).reshape(shape), axis)  # where each number of a group comes from
+    order = _grouped(np.arange(prod(shape)).reshape(shape), axis)  # the origin of each number of a group
     ranges = np.frombuffer(message, "<f4", count=2 * len(order)).reshape(-1, 2)
     low, high = ranges[:, :1], ranges[:, 1:]
     levels = _spread(np.frombuffer(message, np.uint8, offset=ranges.nbytes), bits)[: order.size].reshape(
@@ -61,7 +69,7 @@ def unpack(message: bytes, shape: tuple[int, ...], bits: int, axis: int | None =
 
 
 def quantized(x: Array, bits: int, axis: int | None = None) -> tuple[Array, int]:
-    """A tensor as the server sees it, and the bytes that go up for it.
+    """Returns a tensor as the server sees it, and the bytes that are sent for it.
 
     Args:
         x: The tensor of one sample, real and finite.
@@ -69,10 +77,12 @@ def quantized(x: Array, bits: int, axis: int | None = None) -> tuple[Array, int]
         axis: Each slice along it has a range of its own. Default: one range for all.
 
     Returns:
-        float32 of the same shape, off by half a level at most; and the length of the message, its ranges included.
+        float32 of the same shape, off by at most half a level; and the length of the message, its ranges
+        included.
 
     Raises:
-        ValueError: For other bits, or a tensor that is empty, not finite or too large for 16 bits.
+        ValueError: For another number of bits, or a tensor that is empty, not finite or too large for 16
+            bits.
 
     Example:
         >>> restored, size = quantized(np.array([[0.0, 15.0], [0.0, 0.25]]), bits=4, axis=0)
@@ -98,17 +108,17 @@ def _check(x: Array, bits: int) -> None:
 
 
 def _grouped(x: Array, axis: int | None) -> Array:
-    """`(groups, numbers)`, of which each row has a range of its own."""
+    """Returns `(groups, numbers)`, where each row has a range of its own."""
     return x.reshape(1, -1) if axis is None else np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
 
 
 def _step(low: Array, high: Array, bits: int) -> Array:
-    """Between two levels, in float64, so that a wide range does not overflow; 0 where all numbers are the same."""
+    """Returns the step between two levels, in float64 against overflow; 0 where all numbers are the same."""
     return (high.astype(np.float64) - low) / (2**bits - 1)
 
 
 def _squeezed(levels: Array, bits: int) -> Array:
-    """Several levels in a byte, the first on top; the last byte is filled with zeros."""
+    """Packs several levels into a byte, the first on top; the last byte is filled with zeros."""
     each = 8 // bits
     rows = np.pad(levels, (0, -len(levels) % each)).reshape(-1, each)
     shifts = np.arange(8 - bits, -1, -bits)
@@ -116,7 +126,7 @@ def _squeezed(levels: Array, bits: int) -> Array:
 
 
 def _spread(packed: Array, bits: int) -> Array:
-    """The levels again, and the zeros that filled the last byte."""
+    """Returns the levels again, with the zeros that filled the last byte."""
     shifts = np.arange(8 - bits, -1, -bits)
     spread: Array = (packed[:, None] >> shifts & (2**bits - 1)).ravel()
     return spread

@@ -23,12 +23,12 @@ class Report:
     """All points of a run.
 
     Attributes:
-        metrics: Names of what is measured, the first one decides.
-        device: Nothing is sent.
-        server: Everything is.
-        teacher: Metrics of everything that is sent, if no message failed.
-        curves: Of each gate by share, random and the oracle among them.
-        operating: Where the budget leads; None if nothing meets it.
+        metrics: Names of what is measured; the first one decides.
+        device: Point at which nothing is sent.
+        server: Point at which everything is sent.
+        teacher: Metrics if everything is sent and no message fails.
+        curves: Curves of each gate by share, random and the oracle among them.
+        operating: Point that the budget leads to; None if none meets it.
         others: Points of other arms, such as splits or early exits.
         notes: Sentences below the table.
     """
@@ -43,10 +43,10 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def rows(self, shares: Sequence[float] | None = SHOWN) -> list[Row]:
-        """A row a point.
+        """Returns a row for each point.
 
         Args:
-            shares: Which of the curves; None for all.
+            shares: Shares of the curves that are shown; None for all.
         """
         first = [self.device, self.server, *([self.operating] if self.operating else [])]
         rows = [self._row(point, None) for point in first]
@@ -55,7 +55,10 @@ class Report:
         return [*rows, *(self._row(point, None) for point in self.others)]
 
     def _row(self, point: Point, share: float | None) -> Row:
-        """Numbers alone; `said` makes words of them. An arm of somebody else need not measure the same."""
+        """Returns a row of plain numbers, which `said` turns into words.
+
+        An arm of a user need not measure the same.
+        """
         known = {name: point.metrics.get(name) for name in self.metrics}
         gaps = {
             f"gap {name}": closed(point, self.device.metrics, self.teacher, name)
@@ -80,11 +83,11 @@ class Report:
 
     @property
     def counted(self) -> bool:
-        """Whether anybody has counted the work of a device."""
+        """Whether the work of a device was counted."""
         return not all(isnan(point.mmacs) for point in (self.device, *self.others))
 
     def sentence(self) -> str:
-        """What the operating point does."""
+        """Says in words what the operating point does."""
         assert self.operating is not None
         p, metric = self.operating, self.metrics[0]
         gap = closed(p, self.device.metrics, self.teacher, metric)
@@ -99,8 +102,8 @@ class Report:
         """Prints the table, and writes `curves.csv`, `points.md` and `curves.png`.
 
         Args:
-            folder: Where to.
-            loggers: Those of W&B get table and picture.
+            folder: Folder to write into.
+            loggers: Loggers; those of W&B get table and picture.
         """
         rows = [said(row) for row in self.rows()]
         print_table(rows, TITLE, width=150)
@@ -120,7 +123,7 @@ class Report:
 
 
 def said(row: Row) -> dict[str, Any]:
-    """A row to read.
+    """Returns a row in a form for reading.
 
     Example:
         >>> said({"arm": "random", "share": 0.2, "kB": 12.345, "map50": 0.78123, "gap map50": 0.17, "p50 ms": None})

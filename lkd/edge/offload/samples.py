@@ -24,18 +24,20 @@ from lkd.teachers import Teacher
 
 
 class PictureSource(Source):
-    """Pictures as the data give them to the student; what is sent is made of them, and normalized again for the teacher.
+    """Pictures as the data give them to the student.
+
+    The sent ones are made of them, and normalized for the teacher.
 
     Args:
         student: A checkpoint or a file.
         teacher: A classifier with the same classes.
-        data: Whose `test_dataloader()` measures. Calibration is on that of `val_dataloader()`, or else on training pictures
-            without augmentation.
+        data: Data module whose `test_dataloader()` measures. Calibration is on `val_dataloader()`, or else on
+            training pictures without augmentation.
         payload: How a picture is sent.
         labels: Whether labels of the calibration pictures are read.
 
     Raises:
-        ValueError: For data that are no pictures in [0, 1], or without anything to calibrate on.
+        ValueError: For data that are no pictures in [0, 1], or have nothing to calibrate on.
     """
 
     chunk = 256
@@ -63,13 +65,13 @@ class PictureSource(Source):
         self.calibrated_on = f"{len(calibration)} {what}, {'with' if labels else 'without'} their labels"
 
     def cameras(self, split: Split) -> Sequence[str]:
-        """Their cameras, of data that have a column of that name."""
+        """Returns the camera of each sample, if the data have a column of that name."""
         columns = getattr(self.sets[split], "columns", None) or {}
         named = columns.get("camera") if isinstance(columns, Mapping) else None
         return [""] * len(self.sets[split]) if named is None else [str(name) for name in named]
 
     def digest(self, split: Split) -> str:
-        """Of the number of samples, and of every picture of up to a thousand of them."""
+        """Returns a hash of the number of samples, and of every picture of up to a thousand of them."""
         held = self.sets[split]
         seen = xxhash.xxh3_64(str(len(held)).encode())
         for row in np.linspace(0, len(held) - 1, min(len(held), 1000)).astype(int).tolist():
@@ -77,17 +79,17 @@ class PictureSource(Source):
         return seen.hexdigest()
 
     def truth(self, split: Split, answers: Answers) -> Sequence[Answer] | None:
-        """The label of each."""
+        """Returns the label of each sample."""
         if split == "calibration" and not self.labels:
             return None
         held = self.sets[split]
         return [{"label": np.array([int(held[row][1])])} for row in range(len(held))]
 
     def ask(self, split: Split, start: int, stop: int) -> Answers:
-        """All at once; what a sample takes is measured on the first one alone."""
+        """Asks about all samples at once; time is measured on the first one alone."""
         held = self.sets[split]
         x = torch.stack([held[row][0] for row in range(start, stop)])
-        self._local(x[:1])  # what is only done once is not timed
+        self._local(x[:1])  # so that work that is done only once is not timed
         local, (_, device_ms) = self._local(x), timed(lambda: self._local(x[:1]))
         encoded = [self.payload.sent(picture) for picture in self.pixels.bytes_of(x)]
         seen = self.pixels.tensor(encoded, x.shape[2:])
@@ -109,7 +111,10 @@ class PictureSource(Source):
         )
 
     def mmacs(self) -> float:
-        """What the student computes for a picture, in millions of multiply-accumulates; NaN of a file, which does not tell."""
+        """Returns the student's millions of multiply-accumulates for a picture.
+
+        It is NaN for a file, which does not tell.
+        """
         with FlopCount() as count:
             self._local(self.sets["test"][0][0][None])
         return count.total / 2e6 or nan
@@ -128,7 +133,7 @@ class PictureSource(Source):
 
 
 class _Pixels:
-    """From normalized pictures to bytes, and back."""
+    """Conversion of normalized pictures to bytes, and back."""
 
     def __init__(self, entry: Mapping[str, Any], who: str) -> None:
         if "pixels" not in entry["layout"]:
@@ -146,7 +151,7 @@ class _Pixels:
         )
 
     def bytes_of(self, x: Tensor) -> list[Array]:
-        """Pictures `(H, W, C)` uint8 of normalized ones `(B, C, H, W)`."""
+        """Returns pictures `(H, W, C)` uint8 from normalized ones `(B, C, H, W)`."""
         shares = x * self.std + self.mean
         if shares.min() < -0.01 or shares.max() > 1.01:
             raise ValueError(
@@ -157,7 +162,7 @@ class _Pixels:
         return list(whole.permute(0, 2, 3, 1).contiguous().numpy())
 
     def tensor(self, sent: Sequence[tuple[Array, int]], size: Sequence[int]) -> Tensor:
-        """What arrives, in the size of before and normalized: `(B, C, H, W)`."""
+        """Returns what arrives, in its former size and normalized: `(B, C, H, W)`."""
         pictures = [
             F.resize(torch.from_numpy(one).permute(2, 0, 1), list(size), antialias=True) for one, _ in sent
         ]
@@ -165,7 +170,7 @@ class _Pixels:
 
 
 def _calibration(data: LightningDataModule) -> tuple[Any, str]:
-    """Validation pictures, else training pictures as they are, and what they are."""
+    """Returns validation pictures, or else training pictures without augmentation, and their name."""
     loader = data.val_dataloader() if overrides(data, "val_dataloader") else []
     if isinstance(loader, DataLoader):
         return _held(loader, data), "validation pictures"
@@ -180,10 +185,10 @@ def _calibration(data: LightningDataModule) -> tuple[Any, str]:
 
 
 def _held(loader: Any, data: LightningDataModule) -> Any:
-    """The data set of a loader.
+    """Returns the data set of a loader.
 
     Raises:
-        ValueError: If it is none of samples `(x, y)`.
+        ValueError: If it is no set of samples `(x, y)`.
     """
     held = getattr(loader, "dataset", None)
     first = held[0] if held is not None and hasattr(held, "__len__") and len(held) else None

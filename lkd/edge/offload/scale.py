@@ -9,14 +9,14 @@ from lkd.edge.offload.answers import Answer
 
 
 class Scale:
-    """A rising map of scores: the k-th highest of the teacher becomes the k-th highest of the student, on the same frames.
+    """Rising map of scores: the teacher's k-th highest becomes the student's k-th highest on equal frames.
 
-    Both then have as many boxes above any score, which is what a ranking over frames of both asks for. The order within
-    the teacher's own boxes stays.
+    Both then have as many boxes above any score, as a ranking over frames of both needs. The order within the
+    teacher's own boxes stays.
 
     Args:
         theirs: The teacher's scores, of all frames.
-        ours: The student's.
+        ours: The student's scores.
 
     Example:
         >>> scale = Scale(np.array([0.9, 0.5]), np.array([0.6, 0.4]))
@@ -32,11 +32,11 @@ class Scale:
         self._ours = np.concatenate([[0.0], pairs[1], [1.0]])
 
     def __call__(self, scores: Array) -> Array:
-        """The scores `(D,)` on the student's scale."""
+        """Returns the scores `(D,)` on the student's scale."""
         moved = np.interp(scores, self._theirs, self._ours)
         return (moved + 1e-6 * scores).astype(scores.dtype)
 
 
 def matched_scale(theirs: Sequence[Answer], ours: Sequence[Answer]) -> Scale:
-    """Of answers to the same frames: the teacher's, of each box once, and the student's."""
+    """Makes a scale from answers to the same frames: the teacher's, each box once, and the student's."""
     return Scale(*(np.concatenate([one["scores"] for one in side]) for side in (theirs, ours)))

@@ -1,4 +1,4 @@
-"""`Source`: a student and a teacher, and the samples that they are asked about."""
+"""`Source`: a student and a teacher, with the samples that they are asked about."""
 
 import time
 from abc import ABC, abstractmethod
@@ -17,11 +17,12 @@ SPLITS: tuple[Split, ...] = ("calibration", "test")
 
 
 class Source(ABC):
-    """Asks both about the samples of a split.
+    """A student and a teacher, asked about the samples of a split.
 
     Attributes:
         task: What the answers mean.
-        chunk: Samples whose answers are written at once; a run that was stopped asks these again.
+        chunk: Samples whose answers are written at once; a run that was stopped asks again about those of its
+            last chunk.
         calibrated_on: What the calibration split is, in words.
     """
 
@@ -31,26 +32,26 @@ class Source(ABC):
 
     @abstractmethod
     def cameras(self, split: Split) -> Sequence[str]:
-        """Whose each sample is, one for each sample; empty names where nobody says."""
+        """Returns the camera of each sample; empty names where it is not known."""
 
     @abstractmethod
     def digest(self, split: Split) -> str:
-        """Another one whenever the samples are others, as far as a look at them without reading all can tell."""
+        """Returns a hash that changes with the samples, as far as can be told without reading all of them."""
 
     @abstractmethod
     def ask(self, split: Split, start: int, stop: int) -> Answers:
-        """What both say of some samples, the teacher of them as they are sent."""
+        """Asks student and teacher about some samples; the teacher sees them as they are sent."""
 
     @abstractmethod
     def truth(self, split: Split, answers: Answers) -> Sequence[Answer] | None:
-        """Labels of all samples; None of calibration data whose labels may not be read."""
+        """Returns labels of all samples, or None for calibration data whose labels may not be read."""
 
     def answers(self, split: Split, folder: Path) -> Answers:
-        """What both say of a split; what the folder has is not asked again.
+        """Returns the answers of both to a split, and asks only for those that the folder does not have.
 
         Args:
-            split: Which.
-            folder: Where answers are kept.
+            split: The split.
+            folder: Folder in which answers are kept.
         """
         cameras, parts = self.cameras(split), []
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,10 +68,10 @@ class Source(ABC):
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    """What a function gives, and how many milliseconds it took: processor time over threads.
+    """Runs a function, and measures the milliseconds it took: processor time divided by the threads.
 
-    With one thread that is the wall clock of an idle machine, whatever else runs on this one; with several it comes out too short by
-    what they cannot share.
+    With one thread this is the wall time on an idle machine, whatever else runs on this one. With several
+    threads it is too short by what they cannot share.
     """
     start = time.process_time()
     found = function()

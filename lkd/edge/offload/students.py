@@ -24,17 +24,17 @@ def student_of(
     exported: Files | None,
     threads: int,
 ) -> Callable[[str], Student]:
-    """Who answers for a camera.
+    """Returns a function that gives the student of each camera.
 
     Args:
-        module: Of the checkpoint's class.
-        data: What it was trained on.
+        module: Module of the checkpoint's class.
+        data: Data that it was trained on.
         ckpt_path: The checkpoint.
-        exported: Files in its place.
-        threads: Of a file's run-time.
+        exported: Files in place of the checkpoint.
+        threads: Number of threads of a file's runtime.
 
     Raises:
-        ValueError: If there are both or neither.
+        ValueError: If both or neither are given.
     """
     if (exported is None) == (ckpt_path is None):
         have = (
@@ -71,16 +71,17 @@ def student_of(
 def specs_of(
     student: Callable[[str], Student], cameras: Iterable[str], kind: str, who: str
 ) -> list[dict[str, Any]]:
-    """What the students of all cameras say of themselves, each once, so that a missing or another one is noticed first.
+    """Returns the metadata of all cameras' students, each once, so that a missing or wrong one shows first.
 
     Args:
-        student: By camera.
-        cameras: All that are to be asked.
-        kind: That they have to be of, `"boxes"` or `"logits"`.
+        student: Gives the student of a camera.
+        cameras: All cameras that will be asked about.
+        kind: Kind that the students must have, `"boxes"` or `"logits"`.
         who: The data, for messages.
 
     Raises:
-        ValueError: If a camera has none, or they are of another kind, or their classes are not the same for all cameras.
+        ValueError: If a camera has no student, if one is of another kind, or if the classes differ between
+            cameras.
     """
     found: list[dict[str, Any]] = []
     for camera in dict.fromkeys(cameras):
@@ -103,15 +104,16 @@ def specs_of(
 def known_classes(
     spec: Mapping[str, Any], module: LightningModule | None, data: LightningDataModule
 ) -> SimpleNamespace:
-    """What a student's classes are called, where anybody says, and how many there are: `class_names`, `num_classes`.
+    """Returns the names of a student's classes, where known, and their number: `class_names`, `num_classes`.
 
     Args:
-        spec: What the student says of itself.
-        module: Of a checkpoint; None for a file, which goes by its own names, or by numbers where nobody knew.
-        data: Whose labels measure; their classes have to be a file's.
+        spec: Metadata of the student.
+        module: Module of a checkpoint; None for a file, which has its own names, or numbers where they were
+            not known.
+        data: Data module whose labels measure; their classes must be those of a file.
 
     Raises:
-        ValueError: If those of a file are others, or in another order.
+        ValueError: If a file has other classes, or another order of them.
     """
     classes: list[str] = spec["classes"]
     if module is not None:
@@ -129,11 +131,11 @@ def known_classes(
 
 
 def predictor_of(student: Callable[[str], Student], who: str) -> Callable[[str], Predictor]:
-    """Detections of whole pictures, faint ones too: as many as the student's own threshold leaves.
+    """Returns detectors for whole pictures, which keep faint boxes down to the student's own threshold.
 
     Args:
-        student: By camera.
-        who: For messages.
+        student: Gives the student of a camera.
+        who: Name of the student, for messages.
     """
     made: dict[int, Predictor] = {}
 

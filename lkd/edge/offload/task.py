@@ -1,4 +1,4 @@
-"""What differs between tasks: which answer stands, how good it is, what the teacher brings, what the student knows of itself."""
+"""The differences between tasks: which answer stands, how good it is, and what the teacher adds."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ from lkd.edge.offload.answers import Answer, Answers
 
 
 class Task(ABC):
-    """Boxes or classes.
+    """A task: boxes or classes.
 
     Attributes:
-        name: Such as `"boxes"`.
-        metrics: Names of what is measured, the first one decides unless another is asked for; all rise.
+        name: Name such as `"boxes"`.
+        metrics: Names of the metrics. The first one decides unless another is asked for; higher is better in
+            all.
     """
 
     name: ClassVar[str]
@@ -23,50 +24,50 @@ class Task(ABC):
 
     @abstractmethod
     def stands(self, answers: Answers, sample: int, sent: Array) -> Answer:
-        """The answer that stands in the end.
+        """Returns the answer that stands in the end.
 
         Args:
-            answers: Of a split.
-            sample: Which.
+            answers: Answers on a split.
+            sample: Number of the sample.
             sent: `(U,)` bool, the units that the server has answered.
         """
 
     @abstractmethod
     def judged(self, answer: Answer, truth: Answer) -> Any:
-        """What of one answer goes into the metrics."""
+        """Returns what the metrics need of one answer."""
 
     @abstractmethod
     def pooled(self, judged: Sequence[Any]) -> dict[str, float]:
-        """The metrics of all samples."""
+        """Returns the metrics of all samples."""
 
     @abstractmethod
     def marginal(self, judged: Sequence[Any], other: Sequence[Sequence[Any]], metric: str) -> Array:
-        """By how much the metric of all samples changes if one unit alone is answered by the server.
+        """Returns the change of the metric of all samples if one unit alone is answered by the server.
 
         Args:
-            judged: Of N local answers.
-            other: Of those that stand if unit u of sample n is sent: N times U.
+            judged: What the metrics need of N local answers.
+            other: The same of those that stand if unit u of sample n is sent: N times U.
             metric: One of `metrics`.
 
         Returns:
-            `(N, U)`.
+            The changes `(N, U)`.
         """
 
     @abstractmethod
     def gain(self, answers: Answers) -> Array:
-        """What the teacher would bring, seen from its own answers, without labels: `(N, U)`, not negative."""
+        """Estimates from the teacher's answers, without labels, what it would add: `(N, U)`, not negative."""
 
     @abstractmethod
     def features(self, answers: Answers) -> Array:
-        """What the student knows of its own answers, for a regression: `(N, U, F)`."""
+        """Returns what the student knows of its own answers, for a regression: `(N, U, F)`."""
 
 
 class Judge:
-    """Metrics of a split, for any choice of what is sent. What one choice of a sample's units gives is worked out once.
+    """Metrics of a split for any choice of what is sent; each choice of a sample's units is judged only once.
 
     Args:
-        task: Of the split.
-        answers: With their truth.
+        task: Task of the split.
+        answers: Answers with their truth.
     """
 
     def __init__(self, task: Task, answers: Answers) -> None:
@@ -75,11 +76,11 @@ class Judge:
         self._known: dict[tuple[int, bytes], Any] = {}
 
     def __call__(self, sent: Array) -> dict[str, float]:
-        """The metrics, if the server has answered the units `sent (N, U)`."""
+        """Returns the metrics if the server has answered the units `sent (N, U)`."""
         return self.task.pooled([self._judged(n, row) for n, row in enumerate(sent)])
 
     def marginal(self, metric: str) -> Array:
-        """See `Task.marginal`, in the context of local answers."""
+        """Returns the change of the metric if one unit alone is sent and all other answers are local."""
         count, units = self.answers.nbytes.shape
         local = [self._judged(n, np.zeros(units, bool)) for n in range(count)]
         other = [[self._judged(n, row) for row in np.eye(units, dtype=bool)] for n in range(count)]

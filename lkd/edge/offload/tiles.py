@@ -1,4 +1,7 @@
-"""`Tiles`: parts of a frame that are sent on their own, and their boxes put back into the frame; without torch."""
+"""`Tiles`: parts of a frame that are sent on their own, whose boxes are put back into the frame.
+
+Nothing here needs torch.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ from lkd.edge.nms import Array, suppress
 IOU = 0.6
 """Of two boxes of a class from different origins that overlap more than this the one with the lower score is dropped."""
 MARGIN = 2.0
-"""Pixels: a box that ends so near to a border that the tile was cut at is taken for a part of an object."""
+"""Pixels: a box that ends this near to a border where the tile was cut counts as part of an object."""
 
 Corners = tuple[int, int, int, int]
 
@@ -22,14 +25,14 @@ class Tile:
 
     Attributes:
         core: `x1, y1, x2, y2` in pixels of the frame. Cores cover the frame and do not overlap.
-        crop: The core and the overlap around it, as far as the frame goes: what is sent.
+        crop: The part that is sent: the core and the overlap around it, as far as the frame goes.
     """
 
     core: Corners
     crop: Corners
 
     def cut(self, image: Array) -> Array:
-        """The tile's part `(h, w, C)` of a frame `(H, W, C)`."""
+        """Cuts the tile's part `(h, w, C)` out of a frame `(H, W, C)`."""
         x1, y1, x2, y2 = self.crop
         return image[y1:y2, x1:x2]
 
@@ -41,8 +44,8 @@ class Tiles:
     Args:
         columns: Tiles side by side.
         rows: Tiles below each other.
-        overlap: Pixels of the frame that a tile has beyond its core on each side where there is another tile. Objects up to
-            twice as long are never cut in the tile that their center lies in.
+        overlap: Pixels of the frame that a tile has beyond its core on each side where there is another tile.
+            Objects up to twice as long are never cut in the tile that their center lies in.
 
     Raises:
         ValueError: Without a column or a row, or for a negative overlap.
@@ -64,11 +67,11 @@ class Tiles:
         return self.columns * self.rows
 
     def tiles(self, height: int, width: int) -> list[Tile]:
-        """Those of a frame, row by row.
+        """Returns the tiles of a frame, row by row.
 
         Args:
-            height: Of the frame, in pixels.
-            width: Of the frame, in pixels.
+            height: Height of the frame, in pixels.
+            width: Width of the frame, in pixels.
 
         Raises:
             ValueError: If the frame has fewer pixels than tiles along a side.
@@ -94,21 +97,21 @@ class Tiles:
         ]
 
     def crops(self, height: int, width: int) -> list[Corners]:
-        """What is sent of a frame: `x1, y1, x2, y2` of each tile with its overlap.
+        """Returns the parts that are sent of a frame: `x1, y1, x2, y2` of each tile with its overlap.
 
         Args:
-            height: Of the frame, in pixels.
-            width: Of the frame, in pixels.
+            height: Height of the frame, in pixels.
+            width: Width of the frame, in pixels.
         """
         return [tile.crop for tile in self.tiles(height, width)]
 
     def parts(self, found: Mapping[str, Array], height: int, width: int) -> list[dict[str, Array]]:
-        """What was found in each tile: the boxes whose center lies in its core, so each box once.
+        """Assigns what was found to tiles: boxes with their center in a tile's core, so each box once.
 
         Args:
             found: `boxes` (N, 4), x1 y1 x2 y2 in pixels of the frame, `scores` (N,) and `labels` (N,).
-            height: Of the frame, in pixels.
-            width: Of the frame, in pixels.
+            height: Height of the frame, in pixels.
+            width: Width of the frame, in pixels.
         """
         return [
             _only(found, _centered(tile, found["boxes"], height, width)) for tile in self.tiles(height, width)
@@ -117,24 +120,25 @@ class Tiles:
     def merge(
         self, local: Mapping[str, Array], remote: Mapping[int, Mapping[str, Array]], height: int, width: int
     ) -> dict[str, Array]:
-        """The answer that stands when some tiles have been sent.
+        """Returns the answer that stands when some tiles have been sent.
 
-        Of a tile that was sent the server's boxes stand for those of the device whose center lies in its core. Boxes that end
-        at a border where the tile was cut are parts of objects: there the device's boxes stay. Boxes of different origins
-        that mean one object are suppressed.
+        In a tile that was sent, the server's boxes replace the device's boxes with their center in its core.
+        Boxes that end at a border where the tile was cut are parts of objects, so the device's boxes stay
+        there. Boxes of different origins that mean one object are suppressed.
 
         Args:
-            local: The device's `boxes` (N, 4), x1 y1 x2 y2 in pixels of the frame, `scores` (N,) and `labels` (N,).
-            remote: Likewise of the server, by the number of the tile, in pixels of the tile's crop.
-            height: Of the frame, in pixels.
-            width: Of the frame, in pixels.
+            local: The device's `boxes` (N, 4), x1 y1 x2 y2 in pixels of the frame, `scores` (N,) and `labels`
+                (N,).
+            remote: The same of the server, by the number of the tile, in pixels of the tile's crop.
+            height: Height of the frame, in pixels.
+            width: Width of the frame, in pixels.
 
         Returns:
-            `boxes`, `scores` and `labels` in pixels of the frame. Where all are of one origin, as they came; otherwise by
-            descending score.
+            `boxes`, `scores` and `labels` in pixels of the frame: in their order if all are of one origin,
+            otherwise by descending score.
 
         Raises:
-            ValueError: If there is no tile of such a number.
+            ValueError: If there is no tile with such a number.
 
         Example:
             >>> local = {"boxes": np.array([[2, 2, 8, 8], [30, 2, 38, 9]], np.float32),
@@ -152,19 +156,19 @@ class Tiles:
         return _joined([_only(local, stays), *origins])
 
     def standing(self, number: int, found: Mapping[str, Array], height: int, width: int) -> dict[str, Array]:
-        """Those of the server's boxes that stand if a tile is sent: centered in its core, and no parts of objects.
+        """Returns the server's boxes that stand if a tile is sent: centered in its core, no parts of objects.
 
         Args:
-            number: Of the tile.
+            number: Number of the tile.
             found: `boxes` (N, 4) in pixels of the tile's crop, `scores` (N,) and `labels` (N,).
-            height: Of the frame, in pixels.
-            width: Of the frame, in pixels.
+            height: Height of the frame, in pixels.
+            width: Width of the frame, in pixels.
 
         Returns:
-            Likewise, in pixels of the frame.
+            The same entries, in pixels of the frame.
 
         Raises:
-            ValueError: If there is no tile of such a number.
+            ValueError: If there is no tile with such a number.
         """
         if not 0 <= number < len(self):
             raise ValueError(f"remote names tile {number}, and {self} has tiles 0 to {len(self) - 1}.")
@@ -175,7 +179,7 @@ class Tiles:
 
 
 def _of(tile: Tile, boxes: Array, height: int, width: int) -> Array:
-    """Which boxes `(N, 4)` of the frame the tile decides about: centered in its core, and whole in its crop."""
+    """Returns which boxes `(N, 4)` the tile decides about: centered in its core, and whole in its crop."""
     crop = tile.crop
     low = np.array([MARGIN if side > 0 else -np.inf for side in crop[:2]])
     high = np.array(
@@ -186,7 +190,7 @@ def _of(tile: Tile, boxes: Array, height: int, width: int) -> Array:
 
 
 def _centered(tile: Tile, boxes: Array, height: int, width: int) -> Array:
-    """Which boxes `(N, 4)` of the frame have their center in the core; one on the frame's far border belongs to the tile there."""
+    """Returns which boxes `(N, 4)` have their center in the core, or on the frame's far border beside it."""
     x1, y1, x2, y2 = tile.core
     x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
     inside: Array = (x >= x1) & ((x < x2) | (x2 == width)) & (y >= y1) & ((y < y2) | (y2 == height))
@@ -198,7 +202,7 @@ def _only(found: Mapping[str, Array], which: Array) -> dict[str, Array]:
 
 
 def _joined(origins: list[dict[str, Array]]) -> dict[str, Array]:
-    """All boxes, suppressed across origins; those of one origin have been through its own suppression."""
+    """Joins all boxes, suppressed across origins; those of one origin have had their own suppression."""
     filled = [found for found in origins if len(found["boxes"])] or origins[:1]
     if len(filled) == 1:
         return filled[0]

@@ -1,4 +1,4 @@
-"""`Trial`: what a choice of units costs and gives, on one split and over one link."""
+"""`Trial`: costs and results of a choice of units, on one split and over one link."""
 
 import math
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from lkd.edge.offload.point import Point
 from lkd.edge.offload.task import Judge, Task
 
 ALONE = 1e6
-"""Seconds between samples of which none waits for another."""
+"""Seconds between samples if no sample waits for another."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which samples are sent.
+    """Conditions under which samples are sent.
 
     Attributes:
-        link: Between each camera and the server.
-        fps: Samples a second of each camera; None if none waits for another.
+        link: Link between each camera and the server.
+        fps: Samples per second of each camera; None if no sample waits for another.
         workers: Requests that the server works on at once.
         server_speed: How many times faster the server is than the machine that the teacher was timed on.
         device_ms: Time of the student on the device; None for what was measured here.
-        seed: Of jitter and loss.
+        seed: Seed of jitter and loss.
     """
 
     link: Link
@@ -41,7 +41,7 @@ class Conditions:
         expect(fps=self.fps, gt=0, lt=math.inf, none="samples that wait for no other")
         expect(server_speed=self.server_speed, gt=0, lt=math.inf)
         expect(device_ms=self.device_ms, gt=0, lt=math.inf, none="what was measured here")
-        Server(0.0, self.workers)  # refuses what it cannot be before anybody is asked
+        Server(0.0, self.workers)  # refuses a wrong number of workers before anything is asked
         expect(seed=self.seed, ge=0)
 
 
@@ -50,9 +50,9 @@ class Trial:
 
     Args:
         task: What the answers mean.
-        answers: Of the split. Without their truth points have no metrics.
-        conditions: Of link and server.
-        mmacs: What the device computes for a sample, in millions of multiply-accumulates; NaN if nobody counted.
+        answers: Answers on the split. Without their truth, points have no metrics.
+        conditions: Conditions of link and server.
+        mmacs: Work of the device for a sample, in millions of multiply-accumulates; NaN if not counted.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class Trial:
         self.server_ms = float(np.median(answers.server_ms)) / conditions.server_speed
 
     def metrics(self, stands: Array) -> dict[str, float]:
-        """Of the answers, if the server has answered the units `stands (N, U)`; empty without labels."""
+        """Returns metrics if the server has answered the units `stands (N, U)`; empty without labels."""
         return {} if self.judge is None else self.judge(stands)
 
     def point(self, arm: str, sent: Array, device_ms: float | None = None) -> Point:
-        """What comes out.
+        """Measures what a choice of units costs and gives.
 
         Args:
-            arm: Who decided.
-            sent: `(N, U)` bool.
-            device_ms: When the device has decided; None for when its own answer is there.
+            arm: Name of what decided.
+            sent: `(N, U)` bool, the units that are sent.
+            device_ms: Time at which the device has decided; None for the time of its own answer.
         """
         units = sent.sum(1)
         nbytes = (self.answers.nbytes * sent).sum(1)
@@ -109,7 +109,7 @@ class Trial:
 
 
 def _arrivals(names: Array, fps: float | None) -> Array:
-    """When each sample is taken, in seconds: those of a camera one after the other, all cameras at once."""
+    """Returns the time of each sample, in seconds: a camera's one after the other, all cameras at once."""
     places = np.zeros(len(names))
     for name in np.unique(names):
         mine = names == name
@@ -118,7 +118,7 @@ def _arrivals(names: Array, fps: float | None) -> Array:
 
 
 def mean_point(points: Sequence[Point]) -> Point:
-    """The mean of points of one arm, as of several draws."""
+    """Returns the mean of points of one arm, as of several draws."""
     numbers = [f.name for f in fields(Point) if f.name not in ("arm", "metrics")]
     means = {name: float(np.mean([getattr(point, name) for point in points])) for name in numbers}
     metrics = {name: float(np.mean([p.metrics[name] for p in points])) for name in points[0].metrics}

@@ -1,4 +1,4 @@
-"""Pictures with what was found drawn into them, each by itself or as a clip."""
+"""Pictures with drawn findings, as single files or as a clip."""
 
 import colorsys
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ Overlay = Callable[[Image.Image], None]
 
 
 class Annotated:
-    """Writes pictures with boxes, or with the likeliest class, as `pictures/<number of the frame>_<name>.jpg`.
+    """Writer of pictures with boxes, or with the likeliest class, as `pictures/<frame number>_<name>.jpg`.
 
     Args:
-        folder: Under which.
-        classes: Names.
-        most: Pictures to write; None for all.
+        folder: Folder that `pictures` is made in.
+        classes: Names of the classes.
+        most: Most pictures to write; None for all.
         overlay: What is drawn beneath the boxes, such as slots.
     """
 
@@ -31,7 +31,7 @@ class Annotated:
         self.paths: list[Path] = []
 
     def write(self, frame: Frame, found: Found) -> None:
-        """Writes one, unless there are enough."""
+        """Writes a picture, unless there are enough."""
         if self.most is not None and self.written >= self.most:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -42,17 +42,17 @@ class Annotated:
         self.written += 1
 
     def close(self) -> None:
-        """Has nothing open."""
+        """Does nothing, since no file stays open."""
 
 
 class AnnotatedClip:
-    """Writes all frames into `annotated.mp4`; frames of another size than the first are refused.
+    """Writer of all frames into `annotated.mp4`; frames of another size than the first are refused.
 
     Args:
-        folder: Under which.
-        classes: Names.
-        rate: Frames a second, for those without a time.
-        overlay: As of `Annotated`.
+        folder: Folder of the clip.
+        classes: Names of the classes.
+        rate: Frames per second, for frames without a time.
+        overlay: What is drawn beneath the boxes, as in `Annotated`.
     """
 
     def __init__(
@@ -63,20 +63,26 @@ class AnnotatedClip:
         self._writer: ClipWriter | None = None
 
     def write(self, frame: Frame, found: Found) -> None:
-        """Adds a frame."""
+        """Adds a frame to the clip."""
         image = np.asarray(draw(frame, found, self.classes, self.overlay))
         if self._writer is None:
             self._writer = ClipWriter(self.paths[0], (image.shape[1], image.shape[0]), self.rate)
         self._writer.write(image, frame.time)
 
     def close(self) -> None:
-        """Ends the file."""
+        """Ends the file of the clip."""
         if self._writer is not None:
             self._writer.close()
 
 
 def draw(frame: Frame, found: Found, classes: Sequence[str], overlay: Overlay | None = None) -> Image.Image:
-    """A copy of a frame with boxes in a color for each class, and names with scores above them.
+    """Copies a frame, with boxes in a color for each class, and names with scores above them.
+
+    Args:
+        frame: The frame.
+        found: Boxes, scores and labels, or probabilities.
+        classes: Names of the classes.
+        overlay: What is drawn beneath the boxes, such as slots.
 
     Example:
         >>> frame = Frame("a.png", 0, None, np.zeros((40, 60, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""A checkpoint that answers as its exported file would."""
+"""A checkpoint with the same answers as its exported file."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,26 +20,28 @@ from lkd.models.detector_network import DetectorNetwork
 from lkd.modules import Classifier, Detector, MultimodalClient
 from lkd.server_model import is_federation
 
-STRIDE = 32  # of the padding of detection data
+STRIDE = 32  # to whose multiples detection data pad
 
 
 class Checkpoint:
-    """A trained module, NumPy in and NumPy out on the CPU, that describes itself as a file does.
+    """A trained module, NumPy in and NumPy out on the CPU, with the metadata of a file.
 
     Args:
-        module: A `Detector`, or a classifier whose forward takes a tensor and gives logits; a federation of these. Its weights
-            are read from `ckpt_path`.
-        data: That it was trained on; a detector's need not be there, a classifier's tell the size of its pictures.
+        module: A `Detector`, a classifier whose forward takes a tensor and gives logits, or a federation of
+            these. Its weights are read from `ckpt_path`.
+        data: Data module that it was trained on. A detector's files need not exist; a classifier's tell the
+            size of its pictures.
         ckpt_path: The checkpoint.
-        camera: Whose copy of the network, where there is one for each.
-        client: Of a federation whose clients have models of their own; None for the server's.
-        classes: Names; default those of the data.
+        camera: Camera whose copy of the network is used, if there is one for each.
+        client: Client of a federation whose clients have models of their own; None for the server's.
+        classes: Names of the classes; default those of the data.
 
     Attributes:
-        spec: As of `lkd.edge.Exported`.
+        spec: Metadata, as in `lkd.edge.Exported`.
 
     Raises:
-        ValueError: For a checkpoint of something else, a camera or a client that is not there, or a module that takes no pictures.
+        ValueError: For a checkpoint of another class, a missing camera or client, or a module that takes no
+            pictures.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Checkpoint:
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
-        """Outputs of the network: a classifier's `logits (B, C)`, a detector's raw ones."""
+        """Returns the outputs of the network: a classifier's `logits (B, C)`, a detector's raw ones."""
         x = torch.from_numpy(next(iter(inputs.values())))
         if isinstance(self.module, Detector):
             return {"outputs": self.network(x)}
@@ -83,7 +85,7 @@ class Checkpoint:
 
     @torch.inference_mode()
     def boxes(self, found: dict[str, Any], size: int) -> list[dict[str, Array]]:
-        """Detections of each picture."""
+        """Returns the detections of each picture."""
         limits = [self.spec[k] for k in ("score_threshold", "iou_threshold", "max_detections")]
         return [arrays(one) for one in self.network.decode(found["outputs"], *limits)]
 
@@ -95,7 +97,7 @@ def _loaded(module: Any, data: LightningDataModule, ckpt_path: str, client: str 
     (student,) = students(module, data, ckpt_path, [client or SERVER] if federated else None, None)
     if not federated:
         checkpoint = read(ckpt_path)
-        student.module.configure_model()  # as Lightning calls them; a module of somebody's own may need it
+        student.module.configure_model()  # Lightning would call it; a user's module may need it
         student.module.on_load_checkpoint(checkpoint)
         try:
             student.module.load_state_dict(checkpoint["state_dict"])
@@ -124,7 +126,7 @@ def _copy(module: Detector, camera: str | None) -> DetectorNetwork:
 
 
 def _of_boxes(module: Detector, data: LightningDataModule, classes: Sequence[str] | None) -> dict[str, Any]:
-    source: Any = getattr(data, "data", data)  # a federation's
+    source: Any = getattr(data, "data", data)  # a federation's data wrap others
     views = getattr(source, "eval_views", None)
     if views is None:
         raise ValueError(
@@ -144,7 +146,10 @@ def _of_boxes(module: Detector, data: LightningDataModule, classes: Sequence[str
 
 
 def _look_for_names(source: Any) -> None:
-    """Has the data read what their classes are called, if they are there; a file of the same student has those names."""
+    """Makes the data read the names of their classes, if the files exist.
+
+    An exported file has these names.
+    """
     if getattr(source, "names", None) == [] and not getattr(source, "classes", None):
         try:
             source.prepare_data()
@@ -163,7 +168,7 @@ def _of_logits(
     if is_overridden("predict_dataloader", data, LightningDataModule):
         data.setup("predict")
         loader = data.predict_dataloader()
-    else:  # it tells the size of its pictures as well
+    else:  # the data tell the size of their pictures as well
         data.setup("test")
         loader = data.test_dataloader()
     batch = next(iter(loader[0] if isinstance(loader, list | tuple) else loader))

@@ -1,4 +1,4 @@
-"""The verb `predict SOURCE`: pictures, folders and streams, by an exported file (without torch) or a checkpoint."""
+"""The verb `predict SOURCE`: pictures, folders and streams, by an exported file or a checkpoint."""
 
 import json
 import warnings
@@ -34,11 +34,12 @@ def run(args: Sequence[str]) -> dict[str, Any]:
         args: The words after `predict`.
 
     Returns:
-        The report; see `lkd.edge.predict.loop.predict`. With slots `occupancy` has what `OccupancyScore` says.
+        The report of `lkd.edge.predict.loop.predict`. With slots, `occupancy` has the figures of
+        `OccupancyScore`.
 
     Raises:
         SystemExit: With 128 and the number of the signal that ended it.
-        ValueError: For options that do not fit, before anything long.
+        ValueError: For options that do not fit, before anything that takes long.
     """
     words, options = split(args)
     given, rest = parser().parse_known_args(options)
@@ -49,7 +50,7 @@ def run(args: Sequence[str]) -> dict[str, Any]:
     if given.folder is not None:
         fresh(given.folder, given.folder)
     _by_file(given, rest)
-    with closing(open_source(words, given.every)) as source:  # first: it is soon known to be wrong
+    with closing(open_source(words, given.every)) as source:  # first, since a wrong one shows soon
         student, who, default = _student(given, rest)
         predictor = Predictor(student, who, given.score_threshold)
         _check(given, predictor, who)
@@ -63,12 +64,12 @@ def run(args: Sequence[str]) -> dict[str, Any]:
 def _predict(
     given: Any, source: Source, predictor: Predictor, folder: Path, most: int | None
 ) -> dict[str, Any]:
-    """Puts together what is written, and runs."""
-    # first: it puts pictures in order, of which --every takes some
+    """Puts together what is written, and predicts."""
+    # first, since it orders the pictures that --every chooses from
     moments = None if given.reuse is None else Moments(source, given.reuse.step_s)
     if given.clip and isinstance(source, PictureSource):
         _check_clip(source)
-    classes, rate = predictor.classes, getattr(source, "rate", None)  # of a clip
+    classes, rate = predictor.classes, getattr(source, "rate", None)  # only clips have a rate
     tracker = Tracker(given.track, rate or 25.0) if given.track else None
     with warnings.catch_warnings():
         warnings.showwarning = plainly
@@ -108,7 +109,7 @@ def _predict(
 
 
 def _check(given: Any, predictor: Predictor, who: str) -> None:
-    """Refuses options that say nothing beside the others."""
+    """Refuses options that mean nothing beside the others."""
     for name in OF_BOXES:
         if getattr(given, name) and not predictor.detects:
             raise ValueError(
@@ -142,7 +143,7 @@ def _check_clip(source: PictureSource) -> None:
 
 
 def _slots(given: Any, source: Source, classes: Sequence[str]) -> tuple[Occupancy, Truth | None]:
-    """What follows the slots, and what is known of them."""
+    """Returns what follows the slots, and their truth if it is known."""
     slots = Slots.read(given.slots, source.size, given.slot_camera)
     numbers = {"up": given.slot_up, "down": given.slot_down, "dwell": given.slot_dwell}
     known = {name: value for name, value in numbers.items() if value is not None}
@@ -156,10 +157,10 @@ def _slots(given: Any, source: Source, classes: Sequence[str]) -> tuple[Occupanc
 
 
 def _by_file(given: Any, rest: Sequence[str]) -> bool:
-    """Whether an exported file predicts, and not a checkpoint.
+    """Returns whether an exported file predicts, and not a checkpoint.
 
     Raises:
-        ValueError: If both or neither are named, or options that are of the other.
+        ValueError: If both or neither are named, or for options that belong to the other.
     """
     names = {word.partition("=")[0] for word in rest}
     by_file = given.model is not None and (is_file(given.model) or not names & {"--config", "-c"})
@@ -182,9 +183,9 @@ def _by_file(given: Any, rest: Sequence[str]) -> bool:
 
 
 def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
-    """The student, what to call it, and the folder of its results."""
+    """Returns the student, its name, and the folder of its results."""
     if not _by_file(given, rest):
-        from lkd.edge.predict.trained import trained  # torch and Lightning
+        from lkd.edge.predict.trained import trained  # imports torch and Lightning
 
         return trained(rest if given.model is None else [f"--model={given.model}", *rest], given)
     path = Path(given.model)
@@ -192,7 +193,7 @@ def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
 
 
 def _run_of(path: Path) -> Path:
-    """The folder of the run that a file is of: above `export`, `export_openvino` or `compress/3_int8`; else by its own name.
+    """Returns the run folder of a file: above `export`, `export_openvino` or `compress/3_int8`, or its name.
 
     Example:
         >>> _run_of(Path("runs/a/export/student.onnx")).as_posix(), _run_of(Path("runs/a/compress/0_parent/student.onnx")).as_posix()

@@ -1,17 +1,17 @@
-"""Where the results of a prediction go: never over those of another."""
+"""The folder for the results of a prediction, which never overwrites another's."""
 
 from pathlib import Path
 
 
 def fresh(given: Path | None, default: Path) -> Path:
-    """A folder without results.
+    """Returns a folder without results.
 
     Args:
-        given: By the user, or None.
-        default: Else this one, or with a number behind it: `predict_2`.
+        given: Folder given by the user, or None.
+        default: Folder to use otherwise, or the same with a number behind it: `predict_2`.
 
     Raises:
-        ValueError: If the user's has results already, or is a file.
+        ValueError: If the user's folder has results already, or is a file.
 
     Example:
         >>> fresh(None, Path("runs/nothing_there/predict")).as_posix()

@@ -21,7 +21,8 @@ class Frame:
     Args:
         source: The picture's path, or the clip's.
         number: Its place in the source, from 0.
-        time: Seconds: of a clip since its start; of a camera's picture since the epoch; None where nobody knows.
+        time: Seconds: since the start of a clip, or since the epoch for a camera's picture; None if not
+            known.
         image: `(H, W, 3)` uint8, RGB.
 
     Example:
@@ -37,28 +38,28 @@ class Frame:
 
 
 class Source(Protocol):
-    """Where frames come from.
+    """A source of frames.
 
     Attributes:
-        skipped: A sentence for each of the first frames that could not be read, and how many there are.
+        skipped: A sentence for each of the first frames that could not be read, and their number.
     """
 
     skipped: Sentences
 
     @property
     def dropped(self) -> int:
-        """Frames of a live stream that came while earlier ones were worked on."""
+        """Number of frames of a live stream that came while earlier ones were worked on."""
         ...
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the frames, of pictures the first one's."""
+        """Width and height of the frames; for pictures those of the first one."""
         ...
 
     def __iter__(self) -> Iterator[Frame]:
-        """Gives the frames, in order."""
+        """Yields the frames, in order."""
         ...
 
     def close(self) -> None:
-        """Lets go of files and connections."""
+        """Closes files and connections."""
         ...

@@ -1,4 +1,4 @@
-"""From a source through a student to files: one frame after the other, timed."""
+"""The loop from a source through a student to files: one frame after the other, timed."""
 
 from collections.abc import Callable, Sequence, Sized
 from typing import Any
@@ -14,7 +14,7 @@ from lkd.edge.predict.tables import Results
 from lkd.edge.predict.timing import Clock
 
 NAMED = 20
-"""Skipped frames that are named while it runs; the report has more."""
+"""Most skipped frames that are named during a run; the report has more."""
 
 
 def predict(
@@ -26,13 +26,14 @@ def predict(
     """Predicts all frames of a source, until its end or a signal.
 
     Args:
-        source: Of the frames.
-        predictor: The student, or one whose answers are given again.
-        results: Where what was found goes, in this order; they are closed at the end.
-        track: Gives boxes ids, of what was found and the frame's time.
+        source: Source of the frames.
+        predictor: The student, or one whose answers are reused.
+        results: Writers of the findings, called in this order and closed at the end.
+        track: Function that gives boxes ids, from the findings and the frame's time.
 
     Returns:
-        The report: frames, skipped ones, frames a second, times by part, files, and the signal that ended it, or None.
+        The report: frames, skipped frames, frames per second, times by part, files, and the signal that ended
+        it, or None.
 
     Raises:
         ValueError: If no frame could be read.
@@ -90,7 +91,7 @@ def _run(
 
 
 def _name(skipped: Sentences, said: int, progress: Progress) -> int:
-    """Names those that were skipped since the last frame; returns how many are named."""
+    """Reports frames that were skipped since the last one; returns how many are reported so far."""
     for sentence in skipped[said:NAMED]:
         progress.say(f"skipped: {sentence}")
     if said <= NAMED < skipped.total:

@@ -1,4 +1,4 @@
-"""What a module of somebody's own predicts, as files."""
+"""Predictions of a user's own module, as files."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ WIDEST = 1000
 
 
 class OutputFiles:
-    """A tensor `(B,)` or `(B, k)` a batch becomes rows of `outputs.csv`; all else that holds tensors a file a batch.
+    """Writer of tensors `(B,)` or `(B, k)` as rows of `outputs.csv`, and of others as one file per batch.
 
-    Such a file is `outputs/<batch>.safetensors`, whose names say where a tensor lay: `logits`, `heads.0`, or `output`. What has no
-    tensor is not written, with one notice.
+    Such a file is `outputs/<batch>.safetensors`. Its names say where a tensor was: `logits`, `heads.0`, or
+    `output`. Predictions without a tensor are not written, with one notice.
 
     Args:
-        folder: Where to.
-        suffix: Of the names, such as `.rank1`.
+        folder: Folder to write into.
+        suffix: Suffix of the file names, such as `.rank1`.
     """
 
     def __init__(self, folder: Path, suffix: str = "") -> None:
@@ -33,13 +33,13 @@ class OutputFiles:
         self._silent = False
 
     def write(self, prediction: Any, numbers: Sequence[int], batch: int, loader: int) -> None:
-        """Writes a batch.
+        """Writes the prediction of a batch.
 
         Args:
-            prediction: What predict_step gave.
-            numbers: Of its samples.
-            batch: Its number.
-            loader: Of the data loader.
+            prediction: Result of predict_step.
+            numbers: Numbers of its samples.
+            batch: Number of the batch.
+            loader: Number of the data loader.
         """
         tensors = dict(named(prediction))
         if not tensors:
@@ -65,11 +65,11 @@ class OutputFiles:
         )
         path.parent.mkdir(exist_ok=True)
         save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
-        if len(self.paths) < 8:  # for the last word alone
+        if len(self.paths) < 8:  # only shown at the end
             self.paths.append(path)
 
     def _is_table(self, prediction: Tensor, size: int) -> bool:
-        """Whether a tensor has one row a sample, as many columns as those before, and numbers that text can hold."""
+        """Returns whether a tensor has a row per sample, the same columns as before, and plain numbers."""
         fits = prediction.ndim in (1, 2) and len(prediction) == size and not prediction.is_complex()
         shape = tuple(prediction.shape[1:])
         if not fits or prediction.numel() > WIDEST * max(len(prediction), 1):
@@ -84,7 +84,7 @@ class OutputFiles:
 
 
 def named(prediction: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Tensors in dicts, lists and tuples, with their places.
+    """Yields tensors in dicts, lists and tuples, with their places.
 
     Example:
         >>> import torch

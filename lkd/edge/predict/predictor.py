@@ -1,4 +1,4 @@
-"""What a student says of a frame, be it a file or a checkpoint."""
+"""A student's answer to a frame, from a file or a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ PARTS = ["decode", "prepare", "network", "NMS", "write"]
 
 
 class Student(Protocol):
-    """What predicts: `lkd.edge.Exported`, or a checkpoint that answers alike.
+    """A model that predicts: `lkd.edge.Exported`, or a checkpoint with the same methods.
 
     Attributes:
         spec: The metadata of a file: kind, inputs, classes, thresholds.
@@ -24,24 +24,25 @@ class Student(Protocol):
     spec: dict[str, Any]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
-        """What the network gives."""
+        """Returns the outputs of the network."""
         ...
 
     def boxes(self, found: dict[str, Any], size: int) -> list[dict[str, Array]]:
-        """Detections of each of `size` pictures."""
+        """Returns the detections of each of `size` pictures."""
         ...
 
 
 class Predictor:
-    """Asks a student about frames, one by one.
+    """Student that is asked about frames, one by one.
 
     Args:
         student: A detector or a classifier of pictures.
-        who: It, for messages.
-        score_threshold: Of boxes; None for .25, or the student's own, if that is higher.
+        who: Name of the student, for messages.
+        score_threshold: Lowest score of boxes; None for .25, or the student's own threshold, if that is
+            higher.
 
     Raises:
-        ValueError: For a student that takes no pictures, or a threshold below the one that the student drops boxes by.
+        ValueError: For a student that takes no pictures, or a threshold below the student's own.
     """
 
     def __init__(self, student: Student, who: str, score_threshold: float | None = None) -> None:
@@ -57,9 +58,7 @@ class Predictor:
         self.classes: list[str] = spec["classes"]
         self.detects = spec["kind"] == "boxes"
         self.score_threshold = self._threshold(score_threshold, who) if self.detects else 0.0
-        if (
-            self.detects
-        ):  # where suppression is beside the network, it need not look at boxes that nobody wants
+        if self.detects:  # a suppression beside the network need not look at boxes that will be dropped
             student.spec = {**spec, "score_threshold": self.score_threshold}
         if not self.detects and score_threshold is not None:
             raise ValueError(
@@ -78,7 +77,7 @@ class Predictor:
         return asked
 
     def __call__(self, frame: Frame, clock: Clock) -> Found:
-        """Of a detector `boxes`, `scores` and `labels`, in pixels of the picture; of a classifier `probabilities (C,)`.
+        """Returns `boxes` in pixels of the picture, `scores` and `labels`, or `probabilities (C,)`.
 
         Args:
             frame: The picture.
@@ -98,7 +97,7 @@ class Predictor:
 
 
 def softmax(logits: Array) -> Array:
-    """Probabilities of logits `(..., C)`.
+    """Returns the probabilities of logits `(..., C)`.
 
     Example:
         >>> softmax(np.array([0.0, np.log(3.0)])).round(3).tolist()

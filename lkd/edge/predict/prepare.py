@@ -1,4 +1,4 @@
-"""From a picture to what a student takes, and its boxes back: as the student's file says, for a checkpoint likewise."""
+"""Conversion of a picture to the student's input, and of its boxes back, by the student's metadata."""
 
 import warnings
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ MULTIPLE = "multiple_of"
 
 
 class Preparation:
-    """Resizes, pads and normalizes pictures, in NumPy and Pillow alone.
+    """Resizing, padding and normalization of pictures, in NumPy and Pillow alone.
 
     Args:
         entry: The student's input, as its metadata describe it (docs/deploy.md).
-        who: The student, for messages.
+        who: Name of the student, for messages.
 
     Raises:
-        ValueError: If the student takes no pictures, or nobody says how they are normalized.
+        ValueError: If the student takes no pictures, or their normalization is not known.
 
     Example:
         >>> entry = {"name": "x", "shape": ["batch", 3, 4, 4], "layout": "NCHW, pixels, RGB", "resize": {"how": "stretch"},
@@ -58,14 +58,14 @@ class Preparation:
         self._buffer = np.zeros(0, np.float32)
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> tuple[Array, tuple[float, float]]:
-        """The input for one picture.
+        """Returns the input for one picture.
 
         Args:
             image: `(H, W, 3)` uint8, RGB.
 
         Returns:
-            `(1, C, h, w)` float32, which the next call overwrites; and how many of the picture's pixels one of the input's
-            stands for, along x and y.
+            `(1, C, h, w)` float32, which the next call overwrites; and the ratio of the picture's pixels to
+            the input's, along x and y.
         """
         (h, w), (height, width) = self.sizes(*image.shape[:2])
         picture = Image.fromarray(image)
@@ -87,7 +87,7 @@ class Preparation:
         return self._buffer, (image.shape[1] / w, image.shape[0] / h)
 
     def sizes(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Height and width of the small picture, and of the input around it."""
+        """Returns height and width of the scaled picture, and of the input around it."""
         if self.resize["how"] == "stretch":
             return (self.height, self.width), (self.height, self.width)
         longer = self.resize["longer_side"]
@@ -105,7 +105,7 @@ class Preparation:
         return (h, w), (self.height, self.width)
 
     def _warn_of_size(self, height: int, width: int, h: int, w: int) -> None:
-        """Says once that a picture of another shape is made smaller: a folder may have a thousand sizes."""
+        """Warns once of a picture that is scaled down to another shape, as a folder may have many sizes."""
         if not self._warned:
             self._warned = True
             fits = f"[{-(-h // 32) * 32}, {-(-w // 32) * 32}]"
@@ -118,13 +118,13 @@ class Preparation:
 
 
 def back(found: Mapping[str, Array], ratio: tuple[float, float], height: int, width: int) -> dict[str, Array]:
-    """Boxes in pixels of the picture, clipped to it; those that lie in the padding alone are dropped.
+    """Returns boxes in pixels of the picture, clipped to it; drops those that lie in the padding alone.
 
     Args:
-        found: `boxes (N, 4)` in pixels of the input, and what else has N rows.
-        ratio: Of the picture's pixels to the input's, along x and y.
-        height: Of the picture.
-        width: Of the picture.
+        found: `boxes (N, 4)` in pixels of the input, and other entries with N rows.
+        ratio: Ratio of the picture's pixels to the input's, along x and y.
+        height: Height of the picture.
+        width: Width of the picture.
 
     Example:
         >>> boxes = np.array([[0, 0, 8, 8], [0, 70, 8, 90]], np.float32)

@@ -1,19 +1,19 @@
-"""How far a prediction is: a line that is written over in a terminal, a line now and then elsewhere."""
+"""Progress of a prediction: a line that is updated in a terminal, a new line now and then elsewhere."""
 
 import sys
 import time
 from typing import TextIO
 
 OFTEN, SELDOM = 0.5, 10.0
-"""Seconds between two words, in a terminal and elsewhere."""
+"""Seconds between two reports, in a terminal and elsewhere."""
 
 
 class Progress:
-    """Says now and then how many frames are done.
+    """Reporter that reports now and then how many frames are done.
 
     Args:
-        total: Frames; None where nobody knows.
-        stream: Where to; default the process's stderr.
+        total: Number of frames; None if it is not known.
+        stream: Stream to write to; default the process's stderr.
     """
 
     def __init__(self, total: int | None, stream: TextIO | None = None) -> None:
@@ -23,11 +23,11 @@ class Progress:
         self._shown = False
 
     def __call__(self, done: int, skipped: int) -> None:
-        """Says it, if it is time.
+        """Reports the progress, if it is time.
 
         Args:
-            done: Frames so far.
-            skipped: Of others.
+            done: Frames done so far.
+            skipped: Frames skipped so far.
         """
         now = time.monotonic()
         if now - self._last < (OFTEN if self.live else SELDOM):
@@ -41,13 +41,13 @@ class Progress:
         self._shown = self.live
 
     def say(self, words: str) -> None:
-        """A line of its own."""
+        """Prints words on a line of their own."""
         self.end()
         self.stream.write(words + "\n")
         self.stream.flush()
 
     def end(self) -> None:
-        """Takes the line back."""
+        """Clears the progress line."""
         if self._shown:
             self.stream.write("\r" + " " * 60 + "\r")
             self._shown = False

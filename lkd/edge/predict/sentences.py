@@ -1,14 +1,14 @@
-"""Sentences of which the first are kept and all are counted: a stream may be broken for weeks."""
+"""A list of sentences that keeps the first and counts all, since a stream may be broken for weeks."""
 
 KEPT = 1000
-"""Sentences that are kept."""
+"""Most sentences that are kept."""
 
 
 class Sentences(list[str]):
-    """The first `KEPT` that are appended.
+    """The first `KEPT` sentences that are appended.
 
     Attributes:
-        total: Number of all that were appended.
+        total: Number of all sentences that were appended.
 
     Example:
         >>> said = Sentences()
@@ -23,7 +23,7 @@ class Sentences(list[str]):
         self.total = 0
 
     def append(self, sentence: str) -> None:
-        """Counts it, and keeps it if there is room."""
+        """Counts the sentence, and keeps it if there is room."""
         self.total += 1
         if len(self) < KEPT:
             super().append(sentence)

@@ -1,4 +1,4 @@
-"""Where pictures come from: files, folders and globs; clips and streams are `video`'s."""
+"""Sources of pictures: files, folders and globs; clips and streams come from `video`."""
 
 import glob
 import warnings
@@ -33,14 +33,14 @@ CLIPS = (
 
 
 class PictureSource:
-    """Pictures of these paths, in order; what is damaged is named in `skipped`.
+    """Pictures of these paths, in order; damaged ones are named in `skipped`.
 
     Args:
-        paths: Files.
+        paths: Paths of the files.
         every: 1 for all, n for every n-th.
 
     Attributes:
-        skipped: A sentence for each that could not be read.
+        skipped: A sentence for each picture that could not be read.
 
     Example:
         >>> source = PictureSource([Path("gone.jpg")])
@@ -58,7 +58,7 @@ class PictureSource:
         """Width and height of the first picture that can be read.
 
         Raises:
-            ValueError: If none can.
+            ValueError: If none can be read.
         """
         for path in self.paths:
             try:
@@ -68,17 +68,20 @@ class PictureSource:
         raise ValueError(f"no frame could be read: {last}")
 
     def sizes(self) -> Iterator[tuple[Path, tuple[int, int]]]:
-        """Each picture's path, width and height, without decoding it; those that cannot be read are passed over."""
+        """Yields each picture's path, width and height, without decoding it.
+
+        Pictures that cannot be read are skipped.
+        """
         for path in self.paths[:: self.every]:
             with suppress(OSError, ValueError):
                 yield path, image_size(path)
 
     def __len__(self) -> int:
-        """How many there are to read."""
+        """Returns the number of pictures to read."""
         return len(range(0, len(self.paths), self.every))
 
     def __iter__(self) -> Iterator[Frame]:
-        """Reads one after the other."""
+        """Yields the pictures, read one after the other."""
         for number in range(0, len(self.paths), self.every):
             path = self.paths[number]
             try:
@@ -91,18 +94,18 @@ class PictureSource:
                 yield Frame(str(path), number, None, image)
 
     def close(self) -> None:
-        """Has nothing open."""
+        """Does nothing, since no file stays open."""
 
 
 def open_source(words: Sequence[str], every: int = 1) -> Source:
-    """A source of what the command line names.
+    """Opens the source that the command line names.
 
     Args:
-        words: Pictures, folders (and those below them) and globs; or one clip or address of a stream.
+        words: Pictures, folders (with those below them) and globs; or one clip or address of a stream.
         every: 1 for all frames, n for every n-th.
 
     Raises:
-        FileNotFoundError: If something is not there, or holds no picture.
+        FileNotFoundError: If something does not exist, or holds no picture.
         ValueError: For a file of another kind, or several clips.
     """
     expect(every=every, ge=1)
@@ -119,7 +122,7 @@ def open_source(words: Sequence[str], every: int = 1) -> Source:
 
 
 def is_stream(word: str) -> bool:
-    """Whether a word names a clip or a stream.
+    """Returns whether a word names a clip or a stream.
 
     Example:
         >>> is_stream("rtsp://camera/1"), is_stream("a.MP4"), is_stream("a.png")

@@ -1,4 +1,7 @@
-"""A signal ends a prediction after the frame under way, with whole files; a second one ends it at once."""
+"""Signals that end a prediction after the present frame, with complete files.
+
+A second one ends it at once.
+"""
 
 import signal
 import sys
@@ -13,14 +16,17 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class _StoppedError(BaseException):
-    """Ends the wait for a frame; nobody on the way takes it for an error."""
+    """Exception that ends the wait for a frame.
+
+    It is a `BaseException`, so that no code on the way handles it as an error.
+    """
 
 
 class Stop:
-    """Takes SIGINT, SIGTERM and SIGHUP inside of a `with`; one that is ignored stays ignored.
+    """Handler of SIGINT, SIGTERM and SIGHUP inside of a `with` block; a signal that is ignored stays ignored.
 
     Attributes:
-        number: Of the signal that came, or 0.
+        number: Number of the signal that came, or 0.
 
     Example:
         >>> with Stop() as stop:
@@ -45,10 +51,10 @@ class Stop:
     ) -> bool:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        return kind is _StoppedError  # of a signal that came just as the wait ended
+        return kind is _StoppedError  # the signal came just as the wait ended
 
     def take(self, frames: Iterator[Frame]) -> Frame | None:
-        """The next frame; None at the end, or as soon as a signal comes: a stream may be silent for long."""
+        """Returns the next frame, or None at the end or once a signal comes, as a stream may be silent."""
         try:
             self._waits = True
             return None if self.number else next(frames, None)

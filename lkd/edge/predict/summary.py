@@ -1,4 +1,4 @@
-"""What a prediction prints."""
+"""The summary that a prediction prints."""
 
 import sys
 from pathlib import Path
@@ -9,8 +9,8 @@ def tell(report: dict[str, Any], folder: Path) -> None:
     """Prints frames, times by part, occupancy and files.
 
     Args:
-        report: Of `lkd.edge.predict.command.run`.
-        folder: Of its files.
+        report: Report of `lkd.edge.predict.command.run`.
+        folder: Folder of its files.
     """
     ended = " until a signal ended it" if report["signal"] else ""
     dropped = f", {report['dropped']} dropped" if report["dropped"] else ""
@@ -39,12 +39,12 @@ def plainly(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning as a sentence, without a line of code."""
+    """Formats a warning as a sentence, without a line of code."""
     print(f"\nwarning: {message}" if sys.stderr.isatty() else f"warning: {message}", file=sys.stderr)
 
 
 def _reuse(figures: dict[str, Any]) -> str:
-    """A line of what was saved, and what that cost as far as it was looked at."""
+    """Returns a line on what reuse saved, and what that cost as far as it was measured."""
     share, hits = 100 * figures["share_reused"], figures["reused"] + figures["audited"]
     words = [
         f"{figures['reused']} of {figures['frames']} frames ({share:.0f} %) were given an earlier answer"
@@ -77,7 +77,7 @@ def _reuse(figures: dict[str, Any]) -> str:
 
 
 def _occupancy(figures: dict[str, Any]) -> str:
-    """A line of what the slots did."""
+    """Returns a line on what the slots did."""
     words = [f"{figures['free']} of {figures['slots']} slots are free at the end"]
     each = figures["flips_per_hour"]
     words.append(f"{figures['flips']} flips" + ("" if each is None else f" ({each:.1f} an hour)"))

@@ -1,4 +1,7 @@
-"""What is found, as CSV and JSON lines; each frame's rows are written at once, so that an end at any time leaves whole ones."""
+"""Findings as CSV and JSON lines.
+
+Each frame's rows are written at once, so that the files are always complete.
+"""
 
 import csv
 import io
@@ -13,7 +16,7 @@ from lkd.edge.predict.frame import Found, Frame
 
 
 class Results(Protocol):
-    """Where what was found goes.
+    """A writer of findings.
 
     Attributes:
         paths: The files.
@@ -26,7 +29,7 @@ class Results(Protocol):
         ...
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the files that it writes."""
         ...
 
 
@@ -44,32 +47,33 @@ class Rows:
         self.add([["source", "frame", "time", *header]])
 
     def add(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Appends rows, all at once."""
+        """Appends rows, all of them at once."""
         if rows:
             text = io.StringIO(newline="")
             csv.writer(text).writerows(rows)
             self.text(text.getvalue())
 
     def text(self, text: str) -> None:
-        """Appends whole lines."""
+        """Appends lines that are complete."""
         self._file.write(text)
         self._file.flush()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the CSV file."""
         self._file.close()
 
 
 class BoxFiles:
-    """`boxes.csv`, a row a box; `boxes.jsonl`, a line a frame; `counts.csv`, a row a frame.
+    """`boxes.csv`, a row for each box; `boxes.jsonl`, a line, and `counts.csv`, a row for each frame.
 
-    Boxes are x1, y1, x2, y2 in pixels of the picture. With tracks a box has the `id` of its track, -1 where it has none.
+    Boxes are x1, y1, x2, y2 in pixels of the picture. With tracks a box has the `id` of its track, or -1
+    without one.
 
     Args:
-        folder: Where to.
-        classes: Names.
+        folder: Folder to write into.
+        classes: Names of the classes.
         tracks: Whether boxes have `ids`.
-        suffix: Of the names, such as `.rank1`.
+        suffix: Suffix of the file names, such as `.rank1`.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str], tracks: bool = False, suffix: str = "") -> None:
@@ -109,7 +113,7 @@ class BoxFiles:
         self.counts.add([[*who, len(names), *counts.tolist()]])
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes all three files."""
         self.boxes.close()
         self._lines.close()
         self.counts.close()
@@ -119,9 +123,9 @@ class ProbabilityFile:
     """`predictions.csv`: the likeliest class of each frame, its probability, and those of all classes.
 
     Args:
-        folder: Where to.
-        classes: Names.
-        suffix: Of the name.
+        folder: Folder to write into.
+        classes: Names of the classes.
+        suffix: Suffix of the file name.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str], suffix: str = "") -> None:
@@ -132,27 +136,27 @@ class ProbabilityFile:
         self.paths = [self.rows.path]
 
     def write(self, frame: Frame, found: Found) -> None:
-        """Writes a row."""
+        """Writes the row of a frame."""
         self.rows.add(
             [[frame.source, frame.number, seconds(frame), *self.columns(found["probabilities"].tolist())]]
         )
 
     def columns(self, probabilities: Sequence[float]) -> list[Any]:
-        """Class, probability, and all of them."""
+        """Returns the likeliest class, its probability, and the probabilities of all classes."""
         each = [round(p, 6) for p in probabilities]
         best = max(range(len(each)), key=probabilities.__getitem__)
         return [self.classes[best], each[best], *each]
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the CSV file."""
         self.rows.close()
 
 
 def opened(path: Path) -> IO[str]:
-    r"""A text file to be written; of a picture's name that is no text in UTF-8 it gets `\udce9` for the byte e9."""
+    r"""Opens a text file for writing; in a picture's name that is no UTF-8, byte e9 becomes `\udce9`."""
     return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
 
 
 def seconds(frame: Frame) -> Any:
-    """A frame's time as a table has it: to the millisecond, and empty where nobody knows it."""
+    """Returns a frame's time for a table: to the millisecond, and empty if it is not known."""
     return "" if frame.time is None else round(frame.time, 3)

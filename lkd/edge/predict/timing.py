@@ -1,4 +1,4 @@
-"""How long each part of the way from a frame to its results takes."""
+"""Times of the parts between a frame and its results."""
 
 import time
 from collections import deque
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import numpy as np
 
 KEPT = 100_000
-"""Frames whose times are kept, the latest: a stream may go on for weeks."""
+"""Number of latest frames whose times are kept, since a stream may go on for weeks."""
 
 
 class Clock:
-    """Times by part, frame by frame.
+    """Times of each part, frame by frame.
 
     Args:
-        parts: Their names, in order.
+        parts: Names of the parts, in order.
 
     Example:
         >>> clock = Clock(["decode", "write"])
@@ -35,7 +35,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Times what runs inside."""
+        """Times the code inside the block."""
         start, busy = time.perf_counter(), time.process_time()
         try:
             yield
@@ -44,18 +44,20 @@ class Clock:
             self._busy[part] += time.process_time() - busy
 
     def frame_done(self) -> None:
-        """Closes the books of a frame."""
+        """Ends the times of a frame."""
         self._frames.append((*self._now.values(), *self._busy.values()))
         self.frames += 1
         self._now, self._busy = dict.fromkeys(self.parts, 0.0), dict.fromkeys(self.parts, 0.0)
 
     @property
     def rate(self) -> float:
-        """Frames a second since the beginning."""
+        """Frames per second since the beginning."""
         return self.frames / max(time.perf_counter() - self.begin, 1e-9)
 
     def rows(self) -> list[dict[str, float | str]]:
-        """Median and 95th percentile of each part, and of all together, in milliseconds; none without a frame.
+        """Returns the median and 95th percentile of each part, and of all together, in ms.
+
+        The list is empty without a frame.
 
         `cpu_ms` is the median of this process's CPU time, which other work on the machine hardly changes.
         """

@@ -1,4 +1,4 @@
-"""`Tracker`: which box of a frame is which of the frames before, by `trackers` (Apache-2.0)."""
+"""`Tracker`: follows boxes from frame to frame, by `trackers` (Apache-2.0)."""
 
 from typing import Literal
 
@@ -16,20 +16,21 @@ TICK = 1e-6
 
 
 class Tracker:
-    """Gives boxes ids that stay with what they show, from frame to frame of one clip or stream.
+    """Tracker that gives boxes ids which stay with their object, from frame to frame of one clip or stream.
 
     Args:
-        method: "bytetrack" (Zhang et al., ECCV 2022): boxes below `start` go on with a track, too, where one fits. "sort"
-            (Bewley et al., ICIP 2016): all boxes are alike, and only those of `start` or more begin a track.
-        rate: Frames a second, for frames without a time. Default: 25.
-        start: A track begins with a box of at least this score. Default: .4.
+        method: "bytetrack" (Zhang et al., ECCV 2022): boxes below `start` continue a track, too, where one
+            fits. "sort" (Bewley et al., ICIP 2016): all boxes are treated alike, and only those of `start` or
+            more begin a track.
+        rate: Frames per second, for frames without a time. Default: 25.
+        start: Lowest score of a box that begins a track. Default: .4.
         steady: Frames in a row before a track gets an id. Default: 2.
-        lost: Seconds for which a track whose box is missing is kept. Default: 1.
-        overlap: A box goes on with a track if its IoU with where that is expected reaches this. Default: .2.
+        lost: Seconds for which a track without a box is kept. Default: 1.
+        overlap: Lowest IoU of a box with the expected place of the track that it continues. Default: .2.
 
     Raises:
         ImportError: If `trackers` is not installed: `pip install "lightning-kd[video]"`.
-        ValueError: For another method, or a number that is none.
+        ValueError: For another method, or an invalid number.
 
     Example:
         >>> tracker = Tracker(steady=1)  # doctest: +SKIP
@@ -54,7 +55,7 @@ class Tracker:
         expect(overlap=overlap, gt=0, le=1)
         trackers = optional("trackers")
         given = {
-            "lost_track_buffer": round(30 * lost),  # counted there in frames of 30 a second
+            "lost_track_buffer": round(30 * lost),  # the library counts in frames at 30 per second
             "frame_rate": rate,
             "track_activation_threshold": start,
             "minimum_consecutive_frames": steady,
@@ -65,15 +66,15 @@ class Tracker:
         else:
             self._tracker = trackers.SORTTracker(**given)
         self._time: float | None = None
-        self._sent = -np.inf  # what the tracker was told last: later each time
+        self._sent = -np.inf  # the last time told to the tracker, which must always grow
 
     def update(self, found: Found, time: float | None = None) -> Found:
-        """The same boxes, in the same order, with `ids (N,)` int64: -1 where a box belongs to no track, or not yet.
+        """Returns the same boxes, in the same order, with `ids (N,)` int64: -1 for a box without a track yet.
 
         Args:
             found: Boxes `(N, 4)` in pixels, scores and labels of the next frame.
-            time: The frame's seconds. One before the last frame's begins a new clip, with new tracks and ids. Default: one
-                frame after the last.
+            time: Time of the frame in seconds. A time before the last frame's begins a new clip, with new
+                tracks and ids. Default: one frame after the last.
         """
         if time is not None and self._time is not None and time < self._time:
             self._tracker.reset()
@@ -86,7 +87,7 @@ class Tracker:
             xyxy=np.asarray(found["boxes"], np.float64).reshape(-1, 4),
             confidence=np.asarray(found["scores"], np.float64),
             class_id=np.asarray(found["labels"], np.int64),
-            data={"place": np.arange(len(ids))},  # it gives boxes back in another order
+            data={"place": np.arange(len(ids))},  # the library returns boxes in another order
         )
         tracked = self._tracker.update(boxes, timestamp=None if time is None else self._sent)
         if len(tracked):

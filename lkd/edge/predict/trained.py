@@ -12,11 +12,11 @@ from lkd.verb import CheckpointVerb
 
 
 def trained(options: Sequence[str], given: Any) -> tuple[Checkpoint, str, Path]:
-    """The student of a configuration and a checkpoint, what to call it, and the folder of its results.
+    """Returns the student of a configuration and a checkpoint, its name, and the folder of its results.
 
     Args:
-        options: Of a `fit`.
-        given: Those of `lkd.edge.predict.words.parser`: `camera`, `client`, `classes` and `threads`.
+        options: Options of a `fit`.
+        given: Options of `lkd.edge.predict.words.parser`: `camera`, `client`, `classes` and `threads`.
     """
     cli = CheckpointVerb.parsed("predict", __doc__, list(options))
     torch.set_num_threads(given.threads)

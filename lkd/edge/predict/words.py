@@ -13,9 +13,9 @@ FLAGS = ("--track", "--clip", "--slot_columns", "--print_config", "-h", "--help"
 """Options that take no value."""
 OF_BOXES = ("track", "slots")
 OF_REUSE = ("audit",)
-"""Options that say nothing without `--reuse`."""
+"""Options that mean nothing without `--reuse`."""
 OF_SLOTS = ("truth", "slot_camera", "slot_classes", "slot_up", "slot_down", "slot_dwell", "slot_columns")
-"""Options that say nothing without `--slots`."""
+"""Options that mean nothing without `--slots`."""
 DESCRIPTION = """\
 Predicts pictures, a folder, a glob, a clip or a stream, by an exported file or by a checkpoint.
 
@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's own options; those of `fit` come beside them for a checkpoint."""
+    """Makes a parser of the verb's own options; for a checkpoint, those of `fit` are added."""
     made = _Parser(
         prog="python cli.py predict SOURCE",
         description=DESCRIPTION,
@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Sources among the words of a command line, and the options: a word that is no option's value is a source.
+    """Splits a command line into sources and options; a word that is no option's value is a source.
 
     Example:
         >>> split(["a.jpg", "--config", "c.yaml", "--trainer.devices=1", "b/"])
@@ -119,7 +119,7 @@ def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def is_asked(args: Sequence[str]) -> bool:
-    """Whether `predict` is to predict a source: one is named, or an exported file.
+    """Returns whether `predict` is to predict a source: if one is named, or an exported file.
 
     Example:
         >>> is_asked(["--config", "c.yaml"]), is_asked(["--model", "x.onnx"]), is_asked(["x.png"])
@@ -129,23 +129,23 @@ def is_asked(args: Sequence[str]) -> bool:
 
 
 def is_file(model: str) -> bool:
-    """Whether `--model` names a file, and no class of a module.
+    """Returns whether `--model` names a file, and no class of a module.
 
     Example:
         >>> is_file("student.onnx"), is_file("Classifier"), is_file("parts/model.yaml")
         (True, False, False)
     """
     path = Path(model)
-    if path.suffix.lower() in (".yaml", ".yml"):  # a part of a configuration
+    if path.suffix.lower() in (".yaml", ".yml"):  # part of a configuration
         return False
     return path.suffix.lower() in (".onnx", ".xml") or "/" in model or path.is_file()
 
 
 def check_options(rest: Sequence[str], known: argparse.ArgumentParser) -> None:
-    """Refuses what is left of the options, where nobody else takes any.
+    """Refuses remaining options if nothing else takes any.
 
     Raises:
-        ValueError: With a near name.
+        ValueError: For an unknown option; the message suggests a similar name.
     """
     if rest:
         names = [option for action in known._actions for option in action.option_strings]

@@ -1,4 +1,4 @@
-"""What Lightning's `predict` gives, written to disk batch by batch."""
+"""Predictions of Lightning's `predict`, written to disk batch by batch."""
 
 import warnings
 from collections.abc import Sequence
@@ -24,14 +24,15 @@ from lkd.server_model import server_model
 
 
 class WritePredictions(BasePredictionWriter):
-    """Writes predictions as they come; nothing is kept in memory.
+    """Callback that writes predictions as they come; nothing is kept in memory.
 
-    A `Detector` gives `boxes.csv` and what belongs to it, boxes in the pixels of the picture whose path is in the batch; a
-    `Classifier` (a `MultimodalClient` is one) `predictions.csv`; any other module whose predict_step gives tensors, alone or in
-    dicts and lists, what `lkd.edge.predict.outputs.OutputFiles` says. Each rank has files of its own, `.rank1` and so on.
+    A `Detector` gives `boxes.csv` and its further files, with boxes in pixels of the picture whose path is in
+    the batch. A `Classifier`, such as a `MultimodalClient`, gives `predictions.csv`. Any other module whose
+    predict_step gives tensors, alone or in dicts and lists, gives the files of
+    `lkd.edge.predict.outputs.OutputFiles`. Each rank has files of its own, `.rank1` and so on.
 
     Args:
-        folder: Where to write; a number is put behind it if it has results already.
+        folder: Folder to write into; a number is appended if it has results already.
 
     Example:
         >>> trainer = Trainer(callbacks=[WritePredictions(Path("runs/one/predict"))], logger=False, accelerator="cpu")
@@ -44,7 +45,7 @@ class WritePredictions(BasePredictionWriter):
         self.done, self._said = 0, False
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the files."""
+        """Opens the files for the module's kind of prediction."""
         folder = Path(str(trainer.strategy.broadcast(str(fresh(None, self.folder)))))
         folder.mkdir(parents=True, exist_ok=True)
         trainer.strategy.barrier()
@@ -71,7 +72,7 @@ class WritePredictions(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Writes a batch."""
+        """Writes the predictions of a batch."""
         paths = batch.get("paths") if isinstance(batch, dict) else None
         if isinstance(self.files, BoxFiles):
             size = len(prediction)
@@ -113,11 +114,11 @@ class WritePredictions(BasePredictionWriter):
         files.write(Frame(path, number, None, np.broadcast_to(np.uint8(0), (height, width, 3))), found)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Closes the files, and says where they are."""
+        """Closes the files, and prints where they are."""
         self._close(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Closes the files of a prediction that was ended, and says where what was done so far is."""
+        """Closes the files of an interrupted prediction, and prints where its results are."""
         self._close(trainer)
 
     def _close(self, trainer: Trainer) -> None:

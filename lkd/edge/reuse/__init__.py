@@ -1,4 +1,4 @@
-"""Answers of earlier pictures for scenes that stand still: neither torch nor a network is needed."""
+"""Reuse of earlier answers while a scene stands still, without torch or a network."""
 
 from lkd.edge.reuse.result_cache import Kept, Look, ResultCache, answered_by
 

@@ -9,20 +9,21 @@ from PIL import Image
 Grid = npt.NDArray[np.int16]
 
 SAMPLES = 4
-"""Pixels that are looked at along a side of a cell, at least: of a large picture more would cost time and tell no more."""
+"""Fewest pixels that are read along a side of a cell; in a large picture more would only cost time."""
 
 
 def grid(image: npt.NDArray[np.uint8], cells: int) -> Grid:
-    """Mean color of each cell.
+    """Computes the mean color of each cell.
 
-    Of a picture that has many pixels a cell each second, third, ... row and column is taken.
+    If a picture has many pixels per cell, only each second, third, ... row and column is used.
 
     Args:
-        image: `(H, W, 3)` RGB or `(H, W)` grey, uint8.
-        cells: Along the longer side; along the other one as many as its length allows, and no more than there are pixels.
+        image: `(H, W, 3)` RGB or `(H, W)` gray, uint8.
+        cells: Number of cells along the longer side; the other side has as many as fit, and no more than it
+            has pixels.
 
     Returns:
-        `(h, w, 3)` int16 in 0 to 255, rounded, of a grey picture `(h, w, 1)`.
+        `(h, w, 3)` int16 in 0 to 255, rounded, or `(h, w, 1)` for a gray picture.
 
     Example:
         >>> picture = np.zeros((4, 8, 3), np.uint8)
@@ -39,14 +40,15 @@ def grid(image: npt.NDArray[np.uint8], cells: int) -> Grid:
 
 
 def change(one: Grid, other: Grid) -> tuple[npt.NDArray[np.floating[Any]], float]:
-    """How much each cell changed beyond what most share, and what they share, in levels of the color that changed most.
+    """Computes how much each cell changed beyond the common change, and that change, in levels of a color.
 
-    Of grey alone a red car on asphalt of the same brightness would be no change. A cloud, or the camera's exposure, changes all
-    cells by about the same, their median. Added to each cell's own change, it would hide which ones changed; left out altogether,
-    a car would be missed that fills a slot's whole picture.
+    The color that changed most counts: in gray alone, a red car on asphalt of the same brightness would be no
+    change. A cloud, or the camera's exposure, changes all cells by about the same, their median. Added to
+    each cell's own change, it would hide which cells changed. Left out altogether, it would hide a car that
+    fills a slot's whole picture.
 
     Returns:
-        Absolute differences from the median, the largest of the colors, `(h, w)`, and the median's size.
+        Absolute differences from the median, the largest over the colors, `(h, w)`; and the median's size.
 
     Example:
         >>> before = np.full((3, 3, 1), 100, np.int16)
@@ -62,10 +64,10 @@ def change(one: Grid, other: Grid) -> tuple[npt.NDArray[np.floating[Any]], float
 
 
 def watched(shape: tuple[int, int], regions: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
-    """Which cells of a grid touch any of some regions.
+    """Returns which cells of a grid touch any of some regions.
 
     Args:
-        shape: Of the grid, `(h, w)`.
+        shape: Shape of the grid, `(h, w)`.
         regions: `(N, 4)` x1, y1, x2, y2 as shares of the picture's width and height.
 
     Example:

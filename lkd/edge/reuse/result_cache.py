@@ -1,4 +1,4 @@
-"""`ResultCache`: the answer of an earlier picture, as long as the scene stands still and the answer is not too old."""
+"""`ResultCache`: reuse of an earlier answer, while the scene stands still and it is not too old."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable
@@ -17,13 +17,13 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Kept(Generic[Answer]):
-    """What was computed of a picture.
+    """A kept answer, with the picture that it belongs to.
 
     Attributes:
-        answer: It.
-        time: The picture's, in seconds.
-        shape: Of the picture.
-        cells: Its grid.
+        answer: The answer.
+        time: Time of the picture, in seconds.
+        shape: Shape of the picture.
+        cells: Grid of the picture.
     """
 
     answer: Answer
@@ -34,16 +34,16 @@ class Kept(Generic[Answer]):
 
 @dataclass(frozen=True)
 class Look(Generic[Answer]):
-    """A picture held against the one whose answer is kept.
+    """Comparison of a picture with the one whose answer is kept.
 
     Attributes:
-        key: Whose picture it is.
-        time: Its seconds.
-        shape: Of the picture.
+        key: Key of the picture.
+        time: Its time in seconds.
+        shape: Shape of the picture.
         cells: Its grid.
-        hit: What is kept, if it may be given again; None where the network has to run.
-        distance: Largest change of a watched cell since the kept picture, or what all cells share, if that is more, in levels
-            of 255 of a color; None without one of this size.
+        hit: The kept answer, if it may be reused; None if the network has to run.
+        distance: Largest change of a watched cell since the kept picture, or the common change of all cells,
+            if that is larger, in levels of 255 of a color; None without a kept picture of this size.
         mean: Mean change of the watched cells.
         age: Seconds since the kept picture.
     """
@@ -59,22 +59,27 @@ class Look(Generic[Answer]):
 
 
 class ResultCache(Generic[Answer]):
-    """Keeps the last computed answer of each camera, slot or tile.
+    """The last computed answer of each camera, slot or tile.
 
-    A picture is compared with the one that was *computed*, not with the one before it: a slow drift adds up and is noticed.
-    It counts what changed most, not what changed in the mean, since one car that drives through a still scene changes few
-    cells; what all cells share, as under a cloud, counts once and by itself. Each key is a scene of its own: `"gate"`, `("gate", "slot 7")` with the slot's crop, `("gate", (2, 0))` with a tile's.
+    A picture is compared with the one that was *computed*, not with the one before it, so that a slow drift
+    adds up and is noticed. The largest change counts, not the mean, since one car that drives through a still
+    scene changes few cells. The common change of all cells, as under a cloud, counts once and by itself. Each
+    key is a scene of its own: `"gate"`, `("gate", "slot 7")` with the slot's crop, `("gate", (2, 0))` with a
+    tile's.
 
     Args:
-        distance: Largest change of a cell, of the color that changed most, in levels of 255, at which the kept answer is given again.
-        ttl_s: Seconds for which an answer may be given again.
-        cells: Of the grid, along the longer side. A thing that changes and is smaller than a cell changes it in part.
-        regions: `(N, 4)` shares of width and height, x1, y1, x2, y2: only cells that touch one of them are watched, such as the
-            slots of a car park. Default: the whole picture.
-        reduce: What is compared with `distance`, of the changes of the watched cells. Default: the largest.
+        distance: Largest change of a cell, in the color that changed most, in levels of 255, at which the
+            kept answer is reused.
+        ttl_s: Seconds for which an answer may be reused.
+        cells: Number of cells of the grid along the longer side. A changed thing that is smaller than a cell
+            changes it in part.
+        regions: `(N, 4)` shares of width and height, x1, y1, x2, y2: only cells that touch one of them are
+            watched, such as the slots of a car park. Default: the whole picture.
+        reduce: Function that reduces the changes of the watched cells to the number compared with `distance`.
+            Default: max.
 
     Raises:
-        ValueError: For numbers that are none of these.
+        ValueError: For numbers out of range.
 
     Example:
         >>> cache = ResultCache(distance=8.0, ttl_s=60.0)
@@ -107,17 +112,17 @@ class ResultCache(Generic[Answer]):
         self._kept: dict[Hashable, Kept[Answer]] = {}
 
     def look(self, key: Hashable, time: float, image: Picture) -> Look[Answer]:
-        """Holds a picture against the kept one.
+        """Compares a picture with the kept one.
 
         A picture of another size, from before the kept one, or older than `ttl_s` is never a hit.
 
         Args:
-            key: Whose picture it is: a camera, or a slot or tile of it.
-            time: Its seconds, of any clock that goes forward.
-            image: `(H, W, 3)` RGB or `(H, W)` grey, uint8.
+            key: Key of the picture: a camera, or a slot or tile of it.
+            time: Its time in seconds, on any clock that goes forward.
+            image: `(H, W, 3)` RGB or `(H, W)` gray, uint8.
 
         Raises:
-            ValueError: If the time is no number, or the picture none in bytes.
+            ValueError: If the time is no number, or the picture is not in bytes.
         """
         if image.dtype != np.uint8 or (image.shape[2:] or (3,)) != (3,) or image.ndim < 2 or not image.size:
             raise ValueError(
@@ -141,15 +146,15 @@ class ResultCache(Generic[Answer]):
         )
 
     def keep(self, look: Look[Answer], answer: Answer) -> None:
-        """Keeps what was computed of a picture that was looked at, in the place of what was kept."""
+        """Keeps the computed answer to a picture that was compared, in place of the kept one."""
         self._kept[look.key] = Kept(answer, look.time, look.shape, look.cells)
 
 
 def answered_by(cache: ResultCache[int], pictures: Iterable[tuple[Hashable, float, Picture]]) -> list[int]:
-    """Says which picture's answer each picture gets: its own number, or that of an earlier one.
+    """Returns which picture's answer each picture gets: its own number, or that of an earlier one.
 
-    For answers that are there already, of a network on the device or a teacher at a server: what reuse would have saved and
-    cost is found without running anything again.
+    For answers that exist already, from a network on the device or a teacher at a server: what reuse would
+    have saved and cost is found without running anything again.
 
     Args:
         cache: An empty one.
@@ -171,6 +176,6 @@ def answered_by(cache: ResultCache[int], pictures: Iterable[tuple[Hashable, floa
 
 
 def _seen(regions: npt.NDArray[np.floating[Any]]) -> bool:
-    """Whether any region has a part in the picture."""
+    """Returns whether any region has a part in the picture."""
     left, top, right, bottom = regions.clip(0, 1).T
     return bool(np.isfinite(regions).all() and ((right > left) & (bottom > top)).any())

@@ -1,4 +1,4 @@
-"""Structured pruning: whole channels, hidden units and heads go, the least important first."""
+"""Structured pruning: removes whole channels, hidden units and heads, the least important first."""
 
 import logging
 from collections.abc import Sequence
@@ -26,26 +26,30 @@ from lkd.server_model import is_federation
 __all__ = ["Prune"]
 log = logging.getLogger(__name__)
 NEAR = 0.03
-"""By what share of the target the multiply-accumulates may miss it."""
+"""Largest relative deviation of the multiply-accumulates from the target."""
 
 
 class Prune(Step):
-    """Takes out whole channels, hidden units and heads of attention, and takes the batch statistics anew.
+    """Step that removes channels, hidden units and heads of attention, and computes batch statistics anew.
 
-    What is left is an ordinary, narrower network: it needs no masks and no library. It is spoiled at first, and a `Recover`
-    after it trains it. Channels that reach the outputs stay, as do those that a LayerNorm normalises together; of a
-    `MultimodalClient` only encoders are pruned. A detector's copies for each camera lose the same channels.
+    What is left is an ordinary, narrower network that needs no masks and no library. It is less accurate at
+    first, until a `Recover` trains it. Channels that reach the outputs stay, as do those that a LayerNorm
+    normalizes together. Of a `MultimodalClient`, only encoders are pruned. A detector's copies for each
+    camera lose the same channels.
 
     Args:
-        macs: Share of the multiply-accumulates to keep, in (0, 1); reached within 3 %, or it is an error. Give this or `ratio`.
-        ratio: Share of the channels to take out, in (0, 1).
-        importance: `"taylor"`: of what matters least to the loss on the training data, or without labels to what the student itself
-            says. `"l2"`: of the smallest weights.
-        scope: `"global"`: the least important of the whole network, as a share of the mean of their group.
-            `"local"`: the same share of each layer.
-        iterations: In how many goes, with importance and batch statistics taken anew after each.
-        batches: Training batches for gradients and batch statistics (of each camera, if there is a copy for each).
-        round_to: Leaves multiples of so many channels.
+        macs: Share of the multiply-accumulates to keep, in (0, 1); it is an error if it is not reached within
+            3 %. Give this or `ratio`.
+        ratio: Share of the channels to remove, in (0, 1).
+        importance: `"taylor"` removes what matters least to the loss on the training data or, without labels,
+            to the student's own answers. `"l2"` removes the smallest weights.
+        scope: `"global"` removes the least important units of the whole network, relative to the mean of
+            their group. `"local"` removes the same share of each layer.
+        iterations: Number of rounds of removal, with importance and batch statistics computed anew after
+            each.
+        batches: Training batches for gradients and batch statistics (of each camera, if there is a copy for
+            each).
+        round_to: The number of channels that stay is a multiple of this.
         ignore: Names of layers in the network, such as `"net.model.0"`, whose channels stay.
 
     Raises:
@@ -89,7 +93,7 @@ class Prune(Step):
         )
 
     def check(self, module: LightningModule, data: LightningDataModule) -> None:
-        """Refuses a federation, and says if torch-pruning is missing."""
+        """Refuses a federation, and a missing torch-pruning."""
         optional(self.package)
         if is_federation(module):
             raise ValueError(
@@ -98,7 +102,7 @@ class Prune(Step):
             )
 
     def run(self, stage: Stage, job: Job) -> Stage:
-        """Prunes the student of a stage; its checkpoint is `pruned.ckpt`."""
+        """Prunes the student of a stage; the checkpoint is `pruned.ckpt`."""
         if stage.checkpoint is None:
             raise ValueError(
                 f"the stage {stage.name!r} is a file alone, and pruning needs its weights: prune before that."
@@ -116,11 +120,12 @@ class Prune(Step):
         """Prunes a module in place.
 
         Args:
-            module: The module, on the CPU. Its checkpoints then hold what was done.
-            batches: Of the training data.
+            module: The module, on the CPU. Its checkpoints then record what was done.
+            batches: Batches of the training data.
 
         Raises:
-            ValueError: If a layer cannot be pruned, or the target is not reached; nothing is changed in the first iteration then.
+            ValueError: If a layer cannot be pruned, or the target is not reached; in the first iteration
+                nothing is changed then.
         """
         split(module)
         dense = copied(module, "module")
@@ -164,7 +169,7 @@ class Prune(Step):
             reached = now * subject.macs(narrow) / costs.whole
             if target is None or abs(reached / target - 1) <= NEAR / 3:
                 break
-            asked *= target / reached  # what no layer's arithmetic says, such as attention, went too
+            asked *= target / reached  # parts that no arithmetic covers, such as attention, shrank too
         if target is not None and part == 1 and abs(reached / target - 1) > NEAR:
             raise ValueError(
                 f"macs={target:.3g} is not reached within {NEAR:.0%}: {reached:.3f} of them are what whole channels come to"
@@ -186,7 +191,7 @@ class Prune(Step):
         narrow: nn.Module,
         rest: Left,
     ) -> None:
-        """Where the whole is another function, finds which layers alone make it so."""
+        """Finds which single layers make the pruned network another function, if the whole network is one."""
         try:
             check_same(subject, copied(subject.first, "network"), narrow, rest.places)
             return
@@ -208,7 +213,7 @@ class Prune(Step):
 
 
 def _scored(subject: Subject, scores: dict[str, Tensor]) -> nn.Module:
-    """A copy of a network whose weights are their own importance, of several copies the mean."""
+    """Copies a network with importances in place of its weights; several copies give their mean."""
     scored = copied(subject.first, "network")
     prefixes = [f"{name}." if name else "" for name in subject.networks]
     with torch.no_grad():

@@ -20,7 +20,7 @@ from lkd.models import PerCamera
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within, the global generators begin with a seed; afterwards they are as they were."""
+    """Seeds the global generators inside the block, and restores them after it."""
     with isolate_rng():
         random.seed(seed)
         np.random.seed(seed % 2**32)
@@ -31,16 +31,18 @@ def seeded(seed: int) -> Iterator[None]:
 def training_batches(
     module: LightningModule, data: LightningDataModule, count: int, seed: int
 ) -> list[dict[str, Any] | Any]:
-    """The first batches of an epoch as `training_step` gets them on the CPU, labels or not; nothing is trained.
+    """Returns the first batches of an epoch as `training_step` gets them on the CPU, labels or not.
+
+    Nothing is trained.
 
     Args:
-        module: Whose hooks they go through. It stays as it is.
-        data: Whose.
-        count: How many; of a detector with a copy for each camera, so many of each.
-        seed: Of their order.
+        module: Module whose hooks the batches go through. It stays as it is.
+        data: Data module of the batches.
+        count: Number of batches; for a detector with a copy for each camera, that many of each camera.
+        seed: Seed of their order.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are no batches.
     """
     cameras = [camera for part in module.modules() if isinstance(part, PerCamera) for camera in part.copies]
     seen, batches = dict.fromkeys(cameras, 0), list[Any]()
@@ -85,13 +87,14 @@ def training_batches(
 
 @torch.no_grad()
 def reestimate(module: LightningModule, batches: Sequence[Any]) -> None:
-    """Takes the statistics of all batch norms anew from batches, each batch with the same weight.
+    """Computes the statistics of all batch norms anew, where each batch has the same weight.
 
-    In training they are live again, whatever `freeze_batchnorm` says of the module that was pruned (see `Recover`).
+    In training they are updated again, whatever `freeze_batchnorm` says of the module that was pruned (see
+    `Recover`).
 
     Args:
         module: The module, which is left in eval mode.
-        batches: Of the training data.
+        batches: Batches of the training data.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
@@ -101,7 +104,7 @@ def reestimate(module: LightningModule, batches: Sequence[Any]) -> None:
     for norm in norms:
         norm._buffers.update({key: None if b is None else b.clone() for key, b in norm._buffers.items()})
         norm.reset_running_stats()
-        norm.momentum = None  # the mean of all, not a moving one
+        norm.momentum = None  # the mean over all batches, not a moving one
         norm.training = True
     try:
         for batch in batches:

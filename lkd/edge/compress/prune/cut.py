@@ -1,4 +1,4 @@
-"""Takes channels out of a network, and makes sure that nothing else was taken."""
+"""Removal of channels from a network, with a check that nothing else was removed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ TOLERANCE = 0.001
 
 @dataclass(frozen=True)
 class Left:
-    """What is left of a network.
+    """What is left of a network after pruning.
 
     Attributes:
-        places: Of each tensor that is smaller, which of its numbers are left, in its new shape.
-        numbers: Of each layer, how wide it is.
+        places: For each tensor that is smaller, which of its numbers are left, in its new shape.
+        numbers: For each layer, its new width.
     """
 
     places: dict[str, Tensor]
@@ -32,12 +32,12 @@ class Left:
 
 
 def left(traced: Traced, groups: Sequence[Group], removed: Removed) -> Left:
-    """What is left of a network without some units.
+    """Returns what is left of a network without some units.
 
     Args:
         traced: The network.
         groups: All of its groups.
-        removed: What goes.
+        removed: Units that are removed.
     """
     narrow = copied(traced.network, "network")
     before = {name: tensor.shape for name, tensor in _tensors(narrow)}
@@ -76,7 +76,7 @@ def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def cut(network: nn.Module, rest: Left) -> None:
-    """Leaves of each tensor what is left, in place.
+    """Cuts each tensor to what is left, in place.
 
     Args:
         network: Like the one that was traced.
@@ -92,18 +92,19 @@ def cut(network: nn.Module, rest: Left) -> None:
 
 @torch.no_grad()
 def check_same(subject: Subject, dense: nn.Module, pruned: nn.Module, places: Mapping[str, Tensor]) -> None:
-    """Compares the pruned network with the dense one in which all that went is zero.
+    """Compares the pruned network with the dense one in which all that was removed is zero.
 
-    They are one function, if what went in one layer is what the next one no longer takes; where channels are mixed up they differ.
+    Both are one function if each layer loses exactly the inputs that the layer before no longer gives. If
+    channels are mixed up, they differ.
 
     Args:
-        subject: How they are called.
-        dense: The network before; its weights become zero where something went.
-        pruned: After.
-        places: See `Left`.
+        subject: How the networks are called.
+        dense: The network before; its weights become zero where something was removed.
+        pruned: The network after.
+        places: Numbers that are left of each tensor, as in `Left`.
 
     Raises:
-        ValueError: If they differ, or the pruned one does not run.
+        ValueError: If they differ, or the pruned network does not run.
     """
     tensors = {**dict(dense.named_parameters()), **dict(dense.named_buffers())}
     for name, stay in places.items():

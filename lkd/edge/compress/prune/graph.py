@@ -1,4 +1,7 @@
-"""Which channels of a network stand or fall together, and what of its tensors is left without some; by torch-pruning."""
+"""Channels of a network that must be removed together, and what is left of its tensors then.
+
+The dependencies are found by torch-pruning.
+"""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -21,16 +24,17 @@ Side = tuple[str, int]
 
 @dataclass
 class Group:
-    """Units of channels that go through several layers.
+    """Units of channels that run through several layers.
 
-    A unit is a channel, one of each group of a convolution, a group of a normalization, or a head of attention.
+    A unit is a channel, one channel of each group of a convolution, a group of a normalization, or a head of
+    attention.
 
     Attributes:
-        layer: Name of the layer that they are counted at.
+        layer: Name of the layer that the units are counted at.
         units: Numbers of channels of that layer, by unit.
-        scores: `(units,)`, how much each matters.
-        parts: What they are in other layers, or parameters: their channels there, and the unit of each; by name and side.
-        heads: Name of the attention whose heads they are.
+        scores: `(units,)`, how much each unit matters.
+        parts: Channels of the units in other layers or parameters, and the unit of each; by name and side.
+        heads: Name of the attention whose heads the units are.
     """
 
     layer: str
@@ -44,19 +48,19 @@ class Traced:
     """A copy of a network, with the dependencies of its layers.
 
     Args:
-        subject: How it is called.
+        subject: How the network is called.
         network: The network, which stays as it is.
         ignore: Names of layers whose channels stay.
 
     Raises:
         ImportError: Without torch-pruning.
-        ValueError: If its layers cannot be followed, or one to ignore is not there.
+        ValueError: If its layers cannot be traced, or a layer to ignore does not exist.
     """
 
     def __init__(self, subject: Subject, network: nn.Module, ignore: Iterable[str] = ()) -> None:
         self._pruning = optional("torch_pruning")
         self.network = copied(network, "network").eval()
-        for parameter in self.network.parameters():  # layers without gradients would leave no trace
+        for parameter in self.network.parameters():  # tracing needs gradients in every layer
             parameter.requires_grad_(parameter.is_floating_point())
         self.names = {layer: name for name, layer in self.network.named_modules()}
         self.attentions = dict(attentions(self.network))
@@ -68,7 +72,7 @@ class Traced:
                 self.graph.build_dependency(
                     self.network,
                     example_inputs=torch.zeros(1),
-                    # times one: what gives the outputs becomes an operation of its own, which `_last` finds
+                    # times one: makes the outputs an operation of their own, which `_last` finds
                     forward_fn=lambda model, _: [
                         one * 1 for one in (*subject.outputs(model), *ends) if one.requires_grad
                     ],
@@ -84,15 +88,15 @@ class Traced:
             self.fixed.update(layer.modules())
 
     def _is_closed(self, layer: nn.Module) -> bool:
-        """Whether a layer's channels are not known one by one: recurrent ones, and attention but that of `attentions`."""
+        """Returns whether a layer's single channels are unknown, as in recurrent layers."""
         heads = type(getattr(layer, "num_heads", None)) is int and layer not in self.attentions.values()
         return heads or isinstance(layer, nn.RNNBase)
 
     def groups(self) -> list[Group]:
-        """All groups from which units may go, in the order of the layers; the weights are what scores are made of.
+        """Returns all groups that can lose units, in layer order, with weights in place of scores.
 
         Raises:
-            ValueError: If a layer cannot be followed; it is named.
+            ValueError: If a layer cannot be traced; the message names it.
         """
         found, seen = [], set[nn.Module]()
         for layer in self.network.modules():
@@ -118,7 +122,7 @@ class Traced:
         for item in whole.items:
             target = item.dep.target.module
             name = self.names.get(target) or self.graph._param_to_name.get(target)
-            if name is not None:  # else an operation without weights
+            if name is not None:  # None is an operation without weights
                 part = torch.tensor(item.idxs), unit_of[torch.tensor(item.root_idxs)]
                 before = group.parts.get((name, self._side(item)))
                 joined = part if before is None else tuple(map(torch.cat, zip(before, part, strict=True)))
@@ -129,7 +133,7 @@ class Traced:
         return OUT if self.graph.is_out_channel_pruning_fn(item.dep.handler) else IN
 
     def _whole(self, layer: Any, inwards: bool) -> Any:
-        """Where all channels of a layer go; every other layer is reached from one of them."""
+        """Returns where all channels of a layer go; every other layer is reached from one of them."""
         pruner = self.graph.get_pruner_of_module(layer)
         function = pruner.prune_in_channels if inwards else pruner.prune_out_channels
         width = (pruner.get_in_channels if inwards else pruner.get_out_channels)(layer)
@@ -143,7 +147,7 @@ class Traced:
             ) from error
 
     def _units(self, width: int, whole: Any) -> list[list[int]] | None:
-        """Which channels go together; None if they stay."""
+        """Returns which channels go together, or None if they stay."""
         norms, groups = set[int](), set[int]()
         for item in whole.items:
             target = item.dep.target.module
@@ -151,17 +155,17 @@ class Traced:
                 return None
             same = item.idxs == item.root_idxs and len(item.idxs) == width  # groups there are groups here
             if isinstance(target, nn.Parameter):
-                if sum(size > 1 for size in target.shape) > 1:  # which dimension is channels is not known
+                if sum(size > 1 for size in target.shape) > 1:  # the dimension of channels is not known
                     return None
             elif isinstance(target, nn.LayerNorm | nn.MultiheadAttention | nn.RNNBase | nn.Embedding):
-                return None  # a normalization over all of them is another one without some
+                return None  # a normalization over all channels changes when some are removed
             elif isinstance(target, nn.GroupNorm):
                 if not same:
                     return None
                 norms.add(target.num_groups)
             elif isinstance(target, _ConvNd) and target.groups > 1:
                 if target.groups == target.out_channels == target.in_channels:
-                    continue  # depthwise: a filter a channel
+                    continue  # depthwise: one filter for each channel
                 if not same or target.groups in (target.out_channels, target.in_channels):
                     return None
                 groups.add(target.groups)
@@ -175,7 +179,7 @@ class Traced:
         return [[channel] for channel in range(width)]
 
     def _last(self) -> Iterator[nn.Module]:
-        """The layers whose channels are those of the outputs."""
+        """Yields the layers whose channels are those of the outputs."""
         nodes = self.graph.module2node
         stack = [node for node in nodes.values() if type(node.module).__name__ == "_OutputOp"]
         seen = set()
@@ -194,5 +198,5 @@ class Traced:
 
 
 def chunks(width: int, count: int) -> list[list[int]]:
-    """Numbers up to a width in as many runs of one length."""
+    """Splits the numbers up to a width into this many runs of one length."""
     return [list(range(first, first + width // count)) for first in range(0, width, width // count)]

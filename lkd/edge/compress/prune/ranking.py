@@ -1,4 +1,4 @@
-"""Which units go: the least important first, until the network is as small as was asked."""
+"""Choice of the units to remove: the least important first, until the network is as small as was asked."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,19 +13,20 @@ from lkd.edge.compress.prune.subject import Subject
 
 Scope = Literal["global", "local"]
 CLOSE = 0.01
-"""By what share of the target the order of importance may miss it before one unit is taken out of turn."""
+"""Largest relative deviation from the target at which the order of importance is kept."""
 Removed = list[set[int]]
-"""Numbers of units, by group."""
+"""Numbers of the removed units, by group."""
 
 
 class Ranking:
-    """The order in which units go. One unit of each group always stays.
+    """The order in which units are removed. One unit of each group always stays.
 
     Args:
         groups: All groups.
-        scope: `"global"`: the least important of all groups first. `"local"`: each group loses the same share.
-        round_to: Channels of a group are left in multiples of this, where single channels go; larger groups lose nothing that
-            would leave less than one multiple.
+        scope: `"global"` removes the least important of all groups first. `"local"` removes the same share of
+            each group.
+        round_to: Groups keep a multiple of this number of channels where single channels can be removed;
+            groups of larger units lose nothing that would leave less than one multiple.
 
     Example:
         >>> one, two = (Group(name, [[0], [1], [2]], torch.tensor(s)) for name, s in (("a", [3., 1., 2.]), ("b", [9., 8., 0.])))
@@ -44,10 +45,10 @@ class Ranking:
         self._queue = [k for _, k in sorted(places, key=lambda place: place[0])]
 
     def removed(self, share: float) -> Removed:
-        """The units that go.
+        """Returns the units to remove.
 
         Args:
-            share: Of all units, in [0, 1].
+            share: Share of all units, in [0, 1].
         """
         sizes = [len(group.units) for group in self.groups]
         if self.scope == "local":
@@ -66,7 +67,7 @@ class Ranking:
         ]
 
     def one_more(self, removed: Removed) -> Iterator[Removed]:
-        """The same with one unit more, the next of each group in turn."""
+        """Yields the same with one more unit, the next of each group in turn."""
         for k, (order, gone) in enumerate(zip(self.orders, removed, strict=True)):
             count = self._rounded(self.groups[k], len(gone) + 1)
             if len(gone) < count < len(order):
@@ -81,7 +82,7 @@ class Ranking:
 
 
 class Costs:
-    """Multiply-accumulates of convolutions and linear layers, by arithmetic, whatever goes.
+    """Multiply-accumulates of convolutions and linear layers, computed from the widths that are left.
 
     Args:
         subject: How the network is called.
@@ -110,11 +111,11 @@ class Costs:
         self._positions[name] += values.numel() / _widths(layer)[side]
 
     def of(self, groups: Sequence[Group], removed: Removed) -> float:
-        """What is left of them.
+        """Returns the multiply-accumulates that are left.
 
         Args:
             groups: All groups.
-            removed: What goes.
+            removed: Units that are removed.
         """
         return self._rest + self._sum(
             {part: len(channels) for part, channels in lost(groups, removed).items()}
@@ -131,14 +132,14 @@ class Costs:
         return total
 
     def reaching(self, ranking: Ranking, share: float) -> Removed:
-        """What goes so that a share of the multiply-accumulates is left, as nearly as units allow.
+        """Returns the units to remove so that nearly a given share of the multiply-accumulates is left.
 
         Args:
-            ranking: In which order.
-            share: Of the whole, that is left.
+            ranking: Order of removal.
+            share: Share of the whole that is left.
 
         Raises:
-            ValueError: If that many cannot go.
+            ValueError: If not that many units can be removed.
         """
         least = self.of(ranking.groups, ranking.removed(1.0)) / self.whole
         if share < least:
@@ -159,16 +160,16 @@ class Costs:
 
         less, more = ranking.removed(low), ranking.removed(high)
         best = min(less, more, key=missed)
-        # where the unit whose turn it is would take too much, one of another group may do
+        # if the next unit in turn would remove too much, one of another group may do
         return best if missed(best) < CLOSE else min([best, *ranking.one_more(less)], key=missed)
 
 
 def lost(groups: Sequence[Group], removed: Removed) -> dict[Side, set[int]]:
-    """Which channels go, by layer (or parameter) and side.
+    """Returns which channels are removed, by layer (or parameter) and side.
 
     Args:
         groups: All groups.
-        removed: What goes.
+        removed: Units that are removed.
     """
     found: dict[Side, set[int]] = {}
     for group, gone in zip(groups, removed, strict=True):
@@ -180,7 +181,7 @@ def lost(groups: Sequence[Group], removed: Removed) -> dict[Side, set[int]]:
 
 
 def _widths(layer: nn.Module) -> tuple[int, int]:
-    """Outputs and inputs."""
+    """Returns the numbers of outputs and inputs of a layer."""
     if isinstance(layer, nn.Linear):
         return layer.out_features, layer.in_features
     convolution = cast(_ConvNd, layer)

@@ -1,4 +1,4 @@
-"""How much each weight matters: by what the loss would change without it, or by its size."""
+"""Importance of each weight: how much the loss would change without it, or its size."""
 
 import inspect
 from collections.abc import Sequence
@@ -19,17 +19,18 @@ SURE = 0.25
 
 
 def saliency(module: LightningModule, importance: Importance, batches: Sequence[Any]) -> dict[str, Tensor]:
-    """Of each parameter, by its name, a number of 0 or more for each weight.
+    """Returns for each parameter, by its name, a number of 0 or more for each weight.
 
-    `"taylor"`: the mean over batches of |w dL/dw|, the first order of what the loss changes by when the weight is gone (Molchanov
-    et al. 2019, arXiv:1906.10771, Eq. 8, summed by weight). L is the module's own loss on labels; without labels on what it says
-    itself: a detector's sure boxes, a classifier's likeliest class, else the mean square of its outputs. In eval mode, so that
-    batch statistics stand and nothing is drawn. `"l2"`: w^2.
+    `"taylor"`: the mean over batches of |w dL/dw|, the first order of the change of the loss without the
+    weight (Molchanov et al. 2019, arXiv:1906.10771, Eq. 8, summed by weight). L is the module's own loss on
+    labels. Without labels, L is the loss on its own answers: a detector's confident boxes, a classifier's
+    likeliest class, else the mean square of its outputs. In eval mode, so that batch statistics are fixed and
+    nothing is drawn. `"l2"`: w^2.
 
     Args:
         module: The module, which is left in eval mode, without gradients.
-        importance: Which.
-        batches: Of the training data, on the CPU.
+        importance: `"taylor"` or `"l2"`.
+        batches: Batches of the training data, on the CPU.
 
     Raises:
         ValueError: If a gradient is not finite, or none reaches the weights.

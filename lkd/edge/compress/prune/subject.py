@@ -1,4 +1,4 @@
-"""What of a module is pruned: its networks, and how one is called."""
+"""The parts of a module that are pruned: its networks, and how one is called."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from lkd.nested import on_tensors
 from lkd.taps import Call
 
 INNER = ("feats",)
-"""Entries of a detector's raw outputs that are maps within it: their channels may go."""
+"""Entries of a detector's raw outputs that are inner maps, whose channels may be removed."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Subject:
     """Networks of one architecture, which are pruned alike.
 
     Attributes:
-        networks: By their names in the module; several are copies, such as one for each camera.
-        call: What one is called with, a sample of the training data.
+        networks: The networks by their names in the module; several are copies, such as one for each camera.
+        call: Arguments of a network, one sample of the training data.
         fixed: Names of parts of a network whose channels stay.
     """
 
@@ -39,7 +39,7 @@ class Subject:
         return next(iter(self.networks.values()))
 
     def outputs(self, network: nn.Module) -> list[Tensor]:
-        """What a network gives, as far as its form has to stay: floating-point tensors.
+        """Returns the outputs of a network whose form has to stay: floating-point tensors.
 
         Args:
             network: One of the networks, or a copy of it.
@@ -51,19 +51,19 @@ class Subject:
 
     @torch.no_grad()
     def macs(self, network: nn.Module) -> int:
-        """Multiply-accumulates of the sample, by torch's own formulas."""
+        """Counts the multiply-accumulates of the sample, by torch's own formulas."""
         with FlopCount() as count:
             self.outputs(network.eval())
         return count.total // 2
 
 
 def subject_of(module: LightningModule, batch: Any) -> Subject:
-    """What is pruned of a module.
+    """Returns what is pruned of a module.
 
     Args:
-        module: A `Detector`, of which it is the network or each camera's; a `MultimodalClient`, of which it is the
-            encoders; of another it is all of it.
-        batch: Of the training data.
+        module: The module. Of a `Detector` it is the network, or each camera's; of a `MultimodalClient` the
+            encoders; of another module all of it.
+        batch: A batch of the training data.
     """
     if isinstance(module, Detector):
         owners = {id(network): name for name, network in module.named_modules()}
@@ -71,18 +71,18 @@ def subject_of(module: LightningModule, batch: Any) -> Subject:
         return Subject(networks, _one(Call((batch["images"],), {})))
     if isinstance(module, MultimodalClient):
         parts = (name for name, _ in module.network.named_children() if name != "encoders")
-        drawn = torch.Generator().manual_seed(0)  # a sample of the data may lack a modality
+        drawn = torch.Generator().manual_seed(0)  # random, as a sample of the data may lack a modality
         inputs = {m: torch.randn(1, *shape, generator=drawn) for m, shape in module.network.shapes.items()}
         return Subject({"network": module.network}, Call((inputs,), {}), tuple(parts))
     return Subject({"": module}, _one(call_of(module, batch)))
 
 
 def layers_below(network: nn.Module, names: tuple[str, ...]) -> Iterator[nn.Module]:
-    """All layers of parts of a network.
+    """Yields all layers of parts of a network.
 
     Args:
         network: The network.
-        names: Of the parts.
+        names: Names of the parts.
 
     Raises:
         ValueError: If there is no such part.
@@ -98,6 +98,6 @@ def layers_below(network: nn.Module, names: tuple[str, ...]) -> Iterator[nn.Modu
 
 
 def _one(call: Call) -> Call:
-    """The first sample of each tensor of a call."""
+    """Returns the call with the first sample of each tensor."""
     first: Call = on_tensors(lambda tensor: tensor[:1] if tensor.ndim else tensor, call)
     return first

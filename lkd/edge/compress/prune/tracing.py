@@ -1,4 +1,4 @@
-"""How torch-pruning is kept to layers that it understands."""
+"""Limits for torch-pruning, which keep it to layers that it understands."""
 
 import functools
 from collections.abc import Iterable, Iterator
@@ -12,11 +12,11 @@ from torch.utils._pytree import tree_leaves
 from lkd.edge.extra import optional
 
 MOST_STEPS, MOST_CHANNELS = 50_000, 500_000
-"""Of one group of channels: more is no network that is pruned."""
+"""Most steps and channels of one group; no network that can be pruned has more."""
 
 
 def attentions(network: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
-    """Attention of timm's kind by its `qkv`: heads of one size in a row, and no weights but those of `qkv` and `proj`."""
+    """Yields attention of timm's kind with its `qkv`: equal heads, no weights but in `qkv` and `proj`."""
     for layer in network.modules():
         qkv, proj, heads = (getattr(layer, name, None) for name in ("qkv", "proj", "num_heads"))
         if not (isinstance(qkv, nn.Linear) and isinstance(proj, nn.Linear) and type(heads) is int):
@@ -30,7 +30,10 @@ def attentions(network: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
 
 @contextmanager
 def opaque(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
-    """Within, layers leave no trace; what they are given is noted, as its channels have to stay like those of outputs."""
+    """Hides layers from tracing inside the block.
+
+    Notes their inputs, whose channels must stay like those of outputs.
+    """
     ends, layers = list[Tensor](), list(layers)
 
     def closed(inner: Any, *args: Any, **kwargs: Any) -> Any:
@@ -51,9 +54,9 @@ def opaque(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def frozen() -> Iterator[None]:
-    """Within, torch-pruning does not look again at what operations do to channels, and gives up where it runs in circles.
+    """Stops torch-pruning inside the block from updating channels of operations, and from endless loops.
 
-    Nothing may be pruned inside. The circles are ever larger ones, where channels are reshaped and come back.
+    Nothing may be pruned inside. Loops come from channels that are reshaped and come back, and they grow.
     """
     kind = optional("torch_pruning.dependency.group").Group
     mapping = optional("torch_pruning.dependency.index_mapping")

@@ -1,4 +1,4 @@
-"""What eight bits do to a network while it trains: weights and inputs of layers are rounded as they will be in the file."""
+"""Simulated int8 during training: weights and inputs of layers are rounded as they will be in the file."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -14,21 +14,22 @@ RANGE = "_int8_range"
 
 @contextlib.contextmanager
 def fake_int8(module: nn.Module, ranges: Mapping[str, Range]) -> Iterator[list[str]]:
-    """Rounds inputs and weights of layers in every forward, until it is left; gradients pass as if they were not rounded.
+    """Rounds inputs and weights of layers in every forward inside the block; gradients ignore the rounding.
 
-    Weights are signed, with a scale for each output channel: batch norms that follow only scale those channels, so the rounding
-    is that of the file, into whose weights they are folded. The inputs' ranges are fixed. Parameters and state dict stay as they are.
+    Weights are signed, with a scale for each output channel. Batch norms that follow only scale those
+    channels, so the rounding is the same as in the file, where they are folded into the weights. The inputs'
+    ranges are fixed. Parameters and state dict stay as they are.
 
     Args:
-        module: Holds the layers.
-        ranges: Of the inputs of its `Conv2d` and `Linear` layers, by their names, or by ends of names that are the same in several
-            copies of a network.
+        module: Module that holds the layers.
+        ranges: Ranges of the inputs of its `Conv2d` and `Linear` layers, by their names, or by ends of names
+            that are the same in several copies of a network.
 
     Yields:
         Names of the layers.
 
     Raises:
-        ValueError: If a name is of no such layer.
+        ValueError: If a name belongs to no such layer.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(1, 1, bias=False))
@@ -44,7 +45,7 @@ def fake_int8(module: nn.Module, ranges: Mapping[str, Range]) -> Iterator[list[s
             for place, layer in module.named_modules()
             if isinstance(layer, nn.Conv2d | nn.Linear) and f".{place}".endswith(f".{name}")
         }
-        # "conv" is the network's own, in each copy, and not that of its "block.conv"
+        # "conv" is the network's own, in each copy, and not the one in its "block.conv"
         highest = min((place.count(".") for place in ends), default=0)
         here = {place: layer for place, layer in ends.items() if place.count(".") == highest}
         if not here:
@@ -72,7 +73,7 @@ def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def _input(layer: nn.Module, x: Tensor) -> Tensor:
-    """Rounded to unsigned eight bits of the layer's range, which holds 0."""
+    """Rounds inputs to unsigned eight bits in the layer's range, which holds 0."""
     low, high = vars(layer)[RANGE]
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / 255, 1e-12)
@@ -81,7 +82,7 @@ def _input(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _weight(weight: Tensor) -> Tensor:
-    """Rounded to signed eight bits, output channel by output channel."""
+    """Rounds weights to signed eight bits, each output channel by itself."""
     wide = weight.float()
     scale = wide.detach().flatten(1).abs().amax(1).clamp(min=1e-12) / 127
     zero = torch.zeros_like(scale, dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""The camera's own frames, on which ranges are calibrated: training data, whose labels nobody reads."""
+"""The camera's own frames for calibrating ranges: training data, whose labels are not read."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +17,10 @@ AT_ONCE = 16
 
 
 def check_calibration(data: LightningDataModule) -> None:
-    """Refuses data without any to train on.
+    """Refuses data without a training part.
 
     Raises:
-        ValueError: With what to do.
+        ValueError: If there is none; the message says what to do.
     """
     if not overrides(data, "train_dataloader"):
         raise ValueError(
@@ -32,20 +32,21 @@ def check_calibration(data: LightningDataModule) -> None:
 def calibration_frames(
     kind: Kind, parts: Mapping[str, Part], data: LightningDataModule, count: int
 ) -> dict[str, list[dict[str, Array]]]:
-    """Samples of the training data as each file takes them, evenly spaced over the data, so that no chance is in them.
+    """Returns samples of the training data as each file takes them, evenly spaced, so that nothing is random.
 
     Args:
-        kind: The student.
-        parts: Its parts; those of a camera get that camera's frames.
-        data: Of the configuration. Its `unlabeled_dataloader()`, where it has such a method, gives the frames (after
-            `setup("predict")`, for which no label has to be read), else the training data do, as they are served.
-        count: How many, or all where there are fewer.
+        kind: Kind of the student.
+        parts: Parts of the student; those of a camera get that camera's frames.
+        data: Data module of the configuration. If it has a method `unlabeled_dataloader()`, that gives the
+            frames (after `setup("predict")`, for which no label has to be read). Otherwise the training data
+            give them as they are.
+        count: How many samples, or all if there are fewer.
 
     Returns:
-        By part, a dict of arrays `(1, ...)` for each sample.
+        A list for each part, with a dict of arrays `(1, ...)` for each sample.
 
     Raises:
-        ValueError: If there are none, or a batch of them is not what the student is tested on.
+        ValueError: If there are no samples, or their batches are not like those of the student's test.
     """
     data.prepare_data()
     plain = getattr(data, "unlabeled_dataloader", None)
@@ -70,20 +71,20 @@ def calibration_frames(
 
 
 def _asked(data: LightningDataModule, loader: Any) -> tuple[Any, Any]:
-    """The data set of a loader, and what makes a batch of numbers in it."""
+    """Returns the data set of a loader, and a function that makes a batch from numbers in it."""
     dataset = getattr(loader, "dataset", None)
     if dataset is None or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise ValueError(
             f"the training data of {type(data).__name__} cannot be asked for single samples (a data set with __getitem__ and "
             "__len__ in one DataLoader), so that none can be chosen to calibrate on: serve them so."
         )
-    if loader.batch_size is None:  # the data set is asked for batches
+    if loader.batch_size is None:  # the data set itself gives batches
         return dataset, lambda rows: loader.collate_fn(dataset[rows])
     return dataset, lambda rows: loader.collate_fn([dataset[row] for row in rows])
 
 
 def _inputs(kind: Kind, part: Part, batch: Any) -> list[dict[str, Array]]:
-    """A batch as the file takes it, one sample each."""
+    """Splits a batch into the file's inputs, one sample each."""
     if isinstance(kind, Boxes):
         size = part.inputs["images"].shape[-2:]
         images = batch["images"]

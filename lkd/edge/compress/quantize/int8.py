@@ -17,26 +17,28 @@ from lkd.edge.nms import Array
 
 Method = Literal["percentile", "minmax"]
 AT_ONCE = 4
-"""Frames whose activations are in memory together while ranges are looked for."""
+"""Frames whose activations are in memory together while ranges are computed."""
 
 
 class Calibrated:
-    """A file whose activations' ranges are known; what is written of it may be quantized in any of its nodes.
+    """A file with known ranges of its activations, from which files with any quantized nodes can be written.
 
-    Weights are signed and have a scale for each output channel, activations are unsigned with a zero point (QDQ).
+    Weights are signed and have a scale for each output channel; activations are unsigned with a zero point
+    (QDQ).
 
     Args:
         path: The exported float file.
         frames: Samples as the file takes them, `(1, ...)` or more each, by the inputs' names.
-        method: Ranges: `percentile` leaves out the outermost thousandth of a percent, `minmax` nothing.
-        keep_float: Names of layers that stay float beside the output layers and what is behind them.
+        method: How ranges are found: `percentile` leaves out the outermost thousandth of a percent, `minmax`
+            nothing.
+        keep_float: Names of layers that stay float, besides the output layers and what follows them.
 
     Attributes:
-        layers: Of the student, by node.
+        layers: Layer of the student, for each node.
         nodes: Names of the nodes that are quantized.
 
     Raises:
-        ValueError: Without a frame, for a layer that is not there, or if there is nothing to quantize.
+        ValueError: Without a frame, for a layer that does not exist, or if there is nothing to quantize.
     """
 
     def __init__(
@@ -69,16 +71,17 @@ class Calibrated:
             self._ranges = _ranges(front, Path(folder, "augmented.onnx"), frames, method)
 
     def input_ranges(self) -> dict[str, tuple[float, float]]:
-        """The inputs' ranges of the quantized layers that have weights of their own, by the layers' names.
+        """Returns input ranges of the quantized layers that have weights of their own, by the layers' names.
 
-        Of a layer that runs several times, such as a head that all maps go through, it is what holds all of its inputs.
+        If a layer runs several times, such as a head that all maps go through, the range covers all of its
+        inputs.
         """
         weights = {tensor.name for tensor in self._model.graph.initializer}
         found: dict[str, tuple[float, float]] = {}
         for node in self._model.graph.node:
             own = node.op_type in WEIGHTED and node.input[1] in weights and "." in node.input[1]
             if own and node.name in self.nodes:
-                # of minmax they are arrays of one number
+                # minmax gives them as arrays of one number
                 low, high = (end.item() for end in self._ranges[node.input[0]].range_value)
                 known = found.get(self.layers[node.name], (low, high))
                 found[self.layers[node.name]] = min(low, known[0]), max(high, known[1])
@@ -88,8 +91,8 @@ class Calibrated:
         """Writes the quantized file, with the metadata of the float one.
 
         Args:
-            path: Where to.
-            nodes: To quantize; None for all of `self.nodes`.
+            path: Where to write the file.
+            nodes: Nodes to quantize; None for all of `self.nodes`.
         """
         quantization = optional("onnxruntime.quantization")
         chosen = list(self.nodes if nodes is None else nodes)
@@ -125,15 +128,15 @@ def quantize_file(
     Args:
         path: The float file.
         end: Where to write.
-        frames: As of `Calibrated`, like the others.
-        method: See there.
-        keep_float: See there.
+        frames: As in `Calibrated`.
+        method: As in `Calibrated`.
+        keep_float: As in `Calibrated`.
 
     Returns:
-        What was found on the way.
+        The file with its ranges, for further files.
 
     Raises:
-        ValueError: As `Calibrated` does.
+        ValueError: As in `Calibrated`.
 
     Example:
         >>> quantize_file(Path("student.onnx"), Path("int8.onnx"), frames)  # doctest: +SKIP
@@ -148,29 +151,30 @@ def _properties(path: Path) -> dict[str, str]:
 
 
 def _prepared(path: Path, end: Path) -> None:
-    """ONNX Runtime's own step before quantization: shapes inferred, layers fused. Its quantizer passes over tensors of unknown shape."""
+    """Runs ONNX Runtime's step before quantization, which infers shapes (needed by it) and fuses layers."""
     prepare = optional("onnxruntime.quantization.shape_inference").quant_pre_process
     start = str(path.resolve())
-    with contextlib.chdir(
-        end.parent
-    ):  # where symbolic inference fails, it leaves what it has in the working folder
+    with contextlib.chdir(end.parent):  # if symbolic inference fails, it leaves a file in the working folder
         try:
             prepare(start, end.name)
-        except Exception:  # it needs sympy, and cannot follow every operator; ONNX' own inference is left
+        except Exception:  # it needs sympy, and does not know every operator; ONNX's own inference is left
             prepare(start, end.name, skip_symbolic_shape=True)
     onnx = optional("onnx")
     graph = onnx.load(end)
     for number, node in enumerate(graph.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     versions = {entry.domain: entry.version for entry in graph.opset_import}  # one may be there twice
-    del graph.opset_import[:]  # ONNX Runtime names all that it knows
+    del graph.opset_import[:]  # ONNX Runtime lists all versions that it knows
     used = sorted({node.domain for node in graph.graph.node})
     graph.opset_import.extend(onnx.helper.make_opsetid(domain, versions[domain]) for domain in used)
     onnx.save(graph, str(end))
 
 
 def _front(model: Any, nodes: Sequence[str]) -> Any:
-    """What of a file is quantized, and what that needs: nothing behind it, where a suppression has as many rows as it finds boxes."""
+    """Returns the part of a file that is quantized, with what it needs.
+
+    What follows is cut off, since a suppression there has as many rows as it finds boxes.
+    """
     front = copy.deepcopy(model)
     graph, chosen = front.graph, set(nodes)
     needed: set[str] = set()
@@ -224,7 +228,7 @@ class _Reader:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the quantizer prints of each tensor."""
+    """Hides what the quantizer prints of each tensor."""
     logger, level = logging.getLogger(), logging.getLogger().level
     logger.setLevel(logging.ERROR)
     try:

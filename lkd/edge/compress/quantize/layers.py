@@ -1,4 +1,4 @@
-"""Which layer of the student a node of its graph belongs to, and which nodes stay float."""
+"""The student's layer of each node of the graph, and which nodes stay float."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,40 +18,45 @@ TYPES = (
     "Clip",
     "AveragePool",
 )
-"""What is quantized. With convolutions alone, activations go through float in between, which costs a tenth of the time."""
+"""Operators that are quantized. With convolutions alone, activations go through float in between, which costs
+a tenth of the time."""
 
 
 def head_and_behind(graph: Any, last: Sequence[str] = WEIGHTED) -> set[str]:
-    """Names of the nodes from the last weighted one on each path to the outputs on: the output layers and what decodes them.
+    """Returns the names of output layers and of what decodes them, from the last weighted nodes on.
 
-    A detector's boxes are sums and products of numbers of very different size, which eight bits do not hold: with the decoding
-    in int8 a detector that loses .004 of its mAP50-95 loses .07. Of logits, eight bits make ties.
+    A detector's boxes are sums and products of numbers of very different size, which eight bits do not hold:
+    with int8 decoding, a detector that would lose .004 of its mAP50-95 loses .07. In logits, eight bits make
+    ties.
 
     Args:
         graph: `onnx.GraphProto`, its nodes in topological order, all with names.
-        last: What counts as weighted; `["Conv"]` for detectors, whose decoding may have products of its own.
+        last: Operators that count as weighted; `["Conv"]` for detectors, whose decoding may have products of
+            its own.
     """
     users = defaultdict(list)
     for node in graph.node:
         for name in node.input:
             users[name].append(node.name)
-    leads: dict[str, bool] = {}  # whether a node is weighted, or one stands somewhere behind it
-    behind: dict[str, bool] = {}  # whether one stands behind it, itself left out
+    leads: dict[str, bool] = {}  # whether a node is weighted, or a weighted node follows it
+    behind: dict[str, bool] = {}  # whether a weighted node follows it, itself left out
     for node in reversed(graph.node):
         behind[node.name] = any(leads[user] for name in node.output for user in users[name])
         leads[node.name] = behind[node.name] or node.op_type in last
-    # constants and shapes beside the path have none behind them either; float is what they are
+    # constants and shapes beside the path are not followed by one either, and are float anyway
     return {node.name for node in graph.node if not behind[node.name]}
 
 
 def layers(graph: Any) -> dict[str, str]:
-    """The student's layer of each node, such as `"net.model.3.conv"`: that of its weight, or of the weighted node before it.
+    """Returns the student's layer of each node, such as `"net.model.3.conv"`.
+
+    It is the layer of the node's weight, or of the weighted node before it.
 
     Args:
-        graph: As of `head_and_behind`.
+        graph: `onnx.GraphProto`, as in `head_and_behind`.
 
     Returns:
-        By the nodes' names; nodes before the first weight are of the layer `""`.
+        Layers by the nodes' names; nodes before the first weight belong to the layer `""`.
     """
     weights = {tensor.name for tensor in graph.initializer}
     made: dict[str, str] = {}
@@ -66,7 +71,7 @@ def layers(graph: Any) -> dict[str, str]:
 
 
 def short(name: str) -> str:
-    """A layer's name in the user's module, without export's own wrappers.
+    """Returns a layer's name in the user's module, without export's own wrappers.
 
     Example:
         >>> short("module.network.net.model.3.conv")
@@ -76,14 +81,14 @@ def short(name: str) -> str:
 
 
 def named(found: dict[str, str], wanted: Sequence[str]) -> set[str]:
-    """Nodes of layers that a user names, by the layer's name, a front part of it, or the node's own name.
+    """Returns nodes of layers that a user names by the layer's name, the beginning of it, or the node's name.
 
     Args:
         found: The layer of each node.
         wanted: The names.
 
     Raises:
-        ValueError: If there is no such layer.
+        ValueError: If a layer does not exist.
     """
     chosen: set[str] = set()
     for name in wanted:
@@ -96,7 +101,12 @@ def named(found: dict[str, str], wanted: Sequence[str]) -> set[str]:
 
 
 def groups(found: dict[str, str], nodes: Iterable[str], most: int = 24) -> dict[str, list[str]]:
-    """Nodes by groups of layers: as many parts of the names as give no more groups than `most`.
+    """Groups nodes by layers, by as many parts of the names as give no more groups than `most`.
+
+    Args:
+        found: The layer of each node.
+        nodes: Nodes that are grouped.
+        most: Most groups.
 
     Example:
         >>> groups({"a": "net.0.conv", "b": "net.0.act", "c": "net.1"}, ["a", "b", "c"], most=2)

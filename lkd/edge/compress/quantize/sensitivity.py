@@ -1,4 +1,4 @@
-"""Which layers int8 hurts: one group of layers after the other is quantized alone."""
+"""A test of which layers int8 hurts: each group of layers is quantized alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from lkd.metrics.tables import Row, print_table, save_table
 
 
 def sensitivity(made: Sequence[Calibrated], stage: Stage, job: Job) -> list[Row]:
-    """Measures each group alone, prints the table, and writes `sensitivity.csv` and `sensitivity.md` beside the stage's files.
+    """Measures each group alone, prints a table, and writes `sensitivity.csv` and `.md` beside the files.
 
     Args:
-        made: Of each file of the stage.
+        made: Calibrated files of the stage.
         stage: The float stage.
-        job: Of the step.
+        job: Job of the step.
 
     Returns:
-        Rows with the group, its number of nodes, and by how much the metric is worse than the float stage's with this group
-        alone in int8; the worst first.
+        Rows with the group, its number of nodes, and how much worse the metric is than the float stage's with
+        this group alone in int8; the worst first.
     """
     base = job.dense.drop(stage.files, job.parent.files)
     parts = [groups(one.layers, one.nodes) for one in made]

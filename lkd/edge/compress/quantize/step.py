@@ -1,4 +1,4 @@
-"""The step: int8 after training."""
+"""The compression step `Quantize`: int8 after training."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -14,16 +14,21 @@ from lkd.edge.extra import optional
 
 
 class Quantize(Step):
-    """int8 after training (PTQ): nothing is trained, ranges of activations are found on the camera's own unlabelled frames.
+    """int8 after training (PTQ): without training.
 
-    Output layers stay float: of a detector the convolutions that give its raw outputs, and all that decodes them.
+    Ranges of activations are found on the camera's unlabeled frames.
+
+    Output layers stay float: in a detector, the convolutions that give its raw outputs, and all that decodes
+    them.
 
     Args:
-        calibration: How many training frames, evenly spaced; of a student that has a copy for each camera, frames of that camera.
-        method: Ranges of activations: `percentile` leaves out the outermost thousandth of a percent, `minmax` nothing.
-        keep_float: Names of layers that stay float, too, whole or in part: `["model.22", "fc"]`.
-        sensitivity: Whether, if int8 loses more than `max_drop`, one group of layers after the other is quantized alone, and a
-            table says which costs what.
+        calibration: Number of training frames, evenly spaced; if the student has a copy for each camera,
+            frames of that camera.
+        method: How ranges of activations are found: `percentile` leaves out the outermost thousandth of a
+            percent, `minmax` nothing.
+        keep_float: Names of further layers that stay float, whole or in part: `["model.22", "fc"]`.
+        sensitivity: Whether to quantize each group of layers alone if int8 loses more than `max_drop`, and to
+            write a table of what each costs.
 
     Raises:
         ValueError: For numbers out of range.
@@ -49,7 +54,7 @@ class Quantize(Step):
         self.keep_float = list(keep_float)
 
     def check(self, module: LightningModule, data: LightningDataModule) -> None:
-        """Refuses data without any to calibrate on."""
+        """Refuses data without a part to calibrate on."""
         optional("onnxruntime.quantization")
         check_calibration(data)
 

@@ -1,4 +1,4 @@
-"""Ways to share the work beside the cascade: early exit, and split computing."""
+"""Ways to share the work besides the cascade: early exit, and split computing."""
 
 from lkd.edge.offload.arms.arm import Arm
 from lkd.edge.offload.arms.bottleneck import Bottleneck

@@ -1,4 +1,4 @@
-"""`Arm`: another way than the cascade to share the work, whose rows stand in the same report."""
+"""`Arm`: another way than the cascade to share the work, with rows in the same report."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -30,23 +30,24 @@ class Samples(NamedTuple):
 
     @property
     def truth(self) -> list[Answer]:
-        """As a `Trial` wants it."""
+        """Labels as answers for a `Trial`."""
         return [{"label": np.array([label])} for label in self.y.tolist()]
 
 
 class Arm(ABC):
-    """A way to share the work between device and server, of a checkpoint of its own.
+    """A way to share the work between device and server, with a checkpoint of its own.
 
     Args:
-        model: The checkpoint, as the command line writes it.
-        recipe: A config of `python cli.py fit` that trains it, if it is not there or was made by another version of the config.
+        model: The checkpoint that the command line wrote.
+        recipe: A config of `python cli.py fit` that trains it, if it does not exist or another version of the
+            config made it.
 
     Raises:
         FileNotFoundError: If the recipe does not exist.
     """
 
     kind: ClassVar[type[Classifier]]
-    """What the checkpoint has to be of."""
+    """Class that the checkpoint must belong to."""
     reads_labels: ClassVar[bool] = False
     """Whether it chooses anything by the labels of the validation data."""
 
@@ -55,18 +56,18 @@ class Arm(ABC):
         self.model, self.recipe = model, recipe
 
     def prepare(self) -> None:
-        """Trains by the recipe what is not there, before anything else takes long.
+        """Trains by the recipe if the checkpoint is missing, before anything else takes long.
 
         Raises:
             FileNotFoundError: If there is no checkpoint and no recipe.
-            ValueError: If it is of another kind.
+            ValueError: If the checkpoint is of another kind.
         """
         if self.recipe is not None:
             follow(self.recipe, Path(self.model))
         self.module()
 
     def module(self) -> Any:
-        """The trained module, for evaluation."""
+        """Returns the trained module, for evaluation."""
         found = load(self.model)
         if not isinstance(found, self.kind):
             raise ValueError(
@@ -79,28 +80,30 @@ class Arm(ABC):
     def points(
         self, data: LightningDataModule, conditions: Conditions, cameras: Sequence[str] = ()
     ) -> Sequence[Point]:
-        """Its rows.
+        """Measures its rows of the report.
 
         Args:
-            data: Set up. Thresholds are chosen on its validation data; its test data are measured.
-            conditions: Of link and server. Times of the arm itself are measured on this machine.
-            cameras: Whose each test sample is. Default: all of one camera.
+            data: Data module, set up. Thresholds are chosen on its validation data; its test data are
+                measured.
+            conditions: Conditions of link and server. Times of the arm itself are measured on this machine.
+            cameras: The camera of each test sample. Default: one camera for all.
         """
 
 
 def samples(data: LightningDataModule, part: str) -> Samples:
-    """All samples of a part.
+    """Returns all samples of a part.
 
     Args:
-        data: Set up.
+        data: Data module, set up.
         part: `"val"` or `"test"`.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are no samples.
     """
     loader = getattr(data, f"{part}_dataloader")()
     if isinstance(loader, DataLoader) and loader.batch_size is not None:
-        # all samples in their order, as the cascade asks them, though the data's own loader may shuffle or drop some
+        # all samples in their order, as in the cascade, although the data's own loader may shuffle or drop
+        # some
         loader = DataLoader(loader.dataset, BATCH, collate_fn=loader.collate_fn)
     batches = [] if isinstance(loader, list) else [labeled(batch) for batch in loader]
     if not batches:
@@ -116,22 +119,22 @@ def samples(data: LightningDataModule, part: str) -> Samples:
 
 
 def chunks(x: Tensor) -> Iterator[Tensor]:
-    """Samples, some at a time."""
+    """Yields samples, some at a time."""
     yield from x.split(BATCH)
 
 
 def rows(probabilities: Array) -> list[Answer]:
-    """`(N, C)` as so many answers."""
+    """Returns probabilities `(N, C)` as N answers."""
     return [{"probabilities": row} for row in probabilities]
 
 
 def probabilities(logits: Sequence[Tensor]) -> Array:
-    """Of batches of logits `(B, C)`: `(N, C)`."""
+    """Returns the probabilities `(N, C)` of batches of logits `(B, C)`."""
     found: Array = torch.cat(list(logits)).double().softmax(1).numpy()
     return found
 
 
 def through(function: nn.Module | Any, x: Tensor) -> Array:
-    """What a function answers to samples, as probabilities `(N, C)`."""
+    """Returns what a function answers to samples, as probabilities `(N, C)`."""
     with torch.no_grad():
         return probabilities([function(part) for part in chunks(x)])

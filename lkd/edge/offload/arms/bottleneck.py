@@ -1,4 +1,4 @@
-"""`Bottleneck`: an encoder on the device, a small tensor over the link, and the rest of the network at the server."""
+"""`Bottleneck`: an encoder on the device, a small tensor over the link, the rest at the server."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,18 @@ from lkd.modules.split import SplitClassifier
 
 
 class Bottleneck(Arm):
-    """Split computing. Everything is sent: the device has no answer of its own, so what gets lost is answered wrong. A row a number of bits.
+    """Split computing, with a row for each number of bits.
+
+    Everything is sent: the device has no answer of its own, so a sample that gets lost counts as wrong.
 
     Args:
         model: Checkpoint of a `SplitClassifier`.
         recipe: A config that trains it.
-        bits: Of each number that is sent, 32, 16, 8, 4 or 2, whatever it was trained with. Default: 8, 4 and 2.
+        bits: Bits of each number that is sent, 32, 16, 8, 4 or 2, whatever it was trained with. Default: 8, 4
+            and 2.
 
     Raises:
-        ValueError: For bits that cannot be packed.
+        ValueError: For a number of bits that cannot be packed.
     """
 
     kind = SplitClassifier
@@ -35,7 +38,7 @@ class Bottleneck(Arm):
     def points(
         self, data: LightningDataModule, conditions: Conditions, cameras: Sequence[str] = ()
     ) -> list[Point]:
-        """A row a number of bits."""
+        """Measures a row for each number of bits."""
         module, test = self.module(), samples(data, "test")
         nothing = [_nothing(module.num_classes)] * len(test.x)
         device, found = work(module.encoder, test.x[:1]), []
@@ -47,5 +50,5 @@ class Bottleneck(Arm):
 
 
 def _nothing(classes: int) -> Answer:
-    """No answer: a class more, which is never right."""
+    """Returns an answer that is never right: one more class."""
     return {"probabilities": np.eye(classes + 1)[classes]}

@@ -1,4 +1,4 @@
-"""`EarlyExit`: all of the network is on the device, which stops where it is sure enough; nothing is sent."""
+"""`EarlyExit`: the whole network is on the device, which stops where it is sure enough; nothing is sent."""
 
 from collections.abc import Sequence
 
@@ -17,10 +17,10 @@ from lkd.edge.offload.trial import Conditions
 
 
 class EarlyExit(ExitArm):
-    """Saves work of the device: a row for each budget of mean MACs, and one for a metric that is to be reached.
+    """Arm that saves work of the device, with a row for each budget of mean MACs, and one for a metric.
 
-    Thresholds, one an exit, are chosen on validation data with their labels; the rows are of the test data, with the MACs that it
-    really took there.
+    Thresholds, one for each exit, are chosen on validation data with their labels. The rows show the test
+    data, with the MACs that they really took.
 
     Args:
         model: Checkpoint of a `MultiExitClassifier`.
@@ -30,7 +30,8 @@ class EarlyExit(ExitArm):
         reach: Share of right answers on validation data to reach with as few MACs as possible.
 
     Raises:
-        ValueError: For a share that is not above 0 and at most 1; a budget that nothing meets is refused when it is measured.
+        ValueError: For a share that is not above 0 and at most 1. A budget that no policy meets is refused
+            when measured.
     """
 
     reads_labels = True
@@ -52,7 +53,7 @@ class EarlyExit(ExitArm):
     def points(
         self, data: LightningDataModule, conditions: Conditions, cameras: Sequence[str] = ()
     ) -> list[Point]:
-        """A row a budget. Times are the device's alone."""
+        """Measures a row for each budget. Times are the device's alone."""
         network = self.module().network
         validation, test = samples(data, "val"), samples(data, "test")
         work = costs(network, test.x[:1])

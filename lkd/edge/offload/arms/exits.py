@@ -1,4 +1,4 @@
-"""What the arms with exits share: the answers of all exits, and what each costs."""
+"""Common parts of the arms with exits: the answers of all exits, and what each costs."""
 
 from collections.abc import Sequence
 
@@ -16,15 +16,15 @@ from lkd.modules.multi_exit import MultiExitClassifier
 
 
 class ExitArm(Arm):
-    """Of a `MultiExitClassifier`.
+    """Arm of a `MultiExitClassifier`.
 
     Args:
-        model: See `Arm`.
-        recipe: See `Arm`.
+        model: As in `Arm`.
+        recipe: As in `Arm`.
         gate: How doubt is measured: `Entropy()`, the default, `Margin()` or `MaxProbability()`.
 
     Raises:
-        ValueError: For a gate that looks at more than probabilities.
+        ValueError: For a gate that needs more than probabilities.
     """
 
     kind = MultiExitClassifier
@@ -39,27 +39,27 @@ class ExitArm(Arm):
         self.gate = chosen
 
     def doubts(self, answers: Sequence[Array]) -> Array:
-        """Of the probabilities `(N, C)` of E exits: `(E, N)`."""
+        """Returns the doubts `(E, N)` in the probabilities `(N, C)` of E exits."""
         return np.stack([self.gate.doubt(one) for one in answers])
 
 
 def answers_of(network: MultiExit, x: Tensor) -> list[Array]:
-    """Probabilities `(N, C)` of every exit, from the shallowest to the deepest."""
+    """Returns the probabilities `(N, C)` of every exit, from the shallowest to the deepest."""
     with torch.no_grad():
         batches = [network.exits(part)[0] for part in chunks(x)]
     return [probabilities(logits) for logits in zip(*batches, strict=True)]
 
 
 def stages(network: MultiExit) -> list[Cut]:
-    """The network cut behind the stage of each exit but the deepest."""
+    """Returns the network cut behind the stage of each exit except the deepest."""
     return [Cut(network.network, layer) for layer in network.layers[:-1]]
 
 
 def costs(network: MultiExit, sample: Tensor) -> list[Work]:
-    """What a sample costs that leaves at each exit: all layers so far, and the exits that it has passed.
+    """Returns a sample's costs at each exit: all layers so far, and the exits that it has passed.
 
     Args:
-        network: In evaluation.
+        network: The network in evaluation mode.
         sample: `(1, C, H, W)`.
     """
     passed, found = Work(0.0, 0.0), []

@@ -1,4 +1,4 @@
-"""Features as they go over the link: those of every sample quantized by themselves, and how many bytes that were."""
+"""Features sent over the link: each sample's are quantized by themselves, and their bytes are counted."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from lkd.edge.offload.trial import Conditions, Trial
 
 
 class Sent(NamedTuple):
-    """What the server `seen (N, ...)` has of features, and the `nbytes (N,)` that they took."""
+    """Features as the server sees them, `seen (N, ...)`, and the `nbytes (N,)` that they took."""
 
     seen: Tensor
     nbytes: Array
@@ -33,15 +33,15 @@ class Sent(NamedTuple):
         conditions: Conditions,
         cameras: Sequence[str] = (),
     ) -> Trial:
-        """Answers of the device, and of the rest of the network at the server.
+        """Returns a trial with answers of the device, and of the rest of the network at the server.
 
         Args:
             test: The samples.
-            local: What stands where nothing is sent, or comes back.
-            device: Until the features and the device's answer are there.
-            rest: Of the network, from features to logits.
-            conditions: Of link and server.
-            cameras: Whose each sample is. Default: all of one camera.
+            local: Answers that stand where nothing is sent, or nothing comes back.
+            device: Work of the device until the features and its own answer are there.
+            rest: Rest of the network, from features to logits.
+            conditions: Conditions of link and server.
+            cameras: The camera of each sample. Default: one camera for all.
         """
         count, server = len(local), work(rest, self.seen[:1])
         answers = Answers(
@@ -58,13 +58,13 @@ class Sent(NamedTuple):
 
 
 class Features:
-    """Sends what a function gives.
+    """Output of a function, sent as features.
 
     Args:
-        bits: Of each number.
+        bits: Bits of each number.
 
     Raises:
-        ValueError: For other bits than can be packed.
+        ValueError: For a number of bits that cannot be packed.
     """
 
     def __init__(self, bits: int) -> None:
@@ -73,7 +73,7 @@ class Features:
 
     @torch.no_grad()
     def sent(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Sent:
-        """Features of samples `x (N, ...)`, sample by sample."""
+        """Returns the sent features of samples `x (N, ...)`, computed sample by sample."""
         made = torch.cat([function(part) for part in chunks(x)])
         pairs = [quantized(row, self.bits) for row in made.float().numpy()]
         seen = torch.from_numpy(np.stack([restored for restored, _ in pairs]))

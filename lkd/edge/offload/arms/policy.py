@@ -1,4 +1,4 @@
-"""At which exit of a network each sample is answered, and the thresholds that follow from a budget; without torch."""
+"""The exit that answers each sample, and the thresholds that follow from a budget; without torch."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -9,17 +9,18 @@ import numpy as np
 from lkd.edge.nms import Array
 
 COMBINATIONS = 4000
-"""Of thresholds that are tried, at most."""
+"""Most combinations of thresholds that are tried."""
 
 
 def leaves(doubts: Array, thresholds: Sequence[float]) -> Array:
-    """The exit that answers each sample: the first whose doubt is below its threshold, and else the deepest.
+    """Returns the exit that answers each sample: the first with doubt below its threshold, or the deepest.
 
-    Teerapittayanon et al.: BranchyNet, ICPR 2016, arXiv:1709.01686, Figure 2 (there the doubt is the entropy).
+    Teerapittayanon et al.: BranchyNet, ICPR 2016, arXiv:1709.01686, Figure 2 (there the doubt is the
+    entropy).
 
     Args:
-        doubts: `(E, N)` of E exits from the shallowest to the deepest, whose own doubt is not looked at.
-        thresholds: Of all exits but the deepest, E - 1; `inf` always answers, `-inf` never.
+        doubts: `(E, N)` for E exits from the shallowest to the deepest, whose own doubt is not used.
+        thresholds: E - 1 thresholds, for all exits except the deepest; `inf` always answers, `-inf` never.
 
     Returns:
         `(N,)` int, 0 for the shallowest.
@@ -41,7 +42,7 @@ def leaves(doubts: Array, thresholds: Sequence[float]) -> Array:
 
 
 class Policy(NamedTuple):
-    """Thresholds, and what they did on the data that they were chosen on: mean `macs` and the share of `right` answers."""
+    """Thresholds, with the mean `macs` and the share of `right` answers on the data they were chosen on."""
 
     thresholds: tuple[float, ...]
     macs: float
@@ -49,10 +50,10 @@ class Policy(NamedTuple):
 
 
 def policies(doubts: Array, right: Array, macs: Array) -> list[Policy]:
-    """What combinations of thresholds do: all of them, or on a grid of quantiles where there are too many.
+    """Returns what combinations of thresholds do: all of them, or a grid of quantiles if there are too many.
 
     Args:
-        doubts: `(E, N)`, see `leaves`.
+        doubts: `(E, N)`, as in `leaves`.
         right: `(E, N)` bool, whether each exit's answer is right.
         macs: `(E,)`, multiply-accumulates of a sample that leaves at each exit.
     """
@@ -66,10 +67,10 @@ def policies(doubts: Array, right: Array, macs: Array) -> list[Policy]:
 
 
 def cheapest(found: Sequence[Policy], reach: float) -> Policy:
-    """The policy of the fewest MACs that reaches a share of right answers.
+    """Returns the policy with the fewest MACs that reaches a share of right answers.
 
     Raises:
-        ValueError: If none does; it says what the best one has.
+        ValueError: If none reaches it; the message says what the best one reaches.
     """
     good = [policy for policy in found if policy.right >= reach - 1e-12]
     if not good:
@@ -82,10 +83,10 @@ def cheapest(found: Sequence[Policy], reach: float) -> Policy:
 
 
 def best(found: Sequence[Policy], macs: float) -> Policy:
-    """The policy with most right answers that takes no more MACs in the mean.
+    """Returns the policy with the most right answers whose mean MACs are within a budget.
 
     Raises:
-        ValueError: If all take more; it says what the cheapest takes.
+        ValueError: If all take more; the message says what the cheapest takes.
     """
     good = [policy for policy in found if policy.macs <= macs * (1 + 1e-12)]
     if not good:
@@ -97,7 +98,7 @@ def best(found: Sequence[Policy], macs: float) -> Policy:
 
 
 def _candidates(doubts: Array, most: int) -> list[float]:
-    """Never, just above each sample's doubt (or quantiles of them), always."""
+    """Returns thresholds: never, just above each sample's doubt (or quantiles of them), always."""
     values = np.unique(doubts)
     if len(values) > most - 2:
         values = values[np.linspace(0, len(values) - 1, most - 2).round().astype(int)]

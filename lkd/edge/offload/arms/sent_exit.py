@@ -1,4 +1,4 @@
-"""`SentExit`: the device has the layers up to one exit, and where that doubts, its features go to the server, which has the rest."""
+"""`SentExit`: the device has the layers up to one exit, and sends features to the server if it doubts."""
 
 from collections.abc import Sequence
 
@@ -17,21 +17,22 @@ from lkd.edge.offload.trial import Conditions
 
 
 class SentExit(ExitArm):
-    """Saves the server's work, and accuracy where the link fails: the exit's answer is there already. A row a share.
+    """Arm that saves the server's work, and accuracy if the link fails, since the exit has an answer.
 
-    The threshold of each share is chosen on validation data, whose labels are not read; the rows say what was really sent of the test
-    data. What is sent is the map that the exit saw, quantized.
+    The threshold of each share is chosen on validation data, whose labels are not read; the rows say what was
+    really sent of the test data. What is sent is the map that the exit saw, quantized. The server has the
+    rest of the network.
 
     Args:
         model: Checkpoint of a `MultiExitClassifier`.
         recipe: A config that trains it.
         gate: How the exit's doubt is measured. Default: the entropy.
         exit: Which exit the device has, 0 for the shallowest.
-        bits: Of each number that is sent: 32, 16, 8, 4 or 2.
+        bits: Bits of each number that is sent: 32, 16, 8, 4 or 2.
         rates: Shares of the samples that are sent. Default: .1, .2, .3, .5 and 1.
 
     Raises:
-        ValueError: For a share that is not above 0 and at most 1, or bits that cannot be packed.
+        ValueError: For a share that is not above 0 and at most 1, or a number of bits that cannot be packed.
     """
 
     def __init__(
@@ -50,10 +51,10 @@ class SentExit(ExitArm):
         self.exit, self.bits, self.rates = exit, bits, list(rates)
 
     def prepare(self) -> None:
-        """See `Arm.prepare`.
+        """Trains by the recipe if the checkpoint is missing, and checks the exit.
 
         Raises:
-            ValueError: Also for an exit that the network does not have.
+            ValueError: If the checkpoint is of another kind, or the network does not have the exit.
         """
         super().prepare()
         exits = len(self.module().network.heads)
@@ -65,7 +66,7 @@ class SentExit(ExitArm):
     def points(
         self, data: LightningDataModule, conditions: Conditions, cameras: Sequence[str] = ()
     ) -> list[Point]:
-        """A row a share."""
+        """Measures a row for each share that is sent."""
         module = self.module()
         network, cut = module.network, stages(module.network)[self.exit]
         doubts = self._doubts(answers_of(network, samples(data, "val").x)[self.exit])

@@ -1,4 +1,4 @@
-"""What a part of a network costs for one sample: multiply-accumulates, and time on this machine."""
+"""Cost of a part of a network for one sample: multiply-accumulates, and time on this machine."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Work(NamedTuple):
     ms: float
 
     def __add__(self, other: object) -> "Work":
-        """Both, one after the other."""
+        """Returns the work of both, one after the other."""
         if not isinstance(other, Work):
             return NotImplemented
         return Work(self.macs + other.macs, self.ms + other.ms)
@@ -31,7 +31,7 @@ def work(function: Callable[[Tensor], object], sample: Tensor) -> Work:
     """Counts and times a function of one sample.
 
     Args:
-        function: Calls modules, whose MACs are counted.
+        function: Function that calls modules, whose MACs are counted.
         sample: `(1, ...)`.
 
     Example:

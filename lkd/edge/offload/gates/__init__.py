@@ -1,4 +1,4 @@
-"""Who decides what is sent: each gate gives every unit a score, and the highest are sent."""
+"""Gates, which decide what is sent: each gives every unit a score, and the highest are sent."""
 
 from lkd.edge.offload.gates.boxes import LowScores, NarrowBoxes, ScoreEntropy, UnsureBoxes
 from lkd.edge.offload.gates.classes import Entropy, Margin, MaxProbability
@@ -24,11 +24,12 @@ __all__ = [
 
 
 def usual(task: str, places: int) -> list[Gate]:
-    """All that a report compares, but random and the oracle.
+    """Returns all gates that a report compares, except random and the oracle.
 
     Args:
         task: `"boxes"` or `"classes"`.
-        places: Pairs of a camera and a unit that occur; with one there is no mean to tell them apart by.
+        places: Number of pairs of a camera and a unit that occur; with one, a camera mean cannot tell units
+            apart.
     """
     doubt: list[Gate] = (
         [NarrowBoxes(), LowScores(), UnsureBoxes(), ScoreEntropy()]

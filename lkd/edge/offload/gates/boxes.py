@@ -15,11 +15,11 @@ class _OfBoxes(Gate):
     task = "boxes"
 
     def score(self, task: Task, answers: Answers) -> Array:
-        """A statistic of each unit's boxes."""
+        """Returns a statistic of each unit's boxes."""
         return np.array([[self.statistic(v) for v in views] for views in cast(Boxes, task).views(answers)])
 
     def statistic(self, view: Answer) -> float:
-        """Of the `widths` and `scores` of a unit's boxes."""
+        """Computes a number from the `widths` and `scores` of a unit's boxes."""
         raise NotImplementedError
 
 
@@ -29,7 +29,7 @@ class UnsureBoxes(_OfBoxes):
     name = "unsure boxes"
 
     def statistic(self, view: Answer) -> float:
-        """0 without a box."""
+        """Returns the share of unsure boxes, or 0 without a box."""
         return float((view["scores"] <= 0.5).mean()) if len(view["scores"]) else 0.0
 
 
@@ -39,7 +39,7 @@ class NarrowBoxes(_OfBoxes):
     name = "narrow boxes"
 
     def statistic(self, view: Answer) -> float:
-        """In shares of the frame's longer side, and -1 without a box."""
+        """Returns minus the median width, in shares of the frame's longer side, or -1 without a box."""
         return -float(np.median(view["widths"])) if len(view["widths"]) else -1.0
 
 
@@ -49,7 +49,7 @@ class LowScores(_OfBoxes):
     name = "low scores"
 
     def statistic(self, view: Answer) -> float:
-        """-1 without a box."""
+        """Returns minus the mean score, or -1 without a box."""
         return -float(view["scores"].mean()) if len(view["scores"]) else -1.0
 
 
@@ -60,5 +60,5 @@ class ScoreEntropy(_OfBoxes):
     gains = True
 
     def statistic(self, view: Answer) -> float:
-        """In nats."""
+        """Returns the sum of the entropies, in nats."""
         return float(entropies(view["scores"]).sum())

@@ -1,4 +1,4 @@
-"""Gates of classifiers: three ways to doubt probabilities, which agree where there are two classes."""
+"""Gates of classifiers: three measures of doubt, which agree where there are two classes."""
 
 from typing import cast
 
@@ -12,16 +12,16 @@ from lkd.edge.offload.task import Task
 
 
 class OfProbabilities(Gate):
-    """Doubts a distribution, so that it can stand at an exit of a network, too."""
+    """Gate that measures the doubt in a distribution, and can be used at an exit of a network, too."""
 
     task = "classes"
 
     def score(self, task: Task, answers: Answers) -> Array:
-        """One of the probabilities of each sample."""
+        """Returns the doubt in each sample's probabilities."""
         return self.doubt(cast(Classes, task).probabilities(answers))[:, None]
 
     def doubt(self, probabilities: Array) -> Array:
-        """Of probabilities `(N, C)`: `(N,)`."""
+        """Measures the doubt `(N,)` in probabilities `(N, C)`."""
         raise NotImplementedError
 
 
@@ -31,17 +31,17 @@ class Entropy(OfProbabilities):
     name = "entropy"
 
     def doubt(self, probabilities: Array) -> Array:
-        """In nats."""
+        """Returns the entropy in nats."""
         return entropy(probabilities)
 
 
 class Margin(OfProbabilities):
-    """How little the two most probable classes differ."""
+    """How little the probabilities of the two most probable classes differ."""
 
     name = "margin"
 
     def doubt(self, probabilities: Array) -> Array:
-        """Minus the difference."""
+        """Returns minus the difference of the two."""
         ordered = np.sort(probabilities, 1)
         return ordered[:, -2] - ordered[:, -1]
 
@@ -52,5 +52,5 @@ class MaxProbability(OfProbabilities):
     name = "max probability"
 
     def doubt(self, probabilities: Array) -> Array:
-        """One minus its probability."""
+        """Returns one minus its probability."""
         return 1 - probabilities.max(1)

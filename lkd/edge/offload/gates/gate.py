@@ -1,4 +1,4 @@
-"""What a gate is."""
+"""`Gate`, the base class of gates, which score what to send."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -9,12 +9,12 @@ from lkd.edge.offload.task import Task
 
 
 class Gate(ABC):
-    """Scores units by what the device knows of them; the highest are sent.
+    """Gate that scores units by what the device knows of them; the highest are sent.
 
     Attributes:
-        name: Of its rows in the report.
-        task: Whose answers it can read, `"boxes"` or `"classes"`; empty for both.
-        gains: Whether scores estimate what is gained, so that they can be divided by what it costs.
+        name: Name of its rows in the report.
+        task: Task whose answers it can read, `"boxes"` or `"classes"`; empty for both.
+        gains: Whether scores estimate a gain, so that they can be divided by its cost.
     """
 
     name: str
@@ -26,23 +26,23 @@ class Gate(ABC):
 
         Args:
             task: What the answers mean.
-            answers: Of the calibration split, never of the test's.
+            answers: Answers on the calibration split, never the test split.
         """
 
     @abstractmethod
     def score(self, task: Task, answers: Answers) -> Array:
-        """Scores of all units, higher for what is to be sent: `(N, U)`.
+        """Returns scores `(N, U)` of all units, higher for those to send.
 
         Args:
             task: What the answers mean.
-            answers: Of a split, of which the student's alone are read.
+            answers: Answers on a split, of which only the student's are read.
         """
 
     def check(self, task: Task) -> None:
-        """Refuses answers that it cannot read.
+        """Checks that it can read the answers of a task.
 
         Raises:
-            ValueError: In one sentence.
+            ValueError: If it cannot; the message says why in one sentence.
         """
         if not isinstance(getattr(self, "name", None), str):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""`Learned`: a regression on what the student knows of its own answer, taught what the teacher would bring."""
+"""`Learned`: a regression from what the student knows of its own answer to what the teacher would add."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,22 @@ from lkd.edge.offload.task import Judge, Task
 
 
 class Learned(Gate):
-    """Estimates the gain of sending a unit by ridge regression: what is usual at its place, times how today differs.
+    """Gate that estimates the gain of sending a unit by ridge regression, from the usual gain at its place.
 
-    `gain = b + m (w_0 + sum_j w_j (x_j + s_j) / (M_j + s_j))`, with the student's features x, their means M at this camera
-    and unit, the mean gain m there, and the features' standard deviations s. With one place alone this is a regression on x.
+    `gain = b + m (w_0 + sum_j w_j (x_j + s_j) / (M_j + s_j))`, with the student's features x, their means M
+    at this camera and unit, the mean gain m there, and the features' standard deviations s. With one place
+    alone this is a regression on x.
 
-    Its target is read from the teacher's own answers to calibration data, without labels: of detectors how much surer it is
-    of its objects than the student, of classifiers the accuracy that the teacher expects to add.
+    Its target comes from the teacher's own answers to calibration data, without labels. For detectors it is
+    how much surer the teacher is of its objects than the student, for classifiers the accuracy that the
+    teacher expects to add.
 
     Args:
-        cameras: Whether places of one camera are told from those of another. A new camera is met by the mean of all.
-        labels: Whether its target is the metric's gain by the labels of the calibration data, which needs `labels=true`.
-        metric: Which one, then.
+        cameras: Whether the same place at two cameras counts as two places. A new camera gets the mean of
+            all.
+        labels: Whether the target is the metric's gain by the labels of the calibration data, which needs
+            `labels=true`.
+        metric: Metric of that gain.
     """
 
     name, gains = "learned", True
@@ -33,10 +37,11 @@ class Learned(Gate):
         self.cameras, self.labels, self.metric = cameras, labels, metric
 
     def check(self, task: Task) -> None:
-        """See `Gate.check`.
+        """Checks that it can read the answers of a task, and that the metric exists.
 
         Raises:
-            ValueError: Also for a metric that is not measured, or that nobody looks at without labels.
+            ValueError: If it cannot read them, or for a metric that is not measured, or not used without
+                labels.
         """
         super().check(task)
         if self.metric is not None and not self.labels:
@@ -49,10 +54,10 @@ class Learned(Gate):
             )
 
     def fit(self, task: Task, answers: Answers) -> None:
-        """Regresses.
+        """Fits the regression on calibration data.
 
         Raises:
-            ValueError: If labels are asked for that may not be read.
+            ValueError: If labels are needed that may not be read.
         """
         if self.labels and answers.truth is None:
             raise ValueError(
@@ -71,12 +76,12 @@ class Learned(Gate):
         self.ridge = Ridge(inputs.reshape(-1, inputs.shape[-1]), wanted.reshape(-1))
 
     def score(self, task: Task, answers: Answers) -> Array:
-        """The estimate."""
+        """Returns the estimated gain of each unit."""
         x = self._inputs(task.features(answers), self._cameras(answers))
         return self.ridge(x.reshape(-1, x.shape[-1])).reshape(x.shape[:2])
 
     def _inputs(self, x: Array, cameras: Sequence[str]) -> Array:
-        """The place's gain, and its products with each feature's ratio to what is usual: `(N, U, 1 + F)`."""
+        """Returns each place's gain, and its products with features relative to means: `(N, U, 1 + F)`."""
         gain = self.gain(cameras)[..., None]
         return np.concatenate([gain, gain * (x + self.spread) / (self.usual(cameras) + self.spread)], 2)
 

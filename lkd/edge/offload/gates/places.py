@@ -1,4 +1,4 @@
-"""`PlaceMeans`: what is usual at a camera, in a place of its frames."""
+"""`PlaceMeans`: mean values at each camera, in each place of its frames."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from lkd.edge.nms import Array
 
 
 class PlaceMeans:
-    """Means over the samples of a camera, of each unit.
+    """Means of each unit over the samples of a camera.
 
     Args:
         values: `(N, U)` or `(N, U, F)`.
-        cameras: Whose each sample is, N names.
+        cameras: The camera of each sample, N names.
 
     Example:
         >>> means = PlaceMeans(np.array([[1.0], [3.0], [8.0]]), ["a", "a", "b"])
@@ -28,5 +28,8 @@ class PlaceMeans:
             self.means[str(name)] = values[names == name].mean(0)
 
     def __call__(self, cameras: Sequence[str]) -> Array:
-        """The means at each sample's camera: as `values`; of a camera that was not there the mean over all."""
+        """Returns the means at each sample's camera, shaped as `values`.
+
+        An unknown camera gets the mean over all.
+        """
         return np.stack([self.means.get(name, self.mean) for name in cameras])

@@ -1,4 +1,4 @@
-"""What every gate is measured against: chance, the camera's mean, and who knows the answers."""
+"""Baselines for every gate: chance, the camera's mean, and an oracle that knows the labels."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from lkd.edge.offload.task import Judge, Task
 
 
 class Random(Gate):
-    """Draws.
+    """Gate that draws random scores.
 
     Args:
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
 
     name = "random"
@@ -22,35 +22,35 @@ class Random(Gate):
         self.seed = seed
 
     def score(self, task: Task, answers: Answers) -> Array:
-        """Uniform."""
+        """Returns uniform random scores."""
         return np.asarray(np.random.default_rng(self.seed).random(answers.nbytes.shape))
 
 
 class CameraMean(Gate):
-    """What the teacher brought at this camera, in this place of its frames, in the mean over calibration data.
+    """The mean over calibration data of what the teacher added at this camera, in this place of its frames.
 
-    It looks at no picture. At fixed cameras the gap between student and teacher is a matter of where, so a gate that does
-    not beat this one is worth nothing.
+    It looks at no picture. At fixed cameras, the gap between student and teacher depends on the place, so a
+    gate that does not beat this one is worth nothing.
     """
 
     name, gains = "camera mean", True
 
     def fit(self, task: Task, answers: Answers) -> None:
-        """Takes the means."""
+        """Computes the means of the gains."""
         self.means = PlaceMeans(task.gain(answers), answers.cameras)
 
     def score(self, task: Task, answers: Answers) -> Array:
-        """The same for all frames of a camera; of a camera that calibration has not seen the mean over all cameras."""
+        """Returns the same for all frames of a camera; for an unknown camera the mean over all cameras."""
         return self.means(answers.cameras)
 
 
 class Oracle(Gate):
-    """Knows the labels: by how much the metric of all samples changes if this unit alone is sent.
+    """Gate that knows the labels, and scores each unit by the change of the metric if it alone is sent.
 
-    It bounds what a gate can reach, and cannot operate.
+    It bounds what a gate can reach, and cannot be used in operation.
 
     Args:
-        metric: Which.
+        metric: Name of the metric.
     """
 
     name, gains = "oracle", True
@@ -59,5 +59,5 @@ class Oracle(Gate):
         self.metric = metric
 
     def score(self, task: Task, answers: Answers) -> Array:
-        """The gain, which may be negative."""
+        """Returns the gain, which may be negative."""
         return Judge(task, answers).marginal(self.metric)

@@ -1,4 +1,4 @@
-"""Ridge regression in closed form, whose penalty is chosen by leave-one-out."""
+"""Ridge regression in closed form, with a penalty chosen by leave-one-out."""
 
 import numpy as np
 
@@ -8,16 +8,16 @@ PENALTIES: Array = np.logspace(-2, 5, 29)
 
 
 class Ridge:
-    """Minimizes `|y - b - Z w|^2 + penalty |w|^2` over the standardized columns Z of x.
+    """Regression that minimizes `|y - b - Z w|^2 + penalty |w|^2` over the standardized columns Z of x.
 
-    The residual of a row that is left out is `e_i / (1 - h_i)`, with the residual e of the fit on all rows and the diagonal
-    h of the hat matrix (Hastie, Tibshirani, Friedman, "The Elements of Statistical Learning", 2nd edition, eq. 7.64). The
-    columns are standardized once, with all rows.
+    The residual of a row that is left out is `e_i / (1 - h_i)`, with the residual e of the fit on all rows
+    and the diagonal h of the hat matrix (Hastie, Tibshirani, Friedman, "The Elements of Statistical
+    Learning", 2nd edition, eq. 7.64). The columns are standardized once, with all rows.
 
     Args:
-        x: `(M, F)`.
-        y: `(M,)`.
-        penalties: To choose from.
+        x: Features `(M, F)`.
+        y: Targets `(M,)`.
+        penalties: Penalties to choose from.
 
     Raises:
         ValueError: For fewer than three rows.
@@ -34,7 +34,7 @@ class Ridge:
                 f"a learned gate needs three calibration samples or more, and there are {len(x)}."
             )
         self.mean, self.std = x.mean(0), x.std(0)
-        self.std[self.std < 1e-9] = np.inf  # a constant says nothing
+        self.std[self.std < 1e-9] = np.inf  # so that a constant column has no effect
         u, s, v = np.linalg.svd((x - self.mean) / self.std, full_matrices=False)
         self.bias = y.mean()
         parts = u.T @ (y - self.bias)

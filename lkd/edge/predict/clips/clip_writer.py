@@ -1,4 +1,4 @@
-"""Writes an annotated clip, which is whole whenever the writing ends."""
+"""A writer of annotated clips that can be played whenever the writing ends."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,24 +11,25 @@ import numpy.typing as npt
 from lkd.edge.extra import optional
 
 TICKS = 60_000
-"""Of a second: times of 24, 25, 30 (also 29.97), 50 and 60 frames a second are whole numbers of them."""
+"""Ticks per second: times at 24, 25, 30 (also 29.97), 50 and 60 frames per second are whole ticks."""
 _CODECS = {"libx264": {"preset": "veryfast", "crf": "23"}, "mpeg4": {"qscale": "4"}}
-"""The first that this build of FFmpeg has is taken."""
+"""Encoders, of which the first that this build of FFmpeg has is used."""
 
 
 class ClipWriter:
-    """Writes frames into an MP4 (H.264, or MPEG-4 where that cannot be encoded).
+    """Writer of frames into an MP4 (H.264, or MPEG-4 where that cannot be encoded).
 
-    What is written stays readable if the program is killed; `close`, or the end of a `with` block, makes a common MP4 of it.
+    The file stays readable if the program is killed; `close`, or the end of a `with` block, makes a common
+    MP4 of it.
 
     Args:
         path: The `.mp4`.
         size: Width and height of the frames. An odd one is made even by repeating the last column or row.
-        fps: Frames a second, for frames without a time. Default: 25.
+        fps: Frames per second, for frames without a time. Default: 25.
 
     Raises:
         ImportError: If PyAV is not installed: `pip install "lightning-kd[video]"`.
-        ValueError: For another suffix, or a size or rate that is none.
+        ValueError: For another suffix, or an invalid size or rate.
 
     Example:
         >>> with ClipWriter("out.mp4", (640, 480), 25) as clip:  # doctest: +SKIP
@@ -59,10 +60,11 @@ class ClipWriter:
 
         Args:
             image: `(H, W, 3)` uint8 RGB, of the writer's size.
-            time: Seconds, as `Frame.time`; the first one begins the clip. None: one frame after the last.
+            time: Time in seconds, as `Frame.time`; the first one begins the clip. None: one frame after the
+                last.
 
         Raises:
-            ValueError: If the picture is of another size, or the time before the last frame's.
+            ValueError: If the picture is of another size, or the time is before the last frame's.
         """
         width, height = self.size
         if image.shape != (height, width, 3):
@@ -75,14 +77,14 @@ class ClipWriter:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Writes what is still held back, and ends the file."""
+        """Writes what is still buffered, and ends the file."""
         if self._open:
             self._open = False
             self._container.mux(self._stream.encode(None))
             self._container.close()
 
     def _at(self, time: float | None) -> int:
-        """The tick of the next frame; two frames never have the same."""
+        """Returns the tick of the next frame; two frames never have the same."""
         at = self._next
         if time is not None:
             if self._start is None:
@@ -97,7 +99,7 @@ class ClipWriter:
         return tick
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Returns the writer itself."""
         return self
 
     def __exit__(

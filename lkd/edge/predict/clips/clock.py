@@ -1,4 +1,4 @@
-"""When a frame of a clip was taken, from timestamps that may be missing or jump back."""
+"""Times of a clip's frames, from timestamps that may be missing or jump back."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 class Clock:
     """Seconds since the start of a clip.
 
-    Where timestamps jump back, as where recordings were joined into one file, the times go on from there.
+    Where timestamps jump back, as in files joined from several recordings, the times go on from there.
 
     Args:
-        name: Of the clip, for the sentence.
-        rate: Frames a second, for clips without timestamps; None if nobody knows.
-        say: Is told of a jump.
+        name: Name of the clip, for the message.
+        rate: Frames per second, for clips without timestamps; None if it is not known.
+        say: Function that is told of a jump.
 
     Example:
         >>> clock = Clock("a.mp4", 2.0, print)
@@ -26,7 +26,10 @@ class Clock:
         self._last = 0.0
 
     def __call__(self, number: int, stamp: float | None) -> float | None:
-        """The time of frame `number`, whose timestamp is `stamp` seconds; None where neither says it."""
+        """Returns the time of frame `number` with the timestamp `stamp` in seconds.
+
+        It is None if neither tells it.
+        """
         if stamp is None:
             return number / self.rate if self.rate else None
         if self._start is None:

@@ -1,4 +1,4 @@
-"""One connection to a clip or a stream: its pictures upright, by PyAV."""
+"""One connection to a clip or a stream, which gives its pictures upright; by PyAV."""
 
 import re
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from lkd.edge.extra import optional
 
 _SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp")
 FASTEST = 300
-"""Frames a second; more is not a rate but the tick of a clock, where frames come now and then."""
+"""Most frames per second; a higher number is the tick of a clock, where frames come irregularly."""
 NO_TIMESTAMPS = 0x80
-"""Of FFmpeg's formats: AVFMT_NOTIMESTAMPS."""
+"""Flag of FFmpeg's formats: AVFMT_NOTIMESTAMPS."""
 _LISTS = ("hls", "dash")
 """Formats that are a list of pieces: the length of the list says nothing of the stream's."""
 
 
 class UnreadableError(ValueError):
-    """A clip or stream that cannot be opened, or breaks off; the message is a sentence that names it."""
+    """Error for a clip or stream that cannot be opened, or breaks off; the message names it."""
 
 
 def is_address(path: str | Path) -> bool:
-    """Whether this is an address of a stream, and no file.
+    """Returns whether this is the address of a stream, and no file.
 
     Example:
         >>> is_address("rtsp://camera/1"), is_address("clips/a.mp4")
@@ -34,7 +34,7 @@ def is_address(path: str | Path) -> bool:
 
 
 def shown(path: str | Path) -> str:
-    """A path or address as it may be shown: without the password that may be in it.
+    """Returns a path or address for display, without passwords.
 
     Example:
         >>> shown("rtsp://admin:secret@10.0.0.7/live?token=secret")
@@ -48,16 +48,16 @@ def shown(path: str | Path) -> str:
 
 
 class Connection:
-    """A clip or stream that is open.
+    """An open clip or stream.
 
     Args:
         path: A file, or the address of a stream.
         timeout: Seconds that opening it, and each read, may take.
 
     Attributes:
-        ends: Whether the stream has an end that is known, as a file has and a camera has not.
-        rate: Frames a second as it says itself, or None where it does not, or says what no camera does.
-        timed: Whether it has timestamps, which bare pictures one after the other have not.
+        ends: Whether the stream has a known end, as a file has and a camera has not.
+        rate: Frames per second by its own metadata, or None if they have none, or an impossible one.
+        timed: Whether it has timestamps, which a plain sequence of pictures has not.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -74,16 +74,14 @@ class Connection:
             what = "cannot be reached" if is_address(path) else "is no video that can be read"
             raise UnreadableError(
                 f"{self.name} {what}: {_reason(error)}."
-            ) from None  # FFmpeg's own words have the password
+            ) from None  # FFmpeg's own message has the password
         videos = self._container.streams.video
         if not videos:
             kinds = sorted({stream.type for stream in self._container.streams}) or ["nothing"]
             self.close()
             raise UnreadableError(f"{self.name} has no video in it, but {' and '.join(kinds)}.")
         self._stream = videos[0]
-        if (
-            self._stream.codec_context.name == "mjpeg"
-        ):  # which otherwise gives damaged pictures without a word
+        if self._stream.codec_context.name == "mjpeg":  # otherwise it gives damaged pictures silently
             self._stream.codec_context.options = {"err_detect": "explode"}
         known = self._container.format.name not in _LISTS and self._container.size > 0
         self.ends = not is_address(path) or known or self._container.duration is not None
@@ -92,10 +90,10 @@ class Connection:
         self.timed = not self._container.format.flags & NO_TIMESTAMPS
 
     def __iter__(self) -> Iterator[tuple[float | None, Any]]:
-        """Gives each frame's time in seconds on the stream's own clock, and the frame, or None if it is damaged.
+        """Yields each frame's time in seconds on the stream's own clock, and the frame (None if damaged).
 
         Raises:
-            UnreadableError: If it breaks off.
+            UnreadableError: If the stream breaks off.
         """
         try:
             for packet in self._container.demux(self._stream):
@@ -109,7 +107,7 @@ class Connection:
             )
 
     def _counted(self, packet: Any) -> int:
-        """Frames that were there up to a packet, as the container counts them: AVI has empty ones where a camera gave none."""
+        """Returns the container's number of frames up to a packet, with the empty ones that AVI may have."""
         if not packet.size:
             return self._packets
         at = packet.dts if self._container.format.name == "avi" and packet.dts is not None else 0
@@ -125,15 +123,15 @@ class Connection:
             yield frame.time, None if frame.is_corrupt else frame
 
     def close(self) -> None:
-        """Lets go of the file or connection."""
+        """Closes the file or connection."""
         self._container.close()
 
 
 def upright(frame: Any) -> npt.NDArray[np.uint8]:
-    """The picture of a decoded frame, `(H, W, 3)` uint8 RGB, turned and mirrored as the clip says.
+    """Returns the picture of a decoded frame, `(H, W, 3)` uint8 RGB, turned and mirrored as the clip says.
 
     Raises:
-        UnreadableError: If it is to be turned by something that is no quarter.
+        UnreadableError: If it has to be turned by something else than quarters.
     """
     image: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
     matrix = frame.side_data.get("DISPLAYMATRIX")
@@ -151,7 +149,7 @@ def upright(frame: Any) -> npt.NDArray[np.uint8]:
 
 
 def _address(path: str | Path) -> tuple[str, dict[str, str]]:
-    """What FFmpeg is given: an address, and options. What a playlist may lead to is FFmpeg's own care."""
+    """Returns an address and options for FFmpeg, which itself guards where a playlist may lead."""
     if not is_address(path):
         if not Path(path).is_file():
             raise FileNotFoundError(
@@ -168,7 +166,7 @@ def _address(path: str | Path) -> tuple[str, dict[str, str]]:
 
 
 def _reason(error: Any) -> str:
-    """What FFmpeg says, without the address, which may hold a password."""
+    """Returns FFmpeg's message without the address, which may hold a password."""
     return (
         "it took too long"
         if type(error).__name__ == "ExitError"

@@ -1,4 +1,4 @@
-"""Joining a stream that broke off again: a bounded number of times, with longer and longer waits, and said."""
+"""Reconnection to a stream that broke off: a limited number of times, with growing waits, and reported."""
 
 import logging
 import threading
@@ -10,39 +10,40 @@ from lkd.edge.predict.sentences import Sentences
 
 log = logging.getLogger(__name__)
 LONGEST = 30.0
-"""Seconds between two tries, at the most."""
+"""Most seconds between two tries."""
 
 
 class Joining:
-    """Opens a clip or stream, and opens it again.
+    """Connection to a clip or stream that opens it again after it breaks off.
 
     Args:
         path: A file, or the address of a stream.
-        tries: How often in a row. A connection that gave frames for longer than `timeout` starts the count anew.
+        tries: Most tries in a row. A connection that gave frames for longer than `timeout` starts the count
+            anew.
         timeout: Seconds that opening, and each read, may take.
-        backoff: Seconds before the first try; each further one waits twice as long.
+        backoff: Seconds before the first try; each further try waits twice as long.
 
     Attributes:
-        notes: What happened first, a sentence each.
+        notes: First events, one sentence each.
         joined: How often the stream was joined again.
-        stopped: Set by whoever wants no more of it.
+        stopped: Set by the caller to end the tries.
     """
 
     def __init__(self, path: str | Path, tries: int, timeout: float, backoff: float) -> None:
         self.path, self.tries, self.timeout, self.backoff = path, tries, timeout, backoff
         self.notes, self.joined, self.stopped = Sentences(), 0, threading.Event()
         self._tried = 0
-        self._since = self._frame = time.monotonic()  # when it was joined, and gave its last frame
+        self._since = self._frame = time.monotonic()  # times of the last connection, and of its last frame
 
     def gave(self) -> None:
-        """Is told of each frame that comes."""
+        """Records that a frame came."""
         self._frame = time.monotonic()
 
     def again(self, why: str) -> Connection | None:
-        """A new connection, or None if it is not to be had.
+        """Opens a new connection, or returns None if that fails.
 
         Args:
-            why: What ended the last one, a sentence without its stop.
+            why: What ended the last one, a sentence without its period.
         """
         if self._frame - self._since > self.timeout:
             self._tried = 0
@@ -64,6 +65,6 @@ class Joining:
         return None
 
     def say(self, sentence: str) -> None:
-        """Keeps a sentence, and logs it at once: a stream may go on for days."""
+        """Keeps a sentence, and logs it at once, since a stream may go on for days."""
         self.notes.append(sentence)
         log.warning(sentence)

@@ -1,4 +1,4 @@
-"""The newest frame of a live stream: a thread decodes, so that who is slow misses frames and never lags behind."""
+"""The newest frame of a live stream: a thread decodes, so that a slow reader misses frames, not time."""
 
 import threading
 import time
@@ -9,26 +9,26 @@ from lkd.edge.predict.clips.joining import Joining
 from lkd.edge.predict.sentences import Sentences
 
 STEP = 0.2
-"""Seconds between two looks at whether anybody pressed Ctrl-C, where no frame comes."""
+"""Seconds between two checks for Ctrl-C while no frame comes."""
 
 
 class Latest:
-    """Decodes a stream in a thread of its own, and holds the newest frame.
+    """Thread that decodes a stream, and holds the newest frame.
 
     Args:
         joining: How the stream is joined again when it breaks off.
         connection: The first connection.
-        every: Keep each so many-th frame.
+        every: Keep only every n-th frame.
 
     Attributes:
-        dropped: Frames that nobody took before the next one came.
-        skipped: A sentence for each of the first damaged frames, and how many there are.
+        dropped: Number of frames that were replaced before they were taken.
+        skipped: A sentence for each of the first damaged frames, and their number.
     """
 
     def __init__(self, joining: Joining, connection: Connection, every: int) -> None:
         self.dropped, self.skipped = 0, Sentences()
         self._joining, self._connection, self._every = joining, connection, every
-        self._epoch = time.time() - time.monotonic()  # fixed, as clocks of machines are set now and then
+        self._epoch = time.time() - time.monotonic()  # fixed, since a machine's clock is set now and then
         self._newest: tuple[int, float, Any] | None = None
         self._fault: BaseException | None = None
         self._number, self._over = 0, False
@@ -37,7 +37,7 @@ class Latest:
         self._thread.start()
 
     def take(self) -> tuple[int, float, Any] | None:
-        """Number, seconds since the epoch and decoded frame of the newest; waits for one. None when the stream is over."""
+        """Waits for a new frame; returns its number, time since the epoch and picture, or None."""
         with self._news:
             while self._newest is None and not self._over:
                 self._news.wait(STEP)
@@ -54,7 +54,7 @@ class Latest:
     def _run(self) -> None:
         try:
             self._read()
-        except BaseException as error:  # for the one who takes: a thread's own end would be a silent one
+        except BaseException as error:  # raised again in `take`: a thread's own end would be silent
             self._fault = error
         finally:
             self._connection.close()

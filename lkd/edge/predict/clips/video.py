@@ -16,30 +16,33 @@ from lkd.edge.predict.sentences import Sentences
 class VideoSource:
     """The frames of a clip (mp4, avi, mkv, mjpeg, ts, ...) or of a stream (RTSP, RTMP, HTTP, UDP, SRT).
 
-    Of a clip every frame comes, with its time since the start as the clip's own timestamps say, so that a varying frame
-    rate is right. A live stream gives its newest frame: those that come while the last one is worked on are dropped and
-    counted. Its times are seconds since the epoch. An address that announces a length or a duration is a clip.
+    A clip gives every frame, with its time since the start by the clip's own timestamps, so that a varying
+    frame rate is right. A live stream gives its newest frame; frames that come while the last one is worked
+    on are dropped and counted. Its times are seconds since the epoch. An address that announces a length or a
+    duration is a clip.
 
-    A clip can be gone through once.
+    A clip can be iterated once.
 
     Args:
         path: A file, or the address of a stream.
-        every: Take each so many-th frame. Default: all.
-        reconnect: How often in a row a stream that broke off is joined again. Default: 5; 0 for never.
-        timeout: Seconds that opening, and each read, may take. Default: 10. When a connection gave frames for longer than
-            this, tries are counted anew.
-        backoff: Seconds before the first try to join again; each further one waits twice as long, up to half a minute.
+        every: Take only every n-th frame. Default: all.
+        reconnect: Most tries in a row to join a stream that broke off. Default: 5; 0 for never.
+        timeout: Seconds that opening, and each read, may take. Default: 10. When a connection gave frames for
+            longer than this, tries are counted anew.
+        backoff: Seconds before the first try to join again; each further try waits twice as long, up to half
+            a minute.
 
     Attributes:
         size: Width and height of the upright picture.
-        rate: Frames a second that are taken, as the clip says itself, or None.
+        rate: Frames per second that are taken, by the clip's own metadata, or None.
         live: Whether it is a live stream.
         skipped: A sentence for each damaged frame, or for a clip that breaks off.
 
     Raises:
         ImportError: If PyAV is not installed: `pip install "lightning-kd[video]"`.
         FileNotFoundError: If there is no such file.
-        ValueError: For an address of another kind, a number that is none, or a file without video or without frames.
+        ValueError: For an address of another kind, an invalid number, or a file without video or without
+            frames.
 
     Example:
         >>> for frame in VideoSource("gate.mp4", every=5):  # doctest: +SKIP
@@ -76,9 +79,9 @@ class VideoSource:
         self.size = self._first.image.shape[1], self._first.image.shape[0]
 
     def __iter__(self) -> Iterator[Frame]:
-        """Gives the frames; of a live stream until it is over for good."""
+        """Yields the frames; those of a live stream until it is over for good."""
         if self._latest is not None:
-            self._latest.dropped = 0  # nobody could take what came before
+            self._latest.dropped = 0  # frames before the first read could not be taken
         if self._first is not None:
             first, self._first = self._first, None
             yield first
@@ -86,7 +89,7 @@ class VideoSource:
 
     @property
     def dropped(self) -> int:
-        """Frames of a live stream that came while earlier ones were worked on; 0 of a clip."""
+        """Frames of a live stream that came while earlier ones were worked on; 0 for a clip."""
         return self._latest.dropped if self._latest else 0
 
     @property
@@ -96,11 +99,11 @@ class VideoSource:
 
     @property
     def notes(self) -> list[str]:
-        """What happened to the connection and the clock, a sentence each; logged as it happens."""
+        """Events of the connection and the clock, one sentence each; logged as they happen."""
         return self._joining.notes
 
     def close(self) -> None:
-        """Lets go of the file or connection."""
+        """Closes the file or connection."""
         if self._latest is not None:
             self._latest.close()
         else:
@@ -127,7 +130,7 @@ class VideoSource:
                 yield Frame(self._name, number, time, upright(picture))
 
     def _pictures(self) -> Iterator[tuple[float | None, Any]]:
-        """Timestamps and frames of a clip, each once, though the connection may break off in between."""
+        """Yields timestamps and frames of a clip, each once, even if the connection breaks off in between."""
         seen = -1
         while True:
             try:

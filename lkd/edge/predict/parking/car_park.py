@@ -14,11 +14,11 @@ from lkd.edge.predict.parking.truth import Truth
 
 
 class CarPark:
-    """Writes `occupancy.csv` and `changes.csv`, and measures, frame after frame.
+    """Writer of `occupancy.csv` and `changes.csv`, which also measures, frame after frame.
 
     Args:
-        folder: Where to.
-        occupancy: Of the slots.
+        folder: Folder to write into.
+        occupancy: Occupancy of the slots.
         truth: What is known of them, or None.
         wide: A column for each slot in `occupancy.csv`.
     """
@@ -30,19 +30,19 @@ class CarPark:
         self.paths = [folder / "occupancy.csv", folder / "changes.csv"]
 
     def write(self, frame: Frame, found: Found) -> None:
-        """Takes the next frame."""
+        """Updates the slots by the next frame, and writes the changes."""
         changes = self.occupancy.update(frame, found)
         self.files.write(frame, changes)
         self.score.add(frame, changes)
 
     def overlay(self, picture: Image.Image) -> None:
-        """Draws the slots as they are now."""
+        """Draws the slots in their present state."""
         draw_slots(picture, self.occupancy.slots, self.occupancy.busy)
 
     def figures(self) -> dict[str, Any]:
-        """Slots, how many are free now, and what `OccupancyScore` says."""
+        """Returns the number of slots and of free ones, and the figures of `OccupancyScore`."""
         return {"slots": len(self.occupancy.busy), "free": self.occupancy.free, **self.score.figures()}
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes both of the tables."""
         self.files.close()

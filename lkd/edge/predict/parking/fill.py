@@ -1,4 +1,4 @@
-"""Which box fills which slot: the best pairs first, one box one slot, since in an oblique view a car covers parts of others."""
+"""Matching of boxes to slots: best pairs first, one box for one slot, as a car seen obliquely covers more."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ from lkd.edge.predict.parking.overlap import Floats, within
 from lkd.edge.predict.parking.slots import Slots
 
 SAME = 0.8
-"""IoU above which two boxes, mostly of two classes (a car and a truck), are of one vehicle."""
+"""IoU above which two boxes, mostly of two classes (a car and a truck), belong to one vehicle."""
 
 
 def fill(slots: Slots, boxes: Floats) -> Floats:
-    """The share `(S,)` of each slot that the box covers that it is given; 0 of a slot without one.
+    """Returns the share `(S,)` of each slot that its box covers; 0 for a slot without a box.
 
-    Of a slot that the picture's edge cuts off its part in the picture counts. The rule is the one that needs no tuning from
-    camera to camera, of those that `benchmarks/slot_rules.py` compares.
+    If the picture's edge cuts a slot off, only its part in the picture counts. Of the rules that
+    `benchmarks/slot_rules.py` compares, this one needs no tuning from camera to camera.
 
     Args:
         slots: The map.
@@ -30,10 +30,10 @@ def fill(slots: Slots, boxes: Floats) -> Floats:
 
 
 def greedily(scores: Floats) -> Floats:
-    """Scores `(S,)` of the boxes that slots are given, the best pair first; 0 of a slot without one.
+    """Returns scores `(S,)` of the boxes that slots are given, the best pair first; 0 for a slot without one.
 
     Args:
-        scores: `(N, S)` of each pair of box and slot, 0 where they have nothing to do with each other.
+        scores: `(N, S)` of each pair of box and slot, 0 for pairs that do not meet.
 
     Example:
         >>> greedily(np.array([[0.9, 0.6], [0.0, 0.2]])).tolist()
@@ -50,9 +50,9 @@ def greedily(scores: Floats) -> Floats:
 
 
 def distinct(boxes: Floats, scores: Floats) -> Floats:
-    """Boxes `(M, 4)` without those that are nearly the same as one of a higher score.
+    """Returns boxes `(M, 4)` without those that nearly equal one of a higher score.
 
-    All pairs at once: suppression box by box would take as long as all else here.
+    All pairs are compared at once, since box by box would take as long as everything else here.
 
     Example:
         >>> boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [5, 0, 15, 10]], float)

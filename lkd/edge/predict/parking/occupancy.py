@@ -1,4 +1,4 @@
-"""`Occupancy`: which slots are busy, from the boxes of a frame after the other, with hysteresis."""
+"""`Occupancy`: which slots are busy, from the boxes of successive frames, with hysteresis."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from lkd.edge.predict.parking.slots import Slots
 from lkd.edge.predict.parking.vehicles import vehicles
 
 UNSURE = 0.05
-"""Score of boxes of which a detector is so unsure that somebody forgot to leave them out."""
+"""Score so low that boxes below it were probably left in by mistake."""
 
 
 class Change(NamedTuple):
     """A slot that became busy or free.
 
     Attributes:
-        frame: Number of the frame in which it is seen to last.
-        time: Its seconds, as `Frame.time`.
-        slot: The slot's name.
-        busy: What it is now.
+        frame: Number of the frame in which the change has lasted long enough.
+        time: Seconds of that frame, as `Frame.time`.
+        slot: Name of the slot.
+        busy: Its new state.
     """
 
     frame: int
@@ -35,25 +35,27 @@ class Change(NamedTuple):
 
 
 class Occupancy:
-    """Follows the slots of one camera.
+    """States of the slots of one camera.
 
-    A free slot is busy when the box that it is given covers at least `up` of it, and a busy one is free when that is less
-    than `down` (see `lkd.edge.predict.parking.fill`); in between it stays what it is. It changes once that has lasted `dwell` seconds
-    and `frames` frames in a row. Where frames are further apart than `dwell`, as pictures are that a camera takes now and
-    then, and where they have no time, `frames` alone counts. The first frame says what each slot is to begin with.
+    A free slot becomes busy when its box covers at least `up` of it, and a busy one free when that is less
+    than `down` (see `lkd.edge.predict.parking.fill`); in between it keeps its state. The state changes once
+    this has lasted `dwell` seconds and `frames` frames in a row. If frames have no time, or are further apart
+    than `dwell`, as pictures that a camera takes now and then, `frames` alone counts. The first frame gives
+    each slot its first state.
 
     Args:
         slots: The map, scaled to the frames' size.
-        names: What the detector's classes are called, in order. Default: nobody knows, and every box counts.
-        classes: Names of the classes whose boxes count. Default: the vehicles among `names`, or a detector's only class.
-        up: Share of a free slot from which on it is busy. Default: .35.
-        down: Share of a busy slot below which it is free. Default: .2.
+        names: Names of the detector's classes, in order. Default: not known, and every box counts.
+        classes: Names of the classes whose boxes count. Default: the vehicles among `names`, or a detector's
+            only class.
+        up: Share of a free slot from which it counts as busy. Default: .35.
+        down: Share of a busy slot below which it counts as free. Default: .2.
         dwell: Seconds that a change has to last. Default: 2.
         frames: Frames in a row that a change has to last. Default: 1.
 
     Attributes:
         busy: `(S,)` bool, as of the last frame.
-        shares: `(S,)` float64: of each slot the share that its box covered in the last frame.
+        shares: `(S,)` float64: the share of each slot that its box covered in the last frame.
 
     Raises:
         ValueError: For numbers that contradict each other, or classes that the detector does not have.
@@ -90,25 +92,26 @@ class Occupancy:
         self._counted = vehicles(names, classes)
         self.busy: npt.NDArray[np.bool_] = np.zeros(len(slots.names), np.bool_)
         self.shares: Floats = np.zeros(len(slots.names))
-        self._since = np.full(len(slots.names), np.nan)  # when what would be a change was first seen
-        self._lasted = np.zeros(len(slots.names), np.int64)  # for how many frames it is seen
+        self._since = np.full(len(slots.names), np.nan)  # when a possible change was first seen
+        self._lasted = np.zeros(len(slots.names), np.int64)  # number of frames with it
         self._last: Frame | None = None
         self._warned = False
 
     @property
     def free(self) -> int:
-        """How many slots are free."""
+        """Number of free slots."""
         return int((~self.busy).sum())
 
     def update(self, frame: Frame, found: Found) -> list[Change]:
-        """Takes the next frame; gives the slots that changed.
+        """Updates the slots by the next frame, and returns those that changed.
 
         Args:
-            frame: The frame; only its size, source and time are looked at.
-            found: What a detector is sure of in it, in its pixels: all boxes count, whatever their score.
+            frame: The frame; only its size, source and time are used.
+            found: A detector's confident findings, in pixels of the frame: all boxes count, whatever their
+                score.
 
         Raises:
-            ValueError: If the map is not of this frame's camera or size.
+            ValueError: If the map is not for this frame's camera or size.
         """
         height, width = frame.image.shape[:2]
         self.slots.check(frame.source, (width, height))
@@ -125,7 +128,7 @@ class Occupancy:
         ]
 
     def seen(self, found: Found) -> npt.NDArray[np.bool_]:
-        """Which slots `(S,)` would be busy after a frame with these boxes if a change had not to last; all stays as it is."""
+        """Returns which slots `(S,)` a frame with these boxes shows as busy, without changing the state."""
         return self._look(found)[0]
 
     def _look(self, found: Found) -> tuple[npt.NDArray[np.bool_], Floats]:
@@ -133,7 +136,10 @@ class Occupancy:
         return shares >= np.where(self.busy, self.down, self.up), shares
 
     def _cars(self, found: Found) -> Floats:
-        """Boxes `(N, 4)` of the classes that count; one that two classes have is one car, or it would fill two slots."""
+        """Returns boxes `(N, 4)` of the classes that count.
+
+        A box found for two classes is one car and fills one slot.
+        """
         boxes, scores = (
             np.asarray(found["boxes"], np.float64).reshape(-1, 4),
             np.asarray(found["scores"], np.float64),
@@ -153,16 +159,16 @@ class Occupancy:
     def _held(
         self, seen: npt.NDArray[np.bool_], last: float | None, now: float | None
     ) -> npt.NDArray[np.bool_]:
-        """Which slots differ from what they are for long enough."""
+        """Returns which slots have differed from their state for long enough."""
         differs = seen != self.busy
-        if last is None or now is None or now < last:  # without times, or another clip
+        if last is None or now is None or now < last:  # no times, or another clip
             last = now
             self._since[:] = np.nan
         self._lasted = np.where(differs, self._lasted + 1, 0)
         self._since[~differs] = np.nan
         changed = differs & (self._lasted >= self.frames)
         if now is not None and last is not None:
-            # what is seen between two frames further apart than `dwell` has lasted that long, for all that is known
+            # two frames further apart than `dwell` are taken to show a change that has lasted that long
             begin = last if now - last >= self.dwell else now
             self._since = np.where(differs & np.isnan(self._since), begin, self._since)
             changed &= now - self._since >= self.dwell

@@ -1,4 +1,4 @@
-"""What a car park did, as two tables that are whole after every frame: `occupancy.csv` and `changes.csv`."""
+"""A car park's states as two tables, complete after every frame: `occupancy.csv` and `changes.csv`."""
 
 import csv
 from pathlib import Path
@@ -13,16 +13,16 @@ STATES = ("free", "busy")
 
 
 class OccupancyFiles:
-    """Writes each frame's occupancy and each change, and closes the files at the end of a `with` block.
+    """Writer of each frame's occupancy and each change, which closes its files at the end of a `with` block.
 
-    `occupancy.csv` has a row a frame: source, frame, time, slots, busy, free. `changes.csv` has a row a change: source, frame,
-    time, slot, from, to. Times are in seconds, to the millisecond, and empty where nobody knows them. What the slots are in
-    the first frame is no change.
+    `occupancy.csv` has a row for each frame: source, frame, time, slots, busy, free. `changes.csv` has a row
+    for each change: source, frame, time, slot, from, to. Times are in seconds, to the millisecond, and empty
+    where not known. The state in the first frame is no change.
 
     Args:
-        folder: Where; it is made if it is not there. Older files are written over.
-        occupancy: What is written.
-        wide: Also a column for each slot in `occupancy.csv`, 0 free or 1 busy. Default: no.
+        folder: Folder of the files, made if it does not exist. Older files are overwritten.
+        occupancy: The occupancy to write.
+        wide: Whether `occupancy.csv` has a column for each slot, 0 free or 1 busy. Default: no.
 
     Example:
         >>> with OccupancyFiles("runs/gate", occupancy) as files:  # doctest: +SKIP
@@ -38,7 +38,7 @@ class OccupancyFiles:
         _row(self._files[1], [*columns, "slot", "from", "to"])
 
     def write(self, frame: Frame, changes: list[Change]) -> None:
-        """Adds a frame, after the occupancy was updated by it, with the changes that this gave."""
+        """Adds a frame and its changes, after the occupancy was updated by it."""
         start = [frame.source, frame.number, "" if frame.time is None else f"{frame.time:.3f}"]
         busy = self.occupancy.busy.astype(int).tolist()
         _row(
@@ -49,12 +49,12 @@ class OccupancyFiles:
             _row(self._files[1], [*start, change.slot, STATES[not change.busy], STATES[change.busy]])
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes both of the tables."""
         for file in self._files:
             file.close()
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Returns the writer itself."""
         return self
 
     def __exit__(
@@ -65,6 +65,6 @@ class OccupancyFiles:
 
 
 def _row(file: IO[str], cells: list[Any]) -> None:
-    """Writes a whole row at once, so that one that is cut short never lies on the disk."""
+    """Writes a whole row at once, so that no partial row is ever on the disk."""
     csv.writer(file, lineterminator="\n").writerow(cells)
     file.flush()

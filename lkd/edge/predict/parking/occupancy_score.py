@@ -1,4 +1,4 @@
-"""How good an occupancy is: right slots, and flips an hour."""
+"""Quality of an occupancy: right slots, and flips per hour."""
 
 from lkd.edge.predict.frame import Frame
 from lkd.edge.predict.parking.occupancy import Change, Occupancy
@@ -6,11 +6,11 @@ from lkd.edge.predict.parking.truth import Truth
 
 
 class OccupancyScore:
-    """Adds up frames, with the truth or without.
+    """Figures of an occupancy over many frames, with the truth or without.
 
     Args:
-        occupancy: What is measured.
-        truth: What is known. Default: nothing, then only flips are counted.
+        occupancy: The occupancy that is measured.
+        truth: The known states. Default: none, and only flips are counted.
 
     Example:
         >>> score = OccupancyScore(occupancy, truth)  # doctest: +SKIP
@@ -28,7 +28,7 @@ class OccupancyScore:
         self._known: dict[str, bool] = {}
 
     def add(self, frame: Frame, changes: list[Change]) -> None:
-        """Counts a frame, after the occupancy was updated by it, with the changes that this gave."""
+        """Counts a frame and its changes, after the occupancy was updated by it."""
         known = self.truth.of(frame) if self.truth else {}
         for slot, busy in zip(self.occupancy.slots.names, self.occupancy.busy.tolist(), strict=True):
             if slot in known:
@@ -42,13 +42,14 @@ class OccupancyScore:
         self._last = frame.time
 
     def figures(self) -> dict[str, float | int | None]:
-        """The figures so far; None where there is nothing to say them of.
+        """Returns the figures so far; None where there is nothing to compute them from.
 
-        - `compared`: states that were compared, of a slot in a frame each.
-        - `accuracy`: share of them that is right, and `balanced_accuracy`: mean of the shares of busy and of free ones.
-        - `busy_called_free` and `free_called_busy`: the wrong ones.
-        - `hours`: between the frames, and `flips`, `flips_per_hour`: changes of all slots together.
-        - `wrong_flips`: changes to what the slot is not, and `true_flips`: changes in the truth.
+        - `compared`: number of compared states, each of a slot in a frame.
+        - `accuracy`: share of right ones, and `balanced_accuracy`: mean of the shares for busy and for free
+          ones.
+        - `busy_called_free` and `free_called_busy`: numbers of wrong ones.
+        - `hours`: time between the frames, and `flips`, `flips_per_hour`: changes of all slots together.
+        - `wrong_flips`: changes to a wrong state, and `true_flips`: changes in the truth.
         """
         counts, hours = self._counts, self._seconds / 3600
         busy, free = counts[True, True] + counts[True, False], counts[False, True] + counts[False, False]

@@ -17,9 +17,9 @@ def draw_slots(picture: Image.Image, slots: Slots, busy: npt.NDArray[np.bool_]) 
     """Draws the slots on an RGB picture, and how many are free in its upper left corner.
 
     Args:
-        picture: Of the size that the slots are scaled to; it is changed.
+        picture: Picture of the size that the slots are scaled to; it is changed.
         slots: The map.
-        busy: `(S,)`, as `Occupancy.busy`.
+        busy: State `(S,)` of the slots, as `Occupancy.busy`.
 
     Raises:
         ValueError: If the picture is of another size.
@@ -37,7 +37,7 @@ def draw_slots(picture: Image.Image, slots: Slots, busy: npt.NDArray[np.bool_]) 
         color = BUSY if is_busy else FREE
         corners = [(float(x), float(y)) for x, y in polygon]
         pen.line([*corners, corners[0]], color, line)
-        if is_busy and len(corners) >= 4:  # seen without colors, too
+        if is_busy and len(corners) >= 4:  # readable without colors, too
             pen.line([corners[0], corners[2]], color, line)
         _write(
             pen, name, (float(polygon[:, 0].mean()), float(polygon[:, 1].mean())), _fitting(polygon), color
@@ -53,13 +53,13 @@ def draw_slots(picture: Image.Image, slots: Slots, busy: npt.NDArray[np.bool_]) 
 
 
 def _fitting(polygon: Floats) -> int:
-    """A size of letters that fits into a slot, and can be read."""
+    """Returns a font size that fits into a slot and can be read."""
     return int(np.clip(0.3 * np.ptp(polygon, axis=0).min(), 8, 24))
 
 
 @functools.cache
 def _font(size: int) -> Any:
-    return ImageFont.load_default(size)  # reads it anew each time
+    return ImageFont.load_default(size)  # cached here, since it is read anew on each call
 
 
 def _write(

@@ -13,10 +13,10 @@ FORM = '{"size": [width, height], "camera": "name", "slots": {"A1": [[x, y], [x,
 
 
 def read_json(path: Path) -> tuple[tuple[int, int], str | None, dict[str, Floats]]:
-    """Size of the picture, the camera's name (None if there is none), and polygons `(P, 2)` in pixels by the slot's name.
+    """Reads the picture's size, the camera's name (or None), and polygons `(P, 2)` in pixels by slot name.
 
     Raises:
-        ValueError: For anything of another form; the message names what.
+        ValueError: For a file of another form; the message names the fault.
     """
     place = f"slots={str(path)!r}"
     try:
@@ -45,7 +45,7 @@ def read_json(path: Path) -> tuple[tuple[int, int], str | None, dict[str, Floats
 
 
 def _polygon(points: Any, place: str) -> Floats:
-    """A polygon as it stands in the file, as an array."""
+    """Returns a polygon of the file as an array."""
     pairs = isinstance(points, list) and all(isinstance(point, list) and len(point) == 2 for point in points)
     if (
         not pairs
@@ -57,7 +57,7 @@ def _polygon(points: Any, place: str) -> Floats:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; of two equal names JSON would silently keep the last."""
+    """Makes an object, and refuses equal names, of which JSON would silently keep the last."""
     names = [name for name, _ in pairs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"it has {', '.join(twice)} twice")

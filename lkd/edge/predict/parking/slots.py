@@ -22,11 +22,11 @@ class Slots:
     """The slots of one camera, in pixels of its pictures.
 
     Attributes:
-        names: One a slot, all different.
+        names: Names of the slots, all different.
         polygons: `(S, P, 2)` float64, x and y in pixels; those of fewer points than P repeat their last one.
         size: Width and height of the picture.
-        camera: The camera's name, or None where nobody says it.
-        path: The file that they are from.
+        camera: Name of the camera, or None if it is not known.
+        path: File that they were read from.
 
     Example:
         >>> slots = Slots(("A1",), rectangle([2, 2, 6, 8])[None], (10, 10), "gate", "map.json")
@@ -44,18 +44,21 @@ class Slots:
     def read(cls, path: str | Path, size: tuple[int, int] | None = None, camera: str | None = None) -> Self:
         """Reads a map: CNRPark-EXT's `cameraN.csv`, an `.xml` of PKLot, or a `.json` of polygons.
 
-        Each counts in pixels of a picture that it names or its data set says (2592x1944, 1280x720), and is scaled.
+        Coordinates are pixels of a picture size that the file names or its data set has (2592x1944,
+        1280x720), and are scaled.
 
             {"size": [1920, 1080], "camera": "gate", "slots": {"A1": [[10, 20], [90, 20], [95, 70], [12, 72]]}}
 
         Args:
             path: The map.
-            size: Width and height of the camera's pictures. Default: those that the map counts in.
-            camera: The camera's name, to be compared with the map's; `C1`, `camera1` and `01` are one. Default: not compared.
+            size: Width and height of the camera's pictures. Default: the size that the map refers to.
+            camera: Name of the camera, to be compared with the map's; `C1`, `camera1` and `01` are the same.
+                Default: not compared.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: For a map that is damaged, of another camera, or of a picture of another shape; the message names it.
+            ValueError: For a map that is damaged, for another camera, or for a picture of another shape; the
+                message names it.
         """
         path = Path(path)
         if not path.is_file():
@@ -85,10 +88,10 @@ class Slots:
         return slots if size is None else slots.scaled(size)
 
     def scaled(self, size: tuple[int, int]) -> Self:
-        """The same slots in pictures of another size, in pixels.
+        """Returns the same slots in pixels of pictures of another size.
 
         Raises:
-            ValueError: If those have another shape.
+            ValueError: If these have another shape.
         """
         (width, height), (w, h) = self.size, size
         if min(size) < 1 or abs(w * height / (h * width) - 1) > MARGIN:
@@ -100,18 +103,18 @@ class Slots:
 
     @cached_property
     def areas(self) -> Floats:
-        """Of each slot the area `(S,)` in square pixels, as far as it lies in the picture."""
+        """Area `(S,)` of each slot in square pixels, as far as it lies in the picture."""
         return within(self.polygons, np.array([[0, 0, *self.size]], np.float64))[0]
 
     def check(self, source: str, size: tuple[int, int]) -> None:
-        """Refuses a picture that the map is not of.
+        """Refuses a picture that the map does not belong to.
 
         Args:
-            source: The picture's path: a folder `camera2` of CNRPark-EXT is compared with the map's camera.
+            source: Path of the picture: a folder `camera2` of CNRPark-EXT is compared with the map's camera.
             size: Its width and height.
 
         Raises:
-            ValueError: If it is of another size, or another camera's.
+            ValueError: If it is of another size or camera.
         """
         if size != self.size:
             raise ValueError(
@@ -127,13 +130,13 @@ class Slots:
 
 
 def _plain(camera: str) -> str:
-    """A camera's name in one spelling: C1, camera01 and 1 are the same."""
+    """Returns a camera's name in one spelling: C1, camera01 and 1 are the same."""
     number = re.fullmatch(r"(?:c|cam|camera)?[ _-]*0*(\d+)", camera.strip(), re.I)
     return number[1] if number else camera.strip().casefold()
 
 
 def _check(polygons: dict[str, Floats], size: Sequence[int], path: Path) -> None:
-    """Refuses a map without slots, and slots that are none."""
+    """Refuses a map without slots, and invalid slots."""
     if not polygons:
         raise ValueError(f"slots={str(path)!r} has no slot in it.")
     for name, polygon in polygons.items():

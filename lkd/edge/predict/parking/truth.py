@@ -1,4 +1,4 @@
-"""`Truth`: which slots are busy in which frame, where somebody knows it."""
+"""`Truth`: which slots are busy in which frame, where it is known."""
 
 import csv
 import re
@@ -16,24 +16,25 @@ from lkd.text_files import read_rows, read_text
 Key = Literal["picture", "frame", "time"]
 _STATES = {"0": False, "free": False, "1": True, "busy": True}
 Row = tuple[str, str, str, bool]
-"""Where it stands, which picture, frame or time, which slot, and whether that is busy."""
+"""A known state: its place in the file; picture, frame or time; slot; and whether it is busy."""
 
 
 class Truth:
-    """The states that somebody noted.
+    """Known states of slots.
 
     Args:
-        rows: What is known.
-        by: Whether that is of pictures (by the name of the file, without folder and suffix), of frames (by number), or from a
-            time in seconds on (until the next note of the slot).
-        slots: The map; notes of other slots are left out.
-        path: Where they are from, for messages.
+        rows: The states.
+        by: What the states belong to: pictures (by the name of the file, without folder and suffix), frames
+            (by number), or a time in seconds from which they hold (until the slot's next state).
+        slots: The map; states of other slots are left out.
+        path: File that they were read from, for messages.
 
     Attributes:
-        left_out: Notes of slots that the map does not have.
+        left_out: Number of states of slots that the map does not have.
 
     Raises:
-        ValueError: If two notes contradict each other, a time or number is none, or no slot is of the map.
+        ValueError: If two states contradict each other, a time or number is invalid, or no slot is on the
+            map.
     """
 
     def __init__(self, rows: Iterable[Row], by: Key, slots: Slots, path: str) -> None:
@@ -61,18 +62,18 @@ class Truth:
 
     @classmethod
     def read(cls, path: str | Path, slots: Slots) -> Self:
-        """Reads what is known: a table, CNRPark-EXT's list or table of patches, or PKLot's `.xml` files.
+        """Reads known states: a table, CNRPark-EXT's list or table of patches, or PKLot's `.xml` files.
 
-        A table is a `.csv` with the columns `slot`, `busy` (0 or 1, free or busy), and one of `picture` (name of the file),
-        `frame` (number) or `time` (seconds; it holds until the slot's next row).
+        A table is a `.csv` with the columns `slot`, `busy` (0 or 1, free or busy), and one of `picture` (name
+        of the file), `frame` (number) or `time` (seconds; it holds until the slot's next row).
 
         Args:
             path: The file, which may be gzipped, or PKLot's folder with an `.xml` for each picture.
-            slots: The map. Of CNRPark-EXT's list the patches of its camera are taken.
+            slots: The map. From CNRPark-EXT's list, the patches of its camera are taken.
 
         Raises:
             FileNotFoundError: If there is no such file or folder.
-            ValueError: If it cannot be read, or is of another camera.
+            ValueError: If it cannot be read, or belongs to another camera.
         """
         path = Path(path)
         if not path.exists():
@@ -88,10 +89,10 @@ class Truth:
         return cls(_cnrpark(path, slots), "picture", slots, str(path))
 
     def check_pictures(self, paths: Sequence[Path]) -> None:
-        """Refuses pictures of which nothing is known, before they are looked at.
+        """Refuses pictures without a known state, before they are looked at.
 
         Raises:
-            ValueError: If no note is of any of them, or notes are by time, which pictures have not.
+            ValueError: If no state belongs to any of them, or states are by time, which pictures do not have.
         """
         if self.by == "time":
             raise ValueError(
@@ -104,9 +105,9 @@ class Truth:
             )
 
     def of(self, frame: Frame) -> dict[str, bool]:
-        """What is known of a frame: whether busy, by the slot's name; empty where nobody knows anything.
+        """Returns what is known of a frame: whether busy, by the slot's name; empty if nothing is known.
 
-        Frames of a clip have to come in their order where notes are by time.
+        Frames of a clip must come in their order if states are by time.
         """
         match self.by:
             case "picture":
@@ -128,7 +129,7 @@ def _read(key: str, by: Key, place: str) -> str | float:
         read: str | float = key if by == "picture" else int(key) if by == "frame" else float(key)
     except ValueError as error:
         raise ValueError(f"{place}: {by}={key!r} is no number.") from error
-    if read != read:  # one that has no place in time would hide all that come behind it
+    if read != read:  # NaN has no place in time and would hide all that comes after it
         raise ValueError(f"{place}: {by}={key!r} is no number.")
     return read
 
@@ -152,7 +153,7 @@ def _rows(path: Path, by: Key) -> Iterator[Row]:
 
 
 def _pklot(path: Path) -> Iterator[Row]:
-    """Each `.xml` is of the picture of its name."""
+    """Reads PKLot's files, each `.xml` belonging to the picture of its name."""
     files = sorted(path.glob("*.xml")) if path.is_dir() else [path]
     if not files:
         raise FileNotFoundError(f"truth={str(path)!r} is a folder without .xml files of PKLot.")
@@ -163,7 +164,7 @@ def _pklot(path: Path) -> Iterator[Row]:
 
 
 def _cnrpark(path: Path, slots: Slots) -> Iterator[Row]:
-    """Pictures of CNRPark-EXT are called by day and time, `2015-11-12_0709`."""
+    """Reads CNRPark-EXT's states, whose pictures are named by day and time, `2015-11-12_0709`."""
     if slots.camera is None or not re.fullmatch(r"C\d+", slots.camera):
         raise ValueError(
             f"truth={str(path)!r} is a list of CNRPark-EXT, and the map {slots.path} does not say of which of its cameras it is."

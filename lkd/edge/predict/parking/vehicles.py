@@ -1,20 +1,20 @@
-"""Which of a detector's classes are vehicles, by name."""
+"""The classes of a detector that are vehicles, by name."""
 
 from collections.abc import Sequence
 
 VEHICLES = ("car", "truck", "bus", "van", "vehicle", "pickup", "suv")
-"""Names that are counted where nobody says which; a plural and capitals are no difference."""
+"""Names that count by default; plural and capitals make no difference."""
 
 
 def vehicles(names: Sequence[str] | None, classes: Sequence[str] | None) -> list[int] | None:
-    """Numbers of the classes that count; None where all do, as nobody knows what they are.
+    """Returns the numbers of the classes that count, or None if all do because their names are not known.
 
     Args:
-        names: What a detector's classes are called, in order, or None.
-        classes: Names of those that count. None: the `VEHICLES` among them, or the only one that there is.
+        names: Names of a detector's classes, in order, or None.
+        classes: Names of the classes that count. None: the `VEHICLES` among them, or the only class.
 
     Raises:
-        ValueError: If the detector has no such class, or none that is known to be a vehicle.
+        ValueError: If the detector does not have such a class, or has none that is known to be a vehicle.
 
     Example:
         >>> vehicles(["person", "car", "Trucks"], None), vehicles(["person", "car"], ["person"]), vehicles(["thing"], None)

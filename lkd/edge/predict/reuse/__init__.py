@@ -1,1 +1,1 @@
-"""Answers given again in `predict SOURCE` while a scene stands still, and what that saves and costs."""
+"""Reuse of answers in `predict SOURCE` while a scene stands still, with what it saves and costs."""

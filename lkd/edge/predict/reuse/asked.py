@@ -1,4 +1,4 @@
-"""What `--reuse` asks for."""
+"""The settings of `--reuse`."""
 
 import difflib
 import math
@@ -10,21 +10,22 @@ from lkd.checks import expect
 
 @dataclass(frozen=True)
 class Reuse:
-    """When an earlier answer is given again.
+    """When an earlier answer is reused.
 
     Args:
-        distance: Largest change of a cell of the grid, in levels of 255 of a color; see `lkd.edge.reuse.ResultCache`.
-        ttl_s: Seconds for which an answer may be given again.
-        cells: Of the grid, along the longer side.
-        where: Whose cells are watched: all of the "frame", or those of the "slots" alone, so that what drives by elsewhere costs
-            nothing; boxes that are not on slots are then as old as the answer.
-        step_s: Seconds between two pictures whose numbers follow each other (`cam1_7.jpg`, `cam1_8.jpg`), as such names have
-            no time. Default: names have to say date and time.
-        agree: Reuse stops for a camera whose audited answers agree less than this with fresh ones.
-        seed: Of the draw of what is audited.
+        distance: Largest change of a cell of the grid, in levels of 255 of a color; see
+            `lkd.edge.reuse.ResultCache`.
+        ttl_s: Seconds for which an answer may be reused.
+        cells: Number of cells of the grid along the longer side.
+        where: Where cells are watched: in the whole "frame", or in the "slots" alone, so that cars passing
+            elsewhere cost nothing; boxes outside of slots are then as old as the answer.
+        step_s: Seconds between two pictures with consecutive numbers (`cam1_7.jpg`, `cam1_8.jpg`), as such
+            names have no time. Default: names must have date and time.
+        agree: Lowest agreement of a camera's audited answers with fresh ones, below which reuse stops for it.
+        seed: Seed of the draw of audits.
 
     Raises:
-        ValueError: For a value that is none of these.
+        ValueError: For a value out of range.
     """
 
     distance: float = 16.0
@@ -45,7 +46,9 @@ class Reuse:
 
 
 def read(text: str) -> Reuse:
-    """Reads `{distance: 16, ttl_s: 60}`, with or without braces and quotes; what is not named has its default.
+    """Reads `{distance: 16, ttl_s: 60}`, with or without braces and quotes.
+
+    Other settings have their defaults.
 
     Raises:
         ValueError: For an unknown name, or a value of another kind.

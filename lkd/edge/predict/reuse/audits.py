@@ -1,4 +1,4 @@
-"""How often a reused answer is what the network would have said, and when reuse has to stop."""
+"""Audits: how often a reused answer equals what the network would say, and when reuse has to stop."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from lkd.edge.matching import matched
 from lkd.edge.nms import Array
 
 FEWEST, LATEST = 5, 20
-"""Audits of a camera before it may be stopped, and how many of the latest are judged."""
+"""Fewest audits of a camera before it may be stopped, and number of the latest that are judged."""
 
 Counts = tuple[float, int]
-"""What is the same, of how much."""
+"""How much is the same, and of how much."""
 
 
 def agreement(reused: Mapping[str, Array], fresh: Mapping[str, Array]) -> Counts:
-    """How far two answers are the same: boxes twice the pairs of all boxes, whose ratio is F1; a classifier's class, of one.
+    """Counts what two answers have in common; the ratio is F1 for boxes, or equality of a class.
 
     Example:
         >>> agreement({"probabilities": np.array([0.9, 0.1])}, {"probabilities": np.array([0.6, 0.4])})
@@ -29,7 +29,7 @@ def agreement(reused: Mapping[str, Array], fresh: Mapping[str, Array]) -> Counts
 
 
 def ratio(same: float, of: float) -> float:
-    """The share; 1 where there was nothing to differ in, as in an empty scene.
+    """Returns the share, or 1 where nothing could differ, as in an empty scene.
 
     Example:
         >>> ratio(3, 4), ratio(0, 0)
@@ -39,12 +39,12 @@ def ratio(same: float, of: float) -> float:
 
 
 class Audits:
-    """Draws hits that are computed all the same, and stops cameras whose reused answers are not right.
+    """Audits of hits, which are drawn and computed all the same; reuse stops for cameras with wrong answers.
 
     Args:
-        share: Of the hits, in [0, 1].
+        share: Share of the hits, in [0, 1].
         agree: Lowest agreement over the latest `LATEST` audits of a camera, once there are `FEWEST`.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Attributes:
         stopped: The agreement of each camera that was stopped.
@@ -63,11 +63,11 @@ class Audits:
         self.stopped: dict[str, float] = {}
 
     def drawn(self) -> bool:
-        """Whether the next hit is audited."""
+        """Draws whether the next hit is audited."""
         return bool(self._draw.random() < self.share)
 
     def add(self, camera: str, counts: Counts) -> bool:
-        """Takes an audit's result; says whether the camera has to be stopped now."""
+        """Adds an audit's result; returns whether reuse has to stop for the camera now."""
         latest = self._latest.setdefault(camera, deque(maxlen=LATEST))
         latest.append(counts)
         agreed = ratio(*np.sum(latest, 0))

@@ -1,4 +1,4 @@
-"""Puts together what answers again: cache, times, audits."""
+"""Building of the reuse of answers: cache, times, audits."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from lkd.edge.predict.reuse.slot_price import SlotPrice
 from lkd.edge.reuse import ResultCache
 
 AUDIT = 0.1
-"""Share of the hits that is audited where nobody says another: a scene that moves is to be noticed."""
+"""Default share of the hits that are audited, so that a moving scene is noticed."""
 
 
 def reusing(
@@ -25,18 +25,18 @@ def reusing(
     occupancy: Occupancy | None = None,
     truth: Truth | None = None,
 ) -> Reused:
-    """A predictor that gives answers again.
+    """Makes a predictor that reuses answers.
 
     Args:
-        asked: When.
+        asked: Settings of the reuse.
         audit: Share of the hits that is computed all the same; None for .1.
-        predictor: Computes.
+        predictor: Predictor that computes new answers.
         moments: Camera and time of the frames.
-        occupancy: Of slots, or None.
-        truth: What is known of them, or None.
+        occupancy: Occupancy of slots, or None.
+        truth: Known states of the slots, or None.
 
     Raises:
-        ValueError: For numbers that are none, slots that nobody gave, or a truth by numbers that frames no longer have.
+        ValueError: For invalid numbers, missing slots, or a truth by frame numbers that have changed.
     """
     if truth is not None and truth.by == "frame" and moments.reordered:
         raise ValueError(

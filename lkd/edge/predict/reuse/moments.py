@@ -1,4 +1,4 @@
-"""Whose picture a frame is, and when it was taken: a clip says it, pictures have it in their names."""
+"""The camera of a frame and the time it was taken: a clip says it, pictures have it in their names."""
 
 import calendar
 import re
@@ -9,7 +9,7 @@ from lkd.edge.predict.frame import Frame, Source
 from lkd.edge.predict.sources import PictureSource
 
 Moment = tuple[str, float]
-"""The camera, and seconds."""
+"""Camera, and time in seconds."""
 
 _DATED = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]*(\d\d)[-_.:h]?(\d\d)"
@@ -21,19 +21,19 @@ _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)$", re.DOTALL)
 class Moments:
     """Camera and time of each frame of a source.
 
-    Pictures are taken in the order of camera and time from now on, whatever the order of their names: a reused answer is of
-    before.
+    From now on, pictures are taken in the order of camera and time, whatever the order of their names, since
+    an answer can only be reused later.
 
     Args:
-        source: Where the frames are from; the paths of a `PictureSource` are put in order.
-        step_s: Seconds between two pictures whose numbers follow each other; None where names say date and time.
+        source: Source of the frames; the paths of a `PictureSource` are put in order.
+        step_s: Seconds between two pictures with consecutive numbers; None if names have date and time.
 
     Attributes:
-        reordered: Whether the paths were in another order before, so that frames have other numbers now.
+        reordered: Whether the order of the paths has changed, so that frames have other numbers now.
 
     Raises:
-        ValueError: If a picture has no time, two of a camera have the same, no camera has two, or `step_s` is given where
-            nothing is numbered.
+        ValueError: If a picture has no time, if two of a camera have the same time, if no camera has two, or
+            if `step_s` is given although no picture is numbered.
     """
 
     def __init__(self, source: Source, step_s: float | None = None) -> None:
@@ -58,7 +58,7 @@ class Moments:
         self._of = {str(path): when for path, when in found.items()}
 
     def __call__(self, frame: Frame) -> Moment:
-        """The camera, and seconds.
+        """Returns the camera, and the time in seconds.
 
         Raises:
             ValueError: If the frame has no time.
@@ -73,11 +73,11 @@ class Moments:
 
 
 def moment(path: Path, step_s: float | None = None) -> Moment:
-    """What a picture's name says: its camera is folder and name without the time, or without the last number.
+    """Reads a picture's name: its camera is folder and name without the time, or without the last number.
 
     Args:
         path: The picture.
-        step_s: Seconds between two numbers that follow each other.
+        step_s: Seconds between two consecutive numbers.
 
     Raises:
         ValueError: If the name has neither a date with a time nor, with `step_s`, a number.
@@ -105,7 +105,7 @@ def moment(path: Path, step_s: float | None = None) -> Moment:
 
 
 def _check(found: dict[Path, Moment]) -> None:
-    """Refuses names that do not tell pictures apart, or give each a camera of its own, as a counter behind the date does."""
+    """Refuses names that do not tell pictures apart, or give each its own camera, as a counter at the end."""
     first: dict[Moment, Path] = {}
     for path, when in found.items():
         if (other := first.setdefault(when, path)) != path:
@@ -122,12 +122,12 @@ def _check(found: dict[Path, Moment]) -> None:
 
 
 def _date(path: Path) -> tuple[float, str] | None:
-    """Seconds since 1970 in the camera's own time, and what else is in the name."""
+    """Returns seconds since 1970 in the camera's own time, and the rest of the name."""
     for match in _DATED.finditer(path.stem):
         try:
             *parts, fraction = match.groups()
             when = datetime(*(int(part or 0) for part in parts))  # type: ignore[arg-type]
-        except ValueError:  # the thirteenth month
+        except ValueError:  # such as a thirteenth month
             continue
         rest = f"{path.stem[: match.start()]}-{path.stem[match.end() :]}"
         return calendar.timegm(when.timetuple()) + float(f"0.{fraction or 0}"), rest

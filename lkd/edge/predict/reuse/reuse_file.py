@@ -1,4 +1,4 @@
-"""`reuse.csv`: of each frame whether its answer is of an earlier one, and how old."""
+"""`reuse.csv`: for each frame, whether an earlier answer was reused, and how old it was."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from lkd.edge.predict.tables import Rows, seconds
 
 
 class ReuseFile:
-    """Writes a row a frame: camera, how it was answered, largest and mean change, age of the answer, agreement if audited.
+    """Writer of a row for each frame: camera, kind of answer, changes, age, and agreement if audited.
 
     Args:
-        folder: Where to.
-        reused: That answered.
+        folder: Folder to write into.
+        reused: Predictor that gave the answers.
     """
 
     def __init__(self, folder: Path, reused: Reused) -> None:
@@ -23,7 +23,7 @@ class ReuseFile:
         self.paths = [self.rows.path]
 
     def write(self, frame: Frame, found: Found) -> None:
-        """Writes what became of the frame that was answered last."""
+        """Writes the row of the frame that was answered last."""
         row = self.reused.last
         assert row is not None  # the frame was answered
         look = row.look
@@ -33,5 +33,5 @@ class ReuseFile:
         self.rows.add([[frame.source, frame.number, seconds(frame), row.camera, row.how, *cells]])
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file `reuse.csv`."""
         self.rows.close()

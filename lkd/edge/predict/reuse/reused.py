@@ -1,4 +1,4 @@
-"""`Reused`: a predictor that asks its student only where the picture changed."""
+"""`Reused`: a predictor that asks its student only if the picture has changed."""
 
 import time
 import warnings
@@ -20,13 +20,15 @@ LOOK = "look"
 
 
 class Row(NamedTuple):
-    """What became of a frame.
+    """How a frame was answered.
 
     Attributes:
-        camera: Whose it is.
-        how: "computed"; "reused"; "audited": it would have been reused, and was computed; "stopped": computed without a look.
-        look: At the frame; None if there was none.
-        agreed: Of an audited frame, in [0, 1]: by slots where they alone are watched, else by boxes or class.
+        camera: Camera of the frame.
+        how: "computed"; "reused"; "audited": a hit that was computed all the same; "stopped": computed
+            without a comparison.
+        look: Comparison of the frame; None if there was none.
+        agreed: Agreement of an audited frame, in [0, 1]: of the slots if only they are watched, else of boxes
+            or class.
     """
 
     camera: str
@@ -36,21 +38,21 @@ class Row(NamedTuple):
 
 
 class Reused:
-    """Answers frames as a `Predictor` does, with the answer of an earlier one where the scene stands still.
+    """Predictor that answers with an earlier answer while the scene stands still.
 
-    What an audit computes is given out. It takes the kept answer's place only where the two do not agree, so that with all hits
-    audited the report says what reuse would have cost, and nothing was wrong.
+    The result of an audit is given out. It replaces the kept answer only where the two do not agree. So with
+    all hits audited, the report says what reuse would have cost, and no answer is wrong.
 
     Args:
-        predictor: Is asked where the picture changed.
-        cache: Of its answers.
+        predictor: Predictor that is asked if the picture has changed.
+        cache: Cache of its answers.
         moments: Camera and time of a frame.
-        audits: Who is audited and stopped.
-        price: Of the slots, where there are any.
-        by_slots: Agreement is that of the slots and not that of the boxes.
+        audits: Draws audits and stops cameras.
+        price: Effect on the slots, where there are any.
+        by_slots: Whether agreement is that of the slots and not that of the boxes.
 
     Attributes:
-        last: What became of the last frame.
+        last: How the last frame was answered.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Reused:
         self._cpu = {"computed": 0.0, LOOK: 0.0}
 
     def __call__(self, frame: Frame, clock: Clock) -> Found:
-        """What is found in a frame, fresh or not."""
+        """Returns the findings in a frame, new or reused."""
         camera, seconds = self.moments(frame)
         self._cameras.add(camera)
         if camera in self.audits.stopped:
@@ -110,7 +112,7 @@ class Reused:
         return found
 
     def _audit(self, frame: Frame, camera: str, reused: Found, fresh: Found) -> float:
-        """Agreement of the two; stops the camera if it was too low for too long."""
+        """Returns the agreement of the two; stops the camera if it was too low for too long."""
         same, of = agreement(reused, fresh)
         self._agreed = self._agreed[0] + same, self._agreed[1] + of
         slots = self.price.add(frame, reused, fresh) if self.price else None
@@ -130,16 +132,17 @@ class Reused:
         return found
 
     def figures(self) -> dict[str, Any]:
-        """What was saved, and what it cost.
+        """Returns what was saved, and what it cost.
 
-        - `frames`, and of these `reused`, `audited`, `computed` and `stopped`; `share_reused`; `longest_age_s` of a hit;
-          `too_old`: computed frames that looked like the kept one, whose time was over; `cameras`: how many there are.
-        - `computed_ms` and `look_ms`: CPU time of a computed frame (without decoding and writing) and of a comparison, means;
-          `saved_s`: what the reused frames would have taken, less all comparisons. Of a live
-          stream all three have in them what its decoder takes meanwhile.
+        - `frames`, and of these `reused`, `audited`, `computed` and `stopped`; `share_reused`;
+          `longest_age_s` of a hit; `too_old`: computed frames that looked like the kept one, but too late;
+          `cameras`: their number.
+        - `computed_ms` and `look_ms`: mean CPU time of a computed frame (without decoding and writing) and of
+          a comparison; `saved_s`: the time of the reused frames, if computed, minus all comparisons. For a
+          live stream, all three include the time of its decoder.
         - `distances`: 5th, 50th and 95th percentile of the frames' distances to the kept one.
-        - `agreement` of audited answers with fresh ones: F1 of the boxes at IoU .5, or share of the same class; None without an
-          audit. With slots what `SlotPrice` says.
+        - `agreement` of audited answers with new ones: F1 of the boxes at IoU .5, or share of equal classes;
+          None without an audit. With slots, also the figures of `SlotPrice`.
         - `stopped_because`: a sentence for each camera that was stopped.
         """
         count, frames = self._count, sum(self._count.values())

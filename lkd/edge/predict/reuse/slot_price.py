@@ -1,4 +1,4 @@
-"""What reused boxes do to the slots of a car park: against fresh boxes, and both against the truth."""
+"""The effect of reused boxes on the slots of a car park: against new boxes, and both against the truth."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from lkd.edge.predict.reuse.audits import Counts
 
 
 class SlotPrice:
-    """Adds up audited frames.
+    """Counts of audited frames.
 
-    Slots are compared as the frame by itself shows them, without waiting for a change to last.
+    Slots are compared as each frame by itself shows them, without waiting for a change to last.
 
     Args:
-        occupancy: As of the frame before.
-        truth: What is known, or None.
+        occupancy: Occupancy as of the frame before.
+        truth: Known states, or None.
     """
 
     def __init__(self, occupancy: Occupancy, truth: Truth | None = None) -> None:
@@ -24,7 +24,7 @@ class SlotPrice:
         self._compared = self._right_reused = self._right_fresh = 0
 
     def add(self, frame: Frame, reused: Found, fresh: Found) -> Counts:
-        """Takes an audited frame; gives slots that are alike, and how many there are."""
+        """Counts an audited frame; returns how many of its slots agree, and how many there are."""
         known = self.truth.of(frame) if self.truth else {}
         pairs = list(
             zip(
@@ -45,7 +45,10 @@ class SlotPrice:
         return float(alike), len(pairs)
 
     def figures(self) -> dict[str, Any]:
-        """Shares of the audited frames' slots: alike, and right by reused and by fresh boxes; None where nothing is known."""
+        """Returns shares of the audited frames' slots: equal ones, and right ones by reused and new boxes.
+
+        Unknown shares are None.
+        """
         compared = self._compared
         return {
             "slots_alike": self._alike / self._all if self._all else None,
