@@ -49,7 +49,7 @@ def methods():
             yield pytest.param(study, name, marks=extras(study) + [pytest.mark.slow] * slow)
 
 
-@pytest.mark.parametrize(("study", "method"), methods(), ids=lambda word: Path(word).stem)
+@pytest.mark.parametrize(("study", "method"), list(methods()), ids=lambda word: Path(word).stem)
 def test_method_runs_to_its_end(study, method, tmp_path, monkeypatch):
     grid = grid_of(study, monkeypatch)
     _, config, *overrides = grid.arguments(list(grid.settings)[-1], method)
