@@ -499,6 +499,7 @@ def test_ways_to_share_the_work_side_by_side(path, tmp_path, monkeypatch):
     student = Path(config["student"])
     trained_by = yaml.safe_load((ROOT / student).read_text())
     _, make, overrides = how_to_shrink(student, trained_by)
+    monkeypatch.setattr("lkd.teachers.recipe.fit", in_this_process)
     monkeypatch.chdir(tmp_path)
     make()
     Path("configs").mkdir()

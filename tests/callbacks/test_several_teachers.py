@@ -14,6 +14,7 @@ from lkd.federated import Federation
 from lkd.losses import DIST, DKD, KD, NKD, Dissimilarity, FitNets, LogitMatching, MultiTeacher, Standardized
 from lkd.teachers import Ensemble, Teacher
 
+from ..test_configs import in_this_process
 from .federation import data, federation
 from .federation import fit as fit_federation
 from .plain import Plain, digits, quick_trainer, seeded
@@ -195,6 +196,7 @@ TERMS = [
 def test_all_of_it_from_yaml(tmp_path, monkeypatch):
     """Two teachers, one made by its recipe, and a schedule of the temperature."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lkd.teachers.recipe.fit", in_this_process)
     monkeypatch.setenv("WANDB_MODE", "offline")
     recipe = yaml.safe_load((ROOT / "configs/classification/digits_teacher.yaml").read_text())
     recipe["model"]["init_args"]["network"] = "test_resnet"

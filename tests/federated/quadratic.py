@@ -1,5 +1,7 @@
 """Clients with quadratic losses, whose optimum and whose rounds are known in closed form."""
 
+from itertools import combinations
+
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
@@ -76,6 +78,16 @@ class Cohorts(DistributedSampler):
         return self.per_epoch
 
 
+class Turns(Cohorts):
+    """Every cohort of `size` clients equally often: what chance gives in the long run, without its noise."""
+
+    def __iter__(self):
+        every = list(combinations(range(len(self.dataset)), self.size))
+        for i in range(self.per_epoch):
+            g = torch.Generator().manual_seed(derive(self.seed, self.epoch, i // len(every)))
+            yield list(every[torch.randperm(len(every), generator=g)[i % len(every)]])
+
+
 class Clients(list):
     def __getitem__(self, ids):
         return (
@@ -85,9 +97,9 @@ class Clients(list):
         )
 
 
-def loader(clients, size=None, seed=0, per_epoch=1):
+def loader(clients, size=None, seed=0, per_epoch=1, cohorts=Cohorts):
     clients = Clients(clients)
-    sampler = Cohorts(clients, size, seed, per_epoch)
+    sampler = cohorts(clients, size, seed, per_epoch)
     return DataLoader(clients, sampler=sampler, batch_size=None, collate_fn=list)
 
 
@@ -108,10 +120,19 @@ def two_clients():
 
 
 def run(
-    algorithm, rounds, clients=None, local=None, module=None, size=None, seed=0, trainer_args=None, **kwargs
+    algorithm,
+    rounds,
+    clients=None,
+    local=None,
+    module=None,
+    size=None,
+    seed=0,
+    trainer_args=None,
+    cohorts=Cohorts,
+    **kwargs,
 ):
     """Runs a federation, all rounds in one epoch, which costs less; returns it."""
     federation = Federation(module or Quadratic(), algorithm, local, seed=seed, **kwargs)
-    data = loader(clients or two_clients(), size, seed, per_epoch=rounds)
+    data = loader(clients or two_clients(), size, seed, rounds, cohorts)
     trainer(1, **(trainer_args or {})).fit(federation, data)
     return federation

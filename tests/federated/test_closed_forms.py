@@ -17,7 +17,7 @@ from lkd.federated import (
     MimeLite,
 )
 
-from .quadratic import Point, Quadratic, run
+from .quadratic import Point, Quadratic, Turns, run
 
 
 class NormalizedFedShuffle(FedShuffle):
@@ -190,36 +190,41 @@ def test_one_full_batch_step_is_sgd_on_the_pooled_data():
 
 
 class TestSixPoints:
-    """The toy of the FedShuffle paper: six unit vectors of R^6, on clients that hold one, two and three of them."""
+    """The toy of the FedShuffle paper: six unit vectors of R^6, on clients that hold one, two and three of them.
+
+    Runs begin a little off the optimum, by more than the tests let pass: then few rounds are enough to return to it, or to
+    go almost all the way to another fixed point.
+    """
 
     OPTIMUM = torch.full((6,), 1 / 6, dtype=torch.float64)
 
-    def error(self, algorithm, replace=False, rounds=1000, size=None, lr=1 / 80, seeds=(0,)):
-        found = []
-        for seed in seeds:
-            eye, clients, start = torch.eye(6).tolist(), [], 0
-            for id, n in enumerate((1, 2, 3)):
-                rows = [(1.0, eye[j]) for j in range(start, start + n)]
-                probability = 1.0 if size is None else size / 3
-                clients.append(Point(id, rows, 3, 1, replace, probability, share=n / 6))
-                start += n
-            federation = run(algorithm(), rounds, clients, module=Quadratic(6, lr), size=size, seed=seed)
-            found.append(float((federation.model.x - self.OPTIMUM).square().sum()))
-        return sum(found) / len(found)
+    def error(self, algorithm, rounds=250, size=None, lr=1 / 80, start=0.17):
+        eye, clients, first = torch.eye(6).tolist(), [], 0
+        for id, n in enumerate((1, 2, 3)):
+            rows = [(1.0, eye[j]) for j in range(first, first + n)]
+            probability = 1.0 if size is None else size / 3
+            clients.append(Point(id, rows, 3, 1, probability=probability, share=n / 6))
+            first += n
+        module = Quadratic(6, lr, start=start)
+        federation = run(algorithm(), rounds, clients, module=module, size=size, cohorts=Turns)
+        return float((federation.model.x - self.OPTIMUM).square().sum())
 
     def test_fedavg_is_biased(self):
-        assert 1.2e-2 < self.error(FedAvg, lr=1 / 240) < 2.3e-2
+        """Weights of 1, 4 and 9 for the clients in place of 1, 2 and 3 are 1.701e-2 away from the optimum."""
+        assert self.error(FedAvg, 150, lr=1 / 60) == pytest.approx(1.701e-2, rel=0.05)
 
     def test_fednova_with_reshuffling(self):
-        assert self.error(FedNova, lr=1 / 240) < 2e-6
+        assert self.error(FedNova, 300, lr=1 / 240) < 2e-6
 
     def test_fedshuffle(self):
         assert self.error(FedShuffle) < 2e-6
 
     def test_partial_participation_is_unbiased_and_the_normalized_rule_is_not(self):
         """Two of three clients a round: the normalised rule's fixed point is 1.852e-3 away from the optimum."""
-        assert self.error(FedShuffle, lr=1 / 160, size=2, seeds=(0, 1)) < 8e-4
-        assert 1e-3 < self.error(NormalizedFedShuffle, lr=1 / 160, size=2, seeds=(0, 1)) < 3e-3
+        assert self.error(FedShuffle, 240, size=2, lr=1 / 60) < 2e-6
+        wrong = self.error(NormalizedFedShuffle, 240, size=2, lr=1 / 60)
+        assert wrong == pytest.approx(1.852e-3, rel=0.05)
 
     def test_momentum_variance_reduction(self):
-        assert self.error(FedShuffleMVR) < 4e-8
+        """Plain FedShuffle is 4e-7 away where it ends."""
+        assert self.error(FedShuffleMVR, start=0.167) < 4e-8

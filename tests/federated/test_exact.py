@@ -1,4 +1,4 @@
-"""Bit for bit the same: resumed or not, killed or not, in one process or two."""
+"""Bit for bit the same: resumed or not, killed or not; in one process or two: test_two_ranks.py."""
 
 import os
 import random
@@ -84,30 +84,6 @@ def test_killed_and_resumed_equals_uninterrupted(kind, times, tmp_path):
     run(kind, killed, done + 2)
     run(kind, tmp_path / "whole", done + 2)
     assert_same(result(tmp_path / "whole"), result(killed))
-
-
-ON_TWO_RANKS = ["scaffold", "outlier", "mixed", "fedmd", "feddf", "fedproto", "creamfl"]
-
-
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory):
-    """Where two processes have left a run of each kind."""
-    folder = tmp_path_factory.mktemp("two_ranks")
-    finish(start(folder, 2, **dict.fromkeys(ON_TWO_RANKS, 4), fedbn=2))
-    return folder
-
-
-@pytest.mark.parametrize("kind", ON_TWO_RANKS)
-def test_two_ranks_equal_one(kind, tmp_path, two_ranks):
-    """Cohorts of three of five clients: the ranks have unequal numbers of them, sometimes none."""
-    run(kind, tmp_path, 4)
-    assert_same(result(tmp_path), result(two_ranks / kind))
-
-
-def test_a_run_on_two_ranks_goes_on_with_one(tmp_path, two_ranks):
-    run("fedbn", tmp_path, 4)
-    run("fedbn", two_ranks / "fedbn", 4)
-    assert_same(result(tmp_path), result(two_ranks / "fedbn"))
 
 
 def test_checkpoint_of_another_algorithm_is_refused(tmp_path):

@@ -21,6 +21,8 @@ from lkd import child
 from lkd.teachers import Teacher
 from lkd.teachers.recipe import follow
 
+from ..test_configs import in_this_process
+
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = {
     "RANK": "1", "LOCAL_RANK": "1", "NODE_RANK": "0", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x",
@@ -182,14 +184,15 @@ def test_a_teacher_waits_for_prepare_before_it_trains(runs):
 
 
 @pytest.mark.parametrize("saves", ["by its ModelCheckpoint", "nothing"])
-def test_a_real_recipe_makes_a_teacher_that_loads(folder, saves):
-    """A small run of the digits' own recipe, in a process of its own."""
+def test_a_real_recipe_makes_a_teacher_that_loads(folder, monkeypatch, saves):
+    """A small run of the digits' own recipe, once in a process of its own."""
     config = yaml.safe_load((ROOT / "configs/classification/digits_teacher.yaml").read_text())
     config["model"]["init_args"]["network"] = "test_resnet"
     config["trainer"] |= {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1, "logger": False,
                           "limit_test_batches": 1, "enable_progress_bar": False}  # fmt: skip
     if saves == "nothing":  # its last weights are the teacher then
         config["trainer"] |= {"enable_checkpointing": False, "callbacks": None}
+        monkeypatch.setattr("lkd.teachers.recipe.fit", in_this_process)
     Path("recipe.yaml").write_text(yaml.safe_dump(config))
     teacher = Teacher("runs/digits_teacher/teacher.ckpt", recipe="recipe.yaml")
     logits = teacher.prepare()(torch.zeros(2, 1, 8, 8))

@@ -11,7 +11,7 @@ from lkd.federated.knowledge.common.consensus import consensus
 from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.dsfl import enhanced_entropy_reduction, entropy_reduction
 
-from ..test_exact import assert_same, finish, result, start
+from ..test_exact import assert_same, result
 from ..test_exact import run as run_job
 from ..test_rounds import samples
 from .public import (
@@ -250,13 +250,6 @@ def test_what_the_server_draws_does_not_depend_on_who_worked_before_it(algorithm
         found.append(federate(algorithm(), module=Speaking(), other_models=[Speaking()], **given))
     for a, b in zip(found[0].model.parameters(), found[1].model.parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-def test_two_ranks_equal_one(tmp_path):
-    process = start(tmp_path / "two", 2, dsfl=3)
-    run_job("dsfl", tmp_path / "one", 3)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/dsfl"))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,6 @@ from lkd.federated.knowledge.common.nearest_samples import mean_of_rows, nearest
 from lkd.modules import Classifier
 
 from ..quadratic import loader, trainer
-from ..test_exact import assert_same, finish, result, start
-from ..test_exact import run as run_job
 from ..test_rounds import samples
 from .two_models import assert_same_bits, batches, federate, kept, net, placed, sgd
 
@@ -198,13 +196,6 @@ def test_same_seed_same_bits_in_any_order():
     backwards = federate(cache(), 2, module=small(), clients=placed()[::-1])
     assert_same_bits(one, two)
     assert_same_bits(one, backwards)
-
-
-def test_two_ranks_equal_one(tmp_path):
-    process = start(tmp_path / "two", 2, fedcache=3)
-    run_job("fedcache", tmp_path / "one", 3)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/fedcache"))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ from lkd.federated import FedAvg, FedET
 from lkd.federated.knowledge.fedet import consensus_and_diversity, ensemble_transfer_loss, variance_weighted
 from lkd.modules import Classifier
 
-from ..test_exact import assert_same, finish, result, start
-from ..test_exact import run as run_job
 from ..test_rounds import samples
 from .public import NUMBER, federate, model, train_privately, with_public
 from .two_models import assert_same_bits, sgd
@@ -212,13 +210,6 @@ def test_same_seed_same_bits_in_any_order():
     backwards = federate(FedET(steps=5, batch_size=4), clients=with_public(samples()[::-1]), **three())
     for (name, a), b in zip(one.state_dict().items(), backwards.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
-
-
-def test_two_ranks_equal_one(tmp_path):  # resumed: test_exact.py, for every kind of job
-    process = start(tmp_path / "two", 2, fedet=4)
-    run_job("fedet", tmp_path / "one", 4)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/fedet"))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,6 @@ from lkd.federated.protocol.seeds import derive
 from lkd.models import FeatureGenerator
 from lkd.modules import Classifier
 
-from ..test_exact import assert_same, finish, result, start
-from ..test_exact import run as run_job
 from ..test_rounds import samples
 from .two_models import assert_same_bits, batches, federate, net, sgd
 
@@ -216,13 +214,6 @@ def test_same_seed_same_bits_in_any_order():
     backwards = federate(algorithm(), 2, module=client(), clients=samples()[::-1])
     assert_same_bits(one, two)
     assert_same_bits(one, backwards)
-
-
-def test_two_ranks_equal_one(tmp_path):
-    process = start(tmp_path / "two", 2, fedgen=3)
-    run_job("fedgen", tmp_path / "one", 3)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/fedgen"))
 
 
 @pytest.mark.parametrize(

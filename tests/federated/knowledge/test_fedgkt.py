@@ -14,8 +14,6 @@ from lkd.federated.protocol.seeds import derive
 from lkd.modules import Classifier
 
 from ..quadratic import loader, trainer
-from ..test_exact import assert_same, finish, result, start
-from ..test_exact import run as run_job
 from .two_models import assert_same_bits, batches, federate, kept, net, placed, sgd
 
 T, ALPHA = 2.0, 0.7
@@ -170,13 +168,6 @@ def test_same_seed_same_bits_in_any_order():
         for group in first:
             assert all(torch.equal(t, second[group][n]) for n, t in first[group].items())
     assert_same_bits(one, two)
-
-
-def test_two_ranks_equal_one(tmp_path):
-    process = start(tmp_path / "two", 2, fedgkt=3)
-    run_job("fedgkt", tmp_path / "one", 3)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/fedgkt"))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,6 @@ from lkd.federated.knowledge.fedkd import energy_at, fedkd_loss
 from lkd.modules import Classifier
 
 from ..quadratic import loader, trainer
-from ..test_exact import assert_same, finish, result, start
-from ..test_exact import run as run_job
 from ..test_rounds import Samples, samples
 from .two_models import assert_same_bits, batches, federate, kept, net, pair, sgd
 
@@ -253,13 +251,6 @@ def test_same_seed_same_bits_in_any_order():
     backwards = federate(FedKD(2), module=wide(), clients=samples()[::-1])
     assert_same_bits(one, two)
     assert_same_bits(one, backwards)
-
-
-def test_two_ranks_equal_one(tmp_path):
-    process = start(tmp_path / "two", 2, fedkd=3)
-    run_job("fedkd", tmp_path / "one", 3)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/fedkd"))
 
 
 @pytest.mark.parametrize(

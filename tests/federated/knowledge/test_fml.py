@@ -12,8 +12,6 @@ from lkd.federated.knowledge.fml import fml_loss
 from lkd.modules import Classifier
 
 from ..quadratic import loader, trainer
-from ..test_exact import assert_same, finish, result, start
-from ..test_exact import run as run_job
 from ..test_rounds import samples
 from .two_models import assert_same_bits, batches, federate, kept, net, pair, sgd
 
@@ -137,13 +135,6 @@ def test_same_seed_same_bits_in_any_order():
     backwards = federate(FML(), clients=samples()[::-1], **PRIVATE)
     assert_same_bits(one, two)
     assert_same_bits(one, backwards)
-
-
-def test_two_ranks_equal_one(tmp_path):
-    process = start(tmp_path / "two", 2, fml=3)
-    run_job("fml", tmp_path / "one", 3)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/fml"))
 
 
 def test_both_networks_are_measured():

@@ -11,8 +11,6 @@ from lkd.federated import FedMD, KTpFL, Local
 from lkd.federated.knowledge.ktpfl import coefficient_gradient, mixtures, project_to_simplex
 
 from ..quadratic import loader, trainer
-from ..test_exact import assert_same, finish, result, start
-from ..test_exact import run as run_job
 from ..test_rounds import samples
 from .public import NUMBER, assert_own, descend, federate, nets, train_privately, with_public
 from .two_models import assert_same_bits
@@ -212,13 +210,6 @@ def test_same_seed_same_bits_in_any_order():
     one, two = (federate(KTpFL(batch_size=3), rounds=3) for _ in range(2))
     assert_same_bits(one, two)
     assert_same_bits(one, federate(KTpFL(batch_size=3), rounds=3, clients=with_public(samples()[::-1])))
-
-
-def test_two_ranks_equal_one(tmp_path):  # resumed: test_exact.py, for every kind of job
-    process = start(tmp_path / "two", 2, ktpfl=4)
-    run_job("ktpfl", tmp_path / "one", 4)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/ktpfl"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 
 from lkd.federated import DSFL, SCARLET
 
-from ..test_exact import assert_same, finish, result, start
+from ..test_exact import assert_same, result
 from ..test_exact import run as run_job
 from ..test_rounds import samples
 from .public import (
@@ -200,13 +200,6 @@ def test_resumed_equals_uninterrupted(tmp_path):
     for group, tensors in whole.algorithm.state.items():
         assert tensors.keys() == parts.algorithm.state[group].keys()
         assert all(torch.equal(t, parts.algorithm.state[group][n]) for n, t in tensors.items())
-
-
-def test_two_ranks_equal_one(tmp_path):
-    process = start(tmp_path / "two", 2, scarlet=4)
-    run_job("scarlet", tmp_path / "one", 4)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/scarlet"))
 
 
 def without_public():

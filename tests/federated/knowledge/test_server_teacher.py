@@ -10,7 +10,7 @@ from lkd.modules import MultimodalClient
 from lkd.teachers import Teacher
 
 from ..quadratic import trainer
-from ..test_exact import assert_same, finish, result, start
+from ..test_exact import assert_same, result
 from ..test_exact import run as run_job
 from ..test_rounds import samples
 from .public import (
@@ -190,13 +190,6 @@ def test_resumed_equals_uninterrupted(tmp_path):
     run_job("server_teacher", tmp_path / "parts", 1)
     run_job("server_teacher", tmp_path / "parts", 5)
     assert_same(result(tmp_path / "whole"), result(tmp_path / "parts"))
-
-
-def test_two_ranks_equal_one(tmp_path):
-    process = start(tmp_path / "two", 2, server_teacher=3)
-    run_job("server_teacher", tmp_path / "one", 3)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/server_teacher"))
 
 
 def without_public():

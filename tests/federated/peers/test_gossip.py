@@ -10,8 +10,6 @@ from lkd.federated.topology import Chain, Complete, Grid, Ring, Star, TimeVaryin
 from lkd.modules import Classifier
 
 from ..quadratic import Cohorts, Point, Quadratic, loader, run, trainer
-from ..test_exact import assert_same, finish, result, start
-from ..test_exact import run as run_job
 from ..test_rounds import Noisy, Samples, samples
 
 LR = 0.05
@@ -257,13 +255,6 @@ def test_same_seed_gives_same_bits_in_any_order_of_clients(mix):
     for i in range(3):
         a, b = (f.engine.host.store.get(i)["personal"] for f in (one, two))
         assert all(torch.equal(a[n], b[n]) for n in a)
-
-
-def test_two_ranks_equal_one(tmp_path):
-    process = start(tmp_path / "two", 2, decentralized_sgd=4)
-    run_job("decentralized_sgd", tmp_path / "one", 4)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/decentralized_sgd"))
 
 
 def test_one_way_edges_are_refused_before_anybody_trains():

@@ -14,8 +14,6 @@ from lkd.federated.topology import Chain, Complete, Ring, Topology
 from lkd.modules import Classifier
 
 from ..quadratic import trainer
-from ..test_exact import assert_same, finish, result, start
-from ..test_exact import run as run_job
 from .small import data, module, run, sgd, weights
 
 BATCH = 4
@@ -200,14 +198,6 @@ def test_a_resumed_run_is_bit_identical(tmp_path):
         *run(MHD(Ring(), pool=2, batch_size=BATCH), rounds=4, clients=4, ckpt=tmp_path / "half.ckpt")
     )
     assert all(torch.equal(whole[k], again[k]) for k in whole)
-
-
-def test_two_ranks_equal_one(tmp_path):
-    """With a pool, two backbones, and three of five peers in a round."""
-    process = start(tmp_path / "two", 2, mhd=4)
-    run_job("mhd", tmp_path / "one", 4)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/mhd"))
 
 
 def test_stale_checkpoints_answer_as_they_did(monkeypatch):

@@ -15,8 +15,6 @@ from lkd.federated.topology import Complete, Ring, Star, TimeVarying, Topology
 from lkd.modules import Classifier, MultiHeadClassifier
 
 from ..quadratic import Cohorts, loader, run, trainer
-from ..test_exact import assert_same, finish, result, start
-from ..test_exact import run as run_job
 from ..test_rounds import samples
 from .private import Private, batches, private, sgd, two_heads_module
 
@@ -412,13 +410,6 @@ def test_same_seed_gives_same_bits_in_any_order_of_clients(stopping):
             assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
     for name, table in one.algorithm.state["ledger"].items():
         assert torch.equal(table, two.algorithm.state["ledger"][name])
-
-
-def test_two_ranks_equal_one(tmp_path):
-    process = start(tmp_path / "two", 2, two_heads=5)
-    run_job("two_heads", tmp_path / "one", 5)
-    finish(process)
-    assert_same(result(tmp_path / "one"), result(tmp_path / "two/two_heads"))
 
 
 def test_a_second_fit_begins_anew():
