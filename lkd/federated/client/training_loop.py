@@ -71,7 +71,7 @@ class LocalLoop(Runtime):
         self.clock = Clock()  # replaced by the host's
         self._with_index = len(arguments) > 1
         self._context = trainer.precision_plugin.train_step_context
-        self._hooks = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
+        self.hooks = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
         self._batches: list[tuple[Any, int]] = []  # of the present step
         self._now: Any = None  # the present batch
         self._rng: list[Tensor] = []  # torch's generators before the present step
@@ -155,8 +155,8 @@ class LocalLoop(Runtime):
         return counts if self._without_loss else {}
 
     def _hook(self, name: str, *args: Any) -> None:
-        if name in self._hooks:
-            self._hooks[name](*args)
+        if name in self.hooks:
+            self.hooks[name](*args)
 
     def _gather(self, batches: Iterator[tuple[bool, Any]], index: int) -> tuple[int, bool]:
         """Takes the batches of one optimizer step; at the end of an epoch they may be fewer."""
@@ -188,7 +188,7 @@ class LocalLoop(Runtime):
 
     def _outputs(self, output: Any, loss: Tensor | None) -> dict[str, Any]:
         """Turns a step's output into the dict that hooks are given, as a Trainer does."""
-        if loss is None or "on_train_batch_end" not in self._hooks:
+        if loss is None or "on_train_batch_end" not in self.hooks:
             return {}
         return {**(output if isinstance(output, dict) else {}), "loss": loss.detach().clone()}
 

@@ -128,6 +128,7 @@ class Worker:
         }
         frozen = {n for n, p in self.module.named_parameters() if not p.requires_grad}
         self._frozen = [n for n in self._rest if n in frozen and n not in self.own]
+        self.moving_names = [n for n in self.tensors if n not in frozen]
         self.parameters = [self.tensors[name] for name in self.shared]
         if not self.parameters and not self.own:
             raise ValueError(f"{type(source).__name__} has no parameter to train: all are frozen.")
