@@ -114,10 +114,6 @@ class Host:
         """Notes what a client keeps, before an answer that may be undone."""
         self._before[client] = self.store.get(client)
 
-    def normalizes(self, kind: int) -> bool:
-        """Tells whether an architecture has a layer that may refuse a batch of one sample."""
-        return normalizes(self.slots[kind].module)
-
     def settle(self) -> None:
         """Accepts all answers so far, so that none of them can be undone."""
         self._before.clear()

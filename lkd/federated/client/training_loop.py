@@ -71,7 +71,8 @@ class LocalLoop(Runtime):
         self.clock = Clock()  # replaced by the host's
         self._with_index = len(arguments) > 1
         self._context = trainer.precision_plugin.train_step_context
-        self.hooks = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
+        found = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
+        self.hooks = {name: hook for name, hook in found.items() if not hasattr(hook, "for_trainers")}
         self._batches: list[tuple[Any, int]] = []  # of the present step
         self._now: Any = None  # the present batch
         self._rng: list[Tensor] = []  # torch's generators before the present step

@@ -13,6 +13,7 @@ from lkd.federated.client.batches import passes
 from lkd.federated.client.checks import check_lists
 from lkd.federated.client.context import SCRATCH, ClientContext
 from lkd.federated.client.host import Host
+from lkd.federated.client.single_samples import normalizes
 from lkd.federated.client.stacked.reasons import why_not
 from lkd.federated.client.stacked.training import StackedLoop
 from lkd.federated.client.traces import switches
@@ -52,7 +53,8 @@ class StackedCohort:
     def __init__(self, host: Host, most: int) -> None:
         self.host, self.most = host, most
         self.not_stacked: dict[int, str] = {}  # why, by architecture
-        self._shown: set[int] = set()
+        self._shown: set[int] = set()  # architectures of which a client has trained by itself
+        self._normalizes: list[bool] = []  # whether a batch of one sample may be too few
 
     def prepare(self) -> None:
         """Learns which architectures can be stacked.
@@ -61,6 +63,7 @@ class StackedCohort:
             ValueError: If none can.
         """
         self._shown.clear()
+        self._normalizes = [normalizes(slot.module) for slot in self.host.slots]
         found = {kind: why_not(slot, self.host.algorithm) for kind, slot in enumerate(self.host.slots)}
         self.not_stacked = {kind: why for kind, why in found.items() if why is not None}
         if len(self.not_stacked) == len(found):
@@ -131,7 +134,7 @@ class StackedCohort:
             and not member.kept.get(MEMORY)
             and not member.message.knowledge
             and not any(name not in moving for name in member.kept.get(OWN, {}))
-            and not (self.host.normalizes(kind) and size(False) == 1)
+            and not (self._normalizes[kind] and size(False) == 1)
         )
 
     def _together(self, members: Sequence[_Member], timeout: float | None) -> Iterator[Reply]:
@@ -144,9 +147,10 @@ class StackedCohort:
                 replies = self._train(members)
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._leave(kind, f"a stack of {len(members)} of them fails ({why})")
-            for member in members:
-                yield self._alone(member.data.id, member.message, timeout)
+            replies = [self._alone(m.data.id, m.message, timeout) for m in members]
+            if not any(reply.error for reply in replies):  # else one of them is at fault, and not the stack
+                self._leave(kind, f"a stack of {len(members)} of them fails ({why})")
+            yield from replies
             return
         seconds = (time.perf_counter() - started) / len(members)
         for member, reply in zip(members, replies, strict=True):

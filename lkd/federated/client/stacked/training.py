@@ -120,7 +120,8 @@ class StackedLoop:
         samples = [0] * self.clients
         passes = [iter(each()) for each in self.ordered]
         while True:
-            self._batches = [next(each, None) for each in passes]
+            given = [next(each, None) for each in passes]
+            self._batches = [None if batch is None else self.slot.loop.on_device(batch) for batch in given]
             if not any(batch is not None for batch in self._batches):
                 return [t / torch.tensor(samples).to(t).reshape(-1, *[1] * (t.ndim - 1)) for t in total]
             sizes = [0 if b is None else extract_batch_size(b) for b in self._batches]
