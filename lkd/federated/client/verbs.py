@@ -48,6 +48,7 @@ class Verbs:
         self.slots, self.store = slots, store
         self.lone: dict[tuple[str, int], str] = {}
         self._looked: set[int] = set()  # architectures whose first training was checked
+        self.changed: dict[int, list[str]] = {}  # attributes that it has changed, and no client keeps
 
     def __call__(self, verb: str, client: ClientData, message: Message) -> Reply:
         """Lets a client work, and removes its traces, whether it succeeds or not.
@@ -67,7 +68,8 @@ class Verbs:
             )
             if looks:
                 self._looked.add(kind)
-                warn_of(module, traces.others(contents))
+                self.changed[kind] = traces.others(contents)
+                warn_of(module, self.changed[kind])
         return reply
 
     @contextlib.contextmanager

@@ -115,7 +115,7 @@ class Worker:
         self._own_names(source)
         self.tensors: Tensors = dict(self.module.named_parameters())
         self.tensors |= dict(self.module.named_buffers(remove_duplicate=False))
-        self._generators = [h.value for h in held_by(self.module) if isinstance(h.value, GENERATORS)]
+        self.generators = [h.value for h in held_by(self.module) if isinstance(h.value, GENERATORS)]
         self._metrics = [part for part in self.module.modules() if isinstance(part, Metric)]
         self._buffers = [
             (part, key, f"{prefix}.{key}".lstrip("."))
@@ -149,7 +149,7 @@ class Worker:
 
     def seed(self, seed: int) -> None:
         """Seeds the generators that the module holds."""
-        seed_generators(self._generators, seed)
+        seed_generators(self.generators, seed)
 
     def start(self, source: LightningModule | None) -> Tensors:
         """Returns the tensors of the start in which `source` differs by now, or all without a source."""

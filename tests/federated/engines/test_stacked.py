@@ -241,6 +241,18 @@ def test_who_has_broken_data_is_left_out_and_the_others_go_on_stacked(monkeypatc
     assert not [w for w in recwarn if "one after the other" in str(w.message)]
 
 
+class Remembers(Counted):
+    """Puts what it has seen into a list."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seen = []
+
+    def training_step(self, batch, batch_idx=0):
+        self.seen.append(batch[0].mean())
+        return super().training_step(batch, batch_idx)
+
+
 class Branches(Counted):
     """Looks at a value in its step, which has no answer for many clients at once."""
 
@@ -260,7 +272,7 @@ class Counts(Counted):
         return super().training_step(batch, batch_idx) / self.steps
 
 
-@pytest.mark.parametrize(("kind", "told"), [(Branches, "a stack of 6 of them fails"), (Counts, "a client keeps .steps")])  # fmt: skip
+@pytest.mark.parametrize(("kind", "told"), [(Branches, "a stack of 6 of them fails"), (Counts, "a client keeps .steps"), (Remembers, "training changes .seen")])  # fmt: skip
 def test_what_does_not_stack_is_trained_by_the_loop_with_a_word(kind, told):
     with pytest.warns(UserWarning, match=rf"engine=Stacked: clients of {kind.__name__} are trained one after the other, since {told}"):  # fmt: skip
         found = fit(Stacked(), kind=kind)[0]
@@ -270,6 +282,12 @@ def test_what_does_not_stack_is_trained_by_the_loop_with_a_word(kind, told):
 class Hooked(Counted):
     def on_train_start(self):
         pass
+
+
+class Draws(Counted):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.generator = torch.Generator()
 
 
 class Another(FedAvg):

@@ -99,7 +99,10 @@ class StackedCohort:
             moving = self.host.slots[kind].worker.moving_names
             beside = [*kept.get(ATTRIBUTES, {}), *kept.get(MEMORY, {})]
             beside += [name for name in kept.get(OWN, {}) if name not in moving]  # frozen, and yet changed
-            if beside:
+            changed = self.host.verbs.changed.get(kind, [])
+            if changed:
+                self._leave(kind, f"training changes {', '.join(changed[:3])}")
+            elif beside:
                 self._leave(kind, f"a client keeps {', '.join(beside[:3])} beside what it trains")
         return reply
 

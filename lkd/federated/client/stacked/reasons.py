@@ -40,6 +40,8 @@ def why_not(slot: ModelSlot, algorithm: "Algorithm") -> str | None:
         return f"the scheduler of {module} waits for each client's own metric"
     if loop.hooks:
         return f"{module} has hooks that are called for each client ({', '.join(loop.hooks)})"
+    if slot.worker.generators:
+        return f"{module} holds a random generator of its own, which each client seeds for itself"
     if loop.accumulate > 1:
         return f"local.accumulate={loop.accumulate} adds up the gradients of several batches"
     if loop.trainer.precision not in ("32-true", "64-true"):
