@@ -221,6 +221,24 @@ class LocalLoop(Runtime):
         finally:
             self._set_rng(after)
 
+    def unreached(self, batch: Any) -> set[str]:
+        """Returns the names of trainable parameters that the loss of a batch does not reach; leaves gradients alone.
+
+        Args:
+            batch: A training batch.
+        """
+        module = self.worker.module
+        named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        module.train()
+        self._batches = [(self.on_device(batch), 0)]
+        with torch.enable_grad():
+            _, loss = self._forward(*self._batches[0])
+        self._batches = []
+        if loss is None or not loss.requires_grad:
+            return set(named)
+        found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+        return {name for name, gradient in zip(named, found, strict=True) if gradient is None}
+
     def _gradient(self, losses: list[Tensor]) -> list[Tensor]:
         parameters = self.worker.parameters
         if not losses:

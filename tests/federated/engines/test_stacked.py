@@ -181,6 +181,30 @@ def test_layers_of_ones_own_and_batch_statistics():
     agree(personal_layers=["network.layers.3"], make=SCAFFOLD)
 
 
+class Half(Counted):
+    """A layer of it takes no part in the loss, and decays nevertheless where it has a gradient of 0."""
+
+    def __init__(self, network, **kwargs):
+        super().__init__(network, **kwargs)
+        self.idle = nn.Linear(3, 3)
+
+
+@pytest.mark.parametrize("make", [FedAvg, lambda: FedProx(0.1)], ids=["fedavg", "fedprox"])
+def test_a_layer_that_the_loss_does_not_reach(make):
+    """FedProx gives it gradients, FedAvg none."""
+    agree(kind=Half, make=make, optimizer=sgd(weight_decay=0.5, momentum=0.5))
+
+
+def test_a_layer_of_two_names_and_one_that_is_frozen():
+    def net():
+        made = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Linear(10, 10), nn.ReLU(), nn.Linear(10, 10))
+        made[4].weight = made[2].weight
+        made[1].weight.requires_grad_(False)
+        return made
+
+    agree(net=net)
+
+
 def test_a_log_is_averaged_for_each_client():
     agree(kind=Logs, part=Dirichlet(0.5), local=LocalTraining(epochs=2))
 

@@ -1,5 +1,6 @@
 """A cohort's training, stacked where that is possible, and client by client where it is not."""
 
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class StackedCohort:
         self.host, self.most = host, most
         self.not_stacked: dict[int, str] = {}  # why, by architecture
         self._shown: set[int] = set()  # architectures of which a client has trained by itself
+        self._unreached: dict[int, set[str]] = {}  # their parameters that the loss does not reach
         self._normalizes: list[bool] = []  # whether a batch of one sample may be too few
 
     def prepare(self) -> None:
@@ -95,6 +97,7 @@ class StackedCohort:
         kind = self.host.kind_of(client)
         if kind not in self._shown and not reply.error:
             self._shown.add(kind)
+            self._unreached[kind] = self._not_reached(client, message)
             kept = self.host.store.get(client)
             moving = self.host.slots[kind].worker.moving_names
             beside = [*kept.get(ATTRIBUTES, {}), *kept.get(MEMORY, {})]
@@ -105,6 +108,14 @@ class StackedCohort:
             elif beside:
                 self._leave(kind, f"a client keeps {', '.join(beside[:3])} beside what it trains")
         return reply
+
+    def _not_reached(self, client: int, message: Message) -> set[str]:
+        """Parameters that the loss does not reach; an optimizer skips them, where it would decay those of gradient 0."""
+        slot, data = self.host.slots[self.host.kind_of(client)], self.host.data(client, message)
+        sent = message.tensors
+        with switches(), self.host.verbs.apart(slot.module):
+            slot.worker.load(sent["x"], sent.get("buffers", {}), self.host.store.get(client).get(OWN))
+            return slot.loop.unreached(next(iter(data.train_batches(self.host.seed))))
 
     def _leave(self, kind: int, why: str) -> None:
         self.not_stacked[kind] = why
@@ -172,7 +183,8 @@ class StackedCohort:
             slot.local_optimizer.enter(round, steps, {})
             slot.local_optimizer.begin_client()
             tensors = self._tensors(slot.worker, members)
-            loop = StackedLoop(slot, tensors, [lambda m=m: m.data.ordered_batches("train") for m in members])
+            ordered = [functools.partial(m.data.ordered_batches, "train") for m in members]
+            loop = StackedLoop(slot, tensors, ordered, self._unreached[self.host.kind_of(first.data.id)])
             x = self._lists([m.message.tensors["x"] for m in members], slot.worker, loop)
             received = {
                 key: self._lists([m.message.tensors[key] for m in members], slot.worker, loop)

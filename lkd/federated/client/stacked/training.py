@@ -41,11 +41,13 @@ class StackedLoop:
         slot: The architecture.
         tensors: Trainable weights and buffers of the K clients, `(K, ...)`, by name.
         ordered: Gives for each client a pass over its training data in order.
+        unreached: Names of weights that the loss does not reach; they have no gradient, as in the loop.
     """
 
     slot: ModelSlot
     tensors: Tensors
     ordered: Sequence[Callable[[], Iterable[Any]]] = ()
+    unreached: set[str] = field(default_factory=set)
     _batches: list[Any] = field(default_factory=list)
     _rng: Tensor | None = None
 
@@ -85,7 +87,7 @@ class StackedLoop:
             self._batches = [self.slot.loop.on_device(next(each)[1]) for each in batches]
             self._rng = torch.get_rng_state()
             for name, gradient in self._gradients(self.leaves, 0, logs=True).items():
-                self.leaves[name].grad = gradient
+                self.leaves[name].grad = None if name in self.unreached else gradient
             if correct is not None:
                 correct(context)
             if clip is not None:
