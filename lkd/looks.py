@@ -167,6 +167,12 @@ def looks_first(step: Step) -> Step:
     return cast(Step, looked)
 
 
+def for_trainers(hook: Step) -> Step:
+    """Marks a hook that does nothing in a client's training, so that no client calls it."""
+    hook.for_trainers = True  # type: ignore[attr-defined]
+    return hook
+
+
 def _outlives(value: Tensor) -> bool:
     """Returns whether a tensor can be read after the step.
 

@@ -5,7 +5,7 @@ from typing import Any
 from lightning.pytorch import LightningModule
 
 from lkd.finite import require_finite_weights
-from lkd.looks import look_back
+from lkd.looks import for_trainers, look_back
 
 
 class Watched(LightningModule):
@@ -14,6 +14,7 @@ class Watched(LightningModule):
     It uses two hooks of the module; a subclass that overrides them calls `super()`.
     """
 
+    @for_trainers
     def on_train_epoch_end(self) -> None:
         """Makes the checks that were put off; a client's are made at the end of its training."""
         if self._trainer is not None and self._trainer.lightning_module is self:

@@ -42,6 +42,8 @@ class Algorithm:
     """Whether it exchanges knowledge about public data, which then have to be given."""
     needs_validation_data = False
     """Whether every client needs validation data of its own."""
+    stacks = False
+    """Whether the client half works on stacked tensors `(K, ...)` of K clients. A subclass says so again."""
     supports_modality_weighting = False
     """Whether it supports `weighting="present"`, which needs replies that are plain changes of weights."""
 

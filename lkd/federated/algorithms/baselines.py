@@ -16,6 +16,8 @@ class Local(Algorithm):
     (`ClientReport`). The server's model stays untrained.
     """
 
+    stacks = True
+
     aggregates_weights = False
     supports_multiple_models = True
 

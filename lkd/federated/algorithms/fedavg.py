@@ -18,5 +18,7 @@ class FedAvg(Algorithm):
             modality.
     """
 
+    stacks = True
+
     supports_multiple_models = True
     supports_modality_weighting = True

@@ -28,6 +28,8 @@ class FedLin(Algorithm):
         ValueError: If clients do not use plain SGD, or a cohort lacks a client.
     """
 
+    stacks = True
+
     keeps_full_gradient = True
 
     def __init__(self, weighting: Weighting = "uniform") -> None:

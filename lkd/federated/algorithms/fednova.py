@@ -34,6 +34,8 @@ class FedNova(Algorithm):
             schedules.
     """
 
+    stacks = True
+
     def __init__(self, mu: float = 0.0, weighting: Weighting = "samples") -> None:
         super().__init__(weighting)
         expect(mu=mu, ge=0)

@@ -23,6 +23,8 @@ class FedProx(Algorithm):
         ValueError: For a negative mu.
     """
 
+    stacks = True
+
     supports_multiple_models = True
     supports_modality_weighting = True
 

@@ -31,6 +31,8 @@ class FedShuffle(Algorithm):
         ValueError: For another rate.
     """
 
+    stacks = True
+
     def __init__(self, rate: Literal["round", "step"] = "round") -> None:
         super().__init__()
         expect(rate=rate, among=("round", "step"))
@@ -73,6 +75,8 @@ class FedShuffleMVR(FedShuffle):
     Raises:
         ValueError: For an `a` out of [0, 1], another rate, or clients that do not use plain SGD.
     """
+
+    stacks = True
 
     def __init__(self, a: float = 0.9, rate: Literal["round", "step"] = "round") -> None:
         super().__init__(rate)

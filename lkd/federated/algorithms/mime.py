@@ -29,6 +29,8 @@ class MimeLite(Algorithm):
         ValueError: For a beta out of [0, 1), or clients that do not use plain SGD.
     """
 
+    stacks = True
+
     def __init__(self, beta: float = 0.9, weighting: Weighting = "samples") -> None:
         super().__init__(weighting)
         expect(beta=beta, ge=0, lt=1)
@@ -71,6 +73,8 @@ class Mime(MimeLite):
         beta: The momentum. At 0, with full batches and equal steps, this is FedLin.
         weighting: How replies and gradients are averaged.
     """
+
+    stacks = True
 
     def correct(self, context: ClientContext) -> None:
         """Replaces each gradient by `(1 - beta) (g(y) - g(x) + c) + beta m`."""

@@ -35,6 +35,8 @@ class SCAFFOLD(Algorithm):
             schedule over local steps, for which `(x - y) / (K eta)` is not the mean gradient.
     """
 
+    stacks = True
+
     def __init__(self, option: Literal[1, 2] = 2, weighting: Weighting = "uniform") -> None:
         super().__init__(weighting)
         expect(option=option, among=(1, 2))

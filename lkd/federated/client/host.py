@@ -30,14 +30,14 @@ class Host:
     def __init__(
         self, description: Description, data: Callable[[int], ClientData], store: ClientStore | None = None
     ) -> None:
-        self.description, self._data = description, data
+        self.description, self._data_of = description, data
         self.slots = [
             ModelSlot(model, description.personal_layers, argument)
             for model, argument in zip(description.models, description.arguments, strict=True)
         ]
         self.algorithm, self.seed, self.kind_of = description.algorithm, description.seed, description.kind_of
         self.store, self.clock = ClientStore() if store is None else store, Clock()
-        self._verbs = Verbs(description, self.slots, self.store)
+        self.verbs = Verbs(description, self.slots, self.store)
         self._before: dict[int, Groups] = {}  # what clients kept before their last answer
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
@@ -68,7 +68,7 @@ class Host:
             ValueError: If a client cannot measure the value that its scheduler waits for.
         """
         kinds = [kind for kind, slot in enumerate(self.slots) if normalizes(slot.module)]
-        self._verbs.lone = lone_clients(kinds, self.kind_of, clients, self.description.local)
+        self.verbs.lone = lone_clients(kinds, self.kind_of, clients, self.description.local)
         self.check_plateaus(clients)
 
     def check_plateaus(self, clients: Iterable[ClientData]) -> None:
@@ -94,12 +94,12 @@ class Host:
             timeout: Seconds that the work may take. Default: no limit.
         """
         started = time.perf_counter()
-        self._before[client] = self.store.get(client)
+        self.remember(client)
         try:
-            data = self._holding(client, message)
+            data = self.data(client, message)
             self._attach(data)
             with self.clock.running(timeout):
-                reply = self._verbs(verb, data, message)
+                reply = self.verbs(verb, data, message)
         except _RefusedError as refused:
             reply = Reply(error=str(refused.error), refused=True, cause=refused.error)
         except (RefusalError, LoneSampleError) as error:  # a mistake in the setup, so the run cannot go on
@@ -110,6 +110,10 @@ class Host:
         reply.seconds = time.perf_counter() - started
         return reply
 
+    def remember(self, client: int) -> None:
+        """Notes what a client keeps, before an answer that may be undone."""
+        self._before[client] = self.store.get(client)
+
     def settle(self) -> None:
         """Accepts all answers so far, so that none of them can be undone."""
         self._before.clear()
@@ -119,11 +123,11 @@ class Host:
         if client in self._before:
             self.store.put(client, self._before.pop(client))
 
-    def _holding(self, client: int, message: Message) -> ClientData:
+    def data(self, client: int, message: Message) -> ClientData:
         """Returns a client's data, pooled with those of `others` in the message's config, if any."""
-        data = self._data(client)
+        data = self._data_of(client)
         others = message.config.get("others")
-        return data if others is None else data.pooled([self._data(other) for other in others])
+        return data if others is None else data.pooled([self._data_of(other) for other in others])
 
     def _attach(self, client: ClientData) -> None:
         """Lets an algorithm that changes the loss do so, once for every module."""
@@ -140,11 +144,11 @@ class Host:
 
     def show(self, client: int, x: Tensors, buffers: Tensors) -> AbstractContextManager[LightningModule]:
         """Opens a context with a client's model, see `Verbs.show`."""
-        return self._verbs.show(client, x, buffers)
+        return self.verbs.show(client, x, buffers)
 
     def example(self, client: int) -> Any:
         """Returns a training batch of a client."""
-        return next(iter(self._data(client).train_batches(self.seed)))
+        return next(iter(self._data_of(client).train_batches(self.seed)))
 
     def end_round(self) -> None:
         """Steps the schedules that count rounds."""

@@ -32,7 +32,7 @@ class Log:
     def __init__(self) -> None:
         self.size = 1
         self._values: dict[str, tuple[list[Any], list[int]]] = {}
-        self._reductions: dict[str, str] = {}
+        self.reductions: dict[str, str] = {}
         self._metrics: dict[str, Metric] = {}
         self.last: dict[str, Any] = {}
         self.sizes: dict[str, int] = {}
@@ -73,7 +73,7 @@ class Log:
             raise ValueError(
                 f"self.log({name!r}, reduce_fx={reduction!r}): a client's log knows mean, sum, min and max."
             )
-        self._reductions[name] = reduction
+        self.reductions[name] = reduction
 
     def compute(self) -> dict[str, float]:
         """Returns the values by name, and forgets them; `last` keeps the last value of each."""
@@ -151,7 +151,7 @@ class Log:
             of: The log that gave it, which knows sizes and reductions.
         """
         for name, value in logs.items():
-            self(name, value, reduce_fx=of._reductions[name], batch_size=of.sizes[name])
+            self(name, value, reduce_fx=of.reductions[name], batch_size=of.sizes[name])
 
     def clear(self) -> None:
         """Forgets all values, such as those of a client that failed."""
@@ -165,10 +165,10 @@ class Log:
         if len(tensors) == 1:
             return tensors[0].reshape(())
         stacked = torch.stack([tensor.reshape(()).to(tensors[0].device) for tensor in tensors])
-        if self._reductions[name] == "mean":
+        if self.reductions[name] == "mean":
             weights = torch.tensor(sizes, dtype=stacked.dtype, device=stacked.device)
             return (stacked * weights).sum() / weights.sum()
-        found: Tensor = getattr(stacked, self._reductions[name])()
+        found: Tensor = getattr(stacked, self.reductions[name])()
         return found
 
     def _reduce(self, name: str, values: list[Any], sizes: list[int]) -> float:
@@ -176,7 +176,7 @@ class Log:
             stacked = torch.stack([value.reshape(()) for value in values]).double().cpu()
         else:
             stacked = torch.tensor([float(value) for value in values], dtype=torch.float64)
-        if self._reductions[name] == "mean":
+        if self.reductions[name] == "mean":
             weights = torch.tensor(sizes, dtype=torch.float64)
             return float((stacked * weights).sum() / weights.sum())
-        return float(getattr(stacked, self._reductions[name])())
+        return float(getattr(stacked, self.reductions[name])())

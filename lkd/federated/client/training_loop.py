@@ -71,7 +71,8 @@ class LocalLoop(Runtime):
         self.clock = Clock()  # replaced by the host's
         self._with_index = len(arguments) > 1
         self._context = trainer.precision_plugin.train_step_context
-        self._hooks = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
+        found = {name: getattr(module, name) for name in HOOKS if overrides(module, name)}
+        self.hooks = {name: hook for name, hook in found.items() if not hasattr(hook, "for_trainers")}
         self._batches: list[tuple[Any, int]] = []  # of the present step
         self._now: Any = None  # the present batch
         self._rng: list[Tensor] = []  # torch's generators before the present step
@@ -155,8 +156,8 @@ class LocalLoop(Runtime):
         return counts if self._without_loss else {}
 
     def _hook(self, name: str, *args: Any) -> None:
-        if name in self._hooks:
-            self._hooks[name](*args)
+        if name in self.hooks:
+            self.hooks[name](*args)
 
     def _gather(self, batches: Iterator[tuple[bool, Any]], index: int) -> tuple[int, bool]:
         """Takes the batches of one optimizer step; at the end of an epoch they may be fewer."""
@@ -188,7 +189,7 @@ class LocalLoop(Runtime):
 
     def _outputs(self, output: Any, loss: Tensor | None) -> dict[str, Any]:
         """Turns a step's output into the dict that hooks are given, as a Trainer does."""
-        if loss is None or "on_train_batch_end" not in self._hooks:
+        if loss is None or "on_train_batch_end" not in self.hooks:
             return {}
         return {**(output if isinstance(output, dict) else {}), "loss": loss.detach().clone()}
 
@@ -219,6 +220,24 @@ class LocalLoop(Runtime):
                 return self._gradient([loss for loss in losses if loss is not None])
         finally:
             self._set_rng(after)
+
+    def unreached(self, batch: Any) -> set[str]:
+        """Returns the names of trainable parameters that the loss of a batch does not reach; leaves gradients alone.
+
+        Args:
+            batch: A training batch.
+        """
+        module = self.worker.module
+        named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        module.train()
+        self._batches = [(self.on_device(batch), 0)]
+        with torch.enable_grad():
+            _, loss = self._forward(*self._batches[0])
+        self._batches = []
+        if loss is None or not loss.requires_grad:
+            return set(named)
+        found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+        return {name for name, gradient in zip(named, found, strict=True) if gradient is None}
 
     def _gradient(self, losses: list[Tensor]) -> list[Tensor]:
         parameters = self.worker.parameters

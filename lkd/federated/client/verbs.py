@@ -48,6 +48,7 @@ class Verbs:
         self.slots, self.store = slots, store
         self.lone: dict[tuple[str, int], str] = {}
         self._looked: set[int] = set()  # architectures whose first training was checked
+        self.changed: dict[int, list[str]] = {}  # attributes that it has changed, and no client keeps
 
     def __call__(self, verb: str, client: ClientData, message: Message) -> Reply:
         """Lets a client work, and removes its traces, whether it succeeds or not.
@@ -60,18 +61,20 @@ class Verbs:
         kind = self.kind_of(client.id)
         module = self.slots[kind].module
         looks = verb == "train" and kind not in self._looked
-        with switches(), self._apart(module) as traces:
+        with switches(), self.apart(module) as traces:
             contents = traces.contents() if looks else {}
             reply = (
                 getattr(self, verb)(client, message) if verb in VERBS else self.call(verb, client, message)
             )
             if looks:
                 self._looked.add(kind)
-                warn_of(module, traces.others(contents))
+                self.changed[kind] = traces.others(contents)
+                warn_of(module, self.changed[kind])
         return reply
 
     @contextlib.contextmanager
-    def _apart(self, module: LightningModule) -> Iterator[Traces]:
+    def apart(self, module: LightningModule) -> Iterator[Traces]:
+        """Restores a module afterwards, except for the values of its tensors; gives the snapshot that does."""
         self._traces = Traces(module)
         try:
             yield self._traces
@@ -164,7 +167,7 @@ class Verbs:
         """
         slot = self.slots[self.kind_of(client)]
         kept = self.store.get(client)
-        with self._apart(slot.module) as traces:
+        with self.apart(slot.module) as traces:
             slot.worker.load(x, buffers, kept.get(OWN))
             traces.set_numbers(kept.get(ATTRIBUTES, {}))
             yield slot.module

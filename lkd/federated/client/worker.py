@@ -115,7 +115,7 @@ class Worker:
         self._own_names(source)
         self.tensors: Tensors = dict(self.module.named_parameters())
         self.tensors |= dict(self.module.named_buffers(remove_duplicate=False))
-        self._generators = [h.value for h in held_by(self.module) if isinstance(h.value, GENERATORS)]
+        self.generators = [h.value for h in held_by(self.module) if isinstance(h.value, GENERATORS)]
         self._metrics = [part for part in self.module.modules() if isinstance(part, Metric)]
         self._buffers = [
             (part, key, f"{prefix}.{key}".lstrip("."))
@@ -128,6 +128,7 @@ class Worker:
         }
         frozen = {n for n, p in self.module.named_parameters() if not p.requires_grad}
         self._frozen = [n for n in self._rest if n in frozen and n not in self.own]
+        self.moving_names = [n for n in self.tensors if n not in frozen]
         self.parameters = [self.tensors[name] for name in self.shared]
         if not self.parameters and not self.own:
             raise ValueError(f"{type(source).__name__} has no parameter to train: all are frozen.")
@@ -148,7 +149,7 @@ class Worker:
 
     def seed(self, seed: int) -> None:
         """Seeds the generators that the module holds."""
-        seed_generators(self._generators, seed)
+        seed_generators(self.generators, seed)
 
     def start(self, source: LightningModule | None) -> Tensors:
         """Returns the tensors of the start in which `source` differs by now, or all without a source."""

@@ -3,5 +3,6 @@
 from lkd.federated.engines.base import Capabilities, Engine
 from lkd.federated.engines.loop import Loop
 from lkd.federated.engines.processes import Processes
+from lkd.federated.engines.stacked import Stacked
 
-__all__ = ["Capabilities", "Engine", "Loop", "Processes"]
+__all__ = ["Capabilities", "Engine", "Loop", "Processes", "Stacked"]

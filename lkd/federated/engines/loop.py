@@ -67,10 +67,13 @@ class Loop(Engine):
             self.host.settle()
         self._open += 1
         try:
-            for client, message in messages.items():
-                yield self.host.answer(verb, client, message, timeout)
+            yield from self._answers(verb, messages, timeout)
         finally:
             self._open -= 1
+
+    def _answers(self, verb: str, messages: Mapping[int, Message], timeout: float | None) -> Iterator[Reply]:
+        for client, message in messages.items():
+            yield self.host.answer(verb, client, message, timeout)
 
     def undo(self, client: int) -> None:
         """Restores what a client kept before its last answer."""

@@ -11,7 +11,7 @@ import torch
 from lkd.callbacks.everywhere import everywhere
 from lkd.callbacks.exchanged import Exchanged
 from lkd.federated import FD, SCAFFOLD, FedAvg, Federation, LocalTraining
-from lkd.federated.engines import Engine, Loop, Processes
+from lkd.federated.engines import Engine, Loop, Processes, Stacked
 from lkd.federated.engines import processes as module
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.server.round import TooFewClientsError
@@ -33,9 +33,11 @@ def processes():
     engine.close()
 
 
-@pytest.fixture(params=["loop", "processes"])
+@pytest.fixture(params=["loop", "processes", "stacked"])
 def engine(request):
-    return Loop() if request.param == "loop" else request.getfixturevalue("processes")
+    if request.param == "processes":
+        return request.getfixturevalue("processes")
+    return Loop() if request.param == "loop" else Stacked()
 
 
 class Spoilt:

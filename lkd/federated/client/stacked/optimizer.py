@@ -1,0 +1,52 @@
+"""A client's optimizer over the weights of many clients at once."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def stacked_optimizer(
+    optimizer: torch.optim.Optimizer, leaves: Mapping[int, Tensor]
+) -> torch.optim.Optimizer:
+    """Makes an optimizer of the same kind and the same hyperparameters over stacked tensors.
+
+    Every step of an elementwise optimizer treats each number by itself, so that K clients in one tensor
+    `(K, ...)` are stepped as K optimizers would step them.
+
+    Args:
+        optimizer: The optimizer over a module's parameters.
+        leaves: The stacked tensor for each of them, by the parameter's `id`.
+
+    Example:
+        >>> weight, stacked = torch.nn.Parameter(torch.zeros(2)), torch.zeros(3, 2)
+        >>> made = stacked_optimizer(torch.optim.SGD([weight], lr=0.5), {id(weight): stacked})
+        >>> stacked.grad = torch.ones(3, 2)
+        >>> made.step()
+        >>> stacked[2].tolist()
+        [-0.5, -0.5]
+    """
+    groups = [
+        {**group, "params": [leaves[id(p)] for p in group["params"] if id(p) in leaves]}
+        for group in optimizer.param_groups
+    ]
+    return type(optimizer)(groups)  # type: ignore[call-arg]  # each group brings all hyperparameters
+
+
+def clip_each(grads: list[Tensor], clip: float) -> None:
+    """Scales the gradients of each of K clients to a norm of at most `clip`, as `clip_grad_norm_` does for one.
+
+    Args:
+        grads: Tensors `(K, ...)`, which are changed in place.
+        clip: Largest norm.
+
+    Example:
+        >>> grads = [torch.tensor([[3.0, 4.0], [0.3, 0.4]])]
+        >>> clip_each(grads, 1.0)
+        >>> grads[0].norm(dim=1).tolist()  # doctest: +ELLIPSIS
+        [0.99..., 0.5]
+    """
+    squares = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0)
+    factor = (clip / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    for grad in grads:
+        grad.mul_(factor.reshape(-1, *[1] * (grad.ndim - 1)))

@@ -1,0 +1,49 @@
+"""Reasons why clients cannot be stacked, found before the first round."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from lkd.federated.client.model_slot import ModelSlot
+
+if TYPE_CHECKING:
+    from lkd.federated.algorithms.base import Algorithm
+
+ELEMENTWISE = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.Adagrad,
+    torch.optim.Adadelta,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+)
+"""Optimizers whose step on one number does not depend on the others."""
+
+
+def why_not(slot: ModelSlot, algorithm: "Algorithm") -> str | None:
+    """Returns why the clients of an architecture cannot be stacked; None if nothing is known against it.
+
+    Args:
+        slot: The architecture's module, with its optimizer and loop.
+        algorithm: The federation's algorithm.
+    """
+    loop, optimizer, module = slot.loop, slot.local_optimizer, type(slot.module).__name__
+    kind = type(optimizer.optimizer)
+    if not vars(type(algorithm)).get("stacks", False):
+        return f"{type(algorithm).__name__} does not say that its client half works on stacked tensors (stacks = True)"
+    if kind not in ELEMENTWISE:
+        return f"{kind.__name__} of {module} is not known to treat each weight by itself"
+    if optimizer.plateau is not None:
+        return f"the scheduler of {module} waits for each client's own metric"
+    if loop.hooks:
+        return f"{module} has hooks that are called for each client ({', '.join(loop.hooks)})"
+    if slot.worker.generators:
+        return f"{module} holds a random generator of its own, which each client seeds for itself"
+    if loop.accumulate > 1:
+        return f"local.accumulate={loop.accumulate} adds up the gradients of several batches"
+    if loop.trainer.precision not in ("32-true", "64-true"):
+        return f"precision={loop.trainer.precision!r} scales or casts each client's step"
+    return None

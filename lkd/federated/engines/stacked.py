@@ -1,0 +1,64 @@
+"""The stacked engine: the clients of a cohort that are alike train as one tensor program."""
+
+from collections.abc import Iterator, Mapping
+
+from lightning.pytorch import Trainer
+
+from lkd.checks import expect
+from lkd.federated.client.stacked.cohort import StackedCohort
+from lkd.federated.engines.base import Capabilities
+from lkd.federated.engines.loop import Loop
+from lkd.federated.protocol.description import Description
+from lkd.federated.protocol.messages import Message, Reply
+
+
+class Stacked(Loop):
+    """Trains clients of one architecture together, in this process.
+
+    The module's own `training_step` runs for all of them at once, by `torch.func.vmap`, on weights with a
+    leading dimension K, and so does its optimizer. That pays for many clients with small models, whose steps
+    cost more in calls than in arithmetic. Batches are those of the loop, in the same order, and the result is
+    the loop's within the rounding of sums; random draws in a step (dropout) are others, and each client has
+    its own. Clients with different numbers of steps train in stacks of their own. All that is not training
+    goes client by client, as in `Loop`.
+
+    Not stacked are: modules with training hooks, or that change their attributes; accumulation over batches;
+    optimizers that look at more than one weight; a scheduler that waits for a client's metric; algorithms that
+    do not say `stacks = True`.
+
+    Args:
+        clients: Most clients of one stack. More of them need more memory. Default: 100.
+
+    Raises:
+        ValueError: If no architecture can be stacked, before the first round.
+
+    Example:
+        >>> from lkd.federated import Federation
+        >>> from lkd.models import MLP
+        >>> from lkd.modules import Classifier
+        >>> federation = Federation(Classifier(MLP(64, 10), num_classes=10), engine=Stacked(clients=50))
+    """
+
+    capabilities = Capabilities(shares_memory=True, stacks=True)
+
+    def __init__(self, clients: int = 100) -> None:
+        super().__init__()
+        expect(clients=clients, ge=2)
+        self.clients = clients
+        self._cohort: StackedCohort | None = None
+
+    def open(self, description: Description) -> None:
+        """Copies the modules."""
+        super().open(description)
+        self._cohort = StackedCohort(self.host, self.clients)
+
+    def prepare(self, trainer: Trainer, anew: bool) -> None:
+        """Prepares modules, optimizers and loops, and looks what can be stacked."""
+        super().prepare(trainer, anew)
+        if self._cohort is not None:
+            self._cohort.prepare()
+
+    def _answers(self, verb: str, messages: Mapping[int, Message], timeout: float | None) -> Iterator[Reply]:
+        if verb == "train" and self._cohort is not None:
+            return self._cohort.train(messages, timeout)
+        return super()._answers(verb, messages, timeout)
