@@ -54,6 +54,8 @@ class RunningSum:
             self._zeros(size + 2),
             self._zeros(size + 2),
         )
+        self._places = self._split(self._values)  # once, not for every client
+        self._wanted = {name: shape for name, (shape, _) in self._like.items()}
         self._total, self._virtual = self._zeros(min(CHUNK, size + 2)), self._zeros(min(CHUNK, size + 2))
 
     def _zeros(self, size: int) -> Tensor:
@@ -86,13 +88,13 @@ class RunningSum:
             ValueError: If names or shapes differ from the expected ones.
         """
         found = {name: tensor.shape for name, tensor in tensors.items()}
-        wanted = {name: shape for name, (shape, _) in self._like.items()}
+        wanted = self._wanted
         if found != wanted:
             wrong = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
             raise ValueError(
                 f"a reply's tensors {wrong[:3]} do not have the names and shapes that are summed."
             )
-        for name, place in self._split(self._values).items():
+        for name, place in self._places.items():
             place.copy_(as_real(tensors[name]))
         self._values[-2:] = 1.0
         self._values[:-1] *= weight

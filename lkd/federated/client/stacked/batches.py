@@ -28,9 +28,11 @@ def stacks(batches: Sequence[Any]) -> Iterator[tuple[list[int], Any]]:
     """
     alike: dict[Any, list[int]] = {}
     leaves: list[list[Tensor]] = []
-    trees: list[Any] = []
+    trees: list[Any] = []  # of each batch, or its type
     for place, batch in enumerate(batches):
-        flat, tree = tree_flatten(batch)
+        # most batches are plain, and flattening a tree costs more than all the rest here
+        plain = type(batch) in (tuple, list) and all(isinstance(part, Tensor) for part in batch)
+        flat, tree = (list(batch), type(batch)) if plain else tree_flatten(batch)
         if not all(isinstance(leaf, Tensor) for leaf in flat):
             wrong = next(leaf for leaf in flat if not isinstance(leaf, Tensor))
             raise TypeError(f"a batch holds a {type(wrong).__name__}, and only tensors can be stacked")
@@ -40,4 +42,5 @@ def stacks(batches: Sequence[Any]) -> Iterator[tuple[list[int], Any]]:
         trees.append(tree)
     for rows in alike.values():
         columns = zip(*(leaves[row] for row in rows), strict=True)
-        yield rows, tree_unflatten([torch.stack(column) for column in columns], trees[rows[0]])
+        tree, stacked = trees[rows[0]], [torch.stack(column) for column in columns]
+        yield rows, tree(stacked) if tree in (tuple, list) else tree_unflatten(stacked, tree)

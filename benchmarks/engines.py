@@ -1,0 +1,213 @@
+"""A round of a federation by each engine, against the same round in a hand-written PyTorch loop.
+
+    python benchmarks/engines.py                 # all workloads, some minutes on one core
+    python benchmarks/engines.py --workloads W2 --repeats 5
+
+CPU seconds of a round, one thread, the first round of every fit left out. Contenders take turns; the ratio is the median
+over the turns of a contender's time over that of the hand-written loop in the same turn, so that a noisy machine moves
+both.
+
+| workload | clients | samples each | model | batch | epochs |
+|---|---|---|---|---|---|
+| W1 | 100, of which 10 or 100 a round | 50 of 1x28x28 | LeNet, 44,000 weights | 10 | 5 |
+| W2 | 1000, of which 100 or 1000 a round | 18 of 64 | MLP 64-128-10 | 10 | 1 |
+| W3 | 10, all | 200 of 3x32x32 | ResNet-20 with GroupNorm | 32 | 1 |
+"""
+
+import argparse
+import itertools
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lkd.datamodules import IID, FederatedDataModule
+from lkd.federated import FedAvg, Federation, LocalTraining
+from lkd.federated.engines import Engine, Loop, Stacked
+from lkd.metrics.tables import print_table
+from lkd.models import MLP
+from lkd.modules import Classifier
+
+LR = 0.05
+
+
+def lenet() -> nn.Module:
+    """Two convolutions and two linear layers."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(400, 100), nn.ReLU(), nn.Linear(100, 10)),
+    )
+
+
+class Block(nn.Module):
+    """Two convolutions with GroupNorm, and a way around them."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.GroupNorm(8, after), nn.ReLU()),
+            *(nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.GroupNorm(8, after)),
+        )
+        same = before == after
+        self.around = nn.Identity() if same else nn.Conv2d(before, after, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, before, H, W)` to `(B, after, H / stride, W / stride)`."""
+        return F.relu(self.body(x) + self.around(x))
+
+
+def resnet20() -> nn.Module:
+    """Nine blocks of 16, 32 and 64 channels."""
+    widths = [16, *[16] * 3, *[32] * 3, *[64] * 3]
+    blocks = [Block(a, b, 1 + (a != b)) for a, b in itertools.pairwise(widths)]
+    ends = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)
+    return nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1), nn.ReLU(), *blocks, *ends)
+
+
+@dataclass
+class Workload:
+    """Clients, their data, and what they train."""
+
+    clients: int
+    cohort: int
+    samples: int
+    shape: tuple[int, ...]
+    network: Callable[[], nn.Module]
+    batch: int
+    epochs: int
+    rounds: int
+
+
+WORKLOADS = {
+    "W1, 10 a round": Workload(100, 10, 50, (1, 28, 28), lenet, 10, 5, 4),
+    "W1, 100 a round": Workload(100, 100, 50, (1, 28, 28), lenet, 10, 5, 2),
+    "W2, 100 a round": Workload(1000, 100, 18, (64,), lambda: MLP(64, 10, hidden=[128]), 10, 1, 12),
+    "W2, 1000 a round": Workload(1000, 1000, 18, (64,), lambda: MLP(64, 10, hidden=[128]), 10, 1, 3),
+    "W3": Workload(10, 10, 200, (3, 32, 32), resnet20, 32, 1, 2),
+}
+ENGINES: dict[str, Callable[[], Engine]] = {"loop": Loop, "stacked": Stacked}
+
+
+class Noise(LightningDataModule):
+    """As many samples as all clients hold; what they show does not matter here."""
+
+    def __init__(self, work: Workload) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        total = work.clients * work.samples
+        self.work = work
+        self.x = torch.randn(total, *work.shape, generator=generator)
+        self.y = torch.randint(10, (total,), generator=generator)
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        """All of them."""
+        return DataLoader(TensorDataset(self.x, self.y), batch_size=self.work.batch)
+
+
+class Seconds(Callback):
+    """CPU seconds of each round."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._start = time.process_time()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops it."""
+        self.found.append(time.process_time() - self._start)
+
+
+def by_lkd(work: Workload, data: Noise, engine: Engine) -> float:
+    """Seconds of a round."""
+    torch.manual_seed(0)
+    module = Classifier(work.network(), num_classes=10, optimizer=lambda p: torch.optim.SGD(p, lr=LR))
+    federation = Federation(module, FedAvg(), LocalTraining(epochs=work.epochs), engine=engine)
+    seconds = Seconds()
+    trainer = Trainer(
+        max_epochs=1 + work.rounds,
+        callbacks=[seconds],
+        limit_val_batches=0,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    cohort = work.cohort if work.cohort < work.clients else None
+    trainer.fit(federation, FederatedDataModule(data, IID(), clients=work.clients, cohort=cohort))
+    return statistics.median(seconds.found[1:])
+
+
+def by_hand(work: Workload, data: Noise) -> float:
+    """Seconds of a round in the shortest loop that does the same."""
+    torch.manual_seed(0)
+    network = work.network()
+    parameters = list(network.parameters())
+    server = [p.detach().clone() for p in parameters]
+    seconds = []
+    for _ in range(1 + work.rounds):
+        start = time.process_time()
+        total = [torch.zeros_like(p) for p in server]
+        for client in torch.randperm(work.clients)[: work.cohort].tolist():
+            with torch.no_grad():
+                torch._foreach_copy_(parameters, server)
+            optimizer = torch.optim.SGD(parameters, lr=LR, foreach=True)
+            for _ in range(work.epochs):
+                order = torch.randperm(work.samples) + client * work.samples
+                for rows in order.split(work.batch):
+                    F.cross_entropy(network(data.x[rows]), data.y[rows]).backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+            with torch.no_grad():
+                change = torch._foreach_sub([p.detach() for p in parameters], server)
+                torch._foreach_add_(total, change, alpha=1 / work.cohort)
+        torch._foreach_add_(server, total)
+        seconds.append(time.process_time() - start)
+    return statistics.median(seconds[1:])
+
+
+def main(args: list[str] | None = None) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workloads", nargs="+", default=["W"], help="beginnings of their names")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="rounds of a fit that count; default: by the workload")
+    given = parser.parse_args(args)
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    rows = []
+    for name, work in WORKLOADS.items():
+        if not name.startswith(tuple(given.workloads)):
+            continue
+        work.rounds = given.rounds or work.rounds
+        data, times = Noise(work), {"by hand": list[float](), **{n: list[float]() for n in ENGINES}}
+        for _ in range(given.repeats):
+            times["by hand"].append(by_hand(work, data))
+            for engine, make in ENGINES.items():
+                times[engine].append(by_lkd(work, data, make()))
+        row: dict[str, object] = {
+            "Workload": name,
+            "by hand, s": f"{statistics.median(times['by hand']):.3f}",
+        }
+        for engine in ENGINES:
+            ratios = [t / h for t, h in zip(times[engine], times["by hand"], strict=True)]
+            row[f"{engine}, ratio"] = f"{statistics.median(ratios):.2f}"
+        rows.append(row)
+        print_table([row], name)
+    print_table(rows, "CPU seconds of a round by hand, and of lkd's engines over it")
+
+
+if __name__ == "__main__":
+    main()
