@@ -32,6 +32,7 @@ from lkd.preflight import Preflight, check_folders
 from lkd.pruned import replay
 from lkd.run_labels import labels
 from lkd.server_model import server_model
+from lkd.teachers.recipes import Recipes
 from lkd.twin import SupervisedTwin
 from lkd.wandb_account import go_offline_if_unreachable
 from lkd.whereabouts import command, earlier, keep_last, predictions, tell
@@ -193,6 +194,7 @@ class CLI(LightningCLI):
         callbacks.insert(0, Preflight(self.make_data if self._tests_after_fit else None))
         if self.config["fit"]["supervised_twin"]:
             callbacks.insert(1, SupervisedTwin())
+        callbacks.insert(1, Recipes(self.config["fit"].clone().as_dict()))
         if self.trainer.progress_bar_callback is None:
             callbacks.append(lkd.callbacks.EpochLines())
         keep_last(self.trainer)
