@@ -17,14 +17,15 @@ class EpochLines(Callback):
 
     Args:
         metrics: Most metrics in a line. Default 6.
+        name: Name of the run, before each line, for runs that print beside each other. Default: none.
 
     Example:
         >>> from lightning.pytorch import Trainer
         >>> trainer = Trainer(callbacks=[EpochLines()], enable_progress_bar=False, logger=False, enable_checkpointing=False)
     """
 
-    def __init__(self, metrics: int = 6) -> None:
-        self.metrics = metrics
+    def __init__(self, metrics: int = 6, name: str = "") -> None:
+        self.metrics, self.name = metrics, name
         self._began = 0.0
         self._validated = False
 
@@ -53,7 +54,8 @@ class EpochLines(Callback):
     def _say(self, trainer: Trainer, where: str, metrics: dict[str, float], end: str = "") -> None:
         if trainer.is_global_zero:
             said = ", ".join(f"{name} {value:.3f}" for name, value in list(metrics.items())[: self.metrics])
-            print(f"{where}{': ' if said else ''}{said}{end}", flush=True)
+            name = f"{self.name}: " if self.name else ""
+            print(f"{name}{where}{': ' if said else ''}{said}{end}", flush=True)
 
 
 def place(trainer: Trainer, module: LightningModule) -> str:

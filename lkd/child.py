@@ -12,8 +12,8 @@ _CHILD = "LKD_CHILD_DONE"
 """Environment variable with the name of the file that is written at a complete end."""
 
 
-def run(command: list[str], environment: Mapping[str, str], done: Path, patience: float = 60.0) -> int:
-    """Runs lkd's command line to its end.
+class Child:
+    """A run of lkd's command line, beside this process.
 
     The child's input is our pipe, which the system closes when we are gone, even killed; the child then ends
     as by SIGTERM.
@@ -22,23 +22,49 @@ def run(command: list[str], environment: Mapping[str, str], done: Path, patience
         command: The program and its arguments.
         environment: Its environment.
         done: File that a run writes at its complete end, and only then.
-        patience: Seconds that the child has to save its state when this process is ended.
-
-    Returns:
-        The exit code.
     """
-    done.unlink(missing_ok=True)
-    given = {**environment, _CHILD: str(done.absolute())}
-    with subprocess.Popen(command, env=given, stdin=subprocess.PIPE) as child:
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], done: Path) -> None:
+        done.unlink(missing_ok=True)
+        given = {**environment, _CHILD: str(done.absolute())}
+        self._process = subprocess.Popen(command, env=given, stdin=subprocess.PIPE)
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+    def wait(self, stop: threading.Event | None = None) -> int:
+        """Waits for the end of the child, and ends it if this process is ended.
+
+        Args:
+            stop: Ends the child when another thread sets it.
+
+        Returns:
+            The exit code.
+        """
         try:
-            return child.wait()
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    return self._process.wait(None if stop is None else 0.2)
+                if stop is not None and stop.is_set():
+                    self.end()
         except BaseException:
-            if child.stdin is not None:
-                child.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(patience)
-            child.kill()
+            self.end()
             raise
+
+    def end(self, patience: float = 60.0) -> None:
+        """Ends the child.
+
+        Args:
+            patience: Seconds that it has to save its state.
+        """
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+        self._process.kill()
+        self._process.wait()
 
 
 def take_part() -> Path | None:

@@ -32,6 +32,7 @@ from lkd.preflight import Preflight, check_folders
 from lkd.pruned import replay
 from lkd.run_labels import labels
 from lkd.server_model import server_model
+from lkd.teachers.recipes import Recipes
 from lkd.twin import SupervisedTwin
 from lkd.wandb_account import go_offline_if_unreachable
 from lkd.whereabouts import command, earlier, keep_last, predictions, tell
@@ -85,10 +86,12 @@ class CLI(LightningCLI):
 
     Args:
         *args: As in `LightningCLI`.
+        part: What the run trains for another run, such as `"teacher.ckpt"` or `"twin"`; its lines begin with it.
         **kwargs: As in `LightningCLI`; `args` is the command line, default that of the process.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, part: str = "", **kwargs: Any) -> None:
+        self.part = part
         given = kwargs.get("args")
         self.ending = Ending(sys.argv[1:] if given is None else given)
         with self.ending.catching():
@@ -175,7 +178,7 @@ class CLI(LightningCLI):
             config = {**config, "logger": [*(own if isinstance(own, list) else [own]), *more]}
         elif more:
             config = {**config, "logger": more}
-        if config.get("enable_progress_bar") is None and not sys.stdout.isatty():
+        if config.get("enable_progress_bar") is None and (self.part or not sys.stdout.isatty()):
             config = {**config, "enable_progress_bar": False}  # `EpochLines` prints instead
         given = [c for c in callbacks if c is not None]
         trainer = super()._instantiate_trainer(config, [*given, self.ending])
@@ -193,8 +196,9 @@ class CLI(LightningCLI):
         callbacks.insert(0, Preflight(self.make_data if self._tests_after_fit else None))
         if self.config["fit"]["supervised_twin"]:
             callbacks.insert(1, SupervisedTwin())
+        callbacks.insert(1, Recipes(self.config["fit"].clone().as_dict()))
         if self.trainer.progress_bar_callback is None:
-            callbacks.append(lkd.callbacks.EpochLines())
+            callbacks.append(lkd.callbacks.EpochLines(name=self.part))
         keep_last(self.trainer)
         self._saved_as = _date(self.config["fit"]["save_as"])
         module = server_model(self.model)
@@ -295,6 +299,7 @@ def run(args: list[str] | None = None) -> CLI:
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"version": f"lkd {__version__}"},
         args=args,
+        part="" if done is None else done.stem,
     )
     if done is not None and cli.trainer.is_global_zero:
         done.touch()

@@ -5,26 +5,33 @@ import shutil
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 
 from lkd.callbacks.report import TWIN
-from lkd.teachers.recipe import fit
+from lkd.teachers.recipe import Fit
 
 log = logging.getLogger(__name__)
 
 
 class SupervisedTwin(Callback):
-    """Callback that trains a run's twin before the run itself: the same student, on labeled data alone.
+    """Callback that trains a run's twin: the same student, on labeled data alone.
 
     The twin is a process of its own. It writes to `twin/` in the run's folder, where `DetectionReport` finds
-    its figures, and its configuration is `twin.yaml` there. It does not affect the run. A resumed run takes
-    the twin that was trained before, if it has the same configuration.
+    its figures, and its configuration is `twin.yaml` there. It does not affect the run. On a CPU with several
+    threads it runs beside the run, each with half of them; else before it. A resumed run takes the twin that
+    was trained before, if it has the same configuration, and resumes one that was interrupted.
 
     Raises:
         ValueError: If the run has no distillation, or logs nowhere.
         RuntimeError: If the twin's run fails.
     """
+
+    def __init__(self) -> None:
+        self._fit: Fit | None = None
+        self._threads = torch.get_num_threads()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks that there can be a twin, before a teacher is trained."""
@@ -35,38 +42,74 @@ class SupervisedTwin(Callback):
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Trains the twin, or takes the one that exists."""
+        """Starts the twin, or takes the one that exists."""
         run = trainer.log_dir  # on every rank: it is broadcast
         if trainer.is_global_zero and run is not None and not cast(Any, trainer).fast_dev_run:
             config = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
-            path, twin = Path(run) / "twin.yaml", twin_of(config, run)
-            path.write_text(yaml.safe_dump(twin, sort_keys=False), encoding="utf-8")
-            if (before := _trained(trainer.ckpt_path, twin)) is not None:
+            self._path, twin = Path(run) / "twin.yaml", twin_of(config, run)
+            self._path.write_text(yaml.safe_dump(twin, sort_keys=False), encoding="utf-8")
+            before = _before(trainer.ckpt_path, twin)
+            if before is not None and (before / "report/table.csv").is_file():
                 log.info("The supervised twin is that of %s.", before.parent)
                 shutil.copytree(before, Path(run) / TWIN, dirs_exist_ok=True)
             else:
-                _train(path, Path(run))
+                self._begin(trainer, Path(run) / "twin.done", _goes_on(before))
         trainer.strategy.barrier()
 
+    def _begin(self, trainer: Trainer, done: Path, options: list[str]) -> None:
+        log.info("Training the supervised twin by %s: the same student and frames, with labels.", self._path)
+        self._threads = torch.get_num_threads()
+        beside = isinstance(trainer.accelerator, CPUAccelerator) and trainer.world_size == 1
+        twins = self._threads // 2 if beside else 0
+        self._fit = Fit(str(self._path), done, *options, threads=twins or None)
+        if twins:
+            torch.set_num_threads(self._threads - twins)
+        else:
+            self._take()
 
-def _train(path: Path, run: Path) -> None:
-    log.info("Training the supervised twin by %s: the same student and frames, with labels.", path)
-    if wrong := fit(str(path), run / "twin.done"):
-        raise RuntimeError(
-            f"the supervised twin's run {wrong}; it is fit --config {path}, and --supervised_twin=false does without it."
-        )
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Checks that the twin has not failed, so that nobody waits for a report without it."""
+        if self._fit is not None and self._fit.failed:
+            self._take()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Waits for the twin."""
+        self._take()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Ends the twin with the run; the twin saves its state."""
+        if self._fit is not None:
+            self._fit.end()
+            self._fit = None
+        torch.set_num_threads(self._threads)
+
+    def _take(self) -> None:
+        wrong = self._fit.wrong() if self._fit is not None else None
+        self._fit = None
+        torch.set_num_threads(self._threads)
+        if wrong:
+            raise RuntimeError(
+                f"the supervised twin's run {wrong}; it is fit --config {self._path}, and --supervised_twin=false does without it."
+            )
 
 
-def _trained(checkpoint: Any, twin: dict[str, Any]) -> Path | None:
-    """Returns the folder of the resumed run's twin, if it is complete and equally configured, or None."""
+def _before(checkpoint: Any, twin: dict[str, Any]) -> Path | None:
+    """Returns the folder of the resumed run's twin, if it is equally configured, or None."""
     if checkpoint is None:
         return None
     for run in Path(checkpoint).absolute().parents[:2]:
-        path, done = run / "twin.yaml", run / TWIN / "report/table.csv"
-        if path.is_file() and done.is_file():
+        path = run / "twin.yaml"
+        if path.is_file():
             found = yaml.safe_load(path.read_text(encoding="utf-8"))
             return run / TWIN if _without_folder(found) == _without_folder(twin) else None
     return None
+
+
+def _goes_on(before: Path | None) -> list[str]:
+    """Returns the option that resumes a twin from its last checkpoint."""
+    found = list(before.glob("checkpoints/*.ckpt")) if before is not None else []
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return [] if newest is None else [f"--ckpt_path={newest}"]
 
 
 def _without_folder(twin: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ PARENT = """
 import os, sys
 from pathlib import Path
 from lkd import child
-child.run([sys.executable, "child.py"], os.environ, Path("done"))
+child.Child([sys.executable, "child.py"], os.environ, Path("done")).wait()
 """
 
 
@@ -49,12 +50,33 @@ def until(there):
         time.sleep(0.02)
 
 
+def start(*command):
+    return child.Child([sys.executable, *command], os.environ, Path("done"))
+
+
 def test_a_whole_run_says_so(folder):
     Path("done").touch()  # of an earlier run
-    assert child.run([sys.executable, "-c", "pass"], os.environ, Path("done")) == 0
+    assert start("-c", "pass").wait() == 0
     assert not Path("done").exists()
-    assert child.run([sys.executable, "child.py", "whole"], os.environ, Path("done")) == 0
+    assert start("child.py", "whole").wait() == 0
     assert Path("done").exists()
+
+
+def test_it_is_ended_when_another_thread_says_so(folder):
+    stop, run = threading.Event(), start("child.py")
+    assert run.code is None
+    until("began")
+    threading.Timer(0.1, stop.set).start()
+    assert run.wait(stop) == 143 == run.code
+    assert Path("ended").exists() and not Path("done").exists()
+
+
+def test_it_is_ended_once_and_for_all(folder):
+    run = start("child.py")
+    until("began")
+    run.end()
+    run.end()
+    assert run.code == 143
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills as Unix does")

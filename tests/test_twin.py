@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from lightning.pytorch import Trainer
 from torch import nn
@@ -54,30 +55,63 @@ def test_a_run_that_learns_from_labels_has_no_twin():
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A Trainer's run whose twin is only written down."""
-    done = SimpleNamespace(wrong=None, configs=[])
+    done = SimpleNamespace(wrong=None, configs=[], options=[], threads=[], events=[], failed=False)
 
-    def fit(config, mark, *options):
-        done.configs.append(yaml.safe_load(Path(config).read_text()))
-        return done.wrong
+    class Fit:
+        def __init__(self, config, mark, *options, threads=None):
+            done.configs.append(yaml.safe_load(Path(config).read_text()))
+            done.options.append(options)
+            done.threads.append((threads, torch.get_num_threads()))
+            done.events.append("begun")
 
-    monkeypatch.setattr("lkd.twin.fit", fit)
+        @property
+        def failed(self):
+            return done.failed
+
+        def wrong(self):
+            done.events.append("waited for")
+            return done.wrong
+
+        def end(self):
+            done.events.append("ended")
+
+    class Student(Classifier):
+        def training_step(self, batch, batch_idx):
+            done.events.append(f"step with {torch.get_num_threads()}")
+            if done.failed == "itself":
+                raise ArithmeticError("of the run")
+            return super().training_step(batch, batch_idx)
+
+    monkeypatch.setattr("lkd.twin.Fit", Fit)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(RUN))
+    before = torch.get_num_threads()
 
-    def start(ckpt_path=None, **options):
+    def start(ckpt_path=None, at_once=1, **options):
+        torch.set_num_threads(at_once)
         options = {"logger": True, "enable_checkpointing": False, "enable_model_summary": False, **options}
         trainer = Trainer(max_epochs=1, accelerator="cpu", enable_progress_bar=False, limit_train_batches=1, limit_val_batches=0,
                           default_root_dir=tmp_path, callbacks=[SupervisedTwin()], **options)  # fmt: skip
         monkeypatch.setattr(type(trainer), "log_dir", str(tmp_path))
         monkeypatch.setattr(type(trainer), "ckpt_path", ckpt_path)
-        trainer.fit(Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), Digits())
+        try:
+            trainer.fit(Student(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), num_classes=10), Digits())
+        finally:
+            assert torch.get_num_threads() == at_once
 
     done.start = start
-    return done
+    yield done
+    torch.set_num_threads(before)
 
 
-def test_it_runs_before_the_run_itself(run, tmp_path):
+def test_with_one_thread_it_runs_before_the_run_itself(run, tmp_path):
     run.start()
     assert run.configs == [twin_of(RUN, str(tmp_path))]
+    assert run.events == ["begun", "waited for", "step with 1"]
+
+
+def test_with_several_it_runs_beside_it_and_is_waited_for(run):
+    run.start(at_once=3)
+    assert run.threads == [(1, 3)] and run.events == ["begun", "step with 2", "waited for"]
 
 
 def test_a_run_that_goes_on_takes_the_twin_of_before(run, tmp_path, monkeypatch):
@@ -90,12 +124,31 @@ def test_a_run_that_goes_on_takes_the_twin_of_before(run, tmp_path, monkeypatch)
         (before / "twin.yaml").write_text(yaml.safe_dump(twin))
         run.start(ckpt_path=before / "checkpoints/last.ckpt")
         assert (tmp_path / "twin/report/table.csv").is_file() and len(run.configs) == (0 if same else 1)
+    assert run.options == [()]
 
 
-def test_a_twin_that_fails_ends_the_run_before_it_trains(run):
-    run.wrong = "failed with exit code 2"
+def test_a_twin_that_was_interrupted_goes_on_with_its_run(run, tmp_path):
+    before = tmp_path / "before"
+    (before / "twin/checkpoints").mkdir(parents=True)
+    (before / "twin/checkpoints/interrupted.ckpt").touch()
+    (before / "twin.yaml").write_text(yaml.safe_dump(twin_of(RUN, str(before))))
+    run.start(ckpt_path=before / "checkpoints/interrupted.ckpt")
+    assert run.options == [(f"--ckpt_path={before}/twin/checkpoints/interrupted.ckpt",)]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_twin_that_fails_ends_the_run(run, at_once):
+    run.wrong, run.failed = "failed with exit code 2", True
     with pytest.raises(RuntimeError, match=r"failed with exit code 2; it is fit --config .*twin\.yaml"):
-        run.start()
+        run.start(at_once=at_once)
+    assert run.events == ["begun", *["step with 1"] * (at_once - 1), "waited for"]
+
+
+def test_a_run_that_fails_ends_its_twin(run):
+    run.failed = "itself"
+    with pytest.raises(ArithmeticError):
+        run.start(at_once=2)
+    assert run.events == ["begun", "step with 1", "ended"]
 
 
 def test_without_a_folder_there_can_be_none(run):

@@ -4,11 +4,12 @@ import hashlib
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lkd import child
+from lkd.child import Child
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,9 @@ def require_recipe(name: str, recipe: str | None) -> None:
         raise FileNotFoundError(f"{name}={recipe!r} does not exist; give the path of a config for `fit`.")
 
 
-def follow(recipe: str, checkpoint: Path) -> None:
+def follow(
+    recipe: str, checkpoint: Path, threads: int | None = None, stop: threading.Event | None = None
+) -> None:
     """Runs `fit` with a configuration, unless its checkpoint exists and is of this version of it.
 
     The run is a process of its own, so that its memory is freed and a process has one Trainer only. It ends
@@ -48,6 +51,8 @@ def follow(recipe: str, checkpoint: Path) -> None:
         recipe: Path of the configuration. If no `ModelCheckpoint` in it saves at `checkpoint`, the last
             weights are saved there.
         checkpoint: The file that is needed.
+        threads: Number of threads that the run computes with. Default: its own choice.
+        stop: Ends the run when it is set.
 
     Raises:
         RuntimeError: If the run fails or leaves no such file.
@@ -64,11 +69,11 @@ def follow(recipe: str, checkpoint: Path) -> None:
         held = lock.acquire()
     with held:
         if not _is_there(checkpoint, digest):  # another run may have made it meanwhile
-            _train(recipe, checkpoint, digest)
+            _train(recipe, checkpoint, digest, threads, stop)
 
 
-def fit(config: str, done: Path, *options: str) -> str | None:
-    """Runs `fit` with a configuration in a process of its own, which ends when this one does.
+class Fit:
+    """A `fit` with a configuration in a process of its own, which ends when this one does.
 
     The process does not count as a rank of this one's.
 
@@ -76,21 +81,56 @@ def fit(config: str, done: Path, *options: str) -> str | None:
         config: Path of the configuration.
         done: A file that does not exist; the run creates it when it is complete.
         *options: More options of the command line.
-
-    Returns:
-        What went wrong; None after a complete run.
+        threads: Number of threads that the run computes with. Default: its own choice.
     """
-    environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
-    code = child.run([sys.executable, "-m", "lkd", "fit", "--config", config, *options], environment, done)
-    whole = done.is_file()
-    done.unlink(missing_ok=True)
-    if code:
-        return f"failed with exit code {code}"
-    return None if whole else "ended before its time"
+
+    def __init__(self, config: str, done: Path, *options: str, threads: int | None = None) -> None:
+        environment = {k: v for k, v in os.environ.items() if k not in _RANK_VARIABLES}
+        if threads is not None:
+            environment |= {"OMP_NUM_THREADS": str(threads)}
+        command = [sys.executable, "-m", "lkd", "fit", "--config", config, *options]
+        self._done, self._child = done, Child(command, environment, done)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run has ended by an error. A signal is none, since this run may have got it, too."""
+        return self._child.code not in (None, 0, 129, 130, 143)
+
+    def wrong(self, stop: threading.Event | None = None) -> str | None:
+        """Waits for the end of the run.
+
+        Args:
+            stop: Ends the run when another thread sets it.
+
+        Returns:
+            What went wrong; None after a complete run.
+        """
+        code = self._child.wait(stop)
+        whole = self._done.is_file()
+        self._done.unlink(missing_ok=True)
+        if code:
+            return f"failed with exit code {code}"
+        return None if whole else "ended before its time"
+
+    def end(self) -> None:
+        """Ends the run, which saves its state."""
+        self._child.end()
 
 
 def _beside(checkpoint: Path, suffix: str) -> Path:
     return checkpoint.with_name(checkpoint.name + suffix)
+
+
+def fit(
+    config: str, done: Path, *options: str, threads: int | None = None, stop: threading.Event | None = None
+) -> str | None:
+    """Runs `fit` to its end; see `Fit`, and `Fit.wrong` for what it returns."""
+    return Fit(config, done, *options, threads=threads).wrong(stop)
+
+
+def is_made(recipe: str, checkpoint: Path) -> bool:
+    """Tells whether a checkpoint exists, and is of this configuration or the user's own."""
+    return _is_there(checkpoint, hashlib.sha256(Path(recipe).read_bytes()).hexdigest())
 
 
 def _is_there(checkpoint: Path, digest: str) -> bool:
@@ -105,7 +145,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _train(recipe: str, checkpoint: Path, digest: str) -> None:
+def _train(
+    recipe: str, checkpoint: Path, digest: str, threads: int | None, stop: threading.Event | None
+) -> None:
     record = _beside(checkpoint, ".recipe")
     if checkpoint.is_file():
         log.warning(
@@ -118,7 +160,8 @@ def _train(recipe: str, checkpoint: Path, digest: str) -> None:
         log.info("There is no %s yet: training it by %s.", checkpoint, recipe)
     record.write_text("unfinished\n")  # a killed run may leave the checkpoint of an early epoch
     # the teacher is what the recipe's ModelCheckpoint saves there; else the last weights are saved
-    wrong = fit(recipe, _beside(checkpoint, ".done"), f"--save_as={checkpoint}")
+    save = f"--save_as={checkpoint}"
+    wrong = fit(recipe, _beside(checkpoint, ".done"), save, threads=threads, stop=stop)
     if not checkpoint.is_file():
         record.unlink()
     if wrong:

@@ -42,6 +42,12 @@ def test_a_line_an_epoch_has_no_metric_of_an_earlier_one(capsys):
     ]
 
 
+def test_the_run_has_its_name_before_each_line_where_others_print_beside_it(capsys):
+    data = torch.utils.data.DataLoader([0])
+    quick_trainer(callbacks=[EpochLines(name="twin")], max_epochs=1).fit(Logs(), data)
+    assert "twin: epoch 1/1: train/loss 2.000 (" in capsys.readouterr().out
+
+
 def test_a_federation_counts_rounds(capsys):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     data = FederatedDataModule(Digits(batch_size=256), IID(), clients=2)

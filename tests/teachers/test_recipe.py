@@ -17,7 +17,6 @@ from lightning.fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 
-from lkd import child
 from lkd.teachers import Teacher
 from lkd.teachers.recipe import follow
 
@@ -43,7 +42,7 @@ def runs(folder, monkeypatch):
     """Replaces the teacher's run: `runs.saves` is written to the checkpoint (None: nothing)."""
     log = SimpleNamespace(commands=[], environments=[], code=0, saves="trained", killed=False, whole=True)
 
-    def run(command, environment, done):
+    def run(command, environment, done, stop):
         log.commands.append(command)
         log.environments.append(environment)
         if log.saves is not None:
@@ -55,8 +54,21 @@ def runs(folder, monkeypatch):
             done.touch()
         return log.code
 
-    monkeypatch.setattr(child, "run", run)
+    replace_child(monkeypatch, run)
     return log
+
+
+def replace_child(monkeypatch, run):
+    """A child that is a function; it runs when it is waited for."""
+
+    class Child:
+        def __init__(self, *given):
+            self.given = given
+
+        def wait(self, stop=None):
+            return run(*self.given, stop)
+
+    monkeypatch.setattr("lkd.teachers.recipe.Child", Child)
 
 
 CHECKPOINT = Path("runs/teacher.ckpt")
@@ -139,7 +151,7 @@ def test_a_teacher_of_a_run_that_broke_off_is_not_taken_for_a_finished_one(runs,
 def test_of_two_runs_one_trains_the_teacher_and_the_other_waits(folder, monkeypatch, caplog):
     started, trained = threading.Event(), []
 
-    def run(command, environment, done):
+    def run(command, environment, done, stop):
         trained.append(command)
         CHECKPOINT.write_text("half")  # of its first epoch: not what the other run waits for
         started.set()
@@ -150,7 +162,7 @@ def test_of_two_runs_one_trains_the_teacher_and_the_other_waits(folder, monkeypa
         done.touch()
         return 0
 
-    monkeypatch.setattr(child, "run", run)
+    replace_child(monkeypatch, run)
     with caplog.at_level(logging.INFO, "lkd"):
         first = threading.Thread(target=follow, args=("recipe.yaml", CHECKPOINT))
         first.start()
