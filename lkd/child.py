@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+GRACE = 5.0
+"""Seconds in which a child may end by itself before it is told to."""
 _CHILD = "LKD_CHILD_DONE"
 """Environment variable with the name of the file that is written at a complete end."""
 
@@ -59,10 +61,13 @@ class Child:
         Args:
             patience: Seconds that it has to save its state.
         """
-        if self._process.stdin is not None:
-            self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(patience)
+            self._process.wait(GRACE)  # a signal from the terminal has reached the child, too
+        if self._process.poll() is None:
+            # not by closing the pipe: processes that were forked meanwhile hold its other end open
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
         self._process.kill()
         self._process.wait()
 

@@ -92,6 +92,7 @@ class CLI(LightningCLI):
 
     def __init__(self, *args: Any, part: str = "", **kwargs: Any) -> None:
         self.part = part
+        self.twin: SupervisedTwin | None = None
         given = kwargs.get("args")
         self.ending = Ending(sys.argv[1:] if given is None else given)
         with self.ending.catching():
@@ -195,7 +196,8 @@ class CLI(LightningCLI):
         callbacks: list[Any] = cast(Any, self.trainer).callbacks
         callbacks.insert(0, Preflight(self.make_data if self._tests_after_fit else None))
         if self.config["fit"]["supervised_twin"]:
-            callbacks.insert(1, SupervisedTwin())
+            self.twin = SupervisedTwin()
+            callbacks.insert(1, self.twin)
         callbacks.insert(1, Recipes(self.config["fit"].clone().as_dict()))
         if self.trainer.progress_bar_callback is None:
             callbacks.append(lkd.callbacks.EpochLines(name=self.part))
@@ -238,6 +240,8 @@ class CLI(LightningCLI):
                 _say_where(logger)
         again = command("test", self._given, without=("--ckpt_path", "--save_as"))
         tell(self.trainer, again if self._tests_after_fit else None)
+        if self.twin is not None:
+            self.twin.check()
 
     def after_validate(self) -> None:
         """Prints where the results are."""

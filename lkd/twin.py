@@ -32,6 +32,7 @@ class SupervisedTwin(Callback):
     def __init__(self) -> None:
         self._fit: Fit | None = None
         self._threads = torch.get_num_threads()
+        self._wrong: str | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks that there can be a twin, before a teacher is trained."""
@@ -65,16 +66,18 @@ class SupervisedTwin(Callback):
         if twins:
             torch.set_num_threads(self._threads - twins)
         else:
-            self._take()
+            self._wait()
+            self.check()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks that the twin has not failed, so that nobody waits for a report without it."""
         if self._fit is not None and self._fit.failed:
-            self._take()
+            self._wait()
+            self.check()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Waits for the twin."""
-        self._take()
+        """Waits for the twin; whether it has failed is said by `check`, once the student is saved and tested."""
+        self._wait()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Ends the twin with the run; the twin saves its state."""
@@ -83,13 +86,16 @@ class SupervisedTwin(Callback):
             self._fit = None
         torch.set_num_threads(self._threads)
 
-    def _take(self) -> None:
-        wrong = self._fit.wrong() if self._fit is not None else None
+    def _wait(self) -> None:
+        self._wrong = self._fit.wrong() if self._fit is not None else self._wrong
         self._fit = None
         torch.set_num_threads(self._threads)
-        if wrong:
+
+    def check(self) -> None:
+        """Raises RuntimeError if the twin's run has failed."""
+        if self._wrong:
             raise RuntimeError(
-                f"the supervised twin's run {wrong}; it is fit --config {self._path}, and --supervised_twin=false does without it."
+                f"the supervised twin's run {self._wrong}; it is fit --config {self._path}, and --supervised_twin=false does without it."
             )
 
 
@@ -137,6 +143,7 @@ def twin_of(config: dict[str, Any], run: str) -> dict[str, Any]:
         "distillation": None,
         "supervised_twin": False,
         "ckpt_path": None,
+        "save_as": None,
         "more_loggers": [],
         "trainer": trainer,
     }

@@ -38,6 +38,7 @@ child.Child([sys.executable, "child.py"], os.environ, Path("done")).wait()
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(child, "GRACE", 0.1)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     Path("child.py").write_text(textwrap.dedent(CHILD))
     return tmp_path
@@ -69,6 +70,18 @@ def test_it_is_ended_when_another_thread_says_so(folder):
     threading.Timer(0.1, stop.set).start()
     assert run.wait(stop) == 143 == run.code
     assert Path("ended").exists() and not Path("done").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks as Unix does")
+def test_it_is_ended_though_a_forked_process_holds_the_pipe(folder):
+    run = start("child.py")
+    until("began")
+    held = subprocess.Popen(["sleep", "60"], close_fds=False, pass_fds=[run._process.stdin.fileno()])
+    began = time.monotonic()
+    run.end()
+    assert run.code == 143 and time.monotonic() - began < 30
+    held.kill()
+    held.wait()
 
 
 def test_it_is_ended_once_and_for_all(folder):

@@ -300,7 +300,7 @@ def keep(checkpoint, recipe):
             path.write_bytes(TRAINED[key])
 
 
-def in_this_process(recipe, done, *options):
+def in_this_process(recipe, done, *options, threads=None, stop=None):
     """A teacher's run without the seconds in which another process begins: that one is of tests/teachers/test_recipe.py."""
     with isolate_rng():
         main(["fit", "--config", recipe, *options])

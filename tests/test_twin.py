@@ -17,6 +17,7 @@ RUN = {
     "seed_everything": 3,
     "supervised_twin": True,
     "ckpt_path": "x.ckpt",
+    "save_as": "student.ckpt",
     "distillation": {"class_path": "LogitDistillation"},
     "data": {"class_path": "D", "init_args": {"unlabeled": True, "data": {"init_args": {"unlabeled": True, "a": 1}}}},
     "trainer": {
@@ -33,6 +34,7 @@ RUN = {
 def test_the_twin_is_the_run_with_labels_and_without_a_teacher():
     twin = twin_of(RUN, "runs/one/version_0")
     assert twin["distillation"] is None and twin["supervised_twin"] is False and twin["ckpt_path"] is None
+    assert twin["save_as"] is None  # where the student is saved
     assert twin["data"]["init_args"] == {
         "unlabeled": False,
         "data": {"init_args": {"unlabeled": False, "a": 1}},
@@ -95,6 +97,8 @@ def run(tmp_path, monkeypatch):
         monkeypatch.setattr(type(trainer), "ckpt_path", ckpt_path)
         try:
             trainer.fit(Student(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), num_classes=10), Digits())
+            done.events.append("saved and tested")
+            trainer.callbacks[0].check()
         finally:
             assert torch.get_num_threads() == at_once
 
@@ -106,12 +110,17 @@ def run(tmp_path, monkeypatch):
 def test_with_one_thread_it_runs_before_the_run_itself(run, tmp_path):
     run.start()
     assert run.configs == [twin_of(RUN, str(tmp_path))]
-    assert run.events == ["begun", "waited for", "step with 1"]
+    assert run.events == ["begun", "waited for", "step with 1", "saved and tested"]
 
 
 def test_with_several_it_runs_beside_it_and_is_waited_for(run):
     run.start(at_once=3)
-    assert run.threads == [(1, 3)] and run.events == ["begun", "step with 2", "waited for"]
+    assert run.threads == [(1, 3)] and run.events == [
+        "begun",
+        "step with 2",
+        "waited for",
+        "saved and tested",
+    ]
 
 
 def test_a_run_that_goes_on_takes_the_twin_of_before(run, tmp_path, monkeypatch):
@@ -142,6 +151,13 @@ def test_a_twin_that_fails_ends_the_run(run, at_once):
     with pytest.raises(RuntimeError, match=r"failed with exit code 2; it is fit --config .*twin\.yaml"):
         run.start(at_once=at_once)
     assert run.events == ["begun", *["step with 1"] * (at_once - 1), "waited for"]
+
+
+def test_a_twin_that_fails_at_the_very_end_costs_nothing_of_the_run(run):
+    run.wrong = "failed with exit code 2"
+    with pytest.raises(RuntimeError, match="failed with exit code 2"):
+        run.start(at_once=2)
+    assert run.events == ["begun", "step with 1", "waited for", "saved and tested"]
 
 
 def test_a_run_that_fails_ends_its_twin(run):

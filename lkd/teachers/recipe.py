@@ -7,9 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from lkd.child import Child
+from lkd.ending import SIGNALS
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,21 @@ def follow(
         held = lock.acquire(blocking=False)
     except Timeout:
         log.info("Another run is training %s: waiting for it.", checkpoint)
-        held = lock.acquire()
+        held = _acquire(lock, stop)
     with held:
-        if not _is_there(checkpoint, digest):  # another run may have made it meanwhile
+        # another run may have made it meanwhile
+        if not _is_there(checkpoint, digest) and not (stop is not None and stop.is_set()):
             _train(recipe, checkpoint, digest, threads, stop)
+
+
+def _acquire(lock: FileLock, stop: threading.Event | None) -> AcquireReturnProxy:
+    """Waits for a lock, or for `stop`."""
+    while True:
+        try:
+            return lock.acquire(timeout=-1 if stop is None else 0.2)
+        except Timeout:
+            if stop is not None and stop.is_set():
+                raise
 
 
 class Fit:
@@ -94,7 +106,7 @@ class Fit:
     @property
     def failed(self) -> bool:
         """Whether the run has ended by an error. A signal is none, since this run may have got it, too."""
-        return self._child.code not in (None, 0, 129, 130, 143)
+        return self._child.code not in (None, 0, *(sign for n in SIGNALS for sign in (128 + n, -n)))
 
     def wrong(self, stop: threading.Event | None = None) -> str | None:
         """Waits for the end of the run.

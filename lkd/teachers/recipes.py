@@ -29,34 +29,37 @@ class Recipes(Callback):
     """
 
     def __init__(self, config: Any) -> None:
-        self.wanted = list(dict.fromkeys(_wanted(config)))
+        self.wanted = list({path: (name, recipe, path) for name, recipe, path in _wanted(config)}.values())
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Trains what is not there."""
-        here = isinstance(trainer.accelerator, CPUAccelerator) and trainer.is_global_zero
-        wanted = self.wanted
-        if trainer.ckpt_path is not None:  # whose weights come after those of a start
-            wanted = [each for each in wanted if each[0] != "start"]
-        if stage == "fit" and here:
-            together([(recipe, Path(checkpoint)) for _, recipe, checkpoint in wanted])
+        alone = isinstance(trainer.accelerator, CPUAccelerator) and trainer.world_size == 1
+        if stage == "fit" and alone:
+            # weights of a checkpoint come after those of a start, which then counts for the threads alone
+            left_out = "start" if trainer.ckpt_path is not None else ""
+            together(
+                [(recipe, Path(path)) for name, recipe, path in self.wanted if name != left_out],
+                min(len(self.wanted), torch.get_num_threads()),
+            )
 
 
-def together(wanted: Sequence[tuple[str, Path]]) -> None:
+def together(wanted: Sequence[tuple[str, Path]], at_once: int) -> None:
     """Follows several recipes at once; one alone is left to who needs it.
 
     Args:
         wanted: Each config and the checkpoint that it makes.
+        at_once: How many share this process's threads.
 
     Raises:
         RuntimeError: If a run fails; the others are ended then.
     """
-    at_once = min(len(wanted), torch.get_num_threads())
     if at_once < 2 or all(is_made(*each) for each in wanted):
         return
     threads, stop = torch.get_num_threads() // at_once, threading.Event()
     with ThreadPoolExecutor(at_once) as pool:
-        runs = [pool.submit(follow, *each, threads, stop) for each in wanted]
+        runs = []
         try:
+            runs += [pool.submit(follow, *each, threads, stop) for each in wanted]
             for run in as_completed(runs):
                 run.result()
         except BaseException:

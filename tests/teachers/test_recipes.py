@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 from lightning.pytorch.accelerators import CPUAccelerator
 
 from lkd.teachers.recipes import Recipes, together
@@ -44,7 +45,7 @@ def runs(tmp_path, monkeypatch):
 
 def trainer(accelerator=None, ckpt_path=None):
     accelerator = accelerator or CPUAccelerator()
-    return SimpleNamespace(accelerator=accelerator, is_global_zero=True, ckpt_path=ckpt_path)
+    return SimpleNamespace(accelerator=accelerator, world_size=1, ckpt_path=ckpt_path)
 
 
 def test_a_start_and_a_teacher_are_trained_at_once_with_half_of_the_threads_each(runs):
@@ -67,8 +68,9 @@ def test_the_threads_do_not_depend_on_what_is_there_already(runs):
 
 
 def test_a_run_that_goes_on_needs_no_start(runs):
+    runs.barrier = threading.Barrier(1)
     Recipes(CONFIG).setup(trainer(ckpt_path="x.ckpt"), None, "fit")
-    assert not Path("runs").exists()  # the teacher alone is left to who needs it
+    assert runs.threads == [2] and not Path("runs/start.ckpt").exists()
 
 
 def test_with_one_thread_each_waits_for_its_turn(runs):
@@ -82,5 +84,13 @@ def test_one_that_fails_ends_the_others(runs):
     with pytest.raises(
         RuntimeError, match=r"training runs/a.ckpt failed with exit code 1: fit --config a.yaml"
     ):
-        together([("start.yaml", Path("runs/start.ckpt")), ("a.yaml", Path("runs/a.ckpt"))])
+        together([("start.yaml", Path("runs/start.ckpt")), ("a.yaml", Path("runs/a.ckpt"))], 2)
     assert runs.stopped == [True]
+
+
+def test_one_that_fails_ends_the_wait_for_another_runs_lock(runs):
+    Path("runs").mkdir()
+    runs.wrong, runs.barrier = {"a.yaml": "failed with exit code 1"}, threading.Barrier(1)
+    with FileLock("runs/start.ckpt.lock"), pytest.raises(RuntimeError, match=r"training runs/a\.ckpt failed"):
+        together([("start.yaml", Path("runs/start.ckpt")), ("a.yaml", Path("runs/a.ckpt"))], 2)
+    assert not Path("runs/start.ckpt").exists()
