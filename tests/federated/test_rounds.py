@@ -410,7 +410,7 @@ def test_mime_draws_the_same_dropout_at_both_points():
     assert not federation.records[0].error
     loop = federation.engine.host.slots[0].loop
     batch = (torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))
-    loop._batches, loop._rng = [(batch, 0)], loop._rng_state()
+    loop._batches, loop._rng = [(batch, 0)], loop.rng_state()
     random.seed(0)
     np.random.seed(0)
     _, loss = loop._forward(batch, 0)

@@ -2,7 +2,7 @@
 
 import contextlib
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -111,13 +111,34 @@ class Traces:
                     inside.append(f"{prefix}.{key}")
         return inside
 
-    def contents(self) -> dict[str, Any]:
-        """Returns the contents of the lists, dicts and sets among the attributes."""
+    def changed(self, contents: dict[str, Any], but: Sequence[str] = ()) -> list[str]:
+        """Returns the names of all attributes that are new or have changed, private ones and numbers, too.
+
+        Args:
+            contents: Former contents of lists, dicts and sets, as `contents(private=True)` gave them.
+            but: Names that do not count.
+        """
+        now = self.contents(private=True)
+        found = [name for name in contents if name in now and not _alike(contents[name], now[name])]
+        for prefix, part, before in self._parts:
+            found += [
+                f"{prefix}.{key}"
+                for key, value in _attributes(part)
+                if key not in but and (key not in before or before[key] is not value)
+            ]
+        return found
+
+    def contents(self, private: bool = False) -> dict[str, Any]:
+        """Returns the contents of the lists, dicts and sets among the attributes.
+
+        Args:
+            private: Whether those whose names begin with `_` count, too.
+        """
         return {
             f"{prefix}.{key}": list(value.items()) if isinstance(value, dict) else list(value)
             for prefix, part, _ in self._parts
             for key, value in _attributes(part)
-            if type(value) in HELD and key[0] != "_"
+            if type(value) in HELD and (private or key[0] != "_")
         }
 
 

@@ -109,7 +109,7 @@ class LocalLoop(Runtime):
                 hook("on_train_epoch_start")
             index, ends = self._gather(batches, index)
             if correct is not None:
-                self._rng = self._rng_state()
+                self._rng = self.rng_state()
             output: Any = None
             losses = 0
             for place, (batch, number) in enumerate(self._batches):
@@ -212,32 +212,14 @@ class LocalLoop(Runtime):
 
     def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
         """Returns the gradient of the present step's batches at another point, with the same draws."""
-        after = self._rng_state()
-        self._set_rng(self._rng)
+        after = self.rng_state()
+        self.set_rng(self._rng)
         try:
             with self.worker.at(point):
                 losses = [self._forward(batch, number)[1] for batch, number in self._batches]
                 return self._gradient([loss for loss in losses if loss is not None])
         finally:
-            self._set_rng(after)
-
-    def unreached(self, batch: Any) -> set[str]:
-        """Returns the names of trainable parameters that the loss of a batch does not reach; leaves gradients alone.
-
-        Args:
-            batch: A training batch.
-        """
-        module = self.worker.module
-        named = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        module.train()
-        self._batches = [(self.on_device(batch), 0)]
-        with torch.enable_grad():
-            _, loss = self._forward(*self._batches[0])
-        self._batches = []
-        if loss is None or not loss.requires_grad:
-            return set(named)
-        found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-        return {name for name, gradient in zip(named, found, strict=True) if gradient is None}
+            self.set_rng(after)
 
     def _gradient(self, losses: list[Tensor]) -> list[Tensor]:
         parameters = self.worker.parameters
@@ -267,11 +249,13 @@ class LocalLoop(Runtime):
         worker = self.worker
         return evaluate(worker.module, batches, part, self.trainer, worker.log, self.on_device)
 
-    def _rng_state(self) -> list[Tensor]:
+    def rng_state(self) -> list[Tensor]:
+        """Returns the states of torch's generators, of the CPU and the module's device."""
         device = self.worker.module.device
         return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
 
-    def _set_rng(self, states: list[Tensor]) -> None:
+    def set_rng(self, states: list[Tensor]) -> None:
+        """Puts the states back that `rng_state` gave."""
         torch.set_rng_state(states[0])
         if len(states) > 1:
             torch.cuda.set_rng_state(states[1], self.worker.module.device)

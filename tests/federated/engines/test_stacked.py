@@ -23,6 +23,7 @@ from lkd.federated import (
     Mime,
     MimeLite,
 )
+from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.engines import Loop, Stacked
 from lkd.models import MLP
 from lkd.modules import Classifier
@@ -265,6 +266,107 @@ def test_who_has_broken_data_is_left_out_and_the_others_go_on_stacked(monkeypatc
     assert not [w for w in recwarn if "one after the other" in str(w.message)]
 
 
+class ByIndex(Counted):
+    def training_step(self, batch, batch_idx=0):
+        return super().training_step(batch, batch_idx) * (batch_idx % 2)
+
+
+class AsksForItsRate(Stepwise):
+    def training_step(self, batch, batch_idx=0):
+        rate = self.optimizers().param_groups[0]["lr"]
+        self.log("rate", rate)
+        return super().training_step(batch, batch_idx) * rate
+
+
+class Warms(Counted):
+    """A scheduler of two others."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), 0.1, momentum=0.8)
+        inner = [StepLR(optimizer, 1, 2.0), StepLR(optimizer, 2, 0.5)]
+        scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, inner, [2])
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+class Sums(Counted):
+    """Two weights that are added have one gradient, in one memory."""
+
+    def __init__(self, network, **kwargs):
+        super().__init__(network, **kwargs)
+        self.one, self.two = nn.Parameter(torch.zeros(10)), nn.Parameter(torch.ones(10))
+
+    def forward(self, x):
+        return super().forward(x) + (self.one + self.two)
+
+
+class Clamps(Counted):
+    """Clamps a weight in the step, as CLIP does its temperature."""
+
+    def training_step(self, batch, batch_idx=0):
+        with torch.no_grad():
+            self.network.layers[3].bias.clamp_(max=0.05)
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("kind", [ByIndex, AsksForItsRate, Warms, Clamps])
+def test_a_step_has_its_number_and_the_module_its_rates_and_weights(kind):
+    agree(kind=kind, part=Dirichlet(0.5), local=LocalTraining(epochs=2))
+
+
+@pytest.mark.parametrize(
+    "options", [{"make": SCAFFOLD}, {"local": LocalTraining(epochs=1, gradient_clip_val=0.1)}]
+)
+def test_weights_that_are_added_have_gradients_of_their_own(options):
+    agree(kind=Sums, **options)
+
+
+def test_what_an_optimizer_starts_from_is_that_of_its_group():
+    agree(optimizer=lambda p: torch.optim.Adagrad(p, lr=0.01, initial_accumulator_value=1.0))
+
+
+class ByShape(Counted):
+    """A head that whole batches alone reach, and that keeps moving by its momentum where it is reached."""
+
+    def __init__(self, network, **kwargs):
+        super().__init__(network, **kwargs)
+        self.head = nn.Linear(10, 10)
+
+    def forward(self, x):
+        logits = super().forward(x)
+        return self.head(logits) if len(x) == 16 else logits
+
+
+def test_a_layer_that_some_batches_reach():
+    options = {"kind": ByShape, "optimizer": sgd(momentum=0.9), "local": LocalTraining(steps=20)}
+    agree(**options)
+    options["part"] = Dirichlet(0.5)  # last batches of other sizes, at other steps
+    with pytest.warns(UserWarning, match="batches of other shapes reach other weights"):
+        found = fit(Stacked(), **options)[0]
+    close(found.state_dict(), fit(Loop(), **options)[0].state_dict())
+
+
+class CountsLater(Counted):
+    """Counts from the second round on, when nobody looks at a first client any more."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.steps = 0
+
+    def training_step(self, batch, batch_idx=0):
+        if self.current_epoch > 0:
+            self.steps += 1
+        return super().training_step(batch, batch_idx) / (1 + self.steps)
+
+
+class Hides(Counted):
+    """Keeps the loss before under a private name."""
+
+    def training_step(self, batch, batch_idx=0):
+        loss = super().training_step(batch, batch_idx)
+        loss, self._before = loss + getattr(self, "_before", 0.0), loss.detach()
+        return loss
+
+
 class Remembers(Counted):
     """Puts what it has seen into a list."""
 
@@ -296,7 +398,7 @@ class Counts(Counted):
         return super().training_step(batch, batch_idx) / self.steps
 
 
-@pytest.mark.parametrize(("kind", "told"), [(Branches, "a stack of 6 of them fails"), (Counts, "a client keeps .steps"), (Remembers, "training changes .seen")])  # fmt: skip
+@pytest.mark.parametrize(("kind", "told"), [(Branches, "a stack of 6 of them fails"), (Counts, "a client keeps .steps"), (Remembers, "training changes .seen"), (CountsLater, "training changes .steps"), (Hides, "training changes ._before")])  # fmt: skip
 def test_what_does_not_stack_is_trained_by_the_loop_with_a_word(kind, told):
     with pytest.warns(UserWarning, match=rf"engine=Stacked: clients of {kind.__name__} are trained one after the other, since {told}"):  # fmt: skip
         found = fit(Stacked(), kind=kind)[0]
@@ -312,6 +414,19 @@ class Draws(Counted):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.generator = torch.Generator()
+
+
+class HooksParameters(Counted):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.network.layers[1].weight.register_hook(lambda gradient: gradient * 0)
+
+
+class HooksOptimizer(Counted):
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), 0.1)
+        optimizer.register_step_post_hook(lambda *_: None)
+        return optimizer
 
 
 class Another(FedAvg):
@@ -342,3 +457,36 @@ def test_what_cannot_be_stacked_is_refused_before_the_first_round(options, told)
 def test_a_stack_has_two_clients_or_more():
     with pytest.raises(ValueError, match="clients=1 must be 2 or more"):
         Stacked(clients=1)
+
+
+def test_batches_with_other_names_of_the_same_shapes_are_stacks_apart():
+    x, y = torch.zeros(2, 3), torch.ones(2, 3)
+    found = list(stacks([{"rgb": x}, {"depth": x}, {"rgb": y}, (x, y), [x, y]]))
+    assert [rows for rows, _ in found] == [[0, 2], [1], [3], [4]]
+    assert found[0][1].keys() == {"rgb"} and torch.equal(found[0][1]["rgb"], torch.stack([x, y]))
+    assert [type(batch) for _, batch in found] == [dict, dict, tuple, list]
+    with pytest.raises(TypeError, match="a batch holds a str"):
+        next(stacks([("C1", x)]))
+
+
+class Tells(FedAvg):
+    """Says that it stacks, and replies what cannot be dealt out."""
+
+    stacks = True
+
+    def finish(self, context):
+        context.reply_tensors["mean"] = context.params[0].mean()
+        return {}
+
+
+class Looks(FedAvg):
+    stacks = True
+
+    def begin(self, context):
+        context.scratch["samples"] = context.client.num_samples
+
+
+@pytest.mark.parametrize(("algorithm", "told"), [(Tells(), "Tells replies or keeps tensors of other shapes"), (Looks(), "context.client.num_samples: a stack has no single client")])  # fmt: skip
+def test_an_algorithm_that_does_not_stack_though_it_says_so(algorithm, told):
+    with pytest.warns(UserWarning, match=told):
+        fit(Stacked(), algorithm)

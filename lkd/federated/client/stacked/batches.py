@@ -36,7 +36,7 @@ def stacks(batches: Sequence[Any]) -> Iterator[tuple[list[int], Any]]:
         if not all(isinstance(leaf, Tensor) for leaf in flat):
             wrong = next(leaf for leaf in flat if not isinstance(leaf, Tensor))
             raise TypeError(f"a batch holds a {type(wrong).__name__}, and only tensors can be stacked")
-        key = tuple((leaf.shape, leaf.dtype) for leaf in flat)
+        key = (str(tree), *((leaf.shape, leaf.dtype) for leaf in flat))
         alike.setdefault(key, []).append(place)
         leaves.append(flat)
         trees.append(tree)

@@ -55,7 +55,6 @@ class StackedCohort:
         self.host, self.most = host, most
         self.not_stacked: dict[int, str] = {}  # why, by architecture
         self._shown: set[int] = set()  # architectures of which a client has trained by itself
-        self._unreached: dict[int, set[str]] = {}  # their parameters that the loss does not reach
         self._normalizes: list[bool] = []  # whether a batch of one sample may be too few
 
     def prepare(self) -> None:
@@ -68,6 +67,9 @@ class StackedCohort:
         self._normalizes = [normalizes(slot.module) for slot in self.host.slots]
         found = {kind: why_not(slot, self.host.algorithm) for kind, slot in enumerate(self.host.slots)}
         self.not_stacked = {kind: why for kind, why in found.items() if why is not None}
+        some = self.not_stacked if len(self.not_stacked) < len(found) else {}
+        for kind, why in some.items():
+            self._leave(kind, why)
         if len(self.not_stacked) == len(found):
             raise ValueError(
                 f"engine=Stacked: {self.not_stacked[0]}; take engine=Loop(), which trains one client after the other."
@@ -85,7 +87,13 @@ class StackedCohort:
             kind = self.host.kind_of(client)
             if kind in self.not_stacked or kind not in self._shown:
                 yield self._alone(client, waiting.pop(client), timeout)
-        for stack in self._stacks(waiting):
+        data: dict[int, ClientData] = {}
+        for client, message in list(waiting.items()):
+            try:
+                data[client] = self.host.data(client, message)
+            except Exception:  # the loop makes a reply of it
+                yield self._alone(client, waiting.pop(client), timeout)
+        for stack in self._stacks(waiting, data):
             alone = [m for m in stack if not self._fits(m)] if len(stack) > 1 else stack
             together = [m for m in stack if m not in alone]
             for member in alone:
@@ -95,9 +103,8 @@ class StackedCohort:
     def _alone(self, client: int, message: Message, timeout: float | None) -> Reply:
         reply = self.host.answer("train", client, message, timeout)
         kind = self.host.kind_of(client)
-        if kind not in self._shown and not reply.error:
+        if kind not in self._shown and not reply.error and message.config.get("steps", 0):
             self._shown.add(kind)
-            self._unreached[kind] = self._not_reached(client, message)
             kept = self.host.store.get(client)
             moving = self.host.slots[kind].worker.moving_names
             beside = [*kept.get(ATTRIBUTES, {}), *kept.get(MEMORY, {})]
@@ -109,30 +116,24 @@ class StackedCohort:
                 self._leave(kind, f"a client keeps {', '.join(beside[:3])} beside what it trains")
         return reply
 
-    def _not_reached(self, client: int, message: Message) -> set[str]:
-        """Parameters that the loss does not reach; an optimizer skips them, where it would decay those of gradient 0."""
-        slot, data = self.host.slots[self.host.kind_of(client)], self.host.data(client, message)
-        sent = message.tensors
-        with switches(), self.host.verbs.apart(slot.module):
-            slot.worker.load(sent["x"], sent.get("buffers", {}), self.host.store.get(client).get(OWN))
-            return slot.loop.unreached(next(iter(data.train_batches(self.host.seed))))
-
     def _leave(self, kind: int, why: str) -> None:
         self.not_stacked[kind] = why
         name = type(self.host.slots[kind].module).__name__
         rank_zero_warn(f"engine=Stacked: clients of {name} are trained one after the other, since {why}.")
 
-    def _stacks(self, messages: Mapping[int, Message]) -> Iterator[list[_Member]]:
+    def _stacks(
+        self, messages: Mapping[int, Message], data: Mapping[int, ClientData]
+    ) -> Iterator[list[_Member]]:
         alike: dict[Any, list[_Member]] = {}
         for client, message in messages.items():
             kind, steps = self.host.kind_of(client), message.config.get("steps", 0)
             member = _Member(
-                self.host.data(client, message),
+                data[client],
                 message,
                 self.host.store.get(client),
                 derive(self.host.seed, message.config["round"], client),
             )
-            key = (kind, steps, tuple(sorted(member.state)), tuple(sorted(message.tensors)))
+            key = (kind, steps, *map(str, (sorted(member.state), sorted(message.tensors), message.config)))
             alike.setdefault(key, []).append(member)
         for members in alike.values():
             for start in range(0, len(members), self.most):
@@ -159,6 +160,11 @@ class StackedCohort:
         try:
             with self.host.clock.running(None if timeout is None else timeout * len(members)):
                 replies = self._train(members)
+        except _ChangedError as error:  # what was computed may be of several clients: it is left
+            self._leave(kind, str(error))
+            for member in members:
+                yield self._alone(member.data.id, member.message, timeout)
+            return
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             replies = [self._alone(m.data.id, m.message, timeout) for m in members]
@@ -176,7 +182,8 @@ class StackedCohort:
         slot = self.host.slots[self.host.kind_of(members[0].data.id)]
         algorithm, first = self.host.algorithm, members[0]
         round, steps = first.message.config["round"], first.message.config["steps"]
-        with switches(), self.host.verbs.apart(slot.module):
+        with switches(), self.host.verbs.apart(slot.module) as traces:
+            before = traces.contents(private=True)
             slot.worker.load(first.message.tensors["x"], first.message.tensors.get("buffers", {}), None)
             seed_everything(derive(self.host.seed, round, first.data.id, len(members)), slot.module.device)
             slot.worker.seed(derive(self.host.seed, round, first.data.id))
@@ -184,7 +191,7 @@ class StackedCohort:
             slot.local_optimizer.begin_client()
             tensors = self._tensors(slot.worker, members)
             ordered = [functools.partial(m.data.ordered_batches, "train") for m in members]
-            loop = StackedLoop(slot, tensors, ordered, self._unreached[self.host.kind_of(first.data.id)])
+            loop = StackedLoop(slot, tensors, ordered)
             x = self._lists([m.message.tensors["x"] for m in members], slot.worker, loop)
             received = {
                 key: self._lists([m.message.tensors[key] for m in members], slot.worker, loop)
@@ -198,7 +205,7 @@ class StackedCohort:
                 ]
                 for key in first.state
             }
-            context = ClientContext(loop, x, received, state, first.message.config, first.data, first.seed)  # type: ignore[arg-type]
+            context = ClientContext(loop, x, received, state, first.message.config, _Nobody(), -1)  # type: ignore[arg-type]
             vars(slot.module)[SCRATCH] = context.scratch
             algorithm.begin(context)
             loop.train([passes(m.data, m.seed) for m in members], context, algorithm.correction())
@@ -207,6 +214,9 @@ class StackedCohort:
                 what = f"what {who}.finish returns"
                 extra = check_lists(algorithm.finish(context), what, context.params, True)
                 check_lists(context.state, f"context.state of {who}", context.params, False)
+                _check_stacked(context, who, len(members))
+                if changed := traces.changed(before, but=(SCRATCH,)):
+                    raise _ChangedError(f"training changes {', '.join(changed[:3])}")
                 delta = [p - start for p, start in zip(context.params, context.x, strict=True)]
             return self._replies(members, slot.worker, loop, context, {"delta": delta, **extra})
 
@@ -278,6 +288,32 @@ class StackedCohort:
             tensors["buffers"] = {name: rows[k] for name, rows in buffers.items()}
             replies.append(Reply(tensors=tensors, metrics=dict(metrics), logs=logs[k]))
         return replies
+
+
+class _ChangedError(Exception):
+    """A module that keeps something of a step, which then belongs to several clients."""
+
+
+class _Nobody:
+    """Stands where an algorithm looks for its one client."""
+
+    def ordered_batches(self, part: str) -> tuple[()]:
+        """Gives nothing: `StackedLoop.full_gradient` asks the clients themselves."""
+        return ()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"context.client.{name}: a stack has no single client")
+
+
+def _check_stacked(context: ClientContext, who: str, clients: int) -> None:
+    """Refuses what an algorithm tells or keeps in a form that cannot be dealt out to the clients."""
+    if context.reply_tensors or context.memory:
+        raise ValueError(f"{who} replies or keeps tensors of other shapes than the weights")
+    for name, tensors in context.state.items():
+        if any(tensor.shape[:1] != (clients,) for tensor in tensors):
+            raise ValueError(
+                f"context.state[{name!r}] of {who} has no leading dimension of {clients} clients"
+            )
 
 
 def _joined(values: Sequence[Tensor], like: Tensor) -> Tensor:

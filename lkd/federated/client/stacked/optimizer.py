@@ -30,7 +30,21 @@ def stacked_optimizer(
         {**group, "params": [leaves[id(p)] for p in group["params"] if id(p) in leaves]}
         for group in optimizer.param_groups
     ]
-    return type(optimizer)(groups)  # type: ignore[call-arg]  # each group brings all hyperparameters
+    made = type(optimizer)(groups)  # type: ignore[call-arg]  # each group brings all hyperparameters
+    made.defaults = dict(optimizer.defaults)  # from which Adagrad begins the state of a weight
+    made.state.clear()
+    return made
+
+
+def copy_settings(source: torch.optim.Optimizer, target: torch.optim.Optimizer) -> None:
+    """Copies the hyperparameters of all groups, such as rates that a scheduler has changed.
+
+    Args:
+        source: The optimizer that has them.
+        target: One with as many groups.
+    """
+    for old, new in zip(source.param_groups, target.param_groups, strict=True):
+        new.update({key: value for key, value in old.items() if key != "params"})
 
 
 def clip_each(grads: list[Tensor], clip: float) -> None:
@@ -46,7 +60,7 @@ def clip_each(grads: list[Tensor], clip: float) -> None:
         >>> grads[0].norm(dim=1).tolist()  # doctest: +ELLIPSIS
         [0.99..., 0.5]
     """
-    squares = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0)
+    squares = torch.stack([g.reshape(len(g), -1).square().sum(1) for g in grads]).sum(0)
     factor = (clip / (squares.sqrt() + 1e-6)).clamp(max=1.0)
     for grad in grads:
         grad.mul_(factor.reshape(-1, *[1] * (grad.ndim - 1)))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lkd.federated.client.model_slot import ModelSlot
+from lkd.federated.client.traces import HOOKS
 
 if TYPE_CHECKING:
     from lkd.federated.algorithms.base import Algorithm
@@ -38,6 +39,11 @@ def why_not(slot: ModelSlot, algorithm: "Algorithm") -> str | None:
         return f"{kind.__name__} of {module} is not known to treat each weight by itself"
     if optimizer.plateau is not None:
         return f"the scheduler of {module} waits for each client's own metric"
+    parameters = list(slot.module.parameters())
+    if any(getattr(p, name, None) for p in parameters for name in HOOKS):
+        return f"a parameter of {module} has hooks, which see one client's gradient"
+    if _has_hooks(optimizer.optimizer):
+        return f"{kind.__name__} of {module} has hooks or a step of its own"
     if loop.hooks:
         return f"{module} has hooks that are called for each client ({', '.join(loop.hooks)})"
     if slot.worker.generators:
@@ -47,3 +53,10 @@ def why_not(slot: ModelSlot, algorithm: "Algorithm") -> str | None:
     if loop.trainer.precision not in ("32-true", "64-true"):
         return f"precision={loop.trainer.precision!r} scales or casts each client's step"
     return None
+
+
+def _has_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether more happens at a step than the optimizer's own; what a scheduler does to count them is no more."""
+    step = vars(optimizer).get("step")
+    patched = step is not None and not hasattr(step, "_wrapped_by_lr_sched")
+    return patched or bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)

@@ -1,5 +1,6 @@
 """Local training of several clients as one tensor program."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import vmap
 
 from lkd.federated.client.functional_step import Step, functional_step
 from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.client.stacked.logs import StackedLog
-from lkd.federated.client.stacked.optimizer import clip_each, stacked_optimizer
+from lkd.federated.client.stacked.optimizer import clip_each, copy_settings, stacked_optimizer
 from lkd.federated.protocol.tensors import Tensors
 
 
@@ -27,7 +28,9 @@ class StackedWorker:
 
 
 @dataclass
-class _Optimizer:
+class StackedOptimizer:
+    """The stand-in for a `LocalOptimizer`."""
+
     optimizer: torch.optim.Optimizer
 
 
@@ -41,15 +44,14 @@ class StackedLoop:
         slot: The architecture.
         tensors: Trainable weights and buffers of the K clients, `(K, ...)`, by name.
         ordered: Gives for each client a pass over its training data in order.
-        unreached: Names of weights that the loss does not reach; they have no gradient, as in the loop.
     """
 
     slot: ModelSlot
     tensors: Tensors
     ordered: Sequence[Callable[[], Iterable[Any]]] = ()
-    unreached: set[str] = field(default_factory=set)
     _batches: list[Any] = field(default_factory=list)
-    _rng: Tensor | None = None
+    _index: int = 0
+    _rng: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         worker, module = self.slot.worker, self.slot.module
@@ -58,10 +60,8 @@ class StackedLoop:
         self.buffers = {name: self.tensors[name] for name in self.tensors if name not in self.leaves}
         self.worker = StackedWorker(module, worker.shared, [self.leaves[name] for name in worker.shared])
         found = {id(worker.tensors[name]): leaf for name, leaf in self.leaves.items()}
-        own = self.slot.local_optimizer
-        self.local_optimizer = _Optimizer(stacked_optimizer(own.optimizer, found))
-        if own.by_step and own.scheduler is not None:
-            own.scheduler.optimizer = self.local_optimizer.optimizer
+        own = self.slot.local_optimizer.optimizer
+        self.local_optimizer = StackedOptimizer(stacked_optimizer(own, found))
         self.clients = len(next(iter(self.leaves.values())))
         self.log = StackedLog(self.clients, worker.log)
         self._step: Step = functional_step(module, worker.log)
@@ -76,39 +76,44 @@ class StackedLoop:
 
         Args:
             batches: Batches without end of each client, each with whether it is the last of its epoch.
-            context: The clients' context.
+            context: The clients' context, whose algorithm has begun.
             correct: Changes `context.grads` before each step.
         """
         own, clip = self.slot.local_optimizer, self.slot.loop.clip
         optimizer = self.local_optimizer.optimizer
         scheduler = own.scheduler if own.by_step else None
+        copy_settings(
+            optimizer, own.optimizer
+        )  # rates that the algorithm has scaled; the module asks for these
         self.slot.module.train()
         for made in range(1, context.planned + 1):
             self._batches = [self.slot.loop.on_device(next(each)[1]) for each in batches]
-            self._rng = torch.get_rng_state()
-            for name, gradient in self._gradients(self.leaves, 0, logs=True).items():
-                self.leaves[name].grad = None if name in self.unreached else gradient
+            self._index, self._rng = made - 1, self.slot.loop.rng_state()
+            gradients = self._gradients(self.leaves, logs=True)
+            for name, leaf in self.leaves.items():
+                leaf.grad = gradients.get(name)
             if correct is not None:
                 correct(context)
             if clip is not None:
                 clip_each([leaf.grad for leaf in self.leaves.values() if leaf.grad is not None], clip)
+            copy_settings(own.optimizer, optimizer)
             optimizer.step()
             context.steps += 1
             if scheduler is not None and made % own.frequency == 0:
                 scheduler.step()
+        copy_settings(own.optimizer, optimizer)
         for leaf in self.leaves.values():
             leaf.grad = None
 
     def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
         """Computes the gradients of this step's batches at another point, with the same random draws."""
-        after = torch.get_rng_state()
-        if self._rng is not None:
-            torch.set_rng_state(self._rng)
+        loop = self.slot.loop
+        after = loop.rng_state()
+        loop.set_rng(self._rng)
         try:
-            found = self._gradients(self._at(point), 0, logs=False)
+            return self._dense(self._gradients(self._at(point), logs=False))
         finally:
-            torch.set_rng_state(after)
-        return [found[name] for name in self.worker.shared]
+            loop.set_rng(after)
 
     def full_gradient(self, batches: Any, point: list[Tensor]) -> list[Tensor]:
         """Computes each client's mean gradient over all of its training data at a point.
@@ -118,51 +123,91 @@ class StackedLoop:
             point: The weights, `(K, ...)` or those of all clients.
         """
         self.slot.module.train()
-        total: list[Tensor] = []
-        samples = [0] * self.clients
+        total = [torch.zeros_like(p) for p in self.worker.parameters]
+        samples = torch.zeros(self.clients, device=total[0].device if total else "cpu")
         passes = [iter(each()) for each in self.ordered]
+        self._index = 0
         while True:
             given = [next(each, None) for each in passes]
             self._batches = [None if batch is None else self.slot.loop.on_device(batch) for batch in given]
-            if not any(batch is not None for batch in self._batches):
-                return [t / torch.tensor(samples).to(t).reshape(-1, *[1] * (t.ndim - 1)) for t in total]
-            sizes = [0 if b is None else extract_batch_size(b) for b in self._batches]
-            found = self._gradients(self._at(point), 0, logs=False)
-            weights = torch.tensor(sizes)
-            part = [
-                found[name] * weights.to(found[name]).reshape(-1, *[1] * (found[name].ndim - 1))
-                for name in self.worker.shared
-            ]
-            total = part if not total else list(torch._foreach_add(total, part))
-            samples = [a + b for a, b in zip(samples, sizes, strict=True)]
+            if all(batch is None for batch in given):
+                return [t / samples.to(t).reshape(-1, *[1] * (t.ndim - 1)) for t in total]
+            sizes = [0 if batch is None else extract_batch_size(batch) for batch in self._batches]
+            weights = torch.tensor(sizes, device=samples.device)
+            for t, gradient in zip(
+                total, self._dense(self._gradients(self._at(point), logs=False)), strict=True
+            ):
+                t += gradient * weights.to(t).reshape(-1, *[1] * (t.ndim - 1))
+            samples += weights
+            self._index += 1
+
+    def _dense(self, gradients: Tensors) -> list[Tensor]:
+        """Gradients of the shared weights in their order, zeros where the loss does not reach one."""
+        pairs = zip(self.worker.shared, self.worker.parameters, strict=True)
+        return [gradients[name] if name in gradients else torch.zeros_like(p) for name, p in pairs]
 
     def _at(self, point: list[Tensor]) -> Tensors:
         """The leaves, with other values of the shared ones."""
         values = zip(self.worker.shared, point, self.worker.parameters, strict=True)
-        return {**self.leaves, **{name: value.expand_as(now) for name, value, now in values}}
+        return {**self.leaves, **{name: value.expand_as(now).clone() for name, value, now in values}}
 
-    def _gradients(self, leaves: Tensors, dim: int, logs: bool) -> Tensors:
-        """The gradients of the present batches by name; with `logs` also what the step logs and its buffers."""
+    def _gradients(self, leaves: Tensors, logs: bool) -> Tensors:
+        """The gradients of the present batches by name, without those of weights that the loss does not reach.
+
+        Args:
+            leaves: The weights.
+            logs: Whether to keep what the step logs, and the buffers that it changes.
+
+        Raises:
+            ValueError: If it reaches a weight with some batches of the stack, and not with others.
+        """
         there = [i for i, batch in enumerate(self._batches) if batch is not None]
         groups = list(stacks([self._batches[i] for i in there]))
-        step = vmap(grad(self._step, has_aux=True), in_dims=(dim, dim, 0), randomness="different")
         whole = len(groups) == 1 and len(there) == self.clients
-        found = {} if whole else {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+        step = vmap(functools.partial(self._step, batch_idx=self._index), randomness="different")
+        found: list[tuple[Tensor | None, Tensors]] = []
         for places, batch in groups:
             rows = None if whole else torch.tensor([there[place] for place in places])
-            some = leaves if rows is None else {name: leaf[rows] for name, leaf in leaves.items()}
-            buffers = self.buffers if rows is None else {n: b[rows] for n, b in self.buffers.items()}
-            gradients, (logged, after) = step(some, buffers, batch)
+            found.append((rows, self._of_rows(step, leaves, batch, rows, logs)))
+        reached = found[0][1].keys()
+        if any(gradients.keys() != reached for _, gradients in found):
+            raise ValueError("batches of other shapes reach other weights")
+        if whole:
+            return found[0][1]
+        total = {name: torch.zeros_like(leaves[name]) for name in reached}
+        for rows, gradients in found:
             for name, gradient in gradients.items():
-                if rows is None:
-                    found[name] = gradient
-                else:
-                    found[name][rows] = gradient
-            if logs:
-                self.log.add(logged, rows)
-                for name, buffer in after.items():
-                    if rows is None:
-                        self.buffers[name].copy_(buffer)
-                    else:
-                        self.buffers[name][rows] = buffer
-        return found
+                total[name][rows] = gradient
+        return total
+
+    def _of_rows(self, step: Any, leaves: Tensors, batch: Any, rows: Tensor | None, logs: bool) -> Tensors:
+        """The gradients of the clients of one shape of batches."""
+        some = {
+            n: (leaf if rows is None else leaf[rows]).detach().requires_grad_() for n, leaf in leaves.items()
+        }
+        versions = {name: leaf._version for name, leaf in some.items()}
+        buffers = self.buffers if rows is None else {n: b[rows] for n, b in self.buffers.items()}
+        with torch.enable_grad():
+            losses, (logged, after) = step(some, buffers, batch)
+            # gradients of stacked weights, and not vmap of a gradient: so it is known which weights a loss does not reach
+            gradients = torch.autograd.grad(losses.sum(), list(some.values()), allow_unused=True)
+        if logs:
+            self.log.add(logged, rows)
+            where = slice(None) if rows is None else rows
+            for name, buffer in after.items():
+                self.buffers[name][where] = buffer.detach()
+            for name, leaf in some.items():
+                if rows is not None and leaf._version != versions[name]:  # a step that clamps its weights
+                    leaves[name][rows] = leaf.detach()
+        return _apart({n: g for n, g in zip(some, gradients, strict=True) if g is not None})
+
+
+def _apart(gradients: Tensors) -> Tensors:
+    """Gives each gradient memory of its own; those of weights that are added share it, and corrections edit it."""
+    seen: set[int] = set()
+    found: Tensors = {}
+    for name, gradient in gradients.items():
+        dense = gradient.to_dense() if gradient.is_sparse else gradient
+        found[name] = dense.clone() if dense.data_ptr() in seen else dense
+        seen.add(dense.data_ptr())
+    return found
