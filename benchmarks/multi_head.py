@@ -63,7 +63,7 @@ def samples(data: str, root: str) -> LightningDataModule:
 
 
 def mhd(topology: Topology) -> MHD:
-    """With the paper's choice of targets; one of the neighbours' present checkpoints teaches in a step."""
+    """With the paper's choice of targets; one of the neighbors' present checkpoints teaches in a step."""
     return MHD(topology, batch_size=32, teachers=1)
 
 

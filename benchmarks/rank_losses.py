@@ -55,7 +55,7 @@ STAGES, LAST, POOL = at("layer1", "layer2", "layer3"), at("layer3"), at("pool")
 LOSSES: dict[str, tuple[float, Callable[[], losses.Term]]] = {
     "KD": (0.1, lambda: losses.KD(4.0, weight=0.9)),
     "logit matching": (0.1, lambda: losses.LogitMatching(weight=0.9)),
-    "KD, standardised": (0.1, lambda: losses.Standardized(losses.KD(2.0, weight=9.0))),
+    "KD, standardized": (0.1, lambda: losses.Standardized(losses.KD(2.0, weight=9.0))),
     "JS": (0.1, lambda: losses.Dissimilarity("js", 4.0, weight=0.9)),
     "DKD": (1.0, lambda: losses.DKD(4.0, alpha=1.0, beta=8.0)),
     "DIST": (1.0, lambda: losses.DIST(4.0, beta=2.0, gamma=2.0)),

@@ -3,7 +3,7 @@
     python benchmarks/robust_rules.py      # seven minutes on one core
 
 Ten clients share scikit-learn's digits, evenly or by Dirichlet, and four of them lie in every round: the opposite of what
-they have learnt, as long or three times as long, or noise three times as long. An MLP of 64 hidden units, 20 rounds of two
+they have learned, as long or three times as long, or noise three times as long. An MLP of 64 hidden units, 20 rounds of two
 epochs; accuracy of the server's model on all test digits, mean over the seeds and the lowest of them. Nothing is tuned.
 """
 

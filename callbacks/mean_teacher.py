@@ -1,4 +1,4 @@
-"""`MeanTeacher`: distils the moving average of a module's own weights into it."""
+"""`MeanTeacher`: distills the moving average of a module's own weights into it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -61,7 +61,7 @@ class MeanTeacher(Distillation):
         if isinstance(pl_module, Federation):
             raise ValueError(
                 "MeanTeacher averages one module over its steps, but a federation's clients start anew every round; "
-                "distil from a Teacher there."
+                "distill from a Teacher there."
             )
         self._average: dict[str, Any] | None = None
         super().setup(trainer, pl_module, stage)

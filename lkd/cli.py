@@ -17,7 +17,7 @@ usage: python cli.py {fit,validate,test,predict,partition,export,compress,offloa
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
 
-  fit        train, distil, and report on the test data
+  fit        train, distill, and report on the test data
   validate   measure on the validation data
   test       measure on the test data and report
   predict    run on pictures, a folder, a clip or a stream; without a SOURCE on the predict data

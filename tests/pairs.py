@@ -1,7 +1,7 @@
 """Generated pairs of visible and thermal pictures with labels, in the layouts of LLVIP, KAIST and others.
 
-The visible picture has a white rectangle for each person, which `tests.roads.oracle` finds; in the thermal one, a grey file, it is
-of middle grey, which the oracle does not see.
+The visible picture has a white rectangle for each person, which `tests.roads.oracle` finds; in the thermal one, a gray file, it is
+of middle gray, which the oracle does not see.
 """
 
 import numpy as np

@@ -9,7 +9,7 @@ DAYS = ("2015-11-12", "2015-11-13", "2015-11-16", "2015-11-17", "2015-11-18")
 
 
 def write_park(root, cameras=(1, 2), days=DAYS, sensors=("THERMAL",), lost=(), slots=(3, 4)):
-    """Patches of random colours, in which the files of `sensors` (but those `lost`) are as bright as the slot's number is large."""
+    """Patches of random colors, in which the files of `sensors` (but those `lost`) are as bright as the slot's number is large."""
     labels, generator = [], np.random.default_rng(0)
     for camera in cameras:
         for place, day in enumerate(days):

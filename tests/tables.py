@@ -82,7 +82,7 @@ def refuses(root, texts, message, **kwargs):
 
 
 def pair(root, text, name="a.xml", size=(200, 100), count=1, **kwargs):
-    """Boxes (normalised) and labels of a thermal frame with the label file `text`, and what was said."""
+    """Boxes (normalized) and labels of a thermal frame with the label file `text`, and what was said."""
     for number in range(count):
         for sensor in ("rgb", "ir"):
             picture(root / sensor / f"{number}.png", size)

@@ -550,7 +550,7 @@ def test_a_config_that_nobody_taught_to_shrink_is_noticed():
 
 @needs_yolo
 def test_the_study_on_its_nine_sample_frames(tmp_path, monkeypatch):
-    """One frame a camera and day: five days, so five cameras, are learnt from, and two others are tested."""
+    """One frame a camera and day: five days, so five cameras, are learned from, and two others are tested."""
     data = Path(os.environ.get("LKD_DATA", "data")).resolve()
     if not (data / "cnrpark_ext").is_dir() or not (data / "weights/yolo11n.pt").is_file():
         pytest.skip(f"no cnrpark_ext and weights in {data}: set LKD_DATA to where they are")

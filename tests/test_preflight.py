@@ -225,7 +225,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_detection_labels_of_the_test_are_missed_before_training(here):
-    """Its training is unlabelled, so that no label was read until then."""
+    """Its training is unlabeled, so that no label was read until then."""
     (here / "set/images").mkdir(parents=True)
     (here / "set/labels").mkdir()
     for k in range(6):

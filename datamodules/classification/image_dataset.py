@@ -1,4 +1,4 @@
-"""Labelled images of one size as a data set whose augmentation is a function of (seed, epoch, item) alone."""
+"""Labeled images of one size as a data set whose augmentation is a function of (seed, epoch, item) alone."""
 
 import copy
 from collections.abc import Sequence

@@ -142,7 +142,7 @@ class CNRParkEXT(DetectionDataModule):
         return by_day(frames, self.fractions) if self.split == "by_day" else super().divide(frames)
 
     def annotate(self, frames: list[Frame]) -> list[Frame]:
-        """Reads tight boxes or busy slots; leaves out frames without any labelled slot, and counts them."""
+        """Reads tight boxes or busy slots; leaves out frames without any labeled slot, and counts them."""
         if self.targets == "busy_slots" and self._busy is None:
             self._busy = busy_boxes(self.root, self._left_out)
         labeled = []
@@ -152,7 +152,7 @@ class CNRParkEXT(DetectionDataModule):
             elif (frame.camera, frame.time) in self._busy:
                 boxes = self._busy[frame.camera, frame.time]
             else:
-                self._left_out.add("frames in which no slot is labelled", frame.path)
+                self._left_out.add("frames in which no slot is labeled", frame.path)
                 continue
             labeled.append(replace(frame, boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64)))
         self._left_out.say(f"{type(self).__name__} in {self.root}")

@@ -82,7 +82,7 @@ def busy_boxes(root: Path, left_out: LeftOut | None = None) -> dict[tuple[str, s
             boxes = busy.setdefault((patch.camera, patch.time), [])
             boxes += [slots[patch.camera][patch.slot]] * patch.label
         elif left_out is not None:
-            left_out.add("labelled slots of which cameraN.csv has no box", patch.path)
+            left_out.add("labeled slots of which cameraN.csv has no box", patch.path)
     return {key: torch.stack(boxes) if boxes else torch.zeros(0, 4) for key, boxes in busy.items()}
 
 

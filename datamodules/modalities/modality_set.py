@@ -80,7 +80,7 @@ class ModalitySet(Dataset[tuple[dict[str, Any], Tensor]]):
         for name, values in self.x.items():
             known = values[self.present[name]] if self.present and name in self.present else values
             if not len(known):
-                raise ValueError(f"no training sample has {name}, so it cannot be normalised.")
+                raise ValueError(f"no training sample has {name}, so it cannot be normalized.")
             if len(bad := (~known.flatten(1).isfinite()).any(1).nonzero()):
                 raise ValueError(
                     f"{name} of {len(bad)} of {len(known)} training samples is not finite (the first is number {int(bad[0])} of "

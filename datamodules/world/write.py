@@ -71,7 +71,7 @@ def write_world(
     if min(size) < 32 or not 1 <= width / height <= 2:
         raise ValueError(f"size={size} must be at least 32x32 pixels, with a width of 1 to 2 heights.")
     if not 1 <= heights[0] <= heights[1] <= 30:
-        raise ValueError(f"heights={tuple(heights)} must be lowest and highest, between 1 and 30 metres.")
+        raise ValueError(f"heights={tuple(heights)} must be lowest and highest, between 1 and 30 meters.")
     for name in cameras:
         number(name)
     if unknown := [name for name in views if name not in VIEWS]:

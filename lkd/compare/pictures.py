@@ -12,7 +12,7 @@ from lkd.compare.svg import INK, look, new_figure, style, to_svg
 from lkd.metrics.tables import Row
 
 AXES = {
-    "bytes": ("bytes that have travelled, up and down, all clients", "B"),
+    "bytes": ("bytes that have traveled, up and down, all clients", "B"),
     "seconds": ("seconds of training on this machine", ""),
     "flops": ("FLOPs of training (2 per MAC)", ""),
 }

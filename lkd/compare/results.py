@@ -143,7 +143,7 @@ class Results:
         return found
 
     def to_target(self, run: Run) -> float | None:
-        """Returns the bytes that had travelled when the metric first reached the target; None if never."""
+        """Returns the bytes that had traveled when the metric first reached the target; None if never."""
         for point in self.done[run]["curve"]:
             value = self.read(run, point["metrics"]).get(self.grid.metric)
             if value is not None and self.reaches(value):

@@ -89,7 +89,7 @@ def explained(results: Results) -> str:
     others = "".join(f" Of {n}, {m.measure} stands for {of}." for n, m in grid.methods.items() if m.measure)
     return paragraph(
         f"Server's model: -, where there is none. Mean, worst and deviation are over {_how_many(results)}. MB (10^6 bytes) are those of the "
-        "tensors that travelled, up and down, of all clients and rounds; baselines have none that count. Seconds and FLOPs are "
+        "tensors that traveled, up and down, of all clients and rounds; baselines have none that count. Seconds and FLOPs are "
         "those of training, one client after the other, without measurements; energy, where it was estimated, is that of "
         f"the whole run. {'More' if grid.higher_is_better else 'Less'} is better, of deviations and costs less; the best of a column among what is no baseline is bold. How a metric is logged "
         f"is shown where the pointer rests on its name, and is its name in the CSV.{others}"
@@ -101,7 +101,7 @@ def pictures(results: Results, rows: list[Row], folder: Path) -> list[str]:
     metric = f"The {results.label(results.grid.metric)},"
     parts = [
         heading("Metric against cost"),
-        figure(over(results, rows, "bytes", folder), f"{metric} over the bytes that have travelled. {SEEDS}"),
+        figure(over(results, rows, "bytes", folder), f"{metric} over the bytes that have traveled. {SEEDS}"),
         figure(over(results, rows, "seconds", folder), f"{metric} over the seconds of training. {SEEDS}"),
     ]
     if any(row["flops"] is not None for row in rows):

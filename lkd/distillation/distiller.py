@@ -79,7 +79,7 @@ class Distiller:
         if not isinstance(terms, Sequence) or not all(isinstance(term, Term) for term in terms):
             raise TypeError("terms must be a list of lkd.losses.Term, such as [KD()].")
         if not terms and relabel is None:
-            raise ValueError("terms=[] leaves nothing to distil; give at least one term, such as KD().")
+            raise ValueError("terms=[] leaves nothing to distill; give at least one term, such as KD().")
         if student_key is not None and alpha > 0:
             raise ValueError(
                 f"student_key={student_key!r} is for alpha=0: with alpha={alpha} the module's own step knows its inputs."

@@ -147,7 +147,7 @@ def loss_of(output: Any) -> Tensor:
     loss = output.get("loss") if isinstance(output, dict) else output
     if not isinstance(loss, Tensor):
         raise ValueError(
-            f"training_step returned {type(output).__name__} without a loss tensor to distil into."
+            f"training_step returned {type(output).__name__} without a loss tensor to distill into."
         )
     return loss
 

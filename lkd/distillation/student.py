@@ -142,7 +142,7 @@ def run(
     except (ValueError, TypeError, KeyError, IndexError) as error:
         if own.alpha > 0 and not known.ran:
             error.add_note(
-                f"alpha={own.alpha} runs the module's own training_step; unlabelled data needs alpha=0."
+                f"alpha={own.alpha} runs the module's own training_step; unlabeled data needs alpha=0."
             )
         raise
     return None if losses is None else Passed(*losses, outputs, inputs, before)

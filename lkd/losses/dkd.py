@@ -99,7 +99,7 @@ class DKD(PairwiseTerm):
             raise ValueError("DKD needs labels, got none: use KD where batches have no labels")
         if self.weight and not self.alpha and student.shape[-1] == 2:
             raise ValueError(
-                "DKD with alpha=0, as in FedNTD, distils the classes that are not the true one, and of 2 classes that is one, "
+                "DKD with alpha=0, as in FedNTD, distills the classes that are not the true one, and of 2 classes that is one, "
                 "which gives no gradient"
             )
         return dkd_loss(student, teacher, labels, self.temperature, self.alpha, self.beta)

@@ -75,7 +75,7 @@ class TorchvisionDetector(nn.Module):
             raise ValueError(f"anchor_scale={anchor_scale}: {why}.")
         if channels < 1 or (head == "fcos" and (channels % 32 or channels < 64)):
             least = (
-                "a multiple of 32 from 64 on (FCOS normalises 32 groups)" if head == "fcos" else "at least 1"
+                "a multiple of 32 from 64 on (FCOS normalizes 32 groups)" if head == "fcos" else "at least 1"
             )
             raise ValueError(f"channels={channels} must be {least}.")
         if backbone is None and channels != 256:

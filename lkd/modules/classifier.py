@@ -188,7 +188,7 @@ def labeled(batch: Any) -> tuple[Any, Tensor]:
             "the batch is a cohort of clients, as a FederatedDataModule gives them: wrap the module in Federation."
         )
     raise ValueError(
-        "the batch is no (x, y) tuple of images and labels: unlabelled data needs distillation, "
+        "the batch is no (x, y) tuple of images and labels: unlabeled data needs distillation, "
         "attached as a callback with alpha=0."
     )
 

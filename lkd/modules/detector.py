@@ -181,7 +181,7 @@ class Detector(Watched):
         """Computes the loss of a labeled batch."""
         if "targets" not in batch:
             raise ValueError(
-                "the training data is unlabelled (no `targets` in the batch): attach BoxDistillation, "
+                "the training data is unlabeled (no `targets` in the batch): attach BoxDistillation, "
                 "or set unlabeled=false in the datamodule."
             )
         terms = self.loss(self(batch["images"], batch.get("cameras")), batch["targets"])

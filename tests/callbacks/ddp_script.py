@@ -1,4 +1,4 @@
-"""Run by test_distillation_ddp.py in two processes: distils with adapters and writes what each rank holds.
+"""Run by test_distillation_ddp.py in two processes: distills with adapters and writes what each rank holds.
 
 First as DDP is, then with a layer that no step uses, then from a cache that is empty, and from one that is full.
 """

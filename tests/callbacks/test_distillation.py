@@ -439,7 +439,7 @@ class Test:
             return
         with pytest.raises(ValueError, match="values to unpack") as caught:
             self.fit(LogitDistillation(Teacher(Plain()), alpha=alpha), loader=loader)
-        assert "unlabelled data needs alpha=0" in caught.value.__notes__[0]
+        assert "unlabeled data needs alpha=0" in caught.value.__notes__[0]
 
     @pytest.mark.parametrize(
         ("make", "words"),
@@ -473,7 +473,7 @@ class Test:
             Distiller(Teacher(Plain()), [KD()], relabeled_weight=weight)
 
     def test_no_terms(self):
-        with pytest.raises(ValueError, match="nothing to distil"):
+        with pytest.raises(ValueError, match="nothing to distill"):
             Distillation(Teacher(Plain()), [])
 
 

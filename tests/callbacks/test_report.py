@@ -228,7 +228,7 @@ def test_curves_of_two_epochs_beside_the_logs(root, tmp_path):
     with Image.open(path) as image:
         assert image.width > 800 and image.height > 300  # two panels: losses and metrics
         drawn = {color for _, color in image.convert("RGB").getcolors(1 << 20)}
-    assert (31, 119, 180) in drawn  # a line in matplotlib's first colour
+    assert (31, 119, 180) in drawn  # a line in matplotlib's first color
     assert sorted(p.name for p in path.parent.iterdir()) == [
         "camA.jpg", "camB.jpg", "curves.png", "table.csv", "table.md",
     ]  # fmt: skip

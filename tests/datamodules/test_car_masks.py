@@ -64,7 +64,7 @@ def test_free_slots_do_not_cut_a_car_that_sticks_out_of_its_own():
     assert boxes(mask, slots)[0] == [[2, 22, 30, 36]]
     edge = np.zeros_like(mask)
     edge[20:40, 2 : 20 + int(20 * COVER) - 1] = (
-        1  # less of the neighbour's slot than a car of its own would cover
+        1  # less of the neighbor's slot than a car of its own would cover
     )
     assert len(boxes(edge, row(2))[0]) == 1
 

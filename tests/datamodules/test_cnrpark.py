@@ -74,7 +74,7 @@ def test_frames_in_which_no_slot_is_labeled_are_left_out(park):
     lines = (park / "LABELS" / "all.txt").read_text().splitlines()
     kept = [line for line in lines if "2015-11-12_00.07" not in line]
     (park / "LABELS" / "all.txt").write_text("\n".join(kept))
-    with pytest.warns(UserWarning, match="left out 2 frames in which no slot is labelled"):
+    with pytest.warns(UserWarning, match="left out 2 frames in which no slot is labeled"):
         module = detection(park)
     assert len(module.datasets["train"]) == 6
 

@@ -37,7 +37,7 @@ def test_uniforms_are_uniform_and_independent():
     counts = np.stack([np.histogram(column, 10, (0, 1))[0] for column in numbers.T])
     assert np.abs(counts - 1000).max() < 150  # 5 deviations
     assert np.abs(np.corrcoef(numbers.T) - np.eye(3)).max() < 0.05
-    assert abs(np.corrcoef(numbers[:-1, 0], numbers[1:, 0])[0, 1]) < 0.05  # neighbouring items
+    assert abs(np.corrcoef(numbers[:-1, 0], numbers[1:, 0])[0, 1]) < 0.05  # neighboring items
     assert len(np.unique(numbers)) == 30000
 
 

@@ -304,7 +304,7 @@ def test_modalities_and_clients_are_independent():
     there, _, _ = planned(ModalityPlan(missing=rate), [range(20_000), range(20_000, 40_000)], size=40_000)
     correlation = np.corrcoef(np.concatenate([there[:20_000].T, there[20_000:].T]))
     assert (np.abs(correlation[~np.eye(6, dtype=bool)]) < 4.5 / np.sqrt(20_000)).all()
-    runs = there[:-1] == there[1:]  # neighbours
+    runs = there[:-1] == there[1:]  # neighbors
     for m in range(3):
         q = rate - rate**3 / 3
         assert within(runs[:, m].sum(), 39_999, q * q + (1 - q) ** 2)

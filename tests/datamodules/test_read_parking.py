@@ -127,8 +127,8 @@ def test_left_out(park):
     _, said = heard(lambda: CNRParkEXT(str(park), image_size=64).setup())
     for what in (
         "1 patches of CNRPark A and B",
-        "1 labelled slots of which cameraN.csv has no box",
-        "1 frames in which no slot is labelled",
+        "1 labeled slots of which cameraN.csv has no box",
+        "1 frames in which no slot is labeled",
         "1 pictures of other names than",
     ):
         assert f"{what}" in said

@@ -108,7 +108,7 @@ def test_orientation(tmp_path):
     assert x.shape == (3, 20, 40) and x[:, :8].min() > 0.9 and x[:, 12:].max() < 0.1
 
 
-@TABLE.row("grey, palette, transparent")
+@TABLE.row("gray, palette, transparent")
 def test_modes(tmp_path):
     folder(tmp_path, count=1)
     base = Image.effect_noise((64, 48), 60)

@@ -70,7 +70,7 @@ def test_labels_are_those_of_a_linear_model_of_the_client(monkeypatch):
 
 
 def accuracy_on_other_clients(**kwargs):
-    """Multinomial regression, learnt on the first half of the clients."""
+    """Multinomial regression, learned on the first half of the clients."""
     x, y = parts(**kwargs)["train"].tensors
     seen = torch.from_numpy(parts(**kwargs)["train"].columns["client"]) < 15
     x = torch.nn.functional.pad(x, (0, 1), value=1.0)

@@ -169,7 +169,7 @@ def test_with_a_plan_of_modalities(root):
 
 
 def test_activities_can_be_told_apart(tmp_path):
-    """The reader keeps signals, labels and people together: a linear model recognises new people's activities."""
+    """The reader keeps signals, labels and people together: a linear model recognizes new people's activities."""
     write_release(tmp_path)
     data = ready(tmp_path)
 

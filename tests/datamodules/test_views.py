@@ -7,7 +7,7 @@ RED = torch.tensor([250, 10, 10], dtype=torch.uint8)
 
 
 def scene(box, height=150, width=200):
-    """Noise-free grey picture with a red rectangle, and its normalised box."""
+    """Noise-free gray picture with a red rectangle, and its normalized box."""
     image = torch.full((3, height, width), 90, dtype=torch.uint8)
     x1, y1, x2, y2 = box
     image[:, y1:y2, x1:x2] = RED[:, None, None]

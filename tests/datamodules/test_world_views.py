@@ -1,4 +1,4 @@
-"""Thermal and depth beside RGB: of the same things, not of their colours, and drawn when they are asked for."""
+"""Thermal and depth beside RGB: of the same things, not of their colors, and drawn when they are asked for."""
 
 from dataclasses import replace
 
@@ -117,7 +117,7 @@ def test_parked_cars_are_told_from_the_ground_by_their_heat(index):
     cars = [heat[ids == k + 1] for k in range(len(stage.scene.cars)) if (ids == k + 1).sum() > 60]
     below = heat[int(SIZE[1] * 0.3) :][ground[int(SIZE[1] * 0.3) :]]
     apart = [abs(np.median(car) - np.median(below)) for car in cars]
-    assert len(apart) > 3 and min(apart) > 4  # grey values; the noise has a deviation of about 1
+    assert len(apart) > 3 and min(apart) > 4  # gray values; the noise has a deviation of about 1
 
 
 def test_a_hood_cools_with_the_time_that_a_car_has_stood():
@@ -195,7 +195,7 @@ def test_colors_and_labels_stay_as_they_are_byte_for_byte(worlds):
 def test_views_are_added_to_a_world_without_drawing_its_colors_again(worlds, tmp_path, monkeypatch):
     _, full, given = worlds
     write_world(tmp_path, ["C1"], **given)
-    monkeypatch.setattr(write_module, "paint", lambda *_: pytest.fail("colours were drawn again"))
+    monkeypatch.setattr(write_module, "paint", lambda *_: pytest.fail("colors were drawn again"))
     write_world(tmp_path, ["C1"], **given, views=["depth"])
     write_world(tmp_path, ["C1"], **given, views=["thermal", "depth"])
     assert snapshot(tmp_path) == snapshot(full)

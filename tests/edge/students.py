@@ -45,7 +45,7 @@ def classifier(seed=0):
 
 
 class Samples(LightningDataModule):
-    """Labelled (3, 2, 2) samples that `classifier` is right about, mostly."""
+    """Labeled (3, 2, 2) samples that `classifier` is right about, mostly."""
 
     mean, std, scale, classes = (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 255, ["cat", "dog", "cow"]
 

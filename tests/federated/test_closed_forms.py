@@ -21,7 +21,7 @@ from .quadratic import Point, Quadratic, Turns, run
 
 
 class NormalizedFedShuffle(FedShuffle):
-    """The wrong rule: weights p_i that are normalised over the cohort."""
+    """The wrong rule: weights p_i that are normalized over the cohort."""
 
     def round(self, server):
         replies = server.train(config=self._config(server))
@@ -220,7 +220,7 @@ class TestSixPoints:
         assert self.error(FedShuffle) < 2e-6
 
     def test_partial_participation_is_unbiased_and_the_normalized_rule_is_not(self):
-        """Two of three clients a round: the normalised rule's fixed point is 1.852e-3 away from the optimum."""
+        """Two of three clients a round: the normalized rule's fixed point is 1.852e-3 away from the optimum."""
         assert self.error(FedShuffle, 240, size=2, lr=1 / 60) < 2e-6
         wrong = self.error(NormalizedFedShuffle, 240, size=2, lr=1 / 60)
         assert wrong == pytest.approx(1.852e-3, rel=0.05)

@@ -87,7 +87,7 @@ FIRST = FixedSampler([0])  # who has whole batches; client 1 ends in a batch of 
 )
 def test_it_is_found_in_the_first_round(layers, side):
     found = fit(Net(*layers, side=side), data(8, 4, 9, side=side, cohort=1))
-    assert found.startswith("client 2 has a training batch of one sample, on which batch normalisation")
+    assert found.startswith("client 2 has a training batch of one sample, on which batch normalization")
     assert "drop_last" in found
 
 

@@ -223,7 +223,7 @@ def exchanging(algorithm, rounds=3, **kwargs):
     ids=["fedmd", "fedmd_head", "fedproto", "fd", "mhd"],
 )
 def test_clients_of_other_modalities_exchange_what_they_know(make):
-    """Twice the same bits, something learnt from the others, and no weight that travels."""
+    """Twice the same bits, something learned from the others, and no weight that travels."""
     (one, clients), (two, _) = exchanging(make(), auxiliary=1), exchanging(make(), auxiliary=1)
     assert same(one, two)
     context, _ = exchanging(FedProto("network.embedding", 3, lam=0.0), auxiliary=1)

@@ -437,7 +437,7 @@ def test_mime_draws_the_same_dropout_at_both_points():
         (lambda: LocalTraining(epochs=0), "epochs=0"),
         (lambda: LocalTraining(epochs=1, steps=1), "give one of them"),
         (lambda: run(FedAvg(), 1, personal_layers=["head"]), "no parameter or buffer is called 'head'"),
-        (lambda: run(FedAvg(), 1, personal_layers=["batchnorm"]), "has no batch normalisation"),
+        (lambda: run(FedAvg(), 1, personal_layers=["batchnorm"]), "has no batch normalization"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(make, message):

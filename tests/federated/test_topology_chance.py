@@ -38,7 +38,7 @@ def test_randomness_is_the_seeds_alone(make):
 
 
 def test_erdos_renyi_has_each_edge_with_chance_p():
-    """Where every graph is fit, none is preferred: the number of edges is binomial, and no pair is favoured."""
+    """Where every graph is fit, none is preferred: the number of edges is binomial, and no pair is favored."""
     nodes, p, draws = 12, 0.6, 400
     graphs = [ErdosRenyi(p, seed).edges(nodes) for seed in range(draws)]
     pairs = nodes * (nodes - 1) // 2

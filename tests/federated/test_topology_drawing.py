@@ -1,4 +1,4 @@
-"""Pictures by their pixels: lines, arrows, colours, and what does not fit into them."""
+"""Pictures by their pixels: lines, arrows, colors, and what does not fit into them."""
 
 import sys
 
@@ -14,7 +14,7 @@ from lkd.federated.topology.plot_axes import ARROW, EDGE, _bend, draw_panel, lab
 
 
 def share(path, color):
-    """Pixels that have nearly this colour."""
+    """Pixels that have nearly this color."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])

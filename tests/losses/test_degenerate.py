@@ -123,6 +123,6 @@ def test_several_teachers_leave_the_same_samples_out(term):
 
 def test_the_other_one_of_two_classes():
     with pytest.raises(
-        ValueError, match="alpha=0, as in FedNTD, distils the classes that are not the true one"
+        ValueError, match="alpha=0, as in FedNTD, distills the classes that are not the true one"
     ):
         DKD(alpha=0)(drawn(2, 2), drawn(2, 2), labels=torch.tensor([0, 1]))

@@ -53,7 +53,7 @@ def test_fusion_written_out():
     fusion = Fusion(3, 4, 5, fuse=True, generator=torch.Generator().manual_seed(0)).double().eval()
     features, deeper = maps(0, 2, 3, 4, 4), maps(1, 2, 4, 2, 2)
     inner, attention, outer = fusion.inner[0].weight, fusion.attention, fusion.outer[0].weight
-    scale = 1 / np.sqrt(1 + 1e-5)  # batch normalisation with its initial statistics
+    scale = 1 / np.sqrt(1 + 1e-5)  # batch normalization with its initial statistics
     x = torch.einsum("oi,bihw->bohw", inner[:, :, 0, 0], features) * scale
     y = deeper.repeat_interleave(2, 2).repeat_interleave(2, 3)
     z = torch.einsum("oi,bihw->bohw", attention.weight[:, :, 0, 0], torch.cat([x, y], 1))

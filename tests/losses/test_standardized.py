@@ -1,4 +1,4 @@
-"""Logit standardisation against scipy's z-score, around every kind of response term."""
+"""Logit standardization against scipy's z-score, around every kind of response term."""
 
 import pytest
 import torch

@@ -362,7 +362,7 @@ def test_completion_is_what_plain_loops_say(temperature):
     g = torch.Generator().manual_seed(4)
     z = torch.randn(B, 3, D, generator=g).masked_fill(~MASKS.unsqueeze(2), 0.0).requires_grad_()
     prototypes = torch.randn(3, K, D, generator=g)
-    # class 2 is known in grey alone; acc knows none: row 3 (acc alone) can compare nothing, and no acc is filled in
+    # class 2 is known in gray alone; acc knows none: row 3 (acc alone) can compare nothing, and no acc is filled in
     known = torch.tensor([[0, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=torch.bool)
     found, there = complete(z, MASKS, prototypes, known, temperature)
     expected, now = reference_completion(z.detach(), MASKS, prototypes, known, temperature)

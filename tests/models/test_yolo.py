@@ -109,7 +109,7 @@ def test_loss_is_the_mean_per_image():
     x, one = images(1), [targets()[0]]
     single = network.loss(network(x), one)
     double = network.loss(network(x.repeat(2, 1, 1, 1)), one * 2)
-    for name in single:  # the criterion normalises by the objects of the batch, so copies change nothing
+    for name in single:  # the criterion normalizes by the objects of the batch, so copies change nothing
         torch.testing.assert_close(single[name], double[name])
 
 

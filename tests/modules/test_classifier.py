@@ -152,8 +152,8 @@ def test_command_line_takes_a_timm_name():
 @pytest.mark.parametrize(
     ("batch", "error", "message"),
     [
-        (torch.zeros(2, 1, 4, 4), ValueError, "unlabelled data needs distillation"),
-        ([torch.zeros(2, 1, 4, 4)], ValueError, "unlabelled data needs distillation"),
+        (torch.zeros(2, 1, 4, 4), ValueError, "unlabeled data needs distillation"),
+        ([torch.zeros(2, 1, 4, 4)], ValueError, "unlabeled data needs distillation"),
         (
             (torch.zeros(2, 1, 4, 4), torch.tensor([0, 3])),
             ValueError,

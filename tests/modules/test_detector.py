@@ -219,7 +219,7 @@ def test_one_student_per_camera(kind):
 @both
 def test_unlabeled_batch_and_bad_labels(kind):
     detector, data = Detector(**kind()), batch()
-    with pytest.raises(ValueError, match=r"unlabelled .*BoxDistillation.*unlabeled=false"):
+    with pytest.raises(ValueError, match=r"unlabeled .*BoxDistillation.*unlabeled=false"):
         detector.training_step({"images": data["images"], "cameras": data["cameras"]})
     with pytest.raises(ValueError, match="needs labels"):
         detector.validation_step({"images": data["images"], "cameras": data["cameras"]})

@@ -358,7 +358,7 @@ def test_bad_batches():
     x, y = samples(4)
     with pytest.raises(ValueError, match="num_classes is 3, so they must be from 0 to 2"):
         module.training_step((x, y + 3))
-    with pytest.raises(ValueError, match="unlabelled data needs distillation"):
+    with pytest.raises(ValueError, match="unlabeled data needs distillation"):
         module.training_step(x)
     with pytest.raises(ValueError, match="not a Tensor"):
         module.training_step((x["acc"], y))

@@ -39,7 +39,7 @@ def test_members_keep_their_batch_size_precision_and_frozen_eval_mode():
     output = ensemble(X)
     assert sizes == [2, 2, 1]
     torch.testing.assert_close(output[:, 1], low(X).float())
-    assert torch.equal(output[:, 0], X)  # not rounded by its neighbour
+    assert torch.equal(output[:, 0], X)  # not rounded by its neighbor
     ensemble.train()
     assert not any(m.training for m in ensemble.modules())
     assert not any(p.requires_grad for p in ensemble.parameters())

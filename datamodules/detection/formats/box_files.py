@@ -1,4 +1,4 @@
-"""Files of labelled boxes with names of classes: Pascal VOC as XML, and bbGt as text."""
+"""Files of labeled boxes with names of classes: Pascal VOC as XML, and bbGt as text."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path

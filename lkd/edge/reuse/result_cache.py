@@ -126,7 +126,7 @@ class ResultCache(Generic[Answer]):
         """
         if image.dtype != np.uint8 or (image.shape[2:] or (3,)) != (3,) or image.ndim < 2 or not image.size:
             raise ValueError(
-                f"image of {key!r} is {image.dtype} {image.shape}, and must be uint8 (H, W, 3) RGB or (H, W) grey: the change is "
+                f"image of {key!r} is {image.dtype} {image.shape}, and must be uint8 (H, W, 3) RGB or (H, W) gray: the change is "
                 "counted in levels of 255."
             )
         if not math.isfinite(time):

@@ -50,7 +50,7 @@ def watching(
             values = _values(layer, next(iter((*args, *kwargs.values())), None))
             if values == 1 or (lone is not None and values is not None and values == samples()):
                 raise LoneSampleError(
-                    f"{told if values == 1 else lone}, on which batch normalisation is not defined ({name}, a "
+                    f"{told if values == 1 else lone}, on which batch normalization is not defined ({name}, a "
                     f"{type(layer).__name__}, would get a single value a channel): {HELP}"
                 )
 
@@ -64,7 +64,7 @@ def watching(
         if not str(error).startswith(FUNCTIONAL) or samples() not in (1, None):
             raise
         raise LoneSampleError(
-            f"{told}, on which batch normalisation is not defined ({error}): {HELP}"
+            f"{told}, on which batch normalization is not defined ({error}): {HELP}"
         ) from error
     finally:
         for handle in handles:

@@ -170,7 +170,7 @@ def warn_of(module: nn.Module, names: list[str]) -> None:
         rank_zero_warn(
             f"{type(module).__name__} changes {few} in training. Of a client's attributes only numbers are kept for its next round; another "
             "value is put back after every client, and what is put into a list, dict or set is there for the next client, too. What is "
-            "learnt belongs into a buffer: register_buffer (in personal_layers=[...], if every client shall have its own)."
+            "learned belongs into a buffer: register_buffer (in personal_layers=[...], if every client shall have its own)."
         )
 
 

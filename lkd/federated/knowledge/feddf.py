@@ -175,5 +175,5 @@ def check_whole_models(server: "ServerRound", who: str, guarded: bool = False) -
     names = [at for layout in layouts for at in layout.weights.values()]
     if len(set(names)) < len(names):
         raise ValueError(
-            f"shared_layers: {who} distils into every architecture by itself, so that they cannot have layers in common."
+            f"shared_layers: {who} distills into every architecture by itself, so that they cannot have layers in common."
         )

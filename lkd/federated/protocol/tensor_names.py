@@ -67,7 +67,7 @@ def split_names(module: nn.Module, source: nn.Module, patterns: Sequence[str]) -
     for pattern in patterns:
         if pattern == "batchnorm" and not norms:
             raise ValueError(
-                f"personal_layers={patterns}: {type(source).__name__} has no batch normalisation."
+                f"personal_layers={patterns}: {type(source).__name__} has no batch normalization."
             )
         if pattern != "batchnorm" and not any(matches(name, [pattern]) for name in known):
             raise ValueError(f"personal_layers={patterns}: no parameter or buffer is called {pattern!r}.")

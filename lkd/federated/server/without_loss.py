@@ -42,5 +42,5 @@ class Losses:
                 self._told.add(record.client)
                 rank_zero_warn(
                     f"round {round}: training_step returned no loss (None) for {record.without_loss} of {record.batches} batches of "
-                    f"client {record.name}, which learnt nothing from them (said once for this client)."
+                    f"client {record.name}, which learned nothing from them (said once for this client)."
                 )

@@ -90,7 +90,7 @@ class SmallWorld(Topology):
 
     def __init__(self, k: int = 4, p: float = 0.1, seed: int = 0) -> None:
         if k < 2 or k % 2:
-            raise ValueError(f"k={k} must be even and 2 or more: half of the neighbours are on each side.")
+            raise ValueError(f"k={k} must be even and 2 or more: half of the neighbors are on each side.")
         expect(p=p, ge=0, le=1, why="the chance that an edge is rewired")
         expect(seed=seed, ge=0)
         self.k, self.p, self.seed = k, p, seed

@@ -49,7 +49,7 @@ def test_a_car_that_fills_a_slots_whole_picture_is_a_change():
 
 def test_a_colored_car_of_the_asphalts_brightness_is_a_change():
     asphalt, car = picture(), picture()
-    car[40:60, 40:80] = (200, 45, 45)  # 91 in grey, as the asphalt
+    car[40:60, 40:80] = (200, 45, 45)  # 91 in gray, as the asphalt
     assert hits(ResultCache(), [asphalt, car, car]) == [False, False, True]
 
 
@@ -123,7 +123,7 @@ def test_bad_values_are_one_sentence(given, sentence):
     [np.zeros((9, 16)), np.zeros((9, 16, 4), np.uint8), np.zeros((3, 9, 16), np.uint8), np.zeros((0, 16, 3), np.uint8), np.zeros(9, np.uint8)],
 )  # fmt: skip
 def test_a_picture_that_is_not_in_bytes_is_refused(image):
-    """Of floats in [0, 1] nothing ever changes by more than a grey level."""
+    """Of floats in [0, 1] nothing ever changes by more than a gray level."""
     with pytest.raises(ValueError, match=r"image of 'gate' is .*, and must be uint8 \(H, W, 3\) RGB or"):
         ResultCache().look("gate", 0.0, image)
 

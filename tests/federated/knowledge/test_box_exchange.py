@@ -17,7 +17,7 @@ SIDE = 32
 
 
 class OneBox(LightningModule):
-    """Finds one box in the middle of every frame, of a learnt half side (as a fraction) and a given score."""
+    """Finds one box in the middle of every frame, of a learned half side (as a fraction) and a given score."""
 
     def __init__(self, half=0.2, score=0.9, extra=0):
         super().__init__()

@@ -1,4 +1,4 @@
-"""FedCache: neighbours and means by loops, rounds by hand, bytes, late clients, exactness, what is refused."""
+"""FedCache: neighbors and means by loops, rounds by hand, bytes, late clients, exactness, what is refused."""
 
 import pytest
 import torch

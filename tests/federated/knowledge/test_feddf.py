@@ -272,7 +272,7 @@ def nobody():
             lambda: federate(
                 FedDF(), clients=few(), module=model(1), other_models=[model(2)], shared_layers=["network.2"]
             ),
-            "shared_layers: FedDF distils into every architecture by itself",
+            "shared_layers: FedDF distills into every architecture by itself",
         ),
         (
             lambda: federate(FedDF(), clients=few(), module=model(1), other_models=[model(2, 7, classes=3)]),

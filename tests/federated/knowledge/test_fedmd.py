@@ -59,7 +59,7 @@ def agreed(models, x, temperature):
 
 
 class Labeled(Rows):
-    """With labels that can be learnt; notes in its `calls` which samples were asked for, and how."""
+    """With labels that can be learned; notes in its `calls` which samples were asked for, and how."""
 
     def __init__(self):
         super().__init__()

@@ -71,7 +71,7 @@ def test_the_projection_is_the_nearest_distribution():
 
 
 def stepped(z, c, shares, lam, rho, lr):
-    """A gradient step by hand; no projection is needed where all stay positive and rows are centred by theta."""
+    """A gradient step by hand; no projection is needed where all stay positive and rows are centered by theta."""
     new = []
     for k in range(len(z)):
         row = []
@@ -96,7 +96,7 @@ def test_a_step_of_the_coefficients():
 
 
 def test_it_settles_where_the_objective_is_least():
-    """Two clients that agree find each other; the third keeps to itself. The regulariser holds them back."""
+    """Two clients that agree find each other; the third keeps to itself. The regularizer holds them back."""
     z = said()
     z[1] = 0.98 * z[0] + 0.02 / 5
     shares = torch.full((3,), 1 / 3).double()

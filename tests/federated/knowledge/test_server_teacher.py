@@ -128,7 +128,7 @@ class Pairs:
 
 
 class Weak:
-    """A client that owns the weak modality, and has few samples of its own, wrongly labelled."""
+    """A client that owns the weak modality, and has few samples of its own, wrongly labeled."""
 
     id, name, num_samples, population = 0, "weak", 8, 1
     share = probability = 1.0

@@ -33,7 +33,7 @@ def sgd(params):
 
 
 def two_heads_module(norm=False, classes=2, optimizer=sgd):
-    """`norm`: with batch normalisation."""
+    """`norm`: with batch normalization."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         middle = [nn.BatchNorm1d(5)] if norm else []

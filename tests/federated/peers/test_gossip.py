@@ -228,7 +228,7 @@ def test_what_travels_is_what_trains_and_floating_buffers_along_each_edge(mix):
     module = Frozen()
     federation = run(DecentralizedSGD(Star(), mix), 2, clients, LocalTraining(steps=1), module)
     weights = 3 * 8 + 2 * 4
-    edges = 8  # four neighbours of the center, one of each other
+    edges = 8  # four neighbors of the center, one of each other
     assert federation.bytes_up == 2 * 5 * (weights + 8)  # and the number of steps
     assert federation.bytes_down == 2 * (
         5 * (8 + 8) + 5 * 8 + edges * (weights + 8)

@@ -36,7 +36,7 @@ def outputs(net, x):
 
 
 def by_hand(rounds, edges, steps=2, nu_emb=1.0, nu_aux=1.0, heads=2, clients=3):
-    """MHD with confident targets, present checkpoints and all neighbours as teachers; plain torch."""
+    """MHD with confident targets, present checkpoints and all neighbors as teachers; plain torch."""
     shards = data(clients)
     shards.setup("fit")
     public = torch.cat(list(shards.clients[0].public.batches(range(len(shards.clients[0].public)), 100)))
@@ -229,7 +229,7 @@ def test_stale_checkpoints_answer_as_they_did(monkeypatch):
 
 
 def test_bytes_are_those_of_what_is_said():
-    """Ring of 3, all neighbours teach 2 steps of 4 samples: embedding 4, heads 3 x 3."""
+    """Ring of 3, all neighbors teach 2 steps of 4 samples: embedding 4, heads 3 x 3."""
     federation, _ = run(MHD(Complete(), teachers=None, batch_size=BATCH), rounds=1)
     said = 2 * BATCH * (4 + 3 * 3) * 4  # two steps, float32
     steps = 2 * 4  # which steps: int32

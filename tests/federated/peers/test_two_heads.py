@@ -244,7 +244,7 @@ def test_the_first_phase_is_local_training_and_all_but_the_second_head_stays_as_
 
 
 def test_labels_alone_train_the_second_head_as_a_linear_probe():
-    """alpha = 1 needs no neighbour: on any graph the same, and the gradient is the labels'."""
+    """alpha = 1 needs no neighbor: on any graph the same, and the gradient is the labels'."""
     one, other = (federate(TwoHeads(graph, 1, alpha=1.0), 2) for graph in (Complete(), Given(EDGES)))
     for i in range(3):
         a, b = (f.engine.host.store.get(i)["personal"][HEAD + "weight"] for f in (one, other))
@@ -339,7 +339,7 @@ def test_who_comes_late_is_sent_backbones_and_the_others_are_not():
 
 def test_the_losses_of_the_stopping_rule_travel_along_the_edges():
     (down, up), (plain_down, plain_up) = bytes_of(3, stopping=MetaStopping()), bytes_of(3)
-    losses = 3 + 4  # of each client itself, and of the neighbours that it learns from
+    losses = 3 + 4  # of each client itself, and of the neighbors that it learns from
     assert (down - plain_down, up - plain_up) == (2 * 8 * losses, 2 * 8 * losses)
 
 
@@ -349,8 +349,8 @@ def test_who_stops_serves_what_it_has_and_costs_no_more():
     for i in range(3):
         a, b = (f.engine.host.store.get(i) for f in (federation, longer))
         assert all(torch.equal(t, b["personal"][n]) for n, t in a["personal"].items())
-        neighbours = {j: longer.engine.host.store.get(j)["personal"] for j in EDGES[i]}
-        for j, theirs in neighbours.items():
+        neighbors = {j: longer.engine.host.store.get(j)["personal"] for j in EDGES[i]}
+        for j, theirs in neighbors.items():
             assert torch.equal(b["memory"][f"{j}/{HEAD}weight"], theirs[HEAD + "weight"])
     assert [r.steps for r in longer.records] == [0, 0, 0]
     assert all(r.metrics == {"train/stopped": 1.0} for r in longer.records)

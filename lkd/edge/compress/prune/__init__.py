@@ -156,7 +156,7 @@ class Prune(Step):
         groups = traced.groups()
         if not groups:
             raise ValueError(
-                f"{type(subject.first).__name__} has no channels that can go: all of them reach its outputs, are normalised together, "
+                f"{type(subject.first).__name__} has no channels that can go: all of them reach its outputs, are normalized together, "
                 "or are ignored."
             )
         ranking = Ranking(groups, self.scope, self.round_to)

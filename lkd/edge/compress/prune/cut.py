@@ -127,7 +127,7 @@ def check_same(subject: Subject, dense: nn.Module, pruned: nn.Module, places: Ma
         if not same:
             raise ValueError(
                 f"{type(pruned).__name__} without its least important channels is another function than with these at zero, so torch-pruning "
-                "has mixed up channels: leave the layers that cut, mix or normalise channels as they are, by ignore=[their names]."
+                "has mixed up channels: leave the layers that cut, mix or normalize channels as they are, by ignore=[their names]."
             )
 
 

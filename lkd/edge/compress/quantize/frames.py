@@ -25,7 +25,7 @@ def check_calibration(data: LightningDataModule) -> None:
     if not overrides(data, "train_dataloader"):
         raise ValueError(
             f"{type(data).__name__} has no training data (no train_dataloader), and int8 is calibrated on frames of it: give some, "
-            "unlabelled if you like."
+            "unlabeled if you like."
         )
 
 

@@ -140,7 +140,7 @@ def test_numbers_of_channels_are_multiples():
 
 
 class Mean(nn.Module):
-    """Normalises over channels, which no layer tells."""
+    """Normalizes over channels, which no layer tells."""
 
     def __init__(self):
         super().__init__()

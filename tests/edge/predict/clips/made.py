@@ -1,4 +1,4 @@
-"""Clips of plain grey, made by PyAV: frame k is as bright as 6 k, so that a picture tells which one it is."""
+"""Clips of plain gray, made by PyAV: frame k is as bright as 6 k, so that a picture tells which one it is."""
 
 import io
 import threading
