@@ -11,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from lkd.stack_size import is_stacked, stack_size
+
 
 class FlopCount:
     """Counter of FLOPs (2 per multiply-accumulate) of all networks that are called while it is active.
@@ -19,6 +21,8 @@ class FlopCount:
     `torch.utils.flop_counter`; further calls of the same network and shapes add the same number, so counting
     costs almost nothing. A module that is called without a positional tensor is not counted itself, but the
     modules that it calls are.
+
+    A call for several stacked clients counts for all of them.
 
     A call whose output has gradients counts three times, since a backward pass costs at most twice its
     forward pass (less for the first layer's input and for frozen layers). Matrix products, convolutions and
@@ -54,7 +58,8 @@ class FlopCount:
         self._hooks, self._calls = [], []
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        key = tuple(tensor.shape for tensor in _tensors(args))
+        shapes = tuple(tensor.shape for tensor in _tensors(args))
+        key = (stack_size(), *shapes) if shapes else ()
         outermost = not any(self._calls)
         self._calls.append(key)
         if key and outermost and key not in self._known.get(module, {}):
@@ -69,7 +74,8 @@ class FlopCount:
             self._mode.__exit__(None, None, None)
             self._known.setdefault(module, {})[key] = self._mode.total
             self._mode = None
-        taken = any(tensor.requires_grad for tensor in _tensors(output))
+        stacked = is_stacked() and torch.is_grad_enabled()  # a tensor of a stack does not tell
+        taken = stacked or any(tensor.requires_grad for tensor in _tensors(output))
         self.total += self._known[module][key] * (3 if taken else 1)
 
 

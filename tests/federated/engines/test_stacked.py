@@ -25,6 +25,7 @@ from lkd.federated import (
 )
 from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.engines import Loop, Stacked
+from lkd.metrics.flops import FlopCount
 from lkd.models import MLP
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
@@ -233,6 +234,15 @@ def test_dropout_draws_for_every_client_and_the_same_again():
     (one, calls, _), (two, _, _) = fit(Stacked(), net=net), fit(Stacked(), net=net)
     assert calls < fit(Loop(), net=net)[1]
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_operations_are_counted_for_all_clients_of_a_stack():
+    counts = []
+    for engine in (Loop(), Stacked()):
+        with FlopCount() as count:
+            fit(engine, part=Dirichlet(0.5), rounds=2)
+        counts.append(count.total)
+    assert counts[0] == counts[1] > 0
 
 
 def test_stacks_of_any_size_end_at_the_same():

@@ -16,6 +16,7 @@ from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.client.stacked.logs import StackedLog
 from lkd.federated.client.stacked.optimizer import clip_each, copy_settings, stacked_optimizer
 from lkd.federated.protocol.tensors import Tensors
+from lkd.stack_size import stack_of
 
 
 @dataclass
@@ -187,7 +188,8 @@ class StackedLoop:
         }
         versions = {name: leaf._version for name, leaf in some.items()}
         buffers = self.buffers if rows is None else {n: b[rows] for n, b in self.buffers.items()}
-        with torch.enable_grad():
+        clients = self.clients if rows is None else len(rows)
+        with torch.enable_grad(), stack_of(clients):
             losses, (logged, after) = step(some, buffers, batch)
             # gradients of stacked weights, and not vmap of a gradient: so it is known which weights a loss does not reach
             gradients = torch.autograd.grad(losses.sum(), list(some.values()), allow_unused=True)
