@@ -38,7 +38,8 @@ format: $(READY) ## Format the code
 types: $(READY) ## Check types
 	$(BIN)/mypy
 
-TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+# a worker that crashes ends the run: with a new one in its place xdist waits forever
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0 -m "not slow"
 
 tests: $(READY) ## Run doctests and tests, without the slow ones
 	$(TESTS)
