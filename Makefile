@@ -16,7 +16,7 @@ $(READY): pyproject.toml
 
 install: $(READY) ## Make the environment in .venv
 
-demo: $(READY) ## The main job: an oracle teaches nine cameras without labels (5 minutes on two idle cores)
+demo: $(READY) ## The main job: an oracle teaches nine cameras without labels (4 to 5 minutes on two idle cores)
 	$(BIN)/python cli.py fit --config configs/parking/oracle.yaml
 
 demo-short: $(READY) ## The main job with a few frames and steps, for CI
