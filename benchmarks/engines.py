@@ -3,9 +3,9 @@
     python benchmarks/engines.py                 # all workloads, some minutes on one core
     python benchmarks/engines.py --workloads W2 --repeats 5
 
-CPU seconds of a round, one thread, the first round of every fit left out. Contenders take turns; the ratio is the median
-over the turns of a contender's time over that of the hand-written loop in the same turn, so that a noisy machine moves
-both.
+CPU seconds of a round, one thread, the first round of every fit left out. Contenders take turns. The ratio is that
+of a contender's time to the hand-written loop's in the same turn, and of several turns the median, so that a noisy
+machine changes both.
 
 | workload | clients | samples each | model | batch | epochs |
 |---|---|---|---|---|---|
@@ -21,7 +21,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -188,10 +188,10 @@ def main(args: list[str] | None = None) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     rows = []
-    for name, work in WORKLOADS.items():
+    for name, full in WORKLOADS.items():
         if not name.startswith(tuple(given.workloads)):
             continue
-        work.rounds = given.rounds or work.rounds
+        work = replace(full, rounds=given.rounds or full.rounds)
         data, times = Noise(work), {"by hand": list[float](), **{n: list[float]() for n in ENGINES}}
         for _ in range(given.repeats):
             times["by hand"].append(by_hand(work, data))

@@ -1,4 +1,4 @@
-"""`Recipes`: what the recipes of a run make is trained at once, where the machine has a core for each."""
+"""`Recipes`: the teachers and the start of a run are trained side by side, where the CPU has threads for them."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ _PAIRS = (("model", "recipe"), ("start", "start_recipe"))
 
 
 class Recipes(Callback):
-    """Trains, before a run, the teachers and the start that its configuration has recipes for, beside each other.
+    """Callback that trains, before a run, the teachers and the start for which its configuration has recipes.
 
-    Two processes of one thread do on two cores what one of two threads takes half as long again for: the steps of a small
-    network are too short to share. Each has the same part of this process's threads, whichever of them are there already,
-    so that its weights do not depend on that. On an accelerator nothing is done here: there each is trained where it is
-    needed, one after the other.
+    They are trained side by side, in processes that share this process's threads, since the short steps of
+    small networks gain little from a second thread. Each has the same number of threads, whichever of the
+    checkpoints exist already, so that its weights do not depend on that. On an accelerator, or over several
+    ranks, nothing is done here: there each is trained where it is needed, one after the other.
 
     Args:
         config: The run's configuration, plain data.
@@ -32,7 +32,7 @@ class Recipes(Callback):
         self.wanted = list({path: (name, recipe, path) for name, recipe, path in _wanted(config)}.values())
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Trains what is not there."""
+        """Trains the checkpoints that do not exist."""
         alone = isinstance(trainer.accelerator, CPUAccelerator) and trainer.world_size == 1
         if stage == "fit" and alone:
             # weights of a checkpoint come after those of a start, which then counts for the threads alone
@@ -44,11 +44,11 @@ class Recipes(Callback):
 
 
 def together(wanted: Sequence[tuple[str, Path]], at_once: int) -> None:
-    """Follows several recipes at once; one alone is left to who needs it.
+    """Follows several recipes at once; a single one is left to the object that needs it.
 
     Args:
         wanted: Each config and the checkpoint that it makes.
-        at_once: How many share this process's threads.
+        at_once: Number of runs that share this process's threads.
 
     Raises:
         RuntimeError: If a run fails; the others are ended then.

@@ -27,6 +27,8 @@ SCHEDULE = "schedule"
 """Group of a client's state that holds its plateau scheduler."""
 ATTRIBUTES = "attributes"
 """Group of a client's state with the numbers among the module's plain attributes, such as a counter."""
+NOT_FINITE = "the local model is not finite (NaN or infinite)"
+"""Why a client whose training diverges is left out."""
 VERBS = ("train", "gradient", "evaluate", "count")
 """What every client can do; any other verb is a method of the algorithm."""
 
@@ -192,7 +194,7 @@ class Verbs:
         kept = [p.detach() for n, p in context.module.named_parameters() if n in own and p.requires_grad]
         everything = [*groups.values(), *context.state.values(), kept]
         if not all_finite([tensor for group in everything for tensor in group]):
-            raise FloatingPointError("the local model is not finite (NaN or infinite)")
+            raise FloatingPointError(NOT_FINITE)
         logs = slot.worker.log.compute()
         buffers = slot.worker.take(slot.worker.buffers)
         schedule = self._schedule(slot, client, context.round, logs)

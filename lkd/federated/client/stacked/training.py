@@ -21,7 +21,7 @@ from lkd.stack_size import stack_of
 
 @dataclass
 class StackedWorker:
-    """The stand-in for a worker, as `ClientContext` knows it: the shared weights of K clients are its parameters."""
+    """The stand-in for a worker in a `ClientContext`; its parameters are the shared weights of K clients."""
 
     module: Any
     shared: list[str]
