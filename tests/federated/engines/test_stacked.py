@@ -456,7 +456,7 @@ class Another(FedAvg):
         ),
         ({"algorithm": Another()}, "Another does not say"),
         ({"optimizer": lambda p: torch.optim.Adafactor(p)}, "Adafactor of Counted is not known to treat"),
-        ({"local": LocalTraining(epochs=1, accumulate_grad_batches=2)}, "local.accumulate=2 adds up"),
+        ({"local": LocalTraining(epochs=1, accumulate_grad_batches=2)}, "accumulate_grad_batches=2 adds up"),
     ],
 )
 def test_what_cannot_be_stacked_is_refused_before_the_first_round(options, told):

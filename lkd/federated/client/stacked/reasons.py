@@ -49,7 +49,7 @@ def why_not(slot: ModelSlot, algorithm: "Algorithm") -> str | None:
     if slot.worker.generators:
         return f"{module} holds a random generator of its own, which each client seeds for itself"
     if loop.accumulate > 1:
-        return f"local.accumulate={loop.accumulate} adds up the gradients of several batches"
+        return f"accumulate_grad_batches={loop.accumulate} adds up the gradients of several batches"
     if loop.trainer.precision not in ("32-true", "64-true"):
         return f"precision={loop.trainer.precision!r} scales or casts each client's step"
     return None
