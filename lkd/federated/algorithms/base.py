@@ -1,7 +1,7 @@
 """The base of an algorithm: one half runs at the client, the other at the server."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,6 +12,19 @@ from lkd.federated.server.weighting import Weighting as Weighting
 
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def stackable(method: Method) -> Method:
+    """Marks a method of the client half that works on stacked clients, where its class says `stacks = True`.
+
+    Such a method handles what each client has for itself by `context.members`, and its model by
+    `context.each` and `context.minimize`.
+    """
+    method.stacks = True  # type: ignore[attr-defined]
+    return method
 
 
 class Algorithm:

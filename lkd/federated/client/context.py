@@ -1,11 +1,13 @@
 """A client at work, as the client half of an algorithm sees and changes it."""
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.federated.client.minimize import minimize
 from lkd.federated.protocol.client_data import NO_PUBLIC, ClientData, PublicSamples
 from lkd.federated.protocol.messages import Config
 from lkd.federated.protocol.tensors import Lists, Tensors
@@ -29,7 +31,46 @@ def scratch_of(module: LightningModule) -> dict[str, Any]:
     return found
 
 
-class ClientContext:
+class ClientView:
+    """What a client has for itself, whether it works alone or in a stack.
+
+    Attributes:
+        client: The client's data.
+        knowledge: What the server sent of any other shape than the weights'.
+        reply_tensors: Tensors of any name and shape for the reply.
+        memory: Tensors of any name and shape that are kept for the client's next round.
+        config: Plain values that the server sent.
+        round: Number of the round.
+        seed: Seed of all randomness of this client in this round.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        client: ClientData,
+        seed: int = 0,
+        knowledge: Tensors | None = None,
+        memory: Tensors | None = None,
+    ) -> None:
+        self.config, self.client, self.seed = config, client, seed
+        self.knowledge, self.memory = knowledge or {}, memory or {}
+        self.reply_tensors: Tensors = {}
+        self.round = config.get("round", 0)
+
+    @property
+    def public(self) -> PublicSamples:
+        """The public data.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        public = self.client.public
+        if public is None or not len(public):
+            raise ValueError(NO_PUBLIC)
+        return public
+
+
+class ClientContext(ClientView):
     """State of one client in one round.
 
     Attributes:
@@ -66,31 +107,38 @@ class ClientContext:
         knowledge: Tensors | None = None,
         memory: Tensors | None = None,
     ) -> None:
+        super().__init__(config, client, seed, knowledge, memory)
         self.module, self.names = loop.worker.module, loop.worker.shared
         self.params: list[Tensor] = loop.worker.parameters
-        self.x, self.received, self.state, self.config = x, received, state, config
-        self.client, self.seed = client, seed
-        self.knowledge, self.memory = knowledge or {}, memory or {}
-        self.reply_tensors: Tensors = {}
+        self.x, self.received, self.state = x, received, state
         self.scratch: dict[str, Any] = {}
         self.save_state = False
-        self.round = config.get("round", 0)
         self.planned, self.steps = config.get("steps", 0), 0
         self.reply_metrics: dict[str, float] = {}
         self.correction: list[Tensor] = []
         self.loop = loop
 
     @property
-    def public(self) -> PublicSamples:
-        """The public data.
+    def members(self) -> Sequence[ClientView]:
+        """The clients that work here, each for itself: this one, or all of a stack."""
+        return [self]
 
-        Raises:
-            ValueError: If there are none.
+    def each(self, function: Callable[[], Any]) -> Any:
+        """Calls a function of the module, which is the client's model.
+
+        In a stack that is once for all, and tensors of the result are `(K, ...)`.
         """
-        public = self.client.public
-        if public is None or not len(public):
-            raise ValueError(NO_PUBLIC)
-        return public
+        return function()
+
+    def minimize(self, batches: Sequence[Iterable[Any]], loss: Callable[[Any], Tensor]) -> None:
+        """Makes an optimizer step per batch on another loss than the module's own, see `minimize`.
+
+        Args:
+            batches: Those of each of `members`.
+            loss: Computes the loss of a batch by the module, which is the client's model.
+        """
+        (own,) = batches
+        minimize(self.module, self.optimizer, own, loss, self.loop.trainer, self.loop.clip)
 
     @property
     def grads(self) -> list[Tensor]:

@@ -51,50 +51,78 @@ def functional_step(module: LightningModule, logger: Log, example: Any = None) -
         >>> list(logs), torch.equal(loss, logs["train/loss"])
         (['train/loss'], True)
     """
-    whole = _TrainingStep(module, logger)
+    with_index = len(inspect.signature(module.training_step).parameters) > 1
+
+    def run(batch: Any, index: int) -> Tensor:
+        output = module.training_step(batch, index) if with_index else module.training_step(batch)
+        if output is None:
+            raise ValueError(
+                f"{type(module).__name__}.training_step returned None: a step that is stacked over clients cannot skip a batch."
+            )
+        return loss_of(output)
+
+    def logged(batch: Any, index: int) -> tuple[Tensor, Tensors]:
+        before = vars(module).get("log")
+        try:
+            with logger.returning() as logs:
+                module.log = logger  # type: ignore[assignment, method-assign]
+                loss = run(batch, index)
+        finally:
+            if before is None:
+                del module.log
+            else:
+                vars(module)["log"] = before
+        return loss, logs
+
     if example is not None:
         with unchanged(module), silent(module), torch.enable_grad():
-            whole.run(example, 0)
+            run(example, 0)
+    whole = functional(module, logged)
 
     def step(
         params: Tensors, buffers: Tensors, batch: Any, *, batch_idx: int = 1
     ) -> tuple[Tensor, tuple[Tensors, Tensors]]:
-        copies = {name: buffer.clone() for name, buffer in buffers.items()}  # a step changes them in place
-        given = {f"module.{name}": tensor for name, tensor in {**params, **copies}.items()}
-        with unseen():
-            loss, (logs, after) = functional_call(whole, given, (batch, batch_idx))
-        return loss, (logs, {name: after[name] for name in buffers})
+        (loss, logs), after = whole(params, buffers, batch, batch_idx)
+        return loss, (logs, after)
 
     return step
 
 
-class _TrainingStep(nn.Module):
-    """Module whose forward is another module's `training_step`, as `functional_call` needs it."""
+def functional(module: nn.Module, function: Callable[..., Any]) -> Callable[..., tuple[Any, Tensors]]:
+    """Turns a function that uses a module into a pure one of the module's tensors.
 
-    def __init__(self, module: LightningModule, logger: Log) -> None:
+    Args:
+        module: The module; it is in the mode that the function leaves it in.
+        function: Uses the module, which it holds by itself.
+
+    Returns:
+        From parameters, buffers and the function's arguments to what it returns, and new buffers. For names
+        that are missing it uses the module's own tensors.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> found, _ = functional(layer, lambda x: layer(x))({"bias": torch.ones(1)}, {}, torch.zeros(3, 2))
+        >>> found.tolist()
+        [[1.0], [1.0], [1.0]]
+    """
+    whole = _Whole(module, function)
+
+    def call(params: Tensors, buffers: Tensors, *args: Any) -> tuple[Any, Tensors]:
+        copies = {name: buffer.clone() for name, buffer in buffers.items()}  # a step changes them in place
+        given = {f"module.{name}": tensor for name, tensor in {**params, **copies}.items()}
+        with unseen():
+            found, after = functional_call(whole, given, args)
+        return found, {name: after[name] for name in buffers}
+
+    return call
+
+
+class _Whole(nn.Module):
+    """Module whose forward is a function of another module, as `functional_call` needs it."""
+
+    def __init__(self, module: nn.Module, function: Callable[..., Any]) -> None:
         super().__init__()
-        self.module, self.logger = module, logger
-        self._with_index = len(inspect.signature(module.training_step).parameters) > 1
+        self.module, self.function = module, function
 
-    def run(self, batch: Any, index: int) -> Tensor:
-        output = (
-            self.module.training_step(batch, index) if self._with_index else self.module.training_step(batch)
-        )
-        if output is None:
-            raise ValueError(
-                f"{type(self.module).__name__}.training_step returned None: a step that is stacked over clients cannot skip a batch."
-            )
-        return loss_of(output)
-
-    def forward(self, batch: Any, index: int) -> tuple[Tensor, tuple[Tensors, Tensors]]:
-        before = vars(self.module).get("log")
-        try:
-            with self.logger.returning() as logs:
-                self.module.log = self.logger  # type: ignore[assignment, method-assign]
-                loss = self.run(batch, index)
-        finally:
-            if before is None:
-                del self.module.log
-            else:
-                vars(self.module)["log"] = before
-        return loss, (logs, dict(self.module.named_buffers(remove_duplicate=False)))
+    def forward(self, *args: Any) -> tuple[Any, Tensors]:
+        return self.function(*args), dict(self.module.named_buffers(remove_duplicate=False))

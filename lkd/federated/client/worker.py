@@ -198,6 +198,11 @@ class Worker:
                 for part, key, buffer, before in buffers:
                     part._buffers[key] = buffer.copy_(before)
 
+    def strays(self, own: Tensors) -> list[str]:
+        """Finds, in what a client keeps, frozen weights that differ from those of the start."""
+        frozen = [name for name in own if name not in self.moving_names]
+        return [name for name in frozen if not torch.equal(own[name].to(self._rest[name]), self._rest[name])]
+
     def serve(self, name: str, answer: Callable[[], Any]) -> None:
         """Lets a method of the module, such as `optimizers`, return `answer()` without a Trainer."""
         setattr(self.module, name, lambda *args, **kwargs: answer())

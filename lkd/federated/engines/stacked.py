@@ -59,6 +59,6 @@ class Stacked(Loop):
             self._cohort.prepare()
 
     def _answers(self, verb: str, messages: Mapping[int, Message], timeout: float | None) -> Iterator[Reply]:
-        if verb == "train" and self._cohort is not None:
-            return self._cohort.train(messages, timeout)
+        if self._cohort is not None and self._cohort.stacks(verb):
+            return self._cohort.answer(verb, messages, timeout)
         return super()._answers(verb, messages, timeout)

@@ -90,6 +90,8 @@ class Cronus(PublicExchange):
         tensor([[0.8808, 0.1192]])
     """
 
+    stacks = True
+
     def __init__(
         self,
         epsilon: float = 0.2,

@@ -94,6 +94,7 @@ class DSFL(PublicExchange):
         tensor(0.6931)
     """
 
+    stacks = True
     trains_first = True
     trains_server_model = True
 

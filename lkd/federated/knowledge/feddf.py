@@ -55,6 +55,7 @@ class FedDF(Algorithm):
             have different classes, or layers are personal or common to several architectures.
     """
 
+    stacks = True
     supports_multiple_models = True
     needs_public_data = True
 

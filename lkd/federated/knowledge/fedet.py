@@ -12,11 +12,12 @@ from lkd.batches import Keys
 from lkd.checks import expect
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
+from lkd.federated.client.minimize import minimize
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.federated.knowledge.common.client_ensemble import Ensemble
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
-from lkd.federated.knowledge.common.forward import draw, minimize
+from lkd.federated.knowledge.common.forward import draw
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Call, Taps

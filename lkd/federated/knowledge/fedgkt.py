@@ -16,10 +16,11 @@ from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.configured_optimizers import parse
 from lkd.federated.client.context import ClientContext
+from lkd.federated.client.minimize import minimize
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_inputs import run
 from lkd.federated.knowledge.common.batch_labels import labels_of
-from lkd.federated.knowledge.common.forward import minimize, outputs
+from lkd.federated.knowledge.common.forward import outputs
 from lkd.federated.knowledge.common.sample_indices import places
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Lists, Tensors, moved

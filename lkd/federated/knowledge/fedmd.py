@@ -72,6 +72,8 @@ class FedMD(PublicExchange):
         tensor(2.)
     """
 
+    stacks = True
+
     def __init__(
         self,
         samples: int | None = 5000,

@@ -120,6 +120,8 @@ class KTpFL(PublicExchange):
         0.1
     """
 
+    stacks = True
+
     def __init__(
         self,
         lam: float = 1.0,

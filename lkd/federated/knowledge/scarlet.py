@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lkd.batches import Keys
 from lkd.checks import expect
-from lkd.federated.client.context import ClientContext
+from lkd.federated.client.context import ClientView
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.consensus import stacked
 from lkd.federated.knowledge.common.label_cache import LabelCache
@@ -71,6 +71,8 @@ class SCARLET(DSFL):
         >>> SCARLET(duration=5).beta
         2.0
     """
+
+    stacks = True
 
     def __init__(
         self,
@@ -160,21 +162,21 @@ class SCARLET(DSFL):
             for client in sorted(everyone):
                 cache.hand(client, rows)
 
-    def asked(self, context: ClientContext) -> np.ndarray:
+    def asked(self, client: ClientView) -> np.ndarray:
         """Returns the round's samples of which the server has no valid label."""
-        rows = super().asked(context)
-        return rows[context.knowledge["asked"].cpu().numpy() > 0] if "asked" in context.knowledge else rows
+        rows = super().asked(client)
+        return rows[client.knowledge["asked"].cpu().numpy() > 0] if "asked" in client.knowledge else rows
 
-    def told(self, context: ClientContext) -> Tensor:
+    def told(self, client: ClientView) -> Tensor:
         """Joins the labels that the client was sent with those that it has; keeps all of them."""
-        new = super().told(context)
+        new = super().told(client)
         if not self.duration:
             return new
-        rows = torch.as_tensor(self._drawn(context), device=new.device)
-        before, sent = context.memory.get(LABELS), context.knowledge.get("sent")
-        kept = new.new_zeros(len(context.public), *new.shape[1:]) if before is None else before.clone()
+        rows = torch.as_tensor(self._drawn(client), device=new.device)
+        before, sent = client.memory.get(LABELS), client.knowledge.get("sent")
+        kept = new.new_zeros(len(client.public), *new.shape[1:]) if before is None else before.clone()
         kept[rows if sent is None else rows[sent > 0]] = new
-        context.memory[LABELS] = kept
+        client.memory[LABELS] = kept
         return kept[rows]
 
     def _cache(self, server: "ServerRound") -> LabelCache:

@@ -56,6 +56,8 @@ class ServerTeacher(PublicExchange):
         2.0
     """
 
+    stacks = True
+
     def __init__(
         self,
         teacher: Teacher,

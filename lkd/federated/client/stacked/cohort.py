@@ -1,4 +1,4 @@
-"""A cohort's training, stacked where that is possible, and client by client where it is not."""
+"""A cohort's work, stacked where that is possible, and client by client where it is not."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,20 +8,21 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.federated.client.host import Host
 from lkd.federated.client.single_samples import normalizes
+from lkd.federated.client.stacked.member import Member
 from lkd.federated.client.stacked.reasons import why_not
-from lkd.federated.client.stacked.stack import ChangedError, Member, train_stack
-from lkd.federated.client.verbs import ATTRIBUTES, MEMORY, OWN
+from lkd.federated.client.stacked.stack import ChangedError, answer
+from lkd.federated.client.verbs import ATTRIBUTES, OWN, VERBS
 from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.seeds import derive
 
 
 class StackedCohort:
-    """Answers for the clients of a process, training those that are alike together.
+    """Answers for the clients of a process, letting those that are alike work together.
 
-    Alike are clients of one architecture that make the same number of steps and keep the same groups of
-    tensors. The first client of an architecture trains by itself: it shows whether the module changes its own
-    attributes, which a stack cannot keep apart. So do clients whose stack fails.
+    Alike are clients of one architecture that make the same number of steps, and were sent and keep the same
+    groups of tensors. At every verb the first client of an architecture works by itself: it shows whether the
+    module changes its own attributes, which a stack cannot keep apart. So do clients whose stack fails.
 
     Args:
         host: The client side of the federation.
@@ -31,7 +32,7 @@ class StackedCohort:
     def __init__(self, host: Host, most: int) -> None:
         self.host, self.most = host, most
         self.not_stacked: dict[int, str] = {}  # why, by architecture
-        self._shown: set[int] = set()  # architectures of which a client has trained by itself
+        self._shown: set[tuple[str, int]] = set()  # verbs, and architectures of which a client did so by itself
         self._normalizes: list[bool] = []  # whether a batch of one sample may be too few
 
     def prepare(self) -> None:
@@ -52,42 +53,49 @@ class StackedCohort:
                 f"engine=Stacked: {self.not_stacked[0]}; take engine=Loop(), which trains one client after the other."
             )
 
-    def train(self, messages: Mapping[int, Message], timeout: float | None) -> Iterator[Reply]:
-        """Trains the clients, and yields their replies.
+    def stacks(self, verb: str) -> bool:
+        """Tells whether a verb is one that clients of a stack do together."""
+        if verb in VERBS:
+            return verb in ("train", "gradient")
+        return bool(getattr(getattr(self.host.algorithm, verb, None), "stacks", False))
+
+    def answer(self, verb: str, messages: Mapping[int, Message], timeout: float | None) -> Iterator[Reply]:
+        """Lets the clients work, and yields their replies.
 
         Args:
+            verb: A verb that `stacks`.
             messages: Message to each client, by its id.
             timeout: Seconds that a client may take; a stack of K may take K times as long.
         """
         waiting = dict(messages)
         for client in list(waiting):
             kind = self.host.kind_of(client)
-            if kind in self.not_stacked or kind not in self._shown:
-                yield self._alone(client, waiting.pop(client), timeout)
+            if kind in self.not_stacked or (verb, kind) not in self._shown:
+                yield self._alone(verb, client, waiting.pop(client), timeout)
         data: dict[int, ClientData] = {}
         for client, message in list(waiting.items()):
             try:
                 data[client] = self.host.data(client, message)
             except Exception:  # the loop makes a reply of it
-                yield self._alone(client, waiting.pop(client), timeout)
+                yield self._alone(verb, client, waiting.pop(client), timeout)
         for stack in self._stacks(waiting, data):
-            alone = [m for m in stack if not self._fits(m)] if len(stack) > 1 else stack
+            alone = [m for m in stack if not self._fits(verb, m)] if len(stack) > 1 else stack
             together = [m for m in stack if m not in alone]
             for member in alone:
-                yield self._alone(member.data.id, member.message, timeout)
-            yield from self._together(together, timeout)
+                yield self._alone(verb, member.data.id, member.message, timeout)
+            yield from self._together(verb, together, timeout)
 
-    def _alone(self, client: int, message: Message, timeout: float | None) -> Reply:
-        reply = self.host.answer("train", client, message, timeout)
-        kind = self.host.kind_of(client)
-        if kind not in self._shown and not reply.error and message.config.get("steps", 0):
-            self._shown.add(kind)
+    def _alone(self, verb: str, client: int, message: Message, timeout: float | None) -> Reply:
+        reply = self.host.answer(verb, client, message, timeout)
+        kind, idle = self.host.kind_of(client), verb == "train" and not message.config.get("steps", 0)
+        if (verb, kind) not in self._shown and not reply.error and not idle:
+            self._shown.add((verb, kind))
             kept = self.host.store.get(client)
-            moving = self.host.slots[kind].worker.moving_names
-            beside = [*kept.get(ATTRIBUTES, {}), *kept.get(MEMORY, {})]
-            beside += [name for name in kept.get(OWN, {}) if name not in moving]  # frozen, and yet changed
+            beside = [*kept.get(ATTRIBUTES, {}), *self.host.slots[kind].worker.strays(kept.get(OWN, {}))]
             changed = self.host.verbs.changed.get(kind, [])
-            if changed:
+            if kind in self.not_stacked:
+                pass
+            elif changed:
                 self._leave(kind, f"training changes {', '.join(changed[:3])}")
             elif beside:
                 self._leave(kind, f"a client keeps {', '.join(beside[:3])} beside what it trains")
@@ -110,42 +118,40 @@ class StackedCohort:
                 self.host.store.get(client),
                 derive(self.host.seed, message.config["round"], client),
             )
-            key = (kind, steps, *map(str, (sorted(member.state), sorted(message.tensors), message.config)))
-            alike.setdefault(key, []).append(member)
+            public = id(getattr(member.data, "public", None))
+            alike.setdefault((kind, steps, public, *member.kinds), []).append(member)
         for members in alike.values():
             for start in range(0, len(members), self.most):
                 yield members[start : start + self.most]
 
-    def _fits(self, member: Member) -> bool:
+    def _fits(self, verb: str, member: Member) -> bool:
         """Whether a client has nothing that a stack cannot have."""
         size = getattr(member.data, "smallest_batch", lambda ordered: 2)
         kind = self.host.kind_of(member.data.id)
-        moving = self.host.slots[kind].worker.moving_names
+        trains = verb in ("train", "gradient")
         return (
-            member.message.config.get("steps", 0) > 0
-            and not member.kept.get(MEMORY)
+            (verb != "train" or member.message.config.get("steps", 0) > 0)
             and not member.kept.get(ATTRIBUTES)  # of a run that began with another engine
-            and not member.message.knowledge
-            and not any(name not in moving for name in member.kept.get(OWN, {}))
-            and not (self._normalizes[kind] and size(False) == 1)
+            and not self.host.slots[kind].worker.strays(member.kept.get(OWN, {}))
+            and not (trains and self._normalizes[kind] and size(verb == "gradient") == 1)
         )
 
-    def _together(self, members: Sequence[Member], timeout: float | None) -> Iterator[Reply]:
+    def _together(self, verb: str, members: Sequence[Member], timeout: float | None) -> Iterator[Reply]:
         if not members:
             return
         kind = self.host.kind_of(members[0].data.id)
         started = time.perf_counter()
         try:
             with self.host.clock.running(None if timeout is None else timeout * len(members)):
-                replies = train_stack(self.host, members)
+                replies = answer(self.host, verb, members)
         except ChangedError as error:  # what was computed may be of several clients: it is left
             self._leave(kind, str(error))
             for member in members:
-                yield self._alone(member.data.id, member.message, timeout)
+                yield self._alone(verb, member.data.id, member.message, timeout)
             return
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
-            replies = [self._alone(m.data.id, m.message, timeout) for m in members]
+            replies = [self._alone(verb, m.data.id, m.message, timeout) for m in members]
             if not any(reply.error for reply in replies):  # else one of them is at fault, and not the stack
                 self._leave(kind, f"a stack of {len(members)} of them fails ({why})")
             yield from replies

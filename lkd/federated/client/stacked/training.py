@@ -10,8 +10,11 @@ from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
 from torch.func import vmap
 
-from lkd.federated.client.functional_step import Step, functional_step
+from lkd.federated.client.functional_step import Step, functional, functional_step
+from lkd.federated.client.local_optimizer import LocalOptimizer
+from lkd.federated.client.minimize import LONE
 from lkd.federated.client.model_slot import ModelSlot
+from lkd.federated.client.single_samples import watching
 from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.client.stacked.logs import StackedLog
 from lkd.federated.client.stacked.optimizer import clip_each, copy_settings, stacked_optimizer
@@ -28,11 +31,22 @@ class StackedWorker:
     parameters: list[Tensor]
 
 
-@dataclass
 class StackedOptimizer:
-    """The stand-in for a `LocalOptimizer`."""
+    """The stand-in for a `LocalOptimizer`.
 
-    optimizer: torch.optim.Optimizer
+    Args:
+        own: The optimizer of one client, whose settings are those of all.
+        leaves: The stacked weights, by the `id` of the module's.
+    """
+
+    def __init__(self, own: LocalOptimizer, leaves: dict[int, Tensor]) -> None:
+        self._own, self._leaves = own, leaves
+        self.optimizer = stacked_optimizer(own.optimizer, leaves)
+
+    def begin_client(self) -> None:
+        """Empties the optimizer's state, and sets the hyperparameters of this round."""
+        self._own.begin_client()
+        self.optimizer = stacked_optimizer(self._own.optimizer, self._leaves)
 
 
 @dataclass
@@ -55,14 +69,14 @@ class StackedLoop:
     _rng: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        worker, module = self.slot.worker, self.slot.module
+        worker, module, alone = self.slot.worker, self.slot.module, self.slot.loop
+        self.trainer, self.clip, self.on_device = alone.trainer, alone.clip, alone.on_device
         trainable = [name for name, p in module.named_parameters() if p.requires_grad]
         self.leaves = {name: self.tensors[name] for name in trainable}
         self.buffers = {name: self.tensors[name] for name in self.tensors if name not in self.leaves}
         self.worker = StackedWorker(module, worker.shared, [self.leaves[name] for name in worker.shared])
         found = {id(worker.tensors[name]): leaf for name, leaf in self.leaves.items()}
-        own = self.slot.local_optimizer.optimizer
-        self.local_optimizer = StackedOptimizer(stacked_optimizer(own, found))
+        self.local_optimizer = StackedOptimizer(self.slot.local_optimizer, found)
         self.clients = len(next(iter(self.leaves.values())))
         self.log = StackedLog(self.clients, worker.log)
         self._step: Step = functional_step(module, worker.log)
@@ -80,7 +94,7 @@ class StackedLoop:
             context: The clients' context, whose algorithm has begun.
             correct: Changes `context.grads` before each step.
         """
-        own, clip = self.slot.local_optimizer, self.slot.loop.clip
+        own = self.slot.local_optimizer
         optimizer = self.local_optimizer.optimizer
         scheduler = own.scheduler if own.by_step else None
         copy_settings(
@@ -88,23 +102,56 @@ class StackedLoop:
         )  # rates that the algorithm has scaled; the module asks for these
         self.slot.module.train()
         for made in range(1, context.planned + 1):
-            self._batches = [self.slot.loop.on_device(next(each)[1]) for each in batches]
+            self._batches = [self.on_device(next(each)[1]) for each in batches]
             self._index, self._rng = made - 1, self.slot.loop.rng_state()
-            gradients = self._gradients(self.leaves, logs=True)
-            for name, leaf in self.leaves.items():
-                leaf.grad = gradients.get(name)
+            self._set(self._gradients(self._now(), self.leaves, keeps=True))
             if correct is not None:
                 correct(context)
-            if clip is not None:
-                clip_each([leaf.grad for leaf in self.leaves.values() if leaf.grad is not None], clip)
+            self._clip()
             copy_settings(own.optimizer, optimizer)
             optimizer.step()
             context.steps += 1
             if scheduler is not None and made % own.frequency == 0:
                 scheduler.step()
         copy_settings(own.optimizer, optimizer)
-        for leaf in self.leaves.values():
-            leaf.grad = None
+        self._set({})
+
+    def minimize(self, batches: Sequence[Iterable[Any]], loss: Callable[[Any], Tensor]) -> None:
+        """Makes an optimizer step per batch on another loss than the module's own, see `client.minimize`.
+
+        Args:
+            batches: Those of each client, equally many.
+            loss: Computes the loss of a batch by the module.
+        """
+        module, optimizer = self.slot.module, self.local_optimizer.optimizer
+        whole = functional(module, loss)
+
+        def step(params: Tensors, buffers: Tensors, batch: Any) -> tuple[Tensor, tuple[Tensors, Tensors]]:
+            value, after = whole(params, buffers, batch)
+            return value, ({}, after)
+
+        module.train()
+        with watching(module, LONE):
+            for given in zip(*batches, strict=True):
+                self._batches = list(given)
+                self._set(self._gradients(step, self.leaves, keeps=True))
+                self._clip()
+                optimizer.step()
+        self._set({})
+
+    def each(self, function: Callable[[], Any]) -> Any:
+        """Calls a function of the module once for all clients; it changes no buffers.
+
+        Args:
+            function: Uses the module, which is then each client's model.
+
+        Returns:
+            What it returns, with tensors `(K, ...)`.
+        """
+        whole = functional(self.slot.module, function)
+        with stack_of(self.clients):
+            found, _ = vmap(whole, randomness="different")(self.leaves, self.buffers)
+        return found
 
     def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
         """Computes the gradients of this step's batches at another point, with the same random draws."""
@@ -112,7 +159,7 @@ class StackedLoop:
         after = loop.rng_state()
         loop.set_rng(self._rng)
         try:
-            return self._dense(self._gradients(self._at(point), logs=False))
+            return self._dense(self._gradients(self._now(), self._at(point)))
         finally:
             loop.set_rng(after)
 
@@ -124,20 +171,27 @@ class StackedLoop:
             point: The weights, `(K, ...)` or those of all clients.
         """
         self.slot.module.train()
+        log, buffers = self.log, {name: buffer.clone() for name, buffer in self.buffers.items()}
+        self.log = StackedLog(self.clients, self.slot.worker.log)
+        try:
+            return self._mean_gradient(point)
+        finally:
+            self.log, self.buffers = log, buffers
+
+    def _mean_gradient(self, point: list[Tensor]) -> list[Tensor]:
         total = [torch.zeros_like(p) for p in self.worker.parameters]
-        samples = torch.zeros(self.clients, device=total[0].device if total else "cpu")
+        samples = torch.zeros(self.clients, device=self.slot.module.device)
         passes = [iter(each()) for each in self.ordered]
         self._index = 0
         while True:
             given = [next(each, None) for each in passes]
-            self._batches = [None if batch is None else self.slot.loop.on_device(batch) for batch in given]
+            self._batches = [None if batch is None else self.on_device(batch) for batch in given]
             if all(batch is None for batch in given):
                 return [t / samples.to(t).reshape(-1, *[1] * (t.ndim - 1)) for t in total]
             sizes = [0 if batch is None else extract_batch_size(batch) for batch in self._batches]
             weights = torch.tensor(sizes, device=samples.device)
-            for t, gradient in zip(
-                total, self._dense(self._gradients(self._at(point), logs=False)), strict=True
-            ):
+            gradients = self._dense(self._gradients(self._now(), self._at(point), keeps=True))
+            for t, gradient in zip(total, gradients, strict=True):
                 t += gradient * weights.to(t).reshape(-1, *[1] * (t.ndim - 1))
             samples += weights
             self._index += 1
@@ -152,12 +206,25 @@ class StackedLoop:
         values = zip(self.worker.shared, point, self.worker.parameters, strict=True)
         return {**self.leaves, **{name: value.expand_as(now).clone() for name, value, now in values}}
 
-    def _gradients(self, leaves: Tensors, logs: bool) -> Tensors:
+    def _now(self) -> Step:
+        """The module's own step, with the number of the present batches."""
+        return functools.partial(self._step, batch_idx=self._index)
+
+    def _set(self, gradients: Tensors) -> None:
+        for name, leaf in self.leaves.items():
+            leaf.grad = gradients.get(name)
+
+    def _clip(self) -> None:
+        if self.clip is not None:
+            clip_each([leaf.grad for leaf in self.leaves.values() if leaf.grad is not None], self.clip)
+
+    def _gradients(self, step: Step, leaves: Tensors, keeps: bool = False) -> Tensors:
         """The gradients of the present batches by name, without those of weights that the loss does not reach.
 
         Args:
+            step: From parameters, buffers and a batch to the loss, the logs and new buffers.
             leaves: The weights.
-            logs: Whether to keep what the step logs, and the buffers that it changes.
+            keeps: Whether to keep what the step logs, and the buffers that it changes.
 
         Raises:
             ValueError: If it reaches a weight with some batches of the stack, and not with others.
@@ -165,11 +232,11 @@ class StackedLoop:
         there = [i for i, batch in enumerate(self._batches) if batch is not None]
         groups = list(stacks([self._batches[i] for i in there]))
         whole = len(groups) == 1 and len(there) == self.clients
-        step = vmap(functools.partial(self._step, batch_idx=self._index), randomness="different")
+        stacked = vmap(step, randomness="different")
         found: list[tuple[Tensor | None, Tensors]] = []
         for places, batch in groups:
             rows = None if whole else torch.tensor([there[place] for place in places])
-            found.append((rows, self._of_rows(step, leaves, batch, rows, logs)))
+            found.append((rows, self._of_rows(stacked, leaves, batch, rows, keeps)))
         reached = found[0][1].keys()
         if any(gradients.keys() != reached for _, gradients in found):
             raise ValueError("batches of other shapes reach other weights")
@@ -181,7 +248,7 @@ class StackedLoop:
                 total[name][rows] = gradient
         return total
 
-    def _of_rows(self, step: Any, leaves: Tensors, batch: Any, rows: Tensor | None, logs: bool) -> Tensors:
+    def _of_rows(self, step: Any, leaves: Tensors, batch: Any, rows: Tensor | None, keeps: bool) -> Tensors:
         """The gradients of the clients of one shape of batches."""
         some = {
             n: (leaf if rows is None else leaf[rows]).detach().requires_grad_() for n, leaf in leaves.items()
@@ -193,7 +260,7 @@ class StackedLoop:
             losses, (logged, after) = step(some, buffers, batch)
             # gradients of stacked weights, and not vmap of a gradient: so it is known which weights a loss does not reach
             gradients = torch.autograd.grad(losses.sum(), list(some.values()), allow_unused=True)
-        if logs:
+        if keeps:
             self.log.add(logged, rows)
             where = slice(None) if rows is None else rows
             for name, buffer in after.items():

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lkd.federated.client.minimize import minimize
 from lkd.federated.knowledge.common.batch_inputs import public_batches
 from lkd.federated.knowledge.common.box_fusion import Found
-from lkd.federated.knowledge.common.forward import minimize
 from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.runtime import Runtime
 from lkd.federated.protocol.tensors import Tensors

@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.federated.client.minimize import minimize
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
-from lkd.federated.knowledge.common.forward import minimize
 from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.runtime import Runtime
 from lkd.taps import Call, Taps
@@ -56,25 +56,45 @@ def distill(
     Returns:
         Number of optimizer steps.
     """
+    batches = lessons(module, public, rows, targets, runtime, seed, epochs, batch_size, input_key)
+    return minimize(module, optimizer, batches, comparing(module, layer, loss), runtime.trainer, clip)
+
+
+def lessons(
+    module: LightningModule,
+    public: PublicSamples,
+    rows: np.ndarray,
+    targets: Tensor,
+    runtime: Runtime,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    input_key: Keys | None = None,
+) -> Iterator[tuple[Call, Tensor]]:
+    """Yields calls of a module for public samples with their targets, shuffled in each epoch; see `distill`."""
     targets = targets.detach().to(module.device)
-    layers = [layer] if isinstance(layer, str) else list(layer)
     generator = np.random.default_rng(seed)
+    for _ in range(epochs):
+        order = generator.permutation(len(rows))
+        places = torch.from_numpy(order).to(module.device).split(batch_size)
+        calls = public_calls(module, public, rows[order], batch_size, runtime, input_key)
+        for place, call in zip(places, calls, strict=True):
+            yield call, targets[place]
 
-    def batches() -> Iterator[tuple[Call, Tensor]]:
-        for _ in range(epochs):
-            order = generator.permutation(len(rows))
-            places = torch.from_numpy(order).to(module.device).split(batch_size)
-            calls = public_calls(module, public, rows[order], batch_size, runtime, input_key)
-            for place, call in zip(places, calls, strict=True):
-                yield call, targets[place]
 
-    def step(batch: tuple[Call, Tensor]) -> Tensor:
+def comparing(
+    module: LightningModule, layer: str | Sequence[str], loss: Compare
+) -> Callable[[tuple[Call, Tensor]], Tensor]:
+    """Returns the loss of a module's layers on one of its `lessons`."""
+    layers = [layer] if isinstance(layer, str) else list(layer)
+
+    def compared(lesson: tuple[Call, Tensor]) -> Tensor:
         with Taps(module, layers, "layer") as taps:
-            run(module, batch[0])
+            run(module, lesson[0])
         given = [taps.output(one).float() for one in layers]
-        return loss(given[0] if isinstance(layer, str) else given, batch[1])
+        return loss(given[0] if isinstance(layer, str) else given, lesson[1])
 
-    return minimize(module, optimizer, batches(), step, runtime.trainer, clip)
+    return compared
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float = 1.0) -> Tensor:

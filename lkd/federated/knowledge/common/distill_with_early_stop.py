@@ -8,9 +8,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lkd.batches import Keys
+from lkd.federated.client.minimize import minimize
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.federated.knowledge.common.distill_public import Compare
-from lkd.federated.knowledge.common.forward import minimize, outputs
+from lkd.federated.knowledge.common.forward import outputs
 from lkd.federated.protocol.client_data import PublicSamples
 from lkd.federated.protocol.runtime import Runtime
 from lkd.taps import Call, Taps

@@ -1,16 +1,14 @@
-"""Outputs of a client's model on public data, and training steps on other losses than the module's own."""
+"""Outputs of a client's model on public data."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from lkd.batches import Keys
 from lkd.federated.client.context import ClientContext
-from lkd.federated.client.single_samples import watching
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
 from lkd.taps import Call, Taps
 
@@ -76,51 +74,8 @@ def outputs_of(
     batch_size: int,
     input_key: Keys | None = None,
 ) -> list[Tensor]:
-    """Returns `outputs` of a client's model on samples of the public data, by their numbers."""
-    calls = public_calls(context.module, context.public, rows, batch_size, context.loop, input_key)
-    return outputs(context.module, calls, layers, context.loop.trainer)
-
-
-def minimize(
-    module: LightningModule,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[Any],
-    loss: Callable[[Any], Tensor],
-    trainer: Trainer,
-    clip: float | None = None,
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-) -> int:
-    """Makes an optimizer step per batch on another loss than the module's own; none of its hooks run.
-
-    Args:
-        module: The module that trains; it is set to train mode.
-        optimizer: Optimizer of its parameters.
-        batches: Batches on the module's device.
-        loss: Computes the loss of a batch.
-        trainer: The Trainer, whose precision is used.
-        clip: Largest norm of a gradient; None for no clipping.
-        scheduler: Stepped after every step.
-
-    Returns:
-        Number of steps.
-    """
-    scales = getattr(trainer.precision_plugin, "scaler", None) is not None
-    scaler = torch.amp.GradScaler(module.device.type, enabled=scales)
-    module.train()
-    steps = 0
-    with watching(module, "a step on public or generated samples has a batch of one"):
-        for batch in batches:
-            module.zero_grad()  # also of parameters that the optimizer does not have
-            with trainer.precision_plugin.forward_context():
-                value = loss(batch)
-            scaler.scale(value).backward()
-            if clip is not None:
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
-            scaler.step(optimizer)
-            scaler.update()
-            if scheduler is not None:
-                scheduler.step()
-            steps += 1
-    module.zero_grad()
-    return steps
+    """Returns `outputs` of a client's model on samples of the public data, by their numbers; of K stacked, `(K, N, ...)`."""
+    module, loop = context.module, context.loop
+    calls = public_calls(module, context.public, rows, batch_size, loop, input_key)
+    found: list[Tensor] = context.each(lambda: outputs(module, calls, layers, loop.trainer))
+    return found

@@ -1,7 +1,7 @@
 """Federated distillation over public data in four steps: predict, agree, digest, train."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,18 +10,19 @@ from torch import Tensor
 
 from lkd.batches import Keys, call_of
 from lkd.checks import expect
-from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.algorithms.base import Algorithm, stackable
 from lkd.federated.client.configured_optimizers import parse
-from lkd.federated.client.context import ClientContext
+from lkd.federated.client.context import ClientContext, ClientView
 from lkd.federated.client.single_samples import normalizes, try_one
 from lkd.federated.knowledge.common.batch_inputs import public_batches, run
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.consensus import stacked
-from lkd.federated.knowledge.common.distill_public import Compare, distill
+from lkd.federated.knowledge.common.distill_public import Compare, comparing, distill, lessons
 from lkd.federated.knowledge.common.forward import draw, outputs_of
 from lkd.federated.protocol.messages import Config
 from lkd.federated.protocol.seeds import derive, seed_everything
 from lkd.federated.protocol.tensors import Tensors
+from lkd.taps import Call
 
 if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
@@ -141,19 +142,23 @@ class PublicExchange(Algorithm):
     def learn(self, server: "ServerRound", targets: Tensor, size: int) -> None:
         """Trains the server's model on the targets; does nothing here, for methods without such a model."""
 
+    @stackable
     def predict(self, context: ClientContext) -> None:
         """Replies the client's logits of the round's samples."""
+        rows, *others = [self.asked(one) for one in context.members]
+        if not all(np.array_equal(rows, other) for other in others):
+            raise ValueError(f"{type(self).__name__}.asked gives clients other samples than one another")
         (context.reply_tensors["logits"],) = outputs_of(
-            context, self.asked(context), [self.layer], self.batch_size, self.input_key
+            context, rows, [self.layer], self.batch_size, self.input_key
         )
 
-    def asked(self, context: ClientContext) -> np.ndarray:
+    def asked(self, client: ClientView) -> np.ndarray:
         """Returns the numbers of the samples that the client predicts: all of the round's."""
-        return self._drawn(context)
+        return self._drawn(client)
 
-    def told(self, context: ClientContext) -> Tensor:
+    def told(self, client: ClientView) -> Tensor:
         """Returns the targets of the round's samples, as the client was sent them."""
-        return context.knowledge["targets"]
+        return client.knowledge["targets"]
 
     def begin(self, context: ClientContext) -> None:
         """Digests what the client was sent, before private training."""
@@ -161,6 +166,7 @@ class PublicExchange(Algorithm):
             self._digest(context)
             context.loop.local_optimizer.begin_client()  # no momentum from the digestion
 
+    @stackable
     def digest(self, context: ClientContext) -> None:
         """Digests what the client was sent, after private training."""
         context.loop.local_optimizer.begin_client()
@@ -168,24 +174,28 @@ class PublicExchange(Algorithm):
         context.save_state = True
 
     def _digest(self, context: ClientContext) -> None:
-        distill(
-            context.module,
-            context.optimizer,
-            context.public,
-            self._drawn(context),
-            self.told(context),
-            self.compare,
-            context.loop,
-            context.seed,
-            self.epochs,
-            self.batch_size,
-            self.layer,
-            context.loop.clip,
-            self.input_key,
+        module, loop = context.module, context.loop
+
+        def learned(one: ClientView) -> Iterator[tuple[Call, Tensor]]:
+            rows, targets = self._drawn(one), self.told(one)
+            return lessons(
+                module,
+                one.public,
+                rows,
+                targets,
+                loop,
+                one.seed,
+                self.epochs,
+                self.batch_size,
+                self.input_key,
+            )
+
+        context.minimize(
+            [learned(one) for one in context.members], comparing(module, self.layer, self.compare)
         )
 
-    def _drawn(self, context: ClientContext) -> np.ndarray:
-        return self.rows(context.config["seed"], context.round, len(context.public))
+    def _drawn(self, client: ClientView) -> np.ndarray:
+        return self.rows(client.config["seed"], client.round, len(client.public))
 
 
 def at_server(

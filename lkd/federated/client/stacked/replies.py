@@ -1,0 +1,116 @@
+"""What a stack has found, dealt out to its clients: what each replies, and what it keeps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lkd.federated.client.host import Host
+from lkd.federated.client.stacked.context import StackedContext
+from lkd.federated.client.stacked.member import Member
+from lkd.federated.client.verbs import MEMORY, NOT_FINITE, OWN
+from lkd.federated.protocol.messages import Reply
+from lkd.federated.protocol.tensors import Groups, Lists, Tensors, is_inexact
+
+
+@dataclass
+class Outcome:
+    """What the work of a stack gives.
+
+    Attributes:
+        groups: What the clients reply in the shapes of the shared weights, `(K, ...)`.
+        metrics: Numbers of all their replies.
+        keeps: Whether what the clients keep has changed.
+        trained: Whether they have trained: then they reply buffers and logs, and have to be finite.
+    """
+
+    groups: Lists
+    metrics: dict[str, float]
+    keeps: bool = False
+    trained: bool = False
+
+
+def deal(host: Host, members: Sequence[Member], context: StackedContext, outcome: Outcome) -> list[Reply]:
+    """Deals out what a stack has found, and stores what each client keeps.
+
+    Args:
+        host: The client side of the federation.
+        members: The clients.
+        context: Their context.
+        outcome: What was found.
+
+    Raises:
+        ValueError: If the algorithm keeps what has no leading dimension of the clients; nothing is stored
+            then.
+    """
+    loop, worker = context.loop, context.loop.slot.worker
+    _check(context, type(host.algorithm).__name__)
+    everything = {**loop.leaves, **loop.buffers}
+    own = {name: everything[name] for name in worker.own if name in everything}
+    frozen = {name: worker.tensors[name].detach() for name in worker.own if name not in everything}
+    finite = [True] * len(members)
+    if outcome.trained:
+        groups = (*outcome.groups.values(), *context.state.values())
+        trained = [tensor for name, tensor in own.items() if name in loop.leaves]
+        finite = _finite([*(tensor for group in groups for tensor in group), *trained], len(members))
+    sent, kept = _rows(outcome.groups, worker.shared), _rows(context.state, worker.shared)
+    owned = _unbound(own)
+    buffers = _unbound({name: loop.buffers[name] for name in worker.buffers}) if outcome.trained else {}
+    logs = loop.log.compute() if outcome.trained else [{} for _ in members]
+    replies = []
+    for k, (member, view) in enumerate(zip(members, context.members, strict=True)):
+        host.remember(member.data.id)
+        if not finite[k]:
+            error = FloatingPointError(NOT_FINITE)
+            replies.append(Reply(error=f"{type(error).__name__}: {error}", cause=error))
+            continue
+        if outcome.keeps:
+            others = {key: group for key, group in member.kept.items() if key not in member.state}
+            mine = {**frozen, **{name: rows[k] for name, rows in owned.items()}}
+            state = {**others, **_of(kept, k), OWN: mine, MEMORY: view.memory}
+            host.store.put(member.data.id, state)
+        tensors = _of(sent, k)
+        if outcome.trained:
+            tensors["buffers"] = {name: rows[k] for name, rows in buffers.items()}
+        replies.append(
+            Reply(
+                tensors=tensors, metrics=dict(outcome.metrics), knowledge=view.reply_tensors, logs=logs[k]
+            )
+        )
+    return replies
+
+
+Unbound = dict[str, tuple[Tensor, ...]]
+"""Tensors of each client, by name."""
+
+
+def _unbound(tensors: Tensors) -> Unbound:
+    return {name: tensor.unbind() for name, tensor in tensors.items()}
+
+
+def _rows(lists: Lists, names: Sequence[str]) -> dict[str, Unbound]:
+    return {key: _unbound(dict(zip(names, tensors, strict=True))) for key, tensors in lists.items()}
+
+
+def _of(groups: dict[str, Unbound], client: int) -> Groups:
+    return {key: {name: rows[client] for name, rows in group.items()} for key, group in groups.items()}
+
+
+def _check(context: StackedContext, who: str) -> None:
+    """Refuses what an algorithm keeps in a form that cannot be dealt out to the clients."""
+    clients = len(context.members)
+    for name, tensors in context.state.items():
+        if any(tensor.shape[:1] != (clients,) for tensor in tensors):
+            raise ValueError(
+                f"context.state[{name!r}] of {who} has no leading dimension of {clients} clients"
+            )
+
+
+def _finite(tensors: Sequence[Tensor], clients: int) -> list[bool]:
+    """Whether all that belongs to each of K clients is finite."""
+    found = torch.ones(clients, dtype=torch.bool)
+    for tensor in tensors:
+        if is_inexact(tensor) and tensor.numel():
+            found &= tensor.reshape(clients, -1).isfinite().all(1).cpu()
+    return found.tolist()
