@@ -4,12 +4,15 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 
-from lkd.copies import copied
 from lkd.distillation import Distiller
 from lkd.federated.algorithms.base import Algorithm, Weighting
+from lkd.federated.algorithms.carried_model import CarriedModel, carry
 from lkd.federated.client.context import ClientContext
 from lkd.losses import DKD
 from lkd.teachers import Teacher
+
+SERVER = "server"
+"""Name of the teacher."""
 
 
 class FedNTD(Algorithm):
@@ -32,6 +35,8 @@ class FedNTD(Algorithm):
         ValueError: For a negative beta; before the first round, for a module whose forward gives no logits.
     """
 
+    stacks = True
+
     def __init__(
         self,
         beta: float = 1.0,
@@ -45,10 +50,9 @@ class FedNTD(Algorithm):
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Makes a copy of the model the teacher of the training."""
-        self.server = copied(module, "model")
-        teacher = Teacher(self.server)
+        teacher = Teacher(CarriedModel(module, SERVER))
         Distiller(teacher, [self.term], alpha=1.0, label_key=self.label_key).attach(module, example)
 
     def begin(self, context: ClientContext) -> None:
         """Gives the teacher the weights that the client starts from."""
-        self.server.load_state_dict(context.module.state_dict())
+        carry(context.carried, SERVER, context.tensors())

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lkd.checks import expect
-from lkd.copies import copied
 from lkd.distillation import Distiller
 from lkd.federated.algorithms.base import Algorithm, Weighting
+from lkd.federated.algorithms.carried_model import CarriedModel, carry
 from lkd.federated.client.context import ClientContext
 from lkd.federated.protocol.tensors import Lists
 from lkd.losses import Term
@@ -73,21 +72,18 @@ class ModelContrast(Term):
         return model_contrast(student, server, former, self.temperature)
 
 
-PAIR = "contrasted_models"
-"""Attribute of the training module that holds the models it is contrasted with."""
-
-
 class Pair(nn.Module):
     """Module that holds the server's model and the client's former one, for the same input."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: LightningModule) -> None:
         super().__init__()
-        self.server, self.former = copied(module, "model"), copied(module, "model")
+        self.server, self.former = CarriedModel(module, "server"), CarriedModel(module, "former")
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Runs both models; the features are read from their layers."""
         self.former(inputs)
-        return self.server(inputs)
+        found: Tensor = self.server(inputs)
+        return found
 
 
 class MOON(Algorithm):
@@ -109,30 +105,26 @@ class MOON(Algorithm):
         ValueError: For a layer that does not exist, a negative mu, or a temperature that is not above 0.
     """
 
+    stacks = True
+
     def __init__(
         self, layer: str, mu: float = 1.0, temperature: float = 0.5, weighting: Weighting = "samples"
     ) -> None:
         super().__init__(weighting)
-        both = [f"server.{layer}".rstrip("."), f"former.{layer}".rstrip(".")]
+        both = [f"{which}.model.{layer}".rstrip(".") for which in ("server", "former")]
         self.term = ModelContrast(temperature, mu, student_layer=layer, teacher_layer=both)
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Makes copies of the model the teacher: one for the server's weights, one for the former ones."""
-        pair = Pair(module)
-        vars(module)[PAIR] = pair  # not as a layer, or it would train and travel with the module
-        Distiller(Teacher(pair), [self.term], alpha=1.0).attach(module, example)
+        Distiller(Teacher(Pair(module)), [self.term], alpha=1.0).attach(module, example)
 
     def begin(self, context: ClientContext) -> None:
         """Gives the pair the server's weights and the client's former ones."""
-        state = context.module.state_dict()
-        pair: Pair = vars(context.module)[PAIR]
-        pair.server.load_state_dict(state)
-        pair.former.load_state_dict(state)
-        former = context.state.get("former", context.x)
-        weights = dict(pair.former.named_parameters())
-        with torch.no_grad():
-            for name, value in zip(context.names, former, strict=True):
-                weights[name].copy_(value)
+        server = context.tensors()
+        former = zip(context.names, context.state.get("former", context.x), strict=True)
+        carry(context.carried, "server", server)
+        weights = {name: value.expand_as(server[name]) for name, value in former}
+        carry(context.carried, "former", {**server, **weights})
 
     def finish(self, context: ClientContext) -> Lists:
         """Keeps the client's weights for its next round."""

@@ -1,6 +1,6 @@
 """A client at work, as the client half of an algorithm sees and changes it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SCRATCH = "client_scratch"
 """Attribute of the working module that holds its client's scratch."""
+CARRIED = "carried"
+"""Name of `ClientContext.carried` in the scratch."""
 
 
 def scratch_of(module: LightningModule) -> dict[str, Any]:
@@ -119,6 +121,21 @@ class ClientContext(ClientView):
         self.loop = loop
 
     @property
+    def carried(self) -> Tensors:
+        """Tensors that an added loss reads in `training_step`, by name, as `scratch["carried"]`.
+
+        It may put others in their place, but does not change them in place. In a stack they are `(K, ...)`
+        here, and in a step those of a single client; one that a step is the first to put there begins at zero
+        for clients that have not made it.
+        """
+        carried: Tensors = self.scratch.setdefault(CARRIED, {})
+        return carried
+
+    def tensors(self) -> Tensors:
+        """Copies the weights and buffers of the client's model, by their names in its `state_dict`."""
+        return copies(self.module, lambda name, tensor: tensor.detach().clone())
+
+    @property
     def members(self) -> Sequence[ClientView]:
         """The clients that work here, each for itself: this one, or all of a stack."""
         return [self]
@@ -139,6 +156,25 @@ class ClientContext(ClientView):
         """
         (own,) = batches
         minimize(self.module, self.optimizer, own, loss, self.loop.trainer, self.loop.clip)
+
+    def map(self, function: Callable[[Any], Any], batches: Sequence[Iterable[Any]]) -> list[list[Any]]:
+        """Calls a function of the module on batches, and returns what it gives, of each of `members`.
+
+        Args:
+            function: Uses the module, which is the client's model, on one batch.
+            batches: Those of each of `members`.
+        """
+        (own,) = batches
+        return [[function(batch) for batch in own]]
+
+    def train(self, batches: Sequence[Iterator[tuple[bool, Any]]]) -> None:
+        """Makes `planned` steps on other batches than the client's own, see `LocalLoop.train`.
+
+        Args:
+            batches: Those of each of `members`, each with whether it is the last of its epoch.
+        """
+        (own,) = batches
+        self.loop.train(own, self)
 
     @property
     def grads(self) -> list[Tensor]:
@@ -184,6 +220,23 @@ class ClientContext(ClientView):
     def full_gradient_at_x(self) -> list[Tensor]:
         """Returns the gradient of the client's whole training data at x, which costs a pass over the data."""
         return self.loop.full_gradient(self.client.ordered_batches("train"), self.x)
+
+
+def copies(module: LightningModule, copy: Callable[[str, Tensor], Tensor]) -> Tensors:
+    """Copies a module's weights and buffers by their names; one of two names is copied once.
+
+    Args:
+        module: The module.
+        copy: Copies one, which it is given with its first name.
+    """
+    made: dict[int, Tensor] = {}
+    found: Tensors = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if isinstance(tensor, Tensor):  # and no extra state
+            if id(tensor) not in made:
+                made[id(tensor)] = copy(name, tensor)
+            found[name] = made[id(tensor)]
+    return found
 
 
 def spread(value: float | Tensor, over: Tensor) -> float | Tensor:

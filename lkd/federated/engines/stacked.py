@@ -1,6 +1,7 @@
 """The stacked engine: the clients of a cohort that are alike train as one tensor program."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from lightning.pytorch import Trainer
 
@@ -10,6 +11,7 @@ from lkd.federated.engines.base import Capabilities
 from lkd.federated.engines.loop import Loop
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.protocol.tensors import Groups
 
 
 class Stacked(Loop):
@@ -57,6 +59,21 @@ class Stacked(Loop):
         super().prepare(trainer, anew)
         if self._cohort is not None:
             self._cohort.prepare()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the clients' states; that of an architecture says also what its clients do together."""
+        found = super().state_dict()
+        if self._cohort is not None:
+            for kind, slot in enumerate(found["slots"]):
+                slot["stacked"] = self._cohort.state_of(kind)
+        return found
+
+    def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:
+        """Restores the clients' part of a checkpoint, of this engine or another one."""
+        super().load_state_dict(clients, slots)
+        for kind, slot in enumerate(slots or ()):
+            if self._cohort is not None and "stacked" in slot:
+                self._cohort.restore(kind, slot["stacked"])
 
     def _answers(self, verb: str, messages: Mapping[int, Message], timeout: float | None) -> Iterator[Reply]:
         if self._cohort is not None and self._cohort.stacks(verb):

@@ -10,7 +10,7 @@ from torch import Tensor
 from lkd.batches import Keys
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.client.context import ClientContext
+from lkd.federated.client.context import CARRIED, ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.compatibility import OwnSizes, tell_sizes
@@ -44,6 +44,7 @@ class FD(Algorithm):
         ValueError: For a negative gamma, and, before any training, if clients have different classes.
     """
 
+    stacks = True
     aggregates_weights = False
     supports_multiple_models = True
 
@@ -72,32 +73,24 @@ class FD(Algorithm):
         add_loss(module, self._extra, [self.layer], "train/distillation_loss")
 
     def begin(self, context: ClientContext) -> None:
-        """Takes the targets that were sent, and starts new sums."""
-        context.scratch.update(targets=context.knowledge, sums={})
+        """Takes the targets that were sent."""
+        context.carried.update(context.knowledge)
 
     def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
-        logits = taps.output(self.layer).float()
+        logits, carried = taps.output(self.layer).float(), scratch[CARRIED]
         labels = labels_of(batch, self.label_key)
-        classes = logits.shape[1]
-        sums, targets = scratch["sums"], scratch["targets"]
-        if not sums:
-            sums |= {"mean": logits.new_zeros(classes, classes), "count": logits.new_zeros(classes)}
-        one_hot = F.one_hot(labels, classes).to(logits)  # index_add_ would not be reproducible on a GPU
-        sums["mean"] += one_hot.T @ logits.detach().softmax(1)
-        sums["count"] += one_hot.sum(0)
-        if not targets or not self.gamma:
+        one_hot = F.one_hot(labels, logits.shape[1]).to(logits)  # index_add_ would not be reproducible on a GPU
+        carried["mean"] = carried.get("mean", 0) + one_hot.T @ logits.detach().softmax(1)
+        carried["count"] = carried.get("count", 0) + one_hot.sum(0)
+        if "known" not in carried or not self.gamma:
             return None
-        known = targets["known"][labels] > 0
-        if not known.any():
-            return None
-        share = known.float().mean()  # samples without a target count as zero
-        return self.gamma * share * soft_cross_entropy(logits[known], targets["targets"][labels[known]])
+        known = carried["known"][labels] > 0  # samples without a target count as zero
+        return self.gamma * soft_cross_entropy(logits, carried["targets"][labels] * known[:, None])
 
     def finish(self, context: ClientContext) -> Lists:
         """Replies the mean output of each class."""
-        sums = context.scratch["sums"]
-        count = sums["count"]
-        context.reply_tensors = {"mean": sums["mean"] / count.clamp_min(1)[:, None], "count": count}
+        mean, count = context.carried["mean"], context.carried["count"]
+        context.reply_tensors = {"mean": mean / count.clamp_min(1)[..., None], "count": count}
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:

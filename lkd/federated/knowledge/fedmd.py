@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lkd.batches import Keys
 from lkd.checks import expect
-from lkd.federated.client.context import ClientContext
+from lkd.federated.algorithms.base import stackable
+from lkd.federated.client.context import ClientContext, ClientView
 from lkd.federated.client.single_samples import watching
 from lkd.federated.knowledge.common.consensus import Of, consensus
 from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
@@ -123,6 +124,7 @@ class FedMD(PublicExchange):
                 ) from error
         super()._check(server)
 
+    @stackable
     def learn_labels(self, context: ClientContext) -> None:
         """Trains a client on the labeled public data, once, as it trains on its own data."""
         if PRETRAINED in context.memory:
@@ -132,15 +134,17 @@ class FedMD(PublicExchange):
         loop.local_optimizer.begin_client()
         told = f"batch_size={self.batch_size} of {len(context.public)} public samples leaves a batch of one"
         with watching(context.module, told):
-            loop.train(self._labeled(context, per_epoch), context)
-        context.memory[PRETRAINED], context.save_state = torch.tensor(1), True
+            context.train([self._labeled(one, per_epoch) for one in context.members])
+        for one in context.members:
+            one.memory[PRETRAINED] = torch.tensor(1)
+        context.save_state = True
 
-    def _labeled(self, context: ClientContext, per_epoch: int) -> Iterator[tuple[bool, Any]]:
+    def _labeled(self, client: ClientView, per_epoch: int) -> Iterator[tuple[bool, Any]]:
         """Yields public batches with labels, shuffled in each epoch, each with whether it ends its epoch."""
-        generator = np.random.default_rng(context.seed)
+        generator = np.random.default_rng(client.seed)
         for _ in range(self.pretrain):
-            order = generator.permutation(len(context.public))
-            for place, batch in enumerate(context.public.labeled(order, self.batch_size), 1):
+            order = generator.permutation(len(client.public))
+            for place, batch in enumerate(client.public.labeled(order, self.batch_size), 1):
                 yield place == per_epoch, batch
 
     def agree(self, server: "ServerRound", logits: Tensor, clients: list[int]) -> Tensor:

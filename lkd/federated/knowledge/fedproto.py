@@ -9,7 +9,7 @@ from torch import Tensor
 from lkd.batches import Keys, call_of
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.client.context import ClientContext
+from lkd.federated.client.context import CARRIED, ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
 from lkd.federated.knowledge.common.compatibility import OwnSizes, tell_sizes
@@ -57,6 +57,7 @@ class FedProto(Algorithm):
             range.
     """
 
+    stacks = True
     aggregates_weights = False
     supports_multiple_models = True
 
@@ -91,28 +92,28 @@ class FedProto(Algorithm):
 
     def begin(self, context: ClientContext) -> None:
         """Takes the prototypes that were sent."""
-        context.scratch["prototypes"] = context.knowledge
+        context.carried.update(context.knowledge)
 
     def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
-        prototypes = scratch.get("prototypes")
-        if not prototypes or not self.lam:
+        if not scratch[CARRIED] or not self.lam:
             return None
         features = taps.output(self.layer).float().flatten(1)
         labels = labels_of(batch, self.label_key)
-        return self.lam * prototype_distance(features, labels, **prototypes)
+        return self.lam * prototype_distance(features, labels, **scratch[CARRIED])
 
     def finish(self, context: ClientContext) -> Lists:
         """Replies the mean feature of each class, by the trained model in eval mode."""
-        loop, labels = context.loop, []
+        module, loop = context.module, context.loop
 
-        def inputs() -> Any:
-            for given in context.client.ordered_batches("train"):
-                batch = loop.on_device(given)
-                labels.append(labels_of(batch, self.label_key))
-                yield call_of(context.module, batch, self.input_key, self.label_key)
+        def features(batch: Any) -> tuple[Tensor, Tensor]:
+            call = call_of(module, batch, self.input_key, self.label_key)
+            (found,) = outputs(module, [call], [self.layer], loop.trainer)
+            return found.flatten(1), labels_of(batch, self.label_key)
 
-        (features,) = outputs(context.module, inputs(), [self.layer], loop.trainer)
-        context.reply_tensors = class_means(features.flatten(1), torch.cat(labels), self.classes)
+        batches = [map(loop.on_device, one.client.ordered_batches("train")) for one in context.members]
+        for one, found in zip(context.members, context.map(features, batches), strict=True):
+            each, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+            one.reply_tensors.update(class_means(each, labels, self.classes))
         return {}
 
     def round(self, server: "ServerRound") -> Tensors:

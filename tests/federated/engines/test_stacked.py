@@ -9,12 +9,15 @@ from torch.optim.lr_scheduler import OneCycleLR, StepLR
 from lkd.callbacks import FeatureDistillation, LogitDistillation
 from lkd.datamodules import IID, Digits, Dirichlet, FederatedDataModule
 from lkd.federated import (
+    FD,
     MOON,
     SCAFFOLD,
     FedAvg,
     Federation,
     FedLin,
     FedNova,
+    FedNTD,
+    FedProto,
     FedProx,
     FedShuffle,
     FedShuffleMVR,
@@ -137,6 +140,11 @@ ALGORITHMS = {
     "fedshuffle": FedShuffle,
     "mvr": FedShuffleMVR,
     "local": Local,
+    "fedntd": FedNTD,
+    "moon": lambda: MOON("network.layers.1"),
+    "moon_output": lambda: MOON(""),
+    "fedproto": lambda: FedProto("network.layers.1", 10),
+    "fd": FD,
 }
 
 

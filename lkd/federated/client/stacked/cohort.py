@@ -33,6 +33,7 @@ class StackedCohort:
         self.host, self.most = host, most
         self.not_stacked: dict[int, str] = {}  # why, by architecture
         self._shown: set[tuple[str, int]] = set()  # verbs, and architectures of which a client did so by itself
+        self._rehearse: set[tuple[str, int]] = set()  # those of an interrupted run: they are shown, and done again
         self._normalizes: list[bool] = []  # whether a batch of one sample may be too few
 
     def prepare(self) -> None:
@@ -42,6 +43,7 @@ class StackedCohort:
             ValueError: If none can.
         """
         self._shown.clear()
+        self._rehearse.clear()
         self._normalizes = [normalizes(slot.module) for slot in self.host.slots]
         found = {kind: why_not(slot, self.host.algorithm) for kind, slot in enumerate(self.host.slots)}
         self.not_stacked = {kind: why for kind, why in found.items() if why is not None}
@@ -52,6 +54,17 @@ class StackedCohort:
             raise ValueError(
                 f"engine=Stacked: {self.not_stacked[0]}; take engine=Loop(), which trains one client after the other."
             )
+
+    def state_of(self, kind: int) -> dict[str, Any]:
+        """Returns, of an architecture, the verbs that its clients do together, and why they do so no more."""
+        verbs = {verb for verb, shown in self._shown | self._rehearse if shown == kind}
+        return {"verbs": sorted(verbs), "why": self.not_stacked.get(kind)}
+
+    def restore(self, kind: int, state: dict[str, Any]) -> None:
+        """Goes on as an interrupted run would have, so that a resumed one has its bits."""
+        self._rehearse |= {(verb, kind) for verb in state["verbs"]}
+        if state["why"] is not None and kind not in self.not_stacked:
+            self._leave(kind, state["why"])
 
     def stacks(self, verb: str) -> bool:
         """Tells whether a verb is one that clients of a stack do together."""
@@ -71,7 +84,12 @@ class StackedCohort:
         for client in list(waiting):
             kind = self.host.kind_of(client)
             if kind in self.not_stacked or (verb, kind) not in self._shown:
-                yield self._alone(verb, client, waiting.pop(client), timeout)
+                reply = self._alone(verb, client, waiting[client], timeout)
+                if (verb, kind) in self._rehearse and (verb, kind) in self._shown and kind not in self.not_stacked:
+                    self.host.undo(client)  # it was in a stack, whose sums are rounded in another way
+                    continue
+                del waiting[client]
+                yield reply
         data: dict[int, ClientData] = {}
         for client, message in list(waiting.items()):
             try:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lkd.federated.client.context import ClientContext, ClientView
+from lkd.federated.client.context import ClientContext, ClientView, copies
 from lkd.federated.client.stacked.training import StackedLoop
 from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import Config
@@ -116,6 +116,24 @@ class StackedContext(ClientContext):
     def minimize(self, batches: Sequence[Iterable[Any]], loss: Callable[[Any], Tensor]) -> None:
         """Makes an optimizer step per batch on another loss than the module's own."""
         self.loop.minimize(batches, loss)
+
+    def map(self, function: Callable[[Any], Any], batches: Sequence[Iterable[Any]]) -> list[list[Any]]:
+        """Calls a function of the module on each client's batches."""
+        return self.loop.map(function, batches)
+
+    def train(self, batches: Sequence[Iterator[tuple[bool, Any]]]) -> None:
+        """Makes `planned` steps with each client on other batches than its own."""
+        self.loop.train(batches, self, None)
+
+    def tensors(self) -> Tensors:
+        """Copies the weights and buffers of all clients' models, `(K, ...)`; frozen ones are common to all."""
+        loop, clients = self.loop, len(self._members)
+
+        def copy(name: str, tensor: Tensor) -> Tensor:
+            now = loop.leaves.get(name, loop.buffers.get(name))
+            return tensor.detach().expand(clients, *tensor.shape) if now is None else now.clone()
+
+        return copies(self.module, copy)
 
     def deal(self) -> None:
         """Gives each client its part of what the algorithm has put in place of `reply_tensors` and `memory`."""

@@ -9,7 +9,9 @@ import torch
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
 from torch.func import vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from lkd.federated.client.context import CARRIED, SCRATCH, scratch_of
 from lkd.federated.client.functional_step import Step, functional, functional_step
 from lkd.federated.client.local_optimizer import LocalOptimizer
 from lkd.federated.client.minimize import LONE
@@ -70,7 +72,8 @@ class StackedLoop:
 
     def __post_init__(self) -> None:
         worker, module, alone = self.slot.worker, self.slot.module, self.slot.loop
-        self.trainer, self.clip, self.on_device = alone.trainer, alone.clip, alone.on_device
+        self.trainer, self.accumulate, self.clip = alone.trainer, alone.accumulate, alone.clip
+        self.on_device = alone.on_device
         trainable = [name for name, p in module.named_parameters() if p.requires_grad]
         self.leaves = {name: self.tensors[name] for name in trainable}
         self.buffers = {name: self.tensors[name] for name in self.tensors if name not in self.leaves}
@@ -153,6 +156,32 @@ class StackedLoop:
             found, _ = vmap(whole, randomness="different")(self.leaves, self.buffers)
         return found
 
+    def map(self, function: Callable[[Any], Any], batches: Sequence[Iterable[Any]]) -> list[list[Any]]:
+        """Calls a function of the module on each client's batches; it changes no buffers.
+
+        Args:
+            function: Uses the module, which is then the client's model, on one batch.
+            batches: Those of each client.
+
+        Returns:
+            What it returns, for each client and batch.
+        """
+        stacked = vmap(functional(self.slot.module, function), randomness="different")
+        passes, results = [iter(each) for each in batches], [list[Any]() for _ in batches]
+        while True:
+            given = [next(each, None) for each in passes]
+            there = [k for k, batch in enumerate(given) if batch is not None]
+            if not there:
+                return results
+            for places, batch in stacks([given[k] for k in there]):
+                rows = [there[place] for place in places]
+                leaves, buffers = ({n: t[rows] for n, t in ts.items()} for ts in (self.leaves, self.buffers))
+                with stack_of(len(rows)):
+                    found, _ = stacked(leaves, buffers, batch)
+                flat, tree = tree_flatten(found)
+                for k, values in zip(rows, zip(*(t.unbind() for t in flat), strict=True), strict=True):
+                    results[k].append(tree_unflatten(list(values), tree))
+
     def gradient_at(self, point: list[Tensor]) -> list[Tensor]:
         """Computes the gradients of this step's batches at another point, with the same random draws."""
         loop = self.slot.loop
@@ -232,7 +261,7 @@ class StackedLoop:
         there = [i for i, batch in enumerate(self._batches) if batch is not None]
         groups = list(stacks([self._batches[i] for i in there]))
         whole = len(groups) == 1 and len(there) == self.clients
-        stacked = vmap(step, randomness="different")
+        stacked = vmap(self._carrying(step), randomness="different")
         found: list[tuple[Tensor | None, Tensors]] = []
         for places, batch in groups:
             rows = None if whole else torch.tensor([there[place] for place in places])
@@ -248,6 +277,35 @@ class StackedLoop:
                 total[name][rows] = gradient
         return total
 
+    @property
+    def _scratch(self) -> dict[str, Any]:
+        return scratch_of(self.slot.module)
+
+    def _carrying(self, step: Step) -> Step:
+        """A step that also takes what a client carries, and returns what it has put in its place."""
+
+        def carrying(params: Tensors, buffers: Tensors, carried: Tensors, batch: Any) -> Any:
+            attributes, scratch = vars(self.slot.module), self._scratch
+            inside = {**scratch, CARRIED: dict(carried)}
+            attributes[SCRATCH] = inside
+            try:
+                loss, (logs, after) = step(params, buffers, batch)
+            finally:
+                attributes[SCRATCH] = scratch
+            new = {name: t for name, t in inside[CARRIED].items() if t is not carried.get(name)}
+            return loss, (logs, after, new)
+
+        return carrying
+
+    def _carry(self, new: Tensors, rows: Tensor | None) -> None:
+        """Keeps what clients carry on to their next step."""
+        carried = self._scratch.setdefault(CARRIED, {})
+        for name, value in new.items():
+            zeros = value.new_zeros(self.clients, *value.shape[1:])
+            whole = carried.get(name, zeros).clone()  # it may be one tensor that is shown K times
+            whole[slice(None) if rows is None else rows] = value.detach()
+            carried[name] = whole
+
     def _of_rows(self, step: Any, leaves: Tensors, batch: Any, rows: Tensor | None, keeps: bool) -> Tensors:
         """The gradients of the clients of one shape of batches."""
         some = {
@@ -256,12 +314,14 @@ class StackedLoop:
         versions = {name: leaf._version for name, leaf in some.items()}
         buffers = self.buffers if rows is None else {n: b[rows] for n, b in self.buffers.items()}
         clients = self.clients if rows is None else len(rows)
-        with torch.enable_grad(), stack_of(clients):
-            losses, (logged, after) = step(some, buffers, batch)
+        carried = {n: t if rows is None else t[rows] for n, t in self._scratch.get(CARRIED, {}).items()}
+        with self.trainer.precision_plugin.forward_context(), torch.enable_grad(), stack_of(clients):
+            losses, (logged, after, new) = step(some, buffers, carried, batch)
             # gradients of stacked weights, and not vmap of a gradient: so it is known which weights a loss does not reach
             gradients = torch.autograd.grad(losses.sum(), list(some.values()), allow_unused=True)
         if keeps:
             self.log.add(logged, rows)
+            self._carry(new, rows)
             where = slice(None) if rows is None else rows
             for name, buffer in after.items():
                 self.buffers[name][where] = buffer.detach()
