@@ -113,14 +113,14 @@ def test_what_a_class_is_told_is_detached_from_the_student():
     student = model(3)
     student.log = lambda *args, **kwargs: None
     add_loss(student, algorithm._extra, [""], "added")
-    scratch = {"targets": {}, "sums": {}}
+    scratch = {"carried": {}}
     vars(student)[SCRATCH] = scratch
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     for _ in range(2):
         student.training_step((x, labels)).backward()  # a graph that went on would be freed by now
-    assert not scratch["sums"]["mean"].requires_grad
-    assert scratch["sums"]["count"].tolist() == [4.0, 4.0]
-    torch.testing.assert_close(scratch["sums"]["mean"].sum(1), torch.tensor([4.0, 4.0]))
+    assert not scratch["carried"]["mean"].requires_grad
+    assert scratch["carried"]["count"].tolist() == [4.0, 4.0]
+    torch.testing.assert_close(scratch["carried"]["mean"].sum(1), torch.tensor([4.0, 4.0]))
 
 
 def test_predictions_are_made_in_eval_mode_and_leave_no_graph():
