@@ -1,7 +1,7 @@
 """Federated learning: rounds over any LightningModule."""
 
 from lkd.checkpoints import load_client
-from lkd.federated.algorithms.base import Algorithm, require_sgd
+from lkd.federated.algorithms.base import Algorithm, require_sgd, stackable
 from lkd.federated.algorithms.baselines import Centralized, Local
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.algorithms.fedlin import FedLin
@@ -150,4 +150,5 @@ __all__ = [
     "TwoHeads",
     "load_client",
     "require_sgd",
+    "stackable",
 ]

@@ -56,7 +56,7 @@ class Algorithm:
     needs_validation_data = False
     """Whether every client needs validation data of its own."""
     stacks = False
-    """Whether the client half works on stacked tensors `(K, ...)` of K clients. A subclass says so again."""
+    """Whether the client half works on stacked tensors `(K, ...)` of K clients. A subclass says so again; see also `stackable`."""
     supports_modality_weighting = False
     """Whether it supports `weighting="present"`, which needs replies that are plain changes of weights."""
 

@@ -1,4 +1,4 @@
-"""The stacked engine: the clients of a cohort that are alike train as one tensor program."""
+"""The stacked engine: the clients of a cohort that are alike work as one tensor program."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +21,8 @@ class Stacked(Loop):
     leading dimension K, and so does its optimizer. That pays for many clients with small models, whose steps
     cost more in calls than in arithmetic. Batches are those of the loop, in the same order, and the result is
     the loop's within the rounding of sums; random draws in a step (dropout) are others, and each client has
-    its own. Clients with different numbers of steps train in stacks of their own. All that is not training
+    its own. Clients with different numbers of steps train in stacks of their own. So are gradients of whole
+    data, and the methods of an algorithm that are `stackable`, such as predictions on public data. All else
     goes client by client, as in `Loop`.
 
     Not stacked are: modules with training hooks, or that change their attributes; accumulation over batches;

@@ -79,7 +79,9 @@ class FD(Algorithm):
     def _extra(self, scratch: dict[str, Any], batch: Any, taps: Taps) -> Tensor | None:
         logits, carried = taps.output(self.layer).float(), scratch[CARRIED]
         labels = labels_of(batch, self.label_key)
-        one_hot = F.one_hot(labels, logits.shape[1]).to(logits)  # index_add_ would not be reproducible on a GPU
+        one_hot = F.one_hot(labels, logits.shape[1]).to(
+            logits
+        )  # index_add_ would not be reproducible on a GPU
         carried["mean"] = carried.get("mean", 0) + one_hot.T @ logits.detach().softmax(1)
         carried["count"] = carried.get("count", 0) + one_hot.sum(0)
         if "known" not in carried or not self.gamma:

@@ -166,8 +166,7 @@ def test_the_soft_part_is_a_cross_entropy_summed_over_classes():
             return logits
 
     (
-        F.cross_entropy(logits, labels)
-        + algorithm._extra({"carried": targets}, (None, labels), Said())
+        F.cross_entropy(logits, labels) + algorithm._extra({"carried": targets}, (None, labels), Said())
     ).backward()
     p, known = logits.detach().softmax(1), torch.tensor([1.0, 1.0, 1.0, 0.0])
     expected = (p - F.one_hot(labels, 3) + 0.5 * known[:, None] * (p - q[labels])) / 4

@@ -32,8 +32,12 @@ class StackedCohort:
     def __init__(self, host: Host, most: int) -> None:
         self.host, self.most = host, most
         self.not_stacked: dict[int, str] = {}  # why, by architecture
-        self._shown: set[tuple[str, int]] = set()  # verbs, and architectures of which a client did so by itself
-        self._rehearse: set[tuple[str, int]] = set()  # those of an interrupted run: they are shown, and done again
+        self._shown: set[tuple[str, int]] = (
+            set()
+        )  # verbs, and architectures of which a client did so by itself
+        self._rehearse: set[tuple[str, int]] = (
+            set()
+        )  # those of an interrupted run: they are shown, and done again
         self._normalizes: list[bool] = []  # whether a batch of one sample may be too few
 
     def prepare(self) -> None:
@@ -85,7 +89,11 @@ class StackedCohort:
             kind = self.host.kind_of(client)
             if kind in self.not_stacked or (verb, kind) not in self._shown:
                 reply = self._alone(verb, client, waiting[client], timeout)
-                if (verb, kind) in self._rehearse and (verb, kind) in self._shown and kind not in self.not_stacked:
+                if (
+                    (verb, kind) in self._rehearse
+                    and (verb, kind) in self._shown
+                    and kind not in self.not_stacked
+                ):
                     self.host.undo(client)  # it was in a stack, whose sums are rounded in another way
                     continue
                 del waiting[client]

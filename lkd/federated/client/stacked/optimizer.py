@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from lkd.federated.client.local_optimizer import LocalOptimizer
+
 
 def stacked_optimizer(
     optimizer: torch.optim.Optimizer, leaves: Mapping[int, Tensor]
@@ -34,6 +36,24 @@ def stacked_optimizer(
     made.defaults = dict(optimizer.defaults)  # from which Adagrad begins the state of a weight
     made.state.clear()
     return made
+
+
+class StackedOptimizer:
+    """The stand-in for a `LocalOptimizer`.
+
+    Args:
+        own: The optimizer of one client, whose settings are those of all.
+        leaves: The stacked weights, by the `id` of the module's.
+    """
+
+    def __init__(self, own: LocalOptimizer, leaves: dict[int, Tensor]) -> None:
+        self._own, self._leaves = own, leaves
+        self.optimizer = stacked_optimizer(own.optimizer, leaves)
+
+    def begin_client(self) -> None:
+        """Empties the optimizer's state, and sets the hyperparameters of this round."""
+        self._own.begin_client()
+        self.optimizer = stacked_optimizer(self._own.optimizer, self._leaves)
 
 
 def copy_settings(source: torch.optim.Optimizer, target: torch.optim.Optimizer) -> None:

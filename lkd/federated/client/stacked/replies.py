@@ -74,9 +74,7 @@ def deal(host: Host, members: Sequence[Member], context: StackedContext, outcome
         if outcome.trained:
             tensors["buffers"] = {name: rows[k] for name, rows in buffers.items()}
         replies.append(
-            Reply(
-                tensors=tensors, metrics=dict(outcome.metrics), knowledge=view.reply_tensors, logs=logs[k]
-            )
+            Reply(tensors=tensors, metrics=dict(outcome.metrics), knowledge=view.reply_tensors, logs=logs[k])
         )
     return replies
 
