@@ -22,12 +22,14 @@ class Outcome:
         groups: What the clients reply in the shapes of the shared weights, `(K, ...)`.
         metrics: Numbers of all their replies.
         keeps: Whether what the clients keep has changed.
+        moves: Whether that is also their own layers and their memory, and not only the algorithm's state.
         trained: Whether they have trained: then they reply buffers and logs, and have to be finite.
     """
 
     groups: Lists
     metrics: dict[str, float]
     keeps: bool = False
+    moves: bool = True
     trained: bool = False
 
 
@@ -67,9 +69,10 @@ def deal(host: Host, members: Sequence[Member], context: StackedContext, outcome
             continue
         if outcome.keeps:
             others = {key: group for key, group in member.kept.items() if key not in member.state}
-            mine = {**frozen, **{name: rows[k] for name, rows in owned.items()}}
-            state = {**others, **_of(kept, k), OWN: mine, MEMORY: view.memory}
-            host.store.put(member.data.id, state)
+            if outcome.moves:
+                mine = {**frozen, **{name: rows[k] for name, rows in owned.items()}}
+                others |= {OWN: mine, MEMORY: view.memory}
+            host.store.put(member.data.id, {**others, **_of(kept, k)})
         tensors = _of(sent, k)
         if outcome.trained:
             tensors["buffers"] = {name: rows[k] for name, rows in buffers.items()}

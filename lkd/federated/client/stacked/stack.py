@@ -98,4 +98,4 @@ class Stack:
         gradient = self.loop.full_gradient((), self.context.x)
         if self.algorithm.keeps_full_gradient:
             self.context.state["gradient"] = gradient
-        return Outcome({"gradient": gradient}, {}, keeps=self.algorithm.keeps_full_gradient)
+        return Outcome({"gradient": gradient}, {}, keeps=self.algorithm.keeps_full_gradient, moves=False)
