@@ -22,6 +22,8 @@ class CarriedModel(nn.Module):
         name: Stands before the names of the carried tensors.
     """
 
+    trains: LightningModule
+
     def __init__(self, module: LightningModule, name: str) -> None:
         super().__init__()
         self.model, self.name = copied(module, "model"), name

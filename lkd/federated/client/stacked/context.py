@@ -86,7 +86,7 @@ class StackedContext(ClientContext):
         config: Plain values that the server sent to all of them.
     """
 
-    loop: StackedLoop  # type: ignore[assignment]
+    loop: StackedLoop
 
     def __init__(
         self,
