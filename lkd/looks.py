@@ -77,7 +77,7 @@ def later(values: Sequence[Tensor], refuse: Refuse) -> None:
     here = _here.get()
     if here is _NOBODY:
         return
-    if here is None or not all(map(_outlives, values)):
+    if here is None or not all(map(outlives, values)):
         refuse([float(value) for value in values])
     else:
         here.entries.append((values, refuse))
@@ -173,10 +173,16 @@ def for_trainers(hook: Step) -> Step:
     return hook
 
 
-def _outlives(value: Tensor) -> bool:
-    """Returns whether a tensor can be read after the step.
+def outlives(value: Tensor) -> bool:
+    """Returns whether a tensor can be read, now and after the step.
 
     A tensor of a `torch.func` transformation has no memory.
+
+    Example:
+        >>> seen = []
+        >>> _ = torch.func.vmap(lambda x: seen.append(outlives(x)) or x)(torch.ones(2))
+        >>> outlives(torch.ones(2)), seen
+        (True, [False])
     """
     try:
         value.data_ptr()
