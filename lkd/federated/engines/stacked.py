@@ -1,15 +1,19 @@
 """The stacked engine: the clients of a cohort that are alike train as one tensor program."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.checks import expect
 from lkd.federated.client.stacked.cohort import StackedCohort
+from lkd.federated.client.stacked.reasons import why_not
 from lkd.federated.engines.base import Capabilities
 from lkd.federated.engines.loop import Loop
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, Reply
+from lkd.federated.protocol.tensors import Groups
 
 
 class Stacked(Loop):
@@ -47,18 +51,58 @@ class Stacked(Loop):
         self.clients = clients
         self._cohort: StackedCohort | None = None
 
+    @property
+    def cohort(self) -> StackedCohort:
+        """Who trains the clients of this process together."""
+        if self._cohort is None:
+            self._cohort = StackedCohort(self.host, self.clients, self.tell)
+        return self._cohort
+
     def open(self, description: Description) -> None:
         """Copies the modules."""
         super().open(description)
-        self._cohort = StackedCohort(self.host, self.clients)
+        self._cohort = None
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
         """Prepares modules, optimizers and loops, and looks what can be stacked."""
         super().prepare(trainer, anew)
-        if self._cohort is not None:
-            self._cohort.prepare()
+        self.look()
+
+    def look(self) -> None:
+        """Looks which architectures can be stacked.
+
+        Raises:
+            ValueError: If none can.
+        """
+        self.cohort.prepare(why_not)
+        found = self.cohort.not_stacked
+        if len(found) == len(self.host.slots):
+            raise ValueError(
+                f"engine=Stacked: {found[0]}; take engine=Loop(), which trains one client after the other."
+            )
+        for kind, why in found.items():
+            self.tell(type(self.host.slots[kind].module).__name__, why)
+
+    def tell(self, name: str, why: str) -> None:
+        """Says that clients of an architecture are not stacked, and why."""
+        rank_zero_warn(f"engine=Stacked: clients of {name} are trained one after the other, since {why}.")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the clients' states, and of each architecture schedule, start and what training has shown."""
+        state = super().state_dict()
+        for kind, slot in enumerate(state["slots"]):
+            slot["stacked"] = {"engine": type(self).__name__, **self.cohort.state_of(kind)}
+        return state
+
+    def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:
+        """Restores the clients' part of a checkpoint; a run of this engine goes on to stack the same clients."""
+        super().load_state_dict(clients, slots)
+        for kind, slot in enumerate(slots or ()):
+            saved = slot.get("stacked")  # not there in a checkpoint of another engine
+            if saved is not None and saved["engine"] == type(self).__name__:
+                self.cohort.set_state_of(kind, saved)
 
     def _answers(self, verb: str, messages: Mapping[int, Message], timeout: float | None) -> Iterator[Reply]:
-        if verb == "train" and self._cohort is not None:
-            return self._cohort.train(messages, timeout)
+        if verb == "train":
+            return self.cohort.train(messages, timeout)
         return super()._answers(verb, messages, timeout)

@@ -1,14 +1,12 @@
 """A cohort's training, stacked where that is possible, and client by client where it is not."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-
 from lkd.federated.client.host import Host
+from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.single_samples import normalizes
-from lkd.federated.client.stacked.reasons import why_not
 from lkd.federated.client.stacked.stack import ChangedError, Member, train_stack
 from lkd.federated.client.verbs import ATTRIBUTES, MEMORY, OWN
 from lkd.federated.protocol.client_data import ClientData
@@ -26,31 +24,39 @@ class StackedCohort:
     Args:
         host: The client side of the federation.
         most: Most clients of one stack.
+        tell: Says that an architecture is not stacked, given its name and why.
     """
 
-    def __init__(self, host: Host, most: int) -> None:
-        self.host, self.most = host, most
+    def __init__(self, host: Host, most: int, tell: Callable[[str, str], None]) -> None:
+        self.host, self.most, self._tell = host, most, tell
         self.not_stacked: dict[int, str] = {}  # why, by architecture
-        self._shown: set[int] = set()  # architectures of which a client has trained by itself
+        self.shown: set[int] = set()  # architectures of which a client has trained by itself
+        self._found: dict[int, str] = {}  # the part of `not_stacked` that only training has shown
         self._normalizes: list[bool] = []  # whether a batch of one sample may be too few
 
-    def prepare(self) -> None:
+    def prepare(self, why_not: Callable[[ModelSlot, Any], str | None]) -> None:
         """Learns which architectures can be stacked.
 
-        Raises:
-            ValueError: If none can.
+        Args:
+            why_not: Gives why an architecture, under an algorithm, is not to be stacked; None if it is.
         """
-        self._shown.clear()
+        self.shown.clear()
+        self._found.clear()
         self._normalizes = [normalizes(slot.module) for slot in self.host.slots]
         found = {kind: why_not(slot, self.host.algorithm) for kind, slot in enumerate(self.host.slots)}
         self.not_stacked = {kind: why for kind, why in found.items() if why is not None}
-        some = self.not_stacked if len(self.not_stacked) < len(found) else {}
-        for kind, why in some.items():
-            self._leave(kind, why)
-        if len(self.not_stacked) == len(found):
-            raise ValueError(
-                f"engine=Stacked: {self.not_stacked[0]}; take engine=Loop(), which trains one client after the other."
-            )
+
+    def state_of(self, kind: int) -> dict[str, Any]:
+        """Returns what training has shown of an architecture, so that a resumed run stacks the same clients."""
+        return {"shown": kind in self.shown, "why_not": self._found.get(kind)}
+
+    def set_state_of(self, kind: int, state: Mapping[str, Any]) -> None:
+        """Restores what `state_of` gave."""
+        if state["shown"]:
+            self.shown.add(kind)
+        if state["why_not"] is not None:
+            self._found[kind] = state["why_not"]
+            self.not_stacked.setdefault(kind, state["why_not"])
 
     def train(self, messages: Mapping[int, Message], timeout: float | None) -> Iterator[Reply]:
         """Trains the clients, and yields their replies.
@@ -62,41 +68,42 @@ class StackedCohort:
         waiting = dict(messages)
         for client in list(waiting):
             kind = self.host.kind_of(client)
-            if kind in self.not_stacked or kind not in self._shown:
-                yield self._alone(client, waiting.pop(client), timeout)
+            if kind in self.not_stacked or kind not in self.shown:
+                yield self.alone(client, waiting.pop(client), timeout)
         data: dict[int, ClientData] = {}
         for client, message in list(waiting.items()):
             try:
                 data[client] = self.host.data(client, message)
             except Exception:  # the loop makes a reply of it
-                yield self._alone(client, waiting.pop(client), timeout)
+                yield self.alone(client, waiting.pop(client), timeout)
         for stack in self._stacks(waiting, data):
             alone = [m for m in stack if not self._fits(m)] if len(stack) > 1 else stack
             together = [m for m in stack if m not in alone]
             for member in alone:
-                yield self._alone(member.data.id, member.message, timeout)
+                yield self.alone(member.data.id, member.message, timeout)
             yield from self._together(together, timeout)
 
-    def _alone(self, client: int, message: Message, timeout: float | None) -> Reply:
+    def alone(self, client: int, message: Message, timeout: float | None) -> Reply:
+        """Trains a client by itself; the first one of an architecture shows whether others can be stacked."""
         reply = self.host.answer("train", client, message, timeout)
         kind = self.host.kind_of(client)
-        if kind not in self._shown and not reply.error and message.config.get("steps", 0):
-            self._shown.add(kind)
+        if kind not in self.shown and not reply.error and message.config.get("steps", 0):
+            self.shown.add(kind)
             kept = self.host.store.get(client)
             moving = self.host.slots[kind].worker.moving_names
             beside = [*kept.get(ATTRIBUTES, {}), *kept.get(MEMORY, {})]
             beside += [name for name in kept.get(OWN, {}) if name not in moving]  # frozen, and yet changed
             changed = self.host.verbs.changed.get(kind, [])
             if changed:
-                self._leave(kind, f"training changes {', '.join(changed[:3])}")
+                self.leave(kind, f"training changes {', '.join(changed[:3])}")
             elif beside:
-                self._leave(kind, f"a client keeps {', '.join(beside[:3])} beside what it trains")
+                self.leave(kind, f"a client keeps {', '.join(beside[:3])} beside what it trains")
         return reply
 
-    def _leave(self, kind: int, why: str) -> None:
-        self.not_stacked[kind] = why
-        name = type(self.host.slots[kind].module).__name__
-        rank_zero_warn(f"engine=Stacked: clients of {name} are trained one after the other, since {why}.")
+    def leave(self, kind: int, why: str) -> None:
+        """Trains the clients of an architecture one after the other from now on."""
+        self._found[kind] = self.not_stacked[kind] = why
+        self._tell(type(self.host.slots[kind].module).__name__, why)
 
     def _stacks(
         self, messages: Mapping[int, Message], data: Mapping[int, ClientData]
@@ -139,15 +146,15 @@ class StackedCohort:
             with self.host.clock.running(None if timeout is None else timeout * len(members)):
                 replies = train_stack(self.host, members)
         except ChangedError as error:  # what was computed may be of several clients: it is left
-            self._leave(kind, str(error))
+            self.leave(kind, str(error))
             for member in members:
-                yield self._alone(member.data.id, member.message, timeout)
+                yield self.alone(member.data.id, member.message, timeout)
             return
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
-            replies = [self._alone(m.data.id, m.message, timeout) for m in members]
+            replies = [self.alone(m.data.id, m.message, timeout) for m in members]
             if not any(reply.error for reply in replies):  # else one of them is at fault, and not the stack
-                self._leave(kind, f"a stack of {len(members)} of them fails ({why})")
+                self.leave(kind, f"a stack of {len(members)} of them fails ({why})")
             yield from replies
             return
         seconds = (time.perf_counter() - started) / len(members)

@@ -11,7 +11,7 @@ from torch import Tensor
 from lkd.federated.client.batches import passes
 from lkd.federated.client.checks import check_lists
 from lkd.federated.client.context import SCRATCH, ClientContext
-from lkd.federated.client.host import Host
+from lkd.federated.client.host import Host, failed
 from lkd.federated.client.stacked.training import StackedLoop
 from lkd.federated.client.traces import switches
 from lkd.federated.client.verbs import ATTRIBUTES, MEMORY, NOT_FINITE, OWN, SCHEDULE
@@ -151,9 +151,9 @@ def _replies(
     owned = {name: everything[name].unbind() for name in worker.own}
     for k, member in enumerate(members):
         host.remember(member.data.id)
-        if not finite[k]:
-            error = FloatingPointError(NOT_FINITE)
-            replies.append(Reply(error=f"{type(error).__name__}: {error}", cause=error))
+        error = loop.looks.errors.get(k) or (None if finite[k] else FloatingPointError(NOT_FINITE))
+        if error is not None:
+            replies.append(failed(error))
             continue
         state: Groups = {
             key: {name: rows[k] for name, rows in zip(names, tensors, strict=True)}

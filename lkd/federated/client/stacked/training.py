@@ -10,10 +10,11 @@ from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
 from torch.func import vmap
 
-from lkd.federated.client.functional_step import Step, functional_step
+from lkd.federated.client.functional_step import functional_step
 from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.client.stacked.logs import StackedLog
+from lkd.federated.client.stacked.looks import StackedLooks
 from lkd.federated.client.stacked.optimizer import clip_each, copy_settings, stacked_optimizer
 from lkd.federated.protocol.tensors import Tensors
 from lkd.stack_size import stack_of
@@ -65,7 +66,8 @@ class StackedLoop:
         self.local_optimizer = StackedOptimizer(stacked_optimizer(own, found))
         self.clients = len(next(iter(self.leaves.values())))
         self.log = StackedLog(self.clients, worker.log)
-        self._step: Step = functional_step(module, worker.log)
+        self.looks = StackedLooks(self.clients)
+        self._step = self.looks.told(functional_step(module, worker.log))
 
     def train(
         self,
@@ -103,6 +105,7 @@ class StackedLoop:
             if scheduler is not None and made % own.frequency == 0:
                 scheduler.step()
         copy_settings(own.optimizer, optimizer)
+        self.looks.look()
         for leaf in self.leaves.values():
             leaf.grad = None
 
@@ -190,9 +193,10 @@ class StackedLoop:
         buffers = self.buffers if rows is None else {n: b[rows] for n, b in self.buffers.items()}
         clients = self.clients if rows is None else len(rows)
         with torch.enable_grad(), stack_of(clients):
-            losses, (logged, after) = step(some, buffers, batch)
+            losses, (logged, after, values) = step(some, buffers, batch)
             # gradients of stacked weights, and not vmap of a gradient: so it is known which weights a loss does not reach
             gradients = torch.autograd.grad(losses.sum(), list(some.values()), allow_unused=True)
+        self.looks.add(values, rows)
         if logs:
             self.log.add(logged, rows)
             where = slice(None) if rows is None else rows
