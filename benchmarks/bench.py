@@ -80,8 +80,11 @@ def of_steps(repeats: int, quick: bool) -> Iterator[Row]:
     """A step with distillation, and without."""
     teacher = step_cost.Student(64)
 
+    def at(layer: str) -> dict[str, str]:
+        return {"student_layer": layer, "teacher_layer": layer}
+
     def step(*terms: str) -> tuple[float, float]:
-        made = {"KD": KD(), "FitNets": FitNets(0.1, "net.6", "net.6"), "RKD": RKD(0.1, "net.8", "net.8")}
+        made = {"KD": KD(), "FitNets": FitNets(**at("net.6")), "RKD": RKD(**at("net.8"))}
         callbacks = [Distillation(Teacher(teacher), [made[name] for name in terms])] if terms else []
         return step_cost.measure(callbacks, 20 if quick else step_cost.STEPS)
 

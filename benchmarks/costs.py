@@ -89,7 +89,7 @@ def in_turns(
     for name, found in costs.items():
         cpu, wall, memory = (statistics.median(values) for values in zip(*found, strict=True))
         ratio = statistics.median(one.cpu / base.cpu for one, base in zip(found, first, strict=True))
-        row = {"contender": name, "CPU ms": f"{1e3 * cpu:.1f}", "wall ms": f"{1e3 * wall:.1f}"}
+        row = {"contender": name, "CPU ms": f"{1e3 * cpu:.4g}", "wall ms": f"{1e3 * wall:.4g}"}
         rows.append({**row, "ratio": f"{ratio:.2f}", "MB": f"{memory:.0f}"})
     return rows
 

@@ -16,7 +16,7 @@ class Auto(Stacked):
 
     In a round, clients are stacked if 8 or more of one architecture make the same number of steps, on a CPU
     and in one process, if the architecture has up to 40,000 weights for each of its weight tensors in the
-    mean, and if a step of it takes up to 15 million floating-point operations for each, forward and backward:
+    mean, and if a step of it takes up to 18 million floating-point operations for each, forward and backward:
     the first client, which trains by itself, shows how many. What `Stacked` refuses is never stacked here, without an error. All others work one after the
     other, with the bits of `Loop`.
 

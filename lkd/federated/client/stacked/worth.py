@@ -13,7 +13,7 @@ FEWEST = 8
 WEIGHTS = 40_000
 """Weights up to which it pays, in the mean over a model's weight tensors. A stack saves calls, of which there are
 so many for each tensor; but larger tensors of all clients do not stay in the cache from step to step."""
-OPERATIONS = 15e6
+OPERATIONS = 18e6
 """Floating-point operations of a step, forward and backward, up to which it pays, in the same mean. Beyond,
 arithmetic costs more than calls, and convolutions with weights of each client are slower than with common ones."""
 
