@@ -50,8 +50,8 @@ coverage: $(READY) ## Run the same and say which lines they miss (half as long a
 test-all: $(READY) ## Run all tests, the slow ones too
 	$(BIN)/python -m pytest
 
-bench: $(READY) ## Measure what distillation costs a training step
-	$(BIN)/python benchmarks/step_cost.py
+bench: $(READY) ## Measure where time goes: rounds, steps, loaders, sums (a quarter of an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py
 
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info

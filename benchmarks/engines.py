@@ -3,9 +3,8 @@
     python benchmarks/engines.py                 # all workloads, some minutes on one core
     python benchmarks/engines.py --workloads W2 --repeats 5
 
-CPU seconds of a round, one thread, the first round of every fit left out. Contenders take turns. The ratio is that
-of a contender's time to the hand-written loop's in the same turn, and of several turns the median, so that a noisy
-machine changes both.
+CPU and wall time of a round, one thread, the first round of every fit left out. Contenders take turns. The ratio is
+that of a contender's CPU time to the hand-written loop's in the same turn, and of several turns the median.
 
 | workload | clients | samples each | model | batch | epochs |
 |---|---|---|---|---|---|
@@ -15,23 +14,23 @@ machine changes both.
 """
 
 import argparse
+import functools
 import itertools
 import logging
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from costs import QUIET, Rounds, Stopwatch, in_turns, middle
+from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import IID, FederatedDataModule
 from lkd.federated import FedAvg, Federation, LocalTraining
-from lkd.federated.engines import Engine, Loop, Stacked
+from lkd.federated.engines import Auto, Engine, Loop, Processes, Stacked
 from lkd.metrics.tables import print_table
 from lkd.models import MLP
 from lkd.modules import Classifier
@@ -94,7 +93,9 @@ WORKLOADS = {
     "W2, 1000 a round": Workload(1000, 1000, 18, (64,), lambda: MLP(64, 10, hidden=[128]), 10, 1, 3),
     "W3": Workload(10, 10, 200, (3, 32, 32), resnet20, 32, 1, 2),
 }
-ENGINES: dict[str, Callable[[], Engine]] = {"loop": Loop, "stacked": Stacked}
+ENGINES: dict[str, Callable[[], Engine]] = {"Loop": Loop, "Stacked": Stacked, "Auto": Auto}
+SIDE_BY_SIDE: dict[str, Callable[[], Engine]] = {"Processes, 2 workers": Processes}
+"""For workloads that take long enough to be worth processes."""
 
 
 class Noise(LightningDataModule):
@@ -104,60 +105,35 @@ class Noise(LightningDataModule):
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         total = work.clients * work.samples
-        self.work = work
+        self.batch = work.batch
         self.x = torch.randn(total, *work.shape, generator=generator)
         self.y = torch.randint(10, (total,), generator=generator)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """All of them."""
-        return DataLoader(TensorDataset(self.x, self.y), batch_size=self.work.batch)
+        return DataLoader(TensorDataset(self.x, self.y), batch_size=self.batch)
 
 
-class Seconds(Callback):
-    """CPU seconds of each round."""
-
-    def __init__(self) -> None:
-        self.found: list[float] = []
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
-        self._start = time.process_time()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops it."""
-        self.found.append(time.process_time() - self._start)
-
-
-def by_lkd(work: Workload, data: Noise, engine: Engine) -> float:
+def by_lkd(work: Workload, data: Noise, engine: Engine) -> tuple[float, float]:
     """Seconds of a round."""
-    torch.manual_seed(0)
-    module = Classifier(work.network(), num_classes=10, optimizer=lambda p: torch.optim.SGD(p, lr=LR))
+    sgd = functools.partial(torch.optim.SGD, lr=LR)
+    module = Classifier(work.network(), num_classes=10, optimizer=sgd)
     federation = Federation(module, FedAvg(), LocalTraining(epochs=work.epochs), engine=engine)
-    seconds = Seconds()
-    trainer = Trainer(
-        max_epochs=1 + work.rounds,
-        callbacks=[seconds],
-        limit_val_batches=0,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    rounds = Rounds()
+    trainer = Trainer(max_epochs=1 + work.rounds, callbacks=[rounds], **QUIET)
     cohort = work.cohort if work.cohort < work.clients else None
     trainer.fit(federation, FederatedDataModule(data, IID(), clients=work.clients, cohort=cohort))
-    return statistics.median(seconds.found[1:])
+    return middle(rounds.found)
 
 
-def by_hand(work: Workload, data: Noise) -> float:
+def by_hand(work: Workload, data: Noise) -> tuple[float, float]:
     """Seconds of a round in the shortest loop that does the same."""
-    torch.manual_seed(0)
     network = work.network()
     parameters = list(network.parameters())
     server = [p.detach().clone() for p in parameters]
-    seconds = []
+    found = []
     for _ in range(1 + work.rounds):
-        start = time.process_time()
+        watch = Stopwatch()
         total = [torch.zeros_like(p) for p in server]
         for client in torch.randperm(work.clients)[: work.cohort].tolist():
             with torch.no_grad():
@@ -173,8 +149,30 @@ def by_hand(work: Workload, data: Noise) -> float:
                 change = torch._foreach_sub([p.detach() for p in parameters], server)
                 torch._foreach_add_(total, change, alpha=1 / work.cohort)
         torch._foreach_add_(server, total)
-        seconds.append(time.process_time() - start)
-    return statistics.median(seconds[1:])
+        found.append(watch.read())
+    return middle(found)
+
+
+def rows(name: str, repeats: int, rounds: int | None) -> list[dict[str, object]]:
+    """The rows of a workload; `rounds` in place of its own number of rounds that count."""
+    work = replace(WORKLOADS[name], rounds=rounds or WORKLOADS[name].rounds)
+    data = Noise(work)
+    engines = {**ENGINES, **(SIDE_BY_SIDE if name == "W3" else {})}
+    contenders = {"by hand": lambda: by_hand(work, data)}
+    contenders |= {each: functools.partial(_with, work, data, make) for each, make in engines.items()}
+    return [{"work": name, **row} for row in in_turns(contenders, repeats)]
+
+
+def _with(work: Workload, data: Noise, make: Callable[[], Engine]) -> tuple[float, float]:
+    return by_lkd(work, data, make())
+
+
+def quiet() -> None:
+    """One thread, and no words but the table's."""
+    warnings.filterwarnings("ignore")
+    for name in ("lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    torch.set_num_threads(1)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -184,29 +182,12 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rounds", type=int, help="rounds of a fit that count; default: by the workload")
     given = parser.parse_args(args)
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
-    rows = []
-    for name, full in WORKLOADS.items():
-        if not name.startswith(tuple(given.workloads)):
-            continue
-        work = replace(full, rounds=given.rounds or full.rounds)
-        data, times = Noise(work), {"by hand": list[float](), **{n: list[float]() for n in ENGINES}}
-        for _ in range(given.repeats):
-            times["by hand"].append(by_hand(work, data))
-            for engine, make in ENGINES.items():
-                times[engine].append(by_lkd(work, data, make()))
-        row: dict[str, object] = {
-            "Workload": name,
-            "by hand, s": f"{statistics.median(times['by hand']):.3f}",
-        }
-        for engine in ENGINES:
-            ratios = [t / h for t, h in zip(times[engine], times["by hand"], strict=True)]
-            row[f"{engine}, ratio"] = f"{statistics.median(ratios):.2f}"
-        rows.append(row)
-        print_table([row], name)
-    print_table(rows, "CPU seconds of a round by hand, and of lkd's engines over it")
+    quiet()
+    found = []
+    for name in WORKLOADS:
+        if name.startswith(tuple(given.workloads)):
+            found += rows(name, given.repeats, given.rounds)
+    print_table(found, "A round of FedAvg")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ CPU time of the process a step, and the ratio to the plain step. The teacher's f
 has a teacher that costs nothing and a term of weight 0, so it shows what the wrapper and the taps alone add.
 """
 
-import statistics
-import time
+import functools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from costs import QUIET, Stopwatch, in_turns
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -48,29 +49,29 @@ class Student(LightningModule):
 
 
 class Clock(Callback):
-    """CPU seconds from the fifth step to the last."""
+    """CPU and wall seconds of a step, from the fifth to the last."""
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Starts after a warm-up."""
         if batch_idx == 5:
-            self.start = time.process_time()
+            self._watch = Stopwatch()
+        self._last = batch_idx
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops."""
-        self.milliseconds = 1000 * (time.process_time() - self.start) / (STEPS - 5)
+        cpu, wall = self._watch.read()
+        self.step = cpu / (self._last - 4), wall / (self._last - 4)
 
 
-def measure(callbacks: list[Callback]) -> float:
-    """CPU milliseconds a step."""
-    data = TensorDataset(torch.rand(STEPS * 32, 3, 32, 32), torch.randint(10, (STEPS * 32,)))
+def measure(callbacks: list[Callback], steps: int = STEPS) -> tuple[float, float]:
+    """CPU and wall seconds of a step."""
+    data = TensorDataset(torch.rand(steps * 32, 3, 32, 32), torch.randint(10, (steps * 32,)))
     clock = Clock()
-    Trainer(
-        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[*callbacks, clock],
-    ).fit(Student(16), DataLoader(data, batch_size=32))  # fmt: skip
-    return clock.milliseconds
+    trainer = Trainer(max_epochs=1, callbacks=[*callbacks, clock], **QUIET)
+    trainer.fit(Student(16), DataLoader(data, batch_size=32))
+    return clock.step
 
 
 def main() -> None:
@@ -78,23 +79,22 @@ def main() -> None:
     torch.set_num_threads(1)
     large = Student(64)
     constant = torch.zeros(32, 10)
-    arms = {
+    arms: dict[str, Callable[[], list[Callback]]] = {
         "plain": lambda: [],
         "mechanism": lambda: [Distillation(Teacher(lambda x: constant), [KD(weight=0.0)])],
         "logit": lambda: [LogitDistillation(Teacher(large))],
         "feature (FitNets)": lambda: [FeatureDistillation(Teacher(large), layers={"net.6": "net.6"})],
         "relation (RKD)": lambda: [RelationDistillation(Teacher(large), "net.8", "net.8")],
     }
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(REPEATS):
-        for name, make in arms.items():
-            times[name].append(measure(make()))
-    plain = statistics.median(times["plain"])
-    rows = []
-    for name, values in times.items():
-        median = statistics.median(values)
-        rows.append({"step": name, "CPU ms": median, "ratio to plain": median / plain})
-    print_table(rows, f"CNN 16-32, batch 32 of 3x32x32, teacher 4 times as wide, median of {REPEATS}")
+    contenders = {name: functools.partial(_with, make) for name, make in arms.items()}
+    print_table(
+        in_turns(contenders, REPEATS),
+        f"CNN 16-32, batch 32 of 3x32x32, teacher 4 times as wide, median of {REPEATS}",
+    )
+
+
+def _with(make: Callable[[], list[Callback]]) -> tuple[float, float]:
+    return measure(make())
 
 
 if __name__ == "__main__":

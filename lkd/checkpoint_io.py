@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import nn
 
 from lkd.safe_load import holds_objects, only_tensors
 from lkd.trust import check
@@ -128,6 +130,27 @@ def read(path: str) -> dict[str, Any]:
     if not isinstance(found, dict) or "state_dict" not in found:
         raise ValueError(f"ckpt_path={path!r} is no checkpoint of Lightning: it has no entry 'state_dict'.")
     return found
+
+
+def fill(module: nn.Module, state: Mapping[str, Any], path: str, **options: Any) -> Any:
+    """Loads a checkpoint's weights into a module, by the module's own `load_state_dict`.
+
+    Args:
+        module: The module.
+        state: Weights and buffers by name.
+        path: The checkpoint, for the message.
+        **options: Passed to `load_state_dict`.
+
+    Raises:
+        ValueError: If they are those of another module.
+    """
+    try:
+        return type(module).load_state_dict(module, state, **options)
+    except RuntimeError as error:
+        raise ValueError(
+            f"ckpt_path={path!r} does not fit {type(module).__name__}: {' '.join(str(error).split())[:400]}: give the "
+            "configuration that it was trained by."
+        ) from error
 
 
 def _plain(options: Any) -> Any:

@@ -35,6 +35,16 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
 """
+PARTITION_HELP = """\
+usage: python cli.py partition --config CONFIG.yaml [--folder FOLDER] [--column COLUMN] [--KEY.SUBKEY=VALUE ...]
+
+Shows which client holds what, as a table, a CSV and a picture, without training.
+
+  --folder FOLDER  where to write; default runs/<name>/partition
+  --column COLUMN  what to count in place of labels: camera, weather, ...
+
+It takes all options of fit, too (python cli.py fit --help), such as --data.partition.alpha=0.1 after --config.
+"""
 VERBS = (
     "fit",
     "validate",
@@ -176,6 +186,9 @@ def main(args: Sequence[str] | None = None) -> None:
         )
     if not has_account():
         os.environ.setdefault("WANDB_MODE", "offline")  # runs, instead of asking for a login
+    if given[0] == "partition" and {"-h", "--help"} & set(given):
+        print(PARTITION_HELP)
+        return
     try:
         if given[0] == "partition":
             from lkd import partition
@@ -202,6 +215,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
             offloading.run(given[1:])
         elif given[0] == "compare":
+            from lkd.compare.options import read_options
+
+            read_options(given[1:])  # its help and its mistakes need no slow import
             from lkd.compare import command
 
             command.run(given[1:])

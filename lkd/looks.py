@@ -46,6 +46,10 @@ class _Waiting:
             self.look()
 
 
+class _Gathered(_Waiting):
+    """Checks that a caller has asked for, and runs itself."""
+
+
 _NOBODY = _Waiting()
 _of_module: weakref.WeakKeyDictionary[nn.Module, _Waiting] = weakref.WeakKeyDictionary()
 _here: ContextVar[_Waiting | None] = ContextVar("lkd_looks", default=None)
@@ -77,7 +81,9 @@ def later(values: Sequence[Tensor], refuse: Refuse) -> None:
     here = _here.get()
     if here is _NOBODY:
         return
-    if here is None or not all(map(_outlives, values)):
+    if isinstance(here, _Gathered):
+        here.entries.append((values, refuse))
+    elif here is None or not all(map(_outlives, values)):
         refuse([float(value) for value in values])
     else:
         here.entries.append((values, refuse))
@@ -86,6 +92,18 @@ def later(values: Sequence[Tensor], refuse: Refuse) -> None:
 def looks() -> bool:
     """Returns whether values are read here: everywhere except in a training after its first batch."""
     return _here.get() is None
+
+
+def can_look(value: Tensor) -> bool:
+    """Returns whether `later` takes a tensor here: it can be read, or a caller gathers what is to be looked at.
+
+    Example:
+        >>> seen = []
+        >>> _ = torch.func.vmap(lambda x: seen.append(can_look(x)) or x)(torch.ones(2))
+        >>> can_look(torch.ones(2)), seen
+        (True, [False])
+    """
+    return isinstance(_here.get(), _Gathered) or _outlives(value)
 
 
 @contextlib.contextmanager
@@ -101,7 +119,7 @@ def looking(module: nn.Module, first: bool) -> Iterator[None]:
         Exception: The step's own error, or in its place that of an open check.
     """
     here = _here.get()
-    if here is _NOBODY:
+    if here is _NOBODY or isinstance(here, _Gathered):
         yield
         return
     waiting = _of_module.setdefault(module, _Waiting())
@@ -123,10 +141,31 @@ def looking(module: nn.Module, first: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unseen() -> Iterator[None]:
-    """Turns checks off inside the block, for a caller that checks by itself."""
-    token = _here.set(_NOBODY)
+    """Turns checks off inside the block, for a caller that checks by itself, unless it gathers them."""
+    here = _here.get()
+    token = _here.set(here if isinstance(here, _Gathered) else _NOBODY)
     try:
         yield
+    finally:
+        _here.reset(token)
+
+
+@contextlib.contextmanager
+def gathering() -> Iterator[list[tuple[Sequence[Tensor], Refuse]]]:
+    """Gathers the checks inside the block, for a caller that runs them itself; none is run here.
+
+    So a step may run under `torch.func.vmap`, whose values can leave it as outputs alone.
+
+    Example:
+        >>> with gathering() as found:
+        ...     later([torch.tensor(-1)], print)
+        >>> [values for values, _ in found]
+        [[tensor(-1)]]
+    """
+    found = _Gathered()
+    token = _here.set(found)
+    try:
+        yield found.entries
     finally:
         _here.reset(token)
 
@@ -174,7 +213,7 @@ def for_trainers(hook: Step) -> Step:
 
 
 def _outlives(value: Tensor) -> bool:
-    """Returns whether a tensor can be read after the step.
+    """Returns whether a tensor can be read, now and after the step.
 
     A tensor of a `torch.func` transformation has no memory.
     """

@@ -36,6 +36,20 @@ def test_help_is_instant_because_nothing_heavy_is_imported(command):
     assert "fit" in shown.stdout and "--config" in shown.stdout
 
 
+@pytest.mark.parametrize("verb", ["compare", "partition"])
+def test_so_is_that_of_verbs_of_our_own(verb):
+    code = f"import sys\nfrom lkd.cli import main\ntry:\n    main(['{verb}', '--help'])\nexcept SystemExit:\n    pass\n"
+    code += "assert not {'torch', 'lightning'} & set(sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert f"cli.py {verb}" in shown.stdout and "--folder" in shown.stdout
+
+
+def test_what_a_run_may_not_need_is_not_imported_at_its_start():
+    code = "import sys, lkd.federated, lkd.lightning_cli\n"
+    code += "late = {'timm', 'wandb', 'sklearn', 'ultralytics', 'pandas'} & set(sys.modules)\nassert not late, late"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_an_override_before_the_config_is_refused():
     with pytest.raises(SystemExit, match=r"--distillation\.alpha=0\.3 stands before --config"):
         main(["fit", "--distillation.alpha=0.3", "--config", DIGITS])

@@ -1,33 +1,68 @@
-"""The benchmark of the engines on its smallest workload: it runs, and its table has a ratio for each engine."""
+"""The benchmarks of engines and of everything run with tiny numbers, and every contender has a ratio."""
 
-import importlib.util
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-PATH = Path(__file__).parents[1] / "benchmarks/engines.py"
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+MODULES = ("costs", "engines", "step_cost", "bench")
 
 
 @pytest.fixture
-def engines(monkeypatch):
-    spec = importlib.util.spec_from_file_location("engines", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def script(monkeypatch):
+    """Imports a benchmark as it is when it runs as a script, and shows the tables that it prints."""
+    monkeypatch.syspath_prepend(str(FOLDER))
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # the suite's own
-    return module
-
-
-def test_every_engine_has_a_ratio(engines, monkeypatch):
     tables = []
-    monkeypatch.setattr(engines, "print_table", lambda rows, title: tables.append(rows))
+
+    def load(name):
+        module = importlib.import_module(name)
+        monkeypatch.setattr(module, "print_table", lambda rows, title: tables.append(rows))
+        return module, tables
+
+    yield load
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def check(rows, contenders):
+    assert [row["contender"] for row in rows] == contenders
+    assert all(float(row["ratio"]) > 0 and float(row["wall ms"]) > 0 for row in rows)
+
+
+def test_every_engine_has_a_ratio(script):
+    engines, tables = script("engines")
     engines.main(["--workloads", "W2, 100 ", "--repeats", "1", "--rounds", "1"])
-    (row,) = tables[-1]
-    assert row["Workload"] == "W2, 100 a round"
-    assert all(float(row[f"{name}, ratio"]) > 0 for name in engines.ENGINES)
+    check(tables[-1], ["by hand", "Loop", "Stacked", "Auto"])
+    assert {row["work"] for row in tables[-1]} == {"W2, 100 a round"}
+
+
+@pytest.mark.parametrize(
+    ("part", "contenders"),
+    [
+        ("FedMD", ["Loop", "Loop"]),
+        ("step", ["no teacher", "KD", "KD, FitNets, RKD"]),
+        ("sum", ["float32, in order", "RunningSum"]),
+    ],
+)
+def test_every_part_has_its_rows(part, contenders, script):
+    bench, tables = script("bench")
+    bench.main(["--quick", "--only", part])
+    check(tables[-1], contenders)
+
+
+def test_detectors_are_measured_where_their_extra_is_there(script, capsys):
+    bench, tables = script("bench")
+    bench.main(["--quick", "--only", "W4"])
+    there = bench.find_spec("ultralytics") is not None
+    check(tables[-1], ["YoloFolder", "Loop"] if there else ["YoloFolder"])
+    assert there or "W4 is left out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["W1, 10 a round", "W3"])
-def test_networks_take_their_samples(engines, name):
-    work = engines.WORKLOADS[name]
+def test_networks_take_their_samples(script, name):
+    work = script("engines")[0].WORKLOADS[name]
     assert work.network()(torch.zeros(2, *work.shape)).shape == (2, 10)

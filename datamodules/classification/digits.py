@@ -2,8 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch.utils.data import TensorDataset
 
 from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule
@@ -28,6 +26,9 @@ class Digits(ClassificationDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Splits the pictures."""
+        from sklearn.datasets import load_digits  # not above: it takes a fifth of a second, whatever the data
+        from sklearn.model_selection import train_test_split
+
         pictures, digits = load_digits(return_X_y=True)
         x = torch.from_numpy(pictures / 16).float().reshape(-1, 1, 8, 8)
         y = torch.from_numpy(digits).long()

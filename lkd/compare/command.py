@@ -15,16 +15,12 @@ from filelock import FileLock, Timeout
 from lkd.compare import report
 from lkd.compare.grid import Grid
 from lkd.compare.job import Job
+from lkd.compare.options import read_options
 from lkd.compare.reading import chosen, read
 from lkd.compare.resolve import Config, for_run, parse, wandb_options
 from lkd.compare.results import Results
 from lkd.compare.running import carry_out, count
 from lkd.compare.to_wandb import to_wandb
-
-DESCRIPTION = """\
-Runs every method of a comparison in every setting with every seed, each in a process of its own, and writes
-report.html and the same numbers as CSV. What is done is not done again unless its options have changed; an interrupted
-comparison goes on with the same command. More --KEY=VALUE are options of every run."""
 
 
 def run(args: list[str]) -> Path:
@@ -40,7 +36,7 @@ def run(args: list[str]) -> Path:
         SystemExit: If a run failed (after the others are done and the report is written), or if interrupted.
         ValueError: For a comparison that is not possible; before anything runs.
     """
-    given, more = _options(args)
+    given, more = read_options(args)
     grid = chosen(read(given.config, given.folder, tuple(more)), given.seeds)
     unknown = [name for name in given.only or () if name not in grid.methods]
     if unknown:
@@ -125,36 +121,6 @@ def _todo(jobs: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
             if states[job.run] == state:
                 print(f"{job.run} is run again: {why}.")
     return todo
-
-
-def _options(args: Sequence[str]) -> tuple[Any, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python cli.py compare",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("config", help="the YAML of the comparison")
-    parser.add_argument("--jobs", type=_positive, default=1, help="runs at a time (default 1)")
-    parser.add_argument("--threads", type=_positive, help="of each run (default: the cores, shared out)")
-    parser.add_argument(
-        "--only", action="append", metavar="METHOD", help="run this method alone; may be repeated"
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", help="in place of those of the YAML")
-    parser.add_argument("--folder", help="where to write, in place of the YAML's")
-    parser.add_argument("--report-only", action="store_true", help="run nothing")
-    given, more = parser.parse_known_args(args)
-    for each in more:
-        if not each.startswith("--") or "=" not in each:
-            parser.error(f"unrecognized argument {each}; options of the runs are --KEY=VALUE")
-    return given, more
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
-    return number
 
 
 @contextmanager

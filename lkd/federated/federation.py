@@ -84,7 +84,7 @@ class Federation(Measured):
             are left out, like failed ones; see `lkd.federated.server.outliers`. None: no limit. Default:
             1000.
         client_timeout: Seconds that a client may take for an answer. Default: no limit.
-        engine: Where and how clients work. Default: `Loop()`, one after the other in this process.
+        engine: Where and how clients work. Default: `Auto()`, in this process, many small ones together.
 
     Raises:
         ValueError: If the module, its optimizer or a number does not fit; raised before the first round.

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.delegation import Wrapped
-from lkd.federated.engines import Engine, Loop
+from lkd.federated.engines import Auto, Engine
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.architectures import Architectures, modules
@@ -50,7 +50,7 @@ class Members(Wrapped):
             _patterns(shared_layers),
         )
         self.local, self.seed = local, seed
-        self.engine = engine or Loop()
+        self.engine = engine or Auto()
         self._architectures: Architectures | None = None
 
     @property

@@ -1,14 +1,13 @@
 """Encoders of single modalities: checked, made from the user's arguments, and measured."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from lkd.modalities import check_names
+from lkd.models.timm_names import timm_network
 
 
 def check_encoders(encoders: Mapping[str, nn.Module | str], example: Mapping[str, Sequence[int]]) -> None:
@@ -54,10 +53,7 @@ def make_encoder(modality: str, encoder: nn.Module | str, shape: Sequence[int]) 
     """
     if isinstance(encoder, nn.Module):
         return encoder
-    if not timm.is_model(encoder):
-        near = ", ".join(difflib.get_close_matches(encoder, timm.list_models())) or "see timm.list_models()"
-        raise ValueError(f"encoders: {modality}={encoder!r} is no timm model; near ones: {near}.")
-    return timm.create_model(encoder, num_classes=0, in_chans=shape[0])
+    return timm_network(f"encoders: {modality}", encoder, num_classes=0, in_chans=shape[0])
 
 
 @torch.no_grad()

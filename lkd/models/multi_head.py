@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from lkd.checks import expect
+from lkd.models.timm_names import timm_network
 
 
 class MultiHead(nn.Module):
@@ -54,7 +54,7 @@ class MultiHead(nn.Module):
         if not -heads - 1 <= answer <= heads:
             raise ValueError(f"answer={answer}: there is a main head, 0, and auxiliary ones, 1 to {heads}.")
         if isinstance(backbone, str):
-            backbone = timm.create_model(backbone, num_classes=0, in_chans=in_channels)
+            backbone = timm_network("backbone", backbone, num_classes=0, in_chans=in_channels)
         self.backbone = backbone
         features = self._width(example or [in_channels, 32, 32])
         self.embedding: nn.Module = nn.Identity() if embedding is None else nn.Linear(features, embedding)

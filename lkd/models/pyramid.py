@@ -1,13 +1,13 @@
 """The feature maps of a timm backbone, through torchvision's feature pyramid."""
 
-import difflib
 from collections import OrderedDict
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
+
+from lkd.models.timm_names import check_timm_name, timm_network
 
 SMALLEST = 8
 """Pixels per cell of the finest map that enters the pyramid, as in FCOS and RetinaNet."""
@@ -36,15 +36,13 @@ class TimmPyramid(nn.Module):
 
     def __init__(self, backbone: str, channels: int = 256) -> None:
         super().__init__()
-        if not timm.is_model(backbone):
-            near = (
-                ", ".join(difflib.get_close_matches(backbone, timm.list_models())) or "see timm.list_models()"
-            )
-            raise ValueError(f"backbone={backbone!r} is no timm model; near ones: {near}.")
+        check_timm_name("backbone", backbone)
         try:
-            info: Any = timm.create_model(backbone, features_only=True).feature_info
+            info: Any = timm_network("backbone", backbone, features_only=True).feature_info
             last = {stride: place for place, stride in enumerate(info.reduction()) if stride >= SMALLEST}
-            self.body = timm.create_model(backbone, features_only=True, out_indices=tuple(last.values()))
+            self.body = timm_network(
+                "backbone", backbone, features_only=True, out_indices=tuple(last.values())
+            )
             self.channels_last = getattr(self.body, "output_fmt", None) == "NHWC"
             found = self._maps(torch.zeros(1, 3, 64, 64))
         except (RuntimeError, AssertionError, AttributeError, TypeError, ValueError) as error:

@@ -122,7 +122,7 @@ class TorchvisionDetector(nn.Module):
             raise ValueError(
                 f"images: H and W must be multiples of {MULTIPLE}, got shape {tuple(images.shape)}."
             )
-        with _one_value_a_channel(images):
+        with _watched(self.net, images):
             feats = list(self.net.backbone(self.net.transform.normalize(images)).values())
             outputs: Outputs = self.net.head(feats)
         # in float32 whatever type the maps have: half types cannot hold pixel coordinates
@@ -270,14 +270,20 @@ def _with_area(boxes: list[Tensor]) -> list[Tensor]:
 
 
 @contextmanager
-def _one_value_a_channel(images: Tensor) -> Iterator[None]:
-    """Explains a batch norm's error with nothing to average: one image with a coarsest map of one cell."""
+def _watched(network: nn.Module, images: Tensor) -> Iterator[None]:
+    """Refuses one image whose coarsest map is one cell: a batch norm that trains has nothing to average there."""
+
+    def look(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if norm.training and given[0].numel() == given[0].shape[1]:
+            raise ValueError(
+                f"a batch of shape {tuple(images.shape)} leaves batch norms of the coarsest map one value a channel to train on: "
+                "take two images or more in every batch, larger ones, or Detector(freeze_batchnorm=true)."
+            )
+
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)] if len(images) == 1 else []
+    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
     try:
         yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise ValueError(
-            f"a batch of shape {tuple(images.shape)} leaves batch norms of the coarsest map one value a channel to train on: take "
-            "two images or more in every batch, larger ones, or Detector(freeze_batchnorm=true)."
-        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,9 +1,7 @@
 """A classifier as a LightningModule."""
 
-import difflib
 from typing import Any, Literal
 
-import timm
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lkd.finite import require_finite
 from lkd.looks import later, looks_first
+from lkd.models.timm_names import timm_network
 from lkd.modules.optimize import configure
 from lkd.modules.watched import Watched
 from lkd.pruned import replay
@@ -62,13 +61,7 @@ class Classifier(Watched):
             # both a name and LightningCLI's own description of the module are plain data
             self.save_hyperparameters(ignore=["optimizer", "scheduler"])
         if isinstance(network, str):
-            if not timm.is_model(network):
-                near = (
-                    ", ".join(difflib.get_close_matches(network, timm.list_models()))
-                    or "see timm.list_models()"
-                )
-                raise ValueError(f"network={network!r} is no timm model; near ones: {near}.")
-            network = timm.create_model(network, num_classes=num_classes, in_chans=in_channels)
+            network = timm_network("network", network, num_classes=num_classes, in_chans=in_channels)
         self.network = network
         self.criterion = criterion or nn.CrossEntropyLoss()
         self.num_classes = num_classes

@@ -250,3 +250,14 @@ def test_nothing_is_downloaded(monkeypatch):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         network(**arguments)
+
+
+def test_one_small_image_has_nothing_to_average():
+    ours = own("ssdlite").train()
+    with pytest.raises(ValueError, match=r"shape \(1, 3, 64, 96\) leaves batch norms .* two images or more"):
+        ours(images(batch=1))
+    assert not any(m._forward_pre_hooks for m in ours.modules())
+    ours.eval()(images(batch=1))
+    for norm in ours.modules():  # one whose batch norms are frozen trains on it
+        norm.train(not isinstance(norm, torch.nn.BatchNorm2d))
+    ours(images(batch=1))

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule
 
-from lkd.checkpoint_io import Checkpoints, read
+from lkd.checkpoint_io import Checkpoints, fill, read
 from lkd.copies import copied
 from lkd.pruned import replay
 
@@ -42,13 +42,7 @@ def student(module: M, checkpoint: str | Path) -> M:
     twin.configure_model()
     replay(twin, found)
     twin.on_load_checkpoint(found)
-    try:
-        twin.load_state_dict(found["state_dict"])
-    except RuntimeError as error:
-        raise ValueError(
-            f"ckpt_path={str(checkpoint)!r} does not fit {type(module).__name__}: {' '.join(str(error).split())[:400]}: give the "
-            "configuration that it was trained by."
-        ) from error
+    fill(twin, found["state_dict"], str(checkpoint))
     return twin
 
 

@@ -1,6 +1,7 @@
 """The module's own test, run on the module as it is, and once more with a file in its place."""
 
 import contextlib
+import functools
 import logging
 import math
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torchmetrics import Metric
 
+from lkd.checkpoint_io import fill
 from lkd.edge.export.kind import Kind
 from lkd.metrics import DetectionTable
 from lkd.metrics.direction import rises
@@ -84,6 +86,8 @@ def measured(
     module, tables = kind.module, _Tables(kind.module)
     step = None if as_it_is else kind.step()
     replaced = {**kind.settings(), kind.method: method, **({"test_step": step} if step else {})}
+    if ckpt_path is not None:  # Lightning loads it
+        replaced["load_state_dict"] = functools.partial(fill, module, path=ckpt_path)
     whole = as_it_is and kind.step() is None and not tables.used(module)  # the file will replace all of it
     guard = _no_layer_runs(module, kind) if whole else contextlib.nullcontext()
     with quiet(), _replaced(module, replaced), guard:
@@ -97,17 +101,7 @@ def measured(
             limit_test_batches=test.limit,
             callbacks=[tables] if isinstance(module, Detector) else [],
         )
-        try:
-            logged = trainer.test(
-                module, ckpt_path=ckpt_path, verbose=False, weights_only=True, **test.given()
-            )
-        except RuntimeError as error:
-            if "loading state_dict" not in str(error):
-                raise
-            raise ValueError(
-                f"ckpt_path={ckpt_path!r} does not fit {type(module).__name__}: {' '.join(str(error).split())[:400]}: give the "
-                "configuration that it was trained by."
-            ) from error
+        logged = trainer.test(module, ckpt_path=ckpt_path, verbose=False, weights_only=True, **test.given())
     found = tables.rows() if tables.used(module) else {"": {k: v for one in logged for k, v in one.items()}}
     if not any(found.values()):
         raise ValueError(

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
-from lkd.checkpoint_io import read
+from lkd.checkpoint_io import fill, read
 from lkd.edge.export.kind import Part, arrays
 from lkd.edge.export.preprocessing import class_names, described_inputs
 from lkd.edge.export.students import SERVER, students
@@ -99,13 +99,7 @@ def _loaded(module: Any, data: LightningDataModule, ckpt_path: str, client: str 
         checkpoint = read(ckpt_path)
         student.module.configure_model()  # Lightning would call it; a user's module may need it
         student.module.on_load_checkpoint(checkpoint)
-        try:
-            student.module.load_state_dict(checkpoint["state_dict"])
-        except RuntimeError as error:
-            raise ValueError(
-                f"ckpt_path={ckpt_path!r} does not fit {type(module).__name__}: {' '.join(str(error).split())[:400]}: give the "
-                "configuration that it was trained by."
-            ) from error
+        fill(student.module, checkpoint["state_dict"], ckpt_path)
     return student.module
 
 

@@ -100,12 +100,8 @@ class Host:
             self._attach(data)
             with self.clock.running(timeout):
                 reply = self.verbs(verb, data, message)
-        except _RefusedError as refused:
-            reply = Reply(error=str(refused.error), refused=True, cause=refused.error)
-        except (RefusalError, LoneSampleError) as error:  # a mistake in the setup, so the run cannot go on
-            reply = Reply(error=str(error), refused=True, cause=error)
         except Exception as error:
-            reply = Reply(error=f"{type(error).__name__}: {error}".splitlines()[0], cause=error)
+            reply = failed(error)
         reply.client, reply.round = client, message.config.get("round", -1)
         reply.seconds = time.perf_counter() - started
         return reply
@@ -179,6 +175,15 @@ class Host:
         for slot, state in zip(self.slots, slots, strict=True) if slots is not None else ():
             slot.local_optimizer.load_state_dict(state)
             slot.worker.set_start(state.get("start", {}))
+
+
+def failed(error: Exception) -> Reply:
+    """Makes the reply of a client whose work has failed."""
+    if isinstance(error, _RefusedError):
+        return Reply(error=str(error.error), refused=True, cause=error.error)
+    if isinstance(error, RefusalError | LoneSampleError):  # a mistake in the setup, so the run cannot go on
+        return Reply(error=str(error), refused=True, cause=error)
+    return Reply(error=f"{type(error).__name__}: {error}".splitlines()[0], cause=error)
 
 
 class _RefusedError(Exception):

@@ -1,8 +1,9 @@
 """Engines, which decide where and how clients work."""
 
+from lkd.federated.engines.auto import Auto
 from lkd.federated.engines.base import Capabilities, Engine
 from lkd.federated.engines.loop import Loop
 from lkd.federated.engines.processes import Processes
 from lkd.federated.engines.stacked import Stacked
 
-__all__ = ["Capabilities", "Engine", "Loop", "Processes", "Stacked"]
+__all__ = ["Auto", "Capabilities", "Engine", "Loop", "Processes", "Stacked"]

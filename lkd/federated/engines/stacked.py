@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.checks import expect
 from lkd.federated.client.stacked.cohort import StackedCohort
+from lkd.federated.client.stacked.reasons import why_not
 from lkd.federated.engines.base import Capabilities
 from lkd.federated.engines.loop import Loop
 from lkd.federated.protocol.description import Description
@@ -50,33 +52,58 @@ class Stacked(Loop):
         self.clients = clients
         self._cohort: StackedCohort | None = None
 
+    @property
+    def cohort(self) -> StackedCohort:
+        """Lets the clients of this process work together."""
+        if self._cohort is None:
+            self._cohort = StackedCohort(self.host, self.clients, self.tell)
+        return self._cohort
+
     def open(self, description: Description) -> None:
         """Copies the modules."""
         super().open(description)
-        self._cohort = StackedCohort(self.host, self.clients)
+        self._cohort = None
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
         """Prepares modules, optimizers and loops, and looks what can be stacked."""
         super().prepare(trainer, anew)
-        if self._cohort is not None:
-            self._cohort.prepare()
+        self.look()
+
+    def look(self) -> None:
+        """Looks which architectures can be stacked.
+
+        Raises:
+            ValueError: If none can.
+        """
+        self.cohort.prepare(why_not)
+        found = self.cohort.not_stacked
+        if len(found) == len(self.host.slots):
+            raise ValueError(
+                f"engine=Stacked: {found[0]}; take engine=Loop(), which trains one client after the other."
+            )
+        for kind, why in found.items():
+            self.tell(type(self.host.slots[kind].module).__name__, why)
+
+    def tell(self, name: str, why: str) -> None:
+        """Says that clients of an architecture are not stacked, and why."""
+        rank_zero_warn(f"engine=Stacked: clients of {name} are trained one after the other, since {why}.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the clients' states; that of an architecture says also what its clients do together."""
-        found = super().state_dict()
-        if self._cohort is not None:
-            for kind, slot in enumerate(found["slots"]):
-                slot["stacked"] = self._cohort.state_of(kind)
-        return found
+        """Returns the clients' states, and of each architecture schedule, start and what training has shown."""
+        state = super().state_dict()
+        for kind, slot in enumerate(state["slots"]):
+            slot["stacked"] = {"engine": type(self).__name__, **self.cohort.state_of(kind)}
+        return state
 
     def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:
-        """Restores the clients' part of a checkpoint, of this engine or another one."""
+        """Restores the clients' part of a checkpoint; a run of this engine goes on to stack the same clients."""
         super().load_state_dict(clients, slots)
         for kind, slot in enumerate(slots or ()):
-            if self._cohort is not None and "stacked" in slot:
-                self._cohort.restore(kind, slot["stacked"])
+            saved = slot.get("stacked")  # not there in a checkpoint of another engine
+            if saved is not None and saved["engine"] == type(self).__name__:
+                self.cohort.set_state_of(kind, saved)
 
     def _answers(self, verb: str, messages: Mapping[int, Message], timeout: float | None) -> Iterator[Reply]:
-        if self._cohort is not None and self._cohort.stacks(verb):
-            return self._cohort.answer(verb, messages, timeout)
+        if self.cohort.stacks(verb):
+            return self.cohort.answer(verb, messages, timeout)
         return super()._answers(verb, messages, timeout)

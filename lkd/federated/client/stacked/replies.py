@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lkd.federated.client.host import Host
+from lkd.federated.client.host import Host, failed
 from lkd.federated.client.stacked.context import StackedContext
 from lkd.federated.client.stacked.member import Member
 from lkd.federated.client.verbs import MEMORY, NOT_FINITE, OWN
@@ -48,6 +48,7 @@ def deal(host: Host, members: Sequence[Member], context: StackedContext, outcome
     """
     loop, worker = context.loop, context.loop.slot.worker
     _check(context, type(host.algorithm).__name__)
+    loop.looks.look()
     everything = {**loop.leaves, **loop.buffers}
     own = {name: everything[name] for name in worker.own if name in everything}
     frozen = {name: worker.tensors[name].detach() for name in worker.own if name not in everything}
@@ -63,9 +64,9 @@ def deal(host: Host, members: Sequence[Member], context: StackedContext, outcome
     replies = []
     for k, (member, view) in enumerate(zip(members, context.members, strict=True)):
         host.remember(member.data.id)
-        if not finite[k]:
-            error = FloatingPointError(NOT_FINITE)
-            replies.append(Reply(error=f"{type(error).__name__}: {error}", cause=error))
+        error = loop.looks.errors.get(k) or (None if finite[k] else FloatingPointError(NOT_FINITE))
+        if error is not None:
+            replies.append(failed(error))
             continue
         if outcome.keeps:
             others = {key: group for key, group in member.kept.items() if key not in member.state}

@@ -14,6 +14,7 @@ from lkd.federated.client.functional_step import Step, functional_step
 from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.client.stacked.logs import StackedLog
+from lkd.federated.client.stacked.looks import StackedLooks
 from lkd.federated.client.stacked.optimizer import StackedOptimizer, clip_each
 from lkd.federated.protocol.tensors import Tensors
 from lkd.stack_size import stack_of
@@ -56,7 +57,7 @@ class StackedStep:
         found = {id(worker.tensors[name]): leaf for name, leaf in self.leaves.items()}
         self.local_optimizer = StackedOptimizer(self.slot.local_optimizer, found)
         self.clients = len(next(iter(self.leaves.values())))
-        self.log = StackedLog(self.clients, worker.log)
+        self.log, self.looks = StackedLog(self.clients, worker.log), StackedLooks(self.clients)
         self._step: Step = functional_step(module, worker.log)
 
     def _now(self) -> Step:
@@ -105,19 +106,20 @@ class StackedStep:
     def _scratch(self) -> dict[str, Any]:
         return scratch_of(self.slot.module)
 
-    def _carrying(self, step: Step) -> Step:
-        """A step that also takes what a client carries, and returns what it has put in its place."""
+    def _carrying(self, step: Step) -> Callable[..., Any]:
+        """A step that also takes what a client carries, and returns what it has put in its place and looks at."""
+        told = self.looks.told(step)
 
         def carrying(params: Tensors, buffers: Tensors, carried: Tensors, batch: Any) -> Any:
             attributes, scratch = vars(self.slot.module), self._scratch
             inside = {**scratch, CARRIED: dict(carried)}
             attributes[SCRATCH] = inside
             try:
-                loss, (logs, after) = step(params, buffers, batch)
+                loss, (logs, after, values) = told(params, buffers, batch)
             finally:
                 attributes[SCRATCH] = scratch
             new = {name: t for name, t in inside[CARRIED].items() if t is not carried.get(name)}
-            return loss, (logs, after, new)
+            return loss, (logs, after, new, values)
 
         return carrying
 
@@ -140,9 +142,10 @@ class StackedStep:
         clients = self.clients if rows is None else len(rows)
         carried = {n: t if rows is None else t[rows] for n, t in self._scratch.get(CARRIED, {}).items()}
         with self.trainer.precision_plugin.forward_context(), torch.enable_grad(), stack_of(clients):
-            losses, (logged, after, new) = step(some, buffers, carried, batch)
+            losses, (logged, after, new, values) = step(some, buffers, carried, batch)
             # gradients of stacked weights, and not vmap of a gradient: so it is known which weights a loss does not reach
             gradients = torch.autograd.grad(losses.sum(), list(some.values()), allow_unused=True)
+        self.looks.add(values, rows)
         if keeps:
             self.log.add(logged, rows)
             self._carry(new, rows)
