@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 from lkd.metrics.tables import Row
 
 
-def break_even(results: Results) -> list[Row]:
+def break_even(results: GridResults) -> list[Row]:
     """Compares predictions with weights for each method that is no baseline, from what its runs exchanged.
 
     Weights cost P values per client, round and direction; predictions cost N times V. In the same number

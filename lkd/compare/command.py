@@ -13,12 +13,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lkd.compare import report
-from lkd.compare.grid import Grid
-from lkd.compare.job import Job
+from lkd.compare.grid import RunGrid
+from lkd.compare.job import PlannedRun
 from lkd.compare.options import read_options
 from lkd.compare.reading import chosen, read
 from lkd.compare.resolve import Config, for_run, parse, wandb_options
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 from lkd.compare.running import carry_out, count
 from lkd.compare.to_wandb import to_wandb
 
@@ -52,7 +52,7 @@ def run(args: list[str]) -> Path:
         ) from None
 
 
-def _run(grid: Grid, folder: Path, given: argparse.Namespace, args: Sequence[str]) -> Path:
+def _run(grid: RunGrid, folder: Path, given: argparse.Namespace, args: Sequence[str]) -> Path:
     print(
         f"Checking {count(len(grid.methods), 'method')} in {count(len(grid.settings), 'setting')}.",
         flush=True,
@@ -62,7 +62,9 @@ def _run(grid: Grid, folder: Path, given: argparse.Namespace, args: Sequence[str
         for m in grid.methods
         for s in grid.settings
     }
-    jobs = [Job(r, for_run(configs[r.setting, r.method], grid, r), folder / r.folder) for r in grid.runs]
+    jobs = [
+        PlannedRun(r, for_run(configs[r.setting, r.method], grid, r), folder / r.folder) for r in grid.runs
+    ]
     todo = [] if given.report_only else _todo(jobs, given.only)
     failed = 0
     if todo:
@@ -80,9 +82,9 @@ def _run(grid: Grid, folder: Path, given: argparse.Namespace, args: Sequence[str
 
 
 def _report(
-    grid: Grid, jobs: Sequence[Job], folder: Path, args: Sequence[str], config: Config, failed: int
+    grid: RunGrid, jobs: Sequence[PlannedRun], folder: Path, args: Sequence[str], config: Config, failed: int
 ) -> Path:
-    results = Results(grid, jobs)
+    results = GridResults(grid, jobs)
     if results.done and grid.metric not in results.all_metrics:
         raise _unmeasured(results)
     path = report.write(results, folder, f"python cli.py compare {shlex.join(args)}")
@@ -97,19 +99,19 @@ def _report(
     return path
 
 
-def _check_metric(grid: Grid, jobs: Sequence[Job]) -> None:
+def _check_metric(grid: RunGrid, jobs: Sequence[PlannedRun]) -> None:
     """Refuses a metric that no run has measured, so that a misspelled one is found after the first run."""
-    results = Results(grid, jobs)
+    results = GridResults(grid, jobs)
     if not any(f"/{grid.measure}/" in f"/{name}/" for name in results.all_metrics):
         raise _unmeasured(results)
 
 
-def _unmeasured(results: Results) -> ValueError:
+def _unmeasured(results: GridResults) -> ValueError:
     found = ", ".join(sorted(results.all_metrics)) or "none"
     return ValueError(f"metric={results.grid.metric!r} was not measured; there are {found}.")
 
 
-def _todo(jobs: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
+def _todo(jobs: Sequence[PlannedRun], only: Sequence[str] | None) -> list[PlannedRun]:
     """Returns the jobs that are to be run, and prints which are not run again, and why."""
     wanted = [job for job in jobs if only is None or job.run.method in only]
     states = {job.run: job.state for job in wanted}

@@ -48,7 +48,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Grid:
+class RunGrid:
     """A comparison. Its YAML has these attributes as keys.
 
     Attributes:
@@ -100,7 +100,7 @@ class Grid:
         """Name that the module itself logs: the metric without `clients`, `shared`, mean, best or worst.
 
         Example:
-            >>> Grid("x.yaml", {}, metric="clients/test/acc/worst").measure
+            >>> RunGrid("x.yaml", {}, metric="clients/test/acc/worst").measure
             'test/acc'
         """
         words = self.metric.split("/")

@@ -1,9 +1,9 @@
 """Sentences on metrics that are not finite: a mean over the rest would praise a method for what it broke."""
 
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 
 
-def holes(results: Results) -> list[str]:
+def holes(results: GridResults) -> list[str]:
     """Writes a sentence for each method and setting with seeds or clients whose metric is not finite.
 
     A metric that a method cannot have, such as that of a server's model, is not reported.

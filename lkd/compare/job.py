@@ -18,7 +18,7 @@ LINES = 8  # of the log of a run that failed
 
 
 @dataclass
-class Job:
+class PlannedRun:
     """A run that may be carried out.
 
     Attributes:
@@ -61,7 +61,7 @@ class Running:
         ValueError: If its folder holds anything but an earlier run.
     """
 
-    def __init__(self, job: Job, threads: int, jobs: int, start: Start) -> None:
+    def __init__(self, job: PlannedRun, threads: int, jobs: int, start: Start) -> None:
         self.job, self._threads, self._jobs, self.started = job, threads, jobs, time.perf_counter()
         _clear(job.folder)
         path = save(job.config, job.folder)

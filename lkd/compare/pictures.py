@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lkd.compare.axes import focus, legend, places, same_limits, scale, wrapped
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 from lkd.compare.svg import INK, look, new_figure, style, to_svg
 from lkd.metrics.tables import Row
 
@@ -18,7 +18,7 @@ AXES = {
 }
 
 
-def over(results: Results, rows: Sequence[Row], x: str, folder: Path) -> str:
+def over(results: GridResults, rows: Sequence[Row], x: str, folder: Path) -> str:
     """Draws the metric over a cost, a panel for each setting; a band shows the deviation over the seeds.
 
     A baseline over bytes, and a method that was measured only once, is a horizontal line.
@@ -63,7 +63,7 @@ def over(results: Results, rows: Sequence[Row], x: str, folder: Path) -> str:
         return to_svg(figure, f"over-{x}", alt, folder)
 
 
-def over_energy(results: Results, rows: Sequence[Row], folder: Path) -> str:
+def over_energy(results: GridResults, rows: Sequence[Row], folder: Path) -> str:
     """Draws the metric at the end over the estimated energy of the whole run, a point for each method."""
     from matplotlib.ticker import MaxNLocator
 
@@ -86,7 +86,7 @@ def over_energy(results: Results, rows: Sequence[Row], folder: Path) -> str:
         return to_svg(figure, "over-energy", alt, folder)
 
 
-def over_settings(results: Results, rows: Sequence[Row], folder: Path) -> str:
+def over_settings(results: GridResults, rows: Sequence[Row], folder: Path) -> str:
     """Draws the metric over the settings, a line for each method, with the deviation over the seeds."""
     grid, metric = results.grid, results.label(results.grid.metric)
     label, at = places(list(grid.settings))

@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from lkd.compare.grid import Grid, Method
+from lkd.compare.grid import Method, RunGrid
 from lkd.metrics.direction import rises
 
 EXAMPLE = "such as [--model.algorithm=FedAvg]"
 
 
-def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()) -> Grid:
+def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()) -> RunGrid:
     """Reads a comparison and checks its keys. The options of its runs are checked later, by their parser.
 
     Args:
@@ -35,12 +35,12 @@ def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    _check_keys(given, Grid, where)
+    _check_keys(given, RunGrid, where)
     if missing := next((key for key in ("base", "methods") if not given.get(key)), None):
         raise ValueError(f"{where}: {missing} is missing.")
     metric = str(given.get("metric", "test/acc"))
     settings = _names(given.get("settings") or {"": []}, f"{where}: settings")
-    grid = Grid(
+    grid = RunGrid(
         base=str(given["base"]),
         methods={
             name: _method(value, f"{where}: methods.{name}")
@@ -56,14 +56,14 @@ def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()
         higher_is_better=_flag(given.get("higher_is_better", rises(metric)), f"{where}: higher_is_better"),
         target=_number(given.get("target"), f"{where}: target"),
         every=_count(given.get("every", 1), f"{where}: every", "rounds"),
-        limit=_count(given.get("limit", Grid.limit), f"{where}: limit", "clients"),
+        limit=_count(given.get("limit", RunGrid.limit), f"{where}: limit", "clients"),
         folder=folder or str(given.get("folder") or Path("runs", path.stem)),
     )
     _check_files(grid, where)
     return grid
 
 
-def chosen(grid: Grid, seeds: list[int] | None) -> Grid:
+def chosen(grid: RunGrid, seeds: list[int] | None) -> RunGrid:
     """Returns the same comparison with other seeds, if any are given.
 
     Raises:
@@ -72,7 +72,7 @@ def chosen(grid: Grid, seeds: list[int] | None) -> Grid:
     return grid if seeds is None else replace(grid, seeds=_seeds(seeds, "--seeds"))
 
 
-def _check_files(grid: Grid, where: str) -> None:
+def _check_files(grid: RunGrid, where: str) -> None:
     for config in dict.fromkeys([grid.base, *(m.config for m in grid.methods.values() if m.config)]):
         if not Path(config).is_file():
             raise FileNotFoundError(

@@ -10,7 +10,7 @@ from lkd.compare import sections
 from lkd.compare.break_even import break_even
 from lkd.compare.page import bullets, details, heading, listing, page, paragraph, title
 from lkd.compare.resolve import SEEDED
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 from lkd.compare.summary import in_words, summarize
 from lkd.metrics.tables import Row
 
@@ -21,7 +21,7 @@ STATES = {
 }
 
 
-def write(results: Results, folder: Path, command: str) -> Path:
+def write(results: GridResults, folder: Path, command: str) -> Path:
     """Writes the page, the tables as CSV, and the pictures.
 
     Args:
@@ -47,7 +47,7 @@ def write(results: Results, folder: Path, command: str) -> Path:
     return path
 
 
-def html(results: Results, rows: list[Row], command: str, pictures: Path) -> str:
+def html(results: GridResults, rows: list[Row], command: str, pictures: Path) -> str:
     """Builds the page.
 
     Args:
@@ -74,7 +74,7 @@ def save_csv(rows: Sequence[Row], path: Path) -> None:
         writer.writerows(rows)
 
 
-def _state(results: Results) -> list[str]:
+def _state(results: GridResults) -> list[str]:
     """Says which runs are missing, if any are."""
     parts = []
     for state, text in STATES.items():
@@ -87,7 +87,7 @@ def _state(results: Results) -> list[str]:
     return parts
 
 
-def _how(results: Results) -> list[str]:
+def _how(results: GridResults) -> list[str]:
     """Says how each method was run, and with which version, threads and jobs."""
     grid, first = results.grid, next(iter(results.grid.settings))
     lines = [f"{m}: fit {shlex.join(grid.arguments(first, m))}" for m in grid.methods]

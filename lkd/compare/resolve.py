@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lkd.compare.grid import Grid, Run
+from lkd.compare.grid import Run, RunGrid
 
 Config = dict[str, Any]
 SEEDED = ("seed_everything", "data.seed", "model.seed")
@@ -43,7 +43,7 @@ def parse(arguments: list[str], who: str) -> Config:
     return config
 
 
-def for_run(config: Config, grid: Grid, run: Run) -> Config:
+def for_run(config: Config, grid: RunGrid, run: Run) -> Config:
     """Returns a method's configuration with the run's seed and the measuring callback, and without folders.
 
     Raises:
@@ -64,7 +64,7 @@ def for_run(config: Config, grid: Grid, run: Run) -> Config:
     trainer = config["trainer"]
     callbacks = [c for c in _list(trainer.get("callbacks")) if not c["class_path"].endswith(DROPPED)]
     log: Config = {"every": grid.every, "part": grid.part}
-    if grid.limit != Grid.limit:  # said only where it matters, so that what was run before stays done
+    if grid.limit != RunGrid.limit:  # said only where it matters, so that what was run before stays done
         log["limit"] = grid.limit
     trainer["callbacks"] = [*callbacks, {"class_path": "lkd.callbacks.TradeoffLog", "init_args": log}]
     trainer["enable_progress_bar"] = trainer["enable_model_summary"] = False

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from lkd.compare.grid import Grid, Run
-from lkd.compare.job import Job
+from lkd.compare.grid import Run, RunGrid
+from lkd.compare.job import PlannedRun
 from lkd.compare.names import CACHES, readable
 from lkd.metrics.tables import Row
 
@@ -15,7 +15,7 @@ Result = dict[str, Any]
 WHICH = ("mean", "worst", "std")
 
 
-class Results:
+class GridResults:
     """Results of a comparison, of the runs that are done with their present configuration.
 
     Args:
@@ -28,7 +28,7 @@ class Results:
         failed: The last lines of the log of each run that failed.
     """
 
-    def __init__(self, grid: Grid, jobs: Sequence[Job]) -> None:
+    def __init__(self, grid: RunGrid, jobs: Sequence[PlannedRun]) -> None:
         self.grid = grid
         self.states = {job.run: job.state for job in jobs}
         self.done = {job.run: job.result for job in jobs if self.states[job.run] == "done"}

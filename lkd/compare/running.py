@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from lkd.compare.job import Job, Running, Start
+from lkd.compare.job import PlannedRun, Running, Start
 from lkd.compare.process import start as start_process
 
 
-class Progress:
+class RunProgress:
     """Progress of runs, printed with an estimate of the time that is left.
 
     Args:
@@ -22,7 +22,12 @@ class Progress:
         self.took = {method: [seconds] for method, seconds in known.items()}
 
     def tell(
-        self, running: Running, seconds: float, failed: str, active: Sequence[Running], waiting: Sequence[Job]
+        self,
+        running: Running,
+        seconds: float,
+        failed: str,
+        active: Sequence[Running],
+        waiting: Sequence[PlannedRun],
     ) -> None:
         """Prints a line for a run that has ended."""
         run, now = running.job.run, time.perf_counter()
@@ -36,12 +41,12 @@ class Progress:
 
 
 def carry_out(
-    todo: Sequence[Job],
+    todo: Sequence[PlannedRun],
     jobs: int,
     threads: int,
     known: dict[str, float],
     start: Start = start_process,
-    look: Callable[[Job], None] = lambda job: None,
+    look: Callable[[PlannedRun], None] = lambda job: None,
 ) -> int:
     """Carries out jobs, and prints a line for each one that ends.
 
@@ -61,7 +66,7 @@ def carry_out(
             stay.
     """
     waiting, active, failed = list(todo), list[Running](), 0
-    progress = Progress(len(todo), jobs, known)
+    progress = RunProgress(len(todo), jobs, known)
     try:
         while waiting or active:
             while waiting and len(active) < jobs:

@@ -8,7 +8,7 @@ from lkd.compare.break_even import break_even, sentences
 from lkd.compare.names import CACHES
 from lkd.compare.page import Column, bullets, cell, details, figure, heading, paragraph, table
 from lkd.compare.pictures import over, over_energy, over_settings
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 from lkd.compare.spread import client_columns, client_means, spread
 from lkd.compare.summary import contestants, megabytes, three_digits, winners, with_deviation
 from lkd.metrics.tables import Row
@@ -18,7 +18,7 @@ SEEDS = (
 )
 
 
-def summary_tables(results: Results, rows: list[Row], setting: str) -> str:
+def summary_tables(results: GridResults, rows: list[Row], setting: str) -> str:
     """Builds the tables of a setting: what the methods reach, and what it costs; empty where none has run."""
     grid = results.grid
     here = [row for row in rows if row["setting"] == setting]
@@ -69,7 +69,7 @@ def summary_tables(results: Results, rows: list[Row], setting: str) -> str:
     )
 
 
-def _caches(results: Results, here: list[Row], where: str, setting: str) -> str:
+def _caches(results: GridResults, here: list[Row], where: str, setting: str) -> str:
     """Builds the table on caches of knowledge; empty where no method has one."""
     users = [row for row in here if any(row[f"cache/{name}"] is not None for name in results.cached)]
     if not users:
@@ -83,7 +83,7 @@ def _caches(results: Results, here: list[Row], where: str, setting: str) -> str:
     return table(users, columns, caption, f"caches-{as_id(setting)}")
 
 
-def explained(results: Results) -> str:
+def explained(results: GridResults) -> str:
     """Explains the columns of the tables."""
     grid, of = results.grid, results.grid.measure
     others = "".join(f" Of {n}, {m.measure} stands for {of}." for n, m in grid.methods.items() if m.measure)
@@ -96,7 +96,7 @@ def explained(results: Results) -> str:
     )
 
 
-def pictures(results: Results, rows: list[Row], folder: Path) -> list[str]:
+def pictures(results: GridResults, rows: list[Row], folder: Path) -> list[str]:
     """Draws the metric over each cost, and over the settings; also saves PNG and PDF in `folder`."""
     metric = f"The {results.label(results.grid.metric)},"
     parts = [
@@ -122,7 +122,7 @@ def pictures(results: Results, rows: list[Row], folder: Path) -> list[str]:
     return parts
 
 
-def clients(results: Results, folder: Path) -> list[str]:
+def clients(results: GridResults, folder: Path) -> list[str]:
     """Draws the spread over the clients, and builds the tables client by method and client by part."""
     columns = client_columns(results)
     parts = [heading("Clients")]
@@ -143,7 +143,7 @@ def clients(results: Results, folder: Path) -> list[str]:
     return parts
 
 
-def costs(results: Results) -> list[str]:
+def costs(results: GridResults) -> list[str]:
     """Compares the cost of knowledge with that of weights: sentences and a table."""
     rows = break_even(results)
     if not rows:
@@ -175,7 +175,7 @@ def as_id(text: str) -> str:
     return re.sub(r"[^\w-]+", "-", text) or "all"
 
 
-def _client_by_method(results: Results, setting: str, column: str) -> str:
+def _client_by_method(results: GridResults, setting: str, column: str) -> str:
     means = {key[1:]: v for key, v in client_means(results, column).items() if key[0] == setting}
     if not means:
         return ""
@@ -190,7 +190,7 @@ def _client_by_method(results: Results, setting: str, column: str) -> str:
     return table(rows, columns, caption, f"{kind}-{as_id(setting)}")
 
 
-def _client_by_part(results: Results, setting: str, method: str, column: str) -> str:
+def _client_by_part(results: GridResults, setting: str, method: str, column: str) -> str:
     """Builds a table of the clients' metrics whose names extend this one's, such as one per head."""
     every = [name for name in results.clients[0] if name.startswith(f"{column}_")]
     found = {
@@ -212,7 +212,7 @@ def _client_by_part(results: Results, setting: str, method: str, column: str) ->
     return table(rows, columns, caption, f"parts-{as_id(setting)}-{as_id(method)}")
 
 
-def _names(results: Results, setting: str) -> dict[int, str]:
+def _names(results: GridResults, setting: str) -> dict[int, str]:
     """Returns the clients' names, each with the modalities that the client owns where these are known."""
     rows = [row for row in results.clients if row["setting"] == setting]
     return {
@@ -221,7 +221,7 @@ def _names(results: Results, setting: str) -> dict[int, str]:
     }
 
 
-def _how_many(results: Results) -> str:
+def _how_many(results: GridResults) -> str:
     """Says how many clients were measured: of a large population not all."""
     most = max((r.get("population", 0) for r in results.done.values()), default=0)
     if most <= results.grid.limit:

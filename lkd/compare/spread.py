@@ -5,16 +5,16 @@ from pathlib import Path
 from statistics import fmean
 
 from lkd.compare.axes import same_limits, wrapped
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 from lkd.compare.svg import INK, look, new_figure, style, to_svg
 
 
-def spread(results: Results, column: str, folder: Path) -> str:
+def spread(results: GridResults, column: str, folder: Path) -> str:
     """Draws the metric of every client: a box per method, a dot per client (mean over the seeds).
 
     Args:
         results: Results of the runs.
-        column: Column of `Results.clients` to draw.
+        column: Column of `GridResults.clients` to draw.
         folder: Folder for the picture's files.
 
     Returns:
@@ -56,15 +56,15 @@ def spread(results: Results, column: str, folder: Path) -> str:
         )
 
 
-def client_columns(results: Results) -> list[str]:
+def client_columns(results: GridResults) -> list[str]:
     """Returns the client columns that were measured; the kind of the compared metric comes first."""
     kinds = ["shared", "clients"] if results.grid.metric.startswith("shared/") else ["clients", "shared"]
     columns = [f"{kind}/{results.grid.measure}" for kind in kinds]
     return [c for c in columns if any(row.get(c) is not None for row in results.clients)]
 
 
-def client_means(results: Results, column: str) -> dict[tuple[str, str, int], float]:
-    """Averages a column of `Results.clients` over the seeds, by setting, method and client."""
+def client_means(results: GridResults, column: str) -> dict[tuple[str, str, int], float]:
+    """Averages a column of `GridResults.clients` over the seeds, by setting, method and client."""
     found: dict[tuple[str, str, int], list[float]] = {}
     for row in results.clients:
         if row.get(column) is not None and math.isfinite(row[column]):

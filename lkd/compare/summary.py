@@ -3,13 +3,13 @@
 from statistics import fmean, stdev
 
 from lkd.compare.holes import holes
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 from lkd.metrics.tables import Row
 
 COSTS = ("bytes", "seconds", "flops", "energy_wh", "bytes_to_target", "weights", "peak_memory_mb")
 
 
-def summarize(results: Results) -> list[Row]:
+def summarize(results: GridResults) -> list[Row]:
     """Summarizes runs in a row for each setting and method that has any.
 
     Returns:
@@ -40,7 +40,7 @@ def summarize(results: Results) -> list[Row]:
     return rows
 
 
-def in_words(results: Results, rows: list[Row]) -> list[str]:
+def in_words(results: GridResults, rows: list[Row]) -> list[str]:
     """Names the best method by each metric in every setting, and the one with the fewest bytes to the target.
 
     Args:
@@ -77,19 +77,19 @@ def in_words(results: Results, rows: list[Row]) -> list[str]:
     return said + holes(results)
 
 
-def contestants(results: Results, rows: list[Row], name: str) -> list[Row]:
+def contestants(results: GridResults, rows: list[Row], name: str) -> list[Row]:
     """Returns the rows that can win by a column: those with a figure there that are no baselines."""
     return [row for row in rows if row[name] is not None and not results.grid.methods[row["method"]].baseline]
 
 
-def winners(results: Results, rows: list[Row], name: str, rising: bool) -> list[str]:
+def winners(results: GridResults, rows: list[Row], name: str, rising: bool) -> list[str]:
     """Returns the methods with the best figure of a column; more than one where figures are equal."""
     contest = contestants(results, rows, name)
     best = (max if rising else min)((row[name] for row in contest), default=None)
     return [row["method"] for row in contest if row[name] == best]
 
 
-def _winner(results: Results, here: list[Row], name: str) -> str:
+def _winner(results: GridResults, here: list[Row], name: str) -> str:
     best = winners(results, here, name, results.grid.higher_is_better)
     figure = next(with_deviation(row, name) for row in here if row["method"] == best[0])
     yardsticks = [

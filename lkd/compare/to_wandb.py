@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 from lkd.compare.summary import summarize
 
 
-def to_wandb(results: Results, folder: Path, options: dict[str, Any]) -> None:
+def to_wandb(results: GridResults, folder: Path, options: dict[str, Any]) -> None:
     """Logs the tables of results, curves and clients, and the page, as one run.
 
     Args:

@@ -47,7 +47,7 @@ class WideResNet(nn.Module):
         channels = [16, 16 * widen, 32 * widen, 64 * widen]
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         stages = [
-            Stage(blocks, before, after, 1 if index == 0 else 2, dropout)
+            BlockGroup(blocks, before, after, 1 if index == 0 else 2, dropout)
             for index, (before, after) in enumerate(pairwise(channels))
         ]
         self.block1, self.block2, self.block3 = stages
@@ -64,7 +64,7 @@ class WideResNet(nn.Module):
         return self.fc(self.pool(self.relu(self.bn1(x))))
 
 
-class Stage(nn.Module):
+class BlockGroup(nn.Module):
     """Blocks of one width, of which the first may halve the size.
 
     It is a module of its own for the names of its weights.

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from lkd.compare.grid import Grid, Method
-from lkd.compare.job import RESULT, Job
+from lkd.compare.grid import Method, RunGrid
+from lkd.compare.job import RESULT, PlannedRun
 from lkd.compare.resolve import digest, save
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 
 EXCHANGED = {
     "turns": 8.0,
@@ -33,7 +33,7 @@ def a_grid(folder, **changes):
         "target": 0.6,
         "folder": str(folder),
     }
-    return Grid(**{**given, **changes})
+    return RunGrid(**{**given, **changes})
 
 
 def a_result(values, bytes_a_round=1000, exchanged=None, metric="test/acc", **changes):
@@ -86,7 +86,9 @@ def a_result(values, bytes_a_round=1000, exchanged=None, metric="test/acc", **ch
 
 
 def jobs_of(grid):
-    return [Job(run, {"trainer": {}, "run": str(run)}, Path(grid.folder) / run.folder) for run in grid.runs]
+    return [
+        PlannedRun(run, {"trainer": {}, "run": str(run)}, Path(grid.folder) / run.folder) for run in grid.runs
+    ]
 
 
 def write(job, result, status="done", log=()):
@@ -110,7 +112,7 @@ def results_of(grid, make):
         result = make(job.run)
         if result is not None:
             write(job, result)
-    return Results(grid, jobs)
+    return GridResults(grid, jobs)
 
 
 VALUES = {"alone": (0.3, 0.4), "FedAvg": (0.5, 0.7), "FedMD": (0.55, 0.61)}

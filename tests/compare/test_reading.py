@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lkd.compare.grid import Grid, Method, Run
+from lkd.compare.grid import Method, Run, RunGrid
 from lkd.compare.reading import chosen, read
 
 WHOLE = {
@@ -44,7 +44,7 @@ def written(**changes):
 
 
 def test_all_keys():
-    assert read(written()) == Grid(
+    assert read(written()) == RunGrid(
         base="base.yaml",
         methods={
             "alone": Method("", ("--model.algorithm=Local",), True),

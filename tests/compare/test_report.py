@@ -14,7 +14,7 @@ from lkd.compare.break_even import break_even, largest, sentences
 from lkd.compare.grid import Method
 from lkd.compare.names import readable
 from lkd.compare.report import write
-from lkd.compare.results import Results
+from lkd.compare.results import GridResults
 from lkd.compare.summary import in_words, summarize
 
 from .study import VALUES, a_grid, a_result, jobs_of, results_of, usual
@@ -368,14 +368,14 @@ def test_what_is_missing_failed_or_changed_is_said_and_left_out(tmp_path):
     put(jobs[1], {}, "failed", ["line <1>", "it broke"])
     put(jobs[2], usual(jobs[2].run))
     jobs[2].config["seed_everything"] = 1
-    text = write(Results(grid, jobs), tmp_path, "").read_text()
+    text = write(GridResults(grid, jobs), tmp_path, "").read_text()
     assert "1 of 3 runs failed: FedAvg, seed 0." in text and "line &lt;1&gt;\nit broke" in text
     assert "1 of 3 runs were run with other options" in text
     assert [row[0] for row in Page(text).tables["results-all"]] == ["method", "alone"]
     shutil.rmtree(jobs[2].folder)
     assert (
         "1 of 3 runs have not been run yet: FedMD, seed 0."
-        in write(Results(grid, jobs), tmp_path, "").read_text()
+        in write(GridResults(grid, jobs), tmp_path, "").read_text()
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lkd.compare.grid import Grid, Method, Run
+from lkd.compare.grid import Method, Run, RunGrid
 from lkd.compare.resolve import digest, for_run, parse, save, wandb_options
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def config():
 
 
 def grid(**changes):
-    return Grid(base=FEDAVG, methods={"FedAvg": Method()}, **changes)
+    return RunGrid(base=FEDAVG, methods={"FedAvg": Method()}, **changes)
 
 
 def test_overrides_and_defaults_are_in_it(config):

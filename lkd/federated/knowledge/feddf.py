@@ -9,7 +9,7 @@ from lkd.batches import Keys
 from lkd.checks import expect
 from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
-from lkd.federated.knowledge.common.client_ensemble import Ensemble
+from lkd.federated.knowledge.common.client_ensemble import ClientEnsemble
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.consensus import Of
 from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
@@ -94,7 +94,7 @@ class FedDF(Algorithm):
         if not self.steps:
             return super().round(server)
         self._check(server)
-        ensemble = Ensemble(
+        ensemble = ClientEnsemble(
             server, self.layer, self.batch_size, self.of, self.temperature, self.rule, self.input_key
         )
         mean = server.mean(ensemble.listen(server.train()))["delta"]

@@ -14,7 +14,7 @@ from lkd.copies import copied
 from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client.minimize import minimize
 from lkd.federated.knowledge.common.batch_inputs import public_calls, run
-from lkd.federated.knowledge.common.client_ensemble import Ensemble
+from lkd.federated.knowledge.common.client_ensemble import ClientEnsemble
 from lkd.federated.knowledge.common.compatibility import check_sizes
 from lkd.federated.knowledge.common.distill_public import soft_cross_entropy
 from lkd.federated.knowledge.common.forward import draw
@@ -169,7 +169,9 @@ class FedET(Algorithm):
         self._check(server)
         if not self.steps:
             return super().round(server)
-        ensemble = Ensemble(server, self.layer, self.batch_size, "logits", 1.0, input_key=self.input_key)
+        ensemble = ClientEnsemble(
+            server, self.layer, self.batch_size, "logits", 1.0, input_key=self.input_key
+        )
         mean = server.mean(ensemble.listen(server.train()))["delta"]
         labels, others = consensus_and_diversity(ensemble.logits())
         return mean | self._transferred(server, mean, torch.cat([labels, others], 1).float())

@@ -17,7 +17,7 @@ from lkd.federated.algorithms.base import Algorithm, Weighting
 from lkd.federated.client.context import ClientContext
 from lkd.federated.knowledge.common.added_loss import add_loss
 from lkd.federated.knowledge.common.batch_labels import labels_of
-from lkd.federated.knowledge.common.generation import Ensemble, diversity_loss, ensemble_loss, labels_like
+from lkd.federated.knowledge.common.generation import EnsembleLoss, diversity_loss, ensemble_loss, labels_like
 from lkd.federated.knowledge.common.optimizer_state import memory_of, remember
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.seeds import derive, seed_everything
@@ -88,7 +88,7 @@ class FedGen(Algorithm):
         beta: float = 10.0,
         decay: float = 0.98,
         eta: float = 1.0,
-        of: Ensemble = "losses",
+        of: EnsembleLoss = "losses",
         steps: int = 50,
         batch_size: int = 32,
         lr: float = 3e-4,

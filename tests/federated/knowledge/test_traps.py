@@ -7,7 +7,7 @@ import torch
 from lkd.federated import DSFL, FD, FedMD
 from lkd.federated.client.context import SCRATCH
 from lkd.federated.knowledge.common.added_loss import add_loss
-from lkd.federated.knowledge.common.client_ensemble import Ensemble
+from lkd.federated.knowledge.common.client_ensemble import ClientEnsemble
 from lkd.federated.knowledge.common.distill_public import distill, soft_cross_entropy
 from lkd.federated.knowledge.common.forward import outputs
 from lkd.taps import Call
@@ -37,7 +37,7 @@ class Server:
 
 
 def ensemble(of):
-    found = Ensemble(Server(), "", 8, of, 1.0)
+    found = ClientEnsemble(Server(), "", 8, of, 1.0)
     found._said = list(enumerate(said().float()))
     return found.answer()
 

@@ -38,7 +38,7 @@ def as_client(server: "ServerRound", models: Sequence[LightningModule], reply: R
     return model
 
 
-class Ensemble:
+class ClientEnsemble:
     """Average logits, or probabilities, of the clients' models on public samples; clients count alike.
 
     Args:

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Ensemble = Literal["losses", "logits"]
+EnsembleLoss = Literal["losses", "logits"]
 
 
-def ensemble_loss(logits: Tensor, labels: Tensor, weights: Tensor, of: Ensemble = "losses") -> Tensor:
+def ensemble_loss(logits: Tensor, labels: Tensor, weights: Tensor, of: EnsembleLoss = "losses") -> Tensor:
     """Measures how far the clients' heads are from the labels of generated features; mean over the batch.
 
     `"losses"`: `sum_k w_k(y) CE(g_k(z), y)`, as in FedGen's code; `"logits"`: `CE(1/K sum_k g_k(z), y)`, as
