@@ -8,9 +8,10 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from lkd.datamodules import IID, Digits, FederatedDataModule
-from lkd.federated import FD, SCAFFOLD, FedAvg, Federation, LocalTraining
+from lkd.federated import SCAFFOLD, DecentralizedSGD, FedAvg, Federation, LocalTraining
 from lkd.federated.client.stacked import worth
 from lkd.federated.engines import Auto, Loop, Stacked
+from lkd.federated.topology import Ring
 from lkd.models import MLP
 from lkd.modules import Classifier
 
@@ -91,8 +92,8 @@ def test_many_small_clients_are_stacked_and_it_says_so_once(caplog):
         ({"kind": Hooked}, "Hooked has hooks that are called for each client (on_train_batch_start)"),
         ({"kind": Remembers}, "a client keeps .seen beside what it trains"),
         (
-            {"algorithm": FD},
-            "FD does not say that its client half works on stacked tensors (stacks = True)",
+            {"algorithm": lambda: DecentralizedSGD(Ring())},
+            "DecentralizedSGD does not say that its client half works on stacked tensors (stacks = True)",
         ),
         (
             {"net": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1300), nn.Linear(1300, 10))},

@@ -11,7 +11,7 @@ from torch import nn
 from lkd.datamodules import IID, Digits, Dirichlet, FederatedDataModule
 from lkd.federated import DSFL, SCARLET, Cronus, FedDF, Federation, FedMD, KTpFL, LocalTraining, ServerTeacher
 from lkd.federated.client.host import Host
-from lkd.federated.engines import Loop, Stacked
+from lkd.federated.engines import Auto, Loop, Stacked
 from lkd.models import MLP
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
@@ -139,3 +139,18 @@ def test_clients_that_are_asked_different_things_go_one_after_the_other():
     with pytest.warns(UserWarning, match="Alternates.asked gives clients other samples"):
         found, _, _ = fit(Stacked(), Alternates(batch_size=50, samples=50))
     same(fit(Loop(), Alternates(batch_size=50, samples=50))[0], found)
+
+
+def test_auto_stacks_predictions_too_once_training_has_shown_that_it_pays(tmp_path):
+    options = {"clients": 12, "dtype": torch.float64}
+    one, calls, _ = fit(Loop(), ALGORITHMS["fedmd"](), **options)
+    two, fewer, _ = fit(Auto(), ALGORITHMS["fedmd"](), **options)
+    assert fewer < calls / 2
+    same(one, two)
+    _, _, part = fit(Auto(), ALGORITHMS["fedmd"](), rounds=2, **options)
+    part.save_checkpoint(tmp_path / "part.ckpt")
+    resumed, _, _ = fit(Auto(), ALGORITHMS["fedmd"](), path=tmp_path / "part.ckpt", **options)
+    close(resumed.engine.state_dict()["clients"], two.engine.state_dict()["clients"], 0)
+    few, as_many, _ = fit(Auto(), ALGORITHMS["fedmd"](), clients=7)
+    assert as_many == fit(Loop(), ALGORITHMS["fedmd"](), clients=7)[1]
+    close(few.state_dict(), fit(Loop(), ALGORITHMS["fedmd"](), clients=7)[0].state_dict(), 0)
