@@ -1,7 +1,8 @@
 """Torchmetrics of a client's module, emptied for every client: only where one was used, since that is slow."""
 
+import functools
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -29,7 +30,7 @@ class FreshMetrics:
     """
 
     def __init__(self, parts: Iterable[nn.Module]) -> None:
-        self._metrics = [part for part in parts if isinstance(part, Metric)]
+        self._metrics = [part for part in parts if is_metric(part)]
         self._fresh: list[list[tuple[Any, int]]] = [[] for _ in self._metrics]
 
     def reset(self) -> None:
@@ -55,4 +56,14 @@ def reset_attributes(part: nn.Module) -> Collection[str]:
         >>> reset_attributes(nn.ReLU())
         ()
     """
-    return RESET.union(part.metric_state) if isinstance(part, Metric) else ()
+    return RESET.union(part.metric_state) if is_metric(part) else ()
+
+
+def is_metric(part: nn.Module) -> TypeGuard[Metric]:
+    """Tells whether a module is a torchmetrics `Metric`, remembering the answer for its class."""
+    return _of_metrics(type(part))
+
+
+@functools.cache
+def _of_metrics(kind: type) -> bool:
+    return issubclass(kind, Metric)

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
-from torchmetrics import Metric
 
-from lkd.federated.client.fresh_metrics import reset_attributes
+from lkd.federated.client.fresh_metrics import is_metric, reset_attributes
 from lkd.federated.client.parts import named_parts, parameters_of
 from lkd.federated.protocol.tensors import Tensors
 from lkd.unchanged import HELD, OWN
@@ -163,12 +162,12 @@ def warn_of(module: nn.Module, names: list[str]) -> None:
 
 
 def _attributes(part: nn.Module) -> list[tuple[str, Any]]:
-    return [] if isinstance(part, Metric) else [(k, v) for k, v in vars(part).items() if k not in OWN]
+    return [] if is_metric(part) else [(k, v) for k, v in vars(part).items() if k not in OWN]
 
 
 def _changed(part: nn.Module, before: dict[str, Any]) -> list[tuple[str, Any]]:
     """Lists the attributes that are new, or another object than before."""
-    if isinstance(part, Metric):
+    if is_metric(part):
         return []
     return [(k, v) for k, v in vars(part).items() if (k not in before or before[k] is not v) and k not in OWN]
 

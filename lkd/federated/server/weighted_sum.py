@@ -96,7 +96,7 @@ class RunningSum:
 
     def _chunked(self) -> list[_Chunk]:
         pieces = iter([size for sizes in self._cuts for size in sizes])
-        value, total, virtual = (self._zeros(CHUNK) for _ in range(3))
+        value, total, virtual = (self._zeros(min(CHUNK, len(self._high))) for _ in range(3))
         chunks = []
         for start in range(0, len(self._high), CHUNK):
             high, low = self._high[start : start + CHUNK], self._low[start : start + CHUNK]
