@@ -61,7 +61,8 @@ def reset_attributes(part: nn.Module) -> Collection[str]:
 
 def is_metric(part: nn.Module) -> TypeGuard[Metric]:
     """Tells whether a module is a torchmetrics `Metric`, remembering the answer for its class."""
-    return _of_metrics(type(part))
+    kind: Any = type(part)
+    return _of_metrics(kind)
 
 
 @functools.cache

@@ -3,17 +3,15 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lkd.federated.protocol.tensors import Tensors, as_real, as_type
+from lkd.federated.server.chunks import CHUNK, chunks, cuts
 
 Gather = Callable[[Tensor], Sequence[Tensor]]
 """Gives every rank the tensors of all ranks, in rank order."""
-CHUNK = 1 << 15
-"""Number of values processed at once; values in a processor's cache are summed several times as fast."""
 
 
 class Averaged(dict[str, Tensors]):
@@ -24,36 +22,6 @@ class Averaged(dict[str, Tensors]):
         raise KeyError(
             f"{group!r} was not averaged, only {list(self)}: ask for it, mean(replies, ..., {group!r})"
         )
-
-
-class _Chunk(NamedTuple):
-    """A part of the sum, and where a client's values for it are put.
-
-    Attributes:
-        high: The sum as float64 additions give it.
-        low: The errors of these additions, added up.
-        value: What is added next.
-        places: The tensors of which it consists, or parts of them, as views of `value`.
-        total: For intermediate results.
-        virtual: For intermediate results.
-    """
-
-    high: Tensor
-    low: Tensor
-    value: Tensor
-    places: Sequence[Tensor]
-    total: Tensor
-    virtual: Tensor
-
-    def add(self) -> None:
-        """Adds `value` and overwrites it: Knuth's error-free `high + value`, whose error goes to `low`."""
-        high, value, total, virtual = self.high, self.value, self.total, self.virtual
-        torch.add(high, value, out=total)
-        torch.sub(total, high, out=virtual)
-        value.sub_(virtual)
-        virtual.sub_(total).add_(high)  # high - (total - virtual)
-        self.low.add_(value.add_(virtual))
-        high.copy_(total)
 
 
 class RunningSum:
@@ -87,25 +55,12 @@ class RunningSum:
         self._device = next((tensor.device for tensor in like.values()), torch.device("cpu"))
         self._sizes = [shape.numel() for shape in self._shapes]
         self._high, self._low = self._zeros(sum(self._sizes)), self._zeros(sum(self._sizes))
-        self._cuts = _cuts(self._sizes)
-        self._chunks = self._chunked()
+        self._cuts = cuts(self._sizes)
+        self._chunks = chunks(self._high, self._low, self._cuts)
         self.reset()
 
     def _zeros(self, size: int) -> Tensor:
         return torch.zeros(size, dtype=torch.float64, device=self._device)
-
-    def _chunked(self) -> list[_Chunk]:
-        pieces = iter([size for sizes in self._cuts for size in sizes])
-        value, total, virtual = (self._zeros(min(CHUNK, len(self._high))) for _ in range(3))
-        chunks = []
-        for start in range(0, len(self._high), CHUNK):
-            high, low = self._high[start : start + CHUNK], self._low[start : start + CHUNK]
-            size, held = len(high), list[int]()
-            while sum(held) < size:
-                held.append(next(pieces))
-            work = value[:size], value[:size].split(held), total[:size], virtual[:size]
-            chunks.append(_Chunk(high, low, *work))
-        return chunks
 
     def reset(self) -> "RunningSum":
         """Sets the sum to zero, reusing its memory, since new large blocks cost more than the sum itself."""
@@ -198,17 +153,3 @@ class RunningSum:
             result(high + low).view(shape) for (high, low), shape in zip(pairs, self._shapes, strict=True)
         ]
         return {n: as_type(t, dtype) for n, t, dtype in zip(self._wanted, totals, self._types, strict=True)}
-
-
-def _cuts(sizes: Sequence[int]) -> list[list[int]]:
-    """Cuts tensors that lie one after the other where chunks end; returns the sizes of each one's pieces.
-
-    An empty tensor has none.
-    """
-    cuts, start = [], 0
-    for size in sizes:
-        end = start + size
-        inside = range((start // CHUNK + 1) * CHUNK, end, CHUNK)
-        cuts.append([b - a for a, b in itertools.pairwise([start, *inside, end])] if size else [])
-        start = end
-    return cuts
