@@ -134,16 +134,14 @@ class Batching(Dataset[Any]):
 
         0 if there is none.
         """
-        held = np.array([len(rows)])
+        held = [len(rows)]
         if self.sampler is not None and self._group is not None:
             if self.sampler.batches_per_camera and not ordered:
                 return self.batch_size
-            held = np.unique(self._group[rows], return_counts=True)[1]
-        full = held >= self.batch_size
+            held = np.unique(self._group[rows], return_counts=True)[1].tolist()
         if self.drop_last and self._group is None and not ordered:
-            return self.batch_size if full.any() else 0
-        rest = held % self.batch_size
-        return int(np.where(full & (rest == 0), self.batch_size, rest).min(initial=self.batch_size))
+            return self.batch_size if held[0] >= self.batch_size else 0
+        return min((n % self.batch_size or min(n, self.batch_size) for n in held), default=self.batch_size)
 
     def shuffled(self, rows: np.ndarray, seed: int) -> Iterator[Any]:
         """Yields one pass in an order, and with augmentations, that depend on `seed` alone."""

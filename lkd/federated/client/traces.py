@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
-from torchmetrics import Metric
 
+from lkd.federated.client.fresh_metrics import is_metric, reset_attributes
+from lkd.federated.client.parts import named_parts, parameters_of
 from lkd.federated.protocol.tensors import Tensors
 from lkd.unchanged import HELD, OWN
 
@@ -17,37 +18,29 @@ NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64}
 """Plain attributes that every client keeps for itself, and the types of their tensors in a checkpoint."""
 HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 """Names of a parameter's hooks."""
+INNER = tuple(key for key, held in vars(nn.Module()).items() if isinstance(held, dict))
+"""Attributes of every module that hold its parameters, buffers, children and hooks."""
 
 
 class Traces:
     """Snapshot of a module before a client works on it: layers, parameters, hooks, flags and attributes.
 
     It holds references only, not the values of tensors, which the next client brings anyway. So a snapshot
-    costs little, and what is attached to the module stays attached.
+    costs little, and what is attached to the module stays attached. Figures of torchmetrics are left alone:
+    they are reset for the next client (`FreshMetrics`).
 
     Args:
         module: The module that trains.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._parts = [(prefix, part, dict(vars(part))) for prefix, part in module.named_modules()]
-        self._inside = [
-            (held, dict(held))
-            for _, _, own in self._parts
-            for key, held in own.items()
-            if _is_inner(key, held)
-        ]
+        named = named_parts(module)
+        self._parts = [(prefix, part, _attributes_but_figures(part)) for prefix, part in named]
+        inside = (own.get(key) for _, _, own in self._parts for key in INNER)
+        self._inside = [(held, dict(held) if held else {}) for held in inside if isinstance(held, dict)]
         self._parameters = [
-            (
-                p,
-                p.requires_grad,
-                p.dtype,
-                p.device,
-                p.shape,
-                [_copy(getattr(p, hooks, None)) for hooks in HOOKS],
-            )
-            for p in module.parameters()
+            (p, p.requires_grad, p.dtype, p.device, p.shape, [_copy(getattr(p, h, None)) for h in HOOKS])
+            for p in parameters_of(named)
         ]
 
     def put_back(self) -> None:
@@ -58,8 +51,9 @@ class Traces:
                 held.update(before)
         for _, part, before in self._parts:
             now = vars(part)
-            for key in [key for key in now if key not in before]:
-                del now[key]
+            if new := now.keys() - before.keys():
+                for key in new.difference(reset_attributes(part)):
+                    del now[key]
             now.update(before)
         for p, trains, dtype, device, shape, hooks in self._parameters:
             if (p.dtype, p.device, p.shape) != (dtype, device, shape):
@@ -74,7 +68,7 @@ class Traces:
         """Returns the plain numbers among the attributes that are new or have changed, by name."""
         found: Tensors = {}
         for prefix, part, before in self._parts:
-            for key, value in _attributes(part):
+            for key, value in _changed(part, before):
                 if type(value) in NUMBERS and (
                     type(before.get(key)) is not type(value) or before[key] != value
                 ):
@@ -101,14 +95,11 @@ class Traces:
         now = self.contents()
         inside = [name for name in contents if name in now and not _alike(contents[name], now[name])]
         for prefix, part, before in self._parts:
-            for key, value in _attributes(part):
-                if (
-                    key in before
-                    and before[key] is not value
-                    and type(value) not in NUMBERS
-                    and key[0] != "_"
-                ):
-                    inside.append(f"{prefix}.{key}")
+            inside += [
+                f"{prefix}.{key}"
+                for key, value in _changed(part, before)
+                if key in before and type(value) not in NUMBERS and key[0] != "_"
+            ]
         return inside
 
     def changed(self, contents: dict[str, Any], but: Sequence[str] = ()) -> list[str]:
@@ -121,11 +112,7 @@ class Traces:
         now = self.contents(private=True)
         found = [name for name in contents if name in now and not _alike(contents[name], now[name])]
         for prefix, part, before in self._parts:
-            found += [
-                f"{prefix}.{key}"
-                for key, value in _attributes(part)
-                if key not in but and (key not in before or before[key] is not value)
-            ]
+            found += [f"{prefix}.{key}" for key, _ in _changed(part, before) if key not in but]
         return found
 
     def contents(self, private: bool = False) -> dict[str, Any]:
@@ -175,11 +162,21 @@ def warn_of(module: nn.Module, names: list[str]) -> None:
 
 
 def _attributes(part: nn.Module) -> list[tuple[str, Any]]:
-    return [] if isinstance(part, Metric) else [(k, v) for k, v in vars(part).items() if k not in OWN]
+    return [] if is_metric(part) else [(k, v) for k, v in vars(part).items() if k not in OWN]
 
 
-def _is_inner(key: str, held: Any) -> bool:
-    return key in OWN and isinstance(held, dict)
+def _changed(part: nn.Module, before: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Lists the attributes that are new, or another object than before."""
+    if is_metric(part):
+        return []
+    return [(k, v) for k, v in vars(part).items() if (k not in before or before[k] is not v) and k not in OWN]
+
+
+def _attributes_but_figures(part: nn.Module) -> dict[str, Any]:
+    found = dict(vars(part))
+    for key in reset_attributes(part):
+        found.pop(key, None)
+    return found
 
 
 def _copy(hooks: Any) -> Any:

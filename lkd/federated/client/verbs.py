@@ -190,8 +190,8 @@ class Verbs:
             check_lists(context.state, f"context.state of {who}", context.params, False)
             delta = [p.detach() - x for p, x in zip(context.params, context.x, strict=True)]
         groups = {"delta": delta, **extra}
-        own = set(slot.worker.own)
-        kept = [p.detach() for n, p in context.module.named_parameters() if n in own and p.requires_grad]
+        own = (slot.worker.tensors[name] for name in slot.worker.own)
+        kept = [tensor.detach() for tensor in own if tensor.requires_grad]
         everything = [*groups.values(), *context.state.values(), kept]
         if not all_finite([tensor for group in everything for tensor in group]):
             raise FloatingPointError(NOT_FINITE)

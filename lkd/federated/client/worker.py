@@ -13,7 +13,9 @@ from torchmetrics import Metric
 
 from lkd.copies import copied, held_by
 from lkd.distillation.adapters import ADAPTERS
+from lkd.federated.client.fresh_metrics import FreshMetrics
 from lkd.federated.client.logger import Log
+from lkd.federated.client.parts import named_parts, parameters_of
 from lkd.federated.protocol.seeds import GENERATORS, seed_generators
 from lkd.federated.protocol.tensor_names import split_names
 from lkd.federated.protocol.tensors import Tensors, moved
@@ -116,7 +118,7 @@ class Worker:
         self.tensors: Tensors = dict(self.module.named_parameters())
         self.tensors |= dict(self.module.named_buffers(remove_duplicate=False))
         self.generators = [h.value for h in held_by(self.module) if isinstance(h.value, GENERATORS)]
-        self._metrics = [part for part in self.module.modules() if isinstance(part, Metric)]
+        self._metrics = FreshMetrics(self.module.modules())
         self._buffers = [
             (part, key, f"{prefix}.{key}".lstrip("."))
             for prefix, part in self.module.named_modules()
@@ -137,14 +139,13 @@ class Worker:
     def load(self, x: Tensors, buffers: Tensors, own: Tensors | None) -> None:
         """Loads a client: the server's tensors and the client's own (at first those of the start)."""
         self.log.clear()
-        for metric in self._metrics:  # with figures of another client or an unlogged pass
-            metric.reset()
+        self._metrics.reset()  # with figures of another client or an unlogged pass
         for part, key, name in self._buffers:  # a step may have assigned a new tensor
             part._buffers[key] = self.tensors[name]
         values = {**self._rest, **x, **buffers, **(own or {})}
         for name, value in values.items():
             self.tensors[name].copy_(value)
-        for parameter in self.module.parameters():
+        for parameter in parameters_of(named_parts(self.module)):
             parameter.grad = None
 
     def seed(self, seed: int) -> None:

@@ -21,7 +21,8 @@ def derive(*parts: int) -> int:
         >>> derive(0, 1) == derive(0, 1), derive(0, 1) == derive(1, 0)
         (True, False)
     """
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    low, high = np.random.SeedSequence(parts).generate_state(2).tolist()
+    return int(high << 32 | low) >> 1
 
 
 def seed_everything(seed: int, device: torch.device) -> None:

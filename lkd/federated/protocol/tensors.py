@@ -1,5 +1,6 @@
 """Named tensors, of which a model consists, and which travel between clients and server."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -68,5 +69,5 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     if not floats:
         return True
     norms = torch.stack([norm.float() for norm in torch._foreach_norm(floats)])
-    # the norm of large finite values may overflow, so only a finite norm proves anything
-    return bool(norms.isfinite().all()) or all(bool(tensor.isfinite().all()) for tensor in floats)
+    # the norm of large finite values may overflow, so only a finite sum of norms proves anything
+    return math.isfinite(norms.sum()) or all(bool(tensor.isfinite().all()) for tensor in floats)

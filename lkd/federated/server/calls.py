@@ -79,15 +79,19 @@ class Calls:
             RefusalError: If a client finds a mistake in the configuration.
         """
         asked = {c.id: c for c in clients if c.id not in self._records.failed and self._ranks.owns(c.id)}
+        layouts = {kind: self._layouts[kind] for kind in {self._kind_of(i) for i in asked}}
+        groups = {
+            kind: {g: layout.of_client(t) for g, t in {"x": self._x, **send}.items()}
+            for kind, layout in layouts.items()
+        }
         messages = {
             i: Message(
-                {g: self._layouts[self._kind_of(i)].of_client(t) for g, t in {"x": self._x, **send}.items()},
+                {g: dict(tensors) for g, tensors in groups[self._kind_of(i)].items()},
                 {"round": self._index, **config.get(i, {})},
                 own_part(i, knowledge),
             )
             for i in asked
         }
-        layouts = {kind: self._layouts[kind] for kind in {self._kind_of(i) for i in asked}}
         own = {k: Own.of(lay.of_client(self._x), lay.of_client(self._buffers)) for k, lay in layouts.items()}
         measured: list[dict[str, Size]] = []
         held: list[tuple[Reply, dict[str, Size]]] = []
