@@ -134,10 +134,15 @@ def offload(
     """
     conditions = Conditions(link or Link(10.0, rtt_ms=50.0), fps, workers, server_speed, device_ms, seed)
     gate, payload = gate or Learned(), payload or Payload()
+    if not isinstance(teacher, Teacher):
+        raise ValueError(
+            f"teacher={teacher!r} is no Teacher, and a cascade has one at its server: give one, as teacher: {{model: runs/teacher/last.ckpt}}."
+        )
     budget.check(fps, labels)
     task = _task(module, data, tiles)
     first = metric or task.metrics[0]
     check(task, gate, first, match_scores, labels, draws)
+    gate = gate.of(first) if isinstance(gate, Learned) else gate
     check_arms(task, arms, labels)
     check_reuse(task, reuse)
     if module is not None and exported is None:

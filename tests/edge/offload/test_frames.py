@@ -5,7 +5,6 @@ import os
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from lkd.datamodules import YoloFolder
 from lkd.datamodules.io.pictures import read_image

@@ -66,7 +66,9 @@ def test_a_number_counts_steps():
 @pytest.mark.parametrize("numbers", [range(3), range(1, 4), (50, 55, 61)])
 def test_a_counter_behind_a_date_is_not_taken_for_a_time_of_day(digits, numbers):
     paths = [Path(f"gate/2024-01-15_{number:0{digits}}.jpg") for number in numbers]
-    with pytest.raises(ValueError, match=r"may be a counter or a time of day, .* as --reuse '\{step_s: 60\}'"):
+    with pytest.raises(
+        ValueError, match=r"may be a counter or a time of day, .* as --reuse '\{step_s: 60\}'"
+    ):
         Moments(PictureSource(list(paths)))
     moments = Moments(PictureSource(paths), step_s=2.0)
     image = np.zeros((1, 1, 3), np.uint8)
