@@ -105,7 +105,7 @@ class Fingerprint:
         digest = xxhash.xxh3_128(torch.__version__.partition("+")[0].encode())
         for name, tensor in self._weights():
             digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-            digest.update(numbers(tensor))
+            digest.update(numbers(tensor).data)
         for name, said in sorted(self.attributes().items()):
             if name not in self.moving:
                 digest.update(name.encode() + said)
