@@ -9,6 +9,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.detection import MeanAveragePrecision
 
+from lkd.checks import expect
+
 ALL = "all"  # name of the last row
 
 
@@ -28,8 +30,11 @@ class DetectionTable(Metric):
 
     Args:
         cameras: Names of the rows, in order. Default: the cameras that occurred, sorted.
-        max_detections: Largest number of detections that count in a frame, the best first.
+        max_detections: Largest number of detections of a class that count in a frame, the best first.
         kwargs: Options of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: If no detection may count.
 
     Example:
         >>> table = DetectionTable()
@@ -50,6 +55,7 @@ class DetectionTable(Metric):
     def __init__(
         self, cameras: Sequence[str] | None = None, max_detections: int = 300, **kwargs: Any
     ) -> None:
+        expect(max_detections=max_detections, ge=1)
         super().__init__(**kwargs)
         self.cameras = None if cameras is None else list(cameras)
         self.max_detections = max_detections
@@ -129,7 +135,8 @@ class DetectionTable(Metric):
             # torchmetrics' own thresholds are float32 roundings, which miss a recall of exactly .1
             iou_thresholds=[k / 100 for k in range(50, 100, 5)],
             rec_thresholds=[k / 100 for k in range(101)],
-            max_detection_thresholds=[1, 10, self.max_detections],
+            # torchmetrics sorts its three numbers, and the last one is read below
+            max_detection_thresholds=[1, min(10, self.max_detections), self.max_detections],
             extended_summary=True,
             distributed_available_fn=lambda: False,  # the frames of all ranks are here already
         )

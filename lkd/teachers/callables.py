@@ -134,11 +134,14 @@ def _used(function: types.FunctionType) -> Iterator[Any]:
             yield value
 
 
-def global_names(code: types.CodeType) -> Iterator[str]:
-    """Yields names of globals that code reads, also in functions inside it."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "LOAD_GLOBAL":
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from global_names(constant)
+@functools.cache  # code never changes, and reading it takes long
+def global_names(code: types.CodeType) -> tuple[str, ...]:
+    """Returns the names of globals that code reads, also in functions inside it."""
+    names = [step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"]
+    inner = [
+        name
+        for constant in code.co_consts
+        if isinstance(constant, types.CodeType)
+        for name in global_names(constant)
+    ]
+    return (*names, *inner)

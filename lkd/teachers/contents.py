@@ -19,9 +19,14 @@ _OTHERS = ("torch", "lightning", "pytorch_lightning", "builtins", "abc", "typing
 
 def values(tensor: Tensor) -> bytes:
     """Returns the bytes of a tensor's numbers."""
+    return numbers(tensor).tobytes()
+
+
+def numbers(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Returns a tensor's numbers as bytes, without a copy where they are on the CPU."""
     if type(tensor) not in (Tensor, nn.Parameter) and hasattr(tensor, "dequantize"):
         tensor = tensor.dequantize()  # of weights in 8 bits
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def plain(value: Any, depth: int = 8) -> bytes | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lkd.kept import version
 from lkd.teachers.callables import Called
-from lkd.teachers.contents import of_callable, of_class, plain, values
+from lkd.teachers.contents import numbers, of_callable, of_class, plain
 
 SHARE = 0.02
 """Share of the time for reading everything again, to find uncounted changes (through `.data`, in a list)."""
@@ -105,7 +105,7 @@ class Fingerprint:
         digest = xxhash.xxh3_128(torch.__version__.partition("+")[0].encode())
         for name, tensor in self._weights():
             digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-            digest.update(values(tensor))
+            digest.update(numbers(tensor).data)
         for name, said in sorted(self.attributes().items()):
             if name not in self.moving:
                 digest.update(name.encode() + said)

@@ -1,6 +1,7 @@
 """The precision that a teacher runs in."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -100,12 +101,13 @@ def to_own(model: nn.Module, inputs: Any) -> Any:
         >>> to_own(nn.Linear(1, 1).double(), (torch.zeros(1), torch.arange(1)))
         (tensor([0.], dtype=torch.float64), tensor([0]))
     """
-    dtypes = dtypes_of(model)
-    if not dtypes or all(t.dtype == dtypes[0] for t in tensors(inputs) if t.is_floating_point()):
+    weights = itertools.chain(model.parameters(), model.buffers())
+    dtype = next((value.dtype for value in weights if value.is_floating_point()), None)
+    if dtype is None or all(t.dtype == dtype for t in tensors(inputs) if t.is_floating_point()):
         return inputs
 
     def change(tensor: Tensor) -> Tensor:
-        return tensor.to(dtypes[0]) if tensor.is_floating_point() else tensor
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
     return on_tensors(change, inputs)
 

@@ -209,6 +209,7 @@ class Teacher(LightningModule):
         part = find_part(self.loaded, address, "rest")
 
         def run(inputs: Tensor) -> Any:
+            self.eval()  # nobody need have asked the whole
             try:
                 with running(self.loaded, self.precision, inputs.device.type):
                     return part(to_own(self.loaded, inputs))
@@ -281,7 +282,6 @@ class Teacher(LightningModule):
         """Runs a function on the parts of a batch, and joins their outputs by `whole`."""
         model, call = self.loaded, as_call(inputs)
         theirs = Kept(call)
-        self.eval()  # a user that shares the model may have set it to training
         device = device_of(call)
         if device is None:
             device, call = self.device, moved(call, self.device)
@@ -301,6 +301,7 @@ class Teacher(LightningModule):
             return outputs
 
         def ask_model(call: Call) -> Any:
+            self.eval()  # a user that shares the model may have set it to training
             return self._steady.ask(model, lambda: answer(call), self._name)
 
         with running(model, self.precision, device.type):

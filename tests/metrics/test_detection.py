@@ -7,6 +7,7 @@ import torch
 import torch.multiprocessing as mp
 
 from lkd.metrics import DetectionTable
+from lkd.metrics.average_precision import match, pooled
 
 
 def frame(boxes, scores=None, labels=None):
@@ -139,6 +140,27 @@ def test_max_detections():
         table = DetectionTable(max_detections=limit)
         table.update([frame(boxes, scores)], [frame(boxes)])
         assert table.compute()[0]["map50"] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 10])
+def test_fewer_than_ten_detections(limit):
+    found, objects = random_frames()
+    table = DetectionTable(max_detections=limit)
+    table.update(found, objects)
+    frames = [
+        match(*({name: rows.numpy() for name, rows in each.items()} for each in pair), most=limit)
+        for pair in zip(found, objects, strict=True)
+    ]
+    (row,) = table.compute()
+    assert {name: row[name] for name in pooled(frames)} == pytest.approx(pooled(frames), abs=1e-6)
+    more = DetectionTable()
+    more.update(found, objects)
+    assert limit > 2 or row["map50"] < more.compute()[0]["map50"]
+
+
+def test_no_detection_at_all_is_refused():
+    with pytest.raises(ValueError, match="max_detections=0 must be 1 or more"):
+        DetectionTable(max_detections=0)
 
 
 def test_cameras_are_apart_and_all_is_over_frames():

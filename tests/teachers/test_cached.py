@@ -490,3 +490,13 @@ def test_views_that_come_again_are_no_reason_for_the_warning(net, tmp_path, recw
         trainer = quick_trainer(callbacks=[LogitDistillation(teacher)], max_epochs=epochs)
         trainer.fit(seeded(0, Plain), datamodule=Views())
         assert sum("in an epoch" in str(w.message) for w in recwarn) == said
+
+
+def test_a_shared_model_in_training_mode_is_asked_in_eval_mode_and_left_alone_by_a_hit(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.9))
+    teacher, x = CachedTeacher(model, tmp_path), torch.ones(3, 4)
+    first = teacher(x)
+    model.train()
+    assert torch.equal(teacher(x), first) and model.training
+    other = teacher(2 * x)
+    assert not model.training and torch.equal(other, model(2 * x))

@@ -128,3 +128,10 @@ def test_an_input_that_does_not_fit():
         RuntimeError, match=r"rest='body.2' of the teacher failed on an input of shape \(5, 4\)"
     ):
         Teacher(net()).part("body.2")(X[:, :4])
+
+
+def test_a_part_runs_in_eval_mode_though_nobody_has_asked_the_whole():
+    model = nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5))
+    part = Teacher(model).part("[1:]")
+    model.train()  # a user that shares it
+    assert torch.equal(part(X), X) and not model.training

@@ -15,6 +15,7 @@ from lkd.distillation.wrapping import wrap
 from lkd.edge.cache import schema
 from lkd.edge.cache.store import Store
 from lkd.metrics.tables import print_table
+from lkd.parser import Parser
 from lkd.server_model import is_federation
 from lkd.teachers.cached import CachedTeacher, cached_in
 from lkd.verb import Verb
@@ -35,15 +36,7 @@ class _Cache(Verb):
             "--share", type=float, default=0.1, help="verify: share of the answers that are asked again."
         )
         parser.add_argument("--draw", type=int, default=0, help="verify: seed of which these are.")
-        parser.add_argument(
-            "--teacher",
-            type=str | None,
-            default=None,
-            help="prune: begin of a fingerprint, all of which is dropped.",
-        )
-        parser.add_argument(
-            "--limit_mb", type=float | None, default=None, help="prune: most megabytes that stay."
-        )
+        _add_prune(parser)
 
     def instantiate_classes(self) -> None:
         """Makes no objects, as only the configuration is read."""
@@ -106,7 +99,8 @@ def run(args: Sequence[str]) -> None:
     """Runs `cache build`, `stat`, `verify` or `prune`.
 
     Args:
-        args: The subcommand, options of a `fit`, and those of the verb.
+        args: The subcommand, options of a `fit`, and those of the verb; for `stat` and `prune` `--cache FOLDER`
+            is enough in place of the options of a `fit`.
 
     Raises:
         ValueError: For wrong options, for a configuration without a `CachedTeacher`, or, in `verify`, for a
@@ -116,16 +110,21 @@ def run(args: Sequence[str]) -> None:
     """
     if not args or args[0] not in KINDS:
         raise ValueError(
-            f"cache {args[0] if args else ''}: give one of {', '.join(KINDS)}, and then --config CONFIG.yaml."
+            f"cache {args[0] if args else ''}: give one of {', '.join(KINDS)}, and then --config CONFIG.yaml, or for stat and prune --cache FOLDER."
         )
     kind, options = args[0], list(args[1:])
     if kind in ("build", "verify"):
         _go_through(kind, options)
         return
-    cli = _Cache.parsed(f"cache {kind}", __doc__, options)
-    stores = [_store(folder) for folder in _folders(cli)]
+    if any(word.partition("=")[0] == "--cache" for word in options):
+        config = _alone(kind).parse_args(options)
+        folders = [config["cache"]]
+    else:
+        cli = _Cache.parsed(f"cache {kind}", __doc__, options)
+        config, folders = cli.config, _folders(cli)
+    stores = [_store(folder) for folder in folders]
     if kind == "prune":
-        teacher, limit = cli.config["teacher"], cli.config["limit_mb"]
+        teacher, limit = config["teacher"], config["limit_mb"]
         if teacher is None and limit is None:
             raise ValueError(
                 "cache prune: say what is dropped, by --teacher (the begin of a fingerprint, see cache stat) or --limit_mb."
@@ -133,6 +132,27 @@ def run(args: Sequence[str]) -> None:
         for store in stores:
             print(f"{store.prune(teacher, limit):,} answers dropped from {store.folder}.")
     _show(stores)
+
+
+def _alone(kind: str) -> Parser:
+    """Makes the parser of what a folder is enough for, without a configuration."""
+    parser = Parser(prog=f"python cli.py cache {kind}", description=__doc__)
+    parser.add_argument("--cache", type=str, required=True, help="The folder of the store.")
+    if kind == "prune":
+        _add_prune(parser)
+    return parser
+
+
+def _add_prune(parser: LightningArgumentParser) -> None:
+    parser.add_argument(
+        "--teacher",
+        type=str | None,
+        default=None,
+        help="prune: begin of a fingerprint, all of which is dropped.",
+    )
+    parser.add_argument(
+        "--limit_mb", type=float | None, default=None, help="prune: most megabytes that stay."
+    )
 
 
 def _go_through(kind: str, options: list[str]) -> None:

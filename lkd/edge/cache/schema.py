@@ -27,31 +27,67 @@ CREATE TRIGGER taken AFTER DELETE ON answers BEGIN UPDATE total SET bytes = byte
 """
 
 
+def writable(folder: str) -> bool:
+    """Returns whether a store can be written; if it is not, what is there can be read all the same."""
+    path = Path(folder, FILE)
+    return not path.exists() or (os.access(folder, os.W_OK | os.X_OK) and os.access(path, os.W_OK))
+
+
 def connect(folder: str) -> sqlite3.Connection:
-    """Opens a store, or makes one if none exists.
+    """Opens a store, or makes one if none exists; one that cannot be written is opened for reading.
 
     Raises:
         ValueError: If the file is no cache, damaged, or of another version.
         NotADirectoryError: If the folder is a file.
-        PermissionError: If it cannot be written.
+        PermissionError: If none exists, and none can be made.
     """
     path = Path(folder, FILE)
+    if not writable(folder):
+        return _to_read(folder, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise NotADirectoryError(f"cache={folder!r} is a file, or lies in one; give a folder.") from error
     except PermissionError as error:
         raise PermissionError(f"cache={folder!r} cannot be made: no permission.") from error
-    if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    if not os.access(path.parent, os.W_OK | os.X_OK):
         raise PermissionError(f"cache={folder!r} cannot be written: no permission.")
-    connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's
+    connection = _opened(path)
+    with _explained(connection, folder, path):
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA recursive_triggers = ON")  # REPLACE deletes, too
         with transaction(connection):
-            _make(connection, path)
+            if not connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+                _make(connection)
+            _check(connection, path)
+    return connection
+
+
+def _to_read(folder: str, path: Path) -> sqlite3.Connection:
+    """Opens a store for reading.
+
+    SQLite cannot share a file without a log beside it, which it may not write: then it takes the file as it
+    is. What is changed at that time has another checksum, and is not served.
+    """
+    log = path.with_name(f"{path.name}-shm").exists()
+    connection = _opened(f"{path.absolute().as_uri()}?{'mode=ro' if log else 'immutable=1'}", uri=True)
+    with _explained(connection, folder, path):
+        _check(connection, path)
+    return connection
+
+
+def _opened(path: Path | str, uri: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False, uri=uri)
+    connection.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's
+    return connection
+
+
+@contextlib.contextmanager
+def _explained(connection: sqlite3.Connection, folder: str, path: Path) -> Iterator[None]:
+    """Closes a connection that cannot be used, with a sentence."""
+    try:
+        yield
     except sqlite3.DatabaseError as error:
         connection.close()
         if isinstance(error, sqlite3.OperationalError):
@@ -62,22 +98,24 @@ def connect(folder: str) -> sqlite3.Connection:
     except ValueError:
         connection.close()
         raise
-    return connection
 
 
-def _make(connection: sqlite3.Connection, path: Path) -> None:
+def _make(connection: sqlite3.Connection) -> None:
+    for statement in _TABLES.replace("; END;", "~ END;").split(";\n"):
+        connection.execute(statement.replace("~", ";"))
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuses another program's database, and a store of another version."""
     (whose,), (version,) = (
         connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
     )
-    (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-    if not tables:
-        for statement in _TABLES.replace("; END;", "~ END;").split(";\n"):
-            connection.execute(statement.replace("~", ";"))
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-    elif whose != _APPLICATION:
+    connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # fails if the file is no database
+    if whose != _APPLICATION:
         raise ValueError(f"{path} is another program's database; give another folder as cache.")
-    elif version != VERSION:
+    if version != VERSION:
         raise ValueError(
             f"{path} is a cache of version {version}, and this lkd has version {VERSION}: give another folder as cache, or remove it."
         )

@@ -26,7 +26,9 @@ class Store:
     """Bytes by key, each of one teacher; the least recently used are dropped at a size limit.
 
     SQLite keeps the file intact: if a writer is killed, what it has not committed is lost and nothing else.
-    Readers never wait. Nothing is pickled. A full disk ends writing, with one warning, and nothing else.
+    Readers never wait. Nothing is pickled. A full disk ends writing, with one warning, and nothing else. A
+    store that may not be written serves what it has; what the teacher says beyond it is not kept, with one
+    warning.
 
     The library diskcache would provide limit and counts, but has had no release since 2023 and unpickles what
     it finds (CVE-2025-69872, without a fix).
@@ -40,7 +42,7 @@ class Store:
     Raises:
         ValueError: If the limit is not above 0, or if the file is no cache, damaged or of another version.
         NotADirectoryError: If the folder is a file.
-        PermissionError: If it cannot be written.
+        PermissionError: If there is none, and none can be made.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -64,6 +66,8 @@ class Store:
         self._counts: dict[str, list[int]] = {}
         self._told, self._said = time.monotonic(), set[str]()
         self._lock = threading.RLock()
+        self.read_only = not schema.writable(self.folder)
+        """Whether there was no permission to write when the store was opened."""
         self._open()
 
     def __reduce__(self) -> Any:  # a copy in another process opens the file itself
@@ -137,7 +141,7 @@ class Store:
 
     def drop(self, keys: Sequence[bytes]) -> int:
         """Drops answers by key; returns how many."""
-        if not keys:
+        if not keys or self.read_only:
             return 0
         try:
             with self._lock:
@@ -166,8 +170,13 @@ class Store:
             ValueError: If not exactly one fingerprint begins so, the limit is negative, or the file is
                 damaged.
             OSError: If the disk is full, or another process holds the file.
+            PermissionError: If the store may not be written.
         """
         expect(limit_mb=limit_mb, ge=0, none="no limit")
+        if self.read_only:
+            raise PermissionError(
+                f"cache={self.folder!r} cannot be pruned: no permission to write {self.file}."
+            )
         dropped = 0
         self.flush()
         if teacher is not None:
@@ -222,7 +231,12 @@ class Store:
 
     def _write(self, rows: list[tuple[Any, ...]], teacher: tuple[str, str] | None) -> None:
         touched, counts = list(self._touched), dict(self._counts)
-        if not self.full:
+        if self.read_only:
+            if rows:
+                self._say(
+                    "may not be written (no permission): what it holds is served, and what the teacher says beyond it is not kept"
+                )
+        elif not self.full:
             try:
                 dropped = schema.write(self._connection, rows, teacher, touched, counts, self.limit_mb)
             except (sqlite3.Error, OSError) as error:

@@ -136,7 +136,9 @@ class Budget:
             good = [chosen for chosen, spent in zip(found, has, strict=True) if spent <= value]
             if good:
                 return max(good, key=lambda chosen: chosen.calibration.units)
-        raise ValueError(self._unmet(name, value, found, has))
+        raise ValueError(
+            self._unmet(name, value, found, has) + _tied(scores, found[has.index(min(has))], name)
+        )
 
     def said(self, calibration: Point, test: Point, metric: str, fps: float | None) -> str:
         """Says what was asked, and what was reached."""
@@ -154,3 +156,14 @@ class Budget:
             f"budget.{name}={value:.4g} is met by no threshold on the calibration data that sends anything: the nearest has {near:.4g}"
             f"{words}, and sends {sends:.1%} of the units."
         )
+
+
+def _tied(scores: Array, nearest: Chosen, name: str) -> str:
+    """Says how many units the least that can be sent is, where their scores are equal."""
+    count = int((scores == nearest.threshold).sum())
+    if name == "reach" or count < 2 or nearest.threshold != scores.max():
+        return ""
+    return (
+        f" {count} of {scores.size} units share the highest score, {nearest.threshold:.4g}, so a threshold sends all of them or none: take a "
+        "gate that tells them apart."
+    )

@@ -23,6 +23,7 @@ from lkd.edge.offload.checks import (
     check,
     check_arms,
     check_module,
+    check_reuse,
     check_samples,
     other_thresholds,
     require_classes,
@@ -36,12 +37,14 @@ from lkd.edge.offload.link import Link
 from lkd.edge.offload.payload import Payload
 from lkd.edge.offload.point import Point
 from lkd.edge.offload.report import Report
+from lkd.edge.offload.reused import with_reuse
 from lkd.edge.offload.samples import PictureSource
 from lkd.edge.offload.scale import matched_scale
 from lkd.edge.offload.source import SPLITS, Source
 from lkd.edge.offload.students import Files, known_classes, predictor_of, specs_of, student_of
 from lkd.edge.offload.tiles import Tiles
 from lkd.edge.offload.trial import Conditions, Trial
+from lkd.edge.predict.reuse.asked import Reuse
 from lkd.modules import Detector
 from lkd.server_model import is_federation
 from lkd.teachers import Teacher
@@ -69,6 +72,7 @@ def offload(
     match_scores: bool = False,
     labels: bool = False,
     arms: Sequence[Arm] = (),
+    reuse: Reuse | None = None,
     metric: str | None = None,
     draws: int = 20,
     seed: int = 0,
@@ -105,6 +109,8 @@ def offload(
         labels: Whether labels of the calibration data may be read.
         arms: Other ways to share the work, for classifiers, whose rows are added to the report: `EarlyExit`,
             `SentExit`, `Bottleneck`. See docs/split.md.
+        reuse: When a frame that looks like an earlier one takes that one's final answer before the gate is
+            asked, whose row is added to the report. Default: never. See docs/offload.md.
         metric: Metric that decides. Default: `map50`, for classifiers `acc`.
         draws: Number of draws of the random gate, whose mean is shown.
         seed: Seed of draws, jitter and loss.
@@ -128,11 +134,17 @@ def offload(
     """
     conditions = Conditions(link or Link(10.0, rtt_ms=50.0), fps, workers, server_speed, device_ms, seed)
     gate, payload = gate or Learned(), payload or Payload()
+    if not isinstance(teacher, Teacher):
+        raise ValueError(
+            f"teacher={teacher!r} is no Teacher, and a cascade has one at its server: give one, as teacher: {{model: runs/teacher/last.ckpt}}."
+        )
     budget.check(fps, labels)
     task = _task(module, data, tiles)
     first = metric or task.metrics[0]
     check(task, gate, first, match_scores, labels, draws)
+    gate = gate.of(first) if isinstance(gate, Learned) else gate
     check_arms(task, arms, labels)
+    check_reuse(task, reuse)
     if module is not None and exported is None:
         check_module(module, data)
     if Path(folder).exists() and not Path(folder).is_dir():
@@ -144,11 +156,11 @@ def offload(
     with _threads(threads):
         source: Source
         if isinstance(task, Boxes):
-            frames = cast(DetectionDataModule, data)
-            views = frames.eval_views
+            cameras_of = cast(DetectionDataModule, data)
+            views = cameras_of.eval_views
             size = teacher_size or views.teacher_size or views.image_size
             predictor = predictor_of(student, ckpt_path or str(exported))
-            source = FrameSource(predictor, teacher, frames, payload, task, size, labels)
+            source = FrameSource(predictor, teacher, cameras_of, payload, task, size, labels)
             asked = (camera for split in SPLITS for camera in source.cameras(split))
             specs = specs_of(student, asked, "boxes", type(data).__name__)
         else:
@@ -159,6 +171,9 @@ def offload(
             specs = specs_of(student, [""], "logits", type(data).__name__)
             source = PictureSource(student(""), teacher, data, payload, labels)
         check_samples(source, len(tiles) if tiles else 1)
+        if reuse is not None and isinstance(source, FrameSource):
+            for split in SPLITS:
+                source.seconds(split, reuse.step_s)  # refuses frames without a time
         classes = known_classes(specs[0], None if exported else module, data)
         teacher.prepare()  # may train it, which takes long
         for arm in arms:
@@ -210,9 +225,15 @@ def offload(
     report.notes += [sentence for sentence in said if sentence]
     try:
         chosen = budget.choose(ranks(gate, calibration), calibration, first)
-        report.operating = test.point(gate.name, ranks(gate, test) >= chosen.threshold)
+        sent = [ranks(gate, trial) >= chosen.threshold for trial in (calibration, test)]
+        report.operating = test.point(gate.name, sent[1])
         report.notes.append(budget.said(chosen.calibration, report.operating, first, fps))
         report.notes.append(report.sentence())
+        if reuse is not None:
+            frames = cast(FrameSource, source)
+            point, words = with_reuse(reuse, frames, calibration, test, sent, report.operating, first)
+            report.others += [point] if point else []
+            report.notes += words
     finally:  # the table is useful even if nothing meets the budget
         report.write(Path(folder), loggers)
         print("\n".join(report.notes))

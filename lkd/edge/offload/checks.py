@@ -14,6 +14,7 @@ from lkd.edge.offload.classes import Classes
 from lkd.edge.offload.gates import Gate, Learned, Oracle, Random, usual
 from lkd.edge.offload.source import Source, Split
 from lkd.edge.offload.task import Task
+from lkd.edge.predict.reuse.asked import Reuse
 from lkd.modules import Classifier, Detector
 from lkd.teachers import Teacher
 from lkd.teachers.classes import count_of
@@ -59,6 +60,18 @@ def check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool,
             raise ValueError(
                 f"gate={type(gate).__name__} has the name {gate.name!r} of {type(known).__name__}, and both have rows: give another."
             )
+
+
+def check_reuse(task: Task, reuse: Reuse | None) -> None:
+    """Refuses reuse of answers where samples have no time, or no slots to watch."""
+    if reuse is not None and not isinstance(task, Boxes):
+        raise ValueError(
+            f"reuse is of frames with a camera and a time, and this student answers with {task.name} of pictures: leave it out."
+        )
+    if reuse is not None and reuse.where == "slots":
+        raise ValueError(
+            "reuse: where='slots' watches the slots of predict's map, and offload has none: leave it out."
+        )
 
 
 def check_arms(task: Task, arms: Sequence[Arm], labels: bool) -> None:

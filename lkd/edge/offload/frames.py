@@ -24,6 +24,7 @@ from lkd.edge.offload.tiles import Corners
 from lkd.edge.predict.frame import Frame as Picture
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.prepare import back
+from lkd.edge.predict.reuse.moments import seconds
 from lkd.edge.predict.timing import Clock
 from lkd.teachers import Teacher
 
@@ -90,13 +91,32 @@ class FrameSource(Source):
         """Returns the camera of each frame."""
         return [frame.camera for frame in self.frames[split]]
 
+    def seconds(self, split: Split, step_s: float | None) -> list[float]:
+        """Returns the time of each frame, by which the age of an answer is counted.
+
+        Args:
+            split: The split.
+            step_s: Seconds between two frames whose times are numbers that follow each other.
+
+        Raises:
+            ValueError: If a time is neither a date with a time nor, with `step_s`, a number.
+        """
+        return [_time(frame, step_s) for frame in self.frames[split]]
+
+    def image(self, split: Split, n: int) -> Array:
+        """Reads the student's picture of frame n, `(H, W, 3)` uint8."""
+        return _upright(read_image(self.frames[split][n].path))
+
     def digest(self, split: Split) -> str:
-        """Returns a hash of paths, cameras and sizes of files."""
+        """Returns a hash of paths, cameras and the bytes of all files.
+
+        A frame that is written anew need not have another size, and a copy of the data has other times.
+        """
         seen = xxhash.xxh3_64()
         for frame in self.frames[split]:
             for path in filter(None, (frame.path, frame.teacher_path)):
-                size = path.stat().st_size if path.is_file() else 0
-                seen.update(f"{path} {frame.camera} {size}\n".encode())
+                content = xxhash.xxh3_64_hexdigest(path.read_bytes()) if path.is_file() else ""
+                seen.update(f"{path} {frame.camera} {content}\n".encode())
         return seen.hexdigest()
 
     def truth(self, split: Split, answers: Answers) -> Sequence[Answer] | None:
@@ -160,6 +180,16 @@ class FrameSource(Source):
             back(arrays(one), ratio, y2 - y1, x2 - x1)
             for one, ratio, (x1, y1, x2, y2) in zip(found, ratios, crops, strict=True)
         ]
+
+
+def _time(frame: Frame, step_s: float | None) -> float:
+    when = seconds(frame.time, step_s)
+    if when is None:
+        why = "no date with a time of day: leave reuse out"
+        if frame.time.isdecimal():
+            why = "a number, and age is counted in seconds: say how many lie between two numbers, as step_s: 0.5"
+        raise ValueError(f"reuse: the time {frame.time!r} of {frame.path} is {why}.")
+    return when
 
 
 def _upright(image: Tensor) -> Array:

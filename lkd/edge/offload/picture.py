@@ -11,6 +11,8 @@ from lkd.edge.offload.point import Point
 
 BOUNDS = {"random": ("0.6", ":"), "oracle": ("0.2", "--")}
 """Color and line of points that belong to no gate."""
+DECADES = 100
+"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
 OVER = (
     ("units", "share of the units that are sent"),
     ("kb", "kB a sample, in the mean over all samples"),
@@ -42,8 +44,11 @@ def picture(
     shown_over = OVER if counted else OVER[:2]
     figure = Figure(figsize=(5.5 * len(shown_over), 4.8), layout="constrained")
     panels = figure.subplots(1, len(shown_over), sharey=True)
+    every = [device, server, *(p for curve in curves.values() for p in curve.values()), *others]
     for axes, (of, words) in zip(panels, shown_over, strict=True):
         axes.set_xlabel(words)
+        if of != "units" and (least := _decades([getattr(point, of) for point in every])):
+            axes.set_xscale("symlog", linthresh=least, linscale=0.4)
         for number, (name, curve) in enumerate(curves.items()):
             color, line = BOUNDS.get(name, (f"C{number}", "-"))
             points = [device, *curve.values(), server]
@@ -74,3 +79,16 @@ def picture(
     panels[0].set_ylabel(metric)
     panels[0].legend(fontsize=8)
     figure.savefig(path, dpi=120)
+
+
+def _decades(values: Sequence[float]) -> float | None:
+    """Returns the smallest value above 0 if the largest is over a hundred times as large, else None.
+
+    An axis is linear below it, since nothing sent is 0, and logarithmic above.
+
+    Example:
+        >>> _decades([0.0, 0.006, 1.4]), _decades([0.0, 10.0, 50.0])
+        (0.006, None)
+    """
+    above = [value for value in values if value > 0]
+    return min(above) if above and max(above) > DECADES * min(above) else None

@@ -22,6 +22,7 @@ class Point:
         server_ms: Work of the server, in the mean over all samples.
         mmacs: Work of the device, in millions of multiply-accumulates, in the mean over all samples; NaN if
             not counted.
+        reused: Share of all samples that took the final answer of an earlier one.
         kb_busiest: As `kb`, over the samples of the camera that sends most.
     """
 
@@ -35,4 +36,5 @@ class Point:
     failed: float = 0.0
     server_ms: float = 0.0
     mmacs: float = nan
+    reused: float = 0.0
     kb_busiest: float = 0.0

@@ -29,7 +29,7 @@ class Report:
         teacher: Metrics if everything is sent and no message fails.
         curves: Curves of each gate by share, random and the oracle among them.
         operating: Point that the budget leads to; None if none meets it.
-        others: Points of other arms, such as splits or early exits.
+        others: Points of other arms, such as reuse, splits or early exits.
         notes: Sentences below the table.
     """
 
@@ -39,7 +39,7 @@ class Report:
     teacher: Mapping[str, float]
     curves: Mapping[str, Mapping[float, Point]]
     operating: Point | None = None
-    others: Sequence[Point] = ()
+    others: list[Point] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def rows(self, shares: Sequence[float] | None = SHOWN) -> list[Row]:
@@ -78,6 +78,7 @@ class Report:
             "p95 ms": point.p95_ms,
             "failed": point.failed,
             "server ms": point.server_ms,
+            **({"reused": point.reused} if any(p.reused for p in self.others) else {}),
             **({"device MMACs": None if isnan(point.mmacs) else point.mmacs} if self.counted else {}),
         }
 
@@ -137,10 +138,10 @@ def _cell(name: str, value: Any) -> str:
         return "-"
     if isinstance(value, str):
         return value
-    if name in ("share", "sent", "units", "failed") or name.startswith("gap "):
+    if name in ("share", "sent", "units", "failed", "reused") or name.startswith("gap "):
         return (
             f"{value * 100:.3g} %"
-            if name in ("failed", "sent", "units")
+            if name in ("failed", "sent", "units", "reused")
             else f"{value:.0%}".replace("%", " %")
         )
     if name.endswith("ms"):

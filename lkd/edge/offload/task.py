@@ -73,22 +73,26 @@ class Judge:
     def __init__(self, task: Task, answers: Answers) -> None:
         assert answers.truth is not None
         self.task, self.answers, self.truth = task, answers, answers.truth
-        self._known: dict[tuple[int, bytes], Any] = {}
+        self._known: dict[tuple[int, int, bytes], Any] = {}
 
-    def __call__(self, sent: Array) -> dict[str, float]:
-        """Returns the metrics if the server has answered the units `sent (N, U)`."""
-        return self.task.pooled([self._judged(n, row) for n, row in enumerate(sent)])
+    def __call__(self, sent: Array, by: Array | None = None) -> dict[str, float]:
+        """Returns the metrics if the server has answered the units `sent (N, U)`.
+
+        Sample n has the answer that stands for sample `by[n]`, `(N,)`. Default: its own.
+        """
+        givers = range(len(sent)) if by is None else by.tolist()
+        return self.task.pooled([self._judged(n, giver, sent[giver]) for n, giver in enumerate(givers)])
 
     def marginal(self, metric: str) -> Array:
         """Returns the change of the metric if one unit alone is sent and all other answers are local."""
         count, units = self.answers.nbytes.shape
-        local = [self._judged(n, np.zeros(units, bool)) for n in range(count)]
-        other = [[self._judged(n, row) for row in np.eye(units, dtype=bool)] for n in range(count)]
+        local = [self._judged(n, n, np.zeros(units, bool)) for n in range(count)]
+        other = [[self._judged(n, n, row) for row in np.eye(units, dtype=bool)] for n in range(count)]
         return self.task.marginal(local, other, metric)
 
-    def _judged(self, sample: int, sent: Array) -> Any:
-        key = sample, sent.tobytes()
+    def _judged(self, sample: int, giver: int, sent: Array) -> Any:
+        key = sample, giver, sent.tobytes()
         if key not in self._known:
-            stands = self.task.stands(self.answers, sample, sent)
+            stands = self.task.stands(self.answers, giver, sent)
             self._known[key] = self.task.judged(stands, self.truth[sample])
         return self._known[key]

@@ -67,18 +67,28 @@ class Trial:
         self.device_ms = float(np.median(answers.device_ms)) if given is None else given
         self.server_ms = float(np.median(answers.server_ms)) / conditions.server_speed
 
-    def metrics(self, stands: Array) -> dict[str, float]:
-        """Returns metrics if the server has answered the units `stands (N, U)`; empty without labels."""
-        return {} if self.judge is None else self.judge(stands)
+    def metrics(self, stands: Array, by: Array | None = None) -> dict[str, float]:
+        """Returns metrics if the server has answered the units `stands (N, U)`; empty without labels.
 
-    def point(self, arm: str, sent: Array, device_ms: float | None = None) -> Point:
+        Sample n has the final answer to sample `by[n]`, `(N,)`. Default: its own.
+        """
+        return {} if self.judge is None else self.judge(stands, by)
+
+    def point(
+        self, arm: str, sent: Array, device_ms: Array | float | None = None, by: Array | None = None
+    ) -> Point:
         """Measures what a choice of units costs and gives.
 
         Args:
             arm: Name of what decided.
             sent: `(N, U)` bool, the units that are sent.
-            device_ms: Time at which the device has decided; None for the time of its own answer.
+            device_ms: Time at which the device has decided, `(N,)` or one for all; None for the time of its
+                own answer.
+            by: `(N,)`, the sample whose final answer each sample takes; nothing is sent of those that take
+                another's. Default: each has its own.
         """
+        reused = np.zeros(len(sent), bool) if by is None else by != np.arange(len(sent))
+        sent = sent & ~reused[:, None]
         units = sent.sum(1)
         nbytes = (self.answers.nbytes * sent).sum(1)
         trip = travel(
@@ -98,10 +108,11 @@ class Trial:
             rate=float((units > 0).mean()),
             units=float(sent.mean()),
             kb=float(nbytes.mean() / 1e3),
-            metrics=self.metrics(stands),
+            metrics=self.metrics(stands, by),
             p50_ms=p50,
             p95_ms=p95,
             failed=float(trip.failed.mean()),
+            reused=float(reused.mean()),
             server_ms=float(trip.server_ms.mean()),
             mmacs=self.mmacs,
             kb_busiest=max(float(nbytes[own].mean() / 1e3) for own in self.of_camera),

@@ -74,6 +74,24 @@ def test_build_stat_verify_and_prune(config, capsys):
     assert Store("kept").stat() == []
 
 
+def test_a_folder_is_enough_to_list_and_to_shrink(config, capsys):
+    cache("build")
+    Path("c.yaml").unlink()
+    capsys.readouterr()
+    main(["cache", "stat", "--cache", "kept"])
+    (row,) = Store("kept").stat()
+    assert row["fingerprint"][:8] in capsys.readouterr().out
+    main(["cache", "prune", "--cache=kept", "--limit_mb=0.01"])
+    assert "answers dropped from kept." in capsys.readouterr().out
+    assert 0 < Store("kept").stat()[0]["answers"] < 200
+    with pytest.raises(SystemExit, match="cache='gone' holds no answers yet"):
+        main(["cache", "stat", "--cache=gone"])
+    assert not Path("gone").exists()
+    with pytest.raises(SystemExit):
+        main(["cache", "stat", "--cache=kept", "--limit_mb=1"])  # stat shrinks nothing
+    assert "limit_mb" in capsys.readouterr().err
+
+
 def test_build_takes_callbacks_that_have_a_teacher_and_waits_for_no_metric(config):
     config["trainer"]["callbacks"].append(config.pop("distillation"))
     plateau = {"class_path": "lightning.pytorch.cli.ReduceLROnPlateau", "init_args": {"monitor": "val/loss"}}

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import sqlite3
+import tempfile
 
 import pytest
 
@@ -249,3 +250,71 @@ def test_pruning_on_a_full_disk(tmp_path, monkeypatch):
     reading.fetchone()
     with pytest.warns(UserWarning, match="has dropped 2 answers, but its file stays as large as it was"):
         assert store.prune(limit_mb=2 * (1000 + ROW) / 1e6) == 2
+
+
+@pytest.fixture
+def sealed(monkeypatch):
+    """Makes a folder look as if it may not be written: for a superuser, all may be."""
+
+    def seal(folder):
+        real = os.access
+        inside = [os.fspath(folder), os.fspath(folder / schema.FILE)]
+        monkeypatch.setattr(
+            os, "access", lambda path, mode: os.fspath(path) not in inside and real(path, mode)
+        )
+        folder.chmod(0o555)
+
+    return seal
+
+
+def test_a_store_without_permission_to_write_is_read(tmp_path, sealed):
+    made = Store(tmp_path)
+    made.put(entries(2), "f", "net")
+    made.close()
+    before = (tmp_path / schema.FILE).read_bytes()
+    sealed(tmp_path)
+    store = Store(tmp_path)
+    assert store.read_only and len(store.get([b"\x00", b"\x01", b"\x09"], "f")) == 2
+    with pytest.warns(
+        UserWarning, match=r"may not be written \(no permission\): what it holds is served"
+    ) as said:
+        store.put(entries(2, first=50), "f", "net")
+        store.put(entries(2, first=60), "f", "net")
+    assert len(said) == 1 and store.drop([b"\x00"]) == 0
+    assert store.stat()[0]["answers"] == 2 and store.others("net", "g") == 2
+    with pytest.raises(PermissionError, match="cannot be pruned: no permission"):
+        store.prune(limit_mb=0)
+    store.close()
+    assert (tmp_path / schema.FILE).read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_store_where_none_can_be_made(tmp_path, sealed):
+    sealed(tmp_path)
+    with pytest.raises(PermissionError, match="cannot be written: no permission"):
+        Store(tmp_path)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="only a superuser becomes another user"
+)
+def test_another_user_reads_a_store_that_somebody_writes():
+    """The one writes, with SQLite's log beside the file; the other may not write anything there."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        writer = Store(folder)
+        writer.put(entries(2), "f", "net")
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        for _ in range(2):  # with the log, and without
+            reader = context.Process(target=_read_as_nobody, args=(folder, theirs))
+            reader.start()
+            assert ours.poll(30) and ours.recv() == 2
+            reader.join()
+            if writer is not None:
+                writer.close()
+                writer = None
+
+
+def _read_as_nobody(folder, pipe):
+    os.setuid(65534)
+    pipe.send(len(Store(folder).get([b"\x00", b"\x01"], "f")))

@@ -67,6 +67,19 @@ def test_what_nothing_meets(trial, asked, message):
         choose(trial, **asked)
 
 
+def test_equal_scores_that_a_budget_cannot_meet_are_said(trial):
+    scores = np.zeros((len(trial.answers), 1))
+    scores[:60] = 0.5
+    with pytest.raises(
+        ValueError, match=r"sends 30\.0% of the units\. 60 of 200 units share the highest score, 0\.5, so"
+    ):
+        Budget(rate=0.2).choose(scores, trial, "acc")
+    scores[0] = 0.6
+    assert Budget(rate=0.2).choose(scores, trial, "acc").threshold == 0.6
+    with pytest.raises(ValueError, match=r"sends 0\.5% of the units\.$"):
+        Budget(rate=0.001).choose(scores, trial, "acc")
+
+
 def test_a_metric_that_nothing_reaches():
     made = of_classes()
     worse = Trial(Classes(), Answers(made.local, [[one] for one in made.local], made.sizes, made.nbytes,

@@ -25,6 +25,7 @@ from lkd.edge.offload import (
     offload,
 )
 from lkd.edge.offload.samples import PictureSource
+from lkd.edge.predict.reuse.asked import Reuse
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
 
@@ -176,6 +177,8 @@ def test_what_nothing_meets_is_said_and_the_table_is_there(run, tmp_path):
             "answers with 5 classes and the student with 10",
         ),
         ({"teacher": Teacher(torch.nn.Linear(64, 10), classes={"1": "2"})}, "classes=.* is of detectors"),
+        ({"teacher": None}, "teacher=None is no Teacher, and a cascade has one at its server: give one"),
+        ({"reuse": Reuse()}, "reuse is of frames .* and this student answers with classes of pictures"),
         ({"ckpt_path": "gone.ckpt"}, "gone.ckpt"),
         ({"folder": __file__}, "folder=.* is a file"),
         ({"fps": 0.0}, "fps=0.0 must be above 0 and finite"),

@@ -28,13 +28,18 @@ class Learned(Gate):
             all.
         labels: Whether the target is the metric's gain by the labels of the calibration data, which needs
             `labels=true`.
-        metric: Metric of that gain.
+        metric: Metric of that gain. Default: the one that decides in the report.
     """
 
     name, gains = "learned", True
 
     def __init__(self, cameras: bool = True, labels: bool = False, metric: str | None = None) -> None:
         self.cameras, self.labels, self.metric = cameras, labels, metric
+
+    def of(self, metric: str) -> "Learned":
+        """Returns the gate that is taught the gain of a metric by labels, unless it has one of its own."""
+        own = self.metric or metric
+        return Learned(self.cameras, True, own) if self.labels and type(self) is Learned else self
 
     def check(self, task: Task) -> None:
         """Checks that it can read the answers of a task, and that the metric exists.

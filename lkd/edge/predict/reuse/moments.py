@@ -2,6 +2,7 @@
 
 import calendar
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -16,6 +17,10 @@ _DATED = re.compile(
     r"(?:[-_.:m]?(\d\d)(?:[.,](\d{6}|\d{3}))?)?(?!\d)"
 )
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)$", re.DOTALL)
+_BEHIND_A_DATE = re.compile(
+    r"(.*(?<!\d)(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d[-_. ]+)(\d{6}|\d{4})(\D.*)?$", re.DOTALL
+)
+"""A date, and digits that are a time of day (0709, 070901) or a counter (0001, 000001)."""
 
 
 class Moments:
@@ -32,8 +37,9 @@ class Moments:
         reordered: Whether the order of the paths has changed, so that frames have other numbers now.
 
     Raises:
-        ValueError: If a picture has no time, if two of a camera have the same time, if no camera has two, or
-            if `step_s` is given although no picture is numbered.
+        ValueError: If a picture has no time, if two of a camera have the same time, if no camera has two, if
+            `step_s` is given although no picture is numbered, or if it is not, and numbers behind a date may
+            be a counter.
     """
 
     def __init__(self, source: Source, step_s: float | None = None) -> None:
@@ -45,8 +51,14 @@ class Moments:
                     f"reuse: step_s={step_s:g} is of numbered pictures, and frames of a clip or a stream have times: leave it out."
                 )
             return
-        found = {path: moment(path, step_s) for path in source.paths}
-        if step_s is not None and all(_date(path) for path in source.paths):
+        counter = _counter(source.paths)
+        if counter is not None and step_s is None:
+            raise ValueError(
+                f"reuse: the digits behind the date in {counter.name} may be a counter or a time of day, as they rise one by one from the "
+                "start of the day: say how many seconds lie between two of them, as --reuse '{step_s: 60}'."
+            )
+        found = {path: _moment(path, step_s, counter is not None) for path in source.paths}
+        if step_s is not None and counter is None and all(_date(path.stem) for path in source.paths):
             raise ValueError(
                 f"reuse: step_s={step_s:g} is of numbered pictures, and names such as {source.paths[0].name} say date and time: "
                 "leave it out."
@@ -88,7 +100,7 @@ def moment(path: Path, step_s: float | None = None) -> Moment:
         >>> moment(Path("images/cam1_road_12.jpg"), step_s=0.5)
         ('images/cam1_road', 6.0)
     """
-    if dated := _date(path):
+    if dated := _date(path.stem):
         when, rest = dated
         return _camera(path, rest), when
     if not (numbered := _NUMBERED.match(path.stem)):
@@ -121,15 +133,57 @@ def _check(found: dict[Path, Moment]) -> None:
         )
 
 
-def _date(path: Path) -> tuple[float, str] | None:
+def _moment(path: Path, step_s: float | None, counted: bool) -> Moment:
+    """As `moment`, where digits behind a date may be a counter."""
+    if counted and step_s is not None and (found := _BEHIND_A_DATE.match(path.stem)):
+        return _camera(path, f"{found[1]}-{found[3] or ''}"), int(found[2]) * step_s
+    return moment(path, step_s)
+
+
+def seconds(text: str, step_s: float | None = None) -> float | None:
+    """Reads a time: a date with a time of day, or a number of steps; None if it is neither.
+
+    Args:
+        text: The time, as data give it.
+        step_s: Seconds between two consecutive numbers; None if numbers are no times.
+
+    Example:
+        >>> seconds("2015-11-12T07:09"), seconds("12", step_s=0.5), seconds("12")
+        (1447312140.0, 6.0, None)
+    """
+    if dated := _date(text):
+        return dated[0]
+    return int(text) * step_s if step_s is not None and text.isdecimal() else None
+
+
+def _counter(paths: Sequence[Path]) -> Path | None:
+    """Returns a picture whose digits behind the date may be a counter; None if all are times of day.
+
+    They may be one if those of a day rise one by one from 0 or 1, and are one if any is no time of day.
+    """
+    days: dict[tuple[Path, str, str], dict[int, Path]] = {}
+    for path in paths:
+        if found := _BEHIND_A_DATE.match(path.stem):
+            days.setdefault((path.parent, found[1], found[3] or ""), {})[int(found[2])] = path
+    for numbers in days.values():
+        ordered = sorted(numbers)
+        risen = ordered == list(range(ordered[0], ordered[0] + len(ordered)))
+        if len(ordered) > 1 and (
+            (ordered[0] < 2 and risen) or any(_date(path.stem) is None for path in numbers.values())
+        ):
+            return numbers[ordered[0]]
+    return None
+
+
+def _date(text: str) -> tuple[float, str] | None:
     """Returns seconds since 1970 in the camera's own time, and the rest of the name."""
-    for match in _DATED.finditer(path.stem):
+    for match in _DATED.finditer(text):
         try:
             *parts, fraction = match.groups()
             when = datetime(*(int(part or 0) for part in parts))  # type: ignore[arg-type]
         except ValueError:  # such as a thirteenth month
             continue
-        rest = f"{path.stem[: match.start()]}-{path.stem[match.end() :]}"
+        rest = f"{text[: match.start()]}-{text[match.end() :]}"
         return calendar.timegm(when.timetuple()) + float(f"0.{fraction or 0}"), rest
     return None
 

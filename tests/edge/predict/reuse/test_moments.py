@@ -62,6 +62,29 @@ def test_a_number_counts_steps():
     assert moment(Path("9_left.jpg"), 1)[0] != moment(Path("9_right.jpg"), 1)[0]
 
 
+@pytest.mark.parametrize("digits", [4, 6])
+@pytest.mark.parametrize("numbers", [range(3), range(1, 4), (50, 55, 61)])
+def test_a_counter_behind_a_date_is_not_taken_for_a_time_of_day(digits, numbers):
+    paths = [Path(f"gate/2024-01-15_{number:0{digits}}.jpg") for number in numbers]
+    with pytest.raises(
+        ValueError, match=r"may be a counter or a time of day, .* as --reuse '\{step_s: 60\}'"
+    ):
+        Moments(PictureSource(list(paths)))
+    moments = Moments(PictureSource(paths), step_s=2.0)
+    image = np.zeros((1, 1, 3), np.uint8)
+    found = [moments(Frame(str(path), 0, None, image)) for path in paths]
+    assert found == [("gate/2024-01-15", 2.0 * number) for number in numbers]
+
+
+@pytest.mark.parametrize("times", [["0709", "0710", "0711"], ["0000", "0005", "0010"], ["0000"]])
+def test_times_that_are_no_counter_are_times(times):
+    paths = [Path(f"gate/2024-01-15_{time}.jpg") for time in times]
+    moments = Moments(PictureSource(paths))
+    image = np.zeros((1, 1, 3), np.uint8)
+    ages = [moments(Frame(str(path), 0, None, image))[1] % 86400 for path in paths]
+    assert ages == [60.0 * (60 * int(time[:2]) + int(time[2:])) for time in times]
+
+
 def test_a_number_that_is_no_date_is_a_number():
     assert moment(Path("cam_20151312112233.jpg"), 1)[1] == 20151312112233  # the thirteenth month
 
