@@ -29,7 +29,7 @@ def unframe(data: bytes) -> tuple[dict[str, Any], bytes]:
         (length,) = struct.unpack("<I", data[:4])
         if length > min(LARGEST_COMMAND, len(data) - 4):
             raise ValueError(f"a command of {length} bytes in {len(data)}, {LARGEST_COMMAND} at most")
-        command = json.loads(data[4 : 4 + length])
+        command = json.loads(data[4 : 4 + length].decode())  # as bytes, JSON would be of any encoding
         if not isinstance(command, dict):
             raise ValueError(f"a command is a {type(command).__name__}")
     except (ValueError, TypeError, RecursionError, struct.error) as error:

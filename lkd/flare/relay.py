@@ -55,7 +55,7 @@ class Relay:
         while True:
             try:
                 data = pipe.recv_bytes()
-            except EOFError:
+            except (EOFError, OSError):
                 return
             answer: list[bytes] = []
             call = threading.Thread(target=self._call, args=(site, data, answer), daemon=True)
@@ -67,7 +67,11 @@ class Relay:
                     missed = 0 if self._is_there(site) else missed + 1
             if not answer:
                 return
-            pipe.send_bytes(answer[0])
+            if not unframe(data)[0].get("quiet"):
+                try:
+                    pipe.send_bytes(answer[0])
+                except OSError:  # it came too late
+                    return
 
     def _call(self, site: Any, data: bytes, answer: list[bytes]) -> None:
         limit = unframe(data)[0].get("limit")

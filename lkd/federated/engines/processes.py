@@ -89,7 +89,9 @@ class Processes(Remote):
             threads=self.threads,
             folder=Path(self._folder.name),
         )
-        self._start = [start_of(model, self._description.personal_layers) for model in self._description.models]
+        self._start = [
+            start_of(model, self._description.personal_layers) for model in self._description.models
+        ]
         self._callbacks = [
             c for c in cast(Any, trainer).callbacks if hasattr(c, "take_settings") and place.fits
         ]
