@@ -27,7 +27,7 @@ class Camera:
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._pipe: Connection
-        self._begin: bytes | None = None  # what the process was last begun with
+        self._again: dict[str, bytes] = {}  # what a new process is told, so that it goes on as the former one
         self._lock = threading.Lock()
 
     @collab.publish
@@ -39,7 +39,7 @@ class Camera:
     def answer(self, data: bytes) -> bytes:
         """Answers a frame by a frame; whatever goes wrong is an `error` in it."""
         try:
-            command, _ = unframe(data)
+            command, body = unframe(data)
             if command.get("do") not in COMMANDS:
                 raise ValueError(f"a camera does {', '.join(COMMANDS)}, and not {command.get('do')!r:.40}")
         except ValueError as error:
@@ -47,11 +47,15 @@ class Camera:
         with self._lock:
             limit = command.get("limit")
             try:
-                if command["do"] == "begin":
-                    self._begin = data
-                elif not self._lives() and command["do"] != "info" and self._begin is not None:
-                    self._ask(self._begin, None)
-                return self._ask(data, limit if isinstance(limit, int | float) else None)
+                if command["do"] not in ("info", "begin") and not self._lives():
+                    for former in self._again.values():
+                        self._ask(former, None)
+                answer = self._ask(data, limit if isinstance(limit, int | float) else None)
+                if command["do"] == "begin":  # what its clients keep is not to be forgotten another time
+                    self._again = {"begin": frame({**command, "forget": False, "keep": None}, body)}
+                elif command["do"] == "start":
+                    self._again["start"] = data
+                return answer
             except (EOFError, OSError) as error:
                 told = self._end(f"its training process ended ({type(error).__name__})")
                 return frame({"error": told, "client": command.get("client", -1)})

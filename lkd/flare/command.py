@@ -15,16 +15,25 @@ def run(args: Sequence[str]) -> None:
     """Checks everything, says it line by line, and joins if all is well; then this process is the site.
 
     Args:
-        args: `--data local.yaml --kit DIR`, and `--check` to look alone.
+        args: `--data local.yaml --kit DIR`, and `--check` to look alone. Of a server's kit, without `--data`:
+            starts the server, closed likewise.
 
     Raises:
         SystemExit: With code 1, if something is wrong.
     """
     parser = argparse.ArgumentParser(prog="python cli.py camera", description=__doc__)
-    parser.add_argument("--data", required=True, type=Path, help="The local YAML, which never travels.")
+    parser.add_argument(
+        "--data", type=Path, help="The local YAML, which never travels; none for a server's kit."
+    )
     parser.add_argument("--kit", required=True, type=Path, help="Folder of this site's kit.")
     parser.add_argument("--check", action="store_true", help="Look, and do not join.")
     said = parser.parse_args(list(args))
+    if (said.kit / "startup/fed_server.json").is_file():
+        if said.data is not None:
+            sys.exit(f"--kit={said.kit} is a server's, which has no use for --data.")
+        return _become(said.kit.absolute(), {})
+    if said.data is None:
+        sys.exit("camera needs --data LOCAL.yaml, which says what the data are.")
     well = True
     for name, told, good in look(said.kit.absolute()):
         print(f"{name:>9}: {told}" if good else f"{name:>9}: NO: {told}", flush=True)
@@ -34,11 +43,15 @@ def run(args: Sequence[str]) -> None:
         sys.exit("camera: not joined; what is wrong is above, after NO.")
     if said.check:
         return
-    kit = said.kit.absolute()
+    print(f"     join: as {said.kit.absolute().name}; Ctrl+C leaves", flush=True)
+    _become(said.kit.absolute(), {LOCAL: str(said.data.absolute())})
+
+
+def _become(kit: Path, more: dict[str, str]) -> None:
+    """Turns this process into the server or site of a kit."""
     close(kit)  # whatever the kit said before: no code of others, and two classes of lkd
-    print(f"     join: as {kit.name}; Ctrl+C leaves", flush=True)
     start = command(kit)
-    os.execve(start[0], start, {**os.environ, LOCAL: str(said.data.absolute())})
+    os.execve(start[0], start, {**os.environ, **more})
 
 
 def _data(path: Path) -> bool:

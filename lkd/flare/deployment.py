@@ -115,6 +115,25 @@ class Deployment:
         with contextlib.redirect_stdout(io.StringIO()):
             self._job = self._session.submit_job(str(write_job(self._folder, str(self._folder / "socket"))))
 
+    def gather(self) -> dict[str, Connection]:
+        """Waits until the job has put all sites in connection; returns their connections by name.
+
+        Raises:
+            RuntimeError: If the job ends before, or it takes too long.
+        """
+        until, found = time.monotonic() + self.timeout, dict[str, Connection]()
+        while len(found) < self.sites:
+            try:
+                name, pipe = self.joined.get(timeout=1.0)
+                found[name] = pipe
+            except queue.Empty:
+                if (how := self.ended()) or time.monotonic() > until:
+                    told = f"the job has ended ({how})" if how else f"start_timeout={self.timeout:g} is over"
+                    raise RuntimeError(
+                        f"engine=NVFlare: {len(found)} of {self.sites} sites work: {told}."
+                    ) from None
+        return found
+
     def ended(self) -> str:
         """Returns how the job ended; empty while it runs."""
         status = str(self._session.get_job_meta(self._job).get("status", ""))

@@ -1,6 +1,7 @@
 """Kits of NVFlare: certificates and addresses of server, sites and admin, and what they let run."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -79,7 +80,9 @@ def command(kit: Path) -> list[str]:
     kind = "server" if (kit / "startup/fed_server.json").is_file() else "client"
     said: dict[str, Any] = json.loads((kit / f"startup/fed_{kind}.json").read_text(encoding="utf-8"))
     who = [] if kind == "server" else [f"uid={said['client']['fqsn']}"]
-    more = ["--set", "secure_train=true", *who, "org=lkd", "config_folder=config"]
+    found = re.search(r"\borg=(\S+)", (kit / "startup/sub_start.sh").read_text(encoding="utf-8"))
+    org = f"org={found[1] if found else 'lkd'}"
+    more = ["--set", "secure_train=true", *who, org, "config_folder=config"]
     module = f"nvflare.private.fed.app.{kind}.{kind}_train"
     return [sys.executable, "-u", "-m", module, "-m", str(kit), "-s", f"fed_{kind}.json", *more]
 

@@ -1,10 +1,9 @@
 """Engine with clients on other machines, by NVFlare."""
 
+import contextlib
 import importlib.util
 import json
-import queue
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,10 +12,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.checks import expect
+from lkd.federated.engines.placed import Seat
 from lkd.federated.engines.plan import Plan, plan_of
 from lkd.federated.engines.remote import Place, Remote, start_of
+from lkd.federated.engines.seats import ask, of_site, seated
 from lkd.federated.engines.site import Site
-from lkd.federated.protocol.client_data import ClientInfo
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message
 from lkd.federated.protocol.tensor_names import split_names
@@ -72,12 +72,24 @@ class NVFlare(Remote):
         self.start_timeout, self.threads, self.allow, self.keep_sites = start_timeout, threads, allow, keep
         self._deployment: Deployment | None = None
         self._sites: dict[str, Site] = {}
-        self._seats: dict[int, Site] = {}
-        self._told: dict[str, dict[int, list[float]]] = {}
+        self._seats: dict[int, tuple[str, Seat]] = {}
         self._begin: dict[str, Any] | None = None
         self._kept: dict[int, Groups] = {}
         self._forget, self._keep_group = True, cast(str | None, None)
         self._start: list[Tensors] = []
+
+    def meet(self, trainer: Trainer) -> None:
+        """Asks the sites who their clients are, where the data here do not know."""
+        data = cast(Any, trainer).datamodule
+        if not hasattr(data, "take"):
+            return
+        if self.kit is None:
+            raise ValueError(
+                f"data={type(data).__name__}: a rehearsal's sites need data to share; give a kit of sites with data of their own, "
+                "or a FederatedDataModule."
+            )
+        self._launch(plan_of(trainer, self.description, ()))
+        data.take([(f"{site}/{one['name']}", one) for site, one in ask(self._sites)])
 
     def open(self, description: Description) -> None:
         """Takes the description of the federation; the sites will forget what they kept of another one."""
@@ -114,9 +126,7 @@ class NVFlare(Remote):
             "population": len(clients),
             "like": of.summary([_travel(model, of.personal_layers) for model in of.models]),
         }
-        for site in self._sites.values():
-            site.send({"do": "info"})
-        self._seat({name: site.told()[0]["clients"] for name, site in sorted(self._sites.items())}, clients)
+        self._seats = seated(ask(self._sites), clients, hasattr(cast(Any, trainer).datamodule, "take"))
         self._begin_at(list(self._sites.values()))
         self._forget, self._keep_group = False, None
 
@@ -127,52 +137,23 @@ class NVFlare(Remote):
         locals_ = [json.dumps({**local, "turn": [k, self.sites]}) for k in range(self.sites)]
         kit = None if self.kit is None else Path(self.kit)
         self._deployment = Deployment(kit, self.sites, locals_, self.start_timeout)
-        until = time.monotonic() + self.start_timeout
-        while len(self._sites) < self.sites:
-            try:
-                name, pipe = self._deployment.joined.get(timeout=1.0)
-                self._sites.setdefault(name, Site(name)).join(pipe)
-            except queue.Empty:
-                if (how := self._deployment.ended()) or time.monotonic() > until:
-                    told = (
-                        f"the job has ended ({how})"
-                        if how
-                        else f"start_timeout={self.start_timeout:g} is over"
-                    )
-                    raise RuntimeError(
-                        f"engine=NVFlare: {len(self._sites)} of {self.sites} sites work: {told}."
-                    ) from None
+        for name, pipe in self._deployment.gather().items():
+            self._sites[name] = Site(name)
+            self._sites[name].join(pipe)
 
     def _clients(self, trainer: Trainer) -> Any:
         cast(Any, trainer.fit_loop).setup_data()
         return cast(Any, trainer.train_dataloader).dataset
 
-    def _seat(self, infos: Mapping[str, Sequence[dict[str, Any]]], clients: Any) -> None:
-        """Finds for each client of the server's data the site that has it."""
-        known = {info.id: info for info in map(ClientInfo.of, clients)}
-        self._seats, self._told = {}, {name: {} for name in infos}
-        for name, of in infos.items():
-            for each in of:
-                there = ClientInfo.of_dict(each)
-                here = known.get(there.id)
-                if here is None or (here.num_samples, here.num_batches) != (
-                    there.num_samples,
-                    there.num_batches,
-                ):
-                    raise ValueError(
-                        f"site {name} has client {there.id} with {there.num_samples} samples, and the server's data "
-                        f"{'have no such client' if here is None else f'say {here.num_samples}'}: describe the same data to both."
-                    )
-                self._seats[there.id] = self._sites[name]
-                self._told[name][there.id] = [there.id, here.share, here.probability]
-        if lacks := sorted(known.keys() - self._seats.keys()):
-            raise ValueError(f"engine=NVFlare: no site has client {lacks[0]} of the server's data.")
-
     def _begin_at(self, sites: Sequence[Site]) -> None:
         """Describes the federation to sites, which begin side by side."""
         assert self._begin is not None
         for site in sites:
-            about = {"clients": self._told[site.name], "forget": self._forget, "keep": self._keep_group}
+            about = {
+                "clients": of_site(self._seats, site.name),
+                "forget": self._forget,
+                "keep": self._keep_group,
+            }
             site.send({**self._begin, **about}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
         for site in sites:
             site.told()
@@ -185,21 +166,22 @@ class NVFlare(Remote):
             name, pipe = self._deployment.joined.get()
             if name in self._sites:
                 self._sites[name].join(pipe)
-                self._begin_at([self._sites[name]])
+                with contextlib.suppress(ConnectionError):  # it is gone again
+                    self._begin_at([self._sites[name]])
 
     def _who(self, client: int) -> Site | None:
-        site = self._seats[client]
+        site = self._sites[self._seats[client][0]]
         return site if site.lives else None
 
     def _again(self, place: Place) -> None:
         """Waits for nobody: a site that is back takes part in a later round."""
 
     def _absent(self, client: int) -> str:
-        return f"site {self._seats[client].name} is not there"
+        return f"site {self._seats[client][0]} is not there"
 
     def undo(self, client: int) -> None:
         """Restores what a client kept before its last answer."""
-        self._seats[client].send({"do": "undo", "client": client, "quiet": True})
+        self._sites[self._seats[client][0]].send({"do": "undo", "client": client, "quiet": True})
 
     def _living(self) -> list[Site]:
         return [site for site in self._sites.values() if site.lives and site.begun]
@@ -215,7 +197,7 @@ class NVFlare(Remote):
         for site in self._sites.values():
             try:
                 if site.lives and site.begun:
-                    self._kept |= {k: {} for k in self._told[site.name]}
+                    self._kept |= {k: {} for k in of_site(self._seats, site.name)}
                     self._kept |= site.states()
                     continue
             except ConnectionError:
@@ -234,7 +216,7 @@ class NVFlare(Remote):
         for kind, slot in enumerate(slots or ()):
             self._start[kind] |= moved(slot.get("start", {}), "cpu")
         for site in self._living():
-            site.restore({k: of for k, of in clients.items() if k in self._told[site.name]})
+            site.restore({k: of for k, of in clients.items() if k in of_site(self._seats, site.name)})
             site.ask({"do": "start"}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
 
     def close(self) -> None:

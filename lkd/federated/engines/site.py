@@ -34,6 +34,8 @@ class Site:
 
     def send(self, command: dict[str, Any], body: bytes = b"") -> None:
         """Sends a command; if nobody is there any more, that is noticed when it should answer."""
+        if self.pipe is None:
+            return
         if (timeout := command.get("timeout")) is not None:  # where a training hangs, the site ends it
             command = {**command, "limit": timeout + GRACE / 2}
         with contextlib.suppress(OSError):
@@ -63,6 +65,8 @@ class Site:
             RefusalError: If the site refuses it.
             ConnectionError: If the site is gone.
         """
+        if self.pipe is None:
+            raise ConnectionError(f"site {self.name} is not there")
         try:
             head, body = unframe(self.pipe.recv_bytes())
         except (EOFError, OSError) as error:

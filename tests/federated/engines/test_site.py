@@ -3,21 +3,30 @@
 import json
 import pickle
 import queue
+import re
 import threading
 from multiprocessing import Pipe
+from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
+from lkd.cli import main
+from lkd.datamodules import SiteClients
+from lkd.federated import Federation
 from lkd.federated.engines import NVFlare
 from lkd.federated.engines import nvflare as module
 from lkd.federated.engines.local_file import LocalFile
 from lkd.federated.engines.site_process import SiteProcess
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.wire import pack, unpack
+from lkd.federated.server.round import TooFewClientsError
 from lkd.frames import frame, unframe
 
+from .. import job
 from ..job import PUBLIC, run
+from ..quadratic import Quadratic, trainer
 from ..test_exact import assert_same, result
 from .described import DATA, plan
 
@@ -50,8 +59,8 @@ class Here:
             if not unframe(data)[0].get("quiet"):
                 pipe.send_bytes(told)
 
-    def ended(self):
-        return ""
+    def gather(self):
+        return dict([self.joined.get()])
 
     def close(self):
         pass
@@ -103,10 +112,104 @@ def test_other_data_than_the_server_s_are_refused(tmp_path, here):
 def test_what_the_site_does_not_allow_is_refused(tmp_path, here):
     engine = here("scaffold")
     engine.allow = []
-    engine.description["data"]["init_args"]["data"] = {"class_path": "lkd.datamodules.Digits"}
+    with pytest.raises(ValueError, match=r"names tests\.\S*federation, .*allow: \['tests'\].* local YAML"):
+        run("scaffold", tmp_path, 1, engine=engine)
+    engine = here("scaffold")
     engine.description["model"]["class_path"] = "os.system"
     with pytest.raises(ValueError, match=r"names os.system, .*allow: \['os'\].* local YAML"):
         run("scaffold", tmp_path, 1, engine=engine)
+
+
+def test_a_site_that_goes_costs_its_clients_the_round(tmp_path, here):
+    class Fails(Callback):
+        def on_train_batch_start(self, trainer, module, batch, index):
+            if trainer.current_epoch == 1:
+                module.engine._deployment.spoil = lambda data: None
+
+        def on_train_batch_end(self, trainer, module, *args):
+            errors.append({record.error for record in module.records})
+
+        def on_exception(self, trainer, module, exception):
+            told.append(str(exception))
+
+    errors, told = [], []
+    with pytest.raises(TooFewClientsError, match="0 of 3 clients succeeded"):
+        run("scaffold", tmp_path / "alone", 4, callbacks=[Fails()], engine=here("scaffold"))
+    assert errors == [{""}] and "site site-0 is gone" in told[0]
+
+
+def test_the_command_line_describes_itself(tmp_path, here, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = Path(__file__).parents[3] / "configs/federated/digits_fedavg.yaml"
+    more = [
+        "--trainer.max_epochs=2",
+        "--trainer.logger=false",
+        "--trainer.callbacks=[]",
+        "--test_after_fit=false",
+    ]
+    for engine in ("Loop", "NVFlare"):
+        site = ["--model.engine.sites=1"] if engine == "NVFlare" else []
+        main(
+            [
+                "fit",
+                "--config",
+                str(config),
+                f"--model.engine={engine}",
+                *site,
+                *more,
+                f"--save_as={engine}.ckpt",
+            ]
+        )
+    one, other = (torch.load(f"{name}.ckpt", weights_only=False) for name in ("Loop", "NVFlare"))
+    assert_same({"weights": one["state_dict"], "kept": {}}, {"weights": other["state_dict"], "kept": {}})
+
+
+def test_a_server_without_data_knows_what_the_sites_say(tmp_path, here, monkeypatch):
+    run("scaffold", tmp_path / "loop", 2)
+    (tmp_path / "startup").mkdir()
+    (tmp_path / "startup/fed_admin.json").write_text("{}")
+    engine = here("scaffold")
+    engine.kit = str(tmp_path)
+    sites = SiteClients(cohort=3, seed=4)
+    monkeypatch.setattr(job, "FederatedDataModule", lambda *args, **kwargs: sites)
+    run("scaffold", tmp_path / "site", 2, engine=engine)
+    assert_same(result(tmp_path / "loop"), result(tmp_path / "site"))
+    assert sites.clients.names[0] == "site-0/0" and not hasattr(sites.clients[0], "train_batches")
+
+
+def test_data_of_sites_need_sites(tmp_path, here):
+    with pytest.raises(ValueError, match=r"data=SiteClients: a rehearsal's sites need data"):
+        trainer(1).fit(Federation(Quadratic(), engine=here("scaffold")), datamodule=SiteClients())
+    with pytest.raises(RuntimeError, match=r"data=SiteClients: .* run it with engine=NVFlare"):
+        trainer(1).fit(Federation(Quadratic()), datamodule=SiteClients())
+
+
+def test_two_sites_with_the_same_client_are_refused(tmp_path, here, monkeypatch):
+    engine, asking = here("scaffold"), module.ask
+    monkeypatch.setattr(module, "ask", lambda sites: [*(told := asking(sites)), ("site-1", told[0][1])])
+    with pytest.raises(ValueError, match="sites site-0 and site-1 both have client 0"):
+        run("scaffold", tmp_path, 1, engine=engine)
+
+
+def test_what_nothing_describes_is_refused(tmp_path, here):
+    engine = here("scaffold")
+    engine.description = None
+    with pytest.raises(ValueError, match=r"engine=NVFlare: .* give NVFlare\(description="):
+        run("scaffold", tmp_path, 1, engine=engine)
+
+
+def test_nvflare_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(module, "installed", lambda: False)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "lightning-kd\[nvflare\]"'):
+        NVFlare()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"), [({"sites": 0}, "sites=0"), ({"kit": "/nowhere"}, "kit='/nowhere' must be the folder")]
+)
+def test_bad_arguments(wrong, told, here):
+    with pytest.raises(ValueError, match=told):
+        NVFlare(**wrong)
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +282,6 @@ def put(group, name, change):
     ],
 )
 def test_a_message_that_does_not_fit_is_refused(begun, message, told):
-    import re
-
     assert re.search(told, asked(begun, message))
 
 
