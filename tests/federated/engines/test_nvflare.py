@@ -98,7 +98,8 @@ class Freezes(Kills):
                 victim.send_signal(SIGSTOP)
         if trainer.current_epoch == 3:
             until = time.monotonic() + 120
-            while self.engine._deployment.joined.empty() and time.monotonic() < until:
+            site, joined = self.engine._sites[f"site-{self.site}"], self.engine._deployment.joined
+            while not site.lives and joined.empty() and time.monotonic() < until:
                 time.sleep(0.1)
 
     def on_train_batch_end(self, trainer, module, batch, batch_idx, *args):
