@@ -30,6 +30,7 @@ from lkd.datamodules.federated.federated_datamodule import FederatedDataModule
 from lkd.datamodules.federated.label_skew import Dirichlet, PrimaryLabels, Shards, Similarity
 from lkd.datamodules.federated.partitions import IID, LogNormal, Natural, Partition, PowerLaw
 from lkd.datamodules.federated.public_data import PublicData
+from lkd.datamodules.federated.site_clients import SiteClients
 from lkd.datamodules.modalities.modality_plan import ModalityPlan
 from lkd.datamodules.samples.samplers import CameraBatchSampler, IndexBatchSampler, Key
 from lkd.datamodules.samples.splits import Splits, by_time
@@ -73,6 +74,7 @@ __all__ = [
     "RGBThermalFolder",
     "Shards",
     "Similarity",
+    "SiteClients",
     "SmartphoneSmartwatchHAR",
     "Splits",
     "Synthetic",

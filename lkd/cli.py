@@ -14,6 +14,7 @@ usage: python cli.py {fit,validate,test,predict,partition,export,compress,offloa
        python cli.py predict SOURCE {--model STUDENT.onnx | --config CONFIG.yaml --ckpt_path X.ckpt}
        python cli.py cache {build,stat,verify,prune} --config CONFIG.yaml
        python cli.py compare COMPARISON.yaml [--jobs N]
+       python cli.py camera --data LOCAL.yaml --kit DIR
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
 
@@ -27,6 +28,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   offload    share the work between a student on the device and a teacher at the edge server, within a budget
   cache      fill, list, test or shrink the store of a CachedTeacher
   compare    run methods over settings and seeds, and report what they reach and what they cost
+  camera     look whether this machine can take part in a federation of machines, and join it
 
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
   python cli.py fit --config configs/classification/digits.yaml --distillation.alpha=0.5
@@ -56,6 +58,7 @@ VERBS = (
     "offload",
     "cache",
     "compare",
+    "camera",
 )
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTS = (
@@ -178,6 +181,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if len(given) == 1 and given[0] in VERBS:
         what = "COMPARISON.yaml" if given[0] == "compare" else "--config CONFIG.yaml"
         what = "build --config CONFIG.yaml" if given[0] == "cache" else what
+        what = "--data LOCAL.yaml --kit DIR" if given[0] == "camera" else what
         what += ", or SOURCE --model STUDENT.onnx" if given[0] == "predict" else ""
         sys.exit(f"{given[0]} needs to know what to run: {given[0]} {what} (configs/ has examples).")
     if late := misplaced_override(given):
@@ -221,6 +225,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from lkd.compare import command
 
             command.run(given[1:])
+        elif given[0] == "camera":
+            from lkd.flare import command as joining
+
+            joining.run(given[1:])
         else:
             from lkd import lightning_cli
 

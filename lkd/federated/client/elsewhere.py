@@ -50,12 +50,14 @@ class Job:
         place: Where and for how long it works.
         data: A data module that is not set up yet, or all clients.
         callbacks: Callbacks that reach into the clients' modules, such as `Distillation`.
+        seen: Turns the clients of the data into those that work here. Default: all of them.
     """
 
     description: Description
     place: Place
     data: Any
     callbacks: Sequence[Any] = ()
+    seen: Callable[[Any], Any] = lambda clients: clients
 
 
 class Students(LightningModule):
@@ -129,7 +131,7 @@ class ClientSide:
         torch.set_num_threads(job.place.threads)
         self.trainer = RoundTrainer(job.place)
         self.callbacks = list(job.callbacks)
-        self._data, self._tests = job.data, False
+        self._data, self._seen, self._tests = job.data, job.seen, False
         self._clients = self._all_clients(job.data)
         self.host = Host(job.description, self._client, StateFiles(job.place.folder))
         students = Students([slot.module for slot in self.host.slots], self._example)
@@ -148,20 +150,20 @@ class ClientSide:
         """Loads the data of a part; test data are loaded only when they are needed."""
         if part == "test" and not self._tests and isinstance(self._data, LightningDataModule):
             self._data.setup("test")
-            self._clients, self._tests = cast(Any, self._data).clients, True
+            self._clients, self._tests = self._seen(cast(Any, self._data).clients), True
 
     def _all_clients(self, data: Any) -> Any:
         if not isinstance(data, LightningDataModule):
-            return data
+            return self._seen(data)
         self.trainer.datamodule = data  # type: ignore[attr-defined]
         data.trainer = self.trainer
         data.prepare_data()
         data.setup("fit")
-        return cast(Any, data).clients
+        return self._seen(cast(Any, data).clients)
 
     def _client(self, client: int) -> ClientData:
         found: ClientData = self._clients[[client]][0]
         return found
 
     def _example(self) -> Any:
-        return next(iter(self._client(0).train_batches(self.host.seed)))
+        return next(iter(next(iter(self._clients)).train_batches(self.host.seed)))

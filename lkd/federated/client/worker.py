@@ -18,7 +18,7 @@ from lkd.federated.client.logger import Log
 from lkd.federated.client.parts import named_parts, parameters_of
 from lkd.federated.protocol.seeds import GENERATORS, seed_generators
 from lkd.federated.protocol.tensor_names import split_names
-from lkd.federated.protocol.tensors import Tensors, moved
+from lkd.federated.protocol.tensors import Tensors, moved, shapes
 from lkd.packages import overrides
 
 UNCALLED = (
@@ -134,6 +134,10 @@ class Worker:
         self.parameters = [self.tensors[name] for name in self.shared]
         if not self.parameters and not self.own:
             raise ValueError(f"{type(source).__name__} has no parameter to train: all are frozen.")
+
+    def summary(self) -> dict[str, list[Any]]:
+        """Returns shape and type of all tensors that travel, by name, as plain values."""
+        return shapes({name: self.tensors[name] for name in [*self.shared, *self.buffers]})
 
     @torch.no_grad()
     def load(self, x: Tensors, buffers: Tensors, own: Tensors | None) -> None:

@@ -1,36 +1,29 @@
 """Engine with clients in processes of their own, which see only messages of the federation."""
 
 import tempfile
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing.connection import wait
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lkd.checks import expect
-from lkd.federated.client.elsewhere import Place
+from lkd.federated.client.elsewhere import Place as Working
 from lkd.federated.client.state_files import StateFiles
-from lkd.federated.engines.base import Capabilities, Engine
 from lkd.federated.engines.pickled import pickled
+from lkd.federated.engines.remote import Place, Remote, start_of
 from lkd.federated.engines.worker import Worker
-from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.description import Description
-from lkd.federated.protocol.messages import Message, RefusalError, Reply
-from lkd.federated.protocol.tensor_names import split_names
+from lkd.federated.protocol.messages import Message, RefusalError
 from lkd.federated.protocol.tensors import Groups, Tensors, moved
-from lkd.federated.protocol.wire import pack, unpack
+from lkd.federated.protocol.wire import pack
 
-GRACE = 10.0
-"""Seconds beyond a client's time limit after which its process is ended, if it does not answer."""
 START = 300.0
 """Seconds that a process may take to start."""
 
 
-class Processes(Engine):
+class Processes(Remote):
     """Engine with spawned processes, each of which works for its share of the clients.
 
     Each process creates data, modules and distillation itself, from a description that this process pickles
@@ -54,11 +47,10 @@ class Processes(Engine):
         False
     """
 
-    capabilities = Capabilities(shares_memory=False)
-
     def __init__(
         self, workers: int = 2, threads: int = 1, start_timeout: float = START, keep: bool = False
     ) -> None:
+        super().__init__()
         expect(workers=workers, threads=threads, ge=1)
         expect(start_timeout=start_timeout, gt=0, why="it is in seconds")
         self.workers, self.threads = workers, threads
@@ -69,9 +61,6 @@ class Processes(Engine):
         self._data: bytes | None = None
         self._job: bytes | None = None
         self._start: list[Tensors] = []
-        self._callbacks: list[Any] = []
-        self._trainer: Trainer | None = None
-        self._open = 0
 
     def meet(self, trainer: Trainer) -> None:
         """Pickles the data module before it is set up, since each process sets up its own."""
@@ -90,7 +79,7 @@ class Processes(Engine):
         if self._job is not None and not anew:
             return
         fits = trainer.state.fn == TrainerFn.FITTING
-        place = Place(
+        place = Working(
             accelerator=self._device.type if self._device.type != "cuda" else "gpu",
             devices=[self._device.index or 0] if self._device.type == "cuda" else 1,
             precision=str(trainer.precision),
@@ -100,7 +89,9 @@ class Processes(Engine):
             threads=self.threads,
             folder=Path(self._folder.name),
         )
-        self._start = [_start(model, self._description.personal_layers) for model in self._description.models]
+        self._start = [
+            start_of(model, self._description.personal_layers) for model in self._description.models
+        ]
         self._callbacks = [
             c for c in cast(Any, trainer).callbacks if hasattr(c, "take_settings") and place.fits
         ]
@@ -138,89 +129,20 @@ class Processes(Engine):
         if reply.error:
             raise (RefusalError if reply.refused else RuntimeError)(reply.error)
 
-    def expect(self, clients: Sequence[ClientData]) -> None:
-        """Does nothing: each process has checked all clients when it started."""
-
-    def check(self, clients: Sequence[ClientData]) -> None:
-        """Does nothing: each process has checked all clients when it started."""
-
-    def enter(self, clients: Sequence[ClientData]) -> None:
-        """Does nothing: the data stay in the processes."""
-
-    def exchange(
-        self, verb: str, messages: Mapping[int, Message], timeout: float | None = None
-    ) -> Iterator[Reply]:
-        """Sends clients their messages and yields the replies; processes work side by side.
-
-        Raises:
-            RuntimeError: If another exchange is not finished.
-        """
-        if self._open:
-            raise RuntimeError("engine=Processes: one exchange at a time; take all replies before the next.")
-        assert self._trainer is not None
+    def _ready(self) -> None:
         if not self._pool:  # they ended with an earlier fit
             self._begin_all()
-        self._open = 1
-        at = [self._trainer.current_epoch, self._trainer.global_step]
-        how = {"at": at, "settings": [c.settings() for c in self._callbacks], "timeout": timeout}
-        busy: dict[Worker, tuple[int, float]] = {}
-        waiting: dict[Worker, deque[int]] = {}
-        for client in messages:
-            waiting.setdefault(self._pool[self._place_of(client)], deque()).append(client)
 
-        def send(worker: Worker) -> None:
-            if waiting[worker]:
-                client = waiting[worker].popleft()
-                worker.send({"do": "answer", "verb": verb, "client": client, **how}, pack(messages[client]))
-                late = float("inf") if timeout is None else time.monotonic() + timeout + GRACE
-                busy[worker] = client, late
+    def _who(self, client: int) -> Worker:
+        return self._pool[self._place_of(client)]
 
-        try:
-            for worker in waiting:
-                if not worker.lives:
-                    self._again(worker)
-                worker.send({"do": "settle"})
-                send(worker)
-            while busy:
-                soonest = min(late for _, late in busy.values())
-                left = None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
-                ready = set(wait([w.pipe for w in busy], left))
-                for worker, (client, late) in list(busy.items()):
-                    if worker.pipe not in ready and time.monotonic() < late:
-                        continue
-                    del busy[worker]
-                    reply = self._take(worker, client, worker.pipe in ready, timeout)
-                    send(worker)
-                    yield reply
-        finally:
-            self._open = 0
-            for worker in busy:  # nobody waits for these replies any more
-                worker.end()
+    def _again(self, place: Place) -> None:
+        assert isinstance(place, Worker)
+        self._send_job(place)
+        self._await_start(place)
 
-    def _take(self, worker: Worker, client: int, there: bool, timeout: float | None) -> Reply:
-        """Returns the reply of a worker that has answered, died or is late; restarts a dead one."""
-        if not there:
-            worker.end()
-            self._again(worker)
-            return Reply(client=client, error=f"not done after client_timeout={timeout:g} seconds")
-        try:
-            reply = unpack(worker.pipe.recv_bytes(), Reply)
-        except (EOFError, OSError):
-            code = worker.end()
-            self._again(worker)
-            return Reply(client=client, error=f"its worker process ended (exit code {code})")
-        except ValueError as error:
-            return Reply(client=client, error=f"what it replied cannot be read: {error}")
-        if reply.client != client:
-            return Reply(client=client, error=f"its worker process answered for client {reply.client}")
-        if self._device.type != "cpu":
-            reply.tensors = {g: moved(t, self._device) for g, t in reply.tensors.items()}
-            reply.knowledge = moved(reply.knowledge, self._device)
-        return reply
-
-    def _again(self, worker: Worker) -> None:
-        self._send_job(worker)
-        self._await_start(worker)
+    def _absent(self, client: int) -> str:
+        raise AssertionError("a worker process that ends is replaced at once")  # or `_again` has raised
 
     def _place_of(self, client: int) -> int:
         ranks = self._trainer.world_size if self._trainer is not None else 1
@@ -229,9 +151,6 @@ class Processes(Engine):
     def undo(self, client: int) -> None:
         """Restores what a client kept before its last answer."""
         self._pool[self._place_of(client)].send({"do": "undo", "client": client})
-
-    def end_round(self) -> None:
-        """Does nothing: each message says which round it is."""
 
     def keep(self, group: str) -> None:
         """Makes all clients forget what they keep, except for one group."""
@@ -262,11 +181,3 @@ class Processes(Engine):
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("an engine with processes is not copied: give every Federation one of its own.")
-
-
-def _start(model: LightningModule, personal: Sequence[str]) -> Tensors:
-    """Returns the tensors of a module that do not travel with messages; new clients start from them."""
-    names = split_names(model, model, personal)
-    travels = {*names.shared, *names.buffers}
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: t.detach().cpu().clone() for name, t in tensors.items() if name not in travels}

@@ -5,9 +5,10 @@ import multiprocessing
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
-from lkd.federated.engines.worker_process import frame, serve
+from lkd.federated.engines.worker_process import serve
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.wire import unpack
+from lkd.frames import frame
 
 
 class Worker:
@@ -44,15 +45,19 @@ class Worker:
         except (EOFError, OSError):
             return None
 
-    def end(self) -> int | None:
-        """Ends the process; returns its exit code."""
+    def read(self) -> Reply:
+        """Reads the reply that has come in; EOFError or OSError if the process is gone."""
+        return unpack(self.pipe.recv_bytes(), Reply)
+
+    def end(self) -> str:
+        """Ends the process; returns what became of it."""
         if self._process is None:
-            return None
+            return "its worker process ended"
         self.pipe.close()
         self._process.join(0.2)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        code: int | None = self._process.exitcode
+        code = self._process.exitcode
         self._process = None
-        return code
+        return f"its worker process ended (exit code {code})"

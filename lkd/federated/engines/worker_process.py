@@ -1,9 +1,7 @@
 """The main loop of a worker process, which answers for its clients until its pipe is closed."""
 
-import json
 import logging
 import signal
-import struct
 import traceback
 import warnings
 from multiprocessing.connection import Connection
@@ -15,19 +13,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lkd.federated.client.elsewhere import ClientSide, Job
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.wire import pack, unpack
-
-
-def frame(command: dict[str, Any], body: bytes = b"") -> bytes:
-    """Packs a command as JSON, with the message that goes with it."""
-    head = json.dumps(command).encode()
-    return struct.pack("<I", len(head)) + head + body
-
-
-def unframe(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Unpacks a command and its message."""
-    (length,) = struct.unpack("<I", data[:4])
-    command: dict[str, Any] = json.loads(data[4 : 4 + length])
-    return command, data[4 + length :]
+from lkd.frames import unframe
 
 
 def serve(pipe: Connection) -> None:
@@ -49,7 +35,8 @@ def serve(pipe: Connection) -> None:
         if command["do"] == "job":
             side = _begin(pipe, body)
         elif side is not None:
-            _do(pipe, side, command, body)
+            if (told := do(side, command, body)) is not None:
+                pipe.send_bytes(told)
         elif command["do"] == "answer":
             pipe.send_bytes(pack(Reply(client=command["client"], error="its worker process did not begin")))
 
@@ -71,17 +58,19 @@ def _begin(pipe: Connection, job: bytes) -> ClientSide | None:
     return side
 
 
-def _do(pipe: Connection, side: ClientSide, command: dict[str, Any], body: bytes) -> None:
+def do(side: ClientSide, command: dict[str, Any], body: bytes) -> bytes | None:
+    """Carries out a command that is not a job; returns the reply, if one is waited for."""
     match command["do"]:
         case "answer":
-            pipe.send_bytes(_answer(side, command, unpack(body, Message)))
+            if command["first"]:  # nobody undoes answers of an earlier exchange any more
+                side.host.settle()
+            return _answer(side, command, unpack(body, Message))
         case "undo":
             side.host.undo(command["client"])
-        case "settle":
-            side.host.settle()
         case "start":
             for kind, start in unpack(body, Message).tensors.items():
                 side.host.slots[int(kind)].worker.set_start(start)
+    return None
 
 
 def _answer(side: ClientSide, command: dict[str, Any], message: Message) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning.pytorch import LightningModule
 
@@ -54,3 +54,18 @@ class Description:
     def kind_of(self, client: int) -> int:
         """Returns the architecture of a client, by its id."""
         return kind_of(client, len(self.models), self.client_models)
+
+    def summary(self, modules: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Returns as plain values what must be the same at server and client.
+
+        Args:
+            modules: Shape and type of all tensors that travel, by name, of each architecture.
+        """
+        return {
+            "algorithm": type(self.algorithm).__name__,
+            "local": list(self.local),
+            "personal_layers": list(self.personal_layers),
+            "client_models": None if self.client_models is None else list(self.client_models),
+            "seed": self.seed,
+            "modules": list(modules),
+        }

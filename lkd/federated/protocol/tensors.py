@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,16 @@ def zeros_like(tensors: Mapping[str, Tensor]) -> Tensors:
 def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> Tensors:
     """Copies tensors to a device, detached, so that neither side sees the other's later edits."""
     return {name: tensor.detach().to(device, copy=True) for name, tensor in tensors.items()}
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[Any]]:
+    """Returns shape and type of each tensor, as plain values.
+
+    Example:
+        >>> shapes({"w": torch.ones(2, 3)})
+        {'w': [2, 3, 'torch.float32']}
+    """
+    return {name: [*tensor.shape, str(tensor.dtype)] for name, tensor in tensors.items()}
 
 
 def is_inexact(tensor: Tensor) -> bool:
@@ -61,6 +72,11 @@ def num_bytes(groups: Mapping[str, Mapping[str, Tensor]]) -> int:
         32
     """
     return sum(tensor.nbytes for group in groups.values() for tensor in group.values())
+
+
+def is_exchanged(tensor: Tensor) -> bool:
+    """Tells whether a tensor is of a type that is averaged, compared or counted; one of 8 bits of float is not."""
+    return not (tensor.is_floating_point() and tensor.element_size() < 2)
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

@@ -80,7 +80,7 @@ def unpack(data: bytes, kind: type[M]) -> M:
         (length,) = struct.unpack("<Q", data[:8])
         if length > LARGEST_HEADER:
             raise ValueError(f"a header of {length} bytes, {LARGEST_HEADER} at most")
-        index = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["message"])
+        index = json.loads(json.loads(data[8 : 8 + length].decode())["__metadata__"]["message"])
         flat = load(data)
         plain, complexes = dict(index["plain"]), set(index["complex"])
         tensors = {n: torch.view_as_complex(t.contiguous()) if n in complexes else t for n, t in flat.items()}
@@ -111,7 +111,16 @@ def _check(plain: dict[str, Any]) -> None:
     for name, value in plain.items():
         if not isinstance(value, _KINDS[name]) or (isinstance(value, bool) and name != "refused"):
             raise ValueError(f"{name} is a {type(value).__name__}")
+        if isinstance(value, int | float):
+            _check_size(name, value)
     for name in ("metrics", "logs"):
         for key, value in plain.get(name, {}).items():
             if not isinstance(value, int | float) or isinstance(value, bool):
                 raise ValueError(f"{name} {key} is a {type(value).__name__}, no number")
+            _check_size(f"{name} {key}", value)
+
+
+def _check_size(name: str, value: float) -> None:
+    """Refuses whole numbers that no float holds: computing with them would raise an error later."""
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError(f"{name} is a whole number of {value.bit_length()} bits")

@@ -123,7 +123,7 @@ def check_cohort(cohort: Any, min_clients: int) -> None:
     Raises:
         ValueError: If it is; the message says what to do.
     """
-    if not isinstance(cohort, list) or not all(hasattr(client, "train_batches") for client in cohort):
+    if not isinstance(cohort, list) or not all(hasattr(client, "num_batches") for client in cohort):
         raise ValueError(
             "the train loader yields batches, not lists of clients: wrap your data in "
             "FederatedDataModule(data, partition)."

@@ -4,7 +4,7 @@ import math
 
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.tensor_names import Layout
-from lkd.federated.protocol.tensors import Tensors, all_finite
+from lkd.federated.protocol.tensors import Tensors, all_finite, is_exchanged
 
 
 def fault(reply: Reply, layout: Layout, x: Tensors, buffers: Tensors) -> str:
@@ -43,6 +43,8 @@ def fault(reply: Reply, layout: Layout, x: Tensors, buffers: Tensors) -> str:
         if not math.isfinite(number):
             return f"its number {name} is not finite (NaN or infinite)"
     for name, tensor in reply.knowledge.items():
+        if not is_exchanged(tensor):
+            return f"its {name} is of {tensor.dtype}, which lkd does not average or compare"
         if not all_finite([tensor]):
             return f"its {name} is not finite (NaN or infinite)"
     return ""

@@ -12,7 +12,7 @@ from lkd.callbacks.everywhere import everywhere
 from lkd.callbacks.exchanged import Exchanged
 from lkd.federated import FD, SCAFFOLD, FedAvg, Federation, LocalTraining
 from lkd.federated.engines import Engine, Loop, Processes, Stacked
-from lkd.federated.engines import processes as module
+from lkd.federated.engines import remote as module
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.server.round import TooFewClientsError
 from lkd.modules import Classifier

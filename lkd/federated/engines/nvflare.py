@@ -1,0 +1,243 @@
+"""Engine with clients on other machines, by NVFlare."""
+
+import contextlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from lkd.checks import expect
+from lkd.federated.engines.placed import Seat
+from lkd.federated.engines.plan import Plan, plan_of
+from lkd.federated.engines.remote import Place, Remote, start_of
+from lkd.federated.engines.seats import ask, of_site, seated
+from lkd.federated.engines.site import Site
+from lkd.federated.protocol.description import Description
+from lkd.federated.protocol.messages import Message
+from lkd.federated.protocol.tensor_names import split_names
+from lkd.federated.protocol.tensors import Groups, Tensors, moved, shapes
+from lkd.federated.protocol.wire import pack
+from lkd.flare.deployment import Deployment
+
+
+class NVFlare(Remote):
+    """Engine whose clients are at sites that dial in to a server of NVFlare, by mutual TLS.
+
+    Trainer, checkpoints, logging and validation stay in this process, on the server's machine. A site makes
+    data and modules from descriptions in plain values, its own and the server's, and trains; code never
+    travels. Without a `kit`, server and sites are processes on this machine, with kits made for them: a
+    rehearsal of the same path. See docs/deployment.md.
+
+    Args:
+        kit: Folder of the admin's kit of a running server. Default: a rehearsal.
+        sites: Number of sites; the run begins when they have joined. Default 3.
+        description: Of runs from Python: `model`, `data` and `callbacks` with class path and arguments. The
+            command line's runs are described by their configuration.
+        start_timeout: Seconds until all have joined. Default 300.
+        threads: Threads of torch at each site of a rehearsal. Default 1.
+        allow: Packages that a description may name at the sites of a rehearsal, beside lkd.
+        keep: Whether server and sites of a rehearsal, and the job, stay for another fit.
+
+    Raises:
+        ValueError: For `sites` or `threads` below 1, a `start_timeout` that is not above 0, or a `kit` that
+            is none.
+        ModuleNotFoundError: If NVFlare is not installed.
+    """
+
+    def __init__(
+        self,
+        kit: str | None = None,
+        sites: int = 3,
+        description: dict[str, Any] | None = None,
+        start_timeout: float = 300.0,
+        threads: int = 1,
+        allow: Sequence[str] = (),
+        keep: bool = False,
+    ) -> None:
+        super().__init__()
+        expect(sites=sites, threads=threads, ge=1)
+        expect(start_timeout=start_timeout, gt=0, why="it is in seconds")
+        if not installed():
+            raise ModuleNotFoundError('engine=NVFlare needs NVFlare: pip install "lightning-kd[nvflare]".')
+        if kit is not None and not Path(kit, "startup/fed_admin.json").is_file():
+            raise ValueError(
+                f"kit={kit!r} must be the folder of an admin's kit, with startup/fed_admin.json."
+            )
+        self.kit, self.sites, self.description = kit, sites, description
+        self.start_timeout, self.threads, self.allow, self.keep_sites = start_timeout, threads, allow, keep
+        self._deployment: Deployment | None = None
+        self._sites: dict[str, Site] = {}
+        self._seats: dict[int, tuple[str, Seat]] = {}
+        self._begin: dict[str, Any] | None = None
+        self._kept: dict[int, Groups] = {}
+        self._forget, self._keep_group = True, cast(str | None, None)
+        self._start: list[Tensors] = []
+
+    def meet(self, trainer: Trainer) -> None:
+        """Asks the sites who their clients are, where the data here do not know."""
+        data = cast(Any, trainer).datamodule
+        if not hasattr(data, "take"):
+            return
+        if self.kit is None:
+            raise ValueError(
+                f"data={type(data).__name__}: a rehearsal's sites need data to share; give a kit of sites with data of their own, "
+                "or a FederatedDataModule."
+            )
+        self._launch(plan_of(trainer, self.description, ()))
+        data.take([(f"{site}/{one['name']}", one) for site, one in ask(self._sites)])
+
+    def open(self, description: Description) -> None:
+        """Takes the description of the federation; the sites will forget what they kept of another one."""
+        self._description, self._begin, self._forget, self._kept = description, None, True, {}
+
+    def prepare(self, trainer: Trainer, anew: bool) -> None:
+        """Puts the sites in connection, and describes the federation to them."""
+        self._trainer, self._device = trainer, trainer.strategy.root_device
+        if trainer.world_size > 1:
+            raise ValueError(
+                f"engine=NVFlare: devices={trainer.world_size} must be 1: the sites do the work."
+            )
+        if self._begin is not None and not anew:
+            return
+        fits = trainer.state.fn == TrainerFn.FITTING
+        every = cast(Any, trainer).callbacks
+        self._callbacks = [c for c in every if hasattr(c, "take_settings") and fits]
+        plan = plan_of(trainer, self.description, self._callbacks)
+        self._launch(plan)
+        of = self._description
+        self._start = [start_of(model, of.personal_layers) for model in of.models]
+        rounds = float(trainer.estimated_stepping_batches) if fits else 0.0
+        place = {
+            "precision": str(trainer.precision),
+            "max_epochs": trainer.max_epochs,
+            "rounds": rounds,
+            "fits": fits,
+        }
+        clients = self._clients(trainer)
+        self._begin = {
+            "do": "begin",
+            "plan": {"model": plan["model"], "callbacks": plan["callbacks"]},
+            "place": place,
+            "population": len(clients),
+            "like": of.summary([_travel(model, of.personal_layers) for model in of.models]),
+        }
+        self._seats = seated(ask(self._sites), clients, hasattr(cast(Any, trainer).datamodule, "take"))
+        self._begin_at(list(self._sites.values()))
+        self._forget, self._keep_group = False, None
+
+    def _launch(self, plan: Plan) -> None:
+        if self._deployment is not None:
+            return
+        local = {"data": plan["data"], "threads": self.threads, "allow": list(self.allow)}
+        locals_ = [json.dumps({**local, "turn": [k, self.sites]}) for k in range(self.sites)]
+        kit = None if self.kit is None else Path(self.kit)
+        self._deployment = Deployment(kit, self.sites, locals_, self.start_timeout)
+        for name, pipe in self._deployment.gather().items():
+            self._sites[name] = Site(name)
+            self._sites[name].join(pipe)
+
+    def _clients(self, trainer: Trainer) -> Any:
+        cast(Any, trainer.fit_loop).setup_data()
+        return cast(Any, trainer.train_dataloader).dataset
+
+    def _begin_at(self, sites: Sequence[Site]) -> None:
+        """Describes the federation to sites, which begin side by side."""
+        assert self._begin is not None
+        for site in sites:
+            about = {
+                "clients": of_site(self._seats, site.name),
+                "forget": self._forget,
+                "keep": self._keep_group,
+            }
+            site.send({**self._begin, **about}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
+        for site in sites:
+            site.told()
+            site.begun = True
+
+    def _ready(self) -> None:
+        """Lets sites that are back take part."""
+        assert self._deployment is not None
+        while not self._deployment.joined.empty():
+            name, pipe = self._deployment.joined.get()
+            if name in self._sites:
+                self._sites[name].join(pipe)
+                with contextlib.suppress(ConnectionError):  # it is gone again
+                    self._begin_at([self._sites[name]])
+
+    def _who(self, client: int) -> Site | None:
+        site = self._sites[self._seats[client][0]]
+        return site if site.lives else None
+
+    def _again(self, place: Place) -> None:
+        """Waits for nobody: a site that is back takes part in a later round."""
+
+    def _absent(self, client: int) -> str:
+        return f"site {self._seats[client][0]} is not there"
+
+    def undo(self, client: int) -> None:
+        """Restores what a client kept before its last answer."""
+        self._sites[self._seats[client][0]].send({"do": "undo", "client": client, "quiet": True})
+
+    def _living(self) -> list[Site]:
+        return [site for site in self._sites.values() if site.lives and site.begun]
+
+    def keep(self, group: str) -> None:
+        """Makes all clients forget what they keep, except for one group of tensors."""
+        self._keep_group = group
+        for site in self._living():
+            site.ask({"do": "keep", "group": group})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the clients' states, which the sites are asked for; schedules follow from the round."""
+        for site in self._sites.values():
+            try:
+                if site.lives and site.begun:
+                    self._kept |= {k: {} for k in of_site(self._seats, site.name)}
+                    self._kept |= site.states()
+                    continue
+            except ConnectionError:
+                pass
+            rank_zero_warn(
+                f"site {site.name} is not there, so the checkpoint has of its clients what they kept when they were last asked."
+            )
+        slots: list[dict[str, Any]] = [
+            {"rounds": 0, "groups": [], "scheduler": None, "start": start} for start in self._start
+        ]
+        return {"clients": {k: of for k, of in sorted(self._kept.items()) if of}, "slots": slots}
+
+    def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:
+        """Restores the clients' part of a checkpoint."""
+        self._kept = dict(clients)
+        for kind, slot in enumerate(slots or ()):
+            self._start[kind] |= moved(slot.get("start", {}), "cpu")
+        for site in self._living():
+            site.restore({k: of for k, of in clients.items() if k in of_site(self._seats, site.name)})
+            site.ask({"do": "start"}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
+
+    def close(self) -> None:
+        """Ends the job, and a rehearsal's server and sites."""
+        if self._deployment is None or self.keep_sites:
+            return
+        for site in self._sites.values():
+            site.end()
+        self._deployment.close()
+        self._deployment, self._sites, self._begin = None, {}, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("an engine with sites is not copied: give every Federation one of its own.")
+
+
+def installed() -> bool:
+    """Tells whether NVFlare is there."""
+    return importlib.util.find_spec("nvflare") is not None
+
+
+def _travel(model: Any, personal: Sequence[str]) -> dict[str, list[Any]]:
+    names = split_names(model, model, personal)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return shapes({name: tensors[name] for name in [*names.shared, *names.buffers]})

@@ -1,0 +1,96 @@
+"""A site's half of a job of NVFlare: hands frames to a process of its own, which trains."""
+
+import os
+import subprocess
+import sys
+import threading
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from nvflare.collab import collab
+
+from lkd.flare.local import LOCAL
+from lkd.frames import frame, unframe
+
+COMMANDS = ("info", "begin", "start", "answer", "undo", "keep", "states", "restore")
+"""All that a server can ask for."""
+
+
+class Camera:
+    """Camera, whose training is in a process of its own, so that its end is not the end of the job.
+
+    What comes over the network is a command of `COMMANDS` with tensors and plain values. It is never
+    unpickled, here or in the process that trains.
+    """
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection
+        self._again: dict[str, bytes] = {}  # what a new process is told, so that it goes on as the former one
+        self._lock = threading.Lock()
+
+    @collab.publish
+    def ping(self) -> bool:
+        """Says that the site is there, also while it works."""
+        return True
+
+    @collab.publish
+    def answer(self, data: bytes) -> bytes:
+        """Answers a frame by a frame; whatever goes wrong is an `error` in it."""
+        try:
+            command, body = unframe(data)
+            if command.get("do") not in COMMANDS:
+                raise ValueError(f"a camera does {', '.join(COMMANDS)}, and not {command.get('do')!r:.40}")
+        except ValueError as error:
+            return frame({"error": str(error)})
+        with self._lock:
+            limit = command.get("limit")
+            try:
+                if command["do"] not in ("info", "begin") and not self._lives():
+                    for former in self._again.values():
+                        self._ask(former, None)
+                answer = self._ask(data, limit if isinstance(limit, int | float) else None)
+                if command["do"] == "begin":  # what its clients keep is not to be forgotten another time
+                    self._again = {"begin": frame({**command, "forget": False, "keep": None}, body)}
+                elif command["do"] == "start":
+                    self._again["start"] = data
+                return answer
+            except (EOFError, OSError) as error:
+                told = self._end(f"its training process ended ({type(error).__name__})")
+                return frame({"error": told, "client": command.get("client", -1)})
+
+    def _lives(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def _ask(self, data: bytes, limit: float | None) -> bytes:
+        """Asks the process that trains, which is started where it is not there."""
+        if not self._lives():
+            self._end("")
+            self._pipe, theirs = Pipe()
+            command = [sys.executable, "-m", "lkd.federated.engines.site_process", str(theirs.fileno())]
+            with theirs:
+                self._child = subprocess.Popen(
+                    [*command, os.environ[LOCAL]], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                )
+        self._pipe.send_bytes(data)
+        if not self._pipe.poll(limit):
+            raise TimeoutError(f"no answer in {limit:g} seconds")
+        return self._pipe.recv_bytes()
+
+    def _end(self, why: str) -> str:
+        if self._child is None:
+            return why
+        self._pipe.close()
+        self._child.kill()
+        code, self._child = self._child.wait(), None
+        return f"{why}, exit code {code}" if why else why
+
+    @collab.final
+    def close(self) -> None:
+        """Ends the process that trains, with the job."""
+        with self._lock:
+            self._end("")
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("a camera is not copied.")

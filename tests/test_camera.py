@@ -1,0 +1,151 @@
+"""The verb `camera`: what it looks at, what it says, and what it writes into a kit before it joins."""
+
+import json
+import os
+import socket
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lkd.cli import main
+from lkd.flare import checks
+from lkd.flare.kits import CAMERA, EXECUTOR, RELAY, command, write_job
+
+pytest.importorskip("psutil")
+x509 = pytest.importorskip("cryptography.x509")
+
+LOCAL = "data: {class_path: lkd.datamodules.Digits}\n"
+
+
+def certificate(first, last):
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "site-1")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, first, last).sign(key, hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture
+def server():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+@pytest.fixture
+def kit(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(checks, "version", lambda name: "2.9.0")
+    monkeypatch.setattr(checks, "FREE_DISK", 0.0)
+    monkeypatch.setattr(checks, "FREE_MEMORY", 0.0)
+    folder = tmp_path / "site-1"
+    (folder / "startup").mkdir(parents=True)
+    (folder / "local").mkdir()
+    now = datetime.now(UTC)
+    (folder / "startup/client.crt").write_bytes(certificate(now - timedelta(1), now + timedelta(9)))
+    (folder / "startup/client.key").write_text("")
+    (folder / "startup/rootCA.pem").write_text("")
+    (folder / "startup/sub_start.sh").write_text(
+        "python --set secure_train=true uid=site-1 org=parks config_folder=config"
+    )
+    said = {"servers": [{"service": {"target": f"127.0.0.1:{server}"}}], "client": {"fqsn": "site-1"}}
+    (folder / "startup/fed_client.json").write_text(json.dumps(said))
+    given = {
+        "class_allow_list": ["*"],
+        "components": [{"id": "a", "path": "nvflare.A"}],
+        "allow_log_streaming": True,
+    }
+    (folder / "local/resources.json.default").write_text(json.dumps(given))
+    (tmp_path / "local.yaml").write_text(LOCAL)
+    return folder
+
+
+def camera(kit, *more):
+    main(["camera", "--data", str(kit.parent / "local.yaml"), "--kit", str(kit), *more])
+
+
+def test_all_is_well(kit, capsys):
+    camera(kit, "--check")
+    told = capsys.readouterr().out
+    assert "NO" not in told and "data: " in told and "training samples of 1 client\n" in told
+    assert [line.split(":")[0].strip() for line in told.splitlines()] == [*checks.CHECKS, "data"]
+    assert not (kit / "local/resources.json").exists()
+
+
+def test_it_joins_closed(kit, monkeypatch):
+    joined = []
+    monkeypatch.setattr(os, "execve", lambda *given: joined.append(given))
+    camera(kit)
+    ((_, start, environment),) = joined
+    assert start == command(kit) and "org=parks" in start and "uid=site-1" in start
+    assert environment["LKD_CAMERA"] == str(kit.parent / "local.yaml")
+    closed = json.loads((kit / "local/resources.json").read_text())
+    assert closed["class_allow_list"] == [EXECUTOR, CAMERA, "nvflare.A"]
+    assert closed["class_list_enforcement_mode"] == "enforce" and closed["allow_log_streaming"] is False
+    rights = json.loads((kit / "local/authorization.json").read_text())["permissions"]
+    assert rights.keys() == {"project_admin"} and rights["project_admin"]["byoc"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda kit, patch: (kit / "startup/client.key").unlink(), "lacks startup/client.key"),
+        (lambda kit, patch: patch.setattr(checks, "version", lambda name: "2.10.1"), "NVFlare is 2.10.1, and must be 2.9"),
+        (lambda kit, patch: patch.setattr(checks, "FREE_DISK", 1e9), "of the disk of"),
+        (lambda kit, patch: patch.setattr(checks, "FREE_MEMORY", 1e9), "GB of memory are free"),
+        (lambda kit, patch: (kit.parent / "local.yaml").write_text("folder: x"), "must say what the data are"),
+        (lambda kit, patch: (kit.parent / "local.yaml").write_text("data: {class_path: lkd.datamodules.Digit}"), "data: NO"),
+        (lambda kit, patch: (kit.parent / "local.yaml").unlink(), "No such file"),
+        (
+            lambda kit, patch: (kit / "startup/client.crt").write_bytes(
+                certificate(datetime(2020, 1, 1), datetime(2020, 2, 1))
+            ),
+            "the certificate holds from 2020-01-01 00:00 to 2020-02-01 00:00 UTC, and this clock says",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_and_it_does_not_join(spoil, told, kit, monkeypatch, capsys):
+    monkeypatch.setattr(os, "execve", lambda *given: pytest.fail("joined"))
+    spoil(kit, monkeypatch)
+    with pytest.raises(SystemExit, match="not joined"):
+        camera(kit)
+    out = capsys.readouterr().out
+    assert told in out and "NO" in out
+
+
+def test_a_server_that_does_not_answer(kit, capsys):
+    path = kit / "startup/fed_client.json"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    said = json.loads(path.read_text())
+    said["servers"][0]["service"]["target"] = f"127.0.0.1:{port}"
+    path.write_text(json.dumps(said))
+    with pytest.raises(SystemExit, match="not joined"):
+        camera(kit, "--check")
+    assert f"the server 127.0.0.1:{port} does not answer" in capsys.readouterr().out
+
+
+def test_a_key_that_others_can_read_is_closed(kit):
+    (kit / "startup/client.key").chmod(0o644)
+    camera(kit, "--check")
+    assert (kit / "startup/client.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_server_s_kit(kit, monkeypatch):
+    joined = []
+    monkeypatch.setattr(os, "execve", lambda *given: joined.append(given))
+    (kit / "startup/fed_server.json").write_text("{}")
+    main(["camera", "--kit", str(kit)])
+    assert "nvflare.private.fed.app.server.server_train" in joined[0][1]
+    assert RELAY in json.loads((kit / "local/resources.json").read_text())["class_allow_list"]
+    with pytest.raises(SystemExit, match="has no use for --data"):
+        camera(kit)
+
+
+def test_the_job_carries_no_code(tmp_path):
+    job = write_job(tmp_path, "/a/socket")
+    assert {path.suffix for path in job.rglob("*") if path.is_file()} == {".json"}
+    assert not (job / "app/custom").exists()
+    client = json.loads((job / "app/config/config_fed_client.json").read_text())
+    assert [part["path"] for part in client["components"]] == [CAMERA]
