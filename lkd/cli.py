@@ -31,6 +31,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
   python cli.py fit --config configs/classification/digits.yaml --distillation.alpha=0.5
                                                                      overrides stand AFTER --config
+  lkd fit --config lkd:parking/oracle.yaml                           the same from any folder, when lkd is installed
   python cli.py fit --help                                           all options
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
