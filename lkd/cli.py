@@ -14,6 +14,7 @@ usage: python cli.py {fit,validate,test,predict,partition,export,compress,offloa
        python cli.py predict SOURCE {--model STUDENT.onnx | --config CONFIG.yaml --ckpt_path X.ckpt}
        python cli.py cache {build,stat,verify,prune} --config CONFIG.yaml
        python cli.py compare COMPARISON.yaml [--jobs N]
+       python cli.py doctor [--json]
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
 
@@ -27,6 +28,7 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   offload    share the work between a student on the device and a teacher at the edge server, within a budget
   cache      fill, list, test or shrink the store of a CachedTeacher
   compare    run methods over settings and seeds, and report what they reach and what they cost
+  doctor     say what is installed, on which machine, and what of it is wrong or missing
 
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
   python cli.py fit --config configs/classification/digits.yaml --distillation.alpha=0.5
@@ -47,6 +49,7 @@ VERBS = (
     "offload",
     "cache",
     "compare",
+    "doctor",
 )
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTS = (
@@ -166,6 +169,10 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     if wrong := wrong_verb(given[0]):
         sys.exit(wrong)
+    if given[0] == "doctor":  # before all else, as anything may be missing
+        from lkd import doctor
+
+        return doctor.run(given[1:])
     if len(given) == 1 and given[0] in VERBS:
         what = "COMPARISON.yaml" if given[0] == "compare" else "--config CONFIG.yaml"
         what = "build --config CONFIG.yaml" if given[0] == "cache" else what
