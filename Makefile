@@ -50,10 +50,23 @@ coverage: $(READY) ## Run the same and say which lines they miss (half as long a
 test-all: $(READY) ## Run all tests, the slow ones too
 	$(BIN)/python -m pytest
 
+MINIMUM := build/minimum
+# what finds a version too old soonest: the command line, losses, networks and a federation
+MINIMUM_TESTS := tests/test_cli.py tests/test_parser.py tests/test_own_arguments.py tests/test_taps.py tests/losses \
+	tests/models tests/modules tests/metrics tests/callbacks/test_distillation.py tests/federated/test_rounds.py
+
+minimum: ## Run a short part of the tests with the oldest versions that pyproject.toml allows
+	$(PYTHON) -m venv $(MINIMUM)
+	$(MINIMUM)/bin/python -m pip install --quiet uv
+	$(MINIMUM)/bin/uv pip install --quiet --python $(MINIMUM)/bin/python --resolution lowest-direct \
+		--requirements pyproject.toml --extra yolo "pytest>=8"
+	$(MINIMUM)/bin/python cli.py doctor
+	OMP_NUM_THREADS=1 $(MINIMUM)/bin/python -m pytest -q -m "not slow" $(MINIMUM_TESTS)
+
 bench: $(READY) ## Measure where time goes: rounds, steps, loaders, sums (a quarter of an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py
 
 clean: ## Remove the environment and what runs have written
 	rm -rf $(VENV) runs build *.egg-info
 
-.PHONY: help install demo demo-short docs test lint format types tests coverage test-all bench clean
+.PHONY: help install demo demo-short docs test lint format types tests coverage test-all minimum bench clean

@@ -15,6 +15,7 @@ usage: python cli.py {fit,validate,test,predict,partition,export,compress,offloa
        python cli.py cache {build,stat,verify,prune} --config CONFIG.yaml
        python cli.py compare COMPARISON.yaml [--jobs N]
        python cli.py camera --data LOCAL.yaml --kit DIR
+       python cli.py doctor [--json]
 
 Knowledge distillation for federated and decentralized learning at the edge, native to Lightning.
 
@@ -29,10 +30,12 @@ Knowledge distillation for federated and decentralized learning at the edge, nat
   cache      fill, list, test or shrink the store of a CachedTeacher
   compare    run methods over settings and seeds, and report what they reach and what they cost
   camera     look whether this machine can take part in a federation of machines, and join it
+  doctor     say what is installed, on which machine, and what of it is wrong or missing
 
   python cli.py fit --config configs/parking/oracle.yaml             the car-park case study, rendered
   python cli.py fit --config configs/classification/digits.yaml --distillation.alpha=0.5
                                                                      overrides stand AFTER --config
+  lkd fit --config lkd:parking/oracle.yaml                           the same from any folder, when lkd is installed
   python cli.py fit --help                                           all options
   python cli.py fit --model.help Detector                            options of one class
   python cli.py fit --config X.yaml --print_config                   what would run
@@ -59,6 +62,7 @@ VERBS = (
     "cache",
     "compare",
     "camera",
+    "doctor",
 )
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTS = (
@@ -178,6 +182,10 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     if wrong := wrong_verb(given[0]):
         sys.exit(wrong)
+    if given[0] == "doctor":  # before all else, as anything may be missing
+        from lkd import doctor
+
+        return doctor.run(given[1:])
     if len(given) == 1 and given[0] in VERBS:
         what = "COMPARISON.yaml" if given[0] == "compare" else "--config CONFIG.yaml"
         what = "build --config CONFIG.yaml" if given[0] == "cache" else what

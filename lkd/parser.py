@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lkd import own_arguments
+from lkd import own_arguments, shipped
 
 MODE = "yaml_with_none"
 _WITH_SHORT_NAMES = ("lkd.", "lightning.pytorch.callbacks", "lightning.pytorch.loggers", "torch.optim")
@@ -41,11 +41,32 @@ set_loader(MODE, _load, exceptions=(yaml.YAMLError,))
 class Parser(LightningArgumentParser):
     """Lightning's parser, with one-sentence errors, which takes `None` for `null`.
 
-    Modules and data modules that it makes, at any depth, save their own hyperparameters.
+    Modules and data modules that it makes, at any depth, save their own hyperparameters. `--config` takes a
+    path or the name of one of lkd's own configs, `lkd:parking/oracle.yaml`.
     """
+
+    _reads_own = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"parser_mode": MODE, **kwargs})
+
+    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
+        """Parses the command line, in which `--config` may name one of lkd's own."""
+        given = sys.argv[1:] if args is None else args
+        return super().parse_args(shipped.with_paths(given), *more, **kwargs)
+
+    def parse_path(self, path: Any, *more: Any, **kwargs: Any) -> Any:
+        """Parses a config."""
+        self._reads_own = shipped.is_own(path)
+        try:
+            return super().parse_path(path, *more, **kwargs)
+        finally:
+            self._reads_own = False
+
+    def parse_string(self, content: str, *more: Any, **kwargs: Any) -> Any:
+        """Parses the text of a config; one of lkd's own names others of lkd's own, wherever it is used."""
+        text = shipped.renamed(content) if self._reads_own else content
+        return super().parse_string(text, *more, **kwargs)
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
         """Makes the objects of a configuration; the parsers of nested classes use it, too."""

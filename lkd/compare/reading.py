@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from lkd import shipped
 from lkd.compare.grid import Method, RunGrid
 from lkd.metrics.direction import rises
 
@@ -18,7 +19,7 @@ def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()
     """Reads a comparison and checks its keys. The options of its runs are checked later, by their parser.
 
     Args:
-        path: The YAML.
+        path: The YAML, or the name of one of lkd's own.
         folder: Folder to write to, in place of the one that the YAML names.
         more: Overrides of all runs, after all others.
 
@@ -26,13 +27,13 @@ def read(path: str | Path, folder: str | None = None, more: tuple[str, ...] = ()
         FileNotFoundError: If the YAML, or a configuration that it names, does not exist.
         ValueError: For an unknown key or a wrong value.
     """
-    path, where = Path(path), Path(path).name
+    named, path = path, shipped.find(path)
+    where = path.name
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; give the YAML of a comparison, such as configs/tradeoff/digits.yaml."
-        )
+        hint = shipped.hint(str(named)) or "; give the YAML of a comparison, such as lkd:tradeoff/digits.yaml"
+        raise FileNotFoundError(f"{path} does not exist{hint}.")
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        given = yaml.safe_load(shipped.read(named))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     _check_keys(given, RunGrid, where)
@@ -74,10 +75,9 @@ def chosen(grid: RunGrid, seeds: list[int] | None) -> RunGrid:
 
 def _check_files(grid: RunGrid, where: str) -> None:
     for config in dict.fromkeys([grid.base, *(m.config for m in grid.methods.values() if m.config)]):
-        if not Path(config).is_file():
-            raise FileNotFoundError(
-                f"{where}: the config {config} does not exist here; its path is from the working directory, as for fit."
-            )
+        if not shipped.find(config).is_file():
+            hint = shipped.hint(config) or "; its path is from the working directory, as for fit"
+            raise FileNotFoundError(f"{where}: the config {config} does not exist here{hint}.")
     folders = [run.folder.as_posix().lower() for run in grid.runs]
     if twice := next((f for f in folders if folders.count(f) > 1), None):
         raise ValueError(

@@ -1,13 +1,13 @@
 """Verbs for a trained student: their configuration names the one that trained it, which is read first."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, Namespace
 from lightning.pytorch.loggers import Logger
 
+from lkd import shipped
 from lkd.edge.export.command import OfCheckpoint
 from lkd.parser import Parser
 from lkd.wandb_account import go_offline_if_unreachable
@@ -65,9 +65,9 @@ def with_student(args: Sequence[str]) -> list[str]:
     if asked := [value for name, value in options if name == "--student"]:
         return given if asked[-1] == "null" else ["--config", _there(asked[-1], ""), *given]
     for place, (name, path) in enumerate(options):
-        if name not in ("--config", "-c") or not Path(path).is_file():
+        if name not in ("--config", "-c") or not shipped.find(path).is_file():
             continue
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.safe_load(shipped.read(path))
         student = content.get("student") if isinstance(content, dict) else None
         if isinstance(student, str):
             return [*given[:place], "--config", _there(student, f" of {path}"), *given[place:]]
@@ -75,8 +75,7 @@ def with_student(args: Sequence[str]) -> list[str]:
 
 
 def _there(student: str, of: str) -> str:
-    if not Path(student).is_file():
-        raise FileNotFoundError(
-            f"student={student!r}{of} does not exist; give the configuration that trained the student."
-        )
+    if not shipped.find(student).is_file():
+        hint = shipped.hint(student) or "; give the configuration that trained the student"
+        raise FileNotFoundError(f"student={student!r}{of} does not exist{hint}.")
     return student

@@ -15,6 +15,8 @@ import numpy
 import torch
 from PIL import Image
 
+from lkd.shipped import find
+
 
 def ultralytics_tasks() -> Any:
     """Imports Ultralytics' module of networks without its side effects on this process.
@@ -50,7 +52,8 @@ def ultralytics_tasks() -> Any:
 def bundled(name: str) -> dict[str, Any]:
     """Reads the architecture of a yaml name such as `yolo11n.yaml`: a file, or one from Ultralytics."""
     tasks = ultralytics_tasks()
-    if not Path(name).is_file():
+    described = find(name)
+    if not described.is_file():
         known = {path.name for path in (Path(tasks.__file__).parents[1] / "cfg" / "models").rglob("*.yaml")}
         if not known & {name, re.sub(r"(?<=\d)[nsmlx](?=[-.])", "", name)}:
             sized = {re.sub(r"(?<=\d)(?=[-.])", size, each, count=1) for each in known for size in "nsmlx"}
@@ -58,4 +61,4 @@ def bundled(name: str) -> dict[str, Any]:
             raise ValueError(
                 f"model={name!r} is neither a file nor a known yaml; near ones: {', '.join(near)}."
             )
-    return tasks.yaml_model_load(name)
+    return tasks.yaml_model_load(str(described))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from lkd import shipped
 from lkd.child import Child
 from lkd.ending import SIGNALS
 
@@ -30,8 +31,9 @@ _RANK_VARIABLES = (
 
 def require_recipe(name: str, recipe: str | None) -> None:
     """Raises FileNotFoundError, with the argument's name, if there is no such configuration."""
-    if recipe is not None and not Path(recipe).is_file():
-        raise FileNotFoundError(f"{name}={recipe!r} does not exist; give the path of a config for `fit`.")
+    if recipe is not None and not shipped.find(recipe).is_file():
+        hint = shipped.hint(recipe) or "; give the path of a config for `fit`"
+        raise FileNotFoundError(f"{name}={recipe!r} does not exist{hint}.")
 
 
 def follow(
@@ -49,7 +51,7 @@ def follow(
     for its lock, `<checkpoint>.lock`.
 
     Args:
-        recipe: Path of the configuration. If no `ModelCheckpoint` in it saves at `checkpoint`, the last
+        recipe: Path of the configuration, or the name of one of lkd's own. If no `ModelCheckpoint` in it saves at `checkpoint`, the last
             weights are saved there.
         checkpoint: The file that is needed.
         threads: Number of threads that the run computes with. Default: its own choice.
@@ -58,7 +60,7 @@ def follow(
     Raises:
         RuntimeError: If the run fails or leaves no such file.
     """
-    digest = hashlib.sha256(Path(recipe).read_bytes()).hexdigest()
+    digest = _digest(recipe)
     if _is_there(checkpoint, digest):
         return
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +144,11 @@ def fit(
 
 def is_made(recipe: str, checkpoint: Path) -> bool:
     """Tells whether a checkpoint exists, and is of this configuration or the user's own."""
-    return _is_there(checkpoint, hashlib.sha256(Path(recipe).read_bytes()).hexdigest())
+    return _is_there(checkpoint, _digest(recipe))
+
+
+def _digest(recipe: str) -> str:
+    return hashlib.sha256(shipped.find(recipe).read_bytes()).hexdigest()
 
 
 def _is_there(checkpoint: Path, digest: str) -> bool:
