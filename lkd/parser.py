@@ -45,8 +45,6 @@ class Parser(LightningArgumentParser):
     path or the name of one of lkd's own configs, `lkd:parking/oracle.yaml`.
     """
 
-    _reads_own = False
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"parser_mode": MODE, **kwargs})
 
@@ -56,17 +54,10 @@ class Parser(LightningArgumentParser):
         return super().parse_args(shipped.with_paths(given), *more, **kwargs)
 
     def parse_path(self, path: Any, *more: Any, **kwargs: Any) -> Any:
-        """Parses a config."""
-        self._reads_own = shipped.is_own(path)
-        try:
+        """Parses a config; one of lkd's own names others of lkd's own, wherever it is used."""
+        if not shipped.is_own(path):
             return super().parse_path(path, *more, **kwargs)
-        finally:
-            self._reads_own = False
-
-    def parse_string(self, content: str, *more: Any, **kwargs: Any) -> Any:
-        """Parses the text of a config; one of lkd's own names others of lkd's own, wherever it is used."""
-        text = shipped.renamed(content) if self._reads_own else content
-        return super().parse_string(text, *more, **kwargs)
+        return self.parse_string(shipped.read(path), os.path.basename(path), *more, **kwargs)
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
         """Makes the objects of a configuration; the parsers of nested classes use it, too."""
