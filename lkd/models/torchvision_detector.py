@@ -274,14 +274,15 @@ def _watched(network: nn.Module, images: Tensor) -> Iterator[None]:
     """Refuses one image whose coarsest map is one cell: a batch norm that trains has nothing to average there."""
 
     def look(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
-        if norm.training and given[0].numel() == given[0].shape[1]:
+        if given[0].numel() == given[0].shape[1]:
             raise ValueError(
                 f"a batch of shape {tuple(images.shape)} leaves batch norms of the coarsest map one value a channel to train on: "
                 "take two images or more in every batch, larger ones, or Detector(freeze_batchnorm=true)."
             )
 
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)] if len(images) == 1 else []
-    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    single = bool(norms) and images.shape[0] == 1  # not asked in an export, whose batch has no size
+    hooks = [norm.register_forward_pre_hook(look) for norm in norms if single]
     try:
         yield
     finally:

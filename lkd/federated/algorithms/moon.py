@@ -32,6 +32,7 @@ def model_contrast(z: Tensor, server: Tensor, former: Tensor, temperature: float
         The mean over the batch.
 
     Example:
+        >>> import torch
         >>> z = torch.tensor([[1.0, 0.0]])
         >>> model_contrast(z, z, z)
         tensor(0.6931)

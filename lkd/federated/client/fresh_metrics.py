@@ -1,6 +1,5 @@
 """Torchmetrics of a client's module, emptied for every client: only where one was used, since that is slow."""
 
-import functools
 from collections.abc import Collection, Iterable
 from typing import Any, TypeGuard
 
@@ -60,11 +59,5 @@ def reset_attributes(part: nn.Module) -> Collection[str]:
 
 
 def is_metric(part: nn.Module) -> TypeGuard[Metric]:
-    """Tells whether a module is a torchmetrics `Metric`, remembering the answer for its class."""
-    kind: Any = type(part)
-    return _of_metrics(kind)
-
-
-@functools.cache
-def _of_metrics(kind: type) -> bool:
-    return issubclass(kind, Metric)
+    """Tells whether a module is a torchmetrics `Metric`, without the slow check of abstract classes."""
+    return Metric in type(part).__mro__
