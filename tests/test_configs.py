@@ -373,6 +373,7 @@ def test_config_runs_to_its_end(path, tmp_path, monkeypatch):
     config = yaml.safe_load((ROOT / path).read_text())
     verb, make, overrides = how_to_shrink(path, config)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lkd.shipped.FOLDER", tmp_path / "configs")  # recipes are the shrunk ones here
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     make()
@@ -409,6 +410,7 @@ def test_a_compression_runs_to_its_end(path, tmp_path, monkeypatch):
     monkeypatch.setattr("lkd.edge.latency.RUNS", 5)
     monkeypatch.setattr("lkd.teachers.recipe.fit", in_this_process)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lkd.shipped.FOLDER", tmp_path / "configs")  # recipes are the shrunk ones here
     monkeypatch.syspath_prepend(tmp_path)
     make()
     Path("configs").mkdir()
