@@ -59,7 +59,7 @@ minimum: ## Run a short part of the tests with the oldest versions that pyprojec
 	$(PYTHON) -m venv $(MINIMUM)
 	$(MINIMUM)/bin/python -m pip install --quiet uv
 	$(MINIMUM)/bin/uv pip install --quiet --python $(MINIMUM)/bin/python --resolution lowest-direct \
-		--requirements pyproject.toml --extra yolo "pytest>=8"
+		--requirements pyproject.toml --extra yolo "pytest>=8.2"
 	$(MINIMUM)/bin/python cli.py doctor
 	OMP_NUM_THREADS=1 $(MINIMUM)/bin/python -m pytest -q -m "not slow" $(MINIMUM_TESTS) \
 		-k "not where_a_rectangle_is" # other versions draw other start weights, by which it misses its bound

@@ -7,7 +7,7 @@
 Contenders of one piece of work take turns, and what comes first is not counted. CPU time is that of the process and
 of those that it starts; the ratio is to the first contender's CPU time in the same turn; MB is what the process had at
 most beyond what it had before. W1 to W3 are in benchmarks/engines.py. W4: yolov8n from random weights, 160 px, nine
-clients of 16 frames, batch 8. Each client of FedMD and MHD has a tenth (an eighth) of the digits.
+clients of 16 frames, batch 8. The clients of FedMD and MHD share four fifths of the digits; the rest is public.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from lkd.callbacks import Distillation
 from lkd.datamodules import IID, Digits, FederatedDataModule, Natural, YoloFolder
 from lkd.federated import MHD, FedAvg, Federation, FedMD, LocalTraining
 from lkd.federated.algorithms.base import Algorithm
-from lkd.federated.engines import Engine, Loop, Processes
+from lkd.federated.engines import Auto, Engine, Loop, Processes, Stacked
 from lkd.federated.server.weighted_sum import RunningSum
 from lkd.federated.topology import Ring
 from lkd.losses import KD, RKD, FitNets
@@ -57,23 +57,27 @@ def of_rounds(repeats: int, quick: bool) -> Iterator[Row]:
 def of_knowledge(repeats: int, quick: bool) -> Iterator[Row]:
     """Rounds that exchange what models say."""
 
-    def measured(model: LightningModule, algorithm: Algorithm, clients: int) -> tuple[float, float]:
-        federation = Federation(model, algorithm, LocalTraining(epochs=1))
+    def measured(
+        model: LightningModule, algorithm: Algorithm, clients: int, engine: Engine
+    ) -> tuple[float, float]:
+        federation = Federation(model, algorithm, LocalTraining(epochs=1), engine=engine)
         data = FederatedDataModule(Digits(batch_size=16), IID(), clients=clients, public=0.2)
         return fit(federation, data, 1 if quick else 5)
 
-    def fedmd() -> tuple[float, float]:
+    def fedmd(engine: Callable[[], Engine]) -> tuple[float, float]:
         model = Classifier(MLP(64, 10, hidden=[64, 16]), num_classes=10, optimizer=SGD)
-        return measured(model, FedMD(batch_size=32, epochs=1, pretrain=0), 10)
+        return measured(model, FedMD(batch_size=32, epochs=1, pretrain=0), many, engine())
 
     def mhd() -> tuple[float, float]:
         model = MultiHeadClassifier(
             MLP(64, 64, hidden=[64]), num_classes=10, heads=4, embedding=64, example=[1, 8, 8], optimizer=SGD
         )
-        return measured(model, MHD(Ring(), batch_size=32), 8)
+        return measured(model, MHD(Ring(), batch_size=32), 8, Loop())
 
-    for name, work in (("FedMD, 10 clients", fedmd), ("MHD, 8 clients", mhd)):
-        yield from ({"work": name, **row} for row in in_turns({"Loop": work}, repeats))
+    many = 10 if quick else 100
+    contenders = {kind.__name__: functools.partial(fedmd, kind) for kind in (Loop, Stacked, Auto)}
+    yield from in_turns(f"FedMD, {many} clients", contenders, repeats)
+    yield from in_turns("MHD, 8 clients", {"Loop": mhd}, repeats)
 
 
 def of_steps(repeats: int, quick: bool) -> Iterator[Row]:
@@ -93,7 +97,7 @@ def of_steps(repeats: int, quick: bool) -> Iterator[Row]:
         "KD": lambda: step("KD"),
         "KD, FitNets, RKD": lambda: step("KD", "FitNets", "RKD"),
     }
-    yield from ({"work": "step, batch 32", **row} for row in in_turns(contenders, repeats))
+    yield from in_turns("step, batch 32", contenders, repeats)
 
 
 def of_detectors(repeats: int, quick: bool) -> Iterator[Row]:
@@ -109,7 +113,7 @@ def of_detectors(repeats: int, quick: bool) -> Iterator[Row]:
             return several(lambda: list(data.train_dataloader()), 1 if quick else 3)
 
         work = f"loading {cameras * frames} frames of 320x240 at 160 px"
-        yield from ({"work": work, **row} for row in in_turns({"YoloFolder": loader}, repeats))
+        yield from in_turns(work, {"YoloFolder": loader}, repeats)
         if find_spec("ultralytics") is None:
             print('W4 is left out: it needs the extra, pip install "lightning-kd[yolo]"')
             return
@@ -124,7 +128,7 @@ def of_detectors(repeats: int, quick: bool) -> Iterator[Row]:
         contenders = {"Loop": lambda: w4(Loop)}
         if not quick:
             contenders["Processes, 2 workers"] = lambda: w4(Processes)
-        yield from ({"work": "W4", **row} for row in in_turns(contenders, repeats))
+        yield from in_turns("W4", contenders, repeats)
 
 
 def write_frames(root: Path, cameras: int, frames: int) -> None:
@@ -155,7 +159,7 @@ def of_sums(repeats: int, quick: bool) -> Iterator[Row]:
             total.add(reply, 0.5)
 
     contenders = {"float32, in order": lambda: several(plain, 3), "RunningSum": lambda: several(exact, 3)}
-    yield from ({"work": f"sum of {clients} x 25 MB", **row} for row in in_turns(contenders, repeats))
+    yield from in_turns(f"sum of {clients} x 25 MB", contenders, repeats)
 
 
 PARTS = {

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -72,11 +73,11 @@ def several(work: Callable[[], object], times: int) -> tuple[float, float]:
 
 
 def in_turns(
-    contenders: Mapping[str, Callable[[], tuple[float, float]]], repeats: int
+    work: str, contenders: Mapping[str, Callable[[], tuple[float, float]]], repeats: int
 ) -> list[dict[str, object]]:
     """A row for each contender; the first is what the others' CPU time is divided by, turn by turn.
 
-    So a noisy machine changes both.
+    So a noisy machine changes both. What has been measured is told at once, since it may take minutes.
     """
     costs: dict[str, list[Cost]] = {name: [] for name in contenders}
     for _ in range(repeats):
@@ -84,12 +85,13 @@ def in_turns(
             before = _reset_peak()
             torch.manual_seed(0)
             costs[name].append(Cost(*measure(), _peak() - before))
+            print(f"{work}, {name}: {1e3 * costs[name][-1].cpu:.4g} CPU ms", file=sys.stderr, flush=True)
     first = next(iter(costs.values()))
     rows: list[dict[str, object]] = []
     for name, found in costs.items():
         cpu, wall, memory = (statistics.median(values) for values in zip(*found, strict=True))
         ratio = statistics.median(one.cpu / base.cpu for one, base in zip(found, first, strict=True))
-        row = {"contender": name, "CPU ms": f"{1e3 * cpu:.4g}", "wall ms": f"{1e3 * wall:.4g}"}
+        row = {"work": work, "contender": name, "CPU ms": f"{1e3 * cpu:.4g}", "wall ms": f"{1e3 * wall:.4g}"}
         rows.append({**row, "ratio": f"{ratio:.2f}", "MB": f"{memory:.0f}"})
     return rows
 

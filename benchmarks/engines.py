@@ -160,7 +160,7 @@ def rows(name: str, repeats: int, rounds: int | None) -> list[dict[str, object]]
     engines = {**ENGINES, **(SIDE_BY_SIDE if name == "W3" else {})}
     contenders = {"by hand": lambda: by_hand(work, data)}
     contenders |= {each: functools.partial(_with, work, data, make) for each, make in engines.items()}
-    return [{"work": name, **row} for row in in_turns(contenders, repeats)]
+    return in_turns(name, contenders, repeats)
 
 
 def _with(work: Workload, data: Noise, make: Callable[[], Engine]) -> tuple[float, float]:

@@ -88,7 +88,7 @@ def main() -> None:
     }
     contenders = {name: functools.partial(_with, make) for name, make in arms.items()}
     print_table(
-        in_turns(contenders, REPEATS),
+        in_turns("step", contenders, REPEATS),
         f"CNN 16-32, batch 32 of 3x32x32, teacher 4 times as wide, median of {REPEATS}",
     )
 

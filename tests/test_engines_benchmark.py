@@ -43,7 +43,7 @@ def test_every_engine_has_a_ratio(script):
 @pytest.mark.parametrize(
     ("part", "contenders"),
     [
-        ("FedMD", ["Loop", "Loop"]),
+        ("FedMD", ["Loop", "Stacked", "Auto", "Loop"]),
         ("step", ["no teacher", "KD", "KD, FitNets, RKD"]),
         ("sum", ["float32, in order", "RunningSum"]),
     ],

@@ -20,12 +20,12 @@ class SiteClient:
     """A client whose data are elsewhere; see `lkd.federated.ClientInfo` for the attributes.
 
     Args:
-        id: its number.
-        name: its name.
-        told: what its site says of it.
-        total: number of training samples of all clients.
-        population: number of all clients.
-        probability: chance to be in a cohort.
+        id: Its number.
+        name: Its name.
+        told: What its site says of it.
+        total: Number of training samples of all clients.
+        population: Number of all clients.
+        probability: Chance to be in a cohort.
     """
 
     # no dataclass: Lightning takes those apart when it moves a batch to a device
@@ -59,9 +59,9 @@ class SiteClients(LightningDataModule):
     and others ask the clients for theirs.
 
     Args:
-        cohort: who takes part in a round; a number draws that many uniformly, `None` takes every client.
-        cohorts_per_epoch: rounds in an epoch.
-        seed: seed of the cohorts.
+        cohort: Who takes part in a round; a number draws that many uniformly, `None` takes every client.
+        cohorts_per_epoch: Rounds in an epoch.
+        seed: Seed of the cohorts.
 
     Example:
         >>> data = SiteClients()

@@ -17,8 +17,8 @@ COMMANDS = ("info", "begin", "start", "answer", "undo", "keep", "states", "resto
 """All that a server can ask for."""
 
 
-class Camera:
-    """Camera, whose training is in a process of its own, so that its end is not the end of the job.
+class CameraSite:
+    """Site whose training is in a process of its own, so that its end is not the end of the job.
 
     What comes over the network is a command of `COMMANDS` with tensors and plain values. It is never
     unpickled, here or in the process that trains.

@@ -11,8 +11,8 @@ from typing import Any
 
 CONTROLLER = "nvflare.collab.runtime.controller.CollabController"
 EXECUTOR = "nvflare.collab.runtime.executor.CollabExecutor"
-RELAY = "lkd.flare.relay.Relay"
-CAMERA = "lkd.flare.camera.Camera"
+RELAY = "lkd.flare.relay.FrameRelay"
+CAMERA = "lkd.flare.camera.CameraSite"
 ADMIN = "admin@lkd.org"
 SERVER = "localhost"
 RIGHTS = {"submit_job": "any", "manage_job": "any", "view": "any", "operate": "any", "download_job": "any"}

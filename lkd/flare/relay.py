@@ -17,7 +17,7 @@ LONG = 1e6
 """Seconds of a call without a limit."""
 
 
-class Relay:
+class FrameRelay:
     """Relay with a connection to the Trainer's process for each site; it reads nothing that passes.
 
     A site that is silent while it should work loses its connection, which the Trainer's process sees at once.

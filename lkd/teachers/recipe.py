@@ -51,8 +51,8 @@ def follow(
     for its lock, `<checkpoint>.lock`.
 
     Args:
-        recipe: Path of the configuration, or the name of one of lkd's own. If no `ModelCheckpoint` in it saves at `checkpoint`, the last
-            weights are saved there.
+        recipe: Path of the configuration, or the name of one of lkd's own. If no `ModelCheckpoint` in it
+            saves at `checkpoint`, the last weights are saved there.
         checkpoint: The file that is needed.
         threads: Number of threads that the run computes with. Default: its own choice.
         stop: Ends the run when it is set.

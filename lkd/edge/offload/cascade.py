@@ -142,7 +142,7 @@ def offload(
     task = _task(module, data, tiles)
     first = metric or task.metrics[0]
     check(task, gate, first, match_scores, labels, draws)
-    gate = gate.of(first) if isinstance(gate, Learned) else gate
+    gate.serve(first)
     check_arms(task, arms, labels)
     check_reuse(task, reuse)
     if module is not None and exported is None:
@@ -156,11 +156,11 @@ def offload(
     with _threads(threads):
         source: Source
         if isinstance(task, Boxes):
-            cameras_of = cast(DetectionDataModule, data)
-            views = cameras_of.eval_views
+            detection_data = cast(DetectionDataModule, data)
+            views = detection_data.eval_views
             size = teacher_size or views.teacher_size or views.image_size
             predictor = predictor_of(student, ckpt_path or str(exported))
-            source = FrameSource(predictor, teacher, cameras_of, payload, task, size, labels)
+            source = FrameSource(predictor, teacher, detection_data, payload, task, size, labels)
             asked = (camera for split in SPLITS for camera in source.cameras(split))
             specs = specs_of(student, asked, "boxes", type(data).__name__)
         else:

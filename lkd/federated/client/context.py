@@ -73,23 +73,16 @@ class ClientView:
 
 
 class ClientContext(ClientView):
-    """State of one client in one round.
+    """State of one client in one round: what `ClientView` has, and the client's model.
 
     Attributes:
-        client: The client's data.
         module: The module that trains.
         names: Names of `params` in the module.
         params: The shared trainable parameters `y`, live.
         x: The server's values of `params`.
         received: What the server sent beside x, aligned with `params`.
         state: The client's own state, aligned with `params`; it is kept for the client's next round.
-        knowledge: What the server sent of any other shape.
-        reply_tensors: Tensors of any name and shape for the reply.
-        memory: Tensors of any name and shape that are kept for the client's next round.
         save_state: Set to True by a method called through `Round.call` if its changes are to be kept.
-        config: Plain values that the server sent.
-        round: Number of the round.
-        seed: Seed of all randomness of this client in this round.
         planned: Optimizer steps that this client is to make, `tau_i`.
         steps: Optimizer steps made so far; fp16 may skip some.
         scratch: What the algorithm needs only while this client works; `scratch_of` gives it to a step.

@@ -17,8 +17,9 @@ class Auto(Stacked):
     In a round, clients are stacked if 8 or more of one architecture make the same number of steps, on a CPU
     and in one process, if the architecture has up to 40,000 weights for each of its weight tensors in the
     mean, and if a step of it takes up to 18 million floating-point operations for each, forward and backward:
-    the first client, which trains by itself, shows how many. What `Stacked` refuses is never stacked here, without an error. All others work one after the
-    other, with the bits of `Loop`.
+    the first client, which trains by itself, shows how many. What such clients do beside training, as
+    predictions on public data, is stacked, too. What `Stacked` refuses is never stacked here, without an
+    error. All others work one after the other, with the bits of `Loop`.
 
     The choice follows from the configuration and the round's clients; what the first client has shown is part
     of a checkpoint. So a resumed run has the same bits. A run on another number of processes, or a larger

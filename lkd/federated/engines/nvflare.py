@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lkd.checks import expect
 from lkd.federated.engines.placed import Seat
 from lkd.federated.engines.plan import Plan, plan_of
-from lkd.federated.engines.remote import Place, Remote, start_of
+from lkd.federated.engines.remote import Channel, RemoteEngine, start_of
 from lkd.federated.engines.seats import ask, of_site, seated
 from lkd.federated.engines.site import Site
 from lkd.federated.protocol.description import Description
@@ -25,7 +25,7 @@ from lkd.federated.protocol.wire import pack
 from lkd.flare.deployment import Deployment
 
 
-class NVFlare(Remote):
+class NVFlare(RemoteEngine):
     """Engine whose clients are at sites that dial in to a server of NVFlare, by mutual TLS.
 
     Trainer, checkpoints, logging and validation stay in this process, on the server's machine. A site makes
@@ -173,7 +173,7 @@ class NVFlare(Remote):
         site = self._sites[self._seats[client][0]]
         return site if site.lives else None
 
-    def _again(self, place: Place) -> None:
+    def _again(self, channel: Channel) -> None:
         """Waits for nobody: a site that is back takes part in a later round."""
 
     def _absent(self, client: int) -> str:

@@ -9,10 +9,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lkd.checks import expect
-from lkd.federated.client.elsewhere import Place as Working
+from lkd.federated.client.elsewhere import Place
 from lkd.federated.client.state_files import StateFiles
 from lkd.federated.engines.pickled import pickled
-from lkd.federated.engines.remote import Place, Remote, start_of
+from lkd.federated.engines.remote import Channel, RemoteEngine, start_of
 from lkd.federated.engines.worker import Worker
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, RefusalError
@@ -23,7 +23,7 @@ START = 300.0
 """Seconds that a process may take to start."""
 
 
-class Processes(Remote):
+class Processes(RemoteEngine):
     """Engine with spawned processes, each of which works for its share of the clients.
 
     Each process creates data, modules and distillation itself, from a description that this process pickles
@@ -79,7 +79,7 @@ class Processes(Remote):
         if self._job is not None and not anew:
             return
         fits = trainer.state.fn == TrainerFn.FITTING
-        place = Working(
+        place = Place(
             accelerator=self._device.type if self._device.type != "cuda" else "gpu",
             devices=[self._device.index or 0] if self._device.type == "cuda" else 1,
             precision=str(trainer.precision),
@@ -136,10 +136,10 @@ class Processes(Remote):
     def _who(self, client: int) -> Worker:
         return self._pool[self._place_of(client)]
 
-    def _again(self, place: Place) -> None:
-        assert isinstance(place, Worker)
-        self._send_job(place)
-        self._await_start(place)
+    def _again(self, channel: Channel) -> None:
+        assert isinstance(channel, Worker)
+        self._send_job(channel)
+        self._await_start(channel)
 
     def _absent(self, client: int) -> str:
         raise AssertionError("a worker process that ends is replaced at once")  # or `_again` has raised

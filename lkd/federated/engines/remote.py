@@ -21,7 +21,7 @@ GRACE = 10.0
 """Seconds beyond a client's time limit after which its process is given up, if it does not answer."""
 
 
-class Place(Protocol):
+class Channel(Protocol):
     """Protocol of what works for a share of the clients, one at a time.
 
     Attributes:
@@ -44,7 +44,7 @@ class Place(Protocol):
         """Gives it up; returns what became of it."""
 
 
-class Remote(Engine):
+class RemoteEngine(Engine):
     """Base of engines that ask processes elsewhere; one exchange at a time."""
 
     capabilities = Capabilities(shares_memory=False)
@@ -60,11 +60,11 @@ class Remote(Engine):
         """Makes sure, before an exchange, that those who can work do."""
 
     @abstractmethod
-    def _who(self, client: int) -> Place | None:
+    def _who(self, client: int) -> Channel | None:
         """Returns who works for a client; None if nobody does at present."""
 
     @abstractmethod
-    def _again(self, place: Place) -> None:
+    def _again(self, channel: Channel) -> None:
         """Tries to replace one that is gone, so that it works for its next client."""
 
     @abstractmethod
@@ -100,61 +100,61 @@ class Remote(Engine):
         self._open = 1
         at = [self._trainer.current_epoch, self._trainer.global_step]
         how = {"at": at, "settings": [c.settings() for c in self._callbacks], "timeout": timeout}
-        busy: dict[Place, tuple[int, float]] = {}
-        waiting: dict[Place, deque[int]] = {}
+        busy: dict[Channel, tuple[int, float]] = {}
+        waiting: dict[Channel, deque[int]] = {}
         absent: list[int] = []
         for client in messages:
-            if (place := self._who(client)) is None:
+            if (channel := self._who(client)) is None:
                 absent.append(client)
             else:
-                waiting.setdefault(place, deque()).append(client)
+                waiting.setdefault(channel, deque()).append(client)
 
-        def send(place: Place, first: bool = False) -> None:
-            while waiting[place]:
-                client = waiting[place].popleft()
-                if not place.lives:
+        def send(channel: Channel, first: bool = False) -> None:
+            while waiting[channel]:
+                client = waiting[channel].popleft()
+                if not channel.lives:
                     absent.append(client)
                     continue
                 command = {"do": "answer", "verb": verb, "client": client, "first": first, **how}
-                place.send(command, pack(messages[client]))
+                channel.send(command, pack(messages[client]))
                 late = float("inf") if timeout is None else time.monotonic() + timeout + GRACE
-                busy[place] = client, late
+                busy[channel] = client, late
                 return
 
         try:
-            for place in waiting:
-                if not place.lives:
-                    self._again(place)
-                send(place, first=True)
+            for channel in waiting:
+                if not channel.lives:
+                    self._again(channel)
+                send(channel, first=True)
             while busy:
                 soonest = min(late for _, late in busy.values())
                 left = None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
-                ready = set(wait([place.pipe for place in busy], left))
-                for place, (client, late) in list(busy.items()):
-                    if place.pipe not in ready and time.monotonic() < late:
+                ready = set(wait([channel.pipe for channel in busy], left))
+                for channel, (client, late) in list(busy.items()):
+                    if channel.pipe not in ready and time.monotonic() < late:
                         continue
-                    del busy[place]
-                    reply = self._take(place, client, place.pipe in ready, timeout)
-                    send(place)
+                    del busy[channel]
+                    reply = self._take(channel, client, channel.pipe in ready, timeout)
+                    send(channel)
                     yield reply
             for client in absent:
                 yield Reply(client=client, error=self._absent(client))
         finally:
             self._open = 0
-            for place in busy:  # nobody waits for these replies any more
-                place.end()
+            for channel in busy:  # nobody waits for these replies any more
+                channel.end()
 
-    def _take(self, place: Place, client: int, there: bool, timeout: float | None) -> Reply:
+    def _take(self, channel: Channel, client: int, there: bool, timeout: float | None) -> Reply:
         """Returns the reply of one that has answered, died or is late; replaces one that is gone."""
         if not there:
-            place.end()
-            self._again(place)
+            channel.end()
+            self._again(channel)
             return Reply(client=client, error=f"not done after client_timeout={timeout:g} seconds")
         try:
-            reply = place.read()
+            reply = channel.read()
         except (EOFError, OSError):
-            what = place.end()
-            self._again(place)
+            what = channel.end()
+            self._again(channel)
             return Reply(client=client, error=what)
         except ValueError as error:
             return Reply(client=client, error=f"what it replied cannot be read: {error}")

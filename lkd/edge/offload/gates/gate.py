@@ -21,6 +21,9 @@ class Gate(ABC):
     task: ClassVar[str] = ""
     gains: ClassVar[bool] = False
 
+    def serve(self, metric: str) -> None:  # noqa: B027  most do not ask
+        """Is told the metric that decides in the report, before it learns."""
+
     def fit(self, task: Task, answers: Answers) -> None:  # noqa: B027  most have nothing to learn
         """Learns from calibration data.
 

@@ -35,11 +35,11 @@ class Learned(Gate):
 
     def __init__(self, cameras: bool = True, labels: bool = False, metric: str | None = None) -> None:
         self.cameras, self.labels, self.metric = cameras, labels, metric
+        self._decides: str | None = None
 
-    def of(self, metric: str) -> "Learned":
-        """Returns the gate that is taught the gain of a metric by labels, unless it has one of its own."""
-        own = self.metric or metric
-        return Learned(self.cameras, True, own) if self.labels and type(self) is Learned else self
+    def serve(self, metric: str) -> None:
+        """Learns the gain of this metric, where it learns by labels and has none of its own."""
+        self._decides = metric
 
     def check(self, task: Task) -> None:
         """Checks that it can read the answers of a task, and that the metric exists.
@@ -69,7 +69,7 @@ class Learned(Gate):
                 "gate=Learned(labels=true) is taught by labels of the calibration data: give labels=true beside it, too."
             )
         wanted = (
-            Judge(task, answers).marginal(self.metric or task.metrics[0])
+            Judge(task, answers).marginal(self.metric or self._decides or task.metrics[0])
             if self.labels
             else task.gain(answers)
         )

@@ -15,7 +15,7 @@ from lkd.federated.protocol.tensors import Groups, Lists, Tensors, is_inexact
 
 
 @dataclass
-class Outcome:
+class StackResult:
     """What the work of a stack gives.
 
     Attributes:
@@ -33,14 +33,14 @@ class Outcome:
     trained: bool = False
 
 
-def deal(host: Host, members: Sequence[Member], context: StackedContext, outcome: Outcome) -> list[Reply]:
+def deal(host: Host, members: Sequence[Member], context: StackedContext, result: StackResult) -> list[Reply]:
     """Deals out what a stack has found, and stores what each client keeps.
 
     Args:
         host: The client side of the federation.
         members: The clients.
         context: Their context.
-        outcome: What was found.
+        result: What was found.
 
     Raises:
         ValueError: If the algorithm keeps what has no leading dimension of the clients; nothing is stored
@@ -53,14 +53,14 @@ def deal(host: Host, members: Sequence[Member], context: StackedContext, outcome
     own = {name: everything[name] for name in worker.own if name in everything}
     frozen = {name: worker.tensors[name].detach() for name in worker.own if name not in everything}
     finite = [True] * len(members)
-    if outcome.trained:
-        groups = (*outcome.groups.values(), *context.state.values())
+    if result.trained:
+        groups = (*result.groups.values(), *context.state.values())
         trained = [tensor for name, tensor in own.items() if name in loop.leaves]
         finite = _finite([*(tensor for group in groups for tensor in group), *trained], len(members))
-    sent, kept = _rows(outcome.groups, worker.shared), _rows(context.state, worker.shared)
+    sent, kept = _rows(result.groups, worker.shared), _rows(context.state, worker.shared)
     owned = _unbound(own)
-    buffers = _unbound({name: loop.buffers[name] for name in worker.buffers}) if outcome.trained else {}
-    logs = loop.log.compute() if outcome.trained else [{} for _ in members]
+    buffers = _unbound({name: loop.buffers[name] for name in worker.buffers}) if result.trained else {}
+    logs = loop.log.compute() if result.trained else [{} for _ in members]
     replies = []
     for k, (member, view) in enumerate(zip(members, context.members, strict=True)):
         host.remember(member.data.id)
@@ -68,17 +68,17 @@ def deal(host: Host, members: Sequence[Member], context: StackedContext, outcome
         if error is not None:
             replies.append(failed(error))
             continue
-        if outcome.keeps:
+        if result.keeps:
             others = {key: group for key, group in member.kept.items() if key not in member.state}
-            if outcome.moves:
+            if result.moves:
                 mine = {**frozen, **{name: rows[k] for name, rows in owned.items()}}
                 others |= {OWN: mine, MEMORY: view.memory}
             host.store.put(member.data.id, {**others, **_of(kept, k)})
         tensors = _of(sent, k)
-        if outcome.trained:
+        if result.trained:
             tensors["buffers"] = {name: rows[k] for name, rows in buffers.items()}
         replies.append(
-            Reply(tensors=tensors, metrics=dict(outcome.metrics), knowledge=view.reply_tensors, logs=logs[k])
+            Reply(tensors=tensors, metrics=dict(result.metrics), knowledge=view.reply_tensors, logs=logs[k])
         )
     return replies
 

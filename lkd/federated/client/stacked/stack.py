@@ -11,7 +11,7 @@ from lkd.federated.client.context import SCRATCH
 from lkd.federated.client.host import Host
 from lkd.federated.client.stacked.context import StackedContext
 from lkd.federated.client.stacked.member import Member, sent_to, states_of, tensors_of
-from lkd.federated.client.stacked.replies import Outcome, deal
+from lkd.federated.client.stacked.replies import StackResult, deal
 from lkd.federated.client.stacked.training import StackedLoop
 from lkd.federated.client.traces import switches
 from lkd.federated.protocol.messages import Reply
@@ -37,10 +37,10 @@ def answer(host: Host, verb: str, members: Sequence[Member]) -> list[Reply]:
     with switches(), host.verbs.apart(slot.module) as traces:
         before = traces.contents(private=True)
         stack = Stack(host, members)
-        outcome = getattr(stack, verb)() if verb in ("train", "gradient") else stack.call(verb)
+        result = getattr(stack, verb)() if verb in ("train", "gradient") else stack.call(verb)
         if changed := traces.changed(before, but=(SCRATCH,)):
             raise ChangedError(f"training changes {', '.join(changed[:3])}")
-        return deal(host, members, stack.context, outcome)
+        return deal(host, members, stack.context, result)
 
 
 class Stack:
@@ -71,7 +71,7 @@ class Stack:
         )
         vars(slot.module)[SCRATCH] = self.context.scratch
 
-    def train(self) -> Outcome:
+    def train(self) -> StackResult:
         """Trains locally."""
         algorithm, context = self.algorithm, self.context
         self.loop.local_optimizer.begin_client()
@@ -85,17 +85,17 @@ class Stack:
             delta = [p - start for p, start in zip(context.params, context.x, strict=True)]
         context.deal()
         metrics = {"steps": float(context.steps), **context.reply_metrics}
-        return Outcome({"delta": delta, **extra}, metrics, keeps=True, trained=True)
+        return StackResult({"delta": delta, **extra}, metrics, keeps=True, trained=True)
 
-    def call(self, method: str) -> Outcome:
+    def call(self, method: str) -> StackResult:
         """Runs a method of the algorithm's client half."""
         getattr(self.algorithm, method)(self.context)
         self.context.deal()
-        return Outcome({}, self.context.reply_metrics, keeps=self.context.save_state)
+        return StackResult({}, self.context.reply_metrics, keeps=self.context.save_state)
 
-    def gradient(self) -> Outcome:
+    def gradient(self) -> StackResult:
         """Computes the gradient of each client's whole training loss at x."""
         gradient = self.loop.full_gradient((), self.context.x)
         if self.algorithm.keeps_full_gradient:
             self.context.state["gradient"] = gradient
-        return Outcome({"gradient": gradient}, {}, keeps=self.algorithm.keeps_full_gradient, moves=False)
+        return StackResult({"gradient": gradient}, {}, keeps=self.algorithm.keeps_full_gradient, moves=False)

@@ -144,17 +144,16 @@ def test_labels_are_a_target_where_they_may_be_read():
 
 def test_labels_teach_the_metric_that_decides():
     scores = {}
-    for name, gate in (
-        ("map50", Learned(labels=True)),
-        ("decides", Learned(labels=True).of("recall")),
-        ("own", Learned(labels=True, metric="recall").of("map50")),
+    for name, gate, metric in (
+        ("map50", Learned(labels=True), "map50"),
+        ("decides", Learned(labels=True), "recall"),
+        ("own", Learned(labels=True, metric="recall"), "map50"),
     ):
+        gate.serve(metric)
         gate.fit(Boxes(), of_boxes())
         scores[name] = gate.score(Boxes(), of_boxes(1))
     assert np.array_equal(scores["decides"], scores["own"])
     assert not np.allclose(scores["decides"], scores["map50"])
-    plain = Learned()
-    assert plain.of("recall") is plain
 
 
 def test_the_oracle_of_a_classifier_knows_where_the_teacher_helps():
