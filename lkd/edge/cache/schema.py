@@ -54,7 +54,7 @@ def connect(folder: str) -> sqlite3.Connection:
         raise PermissionError(f"cache={folder!r} cannot be written: no permission.")
     connection = _opened(path)
     with _explained(connection, folder, path):
-        connection.execute("PRAGMA journal_mode = WAL")
+        _share(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA recursive_triggers = ON")  # REPLACE deletes, too
         with transaction(connection):
@@ -81,6 +81,22 @@ def _opened(path: Path | str, uri: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False, uri=uri)
     connection.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's
     return connection
+
+
+def _share(connection: sqlite3.Connection) -> None:
+    """Lets processes read and write at once.
+
+    SQLite does not wait where two change the journal of a new file, but fails for one of them.
+    """
+    end = time.monotonic() + _WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ import pickle
 import signal
 import sqlite3
 import tempfile
+import threading
+from concurrent import futures
 
 import pytest
 
@@ -71,6 +73,19 @@ def test_two_processes_write_at_once(tmp_path):
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert len(Store(tmp_path).get([f"{n} {k}".encode() for n in "ab" for k in range(20)], "f")) == 40
+
+
+def test_many_open_a_new_store_at_once(tmp_path):
+    with futures.ThreadPoolExecutor(8) as pool:
+        for turn in range(30):  # without waiting, one of the first few fails
+            start = threading.Barrier(8)
+
+            def opened(folder=str(tmp_path / str(turn)), start=start):
+                start.wait()
+                schema.connect(folder).close()
+
+            for done in [pool.submit(opened) for _ in range(8)]:
+                done.result()
 
 
 def test_a_fork_uses_a_connection_of_its_own(tmp_path):
