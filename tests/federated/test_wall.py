@@ -57,7 +57,7 @@ TENSORS = {
 KNOWLEDGE = {
     "view": torch.arange(12.0).view(3, 4).T,
     "flags": torch.tensor([True, False]),
-    "3/heads": torch.ones(1),
+    "net.0.heads": torch.ones(1),
 }
 
 

@@ -105,16 +105,22 @@ def questions(
         >>> table = torch.tensor([[[1, 0]], [[0, 0]]])
         >>> asked = questions(table, [(table[0], torch.tensor([[0]])), (table[1], torch.tensor([[0]]))], [0, 1])
         >>> asked[1]
-        {'keep': tensor([0]), '0': tensor([0])}
+        {'keep': tensor([0]), 'rounds': tensor([0]), 'steps': tensor([0])}
+
+    Returns:
+        By peer: the rounds of the checkpoints to `keep`, and `rounds (n,)` and `steps (n,)`: of which
+        checkpoint, and for which step, an answer is asked for.
     """
     none = torch.zeros(0, dtype=torch.long)
-    asked = {j: {"keep": table[table[..., 0] == j][:, 1].unique() if stale else none} for j in peers}
-    steps: dict[tuple[int, int], set[int]] = {}
+    wanted: dict[int, set[tuple[int, int]]] = {j: set() for j in peers}
     for pool, chosen in taught:
         for step, places in enumerate(chosen.tolist()):
             for place in places:
                 j, round = pool[place].tolist()
-                steps.setdefault((j, round), set()).add(step)
-    for (j, round), which in sorted(steps.items()):
-        asked[j][str(round)] = torch.tensor(sorted(which))
+                wanted[j].add((round, step))
+    asked = {}
+    for j, pairs in wanted.items():
+        rounds, steps = torch.tensor(sorted(pairs), dtype=torch.long).view(-1, 2).unbind(1)
+        keep = table[table[..., 0] == j][:, 1].unique() if stale else none
+        asked[j] = {"keep": keep, "rounds": rounds, "steps": steps}
     return asked

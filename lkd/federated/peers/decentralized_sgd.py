@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.context import ClientContext
-from lkd.federated.peers.peer_weights import addressed, adopt, by_sender, combine, weights_of
+from lkd.federated.peers.peer_weights import adopt, by_sender, combine, stacked, weights_of
 from lkd.federated.protocol.tensors import Lists, Tensors, moved
 from lkd.federated.topology import Topology, metropolis_weights
 from lkd.federated.topology.base import check_topology
@@ -67,8 +67,9 @@ class DecentralizedSGD(Algorithm):
     def mix_in(self, context: ClientContext) -> None:
         """Replaces the client's weights by the mixture of its neighbors' and its own."""
         ours, now, before = context.client.id, weights_of(context), moved(context.memory, "cpu")
-        parts = {j: moved(part, "cpu") for j, part in by_sender(context.knowledge).items()}
-        weights = {j: context.config["weights"][str(j)] for j in parts}
+        senders = context.config["senders"]
+        parts = by_sender(moved(context.knowledge, "cpu"), senders)
+        weights = dict(zip(senders, context.config["weights"], strict=True))
         weights[ours] = 1.0 - sum(weights.values())  # includes the weights of peers that left
         mixed = combine({**parts, ours: {**now, **before}}, weights)
         adopt(context, {n: now[n] + (t - before[n]) if n in before else t for n, t in mixed.items()})
@@ -79,8 +80,8 @@ class DecentralizedSGD(Algorithm):
         matrix = metropolis_weights(self.topology.edges(server.population, server.index))
         told = {t.client: t.knowledge for t in server.gather(server.train())}
         near = {k: [j for j in told if j != k and matrix[k, j] > 0] for k in told}
-        knowledge = {k: addressed({j: told[j] for j in js}) for k, js in near.items()}
-        config = {k: {"weights": {str(j): float(matrix[k, j]) for j in js}} for k, js in near.items()}
+        knowledge = {k: stacked({j: told[j] for j in js}) for k, js in near.items()}
+        config = {k: {"senders": js, "weights": [float(matrix[k, j]) for j in js]} for k, js in near.items()}
         for _ in server.call("mix_in", knowledge, to=told, config=config):
             pass
         return {}

@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from lkd.federated.server.round import ServerRound
 
 
-AVERAGES = "averages"
-"""Entry of a message that tells a client to reply its weights for the average of its collection."""
-
-
 class MHD(Algorithm):
     """Multi-headed distillation: peers learn from neighbors' embeddings and heads on unlabeled public data.
 
@@ -151,9 +147,8 @@ class MHD(Algorithm):
             for k, chosen in picks.items()
             if server.owns(k)
         }
-        for k in lessons.keys() & peers.averaging:
-            lessons[k] |= {AVERAGES: torch.ones(1, dtype=torch.uint8)}
-        after = server.gather(server.train(knowledge=lessons, config=config))
+        each = {k: {**config, "averages": k in peers.averaging} for k in server.cohort}
+        after = server.gather(server.train(knowledge=lessons, config=each))
         for _ in server.call("join", mixed := peers.means(after), to=mixed):
             pass
         return {}
@@ -194,17 +189,21 @@ class MHD(Algorithm):
         rows = self._rows(context).reshape(-1, self.batch_size)
         layers = self._layers(context.module)
         kept = {name: t.detach().clone() for name, t in snapshots.state(context).items()}
-        for name, steps in wanted.items():
-            if name == "keep" or not snapshots.become(context, int(name), kept):
+        said: dict[str, list[Tensor]] = {}
+        for round in wanted["rounds"].unique().tolist():
+            if not snapshots.become(context, round, kept):
                 continue
+            steps = wanted["steps"][wanted["rounds"] == round]
             taught = rows[steps.cpu().numpy()]
             found = outputs_of(context, taught.reshape(-1), layers, 4 * self.batch_size, self.input_key)
             shape = (*taught.shape, -1)
             heads = found[:-1] if self.nu_emb else found
-            context.reply_tensors[f"{name}/heads"] = torch.stack([h.view(shape) for h in heads], 1)
+            said.setdefault("heads", []).append(torch.stack([h.view(shape) for h in heads], 1))
             if self.nu_emb:
-                context.reply_tensors[f"{name}/embedding"] = found[-1].flatten(1).view(shape)
-            context.reply_tensors[f"{name}/steps"] = steps.to(torch.int32)
+                said.setdefault("embedding", []).append(found[-1].flatten(1).view(shape))
+            said.setdefault("rounds", []).append(torch.full_like(steps, round, dtype=torch.int32))
+            said.setdefault("steps", []).append(steps.to(torch.int32))
+        context.reply_tensors = {name: torch.cat(parts) for name, parts in said.items()}
         snapshots.become(context, context.round, kept)  # the client goes on with its present weights
 
     def begin(self, context: ClientContext) -> None:
@@ -221,7 +220,7 @@ class MHD(Algorithm):
 
     def finish(self, context: ClientContext) -> Lists:
         """Replies the weights of a client in a collection of several."""
-        if AVERAGES in context.knowledge:
+        if context.config["averages"]:
             context.reply_tensors = weights_of(context)
         return {}
 

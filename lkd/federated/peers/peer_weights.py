@@ -1,6 +1,6 @@
 """Weights that peers send each other, and mixtures of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -54,20 +54,21 @@ def combine(parts: Mapping[int, Tensors], weights: Mapping[int, float]) -> Tenso
     return total
 
 
-def addressed(parts: Mapping[int, Tensors]) -> Tensors:
-    """Puts tensors of several clients into one message, under `"<client>/<name>"`."""
-    return {f"{client}/{name}": t for client, tensors in parts.items() for name, t in tensors.items()}
+def stacked(parts: Mapping[int, Tensors]) -> Tensors:
+    """Puts tensors of several clients into one message: each name's are stacked, in the order of `parts`."""
+    names = dict.fromkeys(name for tensors in parts.values() for name in tensors)
+    return {n: torch.stack([tensors[n] for tensors in parts.values() if n in tensors]) for n in names}
 
 
-def by_sender(knowledge: Tensors) -> dict[int, Tensors]:
-    """Splits the tensors of such a message by client.
+def by_sender(tensors: Tensors, senders: Sequence[int]) -> dict[int, Tensors]:
+    """Splits such stacks by client.
+
+    Args:
+        tensors: Stacks; each has the tensors of all `senders`.
+        senders: Ids, in the order of the stacks.
 
     Example:
-        >>> by_sender(addressed({3: {"w": torch.ones(1)}}))
-        {3: {'w': tensor([1.])}}
+        >>> by_sender(stacked({3: {"w": torch.ones(1)}, 5: {"w": torch.zeros(1)}}), [3, 5])
+        {3: {'w': tensor([1.])}, 5: {'w': tensor([0.])}}
     """
-    found: dict[int, Tensors] = {}
-    for key, tensor in knowledge.items():
-        client, name = key.split("/", 1)
-        found.setdefault(int(client), {})[name] = tensor
-    return found
+    return {j: {name: t[at] for name, t in tensors.items()} for at, j in enumerate(senders)}

@@ -10,6 +10,10 @@ from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Call
 
 
+KEYS = ("rounds", "steps")
+"""Tensors of an answer that say which checkpoint gave each row, and for which step."""
+
+
 class Lesson(NamedTuple):
     """Public batch of a step, and the teachers' answers for it.
 
@@ -62,8 +66,8 @@ class Lessons:
         Args:
             entries: The client's pool, `(size, 2)`: peer and round.
             picks: Places in the pool that teach in each step, `(S, T)`.
-            answers: By peer: `"<round>/heads"` `(n, m + 1, B, C)`, `"<round>/embedding"` `(n, B, D)`, and in
-                `"<round>/steps"` the n steps that they are for.
+            answers: By peer: `heads (n, m + 1, B, C)`, `embedding (n, B, D)`, and the n `steps` that they are
+                for, with the `rounds` of the checkpoints that gave them.
 
         Returns:
             `heads (S, T, m + 1, B, C)`, `embedding (S, T, B, D)` if there is one, and `valid (S, T)`; empty
@@ -74,17 +78,21 @@ class Lessons:
         """
         found: Tensors = {}
         valid = torch.zeros(picks.shape, dtype=torch.bool)
+        places_of = {
+            peer: {asked: at for at, asked in enumerate(zip(*(said[n].tolist() for n in KEYS), strict=True))}
+            for peer, said in answers.items()
+            if said
+        }
         for step, places in enumerate(picks.tolist()):
             for which, place in enumerate(places):
                 peer, round = entries[place].tolist()
-                said = answers.get(peer, {})
-                if f"{round}/steps" not in said:
+                at = places_of.get(peer, {}).get((round, step))
+                if at is None:
                     continue  # the peer has left, or failed
-                at = int((said[f"{round}/steps"] == step).nonzero())
                 valid[step, which] = True
                 for part in ("heads", "embedding"):
-                    if f"{round}/{part}" in said:
-                        _put(found, part, said[f"{round}/{part}"][at], picks.shape, step, which, peer)
+                    if part in answers[peer]:
+                        _put(found, part, answers[peer][part][at], picks.shape, step, which, peer)
         return {**found, "valid": valid} if found else {}
 
 

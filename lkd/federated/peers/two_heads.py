@@ -19,7 +19,7 @@ from lkd.federated.knowledge.common.own_checkpoints import state
 from lkd.federated.peers.meta_stopping import MetaStopping
 from lkd.federated.peers.model_versions import Ledger
 from lkd.federated.peers.peer_heads import Strategy, look, neighbors_loss, validation_losses
-from lkd.federated.peers.peer_weights import addressed, by_sender, weights_of
+from lkd.federated.peers.peer_weights import by_sender, stacked, weights_of
 from lkd.federated.protocol.tensor_names import matches
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.topology import Topology
@@ -177,24 +177,33 @@ class TwoHeads(Algorithm):
                 known = ledger.knows(k, j)
                 letters[k][j] = {n: t for n, t in told[j].items() if not known or matches(n, [self.second])}
         judged = {j for j in told if ledger.active(j)} if self.stopping is not None else set()
-        losses = {k: {"judges": [j for j in (k, *edges[k]) if j in judged]} for k in server.cohort}
-        knowledge = {k: addressed(letter) for k, letter in letters.items()}
-        replies = server.gather(server.call("receive", knowledge, config=losses))
+        config = {
+            k: {
+                "heads": list(letter),
+                "backbones": [j for j in letter if not ledger.knows(k, j)],
+                "judges": [j for j in (k, *edges[k]) if j in judged],
+            }
+            for k, letter in letters.items()
+        }
+        knowledge = {k: stacked(letter) for k, letter in letters.items()}
+        replies = server.gather(server.call("receive", knowledge, config=config))
         for reply in replies:
             for j in letters[reply.client]:
                 ledger.receives(reply.client, j)
         if self.stopping is not None:
-            self._stop(self.stopping, ledger, {r.client: r.metrics for r in replies}, judged)
+            measured = {
+                r.client: dict(zip(config[r.client]["judges"], r.knowledge["losses"].tolist(), strict=True))
+                for r in replies
+                if r.knowledge
+            }
+            self._stop(self.stopping, ledger, measured, judged)
 
     def _stop(
-        self, stopping: MetaStopping, ledger: Ledger, config: dict[int, dict[str, float]], judged: set[int]
+        self, stopping: MetaStopping, ledger: Ledger, losses: dict[int, dict[int, float]], judged: set[int]
     ) -> None:
-        own = {k: said[f"loss {k}"] for k, said in config.items() if f"loss {k}" in said}
-        others = {
-            j: [said[f"loss {j}"] for k, said in config.items() if k != j and f"loss {j}" in said]
-            for j in judged
-        }
-        ledger.measured(own, {j: sum(losses) / len(losses) for j, losses in others.items() if losses})
+        own = {k: said[k] for k, said in losses.items() if k in said}
+        others = {j: [said[j] for k, said in losses.items() if k != j and j in said] for j in judged}
+        ledger.measured(own, {j: sum(each) / len(each) for j, each in others.items() if each})
         for k in own:
             if stopping.reason(*ledger.losses(k)):
                 ledger.stop(k)
@@ -216,15 +225,18 @@ class TwoHeads(Algorithm):
 
     def receive(self, context: ClientContext) -> None:
         """Keeps what the client was sent, and measures the models that it is asked to."""
-        if context.knowledge:
-            context.memory |= context.knowledge
-            context.save_state = True
+        for senders, of_head in (("heads", True), ("backbones", False)):
+            stacks = {n: t for n, t in context.knowledge.items() if matches(n, [self.second]) == of_head}
+            for j, tensors in by_sender(stacks, context.config[senders]).items():
+                context.memory |= {f"{j}/{name}": t.clone() for name, t in tensors.items()}
+                context.save_state = True
         judged = context.config["judges"]
         held = {**_held(context), context.client.id: {}}
         if judged:
             models = {j: held[j] for j in judged}
             losses = validation_losses(context, models, self.second, self.label_key, self.input_key)
-            context.reply_metrics = {f"loss {j}": loss for j, loss in losses.items()}
+            in_order = [losses[j] for j in judged]
+            context.reply_tensors = {"losses": torch.tensor(in_order, dtype=torch.float64)}
 
     def begin(self, context: ClientContext) -> None:
         """Prepares the client's teachers; a client that has stopped makes no step."""
@@ -262,4 +274,9 @@ class TwoHeads(Algorithm):
 
 def _held(context: ClientContext) -> dict[int, Tensors]:
     """Returns the tensors of the neighbors' models that the client holds."""
-    return by_sender({key: t for key, t in context.memory.items() if key != BEGUN})
+    found: dict[int, Tensors] = {}
+    for key, tensor in context.memory.items():
+        if key != BEGUN:
+            j, name = key.split("/", 1)
+            found.setdefault(int(j), {})[name] = tensor
+    return found

@@ -97,17 +97,17 @@ class ServerRound:
     def train(
         self,
         send: Groups | None = None,
-        config: Config | None = None,
+        config: Configs | None = None,
         knowledge: Knowledge | None = None,
     ) -> Iterator[Reply]:
         """Lets the clients train from x; yields the replies of this rank's clients that succeeded.
 
         Args:
             send: Groups of tensors, named like x, that clients are sent beside x.
-            config: Plain values that clients are sent.
+            config: Plain values, for all clients or for each.
             knowledge: Tensors of any name, for all clients or for each.
         """
-        planned = {i: {"steps": steps, **(config or {})} for i, steps in self.steps.items()}
+        planned = {i: {"steps": steps, **own_part(i, config)} for i, steps in self.steps.items()}
         groups = {"buffers": self._buffers, **(send or {})}
         for reply in self._calls("train", self.cohort.values(), groups, planned, knowledge):
             if self._buffers:

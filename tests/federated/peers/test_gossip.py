@@ -231,8 +231,8 @@ def test_what_travels_is_what_trains_and_floating_buffers_along_each_edge(mix):
     edges = 8  # four neighbors of the center, one of each other
     assert federation.bytes_up == 2 * 5 * (weights + 8)  # and the number of steps
     assert federation.bytes_down == 2 * (
-        5 * (8 + 8) + 5 * 8 + edges * (weights + 8)
-    )  # steps and round; round; weight
+        5 * (8 + 8) + 5 * 8 + edges * (weights + 8 + 8)
+    )  # steps and round; round; sender, weight
     assert all(
         torch.equal(federation.engine.host.store.get(i)["personal"]["fixed"], module.fixed) for i in range(5)
     )

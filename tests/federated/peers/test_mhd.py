@@ -172,11 +172,15 @@ def test_stale_and_present_checkpoints_of_one_peer_answer_each_for_itself(monkey
         ask(self, context)
         after = torch.cat([p.detach().flatten() for p in context.module.parameters()])
         assert torch.equal(before, after)
-        seen.append((context.round, {k: v for k, v in context.reply_tensors.items() if k.endswith("heads")}))
+        said = context.reply_tensors
+        of_round = (
+            [said["heads"][said["rounds"] == round] for round in said["rounds"].unique()] if said else []
+        )
+        seen.append(of_round)
 
     monkeypatch.setattr(MHD, "predict", spy)
     run(MHD(Edges([[1], [0]]), pool=2, teachers=None, batch_size=BATCH), rounds=6, clients=2)
-    both = [list(told.values()) for _, told in seen if len(told) > 1]
+    both = [told for told in seen if len(told) > 1]
     assert both
     assert not any(torch.equal(a, b) for a, b, *_ in both)
 
@@ -217,12 +221,13 @@ def test_stale_checkpoints_answer_as_they_did(monkeypatch):
     public = torch.cat(list(shards.clients[0].public.batches(range(len(shards.clients[0].public)), 100)))
     start = module()
     for _, round, told in seen:
-        assert sorted(told) == ["0/embedding", "0/heads", "0/steps"]  # the pool holds the start alone
+        assert sorted(told) == ["embedding", "heads", "rounds", "steps"]
+        assert told["rounds"].unique().tolist() == [0]  # the pool holds the start alone
         rows = draw(0, round, len(public), 2 * BATCH)
         with torch.no_grad():
             embedding, heads = outputs(start, public[rows])
-        assert torch.allclose(told["0/embedding"].flatten(0, 1), embedding, atol=1e-6)
-        found = told["0/heads"].transpose(1, 2).flatten(0, 1)
+        assert torch.allclose(told["embedding"].flatten(0, 1), embedding, atol=1e-6)
+        found = told["heads"].transpose(1, 2).flatten(0, 1)
         assert torch.allclose(found, torch.stack(heads, 1), atol=1e-6)
     assert len(seen) == 6
     assert federation.algorithm.state["pool"]["entries"].tolist() == [[[1, 0]], [[0, 0]]]
@@ -232,12 +237,14 @@ def test_bytes_are_those_of_what_is_said():
     """Ring of 3, all neighbors teach 2 steps of 4 samples: embedding 4, heads 3 x 3."""
     federation, _ = run(MHD(Complete(), teachers=None, batch_size=BATCH), rounds=1)
     said = 2 * BATCH * (4 + 3 * 3) * 4  # two steps, float32
-    steps = 2 * 4  # which steps: int32
+    steps = 2 * 2 * 4  # which rounds and steps: int32
     numbers = 3 * 8  # round, seed, public_steps
-    asked = 2 * 8  # two steps as int64; nothing is kept
+    asked = 2 * 2 * 8  # two rounds and steps as int64; nothing is kept
     valid = 2 * 2  # steps x teachers
     assert federation.bytes_up == 3 * (said + steps) + 3 * 8  # and `steps` made
-    assert federation.bytes_down == 3 * (asked + numbers) + 3 * (2 * said + valid + numbers + 8)
+    assert federation.bytes_down == 3 * (asked + numbers) + 3 * (
+        2 * said + valid + numbers + 2 * 8
+    )  # and whether it averages, and how many steps
 
 
 def test_a_peer_that_left_is_missed_by_nobody():
