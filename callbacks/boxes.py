@@ -9,6 +9,7 @@ from lkd.callbacks.distillation import Distillation, taught
 from lkd.checks import expect
 from lkd.distillation import Distiller
 from lkd.losses import CWD, DenseDetection, Term
+from lkd.models.per_camera import PerCamera
 from lkd.modules import Detector
 from lkd.teachers import PseudoLabels, Teacher
 from lkd.teachers.classes import require_one_list, understand
@@ -121,6 +122,9 @@ class BoxDistillation(Distillation):
     def check(self, pl_module: LightningModule) -> None:
         """Checks that the teacher's classes fit the student, and its raw outputs where terms need them."""
         understand(self.teacher, pl_module)
+        network = getattr(self.teacher.loaded, "network", None)
+        if isinstance(network, PerCamera) and len(network.copies) > 1:
+            self.distiller.input_key = ["images", "cameras"]
         self._require_grid(self.teacher.loaded, "teacher")
 
     def _check_student(self, student: LightningModule) -> None:

@@ -44,18 +44,20 @@ class PerCamera(nn.Module):
                 )
             self.copies[camera] = copied(network, "network")
 
-    def forward(self, images: Tensor, cameras: Sequence[str] | None = None) -> Any:
+    def forward(self, images: Tensor, cameras: Sequence[str] | str | None = None) -> Any:
         """Returns the network's outputs for images `(B, ...)` in their order.
 
         Args:
             images: The batch.
-            cameras: The camera of each image; may be left out when there is only one copy.
+            cameras: The camera of each image, or one for all; may be left out when there is only one copy.
 
         Raises:
             ValueError: For an unknown camera, or not one name for each image.
         """
         if cameras is None and len(self.copies) == 1:
-            cameras = [next(iter(self.copies))] * len(images)
+            cameras = next(iter(self.copies))
+        if isinstance(cameras, str):
+            cameras = [cameras] * len(images)
         if cameras is None or len(cameras) != len(images):
             raise ValueError(f"cameras={cameras} must name the camera of each of the {len(images)} images.")
         if unknown := sorted(set(cameras) - set(self.copies)):
@@ -68,17 +70,17 @@ class PerCamera(nn.Module):
         rows = {name: [row for row, camera in enumerate(cameras) if camera == name] for name in present}
         parts = [self.copies[name](images[rows[name]]) for name in present]
         order = torch.tensor([row for name in present for row in rows[name]], device=images.device).argsort()
-        return _merge(parts, order)
+        return merged(parts, order)
 
 
-def _merge(parts: list[Any], order: Tensor) -> Any:
+def merged(parts: list[Any], order: Tensor) -> Any:
     """Concatenates equally nested outputs along the batch and puts them in `order`."""
     first = parts[0]
     if isinstance(first, dict):
         return {
-            key: value if key in SHARED else _merge([part[key] for part in parts], order)
+            key: value if key in SHARED else merged([part[key] for part in parts], order)
             for key, value in first.items()
         }
     if isinstance(first, list | tuple):
-        return [_merge(list(each), order) for each in zip(*parts, strict=True)]
+        return [merged(list(each), order) for each in zip(*parts, strict=True)]
     return torch.cat(parts)[order]

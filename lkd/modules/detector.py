@@ -160,7 +160,7 @@ class Detector(Watched):
                         module.eval()
         return self
 
-    def forward(self, images: Tensor, cameras: list[str] | None = None) -> Outputs:
+    def forward(self, images: Tensor, cameras: list[str] | str | None = None) -> Outputs:
         """Computes raw outputs of images `(B, 3, H, W)`, as the network gives them."""
         return self.network(images, cameras) if isinstance(self.network, PerCamera) else self.network(images)
 

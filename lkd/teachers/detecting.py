@@ -1,9 +1,15 @@
-"""Detections of a teacher: in parts of a batch, and by camera where it has a copy for each."""
+"""A teacher with a copy for each camera is asked camera by camera; detections come in parts of a batch."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from lkd.models.per_camera import PerCamera, merged
+from lkd.nested import on_tensors
+from lkd.taps import Call
 
 Detections = list[dict[str, Tensor]]
 
@@ -44,6 +50,48 @@ def by_camera(
         for row, one in zip(rows, ask(of_one, images[rows], camera), strict=True):
             found[row] = one
     return found
+
+
+def by_copy(model: nn.Module, call: Call, ask: Callable[[Call], dict[str, Any]]) -> dict[str, Any]:
+    """Asks a model for the outputs of its layers; one that has a copy for each camera, camera by camera.
+
+    A name for each image could be neither cut nor told apart, as tensors can.
+
+    Args:
+        model: The model; it has copies if its `network` is a `PerCamera` and its forward takes `cameras`.
+        call: Its arguments.
+        ask: Calls it.
+
+    Returns:
+        The outputs by layer, in the order of the images.
+    """
+    given = _bound(model, call) if isinstance(getattr(model, "network", None), PerCamera) else None
+    cameras = None if given is None else given.arguments.get("cameras")
+    if given is None or cameras is None or isinstance(cameras, str):
+        return ask(call)
+    found, order = [], list[int]()
+    for camera in dict.fromkeys(cameras):
+        rows = [row for row, each in enumerate(cameras) if each == camera]
+
+        def of_one(tensor: Tensor, rows: list[int] = rows) -> Tensor:
+            return tensor[rows] if tensor.ndim and len(tensor) == len(cameras) else tensor
+
+        given.arguments["cameras"] = camera
+        one = Call(given.args, given.kwargs)
+        found.append(ask(one if len(rows) == len(cameras) else on_tensors(of_one, one)))
+        order += rows
+    if len(found) == 1:
+        return found[0]
+    return {
+        layer: merged([each[layer] for each in found], torch.tensor(order).argsort()) for layer in found[0]
+    }
+
+
+def _bound(model: nn.Module, call: Call) -> inspect.BoundArguments | None:
+    try:
+        return inspect.signature(model.forward).bind(*call.args, **call.kwargs)
+    except (TypeError, ValueError):
+        return None  # asking says why
 
 
 def joined(name: str, parts: list[Any], sizes: list[int]) -> Detections:

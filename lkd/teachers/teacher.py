@@ -20,7 +20,7 @@ from lkd.taps import Call, Taps
 from lkd.teachers.asking import ask
 from lkd.teachers.callables import Called
 from lkd.teachers.classes import Translation
-from lkd.teachers.detecting import by_camera, joined
+from lkd.teachers.detecting import by_camera, by_copy, joined
 from lkd.teachers.inputs import as_call, batch_length, chunks, device_of, moved
 from lkd.teachers.normalization import Normalization, Statistics
 from lkd.teachers.outputs import join
@@ -177,8 +177,7 @@ class Teacher(LightningModule):
         def whole(parts: list[Any], sizes: list[int]) -> dict[str, Any]:
             return {layer: join([part[layer] for part in parts], sizes, layer) for layer in layers}
 
-        outputs: dict[str, Any] = self._run(run, whole, inputs, layers)
-        return outputs
+        return by_copy(model, as_call(inputs), partial(self._run, run, whole, asked=layers))
 
     @property
     def asked(self) -> nn.Module:

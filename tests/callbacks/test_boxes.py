@@ -14,7 +14,8 @@ from lkd.distillation.adapters import ADAPTERS
 from lkd.losses import CWD, DenseDetection
 from lkd.models import YOLO
 from lkd.modules import Detector
-from lkd.teachers import Teacher
+from lkd.taps import Call
+from lkd.teachers import CachedTeacher, Teacher
 
 from ..detectors import both, needs_yolo
 from ..roads import oracle, write_roads
@@ -257,6 +258,35 @@ def test_one_student_a_camera_with_averaging_and_warm_up_resumes_bit_for_bit(roo
         if not torch.equal(v, half["state_dict"][name])
     }
     assert moved == {"camA", "camB"}
+
+
+@needs_yolo
+@pytest.mark.parametrize("kind", [Teacher, CachedTeacher])
+def test_dense_outputs_of_a_teacher_with_a_copy_a_camera_are_those_of_each_image_s_camera(
+    root, kind, tmp_path
+):
+    theirs = student(narrow(), cameras=["camA", "camB"])
+    with torch.no_grad():
+        for tensor in theirs.network.copies["camB"].parameters():
+            tensor.mul_(1.1)  # copies that agree would hide a mix-up
+    images, cameras = torch.rand(3, 3, 64, 64), ["camB", "camA", "camB"]
+    theirs.eval()
+    with torch.no_grad():
+        wanted = [
+            theirs.network.copies[name](image[None])["scores"]
+            for name, image in zip(cameras, images, strict=True)
+        ]
+    options = (str(tmp_path / "cache"),) if kind is CachedTeacher else ()
+    for size in (None, 1):
+        teacher = kind(copy.deepcopy(theirs), *options, batch_size=size)
+        for _ in range(2):
+            told = teacher(Call((images, cameras), {}))["scores"]
+            assert torch.allclose(told, torch.cat(wanted), atol=1e-5)
+        one = teacher(Call((), {"images": images, "cameras": ["camA"] * 3}))["scores"]
+        assert torch.allclose(one[1], wanted[1][0], atol=1e-5) and not torch.allclose(one[0], told[0])
+    callback = BoxDistillation(kind(copy.deepcopy(theirs), *options), hard=0.0, dense=1.0)
+    module = student(narrow(), cameras=["camA", "camB"])
+    quick_trainer(callbacks=[callback], max_epochs=1).fit(module, datamodule=roads(root, unlabeled=True))
 
 
 class Mistakes:

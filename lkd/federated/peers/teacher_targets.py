@@ -9,7 +9,6 @@ from torch import Tensor
 from lkd.federated.protocol.tensors import Tensors
 from lkd.taps import Call
 
-
 KEYS = ("rounds", "steps")
 """Tensors of an answer that say which checkpoint gave each row, and for which step."""
 
