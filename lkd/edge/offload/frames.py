@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
-from lkd.datamodules.detection.frames import Frame, check_labels, pad, read_theirs, tidy
+from lkd.datamodules.detection.frames import CameraFrame, check_labels, pad, read_theirs, tidy
 from lkd.datamodules.detection.views import fit_size
 from lkd.datamodules.io.pictures import read_image
 from lkd.edge.export.kind import arrays
@@ -21,7 +21,7 @@ from lkd.edge.offload.boxes import Boxes
 from lkd.edge.offload.payload import Payload
 from lkd.edge.offload.source import Source, Split, timed
 from lkd.edge.offload.tiles import Corners
-from lkd.edge.predict.frame import Frame as Picture
+from lkd.edge.predict.frame import CameraFrame as Picture
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.prepare import back
 from lkd.edge.predict.reuse.moments import seconds
@@ -69,7 +69,7 @@ class FrameSource(Source):
             check_labels(calibration)
         else:
             calibration = [replace(frame, boxes=None, labels=None) for frame in calibration]
-        self.frames: dict[Split, list[Frame]] = {
+        self.frames: dict[Split, list[CameraFrame]] = {
             "calibration": calibration,
             "test": list(data.datasets["test"].frames),
         }
@@ -137,7 +137,7 @@ class FrameSource(Source):
         sizes, nbytes, device_ms, server_ms = (np.array(each) for each in numbers)
         return Answers(local, remote, sizes, nbytes, device_ms, server_ms)
 
-    def _frame(self, frame: Frame) -> tuple[Any, ...]:
+    def _frame(self, frame: CameraFrame) -> tuple[Any, ...]:
         own = read_image(frame.path)
         theirs = read_theirs(frame, own)
         image, seen = _upright(own), _upright(own if theirs is None else theirs)
@@ -182,7 +182,7 @@ class FrameSource(Source):
         ]
 
 
-def _time(frame: Frame, step_s: float | None) -> float:
+def _time(frame: CameraFrame, step_s: float | None) -> float:
     when = seconds(frame.time, step_s)
     if when is None:
         why = "no date with a time of day: leave reuse out"
