@@ -5,7 +5,7 @@ from lightning.pytorch import LightningDataModule
 
 from lkd.datamodules import IID, Digits, FederatedDataModule, ImageFolderData, YoloFolder
 from lkd.datamodules.modalities.modality_set import ChannelMoments
-from lkd.edge.export.kind import Part
+from lkd.edge.export.kind import ExportPart
 from lkd.edge.export.preprocessing import class_names, described_inputs
 
 from ..students import Samples
@@ -13,7 +13,7 @@ from ..students import Samples
 
 def part(**shapes):
     inputs = {name: torch.zeros(2, *shape) for name, shape in shapes.items()}
-    return Part("", torch.nn.Identity(), inputs, ["y"], 3)
+    return ExportPart("", torch.nn.Identity(), inputs, ["y"], 3)
 
 
 def described(data, mean=None, std=None, kind="logits", **shapes):

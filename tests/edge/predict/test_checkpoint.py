@@ -13,7 +13,7 @@ from torch import nn
 from lkd.cli import main
 from lkd.datamodules import ImageFolderData, YoloFolder
 from lkd.edge import Exported
-from lkd.edge.export.boxes import Boxes, Decoded
+from lkd.edge.export.boxes import Decoded, DetectorKind
 from lkd.edge.export.graph import to_graph
 from lkd.edge.export.preprocessing import described_inputs
 from lkd.edge.export.tail import with_suppression
@@ -49,7 +49,7 @@ def exported(tmp_path_factory):
     """A detector, its checkpoint, and a file with its network and suppression inside."""
     pytest.importorskip("onnxscript")
     folder, module = tmp_path_factory.mktemp("student"), detector().eval()
-    kind = Boxes(module, "inside", score_threshold=0.3)
+    kind = DetectorKind(module, "inside", score_threshold=0.3)
     kind.images = {"": torch.zeros(2, 3, 64, 64)}
     (part,) = kind.parts()
     assert isinstance(part.network, Decoded)
