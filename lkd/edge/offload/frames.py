@@ -1,4 +1,4 @@
-"""`FrameSource`: frames of cameras, a student that detects, and a teacher that is sent parts of them."""
+"""`FrameAnswerSource`: frames of cameras, a student that detects, a teacher that is sent parts of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,19 +17,19 @@ from lkd.datamodules.io.pictures import read_image
 from lkd.edge.export.kind import arrays
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers
-from lkd.edge.offload.boxes import Boxes
+from lkd.edge.offload.boxes import BoxTask
 from lkd.edge.offload.payload import Payload
-from lkd.edge.offload.source import Source, Split, timed
+from lkd.edge.offload.source import AnswerSource, Split, timed
 from lkd.edge.offload.tiles import Corners
-from lkd.edge.predict.frame import CameraFrame as Picture
+from lkd.edge.predict.frame import Frame
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.prepare import back
 from lkd.edge.predict.reuse.moments import seconds
-from lkd.edge.predict.timing import Clock
+from lkd.edge.predict.timing import FrameTimes
 from lkd.teachers import Teacher
 
 
-class FrameSource(Source):
+class FrameAnswerSource(AnswerSource):
     """Frames in their own size; the student sees them as on a device, the teacher as they are sent.
 
     Args:
@@ -54,12 +54,12 @@ class FrameSource(Source):
         teacher: Teacher,
         data: DetectionDataModule,
         payload: Payload,
-        task: Boxes,
+        task: BoxTask,
         teacher_size: int,
         labels: bool = False,
     ) -> None:
         self.student, self.teacher, self.payload = student, teacher, payload
-        self.task: Boxes = task
+        self.task: BoxTask = task
         self.teacher_size = teacher_size
         data.prepare_data()
         data.setup("test")
@@ -142,7 +142,7 @@ class FrameSource(Source):
         theirs = read_theirs(frame, own)
         image, seen = _upright(own), _upright(own if theirs is None else theirs)
         predictor = self.student(frame.camera)
-        local, device_ms = timed(lambda: predictor(Picture(str(frame.path), 0, None, image), Clock(PARTS)))
+        local, device_ms = timed(lambda: predictor(Frame(str(frame.path), 0, None, image), FrameTimes(PARTS)))
         sizes, (height, width) = image.shape[:2], seen.shape[:2]
         if self.task.tiles is not None and (height, width) != sizes:
             raise ValueError(
