@@ -23,9 +23,9 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer, see
 from lkd.datamodules import ImageFolderData, YoloFolder
 from lkd.edge import Exported, to_openvino
 from lkd.edge.export import export
-from lkd.edge.export.boxes import Boxes, padded
-from lkd.edge.export.kind import Part, arrays
-from lkd.edge.export.logits import Logits
+from lkd.edge.export.boxes import DetectorKind, padded
+from lkd.edge.export.kind import ExportPart, arrays
+from lkd.edge.export.logits import ClassifierKind
 from lkd.edge.export.measure import TestData, measured
 from lkd.edge.export.parity import Parity
 from lkd.edge.exported import files
@@ -105,7 +105,7 @@ def trained(
     return module.eval()
 
 
-def frames(data: LightningDataModule, part: Part, count: int) -> list[dict[str, Any]]:
+def frames(data: LightningDataModule, part: ExportPart, count: int) -> list[dict[str, Any]]:
     """Training pictures as the file takes them, one each."""
     ((name, example),) = part.inputs.items()
     found: list[dict[str, Any]] = []
@@ -136,7 +136,7 @@ def rows(student: Student, root: Path, folder: Path, quick: bool) -> Iterator[Ro
         max_drop=1.0,
         limit_test_batches=limit,
     )
-    kind = Boxes(module, "beside") if isinstance(module, Detector) else Logits(module)
+    kind = DetectorKind(module, "beside") if isinstance(module, Detector) else ClassifierKind(module)
     test = TestData(data, limit=limit)
     measured(kind, test, kind.watch(getattr(module, kind.method)), as_it_is=True)
     (part,) = kind.parts()

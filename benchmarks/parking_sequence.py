@@ -14,7 +14,7 @@ import numpy as np
 from lkd.datamodules.world.render import render
 from lkd.datamodules.world.scene import Scene, make_scene, parked_car
 from lkd.datamodules.world.stays import parked, since_change
-from lkd.datamodules.world.view import View, make_view, number
+from lkd.datamodules.world.view import CameraView, make_view, number
 from lkd.datamodules.world.weather import STEP, Light, clock, make_light, sun_direction
 
 SEED, SIZE, BUSY = 0, (640, 480), 7
@@ -40,7 +40,7 @@ def shots(camera: str, index: int, every: float) -> Iterator[Shot]:
         yield Shot(moment * every, np.asarray(frame.image), frame.boxes, busy)
 
 
-def scene_at(view: View, index: int, minutes: float, moment: int) -> tuple[Scene, list[int]]:
+def scene_at(view: CameraView, index: int, minutes: float, moment: int) -> tuple[Scene, list[int]]:
     """What stands in front of the camera some minutes after frame `index`, and the car of each slot, or -1."""
     before, after = (parked(SEED, view, frame) for frame in (index, index + 1))
     ago = since_change(SEED, view, index + 1)
@@ -57,7 +57,7 @@ def scene_at(view: View, index: int, minutes: float, moment: int) -> tuple[Scene
     return Scene(view, light_at(view, index, minutes), cars, props, noise), there
 
 
-def light_at(view: View, index: int, minutes: float) -> Light:
+def light_at(view: CameraView, index: int, minutes: float) -> Light:
     """The light amid two frames."""
     first, last = (make_light(SEED, view.name, number(view.name), frame) for frame in (index, index + 1))
     share = minutes / MINUTES

@@ -24,16 +24,16 @@ import yaml
 from lkd.datamodules import YoloFolder
 from lkd.edge.offload import Budget, CameraMean, Gate, Learned, Link, Payload, Tiles
 from lkd.edge.offload.answers import Answers
-from lkd.edge.offload.boxes import Boxes
+from lkd.edge.offload.boxes import BoxTask
 from lkd.edge.offload.curves import ranks
-from lkd.edge.offload.frames import FrameSource
+from lkd.edge.offload.frames import FrameAnswerSource
 from lkd.edge.offload.point import Point
 from lkd.edge.offload.source import SPLITS
 from lkd.edge.offload.students import known_classes, predictor_of, student_of
 from lkd.edge.offload.trial import Conditions, Trial
 from lkd.edge.predict.frame import Frame
 from lkd.edge.predict.predictor import PARTS, Predictor
-from lkd.edge.predict.timing import Clock
+from lkd.edge.predict.timing import FrameTimes
 from lkd.metrics.tables import Row, print_table, save_table
 from lkd.teachers import Teacher
 from lkd.teachers.classes import understand
@@ -58,12 +58,14 @@ def trained(seed: int, folder: Path) -> Path:
     return path
 
 
-def answered(predictor: Predictor, source: FrameSource, known: dict[str, Answers]) -> dict[str, Answers]:
+def answered(
+    predictor: Predictor, source: FrameAnswerSource, known: dict[str, Answers]
+) -> dict[str, Answers]:
     """Answers of another student, with those of the teacher that are known."""
     found = {}
     for split in SPLITS:
         local = [
-            predictor(Frame(str(frame.path), 0, None, source.image(split, n)), Clock(PARTS))
+            predictor(Frame(str(frame.path), 0, None, source.image(split, n)), FrameTimes(PARTS))
             for n, frame in enumerate(source.frames[split])
         ]
         found[split] = replace(known[split], local=local)
@@ -82,10 +84,12 @@ class Study:
         self.conditions = Conditions(Link(**regions["link"]), regions["fps"], 1, regions["server_speed"])
         self.known: dict[str, Answers] = {}
 
-    def source(self, predictor: Predictor, payload: Payload, tiles: Tiles | None) -> FrameSource:
+    def source(self, predictor: Predictor, payload: Payload, tiles: Tiles | None) -> FrameAnswerSource:
         """The frames, sent in one way."""
         size = self.data.eval_views.teacher_size or self.data.eval_views.image_size
-        return FrameSource(lambda camera: predictor, self.teacher, self.data, payload, Boxes(tiles), size)
+        return FrameAnswerSource(
+            lambda camera: predictor, self.teacher, self.data, payload, BoxTask(tiles), size
+        )
 
     def trials(self, ckpt_path: Path) -> tuple[Trial, Trial]:
         """Calibration and test of a student."""

@@ -31,7 +31,7 @@ from lkd.edge.predict.parking import Occupancy, OccupancyScore, Slots, Truth
 from lkd.edge.predict.parking.overlap import rectangle, stacked
 from lkd.edge.predict.predictor import Predictor
 from lkd.edge.predict.reuse.moments import moment
-from lkd.edge.predict.timing import Clock
+from lkd.edge.predict.timing import FrameTimes
 from lkd.edge.reuse import ResultCache, answered_by
 from lkd.metrics import DetectionTable
 from lkd.metrics.tables import to_markdown
@@ -68,7 +68,7 @@ def apart(rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
 def drawn(camera: str, student: Path) -> dict[str, np.ndarray]:
     """A drawn sequence with a student's boxes, and how long those took."""
     predictor = Predictor(Exported(student), student.name)
-    clock, taken = Clock(predictor.parts), []
+    clock, taken = FrameTimes(predictor.parts), []
     images, truth, busy, boxes = [], [], [], []
     for number, shot in enumerate(shots(camera, WEATHERS[camera], EVERY)):
         begin = time.process_time()
@@ -244,7 +244,7 @@ def traffic(root: Path, student: Path) -> Iterator[dict[str, Any]]:
     frames = by_time(YoloFolder(str(root)).frames(), (0.6, 0.0, 0.4))[2]
     predictor = Predictor(Exported(student), student.name)
     images = [pixels(frame.path, str(frame.path)) for frame in frames]
-    clock, taken, found, truth = Clock(predictor.parts), [], [], []
+    clock, taken, found, truth = FrameTimes(predictor.parts), [], [], []
     for number, (frame, image) in enumerate(zip(frames, images, strict=True)):
         begin = time.process_time()
         found.append(predictor(Frame(str(frame.path), number, None, image), clock))

@@ -14,7 +14,7 @@ from lkd.metrics.flops import FlopCount
 from lkd.metrics.tables import Row
 
 
-class Costs:
+class FitCosts:
     """Meters of a fit. Seconds and FLOPs count training alone, on all ranks.
 
     Args:

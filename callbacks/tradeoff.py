@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.callbacks.clients import drawn, summary
-from lkd.callbacks.costs import Costs
+from lkd.callbacks.costs import FitCosts
 from lkd.callbacks.everywhere import (
     everywhere,
     measured,
@@ -73,7 +73,7 @@ class TradeoffLog(Callback):
         expect(limit=limit, ge=1, none="all clients")
         expect(part=part, among=("val", "test"))
         self.every, self.part, self.limit, self.folder = every, part, limit, folder
-        self.costs = Costs(flops)
+        self.costs = FitCosts(flops)
         self.curve: list[Row] = []
         self.clients: list[Row] = []
         self.result: Row = {}

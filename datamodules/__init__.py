@@ -11,11 +11,11 @@ from lkd.datamodules.classification.torchvision_data import TorchvisionData
 from lkd.datamodules.detection.cnrpark import CNRParkEXT
 from lkd.datamodules.detection.coco_folder import CocoFolder
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
-from lkd.datamodules.detection.frames import Frame, FrameDataset, collate
+from lkd.datamodules.detection.frames import CameraFrame, FrameDataset, collate
 from lkd.datamodules.detection.parking_world import ParkingWorld
 from lkd.datamodules.detection.pklot import PKLot
 from lkd.datamodules.detection.rgb_thermal import RGBThermalFolder
-from lkd.datamodules.detection.views import View, Views
+from lkd.datamodules.detection.views import FrameView, Views
 from lkd.datamodules.detection.yolo_folder import YoloFolder
 from lkd.datamodules.federated.client_data import ClientShard, Population
 from lkd.datamodules.federated.client_sampling import (
@@ -44,6 +44,7 @@ __all__ = [
     "CNRParkEXT",
     "CNRParkPatches",
     "CameraBatchSampler",
+    "CameraFrame",
     "ClassificationDataModule",
     "ClientSampler",
     "ClientShard",
@@ -54,8 +55,8 @@ __all__ = [
     "Dirichlet",
     "FederatedDataModule",
     "FixedSampler",
-    "Frame",
     "FrameDataset",
+    "FrameView",
     "ImageDataModule",
     "ImageFolderData",
     "IndexBatchSampler",
@@ -80,7 +81,6 @@ __all__ = [
     "Synthetic",
     "TorchvisionData",
     "UniformSampler",
-    "View",
     "Views",
     "WeightedSampler",
     "YoloFolder",

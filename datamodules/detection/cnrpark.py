@@ -14,7 +14,7 @@ from lkd.datamodules.detection.cnrpark_files import REMOTES
 from lkd.datamodules.detection.cnrpark_layout import LABEL_FILES, busy_boxes, full_frames, label_file
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.datamodules.detection.formats.yolo_labels import read_yolo
-from lkd.datamodules.detection.frames import Frame
+from lkd.datamodules.detection.frames import CameraFrame
 from lkd.datamodules.io.fetched import require
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.datamodules.samples.filters import select
@@ -127,7 +127,7 @@ class CNRParkEXT(DetectionDataModule):
         self.patches.setup(stage)
         self.cameras, self.splits = self.patches.cameras, self.patches.splits
 
-    def frames(self) -> list[Frame]:
+    def frames(self) -> list[CameraFrame]:
         """Returns the full frames of the chosen weathers and days, without boxes."""
         frames = full_frames(self.root, self._left_out)
         self._left_out.say(f"{type(self).__name__} in {self.root}")
@@ -137,11 +137,11 @@ class CNRParkEXT(DetectionDataModule):
             )
         return select(frames, self.weathers, self.days)
 
-    def divide(self, frames: list[Frame]) -> Splits:
+    def divide(self, frames: list[CameraFrame]) -> Splits:
         """Splits by time within each camera, or by whole days."""
         return by_day(frames, self.fractions) if self.split == "by_day" else super().divide(frames)
 
-    def annotate(self, frames: list[Frame]) -> list[Frame]:
+    def annotate(self, frames: list[CameraFrame]) -> list[CameraFrame]:
         """Reads tight boxes or busy slots; leaves out frames without any labeled slot, and counts them."""
         if self.targets == "busy_slots" and self._busy is None:
             self._busy = busy_boxes(self.root, self._left_out)

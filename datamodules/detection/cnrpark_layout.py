@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lkd.datamodules.detection.formats.labeled_boxes import check_box
-from lkd.datamodules.detection.frames import Frame
+from lkd.datamodules.detection.frames import CameraFrame
 from lkd.datamodules.io.files import find, is_image
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.picture_files import is_hidden
@@ -33,7 +33,7 @@ def official_list(part: str) -> tuple[str, str]:
 _FRAME = re.compile(r"(SUNNY|OVERCAST|RAINY)/[\d-]+/camera(\d+)/(\d{4}-\d\d-\d\d)_(\d\d)\.?(\d\d)\.\w+$")
 
 
-def full_frames(root: Path, left_out: LeftOut | None = None) -> list[Frame]:
+def full_frames(root: Path, left_out: LeftOut | None = None) -> list[CameraFrame]:
     """Returns the frames below the largest `FULL_IMAGE_<W>x<H>/`, without boxes; empty if there is none."""
     folders = find(root, ["FULL_IMAGE_*"])
     folders.sort(key=lambda folder: [int(side) for side in re.findall(r"\d+", folder.name)])
@@ -43,7 +43,7 @@ def full_frames(root: Path, left_out: LeftOut | None = None) -> list[Frame]:
             continue
         if match := _FRAME.search(path.as_posix()):
             weather, camera, day, hour, minute = match.groups()
-            frames.append(Frame(path, f"C{int(camera)}", f"{day}T{hour}:{minute}", weather.lower()))
+            frames.append(CameraFrame(path, f"C{int(camera)}", f"{day}T{hour}:{minute}", weather.lower()))
         elif left_out is not None:
             left_out.add("pictures of other names than <WEATHER>/<DATE>/camera<N>/<DATE>_<HHMM>.jpg", path)
     return frames
@@ -86,6 +86,6 @@ def busy_boxes(root: Path, left_out: LeftOut | None = None) -> dict[tuple[str, s
     return {key: torch.stack(boxes) if boxes else torch.zeros(0, 4) for key, boxes in busy.items()}
 
 
-def label_file(root: Path, frame: Frame) -> Path:
+def label_file(root: Path, frame: CameraFrame) -> Path:
     """Returns the file with a frame's tight boxes: `boxes/<WEATHER>/<DATE>/camera<N>/<name>.txt`."""
     return root / "boxes" / frame.path.relative_to(frame.path.parents[3]).with_suffix(".txt")

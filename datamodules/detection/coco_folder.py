@@ -17,7 +17,7 @@ from lkd.datamodules.detection.formats.coco_layout import (
     json_files,
     locate,
 )
-from lkd.datamodules.detection.frames import Frame
+from lkd.datamodules.detection.frames import CameraFrame
 from lkd.datamodules.io.files import check_folder
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.datamodules.io.path_pattern import PathPattern
@@ -91,7 +91,7 @@ class CocoFolder(DetectionDataModule):
         self._left_out = LeftOut()
         self._found: dict[Path, Located] = {}  # all pictures
 
-    def frames(self) -> list[Frame]:
+    def frames(self) -> list[CameraFrame]:
         """Returns all listed pictures that exist, without their labels."""
         check_folder(self.root, "COCO's JSON files and their pictures")
         by_part = {"": self.annotations} if isinstance(self.annotations, str) else self.annotations
@@ -114,7 +114,7 @@ class CocoFolder(DetectionDataModule):
         self._left_out.say(f"{type(self).__name__} in {self.root}")
         return frames
 
-    def divide(self, frames: list[Frame]) -> Splits:
+    def divide(self, frames: list[CameraFrame]) -> Splits:
         """Splits by time, or by the parts of `annotations`.
 
         Missing parts are cut in time from the one before.
@@ -124,7 +124,7 @@ class CocoFolder(DetectionDataModule):
         parts = Splits(*([f for f in frames if self._found[f.path].part == name] for name in Splits._fields))
         return complete(parts, self.fractions)
 
-    def annotate(self, frames: list[Frame]) -> list[Frame]:
+    def annotate(self, frames: list[CameraFrame]) -> list[CameraFrame]:
         """Reads the objects of the frames; leaves out (and counts) frames with ignore regions if asked."""
         classes = {name: k for k, name in enumerate(self.names)} if self.classes is None else self.classes
         reader, labeled, scaled, objects = CocoBoxes(classes, self._left_out), [], [], 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lkd.checks import expect
-from lkd.datamodules.detection.frames import Frame, FrameDataset, collate, pad
+from lkd.datamodules.detection.frames import CameraFrame, FrameDataset, collate, pad
 from lkd.datamodules.detection.views import Views
 from lkd.datamodules.io.pictures import read_image
 from lkd.datamodules.samples.class_numbers import check_class_numbers
@@ -84,15 +84,15 @@ class DetectionDataModule(LightningDataModule):
         self.splits = Splits([], [], [])
         self.datasets: dict[str, FrameDataset] = {}
 
-    def frames(self) -> list[Frame]:
+    def frames(self) -> list[CameraFrame]:
         """Lists all frames of the data set, of all cameras, in any order; boxes may be left to `annotate`."""
-        raise NotImplementedError(f"{type(self).__name__} must implement frames() -> list[Frame].")
+        raise NotImplementedError(f"{type(self).__name__} must implement frames() -> list[CameraFrame].")
 
-    def annotate(self, frames: list[Frame]) -> list[Frame]:
+    def annotate(self, frames: list[CameraFrame]) -> list[CameraFrame]:
         """Reads the labels of these frames; may leave out frames without any. Default: frames as they are."""
         return frames
 
-    def divide(self, frames: list[Frame]) -> Splits:
+    def divide(self, frames: list[CameraFrame]) -> Splits:
         """Splits frames into train, val and test. Default: by time within each camera, as `fractions` say."""
         return by_time(frames, self.fractions)
 
@@ -147,7 +147,7 @@ class DetectionDataModule(LightningDataModule):
         self.train_views.teacher_size = self.eval_views.teacher_size
 
     def _dataset(self, part: str, views: Views, labeled: bool = True) -> FrameDataset:
-        frames: list[Frame] = getattr(self.splits, part)
+        frames: list[CameraFrame] = getattr(self.splits, part)
         frames = self.annotate(frames) if labeled else [replace(f, boxes=None, labels=None) for f in frames]
         if not frames:
             raise ValueError(self._why_empty(part))

@@ -21,7 +21,7 @@ STRIDE = 32  # padded sides are multiples of the coarsest stride
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: tensors have no single truth value
-class Frame:
+class CameraFrame:
     """Camera frame that is not loaded yet.
 
     Args:
@@ -44,7 +44,7 @@ class Frame:
     teacher_path: Path | None = None
 
 
-def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
+def read_theirs(frame: CameraFrame, image: Tensor) -> Tensor | None:
     """Reads what the teacher sees of a frame, (3, H', W') uint8, or `None` if that is the student's `image`.
 
     Raises:
@@ -62,7 +62,7 @@ def read_theirs(frame: Frame, image: Tensor) -> Tensor | None:
     return theirs
 
 
-def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
+def tidy(frame: CameraFrame) -> tuple[Tensor, Tensor]:
     """Returns boxes (N, 4) clipped to the frame and labels (N,), without boxes of no area.
 
     Both are empty for an unlabeled frame.
@@ -74,7 +74,7 @@ def tidy(frame: Frame) -> tuple[Tensor, Tensor]:
     return boxes[keep], frame.labels[keep].long()
 
 
-def check_labels(frames: Sequence[Frame]) -> None:
+def check_labels(frames: Sequence[CameraFrame]) -> None:
     """Refuses frames with missing or wrong labels, as a user's `frames()` may give.
 
     Counts clipped and empty boxes.
@@ -106,7 +106,7 @@ def frame_columns(frames: Sequence[Any]) -> dict[str, list[str]]:
     """Returns metadata of frames or patches: lists `camera`, `time`, and `weather` and `day` where known.
 
     Example:
-        >>> frame_columns([Frame(Path("a.jpg"), "C1", "2015-11-12T07:09", "sunny")])
+        >>> frame_columns([CameraFrame(Path("a.jpg"), "C1", "2015-11-12T07:09", "sunny")])
         {'camera': ['C1'], 'time': ['2015-11-12T07:09'], 'weather': ['sunny'], 'day': ['2015-11-12']}
     """
     columns = {"camera": [frame.camera for frame in frames], "time": [frame.time for frame in frames]}
@@ -131,7 +131,7 @@ class FrameDataset(Dataset[dict[str, Any]]):
         ValueError: if `labeled` and a frame has no labels, or wrong ones (see `check_labels`).
     """
 
-    def __init__(self, frames: Sequence[Frame], views: Views, labeled: bool = True) -> None:
+    def __init__(self, frames: Sequence[CameraFrame], views: Views, labeled: bool = True) -> None:
         self.frames, self.views, self.labeled = list(frames), views, labeled
         self.plain: FrameDataset | None = None  # for training frames: the same frames as in evaluation
         if labeled:

@@ -13,7 +13,7 @@ from lkd.checks import expect
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.datamodules.detection.formats.car_masks import cut_cars, read_mask
 from lkd.datamodules.detection.formats.labeled_boxes import LabeledBoxes
-from lkd.datamodules.detection.frames import Frame
+from lkd.datamodules.detection.frames import CameraFrame
 from lkd.datamodules.io.files import check_folder, list_images
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.pictures import image_size
@@ -58,20 +58,22 @@ class PKLot(DetectionDataModule):
         self.root, self.targets = Path(root), targets
         self._left_out = LeftOut()
 
-    def frames(self) -> list[Frame]:
+    def frames(self) -> list[CameraFrame]:
         """Lists all frames; the camera is the lot's id in the XML, so sequences may share a camera."""
         frames = []
         for folder in sorted(check_folder(self.root, "PKLot's <sequence>/frames").glob("*/frames")):
             for path in list_images(folder):
                 xml = folder.parent / "bounding_boxes" / f"{path.stem}.xml"
-                frames.append(Frame(path, _camera(xml) if xml.is_file() else folder.parent.name, path.stem))
+                frames.append(
+                    CameraFrame(path, _camera(xml) if xml.is_file() else folder.parent.name, path.stem)
+                )
         if not frames:
             raise FileNotFoundError(
                 f"{self.root} holds no frames: put PKLot's <sequence>/frames/*.jpg there."
             )
         return frames
 
-    def annotate(self, frames: list[Frame]) -> list[Frame]:
+    def annotate(self, frames: list[CameraFrame]) -> list[CameraFrame]:
         """Reads masks or slots; leaves out frames without a mask of single cars, and counts them."""
         labeled, cut, joined = [], 0, 0
         for frame in frames:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.datamodules.detection.formats.box_files import read_boxes
-from lkd.datamodules.detection.frames import Frame
+from lkd.datamodules.detection.frames import CameraFrame
 from lkd.datamodules.io.files import check_folder
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.datamodules.io.path_pattern import PathPattern
@@ -99,7 +99,7 @@ class RGBThermalFolder(DetectionDataModule):
         self._base, self._left_out = self.root, LeftOut()
         self._places: dict[Path, dict[str, str]] = {}  # of every picture that the student may see
 
-    def frames(self) -> list[Frame]:
+    def frames(self) -> list[CameraFrame]:
         """Lists all pairs, without their labels; pictures without a partner are counted."""
         check_folder(self.root, f"files like {self.patterns['visible'].text}")
         self._base = self.patterns["visible"].base(self.root) or self.root
@@ -118,11 +118,13 @@ class RGBThermalFolder(DetectionDataModule):
             path, known = found[self.image][places], dict(places)
             theirs = found[self.other][places] if self.other else None
             camera, time = self.camera.format(**known), self.time.format(**known)
-            frames.append(Frame(path, camera, time, known.get("weather", "").lower(), teacher_path=theirs))
+            frames.append(
+                CameraFrame(path, camera, time, known.get("weather", "").lower(), teacher_path=theirs)
+            )
             self._places[path] = known
         return frames
 
-    def divide(self, frames: list[Frame]) -> Splits:
+    def divide(self, frames: list[CameraFrame]) -> Splits:
         """Splits by time; the test is what `test` describes, if it is given."""
         if self.test is None:
             return super().divide(frames)
@@ -140,7 +142,7 @@ class RGBThermalFolder(DetectionDataModule):
             train, val, by_time([frame for frame in frames if frame.path in held], (0.0, 0.0, 1.0)).test
         )
 
-    def annotate(self, frames: list[Frame]) -> list[Frame]:
+    def annotate(self, frames: list[CameraFrame]) -> list[CameraFrame]:
         """Reads the label files; leaves out frames without one and, if asked, those with ignore regions."""
         labeled, missing, objects = [], [], 0
         for frame in frames:

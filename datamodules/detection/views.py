@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as F
 from lkd.checks import expect
 
 
-class View(NamedTuple):
+class FrameView(NamedTuple):
     """View of a frame, unpadded, for the student and the teacher."""
 
     image: Tensor  # (3, h, w) float32 in [0, 1], the student's
@@ -91,7 +91,7 @@ class Views:
         labels: Tensor,
         key: Sequence[int] = (),
         theirs: Tensor | None = None,
-    ) -> View:
+    ) -> FrameView:
         """Draws the view that belongs to `key`.
 
         Args:
@@ -132,7 +132,7 @@ class Views:
             seen = image if theirs is None else theirs
             teacher = self._finish(seen, fit_size(height, width, self.teacher_size), factors)
         moved = F.resize(moving, list(small)).as_subclass(Tensor)
-        return View(self._finish(image, small, factors), teacher, moved, labels, window)
+        return FrameView(self._finish(image, small, factors), teacher, moved, labels, window)
 
     def _finish(self, image: Tensor, size: tuple[int, int], factors: list[float]) -> Tensor:
         """Resizes to `size` (h, w) and changes the colors."""

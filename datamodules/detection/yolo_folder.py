@@ -9,8 +9,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.datamodules.detection.formats.yolo_labels import read_yolo
-from lkd.datamodules.detection.formats.yolo_layout import Layout, read_layout
-from lkd.datamodules.detection.frames import Frame
+from lkd.datamodules.detection.formats.yolo_layout import YoloLayout, read_layout
+from lkd.datamodules.detection.frames import CameraFrame
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.datamodules.samples.splits import Splits, complete, pick
 
@@ -73,10 +73,10 @@ class YoloFolder(DetectionDataModule):
         self.root, self.class_map, self.camera = Path(root), class_map, camera
         self.split, self.polygons = split, polygons
         self.names: list[str] = []
-        self._layout = Layout([], [], 0)
+        self._layout = YoloLayout([], [], 0)
         self._left_out = LeftOut()
 
-    def frames(self) -> list[Frame]:
+    def frames(self) -> list[CameraFrame]:
         """Lists all pictures, without their labels."""
         self._layout = read_layout(self.root, self._left_out, parted=self.split != "by_time")
         self.names, frames = self._layout.names, []
@@ -93,7 +93,7 @@ class YoloFolder(DetectionDataModule):
                 )
             # padded so that it sorts in time as plain text, too
             time = re.sub(r"\d+", lambda digits: digits[0].zfill(12), number)
-            frames.append(Frame(picture.path, camera, time))
+            frames.append(CameraFrame(picture.path, camera, time))
         self._left_out.say(f"{type(self).__name__} in {self.root}")
         if len(frames) > 1 and len({frame.camera for frame in frames}) == len(frames):
             rank_zero_warn(
@@ -102,7 +102,7 @@ class YoloFolder(DetectionDataModule):
             )
         return frames
 
-    def divide(self, frames: list[Frame]) -> Splits:
+    def divide(self, frames: list[CameraFrame]) -> Splits:
         """Splits as folders or `data.yaml` say.
 
         Parts that they do not name are cut in time from the one before.
@@ -118,7 +118,7 @@ class YoloFolder(DetectionDataModule):
             Splits(*([f for f in frames if part[f.path] == name] for name in Splits._fields)), self.fractions
         )
 
-    def annotate(self, frames: list[Frame]) -> list[Frame]:
+    def annotate(self, frames: list[CameraFrame]) -> list[CameraFrame]:
         """Reads the label file of every frame."""
         files = {picture.path: picture.label for picture in self._layout.pictures}
         if missing := [files[frame.path] for frame in frames if not files[frame.path].is_file()]:

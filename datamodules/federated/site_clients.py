@@ -76,22 +76,22 @@ class SiteClients(LightningDataModule):
         super().__init__()
         self.cohort = UniformSampler(cohort) if isinstance(cohort, int) else cohort or AllClients()
         self.cohorts_per_epoch, self.seed = cohorts_per_epoch, seed
-        self._clients: _Clients | None = None
+        self._clients: _SiteClientSet | None = None
 
     def take(self, told: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Takes what the sites say: for each client, in the order of their numbers, its name and what it has."""
         total = sum(int(one["num_samples"]) for _, one in told)
 
-        def made(probabilities: Sequence[float]) -> _Clients:
+        def made(probabilities: Sequence[float]) -> _SiteClientSet:
             drawn = zip(told, probabilities, strict=True)
             every = ((k, name, one, total, len(told), float(p)) for k, ((name, one), p) in enumerate(drawn))
-            return _Clients([SiteClient(*each) for each in every])
+            return _SiteClientSet([SiteClient(*each) for each in every])
 
         some: Any = made([1.0] * len(told))
         self._clients = made(self.cohort.probabilities(some).tolist())
 
     @property
-    def clients(self) -> "_Clients":
+    def clients(self) -> "_SiteClientSet":
         """All clients.
 
         Raises:
@@ -109,7 +109,7 @@ class SiteClients(LightningDataModule):
         return CohortLoader(CohortSampler(clients, self.cohort, self.cohorts_per_epoch, self.seed))
 
 
-class _Clients(Dataset[Any]):
+class _SiteClientSet(Dataset[Any]):
     def __init__(self, clients: Sequence[SiteClient]) -> None:
         self._all = clients
         self.names = [client.name for client in clients]

@@ -9,7 +9,7 @@ import numpy as np
 from lkd.datamodules.classification.image_dataset import uniforms
 
 
-class Rows(NamedTuple):
+class ClientSamples(NamedTuple):
     """Samples of all clients, n in number."""
 
     client: np.ndarray  # (n,) client that has the sample
@@ -19,7 +19,7 @@ class Rows(NamedTuple):
 
 
 def by_sample(
-    seed: int, rows: Rows, names: Sequence[str], owned: np.ndarray, given: np.ndarray, rate: float
+    seed: int, rows: ClientSamples, names: Sequence[str], owned: np.ndarray, given: np.ndarray, rate: float
 ) -> np.ndarray:
     """Returns what is present where each modality of each sample is missing with an independent probability.
 
@@ -35,7 +35,7 @@ def by_sample(
         Bools (n, M), with at least one modality of every sample that could have any.
 
     Example:
-        >>> rows, ones = Rows(np.zeros(4, int), np.arange(4)), np.ones((4, 2), bool)
+        >>> rows, ones = ClientSamples(np.zeros(4, int), np.arange(4)), np.ones((4, 2), bool)
         >>> by_sample(0, rows, ["phone", "watch"], ones, ones, rate=1.0).sum(1)
         array([1, 1, 1, 1])
     """
@@ -44,7 +44,7 @@ def by_sample(
 
 
 def by_client(
-    seed: int, rows: Rows, names: Sequence[str], owned: np.ndarray, given: np.ndarray, rate: float
+    seed: int, rows: ClientSamples, names: Sequence[str], owned: np.ndarray, given: np.ndarray, rate: float
 ) -> np.ndarray:
     """Returns the same with one draw for all samples of a client; a sample may then keep nothing at all.
 
@@ -57,7 +57,7 @@ def by_client(
 
 def by_time(
     seed: int,
-    rows: Rows,
+    rows: ClientSamples,
     names: Sequence[str],
     owned: np.ndarray,
     given: np.ndarray,
@@ -88,7 +88,7 @@ def by_time(
 
 
 def wrong_labels(
-    seed: int, rows: Rows, right: np.ndarray, classes: Sequence[int] | np.ndarray, rate: float
+    seed: int, rows: ClientSamples, right: np.ndarray, classes: Sequence[int] | np.ndarray, rate: float
 ) -> np.ndarray:
     """Replaces labels, each with a probability, by another class that is drawn uniformly.
 
@@ -100,7 +100,7 @@ def wrong_labels(
         rate: the probability, in [0, 1].
 
     Example:
-        >>> rows = Rows(np.zeros(6, int), np.arange(6))
+        >>> rows = ClientSamples(np.zeros(6, int), np.arange(6))
         >>> sorted(set(wrong_labels(0, rows, np.array([5] * 6), [2, 5, 7], rate=1.0).tolist()))
         [2, 7]
     """

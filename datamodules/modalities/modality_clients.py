@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset, Subset
 
 from lkd.datamodules.federated.client_data import Part, Ragged
-from lkd.datamodules.modalities.missing_modalities import Rows, wrong_labels
+from lkd.datamodules.modalities.missing_modalities import ClientSamples, wrong_labels
 from lkd.datamodules.modalities.modality_mask import Planned
 from lkd.datamodules.modalities.modality_plan import ModalityPlan
 from lkd.datamodules.samples.batching import seeded
@@ -40,7 +40,7 @@ def apply(
     names = modalities_of(dataset)
     owned = plan.owned(names)
     client = np.repeat(np.arange(len(kinds)), part.rows.sizes)
-    rows = Rows(client, part.rows.flat, source, PARTS.index(name))
+    rows = ClientSamples(client, part.rows.flat, source, PARTS.index(name))
     given = given_of(dataset, names, rows.row)
     rows, given = _only(rows, given, (owned[kinds[client]] & given).any(1))
     theirs = owned[kinds[rows.client]]
@@ -69,12 +69,14 @@ def apply(
     return Part(part.batching, Ragged(np.split(rows.row, np.cumsum(sizes)[:-1])), views, kinds)
 
 
-def _only(rows: Rows, table: np.ndarray, which: np.ndarray) -> tuple[Rows, np.ndarray]:
+def _only(rows: ClientSamples, table: np.ndarray, which: np.ndarray) -> tuple[ClientSamples, np.ndarray]:
     """Returns some of the samples, and their rows of the table."""
     return rows._replace(client=rows.client[which], row=rows.row[which]), table[which]
 
 
-def _wrong(rate: float, dataset: Dataset[Any], columns: Columns, seed: int, rows: Rows) -> np.ndarray:
+def _wrong(
+    rate: float, dataset: Dataset[Any], columns: Columns, seed: int, rows: ClientSamples
+) -> np.ndarray:
     """Returns wrong labels of training samples, -1 for those that keep theirs.
 
     Raises:

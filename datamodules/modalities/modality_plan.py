@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from lkd.checks import expect
-from lkd.datamodules.modalities.missing_modalities import Rows, by_client, by_sample, by_time
+from lkd.datamodules.modalities.missing_modalities import ClientSamples, by_client, by_sample, by_time
 from lkd.datamodules.samples.splits import pick
 from lkd.modalities import check_names
 
@@ -115,7 +115,7 @@ class ModalityPlan:
     def draw(
         self,
         seed: int,
-        rows: Rows,
+        rows: ClientSamples,
         modalities: Sequence[str],
         owned: np.ndarray,
         given: np.ndarray,

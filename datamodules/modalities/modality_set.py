@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from lkd.modalities import PRESENT
 
 
-class Moments(NamedTuple):
+class ChannelMoments(NamedTuple):
     """Mean and deviation of every channel of one modality."""
 
     mean: Tensor  # (C,)
@@ -69,7 +69,7 @@ class ModalitySet(Dataset[tuple[dict[str, Any], Tensor]]):
         present = self.present and {name: there[rows] for name, there in self.present.items()}
         return ModalitySet(x, self.y[rows], present, {name: v[rows] for name, v in self.columns.items()})
 
-    def moments(self) -> dict[str, Moments]:
+    def moments(self) -> dict[str, ChannelMoments]:
         """Computes mean and deviation of every channel of every modality, over the samples that have it.
 
         Raises:
@@ -89,10 +89,10 @@ class ModalitySet(Dataset[tuple[dict[str, Any], Tensor]]):
             flat = known.transpose(0, 1).flatten(1).double()  # float32 would lose digits over so many numbers
             std = flat.std(1, correction=0)
             # a channel that never changes is only centered
-            found[name] = Moments(flat.mean(1).float(), torch.where(std > 1e-6, std, 1.0).float())
+            found[name] = ChannelMoments(flat.mean(1).float(), torch.where(std > 1e-6, std, 1.0).float())
         return found
 
-    def normalized(self, moments: Mapping[str, Moments]) -> "ModalitySet":
+    def normalized(self, moments: Mapping[str, ChannelMoments]) -> "ModalitySet":
         """Returns the same samples, minus the mean and divided by the deviation."""
         x = {
             name: (values - _along(moments[name].mean, values, 1)) / _along(moments[name].std, values, 1)

@@ -21,7 +21,7 @@ SPARE = np.random.MT19937(0)
 PAIRS: dict[Callable[..., Any], Callable[..., Any]] = {default_collate: list, collate_pair: tuple}
 
 
-class Task(NamedTuple):
+class BatchTask(NamedTuple):
     """A batch to fetch, with all that it depends on."""
 
     seed: int
@@ -149,7 +149,7 @@ class Batching(Dataset[Any]):
         if self._group is not None:
             sampler = self._sampler(rows)
             sampler.set_epoch(seed)
-            return self._fetch_all([Task(seed, k, batch) for k, batch in enumerate(sampler)])
+            return self._fetch_all([BatchTask(seed, k, batch) for k, batch in enumerate(sampler)])
         order = np.random.default_rng(seed).permutation(rows)
         if self.drop_last:
             order = order[: len(rows) // self.batch_size * self.batch_size]
@@ -178,11 +178,11 @@ class Batching(Dataset[Any]):
         """Yields these rows in this order, in batches of this size, whatever their groups."""
         return self._pass(rows, 0, batch_size)
 
-    def tasks(self, rows: np.ndarray, batch_size: int) -> list[Task]:
+    def tasks(self, rows: np.ndarray, batch_size: int) -> list[BatchTask]:
         """Lists what `exactly` fetches, in order."""
         return self._tasks([rows.tolist()], 0, batch_size)
 
-    def __getitem__(self, task: Task) -> Any:
+    def __getitem__(self, task: BatchTask) -> Any:
         """Returns the batch of a task."""
         if self._by_list:  # lkd's sets, which do not draw from the global random states
             return self._join(self.dataset[task.rows])
@@ -207,13 +207,13 @@ class Batching(Dataset[Any]):
         groups, each = self._groups(rows), theirs.batches_per_camera
         return type(theirs)(groups, self.batch_size, each, theirs.seed, views=theirs.views)
 
-    def _tasks(self, groups: list[list[int]], seed: int, size: int) -> list[Task]:
+    def _tasks(self, groups: list[list[int]], seed: int, size: int) -> list[BatchTask]:
         """Returns tasks for batches of one group each, in order."""
         keys: list[list[Any]] = list(groups)
         if self._keyed:
             keys = [[Key(0, 0, row) for row in group] for group in groups]
         batches = [group[i : i + size] for group in keys for i in range(0, len(group), size)]
-        return [Task(seed, number, batch) for number, batch in enumerate(batches)]
+        return [BatchTask(seed, number, batch) for number, batch in enumerate(batches)]
 
     def _pass(self, order: np.ndarray, seed: int, size: int) -> Iterator[Any]:
         """Yields batches of rows in this order."""
@@ -229,7 +229,7 @@ class Batching(Dataset[Any]):
             parts = [tensor[block].split(size) for tensor in self._tensors or ()]
             yield from self._carried(map(self._join, zip(*parts, strict=True)))
 
-    def _fetch_all(self, tasks: list[Task]) -> Iterator[Any]:
+    def _fetch_all(self, tasks: list[BatchTask]) -> Iterator[Any]:
         if not self.workers or not tasks:
             return self._carried(map(self.__getitem__, tasks))
         return self._carried(self._crew.fetch(tasks))

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from lkd.checks import expect
 from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule, collate_pair
 from lkd.datamodules.io.fetched import require
-from lkd.datamodules.modalities.modality_set import ModalitySet, Moments
+from lkd.datamodules.modalities.modality_set import ChannelMoments, ModalitySet
 from lkd.datamodules.samples.metadata import GROUP
 from lkd.datamodules.samples.splits import Splits, by_time, pick
 from lkd.datamodules.sensors.har_files import ARCHIVE, CLASSES, RELEASE, TABLES, Recording, read_recordings
@@ -111,7 +111,7 @@ class SmartphoneSmartwatchHAR(ClassificationDataModule):
         self.val_subjects, self.test_subjects = val_subjects, test_subjects
         self.classes = list(CLASSES)
         self.splits = Splits([], [], [])
-        self.moments: dict[str, Moments] = {}  # mean and deviation of the training windows
+        self.moments: dict[str, ChannelMoments] = {}  # mean and deviation of the training windows
 
     def prepare_data(self) -> None:
         """Checks that everything is there, or downloads it."""

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from lkd.checks import expect
 from lkd.datamodules.classification.classification_datamodule import ClassificationDataModule, collate_pair
-from lkd.datamodules.modalities.modality_set import ModalitySet, Moments
+from lkd.datamodules.modalities.modality_set import ChannelMoments, ModalitySet
 from lkd.datamodules.samples.metadata import GROUP
 from lkd.datamodules.samples.splits import Splits, pick
 from lkd.datamodules.sensors.subject_split import by_person
@@ -82,7 +82,7 @@ class UCIHAR(ClassificationDataModule):
         self.val_subjects, self.test_subjects = val_subjects, test_subjects
         self.classes = list(CLASSES)
         self.splits = Splits([], [], [])  # people of each part
-        self.moments: dict[str, Moments] = {}  # mean and deviation of the training windows
+        self.moments: dict[str, ChannelMoments] = {}  # mean and deviation of the training windows
 
     def prepare_data(self) -> None:
         """Checks that the release is there, unpacks it, or downloads it."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from lkd.datamodules.world.camera import Camera, Points
-from lkd.datamodules.world.view import View
+from lkd.datamodules.world.view import CameraView
 
 HILL, WALL, WINDOW, HEDGE = range(4)  # what a shape is made of
 
@@ -34,7 +34,7 @@ class Shape:
         (draw.ellipse if len(outline) == 2 else draw.polygon)(outline, fill=fill)
 
 
-def backdrop(view: View, rng: np.random.Generator) -> list[Shape]:
+def backdrop(view: CameraView, rng: np.random.Generator) -> list[Shape]:
     """Returns all shapes, in the order in which they are painted."""
     camera, end = view.camera, view.lot.end
     shapes: list[Shape] = []
@@ -56,7 +56,7 @@ def backdrop(view: View, rng: np.random.Generator) -> list[Shape]:
     return shapes + _hedge(view, rng)
 
 
-def _hedge(view: View, rng: np.random.Generator) -> list[Shape]:
+def _hedge(view: CameraView, rng: np.random.Generator) -> list[Shape]:
     camera, end = view.camera, view.lot.end
     size_px = np.array([camera.width, camera.height_px])
     shapes = []

@@ -10,7 +10,7 @@ from lkd.datamodules.world.mesh import GLASS, LAMP, PLATE, RIM, TAIL, TIRE, TRIM
 
 
 @dataclass(frozen=True)
-class Kind:
+class CarKind:
     """Side view of a car in meters; x is measured from the rear bumper, z from the ground."""
 
     length: float
@@ -25,14 +25,14 @@ class Kind:
 
 
 KINDS = {
-    "hatchback": Kind(3.95, 1.70, 1.48, 0.92, 0.72, 0.88, (0.08, 3.05), (0.45, 2.20)),
-    "small": Kind(3.55, 1.62, 1.52, 0.95, 0.76, 0.92, (0.06, 2.85), (0.30, 2.05)),
-    "sedan": Kind(4.60, 1.80, 1.44, 0.92, 0.70, 0.96, (0.75, 3.45), (1.35, 2.55)),
-    "estate": Kind(4.55, 1.78, 1.48, 0.92, 0.70, 0.90, (0.08, 3.40), (0.42, 2.50)),
-    "suv": Kind(4.45, 1.86, 1.68, 1.06, 0.88, 1.02, (0.10, 3.25), (0.48, 2.45)),
-    "van": Kind(4.75, 1.86, 1.95, 1.08, 0.92, 1.04, (0.04, 4.00), (0.14, 3.05), (0.62, 0.94)),
-    "minivan": Kind(4.30, 1.82, 1.66, 1.00, 0.84, 0.98, (0.06, 3.55), (0.28, 2.45)),
-    "pickup": Kind(5.00, 1.85, 1.75, 1.06, 0.94, 1.02, (1.75, 3.60), (1.95, 2.85)),
+    "hatchback": CarKind(3.95, 1.70, 1.48, 0.92, 0.72, 0.88, (0.08, 3.05), (0.45, 2.20)),
+    "small": CarKind(3.55, 1.62, 1.52, 0.95, 0.76, 0.92, (0.06, 2.85), (0.30, 2.05)),
+    "sedan": CarKind(4.60, 1.80, 1.44, 0.92, 0.70, 0.96, (0.75, 3.45), (1.35, 2.55)),
+    "estate": CarKind(4.55, 1.78, 1.48, 0.92, 0.70, 0.90, (0.08, 3.40), (0.42, 2.50)),
+    "suv": CarKind(4.45, 1.86, 1.68, 1.06, 0.88, 1.02, (0.10, 3.25), (0.48, 2.45)),
+    "van": CarKind(4.75, 1.86, 1.95, 1.08, 0.92, 1.04, (0.04, 4.00), (0.14, 3.05), (0.62, 0.94)),
+    "minivan": CarKind(4.30, 1.82, 1.66, 1.00, 0.84, 0.98, (0.06, 3.55), (0.28, 2.45)),
+    "pickup": CarKind(5.00, 1.85, 1.75, 1.06, 0.94, 1.02, (1.75, 3.60), (1.95, 2.85)),
 }
 
 
@@ -47,7 +47,7 @@ def car_mesh(name: str) -> Mesh:
     return build.mesh()
 
 
-def _body(kind: Kind, build: Builder) -> None:
+def _body(kind: CarKind, build: Builder) -> None:
     half, length = kind.width / 2, kind.length
     rear, front = kind.base
     stations: list[tuple[float, float, float]] = [  # x, share of the width, top
@@ -112,7 +112,7 @@ def _details(rings: list[list[int]], build: Builder) -> None:
         build.inset([g[back], f[back], f[side], g[side]], (0.1, 1.0), (0.75, 1.0), LAMP)
 
 
-def _cabin(kind: Kind, build: Builder) -> None:
+def _cabin(kind: CarKind, build: Builder) -> None:
     half, middle = kind.width / 2, kind.length / 2
     foot = [(kind.base[0] - middle, 0.91), (kind.base[1] - middle, 0.89)]
     roof = [(kind.roof[0] - middle, 0.74), (kind.roof[1] - middle, 0.72)]

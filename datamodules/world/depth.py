@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lkd.datamodules.world.seeds import RANGE, stream
-from lkd.datamodules.world.stage import Stage
+from lkd.datamodules.world.stage import SceneStage
 from lkd.datamodules.world.surfaces import Surfaces
 
 NEAREST, FARTHEST = 2.0, 80.0  # meters; nothing beyond is measured
@@ -13,7 +13,7 @@ SPREAD = 0.0008  # of a measurement: deviation in meters over squared meters, as
 EDGE = 0.15  # where depth jumps by more than this share between neighboring pixels, half of them are lost
 
 
-def measure_depth(stage: Stage, surfaces: Surfaces) -> Image.Image:
+def measure_depth(stage: SceneStage, surfaces: Surfaces) -> Image.Image:
     """Measures depth along the optical axis, as 8 bits.
 
     A value v from 1 (far) to 255 stands for `d = 80 (2 / 80)^((v - 1) / 254)` meters; 0 means no measurement.

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from lkd.datamodules.world.backdrop import Shape, backdrop, paint_backdrop
 from lkd.datamodules.world.camera import Camera
 from lkd.datamodules.world.seeds import GROUND, stream
-from lkd.datamodules.world.view import OVER, View
+from lkd.datamodules.world.view import OVER, CameraView
 
 Array = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ class Ground:
     shapes: list[Shape]
 
 
-def draw_ground(seed: int, view: View, weather: str) -> Ground:
+def draw_ground(seed: int, view: CameraView, weather: str) -> Ground:
     """Draws the empty lot in one weather."""
     camera, rng = view.camera, stream(seed, view.name, 0, GROUND)
     x, y, far = camera.ground(OVER)

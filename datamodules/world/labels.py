@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lkd.datamodules.world.scene import occupancy
-from lkd.datamodules.world.view import View, number
+from lkd.datamodules.world.view import CameraView, number
 from lkd.datamodules.world.weather import moment, weather_of
 from lkd.slot_maps import SENSOR
 
@@ -27,7 +27,7 @@ def patch_name(seed: int, name: str, index: int, slot: int) -> str:
     return f"{folder}/{weather[0]}_{at:%Y-%m-%d_%H.%M}_C{camera:02d}_{slot}.jpg"
 
 
-def write_slots(root: Path, view: View) -> None:
+def write_slots(root: Path, view: CameraView) -> None:
     """Writes the slots of a camera to `cameraN.csv`."""
     rows = ["SlotId,X,Y,W,H"]
     for slot, (x0, y0, x1, y1) in zip(view.slot_ids, view.boxes, strict=True):
@@ -36,7 +36,7 @@ def write_slots(root: Path, view: View) -> None:
     put(root / f"camera{number(view.name)}.csv", "\n".join(rows) + "\n")
 
 
-def write_occupancy(root: Path, seed: int, views: Sequence[View], frames: int) -> None:
+def write_occupancy(root: Path, seed: int, views: Sequence[CameraView], frames: int) -> None:
     """Writes `LABELS/all.txt` and `CNRPark+EXT.csv` for frames 0..frames-1 of all cameras."""
     lines, rows = [], [HEADER]
     for view in views:

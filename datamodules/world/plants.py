@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from lkd.datamodules.world.camera import Camera, Points
 from lkd.datamodules.world.seeds import GROUND, stream
-from lkd.datamodules.world.view import View
+from lkd.datamodules.world.view import CameraView
 
 Array = NDArray[np.float64]
 LEAVES = np.array([[96, 74, 34], [126, 84, 36], [62, 78, 36], [150, 112, 40]])
@@ -44,7 +44,7 @@ class Sprite:
         return [camera.polygon(crown), camera.polygon(stem)]
 
 
-def make_sprites(seed: int, view: View) -> list[Sprite]:
+def make_sprites(seed: int, view: CameraView) -> list[Sprite]:
     """Returns all trees and lamp posts that the camera sees."""
     sprites = []
     for i, (x, y, height, radius, leaves) in enumerate(view.lot.trees):

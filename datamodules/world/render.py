@@ -10,7 +10,7 @@ from lkd.datamodules.world.paint import look, upside_down
 from lkd.datamodules.world.plants import Sprite
 from lkd.datamodules.world.scene import Scene
 from lkd.datamodules.world.sensor import expose
-from lkd.datamodules.world.stage import Stage, set_stage
+from lkd.datamodules.world.stage import SceneStage, set_stage
 from lkd.datamodules.world.view import OVER
 
 Array = NDArray[np.float64]
@@ -19,7 +19,7 @@ SMALLEST = 6.0  # pixels; a smaller car has no box either
 
 
 @dataclass(frozen=True)
-class Frame:
+class RenderedFrame:
     """A picture with its labels.
 
     Args:
@@ -35,12 +35,12 @@ class Frame:
     ids: NDArray[np.uint8]
 
 
-def render(seed: int, scene: Scene) -> Frame:
+def render(seed: int, scene: Scene) -> RenderedFrame:
     """Draws a scene; the same scene always gives the same picture."""
     return paint(set_stage(seed, scene))
 
 
-def paint(stage: Stage) -> Frame:
+def paint(stage: SceneStage) -> RenderedFrame:
     """Draws what is on the stage."""
     scene, light, ground = stage.scene, stage.scene.light, stage.ground.image
     lit = _gain(ground, light.sky + light.sun * light.to_sun[2] * 1.15)
@@ -72,7 +72,7 @@ def paint(stage: Stage) -> Frame:
     map_ = np.asarray(ids)
     boxes, cars = _boxes(map_, whole)
     image = expose(lit.reduce(OVER), stage.seed, scene, stage.ground.far)
-    return Frame(image, boxes, cars, map_)
+    return RenderedFrame(image, boxes, cars, map_)
 
 
 def _boxes(ids: NDArray[np.uint8], whole: dict[int, tuple[int, Array]]) -> tuple[Array, NDArray[np.int64]]:

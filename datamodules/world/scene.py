@@ -9,7 +9,7 @@ from lkd.datamodules.world.paint import Solid
 from lkd.datamodules.world.props import make_props
 from lkd.datamodules.world.seeds import CARS, FRAME, PROPS, stream
 from lkd.datamodules.world.stays import parked, since_change
-from lkd.datamodules.world.view import View, number
+from lkd.datamodules.world.view import CameraView, number
 from lkd.datamodules.world.weather import PER_DAY, Light, make_light
 
 PAINTS = (  # RGB, and how many of a hundred cars have it
@@ -35,14 +35,14 @@ class Scene:
         index: number of the frame.
     """
 
-    view: View
+    view: CameraView
     light: Light
     cars: list[Solid]
     props: list[Solid]
     index: int
 
 
-def occupancy(seed: int, view: View, index: int) -> tuple[list[int], list[int]]:
+def occupancy(seed: int, view: CameraView, index: int) -> tuple[list[int], list[int]]:
     """Returns for each listed slot whether it is busy, and whether another car came since the last frame.
 
     As in the official list, a car that comes to a free slot does not change the occupant. Cars do not stay
@@ -56,7 +56,7 @@ def occupancy(seed: int, view: View, index: int) -> tuple[list[int], list[int]]:
     return busy, [int(change) for change in changed]
 
 
-def make_scene(seed: int, view: View, index: int) -> Scene:
+def make_scene(seed: int, view: CameraView, index: int) -> Scene:
     """Makes the scene of frame `index`, which depends on nothing else."""
     light = make_light(seed, view.name, number(view.name), index)
     now, since = parked(seed, view, index), since_change(seed, view, index)
@@ -73,7 +73,7 @@ def make_scene(seed: int, view: View, index: int) -> Scene:
     return Scene(view, light, cars, props, index)
 
 
-def parked_car(seed: int, view: View, index: int, slot: int, key: int, idle: float) -> Solid:
+def parked_car(seed: int, view: CameraView, index: int, slot: int, key: int, idle: float) -> Solid:
     """Makes car number `key` of the day of frame `index`, which has stood in `slot` for `idle` minutes."""
     x, y, heading = view.lot.slots[slot]
     rng = stream(seed, f"{view.name} {index // PER_DAY}", key, CARS)
@@ -97,7 +97,7 @@ def _car(rng: np.random.Generator, x: float, y: float, heading: float, lights: b
     return Solid(car_mesh(kind), x, y, heading + turn, (red, green, blue), lights, scale, idle=0.0)
 
 
-def _driver(rng: np.random.Generator, view: View, light: Light) -> Solid:
+def _driver(rng: np.random.Generator, view: CameraView, light: Light) -> Solid:
     lane, side = float(rng.choice(view.lot.lanes)), int(rng.choice([-1, 1]))
     x, y = rng.uniform(-25, 25), lane - side * 1.3
     car = _car(rng, x, y, 0.0, lights=light.weather == "RAINY" or rng.random() < 0.3)

@@ -15,7 +15,7 @@ from lkd.datamodules.world.view import OVER, make_view
 
 
 @dataclass(frozen=True)
-class Stage:
+class SceneStage:
     """Everything that a picture of a scene is painted from.
 
     Args:
@@ -41,7 +41,7 @@ class Stage:
         return cast(self.scene.view.camera, solids, self.sprites, light.to_sun if light.sun.any() else None)
 
 
-def set_stage(seed: int, scene: Scene) -> Stage:
+def set_stage(seed: int, scene: Scene) -> SceneStage:
     """Makes the stage of a scene; the same scene always gives the same stage."""
     camera = scene.view.camera
     size = camera.width // OVER, camera.height_px // OVER
@@ -52,7 +52,7 @@ def set_stage(seed: int, scene: Scene) -> Stage:
             things.append((float(np.hypot(solid.x, solid.y)), number, seen))
     things += [(float(np.hypot(*sprite.foot)), -1, sprite) for sprite in sprites]
     things.sort(key=lambda thing: -thing[0])
-    return Stage(seed, scene, ground, sprites, [(number, thing) for _, number, thing in things])
+    return SceneStage(seed, scene, ground, sprites, [(number, thing) for _, number, thing in things])
 
 
 @lru_cache(maxsize=6)

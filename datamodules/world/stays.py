@@ -3,11 +3,11 @@
 import numpy as np
 
 from lkd.datamodules.world.seeds import DAY, HISTORY, stream
-from lkd.datamodules.world.view import View
+from lkd.datamodules.world.view import CameraView
 from lkd.datamodules.world.weather import PER_DAY, STEP
 
 
-def parked(seed: int, view: View, index: int) -> list[int]:
+def parked(seed: int, view: CameraView, index: int) -> list[int]:
     """Returns for every slot of the lot the car in it, as a number of that day, or -1.
 
     Cars come and go during the day: a slot stays as it was for most of the steps.
@@ -24,7 +24,7 @@ def parked(seed: int, view: View, index: int) -> list[int]:
     return [int(number) for number in np.where(wish < levels[step], car, -1)]
 
 
-def since_change(seed: int, view: View, index: int) -> list[float]:
+def since_change(seed: int, view: CameraView, index: int) -> list[float]:
     """Returns for every slot how many minutes ago its car came or, if it is free, its last car left.
 
     The moment is drawn once, between the two frames that differ. Cars that are in the day's first frame came

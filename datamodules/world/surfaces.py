@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from lkd.datamodules.world.camera import Array, Camera
 from lkd.datamodules.world.ground import Ground
 from lkd.datamodules.world.plants import Sprite
-from lkd.datamodules.world.stage import Stage
+from lkd.datamodules.world.stage import SceneStage
 from lkd.datamodules.world.view import OVER
 
 GROUND, SKY, FIRST = 0, 1, 2  # the ids of surfaces; shapes of the backdrop begin at FIRST
@@ -30,7 +30,7 @@ class Surfaces:
     depth: NDArray[np.float32]
 
 
-def find_surfaces(stage: Stage) -> Surfaces:
+def find_surfaces(stage: SceneStage) -> Surfaces:
     """Draws the ids in the painting order of RGB, then intersects every pixel's ray with its plane."""
     camera, empty = stage.scene.view.camera, _empty(stage.scene.view.camera, stage.ground)
     picture = Image.fromarray(empty.ids)

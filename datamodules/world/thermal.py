@@ -10,7 +10,7 @@ from lkd.datamodules.world.paint import Solid
 from lkd.datamodules.world.plants import Sprite
 from lkd.datamodules.world.props import prop_mesh
 from lkd.datamodules.world.seeds import THERMAL, stream
-from lkd.datamodules.world.stage import Stage
+from lkd.datamodules.world.stage import SceneStage
 from lkd.datamodules.world.surfaces import FIRST, GROUND, Surfaces
 from lkd.datamodules.world.view import number
 from lkd.datamodules.world.weather import Light, clock, daylight
@@ -31,7 +31,7 @@ HOOD = (22.0, 45.0)
 FRONT = 0.9  # meters in front of a car's middle at which the hood begins
 
 
-def measure_heat(stage: Stage, surfaces: Surfaces) -> Image.Image:
+def measure_heat(stage: SceneStage, surfaces: Surfaces) -> Image.Image:
     """Measures temperatures from 10 degrees below the air to 30 above it, as 0 to 255.
 
     The model has asphalt that the sun of the last two hours has warmed and that shade has kept cool; bodies
@@ -68,7 +68,7 @@ def measure_heat(stage: Stage, surfaces: Surfaces) -> Image.Image:
     return _expose(heat * (0.45 if light.weather == "RAINY" else 1.0), stage)
 
 
-def _ground(stage: Stage, warmth: float) -> Array:
+def _ground(stage: SceneStage, warmth: float) -> Array:
     """Returns the lot's own temperature (H, W)."""
     ground, shade = stage.ground, np.asarray(stage.shade, dtype=np.float64) / 255
     asphalt = 2.5 + 9 * warmth + 0.5 * ground.patchy
@@ -95,7 +95,7 @@ def _faces(solid: Solid, light: Light, warmth: float) -> Array:
     return heat
 
 
-def _expose(heat: Array, stage: Stage) -> Image.Image:
+def _expose(heat: Array, stage: SceneStage) -> Image.Image:
     """Returns the heat as the camera gives it, with noise and smoothing."""
     rng = stream(stage.seed, stage.scene.view.name, stage.scene.index, THERMAL)
     heat = heat + NOISE * rng.standard_normal(heat.shape) + COLUMNS * rng.standard_normal(heat.shape[1])

@@ -18,7 +18,7 @@ HEIGHTS = (4.5, 11.0)  # meters above the ground at which cameras of car parks h
 
 
 @dataclass(frozen=True)
-class View:
+class CameraView:
     """What a camera of this name sees.
 
     Args:
@@ -62,7 +62,9 @@ def number(name: str) -> int:
 
 
 @lru_cache(maxsize=32)
-def make_view(seed: int, name: str, size: tuple[int, int], heights: tuple[float, float] = HEIGHTS) -> View:
+def make_view(
+    seed: int, name: str, size: tuple[int, int], heights: tuple[float, float] = HEIGHTS
+) -> CameraView:
     """Makes camera `name` of world `seed` for pictures of `size` (width, height), at one of `heights`."""
     rng = stream(seed, name, 0, CAMERA)
     side = 1 if number(name) % 2 else -1
@@ -92,7 +94,7 @@ def make_view(seed: int, name: str, size: tuple[int, int], heights: tuple[float,
     camera = replace(base, width=size[0] * OVER, height_px=size[1] * OVER)
     # one geometry for all sizes: sizes of another aspect see more or less at the top and bottom
     listed, boxes = _in_view(camera, lot)
-    return View(name, camera, lot, tuple(listed), boxes, tint, heights)
+    return CameraView(name, camera, lot, tuple(listed), boxes, tint, heights)
 
 
 def _in_view(camera: Camera, lot: Lot) -> tuple[list[int], Array]:

@@ -14,10 +14,10 @@ from lkd.datamodules.world.processes import drawn
 from lkd.datamodules.world.progress import announce
 from lkd.datamodules.world.render import paint
 from lkd.datamodules.world.scene import make_scene
-from lkd.datamodules.world.stage import Stage, set_stage
+from lkd.datamodules.world.stage import SceneStage, set_stage
 from lkd.datamodules.world.surfaces import find_surfaces
 from lkd.datamodules.world.thermal import measure_heat
-from lkd.datamodules.world.view import HEIGHTS, View, make_view, number
+from lkd.datamodules.world.view import HEIGHTS, CameraView, make_view, number
 
 PATCH = 150  # side of a patch in pixels
 VIEWS = {"thermal": measure_heat, "depth": measure_depth}  # what is drawn beside RGB
@@ -96,7 +96,7 @@ class _Job:
 
     root: Path
     seed: int
-    view: View
+    view: CameraView
     index: int
     size: tuple[int, int]
     patches: bool
@@ -143,7 +143,7 @@ class _Job:
         if not self.done:
             self._colors(stage)
 
-    def _colors(self, stage: Stage) -> None:
+    def _colors(self, stage: SceneStage) -> None:
         frame = paint(stage)
         self._write(frame.image, "FULL_IMAGE", "", Image.Resampling.BILINEAR)
         put(self.root / "boxes" / f"{self.stem}.txt", yolo_lines(frame.boxes, self.size))

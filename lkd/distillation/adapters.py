@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lkd.distillation.pairing import Pair
+from lkd.distillation.pairing import TermPair
 from lkd.losses import Term
 
 ADAPTERS = "distillation_adapters"
@@ -29,7 +29,7 @@ def may_adapt(terms: Iterable[Term]) -> bool:
     return any(type(term).adapter is not Term.adapter for term in terms)
 
 
-def make_adapters(module: LightningModule, pairs: Sequence[Pair]) -> nn.ModuleDict:
+def make_adapters(module: LightningModule, pairs: Sequence[TermPair]) -> nn.ModuleDict:
     """Makes the adapters that the terms need, in the precision of the module's run.
 
     The global random state is neither read nor changed, so all ranks of a run make the same adapters.
@@ -103,12 +103,12 @@ def _differ(student: Any, teacher: Any) -> bool:
     return [tensor.shape[1:] for tensor in ours] != [tensor.shape[1:] for tensor in theirs]
 
 
-def shapes_of(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
+def shapes_of(pairs: Sequence[TermPair]) -> dict[str, list[Any]]:
     """Returns the shapes of what terms with adapters compare, as plain lists, to make the adapters again.
 
     Example:
         >>> from lkd.losses import FitNets
-        >>> shapes_of([Pair("fitnets", FitNets(), [torch.zeros(2, 3)], torch.zeros(2, 4))])
+        >>> shapes_of([TermPair("fitnets", FitNets(), [torch.zeros(2, 3)], torch.zeros(2, 4))])
         {'fitnets': [[[2, 3]], [2, 4]]}
     """
 
@@ -131,7 +131,7 @@ def layers_of(terms: Mapping[str, Term]) -> dict[str, list[Any]]:
 
 def pairs_of(
     shapes: dict[str, list[Any]], terms: dict[str, Term], device: torch.device | None = None
-) -> list[Pair]:
+) -> list[TermPair]:
     """Makes pairs of zeros in these shapes.
 
     Example:
@@ -146,7 +146,9 @@ def pairs_of(
         return [zeros(one) for one in shape]
 
     return [
-        Pair(name, terms[name], *(zeros(s) for s in both)) for name, both in shapes.items() if name in terms
+        TermPair(name, terms[name], *(zeros(s) for s in both))
+        for name, both in shapes.items()
+        if name in terms
     ]
 
 

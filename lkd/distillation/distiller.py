@@ -17,7 +17,7 @@ from lkd.addresses import find_layer
 from lkd.batches import Keys, entry, size
 from lkd.distillation.adapters import ADAPTERS, hold, make_adapters, may_adapt, shapes_of, train_along
 from lkd.distillation.own_losses import OwnLosses, Relabel, Step, silent
-from lkd.distillation.pairing import Pair, name_terms, pair_up, require_gradient, student_layers
+from lkd.distillation.pairing import TermPair, name_terms, pair_up, require_gradient, student_layers
 from lkd.distillation.probabilities import refuse_probabilities
 from lkd.distillation.samples import require_samples
 from lkd.distillation.student import Known, Passed, run
@@ -154,7 +154,7 @@ class Distiller:
             find_layer(module, layer, "student_layer")
         find_layer(module, self.student_input, "student_input")
 
-    def look(self, module: LightningModule, batch: Any, must: bool = True) -> list[Pair] | None:
+    def look(self, module: LightningModule, batch: Any, must: bool = True) -> list[TermPair] | None:
         """Returns what student and teacher give on a batch.
 
         Only the forward of the student's step runs, and leaves no trace.
@@ -180,7 +180,7 @@ class Distiller:
                 raise ValueError(f"{type(module).__name__}.training_step skips the batch: it returned None.")
             return None if passed is None else self._pairs(module, passed, batch)
 
-    def adopt(self, module: LightningModule, pairs: Sequence[Pair], batch: Any = None) -> nn.ModuleDict:
+    def adopt(self, module: LightningModule, pairs: Sequence[TermPair], batch: Any = None) -> nn.ModuleDict:
         """Makes the module's adapters.
 
         Args:
@@ -251,7 +251,7 @@ class Distiller:
         read = self.input_key is not None or any(term.needs_labels for term in self.terms.values())
         return run(module, self.own, known, self.terms.values(), batch, args, sees, read, only_look)
 
-    def _pairs(self, module: LightningModule, passed: Passed, batch: Any) -> list[Pair]:
+    def _pairs(self, module: LightningModule, passed: Passed, batch: Any) -> list[TermPair]:
         known, pairs = self._known[module], []
         if self.terms:
             given = passed.given(batch, self.teacher, self.student_input, self.input_key)
@@ -264,7 +264,7 @@ class Distiller:
             known.moves = known.ran  # a look before training has not seen all of the step
         return pairs
 
-    def _value(self, pair: Pair, batch: Any, adapter: nn.Module | None) -> Tensor:
+    def _value(self, pair: TermPair, batch: Any, adapter: nn.Module | None) -> Tensor:
         term = pair.term
         parts = {"rest": [self.teacher.part(part) for part in term.rest]} if term.rest else {}
         return term(pair.student, pair.teacher, labels=self._labels(batch, term), adapter=adapter, **parts)
@@ -274,7 +274,7 @@ class Distiller:
             return None
         return entry(batch, self.label_key, "label_key", f", and {type(term).__name__} needs labels")
 
-    def _adopt_late(self, module: LightningModule, pairs: Sequence[Pair]) -> nn.ModuleDict:
+    def _adopt_late(self, module: LightningModule, pairs: Sequence[TermPair]) -> nn.ModuleDict:
         """Makes the adapters at the first loss of a run whose forward could not be looked at before."""
         if module._trainer is None:
             raise ValueError(

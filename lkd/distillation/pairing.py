@@ -13,7 +13,7 @@ from lkd.teachers import Teacher
 
 
 @dataclasses.dataclass
-class Pair:
+class TermPair:
     """A term, with the outputs that it compares.
 
     Args:
@@ -37,7 +37,7 @@ def pair_up(
     teacher: Teacher,
     given: Call,
     layouts: dict[tuple[str, str], str | None],
-) -> list[Pair]:
+) -> list[TermPair]:
     """Asks the teacher, and pairs its outputs with the student's.
 
     Args:
@@ -65,7 +65,7 @@ def pair_up(
         sides = [[value for value, _ in side] for side in (ours, taught)]
         student = sides[0] if isinstance(term.student_layer, list) else sides[0][0]
         answer = sides[1] if isinstance(term.teacher_layer, list) else sides[1][0]
-        pairs.append(Pair(name, term, student, answer, unknown))
+        pairs.append(TermPair(name, term, student, answer, unknown))
     return pairs
 
 
@@ -74,7 +74,7 @@ def _found(outputs: Taps, address: str) -> str:
     return f"{outputs.root}{address}" if outputs.root and parse(address).module == "" else address
 
 
-def require_gradient(pairs: Iterable[Pair]) -> None:
+def require_gradient(pairs: Iterable[TermPair]) -> None:
     """Refuses to compare outputs that no gradient reaches: the loss would be logged, and train nothing.
 
     Raises:

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from lkd.distillation.pairing import Pair
+from lkd.distillation.pairing import TermPair
 
 NEAR = 1e-3
 
 
-def refuse_probabilities(pairs: Iterable[Pair]) -> None:
+def refuse_probabilities(pairs: Iterable[TermPair]) -> None:
     """Refuses probabilities where a loss applies a softmax: the target would be flat and teach little.
 
     Args:

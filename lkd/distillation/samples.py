@@ -6,10 +6,10 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.batches import size
-from lkd.distillation.pairing import Pair
+from lkd.distillation.pairing import TermPair
 
 
-def require_samples(module: LightningModule, pairs: Iterable[Pair]) -> None:
+def require_samples(module: LightningModule, pairs: Iterable[TermPair]) -> None:
     """Refuses batches that are too small for a loss; warns if only one is, since the last may be smaller.
 
     Args:

@@ -21,7 +21,7 @@ from lkd.federated.protocol.client_data import ClientData, ClientInfo
 from lkd.federated.protocol.seeds import derive
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.books import advised, report
-from lkd.federated.server.checkpoint import Population
+from lkd.federated.server.checkpoint import ClientRoster
 from lkd.federated.server.checks import (
     check_cohort,
     check_fewest,
@@ -177,7 +177,7 @@ class Federation(Measured):
     def on_fit_start(self) -> None:
         """Checks the data and prepares the engine before the first round."""
         super().on_fit_start()
-        self._clients, self._losses = Population(), Losses()
+        self._clients, self._losses = ClientRoster(), Losses()
         clients = getattr(cast(Any, self.trainer).datamodule, "clients", ())
         check_public(self.algorithm, clients)
         check_validation(self.algorithm, clients)

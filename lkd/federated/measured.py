@@ -20,7 +20,7 @@ from lkd.federated.protocol.client_data import ClientData, ClientInfo, Part
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.runtime import Runtime
 from lkd.federated.protocol.tensors import moved
-from lkd.federated.server.checkpoint import Population, check_resumed, check_state
+from lkd.federated.server.checkpoint import ClientRoster, check_resumed, check_state
 from lkd.federated.server.checks import check_synced
 from lkd.federated.server.local_work import LocalTraining
 from lkd.federated.server.ranks import Ranks
@@ -72,7 +72,7 @@ class Measured(Members):
         self.bytes_down, self.bytes_up = 0, 0
         self.cache: CacheUse | None = None
         self._restored: dict[str, Any] | None = None
-        self._clients = Population()  # of this fit, or of the resumed one
+        self._clients = ClientRoster()  # of this fit, or of the resumed one
         self._sums: dict[str, RunningSum] = {}
 
     def _prepare(self, anew: bool) -> None:
@@ -203,7 +203,7 @@ class Measured(Members):
         slots = saved["optimizer"] if same else None
         self.engine.load_state_dict({c: s for c, s in clients.items() if self.ranks.owns(c)}, slots)
         # weights alone fit any clients, a client's state fits that client only
-        self._clients = Population(saved.get("population") if resumes or any(clients.values()) else None)
+        self._clients = ClientRoster(saved.get("population") if resumes or any(clients.values()) else None)
         if same:
             self.algorithm.state = {k: moved(group, self.device) for k, group in saved["state"].items()}
             self.bytes_down, self.bytes_up = saved["bytes"]

@@ -9,10 +9,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
 from lkd.addresses import parse
-from lkd.edge.cache.answers import Answers, Form
-from lkd.edge.cache.layout import Layout, NotBySampleError
-from lkd.edge.cache.reduced import Kept, Reduction
-from lkd.edge.cache.samples import Samples
+from lkd.edge.cache.answers import CachedAnswers, Form
+from lkd.edge.cache.layout import AnswerLayout, NotBySampleError
+from lkd.edge.cache.reduced import AnswerReduction, Kept
+from lkd.edge.cache.samples import BatchedCall
 from lkd.edge.cache.store import Store
 from lkd.nested import on_tensors
 from lkd.taps import Call
@@ -74,9 +74,9 @@ class CachedTeacher(Teacher):
         **teacher: Any,
     ) -> None:
         super().__init__(model, **teacher)
-        self.reduction = Reduction(dtype, top_k)
+        self.reduction = AnswerReduction(dtype, top_k)
         self.store = Store(cache, limit_mb)
-        self.answers = Answers(self.store)
+        self.answers = CachedAnswers(self.store)
         self._watched: Fingerprint | None = None
         self._mark = ""
         self._cut: dict[str, list[bool]] = {}
@@ -127,7 +127,7 @@ class CachedTeacher(Teacher):
             ValueError: If an answer cannot be kept by sample, or differs from the kept one.
         """
         names = [asked] if isinstance(asked, str) else list(dict.fromkeys(asked))
-        samples = Samples(call, self._cut)
+        samples = BatchedCall(call, self._cut)
         if not samples.count:
             if samples.uneven:
                 self._say_uneven(call)
@@ -159,7 +159,7 @@ class CachedTeacher(Teacher):
 
     def _look(
         self,
-        samples: Samples,
+        samples: BatchedCall,
         forms: Sequence[Form],
         ask: Callable[[Call], dict[str, Any]],
         device: torch.device,
@@ -189,13 +189,15 @@ class CachedTeacher(Teacher):
         said = whole if samples.count > 1 else alone
         for form in forms:
             try:
-                layout = Layout(whole[form.layer], alone[form.layer], count, _tolerance(self.loaded, device))
+                layout = AnswerLayout(
+                    whole[form.layer], alone[form.layer], count, _tolerance(self.loaded, device)
+                )
             except NotBySampleError as error:
                 where = (
                     "detections" if form.layer.startswith(DETECT) else f"output teacher_layer={form.layer!r}"
                 )
                 raise self._refusal(where, str(error)) from error
-            reduction = self.reduction if _own(form.layer) else Reduction(self.reduction.dtype)
+            reduction = self.reduction if _own(form.layer) else AnswerReduction(self.reduction.dtype)
             self.answers.learn(form, layout, reduction, said[form.layer], samples.count)
             if layout.by_sample and samples.count > 1:
                 self._cut[samples.kind] = samples.cut

@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from lkd.datamodules.detection.frames import GRAY, Frame, FrameDataset, collate
+from lkd.datamodules.detection.frames import GRAY, CameraFrame, FrameDataset, collate
 from lkd.datamodules.detection.views import Views
 from lkd.datamodules.samples.samplers import Key
 
 
 def frame(path, boxes=((0.0, 0.0, 0.5, 0.5),), camera="C1"):
     boxes = torch.tensor(boxes).reshape(-1, 4)
-    return Frame(path, camera, "1", boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64))
+    return CameraFrame(path, camera, "1", boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64))
 
 
 @pytest.fixture
@@ -74,13 +74,13 @@ def test_batch_is_padded_with_gray_at_the_bottom_and_right(picture, tmp_path):
 
 
 def test_no_targets_when_unlabeled(picture):
-    batch = collate([FrameDataset([Frame(picture, "C1", "1")], Views(64), labeled=False)[0]])
+    batch = collate([FrameDataset([CameraFrame(picture, "C1", "1")], Views(64), labeled=False)[0]])
     assert set(batch) == {"images", "sizes", "views", "cameras", "paths"}
 
 
 def test_labels_needed_but_missing(picture):
     with pytest.raises(ValueError, match=r"a\.png has no labels"):
-        FrameDataset([Frame(picture, "C1", "1")], Views(64))
+        FrameDataset([CameraFrame(picture, "C1", "1")], Views(64))
 
 
 @pytest.mark.parametrize("teacher_size", [None, 160])

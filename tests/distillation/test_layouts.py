@@ -151,17 +151,19 @@ def test_an_adapter_maps_channels_to_channels():
 
 def test_sequences_of_which_nothing_tells_are_refused_only_where_it_matters():
     from lkd.distillation.adapters import make_adapters
-    from lkd.distillation.pairing import Pair
+    from lkd.distillation.pairing import TermPair
     from lkd.losses import FitNets
     from lkd.modules import Classifier
 
     module = Classifier(nn.Linear(2, 2), num_classes=2)
     same, other = torch.zeros(2, 8, 50), torch.zeros(2, 16, 50)
-    assert len(make_adapters(module, [Pair("fitnets", FitNets(), same, same, ["student_layer='act'"])])) == 0
+    assert (
+        len(make_adapters(module, [TermPair("fitnets", FitNets(), same, same, ["student_layer='act'"])])) == 0
+    )
     with pytest.raises(
         ValueError, match=r"student_layer='act': nothing tells which dimension .*'@NLC'.*'@NCL'"
     ):
-        make_adapters(module, [Pair("fitnets", FitNets(), same, other, ["student_layer='act'"])])
+        make_adapters(module, [TermPair("fitnets", FitNets(), same, other, ["student_layer='act'"])])
 
 
 def test_a_block_of_nothing_but_convolutions_has_its_channels_first():

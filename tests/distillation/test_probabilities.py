@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lkd.callbacks import Distillation
-from lkd.distillation.pairing import Pair
+from lkd.distillation.pairing import TermPair
 from lkd.distillation.probabilities import refuse_probabilities
 from lkd.losses import DIST, DKD, KD, NKD, LogitMatching, MultiTeacher
 from lkd.teachers import Teacher
@@ -22,17 +22,19 @@ def test_probabilities_are_refused_on_either_side(term):
         with pytest.raises(
             ValueError, match=rf"^{side}='' of .* gives probabilities .* name the layer before"
         ):
-            refuse_probabilities([Pair("kd", term, *given)])
+            refuse_probabilities([TermPair("kd", term, *given)])
 
 
 @pytest.mark.parametrize("given", [LOGITS, LOGITS.log_softmax(1), torch.zeros(4, 3), LOGITS.sigmoid()])
 def test_others_are_not(given):
-    refuse_probabilities([Pair("kd", KD(), given, LOGITS), Pair("mse", LogitMatching(), CHANCES, CHANCES)])
+    refuse_probabilities(
+        [TermPair("kd", KD(), given, LOGITS), TermPair("mse", LogitMatching(), CHANCES, CHANCES)]
+    )
 
 
 def test_one_layer_of_several():
     with pytest.raises(ValueError, match="gives probabilities"):
-        refuse_probabilities([Pair("kd", KD(), [LOGITS, CHANCES], [LOGITS, LOGITS])])
+        refuse_probabilities([TermPair("kd", KD(), [LOGITS, CHANCES], [LOGITS, LOGITS])])
 
 
 def test_a_teacher_that_ends_in_a_softmax_speaks_in_the_first_step():

@@ -12,7 +12,7 @@ import torch
 
 from lkd.datamodules import IID, Dirichlet, FederatedDataModule
 from lkd.federated import FedAdam, FedAvg, Federation
-from lkd.federated.server.checkpoint import Population
+from lkd.federated.server.checkpoint import ClientRoster
 
 from .job import KINDS, Blobs, run
 from .quadratic import loader, trainer
@@ -128,7 +128,7 @@ def test_clients_of_equal_sizes_with_other_samples_are_other_clients():
     def meet(known, seed):
         data = FederatedDataModule(Blobs(), IID(), clients=5, seed=seed)
         data.setup("fit")
-        clients = Population(known)
+        clients = ClientRoster(known)
         assert clients.meet(data.train_dataloader(), 5)
         return clients.known
 

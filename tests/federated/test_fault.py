@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from lkd.federated.protocol.messages import Reply
-from lkd.federated.protocol.tensor_names import Layout
+from lkd.federated.protocol.tensor_names import SharedNames
 from lkd.federated.server.reply_checks import fault
 
-LAYOUT = Layout({"w": "other_models.0.w"}, {"mean": "other_models.0.mean"})
+LAYOUT = SharedNames({"w": "other_models.0.w"}, {"mean": "other_models.0.mean"})
 X = {"w": torch.zeros(7), "other_models.0.w": torch.zeros(2)}
 BUFFERS = {"mean": torch.zeros(7), "other_models.0.mean": torch.zeros(3)}
 GOOD = {"delta": {"w": torch.ones(2)}, "buffers": {"mean": torch.ones(3)}}

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from lkd.federated.protocol.messages import Message, Reply
-from lkd.federated.protocol.tensor_names import Layout
+from lkd.federated.protocol.tensor_names import SharedNames
 from lkd.federated.protocol.wire import pack, unpack
 from lkd.federated.server.reply_checks import fault
 from lkd.frames import frame, unframe
 
 X = {"w": torch.zeros(2, 3), "b": torch.zeros(3, dtype=torch.float64)}
-LAYOUT = Layout({"w": "w", "b": "b"}, {})
+LAYOUT = SharedNames({"w": "w", "b": "b"}, {})
 SENT = [
     frame({"do": "answer"}, pack(Message({"x": X}, {"round": 3, "steps": 2, "others": [1]}, {"rows": torch.arange(4)}))),
     frame({}, pack(Reply({"delta": X}, {"steps": 5.0}, {"logits": torch.ones(2, 2)}, 1, 3, logs={"loss": 0.5}))),

@@ -27,7 +27,7 @@ class Mark(NamedTuple):
     place: str  # file and line or object, for messages
 
 
-class Boxes(NamedTuple):
+class FrameLabels(NamedTuple):
     """Boxes, labels and ignore regions of a frame's label file."""
 
     boxes: Tensor  # (N, 4) float32 xyxy normalized to [0, 1]
@@ -41,7 +41,7 @@ def read_boxes(
     classes: Mapping[str, int],
     ignore: Collection[str] = (),
     left_out: LeftOut | None = None,
-) -> Boxes:
+) -> FrameLabels:
     """Reads a label file: `.xml` is Pascal VOC, `.txt` bbGt if it begins so, else YOLO.
 
     Marked ignore regions (VOC's `difficult`, bbGt's `ign`) and the names in `ignore` are no objects, but are
@@ -71,7 +71,7 @@ def read_boxes(
         marks = read_bbgt(text, path)
     else:
         numbers = {int(name): label for name, label in classes.items() if name.isdigit()}
-        return Boxes(*read_yolo(path, numbers or None, left_out=left_out), 0)
+        return FrameLabels(*read_yolo(path, numbers or None, left_out=left_out), 0)
     width, height = size or image_size(picture)
     found, regions = LabeledBoxes(left_out), 0
     for mark in marks:
@@ -81,7 +81,7 @@ def read_boxes(
         x1, y1, x2, y2 = mark.box
         shares = x1 / width, y1 / height, x2 / width, y2 / height
         found.add(shares, classes.get(mark.name), mark.name, f"{mark.place} of a {width}x{height} picture")
-    return Boxes(*found.tensors(), regions)
+    return FrameLabels(*found.tensors(), regions)
 
 
 def read_voc(path: Path) -> tuple[list[Mark], tuple[int, int] | None]:

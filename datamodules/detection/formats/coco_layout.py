@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.datamodules.detection.formats.coco_file import CocoFile, Listed
-from lkd.datamodules.detection.frames import Frame
+from lkd.datamodules.detection.frames import CameraFrame
 from lkd.datamodules.io.files import PARTS, list_images
 from lkd.datamodules.io.left_out import LeftOut
 from lkd.datamodules.io.path_pattern import PathPattern
@@ -125,7 +125,9 @@ def locate(
     return found
 
 
-def frame_of(path: Path, root: Path, picture: Listed, name: PathPattern, camera: str, time: str) -> Frame:
+def frame_of(
+    path: Path, root: Path, picture: Listed, name: PathPattern, camera: str, time: str
+) -> CameraFrame:
     """Makes the frame of a picture; camera and time come from its path and the fields of its entry.
 
     Raises:
@@ -142,7 +144,7 @@ def frame_of(path: Path, root: Path, picture: Listed, name: PathPattern, camera:
         )
     known = {**picture.entry, **dict(places)}
     try:
-        return Frame(path, camera.format(**known), time.format(**known))
+        return CameraFrame(path, camera.format(**known), time.format(**known))
     except KeyError as error:
         raise ValueError(
             f"{picture.place}: camera={camera!r} and time={time!r} have the place {error}, which is neither in name={name.text!r} "
@@ -154,13 +156,13 @@ def frame_of(path: Path, root: Path, picture: Listed, name: PathPattern, camera:
         ) from error
 
 
-def drop_copies(frames: Iterable[Frame], left_out: LeftOut) -> list[Frame]:
+def drop_copies(frames: Iterable[CameraFrame], left_out: LeftOut) -> list[CameraFrame]:
     """Leaves out (and counts) exact copies of an earlier picture of the same camera and time.
 
     Exports hold some pictures twice. They would count twice, and might be in both training and test. Other
     pictures of one camera and time are kept, with one warning.
     """
-    kept: dict[tuple[str, str], list[Frame]] = {}
+    kept: dict[tuple[str, str], list[CameraFrame]] = {}
     shared: list[tuple[Path, Path]] = []
     for frame in frames:
         before = kept.setdefault((frame.camera, frame.time), [])

@@ -26,7 +26,7 @@ class Picture(NamedTuple):
     part: str  # "train", "val", "test", or "" where nothing says so
 
 
-class Layout(NamedTuple):
+class YoloLayout(NamedTuple):
     """Pictures, names and keypoints of a folder of YOLO data."""
 
     pictures: list[Picture]
@@ -34,7 +34,7 @@ class Layout(NamedTuple):
     keypoints: int  # numbers that follow every box
 
 
-def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> Layout:
+def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> YoloLayout:
     """Finds the pictures and their label files.
 
     Pictures lie where `data.yaml` says, else in `root/images/`, else in `root/train/images/`,
@@ -68,7 +68,7 @@ def read_layout(root: Path, left_out: LeftOut, parted: bool = True) -> Layout:
                 )
     _check(pictures.values(), root)
     _count_orphans(pictures.values(), left_out)
-    return Layout(sorted(pictures.values()), said.names or _listed_names(folder), said.keypoints)
+    return YoloLayout(sorted(pictures.values()), said.names or _listed_names(folder), said.keypoints)
 
 
 def _folders(root: Path, left_out: LeftOut) -> dict[str, dict[Path, PurePath]]:

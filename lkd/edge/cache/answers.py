@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import xxhash
 
-from lkd.edge.cache.layout import Layout, picked
+from lkd.edge.cache.layout import AnswerLayout, picked
 from lkd.edge.cache.loss import apart, lost
-from lkd.edge.cache.reduced import Reduction
-from lkd.edge.cache.samples import Samples
+from lkd.edge.cache.reduced import AnswerReduction
+from lkd.edge.cache.samples import BatchedCall
 from lkd.edge.cache.store import Store
 from lkd.edge.cache.written import read, written
 from lkd.taps import Call
@@ -35,7 +35,7 @@ class Form(NamedTuple):
     precision: str
 
 
-class Answers:
+class CachedAnswers:
     """Answers of one teacher, kept in a store.
 
     Args:
@@ -54,7 +54,7 @@ class Answers:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.forms: dict[Form, tuple[Layout, Reduction]] = {}
+        self.forms: dict[Form, tuple[AnswerLayout, AnswerReduction]] = {}
         self.asked = self.found = 0
         self.check: Callable[[Sequence[int]], list[int]] | None = None
         self.checked, self.wrong = 0, list[float]()
@@ -62,7 +62,7 @@ class Answers:
 
     def of(
         self,
-        samples: Samples,
+        samples: BatchedCall,
         forms: Sequence[Form],
         mark: str,
         title: str,
@@ -112,7 +112,9 @@ class Answers:
             given[form.layer] = layout.filled(reduction.back(rows, layout))
         return given
 
-    def learn(self, form: Form, layout: Layout, reduction: Reduction, said: Any, count: int) -> None:
+    def learn(
+        self, form: Form, layout: AnswerLayout, reduction: AnswerReduction, said: Any, count: int
+    ) -> None:
         """Records the layout of a form, and reports what is lost of its first answers.
 
         Raises:
@@ -196,7 +198,7 @@ def _picked(
     places: Sequence[int],
     count: int,
     forms: Sequence[Form],
-    known: dict[Form, tuple[Layout, Reduction]],
+    known: dict[Form, tuple[AnswerLayout, AnswerReduction]],
 ) -> dict[str, Any]:
     return {
         form.layer: layout.filled(picked(layout.rows(fresh[form.layer], count), places))

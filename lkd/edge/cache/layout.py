@@ -16,7 +16,7 @@ class NotBySampleError(ValueError):
     """Error for a sample whose answer alone is not its answer in a batch."""
 
 
-class Row:  # no dataclass, since collections are walked through
+class RowLeaf:  # no dataclass, since collections are walked through
     """A tensor with one row for each sample."""
 
     def __init__(self, name: str, like: Tensor) -> None:
@@ -30,7 +30,7 @@ class _Each:
         self.name, self.kind = name, kind
 
 
-class Rows(NamedTuple):
+class SampleRows(NamedTuple):
     """The parts of an answer that belong to samples.
 
     Args:
@@ -42,7 +42,7 @@ class Rows(NamedTuple):
     each: dict[str, list[Columns]]
 
 
-class Layout:
+class AnswerLayout:
     """Layout learned from the answers to a batch of at least two samples, and to the first of them alone.
 
     Args:
@@ -57,7 +57,7 @@ class Layout:
     Example:
         >>> import torch
         >>> anchors = torch.arange(4.0)
-        >>> layout = Layout((torch.eye(3), anchors), (torch.eye(3)[:1], anchors), 3, 1e-3)
+        >>> layout = AnswerLayout((torch.eye(3), anchors), (torch.eye(3)[:1], anchors), 3, 1e-3)
         >>> rows = layout.rows((torch.ones(5, 3), anchors), 5)
         >>> [tuple(t.shape) for t in rows.columns.values()], layout.filled(rows)[1]
         ([(5, 3)], tensor([0., 1., 2., 3.]))
@@ -68,9 +68,9 @@ class Layout:
         self.form = self._learn(whole, alone)
 
     @property
-    def row_leaves(self) -> list[Row]:
+    def row_leaves(self) -> list[RowLeaf]:
         """Leaves that have a row of one shape for every sample."""
-        return [leaf for leaf in self._leaves if isinstance(leaf, Row)]
+        return [leaf for leaf in self._leaves if isinstance(leaf, RowLeaf)]
 
     @property
     def by_sample(self) -> bool:
@@ -87,21 +87,21 @@ class Layout:
         """Names of the leaves that have a dict for each sample."""
         return [leaf.name for leaf in self._leaves if isinstance(leaf, _Each)]
 
-    def rows(self, answer: Any, count: int) -> Rows:
+    def rows(self, answer: Any, count: int) -> SampleRows:
         """Splits an answer to `count` samples into rows.
 
         Raises:
             NotBySampleError: If it has another form.
         """
-        found = Rows({}, {})
+        found = SampleRows({}, {})
         self._take(self.form, answer, count, found)
         return found
 
-    def filled(self, rows: Rows) -> Any:
+    def filled(self, rows: SampleRows) -> Any:
         """Returns the answer that has these rows."""
 
         def fill(leaf: Any) -> Any:
-            if isinstance(leaf, Row):
+            if isinstance(leaf, RowLeaf):
                 return rows.columns[leaf.name]
             if isinstance(leaf, _Each):
                 return leaf.kind(rows.each[leaf.name])
@@ -119,7 +119,7 @@ class Layout:
             ):
                 if (off := distance(whole[:1], alone, whole)) > self.tolerance:
                     raise NotBySampleError(f"they differ by {off:.2g} of their norm")
-                self._leaves.append(Row(name, whole))
+                self._leaves.append(RowLeaf(name, whole))
                 return self._leaves[-1]
             if self._alike(whole, alone):
                 return whole.detach().clone()
@@ -143,8 +143,8 @@ class Layout:
             raise NotBySampleError(f"a {type(whole).__name__} has no part that is one sample's")
         return rebuild(whole, {key: self._learn(entry, single[key]) for key, entry in entries.items()})
 
-    def _take(self, form: Any, answer: Any, count: int, found: Rows) -> None:
-        if isinstance(form, Row):
+    def _take(self, form: Any, answer: Any, count: int, found: SampleRows) -> None:
+        if isinstance(form, RowLeaf):
             if not isinstance(answer, Tensor) or not answer.ndim or len(answer) != count:
                 raise NotBySampleError(_FORM)
             found.columns[form.name] = answer
@@ -175,7 +175,9 @@ def _detections(entry: Any) -> bool:
     )
 
 
-def picked(rows: Rows, places: Sequence[int]) -> Rows:
+def picked(rows: SampleRows, places: Sequence[int]) -> SampleRows:
     """Returns the rows of some samples."""
     columns = {name: tensor[list(places)] for name, tensor in rows.columns.items()}
-    return Rows(columns, {name: [found[place] for place in places] for name, found in rows.each.items()})
+    return SampleRows(
+        columns, {name: [found[place] for place in places] for name, found in rows.each.items()}
+    )

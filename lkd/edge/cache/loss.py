@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from lkd.edge.cache.distance import alike, distances
-from lkd.edge.cache.layout import Rows
+from lkd.edge.cache.layout import SampleRows
 
 
-def apart(one: Rows, other: Rows, tolerance: float) -> Tensor:
+def apart(one: SampleRows, other: SampleRows, tolerance: float) -> Tensor:
     """Returns for each sample how far two answers are apart, relative to its norm.
 
     For detections the distance is 0 if they are the same, else 1.
@@ -18,7 +18,7 @@ def apart(one: Rows, other: Rows, tolerance: float) -> Tensor:
         tolerance: Relative distance up to which detections are the same.
 
     Example:
-        >>> rows, others = (Rows({"0": torch.tensor([[1.0], [value]])}, {}) for value in (1.0, 1.5))
+        >>> rows, others = (SampleRows({"0": torch.tensor([[1.0], [value]])}, {}) for value in (1.0, 1.5))
         >>> apart(rows, others, 1e-3)
         tensor([0.0000, 0.5000], dtype=torch.float64)
     """
@@ -29,11 +29,11 @@ def apart(one: Rows, other: Rows, tolerance: float) -> Tensor:
     return torch.stack(off).amax(0)
 
 
-def lost(rows: Rows, back: Rows) -> str:
+def lost(rows: SampleRows, back: SampleRows) -> str:
     """Describes in words what answers lose when less of them is kept.
 
     Example:
-        >>> lost(Rows({"0": torch.zeros(1, 2)}, {}), Rows({"0": torch.tensor([[0.0, 0.5]])}, {}))
+        >>> lost(SampleRows({"0": torch.zeros(1, 2)}, {}), SampleRows({"0": torch.tensor([[0.0, 0.5]])}, {}))
         'off by 0.5 at most, 0.25 in the mean, over 1 samples; KL divergence 0.031.'
     """
     pairs = [(rows.columns[n], back.columns[n]) for n in rows.columns if rows.columns[n].is_floating_point()]

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from lkd.checks import expect
-from lkd.edge.cache.layout import Columns, Layout, Rows
+from lkd.edge.cache.layout import AnswerLayout, Columns, SampleRows
 
 Kept = Literal["float16", "bfloat16", "uint8"]
 
 
-class Reduction:
+class AnswerReduction:
     """What is kept of an answer, and how the answer is rebuilt from it.
 
     Args:
@@ -26,7 +26,7 @@ class Reduction:
 
     Example:
         >>> scores = torch.tensor([[4.0, 1.0, 0.0, -1.0]])
-        >>> layout, two = Layout(scores.repeat(2, 1), scores, 2, 1e-3), Reduction(top_k=2)
+        >>> layout, two = AnswerLayout(scores.repeat(2, 1), scores, 2, 1e-3), AnswerReduction(top_k=2)
         >>> back = two.back(two.kept(layout.rows(scores, 1), layout), layout)
         >>> [round(p, 3) for p in back.columns["0"].softmax(1)[0].tolist()]
         [0.93, 0.046, 0.012, 0.012]
@@ -48,7 +48,7 @@ class Reduction:
         """Whether what is read is what the teacher answered, bit for bit."""
         return self.dtype is None and self.top_k is None
 
-    def kept(self, rows: Rows, layout: Layout) -> Rows:
+    def kept(self, rows: SampleRows, layout: AnswerLayout) -> SampleRows:
         """Returns rows in the form in which they are kept.
 
         Raises:
@@ -60,9 +60,9 @@ class Reduction:
         if rows.each and self.dtype == "uint8":
             raise ValueError("dtype='uint8' is too coarse for boxes in pixels; take 'float16', or None.")
         each = {n: [self._cast(found) for found in samples] for n, samples in rows.each.items()}
-        return Rows(columns, each)
+        return SampleRows(columns, each)
 
-    def back(self, kept: Rows, layout: Layout) -> Rows:
+    def back(self, kept: SampleRows, layout: AnswerLayout) -> SampleRows:
         """Returns rows as the teacher gave them, up to what was lost."""
         columns = {
             row.name: self._whole(row.name, kept.columns, row.shape).to(row.dtype)
@@ -75,7 +75,7 @@ class Reduction:
                 n: [{k: v.float() if v.dtype in types else v for k, v in one.items()} for one in found]
                 for n, found in each.items()
             }
-        return Rows(columns, each)
+        return SampleRows(columns, each)
 
     def _smaller(self, name: str, tensor: Tensor) -> Columns:
         if self.dtype is None or not tensor.is_floating_point():

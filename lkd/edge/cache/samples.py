@@ -14,7 +14,7 @@ from lkd.taps import Call
 _PLAIN = (bool, int, float, complex, str, bytes, torch.device, torch.dtype, type(None))
 
 
-class Samples:
+class BatchedCall:
     """Arguments of a call; every tensor as long as the batch is taken to have one row for each sample.
 
     Args:
@@ -31,7 +31,7 @@ class Samples:
         ValueError: If an argument has no content that could be told from another's.
 
     Example:
-        >>> samples = Samples(Call((torch.eye(3),), {"scale": 2.0}))
+        >>> samples = BatchedCall(Call((torch.eye(3),), {"scale": 2.0}))
         >>> samples.count, samples.pick([2]).args[0], len(set(samples.digests(b"")))
         (3, tensor([[0., 0., 1.]]), 3)
     """

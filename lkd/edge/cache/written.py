@@ -9,10 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from lkd.edge.cache.layout import Columns, Layout, Rows
+from lkd.edge.cache.layout import AnswerLayout, Columns, SampleRows
 
 
-def written(rows: Rows, count: int, layout: Layout) -> list[bytes]:
+def written(rows: SampleRows, count: int, layout: AnswerLayout) -> list[bytes]:
     """Returns the bytes of every sample.
 
     Args:
@@ -33,7 +33,7 @@ def written(rows: Rows, count: int, layout: Layout) -> list[bytes]:
     return [head + row.tobytes() for row in raw]
 
 
-def read(answers: Sequence[bytes], layout: Layout) -> Rows | None:
+def read(answers: Sequence[bytes], layout: AnswerLayout) -> SampleRows | None:
     """Reads rows of samples, on the CPU; None if there are none, or they cannot belong to one answer.
 
     Args:
@@ -58,7 +58,7 @@ def read(answers: Sequence[bytes], layout: Layout) -> Rows | None:
         start, end = places[name]
         values = torch.from_numpy(raw[:, data + start : data + end].copy())
         columns[name] = values.reshape(-1).view(like.dtype).reshape(len(answers), *like.shape)
-    return Rows(columns, {})
+    return SampleRows(columns, {})
 
 
 def _one(columns: Columns, each: dict[str, list[Columns]], place: int) -> Columns:
@@ -71,7 +71,7 @@ def _one(columns: Columns, each: dict[str, list[Columns]], place: int) -> Column
     return {name: tensor[place].clone() for name, tensor in columns.items()} | entries
 
 
-def _split(samples: Sequence[dict[str, Tensor]], layout: Layout) -> Rows | None:
+def _split(samples: Sequence[dict[str, Tensor]], layout: AnswerLayout) -> SampleRows | None:
     each = {
         name: [{k[len(name) + 1 :]: v for k, v in s.items() if k.startswith(f"{name}:")} for s in samples]
         for name in layout.each_names
@@ -79,7 +79,7 @@ def _split(samples: Sequence[dict[str, Tensor]], layout: Layout) -> Rows | None:
     names = [name for name in samples[0] if ":" not in name]
     if any(sample[name].shape != samples[0][name].shape for sample in samples for name in names):
         return None
-    return Rows({name: torch.stack([s[name] for s in samples]) for name in names}, each)
+    return SampleRows({name: torch.stack([s[name] for s in samples]) for name in names}, each)
 
 
 def _data(answer: bytes) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 
 from lkd.edge.compress.agreement import Agreement
 from lkd.edge.compress.macs import macs
-from lkd.edge.export.kind import Kind, Part, arrays
+from lkd.edge.export.kind import ExportPart, StudentKind, arrays
 from lkd.edge.export.measure import Metrics, measured
-from lkd.edge.export.students import Student
+from lkd.edge.export.students import TrainedStudent
 from lkd.edge.exported import Exported
 from lkd.edge.latency import latencies
 from lkd.metrics.direction import rises
@@ -66,13 +66,17 @@ class Reference:
     """
 
     def __init__(
-        self, student: Student, kind_of: Callable[[Student], Kind], metric: str | None, threads: int
+        self,
+        student: TrainedStudent,
+        kind_of: Callable[[TrainedStudent], StudentKind],
+        metric: str | None,
+        threads: int,
     ) -> None:
         self.student, self.metric, self.threads = student, metric, threads
         self.kind = kind_of(student)
 
     @cached_property
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, ExportPart]:
         """Parts that become files, by name; tests the student first."""
         kind, student = self.kind, self.student
         watched = kind.watch(getattr(kind.module, kind.method))

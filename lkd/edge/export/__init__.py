@@ -9,14 +9,14 @@ from lightning.pytorch import LightningDataModule, LightningModule
 
 from lkd import __version__
 from lkd.checks import expect
-from lkd.edge.export.boxes import NMS, Boxes
+from lkd.edge.export.boxes import NMS, DetectorKind
 from lkd.edge.export.files import Format, write_files
-from lkd.edge.export.kind import Kind
+from lkd.edge.export.kind import StudentKind
 from lkd.edge.export.licenses import licenses as licenses_of
-from lkd.edge.export.logits import Logits
+from lkd.edge.export.logits import ClassifierKind
 from lkd.edge.export.measure import check_measurable
-from lkd.edge.export.modalities import Modalities
-from lkd.edge.export.students import Student, students
+from lkd.edge.export.modalities import MultimodalKind
+from lkd.edge.export.students import TrainedStudent, students
 from lkd.edge.exported import sha256
 from lkd.edge.extra import optional
 from lkd.models import PerCamera
@@ -130,13 +130,13 @@ def export(
 
 
 def kind_of(
-    student: Student,
+    student: TrainedStudent,
     nms: NMS,
     only: Sequence[str] | None,
     input_size: tuple[int, int] | None,
     score_threshold: float | None,
     iou_threshold: float | None,
-) -> Kind:
+) -> StudentKind:
     """Returns the kind of a student.
 
     Args:
@@ -157,7 +157,7 @@ def kind_of(
                 f"only={list(only)}: this detector is one network for all cameras, and one file."
             )
         cameras = only if plain else None  # in a federation they name clients
-        return Boxes(module, nms, input_size, cameras, score_threshold, iou_threshold)
+        return DetectorKind(module, nms, input_size, cameras, score_threshold, iou_threshold)
     who = type(module).__name__
     if plain and only is not None:
         raise ValueError(f"only={list(only)}: {who} is one file; leave it out.")
@@ -165,4 +165,4 @@ def kind_of(
     for name, value in asked.items():
         if value is not None:
             raise ValueError(f"{name}={value} is of detectors, and {who} is none: leave it out.")
-    return Modalities(module) if isinstance(module, MultimodalClient) else Logits(module)
+    return MultimodalKind(module) if isinstance(module, MultimodalClient) else ClassifierKind(module)

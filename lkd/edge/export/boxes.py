@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lkd.checks import expect
 from lkd.edge.export.decoded import Decoded, check_decoded, multi_label, require_decoded
-from lkd.edge.export.kind import Kind, Part, arrays
+from lkd.edge.export.kind import ExportPart, StudentKind, arrays
 from lkd.edge.export.parity import Comparison
 from lkd.edge.exported import Exported
 from lkd.models.per_camera import PerCamera
@@ -19,7 +19,7 @@ NMS = Literal["inside", "beside"]
 GRAY = 114 / 255  # the padding that YOLO networks are trained with
 
 
-class Boxes(Kind):
+class DetectorKind(StudentKind):
     """A `Detector`, or each camera's copy of it.
 
     Args:
@@ -82,7 +82,7 @@ class Boxes(Kind):
         found = {name: [row for row, camera in enumerate(names) if camera == name] for name in copies}
         return {name: rows for name, rows in found.items() if rows}
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ExportPart]:
         """Returns one part, or one for each camera that has a copy."""
         copies = self._copies()
         if self.only is not None and isinstance(self.module.network, PerCamera):
@@ -104,13 +104,13 @@ class Boxes(Kind):
         names = list(network.copies) if isinstance(network, PerCamera) else [""]
         return dict(zip(names, self.module.networks(), strict=True))
 
-    def _part(self, name: str, network: nn.Module) -> Part:
+    def _part(self, name: str, network: nn.Module) -> ExportPart:
         images = self.images[name]
         if self.input_size is not None:
             images = padded(images, self.input_size)
         check_decoded(network.eval(), images, self.thresholds)
         classes: int = cast(Any, network).num_classes
-        return Part(name, Decoded(network), {"images": images}, ["boxes", "scores"], classes)
+        return ExportPart(name, Decoded(network), {"images": images}, ["boxes", "scores"], classes)
 
     def options(self) -> dict[str, Any]:
         """Returns the thresholds, and where suppression is done."""
@@ -123,7 +123,7 @@ class Boxes(Kind):
         return {"thresholds": self.thresholds}
 
     def stand_in(
-        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
+        self, parts: Mapping[str, ExportPart], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
         """Returns a function that detects with the files."""
 
@@ -141,7 +141,7 @@ class Boxes(Kind):
 
         return detect
 
-    def _ask(self, batch: Tensor, part: Part, file: Exported, parity: Comparison) -> Detections:
+    def _ask(self, batch: Tensor, part: ExportPart, file: Exported, parity: Comparison) -> Detections:
         """Returns what a file finds, compared with its network."""
         got = file(batch.numpy())
         if self.nms == "beside":

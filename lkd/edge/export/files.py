@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lkd import __version__
-from lkd.edge.export.boxes import Boxes
+from lkd.edge.export.boxes import DetectorKind
 from lkd.edge.export.card import write_card
 from lkd.edge.export.graph import OPSET, to_graph
-from lkd.edge.export.kind import Kind, Part, arrays
+from lkd.edge.export.kind import ExportPart, StudentKind, arrays
 from lkd.edge.export.measure import Metrics, check_drop, measured
 from lkd.edge.export.parity import Parity
 from lkd.edge.export.preprocessing import class_names, described_inputs
-from lkd.edge.export.students import Student, file_names
+from lkd.edge.export.students import TrainedStudent, file_names
 from lkd.edge.export.tail import with_suppression
 from lkd.edge.exported import KEY, VERSION, Exported, files
 from lkd.edge.extra import optional
@@ -25,8 +25,8 @@ Format = Literal["onnx", "openvino"]
 
 
 def write_files(
-    student: Student,
-    kind: Kind,
+    student: TrainedStudent,
+    kind: StudentKind,
     folder: Path,
     content: Mapping[str, Any],
     classes: Sequence[str] | None,
@@ -97,17 +97,17 @@ def write_files(
     return done
 
 
-def _write(kind: Kind, part: Part, spec: dict[str, Any], path: Path) -> None:
+def _write(kind: StudentKind, part: ExportPart, spec: dict[str, Any], path: Path) -> None:
     onnx = optional("onnx")
     graph = to_graph(part.network, part.inputs, part.outputs)
-    if isinstance(kind, Boxes) and kind.nms == "inside":
+    if isinstance(kind, DetectorKind) and kind.nms == "inside":
         graph = with_suppression(graph, *kind.thresholds, kind.multi_label)
     onnx.helper.set_model_props(graph, {KEY: json.dumps(spec, ensure_ascii=False)})
     onnx.save(graph, str(path))
 
 
 def _of_file(
-    kind: Kind, file: Exported, metrics: dict[str, Metrics], parity: Parity, what: str
+    kind: StudentKind, file: Exported, metrics: dict[str, Metrics], parity: Parity, what: str
 ) -> dict[str, Any]:
     name = "openvino" if file.path.suffix == ".xml" else "onnx"
     return {

@@ -12,7 +12,7 @@ from lkd.edge.exported import Exported
 from lkd.edge.nms import Array
 
 
-class Part(NamedTuple):
+class ExportPart(NamedTuple):
     """The part of a student that becomes one file.
 
     Attributes:
@@ -30,7 +30,7 @@ class Part(NamedTuple):
     classes: int
 
 
-class Kind(ABC):
+class StudentKind(ABC):
     """A kind of student. It learns its parts from the data that a test of the unchanged module shows it.
 
     Args:
@@ -54,7 +54,7 @@ class Kind(ABC):
         """
 
     @abstractmethod
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ExportPart]:
         """Returns the parts that become files, after the data were seen.
 
         Raises:
@@ -63,7 +63,7 @@ class Kind(ABC):
 
     @abstractmethod
     def stand_in(
-        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
+        self, parts: Mapping[str, ExportPart], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
         """Returns a method that asks the files and compares them with the networks, by the part's name."""
 

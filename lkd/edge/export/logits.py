@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lkd.edge.export.kind import Kind, Part, arrays
+from lkd.edge.export.kind import ExportPart, StudentKind, arrays
 from lkd.edge.export.parity import Comparison
 from lkd.edge.exported import Exported
 from lkd.modules import Classifier
@@ -26,7 +26,7 @@ class Forward(nn.Module):
         return logits
 
 
-class Logits(Kind):
+class ClassifierKind(StudentKind):
     """A classifier: `forward` takes a tensor `(B, ...)` and gives logits `(B, C)`."""
 
     name, method = "logits", "forward"
@@ -69,17 +69,17 @@ class Logits(Kind):
                 "methods the rest."
             )
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ExportPart]:
         """Returns the one part, with the two samples that were noted."""
         if self.inputs is None:
             who = type(self.module).__name__
             raise ValueError(
                 f"the test of {who} never called its forward, so a file cannot stand in for it: let test_step call self(x)."
             )
-        return [Part("", Forward(self.module).eval(), {"x": self.inputs}, ["logits"], self.classes)]
+        return [ExportPart("", Forward(self.module).eval(), {"x": self.inputs}, ["logits"], self.classes)]
 
     def stand_in(
-        self, parts: Mapping[str, Part], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
+        self, parts: Mapping[str, ExportPart], files: Mapping[str, Exported], parity: Mapping[str, Comparison]
     ) -> Callable[..., Any]:
         """Returns a forward that gives the logits of the file."""
 

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torchmetrics import Metric
 
 from lkd.checkpoint_io import fill
-from lkd.edge.export.kind import Kind
+from lkd.edge.export.kind import StudentKind
 from lkd.metrics import DetectionTable
 from lkd.metrics.direction import rises
 from lkd.models import PerCamera
@@ -67,7 +67,11 @@ def check_measurable(module: LightningModule, data: LightningDataModule) -> None
 
 
 def measured(
-    kind: Kind, test: TestData, method: Callable[..., Any], as_it_is: bool, ckpt_path: str | None = None
+    kind: StudentKind,
+    test: TestData,
+    method: Callable[..., Any],
+    as_it_is: bool,
+    ckpt_path: str | None = None,
 ) -> dict[str, Metrics]:
     """Measures the student, or each camera's copy of it.
 
@@ -175,7 +179,7 @@ def _replaced(module: LightningModule, methods: dict[str, Any]) -> Iterator[None
 
 
 @contextlib.contextmanager
-def _no_layer_runs(module: LightningModule, kind: Kind) -> Iterator[None]:
+def _no_layer_runs(module: LightningModule, kind: StudentKind) -> Iterator[None]:
     """Refuses a test that calls layers of the module itself, outside of the method that the file replaces."""
     asked = 0
     method = vars(module)[kind.method] if kind.method in vars(module) else getattr(module, kind.method)

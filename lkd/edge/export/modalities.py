@@ -6,8 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lkd.edge.export.kind import Part
-from lkd.edge.export.logits import Logits
+from lkd.edge.export.kind import ExportPart
+from lkd.edge.export.logits import ClassifierKind
 from lkd.edge.exported import PRESENT
 from lkd.models.encoders import pooled
 from lkd.models.multimodal import Multimodal
@@ -53,7 +53,7 @@ class Dense(nn.Module):
         return torch.where(present.unsqueeze(1), found, 0.0)
 
 
-class Modalities(Logits):
+class MultimodalKind(ClassifierKind):
     """A `MultimodalClient`: `forward` takes the dict of `lkd.modalities`."""
 
     name = "modalities"
@@ -85,11 +85,11 @@ class Modalities(Logits):
 
         return forward
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ExportPart]:
         """Returns the one part, with the two samples that were noted."""
         if self.examples is None:
             raise ValueError("the test data are empty, so nothing is known of the student's inputs.")
-        return [Part("", Dense(self.network).eval(), self.examples, ["logits"], self.classes)]
+        return [ExportPart("", Dense(self.network).eval(), self.examples, ["logits"], self.classes)]
 
     def tensors(self, x: Any) -> dict[str, Tensor]:
         """Returns a tensor for each modality, zeros where a batch has none, and which sample has which."""

@@ -7,12 +7,12 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from lkd.edge.export.kind import Part
+from lkd.edge.export.kind import ExportPart
 from lkd.edge.exported import PRESENT
 
 
 def described_inputs(
-    part: Part,
+    part: ExportPart,
     kind: str,
     data: LightningDataModule,
     mean: Sequence[float] | None,

@@ -16,7 +16,7 @@ from lkd.server_model import is_federation
 SERVER = "server"
 
 
-class Student(NamedTuple):
+class TrainedStudent(NamedTuple):
     """A trained module, with the data that it is measured on.
 
     Attributes:
@@ -38,7 +38,7 @@ def students(
     ckpt_path: str,
     only: Sequence[str] | None,
     limit: float | int | None,
-) -> Iterator[Student]:
+) -> Iterator[TrainedStudent]:
     """Yields the module of a checkpoint; for a federation the server's, or each client's if clients differ.
 
     Args:
@@ -63,7 +63,7 @@ def students(
     if not federated:
         _check_class(checkpoint, module, ckpt_path)
         replay(module, checkpoint)
-        yield Student("", module, TestData(data, limit=limit), ckpt_path)
+        yield TrainedStudent("", module, TestData(data, limit=limit), ckpt_path)
         return
     yield from _members(module, data, ckpt_path, only, limit)
 
@@ -74,7 +74,7 @@ def _members(
     ckpt_path: str,
     only: Sequence[str] | None,
     limit: float | int | None,
-) -> Iterator[Student]:
+) -> Iterator[TrainedStudent]:
     data.prepare_data()
     data.setup("test")
     kinds = own_models(ckpt_path)
@@ -93,7 +93,7 @@ def _members(
         population = getattr(data, "clients", None)
         if client is not None and population is not None and population[client].has("test"):
             test = TestData(data, _Again(population[client]), f"test data of client {name}", limit)
-        yield Student(name if client is not None else "", module, test, None)
+        yield TrainedStudent(name if client is not None else "", module, test, None)
 
 
 class _Again(Iterable[Any]):

@@ -1,4 +1,4 @@
-"""`Boxes`: the task of a detector."""
+"""`BoxTask`: the task of a detector."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -8,7 +8,7 @@ import numpy as np
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers
 from lkd.edge.offload.scale import Scale
-from lkd.edge.offload.task import Task
+from lkd.edge.offload.task import OffloadTask
 from lkd.edge.offload.tiles import Tiles
 from lkd.metrics.average_precision import Matched, match, overlaps, pooled, pooled_ap
 
@@ -22,7 +22,7 @@ SMALL = 0.05
 """Width of a small box, as a share of the picture's longer side."""
 
 
-class Boxes(Task):
+class BoxTask(OffloadTask):
     """Task of finding boxes.
 
     Args:

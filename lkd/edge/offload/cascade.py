@@ -17,7 +17,7 @@ from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.edge.described import described
 from lkd.edge.exported import sha256
 from lkd.edge.offload.arms import Arm
-from lkd.edge.offload.boxes import Boxes
+from lkd.edge.offload.boxes import BoxTask
 from lkd.edge.offload.budget import Budget
 from lkd.edge.offload.checks import (
     check,
@@ -28,9 +28,9 @@ from lkd.edge.offload.checks import (
     other_thresholds,
     require_classes,
 )
-from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.classes import ClassTask
 from lkd.edge.offload.curves import curve, ends, nothing_to_gain, random_curve, ranks, verdict
-from lkd.edge.offload.frames import FrameSource
+from lkd.edge.offload.frames import FrameAnswerSource
 from lkd.edge.offload.gates import Gate, Learned, Oracle, Random, usual
 from lkd.edge.offload.kept import claim
 from lkd.edge.offload.link import Link
@@ -38,9 +38,9 @@ from lkd.edge.offload.payload import Payload
 from lkd.edge.offload.point import Point
 from lkd.edge.offload.report import Report
 from lkd.edge.offload.reused import with_reuse
-from lkd.edge.offload.samples import PictureSource
+from lkd.edge.offload.samples import PictureAnswerSource
 from lkd.edge.offload.scale import matched_scale
-from lkd.edge.offload.source import SPLITS, Source
+from lkd.edge.offload.source import SPLITS, AnswerSource
 from lkd.edge.offload.students import Files, known_classes, predictor_of, specs_of, student_of
 from lkd.edge.offload.tiles import Tiles
 from lkd.edge.offload.trial import Conditions, Trial
@@ -154,13 +154,13 @@ def offload(
     expect(teacher_size=teacher_size, ge=1, none="the data's own", why="it is in pixels")
     student, digests = student_of(module, data, ckpt_path, exported, threads), _digests(ckpt_path, exported)
     with _threads(threads):
-        source: Source
-        if isinstance(task, Boxes):
+        source: AnswerSource
+        if isinstance(task, BoxTask):
             detection_data = cast(DetectionDataModule, data)
             views = detection_data.eval_views
             size = teacher_size or views.teacher_size or views.image_size
             predictor = predictor_of(student, ckpt_path or str(exported))
-            source = FrameSource(predictor, teacher, detection_data, payload, task, size, labels)
+            source = FrameAnswerSource(predictor, teacher, detection_data, payload, task, size, labels)
             asked = (camera for split in SPLITS for camera in source.cameras(split))
             specs = specs_of(student, asked, "boxes", type(data).__name__)
         else:
@@ -169,16 +169,16 @@ def offload(
                     f"exported={dict(exported)} is a file for each camera, which detectors have: give one file of a classifier."
                 )
             specs = specs_of(student, [""], "logits", type(data).__name__)
-            source = PictureSource(student(""), teacher, data, payload, labels)
+            source = PictureAnswerSource(student(""), teacher, data, payload, labels)
         check_samples(source, len(tiles) if tiles else 1)
-        if reuse is not None and isinstance(source, FrameSource):
+        if reuse is not None and isinstance(source, FrameAnswerSource):
             for split in SPLITS:
                 source.seconds(split, reuse.step_s)  # refuses frames without a time
         classes = known_classes(specs[0], None if exported else module, data)
         teacher.prepare()  # may train it, which takes long
         for arm in arms:
             arm.prepare()
-        if isinstance(task, Boxes):
+        if isinstance(task, BoxTask):
             understand(teacher, classes)
         else:
             require_classes(teacher, arms, classes)
@@ -198,10 +198,10 @@ def offload(
         others = [
             p for arm in arms for p in arm.points(data, conditions, cameras)
         ]  # so that their mistakes show early
-        mmacs = source.mmacs() if arms and isinstance(source, PictureSource) else nan
+        mmacs = source.mmacs() if arms and isinstance(source, PictureAnswerSource) else nan
         learned, measured = (source.answers(split, place) for split in SPLITS)
     if match_scores:
-        boxes = cast(Boxes, task)
+        boxes = cast(BoxTask, task)
         theirs = [found for n in range(len(learned)) for found in boxes.standing(learned, n)]
         boxes.scale = matched_scale(theirs, learned.local)
     calibration, test = (Trial(task, answers, conditions, mmacs) for answers in (learned, measured))
@@ -230,7 +230,7 @@ def offload(
         report.notes.append(budget.said(chosen.calibration, report.operating, first, fps))
         report.notes.append(report.sentence())
         if reuse is not None:
-            frames = cast(FrameSource, source)
+            frames = cast(FrameAnswerSource, source)
             point, words = with_reuse(reuse, frames, calibration, test, sent, report.operating, first)
             report.others += [point] if point else []
             report.notes += words
@@ -240,18 +240,20 @@ def offload(
     return report.operating
 
 
-def _task(module: LightningModule | None, data: LightningDataModule, tiles: Tiles | None) -> Boxes | Classes:
+def _task(
+    module: LightningModule | None, data: LightningDataModule, tiles: Tiles | None
+) -> BoxTask | ClassTask:
     if is_federation(module):
         raise ValueError(
             f"{type(module).__name__} is a federation: offload takes one student, so save a client's model, and give its configuration."
         )
     if isinstance(data, DetectionDataModule):
-        return Boxes(tiles, module.thresholds[2]) if isinstance(module, Detector) else Boxes(tiles)
+        return BoxTask(tiles, module.thresholds[2]) if isinstance(module, Detector) else BoxTask(tiles)
     if tiles is not None:
         raise ValueError(
             f"tiles={tiles} are parts of frames with boxes, and {type(data).__name__} has none: leave them out."
         )
-    return Classes()
+    return ClassTask()
 
 
 def _digests(ckpt_path: str | None, exported: Files | None) -> dict[str, str]:

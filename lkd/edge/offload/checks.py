@@ -9,11 +9,11 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lkd.checks import expect
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
 from lkd.edge.offload.arms import Arm
-from lkd.edge.offload.boxes import Boxes
-from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.boxes import BoxTask
+from lkd.edge.offload.classes import ClassTask
 from lkd.edge.offload.gates import Gate, Learned, Oracle, Random, usual
-from lkd.edge.offload.source import Source, Split
-from lkd.edge.offload.task import Task
+from lkd.edge.offload.source import AnswerSource, Split
+from lkd.edge.offload.task import OffloadTask
 from lkd.edge.predict.reuse.asked import Reuse
 from lkd.modules import Classifier, Detector
 from lkd.teachers import Teacher
@@ -37,12 +37,12 @@ def check_module(module: LightningModule, data: LightningDataModule) -> None:
     )
 
 
-def check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool, draws: int) -> None:
+def check(task: OffloadTask, gate: Gate, metric: str, match_scores: bool, labels: bool, draws: int) -> None:
     """Refuses arguments that do not fit, before anything that takes long."""
     expect(draws=draws, ge=1)
     if metric not in task.metrics:
         raise ValueError(f"metric={metric!r} is not among what is measured: {', '.join(task.metrics)}.")
-    if match_scores and not isinstance(task, Boxes):
+    if match_scores and not isinstance(task, BoxTask):
         raise ValueError(
             "match_scores=true is of boxes, which are ranked by their scores; a class is right or wrong: leave it out."
         )
@@ -62,9 +62,9 @@ def check(task: Task, gate: Gate, metric: str, match_scores: bool, labels: bool,
             )
 
 
-def check_reuse(task: Task, reuse: Reuse | None) -> None:
+def check_reuse(task: OffloadTask, reuse: Reuse | None) -> None:
     """Refuses reuse of answers where samples have no time, or no slots to watch."""
-    if reuse is not None and not isinstance(task, Boxes):
+    if reuse is not None and not isinstance(task, BoxTask):
         raise ValueError(
             f"reuse is of frames with a camera and a time, and this student answers with {task.name} of pictures: leave it out."
         )
@@ -74,10 +74,10 @@ def check_reuse(task: Task, reuse: Reuse | None) -> None:
         )
 
 
-def check_arms(task: Task, arms: Sequence[Arm], labels: bool) -> None:
+def check_arms(task: OffloadTask, arms: Sequence[Arm], labels: bool) -> None:
     """Refuses arms that cannot be measured here."""
     for name, arm in ((type(arm).__name__, arm) for arm in arms):
-        if not isinstance(task, Classes):
+        if not isinstance(task, ClassTask):
             raise ValueError(
                 f"arms: {name} is of classifiers, and this student answers with {task.name}: leave it out."
             )
@@ -87,7 +87,7 @@ def check_arms(task: Task, arms: Sequence[Arm], labels: bool) -> None:
             )
 
 
-def check_samples(source: Source, units: int) -> None:
+def check_samples(source: AnswerSource, units: int) -> None:
     """Refuses too few calibration samples for a gate that learns, and a test split without a sample.
 
     Args:

@@ -1,4 +1,4 @@
-"""`Classes`: the task of a classifier of pictures."""
+"""`ClassTask`: the task of a classifier of pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers
-from lkd.edge.offload.task import Task
+from lkd.edge.offload.task import OffloadTask
 
 
-class Classes(Task):
+class ClassTask(OffloadTask):
     """Task of finding a picture's class; a picture is sent whole."""
 
     name, metrics = "classes", ("acc",)

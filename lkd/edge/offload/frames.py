@@ -1,4 +1,4 @@
-"""`FrameSource`: frames of cameras, a student that detects, and a teacher that is sent parts of them."""
+"""`FrameAnswerSource`: frames of cameras, a student that detects, a teacher that is sent parts of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,25 +11,25 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from lkd.datamodules.detection.detection_datamodule import DetectionDataModule
-from lkd.datamodules.detection.frames import Frame, check_labels, pad, read_theirs, tidy
+from lkd.datamodules.detection.frames import CameraFrame, check_labels, pad, read_theirs, tidy
 from lkd.datamodules.detection.views import fit_size
 from lkd.datamodules.io.pictures import read_image
 from lkd.edge.export.kind import arrays
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers
-from lkd.edge.offload.boxes import Boxes
+from lkd.edge.offload.boxes import BoxTask
 from lkd.edge.offload.payload import Payload
-from lkd.edge.offload.source import Source, Split, timed
+from lkd.edge.offload.source import AnswerSource, Split, timed
 from lkd.edge.offload.tiles import Corners
-from lkd.edge.predict.frame import Frame as Picture
+from lkd.edge.predict.frame import Frame
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.prepare import back
 from lkd.edge.predict.reuse.moments import seconds
-from lkd.edge.predict.timing import Clock
+from lkd.edge.predict.timing import FrameTimes
 from lkd.teachers import Teacher
 
 
-class FrameSource(Source):
+class FrameAnswerSource(AnswerSource):
     """Frames in their own size; the student sees them as on a device, the teacher as they are sent.
 
     Args:
@@ -54,12 +54,12 @@ class FrameSource(Source):
         teacher: Teacher,
         data: DetectionDataModule,
         payload: Payload,
-        task: Boxes,
+        task: BoxTask,
         teacher_size: int,
         labels: bool = False,
     ) -> None:
         self.student, self.teacher, self.payload = student, teacher, payload
-        self.task: Boxes = task
+        self.task: BoxTask = task
         self.teacher_size = teacher_size
         data.prepare_data()
         data.setup("test")
@@ -69,7 +69,7 @@ class FrameSource(Source):
             check_labels(calibration)
         else:
             calibration = [replace(frame, boxes=None, labels=None) for frame in calibration]
-        self.frames: dict[Split, list[Frame]] = {
+        self.frames: dict[Split, list[CameraFrame]] = {
             "calibration": calibration,
             "test": list(data.datasets["test"].frames),
         }
@@ -137,12 +137,12 @@ class FrameSource(Source):
         sizes, nbytes, device_ms, server_ms = (np.array(each) for each in numbers)
         return Answers(local, remote, sizes, nbytes, device_ms, server_ms)
 
-    def _frame(self, frame: Frame) -> tuple[Any, ...]:
+    def _frame(self, frame: CameraFrame) -> tuple[Any, ...]:
         own = read_image(frame.path)
         theirs = read_theirs(frame, own)
         image, seen = _upright(own), _upright(own if theirs is None else theirs)
         predictor = self.student(frame.camera)
-        local, device_ms = timed(lambda: predictor(Picture(str(frame.path), 0, None, image), Clock(PARTS)))
+        local, device_ms = timed(lambda: predictor(Frame(str(frame.path), 0, None, image), FrameTimes(PARTS)))
         sizes, (height, width) = image.shape[:2], seen.shape[:2]
         if self.task.tiles is not None and (height, width) != sizes:
             raise ValueError(
@@ -182,7 +182,7 @@ class FrameSource(Source):
         ]
 
 
-def _time(frame: Frame, step_s: float | None) -> float:
+def _time(frame: CameraFrame, step_s: float | None) -> float:
     when = seconds(frame.time, step_s)
     if when is None:
         why = "no date with a time of day: leave reuse out"

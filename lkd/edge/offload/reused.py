@@ -9,7 +9,7 @@ import numpy as np
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer
 from lkd.edge.offload.boxes import SEEN
-from lkd.edge.offload.frames import FrameSource
+from lkd.edge.offload.frames import FrameAnswerSource
 from lkd.edge.offload.point import Point
 from lkd.edge.offload.source import Split, timed
 from lkd.edge.offload.trial import Trial
@@ -93,7 +93,7 @@ def take(
 
 def with_reuse(
     asked: Reuse,
-    frames: FrameSource,
+    frames: FrameAnswerSource,
     calibration: Trial,
     test: Trial,
     sent: Sequence[Array],
@@ -134,7 +134,7 @@ def with_reuse(
 
 
 def _taken(
-    asked: Reuse, frames: FrameSource, split: Split, trial: Trial, sent: Array, audits: Audits
+    asked: Reuse, frames: FrameAnswerSource, split: Split, trial: Trial, sent: Array, audits: Audits
 ) -> Taken:
     return take(
         asked,

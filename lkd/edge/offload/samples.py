@@ -1,4 +1,4 @@
-"""`PictureSource`: pictures of a classifier's data, sent whole."""
+"""`PictureAnswerSource`: pictures of a classifier's data, sent whole."""
 
 from collections.abc import Mapping, Sequence
 from math import nan
@@ -14,16 +14,16 @@ from torchvision.transforms.v2 import functional as F
 
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers
-from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.classes import ClassTask
 from lkd.edge.offload.payload import Payload
-from lkd.edge.offload.source import Source, Split, timed
-from lkd.edge.predict.predictor import Student, softmax
+from lkd.edge.offload.source import AnswerSource, Split, timed
+from lkd.edge.predict.predictor import RunnableStudent, softmax
 from lkd.metrics.flops import FlopCount
 from lkd.packages import overrides
 from lkd.teachers import Teacher
 
 
-class PictureSource(Source):
+class PictureAnswerSource(AnswerSource):
     """Pictures as the data give them to the student.
 
     The sent ones are made of them, and normalized for the teacher.
@@ -44,14 +44,14 @@ class PictureSource(Source):
 
     def __init__(
         self,
-        student: Student,
+        student: RunnableStudent,
         teacher: Teacher,
         data: LightningDataModule,
         payload: Payload,
         labels: bool = False,
     ) -> None:
         self.student, self.teacher, self.payload, self.labels = student, teacher, payload, labels
-        self.task = Classes()
+        self.task = ClassTask()
         (entry,) = student.spec["inputs"]
         self.name, self.pixels = entry["name"], _Pixels(entry, type(data).__name__)
         data.prepare_data()

@@ -1,4 +1,4 @@
-"""`Source`: a student and a teacher, with the samples that they are asked about."""
+"""`AnswerSource`: a student and a teacher, with the samples that they are asked about."""
 
 import time
 from abc import ABC, abstractmethod
@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from lkd.edge.offload.answers import Answer, Answers, joined
-from lkd.edge.offload.task import Task
+from lkd.edge.offload.task import OffloadTask
 from lkd.edge.predict.progress import Progress
 
 Split = Literal["calibration", "test"]
 SPLITS: tuple[Split, ...] = ("calibration", "test")
 
 
-class Source(ABC):
+class AnswerSource(ABC):
     """A student and a teacher, asked about the samples of a split.
 
     Attributes:
@@ -26,7 +26,7 @@ class Source(ABC):
         calibrated_on: What the calibration split is, in words.
     """
 
-    task: Task
+    task: OffloadTask
     chunk: ClassVar[int]
     calibrated_on: str
 

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lkd.edge.export.preprocessing import said_names
 from lkd.edge.exported import Exported
 from lkd.edge.predict.checkpoint import Checkpoint
-from lkd.edge.predict.predictor import Predictor, Student
+from lkd.edge.predict.predictor import Predictor, RunnableStudent
 from lkd.models import PerCamera
 
 Files = str | Mapping[str, str]
@@ -23,7 +23,7 @@ def student_of(
     ckpt_path: str | None,
     exported: Files | None,
     threads: int,
-) -> Callable[[str], Student]:
+) -> Callable[[str], RunnableStudent]:
     """Returns a function that gives the student of each camera.
 
     Args:
@@ -49,7 +49,7 @@ def student_of(
     if exported is not None:
         files = {name: Exported(path, threads) for name, path in exported.items()}
 
-        def of_file(camera: str) -> Student:
+        def of_file(camera: str) -> RunnableStudent:
             if camera not in files:
                 raise ValueError(
                     f"exported has no file for the camera {camera!r}: it has {', '.join(files)}; give one for each camera of the data."
@@ -62,14 +62,14 @@ def student_of(
     copies = isinstance(getattr(module, "network", None), PerCamera)
 
     @cache
-    def of_copy(camera: str | None) -> Student:
+    def of_copy(camera: str | None) -> RunnableStudent:
         return Checkpoint(module, data, str(ckpt_path), camera)
 
     return lambda camera: of_copy(camera if copies else None)
 
 
 def specs_of(
-    student: Callable[[str], Student], cameras: Iterable[str], kind: str, who: str
+    student: Callable[[str], RunnableStudent], cameras: Iterable[str], kind: str, who: str
 ) -> list[dict[str, Any]]:
     """Returns the metadata of all cameras' students, each once, so that a missing or wrong one shows first.
 
@@ -130,7 +130,7 @@ def known_classes(
     return SimpleNamespace(class_names=names, num_classes=len(classes))
 
 
-def predictor_of(student: Callable[[str], Student], who: str) -> Callable[[str], Predictor]:
+def predictor_of(student: Callable[[str], RunnableStudent], who: str) -> Callable[[str], Predictor]:
     """Returns detectors for whole pictures, which keep faint boxes down to the student's own threshold.
 
     Args:

@@ -10,7 +10,7 @@ from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers
 
 
-class Task(ABC):
+class OffloadTask(ABC):
     """A task: boxes or classes.
 
     Attributes:
@@ -70,7 +70,7 @@ class Judge:
         answers: Answers with their truth.
     """
 
-    def __init__(self, task: Task, answers: Answers) -> None:
+    def __init__(self, task: OffloadTask, answers: Answers) -> None:
         assert answers.truth is not None
         self.task, self.answers, self.truth = task, answers, answers.truth
         self._known: dict[tuple[int, int, bytes], Any] = {}

@@ -11,7 +11,7 @@ from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answers
 from lkd.edge.offload.link import Link, Server, travel
 from lkd.edge.offload.point import Point
-from lkd.edge.offload.task import Judge, Task
+from lkd.edge.offload.task import Judge, OffloadTask
 
 ALONE = 1e6
 """Seconds between samples if no sample waits for another."""
@@ -56,7 +56,7 @@ class Trial:
     """
 
     def __init__(
-        self, task: Task, answers: Answers, conditions: Conditions, mmacs: float = float("nan")
+        self, task: OffloadTask, answers: Answers, conditions: Conditions, mmacs: float = float("nan")
     ) -> None:
         self.task, self.answers, self.conditions, self.mmacs = task, answers, conditions, mmacs
         self.judge = Judge(task, answers) if answers.truth is not None else None

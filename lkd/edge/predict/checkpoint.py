@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from lkd.checkpoint_io import fill, read
-from lkd.edge.export.kind import Part, arrays
+from lkd.edge.export.kind import ExportPart, arrays
 from lkd.edge.export.preprocessing import class_names, described_inputs
 from lkd.edge.export.students import SERVER, students
 from lkd.edge.nms import Array
@@ -128,7 +128,7 @@ def _of_boxes(module: Detector, data: LightningDataModule, classes: Sequence[str
             "DetectionDataModule, or an exported file."
         )
     side: int = views.image_size
-    part = Part("", module, {"images": torch.zeros(1, 3, side, side)}, [], module.num_classes)
+    part = ExportPart("", module, {"images": torch.zeros(1, 3, side, side)}, [], module.num_classes)
     (entry,) = described_inputs(part, "boxes", data, None, None)
     entry["resize"][MULTIPLE] = STRIDE
     given = classes or module.class_names
@@ -171,6 +171,6 @@ def _of_logits(
         raise ValueError(
             f"{type(data).__name__} gives no pictures but {type(x).__name__}: predict its data, without a SOURCE."
         )
-    part = Part("", module, {"x": x[:1]}, [], module.num_classes)
+    part = ExportPart("", module, {"x": x[:1]}, [], module.num_classes)
     entries = described_inputs(part, "logits", data, None, None)
     return {"kind": "logits", "inputs": entries, "classes": class_names(classes, data, module.num_classes)}

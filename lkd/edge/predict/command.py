@@ -10,15 +10,15 @@ from typing import Any
 from lkd.edge.exported import Exported
 from lkd.edge.predict.annotate import Annotated, AnnotatedClip
 from lkd.edge.predict.folder import fresh
-from lkd.edge.predict.frame import Source
+from lkd.edge.predict.frame import FrameSource
 from lkd.edge.predict.loop import predict
 from lkd.edge.predict.parking.car_park import CarPark
 from lkd.edge.predict.parking.occupancy import Occupancy
 from lkd.edge.predict.parking.slots import Slots
 from lkd.edge.predict.parking.truth import Truth
-from lkd.edge.predict.predictor import Predictor, Student
+from lkd.edge.predict.predictor import Predictor, RunnableStudent
 from lkd.edge.predict.reuse.build import reusing
-from lkd.edge.predict.reuse.moments import Moments
+from lkd.edge.predict.reuse.moments import FrameMoments
 from lkd.edge.predict.reuse.reuse_file import ReuseFile
 from lkd.edge.predict.sources import PictureSource, is_stream, open_source
 from lkd.edge.predict.summary import plainly, tell
@@ -62,11 +62,11 @@ def run(args: Sequence[str]) -> dict[str, Any]:
 
 
 def _predict(
-    given: Any, source: Source, predictor: Predictor, folder: Path, most: int | None
+    given: Any, source: FrameSource, predictor: Predictor, folder: Path, most: int | None
 ) -> dict[str, Any]:
     """Puts together what is written, and predicts."""
     # first, since it orders the pictures that --every chooses from
-    moments = None if given.reuse is None else Moments(source, given.reuse.step_s)
+    moments = None if given.reuse is None else FrameMoments(source, given.reuse.step_s)
     if given.clip and isinstance(source, PictureSource):
         _check_clip(source)
     classes, rate = predictor.classes, getattr(source, "rate", None)  # only clips have a rate
@@ -142,7 +142,7 @@ def _check_clip(source: PictureSource) -> None:
             )
 
 
-def _slots(given: Any, source: Source, classes: Sequence[str]) -> tuple[Occupancy, Truth | None]:
+def _slots(given: Any, source: FrameSource, classes: Sequence[str]) -> tuple[Occupancy, Truth | None]:
     """Returns what follows the slots, and their truth if it is known."""
     slots = Slots.read(given.slots, source.size, given.slot_camera)
     numbers = {"up": given.slot_up, "down": given.slot_down, "dwell": given.slot_dwell}
@@ -182,7 +182,7 @@ def _by_file(given: Any, rest: Sequence[str]) -> bool:
     return True
 
 
-def _student(given: Any, rest: Sequence[str]) -> tuple[Student, str, Path]:
+def _student(given: Any, rest: Sequence[str]) -> tuple[RunnableStudent, str, Path]:
     """Returns the student, its name, and the folder of its results."""
     if not _by_file(given, rest):
         from lkd.edge.predict.trained import trained  # imports torch and Lightning

@@ -37,7 +37,7 @@ class Frame:
     image: npt.NDArray[np.uint8]
 
 
-class Source(Protocol):
+class FrameSource(Protocol):
     """A source of frames.
 
     Attributes:

@@ -4,21 +4,21 @@ from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 from lkd.edge.latency import cpu_name
-from lkd.edge.predict.frame import Found, Source
+from lkd.edge.predict.frame import Found, FrameSource
 from lkd.edge.predict.predictor import Predictor
 from lkd.edge.predict.progress import Progress
 from lkd.edge.predict.reuse.reused import Reused
 from lkd.edge.predict.sentences import KEPT, Sentences
 from lkd.edge.predict.stop import Stop
 from lkd.edge.predict.tables import Results
-from lkd.edge.predict.timing import Clock
+from lkd.edge.predict.timing import FrameTimes
 
 NAMED = 20
 """Most skipped frames that are named during a run; the report has more."""
 
 
 def predict(
-    source: Source,
+    source: FrameSource,
     predictor: Predictor | Reused,
     results: Sequence[Results],
     track: Callable[[Found, float | None], Found] | None = None,
@@ -38,7 +38,7 @@ def predict(
     Raises:
         ValueError: If no frame could be read.
     """
-    clock = Clock(predictor.parts)
+    clock = FrameTimes(predictor.parts)
     progress = Progress(len(source) if isinstance(source, Sized) else None)
     try:
         with Stop() as stop:
@@ -65,11 +65,11 @@ def predict(
 
 
 def _run(
-    source: Source,
+    source: FrameSource,
     predictor: Predictor | Reused,
     results: Sequence[Results],
     track: Callable[[Found, float | None], Found] | None,
-    clock: Clock,
+    clock: FrameTimes,
     progress: Progress,
     stop: Stop,
 ) -> None:

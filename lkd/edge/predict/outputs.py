@@ -8,7 +8,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lkd.edge.predict.tables import Rows
+from lkd.edge.predict.tables import CSVFile
 
 WIDEST = 1000
 """Columns of a CSV file; wider outputs are tensors."""
@@ -27,7 +27,7 @@ class OutputFiles:
 
     def __init__(self, folder: Path, suffix: str = "") -> None:
         self.folder, self.suffix = folder, suffix
-        self.rows: Rows | None = None
+        self.rows: CSVFile | None = None
         self.paths: list[Path] = []
         self._shape: tuple[int, ...] | None = None
         self._silent = False
@@ -54,7 +54,9 @@ class OutputFiles:
         if isinstance(prediction, Tensor) and self._is_table(prediction, len(numbers)):
             if self.rows is None:
                 columns = prediction.reshape(len(prediction), -1).shape[1]
-                self.rows = Rows(self.folder / f"outputs{self.suffix}.csv", [str(k) for k in range(columns)])
+                self.rows = CSVFile(
+                    self.folder / f"outputs{self.suffix}.csv", [str(k) for k in range(columns)]
+                )
                 self.paths.append(self.rows.path)
             values = prediction.detach().cpu().reshape(len(prediction), -1).tolist()
             where = f"dataloader {loader}" if loader else ""

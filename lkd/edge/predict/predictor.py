@@ -9,12 +9,12 @@ from lkd.checks import expect
 from lkd.edge.nms import Array
 from lkd.edge.predict.frame import Found, Frame
 from lkd.edge.predict.prepare import Preparation, back
-from lkd.edge.predict.timing import Clock
+from lkd.edge.predict.timing import FrameTimes
 
 PARTS = ["decode", "prepare", "network", "NMS", "write"]
 
 
-class Student(Protocol):
+class RunnableStudent(Protocol):
     """A model that predicts: `lkd.edge.Exported`, or a checkpoint with the same methods.
 
     Attributes:
@@ -45,7 +45,7 @@ class Predictor:
         ValueError: For a student that takes no pictures, or a threshold below the student's own.
     """
 
-    def __init__(self, student: Student, who: str, score_threshold: float | None = None) -> None:
+    def __init__(self, student: RunnableStudent, who: str, score_threshold: float | None = None) -> None:
         spec = student.spec
         if spec["kind"] not in ("boxes", "logits"):
             names = ", ".join(one["name"] for one in spec["inputs"])
@@ -76,7 +76,7 @@ class Predictor:
             )
         return asked
 
-    def __call__(self, frame: Frame, clock: Clock) -> Found:
+    def __call__(self, frame: Frame, clock: FrameTimes) -> Found:
         """Returns `boxes` in pixels of the picture, `scores` and `labels`, or `probabilities (C,)`.
 
         Args:

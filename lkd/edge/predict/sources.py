@@ -9,7 +9,7 @@ from pathlib import Path
 from lkd.checks import expect
 from lkd.edge.predict.clips.decode import shown
 from lkd.edge.predict.clips.video import VideoSource
-from lkd.edge.predict.frame import Frame, Source
+from lkd.edge.predict.frame import Frame, FrameSource
 from lkd.edge.predict.sentences import Sentences
 from lkd.picture_files import IMAGES, NOTES, is_hidden, walk
 from lkd.pictures import image_size, pixels
@@ -97,7 +97,7 @@ class PictureSource:
         """Does nothing, since no file stays open."""
 
 
-def open_source(words: Sequence[str], every: int = 1) -> Source:
+def open_source(words: Sequence[str], every: int = 1) -> FrameSource:
     """Opens the source that the command line names.
 
     Args:

@@ -33,7 +33,7 @@ class Results(Protocol):
         ...
 
 
-class Rows:
+class CSVFile:
     """A CSV file that grows by whole rows.
 
     Args:
@@ -78,10 +78,10 @@ class BoxFiles:
 
     def __init__(self, folder: Path, classes: Sequence[str], tracks: bool = False, suffix: str = "") -> None:
         self.classes, self.tracks = list(classes), tracks
-        self.boxes = Rows(
+        self.boxes = CSVFile(
             folder / f"boxes{suffix}.csv", ["class", "score", "x1", "y1", "x2", "y2", *["id"] * tracks]
         )
-        self.counts = Rows(folder / f"counts{suffix}.csv", ["all", *(f"n_{name}" for name in classes)])
+        self.counts = CSVFile(folder / f"counts{suffix}.csv", ["all", *(f"n_{name}" for name in classes)])
         self._lines = opened(folder / f"boxes{suffix}.jsonl")
         self.paths = [self.boxes.path, Path(self._lines.name), self.counts.path]
 
@@ -130,7 +130,7 @@ class ProbabilityFile:
 
     def __init__(self, folder: Path, classes: Sequence[str], suffix: str = "") -> None:
         self.classes = list(classes)
-        self.rows = Rows(
+        self.rows = CSVFile(
             folder / f"predictions{suffix}.csv", ["class", "probability", *(f"p_{name}" for name in classes)]
         )
         self.paths = [self.rows.path]

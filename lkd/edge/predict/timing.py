@@ -11,14 +11,14 @@ KEPT = 100_000
 """Number of latest frames whose times are kept, since a stream may go on for weeks."""
 
 
-class Clock:
+class FrameTimes:
     """Times of each part, frame by frame.
 
     Args:
         parts: Names of the parts, in order.
 
     Example:
-        >>> clock = Clock(["decode", "write"])
+        >>> clock = FrameTimes(["decode", "write"])
         >>> with clock("decode"):
         ...     pass
         >>> clock.frame_done()

@@ -16,7 +16,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Kept(Generic[Answer]):
+class KeptAnswer(Generic[Answer]):
     """A kept answer, with the picture that it belongs to.
 
     Attributes:
@@ -52,7 +52,7 @@ class Look(Generic[Answer]):
     time: float
     shape: tuple[int, ...]
     cells: Grid
-    hit: Kept[Answer] | None = None
+    hit: KeptAnswer[Answer] | None = None
     distance: float | None = None
     mean: float | None = None
     age: float | None = None
@@ -109,7 +109,7 @@ class ResultCache(Generic[Answer]):
             raise ValueError(
                 "regions must be boxes x1, y1, x2, y2 in shares of the picture, of which at least one lies inside of it."
             )
-        self._kept: dict[Hashable, Kept[Answer]] = {}
+        self._kept: dict[Hashable, KeptAnswer[Answer]] = {}
 
     def look(self, key: Hashable, time: float, image: Picture) -> Look[Answer]:
         """Compares a picture with the kept one.
@@ -147,7 +147,7 @@ class ResultCache(Generic[Answer]):
 
     def keep(self, look: Look[Answer], answer: Answer) -> None:
         """Keeps the computed answer to a picture that was compared, in place of the kept one."""
-        self._kept[look.key] = Kept(answer, look.time, look.shape, look.cells)
+        self._kept[look.key] = KeptAnswer(answer, look.time, look.shape, look.cells)
 
 
 def answered_by(cache: ResultCache[int], pictures: Iterable[tuple[Hashable, float, Picture]]) -> list[int]:

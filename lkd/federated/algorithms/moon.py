@@ -73,7 +73,7 @@ class ModelContrast(Term):
         return model_contrast(student, server, former, self.temperature)
 
 
-class Pair(nn.Module):
+class ModelPair(nn.Module):
     """Module that holds the server's model and the client's former one, for the same input."""
 
     def __init__(self, module: LightningModule) -> None:
@@ -117,7 +117,7 @@ class MOON(Algorithm):
 
     def attach(self, module: LightningModule, example: Any) -> None:
         """Makes copies of the model the teacher: one for the server's weights, one for the former ones."""
-        Distiller(Teacher(Pair(module)), [self.term], alpha=1.0).attach(module, example)
+        Distiller(Teacher(ModelPair(module)), [self.term], alpha=1.0).attach(module, example)
 
     def begin(self, context: ClientContext) -> None:
         """Gives the pair the server's weights and the client's former ones."""

@@ -42,7 +42,7 @@ class Place:
 
 
 @dataclass
-class Job:
+class WorkerJob:
     """What a process needs to work for clients.
 
     Attributes:
@@ -127,7 +127,7 @@ class ClientSide:
         ValueError: If a client could not do what the federation asks.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkerJob) -> None:
         torch.set_num_threads(job.place.threads)
         self.trainer = RoundTrainer(job.place)
         self.callbacks = list(job.callbacks)

@@ -38,12 +38,12 @@ class Placed:
             {int(k): Seat(int(v[0]), float(v[1]), float(v[2])) for k, v in told.items()}, int(population)
         )
 
-    def __call__(self, clients: Any) -> "_Clients":
+    def __call__(self, clients: Any) -> "_PlacedClients":
         """Returns the clients of a data module that are of this site."""
-        return _Clients(self, clients)
+        return _PlacedClients(self, clients)
 
 
-class _Clients:
+class _PlacedClients:
     def __init__(self, placed: Placed, clients: Any) -> None:
         self._placed, self._clients = placed, clients
 

@@ -13,7 +13,7 @@ from lkd.federated.client.elsewhere import Place
 from lkd.federated.client.state_files import StateFiles
 from lkd.federated.engines.pickled import pickled
 from lkd.federated.engines.remote import Channel, RemoteEngine, start_of
-from lkd.federated.engines.worker import Worker
+from lkd.federated.engines.worker import WorkerProcess
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, RefusalError
 from lkd.federated.protocol.tensors import Groups, Tensors, moved
@@ -57,7 +57,7 @@ class Processes(RemoteEngine):
         self.start_timeout, self.keep_processes = start_timeout, keep
         self._folder = tempfile.TemporaryDirectory(prefix="lkd_clients_")
         self._store = StateFiles(Path(self._folder.name))
-        self._pool: list[Worker] = []
+        self._pool: list[WorkerProcess] = []
         self._data: bytes | None = None
         self._job: bytes | None = None
         self._start: list[Tensors] = []
@@ -107,19 +107,19 @@ class Processes(RemoteEngine):
 
     def _begin_all(self) -> None:
         while len(self._pool) < self.workers:
-            self._pool.append(Worker())
+            self._pool.append(WorkerProcess())
         for worker in self._pool:
             self._send_job(worker)
         for worker in self._pool:
             self._await_start(worker)
 
-    def _send_job(self, worker: Worker) -> None:
+    def _send_job(self, worker: WorkerProcess) -> None:
         assert self._job is not None
         worker.begin()
         worker.send({"do": "job"}, self._job)
         worker.send({"do": "start"}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
 
-    def _await_start(self, worker: Worker) -> None:
+    def _await_start(self, worker: WorkerProcess) -> None:
         reply = worker.receive(self.start_timeout)
         if reply is None:
             raise RuntimeError(
@@ -133,11 +133,11 @@ class Processes(RemoteEngine):
         if not self._pool:  # they ended with an earlier fit
             self._begin_all()
 
-    def _who(self, client: int) -> Worker:
+    def _who(self, client: int) -> WorkerProcess:
         return self._pool[self._place_of(client)]
 
     def _again(self, channel: Channel) -> None:
-        assert isinstance(channel, Worker)
+        assert isinstance(channel, WorkerProcess)
         self._send_job(channel)
         self._await_start(channel)
 

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from lkd.federated.client.elsewhere import ClientSide, Job, Place
+from lkd.federated.client.elsewhere import ClientSide, Place, WorkerJob
 from lkd.federated.client.incoming import check_command, check_message
 from lkd.federated.client.state_files import StateFiles
 from lkd.federated.engines.local_file import LocalFile
@@ -106,7 +106,7 @@ class SiteProcess:
         assert federation.architectures  # its first access describes it
         description = federation.engine.host.description
         seen = Placed.of(command["clients"], command["population"])
-        side = ClientSide(Job(description, place, self.data, callbacks, seen))
+        side = ClientSide(WorkerJob(description, place, self.data, callbacks, seen))
         here = [slot.worker.summary() for slot in side.host.slots]
         if (differs := unlike(description.summary(here), command["like"])) is not None:
             raise ValueError(

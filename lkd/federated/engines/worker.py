@@ -11,7 +11,7 @@ from lkd.federated.protocol.wire import unpack
 from lkd.frames import frame
 
 
-class Worker:
+class WorkerProcess:
     """Worker process with the pipe to it."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import cloudpickle
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from lkd.federated.client.elsewhere import ClientSide, Job
+from lkd.federated.client.elsewhere import ClientSide, WorkerJob
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.wire import pack, unpack
 from lkd.frames import unframe
@@ -46,7 +46,7 @@ def _begin(pipe: Connection, job: bytes) -> ClientSide | None:
     try:
         description, place, clients, callbacks = cloudpickle.loads(job)
         data = cloudpickle.loads(clients) if isinstance(clients, bytes) else clients
-        side = ClientSide(Job(description, place, data, callbacks))
+        side = ClientSide(WorkerJob(description, place, data, callbacks))
     except Exception as error:
         refused = isinstance(error, ValueError | TypeError)
         if not refused:  # a bug, whose traceback is only known here

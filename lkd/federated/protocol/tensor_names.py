@@ -11,7 +11,7 @@ from lkd.federated.protocol.tensors import Tensors, is_inexact
 
 
 @dataclass(frozen=True)
-class Layout:
+class SharedNames:
     """Tensors that clients of one architecture share, by their own names and the server's.
 
     Attributes:

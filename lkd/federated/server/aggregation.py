@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lkd.federated.protocol.client_data import ClientInfo
 from lkd.federated.protocol.messages import Reply
-from lkd.federated.protocol.tensor_names import Layout
+from lkd.federated.protocol.tensor_names import SharedNames
 from lkd.federated.protocol.tensors import Groups, Tensors, as_real, as_type, moved
 from lkd.federated.server.ranks import Ranks
 from lkd.federated.server.robust import Rule
@@ -54,7 +54,7 @@ class Reduction:
         self,
         x: Tensors,
         buffers: Tensors,
-        layouts: Sequence[Layout],
+        layouts: Sequence[SharedNames],
         layout_of: Callable[[Reply], int],
         client: Callable[[Reply], ClientInfo],
         weighing: Weighing,

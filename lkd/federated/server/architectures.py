@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from lkd.federated.protocol.client_data import kind_of
-from lkd.federated.protocol.tensor_names import Layout, matches, split_names
+from lkd.federated.protocol.tensor_names import SharedNames, matches, split_names
 from lkd.federated.protocol.tensors import Tensors
 from lkd.federated.server.spectral_norms import settle
 from lkd.federated.server.tensor_memory import check_memory
@@ -41,7 +41,7 @@ class Architecture:
         """Indexes the names of all tensors, once all layers exist."""
         names = split_names(self.source, self.source, self._personal)
         self.has_own = bool(names.own)
-        self.layout = Layout(
+        self.layout = SharedNames(
             {name: self._at_server(name) for name in names.shared},
             {name: self._at_server(name) for name in names.buffers},
         )
@@ -156,7 +156,7 @@ class Architectures(list[Architecture]):
         return [architecture.source for architecture in self]
 
     @property
-    def layouts(self) -> list[Layout]:
+    def layouts(self) -> list[SharedNames]:
         """Layout of every architecture."""
         return [architecture.layout for architecture in self]
 

@@ -68,14 +68,14 @@ def check_state(modules: Sequence[LightningModule], saved: Mapping[str, Any]) ->
             )
 
 
-class Population:
+class ClientRoster:
     """The clients of a fit, which must be those of the checkpoint that it resumes.
 
     Args:
         known: What a checkpoint holds of them; None for a fit without one.
 
     Example:
-        >>> clients = Population()
+        >>> clients = ClientRoster()
         >>> clients.meet(None, 3), clients.meet(None, 3), clients.known["population"]
         (True, False, 3)
     """

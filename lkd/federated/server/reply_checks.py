@@ -3,11 +3,11 @@
 import math
 
 from lkd.federated.protocol.messages import Reply
-from lkd.federated.protocol.tensor_names import Layout
+from lkd.federated.protocol.tensor_names import SharedNames
 from lkd.federated.protocol.tensors import Tensors, all_finite, is_exchanged
 
 
-def fault(reply: Reply, layout: Layout, x: Tensors, buffers: Tensors) -> str:
+def fault(reply: Reply, layout: SharedNames, x: Tensors, buffers: Tensors) -> str:
     """Says in a sentence why a reply cannot be used; empty if it can.
 
     Args:
@@ -18,7 +18,7 @@ def fault(reply: Reply, layout: Layout, x: Tensors, buffers: Tensors) -> str:
 
     Example:
         >>> import torch
-        >>> layout, x = Layout({"w": "w"}, {}), {"w": torch.zeros(2)}
+        >>> layout, x = SharedNames({"w": "w"}, {}), {"w": torch.zeros(2)}
         >>> fault(Reply({"delta": {"w": torch.ones(2)}}), layout, x, {})
         ''
         >>> fault(Reply({"delta": {"w": torch.ones(3)}}), layout, x, {})

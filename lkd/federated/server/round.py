@@ -8,7 +8,7 @@ from lkd.federated.protocol.cache_use import CacheUse
 from lkd.federated.protocol.client_data import NO_PUBLIC, ClientInfo, Part, PublicSamples
 from lkd.federated.protocol.messages import Config, Reply
 from lkd.federated.protocol.runtime import Runtime
-from lkd.federated.protocol.tensor_names import Layout
+from lkd.federated.protocol.tensor_names import SharedNames
 from lkd.federated.protocol.tensors import Groups, Tensors
 from lkd.federated.server.aggregation import ClientReply, Reduction
 from lkd.federated.server.architectures import Architectures
@@ -269,7 +269,7 @@ class ServerRound:
         """Tells whether a client works in this process."""
         return self._ranks.owns(client)
 
-    def layout(self, kind: int) -> Layout:
+    def layout(self, kind: int) -> SharedNames:
         """Returns the names of the server's tensors that an architecture has."""
         return self._layouts[kind]
 

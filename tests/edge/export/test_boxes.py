@@ -15,7 +15,7 @@ if find_spec("ultralytics") is None:
 from lkd.datamodules import YoloFolder
 from lkd.edge import Exported
 from lkd.edge.export import export
-from lkd.edge.export.boxes import Boxes, padded
+from lkd.edge.export.boxes import DetectorKind, padded
 from lkd.edge.export.graph import to_graph
 
 from ...roads import write_roads
@@ -129,7 +129,7 @@ def test_each_camera_gets_a_file_with_its_own_figures(tmp_path, roads):
 
 
 def test_sizes():
-    kind = Boxes(detector(), "beside", input_size=(64, 96))
+    kind = DetectorKind(detector(), "beside", input_size=(64, 96))
     watch = kind.watch(lambda images, cameras: None)
     watch(torch.zeros(2, 3, 32, 64))
     watch(torch.zeros(1, 3, 64, 32))

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule
 
 from lkd.edge import Exported
 from lkd.edge.export import export
-from lkd.edge.export.modalities import Modalities
+from lkd.edge.export.modalities import MultimodalKind
 
 from ...modules.modalities import Windows, client, samples
 from ..students import save
@@ -34,7 +34,7 @@ def trained(**kwargs):
 @pytest.mark.parametrize("completion", ["zero", "prototype"])
 def test_without_branches_the_same(fusion, completion):
     module = trained(fusion=fusion, completion=completion)
-    kind = Modalities(module)
+    kind = MultimodalKind(module)
     x, _ = samples(12, MODALITIES, seed=7)
     kind.watch(module.forward)(x)
     network = kind.parts()[0].network

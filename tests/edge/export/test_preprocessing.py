@@ -4,8 +4,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from lkd.datamodules import IID, Digits, FederatedDataModule, ImageFolderData, YoloFolder
-from lkd.datamodules.modalities.modality_set import Moments
-from lkd.edge.export.kind import Part
+from lkd.datamodules.modalities.modality_set import ChannelMoments
+from lkd.edge.export.kind import ExportPart
 from lkd.edge.export.preprocessing import class_names, described_inputs
 
 from ..students import Samples
@@ -13,7 +13,7 @@ from ..students import Samples
 
 def part(**shapes):
     inputs = {name: torch.zeros(2, *shape) for name, shape in shapes.items()}
-    return Part("", torch.nn.Identity(), inputs, ["y"], 3)
+    return ExportPart("", torch.nn.Identity(), inputs, ["y"], 3)
 
 
 def described(data, mean=None, std=None, kind="logits", **shapes):
@@ -37,7 +37,7 @@ def test_moments_of_signals():
     class Wearables(Samples):
         @property
         def moments(self):
-            return {"acc": Moments(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))}
+            return {"acc": ChannelMoments(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))}
 
     with pytest.warns(UserWarning, match="Wearables does not say how gyro is .* where values are"):
         acc, gyro = described(Wearables(), acc=(2, 50), gyro=(2, 50))

@@ -7,7 +7,7 @@ import pytest
 
 from lkd.edge.offload.answers import Answers
 from lkd.edge.offload.budget import Budget
-from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.classes import ClassTask
 from lkd.edge.offload.gates import Entropy
 from lkd.edge.offload.link import Link
 from lkd.edge.offload.trial import Conditions, Trial
@@ -17,7 +17,7 @@ from .drawn import of_classes
 
 @pytest.fixture
 def trial():
-    return Trial(Classes(), of_classes(), Conditions(Link(8.0, rtt_ms=10), fps=2.0))
+    return Trial(ClassTask(), of_classes(), Conditions(Link(8.0, rtt_ms=10), fps=2.0))
 
 
 def choose(trial, **asked):
@@ -82,7 +82,7 @@ def test_equal_scores_that_a_budget_cannot_meet_are_said(trial):
 
 def test_a_metric_that_nothing_reaches():
     made = of_classes()
-    worse = Trial(Classes(), Answers(made.local, [[one] for one in made.local], made.sizes, made.nbytes,
+    worse = Trial(ClassTask(), Answers(made.local, [[one] for one in made.local], made.sizes, made.nbytes,
                   made.device_ms, made.server_ms, made.cameras, made.truth), Conditions(Link(8.0)))  # fmt: skip
     with pytest.raises(
         ValueError, match=r"budget\.reach=0\.99 is met by no threshold .*: the nearest has 0\.\d+, and"
@@ -124,7 +124,7 @@ def test_no_camera_may_send_more_than_each_may():
     """One that sends everything is not made good by one that sends nothing."""
     made = replace(of_classes(count=100), cameras=["far"] * 50 + ["near"] * 50)
     made = replace(made, nbytes=np.full((100, 1), 1000))
-    trial = Trial(Classes(), made, Conditions(Link(8.0), fps=2.0))
+    trial = Trial(ClassTask(), made, Conditions(Link(8.0), fps=2.0))
     far = trial.point("a", np.arange(100)[:, None] < 50)
     assert far.kb == pytest.approx(0.5) and far.kb_busiest == pytest.approx(1.0)
     assert Budget(kb_per_second=1.0).of(far, "acc", 2.0) == pytest.approx(2.0)

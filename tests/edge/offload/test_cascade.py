@@ -24,7 +24,7 @@ from lkd.edge.offload import (
     Tiles,
     offload,
 )
-from lkd.edge.offload.samples import PictureSource
+from lkd.edge.offload.samples import PictureAnswerSource
 from lkd.edge.predict.reuse.asked import Reuse
 from lkd.modules import Classifier
 from lkd.teachers import Teacher
@@ -106,7 +106,7 @@ def test_answers_are_not_asked_again_and_another_configuration_is_refused(run, t
         match=r"answers of another configuration \(payload\.format: \"png\" there, \"jpeg\" here\)",
     ):
         run(payload=Payload("jpeg"))
-    monkeypatch.setattr(PictureSource, "ask", None)
+    monkeypatch.setattr(PictureAnswerSource, "ask", None)
     assert run() == first
     other = run(budget=Budget(rate=0.5), gate=Entropy(), link=Link(1.0))  # nothing of that changes answers
     assert other.arm == "entropy" and other.rate > first.rate
@@ -116,8 +116,10 @@ def test_a_stopped_run_goes_on_where_it_was(run, tmp_path, monkeypatch):
     first = run()
     files = sorted((tmp_path / "out/answers").glob("*.safetensors"))
     files[-1].unlink()
-    asked, real = [], PictureSource.ask
-    monkeypatch.setattr(PictureSource, "ask", lambda self, *rows: asked.append(rows) or real(self, *rows))
+    asked, real = [], PictureAnswerSource.ask
+    monkeypatch.setattr(
+        PictureAnswerSource, "ask", lambda self, *rows: asked.append(rows) or real(self, *rows)
+    )
     again = run()
     assert len(asked) == 1 and asked[0][0] == "test" and len(files) > 2
     assert again.metrics == first.metrics and again.rate == first.rate
@@ -190,7 +192,7 @@ def test_what_nothing_meets_is_said_and_the_table_is_there(run, tmp_path):
     ],
 )
 def test_mistakes_end_before_anything_is_asked(run, monkeypatch, tmp_path, options, message):
-    monkeypatch.setattr(PictureSource, "ask", None)
+    monkeypatch.setattr(PictureAnswerSource, "ask", None)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run(**options)
     assert not (tmp_path / "out").exists()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.classes import ClassTask
 
 from .drawn import answers, of_classes
 
@@ -16,12 +16,12 @@ def two(local, remote):
 
 def test_the_gain_is_what_the_teacher_expects_to_add():
     made = two([[0.6, 0.4], [0.6, 0.4], [0.6, 0.4]], [[0.9, 0.1], [0.1, 0.9], [0.45, 0.55]])
-    assert Classes().gain(made)[:, 0] == pytest.approx([0.0, 0.8, 0.1])
+    assert ClassTask().gain(made)[:, 0] == pytest.approx([0.0, 0.8, 0.1])
 
 
 def test_a_sure_teacher_expects_what_it_brings():
     made = of_classes(count=2000)
-    gain, real = Classes().gain(made), Classes().marginal(
+    gain, real = ClassTask().gain(made), ClassTask().marginal(
         [one["probabilities"].argmax() == t["label"][0] for one, t in zip(made.local, made.truth, strict=True)],
         [[True]] * 2000,
         "acc",
@@ -31,7 +31,7 @@ def test_a_sure_teacher_expects_what_it_brings():
 
 def test_which_class_stands():
     made = two([[0.6, 0.4]], [[0.1, 0.9]])
-    task = Classes()
+    task = ClassTask()
     for sent, label, right in (([False], 0, True), ([True], 1, False)):
         answer = task.stands(made, 0, np.array(sent))
         assert answer["probabilities"].argmax() == label and task.judged(answer, made.truth[0]) is right
@@ -39,6 +39,6 @@ def test_which_class_stands():
 
 
 def test_features_tell_doubt_and_class():
-    made = Classes().features(of_classes(count=5, classes=4))
+    made = ClassTask().features(of_classes(count=5, classes=4))
     assert made.shape == (5, 1, 4 + 4 + 4) and np.isfinite(made).all()
     assert (made[:, 0, -4:].sum(1) == 1).all()

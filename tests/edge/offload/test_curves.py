@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lkd.edge.offload.boxes import Boxes
-from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.boxes import BoxTask
+from lkd.edge.offload.classes import ClassTask
 from lkd.edge.offload.curves import (
     SHARES,
     closed,
@@ -30,7 +30,7 @@ CONDITIONS = Conditions(Link(8.0, rtt_ms=10))
 
 @pytest.mark.parametrize("kind", ["boxes", "classes"])
 def test_from_chance_to_the_oracle(kind):
-    task, drawn = (Boxes(), of_boxes) if kind == "boxes" else (Classes(), of_classes)
+    task, drawn = (BoxTask(), of_boxes) if kind == "boxes" else (ClassTask(), of_classes)
     metric = task.metrics[0]
     test, gate = Trial(task, drawn(1), CONDITIONS), Learned()
     gate.fit(task, drawn(0, labeled=False))
@@ -47,13 +47,13 @@ def test_from_chance_to_the_oracle(kind):
 
 
 def test_bytes_rise_with_the_share():
-    found = curve(Random(), Trial(Boxes(), of_boxes(), CONDITIONS))
+    found = curve(Random(), Trial(BoxTask(), of_boxes(), CONDITIONS))
     assert list(found) == list(SHARES)
     assert (np.diff([point.kb for point in found.values()]) > 0).all()
 
 
 def test_a_gate_that_is_right_closes_the_whole_gap_with_less():
-    test = Trial(Classes(), of_classes(), CONDITIONS)
+    test = Trial(ClassTask(), of_classes(), CONDITIONS)
     device, server = ends(test)
     wrong = 1 - device.metrics["acc"]
     oracle = curve(Oracle("acc"), test)
@@ -64,7 +64,7 @@ def test_tiles_are_chosen_by_gain_for_each_byte():
     made = of_boxes(count=6)
     two = replace(made, remote=[[one[0], one[0]] for one in made.remote], nbytes=np.tile([10, 40], (6, 1)),
                   server_ms=np.ones((6, 2)))  # fmt: skip
-    trial = Trial(Boxes(), two, CONDITIONS)
+    trial = Trial(BoxTask(), two, CONDITIONS)
 
     class Same(CameraMean):
         def score(self, task, answers):
@@ -72,8 +72,8 @@ def test_tiles_are_chosen_by_gain_for_each_byte():
 
     assert ranks(Same(), trial)[0].tolist() == [0.1, 0.025]
     assert np.array_equal(costs(trial), two.nbytes)
-    assert np.array_equal(costs(Trial(Boxes(), made, CONDITIONS)), np.ones((6, 1)))
-    assert ranks(Same(), Trial(Boxes(), made, CONDITIONS))[0].tolist() == [1.0]
+    assert np.array_equal(costs(Trial(BoxTask(), made, CONDITIONS)), np.ones((6, 1)))
+    assert ranks(Same(), Trial(BoxTask(), made, CONDITIONS))[0].tolist() == [1.0]
 
 
 def point(value):
@@ -100,7 +100,7 @@ def test_the_verdict(learned, word):
 
 
 def test_an_entropy_gate_needs_nothing_to_be_fitted():
-    test = Trial(Classes(), of_classes(1), CONDITIONS)
+    test = Trial(ClassTask(), of_classes(1), CONDITIONS)
     chance = random_curve(test, 8, 0)
     assert curve(Entropy(), test)[0.3].metrics["acc"] > chance[0.3].metrics["acc"] + 0.05
 
@@ -127,12 +127,12 @@ class Mine(Gate):
 )
 def test_a_gate_of_somebodys_own_has_to_give_a_number_a_unit(given, message):
     with pytest.raises(ValueError, match=message):
-        ranks(Mine(given), Trial(Boxes(), of_boxes(), CONDITIONS))
+        ranks(Mine(given), Trial(BoxTask(), of_boxes(), CONDITIONS))
 
 
 def test_no_gate_sees_labels_or_the_teacher():
     gate = Mine(np.zeros((40, 1)))
-    ranks(gate, Trial(Boxes(), of_boxes(), CONDITIONS))
+    ranks(gate, Trial(BoxTask(), of_boxes(), CONDITIONS))
     assert gate.saw.truth is None and not len(gate.saw.remote) and len(gate.saw.local) == 40
 
 

@@ -9,15 +9,15 @@ import torch
 from lkd.datamodules import YoloFolder
 from lkd.datamodules.io.pictures import read_image
 from lkd.edge.offload import Budget, CameraMean, Link, Oracle, Payload, Random, Tiles
-from lkd.edge.offload.boxes import Boxes
+from lkd.edge.offload.boxes import BoxTask
 from lkd.edge.offload.cascade import offload
-from lkd.edge.offload.frames import FrameSource
-from lkd.edge.offload.source import Source
+from lkd.edge.offload.frames import FrameAnswerSource
+from lkd.edge.offload.source import AnswerSource
 from lkd.edge.offload.students import predictor_of, student_of
 from lkd.edge.offload.trial import Conditions, Trial
 from lkd.edge.predict.frame import Frame
 from lkd.edge.predict.predictor import PARTS
-from lkd.edge.predict.timing import Clock
+from lkd.edge.predict.timing import FrameTimes
 from lkd.teachers import Teacher
 
 from ...detectors import needs_yolo
@@ -48,12 +48,12 @@ class Blind:
 
 def source(root, payload=PNG, tiles=None, teacher_size=128, labels=False, **options):
     student = Blind()
-    return FrameSource(
+    return FrameAnswerSource(
         lambda camera: student,
         Teacher(oracle),
         folder(root, **options),
         payload,
-        Boxes(tiles),
+        BoxTask(tiles),
         teacher_size,
         labels,
     )
@@ -152,7 +152,7 @@ def test_a_detector_from_its_checkpoint(root, tmp_path, monkeypatch):
     assert 0 <= point.rate <= 0.5 or point.rate == 1.0
     table = (tmp_path / "out/points.md").read_text()
     assert "| camera mean | 50 % |" in table and "| learned |" in table and "learned gate" in table
-    monkeypatch.setattr(Source, "answers", None)
+    monkeypatch.setattr(AnswerSource, "answers", None)
     smaller = YoloFolder(root=str(root), image_size=96, fractions=(0.5, 0.0, 0.5), class_map={0: 0})
     with pytest.raises(ValueError, match=r"another configuration \(answers as\[0\]\.inputs\[0\]"):
         offload(module, smaller, ckpt_path, Teacher(detector(1)), teacher_size=128, **options)
@@ -185,7 +185,9 @@ def test_the_student_is_the_detectors_own(root, tmp_path):
     of = predictor_of(student_of(module, data, save(module, tmp_path / "student.ckpt"), None, 1), "it")
     path = sorted((root / "images").iterdir())[0]
     image = read_image(path)
-    found = of("camA")(Frame(str(path), 0, None, image.permute(1, 2, 0).contiguous().numpy()), Clock(PARTS))
+    found = of("camA")(
+        Frame(str(path), 0, None, image.permute(1, 2, 0).contiguous().numpy()), FrameTimes(PARTS)
+    )
     (own,) = module.eval().detect(image[None].float() / 255)
     assert len(found["scores"]) == len(own["scores"]) > 3
     assert found["scores"] == pytest.approx(own["scores"].detach().numpy(), abs=1e-4)

@@ -8,8 +8,8 @@ from PIL import Image
 
 from lkd.datamodules import YoloFolder
 from lkd.edge.offload import Budget, Link, Payload, Random, offload
-from lkd.edge.offload.boxes import Boxes
-from lkd.edge.offload.frames import FrameSource
+from lkd.edge.offload.boxes import BoxTask
+from lkd.edge.offload.frames import FrameAnswerSource
 from lkd.edge.offload.reused import with_reuse
 from lkd.edge.offload.trial import Conditions, Trial
 from lkd.edge.predict.reuse.asked import Reuse
@@ -44,7 +44,7 @@ def data(root):
 
 def trials(root, conditions):
     student = Blind()
-    source = FrameSource(lambda camera: student, Teacher(oracle), data(root), PNG, Boxes(), 128)
+    source = FrameAnswerSource(lambda camera: student, Teacher(oracle), data(root), PNG, BoxTask(), 128)
     task = source.task
     return source, *(
         Trial(task, source.answers(split, root / "answers"), conditions) for split in ("calibration", "test")

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.datamodules import Digits
 from lkd.edge.offload.payload import Payload
-from lkd.edge.offload.samples import PictureSource
+from lkd.edge.offload.samples import PictureAnswerSource
 from lkd.edge.predict.predictor import softmax
 from lkd.teachers import Teacher
 
@@ -54,7 +54,9 @@ class Colors(LightningDataModule):
 
 def of_colors(teacher=None, **options):
     student = Student((3, 9, 7), 2, Colors.mean, Colors.std, "NCHW, pixels, RGB")
-    return PictureSource(student, Teacher(teacher or student.network), Colors(**options), Payload("png"))
+    return PictureAnswerSource(
+        student, Teacher(teacher or student.network), Colors(**options), Payload("png")
+    )
 
 
 def test_what_is_sent_without_loss_arrives_as_it_was():
@@ -70,7 +72,7 @@ def test_what_is_sent_without_loss_arrives_as_it_was():
 
 def test_digits_survive_bytes():
     student = Student()
-    source = PictureSource(student, Teacher(student.network), Digits(), Payload("png"))
+    source = PictureAnswerSource(student, Teacher(student.network), Digits(), Payload("png"))
     found = source.ask("test", 0, 20)
     x = source.sets["test"].tensors[0][:20]
     wanted = softmax(student.run({"x": x.numpy()})["logits"])
@@ -115,11 +117,11 @@ def test_teachers_that_do_not_fit():
 )
 def test_students_that_take_no_pictures(options, message):
     with pytest.raises(ValueError, match=message):
-        PictureSource(Student(**options), Teacher(nn.Flatten()), Digits(), Payload("png"))
+        PictureAnswerSource(Student(**options), Teacher(nn.Flatten()), Digits(), Payload("png"))
 
 
 def test_a_wrong_mean_is_noticed():
-    source = PictureSource(
+    source = PictureAnswerSource(
         Student(mean=(0.5,), std=(0.9,)), Teacher(Student().network), Digits(), Payload("png")
     )
     with pytest.raises(ValueError, match=r"pixels of Digits lie in \[0\.50, 1\.40\]"):

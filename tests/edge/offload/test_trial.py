@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lkd.edge.offload.boxes import Boxes
-from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.boxes import BoxTask
+from lkd.edge.offload.classes import ClassTask
 from lkd.edge.offload.link import Link
 from lkd.edge.offload.trial import Conditions, Trial, mean_point
 from lkd.metrics.average_precision import match, pooled
@@ -20,7 +20,7 @@ def everything(test):
 
 def test_nothing_sent_is_the_student_and_everything_the_teacher():
     test = of_boxes()
-    trial = Trial(Boxes(), test, FAST)
+    trial = Trial(BoxTask(), test, FAST)
     nothing = trial.point("a", ~everything(test))
     assert nothing.metrics == pooled([match(a, t) for a, t in zip(test.local, test.truth, strict=True)])
     assert (nothing.rate, nothing.units, nothing.kb, nothing.failed, nothing.server_ms) == (0,) * 5
@@ -33,7 +33,7 @@ def test_nothing_sent_is_the_student_and_everything_the_teacher():
 
 def test_a_dead_link_leaves_the_student_and_is_counted():
     test = of_boxes()
-    dead = Trial(Boxes(), test, Conditions(Link(8.0, loss=1.0, deadline_ms=300)))
+    dead = Trial(BoxTask(), test, Conditions(Link(8.0, loss=1.0, deadline_ms=300)))
     found = dead.point("a", everything(test))
     alone = dead.point("a", ~everything(test))
     assert found.metrics == alone.metrics and found.failed == 1.0 and alone.failed == 0.0
@@ -42,16 +42,16 @@ def test_a_dead_link_leaves_the_student_and_is_counted():
 
 def test_a_late_answer_is_none():
     test = of_classes()
-    trial = Trial(Classes(), test, Conditions(Link(8.0, rtt_ms=10, deadline_ms=30)))
+    trial = Trial(ClassTask(), test, Conditions(Link(8.0, rtt_ms=10, deadline_ms=30)))
     found = trial.point("a", everything(test))  # device 5, 2 to 9 ms up, 10 round, 20 at the server
     assert found.failed == 1.0 and found.metrics == trial.point("a", ~everything(test)).metrics
 
 
 def test_latency_by_hand():
     test = of_classes()
-    found = Trial(Classes(), test, FAST).point("a", everything(test))
+    found = Trial(ClassTask(), test, FAST).point("a", everything(test))
     assert found.p50_ms == pytest.approx(np.median(5 + test.nbytes / 1e3 + 10 + 20))
-    quick = Trial(Classes(), test, Conditions(Link(8.0, rtt_ms=10), server_speed=4, device_ms=1.0))
+    quick = Trial(ClassTask(), test, Conditions(Link(8.0, rtt_ms=10), server_speed=4, device_ms=1.0))
     assert quick.point("a", everything(test)).p50_ms == pytest.approx(
         np.median(1 + test.nbytes / 1e3 + 10 + 5)
     )
@@ -61,14 +61,15 @@ def test_frames_of_a_fast_camera_wait_for_each_other():
     test = of_boxes(cameras=("one",))
     slow = Link(0.5)
     alone, busy = (
-        Trial(Boxes(), test, Conditions(slow, fps)).point("a", everything(test)).p95_ms for fps in (None, 50)
+        Trial(BoxTask(), test, Conditions(slow, fps)).point("a", everything(test)).p95_ms
+        for fps in (None, 50)
     )
     assert busy > 5 * alone
 
 
 def test_without_labels_there_are_no_metrics():
     test = of_boxes(labeled=False)
-    assert Trial(Boxes(), test, FAST).point("a", everything(test)).metrics == {}
+    assert Trial(BoxTask(), test, FAST).point("a", everything(test)).metrics == {}
 
 
 @pytest.mark.parametrize("name", ["fps", "server_speed", "device_ms"])
@@ -79,7 +80,7 @@ def test_numbers_that_cannot_be(name):
 
 def test_the_mean_of_two_points():
     test = of_classes()
-    trial = Trial(Classes(), test, FAST)
+    trial = Trial(ClassTask(), test, FAST)
     ends = [trial.point("a", everything(test) & k) for k in (False, True)]
     both = mean_point(ends)
     assert both.arm == "a" and both.rate == 0.5 and both.kb == pytest.approx(ends[1].kb / 2)

@@ -13,14 +13,14 @@ from torch import nn
 from lkd.cli import main
 from lkd.datamodules import ImageFolderData, YoloFolder
 from lkd.edge import Exported
-from lkd.edge.export.boxes import Boxes, Decoded
+from lkd.edge.export.boxes import Decoded, DetectorKind
 from lkd.edge.export.graph import to_graph
 from lkd.edge.export.preprocessing import described_inputs
 from lkd.edge.export.tail import with_suppression
 from lkd.edge.predict.checkpoint import Checkpoint
 from lkd.edge.predict.predictor import PARTS, Predictor
 from lkd.edge.predict.sources import open_source
-from lkd.edge.predict.timing import Clock
+from lkd.edge.predict.timing import FrameTimes
 from lkd.federated import Federation, load_client
 from lkd.modules import Classifier, MultimodalClient
 
@@ -49,7 +49,7 @@ def exported(tmp_path_factory):
     """A detector, its checkpoint, and a file with its network and suppression inside."""
     pytest.importorskip("onnxscript")
     folder, module = tmp_path_factory.mktemp("student"), detector().eval()
-    kind = Boxes(module, "inside", score_threshold=0.3)
+    kind = DetectorKind(module, "inside", score_threshold=0.3)
     kind.images = {"": torch.zeros(2, 3, 64, 64)}
     (part,) = kind.parts()
     assert isinstance(part.network, Decoded)
@@ -64,7 +64,9 @@ def test_file_and_checkpoint_say_the_same(exported, roads):
     _, ckpt, path = exported
     frames = list(open_source([str(roads / "images")]))
     students = [Exported(path), Checkpoint(detector(seed=3), data(roads), ckpt)]
-    both = [[Predictor(student, "it", 0.4)(frame, Clock(PARTS)) for frame in frames] for student in students]
+    both = [
+        [Predictor(student, "it", 0.4)(frame, FrameTimes(PARTS)) for frame in frames] for student in students
+    ]
     assert sum(len(found["scores"]) for found in both[0]) > 10
     for one, other in zip(*both, strict=True):
         assert one["labels"].tolist() == other["labels"].tolist()
@@ -134,7 +136,7 @@ def test_a_classifier_and_its_file(tmp_path):
     path = finish(graph, tmp_path / "student.onnx", **student.spec)
     (frame,) = open_source([str(picture(tmp_path / "x.png", size=(30, 20)))])
     one, other = (
-        Predictor(each, "it")(frame, Clock(PARTS))["probabilities"] for each in (student, Exported(path))
+        Predictor(each, "it")(frame, FrameTimes(PARTS))["probabilities"] for each in (student, Exported(path))
     )
     np.testing.assert_allclose(one, other, atol=1e-6)
     assert one.sum() == pytest.approx(1) and abs(one[0] - 0.5) > 0.01

@@ -5,14 +5,14 @@ import pytest
 
 from lkd.edge.predict import progress as module
 from lkd.edge.predict.progress import Progress
-from lkd.edge.predict.timing import Clock
+from lkd.edge.predict.timing import FrameTimes
 
 
 def test_parts_add_up(monkeypatch):
     now = iter([0.0, 0, 1, 5, 5, 8, 20, 20, 22, 30])
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(now)))
     monkeypatch.setattr(time, "process_time", lambda: 0.0)
-    clock = Clock(["decode", "write"])
+    clock = FrameTimes(["decode", "write"])
     assert clock.rows() == []
     for _ in range(2):
         with clock("decode"):

@@ -13,7 +13,7 @@ from lkd.copies import copied
 from lkd.edge.compress.prune.batches import reestimate, seeded, training_batches
 from lkd.edge.compress.prune.cut import Left, check_same, cut, left
 from lkd.edge.compress.prune.graph import Group, Traced
-from lkd.edge.compress.prune.ranking import Costs, Ranking, Removed, Scope
+from lkd.edge.compress.prune.ranking import Ranking, Removed, Scope, WidthCosts
 from lkd.edge.compress.prune.saliency import Importance, saliency
 from lkd.edge.compress.prune.subject import Subject, subject_of
 from lkd.edge.compress.step import Job, Stage, Step
@@ -148,7 +148,7 @@ class Prune(Step):
         self, module: LightningModule, subject: Subject, batches: Sequence[Any], now: float, part: float
     ) -> None:
         scored = _scored(subject, saliency(module, self.importance, batches))
-        costs = Costs(subject, subject.first)
+        costs = WidthCosts(subject, subject.first)
         target = None if self.macs is None else self.macs**part
         ratio = 0.0 if self.ratio is None else 1 - (1 - self.ratio) ** (1 / self.iterations)
         asked = 0.0 if target is None else target / now

@@ -81,7 +81,7 @@ class Ranking:
         return max(0, units - math.ceil(left / self.round_to) * self.round_to)
 
 
-class Costs:
+class WidthCosts:
     """Multiply-accumulates of convolutions and linear layers, computed from the widths that are left.
 
     Args:

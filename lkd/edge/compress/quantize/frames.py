@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
-from lkd.edge.export.boxes import Boxes, padded
-from lkd.edge.export.kind import Kind, Part, arrays
-from lkd.edge.export.logits import Logits
+from lkd.edge.export.boxes import DetectorKind, padded
+from lkd.edge.export.kind import ExportPart, StudentKind, arrays
+from lkd.edge.export.logits import ClassifierKind
 from lkd.edge.nms import Array
 from lkd.models import PerCamera
 from lkd.packages import overrides
@@ -30,7 +30,7 @@ def check_calibration(data: LightningDataModule) -> None:
 
 
 def calibration_frames(
-    kind: Kind, parts: Mapping[str, Part], data: LightningDataModule, count: int
+    kind: StudentKind, parts: Mapping[str, ExportPart], data: LightningDataModule, count: int
 ) -> dict[str, list[dict[str, Array]]]:
     """Returns samples of the training data as each file takes them, evenly spaced, so that nothing is random.
 
@@ -52,7 +52,7 @@ def calibration_frames(
     plain = getattr(data, "unlabeled_dataloader", None)
     data.setup("fit" if plain is None else "predict")
     dataset, join = _asked(data, (data.train_dataloader if plain is None else plain)())
-    cameras = isinstance(kind, Boxes) and isinstance(kind.module.network, PerCamera)
+    cameras = isinstance(kind, DetectorKind) and isinstance(kind.module.network, PerCamera)
     found: dict[str, list[dict[str, Array]]] = {}
     for name, part in parts.items():
         rows: Sequence[int] = range(len(dataset))
@@ -83,9 +83,9 @@ def _asked(data: LightningDataModule, loader: Any) -> tuple[Any, Any]:
     return dataset, lambda rows: loader.collate_fn([dataset[row] for row in rows])
 
 
-def _inputs(kind: Kind, part: Part, batch: Any) -> list[dict[str, Array]]:
+def _inputs(kind: StudentKind, part: ExportPart, batch: Any) -> list[dict[str, Array]]:
     """Splits a batch into the file's inputs, one sample each."""
-    if isinstance(kind, Boxes):
+    if isinstance(kind, DetectorKind):
         size = part.inputs["images"].shape[-2:]
         images = batch["images"]
         fits = images.shape[-2] <= size[0] and images.shape[-1] <= size[1]
@@ -95,7 +95,7 @@ def _inputs(kind: Kind, part: Part, batch: Any) -> list[dict[str, Array]]:
                 f"{size[0]}x{size[1]}: give input_size, or frames of one size."
             )
         tensors = {"images": padded(images, size)}
-    elif isinstance(kind, Logits):
+    elif isinstance(kind, ClassifierKind):
         x = batch[0] if isinstance(batch, Sequence) else batch
         tensors = kind.tensors(x)
         wanted = {name: tuple(tensor.shape[1:]) for name, tensor in part.inputs.items()}

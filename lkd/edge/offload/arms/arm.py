@@ -22,7 +22,7 @@ from lkd.teachers.sources import load
 BATCH = 128
 
 
-class Samples(NamedTuple):
+class LabeledImages(NamedTuple):
     """Images `x (N, C, H, W)` and labels `y (N,)`."""
 
     x: Tensor
@@ -90,7 +90,7 @@ class Arm(ABC):
         """
 
 
-def samples(data: LightningDataModule, part: str) -> Samples:
+def samples(data: LightningDataModule, part: str) -> LabeledImages:
     """Returns all samples of a part.
 
     Args:
@@ -115,7 +115,7 @@ def samples(data: LightningDataModule, part: str) -> Samples:
                 else "."
             )
         )
-    return Samples(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]))
+    return LabeledImages(torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches]))
 
 
 def chunks(x: Tensor) -> Iterator[Tensor]:

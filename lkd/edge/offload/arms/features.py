@@ -11,9 +11,9 @@ from torch import Tensor
 from lkd.checks import expect
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers
-from lkd.edge.offload.arms.arm import Samples, chunks, rows, through
+from lkd.edge.offload.arms.arm import LabeledImages, chunks, rows, through
 from lkd.edge.offload.arms.work import Work, work
-from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.classes import ClassTask
 from lkd.edge.offload.quantized import BITS, quantized
 from lkd.edge.offload.trial import Conditions, Trial
 
@@ -26,7 +26,7 @@ class Sent(NamedTuple):
 
     def trial(
         self,
-        test: Samples,
+        test: LabeledImages,
         local: Sequence[Answer],
         device: Work,
         rest: Callable[[Tensor], Tensor],
@@ -54,7 +54,7 @@ class Sent(NamedTuple):
             cameras=list(cameras) or [""] * count,
             truth=test.truth,
         )
-        return Trial(Classes(), answers, replace(conditions, device_ms=device.ms), device.macs / 1e6)
+        return Trial(ClassTask(), answers, replace(conditions, device_ms=device.ms), device.macs / 1e6)
 
 
 class Features:

@@ -6,17 +6,17 @@ import numpy as np
 
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answer, Answers
-from lkd.edge.offload.boxes import Boxes, entropies
+from lkd.edge.offload.boxes import BoxTask, entropies
 from lkd.edge.offload.gates.gate import Gate
-from lkd.edge.offload.task import Task
+from lkd.edge.offload.task import OffloadTask
 
 
 class _OfBoxes(Gate):
     task = "boxes"
 
-    def score(self, task: Task, answers: Answers) -> Array:
+    def score(self, task: OffloadTask, answers: Answers) -> Array:
         """Returns a statistic of each unit's boxes."""
-        return np.array([[self.statistic(v) for v in views] for views in cast(Boxes, task).views(answers)])
+        return np.array([[self.statistic(v) for v in views] for views in cast(BoxTask, task).views(answers)])
 
     def statistic(self, view: Answer) -> float:
         """Computes a number from the `widths` and `scores` of a unit's boxes."""

@@ -6,9 +6,9 @@ import numpy as np
 
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answers
-from lkd.edge.offload.classes import Classes, entropy
+from lkd.edge.offload.classes import ClassTask, entropy
 from lkd.edge.offload.gates.gate import Gate
-from lkd.edge.offload.task import Task
+from lkd.edge.offload.task import OffloadTask
 
 
 class OfProbabilities(Gate):
@@ -16,9 +16,9 @@ class OfProbabilities(Gate):
 
     task = "classes"
 
-    def score(self, task: Task, answers: Answers) -> Array:
+    def score(self, task: OffloadTask, answers: Answers) -> Array:
         """Returns the doubt in each sample's probabilities."""
-        return self.doubt(cast(Classes, task).probabilities(answers))[:, None]
+        return self.doubt(cast(ClassTask, task).probabilities(answers))[:, None]
 
     def doubt(self, probabilities: Array) -> Array:
         """Measures the doubt `(N,)` in probabilities `(N, C)`."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answers
-from lkd.edge.offload.task import Task
+from lkd.edge.offload.task import OffloadTask
 
 
 class Gate(ABC):
@@ -24,7 +24,7 @@ class Gate(ABC):
     def serve(self, metric: str) -> None:  # noqa: B027  most do not ask
         """Is told the metric that decides in the report, before it learns."""
 
-    def fit(self, task: Task, answers: Answers) -> None:  # noqa: B027  most have nothing to learn
+    def fit(self, task: OffloadTask, answers: Answers) -> None:  # noqa: B027  most have nothing to learn
         """Learns from calibration data.
 
         Args:
@@ -33,7 +33,7 @@ class Gate(ABC):
         """
 
     @abstractmethod
-    def score(self, task: Task, answers: Answers) -> Array:
+    def score(self, task: OffloadTask, answers: Answers) -> Array:
         """Returns scores `(N, U)` of all units, higher for those to send.
 
         Args:
@@ -41,7 +41,7 @@ class Gate(ABC):
             answers: Answers on a split, of which only the student's are read.
         """
 
-    def check(self, task: Task) -> None:
+    def check(self, task: OffloadTask) -> None:
         """Checks that it can read the answers of a task.
 
         Raises:

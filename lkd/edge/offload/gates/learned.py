@@ -9,7 +9,7 @@ from lkd.edge.offload.answers import Answers
 from lkd.edge.offload.gates.gate import Gate
 from lkd.edge.offload.gates.places import PlaceMeans
 from lkd.edge.offload.gates.ridge import Ridge
-from lkd.edge.offload.task import Judge, Task
+from lkd.edge.offload.task import Judge, OffloadTask
 
 
 class Learned(Gate):
@@ -41,7 +41,7 @@ class Learned(Gate):
         """Learns the gain of this metric, where it learns by labels and has none of its own."""
         self._decides = metric
 
-    def check(self, task: Task) -> None:
+    def check(self, task: OffloadTask) -> None:
         """Checks that it can read the answers of a task, and that the metric exists.
 
         Raises:
@@ -58,7 +58,7 @@ class Learned(Gate):
                 f"gate=Learned(metric={self.metric!r}) is not among what is measured: {', '.join(task.metrics)}."
             )
 
-    def fit(self, task: Task, answers: Answers) -> None:
+    def fit(self, task: OffloadTask, answers: Answers) -> None:
         """Fits the regression on calibration data.
 
         Raises:
@@ -80,7 +80,7 @@ class Learned(Gate):
         inputs = self._inputs(x, cameras)
         self.ridge = Ridge(inputs.reshape(-1, inputs.shape[-1]), wanted.reshape(-1))
 
-    def score(self, task: Task, answers: Answers) -> Array:
+    def score(self, task: OffloadTask, answers: Answers) -> Array:
         """Returns the estimated gain of each unit."""
         x = self._inputs(task.features(answers), self._cameras(answers))
         return self.ridge(x.reshape(-1, x.shape[-1])).reshape(x.shape[:2])

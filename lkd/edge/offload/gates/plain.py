@@ -6,7 +6,7 @@ from lkd.edge.nms import Array
 from lkd.edge.offload.answers import Answers
 from lkd.edge.offload.gates.gate import Gate
 from lkd.edge.offload.gates.places import PlaceMeans
-from lkd.edge.offload.task import Judge, Task
+from lkd.edge.offload.task import Judge, OffloadTask
 
 
 class Random(Gate):
@@ -21,7 +21,7 @@ class Random(Gate):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def score(self, task: Task, answers: Answers) -> Array:
+    def score(self, task: OffloadTask, answers: Answers) -> Array:
         """Returns uniform random scores."""
         return np.asarray(np.random.default_rng(self.seed).random(answers.nbytes.shape))
 
@@ -35,11 +35,11 @@ class CameraMean(Gate):
 
     name, gains = "camera mean", True
 
-    def fit(self, task: Task, answers: Answers) -> None:
+    def fit(self, task: OffloadTask, answers: Answers) -> None:
         """Computes the means of the gains."""
         self.means = PlaceMeans(task.gain(answers), answers.cameras)
 
-    def score(self, task: Task, answers: Answers) -> Array:
+    def score(self, task: OffloadTask, answers: Answers) -> Array:
         """Returns the same for all frames of a camera; for an unknown camera the mean over all cameras."""
         return self.means(answers.cameras)
 
@@ -58,6 +58,6 @@ class Oracle(Gate):
     def __init__(self, metric: str) -> None:
         self.metric = metric
 
-    def score(self, task: Task, answers: Answers) -> Array:
+    def score(self, task: OffloadTask, answers: Answers) -> Array:
         """Returns the gain, which may be negative."""
         return Judge(task, answers).marginal(self.metric)

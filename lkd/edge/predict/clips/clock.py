@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 
-class Clock:
+class ClipClock:
     """Seconds since the start of a clip.
 
     Where timestamps jump back, as in files joined from several recordings, the times go on from there.
@@ -14,7 +14,7 @@ class Clock:
         say: Function that is told of a jump.
 
     Example:
-        >>> clock = Clock("a.mp4", 2.0, print)
+        >>> clock = ClipClock("a.mp4", 2.0, print)
         >>> clock(0, 7.0), clock(1, 7.5), clock(2, 0.0), clock(3, 0.25)
         the clock of a.mp4 jumps back at frame 2, by 7.50 s; its times go on from 1.00 s.
         (0.0, 0.5, 1.0, 1.25)

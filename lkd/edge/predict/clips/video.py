@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lkd.checks import expect
-from lkd.edge.predict.clips.clock import Clock
+from lkd.edge.predict.clips.clock import ClipClock
 from lkd.edge.predict.clips.decode import Connection, UnreadableError, is_address, shown, upright
 from lkd.edge.predict.clips.joining import Joining
 from lkd.edge.predict.clips.live import Latest
@@ -116,7 +116,7 @@ class VideoSource:
             yield Frame(self._name, number, time, upright(picture))
 
     def _all(self) -> Iterator[Frame]:
-        clock = Clock(self._name, self._connection.rate, self._joining.say)
+        clock = ClipClock(self._name, self._connection.rate, self._joining.say)
         if not self._connection.timed:
             self._joining.say(
                 f"{self._name} has no timestamps: its times count {self._connection.rate or 25:g} frames a second, whatever it was."

@@ -8,7 +8,7 @@ from lkd.edge.predict.parking.truth import Truth
 from lkd.edge.predict.predictor import Predictor
 from lkd.edge.predict.reuse.asked import Reuse
 from lkd.edge.predict.reuse.audits import Audits
-from lkd.edge.predict.reuse.moments import Moments
+from lkd.edge.predict.reuse.moments import FrameMoments
 from lkd.edge.predict.reuse.reused import Reused
 from lkd.edge.predict.reuse.slot_price import SlotPrice
 from lkd.edge.reuse import ResultCache
@@ -21,7 +21,7 @@ def reusing(
     asked: Reuse,
     audit: float | None,
     predictor: Predictor,
-    moments: Moments,
+    moments: FrameMoments,
     occupancy: Occupancy | None = None,
     truth: Truth | None = None,
 ) -> Reused:

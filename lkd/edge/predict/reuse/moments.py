@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from lkd.edge.predict.frame import Frame, Source
+from lkd.edge.predict.frame import Frame, FrameSource
 from lkd.edge.predict.sources import PictureSource
 
 Moment = tuple[str, float]
@@ -23,7 +23,7 @@ _BEHIND_A_DATE = re.compile(
 """A date, and digits that are a time of day (0709, 070901) or a counter (0001, 000001)."""
 
 
-class Moments:
+class FrameMoments:
     """Camera and time of each frame of a source.
 
     From now on, pictures are taken in the order of camera and time, whatever the order of their names, since
@@ -42,7 +42,7 @@ class Moments:
             be a counter.
     """
 
-    def __init__(self, source: Source, step_s: float | None = None) -> None:
+    def __init__(self, source: FrameSource, step_s: float | None = None) -> None:
         self._of: dict[str, Moment] | None = None
         self.reordered = False
         if not isinstance(source, PictureSource):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lkd.edge.predict.frame import Found, Frame
 from lkd.edge.predict.reuse.reused import Reused
-from lkd.edge.predict.tables import Rows, seconds
+from lkd.edge.predict.tables import CSVFile, seconds
 
 
 class ReuseFile:
@@ -17,7 +17,7 @@ class ReuseFile:
 
     def __init__(self, folder: Path, reused: Reused) -> None:
         self.reused = reused
-        self.rows = Rows(
+        self.rows = CSVFile(
             folder / "reuse.csv", ["camera", "answer", "distance", "mean_distance", "age_s", "agreement"]
         )
         self.paths = [self.rows.path]

@@ -10,16 +10,16 @@ import numpy as np
 from lkd.edge.predict.frame import Found, Frame
 from lkd.edge.predict.predictor import Predictor
 from lkd.edge.predict.reuse.audits import LATEST, Audits, Counts, agreement, ratio
-from lkd.edge.predict.reuse.moments import Moments
+from lkd.edge.predict.reuse.moments import FrameMoments
 from lkd.edge.predict.reuse.slot_price import SlotPrice
-from lkd.edge.predict.timing import KEPT, Clock
+from lkd.edge.predict.timing import KEPT, FrameTimes
 from lkd.edge.reuse import Look, ResultCache
 
 LOOK = "look"
 """The part of a frame's time that goes into the comparison."""
 
 
-class Row(NamedTuple):
+class ReuseRow(NamedTuple):
     """How a frame was answered.
 
     Attributes:
@@ -59,7 +59,7 @@ class Reused:
         self,
         predictor: Predictor,
         cache: ResultCache[Found],
-        moments: Moments,
+        moments: FrameMoments,
         audits: Audits,
         price: SlotPrice | None = None,
         by_slots: bool = False,
@@ -69,7 +69,7 @@ class Reused:
         self.detects, self.classes = predictor.detects, predictor.classes
         self.score_threshold = predictor.score_threshold
         self.parts = [predictor.parts[0], LOOK, *predictor.parts[1:]]
-        self.last: Row | None = None
+        self.last: ReuseRow | None = None
         self.stopped: list[str] = []
         self._count: Counter[str] = Counter()
         self._agreed: Counts = (0.0, 0)
@@ -79,12 +79,12 @@ class Reused:
         self._distances: deque[float] = deque(maxlen=KEPT)
         self._cpu = {"computed": 0.0, LOOK: 0.0}
 
-    def __call__(self, frame: Frame, clock: Clock) -> Found:
+    def __call__(self, frame: Frame, clock: FrameTimes) -> Found:
         """Returns the findings in a frame, new or reused."""
         camera, seconds = self.moments(frame)
         self._cameras.add(camera)
         if camera in self.audits.stopped:
-            return self._done(Row(camera, "stopped", None, None), self._compute(frame, clock))
+            return self._done(ReuseRow(camera, "stopped", None, None), self._compute(frame, clock))
         begin = time.process_time()
         with clock(LOOK):
             look = self.cache.look(camera, seconds, frame.image)
@@ -95,17 +95,17 @@ class Reused:
             self._too_old += look.distance is not None and look.distance <= self.cache.distance
             found = self._compute(frame, clock)
             self.cache.keep(look, found)
-            return self._done(Row(camera, "computed", look, None), found)
+            return self._done(ReuseRow(camera, "computed", look, None), found)
         self._oldest = max(look.age or 0.0, self._oldest or 0.0)
         if not self.audits.drawn():
-            return self._done(Row(camera, "reused", look, None), look.hit.answer)
+            return self._done(ReuseRow(camera, "reused", look, None), look.hit.answer)
         found = self._compute(frame, clock)
         agreed = self._audit(frame, camera, look.hit.answer, found)
         if agreed < self.audits.agree:
             self.cache.keep(look, found)
-        return self._done(Row(camera, "audited", look, agreed), found)
+        return self._done(ReuseRow(camera, "audited", look, agreed), found)
 
-    def _compute(self, frame: Frame, clock: Clock) -> Found:
+    def _compute(self, frame: Frame, clock: FrameTimes) -> Found:
         begin = time.process_time()
         found = self.predictor(frame, clock)
         self._cpu["computed"] += time.process_time() - begin
@@ -126,7 +126,7 @@ class Reused:
             warnings.warn(self.stopped[-1], stacklevel=4)
         return ratio(*counts)
 
-    def _done(self, row: Row, found: Found) -> Found:
+    def _done(self, row: ReuseRow, found: Found) -> Found:
         self.last = row
         self._count[row.how] += 1
         return found

@@ -3,13 +3,13 @@
 import torch
 
 from lkd.edge.compress.prune.graph import Group
-from lkd.edge.compress.prune.ranking import Costs, Ranking
+from lkd.edge.compress.prune.ranking import Ranking, WidthCosts
 
 
 def test_the_nearest_is_taken_where_no_single_unit_may_go():
     """Multiples of eight leave two groups of eight as they are, so that nothing comes nearer to the target."""
 
-    class Known(Costs):
+    class Known(WidthCosts):
         whole = 1.0
 
         def __init__(self):

@@ -8,8 +8,8 @@ import torch
 
 from lkd.datamodules import Digits
 from lkd.edge.compress.quantize.frames import calibration_frames
-from lkd.edge.export.kind import Part
-from lkd.edge.export.logits import Logits
+from lkd.edge.export.kind import ExportPart
+from lkd.edge.export.logits import ClassifierKind
 from lkd.models import MLP
 from lkd.modules import Classifier
 
@@ -17,8 +17,8 @@ from ...students import detector
 
 
 def logits(data, count):
-    kind = Logits(Classifier(MLP(64, 10, hidden=[4])))
-    part = Part("", kind.module, {"x": torch.zeros(2, 1, 8, 8)}, ["logits"], 10)
+    kind = ClassifierKind(Classifier(MLP(64, 10, hidden=[4])))
+    part = ExportPart("", kind.module, {"x": torch.zeros(2, 1, 8, 8)}, ["logits"], 10)
     return calibration_frames(kind, {"": part}, data, count)[""]
 
 
@@ -38,8 +38,8 @@ def test_all_are_taken_where_there_are_fewer():
 
 
 def test_samples_that_the_file_does_not_take_are_refused():
-    kind = Logits(Classifier(MLP(64, 10, hidden=[4])))
-    part = Part("", kind.module, {"x": torch.zeros(2, 3, 8, 8)}, ["logits"], 10)
+    kind = ClassifierKind(Classifier(MLP(64, 10, hidden=[4])))
+    part = ExportPart("", kind.module, {"x": torch.zeros(2, 3, 8, 8)}, ["logits"], 10)
     with pytest.raises(
         ValueError, match=r"training samples have the shapes .*\(1, 8, 8\).* the file takes .*\(3, 8, 8\)"
     ):
@@ -49,7 +49,7 @@ def test_samples_that_the_file_does_not_take_are_refused():
 @pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the extra yolo")
 def test_each_cameras_file_gets_its_own_frames_without_labels(tmp_path, monkeypatch):
     from lkd.datamodules import YoloFolder
-    from lkd.edge.export.boxes import Boxes
+    from lkd.edge.export.boxes import DetectorKind
 
     from ....roads import write_roads
 
@@ -57,8 +57,10 @@ def test_each_cameras_file_gets_its_own_frames_without_labels(tmp_path, monkeypa
     data = YoloFolder(str(root), image_size=64, fractions=(0.5, 0.0, 0.5), batch_size=4)
     data.setup("test")
     cameras = data.cameras
-    kind = Boxes(detector(cameras=cameras), "beside")
-    parts = {name: Part(name, kind.module, {"images": torch.zeros(2, 3, 96, 96)}, [], 2) for name in cameras}
+    kind = DetectorKind(detector(cameras=cameras), "beside")
+    parts = {
+        name: ExportPart(name, kind.module, {"images": torch.zeros(2, 3, 96, 96)}, [], 2) for name in cameras
+    }
     monkeypatch.setattr(YoloFolder, "annotate", lambda self, frames: pytest.fail("labels were read"))
     made = calibration_frames(kind, parts, YoloFolder(str(root), image_size=64, fractions=(0.5, 0.0, 0.5)), 2)
     for name in cameras:

@@ -7,9 +7,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lkd.edge.offload.arms import Bottleneck, EarlyExit, SentExit
 from lkd.edge.offload.arms.arm import samples
-from lkd.edge.offload.boxes import Boxes
+from lkd.edge.offload.boxes import BoxTask
 from lkd.edge.offload.checks import check_arms
-from lkd.edge.offload.classes import Classes
+from lkd.edge.offload.classes import ClassTask
 from lkd.edge.offload.point import Point
 from lkd.edge.offload.report import Report, said
 
@@ -20,15 +20,15 @@ def point(arm, acc=0.5, **more):
 
 def test_what_does_not_go_with_the_student_or_its_labels_is_refused():
     exits = [EarlyExit("x.ckpt"), SentExit("x.ckpt"), Bottleneck("x.ckpt")]
-    check_arms(Classes(), exits, labels=True)
-    check_arms(Classes(), exits[1:], labels=False)
+    check_arms(ClassTask(), exits, labels=True)
+    check_arms(ClassTask(), exits[1:], labels=False)
     with pytest.raises(
         ValueError,
         match="EarlyExit chooses its thresholds by labels of the validation data: give labels=true",
     ):
-        check_arms(Classes(), exits, labels=False)
+        check_arms(ClassTask(), exits, labels=False)
     with pytest.raises(ValueError, match="Bottleneck is of classifiers, and this student answers with boxes"):
-        check_arms(Boxes(), exits[2:], labels=True)
+        check_arms(BoxTask(), exits[2:], labels=True)
 
 
 def test_rows_say_how_much_the_device_computes_where_somebody_counted():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lkd.edge.predict.frame import Frame
-from lkd.edge.predict.reuse.moments import Moments, moment
+from lkd.edge.predict.reuse.moments import FrameMoments, moment
 from lkd.edge.predict.sources import PictureSource
 
 
@@ -43,16 +43,16 @@ def test_a_counter_behind_the_date_gives_each_picture_a_camera_of_its_own():
     with pytest.raises(
         ValueError, match=r"each of the 3 pictures is .* of a camera of its own, as .*_0000\.jpg"
     ):
-        Moments(PictureSource([Path(name) for name in names]))
-    Moments(PictureSource([Path(names[0])]))  # of one it says nothing
+        FrameMoments(PictureSource([Path(name) for name in names]))
+    FrameMoments(PictureSource([Path(names[0])]))  # of one it says nothing
 
 
 @pytest.mark.parametrize("other", ["in/gate_7.png", "in/gate_07.jpg", "in/gate-7.jpg"])
 def test_two_pictures_of_a_camera_at_the_same_time_are_refused(other):
     paths = [Path("in/gate_7.jpg"), Path(other)]
     with pytest.raises(ValueError, match="by their names of the same camera, in/gate, and time"):
-        Moments(PictureSource(paths), step_s=1.0)
-    Moments(PictureSource([paths[0], paths[0]]), step_s=1.0)  # named twice
+        FrameMoments(PictureSource(paths), step_s=1.0)
+    FrameMoments(PictureSource([paths[0], paths[0]]), step_s=1.0)  # named twice
 
 
 def test_a_number_counts_steps():
@@ -69,8 +69,8 @@ def test_a_counter_behind_a_date_is_not_taken_for_a_time_of_day(digits, numbers)
     with pytest.raises(
         ValueError, match=r"may be a counter or a time of day, .* as --reuse '\{step_s: 60\}'"
     ):
-        Moments(PictureSource(list(paths)))
-    moments = Moments(PictureSource(paths), step_s=2.0)
+        FrameMoments(PictureSource(list(paths)))
+    moments = FrameMoments(PictureSource(paths), step_s=2.0)
     image = np.zeros((1, 1, 3), np.uint8)
     found = [moments(Frame(str(path), 0, None, image)) for path in paths]
     assert found == [("gate/2024-01-15", 2.0 * number) for number in numbers]
@@ -79,7 +79,7 @@ def test_a_counter_behind_a_date_is_not_taken_for_a_time_of_day(digits, numbers)
 @pytest.mark.parametrize("times", [["0709", "0710", "0711"], ["0000", "0005", "0010"], ["0000"]])
 def test_times_that_are_no_counter_are_times(times):
     paths = [Path(f"gate/2024-01-15_{time}.jpg") for time in times]
-    moments = Moments(PictureSource(paths))
+    moments = FrameMoments(PictureSource(paths))
     image = np.zeros((1, 1, 3), np.uint8)
     ages = [moments(Frame(str(path), 0, None, image))[1] % 86400 for path in paths]
     assert ages == [60.0 * (60 * int(time[:2]) + int(time[2:])) for time in times]
@@ -91,9 +91,9 @@ def test_a_number_that_is_no_date_is_a_number():
 
 def test_pictures_are_put_in_order_of_camera_and_time():
     source = PictureSource([Path(f"in/{name}.png") for name in ("b_2", "a_10", "a_9", "b_1")])
-    moments = Moments(source, step_s=1.0)
+    moments = FrameMoments(source, step_s=1.0)
     assert [path.stem for path in source.paths] == ["a_9", "a_10", "b_1", "b_2"]
-    assert moments.reordered and not Moments(source, step_s=1.0).reordered
+    assert moments.reordered and not FrameMoments(source, step_s=1.0).reordered
     assert moments(Frame("in/a_10.png", 1, None, np.zeros((1, 1, 3), np.uint8))) == ("in/a", 10.0)
 
 
@@ -108,7 +108,7 @@ def test_pictures_are_put_in_order_of_camera_and_time():
 )  # fmt: skip
 def test_pictures_without_a_time_are_refused(name, step, sentence):
     with pytest.raises(ValueError, match=sentence):
-        Moments(PictureSource([Path(name)]), step)
+        FrameMoments(PictureSource([Path(name)]), step)
 
 
 class Clip:
@@ -116,9 +116,9 @@ class Clip:
 
 
 def test_a_clip_has_its_own_times():
-    moments = Moments(Clip())
+    moments = FrameMoments(Clip())
     assert moments(Frame("a.mp4", 3, 0.12, np.zeros((1, 1, 3), np.uint8))) == ("a.mp4", 0.12)
     with pytest.raises(ValueError, match=r"frame 3 of a\.mp4 has no time"):
         moments(Frame("a.mp4", 3, None, np.zeros((1, 1, 3), np.uint8)))
     with pytest.raises(ValueError, match="step_s=1 is of numbered pictures, and frames of a clip"):
-        Moments(Clip(), step_s=1.0)
+        FrameMoments(Clip(), step_s=1.0)
