@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lkd.kept import version
+from lkd.plain_objects import is_plain
 
 OWN = frozenset(vars(nn.Module()))
 """Attributes that every module has."""
@@ -40,8 +41,9 @@ def unchanged(module: nn.Module) -> Iterator[None]:
 
     Gradients are ignored.
 
-    Attributes of the module and its submodules are put back: collections with all their contents, tensors and
-    arrays below 256 MiB, and random generators. Other objects are ignored. A warning names what cannot be put
+    Attributes of the module and its submodules are put back: collections and objects of the user's own classes
+    with all their contents, tensors and arrays below 256 MiB, and random generators. Other objects are
+    ignored. A warning names what cannot be put
     back: iterators, and larger tensors that have changed.
 
     Args:
@@ -56,11 +58,7 @@ def unchanged(module: nn.Module) -> Iterator[None]:
     """
     parts = list(module.modules())
     buffers = [(m, key, b, b.clone()) for m in parts for key, b in m._buffers.items() if b is not None]
-    seen: set[int] = set()
-    attributes = [
-        (m, {key: (value, _back(value, seen)) for key, value in vars(m).items() if key not in OWN})
-        for m in parts
-    ]
+    attributes = _attributes(parts, LARGE)
     for part, kept in attributes:
         for key, (value, _) in kept.items():
             if isinstance(value, Iterator):
@@ -76,6 +74,22 @@ def unchanged(module: nn.Module) -> Iterator[None]:
                     owner._buffers[key] = buffer.copy_(before)
                 for owner, kept in attributes:
                     _restore(vars(owner), kept)
+
+
+def attributes_back(module: nn.Module, large: int) -> Callable[[], None]:
+    """Returns a function that puts the attributes of a module back, as `unchanged` does.
+
+    Args:
+        module: The module.
+        large: Bytes from which a tensor or array is not copied.
+    """
+    attributes = _attributes(list(module.modules()), large)
+
+    def back() -> None:
+        for owner, kept in attributes:
+            _restore(vars(owner), kept)
+
+    return back
 
 
 @contextlib.contextmanager
@@ -105,7 +119,9 @@ def unopened(data: Any) -> Iterator[None]:
         if id(owner) in seen or not hasattr(owner, "__dict__"):
             continue
         seen.add(id(owner))
-        values = {k: (v, _back(v, seen) if isinstance(v, DRAWS) else None) for k, v in vars(owner).items()}
+        values = {
+            k: (v, _back(v, seen, LARGE) if isinstance(v, DRAWS) else None) for k, v in vars(owner).items()
+        }
         kept.append((owner, values))
         for value, _ in values.values():
             several = value if isinstance(value, list | tuple) and len(value) < 1000 else [value]
@@ -117,7 +133,15 @@ def unopened(data: Any) -> Iterator[None]:
             _restore(vars(owner), values)
 
 
-def _restore(now: dict[str, Any], kept: dict[str, tuple[Any, Callable[[], Any] | None]]) -> None:
+Kept = dict[str, tuple[Any, Callable[[], Any] | None]]
+
+
+def _attributes(parts: list[nn.Module], large: int) -> list[tuple[nn.Module, Kept]]:
+    seen: set[int] = set()
+    return [(m, {k: (v, _back(v, seen, large)) for k, v in vars(m).items() if k not in OWN}) for m in parts]
+
+
+def _restore(now: dict[str, Any], kept: Kept) -> None:
     for key in [key for key in now if key not in OWN and key not in kept]:
         del now[key]
     for key, (value, back) in kept.items():
@@ -126,18 +150,21 @@ def _restore(now: dict[str, Any], kept: dict[str, tuple[Any, Callable[[], Any] |
             back()
 
 
-def _back(value: Any, seen: set[int]) -> Callable[[], Any] | None:
+def _back(value: Any, seen: set[int], large: int) -> Callable[[], Any] | None:
     """Returns a function that restores a value's content, or None if it has none, or is known already."""
     if id(value) in seen:
         return None
     seen.add(id(value))
     if type(value) in HELD:
-        return _collection(value, seen)
+        return _collection(value, seen, large)
     if isinstance(value, tuple):
-        return _all(_back(entry, seen) for entry in value)
+        return _all(_back(entry, seen, large) for entry in value)
+    if is_plain(value):
+        kept: Kept = {key: (entry, _back(entry, seen, large)) for key, entry in vars(value).items()}
+        return lambda: _restore(vars(value), kept)
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-        return _tensor(value)
-    if isinstance(value, np.ndarray) and value.flags.writeable and value.nbytes < LARGE:
+        return _tensor(value, large)
+    if isinstance(value, np.ndarray) and value.flags.writeable and value.nbytes < large:
         array = value.copy()
         return lambda: np.copyto(value, array)
     if isinstance(value, torch.Generator):
@@ -155,9 +182,10 @@ def _back(value: Any, seen: set[int]) -> Callable[[], Any] | None:
     return None
 
 
-def _collection(value: Any, seen: set[int]) -> Callable[[], None]:
+def _collection(value: Any, seen: set[int], large: int) -> Callable[[], None]:
     content = copy.copy(value)
-    inner = _all(_back(entry, seen) for entry in (value.values() if isinstance(value, dict) else value))
+    entries = value.values() if isinstance(value, dict) else value
+    inner = _all(_back(entry, seen, large) for entry in entries)
 
     def back() -> None:
         value.clear()
@@ -168,10 +196,10 @@ def _collection(value: Any, seen: set[int]) -> Callable[[], None]:
     return back
 
 
-def _tensor(value: Tensor) -> Callable[[], None] | None:
+def _tensor(value: Tensor, large: int) -> Callable[[], None] | None:
     if value.is_inference() or value.is_meta:
         return None
-    before = value.detach().clone() if value.nbytes < LARGE else None
+    before = value.detach().clone() if value.nbytes < large else None
     counted = version(value)
 
     def back() -> None:

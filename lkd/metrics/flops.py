@@ -1,8 +1,10 @@
 """Floating-point operations of networks, counted by torch's own formulas."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +40,8 @@ class FlopCount:
 
     def __init__(self) -> None:
         self.total = 0
-        self._known: WeakKeyDictionary[nn.Module, dict[Any, int]] = WeakKeyDictionary()
+        # by identity: the hash of a torchmetrics metric changes with its figures
+        self._known: dict[int, tuple[ref[nn.Module], dict[Any, int]]] = {}
         self._calls: list[Any] = []  # shapes of the inputs of all active calls, the outermost first
         self._mode: _Formulas | None = None
         self._hooks: list[Any] = []
@@ -59,10 +62,10 @@ class FlopCount:
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         shapes = tuple(tensor.shape for tensor in _tensors(args))
-        key = (stack_size(), *shapes) if shapes else ()
+        key = (stack_size(), *shapes) if shapes and not _uncounted else ()
         outermost = not any(self._calls)
         self._calls.append(key)
-        if key and outermost and key not in self._known.get(module, {}):
+        if key and outermost and key not in self._of(module):
             self._mode = _Formulas()
             self._mode.__enter__()
 
@@ -72,11 +75,30 @@ class FlopCount:
             return
         if self._mode is not None:
             self._mode.__exit__(None, None, None)
-            self._known.setdefault(module, {})[key] = self._mode.total
+            self._of(module)[key] = self._mode.total
             self._mode = None
         stacked = is_stacked() and torch.is_grad_enabled()  # a tensor of a stack does not tell
         taken = stacked or any(tensor.requires_grad for tensor in _tensors(output))
-        self.total += self._known[module][key] * (3 if taken else 1)
+        self.total += self._of(module)[key] * (3 if taken else 1)
+
+    def _of(self, module: nn.Module) -> dict[Any, int]:
+        if id(module) not in self._known:
+            gone = partial(self._known.pop, id(module))  # another module may get its id
+            self._known[id(module)] = (ref(module, lambda _: gone(None)), {})
+        return self._known[id(module)][1]
+
+
+_uncounted: list[None] = []
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Lets no counter count inside, for calls that are no part of the work."""
+    _uncounted.append(None)
+    try:
+        yield
+    finally:
+        _uncounted.pop()
 
 
 class _Formulas(TorchDispatchMode):

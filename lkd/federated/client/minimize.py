@@ -48,7 +48,8 @@ def minimize(
             scaler.scale(value).backward()
             if clip is not None:
                 scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
+                trained = [p for group in optimizer.param_groups for p in group["params"]]
+                torch.nn.utils.clip_grad_norm_(trained, clip)
             scaler.step(optimizer)
             scaler.update()
             if scheduler is not None:

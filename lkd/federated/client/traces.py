@@ -1,7 +1,6 @@
 """Traces of a client in the module and in torch's global settings, which the next must not find."""
 
 import contextlib
-import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,10 +8,11 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
+from lkd.federated.client.contents import Contents, contents_of, differing
 from lkd.federated.client.fresh_metrics import is_metric, reset_attributes
 from lkd.federated.client.parts import named_parts, parameters_of
 from lkd.federated.protocol.tensors import Tensors
-from lkd.unchanged import HELD, OWN
+from lkd.unchanged import OWN
 
 NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64}
 """Plain attributes that every client keeps for itself, and the types of their tensors in a checkpoint."""
@@ -86,47 +86,40 @@ class Traces:
             if prefix in parts:
                 vars(parts[prefix])[key] = value.item()
 
-    def others(self, contents: dict[str, Any]) -> list[str]:
+    def others(self, contents: Contents) -> list[str]:
         """Returns the names of changed attributes that had a value before and are no numbers.
 
         Args:
-            contents: Former contents of lists, dicts and sets, as `contents` gave them.
+            contents: What the attributes held before, as `contents` gave it.
         """
-        now = self.contents()
-        inside = [name for name in contents if name in now and not _alike(contents[name], now[name])]
+        inside = differing(contents, self.contents())
         for prefix, part, before in self._parts:
             inside += [
                 f"{prefix}.{key}"
                 for key, value in _changed(part, before)
                 if key in before and type(value) not in NUMBERS and key[0] != "_"
             ]
-        return inside
+        return list(dict.fromkeys(inside))
 
-    def changed(self, contents: dict[str, Any], but: Sequence[str] = ()) -> list[str]:
+    def changed(self, contents: Contents, but: Sequence[str] = ()) -> list[str]:
         """Returns the names of all attributes that are new or have changed, private ones and numbers, too.
 
         Args:
-            contents: Former contents of lists, dicts and sets, as `contents(private=True)` gave them.
+            contents: What the attributes held before, as `contents` gave it.
             but: Names that do not count.
         """
-        now = self.contents(private=True)
-        found = [name for name in contents if name in now and not _alike(contents[name], now[name])]
+        found = differing(contents, self.contents())
         for prefix, part, before in self._parts:
             found += [f"{prefix}.{key}" for key, _ in _changed(part, before) if key not in but]
+        return list(dict.fromkeys(found))
+
+    def contents(self) -> Contents:
+        """Returns what the attributes hold: collections, tensors, arrays and objects, however deep."""
+        found: Contents = {}
+        for prefix, part, _ in self._parts:
+            for key, value in _attributes(part):
+                found |= contents_of(value, f"{prefix}.{key}")
         return found
-
-    def contents(self, private: bool = False) -> dict[str, Any]:
-        """Returns the contents of the lists, dicts and sets among the attributes.
-
-        Args:
-            private: Whether those whose names begin with `_` count, too.
-        """
-        return {
-            f"{prefix}.{key}": list(value.items()) if isinstance(value, dict) else list(value)
-            for prefix, part, _ in self._parts
-            for key, value in _attributes(part)
-            if type(value) in HELD and (private or key[0] != "_")
-        }
 
 
 @contextlib.contextmanager
@@ -146,17 +139,19 @@ def switches() -> Iterator[None]:
 
 
 def warn_of(module: nn.Module, names: list[str]) -> None:
-    """Warns of changed attributes that no client keeps.
+    """Warns of changed attributes that no client keeps, without private ones.
 
     Args:
         module: The module that has the attributes.
         names: Names of the attributes.
     """
+    names = [name for name in names if "._" not in name]
     if names:
         few = ", ".join(name.lstrip(".") for name in names[:3]) + (", ..." if len(names) > 3 else "")
         rank_zero_warn(
             f"{type(module).__name__} changes {few} in training. Of a client's attributes only numbers are kept for its next round; another "
-            "value is put back after every client, and what is put into a list, dict or set is there for the next client, too. What is "
+            "value is put back after every client, and what changes inside a list, dict, set, tensor, array or another object is there for "
+            "the next client, too. What is "
             "learned belongs into a buffer: register_buffer (in personal_layers=[...], if every client shall have its own)."
         )
 
@@ -181,10 +176,3 @@ def _attributes_but_figures(part: nn.Module) -> dict[str, Any]:
 
 def _copy(hooks: Any) -> Any:
     return None if hooks is None else type(hooks)(hooks)
-
-
-def _alike(one: list[Any], other: list[Any]) -> bool:
-    """Tells whether two lists hold the same objects; entries of a dict are pairs."""
-    return len(one) == len(other) and all(
-        a is b or (type(a) is tuple and all(map(operator.is_, a, b))) for a, b in zip(one, other, strict=True)
-    )

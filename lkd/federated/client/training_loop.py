@@ -131,7 +131,7 @@ class LocalLoop(Runtime):
                 correct(context)
             hook("on_before_optimizer_step", optimizer)
             if self.clip is not None:
-                torch.nn.utils.clip_grad_norm_(module.parameters(), self.clip)
+                torch.nn.utils.clip_grad_norm_(trained, self.clip)
             context.steps += self._step(optimizer, scaler if losses else None)
             if scheduler is not None and made % self.local_optimizer.frequency == 0:
                 scheduler.step()

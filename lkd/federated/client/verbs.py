@@ -94,8 +94,8 @@ class Verbs:
         slot.worker.seed(seed)
         return slot, seed
 
-    def _run(self, client: ClientData, message: Message) -> tuple[ModelSlot, ClientContext]:
-        """Loads a client into its slot, and builds its context."""
+    def enter(self, client: ClientData, message: Message) -> tuple[ModelSlot, ClientContext]:
+        """Loads a client into its slot, and builds its context; `apart` removes its traces."""
         slot, seed = self._enter(client, message)
         names, device = slot.worker.shared, slot.module.device
         state = self.store.get(client.id)
@@ -176,7 +176,7 @@ class Verbs:
 
     def train(self, client: ClientData, message: Message) -> Reply:
         """Trains locally; replies the change of the weights, the buffers, and what the algorithm adds."""
-        slot, context = self._run(client, message)
+        slot, context = self.enter(client, message)
         names = slot.worker.shared
         slot.local_optimizer.begin_client()
         self.algorithm.begin(context)
@@ -208,7 +208,7 @@ class Verbs:
 
     def call(self, method: str, client: ClientData, message: Message) -> Reply:
         """Runs a method of the algorithm's client half; replies what it has put into the context."""
-        slot, context = self._run(client, message)
+        slot, context = self.enter(client, message)
         getattr(self.algorithm, method)(context)
         if context.save_state:
             self._keep(slot, context)

@@ -92,6 +92,8 @@ class Auto(Stacked):
         """Trains a client by itself, and counts what a step takes."""
         with FlopCount() as count:
             reply = self.cohort.alone("train", client, message, timeout)
+        if reply.error:  # perhaps of the counting
+            reply = self.cohort.alone("train", client, message, timeout)
         kind = self.host.kind_of(client)
         if ("train", kind) in self.cohort.shown and kind not in self.cohort.not_stacked:
             why = too_much(self.host.slots[kind], count.total / message.config["steps"])

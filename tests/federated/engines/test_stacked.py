@@ -436,7 +436,7 @@ class Counts(Counted):
         return super().training_step(batch, batch_idx) / self.steps
 
 
-@pytest.mark.parametrize(("kind", "told"), [(Branches, "a stack of 6 of them fails"), (Counts, "a client keeps .steps"), (Remembers, "training changes .seen"), (CountsLater, "training changes .steps"), (Hides, "training changes ._before")])  # fmt: skip
+@pytest.mark.parametrize(("kind", "told"), [(Branches, "a stack of them fails"), (Counts, "a client keeps .steps"), (Remembers, "training changes seen"), (CountsLater, "training changes steps"), (Hides, "training changes _before")])  # fmt: skip
 def test_what_does_not_stack_is_trained_by_the_loop_with_a_word(kind, told):
     with pytest.warns(UserWarning, match=rf"engine=Stacked: clients of {kind.__name__} are trained one after the other, since {told}"):  # fmt: skip
         found = fit(Stacked(), kind=kind)[0]

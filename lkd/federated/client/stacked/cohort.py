@@ -9,10 +9,14 @@ from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.single_samples import normalizes
 from lkd.federated.client.stacked.member import Member
 from lkd.federated.client.stacked.stack import ChangedError, answer
+from lkd.federated.client.stacked.trial import Trial
 from lkd.federated.client.verbs import ATTRIBUTES, OWN, VERBS
 from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.seeds import derive
+
+TRIED = "tried"
+"""Stands among the verbs of an architecture whose step was tried in a stack."""
 
 
 class StackedCohort:
@@ -107,10 +111,20 @@ class StackedCohort:
             if kind in self.not_stacked:
                 return reply
             if changed:
-                self.leave(kind, f"training changes {', '.join(changed[:3])}")
+                self.leave(kind, f"training changes {', '.join(name.lstrip('.') for name in changed[:3])}")
             elif beside:
                 self.leave(kind, f"a client keeps {', '.join(beside[:3])} beside what it trains")
         return reply
+
+    def _try(self, verb: str, kind: int, member: Member) -> None:
+        """Lets a client make a step by itself and in a stack, before the first stack of an architecture."""
+        try:
+            why = Trial(self.host, member, begins=verb == "train").why_not()
+        except Exception:  # the client is at fault, which its reply tells
+            return
+        self.shown.add((TRIED, kind))
+        if why is not None:
+            self.leave(kind, why)
 
     def leave(self, kind: int, why: str) -> None:
         """Lets the clients of an architecture work one after the other from now on."""
@@ -151,6 +165,11 @@ class StackedCohort:
         if not members:
             return
         kind = self.host.kind_of(members[0].data.id)
+        if verb in ("train", "gradient") and (TRIED, kind) not in self.shown:
+            self._try(verb, kind, members[0])
+            if kind in self.not_stacked:
+                yield from (self.alone(verb, m.data.id, m.message, timeout) for m in members)
+                return
         started = time.perf_counter()
         try:
             with self.host.clock.running(None if timeout is None else timeout * len(members)):

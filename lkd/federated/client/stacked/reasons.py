@@ -6,6 +6,7 @@ import torch
 
 from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.traces import HOOKS
+from lkd.transfers import hooks_of
 
 if TYPE_CHECKING:
     from lkd.federated.algorithms.base import Algorithm
@@ -22,6 +23,8 @@ ELEMENTWISE = (
     torch.optim.RMSprop,
 )
 """Optimizers whose step on one number does not depend on the others."""
+BACKWARD = ("_backward_hooks", "_backward_pre_hooks")
+"""Names of a layer's hooks on gradients."""
 
 
 def why_not(slot: ModelSlot, algorithm: "Algorithm") -> str | None:
@@ -42,6 +45,10 @@ def why_not(slot: ModelSlot, algorithm: "Algorithm") -> str | None:
     parameters = list(slot.module.parameters())
     if any(getattr(p, name, None) for p in parameters for name in HOOKS):
         return f"a parameter of {module} has hooks, which see one client's gradient"
+    if any(getattr(part, name, None) for part in slot.module.modules() for name in BACKWARD):
+        return f"a layer of {module} has backward hooks, which see one client's gradient"
+    if own := hooks_of(slot.module):
+        return f"{own[0]} of {module} may use each client's weights"
     if _has_hooks(optimizer.optimizer):
         return f"{kind.__name__} of {module} has hooks or a step of its own"
     if loop.hooks:

@@ -7,6 +7,7 @@ import torch
 
 from lkd.federated.client.batches import passes
 from lkd.federated.client.checks import check_lists
+from lkd.federated.client.contents import SMALL
 from lkd.federated.client.context import SCRATCH
 from lkd.federated.client.host import Host
 from lkd.federated.client.stacked.context import StackedContext
@@ -16,6 +17,7 @@ from lkd.federated.client.stacked.training import StackedLoop
 from lkd.federated.client.traces import switches
 from lkd.federated.protocol.messages import Reply
 from lkd.federated.protocol.seeds import derive, seed_everything
+from lkd.unchanged import attributes_back
 
 
 class ChangedError(Exception):
@@ -35,11 +37,15 @@ def answer(host: Host, verb: str, members: Sequence[Member]) -> list[Reply]:
     """
     slot = host.slots[host.kind_of(members[0].data.id)]
     with switches(), host.verbs.apart(slot.module) as traces:
-        before = traces.contents(private=True)
-        stack = Stack(host, members)
-        result = getattr(stack, verb)() if verb in ("train", "gradient") else stack.call(verb)
-        if changed := traces.changed(before, but=(SCRATCH,)):
-            raise ChangedError(f"training changes {', '.join(changed[:3])}")
+        before, back = traces.contents(), attributes_back(slot.module, SMALL)
+        try:
+            stack = Stack(host, members)
+            result = getattr(stack, verb)() if verb in ("train", "gradient") else stack.call(verb)
+            if changed := traces.changed(before, but=(SCRATCH,)):
+                raise ChangedError(f"training changes {', '.join(name.lstrip('.') for name in changed[:3])}")
+        except Exception:
+            back()  # a tensor of the stack that the module kept would be there when a client works alone
+            raise
         return deal(host, members, stack.context, result)
 
 

@@ -70,7 +70,8 @@ class StackedStep:
 
     def _clip(self) -> None:
         if self.clip is not None:
-            clip_each([leaf.grad for leaf in self.leaves.values() if leaf.grad is not None], self.clip)
+            groups = self.local_optimizer.optimizer.param_groups
+            clip_each([p.grad for group in groups for p in group["params"] if p.grad is not None], self.clip)
 
     def _gradients(self, step: Step, leaves: Tensors, keeps: bool = False) -> Tensors:
         """The gradients of the present batches by name, without those of weights that the loss does not reach.
