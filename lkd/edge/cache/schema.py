@@ -54,11 +54,13 @@ def connect(folder: str) -> sqlite3.Connection:
         raise PermissionError(f"cache={folder!r} cannot be written: no permission.")
     connection = _opened(path)
     with _explained(connection, folder, path):
+        if not _empty(connection):
+            _check(connection, path)  # before anything is changed: the file may be another program's
         _share(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA recursive_triggers = ON")  # REPLACE deletes, too
         with transaction(connection):
-            if not connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+            if _empty(connection):
                 _make(connection)
             _check(connection, path)
     return connection
@@ -116,6 +118,10 @@ def _explained(connection: sqlite3.Connection, folder: str, path: Path) -> Itera
         raise
 
 
+def _empty(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+
+
 def _make(connection: sqlite3.Connection) -> None:
     for statement in _TABLES.replace("; END;", "~ END;").split(";\n"):
         connection.execute(statement.replace("~", ";"))
@@ -135,6 +141,16 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise ValueError(
             f"{path} is a cache of version {version}, and this lkd has version {VERSION}: give another folder as cache, or remove it."
         )
+
+
+@contextlib.contextmanager
+def at_once(connection: sqlite3.Connection) -> Iterator[None]:
+    """Does not wait for another writer inside the block; what would have to fails."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(_WAIT * 1000)}")
 
 
 @contextlib.contextmanager
@@ -195,6 +211,9 @@ def shrink(connection: sqlite3.Connection, limit_mb: float) -> int:
         oldest = connection.execute(
             "SELECT rowid, bytes FROM answers ORDER BY used, rowid LIMIT 100"
         ).fetchall()
+        if not oldest:  # the sum in the file is wrong, as in one that was edited
+            connection.execute("UPDATE total SET bytes = 0")
+            break
         for row, size in oldest:
             if total <= limit_mb * 1e6:
                 break

@@ -102,7 +102,8 @@ class Store:
             counts[2] += sum(len(found[key]) for key in keys if key in found)
             self._touched.update(found)
             if len(self._touched) > FLUSH or time.monotonic() > self._told + SECONDS:
-                self.flush()
+                with schema.at_once(self._connection):  # a reader waits for nobody
+                    self.flush()
         return found
 
     def put(self, entries: Mapping[bytes, bytes], teacher: str, name: str) -> None:
@@ -241,7 +242,10 @@ class Store:
                 dropped = schema.write(self._connection, rows, teacher, touched, counts, self.limit_mb)
             except (sqlite3.Error, OSError) as error:
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                    self._say("is held by another process; what the teacher says meanwhile is not kept")
+                    if rows:
+                        self._say("is held by another process; what the teacher says meanwhile is not kept")
+                    self._touched.clear()  # they count as unused this time; hits and misses are told later
+                    self._told = time.monotonic()
                     return
                 self.full = True
                 self._say(

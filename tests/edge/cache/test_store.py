@@ -1,5 +1,6 @@
 """The store: limits, two writers at once, a killed writer, a full disk, files that are none of ours."""
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import signal
 import sqlite3
 import tempfile
 import threading
+import time
 from concurrent import futures
 
 import pytest
@@ -86,6 +88,40 @@ def test_many_open_a_new_store_at_once(tmp_path):
 
             for done in [pool.submit(opened) for _ in range(8)]:
                 done.result()
+
+
+def test_a_reader_waits_for_no_writer(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.put({b"a" * 16: b"answer"}, "t", "Net")
+    monkeypatch.setattr("lkd.edge.cache.store.SECONDS", -1.0)  # every read writes its counts
+    other = schema.connect(str(tmp_path))
+    other.execute("BEGIN IMMEDIATE")  # as a prune of a large file does for long
+    began = time.monotonic()
+    for _ in range(3):
+        assert store.get([b"a" * 16], "t") == {b"a" * 16: b"answer"}
+    assert time.monotonic() - began < 5  # SQLite's own patience is 30 seconds
+    other.execute("ROLLBACK")
+    assert store.stat()[0]["hits"] == 3
+
+
+def test_a_wrong_sum_in_the_file_ends(tmp_path):
+    store = Store(tmp_path, limit_mb=1.0)
+    store.put({b"a" * 16: b"answer"}, "t", "Net")
+    store._connection.execute("UPDATE total SET bytes = 2000000000")
+    store.put({b"b" * 16: b"answer"}, "t", "Net")
+    store.put({b"c" * 16: b"answer"}, "t", "Net")
+    assert store.get([b"c" * 16], "t")
+
+
+def test_another_programs_database_is_left_as_it_was(tmp_path):
+    path = tmp_path / schema.FILE
+    with contextlib.closing(sqlite3.connect(path)) as theirs:
+        theirs.execute("CREATE TABLE birds (name TEXT)")
+        theirs.commit()
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="another program's database"):
+        Store(tmp_path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == [schema.FILE]
 
 
 def test_a_fork_uses_a_connection_of_its_own(tmp_path):
