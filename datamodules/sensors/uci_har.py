@@ -13,7 +13,7 @@ from lkd.datamodules.modalities.modality_set import ChannelMoments, ModalitySet
 from lkd.datamodules.samples.metadata import GROUP
 from lkd.datamodules.samples.splits import Splits, pick
 from lkd.datamodules.sensors.subject_split import by_person
-from lkd.datamodules.sensors.uci_har_files import CLASSES, HALVES, Half, read_half, require_release
+from lkd.datamodules.sensors.uci_har_files import CLASSES, HALVES, Portion, read_half, require_release
 
 MODALITIES = ("acc", "gyro")
 
@@ -121,7 +121,7 @@ class UCIHAR(ClassificationDataModule):
         shares = first / (first + second), second / (first + second), 0.0
         return by_person(train, shares, self.val_subjects, seed=self.split_seed)._replace(test=sorted(test))
 
-    def _join(self, halves: list[Half]) -> ModalitySet:
+    def _join(self, halves: list[Portion]) -> ModalitySet:
         """Returns all windows of both halves, without normalizing them."""
         x = {name: torch.from_numpy(np.concatenate([h.x[name] for h in halves])) for name in self.modalities}
         y = torch.from_numpy(np.concatenate([half.y for half in halves]))

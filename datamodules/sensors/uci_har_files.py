@@ -21,7 +21,7 @@ RELEASE = Remote(
 ARCHIVES = ("human+activity+recognition+using+smartphones.zip", "UCI HAR Dataset.zip")  # outer and inner
 
 
-class Half(NamedTuple):
+class Portion(NamedTuple):
     """The W windows of the release's train or test folder, in its order."""
 
     x: dict[str, np.ndarray]  # "acc" in g, "gyro" in rad/s, each (W, 3, 128) float32
@@ -46,7 +46,7 @@ def require_release(root: Path, fetch: bool) -> Path:
     return find(root, [FIRST])[0].parents[2]
 
 
-def read_half(folder: Path, half: str, acceleration: Literal["body", "total"]) -> Half:
+def read_half(folder: Path, half: str, acceleration: Literal["body", "total"]) -> Portion:
     """Reads the windows of `train/` or `test/`.
 
     Consecutive windows of one person and one activity are one recording: only they overlap.
@@ -72,7 +72,7 @@ def read_half(folder: Path, half: str, acceleration: Literal["body", "total"]) -
         x[name] = np.stack([_signal(path, len(y)) for path in paths], axis=1)
     new = (y[1:] != y[:-1]) | (number[1:] != number[:-1])
     recording = np.concatenate([[0], np.cumsum(new)]).astype(np.int64)
-    return Half(x, y, np.array([f"s{n:02d}" for n in number]), recording)
+    return Portion(x, y, np.array([f"s{n:02d}" for n in number]), recording)
 
 
 def _column(path: Path, largest: int | None = None) -> np.ndarray:

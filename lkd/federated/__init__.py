@@ -13,6 +13,12 @@ from lkd.federated.algorithms.mime import Mime, MimeLite
 from lkd.federated.algorithms.moon import MOON
 from lkd.federated.algorithms.scaffold import SCAFFOLD
 from lkd.federated.client.context import ClientContext
+from lkd.federated.codecs.base import Codec
+from lkd.federated.codecs.deflate import Deflate
+from lkd.federated.codecs.half import Half
+from lkd.federated.codecs.int8 import Int8
+from lkd.federated.codecs.low_rank import LowRank
+from lkd.federated.codecs.top_k import TopK
 from lkd.federated.federation import Federation
 from lkd.federated.knowledge.box_exchange import BoxExchange
 from lkd.federated.knowledge.common.public_logits import PublicExchange
@@ -91,11 +97,13 @@ __all__ = [
     "ClientContext",
     "ClientData",
     "ClientReply",
+    "Codec",
     "Complete",
     "CoordinateMedian",
     "CreamFL",
     "Cronus",
     "DecentralizedSGD",
+    "Deflate",
     "ErdosRenyi",
     "FedAdagrad",
     "FedAdam",
@@ -120,12 +128,15 @@ __all__ = [
     "FromFile",
     "GeometricMedian",
     "Grid",
+    "Half",
     "Hierarchical",
+    "Int8",
     "Islands",
     "KTpFL",
     "Krum",
     "Local",
     "LocalTraining",
+    "LowRank",
     "Message",
     "MetaStopping",
     "Mime",
@@ -145,6 +156,7 @@ __all__ = [
     "Star",
     "SystemHeterogeneity",
     "TimeVarying",
+    "TopK",
     "Topology",
     "TrimmedMean",
     "TwoHeads",

@@ -13,6 +13,7 @@ from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.client.verbs import OWN
+from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Engine
 from lkd.federated.given import check_parts
 from lkd.federated.measured import Measured
@@ -85,6 +86,8 @@ class Federation(Measured):
             1000.
         client_timeout: Seconds that a client may take for an answer. Default: no limit.
         engine: Where and how clients work. Default: `Auto()`, in this process, many small ones together.
+        codec: Form in which the clients' changes of the weights travel, such as `Int8()`; see
+            `lkd.federated.codecs`. Default: as they are.
 
     Raises:
         ValueError: If the module, its optimizer or a number does not fit; raised before the first round.
@@ -117,8 +120,9 @@ class Federation(Measured):
         outlier_factor: float | None = 1000.0,
         client_timeout: float | None = None,
         engine: Engine | None = None,
+        codec: Codec | None = None,
     ) -> None:
-        check_parts(algorithm, local, aggregator, heterogeneity, attack, engine)
+        check_parts(algorithm, local, aggregator, heterogeneity, attack, engine, codec)
         method = FedAvg() if algorithm is None else algorithm
         super().__init__(
             model,
@@ -131,6 +135,7 @@ class Federation(Measured):
             shared_layers,
             client_timeout,
             engine,
+            codec,
         )
         expect(min_clients=min_clients, ge=1)
         self.outlier_factor = check_outlier_factor(outlier_factor)

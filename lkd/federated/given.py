@@ -3,6 +3,7 @@
 from typing import Any
 
 from lkd.federated.algorithms.base import Algorithm
+from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Engine
 from lkd.federated.server.attack import Attack
 from lkd.federated.server.heterogeneity import SystemHeterogeneity
@@ -12,7 +13,13 @@ from lkd.shown import shown
 
 
 def check_parts(
-    algorithm: Any, local: Any, aggregator: Any, heterogeneity: Any, attack: Any, engine: Any
+    algorithm: Any,
+    local: Any,
+    aggregator: Any,
+    heterogeneity: Any,
+    attack: Any,
+    engine: Any,
+    codec: Any,
 ) -> None:
     """Refuses a name or a class in place of an object.
 
@@ -26,6 +33,7 @@ def check_parts(
         ("heterogeneity", heterogeneity, SystemHeterogeneity, "SystemHeterogeneity(dropout=0.1)"),
         ("attack", attack, Attack, "Attack(...)"),
         ("engine", engine, Engine, "Loop()"),
+        ("codec", codec, Codec, "Int8()"),
     ):
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"{name}={shown(value)} must be an object of {kind.__name__}, such as {example}.")

@@ -13,15 +13,17 @@ from lkd.checkpoints import FEDERATION, check_current, describe
 from lkd.checks import expect
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.verbs import OWN
+from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Engine
 from lkd.federated.members import Members
 from lkd.federated.protocol.cache_use import CacheUse
 from lkd.federated.protocol.client_data import ClientData, ClientInfo, Part
 from lkd.federated.protocol.messages import Message, Reply
 from lkd.federated.protocol.runtime import Runtime
-from lkd.federated.protocol.tensors import moved
+from lkd.federated.protocol.tensors import Tensors, moved
 from lkd.federated.server.checkpoint import ClientRoster, check_resumed, check_state
 from lkd.federated.server.checks import check_synced
+from lkd.federated.server.decoding import decoding
 from lkd.federated.server.local_work import LocalTraining
 from lkd.federated.server.ranks import Ranks
 from lkd.federated.server.records import Record
@@ -43,6 +45,7 @@ class Measured(Members):
         shared_layers: Layers that the architectures have in common.
         client_timeout: Seconds that a client may take for an answer.
         engine: Where clients work.
+        codec: Form in which changes of the weights travel.
 
     Raises:
         ValueError: If the seed is below 0, or `client_timeout` is not above 0.
@@ -60,9 +63,19 @@ class Measured(Members):
         shared_layers: list[str] | str | None,
         client_timeout: float | None,
         engine: Engine | None,
+        codec: Codec | None,
     ) -> None:
         super().__init__(
-            model, algorithm, personal_layers, other_models, client_models, shared_layers, local, seed, engine
+            model,
+            algorithm,
+            personal_layers,
+            other_models,
+            client_models,
+            shared_layers,
+            local,
+            seed,
+            engine,
+            codec,
         )
         expect(seed=seed, ge=0)
         expect(client_timeout=client_timeout, gt=0, none="no limit", why="it is in seconds")
@@ -182,7 +195,14 @@ class Measured(Members):
         return {**slot, "start": {n: t for n, t in start if n in now and not torch.equal(t, now[n].to(t))}}
 
     def _exchange(self, verb: str, messages: dict[int, Message]) -> Iterator[Reply]:
-        return self.engine.exchange(verb, messages, self.client_timeout)
+        def raw(verb: str, messages: dict[int, Message]) -> Iterator[Reply]:
+            return self.engine.exchange(verb, messages, self.client_timeout)
+
+        return (raw if self.codec is None else decoding(raw, self.codec, self._like))(verb, messages)
+
+    def _like(self, client: int) -> Tensors:
+        """Returns the weights that a client shares, by its own names."""
+        return self.architectures[self.architectures.kind_of(client)].layout.of_client(self.x)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the federation's part until a fit or a measurement starts."""
@@ -216,5 +236,6 @@ class Measured(Members):
         return {
             "algorithm": type(self.algorithm).__name__,
             "server_optimizer": type(optimizers[0]).__name__ if optimizers else None,
+            "codec": "none" if self.codec is None else repr(self.codec),
             "architectures": f"{len(self.architectures)} architectures, client_models={self.client_models}",
         }

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule
 
 from lkd.federated.algorithms.base import Algorithm
 from lkd.federated.client.delegation import Wrapped
+from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Auto, Engine
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.tensors import Tensors
@@ -27,6 +28,7 @@ class Members(Wrapped):
         local: How much a client trains in a round.
         seed: Seed of all randomness of a client's work.
         engine: Where clients work. Default: in this process.
+        codec: Form in which changes of the weights travel.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Members(Wrapped):
         local: LocalTraining,
         seed: int,
         engine: Engine | None,
+        codec: Codec | None,
     ) -> None:
         super().__init__(model)
         self.algorithm = algorithm
@@ -50,7 +53,7 @@ class Members(Wrapped):
             _patterns(shared_layers),
         )
         self.local, self.seed = local, seed
-        self.engine = engine or Auto()
+        self.engine, self.codec = engine or Auto(), codec
         self._architectures: Architectures | None = None
 
     @property
@@ -73,6 +76,7 @@ class Members(Wrapped):
                         self.personal_layers,
                         self.client_models,
                         self.seed,
+                        self.codec,
                     )
                 )
                 self._architectures = found

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lkd.federated.client.clock import Clock
+from lkd.federated.client.encoding import encoded
 from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.single_samples import LoneSampleError, lone_clients, normalizes
 from lkd.federated.client.state import ClientStore
-from lkd.federated.client.verbs import Verbs
+from lkd.federated.client.verbs import CODE, Verbs
 from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message, RefusalError, Reply
@@ -99,11 +101,21 @@ class Host:
             data = self.data(client, message)
             self._attach(data)
             with self.clock.running(timeout):
-                reply = self.verbs(verb, data, message)
+                reply = self.encoded(verb, client, self.verbs(verb, data, message))
         except Exception as error:
             reply = failed(error)
         reply.client, reply.round = client, message.config.get("round", -1)
         reply.seconds = time.perf_counter() - started
+        return reply
+
+    def encoded(self, verb: str, client: int, reply: Reply) -> Reply:
+        """Puts the reply of a client that has trained into the form in which it travels."""
+        codec = self.description.codec
+        if codec is not None and verb == "train" and not reply.error:
+            state = self.store.get(client)
+            with torch.no_grad():
+                reply.tensors, kept = encoded(codec, reply.tensors, state.get(CODE, {}))
+            self.store.put(client, {**state, CODE: kept})
         return reply
 
     def remember(self, client: int) -> None:

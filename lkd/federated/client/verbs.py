@@ -25,8 +25,12 @@ MEMORY = "memory"
 """Group of a client's state that holds the algorithm's `ClientContext.memory`."""
 SCHEDULE = "schedule"
 """Group of a client's state that holds its plateau scheduler."""
+CODE = "code"
+"""Group of a client's state that holds what its codec left out."""
 ATTRIBUTES = "attributes"
 """Group of a client's state with the numbers among the module's plain attributes, such as a counter."""
+BESIDE = (OWN, MEMORY, SCHEDULE, ATTRIBUTES, CODE)
+"""Groups of a client's state that are not its algorithm's `ClientContext.state`."""
 NOT_FINITE = "the local model is not finite (NaN or infinite)"
 """Why a client whose training diverges is left out."""
 VERBS = ("train", "gradient", "evaluate", "count")
@@ -99,7 +103,7 @@ class Verbs:
         slot, seed = self._enter(client, message)
         names, device = slot.worker.shared, slot.module.device
         state = self.store.get(client.id)
-        kept = {k: g for k, g in state.items() if k not in (OWN, MEMORY, SCHEDULE, ATTRIBUTES)}
+        kept = {k: g for k, g in state.items() if k not in BESIDE}
         rounds, steps = message.config["round"], message.config.get("steps", 0)
         slot.local_optimizer.enter(rounds, steps, state.get(SCHEDULE, {}))
         received = {k: g for k, g in message.tensors.items() if k not in ("x", "buffers")}
@@ -142,6 +146,7 @@ class Verbs:
             MEMORY: context.memory,
             SCHEDULE: schedule,
             ATTRIBUTES: self._traces.numbers(),
+            CODE: self.store.get(context.client.id).get(CODE, {}),
         }
         self.store.put(context.client.id, state)
 

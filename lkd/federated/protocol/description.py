@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning.pytorch import LightningModule
 
+from lkd.federated.codecs.base import Codec
 from lkd.federated.protocol.client_data import kind_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Description:
         client_models: Architecture of every client, by its id; None for turns.
         seed: Seed of the federation. All randomness of a client's work comes from it, the round and the
             client.
+        codec: Form in which changes of the weights travel to the server; None: as they are.
     """
 
     models: Sequence[LightningModule]
@@ -50,6 +52,7 @@ class Description:
     personal_layers: Sequence[str] = ()
     client_models: Sequence[int] | None = None
     seed: int = 0
+    codec: Codec | None = None
 
     def kind_of(self, client: int) -> int:
         """Returns the architecture of a client, by its id."""
@@ -67,5 +70,6 @@ class Description:
             "personal_layers": list(self.personal_layers),
             "client_models": None if self.client_models is None else list(self.client_models),
             "seed": self.seed,
+            "codec": None if self.codec is None else repr(self.codec),
             "modules": list(modules),
         }

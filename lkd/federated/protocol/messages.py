@@ -50,6 +50,7 @@ class Reply:
         cause: The exception, where the client is in this process.
         seconds: How long the client worked.
         logs: What its module logged.
+        travelled: Bytes of the reply as it came, where the server has decoded it since; else None.
     """
 
     tensors: Groups = field(default_factory=dict)
@@ -62,10 +63,13 @@ class Reply:
     cause: Exception | None = None
     seconds: float = 0.0
     logs: dict[str, float] = field(default_factory=dict)
+    travelled: int | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the reply: those of its tensors, and eight per number."""
+        """Bytes of the reply: those of its tensors as they came, and eight per number."""
+        if self.travelled is not None:
+            return self.travelled
         return num_bytes({**self.tensors, "knowledge": self.knowledge}) + 8 * len(self.metrics)
 
 

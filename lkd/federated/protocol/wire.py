@@ -15,6 +15,8 @@ from lkd.federated.protocol.tensors import Groups, as_real
 M = TypeVar("M", Message, Reply)
 GROUPS = "tensors"
 KNOWLEDGE = "knowledge"
+HERE = ("cause", "travelled")
+"""Fields that have a meaning in one process alone."""
 LARGEST_HEADER = 64 << 20
 """Largest number of bytes of names and plain values that is read."""
 
@@ -55,7 +57,7 @@ def pack(message: Message | Reply) -> bytes:
     plain = {
         field.name: getattr(message, field.name)
         for field in fields(message)
-        if field.name not in (GROUPS, KNOWLEDGE, "cause")
+        if field.name not in (GROUPS, KNOWLEDGE, *HERE)
     }
     index = {
         GROUPS: {g: {n: number(t) for n, t in group.items()} for g, group in message.tensors.items()},
@@ -86,7 +88,7 @@ def unpack(data: bytes, kind: type[M]) -> M:
         tensors = {n: torch.view_as_complex(t.contiguous()) if n in complexes else t for n, t in flat.items()}
         groups: Groups = {g: {n: tensors[k] for n, k in of.items()} for g, of in index[GROUPS].items()}
         knowledge = {n: tensors[k] for n, k in index[KNOWLEDGE].items()}
-        names = {field.name for field in fields(kind)} - {GROUPS, KNOWLEDGE, "cause"}
+        names = {field.name for field in fields(kind)} - {GROUPS, KNOWLEDGE, *HERE}
         if plain.keys() != names:
             raise ValueError(f"fields {sorted(plain)}, not {sorted(names)}")
         _check(plain)

@@ -16,12 +16,12 @@ def check_resumed(saved: dict[str, Any], here: dict[str, str | None]) -> None:
 
     Args:
         saved: The federation's part of the checkpoint.
-        here: This run's `"algorithm"`, `"server_optimizer"` and `"architectures"`.
+        here: This run's `"algorithm"`, `"server_optimizer"`, `"codec"` and `"architectures"`.
 
     Raises:
         ValueError: If they differ.
     """
-    for name in ("algorithm", "server_optimizer"):
+    for name in ("algorithm", "server_optimizer", "codec"):
         before = saved.get(name)
         if before is not None and before != here[name]:
             raise ValueError(

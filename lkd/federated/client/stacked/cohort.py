@@ -9,7 +9,7 @@ from lkd.federated.client.model_slot import ModelSlot
 from lkd.federated.client.single_samples import normalizes
 from lkd.federated.client.stacked.member import Member
 from lkd.federated.client.stacked.stack import ChangedError, answer
-from lkd.federated.client.stacked.trial import Trial
+from lkd.federated.client.stacked.trial import StackTrial
 from lkd.federated.client.verbs import ATTRIBUTES, OWN, VERBS
 from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import Message, Reply
@@ -119,7 +119,7 @@ class StackedCohort:
     def _try(self, verb: str, kind: int, member: Member) -> None:
         """Lets a client make a step by itself and in a stack, before the first stack of an architecture."""
         try:
-            why = Trial(self.host, member, begins=verb == "train").why_not()
+            why = StackTrial(self.host, member, begins=verb == "train").why_not()
         except Exception:  # the client is at fault, which its reply tells
             return
         self.shown.add((TRIED, kind))
@@ -174,6 +174,8 @@ class StackedCohort:
         try:
             with self.host.clock.running(None if timeout is None else timeout * len(members)):
                 replies = answer(self.host, verb, members)
+                for member, reply in zip(members, replies, strict=True):
+                    self.host.encoded(verb, member.data.id, reply)
         except ChangedError as error:  # what was computed may be of several clients: it is left
             self.leave(kind, str(error))
             for member in members:

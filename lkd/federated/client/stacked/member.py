@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lkd.federated.client.context import ClientView
-from lkd.federated.client.verbs import ATTRIBUTES, MEMORY, OWN, SCHEDULE
+from lkd.federated.client.verbs import BESIDE, MEMORY, OWN
 from lkd.federated.client.worker import Worker
 from lkd.federated.protocol.client_data import ClientData
 from lkd.federated.protocol.messages import Message
@@ -33,7 +33,7 @@ class Member:
     @property
     def state(self) -> Groups:
         """What the algorithm keeps of the client, in the shapes of the weights."""
-        return {k: g for k, g in self.kept.items() if k not in (OWN, MEMORY, SCHEDULE, ATTRIBUTES)}
+        return {k: g for k, g in self.kept.items() if k not in BESIDE}
 
     @property
     def kinds(self) -> tuple[str, ...]:

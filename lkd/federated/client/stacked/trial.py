@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 """Largest difference of two gradients, as a share of their norm. Rounding is a hundredth of it, or less."""
 
 
-class Trial:
+class StackTrial:
     """A step that a client makes by itself, and in stacks of itself alone; it leaves no trace.
 
     Code may ask what holds for a module's own weights, and not for those of a stack: whether a tensor has

@@ -1,0 +1,1 @@
+"""Forms in which clients' changes of the weights travel, in fewer bytes."""
