@@ -1,9 +1,13 @@
-"""One communication graph on matplotlib axes whose unit is an inch."""
+"""One communication graph, drawn by networkx on matplotlib axes whose unit is an inch."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
+import networkx as nx
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from lkd.federated.topology.base import Edges
 
@@ -15,91 +19,14 @@ CROWD = 300  # edges, counted in both directions, beyond which they are not bent
 POINTS = 72  # an inch
 
 
-def draw_panel(
-    axes: Any, points: np.ndarray, edges: Edges, names: Sequence[str], colors: Sequence[Any]
-) -> None:
-    """Draws edges, nodes and names.
-
-    Args:
-        axes: Axes to draw on.
-        points: (K, 2), the centers in inches.
-        edges: Neighbors of every client.
-        names: Names of the clients.
-        colors: Colors of the clients.
-    """
-    radius = min(RADIUS, 0.3 * nearest(points))
-    _edges(axes, points, edges, radius)
-    axes.scatter(
-        *points.T, s=(2 * radius * POINTS) ** 2, c=list(colors), edgecolors="white", linewidths=1, zorder=3
-    )
-    _names(axes, points, names, radius)
-
-
-def nearest(points: np.ndarray) -> float:
-    """Returns the distance of the two nodes that are closest to each other; 1 for a single node.
-
-    Example:
-        >>> nearest(np.array([[0.0, 0.0], [3.0, 4.0], [3.0, 3.0]]))
-        1.0
-    """
-    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
-    return float(apart[np.triu_indices(len(points), 1)].min(initial=np.inf)) if len(points) > 1 else 1.0
-
-
-def one_way(edges: Edges) -> Iterator[tuple[int, int]]:
-    """Yields the edges k -> j for which j does not learn from k.
-
-    Example:
-        >>> list(one_way([[1, 2], [0], []]))
-        [(0, 2)]
-    """
-    learns = [set(row) for row in edges]
-    return ((k, j) for k, row in enumerate(edges) for j in row if k not in learns[j])
-
-
-def _edges(axes: Any, points: np.ndarray, edges: Edges, radius: float) -> None:
-    from matplotlib.collections import LineCollection
-    from matplotlib.patches import FancyArrowPatch
-
-    arrows = set(one_way(edges))
-    straight = []
-    count = sum(len(row) for row in edges)
-    width = float(np.clip(45 / max(count, 1), 0.4, 1.5))
-    for k, row in enumerate(edges):
-        for j in row:
-            if (k, j) not in arrows and k > j:
-                continue  # one line stands for both directions
-            bend = _bend(points, k, j, radius) if count <= CROWD else 0.0
-            if (k, j) not in arrows and not bend:
-                straight.append(points[[k, j]])
-                continue
-            shrink = radius * POINTS + 1
-            style: dict[str, Any] = (
-                {"arrowstyle": "-|>", "color": ARROW}
-                if (k, j) in arrows
-                else {"arrowstyle": "-", "color": EDGE}
-            )
-            patch = FancyArrowPatch(
-                points[k], points[j], connectionstyle=f"arc3,rad={bend}", mutation_scale=max(5, 55 * radius),
-                shrinkA=shrink, shrinkB=shrink, linewidth=width, zorder=2, **style,
-            )  # fmt: skip
-            axes.add_patch(patch)
-    axes.add_collection(LineCollection(straight, colors=EDGE, linewidths=width, zorder=1))
-
-
-def _bend(points: np.ndarray, k: int, j: int, radius: float) -> float:
-    """Returns an edge's curvature for matplotlib: 0 unless a node is in the way, then outwards."""
-    start, along = points[k], points[j] - points[k]
-    others = np.delete(points, [k, j], axis=0) - start
-    share = others @ along / (along @ along)
-    off = np.linalg.norm(others - share[:, None] * along, axis=1)
-    if not ((0 < share) & (share < 1) & (off < 0.4 * radius)).any():
-        return 0.0
-    length = float(np.linalg.norm(along))
-    side = np.array([along[1], -along[0]]) / length  # the side to which a positive curvature bends
-    outwards = start + along / 2 - points.mean(0)
-    # arc3 bends by half of its `rad` times the length
-    return float(2 * BEND * radius / length * (1 if outwards @ side >= -1e-9 else -1))
+def draw_panel(axes: Any, points: np.ndarray, edges: Edges, names: Sequence[str], colors: list[str]) -> None:
+    """Draws edges, nodes in these colors, and names; `points` (K, 2) are the centers in inches."""
+    graph = nx.from_dict_of_lists(dict(enumerate(edges)), nx.DiGraph)
+    radius = min(RADIUS, 0.3 * pdist(points).min(initial=np.inf))
+    _edges(axes, graph, points, radius)
+    size, places = (2 * radius * POINTS) ** 2, dict(enumerate(points))
+    nx.draw_networkx_nodes(graph, places, node_size=size, node_color=colors, edgecolors="white", ax=axes)
+    _names(axes, graph, points, names, radius)
 
 
 def label_width(names: Sequence[str]) -> float:
@@ -113,7 +40,37 @@ def label_width(names: Sequence[str]) -> float:
     return 0.065 * longest if longest > SHORT else 0.0
 
 
-def _names(axes: Any, points: np.ndarray, names: Sequence[str], radius: float) -> None:
+def _edges(axes: Any, graph: Any, points: np.ndarray, radius: float) -> None:
+    """Draws a line where both learn, else an arrow."""
+    alike = defaultdict(list)  # edges by their look: a call of networkx bends all of its edges alike
+    count = max(graph.number_of_edges(), 1)
+    for k, j in graph.edges:
+        arrow = not graph.has_edge(j, k)
+        if arrow or k < j:
+            alike[arrow, _bend(points, k, j, radius) if count <= CROWD else 0.0].append((k, j))
+    for (arrow, bend), some in sorted(alike.items()):  # arrows above lines
+        style: dict[str, Any] = {"arrows": False}  # one collection of lines, which is much faster
+        if arrow or bend:
+            style = {"arrowstyle": "-|>" if arrow else "-", "connectionstyle": f"arc3,rad={bend}"}
+            style |= {"arrowsize": max(5, 55 * radius), "node_size": (2 * radius * POINTS + 2) ** 2}
+        style |= {"edge_color": ARROW if arrow else EDGE, "width": min(max(45 / count, 0.4), 1.5)}
+        nx.draw_networkx_edges(graph, dict(enumerate(points)), some, ax=axes, **style)
+
+
+def _bend(points: np.ndarray, k: int, j: int, radius: float) -> float:
+    """Returns an edge's curvature: outwards if a node is in its way, which networkx does not see, else 0."""
+    along, others = points[j] - points[k], np.delete(points, [k, j], axis=0) - points[k]
+    length = float(np.linalg.norm(along))
+    right = np.array([along[1], -along[0]]) / length  # where a positive curvature bends to
+    share, off = others @ along / length**2, np.abs(others @ right)
+    if not ((0 < share) & (share < 1) & (off < 0.4 * radius)).any():
+        return 0.0
+    outwards = points[k] + along / 2 - points.mean(0)
+    # matplotlib's arc3 bends by half of its `rad` times the length
+    return math.copysign(2 * BEND * radius / length, outwards @ right + 1e-9)
+
+
+def _names(axes: Any, graph: Any, points: np.ndarray, names: Sequence[str], radius: float) -> None:
     """Writes names inside the nodes if all are short, else below; leaves them out if they were too small."""
     from matplotlib.patheffects import withStroke
 
@@ -121,10 +78,9 @@ def _names(axes: Any, points: np.ndarray, names: Sequence[str], radius: float) -
     size = radius * POINTS * (0.8 if any(len(name) == SHORT for name in names) else 1.0)
     if size < 4:
         return
-    for (x, y), name in zip(points, names, strict=True):
-        if below:
-            halo = [withStroke(linewidth=2.5, foreground="white")]
-            y -= radius + 0.03
-            axes.text(x, y, name, ha="center", va="top", fontsize=8, zorder=4, path_effects=halo)
-        else:
-            axes.text(x, y, name, ha="center", va="center_baseline", color="white", fontsize=size, zorder=4)
+    style: dict[str, Any] = {"font_size": size, "font_color": "white", "verticalalignment": "center_baseline"}
+    if below:
+        points, style = points - [0, radius + 0.03], {"font_size": 8, "verticalalignment": "top"}
+    places, labels = dict(enumerate(points)), dict(enumerate(names))
+    for text in nx.draw_networkx_labels(graph, places, labels, ax=axes, clip_on=False, **style).values():
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")] if below else [])  # a halo

@@ -1,72 +1,54 @@
 """Positions of clients in a picture: a point (x, y) each, y upwards, in units of its own."""
 
+import itertools
 import math
 from collections.abc import Sequence
+
+import networkx as nx
 
 Point = tuple[float, float]
 
 
-def circle(nodes: int, smallest: float = 0.0, start: float = 0.0) -> list[Point]:
-    """Places nodes clockwise on a circle, with neighbors at distance 1.
-
-    Args:
-        nodes: Number of nodes.
-        smallest: Smallest radius of the circle, whatever the distance.
-        start: Angle of the first node, in radians clockwise from the top.
+def circle(nodes: int, start: float = 0.0) -> list[Point]:
+    """Places nodes clockwise on a circle from this angle (radians from the top), neighbors at distance 1.
 
     Example:
-        >>> [(round(x, 3), round(y, 3)) for x, y in circle(4)]
-        [(0.0, 0.707), (0.707, 0.0), (0.0, -0.707), (-0.707, -0.0)]
+        >>> [(round(x, 3), round(y, 3)) for x, y in circle(3)]
+        [(0.0, 0.577), (0.5, -0.289), (-0.5, -0.289)]
     """
-    radius = max(smallest, 0.5 / math.sin(math.pi / nodes) if nodes > 1 else 0.0)
-    angles = [start + 2 * math.pi * node / nodes for node in range(nodes)]
-    return [(radius * math.sin(angle), radius * math.cos(angle)) for angle in angles]
+    return _shells([range(nodes)], 0.5 / math.sin(math.pi / max(nodes, 2)), start)
+
+
+def star(nodes: int, center: int) -> list[Point]:
+    """Places one node in the middle, and the others around it."""
+    others = [node for node in range(nodes) if node != center]
+    return _shells([[center], others], max(1.0, math.hypot(*circle(nodes)[0])))
 
 
 def rows(nodes: int, columns: int, snake: bool = False) -> list[Point]:
-    """Places nodes row by row from the top left, at distance 1.
+    """Places nodes row by row from the top left; networkx has no such layout.
 
-    Args:
-        nodes: Number of nodes.
-        columns: Nodes in a row; the last row may be shorter.
-        snake: Whether every other row is reversed, so that successive nodes are neighbors.
+    A snake reverses every other row, so that successive nodes are neighbors. The last row may be shorter.
 
     Example:
         >>> rows(4, 2), rows(4, 2, snake=True)
         ([(0, 0), (1, 0), (0, -1), (1, -1)], [(0, 0), (1, 0), (1, -1), (0, -1)])
     """
-    points: list[Point] = []
-    for node in range(nodes):
-        row, column = divmod(node, columns)
-        points.append((columns - 1 - column if snake and row % 2 else column, -row))
-    return points
-
-
-def star(nodes: int, center: int) -> list[Point]:
-    """Places one node in the middle, and the others around it."""
-    ring = circle(nodes - 1, smallest=1.0)
-    return [*ring[:center], (0.0, 0.0), *ring[center:]]
+    places = (divmod(node, columns) for node in range(nodes))
+    return [(columns - 1 - column if snake and row % 2 else column, -row) for row, column in places]
 
 
 def tree(nodes: int, branching: int) -> list[Point]:
-    """Places a full tree level by level: parents above the middle of their children, leaves at distance 1."""
-    children = [range(branching * n + 1, min(branching * n + branching + 1, nodes)) for n in range(nodes)]
-    x, y = [0.0] * nodes, [0.0] * nodes
-    free = 0.0  # x of the next leaf
+    """Places a full tree level by level: parents above the middle of their children, leaves at distance 1.
 
-    def place(node: int, depth: int) -> None:
-        nonlocal free
-        y[node] = -float(depth)
-        for child in children[node]:
-            place(child, depth + 1)
-        if children[node]:
-            x[node] = (x[children[node][0]] + x[children[node][-1]]) / 2
-        else:
-            x[node] = free
-            free += 1
-
-    place(0, 0)
-    return list(zip(x, y, strict=True))
+    networkx's `bfs_layout` centers each level for itself, and so moves a short last one off its parents.
+    """
+    graph, leaves = nx.full_rary_tree(branching, nodes), itertools.count()
+    depth, x = nx.shortest_path_length(graph, 0), dict[int, float]()
+    for node in nx.dfs_postorder_nodes(graph, 0):
+        children = [x[child] for child in graph[node] if child > node]
+        x[node] = (children[0] + children[-1]) / 2 if children else float(next(leaves))
+    return [(x[node], -float(depth[node])) for node in range(nodes)]
 
 
 def circle_of_circles(sizes: Sequence[int]) -> list[Point]:
@@ -74,13 +56,17 @@ def circle_of_circles(sizes: Sequence[int]) -> list[Point]:
 
     The first node of a group faces the group before, its last one the group after.
     """
-    radius = max(math.hypot(*circle(size)[0]) for size in sizes)
     begin = -math.pi / 2 if len(sizes) == 2 else 0.0  # puts two groups side by side
-    centers = circle(len(sizes), start=begin)
+    apart = 1.2 + 2 * max(math.hypot(*circle(size)[0]) for size in sizes)  # centers of neighboring groups
     points = []
-    for group, (size, (x, y)) in enumerate(zip(sizes, centers, strict=True)):
+    for group, (size, (x, y)) in enumerate(zip(sizes, circle(len(sizes), begin), strict=True)):
         inwards = begin + 2 * math.pi * group / len(sizes) + math.pi
-        own = circle(size, start=inwards + math.pi / size)
-        distance = 2 * radius + 1.2  # between the centers of two neighboring groups
-        points += [(x * distance + dx, y * distance + dy) for dx, dy in own]
+        points += [(apart * x + dx, apart * y + dy) for dx, dy in circle(size, inwards + math.pi / size)]
     return points
+
+
+def _shells(shells: Sequence[Sequence[int]], radius: float, start: float = 0.0) -> list[Point]:
+    """Turns networkx's circles, which run counterclockwise from the right, by swapping x and y."""
+    nodes = range(sum(len(shell) for shell in shells))
+    found = nx.shell_layout(nodes, shells, rotate=start, scale=radius * len(shells))
+    return [(float(found[node][1]), float(found[node][0])) for node in nodes]
