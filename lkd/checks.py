@@ -18,6 +18,8 @@ def expect(
 ) -> None:
     """Raises ValueError for the first argument that is out of the range; NaN is out of every range.
 
+    For one that cannot be compared, such as a list in place of a number, it raises TypeError.
+
     Args:
         ge: Each value must be this or more.
         gt: Each value must be above this.
@@ -44,18 +46,23 @@ def expect(
         ValueError: limit=0 must be 1 or more, or None for no limit.
     """
     for name, value in arguments.items():
-        allowed = (value is None and none is not None) or (
-            (ge is None or value >= ge)
-            and (gt is None or value > gt)
-            and (le is None or value <= le)
-            and (lt is None or value < lt)
-            and (among is None or value in among)
-        )
+        number = ""
+        error: type[Exception] = ValueError
+        try:
+            allowed = (value is None and none is not None) or (
+                (ge is None or value >= ge)
+                and (gt is None or value > gt)
+                and (le is None or value <= le)
+                and (lt is None or value < lt)
+                and (among is None or value in among)
+            )
+        except TypeError:
+            allowed, number, error = False, "" if among is not None else "a number, ", TypeError
         if not allowed:
             right = _either([repr(one) for one in among]) if among is not None else _range(ge, gt, le, lt)
             shown = repr(value) if isinstance(value, str) else value
             end = (f", or None for {none}" if none else "") + (f": {why}" if why else "")
-            raise ValueError(f"{name}={shown} must be {right}{end}.")
+            raise error(f"{name}={shown} must be {number}{right}{end}.")
 
 
 def _range(ge: float | None, gt: float | None, le: float | None, lt: float | None) -> str:
