@@ -1,9 +1,8 @@
 """Engine with clients on other machines, by NVFlare."""
 
-import contextlib
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +12,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.checks import expect
 from lkd.federated.engines.placed import Seat
-from lkd.federated.engines.plan import Plan, plan_of
+from lkd.federated.engines.plan import Plan, check_description, plan_of
 from lkd.federated.engines.remote import Channel, RemoteEngine, start_of
 from lkd.federated.engines.seats import ask, of_site, seated
-from lkd.federated.engines.site import Site
+from lkd.federated.engines.site import Site, told_by
 from lkd.federated.protocol.description import Description
-from lkd.federated.protocol.messages import Message
+from lkd.federated.protocol.messages import Message, RefusalError
 from lkd.federated.protocol.tensor_names import split_names
 from lkd.federated.protocol.tensors import Groups, Tensors, moved, shapes
 from lkd.federated.protocol.wire import pack
@@ -38,14 +37,15 @@ class NVFlare(RemoteEngine):
         sites: Number of sites; the run begins when they have joined. Default 3.
         description: Of runs from Python: `model`, `data` and `callbacks` with class path and arguments. The
             command line's runs are described by their configuration.
-        start_timeout: Seconds until all have joined. Default 300.
+        start_timeout: Seconds until all have joined, and that a site may take to say who its clients are, to
+            begin, or to hand over what they keep; their work has `client_timeout`. Default 300.
         threads: Threads of torch at each site of a rehearsal. Default 1.
         allow: Packages that a description may name at the sites of a rehearsal, beside lkd.
         keep: Whether server and sites of a rehearsal, and the job, stay for another fit.
 
     Raises:
-        ValueError: For `sites` or `threads` below 1, a `start_timeout` that is not above 0, or a `kit` that
-            is none.
+        ValueError: For `sites` or `threads` below 1, a `start_timeout` that is not above 0, or a `kit` or
+            `description` that is none.
         ModuleNotFoundError: If NVFlare is not installed.
     """
 
@@ -68,6 +68,8 @@ class NVFlare(RemoteEngine):
             raise ValueError(
                 f"kit={kit!r} must be the folder of an admin's kit, with startup/fed_admin.json."
             )
+        if description is not None:
+            check_description(description)
         self.kit, self.sites, self.description = kit, sites, description
         self.start_timeout, self.threads, self.allow, self.keep_sites = start_timeout, threads, allow, keep
         self._deployment: Deployment | None = None
@@ -131,14 +133,24 @@ class NVFlare(RemoteEngine):
         self._forget, self._keep_group = False, None
 
     def _launch(self, plan: Plan) -> None:
-        if self._deployment is not None:
+        if self._deployment is not None:  # kept from another fit, which some may have left
+            list(self._joined())
+            there = [name for name, site in self._sites.items() if site.lives]
+            for name, pipe in self._deployment.gather(there).items():
+                self._sites[name].join(pipe)
             return
         local = {"data": plan["data"], "threads": self.threads, "allow": list(self.allow)}
         locals_ = [json.dumps({**local, "turn": [k, self.sites]}) for k in range(self.sites)]
         kit = None if self.kit is None else Path(self.kit)
-        self._deployment = Deployment(kit, self.sites, locals_, self.start_timeout)
-        for name, pipe in self._deployment.gather().items():
-            self._sites[name] = Site(name)
+        deployment = Deployment(kit, self.sites, locals_, self.start_timeout)
+        try:
+            found = deployment.gather()
+        except BaseException:
+            deployment.close()
+            raise
+        self._deployment = deployment
+        for name, pipe in found.items():
+            self._sites[name] = Site(name, self.start_timeout)
             self._sites[name].join(pipe)
 
     def _clients(self, trainer: Trainer) -> Any:
@@ -155,23 +167,30 @@ class NVFlare(RemoteEngine):
                 "keep": self._keep_group,
             }
             site.send({**self._begin, **about}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
+        told_by(sites)
         for site in sites:
-            site.told()
             site.begun = True
 
     def _ready(self) -> None:
         """Lets sites that are back take part."""
+        for site in self._joined():
+            try:
+                self._begin_at([site])
+            except ConnectionError:  # it joins again, or is gone
+                site.end()
+
+    def _joined(self) -> Iterator[Site]:
+        """Takes the connections of sites that are back."""
         assert self._deployment is not None
         while not self._deployment.joined.empty():
             name, pipe = self._deployment.joined.get()
             if name in self._sites:
                 self._sites[name].join(pipe)
-                with contextlib.suppress(ConnectionError):  # it is gone again
-                    self._begin_at([self._sites[name]])
+                yield self._sites[name]
 
     def _who(self, client: int) -> Site | None:
         site = self._sites[self._seats[client][0]]
-        return site if site.lives else None
+        return site if site.lives and site.begun else None
 
     def _again(self, channel: Channel) -> None:
         """Waits for nobody: a site that is back takes part in a later round."""
@@ -196,19 +215,21 @@ class NVFlare(RemoteEngine):
         """Returns the clients' states, which the sites are asked for; schedules follow from the round."""
         for site in self._sites.values():
             try:
-                if site.lives and site.begun:
-                    self._kept |= {k: {} for k in of_site(self._seats, site.name)}
-                    self._kept |= site.states()
-                    continue
-            except ConnectionError:
-                pass
-            rank_zero_warn(
-                f"site {site.name} is not there, so the checkpoint has of its clients what they kept when they were last asked."
-            )
+                self._kept |= self._kept_at(site)
+            except (ConnectionError, RefusalError) as error:
+                rank_zero_warn(
+                    f"{str(error).rstrip('.')}, so the checkpoint has of its clients what they kept when they were last asked."
+                )
         slots: list[dict[str, Any]] = [
             {"rounds": 0, "groups": [], "scheduler": None, "start": start} for start in self._start
         ]
         return {"clients": {k: of for k, of in sorted(self._kept.items()) if of}, "slots": slots}
+
+    def _kept_at(self, site: Site) -> dict[int, Groups]:
+        if not (site.lives and site.begun):
+            raise ConnectionError(f"site {site.name} is not there")
+        clients = of_site(self._seats, site.name)
+        return {client: {} for client in clients} | site.states(clients)
 
     def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:
         """Restores the clients' part of a checkpoint."""
@@ -221,6 +242,7 @@ class NVFlare(RemoteEngine):
 
     def close(self) -> None:
         """Ends the job, and a rehearsal's server and sites."""
+        self._stop()
         if self._deployment is None or self.keep_sites:
             return
         for site in self._sites.values():
