@@ -15,7 +15,7 @@ from lkd.flare.local import LOCAL
 from lkd.frames import frame, unframe
 
 STANDS_IN = """
-import sys, time
+import os, sys, time
 from multiprocessing.connection import Connection
 from lkd.frames import frame, unframe
 
@@ -24,7 +24,8 @@ while True:
     command, body = unframe(pipe.recv_bytes())
     if command.get("hangs"):
         time.sleep(600)
-    pipe.send_bytes(frame({"did": command["do"], "pid": __import__("os").getpid()}))
+    told = {"error": command["refuses"], "refused": True} if "refuses" in command else {"did": command["do"]}
+    pipe.send_bytes(frame({**told, "pid": os.getpid()}))
 """
 
 
@@ -89,6 +90,18 @@ def test_beginning_again_has_a_limit(site):
     assert told["error"].startswith("'begin' was not done within 0.5 seconds")
 
 
+def test_a_process_that_cannot_begin_again_costs_the_round_with_its_sentence(site):
+    pid = ask(site, "begin", limit=30)["pid"]
+    site._again["begin"] = frame({"do": "begin", "refuses": "local.yaml: turn=3", "limit": 30})
+    os.kill(pid, signal.SIGKILL)
+    site._child.wait()
+    for _ in range(2):
+        told = ask(site, "answer", client=3)
+        assert told == {"error": "local.yaml: turn=3", "client": 3}
+    site._again["begin"] = frame({"do": "begin", "limit": 30})
+    assert ask(site, "answer", client=3)["did"] == "answer"
+
+
 def test_what_dies_is_said_to_have_died(site):
     pid = ask(site, "info")["pid"]
     os.kill(pid, signal.SIGSTOP)
@@ -101,6 +114,19 @@ def test_what_dies_is_said_to_have_died(site):
 def test_a_command_that_is_none_is_refused(site):
     told = ask(site, "shell")
     assert told["refused"] is True and "and not 'shell'" in told["error"]
+
+
+def test_a_local_file_that_breaks_later_is_said_to_the_server(monkeypatch, tmp_path):
+    """With the process that trains itself."""
+    path = tmp_path / "local.yaml"
+    path.write_text("data: {class_path: a.B}\nturn: 3")
+    monkeypatch.setenv(LOCAL, str(path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    site = loaded("lkd.flare.camera", monkeypatch).CameraSite()
+    told = ask(site, "info", limit=120)
+    site.close()
+    assert told["refused"] is True
+    assert told["error"] == f"{path}: turn=3 must be [k, n], whole numbers with 0 <= k < n."
 
 
 class Call:

@@ -48,7 +48,9 @@ class CameraSite:
             try:
                 if command["do"] not in ("info", "begin") and not self._lives():
                     for former in self._again.values():
-                        self._ask(former)
+                        if why := unframe(self._ask(former))[0].get("error"):  # its file, say, was changed
+                            self._end("")
+                            return frame({"error": why, "client": command.get("client", -1)})
                 answer = self._ask(data)
                 if command["do"] == "begin":  # what its clients keep is not to be forgotten another time
                     self._again = {"begin": frame({**command, "forget": False, "keep": None}, body)}

@@ -37,7 +37,7 @@ def check_description(given: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"description={{{name!r}: {value!r:.80}}} must have a {name} with a class_path and init_args."
             )
-        if not isinstance(value.get("init_args", {}), Mapping):
+        if not isinstance(value.get("init_args"), Mapping | None):
             raise ValueError(
                 f"description: {name} has init_args={value['init_args']!r:.80}, which must be a dict of arguments."
             )

@@ -1,8 +1,10 @@
 """The process of a site that trains: it knows its data and allow-list from a local file, all else from messages."""
 
+import functools
 import logging
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,13 +27,29 @@ class SiteProcess:
     """What a site does with a command.
 
     Args:
-        local: The site's own file.
+        local: The site's own file, or its path. It is read with the first command, so that the server is told
+            what is wrong with it.
     """
 
-    def __init__(self, local: LocalFile) -> None:
-        self.local, self._data = local, None
-        self._store = StateFiles(local.folder)
+    def __init__(self, local: LocalFile | Path) -> None:
+        self._local, self._data = local, None
         self._side: ClientSide | None = None
+
+    @property
+    def local(self) -> LocalFile:
+        """The site's own file."""
+        if isinstance(self._local, Path):
+            self._local = LocalFile.read(self._local)
+        return self._local
+
+    @functools.cached_property
+    def _store(self) -> StateFiles:
+        folder = self.local.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ValueError(f"folder={str(folder)!r} cannot be made: {error.strerror}.") from None
+        return StateFiles(folder)
 
     @property
     def data(self) -> Any:
@@ -49,7 +67,7 @@ class SiteProcess:
             head, told = self._do(command, body)
             return frame(head, told)
         except (Exception, SystemExit) as error:
-            sort = isinstance(error, ValueError | TypeError | SystemExit)
+            sort = isinstance(error, ValueError | TypeError | SystemExit | ArgumentError)
             text = str(error) if sort else f"{type(error).__name__}: {error}"
             return frame({"error": text or type(error).__name__, "refused": sort, "client": client})
 
@@ -148,7 +166,7 @@ def main() -> None:
     """Answers frames until the pipe is closed."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")  # the federation's process has shown them
-    pipe, answers = Connection(int(sys.argv[1])), SiteProcess(LocalFile.read(Path(sys.argv[2])))
+    pipe, answers = Connection(int(sys.argv[1])), SiteProcess(Path(sys.argv[2]))
     while True:
         try:
             data = pipe.recv_bytes()

@@ -339,14 +339,45 @@ def test_a_pickle_is_never_read(begun):
         ("folder: x", "must say what the data are"),
         ("data: {class_path: a.B}\nfolders: x", "says 'folders', which is none of accelerator"),
         ("data: {class_path: a.B}\nturn: [3, 3]", r"turn=\[3, 3\] must be"),
-        ("data: {class_path: a.B}\nthreads: 0", "threads=0"),
+        ("data: {class_path: a.B}\nthreads: 0", "threads=0 must be a whole number, 1 or more"),
+        ("data: {class_path: a.B}\nthreads: two", "threads='two' must be a whole number"),
+        ("data: {class_path: a.B}\nthreads: true", "threads=True must be a whole number"),
+        ("data: {class_path: a.B}\nturn: 3", r"turn=3 must be \[k, n\], whole numbers"),
+        ("data: {class_path: a.B}\nturn: [0]", r"turn=\[0\] must be"),
+        ("data: {class_path: a.B}\nturn: [a, b]", r"turn=\['a', 'b'\] must be"),
+        ("data: {class_path: a.B}\nfolder: 3", "folder=3 must be the path of a folder"),
+        (
+            "data: {class_path: a.B}\nfolder: /dev/null/x",
+            "folder='/dev/null/x' must be a folder that can be written",
+        ),
+        ("data: {class_path: a.B}\nfractions: 1", "fractions=1 must be three shares"),
+        ("data: {class_path: a.B}\nfractions: [0.5, 0.5, .nan]", "must be three shares"),
+        ("data: {class_path: a.B}\naccelerator: gpux", "accelerator='gpux' must be one of cpu, "),
+        ("data: {class_path: a.B}\naccelerator: tpu", "accelerator='tpu' must be cpu or auto, since"),
+        ("data: {class_path: a.B}\nallow: tests", "allow='tests' must be a list"),
+        ("data: Digits", "data='Digits' must be a class_path and init_args"),
+        ("data: {class_path: a.B}\n1: 2\nx: 3", "says 1, which is none of"),
+        ("data: [", "must be YAML, and is none"),
+        (None, "cannot be read: No such file or directory"),
     ],
 )
 def test_a_local_file_that_is_wrong(text, told, tmp_path):
     path = tmp_path / "local.yaml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=told):
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}.*{told}"):
         LocalFile.read(path)
+    head, _ = unframe(SiteProcess(path)(frame({"do": "info"})))  # the server is told, too
+    assert head["refused"] is True and re.search(told, head["error"])
+
+
+def test_a_local_file_that_is_mended_is_read_with_the_next_command(tmp_path):
+    path = tmp_path / "local.yaml"
+    path.write_text("turn: 3")
+    site = SiteProcess(path)
+    assert "must say what the data are" in unframe(site(frame({"do": "info"})))[0]["error"]
+    path.write_text(json.dumps({"data": {"class_path": "tests.federated.job.Blobs"}}))
+    assert len(unframe(site(frame({"do": "info"})))[0]["clients"]) == 1
 
 
 def test_data_without_clients_are_one_client(tmp_path):
