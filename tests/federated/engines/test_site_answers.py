@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback
 
 from lkd.datamodules import SiteClients
+from lkd.federated.engines import Loop
 from lkd.federated.engines import nvflare as module
 from lkd.federated.engines import site as site_module
 from lkd.federated.engines.seats import ask
@@ -242,3 +243,30 @@ def test_sites_that_stay_are_there_for_a_fit_after_an_error(tmp_path, here):  # 
     run("scaffold", tmp_path / "two", 2, engine=engine)
     run("scaffold", tmp_path / "loop", 2)
     assert_same(result(tmp_path / "two"), result(tmp_path / "loop"))
+
+
+class Fresh(Here):
+    """A rehearsal's sites, which begin with nothing."""
+
+    def __init__(self, *args):
+        Here.folder = Here.folder.with_name(f"{Here.folder.name}_")
+        Here.folder.mkdir()
+        super().__init__(*args)
+
+
+@pytest.mark.parametrize("kind", ["fedbn", "scaffold"])
+def test_clients_are_measured_after_a_fit_and_a_later_fit_goes_on(kind, tmp_path, here, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(module, "Deployment", Fresh)
+    found = []
+    for engine in (Loop(), here(kind)):
+        federation = run(kind, tmp_path / type(engine).__name__, 2, engine=engine)
+        clients = list(federation.trainer.datamodule.clients)
+        measured = [(one.client, one.metrics) for one in federation.evaluate(clients, "train")]
+        again = run(
+            kind, tmp_path / f"{type(engine).__name__}_again", 2, engine=engine, make=lambda f=federation: f
+        )
+        kept_there = dict(sorted(again.engine.state_dict()["clients"].items()))
+        found.append((measured, again.state_dict(), kept_there))
+    one, other = found
+    assert one[0] == other[0]
+    assert_same({"weights": one[1], "kept": one[2]}, {"weights": other[1], "kept": other[2]})
