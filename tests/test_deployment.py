@@ -81,6 +81,7 @@ PRINTED = """\
   File "/nvflare/private/fed/app/client/runner_process.py", line 9, in main
     raise TypeError(f"Can't load class {class_path}: {ex}")
 ModuleNotFoundError: No module named 'lkd'
+nvflare.fuel.common.excepts.ConfigError: Error processing 'config_fed_client.json'.
 2026-11-30 13:41:14,151 - MPM - INFO - Error: is part of a sentence
 """
 
@@ -101,6 +102,10 @@ def test_where_to_look_for_the_reason(tmp_path):
     assert reasons({"site-0": tmp_path / "quiet.txt"}) == f"nothing of it is in {tmp_path / 'quiet.txt'}"
     assert "in the kit of each site" in reasons({})
     assert last_exception(tmp_path / "none") == ""
+    (tmp_path / "own.txt").write_text("nvflare.fuel.common.excepts.ConfigError: Error processing it.\n")
+    assert (
+        last_exception(tmp_path / "own.txt") == "nvflare.fuel.common.excepts.ConfigError: Error processing it"
+    )
 
 
 SCRIPT = """

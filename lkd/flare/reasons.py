@@ -11,13 +11,17 @@ LONGEST = 300
 
 
 def last_exception(output: Path) -> str:
-    """Returns the line of the last exception that is in an output; empty where there is none."""
+    """Returns the line of the last exception that is in an output; empty where there is none.
+
+    NVFlare's own, which enclose the reason, count only where there is no other.
+    """
     try:
         text = output.read_bytes()[-LAST:].decode(errors="replace")
     except OSError:
         return ""
     found = [line for line in text.splitlines() if EXCEPTION.match(line)]
-    return found[-1][:LONGEST] if found else ""
+    found = [line for line in found if not line.startswith("nvflare.")] or found
+    return found[-1][:LONGEST].rstrip(".") if found else ""
 
 
 def reasons(outputs: Mapping[str, Path]) -> str:

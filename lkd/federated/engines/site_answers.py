@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any, get_args
 
 from lkd.federated.protocol.client_data import ClientInfo, Part
-from lkd.federated.protocol.messages import RefusalError, Reply
+from lkd.federated.protocol.messages import Message, RefusalError, Reply
 from lkd.federated.protocol.tensors import Groups, all_finite, is_exchanged
 
 MOST = 1 << 40
@@ -54,22 +54,22 @@ def _fault(one: Any, seen: Collection[int]) -> str:
     return ""
 
 
-def kept(reply: Reply, clients: Collection[int]) -> dict[int, Groups]:
-    """Returns what a site's clients keep, by client.
+def kept(told: Message | Reply, clients: Collection[int]) -> dict[int, Groups]:
+    """Returns what a site's clients keep, by client; on both sides, since neither trusts the other.
 
     Args:
-        reply: The site's answer, with groups named `client/group`.
+        told: What the other says, with groups named `client/group`.
         clients: The clients of the site.
 
     Raises:
-        ValueError: If there is another site's client, or a tensor that lkd does not exchange or that is not
+        ValueError: If there is a client of another site, or a tensor that lkd does not exchange or that is not
             finite.
     """
     found: dict[int, Groups] = {}
-    for name, group in reply.tensors.items():
+    for name, group in told.tensors.items():
         client, _, of = name.partition("/")
         if not (client.isascii() and client.isdigit() and len(client) < 10 and int(client) in clients):
-            raise ValueError(f"{name!r:.80} must be of one of its own clients, {sorted(clients)}")
+            raise ValueError(f"{name!r:.80} must be of one of the site's clients, {sorted(clients)}")
         if strange := [key for key, tensor in group.items() if not is_exchanged(tensor)]:
             raise ValueError(
                 f"{name}'s {strange[0]!r:.80} is of {group[strange[0]].dtype}, which lkd does not exchange"

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from lkd.federated.client.elsewhere import ClientSide, Job, Place
-from lkd.federated.client.incoming import check_command, check_message
+from lkd.federated.client.incoming import check_command, check_message, check_start
 from lkd.federated.client.state_files import StateFiles
 from lkd.federated.engines.local_file import LocalFile
-from lkd.federated.engines.placed import Placed
+from lkd.federated.engines.placed import Placed, Seat
 from lkd.federated.engines.plan import make_callbacks, make_federation
+from lkd.federated.engines.site_answers import kept
 from lkd.federated.engines.worker_process import do
 from lkd.federated.protocol.client_data import ClientInfo
 from lkd.federated.protocol.messages import Message, Reply
@@ -34,6 +35,7 @@ class SiteProcess:
     def __init__(self, local: LocalFile | Path) -> None:
         self._local, self._data = local, None
         self._side: ClientSide | None = None
+        self._seats: Mapping[int, Seat] = {}
 
     @property
     def local(self) -> LocalFile:
@@ -89,6 +91,8 @@ class SiteProcess:
                 raise ValueError("this site has not begun: its server has to describe the federation first.")
             case _:
                 check_command(command, self._side.host)
+                if command["do"] == "start":
+                    check_start(unpack(body, Message), self._side.host)
                 if command["do"] == "answer":
                     check_message(unpack(body, Message), self._side.host, command["client"])
                 return {}, do(self._side, command, body) or b""
@@ -130,16 +134,16 @@ class SiteProcess:
             raise ValueError(
                 f"the description gives another federation than the server's: {differs}; give the server's own."
             )
+        check_start(start, side.host)
         for kind, tensors in start.tensors.items():
             side.host.slots[int(kind)].worker.set_start(tensors)
-        self._side = side
+        self._side, self._seats = side, seen.seats
 
     def _restore(self, message: Message) -> None:
-        states: dict[int, dict[str, Any]] = {}
-        for name, group in message.tensors.items():
-            client, _, group_name = name.partition("/")
-            states.setdefault(int(client), {})[group_name] = group
-        self._store.load_state_dict(states)
+        try:
+            self._store.load_state_dict(kept(message, self._seats))
+        except ValueError as error:
+            raise ValueError(f"of what the server says clients have kept, {error}") from error
 
 
 def unlike(here: Any, there: Any, where: str = "") -> str | None:

@@ -323,6 +323,31 @@ def test_a_command_that_is_none_is_refused(begun, changed, told):
     assert told in asked(begun, **changed)
 
 
+@pytest.mark.parametrize(
+    ("tensors", "told"),
+    [
+        ({"1": {}}, "the server's start has architecture '1', and here are 1"),
+        ({"x": {}}, "the server's start has architecture 'x'"),
+        ({"0": {"net.0.weight": torch.ones(8, 3)}}, "the server's start has 'net.0.weight', which does not stay"),
+        ({"0": {"other": torch.ones(1)}}, "the server's start has 'other', which does not stay"),
+        ({"0": {"net.1.num_batches_tracked": torch.ones(2).long()}}, r"num_batches_tracked is \(2,\) of torch.int64, not \(\)"),
+        ({"0": {"net.1.num_batches_tracked": torch.tensor(1.0)}}, "is \\(\\) of torch.float32, not"),
+    ],
+)  # fmt: skip
+def test_a_start_that_does_not_fit_is_refused(begun, tensors, told):
+    head, _ = unframe(begun(frame({"do": "start"}, pack(Message(tensors)))))
+    assert head["refused"] and re.search(told, head["error"])
+
+
+@pytest.mark.parametrize("name", ["99/c", "-1/c", "../x/c", "0/c"])
+def test_what_other_clients_have_kept_is_refused(begun, name):
+    before = begun._store.state_dict().keys()
+    group = {"w": torch.tensor([float("nan")])}
+    head, _ = unframe(begun(frame({"do": "restore"}, pack(Message({name: group})))))
+    assert head["refused"] and head["error"].startswith("of what the server says clients have kept, ")
+    assert begun._store.state_dict().keys() == before
+
+
 def test_a_pickle_is_never_read(begun):
     class Trap:
         def __reduce__(self):

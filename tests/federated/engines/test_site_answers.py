@@ -96,10 +96,10 @@ def test_what_is_right_is_taken():
 @pytest.mark.parametrize(
     ("name", "tensor", "told"),
     [
-        ("1/c", torch.ones(2), r"'1/c' must be of one of its own clients, \[0, 2\]"),
-        ("-1/c", torch.ones(2), "'-1/c' must be of one of its own clients"),
-        ("x/c", torch.ones(2), "'x/c' must be of one of its own clients"),
-        ("²/c", torch.ones(2), "'²/c' must be of one of its own clients"),
+        ("1/c", torch.ones(2), r"'1/c' must be of one of the site's clients, \[0, 2\]"),
+        ("-1/c", torch.ones(2), "'-1/c' must be of one of the site's clients"),
+        ("x/c", torch.ones(2), "'x/c' must be of one of the site's clients"),
+        ("²/c", torch.ones(2), "'²/c' must be of one of the site's clients"),
         ("2/c", torch.tensor([torch.nan]), "'2/c' must be finite"),
         ("2/c", torch.zeros(2).to(torch.float8_e5m2), "2/c's 'w' is of torch.float8_e5m2"),
     ],
@@ -168,7 +168,7 @@ def foreign(data):
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (foreign, "site site-0: of what its clients keep, '99/c' must be of one of its own clients"),
+        (foreign, "site site-0: of what its clients keep, '99/c' must be of one of the site's clients"),
         (lambda data: frame({"error": "RuntimeError: full"}), "site site-0: RuntimeError: full"),
     ],
 )
