@@ -9,7 +9,7 @@ import pytest
 
 from lkd.cli import main
 from lkd.flare import checks
-from lkd.flare.kits import CAMERA, EXECUTOR, RELAY, command, write_job
+from lkd.flare.kits import CAMERA, EXECUTOR, RELAY, close, command, write_job
 
 pytest.importorskip("psutil")
 x509 = pytest.importorskip("cryptography.x509")
@@ -126,16 +126,110 @@ def test_a_server_that_does_not_answer(kit, capsys):
     assert f"the server 127.0.0.1:{port} does not answer" in capsys.readouterr().out
 
 
-def test_a_key_that_others_can_read_is_closed(kit):
-    (kit / "startup/client.key").chmod(0o644)
+def test_a_key_that_others_can_read_is_closed_when_it_joins(kit, monkeypatch, capsys):
+    key = kit / "startup/client.key"
+    key.chmod(0o644)
     camera(kit, "--check")
-    assert (kit / "startup/client.key").stat().st_mode & 0o077 == 0
+    assert key.stat().st_mode & 0o077 and "readable by others until it joins" in capsys.readouterr().out
+    monkeypatch.setattr(os, "execve", lambda *given: None)
+    camera(kit)
+    assert key.stat().st_mode & 0o077 == 0
 
 
-def test_a_server_s_kit(kit, monkeypatch):
-    joined = []
+def written(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_check_writes_nothing(kit, monkeypatch):
+    monkeypatch.setattr(os, "execve", lambda *given: pytest.fail("joined"))
+    before = written(kit.parent)
+    camera(kit, "--check")
+    assert written(kit.parent) == before
+
+
+@pytest.fixture
+def server_kit(kit):
+    for end in ("crt", "key"):
+        (kit / f"startup/client.{end}").rename(kit / f"startup/server.{end}")
+    (kit / "startup/fed_client.json").rename(kit / "startup/fed_server.json")
+    return kit
+
+
+def test_a_check_of_a_server_s_kit_starts_nothing(server_kit, monkeypatch, capsys):
+    monkeypatch.setattr(os, "execve", lambda *given: pytest.fail("started"))
+    before = written(server_kit)
+    main(["camera", "--kit", str(server_kit), "--check"])
+    told = capsys.readouterr().out
+    assert "kit of the server site-1" in told and "will listen at 127.0.0.1:" in told and "NO" not in told
+    assert written(server_kit) == before
+    (server_kit / "startup/server.key").unlink()
+    with pytest.raises(SystemExit, match="not started"):
+        main(["camera", "--kit", str(server_kit), "--check"])
+
+
+def edited(path, change):
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(change(told)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda kit: edited(kit / "startup/fed_client.json", lambda told: {}), "its JSON has no servers.0.service.target"),
+        (lambda kit: edited(kit / "startup/fed_client.json", lambda told: []), "its JSON has no servers.0.service.target"),
+        (lambda kit: edited(kit / "startup/fed_client.json", lambda told: {**told, "client": "x"}), "its JSON has no client.fqsn"),
+        (lambda kit: edited(kit / "startup/fed_client.json", lambda told: {**told, "servers": [{"service": {"target": "here"}}]}), "which is no address"),
+        (lambda kit: (kit / "startup/fed_client.json").write_text("{"), "fed_client.json is no JSON"),
+        (lambda kit: (kit / "startup/fed_client.json").unlink(), "it lacks startup/fed_client.json"),
+        (lambda kit: (kit / "startup/sub_start.sh").unlink(), "it lacks startup/sub_start.sh"),
+        (lambda kit: (kit / "local/resources.json.default").unlink(), "it lacks local/resources.json.default"),
+        (lambda kit: edited(kit / "local/resources.json.default", lambda told: {"components": 3}), "its JSON has no 0.path"),
+        (lambda kit: edited(kit / "local/resources.json.default", lambda told: {}), "its JSON has no components"),
+        (lambda kit: (kit / "startup/client.key").unlink() or (kit / "startup/client.key").mkdir(), "cannot be read (Is a directory)"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_kit(spoil, told, kit, monkeypatch, capsys):
+    monkeypatch.setattr(os, "execve", lambda *given: pytest.fail("joined"))
+    spoil(kit)
+    for more in ([], ["--check"]):
+        with pytest.raises(SystemExit, match="not joined"):
+            camera(kit, *more)
+        out = capsys.readouterr().out
+        assert f"kit: NO: kit={str(kit)!r} is no kit of a site: " in out and told in out
+    with pytest.raises(ValueError, match="is no kit of a site"):
+        close(kit)
+
+
+def test_a_kit_that_cannot_be_written(kit, monkeypatch, capsys):
+    (kit / "startup/client.key").chmod(0o644)
+
+    def fails(path, mode):
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr("pathlib.Path.chmod", fails)
+    with pytest.raises(SystemExit, match=r"kit='.*' cannot be closed: .*client.key: Operation not permitted"):
+        camera(kit)
+    monkeypatch.setattr(os, "access", lambda path, mode: "local" not in str(path))
+    with pytest.raises(SystemExit, match="not joined"):
+        camera(kit)
+    assert "must be a folder that you can write" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["turn: 3", "turn: [0]", "turn: [a, b]", "threads: two", "folder: 3", "fractions: 1",
+                                  "accelerator: gpux"])  # fmt: skip
+def test_a_local_file_that_is_wrong_is_said(text, kit, monkeypatch, capsys):
+    monkeypatch.setattr(os, "execve", lambda *given: pytest.fail("joined"))
+    path = kit.parent / "local.yaml"
+    path.write_text(f"{LOCAL}{text}\n")
+    with pytest.raises(SystemExit, match="not joined"):
+        camera(kit)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "NO" in line]
+    assert line.startswith(f"     data: NO: {path}: {text.split(':')[0]}=") and " must be " in line
+
+
+def test_a_server_s_kit(server_kit, monkeypatch):
+    kit, joined = server_kit, []
     monkeypatch.setattr(os, "execve", lambda *given: joined.append(given))
-    (kit / "startup/fed_server.json").write_text("{}")
     main(["camera", "--kit", str(kit)])
     assert "nvflare.private.fed.app.server.server_train" in joined[0][1]
     assert RELAY in json.loads((kit / "local/resources.json").read_text())["class_allow_list"]

@@ -15,6 +15,7 @@ from lkd.federated.algorithms.fedavg import FedAvg
 from lkd.federated.client.verbs import OWN
 from lkd.federated.codecs.base import Codec
 from lkd.federated.engines import Engine
+from lkd.federated.engines.closing import watch
 from lkd.federated.given import check_parts
 from lkd.federated.measured import Measured
 from lkd.federated.protocol.cache_use import total
@@ -150,6 +151,7 @@ class Federation(Measured):
 
     def configure_callbacks(self) -> list[Any]:
         """Checks the Trainer and shows it to the engine, in the first hook of a fit; gives no callbacks."""
+        watch(self.trainer)  # before the engine starts anything
         if self.trainer.state.fn == "fit":
             check_trainer(self.trainer)
         self.engine.meet(self.trainer)

@@ -43,40 +43,63 @@ class CameraSite:
             if command.get("do") not in COMMANDS:
                 raise ValueError(f"a camera does {', '.join(COMMANDS)}, and not {command.get('do')!r:.40}")
         except ValueError as error:
-            return frame({"error": str(error)})
+            return frame({"error": str(error), "refused": True})
         with self._lock:
-            limit = command.get("limit")
             try:
                 if command["do"] not in ("info", "begin") and not self._lives():
                     for former in self._again.values():
-                        self._ask(former, None)
-                answer = self._ask(data, limit if isinstance(limit, int | float) else None)
+                        if why := unframe(self._ask(former))[0].get("error"):  # its file, say, was changed
+                            self._end("")
+                            return frame({"error": why, "client": command.get("client", -1)})
+                answer = self._ask(data)
                 if command["do"] == "begin":  # what its clients keep is not to be forgotten another time
                     self._again = {"begin": frame({**command, "forget": False, "keep": None}, body)}
                 elif command["do"] == "start":
                     self._again["start"] = data
                 return answer
+            except TimeoutError as error:
+                told = self._end(f"{error}, so its training process was ended")
             except (EOFError, OSError) as error:
                 told = self._end(f"its training process ended ({type(error).__name__})")
-                return frame({"error": told, "client": command.get("client", -1)})
+            return frame({"error": told, "client": command.get("client", -1)})
 
     def _lives(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
-    def _ask(self, data: bytes, limit: float | None) -> bytes:
-        """Asks the process that trains, which is started where it is not there."""
+    def _ask(self, data: bytes) -> bytes:
+        """Asks the process that trains, which is started where it is not there; each command has its limit."""
         if not self._lives():
             self._end("")
             self._pipe, theirs = Pipe()
-            command = [sys.executable, "-m", "lkd.federated.engines.site_process", str(theirs.fileno())]
+            start = [sys.executable, "-m", "lkd.federated.engines.site_process", str(theirs.fileno())]
             with theirs:
                 self._child = subprocess.Popen(
-                    [*command, os.environ[LOCAL]], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                    [*start, os.environ[LOCAL]], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
                 )
-        self._pipe.send_bytes(data)
-        if not self._pipe.poll(limit):
-            raise TimeoutError(f"no answer in {limit:g} seconds")
+        command = unframe(data)[0]
+        limit = command.get("limit")
+        within = limit if isinstance(limit, int | float) else None
+        if not (self._hand_over(data, within) and self._pipe.poll(within)):
+            raise TimeoutError(f"{command['do']!r} was not done within {limit:g} seconds")
         return self._pipe.recv_bytes()
+
+    def _hand_over(self, data: bytes, limit: float | None) -> bool:
+        """Writes to the process that trains; returns whether it has read, and is ended where it has not."""
+        if limit is None:
+            self._pipe.send_bytes(data)
+            return True
+        assert self._child is not None
+        late = threading.Timer(limit, self._child.kill)  # a pipe has no limit of its own for writing
+        late.start()
+        try:
+            self._pipe.send_bytes(data)
+        except OSError:
+            if late.is_alive():  # it has died by itself
+                raise
+            return False
+        finally:
+            late.cancel()
+        return True
 
     def _end(self, why: str) -> str:
         if self._child is None:

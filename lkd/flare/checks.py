@@ -1,6 +1,6 @@
-"""What a camera looks at before it joins, each in a sentence if it is wrong."""
+"""What a camera or a server looks at before it starts, each in a sentence if it is wrong; nothing is written."""
 
-import json
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -8,26 +8,27 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from lkd.flare.kit import read_kit
+from lkd.flare.kits import open_to_others
+
 GIGABYTE = 1 << 30
 FREE_DISK, FREE_MEMORY = 1.0, 1.0
 """Gigabytes that have to be free; a site has three processes, of which one has torch."""
 
 
-def _kit(kit: Path) -> str:
-    needed = [
-        kit / "startup" / name for name in ("fed_client.json", "client.crt", "client.key", "rootCA.pem")
-    ]
-    if lacks := [path for path in needed if not path.is_file()]:
+def _kit(folder: Path) -> str:
+    kit = read_kit(folder)
+    told = f"kit of {'the server ' * (kit.kind == 'server')}{kit.name}"
+    for path in (folder, folder / "local"):
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise ValueError(f"kit={str(folder)!r}: {path} must be a folder that you can write.")
+    if not open_to_others(kit):
+        return told
+    if kit.key.stat().st_uid != os.getuid() and os.getuid() != 0:
         raise ValueError(
-            f"kit={str(kit)!r} lacks {lacks[0].relative_to(kit)}: unpack the kit that the server's owner gave you."
+            f"kit={str(folder)!r}: others can read its key, and it is not yours: chown it, or unpack it again."
         )
-    if (mode := needed[2].stat().st_mode & 0o077) != 0:
-        needed[2].chmod(0o600)
-    return f"kit of {_site(kit)}" + ", its key now readable by you alone" * (mode != 0)
-
-
-def _site(kit: Path) -> str:
-    return str(json.loads((kit / "startup/fed_client.json").read_text(encoding="utf-8"))["client"]["fqsn"])
+    return f"{told}, its key is readable by others until it joins"
 
 
 def _versions(kit: Path) -> str:
@@ -43,7 +44,12 @@ def _versions(kit: Path) -> str:
 def _clock(kit: Path) -> str:
     from cryptography import x509
 
-    certificate = x509.load_pem_x509_certificate((kit / "startup/client.crt").read_bytes())
+    try:
+        certificate = x509.load_pem_x509_certificate(read_kit(kit).certificate.read_bytes())
+    except ValueError as error:
+        raise ValueError(
+            f"kit={str(kit)!r}: its certificate cannot be read ({error}); unpack the kit again."
+        ) from None
     first, last, now = certificate.not_valid_before_utc, certificate.not_valid_after_utc, datetime.now(UTC)
     if not first <= now <= last:
         raise ValueError(
@@ -70,11 +76,13 @@ def _memory(kit: Path) -> str:
 
 
 def _reachable(kit: Path) -> str:
-    said = json.loads((kit / "startup/fed_client.json").read_text(encoding="utf-8"))
-    host, _, port = str(said["servers"][0]["service"]["target"]).rpartition(":")
+    server = read_kit(kit)
+    host, port = server.host, server.port
+    if server.kind == "server":
+        return f"will listen at {host}:{port}"
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
+        socket.create_connection((host, port), timeout=5).close()
+    except (OSError, UnicodeError) as error:
         raise ValueError(
             f"the server {host}:{port} does not answer ({error}): is it running, and does the firewall let you out?"
         ) from None

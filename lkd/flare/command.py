@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lkd.flare.checks import look
+from lkd.flare.kit import serves
 from lkd.flare.kits import close, command
 from lkd.flare.local import LOCAL
 
 
 def run(args: Sequence[str]) -> None:
-    """Checks everything, says it line by line, and joins if all is well; then this process is the site.
+    """Looks at everything, says it line by line, and joins if all is well; then this process is the site.
 
     Args:
-        args: `--data local.yaml --kit DIR`, and `--check` to look alone. Of a server's kit, without `--data`:
-            starts the server, closed likewise.
+        args: `--data local.yaml --kit DIR`, and `--check` to look alone, which writes nothing. Of a server's
+            kit, without `--data`: looks, and starts the server, closed likewise.
 
     Raises:
         SystemExit: With code 1, if something is wrong.
@@ -28,28 +29,34 @@ def run(args: Sequence[str]) -> None:
     parser.add_argument("--kit", required=True, type=Path, help="Folder of this site's kit.")
     parser.add_argument("--check", action="store_true", help="Look, and do not join.")
     said = parser.parse_args(list(args))
-    if (said.kit / "startup/fed_server.json").is_file():
-        if said.data is not None:
-            sys.exit(f"--kit={said.kit} is a server's, which has no use for --data.")
-        return _become(said.kit.absolute(), {})
-    if said.data is None:
+    kit, server = said.kit.absolute(), serves(said.kit)
+    if server and said.data is not None:
+        sys.exit(f"--kit={said.kit} is a server's, which has no use for --data.")
+    if not server and said.data is None:
         sys.exit("camera needs --data LOCAL.yaml, which says what the data are.")
     well = True
-    for name, told, good in look(said.kit.absolute()):
+    for name, told, good in look(kit):
         print(f"{name:>9}: {told}" if good else f"{name:>9}: NO: {told}", flush=True)
         well = well and good
-    well = _data(said.data) and well
+    if not server:
+        well = _data(said.data) and well
     if not well:
-        sys.exit("camera: not joined; what is wrong is above, after NO.")
+        sys.exit(f"camera: not {'started' if server else 'joined'}; what is wrong is above, after NO.")
     if said.check:
         return
-    print(f"     join: as {said.kit.absolute().name}; Ctrl+C leaves", flush=True)
-    _become(said.kit.absolute(), {LOCAL: str(said.data.absolute())})
+    if server:
+        print("    start: the server; Ctrl+C ends it", flush=True)
+        return _become(kit, {})
+    print(f"     join: as {kit.name}; Ctrl+C leaves", flush=True)
+    _become(kit, {LOCAL: str(said.data.absolute())})
 
 
 def _become(kit: Path, more: dict[str, str]) -> None:
     """Turns this process into the server or site of a kit."""
-    close(kit)  # whatever the kit said before: no code of others, and two classes of lkd
+    try:
+        close(kit)  # whatever the kit said before: no code of others, and two classes of lkd
+    except ValueError as error:
+        sys.exit(f"camera: {error}")
     start = command(kit)
     os.execve(start[0], start, {**os.environ, **more})
 
@@ -68,7 +75,8 @@ def _data(path: Path) -> bool:
         for client in clients:
             next(iter(client.train_batches(0)))
     except (Exception, SystemExit) as error:
-        print(f"     data: NO: {path}: {error or type(error).__name__}".splitlines()[0], flush=True)
+        told = " ".join(str(error).split()) or type(error).__name__
+        print(f"     data: NO: {told if str(path) in told else f'{path}: {told}'}", flush=True)
         return False
     samples = sum(client.num_samples for client in clients)
     if not clients:

@@ -1,5 +1,6 @@
 """Server and sites of NVFlare, as the Trainer's process sees them: it submits a job and waits for its relay."""
 
+import atexit
 import contextlib
 import io
 import json
@@ -10,14 +11,19 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
 from lkd.flare.kits import ADMIN, SERVER, close, command, provision, write_job
 from lkd.flare.local import LOCAL
+from lkd.flare.reasons import reasons
 from lkd.frames import unframe
+
+OUTPUT = "output.txt"
+HELLO = 10.0
+"""Seconds within which a connection says whose it is."""
 
 
 class Deployment:
@@ -34,13 +40,16 @@ class Deployment:
         self.sites, self.timeout = sites, timeout
         self._folder = Path(tempfile.mkdtemp(prefix="lkd_"))
         self._running: list[subprocess.Popen[bytes]] = []
+        self._outputs: dict[str, Path] = {}  # of sites, then of the server, where they are here
         self.joined: queue.Queue[tuple[str, Connection]] = queue.Queue()
         self._session: Any = None
         self._job = ""
         self._listener = Listener(
             str(self._folder / "socket"), "AF_UNIX"
         )  # only this user can enter the folder
+        self._open = True
         threading.Thread(target=self._listen, daemon=True).start()
+        atexit.register(self.close)  # the last resort, where nobody has closed it
         try:
             self.kit = self._rehearse(locals_) / ADMIN if kit is None else kit
             self._connect()
@@ -50,12 +59,20 @@ class Deployment:
             raise
 
     def _listen(self) -> None:
-        while True:
-            try:
-                pipe = self._listener.accept()
-                self.joined.put((str(unframe(pipe.recv_bytes())[0]["site"]), pipe))
-            except (OSError, EOFError):  # `close` has called
+        while self._open:
+            with contextlib.suppress(OSError):
+                self._hear(self._listener.accept())
+            time.sleep(0.01)  # not busy, where every call fails
+
+    def _hear(self, pipe: Connection) -> None:
+        """Takes a connection that says whose it is; any other is closed, and the next is waited for."""
+        try:
+            if pipe.poll(HELLO):
+                self.joined.put((str(unframe(pipe.recv_bytes(1 << 16))[0]["site"]), pipe))
                 return
+        except (OSError, EOFError, ValueError, KeyError):
+            pass
+        pipe.close()
 
     def _rehearse(self, locals_: Sequence[str]) -> Path:
         names = [f"site-{number}" for number in range(self.sites)]
@@ -64,12 +81,13 @@ class Deployment:
             path = kits / name / "camera.yaml"
             path.write_text(local, encoding="utf-8")
             self.start(kits / name, path)
+        self._outputs = {name: kits / name / OUTPUT for name in [*names, SERVER]}
         return kits
 
     def start(self, kit: Path, local: Path) -> subprocess.Popen[bytes]:
-        """Starts a server or a site on this machine, closed; its output is `output.txt` in its kit."""
+        """Starts a server or a site on this machine, closed; its output is `OUTPUT` in its kit."""
         close(kit)
-        with (kit / "output.txt").open("ab") as output:
+        with (kit / OUTPUT).open("ab") as output:
             process = subprocess.Popen(
                 command(kit),
                 env={**os.environ, LOCAL: str(local)},
@@ -115,14 +133,17 @@ class Deployment:
         with contextlib.redirect_stdout(io.StringIO()):
             self._job = self._session.submit_job(str(write_job(self._folder, str(self._folder / "socket"))))
 
-    def gather(self) -> dict[str, Connection]:
+    def gather(self, there: Collection[str] = ()) -> dict[str, Connection]:
         """Waits until the job has put all sites in connection; returns their connections by name.
+
+        Args:
+            there: Sites that are in connection already.
 
         Raises:
             RuntimeError: If the job ends before, or it takes too long.
         """
         until, found = time.monotonic() + self.timeout, dict[str, Connection]()
-        while len(found) < self.sites:
+        while len({*found, *there}) < self.sites:
             try:
                 name, pipe = self.joined.get(timeout=1.0)
                 found[name] = pipe
@@ -130,7 +151,7 @@ class Deployment:
                 if (how := self.ended()) or time.monotonic() > until:
                     told = f"the job has ended ({how})" if how else f"start_timeout={self.timeout:g} is over"
                     raise RuntimeError(
-                        f"engine=NVFlare: {len(found)} of {self.sites} sites work: {told}."
+                        f"engine=NVFlare: {len({*found, *there})} of {self.sites} sites work: {told}; {reasons(self._outputs)}."
                     ) from None
         return found
 
@@ -151,7 +172,11 @@ class Deployment:
         return found
 
     def close(self) -> None:
-        """Ends the job, and what was started on this machine."""
+        """Ends the job, and what was started on this machine; a second call does nothing."""
+        if not self._open:
+            return
+        self._open = False
+        atexit.unregister(self.close)
         if self._session is not None:
             with contextlib.suppress(Exception):
                 if not self._running:

@@ -1,13 +1,13 @@
 """Kits of NVFlare: certificates and addresses of server, sites and admin, and what they let run."""
 
 import json
-import re
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from lkd.flare.kit import Kit, read_kit
 
 CONTROLLER = "nvflare.collab.runtime.controller.CollabController"
 EXECUTOR = "nvflare.collab.runtime.executor.CollabExecutor"
@@ -56,35 +56,52 @@ def provision(folder: Path, sites: Sequence[str]) -> Path:
     return kits
 
 
-def close(kit: Path) -> None:
+def close(folder: Path) -> None:
     """Lets a kit's owner run nothing but lkd's own two classes, and no code that comes with a job.
 
     Args:
-        kit: Folder of a server's or a site's kit.
+        folder: Folder of a server's or a site's kit.
+
+    Raises:
+        ValueError: If it is no kit, or cannot be written.
     """
-    serves = (kit / "startup/fed_server.json").is_file()
-    resources = json.loads((kit / "local/resources.json.default").read_text(encoding="utf-8"))
-    own = [part["path"] for part in resources["components"]]
-    resources["class_allow_list"] = [*([CONTROLLER, RELAY] if serves else [EXECUTOR, CAMERA]), *own]
-    resources["class_list_enforcement_mode"] = "enforce"
-    resources["allow_log_streaming"] = False  # else a site's log goes to the server
+    kit = read_kit(folder)
+    own = [part["path"] for part in kit.resources["components"]]
+    allowed = [CONTROLLER, RELAY] if kit.kind == "server" else [EXECUTOR, CAMERA]
+    resources = {
+        **kit.resources,
+        "class_allow_list": [*allowed, *own],
+        "class_list_enforcement_mode": "enforce",
+        "allow_log_streaming": False,  # else a site's log goes to the server
+    }
     rights = {"format_version": "1.0", "permissions": {"project_admin": {**RIGHTS, "byoc": "none"}}}
-    text = json.dumps(resources).replace("/tmp/nvflare", str(kit / "storage"))  # its default is everybody's
-    (kit / "local/resources.json").write_text(text, encoding="utf-8")
-    (kit / "local/authorization.json").write_text(json.dumps(rights), encoding="utf-8")
+    text = json.dumps(resources).replace(
+        "/tmp/nvflare", str(folder / "storage")
+    )  # its default is everybody's
+    try:
+        if open_to_others(kit):
+            kit.key.chmod(0o600)
+        (folder / "local/resources.json").write_text(text, encoding="utf-8")
+        (folder / "local/authorization.json").write_text(json.dumps(rights), encoding="utf-8")
+        (folder / "transfer").mkdir(exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"kit={str(folder)!r} cannot be closed: {error.filename}: {error.strerror}; it must belong to the user who starts it."
+        ) from None
 
 
-def command(kit: Path) -> list[str]:
-    """Returns the command that starts a server or a site in the foreground."""
-    (kit / "transfer").mkdir(exist_ok=True)
-    kind = "server" if (kit / "startup/fed_server.json").is_file() else "client"
-    said: dict[str, Any] = json.loads((kit / f"startup/fed_{kind}.json").read_text(encoding="utf-8"))
-    who = [] if kind == "server" else [f"uid={said['client']['fqsn']}"]
-    found = re.search(r"\borg=(\S+)", (kit / "startup/sub_start.sh").read_text(encoding="utf-8"))
-    org = f"org={found[1] if found else 'lkd'}"
-    more = ["--set", "secure_train=true", *who, org, "config_folder=config"]
-    module = f"nvflare.private.fed.app.{kind}.{kind}_train"
-    return [sys.executable, "-u", "-m", module, "-m", str(kit), "-s", f"fed_{kind}.json", *more]
+def open_to_others(kit: Kit) -> bool:
+    """Tells whether others can read a kit's key."""
+    return kit.key.stat().st_mode & 0o077 != 0
+
+
+def command(folder: Path) -> list[str]:
+    """Returns the command that starts a server or a site in the foreground, after `close`."""
+    kit = read_kit(folder)
+    who = [] if kit.kind == "server" else [f"uid={kit.name}"]
+    more = ["--set", "secure_train=true", *who, f"org={kit.org}", "config_folder=config"]
+    module = f"nvflare.private.fed.app.{kit.kind}.{kit.kind}_train"
+    return [sys.executable, "-u", "-m", module, "-m", str(folder), "-s", f"fed_{kit.kind}.json", *more]
 
 
 def write_job(folder: Path, address: str) -> Path:

@@ -14,7 +14,9 @@ EVERY = 3.0
 PATIENCE = 8.0
 """Seconds within which a site says that it is there."""
 LONG = 1e6
-"""Seconds of a call without a limit."""
+"""Seconds of a call without a limit, which only a client's work is."""
+MARGIN = 2.0
+"""Seconds beyond a limit, so that the site can say itself that it was reached."""
 
 
 class FrameRelay:
@@ -76,7 +78,7 @@ class FrameRelay:
     def _call(self, site: Any, data: bytes, answer: list[bytes]) -> None:
         limit = unframe(data)[0].get("limit")
         try:
-            answer.append(site(timeout=LONG if limit is None else limit).answer(data))
+            answer.append(site(timeout=LONG if limit is None else limit + MARGIN).answer(data))
         except Exception as error:
             print(f"{site.name}: {type(error).__name__}: {error}", flush=True)
 

@@ -71,6 +71,35 @@ def check_message(message: Message, host: Host, client: int) -> None:
         raise ValueError(f"round={rounds!r:.40} and steps={steps!r:.40} must be whole numbers, from 0.")
 
 
+def check_start(message: Message, host: Host) -> None:
+    """Refuses a start of tensors that do not travel, of other names, shapes or types than the modules have.
+
+    They may be infinite, as the mask of an attention is.
+
+    Args:
+        message: What new clients start from, a group for each architecture, by its number.
+        host: The client side.
+
+    Raises:
+        ValueError: If there is something wrong; the message says what.
+    """
+    kinds = {str(kind): slot.worker for kind, slot in enumerate(host.slots)}
+    for kind, tensors in message.tensors.items():
+        if kind not in kinds:
+            raise ValueError(f"the server's start has architecture {kind!r:.40}, and here are {len(kinds)}.")
+        worker = kinds[kind]
+        for name, tensor in tensors.items():
+            if name not in worker.tensors or name in {*worker.shared, *worker.buffers}:
+                raise ValueError(
+                    f"the server's start has {name!r:.80}, which does not stay with clients here."
+                )
+            want = worker.tensors[name]
+            if tensor.shape != want.shape or tensor.dtype != want.dtype:
+                raise ValueError(
+                    f"the server's start {name} is {tuple(tensor.shape)} of {tensor.dtype}, not {tuple(want.shape)} of {want.dtype}."
+                )
+
+
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 

@@ -1,7 +1,7 @@
 """The local YAML of a site, which never travels: its data, and what a server may name there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,8 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule
 
-from lkd.checks import expect
 from lkd.datamodules import IID, FederatedDataModule
+from lkd.federated.engines.local_checks import check_local
 from lkd.parser import Parser
 
 
@@ -39,24 +39,22 @@ class LocalFile:
 
     @classmethod
     def read(cls, path: Path) -> "LocalFile":
-        """Reads the file.
+        """Reads the file, and writes nothing.
 
         Raises:
-            ValueError: If it is not such a file; the message says what is wrong.
+            ValueError: If it is not such a file; the message says what is wrong, and what would be right.
         """
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
-        known = {each.name for each in fields(cls)}
+        try:
+            told = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} must be YAML, and is none: {' '.join(str(error).split())}.") from None
         if not isinstance(told, dict) or "data" not in told:
             raise ValueError(f"{path} must say what the data are: `data:` with a class_path and init_args.")
-        if strange := sorted(told.keys() - known):
-            raise ValueError(f"{path} says {strange[0]!r}, which is none of {', '.join(sorted(known))}.")
+        check_local(path, {"folder": str(path.with_name(f"{path.stem}_state")), **told})
         folder = Path(told.pop("folder", path.with_name(f"{path.stem}_state"))).absolute()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = cls(folder=folder, **told)
-        expect(threads=found.threads, ge=1)
-        if not 0 <= found.turn[0] < found.turn[1]:
-            raise ValueError(f"{path}: turn={list(found.turn)} must be [k, n] with 0 <= k < n.")
-        return found
+        return cls(folder=folder, **told)
 
     def numbers(self, clients: int) -> range:
         """Returns the numbers of this site's clients among those of its data."""

@@ -1,26 +1,24 @@
 """Engine with clients on other machines, by NVFlare."""
 
-import contextlib
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from lkd.checks import expect
+from lkd.federated.engines.begin import begin_command, fitting
 from lkd.federated.engines.placed import Seat
-from lkd.federated.engines.plan import Plan, plan_of
+from lkd.federated.engines.plan import Plan, check_description, plan_of
 from lkd.federated.engines.remote import Channel, RemoteEngine, start_of
 from lkd.federated.engines.seats import ask, of_site, seated
-from lkd.federated.engines.site import Site
+from lkd.federated.engines.site import Site, told_by
+from lkd.federated.engines.site_store import SiteStore
 from lkd.federated.protocol.description import Description
 from lkd.federated.protocol.messages import Message
-from lkd.federated.protocol.tensor_names import split_names
-from lkd.federated.protocol.tensors import Groups, Tensors, moved, shapes
+from lkd.federated.protocol.tensors import Groups, Tensors, moved
 from lkd.federated.protocol.wire import pack
 from lkd.flare.deployment import Deployment
 
@@ -38,14 +36,15 @@ class NVFlare(RemoteEngine):
         sites: Number of sites; the run begins when they have joined. Default 3.
         description: Of runs from Python: `model`, `data` and `callbacks` with class path and arguments. The
             command line's runs are described by their configuration.
-        start_timeout: Seconds until all have joined. Default 300.
+        start_timeout: Seconds until all have joined, and that a site may take to say who its clients are, to
+            begin, or to hand over what they keep; their work has `client_timeout`. Default 300.
         threads: Threads of torch at each site of a rehearsal. Default 1.
         allow: Packages that a description may name at the sites of a rehearsal, beside lkd.
         keep: Whether server and sites of a rehearsal, and the job, stay for another fit.
 
     Raises:
-        ValueError: For `sites` or `threads` below 1, a `start_timeout` that is not above 0, or a `kit` that
-            is none.
+        ValueError: For `sites` or `threads` below 1, a `start_timeout` that is not above 0, or a `kit` or
+            `description` that is none.
         ModuleNotFoundError: If NVFlare is not installed.
     """
 
@@ -68,13 +67,15 @@ class NVFlare(RemoteEngine):
             raise ValueError(
                 f"kit={kit!r} must be the folder of an admin's kit, with startup/fed_admin.json."
             )
+        if description is not None:
+            check_description(description)
         self.kit, self.sites, self.description = kit, sites, description
         self.start_timeout, self.threads, self.allow, self.keep_sites = start_timeout, threads, allow, keep
         self._deployment: Deployment | None = None
         self._sites: dict[str, Site] = {}
         self._seats: dict[int, tuple[str, Seat]] = {}
         self._begin: dict[str, Any] | None = None
-        self._kept: dict[int, Groups] = {}
+        self._kept = SiteStore()  # as it was known last
         self._forget, self._keep_group = True, cast(str | None, None)
         self._start: list[Tensors] = []
 
@@ -93,7 +94,8 @@ class NVFlare(RemoteEngine):
 
     def open(self, description: Description) -> None:
         """Takes the description of the federation; the sites will forget what they kept of another one."""
-        self._description, self._begin, self._forget, self._kept = description, None, True, {}
+        self._description, self._begin, self._forget = description, None, True
+        self._kept.load_state_dict({})
 
     def prepare(self, trainer: Trainer, anew: bool) -> None:
         """Puts the sites in connection, and describes the federation to them."""
@@ -104,42 +106,46 @@ class NVFlare(RemoteEngine):
             )
         if self._begin is not None and not anew:
             return
-        fits = trainer.state.fn == TrainerFn.FITTING
-        every = cast(Any, trainer).callbacks
+        every, fits = cast(Any, trainer).callbacks, fitting(trainer)
         self._callbacks = [c for c in every if hasattr(c, "take_settings") and fits]
         plan = plan_of(trainer, self.description, self._callbacks)
-        self._launch(plan)
+        new = self._launch(plan)
         of = self._description
         self._start = [start_of(model, of.personal_layers) for model in of.models]
-        rounds = float(trainer.estimated_stepping_batches) if fits else 0.0
-        place = {
-            "precision": str(trainer.precision),
-            "max_epochs": trainer.max_epochs,
-            "rounds": rounds,
-            "fits": fits,
-        }
         clients = self._clients(trainer)
-        self._begin = {
-            "do": "begin",
-            "plan": {"model": plan["model"], "callbacks": plan["callbacks"]},
-            "place": place,
-            "population": len(clients),
-            "like": of.summary([_travel(model, of.personal_layers) for model in of.models]),
-        }
         self._seats = seated(ask(self._sites), clients, hasattr(cast(Any, trainer).datamodule, "take"))
-        self._begin_at(list(self._sites.values()))
+        self._begin = begin_command(trainer, of, plan, len(clients))
+        try:
+            self._begin_at(list(self._sites.values()))
+        except BaseException:
+            self._begin = None  # the next fit describes it again
+            raise
         self._forget, self._keep_group = False, None
+        if new and self.kit is None:  # a rehearsal's former sites are gone, with all that was kept there
+            self._kept.give(self._living(), self._seats)
 
-    def _launch(self, plan: Plan) -> None:
-        if self._deployment is not None:
-            return
+    def _launch(self, plan: Plan) -> bool:
+        """Waits until all sites are in connection; returns whether they are new to this engine."""
+        if self._deployment is not None:  # kept from another fit, which some may have left
+            list(self._joined())
+            there = [name for name, site in self._sites.items() if site.lives]
+            for name, pipe in self._deployment.gather(there).items():
+                self._sites[name].join(pipe)
+            return False
         local = {"data": plan["data"], "threads": self.threads, "allow": list(self.allow)}
         locals_ = [json.dumps({**local, "turn": [k, self.sites]}) for k in range(self.sites)]
         kit = None if self.kit is None else Path(self.kit)
-        self._deployment = Deployment(kit, self.sites, locals_, self.start_timeout)
-        for name, pipe in self._deployment.gather().items():
-            self._sites[name] = Site(name)
+        deployment = Deployment(kit, self.sites, locals_, self.start_timeout)
+        try:
+            found = deployment.gather()
+        except BaseException:
+            deployment.close()
+            raise
+        self._deployment = deployment
+        for name, pipe in found.items():
+            self._sites[name] = Site(name, self.start_timeout)
             self._sites[name].join(pipe)
+        return True
 
     def _clients(self, trainer: Trainer) -> Any:
         cast(Any, trainer.fit_loop).setup_data()
@@ -155,23 +161,33 @@ class NVFlare(RemoteEngine):
                 "keep": self._keep_group,
             }
             site.send({**self._begin, **about}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
+        told_by(sites)
         for site in sites:
-            site.told()
             site.begun = True
 
     def _ready(self) -> None:
-        """Lets sites that are back take part."""
+        """Lets sites that are back take part; after a fit, all of them, for clients that are measured then."""
+        if self._begin is None:
+            assert self._trainer is not None
+            self.prepare(self._trainer, anew=False)
+        for site in self._joined():
+            try:
+                self._begin_at([site])
+            except ConnectionError:  # it joins again, or is gone
+                site.end()
+
+    def _joined(self) -> Iterator[Site]:
+        """Takes the connections of sites that are back."""
         assert self._deployment is not None
         while not self._deployment.joined.empty():
             name, pipe = self._deployment.joined.get()
             if name in self._sites:
                 self._sites[name].join(pipe)
-                with contextlib.suppress(ConnectionError):  # it is gone again
-                    self._begin_at([self._sites[name]])
+                yield self._sites[name]
 
     def _who(self, client: int) -> Site | None:
         site = self._sites[self._seats[client][0]]
-        return site if site.lives else None
+        return site if site.lives and site.begun else None
 
     def _again(self, channel: Channel) -> None:
         """Waits for nobody: a site that is back takes part in a later round."""
@@ -189,44 +205,40 @@ class NVFlare(RemoteEngine):
     def keep(self, group: str) -> None:
         """Makes all clients forget what they keep, except for one group of tensors."""
         self._keep_group = group
+        self._kept.keep(group)
         for site in self._living():
             site.ask({"do": "keep", "group": group})
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the clients' states, which the sites are asked for; schedules follow from the round."""
-        for site in self._sites.values():
-            try:
-                if site.lives and site.begun:
-                    self._kept |= {k: {} for k in of_site(self._seats, site.name)}
-                    self._kept |= site.states()
-                    continue
-            except ConnectionError:
-                pass
-            rank_zero_warn(
-                f"site {site.name} is not there, so the checkpoint has of its clients what they kept when they were last asked."
-            )
+        self._kept.ask(self._sites.values(), self._seats)
         slots: list[dict[str, Any]] = [
             {"rounds": 0, "groups": [], "scheduler": None, "start": start} for start in self._start
         ]
-        return {"clients": {k: of for k, of in sorted(self._kept.items()) if of}, "slots": slots}
+        return {"clients": dict(sorted(self._kept.state_dict().items())), "slots": slots}
 
     def load_state_dict(self, clients: dict[int, Groups], slots: Sequence[dict[str, Any]] | None) -> None:
         """Restores the clients' part of a checkpoint."""
-        self._kept = dict(clients)
+        self._kept.load_state_dict(clients)
         for kind, slot in enumerate(slots or ()):
             self._start[kind] |= moved(slot.get("start", {}), "cpu")
+        self._kept.give(self._living(), self._seats)
         for site in self._living():
-            site.restore({k: of for k, of in clients.items() if k in of_site(self._seats, site.name)})
             site.ask({"do": "start"}, pack(Message({str(k): s for k, s in enumerate(self._start)})))
 
     def close(self) -> None:
         """Ends the job, and a rehearsal's server and sites."""
+        self._stop()
         if self._deployment is None or self.keep_sites:
             return
-        for site in self._sites.values():
-            site.end()
-        self._deployment.close()
-        self._deployment, self._sites, self._begin = None, {}, None
+        try:
+            if self.kit is None:  # what its clients keep goes with its sites
+                self._kept.ask_last(self._living(), self._seats)
+        finally:
+            for site in self._sites.values():
+                site.end()
+            self._deployment.close()
+            self._deployment, self._sites, self._begin = None, {}, None
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("an engine with sites is not copied: give every Federation one of its own.")
@@ -235,9 +247,3 @@ class NVFlare(RemoteEngine):
 def installed() -> bool:
     """Tells whether NVFlare is there."""
     return importlib.util.find_spec("nvflare") is not None
-
-
-def _travel(model: Any, personal: Sequence[str]) -> dict[str, list[Any]]:
-    names = split_names(model, model, personal)
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return shapes({name: tensors[name] for name in [*names.shared, *names.buffers]})

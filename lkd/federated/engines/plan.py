@@ -16,6 +16,33 @@ Plan = dict[str, Any]
 ALLOW = "`allow: [{!r}]` in the site's local YAML"
 
 
+def check_description(given: Mapping[str, Any]) -> None:
+    """Refuses a description without `model` or `data`, or with one that names no class.
+
+    Raises:
+        ValueError: If there is something wrong; the message names it.
+    """
+    if not isinstance(given, Mapping):
+        raise ValueError(f"description={given!r:.80} must be a dict with model, data and callbacks.")
+    if strange := sorted(map(str, given.keys() - {"model", "data", "callbacks"})):
+        raise ValueError(
+            f"description has {strange[0]!r:.80}, and must have model and data, and may have callbacks."
+        )
+    callbacks = given.get("callbacks", [])
+    if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
+        raise ValueError(f"description={{'callbacks': {callbacks!r:.80}}} must have a list of callbacks.")
+    parts = {"model": given.get("model"), "data": given.get("data")}
+    for name, value in [*parts.items(), *((f"callbacks[{k}]", one) for k, one in enumerate(callbacks))]:
+        if not isinstance(value, Mapping) or not isinstance(value.get("class_path"), str):
+            raise ValueError(
+                f"description={{{name!r}: {value!r:.80}}} must have a {name} with a class_path and init_args."
+            )
+        if not isinstance(value.get("init_args"), Mapping | None):
+            raise ValueError(
+                f"description: {name} has init_args={value['init_args']!r:.80}, which must be a dict of arguments."
+            )
+
+
 def plan_of(trainer: Trainer, given: Mapping[str, Any] | None, callbacks: Sequence[Any]) -> Plan:
     """Describes a run by its configuration.
 

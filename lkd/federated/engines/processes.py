@@ -174,6 +174,7 @@ class Processes(RemoteEngine):
 
     def close(self) -> None:
         """Ends the processes; the clients' states stay in their files."""
+        self._stop()
         if not self.keep_processes:
             for worker in self._pool:
                 worker.end()

@@ -54,6 +54,7 @@ class RemoteEngine(Engine):
         self._device = torch.device("cpu")
         self._callbacks: list[Any] = []  # whose settings travel with every message
         self._open = 0
+        self._busy: dict[Channel, tuple[int, float]] = {}  # client of each that works, and when it is late
 
     @abstractmethod
     def _ready(self) -> None:
@@ -100,7 +101,7 @@ class RemoteEngine(Engine):
         self._open = 1
         at = [self._trainer.current_epoch, self._trainer.global_step]
         how = {"at": at, "settings": [c.settings() for c in self._callbacks], "timeout": timeout}
-        busy: dict[Channel, tuple[int, float]] = {}
+        busy = self._busy = {}
         waiting: dict[Channel, deque[int]] = {}
         absent: list[int] = []
         for client in messages:
@@ -143,6 +144,12 @@ class RemoteEngine(Engine):
             self._open = 0
             for channel in busy:  # nobody waits for these replies any more
                 channel.end()
+
+    def _stop(self) -> None:
+        """Gives up an exchange that an error has cut short, whose replies nobody reads any more."""
+        for channel in self._busy:
+            channel.end()
+        self._busy, self._open = {}, 0
 
     def _take(self, channel: Channel, client: int, there: bool, timeout: float | None) -> Reply:
         """Returns the reply of one that has answered, died or is late; replaces one that is gone."""

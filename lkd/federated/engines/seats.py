@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lkd.federated.engines.placed import Seat
-from lkd.federated.engines.site import Site
+from lkd.federated.engines.site import Site, told_by
+from lkd.federated.engines.site_answers import infos
 from lkd.federated.protocol.client_data import ClientInfo
 
 Told = list[tuple[str, dict[str, Any]]]
@@ -12,11 +13,21 @@ Told = list[tuple[str, dict[str, Any]]]
 
 
 def ask(sites: Mapping[str, Site]) -> Told:
-    """Asks all sites, side by side, who their clients are."""
+    """Asks all sites, side by side, who their clients are.
+
+    Raises:
+        ConnectionError: If a site is gone, or takes too long.
+        ValueError: If a site refuses, what it says cannot be, or no site has a client.
+    """
     for site in sites.values():
         site.send({"do": "info"})
-    infos = {name: site.told()[0]["clients"] for name, site in sorted(sites.items())}
-    return [(name, one) for name, of in infos.items() for one in of]
+    heads = told_by([site for _, site in sorted(sites.items())])
+    told = [(name, one) for name, head in heads.items() for one in infos(name, head)]
+    if not told:
+        raise ValueError(
+            "engine=NVFlare: no site has a client; look at `data` and `turn` in their local YAML."
+        )
+    return told
 
 
 def seated(told: Told, clients: Iterable[Any], numbered: bool) -> dict[int, tuple[str, Seat]]:

@@ -1,11 +1,14 @@
 """A site of NVFlare, as the Trainer's process sees it."""
 
 import contextlib
+from collections.abc import Collection, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
 from lkd.federated.engines.remote import GRACE
+from lkd.federated.engines.site_answers import kept
 from lkd.federated.protocol.messages import Message, RefusalError, Reply
+from lkd.federated.protocol.tensors import Groups
 from lkd.federated.protocol.wire import pack, unpack
 from lkd.frames import frame, unframe
 
@@ -15,12 +18,14 @@ class Site:
 
     Args:
         name: Its name.
+        limit: Seconds that it may take for a command other than a client's work.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, limit: float) -> None:
+        self.name, self.limit = name, limit
         self.pipe: Connection = cast(Connection, None)
         self.begun = False
+        self._asked = ""
 
     @property
     def lives(self) -> bool:
@@ -36,7 +41,10 @@ class Site:
         """Sends a command; if nobody is there any more, that is noticed when it should answer."""
         if self.pipe is None:
             return
-        if (timeout := command.get("timeout")) is not None:  # where a training hangs, the site ends it
+        self._asked = command["do"]
+        if self._asked != "answer":
+            command = {**command, "limit": self.limit}
+        elif (timeout := command.get("timeout")) is not None:  # where a training hangs, the site ends it
             command = {**command, "limit": timeout + GRACE / 2}
         with contextlib.suppress(OSError):
             self.pipe.send_bytes(frame(command, body))
@@ -62,26 +70,47 @@ class Site:
         """Waits for the answer to a command.
 
         Raises:
-            RefusalError: If the site refuses it.
-            ConnectionError: If the site is gone.
+            RefusalError: If the site refuses it, or answers with what is no frame.
+            ConnectionError: If the site could not do it, is gone, or takes too long, and has to join again.
         """
         if self.pipe is None:
             raise ConnectionError(f"site {self.name} is not there")
         try:
-            head, body = unframe(self.pipe.recv_bytes())
+            data = self.pipe.recv_bytes() if self.pipe.poll(self.limit + GRACE) else None
         except (EOFError, OSError) as error:
             raise ConnectionError(self.end()) from error
+        except BaseException:  # Ctrl+C: nobody reads this answer any more
+            self.end()
+            raise
+        if data is None:
+            self.end()
+            raise ConnectionError(
+                f"site {self.name} has not answered {self._asked!r} within start_timeout={self.limit:g} seconds"
+            )
+        try:
+            head, body = unframe(data)
+        except ValueError as error:
+            raise RefusalError(f"site {self.name}: its answer to {self._asked!r} is {error}") from error
         if head.get("error"):
-            raise RefusalError(f"site {self.name}: {str(head['error'])[:2000]}")
+            text = f"site {self.name}: {str(head['error'])[:2000]}"
+            raise (RefusalError if head.get("refused") is True else ConnectionError)(text)
         return head, body
 
-    def states(self) -> dict[int, dict[str, Any]]:
-        """Asks for what the site's clients keep."""
-        found: dict[int, dict[str, Any]] = {}
-        for name, group in unpack(self.ask({"do": "states"})[1], Reply).tensors.items():
-            client, _, of = name.partition("/")
-            found.setdefault(int(client), {})[of] = group
-        return found
+    def states(self, clients: Collection[int]) -> dict[int, Groups]:
+        """Asks for what the site's clients keep.
+
+        Args:
+            clients: The clients of this site.
+
+        Raises:
+            RefusalError: If it says what another site's client keeps, or what cannot be used.
+            ConnectionError: See `told`.
+        """
+        body = self.ask({"do": "states"})[1]
+        try:
+            return kept(unpack(body, Reply), clients)
+        except ValueError as error:
+            raise RefusalError(f"site {self.name}: of what its clients keep, {error}") from error
 
     def restore(self, states: dict[int, dict[str, Any]]) -> None:
         """Gives the site's clients what they have kept."""
@@ -94,3 +123,21 @@ class Site:
             self.pipe.close()
         self.pipe, self.begun = cast(Connection, None), False
         return f"site {self.name} is gone: it ended, or was cut off"
+
+
+def told_by(sites: Sequence[Site]) -> dict[str, dict[str, Any]]:
+    """Waits for the answers of sites that were asked together; returns what they say, by name.
+
+    Raises:
+        RefusalError: If a site refuses; see `Site.told`.
+        ConnectionError: If a site is gone.
+    """
+    waiting, found = list(sites), dict[str, dict[str, Any]]()
+    try:
+        while waiting:
+            found[waiting[0].name] = waiting[0].told()[0]
+            waiting.pop(0)
+    finally:  # after an error nobody reads these answers any more; they join again
+        for site in waiting[1:]:
+            site.end()
+    return found

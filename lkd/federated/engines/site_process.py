@@ -1,19 +1,22 @@
 """The process of a site that trains: it knows its data and allow-list from a local file, all else from messages."""
 
+import functools
 import logging
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from lkd.federated.client.elsewhere import ClientSide, Place, WorkerJob
-from lkd.federated.client.incoming import check_command, check_message
+from lkd.federated.client.incoming import check_command, check_message, check_start
 from lkd.federated.client.state_files import StateFiles
 from lkd.federated.engines.local_file import LocalFile
-from lkd.federated.engines.placed import Placed
+from lkd.federated.engines.placed import Placed, Seat
 from lkd.federated.engines.plan import make_callbacks, make_federation
+from lkd.federated.engines.site_answers import kept
 from lkd.federated.engines.worker_process import do
 from lkd.federated.protocol.client_data import ClientInfo
 from lkd.federated.protocol.messages import Message, Reply
@@ -25,13 +28,30 @@ class SiteProcess:
     """What a site does with a command.
 
     Args:
-        local: The site's own file.
+        local: The site's own file, or its path. It is read with the first command, so that the server is told
+            what is wrong with it.
     """
 
-    def __init__(self, local: LocalFile) -> None:
-        self.local, self._data = local, None
-        self._store = StateFiles(local.folder)
+    def __init__(self, local: LocalFile | Path) -> None:
+        self._local, self._data = local, None
         self._side: ClientSide | None = None
+        self._seats: Mapping[int, Seat] = {}
+
+    @property
+    def local(self) -> LocalFile:
+        """The site's own file."""
+        if isinstance(self._local, Path):
+            self._local = LocalFile.read(self._local)
+        return self._local
+
+    @functools.cached_property
+    def _store(self) -> StateFiles:
+        folder = self.local.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ValueError(f"folder={str(folder)!r} cannot be made: {error.strerror}.") from None
+        return StateFiles(folder)
 
     @property
     def data(self) -> Any:
@@ -49,7 +69,7 @@ class SiteProcess:
             head, told = self._do(command, body)
             return frame(head, told)
         except (Exception, SystemExit) as error:
-            sort = isinstance(error, ValueError | TypeError | SystemExit)
+            sort = isinstance(error, ValueError | TypeError | SystemExit | ArgumentError)
             text = str(error) if sort else f"{type(error).__name__}: {error}"
             return frame({"error": text or type(error).__name__, "refused": sort, "client": client})
 
@@ -71,6 +91,8 @@ class SiteProcess:
                 raise ValueError("this site has not begun: its server has to describe the federation first.")
             case _:
                 check_command(command, self._side.host)
+                if command["do"] == "start":
+                    check_start(unpack(body, Message), self._side.host)
                 if command["do"] == "answer":
                     check_message(unpack(body, Message), self._side.host, command["client"])
                 return {}, do(self._side, command, body) or b""
@@ -112,16 +134,16 @@ class SiteProcess:
             raise ValueError(
                 f"the description gives another federation than the server's: {differs}; give the server's own."
             )
+        check_start(start, side.host)
         for kind, tensors in start.tensors.items():
             side.host.slots[int(kind)].worker.set_start(tensors)
-        self._side = side
+        self._side, self._seats = side, seen.seats
 
     def _restore(self, message: Message) -> None:
-        states: dict[int, dict[str, Any]] = {}
-        for name, group in message.tensors.items():
-            client, _, group_name = name.partition("/")
-            states.setdefault(int(client), {})[group_name] = group
-        self._store.load_state_dict(states)
+        try:
+            self._store.load_state_dict(kept(message, self._seats))
+        except ValueError as error:
+            raise ValueError(f"of what the server says clients have kept, {error}") from error
 
 
 def unlike(here: Any, there: Any, where: str = "") -> str | None:
@@ -148,7 +170,7 @@ def main() -> None:
     """Answers frames until the pipe is closed."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")  # the federation's process has shown them
-    pipe, answers = Connection(int(sys.argv[1])), SiteProcess(LocalFile.read(Path(sys.argv[2])))
+    pipe, answers = Connection(int(sys.argv[1])), SiteProcess(Path(sys.argv[2]))
     while True:
         try:
             data = pipe.recv_bytes()

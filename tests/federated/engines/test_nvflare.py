@@ -1,8 +1,12 @@
 """Real processes: a server of NVFlare and three sites on loopback, by mutual TLS. Without NVFlare, see test_site.py."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
-from signal import SIGCONT, SIGSTOP
+from pathlib import Path
+from signal import SIGCONT, SIGINT, SIGSTOP
 
 import pytest
 from lightning.pytorch import Callback
@@ -123,3 +127,41 @@ def test_a_site_that_is_killed_costs_its_clients_the_rounds_and_the_run_goes_on(
     assert kills.errors[0] == {} and kills.errors[1] and len(kills.errors) == 4
     told = [(client % 3, text) for errors in kills.errors for client, text in errors.items()]
     assert all(site == kills.site and f"site site-{site} is" in text for site, text in told)
+
+
+CTRL_C = """
+from pathlib import Path
+import sys
+
+from lightning.pytorch import Callback
+
+from lkd.federated.engines import NVFlare
+from tests.federated.engines.described import plan
+from tests.federated.job import run
+
+
+class Says(Callback):
+    def on_train_batch_end(self, trainer, module, *args):
+        here = module.engine._deployment
+        print("round", here._folder, *here.pids(), flush=True)
+
+
+engine = NVFlare(sites=2, allow=["tests"], description=plan("fedavgm"), start_timeout=600)
+run("fedavgm", Path(sys.argv[1]), 1_000_000, callbacks=[Says()], engine=engine)
+"""
+
+
+def test_nothing_is_left_after_ctrl_c(tmp_path):
+    import psutil
+
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(
+        [sys.executable, "-c", CTRL_C, str(tmp_path)], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        folder, *pids = next(line.split()[1:] for line in process.stdout if line.startswith("round"))
+        assert len(pids) > 5 and Path(folder).is_dir()
+        process.send_signal(SIGINT)
+        for _ in process.stdout:  # else it could wait for someone to read
+            pass
+        assert process.wait(60) == 1
+    assert not Path(folder).exists() and not [pid for pid in pids if psutil.pid_exists(int(pid))]

@@ -1,5 +1,6 @@
 """A site of NVFlare, without NVFlare: what it answers to frames, and that it does what the loop does, to the same bits."""
 
+import contextlib
 import json
 import pickle
 import queue
@@ -38,13 +39,14 @@ class Here:
         self.joined = queue.Queue()
         (local,) = locals_
         self.local = json.loads(local)
-        self.spoil = lambda data: data
+        self.spoil = lambda data, do: data
         self.join()
 
     def join(self):
         self.site = SiteProcess(LocalFile(**{**self.local, "folder": self.folder}))
         ours, theirs = Pipe()
-        threading.Thread(target=self._serve, args=(theirs,), daemon=True).start()
+        self.thread = threading.Thread(target=self._serve, args=(theirs,), daemon=True)
+        self.thread.start()
         self.joined.put(("site-0", ours))
 
     def _serve(self, pipe):
@@ -53,14 +55,15 @@ class Here:
                 data = pipe.recv_bytes()
             except (EOFError, OSError):
                 return
-            if (told := self.spoil(self.site(data))) is None:
+            if (told := self.spoil(self.site(data), unframe(data)[0]["do"])) is None:
                 pipe.close()
                 return
             if not unframe(data)[0].get("quiet"):
-                pipe.send_bytes(told)
+                with contextlib.suppress(OSError):
+                    pipe.send_bytes(told)
 
-    def gather(self):
-        return dict([self.joined.get()])
+    def gather(self, there=()):
+        return {} if there else dict([self.joined.get(timeout=10)])
 
     def close(self):
         pass
@@ -124,7 +127,7 @@ def test_a_site_that_goes_costs_its_clients_the_round(tmp_path, here):
     class Fails(Callback):
         def on_train_batch_start(self, trainer, module, batch, index):
             if trainer.current_epoch == 1:
-                module.engine._deployment.spoil = lambda data: None
+                module.engine._deployment.spoil = lambda data, do: None
 
         def on_train_batch_end(self, trainer, module, *args):
             errors.append({record.error for record in module.records})
@@ -198,6 +201,24 @@ def test_what_nothing_describes_is_refused(tmp_path, here):
         run("scaffold", tmp_path, 1, engine=engine)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"model": ...}, "description={'model': None} must have a model with a class_path"),
+        ({"data": ...}, "description={'data': None} must have a data with a class_path"),
+        ({"data": "Digits"}, "description={'data': 'Digits'} must have a data with a class_path"),
+        ({"model": {"class_path": "a.B", "init_args": [1]}}, "model has init_args=[1], which must be a dict"),
+        ({"callbacks": {"class_path": "a.B"}}, "must have a list of callbacks"),
+        ({"callbacks": ["EMA"]}, "description={'callbacks[0]': 'EMA'} must have"),
+        ({"modell": {}}, "description has 'modell', and must have model and data"),
+    ],
+)
+def test_a_description_that_is_none(wrong, told, here):
+    description = {**plan("scaffold"), **wrong}
+    with pytest.raises(ValueError, match=re.escape(told)):
+        NVFlare(description={name: value for name, value in description.items() if value is not ...})
+
+
 def test_nvflare_that_is_not_there(monkeypatch):
     monkeypatch.setattr(module, "installed", lambda: False)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "lightning-kd\[nvflare\]"'):
@@ -222,7 +243,7 @@ def begun(tmp_path_factory):
         def __init__(self, *args):
             super().__init__(*args)
             found["site"] = self.site
-            self.spoil = lambda data: found.setdefault("first", data) and data
+            self.spoil = lambda data, do: found.setdefault("first", data) and data
 
     Kept.folder = folder
     with pytest.MonkeyPatch.context() as patch:
@@ -302,6 +323,31 @@ def test_a_command_that_is_none_is_refused(begun, changed, told):
     assert told in asked(begun, **changed)
 
 
+@pytest.mark.parametrize(
+    ("tensors", "told"),
+    [
+        ({"1": {}}, "the server's start has architecture '1', and here are 1"),
+        ({"x": {}}, "the server's start has architecture 'x'"),
+        ({"0": {"net.0.weight": torch.ones(8, 3)}}, "the server's start has 'net.0.weight', which does not stay"),
+        ({"0": {"other": torch.ones(1)}}, "the server's start has 'other', which does not stay"),
+        ({"0": {"net.1.num_batches_tracked": torch.ones(2).long()}}, r"num_batches_tracked is \(2,\) of torch.int64, not \(\)"),
+        ({"0": {"net.1.num_batches_tracked": torch.tensor(1.0)}}, "is \\(\\) of torch.float32, not"),
+    ],
+)  # fmt: skip
+def test_a_start_that_does_not_fit_is_refused(begun, tensors, told):
+    head, _ = unframe(begun(frame({"do": "start"}, pack(Message(tensors)))))
+    assert head["refused"] and re.search(told, head["error"])
+
+
+@pytest.mark.parametrize("name", ["99/c", "-1/c", "../x/c", "0/c"])
+def test_what_other_clients_have_kept_is_refused(begun, name):
+    before = begun._store.state_dict().keys()
+    group = {"w": torch.tensor([float("nan")])}
+    head, _ = unframe(begun(frame({"do": "restore"}, pack(Message({name: group})))))
+    assert head["refused"] and head["error"].startswith("of what the server says clients have kept, ")
+    assert begun._store.state_dict().keys() == before
+
+
 def test_a_pickle_is_never_read(begun):
     class Trap:
         def __reduce__(self):
@@ -318,14 +364,45 @@ def test_a_pickle_is_never_read(begun):
         ("folder: x", "must say what the data are"),
         ("data: {class_path: a.B}\nfolders: x", "says 'folders', which is none of accelerator"),
         ("data: {class_path: a.B}\nturn: [3, 3]", r"turn=\[3, 3\] must be"),
-        ("data: {class_path: a.B}\nthreads: 0", "threads=0"),
+        ("data: {class_path: a.B}\nthreads: 0", "threads=0 must be a whole number, 1 or more"),
+        ("data: {class_path: a.B}\nthreads: two", "threads='two' must be a whole number"),
+        ("data: {class_path: a.B}\nthreads: true", "threads=True must be a whole number"),
+        ("data: {class_path: a.B}\nturn: 3", r"turn=3 must be \[k, n\], whole numbers"),
+        ("data: {class_path: a.B}\nturn: [0]", r"turn=\[0\] must be"),
+        ("data: {class_path: a.B}\nturn: [a, b]", r"turn=\['a', 'b'\] must be"),
+        ("data: {class_path: a.B}\nfolder: 3", "folder=3 must be the path of a folder"),
+        (
+            "data: {class_path: a.B}\nfolder: /dev/null/x",
+            "folder='/dev/null/x' must be a folder that can be written",
+        ),
+        ("data: {class_path: a.B}\nfractions: 1", "fractions=1 must be three shares"),
+        ("data: {class_path: a.B}\nfractions: [0.5, 0.5, .nan]", "must be three shares"),
+        ("data: {class_path: a.B}\naccelerator: gpux", "accelerator='gpux' must be one of cpu, "),
+        ("data: {class_path: a.B}\naccelerator: tpu", "accelerator='tpu' must be cpu or auto, since"),
+        ("data: {class_path: a.B}\nallow: tests", "allow='tests' must be a list"),
+        ("data: Digits", "data='Digits' must be a class_path and init_args"),
+        ("data: {class_path: a.B}\n1: 2\nx: 3", "says 1, which is none of"),
+        ("data: [", "must be YAML, and is none"),
+        (None, "cannot be read: No such file or directory"),
     ],
 )
 def test_a_local_file_that_is_wrong(text, told, tmp_path):
     path = tmp_path / "local.yaml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=told):
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}.*{told}"):
         LocalFile.read(path)
+    head, _ = unframe(SiteProcess(path)(frame({"do": "info"})))  # the server is told, too
+    assert head["refused"] is True and re.search(told, head["error"])
+
+
+def test_a_local_file_that_is_mended_is_read_with_the_next_command(tmp_path):
+    path = tmp_path / "local.yaml"
+    path.write_text("turn: 3")
+    site = SiteProcess(path)
+    assert "must say what the data are" in unframe(site(frame({"do": "info"})))[0]["error"]
+    path.write_text(json.dumps({"data": {"class_path": "tests.federated.job.Blobs"}}))
+    assert len(unframe(site(frame({"do": "info"})))[0]["clients"]) == 1
 
 
 def test_data_without_clients_are_one_client(tmp_path):

@@ -1,0 +1,136 @@
+"""The Trainer's half of a deployment, without NVFlare: who may join, what ends, and why it has not begun."""
+
+import os
+import queue
+import subprocess
+import sys
+import time
+from multiprocessing.connection import Client
+from pathlib import Path
+
+import pytest
+
+from lkd.flare import deployment as module
+from lkd.flare.deployment import Deployment
+from lkd.flare.reasons import last_exception, reasons
+from lkd.frames import frame
+
+psutil = pytest.importorskip("psutil")
+
+
+class Alone(Deployment):
+    """A deployment without a server."""
+
+    status = ""
+
+    def _rehearse(self, locals_):
+        return self._folder
+
+    def _connect(self):
+        pass
+
+    def submit(self):
+        pass
+
+    def ended(self):
+        return self.status
+
+
+@pytest.fixture
+def alone():
+    made = Alone(None, 1, [], 5.0)
+    yield made
+    made.close()
+
+
+def call(deployment, *data):
+    pipe = Client(str(deployment._folder / "socket"), "AF_UNIX")
+    for each in data:
+        pipe.send_bytes(each)
+    return pipe
+
+
+@pytest.mark.parametrize(
+    "data", [(), (b"no frame",), (frame({}),), (frame({"name": "site-0"}),), (b"x" * (1 << 17),)]
+)
+def test_one_bad_connection_does_not_keep_others_out(alone, data):
+    call(alone, *data).close()
+    with call(alone, frame({"site": "site-7"})):
+        assert list(alone.gather()) == ["site-7"]
+
+
+def test_a_connection_that_says_nothing_is_closed(alone, monkeypatch):
+    monkeypatch.setattr(module, "HELLO", 0.1)
+    with call(alone) as silent, call(alone, frame({"site": "site-7"})):
+        assert list(alone.gather()) == ["site-7"]
+        assert silent.poll(5)
+        with pytest.raises(EOFError):
+            silent.recv_bytes()
+
+
+def test_close_ends_the_listening(alone):
+    alone.close()
+    alone.close()
+    assert not alone._folder.exists()
+    with pytest.raises(queue.Empty):
+        alone.joined.get(timeout=0.1)
+
+
+PRINTED = """\
+2026-11-30 13:41:13,153 - JsonScanner - ERROR - Traceback (most recent call last):
+  File "/nvflare/private/fed/app/client/runner_process.py", line 9, in main
+    raise TypeError(f"Can't load class {class_path}: {ex}")
+ModuleNotFoundError: No module named 'lkd'
+nvflare.fuel.common.excepts.ConfigError: Error processing 'config_fed_client.json'.
+2026-11-30 13:41:14,151 - MPM - INFO - Error: is part of a sentence
+"""
+
+
+def test_why_the_job_has_ended(alone, tmp_path):
+    quiet, told = tmp_path / "quiet.txt", tmp_path / "told.txt"
+    quiet.write_text("2026 - all is well\n")
+    told.write_text(PRINTED)
+    alone.status = "FINISHED:ABNORMAL"
+    alone._outputs = {"site-0": quiet, "site-1": told, "localhost": tmp_path / "none.txt"}
+    with pytest.raises(RuntimeError, match=r"0 of 1 sites work: the job has ended \(FINISHED:ABNORMAL\); "
+                       r"site-1: ModuleNotFoundError: No module named 'lkd'\."):  # fmt: skip
+        alone.gather()
+
+
+def test_where_to_look_for_the_reason(tmp_path):
+    (tmp_path / "quiet.txt").write_text("2026 - all is well\n")
+    assert reasons({"site-0": tmp_path / "quiet.txt"}) == f"nothing of it is in {tmp_path / 'quiet.txt'}"
+    assert "in the kit of each site" in reasons({})
+    assert last_exception(tmp_path / "none") == ""
+    (tmp_path / "own.txt").write_text("nvflare.fuel.common.excepts.ConfigError: Error processing it.\n")
+    assert (
+        last_exception(tmp_path / "own.txt") == "nvflare.fuel.common.excepts.ConfigError: Error processing it"
+    )
+
+
+SCRIPT = """
+import sys
+from lkd.flare import deployment
+from tests.test_deployment import Alone
+
+deployment.close = lambda kit: None
+deployment.command = lambda kit: [sys.executable, "-c", "import time; time.sleep(600)"]
+made = Alone(None, 1, [], 5.0)
+print(made._folder, made.start(made._folder, made._folder).pid, flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["", "raise KeyboardInterrupt", "sys.exit(3)"])
+def test_nothing_outlives_a_process_that_has_not_closed(end):
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    told = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(end=end)],
+        env=environment, capture_output=True, text=True, timeout=60,
+    ).stdout  # fmt: skip
+    folder, pid = told.split()
+    until = time.monotonic() + 10
+    while psutil.pid_exists(int(pid)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(int(pid)) and not Path(folder).exists()
