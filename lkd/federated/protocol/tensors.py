@@ -64,6 +64,19 @@ def as_type(values: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.view_as_complex(values.to(dtype.to_real(), copy=True).contiguous())
 
 
+def laid_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """Returns a tensor whose numbers lie in memory as those of another of its shape do.
+
+    Fused optimizers walk through weight and gradient in memory's order, whatever their strides.
+
+    Example:
+        >>> weight = torch.zeros(2, 3).T
+        >>> laid_like(torch.ones(3, 2), weight).stride() == weight.stride()
+        True
+    """
+    return tensor if tensor.stride() == like.stride() else torch.empty_like(like).copy_(tensor)
+
+
 def num_bytes(groups: Mapping[str, Mapping[str, Tensor]]) -> int:
     """Counts the bytes of all tensors of a message.
 

@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from lkd.federated.protocol.tensors import Tensors, all_finite
+from lkd.federated.protocol.tensors import Tensors, all_finite, laid_like
 
 
 def configure_server(
@@ -63,7 +63,8 @@ def server_step(
         if name in absent and not change.any():
             continue
         # fp16's scaler will divide by a power of two, so multiplying by it here is exact
-        parameters[name].grad = -change if scaler is None else scaler.scale(-change)
+        gradient = -change if scaler is None else scaler.scale(-change)
+        parameters[name].grad = laid_like(gradient, parameters[name])
     optimizer = cast(LightningOptimizer, module.optimizers())
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -1,6 +1,7 @@
 """Modules of users whose step means something else in a stack, or keeps something: they end as with the loop."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -173,10 +174,10 @@ class RemembersLate(Remembers):
         return super().loss(x, y) if self.current_epoch else Own.loss(self, x, y)
 
 
-def weights(kind, engine, algorithm=FedAvg, clip=None):
+def weights(kind, engine, algorithm=FedAvg, clip=None, **options):
     torch.manual_seed(0)
     local = LocalTraining(steps=4, gradient_clip_val=clip)
-    federation = Federation(kind(), algorithm(), local, engine=engine)
+    federation = Federation(kind(), algorithm(), local, engine=engine, **options)
     data = FederatedDataModule(Data(), IID(), clients=10, seed=2)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(
@@ -238,6 +239,52 @@ def test_what_means_the_same_is_stacked_all_the_same(kind, algorithm, recwarn):
 def test_the_loop_warns_of_what_one_client_leaves_to_the_next():
     with pytest.warns(UserWarning, match="Counts changes counter in training"):
         weights(Counts, Loop())
+
+
+class Fused(Own):
+    """Fused steps walk through memory, whatever the strides of weight and gradient."""
+
+    fused = True
+    kind = torch.optim.SGD
+
+    def configure_optimizers(self):
+        return self.kind(self.parameters(), lr=0.05, fused=self.fused)
+
+
+class Plain(Fused):
+    fused = False
+
+
+class FusedAdam(Fused):
+    kind = torch.optim.AdamW
+
+
+class PlainAdam(Plain):
+    kind = torch.optim.AdamW
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("engine", [Loop, Auto, Stacked])
+@pytest.mark.parametrize(("fused", "plain"), [(Fused, Plain), (FusedAdam, PlainAdam)])
+def test_a_fused_optimizer_steps_as_the_plain_one(fused, plain, engine):
+    assert difference(weights(fused, engine()), weights(plain, Loop())) < 1e-5
+
+
+class Turned(Plain):
+    """Its first weight does not lie row by row, as in a network in channels_last."""
+
+    def add(self):
+        self.net[0].weight = nn.Parameter(self.net[0].weight.detach().T.contiguous().T)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_a_fused_optimizer_of_the_server_steps_as_the_plain_one(kind):
+    plain, fused = (
+        weights(Turned, Loop(), server_optimizer=partial(kind, lr=0.1, fused=fused))
+        for fused in (False, True)
+    )
+    assert difference(plain, fused) < 1e-6
 
 
 class HeadAlone(Own):

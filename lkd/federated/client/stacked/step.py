@@ -16,7 +16,7 @@ from lkd.federated.client.stacked.batches import stacks
 from lkd.federated.client.stacked.logs import StackedLog
 from lkd.federated.client.stacked.looks import StackedLooks
 from lkd.federated.client.stacked.optimizer import StackedOptimizer, clip_each
-from lkd.federated.protocol.tensors import Tensors
+from lkd.federated.protocol.tensors import Tensors, laid_like
 from lkd.stack_size import stack_of
 
 
@@ -66,7 +66,8 @@ class StackedStep:
 
     def _set(self, gradients: Tensors) -> None:
         for name, leaf in self.leaves.items():
-            leaf.grad = gradients.get(name)
+            gradient = gradients.get(name)
+            leaf.grad = None if gradient is None else laid_like(gradient, leaf)
 
     def _clip(self) -> None:
         if self.clip is not None:
